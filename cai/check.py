@@ -1,0 +1,81 @@
+"""check: everything that is wrong with a world, in words, as far as it can be seen."""
+
+from collections.abc import Callable, Iterator
+
+import torch
+
+from cai.compile.enumerate import precision
+from cai.compile.slices import enumerate_slice, is_timed, measure
+from cai.compile.tabulate import audit_slice, tabulate
+from cai.errors import CaiError, Finding, ImpossibleError, WorldError
+from cai.exact.blame import blockers
+from cai.exact.solve import solve
+from cai.world import World, discount_of, horizon_of
+
+RESERVED = {"O", "alive"}
+
+
+def check(world: World) -> list[Finding]:
+    """Look a world over and return every finding; an empty list means that it conforms.
+
+    Goes from the outside in: the members, the horizon, one slice on single values, the slice on all states and actions
+    at every time, the reach of each slice on the program's graph, and whether any trajectory can be optimal. It stops at
+    the first layer that shows a fault, since the next would only show its echo. The findings are the errors of ``solve``.
+
+    Args:
+        world: any object.
+    """
+    layers: tuple[Callable[[World], Iterator[Finding]], ...] = (_members, _clock, _names, _slices, _compiled)
+    for layer in layers:
+        with precision(torch.float64):
+            findings = list(dict.fromkeys(_caught(layer, world)))
+        if findings:
+            return findings
+    return []
+
+
+def _caught(layer: Callable[[World], Iterator[Finding]], world: World) -> Iterator[Finding]:
+    try:
+        yield from layer(world)
+    except WorldError as error:
+        yield from error.findings
+    except CaiError as error:
+        yield Finding("world", str(error), "a world that can be tabulated")
+
+
+def _members(world: World) -> Iterator[Finding]:
+    for name, signature in (("initial", "()"), ("act", "(state, t)"), ("step", "(state, action, t)")):
+        if not callable(getattr(world, name, None)):
+            yield Finding(name, "no such method", f"a method {name}{signature}")
+
+
+def _clock(world: World) -> Iterator[Finding]:
+    for read in (discount_of, horizon_of):
+        try:
+            read(world)
+        except WorldError as error:
+            yield from error.findings
+
+
+def _names(world: World) -> Iterator[Finding]:
+    shape = measure(world)
+    names = [*shape.states.names, *shape.actions.names, *shape.latents]
+    for name in names:
+        if name in RESERVED:
+            yield Finding(f"variable '{name}'", "a name that the trajectory program uses itself", "another name")
+    for name in set(shape.states.names) & set(shape.actions.names):
+        yield Finding(f"variable '{name}'", "both a state and an action", "a name of its own for each")
+
+
+def _slices(world: World) -> Iterator[Finding]:
+    shape, horizon = measure(world), horizon_of(world)
+    for t in range((horizon or 1) if is_timed(world) else 1):
+        yield from audit_slice(enumerate_slice(world, shape, t), shape, t)
+
+
+def _compiled(world: World) -> Iterator[Finding]:
+    tables = tabulate(world)
+    try:
+        solve(tables)
+    except ImpossibleError:
+        yield from blockers(tables)

@@ -1,0 +1,1 @@
+"""Comparison: any policy evaluated exactly, every nat accounted for."""

@@ -1,0 +1,190 @@
+"""evaluate: what a policy gets, and where every nat between it and the exact answers goes."""
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from cai.compile.tabulate import tabulate
+from cai.errors import fault
+from cai.exact.backup import look_ahead, put_back
+from cai.exact.messages import Messages
+from cai.exact.rules import POSTERIOR, VARIATIONAL
+from cai.exact.solve import as_temperature, solve
+from cai.policies import Policy, as_policy
+from cai.types import Tables
+from cai.world import World
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """A policy on a world, exactly. For the infinite horizon read every ``[T, …]`` without T, summed over all times.
+
+    Attributes:
+        tables, policy, temperature: what was evaluated, and α in reward units.
+        occupancy: p(s_t, a_t, alive) under the policy and the true dynamics, ``[T, S, A]``.
+        final_states: p(s_T, alive), ``[S]``.
+        standard_error: of the expected return, reward units; 0, since nothing was sampled.
+    """
+
+    tables: Tables
+    policy: Policy
+    temperature: Float[Tensor, ""]
+    occupancy: Float[Tensor, "..."]
+    final_states: Float[Tensor, " S"]
+    standard_error: float = 0.0
+
+    @cached_property
+    def expected_return(self) -> float:
+        """E_π[Σ r], the terminal reward included, reward units."""
+        total = _weighted(self.final_states, self.tables.terminal) if self.tables.horizon else torch.zeros(())
+        for t, occupancy in enumerate(self._by_time(self.occupancy)):
+            one = self.tables.at(t)
+            total = total + _weighted(occupancy.unsqueeze(-1) * one.log_prob.exp(), one.reward)
+        return float(total)
+
+    @cached_property
+    def entropy(self) -> float:
+        """E_π[Σ H(π(·|s_t))], nats."""
+        terms = (-_weighted(occ, self.policy.log_probs(t)) for t, occ in enumerate(self._by_time(self.occupancy)))
+        return float(sum(terms))
+
+    @cached_property
+    def kl_to_prior(self) -> float:
+        """E_π[Σ KL(π(·|s_t) ‖ p(·|s_t))], nats; inf where the policy does what the prior forbids."""
+        return float(sum(self._kl(occ, t, self.tables.at(t).log_prior).sum() for t, occ in self._times()))
+
+    @cached_property
+    def elbo(self) -> float:
+        """ELBO(π) = E_π[Σ r]/α - E_π[Σ KL(π ‖ prior)], nats; -inf where the policy risks what is forbidden."""
+        return self.expected_return / float(self.temperature) - self.kl_to_prior
+
+    @property
+    def optimality_gap(self) -> float:
+        """ELBO* - ELBO(π) >= 0, nats; equals the sum of ``policy_nats``.
+
+        Raises:
+            ImpossibleError: ELBO* is -inf, so that there is nothing to measure against.
+        """
+        return float(self.variational.elbo) - self.elbo
+
+    @property
+    def evidence_gap(self) -> float:
+        """log Z - ELBO(π) = KL(p̂(τ) ‖ p(τ|O)) >= 0, nats; the sum of start, action and luck nats.
+
+        Raises:
+            ImpossibleError: the evidence is zero.
+        """
+        return float(self.posterior.log_evidence) - self.elbo
+
+    @cached_property
+    def policy_nats(self) -> Float[Tensor, "..."]:
+        """p(s_t) KL(π(·|s_t) ‖ π*(·|s_t)) against VARIATIONAL, nats, ``[T, S]``."""
+        return self._stacked(self._kl(occ, t, self.variational.policy.log_probs(t)) for t, occ in self._times())
+
+    @cached_property
+    def start_nats(self) -> float:
+        """KL(p(s_0) ‖ p(s_0|O)), nats: the start that the posterior would have wished for."""
+        log_p = self.tables.log_initial
+        return float(_weighted(log_p.exp(), log_p - self.posterior.log_initial()))
+
+    @cached_property
+    def action_nats(self) -> Float[Tensor, "..."]:
+        """p(s_t) KL(π(·|s_t) ‖ p(·|s_t, O)) against POSTERIOR, nats, ``[T, S]``."""
+        return self._stacked(self._kl(occ, t, self.posterior.policy.log_probs(t)) for t, occ in self._times())
+
+    @cached_property
+    def luck_nats(self) -> Float[Tensor, "..."]:
+        """Σ_a p(s_t, a) KL(p(outcome|s_t, a) ‖ p(outcome|s_t, a, O)), nats, ``[T, S]``: zero iff nothing is luck.
+
+        With a discount, survival is part of the outcome.
+        """
+        return self._stacked(self._luck(occ, t) for t, occ in self._times())
+
+    @cached_property
+    def variational(self) -> Messages:
+        """The variational optimum at this temperature: the best any policy can do."""
+        return solve(self.tables, VARIATIONAL, temperature=self.temperature)
+
+    @cached_property
+    def posterior(self) -> Messages:
+        """The exact posterior at this temperature."""
+        return solve(self.tables, POSTERIOR, temperature=self.temperature)
+
+    def _luck(self, occupancy: Tensor, t: int) -> Tensor:
+        one, tilted = self.tables.at(t), self.posterior.tilt(t)
+        p = one.log_prob.exp()
+        nats = torch.where(p > 0, p * (one.log_prob - tilted.log_outcome), 0.0).sum(-1)
+        if self.tables.discount < 1:
+            log_survival = self.tables.log_survival
+            survival = (log_survival.exp() * (log_survival - tilted.log_survival)).sum(-1)
+            nats = nats + (p * look_ahead(survival, one.successor)).sum(-1)
+        return torch.where(occupancy > 0, occupancy * nats, 0.0).sum(-1)
+
+    def _kl(self, occupancy: Tensor, t: int, log_other: Tensor) -> Tensor:
+        """Return ``Σ_a p(s_t, a) (log π - log other)``, nats, [S]."""
+        gap = self.policy.log_probs(t) - log_other
+        return torch.where(occupancy > 0, occupancy * gap, 0.0).sum(-1)
+
+    def _times(self) -> Any:
+        return enumerate(self._by_time(self.occupancy))
+
+    def _by_time(self, field: Tensor) -> Tensor:
+        return field if self.tables.horizon is not None else field.unsqueeze(0)
+
+    def _stacked(self, rows: Any) -> Tensor:
+        stacked = torch.stack(list(rows))
+        return stacked if self.tables.horizon is not None else stacked[0]
+
+
+@torch.no_grad()
+def evaluate(world: World | Tables, policy: Any, *, temperature: float | Tensor = 1.0) -> Evaluation:
+    """Evaluate any policy exactly, by pushing its state distribution forward through the true dynamics.
+
+    ``ELBO(π) = E_π[Σ r]/α - E_π[Σ KL(π ‖ prior)]``; both decompositions of DESIGN section 1 are in the result.
+
+    Args:
+        world: a world, or its tables.
+        policy: None (the action prior), a Policy, messages, a tensor ``[S, A]`` or ``[T, S, A]`` of probabilities, an
+            object with ``act``, or a function ``(state, t) -> probabilities [S, A]``.
+        temperature: α > 0, reward units; one number.
+
+    Raises:
+        WorldError: the world, the policy or the temperature does not conform.
+        IntractableError: the world cannot be tabulated.
+    """
+    tables = tabulate(world)
+    alpha = as_temperature(temperature, tables)
+    if alpha.dim() or tables.batch_shape:
+        raise fault("evaluate", f"a batch of shape {[*tables.batch_shape, *alpha.shape]}", "one world, one temperature")
+    acting = as_policy(tables, policy)
+    d = tables.log_initial.exp()
+    if tables.horizon is None:
+        return Evaluation(tables, acting, alpha, _lifetime_occupancy(tables, acting, d), d)
+    rows = []
+    for t in range(tables.horizon):
+        rows.append(d.unsqueeze(-1) * acting.probs(t))
+        d = _follow(tables, rows[-1], t)
+    return Evaluation(tables, acting, alpha, torch.stack(rows), d)
+
+
+def _follow(tables: Tables, occupancy: Tensor, t: int) -> Tensor:
+    one = tables.at(t)
+    return tables.discount * put_back(occupancy.unsqueeze(-1) * one.log_prob.exp(), one.successor, occupancy.shape[0])
+
+
+def _lifetime_occupancy(tables: Tables, policy: Policy, d: Tensor) -> Tensor:
+    pi = policy.probs(0)
+    total = torch.zeros_like(pi)
+    while float(d.sum()) > 1e-17 * (1 - tables.discount):
+        occupancy = d.unsqueeze(-1) * pi
+        total = total + occupancy
+        d = _follow(tables, occupancy, 0)
+    return total
+
+
+def _weighted(weights: Tensor, x: Tensor) -> Tensor:
+    return torch.where(weights > 0, weights * x, 0.0).sum()

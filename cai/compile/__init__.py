@@ -1,0 +1,1 @@
+"""Compilers: a world's program read as tables."""

@@ -1,0 +1,139 @@
+"""One messenger runs a slice with every variable enumerated on a tensor dimension of its own."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pyro.distributions as dist
+import torch
+from pyro.poutine.messenger import Messenger
+from pyro.poutine.util import site_is_subsample
+from torch import Tensor
+
+from cai.errors import CaiError, IntractableError, fault
+from cai.world import Point
+
+
+def base(fn: Any) -> Any:
+    """Return the distribution under Pyro's wrappers (expanded, masked, independent)."""
+    while isinstance(fn, dist.ExpandedDistribution | dist.MaskedDistribution | dist.Independent):
+        fn = fn.base_dist
+    return fn
+
+
+def exact_log_prob(fn: Any, value: Tensor) -> Tensor:
+    """Return the log-probability, with -inf where a probability is exactly 0.
+
+    torch's distributions clamp ``probs`` to the machine's epsilon before they take the logarithm, so that an impossible
+    value would pass as one of probability 2e-16: at a low temperature that is the likeliest miracle of all.
+    """
+    plain = base(fn)
+    if not hasattr(plain, "_param") or plain._param is not plain.__dict__.get("probs"):
+        return fn.log_prob(value)  # type: ignore[no-any-return]
+    p = plain.probs
+    if isinstance(plain, dist.Categorical):
+        shape = torch.broadcast_shapes(value.shape, p.shape[:-1])
+        return p.expand(*shape, p.shape[-1]).gather(-1, value.long().expand(shape).unsqueeze(-1)).squeeze(-1).log()
+    if isinstance(plain, dist.Bernoulli):
+        return torch.where(value > 0, p, 1 - p).log()
+    if isinstance(plain, dist.Binomial):
+        n = plain.total_count
+        choose = torch.lgamma(n + 1) - torch.lgamma(value + 1) - torch.lgamma(n - value + 1)
+        return choose + torch.xlogy(value, p) + torch.special.xlog1py(n - value, -p)
+    return fn.log_prob(value)  # type: ignore[no-any-return]
+
+
+class Enumerate(Messenger):
+    """Runs a piece of a world and keeps each site's log-probability as a factor as small as its scope.
+
+    Every site gets its whole support on a new dimension, ``dims`` counting leftwards from -1; its factor is in
+    ``log_probs``. Where ``points`` is set, a ``Point`` takes no dimension: it is a function of what came before.
+
+    Args:
+        where: which method runs, and when, for the errors.
+        first: the first free dimension, negative.
+        points: whether a ``Point`` passes its value on instead of being enumerated.
+        probe: take one value of each support only, to learn the sizes without the memory.
+    """
+
+    def __init__(self, where: str, first: int = -1, *, points: bool = False, probe: bool = False) -> None:
+        super().__init__()
+        self.where, self.next, self.points, self.probe = where, first, points, probe
+        self.values: dict[str, Tensor] = {}
+        self.log_probs: dict[str, Tensor] = {}
+        self.dims: dict[str, int] = {}
+        self.sizes: dict[str, int] = {}
+        self.cardinalities: dict[str, int] = {}
+
+    def _pyro_sample(self, msg: Any) -> None:
+        if site_is_subsample(msg) or msg["infer"].get("_deterministic"):
+            return
+        name, fn = msg["name"], msg["fn"]
+        where = f"{self.where}, variable '{name}'"
+        self._admit(where, msg)
+        point = base(fn)
+        if isinstance(point, Point):
+            self.cardinalities[name] = point.cardinality
+        if self.points and isinstance(point, Point):
+            msg["value"] = point.value
+            log_prob = torch.zeros(())
+        else:
+            msg["value"] = self._support(where, name, fn)
+            log_prob = exact_log_prob(fn, msg["value"])
+        msg["done"] = True
+        self.values[name], self.log_probs[name] = msg["value"], log_prob
+
+    def _admit(self, where: str, msg: Any) -> None:
+        if msg["name"] in self.values:
+            raise fault(where, "sampled twice in one slice", "one sample of each name")
+        if msg["is_observed"]:
+            raise fault(where, "an observed site", "no evidence inside a slice: return it in the reward instead")
+        if msg["cond_indep_stack"]:
+            plates = [frame.name for frame in msg["cond_indep_stack"]]
+            raise fault(where, f"a site in the plates {plates}", "one named site for each variable")
+        if not msg["fn"].has_enumerate_support:
+            kind = type(base(msg["fn"])).__name__
+            reason = f"{where}: {kind} has no finite support to enumerate"
+            raise IntractableError(f"{reason}; tables need finite variables: discretise it, or use Categorical or cai.Point")
+        if len(msg["fn"].event_shape) > 0:
+            seen = f"events of shape {tuple(msg['fn'].event_shape)}"
+            raise fault(where, seen, "scalar events: write a vector as several named variables")
+
+    def _support(self, where: str, name: str, fn: Any) -> Tensor:
+        support = fn.enumerate_support(expand=False).reshape(-1)
+        self.sizes[name] = len(support)
+        self.cardinalities[name] = len(support)
+        if self.probe:
+            return support[:1].reshape(())
+        self.dims[name] = self.next
+        self.next -= 1
+        value: Tensor = support.reshape((-1,) + (1,) * (-self.dims[name] - 1))
+        return value
+
+
+@contextmanager
+def precision(dtype: torch.dtype) -> Iterator[None]:
+    """Let the world's code make its tensors in ``dtype``: constants written inside a slice are exact to that dtype."""
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(dtype)
+    try:
+        yield
+    finally:
+        torch.set_default_dtype(before)
+
+
+def run(messenger: Enumerate, piece: Callable[..., Any], *args: Any) -> Any:
+    """Run a piece of a world under the messenger, without drawing a random number from the caller's stream.
+
+    Raises:
+        WorldError: the piece itself failed; the finding quotes its error.
+    """
+    try:
+        with torch.random.fork_rng(devices=[]), messenger:
+            return piece(*args)
+    except CaiError:
+        raise
+    except Exception as error:
+        seen = f"{type(error).__name__}: {error}"
+        expected = "code that runs" if messenger.probe else "code that broadcasts over a batch of states and actions"
+        raise fault(messenger.where, seen, expected) from error

@@ -1,0 +1,176 @@
+"""A world's slice, enumerated: its spaces, and the factors of the start, the prior and the step at one time."""
+
+import dis
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from cai.compile.enumerate import Enumerate, run
+from cai.errors import fault
+from cai.program import variables
+from cai.types import Space, Values
+from cai.world import World
+
+
+@dataclass(frozen=True)
+class Shape:
+    """The sizes of a world, learned from single values: what its tables would cost."""
+
+    states: Space
+    actions: Space
+    latents: dict[str, int]
+
+    @property
+    def outcomes(self) -> int:
+        """K, the joint values of the slice's latents."""
+        return torch.Size(list(self.latents.values())).numel()
+
+
+@dataclass(frozen=True)
+class Factors:
+    """One slice enumerated, each factor no larger than its scope.
+
+    Dimension -1 is the first state variable, then leftwards the other state variables, the actions, the latents.
+    """
+
+    log_prior: dict[str, Tensor]
+    log_prob: dict[str, Tensor]
+    next_values: dict[str, Tensor]
+    reward: Tensor
+    dims: dict[str, int]
+
+
+def depends_on_time(method: Callable[..., Any], position: int) -> bool:
+    """Tell whether a method ever reads its argument ``t``, by its bytecode; a method that cannot be read counts as yes.
+
+    Tabulating every time only to find all slices equal costs T times the work; an argument whose name is never loaded
+    provably changes nothing.
+    """
+    function = inspect.unwrap(getattr(method, "__func__", method))
+    code = getattr(function, "__code__", None)
+    if code is None or function is not getattr(method, "__func__", method):
+        return True
+    parameters = list(inspect.signature(method).parameters.values())
+    if len(parameters) <= position or parameters[position].kind is not inspect.Parameter.POSITIONAL_OR_KEYWORD:
+        return True
+    name = parameters[position].name
+
+    def loads(instruction: dis.Instruction) -> bool:
+        named = instruction.argval == name or (isinstance(instruction.argval, tuple) and name in instruction.argval)
+        return named and not instruction.opname.startswith(("STORE", "MAKE_CELL"))
+
+    reads_frame = {"locals", "vars", "eval", "exec"} & set(code.co_names)
+    return bool(reads_frame) or any(loads(instruction) for instruction in dis.get_instructions(code))
+
+
+def is_timed(world: World) -> bool:
+    """Tell whether the slices may differ over time."""
+    return depends_on_time(world.act, 1) or depends_on_time(world.step, 2)
+
+
+def start(world: World, *, probe: bool = False) -> tuple[Space, Enumerate]:
+    """Enumerate ``initial``: the state space, and the messenger that holds its factors."""
+    messenger = Enumerate("initial", probe=probe)
+    state = run(messenger, world.initial)
+    return _space(state, messenger, "initial"), messenger
+
+
+def measure(world: World, t: int = 0) -> Shape:
+    """Learn the sizes of a world from one value of each variable, at no cost in memory.
+
+    Raises:
+        WorldError, IntractableError: a piece fails on a single value, or a variable is not finite.
+    """
+    states, begin = start(world, probe=True)
+    state = states.pack(begin.values)
+    act = Enumerate(f"act, t = {t}", probe=True)
+    action = run(act, world.act, state, t)
+    actions = _space(action, act, f"act, t = {t}")
+    step = Enumerate(f"step, t = {t}", points=True, probe=True)
+    once = _step(world, states, step, state, action, t)
+    again = Enumerate(f"step, t = {t}", points=True, probe=True)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(int(torch.initial_seed()) // 2 + 1)
+        twice = _step(world, states, again, state, action, t)
+    _require_pure(step, again, once, twice)
+    return Shape(states, actions, dict(step.sizes))
+
+
+def enumerate_slice(world: World, shape: Shape, t: int) -> Factors:
+    """Run ``act`` and ``step`` at time ``t`` on all states and actions at once.
+
+    Raises:
+        WorldError: the code does not broadcast, or what it returns is not what it sampled.
+    """
+    states = _spread(shape.states)
+    act = Enumerate(f"act, t = {t}", first=-1 - len(states))
+    action = run(act, world.act, shape.states.pack(states), t)
+    actions = _space(action, act, f"act, t = {t}")
+    if (actions.names, actions.sizes) != (shape.actions.names, shape.actions.sizes):
+        seen, expected = dict(zip(actions.names, actions.sizes, strict=True)), "the same variables and sizes at all times"
+        raise fault(f"act, t = {t}", f"{seen}", expected)
+    step = Enumerate(f"step, t = {t}", first=act.next, points=True)
+    next_state, reward = _step(world, shape.states, step, shape.states.pack(states), action, t)
+    if step.sizes != shape.latents:
+        raise fault(f"step, t = {t}", f"latents {step.sizes}", f"the same at all times, as at t = 0: {shape.latents}")
+    return Factors(act.log_probs, step.log_probs, next_state, reward, {**act.dims, **step.dims})
+
+
+def _step(
+    world: World, states: Space, step: Enumerate, state: Values, action: Values, t: int
+) -> tuple[dict[str, Tensor], Tensor]:
+    returned = run(step, world.step, state, action, t)
+    if not isinstance(returned, tuple) or len(returned) != 2:
+        raise fault(step.where, f"{type(returned).__name__} returned", "a pair: (next state, reward)")
+    next_state, reward = returned
+    names = variables(next_state, step.values, step.where)
+    if set(names) != set(states.names):
+        seen = f"a next state of variables {list(names)}"
+        raise fault(step.where, seen, f"the state's own variables {list(states.names)}, as initial samples them")
+    for name, size in zip(states.names, states.sizes, strict=True):
+        if step.cardinalities[name] != size:
+            where = f"{step.where}, variable '{name}'"
+            raise fault(where, f"{step.cardinalities[name]} values", f"{size}, as in initial")
+    try:
+        reward = torch.as_tensor(reward)
+    except (TypeError, ValueError, RuntimeError):
+        raise fault(step.where, f"a reward of type {type(reward).__name__}", "a tensor of rewards") from None
+    return {name: step.values[name] for name in states.names}, reward
+
+
+def _require_pure(step: Enumerate, again: Enumerate, once: Any, twice: Any) -> None:
+    """Raise where two runs on the same values differ: something random or remembered hides outside the sample sites."""
+    pairs = [(name, step.values[name], again.values.get(name)) for name in step.values]
+    pairs += [(name, step.log_probs[name], again.log_probs.get(name)) for name in step.values]
+    pairs.append(("the reward", once[1], twice[1]))
+    for name, first, second in pairs:
+        if second is None or not torch.allclose(first.double(), second.double(), rtol=0, atol=0, equal_nan=True):
+            seen = f"{name} differs between two runs on the same state, action and latents"
+            raise fault(step.where, seen, "a function of the slice alone: draw what is random with pyro.sample")
+
+
+def _spread(space: Space) -> dict[str, Tensor]:
+    """Lay each state variable's values along its own dimension, the first at -1."""
+    return {
+        name: torch.arange(size).to(dtype).reshape((-1,) + (1,) * axis)
+        for axis, (name, size, dtype) in enumerate(zip(space.names, space.sizes, space.dtypes, strict=True))
+    }
+
+
+def _space(values: Values, messenger: Enumerate, where: str) -> Space:
+    names = variables(values, messenger.values, where)
+    latents = [name for name in messenger.values if name not in names]
+    if latents:
+        expected = "only the returned variables sampled here: a latent belongs into step"
+        raise fault(where, f"latents {latents} sampled beside {list(names)}", expected)
+    for name in names:
+        seen = messenger.values[name].reshape(-1)
+        if not torch.equal(seen, torch.arange(len(seen)).to(seen.dtype)):
+            span = f"values {seen[:3].tolist()} … {float(seen[-1]):g}"
+            raise fault(f"{where}, variable '{name}'", span, "values 0 … n-1")
+    dtypes = tuple(messenger.values[name].dtype for name in names)
+    return Space(names, tuple(messenger.sizes[name] for name in names), dtypes, isinstance(values, dict))

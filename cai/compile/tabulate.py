@@ -1,0 +1,210 @@
+"""tabulate: a world's program, enumerated once, as sparse tables of outcomes."""
+
+from collections.abc import Iterable
+from dataclasses import replace
+from typing import cast
+
+import torch
+from torch import Tensor
+
+from cai.compile.audit import audit_factors, audit_next, audit_prior, audit_rewards, audit_scope
+from cai.compile.enumerate import precision
+from cai.compile.slices import Factors, Shape, enumerate_slice, is_timed, measure, start
+from cai.errors import Finding, IntractableError, WorldError, fault
+from cai.types import Slice, Space, Tables
+from cai.world import World, discount_of, horizon_of
+
+
+def tabulate(
+    world: World | Tables, *, dtype: torch.dtype = torch.float64, reachable: bool = False, max_bytes: float = 8e9
+) -> Tables:
+    """Compile a world to tables: for every (s, a) its outcomes ``(log_prob, successor, reward)``.
+
+    The slice runs once under an enumerating messenger, each variable on its own dimension; K is the number of joint
+    values of the slice's latents (a ``Point`` is a function of them and takes no room). Where ``t`` is read by the
+    world's code the tables carry a time axis, unless all slices turn out equal.
+
+    Args:
+        world: the world, or tables, which are returned as they are.
+        dtype: of probabilities and rewards.
+        reachable: drop the states that no allowed action ever reaches; ``states.kept`` lists those that stay.
+        max_bytes: refuse larger tables before allocating them.
+
+    Raises:
+        WorldError: the world does not conform (``cai.check`` lists every finding).
+        IntractableError: a variable is not finite, or the tables would exceed ``max_bytes``.
+    """
+    if isinstance(world, Tables):
+        return world
+    with precision(dtype):
+        tables = _compile(world, dtype, max_bytes)
+    return _drop_unreachable(tables) if reachable else tables
+
+
+def _compile(world: World, dtype: torch.dtype, max_bytes: float) -> Tables:
+    horizon, discount = horizon_of(world), discount_of(world)
+    shape, timed = measure(world), is_timed(world)
+    if timed and horizon is None:
+        raise fault("act and step", "they read t", "slices that do not depend on t where horizon = None")
+    _refuse_large(shape, horizon if timed else None, max_bytes, dtype)
+    demand(audit_scope(world))
+    slices = [tabulate_slice(world, shape, t, dtype) for t in range(horizon or 1)] if timed else None
+    fields = _stationary_or_stacked(slices) if slices else tabulate_slice(world, shape, 0, dtype)
+    return Tables(
+        log_initial=_log_initial(world, dtype),
+        log_prior=fields.log_prior,
+        log_prob=fields.log_prob,
+        successor=fields.successor,
+        reward=fields.reward,
+        terminal=_terminal(world, shape.states, dtype),
+        horizon=horizon,
+        discount=discount,
+        timed=fields.log_prior.dim() == 3,
+        states=shape.states,
+        actions=shape.actions,
+        layout=getattr(world, "layout", None),
+    )
+
+
+def tabulate_slice(world: World, shape: Shape, t: int, dtype: torch.dtype) -> Slice:
+    """Enumerate, check and flatten the slice of time ``t``."""
+    factors = enumerate_slice(world, shape, t)
+    demand(audit_slice(factors, shape, t))
+    states, actions = shape.states, shape.actions
+    full = full_shape(shape)
+    inner = full[len(shape.latents) :]
+
+    def flat(value: Tensor, sizes: tuple[int, ...]) -> Tensor:
+        # All dimensions reversed give [s…, a…, k…]; for single variables this is a view, stride 0 where nothing varies.
+        return value.expand(sizes).permute(*range(len(sizes) - 1, -1, -1))
+
+    log_prior = _total(factors.log_prior, factors.dims, inner, dtype)
+    log_prob = _total(factors.log_prob, factors.dims, full, dtype)
+    successor = states.join(factors.next_values)
+    outcomes = (states.size, actions.size, shape.outcomes)
+    prior = flat(log_prior, inner).reshape(outcomes[:2])
+    demand(audit_prior(f"act, t = {t}", prior, states))
+    return Slice(
+        log_prior=prior,
+        log_prob=flat(log_prob, full).reshape(outcomes),
+        successor=flat(successor, full).reshape(outcomes),
+        reward=flat(factors.reward.to(dtype), full).reshape(outcomes),
+    )
+
+
+def audit_slice(factors: Factors, shape: Shape, t: int) -> list[Finding]:
+    """Return every finding on an enumerated slice."""
+    full = full_shape(shape)
+    inner = full[len(shape.latents) :]
+    return [
+        *audit_factors(f"act, t = {t}", factors.log_prior, factors.dims, inner),
+        *audit_factors(f"step, t = {t}", factors.log_prob, factors.dims, full),
+        *audit_next(f"step, t = {t}", factors.next_values, shape.states, full),
+        *audit_rewards(f"step, t = {t}", factors.reward, full),
+    ]
+
+
+def full_shape(shape: Shape) -> tuple[int, ...]:
+    """Return the sizes of all dimensions of an enumerated slice, leftmost first."""
+    return (*list(shape.latents.values())[::-1], *shape.actions.sizes[::-1], *shape.states.sizes[::-1])
+
+
+def demand(findings: Iterable[Finding]) -> None:
+    """Raise a ``WorldError`` if there is any finding."""
+    found = list(findings)
+    if found:
+        raise WorldError(found)
+
+
+def _total(factors: dict[str, Tensor], dims: dict[str, int], full: tuple[int, ...], dtype: torch.dtype) -> Tensor:
+    """Add the factors. One of lower precision is normalised again in ``dtype``, so that it sums to one there too."""
+    total = torch.zeros((), dtype=dtype)
+    for name, factor in factors.items():
+        log_prob = factor.to(dtype)
+        if name in dims and factor.dtype != dtype and factor.dim() >= -dims[name]:
+            log_prob = log_prob - log_prob.logsumexp(dims[name], keepdim=True)
+        total = total + log_prob
+    return total
+
+
+def _log_initial(world: World, dtype: torch.dtype) -> Tensor:
+    states, begin = start(world)
+    full = states.sizes[::-1]
+    demand(audit_factors("initial", begin.log_probs, begin.dims, full))
+    total = _total(begin.log_probs, begin.dims, full, dtype).expand(full)
+    return total.permute(*range(len(full) - 1, -1, -1)).reshape(-1)
+
+
+def _terminal(world: World, states: Space, dtype: torch.dtype) -> Tensor:
+    reward = torch.zeros(states.size, dtype=dtype)
+    terminal = getattr(world, "terminal", None)
+    if terminal is None:
+        return reward
+    values = states.split(torch.arange(states.size))
+    try:
+        reward = torch.as_tensor(terminal(states.pack(values))).to(dtype)
+    except Exception as error:
+        seen = f"{type(error).__name__}: {error}"
+        raise fault("terminal", seen, "code that broadcasts over a batch of states") from error
+    demand(audit_rewards("terminal", reward, (states.size,)))
+    return reward.expand(states.size)
+
+
+def _stationary_or_stacked(slices: list[Slice]) -> Slice:
+    fields = ("log_prior", "log_prob", "successor", "reward")
+    first = slices[0]
+
+    def constant(name: str) -> bool:
+        # A tensor that is differentiated keeps its times apart even where the values agree today.
+        values = [cast(Tensor, getattr(one, name)) for one in slices]
+        return not any(v.requires_grad for v in values) and all(torch.equal(v, values[0]) for v in values)
+
+    same = {name: constant(name) for name in fields}
+    if all(same.values()):
+        return first
+    T = len(slices)
+
+    def over_time(name: str) -> Tensor:
+        head = cast(Tensor, getattr(first, name))
+        return head.expand(T, *head.shape) if same[name] else torch.stack([getattr(one, name) for one in slices])
+
+    return Slice(*(over_time(name) for name in fields))
+
+
+def _refuse_large(shape: Shape, times: int | None, max_bytes: float, dtype: torch.dtype) -> None:
+    S, A, K, T = shape.states.size, shape.actions.size, shape.outcomes, times or 1
+    need = T * S * A * K * (8 + 2 * dtype.itemsize)
+    if need > max_bytes:
+        sizes = f"S = {S:,} states, A = {A:,} actions, K = {K:,} outcomes" + (f", T = {T:,} times" if times else "")
+        advice = "raise max_bytes, keep fewer latents, or make the next state a cai.Point of them"
+        raise IntractableError(f"tables of {sizes} need {need:,.0f} bytes, over the limit of {max_bytes:,.0f}; {advice}")
+
+
+def _drop_unreachable(tables: Tables) -> Tables:
+    seen = tables.log_initial > -torch.inf
+    edges = [
+        (one.successor, (one.log_prob > -torch.inf) & (one.log_prior > -torch.inf).unsqueeze(-1))
+        for one in tables.slices()
+    ]
+    while True:
+        grown = seen.clone()
+        for successor, possible in edges:
+            grown[successor[seen][possible[seen]]] = True
+        if torch.equal(grown, seen):
+            break
+        seen = grown
+    kept = seen.nonzero().flatten()
+    row = torch.full((len(seen),), 0).index_copy(0, kept, torch.arange(len(kept)))
+    axis = 1 if tables.timed else 0
+    layout = tables.layout and replace(tables.layout, cell=tables.layout.cell[kept])
+    return replace(
+        tables,
+        log_initial=tables.log_initial[kept],
+        log_prior=tables.log_prior.index_select(axis, kept),
+        log_prob=tables.log_prob.index_select(axis, kept),
+        successor=row[tables.successor.index_select(axis, kept)],
+        reward=tables.reward.index_select(axis, kept),
+        terminal=tables.terminal[kept],
+        states=replace(tables.states, kept=kept),
+        layout=layout,
+    )

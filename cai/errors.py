@@ -1,0 +1,47 @@
+"""The errors: every one says what was looked at, what was seen and what was expected."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that is wrong with a world, in words.
+
+    Attributes:
+        where: the method, variable and time that was looked at, e.g. ``"step, variable 'cell', t = 3"``.
+        seen: what was seen there.
+        expected: what a conforming world shows instead, with the way to get there.
+    """
+
+    where: str
+    seen: str
+    expected: str
+
+    def __str__(self) -> str:
+        return f"{self.where}: {self.seen}; expected {self.expected}"
+
+
+class CaiError(Exception):
+    """The base of every error that cai raises on purpose."""
+
+
+class WorldError(CaiError, ValueError):
+    """The world, or an argument beside it, does not conform; ``findings`` lists every fault that was seen."""
+
+    def __init__(self, findings: Sequence[Finding]) -> None:
+        self.findings = tuple(findings)
+        super().__init__("\n".join(str(finding) for finding in self.findings))
+
+
+class IntractableError(CaiError):
+    """The exact answer cannot be compiled; the message names the reason and the size."""
+
+
+class ImpossibleError(CaiError):
+    """The evidence is zero: no trajectory can be optimal; the message names the states that block it."""
+
+
+def fault(where: str, seen: str, expected: str) -> WorldError:
+    """Return a ``WorldError`` of a single finding, ready to be raised."""
+    return WorldError([Finding(where, seen, expected)])

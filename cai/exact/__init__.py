@@ -1,0 +1,1 @@
+"""Exact inference: the rules, one backward sweep, forward messages, samples."""

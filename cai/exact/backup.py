@@ -1,0 +1,165 @@
+"""One backup, and its adjoint: the equation of every rule, and the analytic derivative that is also the forward step.
+
+    c(s')  = mean over {survive: v(s'), end: 0}     with weights γ, 1-γ
+    q(s,a) = mean over outcomes of r + c(s')        with weights p(outcome|s,a)
+    v(s)   = mean over actions of q(s,a)            with weights p(a|s)
+
+The derivative of each mean is its tilted weights, so the derivative of the sweep is the flow of tilted probability:
+gradient = marginals (DESIGN: ∂ log Z/∂r_t(s,a) = p(s_t, a_t|O)/α).
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from cai.exact.rules import Rule
+from cai.types import Slice
+
+
+@dataclass(frozen=True)
+class Backup:
+    """A backup's values: continuation ``c [*B, S]``, outcome values ``x [*B, S, A, K]``, ``q [*B, S, A]``, ``v [*B, S]``."""
+
+    c: Tensor
+    x: Tensor
+    q: Tensor
+    v: Tensor
+
+
+def look_ahead(values: Tensor, successor: Tensor) -> Tensor:
+    """Read ``values [*B, S]`` at each outcome's successor ``[*B, S, A, K]``."""
+    if successor.dim() == 3:
+        return values[..., successor]
+    batch = torch.broadcast_shapes(values.shape[:-1], successor.shape[:-3])
+    numbers = successor.expand(*batch, *successor.shape[-3:])
+    values = values.expand(*batch, values.shape[-1])
+    return values.gather(-1, numbers.flatten(-3)).reshape(numbers.shape)
+
+
+def put_back(amounts: Tensor, successor: Tensor, S: int) -> Tensor:
+    """Add each outcome's amount ``[*B, S, A, K]`` to its successor ``[*B, S]``; the transpose of ``look_ahead``."""
+    if successor.dim() == 3:
+        total = amounts.new_zeros(*amounts.shape[:-3], S)
+        return total.index_add(-1, successor.reshape(-1), amounts.flatten(-3))
+    numbers = successor.expand(amounts.shape).flatten(-3)
+    return amounts.new_zeros(*amounts.shape[:-3], S).scatter_add(-1, numbers, amounts.flatten(-3))
+
+
+def back_up(rule: Rule, one: Slice, v_next: Tensor, alpha: Tensor, log_survival: Tensor) -> Backup:
+    """Compute one backup from ``v_next [*B, S]``; ``alpha`` has the batch shape, reward units."""
+    branches = torch.stack([v_next, torch.zeros_like(v_next)], -1)
+    c = v_next
+    if log_survival[1] > -torch.inf:
+        c = rule.over_outcomes.value(branches, log_survival, alpha[..., None])
+    x = one.reward + look_ahead(c, one.successor)
+    q = rule.over_outcomes.value(x, one.log_prob, alpha[..., None, None])
+    v = rule.over_actions.value(q, one.log_prior, alpha[..., None])
+    return Backup(c, x, q, v)
+
+
+@dataclass(frozen=True)
+class Tilt:
+    """The tilted slice, in nats: policy ``[*B, S, A]``, outcomes ``[*B, S, A, K]``, and (survive, end) on entering s' ``[*B, S, 2]``."""
+
+    log_policy: Tensor
+    log_outcome: Tensor
+    log_survival: Tensor
+
+    @property
+    def log_survive(self) -> Tensor:
+        """log p(survive) on entering s', ``[*B, S]``."""
+        return self.log_survival[..., 0]
+
+
+def tilt(rule: Rule, one: Slice, v_next: Tensor, values: Backup, alpha: Tensor, log_survival: Tensor) -> Tilt:
+    """Return the conditional distributions that the rule's messages imply for one slice."""
+    branches = torch.stack([v_next, torch.zeros_like(v_next)], -1)
+    over_outcomes = rule.over_outcomes
+    survival = over_outcomes.log_weights(branches, log_survival, alpha[..., None], values.c)
+    return Tilt(
+        rule.over_actions.log_weights(values.q, one.log_prior, alpha[..., None], values.v),
+        over_outcomes.log_weights(values.x, one.log_prob, alpha[..., None, None], values.q),
+        survival,
+    )
+
+
+@dataclass(frozen=True)
+class Adjoint:
+    """The derivatives of ``Σ v̄ v + Σ q̄ q`` with respect to what a backup reads."""
+
+    v_next: Tensor
+    log_prior: Tensor
+    log_prob: Tensor
+    reward: Tensor
+    alpha: Tensor
+
+
+def adjoint(
+    rule: Rule, one: Slice, v_next: Tensor, alpha: Tensor, log_survival: Tensor, v_bar: Tensor, q_bar: Tensor
+) -> Adjoint:
+    """Push ``v_bar [*B, S]`` and ``q_bar [*B, S, A]`` through one backup by its tilted weights."""
+    values = back_up(rule, one, v_next, alpha, log_survival)
+    tilted = tilt(rule, one, v_next, values, alpha, log_survival)
+    a1, a2 = alpha[..., None], alpha[..., None, None]
+    act, out = rule.over_actions, rule.over_outcomes
+
+    # What is impossible carries no derivative, whatever flows into it.
+    v_bar = torch.where(values.v == -torch.inf, 0.0, v_bar)
+    pi = tilted.log_policy.exp()
+    log_prior = v_bar.unsqueeze(-1) * act.by_log_w(values.q, one.log_prior, a1, pi)
+    alpha_bar = (v_bar * act.by_alpha(values.q, one.log_prior, a1, values.v, pi)).sum(-1)
+
+    q_bar = torch.where(values.q == -torch.inf, 0.0, q_bar + v_bar.unsqueeze(-1) * pi)
+    w = tilted.log_outcome.exp()
+    log_prob = q_bar.unsqueeze(-1) * out.by_log_w(values.x, one.log_prob, a2, w)
+    alpha_bar = alpha_bar + (q_bar * out.by_alpha(values.x, one.log_prob, a2, values.q, w)).sum((-1, -2))
+
+    reward = q_bar.unsqueeze(-1) * w
+    c_bar = put_back(reward, one.successor, v_next.shape[-1])
+    if log_survival[1] > -torch.inf:
+        branches = torch.stack([v_next, torch.zeros_like(v_next)], -1)
+        weights = tilted.log_survival.exp()
+        alpha_bar = alpha_bar + (c_bar * out.by_alpha(branches, log_survival, a1, values.c, weights)).sum(-1)
+        c_bar = c_bar * weights[..., 0]
+    return Adjoint(c_bar, log_prior, log_prob, reward, alpha_bar)
+
+
+class _Differentiable(torch.autograd.Function):
+    """A backup under autograd: only its inputs are kept, and the backward pass is the analytic adjoint."""
+
+    @staticmethod
+    def forward(ctx: Any, rule: Rule, log_survival: Tensor, *tensors: Tensor) -> tuple[Tensor, Tensor]:
+        v_next, alpha, log_prior, log_prob, successor, reward = tensors
+        ctx.rule = rule
+        ctx.save_for_backward(log_survival, *tensors)
+        values = back_up(rule, Slice(log_prior, log_prob, successor, reward), v_next, alpha, log_survival)
+        return values.q, values.v
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, q_bar: Tensor, v_bar: Tensor) -> Any:
+        log_survival, v_next, alpha, log_prior, log_prob, successor, reward = ctx.saved_tensors
+        one = Slice(log_prior, log_prob, successor, reward)
+        bars = adjoint(ctx.rule, one, v_next, alpha, log_survival, v_bar, q_bar)
+        return (
+            None,
+            None,
+            bars.v_next.sum_to_size(v_next.shape),
+            bars.alpha.sum_to_size(alpha.shape),
+            bars.log_prior.sum_to_size(log_prior.shape),
+            bars.log_prob.sum_to_size(log_prob.shape),
+            None,
+            bars.reward.sum_to_size(reward.shape),
+        )
+
+
+def differentiable_backup(
+    rule: Rule, one: Slice, v_next: Tensor, alpha: Tensor, log_survival: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Return ``(q, v)`` of one backup; autograd through it costs one adjoint and keeps no [S, A, K] intermediate."""
+    tensors = (v_next, alpha, one.log_prior, one.log_prob, one.successor, one.reward)
+    q, v = _Differentiable.apply(rule, log_survival, *tensors)  # type: ignore[no-untyped-call]
+    return q, v

@@ -1,0 +1,36 @@
+"""Why nothing is possible: the states at which every way on is forbidden."""
+
+import torch
+
+from cai.errors import Finding
+from cai.types import Tables
+
+
+def blockers(tables: Tables) -> list[Finding]:
+    """Find the states that stop every trajectory: reachable, with each allowed outcome at reward -inf.
+
+    Walks forward from the start through what is allowed and not forbidden, and names each time's dead ends.
+    """
+    reached = tables.log_initial > -torch.inf
+    findings = [_dead_end(tables, "initial", reached, "no start state")] if not reached.any() else []
+    for t in range(tables.horizon or 1):
+        one = tables.at(t)
+        possible = (one.log_prior > -torch.inf).unsqueeze(-1) & (one.log_prob > -torch.inf) & (one.reward > -torch.inf)
+        stuck = reached & ~possible.any(-1).any(-1)
+        if stuck.any():
+            seen = "every allowed outcome has a reward of -inf"
+            findings.append(_dead_end(tables, f"step, t = {t}", stuck, seen))
+        following = torch.zeros_like(reached)
+        following[one.successor[reached][possible[reached]]] = True
+        reached = following
+    stuck = reached & (tables.terminal == -torch.inf)
+    if stuck.any():
+        findings.append(_dead_end(tables, "terminal", stuck, "a terminal reward of -inf"))
+    return findings
+
+
+def _dead_end(tables: Tables, where: str, stuck: torch.Tensor, seen: str) -> Finding:
+    numbers = stuck.nonzero().flatten()
+    names = "; ".join(tables.states.label(int(s)) for s in numbers[:5])
+    more = f" and {len(numbers) - 5} more" if len(numbers) > 5 else ""
+    return Finding(f"{where}, state {names}{more}", seen, "a way on that is not forbidden")

@@ -1,0 +1,40 @@
+"""The forward pass: probability flowing through the tilted slices, and the forward messages in log space."""
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+
+from cai.exact.backup import Tilt, put_back
+from cai.types import Slice
+
+
+def push(mu: Tensor, one: Slice, tilted: Tilt) -> tuple[Tensor, Tensor]:
+    """Push ``p(s_t, alive) [*B, S]`` through one slice: outcome marginals ``[*B, S, A, K]`` and ``p(s_{t+1}, alive)``.
+
+    ``μ_t(s, a, outcome) = μ_t(s) π(a|s) p̃(outcome|s, a)``; the next μ sums over what leads to s' and survives.
+    """
+    joint = mu[..., None, None] * (tilted.log_policy.unsqueeze(-1) + tilted.log_outcome).exp()
+    return joint, put_back(joint, one.successor, mu.shape[-1]) * tilted.log_survive.exp()
+
+
+def flow(mu: Tensor, slices: Iterator[tuple[Slice, Tilt]]) -> Iterator[Tensor]:
+    """Yield ``p(s_t, alive)`` for t = 0 … T from the start ``mu [*B, S]``."""
+    yield mu
+    for one, tilted in slices:
+        mu = push(mu, one, tilted)[1]
+        yield mu
+
+
+def forward_message(log_f: Tensor, one: Slice, alpha: Tensor, log_discount: Tensor) -> Tensor:
+    """Advance the forward message ``f_t(s) = p(s_t, alive, O_{<t})`` by one slice, in nats, shape ``[*B, S]``.
+
+    ``f_{t+1}(s') = γ Σ f_t(s) p(a|s) p(outcome|s,a) exp(r/α)`` over all that leads to s' (Levine 2018, section 2.4).
+    """
+    entries = one.log_prior.unsqueeze(-1) + one.log_prob + one.reward / alpha[..., None, None, None]
+    entries = (log_f[..., None, None] + entries).flatten(-3)
+    number = one.successor.flatten(-3).expand(entries.shape)
+    top = torch.full_like(log_f, -torch.inf).scatter_reduce(-1, number, entries, "amax")
+    top = torch.where(top == -torch.inf, 0.0, top)
+    total = torch.zeros_like(log_f).scatter_add(-1, number, (entries - top.gather(-1, number)).exp())
+    return top + total.log() + log_discount

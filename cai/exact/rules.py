@@ -1,0 +1,191 @@
+"""The rules: how a backward sweep takes the mean over outcomes and over actions, as values handed to it.
+
+A mean reduces the last axis of ``x`` (reward units) under log-weights ``log_w`` (nats). All share four small methods:
+
+* ``value(x, log_w, alpha)`` is the mean, reward units; no possible entry gives -inf, never NaN;
+* ``log_weights(x, log_w, alpha, value)`` is the tilted distribution ``log ∂value/∂x``: the policy, the posterior dynamics.
+  Where the value is -inf nothing is possible and it falls back to ``log_w``;
+* ``by_log_w`` and ``by_alpha`` are the derivatives with respect to the log-weights and to α.
+
+``alpha`` has the shape of the value, or broadcasts to it.
+"""
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from cai.errors import fault
+
+
+class Mean(Protocol):
+    """A way to take the mean over the last axis; see the module's words."""
+
+    def value(self, x: Tensor, log_w: Tensor, alpha: Tensor) -> Tensor:
+        """Return the mean."""
+
+    def log_weights(self, x: Tensor, log_w: Tensor, alpha: Tensor, value: Tensor) -> Tensor:
+        """Return the logarithm of the tilted weights."""
+
+    def by_log_w(self, x: Tensor, log_w: Tensor, alpha: Tensor, weights: Tensor) -> Tensor:
+        """Return ∂value/∂log_w."""
+
+    def by_alpha(self, x: Tensor, log_w: Tensor, alpha: Tensor, value: Tensor, weights: Tensor) -> Tensor:
+        """Return ∂value/∂α."""
+
+
+@dataclass(frozen=True)
+class Soft:
+    """The log-mean-exp ``η log Σ w exp(x/η)``; η is α unless given, η < 0 is risk-averse."""
+
+    eta: float | None = None
+
+    def _eta(self, alpha: Tensor) -> Tensor:
+        return alpha if self.eta is None else alpha.new_tensor(self.eta)
+
+    def _logits(self, x: Tensor, log_w: Tensor, alpha: Tensor) -> Tensor:
+        logits = log_w + x / self._eta(alpha).unsqueeze(-1)
+        if self.eta is not None and self.eta < 0:  # x = -inf turns to +inf: an entry of weight zero must stay out
+            logits = torch.where(log_w == -torch.inf, log_w, logits)
+        return logits
+
+    def value(self, x: Tensor, log_w: Tensor, alpha: Tensor) -> Tensor:
+        """Return η log Σ w exp(x/η)."""
+        return self._eta(alpha) * torch.logsumexp(self._logits(x, log_w, alpha), -1)
+
+    def log_weights(self, x: Tensor, log_w: Tensor, alpha: Tensor, value: Tensor) -> Tensor:
+        """Return log w + (x - value)/η: the posterior over entries."""
+        nothing = (value == -torch.inf).unsqueeze(-1)
+        gain = torch.where(nothing, 0.0, (x - torch.where(nothing, 0.0, value.unsqueeze(-1))))
+        return self._logits(gain, log_w, alpha)
+
+    def by_log_w(self, x: Tensor, log_w: Tensor, alpha: Tensor, weights: Tensor) -> Tensor:
+        """Return η times the weights."""
+        return self._eta(alpha).unsqueeze(-1) * weights
+
+    def by_alpha(self, x: Tensor, log_w: Tensor, alpha: Tensor, value: Tensor, weights: Tensor) -> Tensor:
+        """Return (value - Σ weights · x)/α where η is α, else 0."""
+        if self.eta is not None:
+            return torch.zeros_like(value)
+        return (_finite(value) - _times(weights, x).sum(-1)) / alpha
+
+
+@dataclass(frozen=True)
+class Expect:
+    """The expectation ``Σ w x``."""
+
+    def value(self, x: Tensor, log_w: Tensor, alpha: Tensor) -> Tensor:
+        """Return Σ w x; an entry of weight zero does not count, whatever its x."""
+        return _times(log_w.exp(), x).sum(-1)
+
+    def log_weights(self, x: Tensor, log_w: Tensor, alpha: Tensor, value: Tensor) -> Tensor:
+        """Return log w: nothing is tilted."""
+        return log_w.expand(torch.broadcast_shapes(x.shape, log_w.shape))
+
+    def by_log_w(self, x: Tensor, log_w: Tensor, alpha: Tensor, weights: Tensor) -> Tensor:
+        """Return w x."""
+        return _times(weights, _finite(x))
+
+    def by_alpha(self, x: Tensor, log_w: Tensor, alpha: Tensor, value: Tensor, weights: Tensor) -> Tensor:
+        """Return 0."""
+        return torch.zeros_like(value)
+
+
+@dataclass(frozen=True)
+class Best:
+    """The maximum of x over the support of w; ties share the weight as w does."""
+
+    def value(self, x: Tensor, log_w: Tensor, alpha: Tensor) -> Tensor:
+        """Return max x where w > 0."""
+        return torch.where(log_w == -torch.inf, -torch.inf, x).amax(-1)
+
+    def log_weights(self, x: Tensor, log_w: Tensor, alpha: Tensor, value: Tensor) -> Tensor:
+        """Return log w restricted to the maximisers, normalised: the limit of the soft policy as α → 0."""
+        return _on_maximisers(torch.where(log_w == -torch.inf, -torch.inf, x), log_w, value)
+
+    def by_log_w(self, x: Tensor, log_w: Tensor, alpha: Tensor, weights: Tensor) -> Tensor:
+        """Return 0."""
+        return torch.zeros_like(weights)
+
+    def by_alpha(self, x: Tensor, log_w: Tensor, alpha: Tensor, value: Tensor, weights: Tensor) -> Tensor:
+        """Return 0."""
+        return torch.zeros_like(value)
+
+
+@dataclass(frozen=True)
+class Viterbi:
+    """The maximum of ``α log w + x``; ties share the weight as w does."""
+
+    def _scores(self, x: Tensor, log_w: Tensor, alpha: Tensor) -> Tensor:
+        return alpha.unsqueeze(-1) * log_w + x
+
+    def value(self, x: Tensor, log_w: Tensor, alpha: Tensor) -> Tensor:
+        """Return max (α log w + x)."""
+        return self._scores(x, log_w, alpha).amax(-1)
+
+    def log_weights(self, x: Tensor, log_w: Tensor, alpha: Tensor, value: Tensor) -> Tensor:
+        """Return log w restricted to the maximisers, normalised."""
+        return _on_maximisers(self._scores(x, log_w, alpha), log_w, value)
+
+    def by_log_w(self, x: Tensor, log_w: Tensor, alpha: Tensor, weights: Tensor) -> Tensor:
+        """Return α times the weights."""
+        return alpha.unsqueeze(-1) * weights
+
+    def by_alpha(self, x: Tensor, log_w: Tensor, alpha: Tensor, value: Tensor, weights: Tensor) -> Tensor:
+        """Return Σ weights · log w."""
+        return _times(weights, log_w).sum(-1)
+
+
+@dataclass(frozen=True)
+class Rule:
+    """A rule of inference: one mean over outcomes (and the start, and survival), one over actions."""
+
+    name: str
+    over_outcomes: Mean
+    over_actions: Mean
+
+    def __str__(self) -> str:
+        return self.name
+
+
+POSTERIOR = Rule("POSTERIOR", Soft(), Soft())
+"""Exact β-messages of p(τ|O=1) (Levine 2018, eqs. 6-8): v = α log β; optimistic where the dynamics are stochastic."""
+VARIATIONAL = Rule("VARIATIONAL", Expect(), Soft())
+"""Max-ent control (Levine 2018, section 3.3): the best ELBO over policies with the dynamics held fixed."""
+HARD = Rule("HARD", Expect(), Best())
+"""Bellman optimality: the limit α → 0 of VARIATIONAL."""
+MAP = Rule("MAP", Viterbi(), Viterbi())
+"""The most probable trajectory (Viterbi), the latents of each slice included: two outcomes with one successor compete."""
+
+
+def RISK(eta: float) -> Rule:  # noqa: N802 — a rule, written as the design writes it
+    """Return the rule ``η log Σ p exp((r+v')/η)`` over outcomes: η = α is POSTERIOR, η → ±∞ VARIATIONAL, η < 0 averse.
+
+    Args:
+        eta: η in reward units; ±inf gives the expectation itself.
+
+    Raises:
+        WorldError: η is 0 or NaN.
+    """
+    if eta == 0 or eta != eta:
+        raise fault("RISK, eta", f"{eta}", "a number other than 0")
+    over_outcomes: Mean = Expect() if abs(eta) == float("inf") else Soft(float(eta))
+    return Rule(f"RISK({eta:g})", over_outcomes, Soft())
+
+
+def _times(w: Tensor, x: Tensor) -> Tensor:
+    return torch.where(w == 0, 0.0, w * x)
+
+
+def _finite(x: Tensor) -> Tensor:
+    return torch.where(x == -torch.inf, 0.0, x)
+
+
+def _on_maximisers(scores: Tensor, log_w: Tensor, value: Tensor) -> Tensor:
+    # Symmetric choices differ by rounding; a gap below 4096 ulp is a tie.
+    slack = 4096 * torch.finfo(value.dtype).eps * value.abs().clamp(min=1)
+    kept = (scores >= (value - slack).unsqueeze(-1)) & (log_w > -torch.inf)
+    chosen = torch.where(kept, log_w, -torch.inf)
+    chosen = chosen - chosen.logsumexp(-1, keepdim=True)
+    return torch.where((value == -torch.inf).unsqueeze(-1), log_w.expand_as(chosen), chosen)

@@ -1,0 +1,97 @@
+"""solve: the one verb of exact inference."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from cai.compile.tabulate import tabulate
+from cai.errors import ImpossibleError, fault
+from cai.exact.blame import blockers
+from cai.exact.fixed_point import differentiable_fixed_point, fixed_point, require_stationary
+from cai.exact.messages import Messages
+from cai.exact.rules import POSTERIOR, Rule
+from cai.exact.sweep import sweep
+from cai.types import Tables
+from cai.world import World
+
+
+def solve(
+    world: World | Tables,
+    rule: Rule = POSTERIOR,
+    *,
+    temperature: float | Sequence[float] | Tensor = 1.0,
+    form: str = "auto",
+) -> Messages:
+    """Solve a world exactly under a rule: one backward sweep, or the fixed point for the infinite horizon.
+
+    ``log Z = log Σ p(s_0) exp(v_0/α)`` under POSTERIOR, ``ELBO* = Σ p(s_0) v_0/α`` under VARIATIONAL, in nats (Levine
+    2018, sections 2.3 and 3.3). ``v``, ``q``, ``value``, ``log_evidence`` and ``elbo`` are differentiable in rewards,
+    log-probabilities, prior and temperature, by the analytic adjoint; a second derivative is refused.
+
+    Args:
+        world: a world, or the tables it was compiled to.
+        rule: POSTERIOR, VARIATIONAL, HARD, MAP or RISK(eta).
+        temperature: α > 0, reward units; several at once make a batch, broadcast against stacked worlds.
+        form: "auto" or "tables"; ``Messages.form`` says which was used.
+
+    Returns:
+        Messages, with ``v`` of shape ``[*B, T+1, S]`` (``[*B, S]`` for the infinite horizon).
+
+    Raises:
+        WorldError: the world or an argument does not conform.
+        IntractableError: the world cannot be tabulated.
+        ImpossibleError: the start value is -inf; for POSTERIOR the evidence is zero. The message names the states.
+        NotConvergedError: the infinite horizon has no fixed point in reach.
+    """
+    if not isinstance(rule, Rule):
+        raise fault("rule", f"{rule!r}", "cai.POSTERIOR, VARIATIONAL, HARD, MAP or RISK(eta)")
+    if form not in {"auto", "tables"}:
+        raise fault("form", f"{form!r}", "'auto' or 'tables'")
+    tables = tabulate(world)
+    alpha = as_temperature(temperature, tables)
+    if tables.horizon is None:
+        require_stationary(tables)
+        with torch.no_grad():
+            found = fixed_point(rule, tables, alpha)
+        v, iterations, bound = found.v, found.iterations, found.error_bound
+        if torch.is_grad_enabled():
+            v = differentiable_fixed_point(rule, tables, alpha, v)
+    else:
+        v, iterations, bound = sweep(rule, tables, alpha), tables.horizon, 0.0
+    messages = Messages(tables, rule, alpha, v, "tables", iterations, bound)
+    _require_possible(messages)
+    return messages
+
+
+def as_temperature(temperature: float | Sequence[float] | Tensor, tables: Tables) -> Tensor:
+    """Return α as a tensor of the tables' dtype and device.
+
+    Raises:
+        WorldError: a temperature is not a positive, finite number.
+    """
+    like = tables.log_initial
+    try:
+        alpha = torch.as_tensor(temperature, dtype=like.dtype, device=like.device)
+    except (TypeError, ValueError, RuntimeError):
+        raise fault("temperature", f"{temperature!r}", "a positive number, or several") from None
+    if not bool(((alpha > 0) & alpha.isfinite()).all()) or alpha.numel() == 0:
+        raise fault("temperature", f"{alpha.tolist()}", "positive, finite numbers (the limit 0 is the rule HARD)")
+    return alpha
+
+
+def _require_possible(messages: Messages) -> None:
+    with torch.no_grad():
+        impossible = messages.value == -torch.inf
+    if not bool(impossible.any()):
+        return
+    tables = messages.tables
+    if tables.batch_shape:
+        worlds = impossible.nonzero().tolist()
+        raise ImpossibleError(f"{messages.rule}: the start value is -inf in batch entries {worlds}; solve one to see why")
+    found = blockers(tables)
+    if messages.rule == POSTERIOR:
+        lead = "the evidence is zero: no trajectory can be optimal"
+    else:
+        lead = f"under {messages.rule} the start value is -inf: every policy risks a forbidden reward"
+    raise ImpossibleError("; ".join([lead, *(str(finding) for finding in found[:5])]))

@@ -1,0 +1,148 @@
+"""The trajectory as a plain Pyro program: slices stamped with their time, and an optimality node on each."""
+
+from collections.abc import Callable
+from typing import Any, Protocol
+
+import pyro
+import pyro.distributions as dist
+import torch
+from pyro.poutine.messenger import Messenger
+from torch import Tensor
+
+from cai.errors import fault
+from cai.types import Values
+from cai.world import Optimality, World, discount_of, horizon_of
+
+
+class Actor(Protocol):
+    """Whatever samples the world's action sites: the world itself (its prior) or a policy."""
+
+    def act(self, state: Values, t: int) -> Values:
+        """Sample a_t given s_t."""
+
+
+class Stamp(Messenger):
+    """Stamps the time on every site of a slice: ``name`` becomes ``name_t``, and a carried variable ``name_{t+1}``."""
+
+    def __init__(self, t: int, carried: tuple[str, ...] = ()) -> None:
+        super().__init__()
+        self.t, self.carried = t, carried
+        self.values: dict[str, Tensor] = {}
+        self._plain: dict[str, str] = {}
+
+    def _pyro_sample(self, msg: Any) -> None:
+        stamped = f"{msg['name']}_{self.t + (msg['name'] in self.carried)}"
+        self._plain[stamped] = msg["name"]
+        msg["name"] = stamped
+
+    def _pyro_post_sample(self, msg: Any) -> None:
+        self.values[self._plain[msg["name"]]] = msg["value"]
+
+
+def variables(values: Values, sites: dict[str, Tensor], where: str) -> tuple[str, ...]:
+    """Name the variables that a state or an action consists of, in the order in which they were sampled.
+
+    Args:
+        values: what the world returned.
+        sites: the value of every site that it sampled, in order.
+        where: which method returned it, for the error.
+
+    Raises:
+        WorldError: a returned variable was not sampled under its name.
+    """
+    expected = "each variable sampled at a site of its own name (cai.Point makes a deterministic value a site)"
+    if isinstance(values, dict):
+        missing = sorted(set(values) - set(sites))
+        if missing or not values:
+            raise fault(where, f"variables {missing or 'none'} returned, sites {list(sites)} sampled", expected)
+        return tuple(name for name in sites if name in values)
+    if not isinstance(values, Tensor):
+        raise fault(where, f"a {type(values).__name__} returned", "a tensor, or a dict of named tensors")
+    same = [name for name, value in sites.items() if value is values]
+    if len(same) == 1:
+        return (same[0],)
+    if len(sites) == 1:
+        return tuple(sites)
+    raise fault(where, f"a tensor returned that is none of the sampled sites {list(sites)}", expected)
+
+
+def trajectory(world: World, policy: Actor | None = None, *, temperature: float | Tensor = 1.0) -> Callable[[], None]:
+    """Return the trajectory program: p(τ, O = 1) with the action prior, or p̂(τ) with a policy in its place.
+
+    ``p(τ, O=1) = p(s_0) Π_t p(a_t|s_t) p(s_{t+1}|s_t, a_t) exp(r_t / α)`` (Levine 2018, eq. 4). Sites are
+    ``cell_0, move_0, slip_0, O_0, cell_1 …``. With ``policy`` the optimality nodes are left out: the same program is
+    then the guide that keeps the true dynamics. A discount adds the sites ``alive_1 …``: survival with probability γ;
+    once dead, no factor counts and the policy follows the prior.
+
+    For ``TraceEnum_ELBO`` decorate *either* the model *or* the guide with ``config_enumerate``: with an enumerated guide
+    the model replays the guide's sites, and Pyro 1.9.2 gives a wrong number if the model is marked as well.
+
+    Args:
+        world: the world, with a finite horizon.
+        policy: samples the world's action sites given ``(state, t)``; None is the action prior, with optimality nodes.
+        temperature: α, reward units.
+
+    Raises:
+        WorldError: the horizon is infinite, or a variable is not a site.
+    """
+    horizon, discount = horizon_of(world), discount_of(world)
+    if horizon is None:
+        raise fault("horizon", "None", "a finite horizon to write the trajectory out: set world.horizon")
+    terminal = getattr(world, "terminal", None)
+
+    def optimality(name: str, reward: Tensor, alive: Tensor | None) -> None:
+        if policy is None:
+            log_potential = torch.as_tensor(reward) / temperature
+            log_potential = log_potential if alive is None else torch.where(alive > 0, log_potential, 0.0)
+            pyro.sample(name, Optimality(log_potential), obs=torch.tensor(1.0))
+
+    def program() -> None:
+        with Stamp(0) as start:
+            state = world.initial()
+        carried = variables(state, start.values, "initial")
+        alive: Tensor | None = None  # until a first death is possible there is no such site
+        for t in pyro.markov(range(horizon)):
+            with Stamp(t):
+                action = world.act(state, t) if policy is None else _act(world, policy, state, t, alive)
+            with Stamp(t, carried):
+                state, reward = world.step(state, action, t)
+            optimality(f"O_{t}", reward, alive)
+            if discount < 1:
+                live = torch.tensor(discount) if alive is None else discount * alive
+                alive = pyro.sample(f"alive_{t + 1}", dist.Categorical(logits=torch.stack([1 - live, live], -1).log()))
+        if terminal is not None:
+            optimality(f"O_{horizon}", terminal(state), alive)
+
+    return program
+
+
+def _act(world: World, policy: Actor, state: Values, t: int, alive: Tensor | None) -> Values:
+    if alive is None:
+        return policy.act(state, t)
+    with pyro.poutine.block(), pyro.poutine.trace() as prior:
+        world.act(state, t)
+    with _PriorAfterDeath(prior.trace, alive):
+        return policy.act(state, t)
+
+
+class _PriorAfterDeath(Messenger):
+    """Lets the prior act where the trajectory has ended, so that no KL is paid there."""
+
+    def __init__(self, prior: Any, alive: Tensor) -> None:
+        super().__init__()
+        self.prior, self.alive = prior, alive
+
+    def _pyro_sample(self, msg: Any) -> None:
+        msg["fn"] = _Switch(self.alive > 0, self.prior.nodes[msg["name"]]["fn"], msg["fn"])
+
+
+class _Switch(dist.MaskedMixture):  # type: ignore[misc]
+    """Pyro's MaskedMixture of two distributions on one support, which may be enumerated."""
+
+    @property
+    def has_enumerate_support(self) -> bool:
+        return bool(self.component1.has_enumerate_support)
+
+    def enumerate_support(self, expand: bool = True) -> Tensor:
+        values: Tensor = self.component1.enumerate_support(expand)
+        return values

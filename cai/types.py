@@ -1,0 +1,240 @@
+"""The glossary: shape letters, spaces, tables, trajectories.
+
+Shape letters: ``T`` time, ``S`` states, ``A`` actions, ``K`` successors, ``B`` batch. Everything in log space is
+called ``log_*``; rewards and values are in reward units, evidence, ELBO, KL and entropy in nats.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from cai.errors import fault
+
+Values = Tensor | dict[str, Tensor]
+"""A state or an action as a program sees it: one tensor, or a dict of named variables."""
+
+
+@dataclass(frozen=True)
+class Space:
+    """A finite space: variables with values ``0 … size-1``, numbered row-major in the order they are sampled.
+
+    Attributes:
+        names: the variables, in the order in which the program samples them.
+        sizes: how many values each takes.
+        dtypes: the dtype in which the program sees each.
+        named: whether the program speaks of a dict of variables, or of one bare tensor.
+        kept: the row-major numbers that are kept, where unreachable ones were dropped on request; else None.
+    """
+
+    names: tuple[str, ...]
+    sizes: tuple[int, ...]
+    dtypes: tuple[torch.dtype, ...]
+    named: bool
+    kept: Int[Tensor, " S"] | None = None
+
+    @property
+    def size(self) -> int:
+        """How many values the space holds, all variables together."""
+        return torch.Size(self.sizes).numel() if self.kept is None else len(self.kept)
+
+    def join(self, values: Mapping[str, Tensor]) -> Tensor:
+        """Number the joint values (any broadcastable shapes); -1 for a value that was dropped."""
+        number: Tensor = torch.zeros((), dtype=torch.long)
+        for name, size in zip(self.names, self.sizes, strict=True):
+            number = number * size + values[name].long()
+        if self.kept is None:
+            return number
+        row = torch.searchsorted(self.kept, number.contiguous()).clamp(max=len(self.kept) - 1)
+        return torch.where(self.kept[row] == number, row, -1)
+
+    def split(self, number: Tensor) -> dict[str, Tensor]:
+        """Give each variable's value for every number (any shape); the inverse of ``join``."""
+        number = number if self.kept is None else self.kept[number]
+        values: dict[str, Tensor] = {}
+        for name, size, dtype in zip(self.names[::-1], self.sizes[::-1], self.dtypes[::-1], strict=True):
+            values[name] = (number % size).to(dtype)
+            number = number // size
+        return {name: values[name] for name in self.names}
+
+    def pack(self, values: Mapping[str, Tensor]) -> Values:
+        """Hand named values to the program in the form it speaks of: a dict, or one bare tensor."""
+        return dict(values) if self.named else values[self.names[0]]
+
+    def unpack(self, values: Values) -> dict[str, Tensor]:
+        """Read the program's form back as named values."""
+        return dict(values) if isinstance(values, dict) else {self.names[0]: values}
+
+    def label(self, number: int) -> str:
+        """Name one value for people, e.g. ``cell=3, door=1``."""
+        return ", ".join(f"{name}={int(value)}" for name, value in self.split(torch.tensor(number)).items())
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Where states lie in space, so that they can be drawn as a map.
+
+    Attributes:
+        cell: the map cell of each state, row-major; -1 for a state that is not on the map. Shape ``[S]``.
+        shape: rows and columns of the map.
+        moves: for each action the step it means as (right, down), or None where it means no move.
+        marks: a short text for map cells, e.g. ``{0: "S", 15: "G"}``.
+    """
+
+    cell: Int[Tensor, " S"]
+    shape: tuple[int, int]
+    moves: tuple[tuple[float, float] | None, ...]
+    marks: Mapping[int, str]
+
+
+@dataclass(frozen=True)
+class Slice:
+    """One time slice as tables: the action prior, and for each (s, a) its K outcomes.
+
+    Shapes: ``log_prior [*B, S, A]`` in nats; ``log_prob``, ``successor``, ``reward`` ``[*B, S, A, K]`` in nats,
+    state numbers, reward units.
+    """
+
+    log_prior: Float[Tensor, "*B S A"]
+    log_prob: Float[Tensor, "*B S A K"]
+    successor: Int[Tensor, "*B S A K"]
+    reward: Float[Tensor, "*B S A K"]
+
+
+@dataclass(frozen=True)
+class Tables:
+    """A world with its discrete variables flattened: the compiled form that ``tabulate`` returns.
+
+    ``*L`` is the batch of stacked worlds, if any, then ``T`` where ``timed``. Outcomes, not successors, are the
+    entries: several may share one successor and carry different rewards. An outcome of probability zero is padding.
+
+    Attributes:
+        log_initial: log p(s_0), nats.
+        log_prior: log p(a|s), nats; -inf is a forbidden action.
+        log_prob: log p(outcome|s, a), nats.
+        successor: the next state of each outcome.
+        reward: the reward of each outcome, reward units; -inf is forbidden.
+        terminal: r_T(s_T), reward units.
+        horizon: T, or None for the infinite horizon.
+        discount: the probability γ of surviving a step.
+        timed: whether the slices differ over time, so that a T axis stands before S.
+        states, actions: what the numbers mean.
+        layout: where states lie in space, if the world says so.
+    """
+
+    log_initial: Float[Tensor, "*B S"]
+    log_prior: Float[Tensor, "*L S A"]
+    log_prob: Float[Tensor, "*L S A K"]
+    successor: Int[Tensor, "*L S A K"]
+    reward: Float[Tensor, "*L S A K"]
+    terminal: Float[Tensor, "*B S"]
+    horizon: int | None
+    discount: float
+    timed: bool
+    states: Space
+    actions: Space
+    layout: Layout | None = None
+
+    @property
+    def batch_shape(self) -> torch.Size:
+        """The shape of the batch of stacked worlds; empty for a single one."""
+        return self.log_initial.shape[:-1]
+
+    @property
+    def log_survival(self) -> Float[Tensor, "2"]:
+        """log of (γ, 1 - γ): the chances to go on and to end after a step, nats."""
+        return self.log_initial.new_tensor([self.discount, 1 - self.discount]).log()
+
+    def slices(self) -> Iterator[Slice]:
+        """Yield the slice of every time, 0 first: T of them, or one alone that stands for all times."""
+        fields = (self.log_prior, self.log_prob, self.successor, self.reward)
+        if not self.timed:
+            yield Slice(*fields)
+            return
+        axis = len(self.batch_shape)
+        for parts in zip(*(field.unbind(axis) for field in fields), strict=True):
+            yield Slice(*parts)
+
+    def at(self, t: int) -> Slice:
+        """Return the slice of time ``t``."""
+        fields = (self.log_prior, self.log_prob, self.successor, self.reward)
+        if not self.timed:
+            return Slice(*fields)
+        return Slice(*(field.select(len(self.batch_shape), t) for field in fields))
+
+    def state(self, number: int) -> dict[str, int]:
+        """Return the values of the variables of state ``number``."""
+        return {name: int(value) for name, value in self.states.split(torch.tensor(number)).items()}
+
+    def index(self, **values: int) -> int:
+        """Return the number of the state with these values.
+
+        Raises:
+            WorldError: a variable is missing, unknown or out of range, or the state was dropped.
+        """
+        if set(values) != set(self.states.names):
+            raise fault("index", f"variables {sorted(values)}", f"each of {list(self.states.names)}")
+        for name, size in zip(self.states.names, self.states.sizes, strict=True):
+            if not 0 <= values[name] < size:
+                raise fault(f"index, variable '{name}'", f"value {values[name]}", f"0 … {size - 1}")
+        number = int(self.states.join({name: torch.tensor(value) for name, value in values.items()}))
+        if number < 0:
+            raise fault("index", f"{values}, which was dropped as unreachable", "a state that was kept")
+        return number
+
+
+@dataclass(frozen=True)
+class Trajectories:
+    """A batch of trajectories; after death (discount as survival) states stay put, rewards are 0.
+
+    Attributes:
+        states: state numbers.
+        actions: action numbers.
+        rewards: reward units.
+        alive: whether the trajectory still lives when s_t is entered.
+    """
+
+    states: Int[Tensor, "N T1"]
+    actions: Int[Tensor, "N T"]
+    rewards: Float[Tensor, "N T"]
+    alive: torch.Tensor
+
+    @property
+    def returns(self) -> Float[Tensor, " N"]:
+        """The sum of rewards of each trajectory, reward units; the terminal reward is not in it."""
+        return self.rewards.sum(-1)
+
+
+def stack(tables: Sequence[Tables]) -> Tables:
+    """Stack worlds of the same spaces, horizon and discount along a new leading batch axis, padding K.
+
+    Raises:
+        WorldError: the worlds differ in a space, the horizon, the discount or the dependence on time.
+    """
+    first = tables[0]
+
+    def shared(one: Tables) -> tuple[Any, ...]:
+        space = (one.states.names, one.states.sizes, one.actions.names, one.actions.sizes, one.states.size)
+        return (*space, one.horizon, one.discount, one.timed, one.batch_shape)
+
+    for n, one in enumerate(tables):
+        if shared(one) != shared(first):
+            raise fault(f"stack, world {n}", f"{shared(one)}", f"the spaces and horizon of world 0: {shared(first)}")
+    widest = max(one.log_prob.shape[-1] for one in tables)
+    padded = [_pad(one, widest) for one in tables]
+    names = ("log_initial", "log_prior", "log_prob", "successor", "reward", "terminal")
+    return replace(first, **{name: torch.stack([getattr(one, name) for one in padded]) for name in names})
+
+
+def _pad(tables: Tables, width: int) -> Tables:
+    extra = (0, width - tables.log_prob.shape[-1])
+    pad = torch.nn.functional.pad
+    return replace(
+        tables,
+        log_prob=pad(tables.log_prob, extra, value=-torch.inf),
+        successor=pad(tables.successor, extra),
+        reward=pad(tables.reward, extra),
+    )

@@ -1,0 +1,1 @@
+"""Pictures: plots, the HTML report."""
