@@ -42,6 +42,10 @@ class ImpossibleError(CaiError):
     """The evidence is zero: no trajectory can be optimal; the message names the states that block it."""
 
 
+class NotConvergedError(CaiError):
+    """The infinite horizon's backups did not settle; the message says how far they were and why that may be."""
+
+
 def fault(where: str, seen: str, expected: str) -> WorldError:
     """Return a ``WorldError`` of a single finding, ready to be raised."""
     return WorldError([Finding(where, seen, expected)])

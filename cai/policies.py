@@ -19,7 +19,7 @@ from cai.types import Space, Tables, Values
 class Policy(Protocol):
     """What acts. ``act`` samples the world's action sites in a program; ``log_probs`` gives the table of one time."""
 
-    def act(self, state: Values, t: int) -> Values:
+    def act(self, state: Any, t: int) -> Any:
         """Sample a_t given s_t, at the world's own action sites."""
 
     def log_probs(self, t: int = 0) -> Float[Tensor, "*B S A"]:
@@ -101,14 +101,15 @@ def _from_tensor(tables: Tables, probs: Tensor) -> TabularPolicy:
     if tuple(probs.shape) not in {(S, A), (T, S, A)}:
         shapes = f"[S, A] = [{S}, {A}]" + (f" or [T, S, A] = [{T}, {S}, {A}]" if T else "")
         raise fault("policy", f"a tensor of shape {list(probs.shape)}", f"probabilities of shape {shapes}")
-    stationary = probs.dim() == 2
-    for t in range(1 if stationary else len(probs)):
-        _checked(tables, probs if stationary else probs[t], t)
-    log_probs = probs.to(tables.log_prior.dtype).log()
-    return _from_table(tables, lambda t: log_probs if stationary else log_probs[t])
+    if probs.dim() == 2:
+        stationary = _checked(tables, probs, 0).log()
+        return _from_table(tables, lambda t: stationary)
+    timed = [_checked(tables, probs[t], t).log() for t in range(len(probs))]
+    return _from_table(tables, lambda t: timed[t])
 
 
 def _checked(tables: Tables, probs: Any, t: int) -> Tensor:
+    """Return the probabilities in the tables' dtype, normalised there; raise where they are none."""
     where, S, A = f"policy, t = {t}", tables.states.size, tables.actions.size
     if not isinstance(probs, Tensor):
         raise fault(where, f"a {type(probs).__name__}", f"a tensor of probabilities of shape [{S}, {A}]")
@@ -122,13 +123,14 @@ def _checked(tables: Tables, probs: Any, t: int) -> Tensor:
         s = int(wrong.nonzero()[0])
         seen = f"probabilities {[round(p, 6) for p in probs[s].tolist()]} in state {tables.states.label(s)}"
         raise fault(where, seen, "numbers at least 0 that sum to 1")
-    return probs
+    exact: Tensor = probs.to(tables.log_prior.dtype)
+    return exact / exact.sum(-1, keepdim=True)
 
 
 def _called(tables: Tables, function: Callable[..., Any], t: int) -> Tensor:
     states = tables.states.split(torch.arange(tables.states.size))
-    probs = function(tables.states.pack(states), t)
-    return _checked(tables, probs, t).to(tables.log_prior.dtype).log()
+    with precision(tables.log_prior.dtype):
+        return _checked(tables, function(tables.states.pack(states), t), t).log()
 
 
 def _enumerated(tables: Tables, policy: Any, t: int) -> Tensor:

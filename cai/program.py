@@ -17,7 +17,7 @@ from cai.world import Optimality, World, discount_of, horizon_of
 class Actor(Protocol):
     """Whatever samples the world's action sites: the world itself (its prior) or a policy."""
 
-    def act(self, state: Values, t: int) -> Values:
+    def act(self, state: Any, t: int) -> Any:
         """Sample a_t given s_t."""
 
 
@@ -74,8 +74,8 @@ def trajectory(world: World, policy: Actor | None = None, *, temperature: float 
     then the guide that keeps the true dynamics. A discount adds the sites ``alive_1 …``: survival with probability γ;
     once dead, no factor counts and the policy follows the prior.
 
-    For ``TraceEnum_ELBO`` decorate *either* the model *or* the guide with ``config_enumerate``: with an enumerated guide
-    the model replays the guide's sites, and Pyro 1.9.2 gives a wrong number if the model is marked as well.
+    For ``TraceEnum_ELBO`` decorate *either* the model *or* the guide with ``config_enumerate``: with an enumerated
+    guide the model replays the guide's sites, and Pyro 1.9.2 gives a wrong number if the model is marked as well.
 
     Args:
         world: the world, with a finite horizon.
@@ -116,7 +116,7 @@ def trajectory(world: World, policy: Actor | None = None, *, temperature: float 
     return program
 
 
-def _act(world: World, policy: Actor, state: Values, t: int, alive: Tensor | None) -> Values:
+def _act(world: World, policy: Actor, state: Values, t: int, alive: Tensor | None) -> Any:
     if alive is None:
         return policy.act(state, t)
     with pyro.poutine.block(), pyro.poutine.trace() as prior:
@@ -133,15 +133,14 @@ class _PriorAfterDeath(Messenger):
         self.prior, self.alive = prior, alive
 
     def _pyro_sample(self, msg: Any) -> None:
-        msg["fn"] = _Switch(self.alive > 0, self.prior.nodes[msg["name"]]["fn"], msg["fn"])
+        prior = self.prior.nodes[msg["name"]]["fn"]
+        msg["fn"] = _Switch(self.alive > 0, prior, msg["fn"])  # type: ignore[no-untyped-call]
 
 
-class _Switch(dist.MaskedMixture):  # type: ignore[misc]
+class _Switch(dist.MaskedMixture):
     """Pyro's MaskedMixture of two distributions on one support, which may be enumerated."""
 
-    @property
-    def has_enumerate_support(self) -> bool:
-        return bool(self.component1.has_enumerate_support)
+    has_enumerate_support = True  # the components have, where enumeration is asked for at all
 
     def enumerate_support(self, expand: bool = True) -> Tensor:
         values: Tensor = self.component1.enumerate_support(expand)

@@ -226,7 +226,8 @@ def stack(tables: Sequence[Tables]) -> Tables:
     widest = max(one.log_prob.shape[-1] for one in tables)
     padded = [_pad(one, widest) for one in tables]
     names = ("log_initial", "log_prior", "log_prob", "successor", "reward", "terminal")
-    return replace(first, **{name: torch.stack([getattr(one, name) for one in padded]) for name in names})
+    stacked: dict[str, Any] = {name: torch.stack([getattr(one, name) for one in padded]) for name in names}
+    return replace(first, **stacked)
 
 
 def _pad(tables: Tables, width: int) -> Tables:

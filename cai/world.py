@@ -8,7 +8,6 @@ from torch import Tensor
 from torch.distributions import constraints
 
 from cai.errors import fault
-from cai.types import Values
 
 
 @runtime_checkable
@@ -23,13 +22,13 @@ class World(Protocol):
     def horizon(self) -> int | None:
         """T, or None for the infinite horizon, which needs a discount below 1."""
 
-    def initial(self) -> Values:
+    def initial(self) -> Any:
         """Sample s_0."""
 
-    def act(self, state: Values, t: int) -> Values:
+    def act(self, state: Any, t: int) -> Any:
         """Sample a_t from the action prior p(a|s)."""
 
-    def step(self, state: Values, action: Values, t: int) -> tuple[Values, Tensor]:
+    def step(self, state: Any, action: Any, t: int) -> tuple[Any, Tensor]:
         """Sample s_{t+1}, and any latents of the slice; return it with the reward."""
 
 
@@ -109,7 +108,7 @@ class Point(TorchDistribution):
 class Optimality(TorchDistribution):
     """The optimality node O_t of control as inference, to be observed as 1.
 
-    ``log_prob(1) = log_potential = r_t / α`` in nats (Levine 2018, eq. 3); ``log_prob(0) = log(1 - exp(log_potential))``.
+    ``log_prob(1) = log_potential = r_t / α``, nats (Levine 2018, eq. 3); ``log_prob(0) = log(1 - exp(log_potential))``.
     A positive potential is an unnormalised factor: it can be observed but not sampled, and O_t = 0 has no probability.
 
     An observed site is right where ``pyro.factor`` is not: inside ``pyro.markov`` with an enumerated guide, Pyro 1.9.2

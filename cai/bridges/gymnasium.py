@@ -12,14 +12,17 @@ from cai.types import Layout
 from cai.world import Point, World
 
 ARROWS = {"left": (-1.0, 0.0), "down": (0.0, 1.0), "right": (1.0, 0.0), "up": (0.0, -1.0)}
-ACTIONS = {"FrozenLakeEnv": ("left", "down", "right", "up"), "CliffWalkingEnv": ("up", "right", "down", "left")}
+ACTIONS = {
+    "FrozenLakeEnv": ("left", "down", "right", "up"),
+    "CliffWalkingEnv": ("up", "right", "down", "left"),
+}
 
 
 class GymnasiumWorld:
     """A Gymnasium environment as a world: its outcomes as a list, done as an absorbing state with no further reward.
 
-    States and actions keep Gymnasium's numbers; the state "done", where there is one, is the last. The number in the list
-    ``P[s][a]`` is the latent ``outcome``; the next state and the reward are functions of it.
+    States and actions keep Gymnasium's numbers; the state "done", where there is one, is the last. The number in the
+    list ``P[s][a]`` is the latent ``outcome``; the next state and the reward are functions of it.
     """
 
     def __init__(self, env: Any, horizon: int | None, discount: float) -> None:
@@ -87,7 +90,11 @@ def from_gymnasium(env: Any, *, horizon: int | None = None, discount: float = 1.
         try:
             env = gymnasium.make(env, **env_kwargs)
         except (gymnasium.error.Error, TypeError, ValueError, KeyError) as error:
-            raise fault(f"from_gymnasium('{env}')", f"{type(error).__name__}: {error}", "an installed id and its options") from error
+            raise fault(
+                f"from_gymnasium('{env}')",
+                f"{type(error).__name__}: {error}",
+                "an installed id and its options",
+            ) from error
     try:
         _require_table(env)
         return GymnasiumWorld(env, horizon, discount)

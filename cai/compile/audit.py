@@ -6,12 +6,14 @@ import torch
 from torch import Tensor
 
 from cai.errors import Finding
-from cai.graph import graph
+from cai.graphs import graph
 from cai.types import Space
 from cai.world import World, horizon_of
 
 
-def audit_factors(where: str, factors: dict[str, Tensor], dims: dict[str, int], full: tuple[int, ...]) -> Iterator[Finding]:
+def audit_factors(
+    where: str, factors: dict[str, Tensor], dims: dict[str, int], full: tuple[int, ...]
+) -> Iterator[Finding]:
     """Check that each factor is shaped like its scope, is a number, and sums to one over its own variable.
 
     Args:
@@ -24,16 +26,23 @@ def audit_factors(where: str, factors: dict[str, Tensor], dims: dict[str, int], 
         here = f"{where}, variable '{name}'"
         if not fits(factor, full):
             seen = f"log-probabilities of shape {tuple(factor.shape)}"
-            yield Finding(here, seen, f"a batch shape that broadcasts to {full}: one scalar for each combination of values")
+            yield Finding(
+                here,
+                seen,
+                f"a batch shape that broadcasts to {full}: one scalar for each combination of values",
+            )
         elif factor.isnan().any() or (factor == torch.inf).any():
-            yield Finding(here, "a log-probability that is NaN or +inf", "probabilities (all-zero rows cannot be normalised)")
-        elif name in dims:
-            if factor.shape and factor.dim() >= -dims[name]:
-                total = factor.logsumexp(dims[name]).exp()
-                worst = float((total - 1).abs().max())
-                if worst > 1e3 * torch.finfo(factor.dtype).eps:
-                    seen = f"probabilities that sum to {float(total.flatten()[(total - 1).abs().argmax()]):.6g}"
-                    yield Finding(here, seen, "a sum of 1 over its values")
+            yield Finding(
+                here,
+                "a log-probability that is NaN or +inf",
+                "probabilities (all-zero rows cannot be normalised)",
+            )
+        elif name in dims and factor.shape and factor.dim() >= -dims[name]:
+            total = factor.logsumexp(dims[name]).exp()
+            worst = float((total - 1).abs().max())
+            if worst > 1e3 * torch.finfo(factor.dtype).eps:
+                seen = f"probabilities that sum to {float(total.flatten()[(total - 1).abs().argmax()]):.6g}"
+                yield Finding(here, seen, "a sum of 1 over its values")
 
 
 def audit_rewards(where: str, reward: Tensor, full: tuple[int, ...]) -> Iterator[Finding]:
@@ -45,7 +54,11 @@ def audit_rewards(where: str, reward: Tensor, full: tuple[int, ...]) -> Iterator
     if reward.isnan().any():
         yield Finding(where, f"{int(reward.isnan().sum())} rewards are NaN", "numbers, or -inf for what is forbidden")
     if (reward == torch.inf).any():
-        yield Finding(where, f"{int((reward == torch.inf).sum())} rewards are +inf", "finite rewards, or -inf for what is forbidden")
+        yield Finding(
+            where,
+            f"{int((reward == torch.inf).sum())} rewards are +inf",
+            "finite rewards, or -inf for what is forbidden",
+        )
 
 
 def audit_next(where: str, values: dict[str, Tensor], states: Space, full: tuple[int, ...]) -> Iterator[Finding]:
@@ -67,7 +80,11 @@ def audit_prior(where: str, log_prior: Tensor, states: Space) -> Iterator[Findin
     blocked = (log_prior == -torch.inf).all(-1).nonzero().flatten()
     if len(blocked):
         some = "; ".join(states.label(int(s)) for s in blocked[:3])
-        yield Finding(where, f"all actions forbidden in {len(blocked)} states ({some})", "an allowed action in every state")
+        yield Finding(
+            where,
+            f"all actions forbidden in {len(blocked)} states ({some})",
+            "an allowed action in every state",
+        )
 
 
 def audit_scope(world: World) -> Iterator[Finding]:
@@ -90,6 +107,6 @@ def audit_scope(world: World) -> Iterator[Finding]:
 def fits(value: Tensor, full: tuple[int, ...]) -> bool:
     """Tell whether a tensor broadcasts to the slice's full shape without growing it."""
     try:
-        return torch.broadcast_shapes(value.shape, full) == torch.Size(full)
+        return bool(torch.broadcast_shapes(value.shape, full) == torch.Size(full))
     except RuntimeError:
         return False

@@ -28,19 +28,19 @@ def exact_log_prob(fn: Any, value: Tensor) -> Tensor:
     value would pass as one of probability 2e-16: at a low temperature that is the likeliest miracle of all.
     """
     plain = base(fn)
+    log_prob: Tensor = fn.log_prob(value)
     if not hasattr(plain, "_param") or plain._param is not plain.__dict__.get("probs"):
-        return fn.log_prob(value)  # type: ignore[no-any-return]
-    p = plain.probs
+        return log_prob
+    p: Tensor = plain.probs
     if isinstance(plain, dist.Categorical):
         shape = torch.broadcast_shapes(value.shape, p.shape[:-1])
         return p.expand(*shape, p.shape[-1]).gather(-1, value.long().expand(shape).unsqueeze(-1)).squeeze(-1).log()
     if isinstance(plain, dist.Bernoulli):
         return torch.where(value > 0, p, 1 - p).log()
     if isinstance(plain, dist.Binomial):
-        n = plain.total_count
-        choose = torch.lgamma(n + 1) - torch.lgamma(value + 1) - torch.lgamma(n - value + 1)
-        return choose + torch.xlogy(value, p) + torch.special.xlog1py(n - value, -p)
-    return fn.log_prob(value)  # type: ignore[no-any-return]
+        impossible = ((p == 0) & (value > 0)) | ((p == 1) & (value < plain.total_count))
+        return torch.where(impossible, -torch.inf, log_prob)
+    return log_prob
 
 
 class Enumerate(Messenger):
@@ -94,21 +94,22 @@ class Enumerate(Messenger):
         if not msg["fn"].has_enumerate_support:
             kind = type(base(msg["fn"])).__name__
             reason = f"{where}: {kind} has no finite support to enumerate"
-            raise IntractableError(f"{reason}; tables need finite variables: discretise it, or use Categorical or cai.Point")
+            raise IntractableError(
+                f"{reason}; tables need finite variables: discretise it, or use Categorical or cai.Point"
+            )
         if len(msg["fn"].event_shape) > 0:
             seen = f"events of shape {tuple(msg['fn'].event_shape)}"
             raise fault(where, seen, "scalar events: write a vector as several named variables")
 
     def _support(self, where: str, name: str, fn: Any) -> Tensor:
-        support = fn.enumerate_support(expand=False).reshape(-1)
+        support: Tensor = fn.enumerate_support(expand=False).reshape(-1)
         self.sizes[name] = len(support)
         self.cardinalities[name] = len(support)
         if self.probe:
             return support[:1].reshape(())
         self.dims[name] = self.next
         self.next -= 1
-        value: Tensor = support.reshape((-1,) + (1,) * (-self.dims[name] - 1))
-        return value
+        return support.reshape((-1,) + (1,) * (-self.dims[name] - 1))
 
 
 @contextmanager

@@ -111,7 +111,10 @@ def enumerate_slice(world: World, shape: Shape, t: int) -> Factors:
     action = run(act, world.act, shape.states.pack(states), t)
     actions = _space(action, act, f"act, t = {t}")
     if (actions.names, actions.sizes) != (shape.actions.names, shape.actions.sizes):
-        seen, expected = dict(zip(actions.names, actions.sizes, strict=True)), "the same variables and sizes at all times"
+        seen, expected = (
+            dict(zip(actions.names, actions.sizes, strict=True)),
+            "the same variables and sizes at all times",
+        )
         raise fault(f"act, t = {t}", f"{seen}", expected)
     step = Enumerate(f"step, t = {t}", first=act.next, points=True)
     next_state, reward = _step(world, shape.states, step, shape.states.pack(states), action, t)

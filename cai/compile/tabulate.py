@@ -16,7 +16,11 @@ from cai.world import World, discount_of, horizon_of
 
 
 def tabulate(
-    world: World | Tables, *, dtype: torch.dtype = torch.float64, reachable: bool = False, max_bytes: float = 8e9
+    world: World | Tables,
+    *,
+    dtype: torch.dtype = torch.float64,
+    reachable: bool = False,
+    max_bytes: float = 8e9,
 ) -> Tables:
     """Compile a world to tables: for every (s, a) its outcomes ``(log_prob, successor, reward)``.
 
@@ -177,7 +181,9 @@ def _refuse_large(shape: Shape, times: int | None, max_bytes: float, dtype: torc
     if need > max_bytes:
         sizes = f"S = {S:,} states, A = {A:,} actions, K = {K:,} outcomes" + (f", T = {T:,} times" if times else "")
         advice = "raise max_bytes, keep fewer latents, or make the next state a cai.Point of them"
-        raise IntractableError(f"tables of {sizes} need {need:,.0f} bytes, over the limit of {max_bytes:,.0f}; {advice}")
+        raise IntractableError(
+            f"tables of {sizes} need {need:,.0f} bytes, over the limit of {max_bytes:,.0f}; {advice}"
+        )
 
 
 def _drop_unreachable(tables: Tables) -> Tables:

@@ -21,7 +21,7 @@ from cai.types import Slice
 
 @dataclass(frozen=True)
 class Backup:
-    """A backup's values: continuation ``c [*B, S]``, outcome values ``x [*B, S, A, K]``, ``q [*B, S, A]``, ``v [*B, S]``."""
+    """A backup's values: continuation ``c [*B, S]``, outcomes ``x [*B, S, A, K]``, ``q [*B, S, A]``, ``v [*B, S]``."""
 
     c: Tensor
     x: Tensor
@@ -62,7 +62,10 @@ def back_up(rule: Rule, one: Slice, v_next: Tensor, alpha: Tensor, log_survival:
 
 @dataclass(frozen=True)
 class Tilt:
-    """The tilted slice, in nats: policy ``[*B, S, A]``, outcomes ``[*B, S, A, K]``, and (survive, end) on entering s' ``[*B, S, 2]``."""
+    """The tilted slice, in nats.
+
+    Shapes: policy ``[*B, S, A]``, outcomes ``[*B, S, A, K]``, and (survive, end) on entering s' ``[*B, S, 2]``.
+    """
 
     log_policy: Tensor
     log_outcome: Tensor

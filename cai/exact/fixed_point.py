@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from cai.errors import CaiError, fault
+from cai.errors import NotConvergedError, fault
 from cai.exact.backup import adjoint, back_up, differentiable_backup, look_ahead, tilt
 from cai.exact.rules import Rule
 from cai.types import Slice, Tables
@@ -20,10 +20,6 @@ class FixedPoint:
     v: Tensor
     iterations: int
     error_bound: float
-
-
-class NotConvergedError(CaiError):
-    """The backups did not settle; the message says how far they were and why that may be."""
 
 
 def fixed_point(
@@ -67,9 +63,7 @@ def fixed_point(
     raise NotConvergedError(f"{rule} with γ = {tables.discount:g}: {seen}; likely {cause}")
 
 
-def _proved_bound(
-    rule: Rule, one: Slice, v: Tensor, alpha: Tensor, log_survival: Tensor, max_iterations: int
-) -> float:
+def _proved_bound(rule: Rule, one: Slice, v: Tensor, alpha: Tensor, log_survival: Tensor, max_iterations: int) -> float:
     values = back_up(rule, one, v, alpha, log_survival)
     life = _remaining_life(rule, one, v, alpha, log_survival, max_iterations)
     rounding = 64 * torch.finfo(v.dtype).eps * max(1.0, float(_finite(v).abs().max()))
@@ -81,7 +75,9 @@ def _proved_bound(
         if not rises and not falls:
             return e * float(life.max())
         e *= 2
-    raise NotConvergedError(f"{rule}: no bound of {e * float(life.max()):.3g} or less could be proved around the last v")
+    raise NotConvergedError(
+        f"{rule}: no bound of {e * float(life.max()):.3g} or less could be proved around the last v"
+    )
 
 
 def _remaining_life(

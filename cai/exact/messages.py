@@ -41,7 +41,7 @@ class Messages:
     @property
     def batch_shape(self) -> torch.Size:
         """The shape of the batch; empty for one world at one temperature."""
-        return torch.broadcast_shapes(self.tables.batch_shape, self.temperature.shape)
+        return torch.Size(torch.broadcast_shapes(self.tables.batch_shape, self.temperature.shape))
 
     def __getitem__(self, index: int) -> "Messages":
         """Return the messages of one entry of the first batch axis."""
@@ -100,7 +100,7 @@ class Messages:
         return tilted.log_outcome[..., 0, 0, :]
 
     def dynamics(self, t: int = 0) -> Float[Tensor, "*B S A K"]:
-        """Return the tilted dynamics, log p(outcome|s_t, a_t, O) in nats for POSTERIOR; the true ones where held fixed."""
+        """Return the tilted dynamics, log p(outcome|s_t, a_t, O) in nats for POSTERIOR; the true ones if held."""
         return self.tilt(t).log_outcome
 
     def survival(self, t: int = 0) -> Float[Tensor, "*B S"]:
@@ -148,9 +148,7 @@ class Messages:
             messages.append(log_f)
         return torch.stack(messages, -2)
 
-    def sample(
-        self, n: int, *, steps: int | None = None, generator: torch.Generator | None = None
-    ) -> Trajectories:
+    def sample(self, n: int, *, steps: int | None = None, generator: torch.Generator | None = None) -> Trajectories:
         """Draw n trajectories from the rule's own chain: exact samples of p(τ|O=1) for POSTERIOR.
 
         Args:

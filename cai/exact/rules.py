@@ -3,7 +3,7 @@
 A mean reduces the last axis of ``x`` (reward units) under log-weights ``log_w`` (nats). All share four small methods:
 
 * ``value(x, log_w, alpha)`` is the mean, reward units; no possible entry gives -inf, never NaN;
-* ``log_weights(x, log_w, alpha, value)`` is the tilted distribution ``log ∂value/∂x``: the policy, the posterior dynamics.
+* ``log_weights(x, log_w, alpha, value)`` is the tilted distribution ``log ∂value/∂x``: the policy, the bent dynamics.
   Where the value is -inf nothing is possible and it falls back to ``log_w``;
 * ``by_log_w`` and ``by_alpha`` are the derivatives with respect to the log-weights and to α.
 
@@ -156,7 +156,7 @@ VARIATIONAL = Rule("VARIATIONAL", Expect(), Soft())
 HARD = Rule("HARD", Expect(), Best())
 """Bellman optimality: the limit α → 0 of VARIATIONAL."""
 MAP = Rule("MAP", Viterbi(), Viterbi())
-"""The most probable trajectory (Viterbi), the latents of each slice included: two outcomes with one successor compete."""
+"""The most probable trajectory (Viterbi), each slice's latents included: two outcomes with one successor compete."""
 
 
 def RISK(eta: float) -> Rule:  # noqa: N802 — a rule, written as the design writes it

@@ -14,7 +14,7 @@ def sample(messages: Messages, n: int, steps: int | None, generator: torch.Gener
     messages._single("sample")
     tables = messages.tables
     T = tables.horizon if steps is None else steps
-    if T is None or T < 1 or (tables.horizon is not None and T > tables.horizon):
+    if T is None or T < 1 or (tables.horizon is not None and tables.horizon < T):
         seen = "no steps with an infinite horizon" if T is None else f"{T}"
         raise fault("sample, steps", seen, f"a number of steps from 1 to {tables.horizon or 'any'}")
 
@@ -36,7 +36,9 @@ def sample(messages: Messages, n: int, steps: int | None, generator: torch.Gener
         states.append(s)
         actions.append(a)
         living.append(alive)
-    return Trajectories(torch.stack(states, -1), torch.stack(actions, -1), torch.stack(rewards, -1), torch.stack(living, -1))
+    return Trajectories(
+        torch.stack(states, -1), torch.stack(actions, -1), torch.stack(rewards, -1), torch.stack(living, -1)
+    )
 
 
 def decode(messages: Messages) -> Trajectories:

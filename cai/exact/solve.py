@@ -88,7 +88,9 @@ def _require_possible(messages: Messages) -> None:
     tables = messages.tables
     if tables.batch_shape:
         worlds = impossible.nonzero().tolist()
-        raise ImpossibleError(f"{messages.rule}: the start value is -inf in batch entries {worlds}; solve one to see why")
+        raise ImpossibleError(
+            f"{messages.rule}: the start value is -inf in batch entries {worlds}; solve one to see why"
+        )
     found = blockers(tables)
     if messages.rule == POSTERIOR:
         lead = "the evidence is zero: no trajectory can be optimal"

@@ -25,6 +25,7 @@ class Evaluation:
 
     Attributes:
         tables, policy, temperature: what was evaluated, and α in reward units.
+        log_policy: log π_t(a|s), nats, ``[T, S, A]``.
         occupancy: p(s_t, a_t, alive) under the policy and the true dynamics, ``[T, S, A]``.
         final_states: p(s_T, alive), ``[S]``.
         standard_error: of the expected return, reward units; 0, since nothing was sampled.
@@ -33,6 +34,7 @@ class Evaluation:
     tables: Tables
     policy: Policy
     temperature: Float[Tensor, ""]
+    log_policy: Float[Tensor, "..."]
     occupancy: Float[Tensor, "..."]
     final_states: Float[Tensor, " S"]
     standard_error: float = 0.0
@@ -49,8 +51,7 @@ class Evaluation:
     @cached_property
     def entropy(self) -> float:
         """E_π[Σ H(π(·|s_t))], nats."""
-        terms = (-_weighted(occ, self.policy.log_probs(t)) for t, occ in enumerate(self._by_time(self.occupancy)))
-        return float(sum(terms))
+        return float(-_weighted(self.occupancy, self.log_policy))
 
     @cached_property
     def kl_to_prior(self) -> float:
@@ -126,7 +127,7 @@ class Evaluation:
 
     def _kl(self, occupancy: Tensor, t: int, log_other: Tensor) -> Tensor:
         """Return ``Σ_a p(s_t, a) (log π - log other)``, nats, [S]."""
-        gap = self.policy.log_probs(t) - log_other
+        gap = self._by_time(self.log_policy)[t] - log_other
         return torch.where(occupancy > 0, occupancy * gap, 0.0).sum(-1)
 
     def _times(self) -> Any:
@@ -159,16 +160,22 @@ def evaluate(world: World | Tables, policy: Any, *, temperature: float | Tensor 
     tables = tabulate(world)
     alpha = as_temperature(temperature, tables)
     if alpha.dim() or tables.batch_shape:
-        raise fault("evaluate", f"a batch of shape {[*tables.batch_shape, *alpha.shape]}", "one world, one temperature")
+        raise fault(
+            "evaluate",
+            f"a batch of shape {[*tables.batch_shape, *alpha.shape]}",
+            "one world, one temperature",
+        )
     acting = as_policy(tables, policy)
     d = tables.log_initial.exp()
     if tables.horizon is None:
-        return Evaluation(tables, acting, alpha, _lifetime_occupancy(tables, acting, d), d)
+        log_pi = acting.log_probs(0)
+        return Evaluation(tables, acting, alpha, log_pi, _lifetime_occupancy(tables, log_pi.exp(), d), d)
+    log_pi = torch.stack([acting.log_probs(t) for t in range(tables.horizon)])
     rows = []
     for t in range(tables.horizon):
-        rows.append(d.unsqueeze(-1) * acting.probs(t))
+        rows.append(d.unsqueeze(-1) * log_pi[t].exp())
         d = _follow(tables, rows[-1], t)
-    return Evaluation(tables, acting, alpha, torch.stack(rows), d)
+    return Evaluation(tables, acting, alpha, log_pi, torch.stack(rows), d)
 
 
 def _follow(tables: Tables, occupancy: Tensor, t: int) -> Tensor:
@@ -176,8 +183,7 @@ def _follow(tables: Tables, occupancy: Tensor, t: int) -> Tensor:
     return tables.discount * put_back(occupancy.unsqueeze(-1) * one.log_prob.exp(), one.successor, occupancy.shape[0])
 
 
-def _lifetime_occupancy(tables: Tables, policy: Policy, d: Tensor) -> Tensor:
-    pi = policy.probs(0)
+def _lifetime_occupancy(tables: Tables, pi: Tensor, d: Tensor) -> Tensor:
     total = torch.zeros_like(pi)
     while float(d.sum()) > 1e-17 * (1 - tables.discount):
         occupancy = d.unsqueeze(-1) * pi

@@ -7,7 +7,7 @@ import torch
 from cai.compile.enumerate import precision
 from cai.compile.slices import enumerate_slice, is_timed, measure
 from cai.compile.tabulate import audit_slice, tabulate
-from cai.errors import CaiError, Finding, ImpossibleError, WorldError
+from cai.errors import CaiError, Finding, ImpossibleError, NotConvergedError, WorldError
 from cai.exact.blame import blockers
 from cai.exact.solve import solve
 from cai.world import World, discount_of, horizon_of
@@ -18,9 +18,10 @@ RESERVED = {"O", "alive"}
 def check(world: World) -> list[Finding]:
     """Look a world over and return every finding; an empty list means that it conforms.
 
-    Goes from the outside in: the members, the horizon, one slice on single values, the slice on all states and actions
-    at every time, the reach of each slice on the program's graph, and whether any trajectory can be optimal. It stops at
-    the first layer that shows a fault, since the next would only show its echo. The findings are the errors of ``solve``.
+    Goes from the outside in: the members, the horizon, one slice on single values, the slice on all states and
+    actions at every time, the reach of each slice on the program's graph, and whether any trajectory can be optimal.
+    It stops at the first layer that shows a fault, since the next would only show its echo. The findings are the
+    errors of ``solve``.
 
     Args:
         world: any object.
@@ -79,3 +80,5 @@ def _compiled(world: World) -> Iterator[Finding]:
         solve(tables)
     except ImpossibleError:
         yield from blockers(tables)
+    except NotConvergedError:
+        return  # infinite evidence at α = 1 is a matter of the temperature, no fault of the world

@@ -10,9 +10,9 @@ from typing import Any
 
 from torch import Tensor
 
-from cai.compare.evaluate import Evaluation, evaluate
+from cai.comparison.evaluate import Evaluation, evaluate
 from cai.compile.tabulate import tabulate
-from cai.errors import ImpossibleError, fault
+from cai.errors import ImpossibleError, NotConvergedError, fault
 from cai.exact.rules import Rule
 from cai.exact.solve import solve
 from cai.types import Tables
@@ -21,7 +21,7 @@ from cai.world import World
 
 @dataclass(frozen=True)
 class Row:
-    """One policy's numbers: reward units for the return, nats for all else; None where the exact answer is -inf."""
+    """One policy's numbers: reward units for the return, nats for all else; None where the exact answer is not finite."""
 
     name: str
     temperature: float
@@ -46,8 +46,8 @@ class Comparison:
         temperature: α, reward units.
         evaluations: the exact evaluation behind each row, by name.
         rows: the numbers.
-        elbo_star: ELBO* of VARIATIONAL, nats, or None where it is -inf.
-        log_evidence: log Z of POSTERIOR, nats, or None where it is -inf.
+        elbo_star: ELBO* of VARIATIONAL, nats, or None where it is not finite.
+        log_evidence: log Z of POSTERIOR, nats, or None where it is not finite.
     """
 
     tables: Tables
@@ -66,7 +66,7 @@ class Comparison:
         return "\n".join(lines)
 
     def csv(self) -> str:
-        """Return the rows as CSV with a header; an empty cell where the exact answer is -inf."""
+        """Return the rows as CSV with a header; an empty cell where the exact answer is not finite."""
         out = io.StringIO()
         writer = csv.DictWriter(out, [field.name for field in fields(Row)])
         writer.writeheader()
@@ -75,11 +75,15 @@ class Comparison:
 
     def json(self) -> str:
         """Return temperature, ELBO*, log Z and the rows as JSON; null where a number is not finite."""
-        head = {"temperature": self.temperature, "elbo_star": self.elbo_star, "log_evidence": self.log_evidence}
+        head = {
+            "temperature": self.temperature,
+            "elbo_star": self.elbo_star,
+            "log_evidence": self.log_evidence,
+        }
         return json.dumps({**head, "rows": [_plain(asdict(row)) for row in self.rows]}, indent=2)
 
     def save(self, folder: str | Path) -> Path:
-        """Write ``comparison.csv`` and ``comparison.json`` into the folder, each whole or not at all; return the folder."""
+        """Write ``comparison.csv`` and ``comparison.json`` into the folder, each whole or not at all."""
         target = Path(folder)
         target.mkdir(parents=True, exist_ok=True)
         for name, text in (("comparison.csv", self.csv()), ("comparison.json", self.json())):
@@ -89,9 +93,7 @@ class Comparison:
         return target
 
 
-def compare(
-    world: World | Tables, policies: Mapping[str, Any], *, temperature: float | Tensor = 1.0
-) -> Comparison:
+def compare(world: World | Tables, policies: Mapping[str, Any], *, temperature: float | Tensor = 1.0) -> Comparison:
     """Evaluate every policy on the world by the same accounts.
 
     Args:
@@ -144,7 +146,7 @@ def _row(name: str, one: Evaluation) -> Row:
 def _possible(ask: Any) -> Any:
     try:
         return ask()
-    except ImpossibleError:
+    except (ImpossibleError, NotConvergedError):
         return None
 
 

@@ -46,7 +46,7 @@ def graph(world: World, slices: int = 2) -> nx.DiGraph:
     short = Unrolled(world, slices)
     program = trajectory(short)
     with torch.random.fork_rng(devices=[]):
-        parents = get_dependencies(program)["prior_dependencies"]
+        parents: Any = get_dependencies(program)["prior_dependencies"]
         kinds = _kinds(world)
         sites = pyro.poutine.trace(program).get_trace().nodes
     dag = nx.DiGraph(name=type(world).__name__, slices=slices)
@@ -62,7 +62,9 @@ def graph(world: World, slices: int = 2) -> nx.DiGraph:
     return dag
 
 
-def is_independent(dag: nx.DiGraph, a: str | Iterable[str], b: str | Iterable[str], given: str | Iterable[str] = ()) -> bool:
+def is_independent(
+    dag: nx.DiGraph, a: str | Iterable[str], b: str | Iterable[str], given: str | Iterable[str] = ()
+) -> bool:
     """Tell whether a and b are independent given some nodes in every distribution of this graph (d-separation).
 
     ``is_independent(g, "move_1", ["O_0"], given=["cell_1"])`` asks whether a_1 is independent of O_{<1} given s_1.
@@ -94,7 +96,9 @@ def entangled(dag: nx.DiGraph, time: int = 1) -> list[set[str]]:
     later = {n for n in matters if dag.nodes[n]["time"] >= time} - states
     ties = nx.Graph()
     ties.add_nodes_from(states)
-    ties.add_edges_from((parent, node) for node in later for parent in dag.predecessors(node) if parent in later | states)
+    ties.add_edges_from(
+        (parent, node) for node in later for parent in dag.predecessors(node) if parent in later | states
+    )
     groups = [component & states for component in nx.connected_components(ties)]
     return sorted((group for group in groups if group), key=sorted)
 

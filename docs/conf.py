@@ -1,0 +1,95 @@
+"""Sphinx: Markdown with executed cells, and the API from the docstrings. Warnings and failing cells are errors."""
+
+import ast
+import importlib
+import os
+import sys
+from functools import cache
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+STUB = ROOT / "cai" / "__init__.pyi"
+sys.path.insert(0, str(ROOT))
+# The cells run in kernels of their own: give them this checkout, and one thread each.
+os.environ["PYTHONPATH"] = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+project = "cai"
+author = "the authors of cai"
+copyright = "the authors of cai"
+extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx.ext.mathjax"]
+exclude_patterns = ["_build"]
+
+myst_enable_extensions = ["amsmath", "colon_fence", "dollarmath"]
+myst_heading_anchors = 3
+nb_execution_mode = "force"
+nb_execution_in_temp = True
+nb_execution_raise_on_error = True
+nb_execution_timeout = 120
+nb_output_stderr = "warn"
+nb_merge_streams = True
+
+autodoc_member_order = "bysource"
+autodoc_preserve_defaults = True
+napoleon_numpy_docstring = False
+napoleon_use_ivar = True
+python_maximum_signature_line_length = 80
+python_use_unqualified_type_names = True
+
+html_theme = "furo"
+html_title = "cai: control as inference"
+html_copy_source = False
+html_static_path = ["_static"]
+html_css_files = ["book.css"]
+
+
+@cache
+def public_names() -> dict[str, str]:
+    """Map where each public object is defined to its public name: ``cai.types.Tables`` to ``cai.Tables``."""
+    imports = (node for node in ast.parse(STUB.read_text()).body if isinstance(node, ast.ImportFrom))
+    return {f"cai.{node.module}.{one.name}": f"cai.{one.name}" for node in imports for one in node.names}
+
+
+@cache
+def words_on(name: str) -> list[str]:
+    """Return the string that follows the assignment of a constant such as ``cai.POSTERIOR``."""
+    home = next(long for long, short in public_names().items() if short == name)
+    module, variable = home.rsplit(".", 1)
+    body = ast.parse(Path(importlib.import_module(module).__file__).read_text()).body
+    for line, following in zip(body, body[1:], strict=False):
+        if isinstance(line, ast.Assign) and any(getattr(target, "id", None) == variable for target in line.targets):
+            return ast.literal_eval(following.value).splitlines() if isinstance(following, ast.Expr) else []
+    return []
+
+
+def say_constants(app, what, name, obj, options, lines) -> None:
+    """Autodoc looks for a constant's words in ``cai/__init__.py``, which only re-exports: fetch them from its home."""
+    if what == "data":
+        lines[:] = words_on(name)
+
+
+def hide_protocol_signatures(app, what, name, obj, options, signature, returns):
+    """A protocol is not called: its ``(*args, **kwargs)`` says nothing."""
+    return ("", returns) if getattr(obj, "_is_protocol", False) and what == "class" else None
+
+
+def link_to_public_name(app, env, node, contnode):
+    """Type hints name the module that defines a class; send the reader to its public name."""
+    public = public_names().get(node.get("reftarget", ""))
+    if node.get("refdomain") != "py" or public is None:
+        return None
+    domain = env.get_domain("py")
+    found = domain.find_obj(env, None, None, public, None, 0)
+    if not found:
+        return None
+    _, target = found[0]
+    from sphinx.util.nodes import make_refnode
+
+    return make_refnode(app.builder, node["refdoc"], target.docname, target.node_id, contnode, public)
+
+
+def setup(app) -> None:
+    """Connect the three hooks."""
+    app.connect("autodoc-process-docstring", say_constants)
+    app.connect("autodoc-process-signature", hide_protocol_signatures)
+    app.connect("missing-reference", link_to_public_name)

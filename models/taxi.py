@@ -1,0 +1,31 @@
+"""Gymnasium's Taxi-v4: fetch a passenger and drop them where they want to go.
+
+The reward is 20 for success, -1 for a step, -10 for a pickup or dropoff in the wrong place. In the dry the world is
+deterministic, so POSTERIOR and VARIATIONAL agree state by state; rain makes the taxi drift and parts them. Even in the
+dry the start is luck: POSTERIOR wishes for a passenger who stands close by.
+
+Source: Dietterich (2000), Hierarchical reinforcement learning with the MAXQ value function decomposition;
+https://gymnasium.farama.org/environments/toy_text/taxi/
+"""
+
+import cai
+
+
+def taxi(
+    is_rainy: bool = False, horizon: int | None = 200, discount: float = 1.0, rainy_probability: float = 0.8
+) -> cai.World:
+    """Return the taxi as a world: Gymnasium's 500 states, and the absorbing state "done".
+
+    Args:
+        is_rainy: whether a drive may drift to either side.
+        horizon: T; Gymnasium's own time limit is 200.
+        discount: the chance γ to survive a step.
+        rainy_probability: the chance that a drive in the rain goes where it was meant to.
+    """
+    return cai.from_gymnasium(
+        "Taxi-v4",
+        horizon=horizon,
+        discount=discount,
+        is_rainy=is_rainy,
+        rainy_probability=rainy_probability,
+    )
