@@ -279,7 +279,7 @@ def _compare(tables: "Tables", policies: Mapping[str, Any], temperature: Sequenc
 
 
 def _solved(tables: "Tables", policies: Mapping[str, Any], alpha: float) -> dict[str, Any]:
-    """Solve the rules among the policies; one without a finite answer is left out, with a word, unless it is the last."""
+    """Solve the rules among the policies; one without a finite answer is left out, with a word, unless all are."""
     from cai.errors import ImpossibleError, NotConvergedError
     from cai.exact.rules import Rule
     from cai.exact.solve import solve as solve_exactly
@@ -325,7 +325,7 @@ def _describe(tables: "Tables") -> str:
 def _print_comparison(world: str, one: "Comparison") -> None:
     heads = (
         "policy",
-        "E[return]",
+        "return",
         "entropy",
         "KL prior",
         "ELBO",
@@ -335,11 +335,9 @@ def _print_comparison(world: str, one: "Comparison") -> None:
         "action",
         "luck",
     )
-    rows = [
-        [r.name, r.expected_return, r.entropy, r.kl_to_prior, r.elbo, r.optimality_gap]
-        + [r.evidence_gap, r.start_nats, r.action_nats, r.luck_nats]
-        for r in one.rows
-    ]
+    columns = ["name", "expected_return", "entropy", "kl_to_prior", "elbo", "optimality_gap", "evidence_gap"]
+    columns += ["start_nats", "action_nats", "luck_nats"]
+    rows = [[getattr(row, name) for name in columns] for row in one.rows]
     title = f"{world} at α = {one.temperature:g}: {_describe(one.tables)}"
     _print_table(title, heads, rows)
     star, evidence = (_cell(value) for value in (one.elbo_star, one.log_evidence))
@@ -351,13 +349,14 @@ def _print_comparison(world: str, one: "Comparison") -> None:
 def _print_table(title: str, heads: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
     from rich import box
     from rich.console import Console
+    from rich.markup import escape
     from rich.table import Table
 
-    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+    table = Table(title=escape(title), title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
     for number, head in enumerate(heads):
         table.add_column(head, justify="left" if number == 0 else "right", no_wrap=True)
     for row in rows:
-        table.add_row(*(_cell(value) for value in row))
+        table.add_row(*(escape(_cell(value)) for value in row))
     wide = Console() if sys.stdout.isatty() else Console(width=max(160, len(title)))
     wide.print(table)
 

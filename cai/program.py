@@ -1,7 +1,7 @@
 """The trajectory as a plain Pyro program: slices stamped with their time, and an optimality node on each."""
 
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import pyro
 import pyro.distributions as dist
@@ -14,6 +14,7 @@ from cai.types import Values
 from cai.world import Optimality, World, discount_of, horizon_of
 
 
+@runtime_checkable
 class Actor(Protocol):
     """Whatever samples the world's action sites: the world itself (its prior) or a policy."""
 
@@ -110,8 +111,8 @@ def trajectory(world: World, policy: Actor | None = None, *, temperature: float 
             if discount < 1:
                 live = torch.tensor(discount) if alive is None else discount * alive
                 alive = pyro.sample(f"alive_{t + 1}", dist.Categorical(logits=torch.stack([1 - live, live], -1).log()))
-        if terminal is not None:
-            optimality(f"O_{horizon}", terminal(state), alive)
+            if terminal is not None and t == horizon - 1:  # inside the loop: after it s_T is out of markov's scope
+                optimality(f"O_{horizon}", terminal(state), alive)
 
     return program
 

@@ -21,7 +21,7 @@ from cai.world import World
 
 @dataclass(frozen=True)
 class Row:
-    """One policy's numbers: reward units for the return, nats for all else; None where the exact answer is not finite."""
+    """One policy's numbers: reward units for the return, else nats; None where the exact answer is not finite."""
 
     name: str
     temperature: float

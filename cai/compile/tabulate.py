@@ -87,7 +87,7 @@ def tabulate_slice(world: World, shape: Shape, t: int, dtype: torch.dtype) -> Sl
     successor = states.join(factors.next_values)
     outcomes = (states.size, actions.size, shape.outcomes)
     prior = flat(log_prior, inner).reshape(outcomes[:2])
-    demand(audit_prior(f"act, t = {t}", prior, states))
+    demand(audit_prior(f"act, t = {t}", prior.detach(), states))
     return Slice(
         log_prior=prior,
         log_prob=flat(log_prob, full).reshape(outcomes),
@@ -98,6 +98,7 @@ def tabulate_slice(world: World, shape: Shape, t: int, dtype: torch.dtype) -> Sl
 
 def audit_slice(factors: Factors, shape: Shape, t: int) -> list[Finding]:
     """Return every finding on an enumerated slice."""
+    factors = _detached(factors)
     full = full_shape(shape)
     inner = full[len(shape.latents) :]
     return [
@@ -106,6 +107,14 @@ def audit_slice(factors: Factors, shape: Shape, t: int) -> list[Finding]:
         *audit_next(f"step, t = {t}", factors.next_values, shape.states, full),
         *audit_rewards(f"step, t = {t}", factors.reward, full),
     ]
+
+
+def _detached(factors: Factors) -> Factors:
+    def plain(named: dict[str, Tensor]) -> dict[str, Tensor]:
+        return {name: value.detach() for name, value in named.items()}
+
+    prior, prob, values = plain(factors.log_prior), plain(factors.log_prob), plain(factors.next_values)
+    return Factors(prior, prob, values, factors.reward.detach(), factors.dims)
 
 
 def full_shape(shape: Shape) -> tuple[int, ...]:
@@ -134,7 +143,7 @@ def _total(factors: dict[str, Tensor], dims: dict[str, int], full: tuple[int, ..
 def _log_initial(world: World, dtype: torch.dtype) -> Tensor:
     states, begin = start(world)
     full = states.sizes[::-1]
-    demand(audit_factors("initial", begin.log_probs, begin.dims, full))
+    demand(audit_factors("initial", {n: f.detach() for n, f in begin.log_probs.items()}, begin.dims, full))
     total = _total(begin.log_probs, begin.dims, full, dtype).expand(full)
     return total.permute(*range(len(full) - 1, -1, -1)).reshape(-1)
 
@@ -150,7 +159,7 @@ def _terminal(world: World, states: Space, dtype: torch.dtype) -> Tensor:
     except Exception as error:
         seen = f"{type(error).__name__}: {error}"
         raise fault("terminal", seen, "code that broadcasts over a batch of states") from error
-    demand(audit_rewards("terminal", reward, (states.size,)))
+    demand(audit_rewards("terminal", reward.detach(), (states.size,)))
     return reward.expand(states.size)
 
 

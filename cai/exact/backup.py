@@ -13,7 +13,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 from cai.exact.rules import Rule
 from cai.types import Slice
@@ -142,8 +141,8 @@ class _Differentiable(torch.autograd.Function):
         return values.q, values.v
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, q_bar: Tensor, v_bar: Tensor) -> Any:
+        refuse_second_derivative()
         log_survival, v_next, alpha, log_prior, log_prob, successor, reward = ctx.saved_tensors
         one = Slice(log_prior, log_prob, successor, reward)
         bars = adjoint(ctx.rule, one, v_next, alpha, log_survival, v_bar, q_bar)
@@ -157,6 +156,12 @@ class _Differentiable(torch.autograd.Function):
             None,
             bars.reward.sum_to_size(reward.shape),
         )
+
+
+def refuse_second_derivative() -> None:
+    """Raise where autograd would record the backward pass: the adjoint is analytic once, and wrong in silence twice."""
+    if torch.is_grad_enabled():
+        raise RuntimeError("cai: messages have first derivatives only; call backward or grad without create_graph=True")
 
 
 def differentiable_backup(

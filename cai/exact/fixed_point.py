@@ -5,10 +5,9 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 from cai.errors import NotConvergedError, fault
-from cai.exact.backup import adjoint, back_up, differentiable_backup, look_ahead, tilt
+from cai.exact.backup import adjoint, back_up, differentiable_backup, look_ahead, refuse_second_derivative, tilt
 from cai.exact.rules import Rule
 from cai.types import Slice, Tables
 
@@ -113,8 +112,8 @@ class _Implicit(torch.autograd.Function):
         return attached.clone()
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, v_bar: Tensor) -> Any:
+        refuse_second_derivative()
         rule, one, v, alpha, log_survival = ctx.problem
         none = torch.zeros_like(one.log_prior).expand(*v.shape[:-1], *one.log_prior.shape[-2:])
         mu, flow = v_bar, v_bar

@@ -131,7 +131,7 @@ class Messages:
         S = self.tables.states.size
         rows = torch.arange(S)[:, None, None].expand(joint.shape).reshape(-1)
         numbers = torch.stack([rows.to(one.successor.device), one.successor.reshape(-1)])
-        return torch.sparse_coo_tensor(numbers, joint.reshape(-1), (S, S)).coalesce()
+        return torch.sparse_coo_tensor(numbers, joint.reshape(-1), (S, S), check_invariants=False).coalesce()
 
     @cached_property
     def forward(self) -> Float[Tensor, "*B T1 S"]:

@@ -11,7 +11,7 @@ A mean reduces the last axis of ``x`` (reward units) under log-weights ``log_w``
 """
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -19,6 +19,7 @@ from torch import Tensor
 from cai.errors import fault
 
 
+@runtime_checkable
 class Mean(Protocol):
     """A way to take the mean over the last axis; see the module's words."""
 
@@ -68,7 +69,7 @@ class Soft:
         """Return (value - Σ weights · x)/α where η is α, else 0."""
         if self.eta is not None:
             return torch.zeros_like(value)
-        return (_finite(value) - _times(weights, x).sum(-1)) / alpha
+        return torch.where(value == -torch.inf, 0.0, (value - _times(weights, x).sum(-1)) / alpha)
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,164 @@
+"""The picture of the model: time from left to right, a row a variable, observed nodes shaded; matplotlib alone."""
+
+import os
+from pathlib import Path
+from typing import Any
+
+import networkx as nx
+import numpy as np
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patches import Ellipse, FancyArrowPatch, Patch
+
+from cai.errors import fault
+from cai.view.style import DPI, GREY, INK, head
+
+KINDS = {"action": "#D55E00", "state": "#0072B2", "latent": "#009E73", "survival": "#8c6d31", "optimality": "#7b5aa6"}
+"""Kinds from the top row to the bottom one, with their colours (Okabe and Ito)."""
+SHIFT = {"action": 0.30, "state": 0.0, "survival": 0.62, "optimality": 0.52}
+"""How far into its slice a kind is drawn, so that arrows find room between nodes."""
+LATENT_SHIFTS = (0.46, 0.72, 0.34)
+HALF_HEIGHT = 0.31
+SHADE = "#cfd4da"
+BENDS = tuple(sign * bend / 20 for bend in range(17) for sign in (1, -1))[1:]
+SUBSCRIPT = str.maketrans("0123456789", "₀₁₂₃₄₅₆₇₈₉")
+
+
+def draw_graph(dag: nx.DiGraph, path: Path) -> Path:
+    """Write the picture of a graph that ``cai.graph`` returns, as PNG or SVG by the suffix of ``path``; return the path.
+
+    The file is written whole or not at all.
+
+    Raises:
+        WorldError: the suffix is neither .png nor .svg, or the graph has no nodes.
+    """
+    path = Path(path)
+    form = path.suffix.lower().lstrip(".")
+    if form not in {"png", "svg"}:
+        raise fault("draw_graph, path", f"'{path.name}'", "a name that ends in .png or .svg")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    draft = path.with_name(f".{path.name}.part")
+    try:
+        metadata: dict[str, Any] = {"Date": None} if form == "svg" else {}
+        graph_figure(dag).savefig(draft, format=form, dpi=DPI, metadata=metadata)
+        os.replace(draft, path)
+    finally:
+        draft.unlink(missing_ok=True)
+    return path
+
+
+def graph_figure(dag: nx.DiGraph) -> Figure:
+    """Draw a graph that ``cai.graph`` returns: its nodes' ``kind``, ``time``, ``variable``, ``observed``, ``plates``.
+
+    Raises:
+        WorldError: the graph has no nodes.
+    """
+    if not len(dag):
+        raise fault("draw_graph", "a graph without nodes", "a graph of at least one slice, from cai.graph")
+    half_width = max(_half_width(node) for node in dag)
+    places = _places(dag, column=max(2.1, 3.4 * half_width))
+    x, y = np.array(list(places.values())).T
+    left, right = float(x.min()) - half_width - 0.25, float(x.max()) + half_width + 0.25
+    low, high = float(y.min()) - 0.55, float(y.max()) + 0.45
+    width, height = max(right - left, 6.8), high - low + 1.35
+    figure = Figure(figsize=(width, height), dpi=DPI, facecolor="white")
+    FigureCanvasAgg(figure)
+    axes = figure.add_axes((0.0, 0.5 / height, (right - left) / width, (high - low) / height))
+    axes.set(xlim=(left, right), ylim=(low, high), aspect="equal")
+    axes.axis("off")
+    shapes = {node: _draw_node(axes, dag, node, places[node]) for node in dag}
+    for parent, child in dag.edges:
+        bend = _clear_bend(places, parent, child)
+        arrow = FancyArrowPatch(
+            places[parent], places[child], connectionstyle=f"arc3,rad={bend}", patchA=shapes[parent], patchB=shapes[child],
+            arrowstyle="-|>,head_length=5,head_width=2.6", shrinkA=0, shrinkB=1.5, color=GREY, linewidth=1.0, zorder=1,
+        )  # fmt: skip
+        axes.add_patch(arrow)
+    _explain(figure, dag)
+    return figure
+
+
+def _places(dag: nx.DiGraph, column: float) -> dict[str, tuple[float, float]]:
+    """Place every node, inches: the slice and the kind give x, the variable gives y."""
+    order = list(KINDS)
+    rank = {kind: order.index(kind) if kind in order else order.index("latent") for kind in _kinds(dag)}
+    variables = dict.fromkeys((rank[data["kind"]], data["variable"]) for _, data in dag.nodes(data=True))
+    rows = {key: row for row, key in enumerate(sorted(variables, key=lambda key: key[0]))}
+    nth = {key: n for n, key in enumerate(key for key in rows if key[0] == order.index("latent"))}
+    places = {}
+    for node, data in dag.nodes(data=True):
+        key = (rank[data["kind"]], data["variable"])
+        shift = SHIFT.get(data["kind"], LATENT_SHIFTS[nth.get(key, 0) % 3])
+        places[node] = (column * (data["time"] + shift), -1.12 * rows[key])
+    return places
+
+
+def _kinds(dag: nx.DiGraph) -> list[str]:
+    return list(dict.fromkeys(data["kind"] for _, data in dag.nodes(data=True)))
+
+
+def _label(node: str, data: dict[str, Any]) -> str:
+    variable, time = str(data["variable"]), str(data["time"])
+    return variable + time.translate(SUBSCRIPT)
+
+
+def _half_width(node: str) -> float:
+    return max(0.36, 0.12 + 0.044 * len(node))
+
+
+def _draw_node(axes: Any, dag: nx.DiGraph, node: str, place: tuple[float, float]) -> Ellipse:
+    data = dag.nodes[node]
+    colour = KINDS.get(data["kind"], KINDS["latent"])
+    face = SHADE if data["observed"] else "white"
+    shape = Ellipse(place, 2 * _half_width(node), 2 * HALF_HEIGHT, facecolor=face, edgecolor=colour, linewidth=1.8, zorder=2)
+    axes.add_patch(shape)
+    axes.text(*place, _label(node, data), ha="center", va="center", fontsize=9, color=INK, zorder=3, parse_math=False)
+    if data["plates"]:
+        note = "plate " + ", ".join(data["plates"])
+        axes.text(place[0], place[1] - 0.4, note, ha="center", va="center", fontsize=6.5, style="italic", color=GREY, parse_math=False)
+    return shape
+
+
+def _clear_bend(places: dict[str, tuple[float, float]], parent: str, child: str) -> float:
+    """Return the smallest bend with which the arrow passes no other node, or the one that passes them widest."""
+    start, end = np.array(places[parent]), np.array(places[child])
+    others = [node for node in places if node not in (parent, child)]
+    if not others:
+        return 0.0
+    centres = np.array([places[node] for node in others])
+    reach = np.array([[_half_width(node) + 0.1, HALF_HEIGHT + 0.1] for node in others])
+    s = np.linspace(0, 1, 41)[:, None]
+    best, widest = 0.0, -1.0
+    for bend in BENDS:
+        # matplotlib's arc3: the control point lies beside the middle, by bend times the length
+        control = (start + end) / 2 + bend * np.array([end[1] - start[1], start[0] - end[0]])
+        curve = (1 - s) ** 2 * start + 2 * s * (1 - s) * control + s**2 * end
+        room = float(np.hypot(*np.moveaxis((curve[:, None, :] - centres) / reach, -1, 0)).min())
+        if room > 1:
+            return bend
+        if room > widest:
+            best, widest = bend, room
+    return best
+
+
+def _explain(figure: Figure, dag: nx.DiGraph) -> None:
+    title = dag.graph.get("name") or "The model"
+    slices = dag.graph.get("slices")
+    how = "time from left to right; an arrow: the child's distribution reads the parent"
+    head(figure, str(title), f"{slices} slice{'s' if slices != 1 else ''}, {how}" if slices else how)
+    handles: list[Any] = [
+        Line2D([], [], marker="o", linestyle="", markersize=9, markerfacecolor="white", markeredgecolor=colour, markeredgewidth=1.8, label=kind)
+        for kind, colour in KINDS.items()
+        if kind in _kinds(dag)
+    ]
+    handles.append(Patch(facecolor=SHADE, edgecolor=GREY, label="shaded: observed"))
+    plates = sorted({plate for _, data in dag.nodes(data=True) for plate in data["plates"]})
+    if plates:
+        handles.append(Line2D([], [], linestyle="", label=f"plates: {', '.join(plates)}"))
+    figure.legend(
+        handles=handles, loc="lower left", ncols=min(len(handles), 7), frameon=False, fontsize=8, handlelength=1.2, columnspacing=1.3,
+        bbox_to_anchor=(0.12 / figure.get_figwidth(), 0.08 / figure.get_figheight()), borderaxespad=0, borderpad=0,
+    )  # fmt: skip
+
+

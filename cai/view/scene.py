@@ -1,0 +1,129 @@
+"""A comparison made ready to be drawn: what each policy is itself worth, and which states are shown."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from cai.comparison.compare import Comparison
+from cai.comparison.evaluate import Evaluation
+from cai.errors import fault
+from cai.exact.backup import look_ahead
+from cai.types import Tables
+
+PROMISE = "promised by the posterior"
+MAX_BACKUPS = 200_000
+
+
+@dataclass(frozen=True)
+class Scene:
+    """What the figures of one comparison read. For the infinite horizon read ``[T, R]`` as ``[R]``.
+
+    Attributes:
+        comparison: the numbers.
+        states: the R states that are shown, ascending.
+        visits: expected visits of each state, by policy, ``[S]``.
+        v: the value of each policy, and first what POSTERIOR promises (unless the evidence is zero), on the states
+            shown, reward units, ``[T+1, R]``.
+        v_0: the same at time 0 on all states, ``[S]``.
+    """
+
+    comparison: Comparison
+    states: Int[Tensor, " R"]
+    visits: Mapping[str, Float[Tensor, " S"]]
+    v: Mapping[str, Float[Tensor, "..."]]
+    v_0: Mapping[str, Float[Tensor, " S"]]
+
+    @property
+    def tables(self) -> Tables:
+        """The compiled world."""
+        return self.comparison.tables
+
+    @property
+    def shown(self) -> str:
+        """Say which states are shown, in words: empty where all are."""
+        S, R = self.tables.states.size, len(self.states)
+        if R == S:
+            return ""
+        everywhere = int((torch.stack(list(self.visits.values())).sum(0) > 0).sum())
+        return f"the {R} states ever visited, of {S:,}" if R == everywhere else f"the {R} most visited of {S:,} states"
+
+
+@torch.no_grad()
+def scene(comparison: Comparison, limit: int = 40) -> Scene:
+    """Compute what the figures of one comparison need; at most ``limit`` states are shown, those visited most.
+
+    Raises:
+        WorldError: ``limit`` is below 1.
+    """
+    if limit < 1:
+        raise fault("scene, limit", f"{limit}", "a number of states, at least 1")
+    visits = {name: _visits(one) for name, one in comparison.evaluations.items()}
+    states = _most_visited(visits, comparison.tables.states.size, limit)
+    v, v_0 = {}, {}
+    if comparison.log_evidence is not None:
+        promised = next(iter(comparison.evaluations.values())).posterior.v
+        v[PROMISE] = promised[..., states]
+        v_0[PROMISE] = promised if comparison.tables.horizon is None else promised[0]
+    for name, one in comparison.evaluations.items():
+        v[name], v_0[name] = _worth(one, states)
+    return Scene(comparison, states, visits, v, v_0)
+
+
+def policy_values(evaluation: Evaluation) -> Iterator[Float[Tensor, " S"]]:
+    """Yield the value of a policy under the true dynamics, v_T first and v_0 last, reward units, ``[S]`` each.
+
+    ``v_t(s) = Σ_a π(a|s) (Σ p(outcome|s,a) (r + γ v_{t+1}(s')) - α log π(a|s)/p(a|s))``, so that ``Σ p(s_0) v_0/α`` is
+    ELBO(π); -inf where the policy risks what is forbidden. For the infinite horizon the last one yielded is the fixed point.
+    """
+    tables = evaluation.tables
+    if tables.horizon is not None:
+        v = tables.terminal
+        yield v
+        for t in reversed(range(tables.horizon)):
+            v = _policy_backup(evaluation, v, t)
+            yield v
+        return
+    v = torch.zeros_like(tables.terminal)
+    for _ in range(MAX_BACKUPS):
+        earlier, v = v, _policy_backup(evaluation, v, 0)
+        yield v
+        change = torch.where(v == earlier, 0.0, (v - earlier).abs())
+        scale = torch.where(v.isfinite(), v.abs(), 0.0).max().clamp(min=1.0)
+        if bool(change.max() <= 64 * torch.finfo(v.dtype).eps * scale):
+            return
+
+
+def _policy_backup(evaluation: Evaluation, v_next: Tensor, t: int) -> Tensor:
+    tables, log_pi = evaluation.tables, evaluation.policy.log_probs(t)
+    one, pi, p = tables.at(t), log_pi.exp(), tables.at(t).log_prob.exp()
+    kept = tables.discount * v_next if tables.discount > 0 else torch.zeros_like(v_next)
+    q = torch.where(p > 0, p * (one.reward + look_ahead(kept, one.successor)), 0.0).sum(-1)
+    nats = torch.where(pi > 0, log_pi - one.log_prior, 0.0)
+    return torch.where(pi > 0, pi * (q - evaluation.temperature * nats), 0.0).sum(-1)
+
+
+def _worth(evaluation: Evaluation, states: Tensor) -> tuple[Tensor, Tensor]:
+    """Return v on the states shown and v_0 on all, without keeping a [T+1, S] table of a large world."""
+    if evaluation.tables.horizon is None:
+        *_, v_0 = policy_values(evaluation)
+        return v_0[states], v_0
+    rows = []
+    for v_0 in policy_values(evaluation):
+        rows.append(v_0[states])
+    return torch.stack(rows[::-1]), v_0
+
+
+def _visits(evaluation: Evaluation) -> Tensor:
+    by_action = evaluation.occupancy if evaluation.tables.horizon is None else evaluation.occupancy.sum(0)
+    return by_action.sum(-1)
+
+
+def _most_visited(visits: Mapping[str, Tensor], S: int, limit: int) -> Tensor:
+    if limit >= S:
+        return torch.arange(S)
+    weight = torch.stack(list(visits.values())).sum(0)
+    first = weight.argsort(descending=True, stable=True)[:limit]
+    return first[weight[first] > 0].sort().values

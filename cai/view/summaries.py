@@ -1,0 +1,146 @@
+"""Figures of the numbers themselves: where every nat goes, and the ladder over temperatures."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
+from matplotlib.ticker import NullLocator
+
+from cai.comparison.compare import Comparison, Row
+from cai.view.style import FAINT, INK, LINES, MARKERS, Margins, foot_key, panels, plain
+from cai.view.words import rounded, show
+
+PARTS = {"start": "#9aa3ad", "action": "#E69F00", "luck": "#7b5aa6"}
+POLICY = "#D55E00"
+
+
+def accounts(comparison: Comparison) -> Figure:
+    """Draw where every nat goes: log Z - ELBO(π) as start, action and luck nats, and ELBO* - ELBO(π), a bar a policy."""
+    names = [row.name for row in comparison.rows]
+    title = f"Where every nat goes, α = {show(comparison.temperature)}"
+    how = "Left: from log Z down to each policy's ELBO. Right: from ELBO* down to it. Shorter is better; nats."
+    size = (4.6, 0.34 * len(names) + 0.25)
+    figure, (left, right) = panels(2, size, title, how, Margins(left=1.6, right=0.8, top=1.0, bottom=0.85, across=1.1))
+    totals = [row.evidence_gap for row in comparison.rows]
+    start = np.zeros(len(names))
+    for part, colour in PARTS.items():
+        width = np.array([_bar(getattr(row, f"{part}_nats")) for row in comparison.rows])
+        left.barh(names, width, left=start, color=colour, height=0.62)
+        start = start + width
+    right.barh(names, [_bar(row.optimality_gap) for row in comparison.rows], color=POLICY, height=0.62)
+    for ax, amount, what in ((left, totals, "log Z − ELBO(π)"), (right, [row.optimality_gap for row in comparison.rows], "ELBO* − ELBO(π)")):
+        plain(ax, f"{what}, nats")
+        ax.invert_yaxis()
+        ax.spines[["top", "right"]].set_visible(False)
+        ax.set_xlim(0, 1.18 * max([_bar(one) for one in amount] + [1e-9]))
+        for n, one in enumerate(amount):
+            known = rounded(one, comparison.log_evidence)
+            ax.text(_bar(one), n, f" {show(known)}", va="center", fontsize=7.5, color=INK)
+    right.set_yticklabels([])
+    marks = [Patch(facecolor=colour, label=f"{part} nats") for part, colour in PARTS.items()]
+    foot_key(figure, [*marks, Patch(facecolor=POLICY, label="policy nats")])
+    return figure
+
+
+def _bar(value: float | None) -> float:
+    return max(0.0, value) if value is not None and np.isfinite(value) else 0.0
+
+
+def ladder(comparisons: Sequence[Comparison]) -> Figure:
+    """Draw return, free energy α·ELBO(π) and the gap to ELBO* against the temperature, a line a policy.
+
+    The black lines are the exact answers, α ELBO* and α log Z; works with a single temperature too.
+    """
+    ordered = sorted(comparisons, key=lambda one: one.temperature)
+    title = "The ladder of temperatures"
+    how = "Left to right: colder to warmer. Return and α·ELBO in reward units, so that temperatures can be compared; gaps in nats."
+    figure, axes = panels(3, (3.5, 3.1), title, how, Margins(left=0.8, right=0.3, across=0.8, bottom=1.05))
+    names = list(dict.fromkeys(row.name for one in ordered for row in one.rows))
+    _lines(axes[0], "expected return, reward units", ordered, names, lambda one, row: row.expected_return)
+    _lines(axes[1], "α·ELBO(π), reward units", ordered, names, lambda one, row: one.temperature * row.elbo)
+    _line(axes[1], ordered, [_times(one.temperature, one.elbo_star) for one in ordered], color="black", linestyle="--")
+    _line(axes[1], ordered, [_times(one.temperature, one.log_evidence) for one in ordered], color="black", linestyle=":")
+    _lines(axes[2], "ELBO* − ELBO(π), nats", ordered, names, _gap)
+    _line(axes[2], ordered, [_promise(one) for one in ordered], color="black", linestyle=":")
+    _spread(axes[0])
+    _spread(axes[1])
+    _log_gap(axes[2])
+    handles = [
+        Line2D([], [], color=LINES[n % 8], marker=MARKERS[n % 8], markersize=5, label=name) for n, name in enumerate(names)
+    ]
+    exact = [Line2D([], [], color="black", linestyle="--", label="ELBO*"), Line2D([], [], color="black", linestyle=":", label="log Z")]
+    foot_key(figure, [*handles, *exact])
+    return figure
+
+
+def _gap(one: Comparison, row: Row) -> float | None:
+    return rounded(row.optimality_gap, one.elbo_star)
+
+
+def _promise(one: Comparison) -> float | None:
+    if one.log_evidence is None or one.elbo_star is None:
+        return None
+    return rounded(one.log_evidence - one.elbo_star, one.log_evidence)
+
+
+def _times(temperature: float, nats: float | None) -> float | None:
+    return None if nats is None else temperature * nats
+
+
+def _lines(
+    axes: Axes, title: str, comparisons: Sequence[Comparison], names: Sequence[str], read: Callable[[Comparison, Row], float | None]
+) -> None:
+    plain(axes, title)
+    for n, name in enumerate(names):
+        found = [[read(one, row) for row in one.rows if row.name == name] for one in comparisons]
+        values = [rows[0] if rows else None for rows in found]
+        marker = {"marker": MARKERS[n % 8], "markersize": 5.5, "markeredgecolor": "white", "markeredgewidth": 0.6}
+        _line(axes, comparisons, values, color=LINES[n % 8], linewidth=1.6, **marker)
+    axes.set_xscale("log")
+    temperatures = [one.temperature for one in comparisons]
+    axes.set_xticks(temperatures, [show(alpha) for alpha in temperatures])
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.set_xlim(min(temperatures) / 1.6, max(temperatures) * 1.6)
+    axes.set_xlabel("temperature α, reward units", fontsize=8, color=INK)
+    axes.grid(color=FAINT, linewidth=0.5)
+    axes.spines[["top", "right"]].set_visible(False)
+
+
+def _line(axes: Axes, comparisons: Sequence[Comparison], values: Sequence[float | None], **look: Any) -> None:
+    finite = [np.nan if value is None or not np.isfinite(value) else value for value in values]
+    if len(comparisons) == 1 and "marker" not in look:  # one point makes no line: let the exact answer be a rule
+        if np.isfinite(finite[0]):
+            axes.axhline(finite[0], linewidth=1.2, zorder=1, **look)
+        return
+    axes.plot([one.temperature for one in comparisons], finite, clip_on=False, **look)
+
+
+def _spread(axes: Axes) -> None:
+    """Turn to a symmetric logarithmic axis where one large number would press all others onto a line."""
+    values = np.abs(_drawn(axes))
+    values = values[values > 0]
+    if values.size and values.max() > 30 * np.median(values):
+        axes.set_yscale("symlog", linthresh=10 ** np.floor(np.log10(np.median(values))))
+
+
+def _log_gap(axes: Axes) -> None:
+    """Draw gaps on a logarithmic axis, those of exactly nothing on its floor."""
+    values = _drawn(axes)
+    positive = values[values > 0]
+    floor = float(positive.min()) / 10 if positive.size else 1e-3
+    for line in axes.lines:
+        data = np.asarray(line.get_ydata(), dtype=float)
+        line.set_ydata(np.where(data <= 0, floor, data))
+    axes.set_yscale("log")
+    top = float(positive.max()) * 3 if positive.size else 1.0
+    axes.set_ylim(floor, top)
+    axes.text(1.0, 0.015, "on the floor: 0", transform=axes.transAxes, ha="right", va="bottom", fontsize=7, color=INK)
+
+
+def _drawn(axes: Axes) -> Any:
+    values = np.concatenate([np.asarray(line.get_ydata(), dtype=float).reshape(-1) for line in axes.lines])
+    return values[np.isfinite(values)]
