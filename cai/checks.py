@@ -1,21 +1,23 @@
 """check: everything that is wrong with a world, in words, as far as it can be seen."""
 
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import torch
 
+from cai.compile.audit import audit_members
 from cai.compile.enumerate import precision
 from cai.compile.slices import enumerate_slice, is_timed, measure
 from cai.compile.tabulate import audit_slice, tabulate
 from cai.errors import CaiError, Finding, ImpossibleError, NotConvergedError, WorldError
 from cai.exact.blame import blockers
 from cai.exact.solve import solve
-from cai.world import World, discount_of, horizon_of
+from cai.world import World, horizon_of
 
 RESERVED = {"O", "alive"}
 
 
-def check(world: World) -> list[Finding]:
+def check(world: Any) -> list[Finding]:
     """Look a world over and return every finding; an empty list means that it conforms.
 
     Goes from the outside in: the members, the horizon, one slice on single values, the slice on all states and
@@ -26,7 +28,7 @@ def check(world: World) -> list[Finding]:
     Args:
         world: any object.
     """
-    layers: tuple[Callable[[World], Iterator[Finding]], ...] = (_members, _clock, _names, _slices, _compiled)
+    layers: tuple[Callable[[Any], Iterator[Finding]], ...] = (audit_members, _names, _slices, _compiled)
     for layer in layers:
         with precision(torch.float64):
             findings = list(dict.fromkeys(_caught(layer, world)))
@@ -35,27 +37,13 @@ def check(world: World) -> list[Finding]:
     return []
 
 
-def _caught(layer: Callable[[World], Iterator[Finding]], world: World) -> Iterator[Finding]:
+def _caught(layer: Callable[[Any], Iterator[Finding]], world: Any) -> Iterator[Finding]:
     try:
         yield from layer(world)
     except WorldError as error:
         yield from error.findings
     except CaiError as error:
         yield Finding("world", str(error), "a world that can be tabulated")
-
-
-def _members(world: World) -> Iterator[Finding]:
-    for name, signature in (("initial", "()"), ("act", "(state, t)"), ("step", "(state, action, t)")):
-        if not callable(getattr(world, name, None)):
-            yield Finding(name, "no such method", f"a method {name}{signature}")
-
-
-def _clock(world: World) -> Iterator[Finding]:
-    for read in (discount_of, horizon_of):
-        try:
-            read(world)
-        except WorldError as error:
-            yield from error.findings
 
 
 def _names(world: World) -> Iterator[Finding]:

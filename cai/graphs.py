@@ -10,7 +10,7 @@ import pyro
 import torch
 from pyro.infer.inspect import get_dependencies
 
-from cai.errors import fault
+from cai.errors import CaiError, fault
 from cai.program import Stamp, trajectory, variables
 from cai.world import World, discount_of, horizon_of
 
@@ -45,10 +45,16 @@ def graph(world: World, slices: int = 2) -> nx.DiGraph:
         raise fault("graph, slices", f"{slices!r}", f"a whole number from 1 to {horizon or 'any'}")
     short = Unrolled(world, slices)
     program = trajectory(short)
-    with torch.random.fork_rng(devices=[]):
-        parents: Any = get_dependencies(program)["prior_dependencies"]
-        kinds = _kinds(world)
-        sites = pyro.poutine.trace(program).get_trace().nodes
+    try:
+        with torch.random.fork_rng(devices=[]), pyro.validation_enabled(False):
+            parents: Any = get_dependencies(program)["prior_dependencies"]
+            kinds = _kinds(world)
+            sites = pyro.poutine.trace(program).get_trace().nodes
+    except CaiError:
+        raise
+    except Exception as error:
+        seen = f"{type(error).__name__}: {error}"
+        raise fault("the trajectory program", seen, "slices that run (cai.check says more)") from error
     dag = nx.DiGraph(name=type(world).__name__, slices=slices)
     for name in parents:
         variable, time = re.fullmatch(r"(.*)_(\d+)", name, re.DOTALL).groups()  # type: ignore[union-attr]

@@ -62,8 +62,6 @@ def variables(values: Values, sites: dict[str, Tensor], where: str) -> tuple[str
     same = [name for name, value in sites.items() if value is values]
     if len(same) == 1:
         return (same[0],)
-    if len(sites) == 1:
-        return tuple(sites)
     raise fault(where, f"a tensor returned that is none of the sampled sites {list(sites)}", expected)
 
 

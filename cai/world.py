@@ -32,7 +32,7 @@ class World(Protocol):
         """Sample s_{t+1}, and any latents of the slice; return it with the reward."""
 
 
-def discount_of(world: World) -> float:
+def discount_of(world: Any) -> float:
     """Return the world's discount γ, 1.0 unless it gives one.
 
     Raises:
@@ -44,7 +44,7 @@ def discount_of(world: World) -> float:
     return float(discount)
 
 
-def horizon_of(world: World) -> int | None:
+def horizon_of(world: Any) -> int | None:
     """Return the world's horizon T, or None for the infinite one.
 
     Raises:

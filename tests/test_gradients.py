@@ -61,11 +61,8 @@ def test_gradient_equals_unrolled_autograd(world: RandomWorld, temperature: floa
 
 
 @pytest.mark.parametrize("rule", RULES, ids=str)
-@pytest.mark.parametrize("discount", [1.0, 0.8])
-@pytest.mark.parametrize("horizon", [3, None])
+@pytest.mark.parametrize(("horizon", "discount"), [(3, 1.0), (3, 0.8), (None, 0.8)])
 def test_gradcheck_of_every_rule(rule: cai.Rule, discount: float, horizon: int | None) -> None:
-    if horizon is None and discount == 1.0:
-        pytest.skip("the infinite horizon needs a discount below 1")
     kind = TimedWorld if horizon else RandomWorld
     world = kind(seed=11, S=3, A=2, K=2, horizon=horizon, holes=False, discount=discount, positive=False)
     if horizon is None and rule in (cai.RISK(-1.3),):

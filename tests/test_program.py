@@ -159,11 +159,18 @@ def test_infer_discrete_finds_the_most_probable_trajectory() -> None:
 
 
 def test_infer_discrete_samples_the_posterior() -> None:
-    world, n = RandomWorld(seed=5, S=2, A=2, K=2, horizon=2, holes=False), 1500
+    world, n = RandomWorld(seed=5, S=2, A=2, K=2, horizon=2, holes=False), 4000
     truth = cai.solve(world).marginals(1).sum(0)
     pyro.set_rng_seed(0)
-    program = infer_discrete(config_enumerate(cai.trajectory(world)), first_available_dim=-1, temperature=1)
-    drawn = torch.stack([pyro.poutine.trace(program).get_trace().nodes["a_1"]["value"] for _ in range(n)])
+    single = cai.trajectory(world)
+
+    def batch():
+        with pyro.plate("draws", n):
+            single()
+
+    program = infer_discrete(config_enumerate(batch), first_available_dim=-2, temperature=1)
+    drawn = pyro.poutine.trace(program).get_trace().nodes["a_1"]["value"]
+    assert drawn.shape == (n,)
     share = torch.bincount(drawn.long(), minlength=2) / n
     assert bool(((share - truth).abs() < 5 * (truth * (1 - truth) / n).sqrt()).all())
 

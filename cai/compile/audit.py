@@ -1,14 +1,16 @@
 """The faults that the factors of a slice can show: each function returns findings, and raises none."""
 
 from collections.abc import Iterator
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from cai.errors import Finding
+from cai.compile.slices import twice
+from cai.errors import Finding, WorldError
 from cai.graphs import graph
 from cai.types import Space
-from cai.world import World, horizon_of
+from cai.world import World, discount_of, horizon_of
 
 
 def audit_factors(
@@ -76,8 +78,8 @@ def audit_next(where: str, values: dict[str, Tensor], states: Space, full: tuple
 
 
 def audit_prior(where: str, log_prior: Tensor, states: Space) -> Iterator[Finding]:
-    """Check that every state allows an action. ``log_prior [S, A]``, nats."""
-    blocked = (log_prior == -torch.inf).all(-1).nonzero().flatten()
+    """Check that every state allows an action (a row of NaN is one that cannot be normalised). ``log_prior [S, A]``."""
+    blocked = ((log_prior == -torch.inf) | log_prior.isnan()).all(-1).nonzero().flatten()
     if len(blocked):
         some = "; ".join(states.label(int(s)) for s in blocked[:3])
         yield Finding(
@@ -85,6 +87,31 @@ def audit_prior(where: str, log_prior: Tensor, states: Space) -> Iterator[Findin
             f"all actions forbidden in {len(blocked)} states ({some})",
             "an allowed action in every state",
         )
+
+
+def audit_members(world: Any) -> Iterator[Finding]:
+    """Check that the object has the methods of a world, and a horizon and a discount that make sense."""
+    for name, signature in (("initial", "()"), ("act", "(state, t)"), ("step", "(state, action, t)")):
+        if not callable(getattr(world, name, None)):
+            yield Finding(name, "no such method", f"a method {name}{signature}")
+    for read in (discount_of, horizon_of):
+        try:
+            read(world)
+        except WorldError as error:
+            yield from error.findings
+            return
+
+
+def audit_purity(world: World) -> Iterator[Finding]:
+    """Check that two runs on the same values agree: nothing random or remembered hides outside the sample sites."""
+    first, second = twice(world)
+    for name, value in first.items():
+        same = name in second and torch.equal(value.double().nan_to_num(), second[name].double().nan_to_num())
+        if not same:
+            seen = f"{name} differs between two runs on the same state, action and latents"
+            expected = "a function of the slice alone: draw what is random with pyro.sample"
+            yield Finding("step, t = 0", seen, expected)
+            return
 
 
 def audit_scope(world: World) -> Iterator[Finding]:

@@ -7,7 +7,16 @@ from typing import cast
 import torch
 from torch import Tensor
 
-from cai.compile.audit import audit_factors, audit_next, audit_prior, audit_rewards, audit_scope
+from cai.compile.audit import (
+    audit_factors,
+    audit_members,
+    audit_next,
+    audit_prior,
+    audit_purity,
+    audit_rewards,
+    audit_scope,
+    fits,
+)
 from cai.compile.enumerate import precision
 from cai.compile.slices import Factors, Shape, enumerate_slice, is_timed, measure, start
 from cai.errors import Finding, IntractableError, WorldError, fault
@@ -46,14 +55,16 @@ def tabulate(
 
 
 def _compile(world: World, dtype: torch.dtype, max_bytes: float) -> Tables:
+    demand(audit_members(world))
     horizon, discount = horizon_of(world), discount_of(world)
     shape, timed = measure(world), is_timed(world)
     if timed and horizon is None:
         raise fault("act and step", "they read t", "slices that do not depend on t where horizon = None")
     _refuse_large(shape, horizon if timed else None, max_bytes, dtype)
-    demand(audit_scope(world))
     slices = [tabulate_slice(world, shape, t, dtype) for t in range(horizon or 1)] if timed else None
     fields = _stationary_or_stacked(slices) if slices else tabulate_slice(world, shape, 0, dtype)
+    demand(audit_scope(world))
+    demand(audit_purity(world))
     return Tables(
         log_initial=_log_initial(world, dtype),
         log_prior=fields.log_prior,
@@ -78,22 +89,21 @@ def tabulate_slice(world: World, shape: Shape, t: int, dtype: torch.dtype) -> Sl
     full = full_shape(shape)
     inner = full[len(shape.latents) :]
 
-    def flat(value: Tensor, sizes: tuple[int, ...]) -> Tensor:
-        # All dimensions reversed give [s…, a…, k…]; for single variables this is a view, stride 0 where nothing varies.
-        return value.expand(sizes).permute(*range(len(sizes) - 1, -1, -1))
-
     log_prior = _total(factors.log_prior, factors.dims, inner, dtype)
     log_prob = _total(factors.log_prob, factors.dims, full, dtype)
     successor = states.join(factors.next_values)
     outcomes = (states.size, actions.size, shape.outcomes)
-    prior = flat(log_prior, inner).reshape(outcomes[:2])
-    demand(audit_prior(f"act, t = {t}", prior.detach(), states))
     return Slice(
-        log_prior=prior,
-        log_prob=flat(log_prob, full).reshape(outcomes),
-        successor=flat(successor, full).reshape(outcomes),
-        reward=flat(factors.reward.to(dtype), full).reshape(outcomes),
+        log_prior=_flat(log_prior, inner).reshape(outcomes[:2]),
+        log_prob=_flat(log_prob, full).reshape(outcomes),
+        successor=_flat(successor, full).reshape(outcomes),
+        reward=_flat(factors.reward.to(dtype), full).reshape(outcomes),
     )
+
+
+def _flat(value: Tensor, sizes: tuple[int, ...]) -> Tensor:
+    # All dimensions reversed give [s…, a…, k…]; for single variables this is a view, stride 0 where nothing varies.
+    return value.expand(sizes).permute(*range(len(sizes) - 1, -1, -1))
 
 
 def audit_slice(factors: Factors, shape: Shape, t: int) -> list[Finding]:
@@ -101,8 +111,12 @@ def audit_slice(factors: Factors, shape: Shape, t: int) -> list[Finding]:
     factors = _detached(factors)
     full = full_shape(shape)
     inner = full[len(shape.latents) :]
+    act = list(audit_factors(f"act, t = {t}", factors.log_prior, factors.dims, inner))
+    if all(fits(factor, inner) for factor in factors.log_prior.values()):
+        log_prior = _flat(sum(factors.log_prior.values(), torch.zeros(())), inner).reshape(shape.states.size, -1)
+        act = list(audit_prior(f"act, t = {t}", log_prior, shape.states)) or act
     return [
-        *audit_factors(f"act, t = {t}", factors.log_prior, factors.dims, inner),
+        *act,
         *audit_factors(f"step, t = {t}", factors.log_prob, factors.dims, full),
         *audit_next(f"step, t = {t}", factors.next_values, shape.states, full),
         *audit_rewards(f"step, t = {t}", factors.reward, full),

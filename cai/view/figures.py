@@ -1,16 +1,14 @@
-"""The figures of a comparison: each takes the data and returns a ``matplotlib.figure.Figure``, touching nothing else."""
+"""The figures of a comparison: each takes the data and returns a ``matplotlib.figure.Figure``, no more."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
 import torch
-from matplotlib.colors import LogNorm, Normalize
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.patches import Patch
 from torch import Tensor
 
-from cai.comparison.compare import Comparison
 from cai.comparison.evaluate import Evaluation
 from cai.errors import fault
 from cai.types import Layout
@@ -18,7 +16,6 @@ from cai.view.heat import Kind, draw_field, panel_size, row_labels, shared_norm
 from cai.view.maps import cell_inches, choices_matter, crowded, draw_arrows, draw_map, keys
 from cai.view.scene import PROMISE, Scene
 from cai.view.style import (
-    INK,
     Margins,
     amounts,
     colour_bar,
@@ -26,10 +23,9 @@ from cai.view.style import (
     hatch_key,
     pale,
     panels,
-    plain,
     span,
 )
-from cai.view.words import rounded, show
+from cai.view.words import show
 
 VALUE = Kind("reward units", "viridis", own_scale=True)
 VISITS = Kind("probability", "Blues", own_scale=False)
@@ -77,7 +73,9 @@ def visit_maps(scene: Scene) -> Figure:
     """
     layout = _layout(scene)
     lead = f"Where each policy goes, α = {show(scene.comparison.temperature)}"
-    figure, axes = _map_panels(scene, len(scene.visits), lead, "Expected number of visits of each cell, all times together; white: never.")
+    figure, axes = _map_panels(
+        scene, len(scene.visits), lead, "Expected number of visits of each cell, all times together; white: never."
+    )
     norm, cmap = shared_norm([v[layout.cell >= 0].numpy() for v in scene.visits.values()], 1e4), amounts("Blues", 0.62)
     for ax, (name, visits) in zip(axes, scene.visits.items(), strict=True):
         draw_map(ax, layout, visits, visits, cmap, norm, name)
@@ -87,7 +85,9 @@ def visit_maps(scene: Scene) -> Figure:
 
 def value_heat(scene: Scene) -> Figure:
     """Draw v_t(s) over time: what POSTERIOR promises, then what each policy is worth under the true dynamics."""
-    how = "The promise is v_t of POSTERIOR; each policy's own value pays its KL to the prior. Each panel has its own scale."
+    how = (
+        "The promise is v of POSTERIOR; each policy's own value pays its KL to the prior. Each panel has its own scale."
+    )
     fields = {_title(name): v.numpy() for name, v in scene.v.items()}
     return _heat(scene, fields, VALUE, "Value v", how, "−∞: risks what is forbidden")
 
@@ -97,7 +97,7 @@ def occupancy_heat(scene: Scene) -> Figure:
     evaluations = scene.comparison.evaluations
     fields = {name: _rows(scene, one.occupancy.sum(-1)) for name, one in evaluations.items()}
     kind = VISITS if scene.tables.horizon is not None else TOTAL_VISITS
-    return _heat(scene, fields, kind, "Occupancy", "Where each policy is under the true dynamics; white: never.", "")
+    return _heat(scene, fields, kind, "Occupancy", "Where each policy is under the true dynamics.", "")
 
 
 def policy_nats_heat(scene: Scene) -> Figure:
@@ -107,7 +107,7 @@ def policy_nats_heat(scene: Scene) -> Figure:
         ImpossibleError: ELBO* is -inf, so that there is nothing to measure against.
     """
     fields = _fields(scene, lambda one: one.policy_nats)
-    how = "Where ELBO* − ELBO(π) is lost: p(s_t) KL(π ‖ π*) against the variational optimum π*; white: nothing."
+    how = "Where ELBO* − ELBO(π) is lost: p(s_t) KL(π ‖ π*) against the variational optimum π*."
     return _heat(scene, fields, POLICY_NATS, "Policy nats", how, "∞: does what π* never does")
 
 
@@ -118,18 +118,18 @@ def luck_nats_heat(scene: Scene) -> Figure:
         ImpossibleError: the evidence is zero.
     """
     fields = _fields(scene, lambda one: one.luck_nats)
-    how = "Where the posterior bends the dynamics: Σ p(s_t, a_t) KL(p(outcome) ‖ p(outcome | O)), nats no policy can earn."
+    how = (
+        "Where the posterior bends the dynamics: Σ p(s_t, a_t) KL(p(outcome) ‖ p(outcome|O)), nats no policy can have."
+    )
     return _heat(scene, fields, LUCK_NATS, "Luck nats", how, "∞: an outcome the posterior rules out")
 
 
 def _heat(scene: Scene, fields: Mapping[str, Any], kind: Kind, what: str, how: str, hatched: str) -> Figure:
     """Draw one panel a field, all with the same rows; kinds without a scale of their own share a logarithmic one."""
-    labels = row_labels(scene)
-    title = f"{what} by state and time, α = {show(scene.comparison.temperature)}"
-    if scene.tables.horizon is None:
-        title = f"{what} by state, all times together, α = {show(scene.comparison.temperature)}"
-    if scene.shown:
-        title += f" ({scene.shown})"
+    labels, finite = row_labels(scene), scene.tables.horizon is not None
+    over = "by state and time" if finite else "by state, infinite horizon"
+    title = f"{what} {over}, α = {show(scene.comparison.temperature)}" + (f" ({scene.shown})" if scene.shown else "")
+    how += "" if kind.own_scale or not finite else " White: nothing."
     room = Margins(left=0.35 + 0.065 * max(map(len, labels)), across=0.75 if kind.own_scale else 0.3)
     figure, axes = panels(len(fields), panel_size(scene), title, how, room)
     norm = None if kind.own_scale else shared_norm(list(fields.values()), 1e5)
@@ -139,7 +139,7 @@ def _heat(scene: Scene, fields: Mapping[str, Any], kind: Kind, what: str, how: s
         leftmost = ax.get_position().x0 < first_column + 1e-6
         any_hatched |= not np.isfinite(field).all()
         draw_field(ax, name, field, labels if leftmost else [], kind, norm if norm is not None else span(field))
-    if norm is not None and scene.tables.horizon is not None:
+    if norm is not None and finite:
         colour_bar(_last_of_first_row(axes), norm, amounts(kind.palette), kind.unit)
     if any_hatched and hatched:
         foot_key(figure, [hatch_key(hatched)])
@@ -170,7 +170,7 @@ def _layout(scene: Scene) -> Layout:
     return layout
 
 
-def _map_panels(scene: Scene, count: int, title: str, how: str) -> Any:
+def _map_panels(scene: Scene, count: int, title: str, how: str) -> tuple[Figure, list[Axes]]:
     layout = _layout(scene)
     if crowded(layout):
         how += " Of several states in one cell, the most visited is shown."

@@ -1,6 +1,6 @@
 """The picture of the model: time from left to right, a row a variable, observed nodes shaded; matplotlib alone."""
 
-import os
+import io
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,8 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Ellipse, FancyArrowPatch, Patch
 
 from cai.errors import fault
-from cai.view.style import DPI, GREY, INK, head
+from cai.view.files import write_whole
+from cai.view.style import DPI, GREY, INK, foot_key, head
 
 KINDS = {"action": "#D55E00", "state": "#0072B2", "latent": "#009E73", "survival": "#8c6d31", "optimality": "#7b5aa6"}
 """Kinds from the top row to the bottom one, with their colours (Okabe and Ito)."""
@@ -26,7 +27,7 @@ SUBSCRIPT = str.maketrans("0123456789", "₀₁₂₃₄₅₆₇₈₉")
 
 
 def draw_graph(dag: nx.DiGraph, path: Path) -> Path:
-    """Write the picture of a graph that ``cai.graph`` returns, as PNG or SVG by the suffix of ``path``; return the path.
+    """Write the picture of a graph that ``cai.graph`` returns, as PNG or SVG by the suffix; return the path.
 
     The file is written whole or not at all.
 
@@ -37,14 +38,10 @@ def draw_graph(dag: nx.DiGraph, path: Path) -> Path:
     form = path.suffix.lower().lstrip(".")
     if form not in {"png", "svg"}:
         raise fault("draw_graph, path", f"'{path.name}'", "a name that ends in .png or .svg")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.with_name(f".{path.name}.part")
-    try:
-        metadata: dict[str, Any] = {"Date": None} if form == "svg" else {}
-        graph_figure(dag).savefig(draft, format=form, dpi=DPI, metadata=metadata)
-        os.replace(draft, path)
-    finally:
-        draft.unlink(missing_ok=True)
+    out = io.BytesIO()
+    metadata: dict[str, Any] = {"Date": None} if form == "svg" else {}
+    graph_figure(dag).savefig(out, format=form, dpi=DPI, metadata=metadata)
+    write_whole(path.parent, {path.name: out.getvalue()})
     return path
 
 
@@ -70,10 +67,9 @@ def graph_figure(dag: nx.DiGraph) -> Figure:
     shapes = {node: _draw_node(axes, dag, node, places[node]) for node in dag}
     for parent, child in dag.edges:
         bend = _clear_bend(places, parent, child)
-        arrow = FancyArrowPatch(
-            places[parent], places[child], connectionstyle=f"arc3,rad={bend}", patchA=shapes[parent], patchB=shapes[child],
-            arrowstyle="-|>,head_length=5,head_width=2.6", shrinkA=0, shrinkB=1.5, color=GREY, linewidth=1.0, zorder=1,
-        )  # fmt: skip
+        ends = {"patchA": shapes[parent], "patchB": shapes[child], "shrinkA": 0, "shrinkB": 1.5}
+        look = {"arrowstyle": "-|>,head_length=5,head_width=2.6", "color": GREY, "linewidth": 1.0, "zorder": 1}
+        arrow = FancyArrowPatch(places[parent], places[child], connectionstyle=f"arc3,rad={bend}", **ends, **look)
         axes.add_patch(arrow)
     _explain(figure, dag)
     return figure
@@ -111,12 +107,24 @@ def _draw_node(axes: Any, dag: nx.DiGraph, node: str, place: tuple[float, float]
     data = dag.nodes[node]
     colour = KINDS.get(data["kind"], KINDS["latent"])
     face = SHADE if data["observed"] else "white"
-    shape = Ellipse(place, 2 * _half_width(node), 2 * HALF_HEIGHT, facecolor=face, edgecolor=colour, linewidth=1.8, zorder=2)
+    shape = Ellipse(
+        place, 2 * _half_width(node), 2 * HALF_HEIGHT, facecolor=face, edgecolor=colour, linewidth=1.8, zorder=2
+    )
     axes.add_patch(shape)
     axes.text(*place, _label(node, data), ha="center", va="center", fontsize=9, color=INK, zorder=3, parse_math=False)
     if data["plates"]:
         note = "plate " + ", ".join(data["plates"])
-        axes.text(place[0], place[1] - 0.4, note, ha="center", va="center", fontsize=6.5, style="italic", color=GREY, parse_math=False)
+        axes.text(
+            place[0],
+            place[1] - 0.4,
+            note,
+            ha="center",
+            va="center",
+            fontsize=6.5,
+            style="italic",
+            color=GREY,
+            parse_math=False,
+        )
     return shape
 
 
@@ -148,7 +156,17 @@ def _explain(figure: Figure, dag: nx.DiGraph) -> None:
     how = "time from left to right; an arrow: the child's distribution reads the parent"
     head(figure, str(title), f"{slices} slice{'s' if slices != 1 else ''}, {how}" if slices else how)
     handles: list[Any] = [
-        Line2D([], [], marker="o", linestyle="", markersize=9, markerfacecolor="white", markeredgecolor=colour, markeredgewidth=1.8, label=kind)
+        Line2D(
+            [],
+            [],
+            marker="o",
+            linestyle="",
+            markersize=9,
+            markerfacecolor="white",
+            markeredgecolor=colour,
+            markeredgewidth=1.8,
+            label=kind,
+        )
         for kind, colour in KINDS.items()
         if kind in _kinds(dag)
     ]
@@ -156,9 +174,4 @@ def _explain(figure: Figure, dag: nx.DiGraph) -> None:
     plates = sorted({plate for _, data in dag.nodes(data=True) for plate in data["plates"]})
     if plates:
         handles.append(Line2D([], [], linestyle="", label=f"plates: {', '.join(plates)}"))
-    figure.legend(
-        handles=handles, loc="lower left", ncols=min(len(handles), 7), frameon=False, fontsize=8, handlelength=1.2, columnspacing=1.3,
-        bbox_to_anchor=(0.12 / figure.get_figwidth(), 0.08 / figure.get_figheight()), borderaxespad=0, borderpad=0,
-    )  # fmt: skip
-
-
+    foot_key(figure, handles)

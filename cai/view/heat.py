@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.colors import LogNorm, Normalize
+from matplotlib.ticker import MaxNLocator
 
 from cai.view.scene import Scene
 from cai.view.style import FAINT, GREY, INK, amounts, colour_bar, hatch_ground, pale, plain
@@ -76,13 +77,15 @@ def _heat_map(axes: Axes, field: Array, kind: Kind, norm: Normalize) -> None:
         picture = np.ma.maximum(picture, 0.25 * float(norm.vmin or 0.0))  # a log scale has no 0: lift it to "under"
     axes.imshow(picture, aspect="auto", cmap=cmap, norm=norm, interpolation="nearest")
     axes.set_xlabel("time t", fontsize=8, color=INK, labelpad=2)
-    axes.xaxis.get_major_locator().set_params(integer=True)
+    axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
     if kind.own_scale:
         colour_bar(axes, norm, cmap, kind.unit)
     elif not (field > float(norm.vmin or 0.0)).any() and np.isfinite(field).all():
         box = {"facecolor": "white", "edgecolor": "none", "alpha": 0.9}
         peak = float(field.max(initial=0.0))
-        text = "zero everywhere" if peak <= NEGLIGIBLE * float(norm.vmax or 1.0) else f"at most {show(peak)} {kind.unit}"
+        text = (
+            "zero everywhere" if peak <= NEGLIGIBLE * float(norm.vmax or 1.0) else f"at most {show(peak)} {kind.unit}"
+        )
         axes.text(0.5, 0.5, text, transform=axes.transAxes, ha="center", va="center", fontsize=9, color=GREY, bbox=box)
 
 
@@ -97,6 +100,15 @@ def _bars(axes: Axes, field: Array, kind: Kind) -> None:
     axes.set_axisbelow(True)
     axes.spines[["top", "right"]].set_visible(False)
     axes.set_xlabel(kind.unit, fontsize=8, color=INK, labelpad=2)
-    for row in np.nonzero(~finite)[0]:
+    axes.xaxis.set_major_locator(MaxNLocator(5))
+    for row in np.nonzero(~finite)[0].tolist():
         axes.axhspan(row - 0.4, row + 0.4, facecolor="#e9e9ec", edgecolor="#9aa3ad", hatch="////", linewidth=0)
-        axes.text(0.5, row, show(float(field[row])), transform=axes.get_yaxis_transform(), ha="center", va="center", fontsize=8)
+        axes.text(
+            0.5,
+            row,
+            show(float(field[row])),
+            transform=axes.get_yaxis_transform(),
+            ha="center",
+            va="center",
+            fontsize=8,
+        )

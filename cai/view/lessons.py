@@ -11,15 +11,15 @@ from cai.view.words import listed, rounded, show
 
 
 def lesson(comparisons: Sequence[Comparison]) -> list[str]:
-    """Say in words what the numbers teach, a paragraph each: the promise and what can be had, at each temperature, and beyond.
+    """Say in words what the numbers teach, a paragraph each: what is promised and what can be had, and what follows.
 
     Raises:
         WorldError: there is no comparison.
     """
     ordered = warm_to_cold(comparisons)
     paragraphs = [_promise(one) for one in ordered]
-    paragraphs += [text for one in ordered if (text := _believing(one))]
-    paragraphs += [text for text in (_falling(ordered), _paying(ordered), _best(ordered)) if text]
+    further = (_falling(ordered), _believing(ordered), _paying(ordered), _best(ordered))
+    paragraphs += [text for text in further if text]
     return paragraphs
 
 
@@ -40,7 +40,7 @@ def warm_to_cold(comparisons: Sequence[Comparison]) -> list[Comparison]:
 def promise_gap(one: Comparison) -> float | None:
     """Return log Z - ELBO* >= 0, nats: what the posterior promises beyond the best policy; 0 where it is rounding.
 
-    None where either is -inf.
+    None where either is not finite.
     """
     if one.log_evidence is None or one.elbo_star is None:
         return None
@@ -50,19 +50,31 @@ def promise_gap(one: Comparison) -> float | None:
 def _promise(one: Comparison) -> str:
     alpha, gap = f"At α = {show(one.temperature)}", promise_gap(one)
     if one.log_evidence is None:
-        return f"{alpha} the evidence is zero: no trajectory at all avoids what is forbidden, so log Z and ELBO* are −∞."
+        return f"{alpha} {_without_evidence(one)}"
     promised = f"POSTERIOR promises log Z = {show(one.log_evidence)} nats"
     if gap is None:
         return (
-            f"{alpha} {promised}, but ELBO* = −∞: some trajectory avoids what is forbidden, yet every policy that lives "
-            "with the true dynamics risks it. The promise is luck through and through."
+            f"{alpha} {promised}, but ELBO* = −∞: some trajectory avoids what is forbidden, yet every policy that "
+            "lives with the true dynamics risks it. The promise is luck through and through."
         )
     if gap == 0:
         return (
             f"{alpha} POSTERIOR and VARIATIONAL coincide: log Z = ELBO* = {show(one.elbo_star)} nats. "
-            "Nothing that matters is left to luck, so inference bends only the actions, and every nat promised can be had."
+            "Nothing that matters is left to luck: inference bends only the actions, and every nat promised can be had."
         )
-    return f"{alpha} {promised}, but the best policy that lives with the true dynamics reaches ELBO* = {show(one.elbo_star)} nats. {_whose_luck(one, gap)}"
+    best = f"but the best policy that lives with the true dynamics reaches ELBO* = {show(one.elbo_star)} nats"
+    return f"{alpha} {promised}, {best}. {_whose_luck(one, gap)}"
+
+
+def _without_evidence(one: Comparison) -> str:
+    if one.elbo_star is not None:  # log Z >= ELBO*, so it can only be too large
+        return (
+            f"ELBO* = {show(one.elbo_star)} nats, but log Z = +∞: a few very long lives outweigh the chance of an end, "
+            "and the mean over lifetimes that the posterior takes does not exist."
+        )
+    if one.tables.horizon is None:
+        return "neither log Z nor ELBO* is finite."
+    return "the evidence is zero: no trajectory avoids what is forbidden, so log Z = ELBO* = −∞."
 
 
 def _whose_luck(one: Comparison, gap: float) -> str:
@@ -80,25 +92,32 @@ def _whose_luck(one: Comparison, gap: float) -> str:
             "Beyond that the two agree, since nothing after the start is left to luck."
         )
     return (
-        f"The difference of {show(gap)} nats is luck that no policy can have: {show(start)} nats for the start that the "
-        f"posterior wishes for, {show(rest)} nats for dynamics bent as if fortune took sides."
+        f"The difference of {show(gap)} nats is luck that no policy can have: {show(start)} nats for the start that "
+        f"the posterior wishes for, {show(rest)} nats for dynamics bent as if fortune took sides."
     )
 
 
-def _believing(one: Comparison) -> str | None:
-    """Say what it costs to act on the posterior's word, where a row does so and a row is the optimum."""
-    optimum = _named(one, lambda row: rounded(row.optimality_gap, one.elbo_star) == 0)
-    believer = _named(one, lambda row: rounded(row.action_nats, one.log_evidence) == 0)
-    if not promise_gap(one) or optimum is None or believer is None or believer == optimum:
+def _believing(ordered: Sequence[Comparison]) -> str | None:
+    """Say what it costs to act on the posterior's word, at the temperature where it costs most."""
+    found = [(believer.optimality_gap, one, believer) for one in ordered if (believer := _believer(one)) is not None]
+    if not found:
         return None
-    loss = rounded(believer.optimality_gap, one.elbo_star)
-    if not loss:
-        return None
-    return (
-        f"Whoever acts on that promise pays for it: at α = {show(one.temperature)} the policy of {believer.name} reaches "
-        f"ELBO = {show(believer.elbo)} nats with an expected return of {show(believer.expected_return)} reward units, "
-        f"{show(loss)} nats below {optimum.name}, whose expected return is {show(optimum.expected_return)}."
+    loss, one, believer = max(found, key=lambda each: each[0] or 0.0)
+    text = (
+        f"Whoever acts on that promise pays for it, most at α = {show(one.temperature)}: there the policy of "
+        f"{believer.name} reaches ELBO = {show(believer.elbo)} nats, {show(loss)} below ELBO*, with an expected "
+        f"return of {show(believer.expected_return)} reward units"
     )
+    optimum = next((row for row in one.rows if rounded(row.optimality_gap, one.elbo_star) == 0), None)
+    return text + ("." if optimum is None else f"; {optimum.name} earns {show(optimum.expected_return)}.")
+
+
+def _believer(one: Comparison) -> Row | None:
+    """Return the row that acts as the posterior does and loses by it, if there is one."""
+    for row in one.rows:
+        if row.action_nats is not None and rounded(row.action_nats, one.log_evidence) == 0:
+            return row if rounded(row.optimality_gap, one.elbo_star) else None
+    return None
 
 
 def _falling(ordered: Sequence[Comparison]) -> str | None:
@@ -109,13 +128,13 @@ def _falling(ordered: Sequence[Comparison]) -> str | None:
     first, last = ordered[0].temperature, ordered[-1].temperature
     verb = "grows" if cold > warm else "shrinks"
     return (
-        f"As α falls from {show(first)} to {show(last)}, the gap log Z − ELBO* {verb} from {show(warm)} to {show(cold)} nats; "
-        f"in reward units, α times the gap, it goes from {show(first * warm)} to {show(last * cold)}."
+        f"As α falls from {show(first)} to {show(last)}, the gap log Z − ELBO* {verb} from {show(warm)} to "
+        f"{show(cold)} nats; in reward units, α times the gap, it goes from {show(first * warm)} to {show(last * cold)}."
     )
 
 
 def _paying(ordered: Sequence[Comparison]) -> str | None:
-    """Say what the policy with the highest return pays in KL at the warmest temperature, where it is not the best by ELBO."""
+    """Say what the highest return costs in KL at the warmest temperature, where it is not the best by ELBO."""
     one = ordered[0]
     greedy = max(one.rows, key=lambda row: row.expected_return)
     lost = rounded(greedy.optimality_gap, one.elbo_star)
@@ -123,8 +142,8 @@ def _paying(ordered: Sequence[Comparison]) -> str | None:
         return None
     return (
         f"The highest return is not the highest ELBO: at α = {show(one.temperature)} {greedy.name} earns the most, "
-        f"{show(greedy.expected_return)} reward units, but strays {show(greedy.kl_to_prior)} nats from the prior, which leaves it "
-        f"{show(lost)} nats below ELBO*. The price of a nat is α: the colder, the less the prior weighs."
+        f"{show(greedy.expected_return)} reward units, but strays {show(greedy.kl_to_prior)} nats from the prior, "
+        f"which leaves it {show(lost)} nats below ELBO*. The price of a nat is α: the colder, the less the prior weighs."
     )
 
 
@@ -132,23 +151,24 @@ def _best(ordered: Sequence[Comparison]) -> str | None:
     """Name the best row at each temperature, where more than one competes."""
     if min(len(one.rows) for one in ordered) < 2:
         return None
-    parts = []
+    winners: dict[str, list[str]] = {}
     for one in ordered:
         top = max(row.elbo for row in one.rows)
+        if top == float("-inf"):
+            continue
         names = [row.name for row in one.rows if rounded(top - row.elbo, top) == 0]
-        parts.append(f"{listed(names)} at α = {show(one.temperature)}")
-    return f"Best of those compared, by ELBO: {'; '.join(parts)}."
+        winners.setdefault(listed(names), []).append(f"α = {show(one.temperature)}")
+    parts = [f"{names} at {listed(where)}" for names, where in winners.items()]
+    return f"Best of those compared, by ELBO: {'; '.join(parts)}." if parts else None
 
 
-def _named(one: Comparison, fits: object) -> Row | None:
-    return next((row for row in one.rows if fits(row)), None)  # type: ignore[operator]
-
-
-def twin_lesson(name_a: str, comparisons_a: Sequence[Comparison], name_b: str, comparisons_b: Sequence[Comparison]) -> str:
+def twin_lesson(
+    name_a: str, comparisons_a: Sequence[Comparison], name_b: str, comparisons_b: Sequence[Comparison]
+) -> str:
     """Say how two worlds compare that the prior may not be able to tell apart, a line for each temperature.
 
-    Whether the prior's marginal kernel Σ_a p(a|s) p(s', r|s, a) is the same in both is checked, not assumed; where it is,
-    log Z must coincide, whatever the values of VARIATIONAL do.
+    Whether the prior's marginal kernel Σ_a p(a|s) p(s', r|s, a) is the same in both is checked, not assumed; where it
+    is, log Z must coincide, whatever the values of VARIATIONAL do.
 
     Raises:
         WorldError: the two sides do not share their temperatures, or a side is empty.
@@ -168,8 +188,8 @@ def _twin_claim(name_a: str, name_b: str, apart: float | None, agree: bool) -> s
     head = f"Twins: {name_a} and {name_b}. "
     if apart is not None and apart <= 1e-9:
         return head + (
-            "Let the prior act, and nobody can tell the two worlds apart: the prior's marginal kernel Σ_a p(a|s) p(s′, r | s, a) "
-            f"is the same in both{' to within ' + show(apart) if apart else ''}. "
+            "Let the prior act, and nobody can tell the two worlds apart: the prior's marginal kernel "
+            f"Σ_a p(a|s) p(s′, r | s, a) is the same in both{' to within ' + show(apart) if apart else ''}. "
             "So the evidence, which is a mean over what the prior does, must be the same too:"
         )
     if agree:
@@ -180,10 +200,10 @@ def _twin_claim(name_a: str, name_b: str, apart: float | None, agree: bool) -> s
 def _twin_line(name_a: str, a: Comparison, name_b: str, b: Comparison) -> str:
     evidence, best = _difference(a.log_evidence, b.log_evidence), _difference(a.elbo_star, b.elbo_star)
     raw = abs((a.log_evidence or 0.0) - (b.log_evidence or 0.0))
-    same = f"equal to within {show(raw)}" if raw else "equal"
-    log_z = f"log Z = {show(a.log_evidence)} ({name_a}) and {show(b.log_evidence)} ({name_b}), "
+    same = f"equal to within {show(raw)} nats" if raw else "equal"
+    log_z = f"log Z = {_nats(a.log_evidence)} ({name_a}) and {_nats(b.log_evidence)} ({name_b}), "
     log_z += same if evidence == 0 else f"{_apart(evidence)} apart"
-    elbo = f"ELBO* = {show(a.elbo_star)} and {show(b.elbo_star)}, "
+    elbo = f"ELBO* = {_nats(a.elbo_star)} and {_nats(b.elbo_star)}, "
     elbo += "equal" if best == 0 else f"{_apart(best)} apart"
     return f"α = {show(a.temperature)}: {log_z}; {elbo}."
 
@@ -193,9 +213,14 @@ def _twin_moral(pairs: Sequence[tuple[Comparison, Comparison]], agree: bool) -> 
     if not agree or not any(gap != 0 for gap in gaps):
         return []
     return [
-        "The posterior asks which lucky trajectories are worth explaining, and cannot say whether the agent chose or the world was "
-        "kind. VARIATIONAL holds the dynamics fixed and asks what an agent can do: that is where the two worlds part."
+        "The posterior asks which lucky trajectories are worth explaining, and cannot say whether the agent chose or "
+        "the world was kind. VARIATIONAL holds the dynamics fixed and asks what an agent can do: that is where the two "
+        "worlds part."
     ]
+
+
+def _nats(value: float | None) -> str:
+    return "not finite" if value is None else show(value)
 
 
 def _apart(nats: float | None) -> str:
@@ -203,21 +228,24 @@ def _apart(nats: float | None) -> str:
 
 
 def _difference(a: float | None, b: float | None) -> float | None:
-    """Return |a - b|, 0 where it is rounding or both are -inf, None where one alone is -inf."""
+    """Return |a - b|, 0 where it is rounding or neither is finite, None where one alone is not finite."""
     if a is None or b is None:
         return 0.0 if a is b else None
     return rounded(abs(a - b), max(abs(a), abs(b)))
 
 
 def kernel_distance(a: Tables, b: Tables) -> float | None:
-    """Return the largest difference between the prior's kernels Σ_a p(a|s) p(s', r|s, a) of two worlds, over s, s', r and t.
+    """Return the largest difference between two worlds as the prior lives them; 0: no evidence can tell them apart.
 
-    None where the worlds differ in the number of states or in their horizon, so that there is nothing to set side by side.
+    Compared are p(s_0), Σ_a p(a|s) p(s', r|s, a) over s, s', r and t, and the terminal reward. None where the worlds
+    differ in the number of states, the horizon or the discount, so that there is nothing to set side by side.
     """
-    if a.states.size != b.states.size or a.horizon != b.horizon:
+    if (a.states.size, a.horizon, a.discount) != (b.states.size, b.horizon, b.discount):
         return None
     times = range(a.horizon or 1) if a.timed or b.timed else range(1)
-    return max((_slice_distance(a.at(t), b.at(t), a.states.size) for t in times), default=0.0)
+    slices = max((_slice_distance(a.at(t), b.at(t), a.states.size) for t in times), default=0.0)
+    terminal = torch.where(a.terminal == b.terminal, 0.0, (a.terminal - b.terminal).abs()).max()
+    return max(slices, float((a.log_initial.exp() - b.log_initial.exp()).abs().max()), float(terminal))
 
 
 def _slice_distance(a: Slice, b: Slice, S: int) -> float:

@@ -59,7 +59,13 @@ def choices_matter(one: Slice) -> Tensor:
 
 
 def draw_map(
-    axes: Axes, layout: Layout, values: Float[Tensor, " S"], weight: Float[Tensor, " S"], cmap: Colormap, norm: Normalize, title: str
+    axes: Axes,
+    layout: Layout,
+    values: Float[Tensor, " S"],
+    weight: Float[Tensor, " S"],
+    cmap: Colormap,
+    norm: Normalize,
+    title: str,
 ) -> Array:
     """Draw a number per cell as colour, and in digits where there is room; return the states drawn.
 
@@ -68,7 +74,9 @@ def draw_map(
     grid = states_on_map(layout, weight)
     picture = np.where(grid >= 0, values.numpy()[grid], np.nan)
     hatch_ground(axes)
-    lifted = np.maximum(picture, 0.25 * float(norm.vmin or 0.0)) if isinstance(norm, LogNorm) else picture  # log has no 0
+    lifted = (
+        np.maximum(picture, 0.25 * float(norm.vmin or 0.0)) if isinstance(norm, LogNorm) else picture
+    )  # log has no 0
     axes.imshow(np.ma.masked_invalid(lifted), cmap=cmap, norm=norm, interpolation="nearest")
     walls = np.zeros((*grid.shape, 4))
     walls[grid < 0] = (*(int(WALL[i : i + 2], 16) / 255 for i in (1, 3, 5)), 1.0)
@@ -88,7 +96,8 @@ def draw_arrows(axes: Axes, layout: Layout, grid: Array, probs: Float[Tensor, "S
     keep = (rows % stride == 0) & (columns % stride == 0) & matter.numpy()[grid[rows, columns]]
     rows, columns = rows[keep], columns[keep]
     rise = 0.07 if cell_inches(layout) >= SMALL else 0.0  # leave the foot of the cell to the number
-    glyphs, inks = [], []
+    glyphs: list[Array] = []
+    inks: list[tuple[float, ...]] = []
     for action, move in enumerate(layout.moves):
         p = probs.numpy()[grid[rows, columns], action]
         size = np.sqrt(p)[:, None, None] * REACH * stride
@@ -112,7 +121,15 @@ def _glyph(move: tuple[float, float] | None) -> Array:
 def keys(layout: Layout, grid: Array) -> list[Any]:
     """Return the legend's entries that explain a map's arrows, dots and walls."""
     found: list[Any] = [
-        Line2D([], [], marker=r"$\rightarrow$", color=INK, linestyle="", markersize=11, label="arrow: area = probability of the action")
+        Line2D(
+            [],
+            [],
+            marker=r"$\rightarrow$",
+            color=INK,
+            linestyle="",
+            markersize=11,
+            label="arrow: area = probability of the action",
+        )
     ]
     if any(move is None for move in layout.moves):
         found.append(Line2D([], [], marker="o", color=INK, linestyle="", markersize=4, label="dot: no move"))
@@ -137,7 +154,13 @@ def _digits(axes: Axes, layout: Layout, grid: Array, picture: Array) -> None:
         mark = layout.marks.get(row * columns + column)
         if mark is not None:
             colour = INK if number >= 0 else "white"
-            style: dict[str, Any] = {"ha": "left", "va": "top", "fontsize": size + 1.2, "fontweight": "bold", "color": colour}
+            style: dict[str, Any] = {
+                "ha": "left",
+                "va": "top",
+                "fontsize": size + 1.2,
+                "fontweight": "bold",
+                "color": colour,
+            }
             axes.text(column - 0.45, row - 0.45, mark, **style)
 
 

@@ -48,7 +48,7 @@ class Scene:
         if R == S:
             return ""
         everywhere = int((torch.stack(list(self.visits.values())).sum(0) > 0).sum())
-        return f"the {R} states ever visited, of {S:,}" if R == everywhere else f"the {R} most visited of {S:,} states"
+        return f"the {R} states ever visited, of {S:,}" if everywhere == R else f"the {R} most visited of {S:,} states"
 
 
 @torch.no_grad()
@@ -76,7 +76,7 @@ def policy_values(evaluation: Evaluation) -> Iterator[Float[Tensor, " S"]]:
     """Yield the value of a policy under the true dynamics, v_T first and v_0 last, reward units, ``[S]`` each.
 
     ``v_t(s) = Σ_a π(a|s) (Σ p(outcome|s,a) (r + γ v_{t+1}(s')) - α log π(a|s)/p(a|s))``, so that ``Σ p(s_0) v_0/α`` is
-    ELBO(π); -inf where the policy risks what is forbidden. For the infinite horizon the last one yielded is the fixed point.
+    ELBO(π); -inf where the policy risks what is forbidden. For the infinite horizon the last is the fixed point.
     """
     tables = evaluation.tables
     if tables.horizon is not None:

@@ -1,4 +1,4 @@
-"""One look for every picture: palettes that colour-blind readers can tell apart, panels laid out in inches, PNG bytes."""
+"""One look for every picture: palettes for colour-blind readers too, panels laid out in inches, PNG bytes."""
 
 import io
 import textwrap
@@ -38,7 +38,9 @@ class Margins:
     down: float = 0.75
 
 
-def panels(count: int, size: tuple[float, float], title: str, subtitle: str, room: Margins) -> tuple[Figure, list[Axes]]:
+def panels(
+    count: int, size: tuple[float, float], title: str, subtitle: str, room: Margins
+) -> tuple[Figure, list[Axes]]:
     """Lay out ``count`` panels of ``size`` (width, height) inches in as few rows as fit, under a heading.
 
     Inches, not a layout engine: the engine costs more time than the drawing.
@@ -83,9 +85,9 @@ def plain(axes: Axes, title: str) -> None:
 def colour_bar(axes: Axes, norm: Normalize, cmap: Colormap, label: str, *, extend: str = "neither") -> None:
     """Draw a slim colour bar on the right of an axes; ``label`` carries the unit."""
     box, figure = axes.get_position(), axes.figure
-    inch = 1 / figure.get_figwidth()  # type: ignore[union-attr]
-    side = figure.add_axes((box.x1 + 0.07 * inch, box.y0, 0.09 * inch, box.height))  # type: ignore[union-attr]
-    bar = figure.colorbar(ScalarMappable(norm, cmap), cax=side, extend=extend)  # type: ignore[union-attr]
+    inch = 1 / figure.get_figwidth()
+    side = figure.add_axes((box.x1 + 0.07 * inch, box.y0, 0.09 * inch, box.height))
+    bar = figure.colorbar(ScalarMappable(norm, cmap), cax=side, extend=extend)
     bar.outline.set_linewidth(0.4)  # type: ignore[operator]
     bar.ax.tick_params(labelsize=6.8, length=2, width=0.5, colors=INK, pad=1.5)
     bar.set_label(label, fontsize=7.5, color=INK, labelpad=2)

@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
-from matplotlib.ticker import NullLocator
+from matplotlib.ticker import LogFormatterMathtext, NullLocator
 
 from cai.comparison.compare import Comparison, Row
 from cai.view.style import FAINT, INK, LINES, MARKERS, Margins, foot_key, panels, plain
@@ -19,7 +19,7 @@ POLICY = "#D55E00"
 
 
 def accounts(comparison: Comparison) -> Figure:
-    """Draw where every nat goes: log Z - ELBO(π) as start, action and luck nats, and ELBO* - ELBO(π), a bar a policy."""
+    """Draw where every nat goes: log Z - ELBO(π) as start, action and luck nats, and ELBO* - ELBO(π), bar by bar."""
     names = [row.name for row in comparison.rows]
     title = f"Where every nat goes, α = {show(comparison.temperature)}"
     how = "Left: from log Z down to each policy's ELBO. Right: from ELBO* down to it. Shorter is better; nats."
@@ -32,7 +32,10 @@ def accounts(comparison: Comparison) -> Figure:
         left.barh(names, width, left=start, color=colour, height=0.62)
         start = start + width
     right.barh(names, [_bar(row.optimality_gap) for row in comparison.rows], color=POLICY, height=0.62)
-    for ax, amount, what in ((left, totals, "log Z − ELBO(π)"), (right, [row.optimality_gap for row in comparison.rows], "ELBO* − ELBO(π)")):
+    for ax, amount, what in (
+        (left, totals, "log Z − ELBO(π)"),
+        (right, [row.optimality_gap for row in comparison.rows], "ELBO* − ELBO(π)"),
+    ):
         plain(ax, f"{what}, nats")
         ax.invert_yaxis()
         ax.spines[["top", "right"]].set_visible(False)
@@ -57,22 +60,31 @@ def ladder(comparisons: Sequence[Comparison]) -> Figure:
     """
     ordered = sorted(comparisons, key=lambda one: one.temperature)
     title = "The ladder of temperatures"
-    how = "Left to right: colder to warmer. Return and α·ELBO in reward units, so that temperatures can be compared; gaps in nats."
-    figure, axes = panels(3, (3.5, 3.1), title, how, Margins(left=0.8, right=0.3, across=0.8, bottom=1.05))
+    how = (
+        "Left to right: colder to warmer. Return and α·ELBO in reward units, to compare temperatures; gaps in nats. "
+        "On the right the dotted line is log Z − ELBO*, what no policy can have."
+    )
+    figure, axes = panels(3, (3.3, 3.1), title, how, Margins(left=0.75, right=0.25, across=0.75, bottom=1.0))
     names = list(dict.fromkeys(row.name for one in ordered for row in one.rows))
     _lines(axes[0], "expected return, reward units", ordered, names, lambda one, row: row.expected_return)
     _lines(axes[1], "α·ELBO(π), reward units", ordered, names, lambda one, row: one.temperature * row.elbo)
     _line(axes[1], ordered, [_times(one.temperature, one.elbo_star) for one in ordered], color="black", linestyle="--")
-    _line(axes[1], ordered, [_times(one.temperature, one.log_evidence) for one in ordered], color="black", linestyle=":")
+    _line(
+        axes[1], ordered, [_times(one.temperature, one.log_evidence) for one in ordered], color="black", linestyle=":"
+    )
     _lines(axes[2], "ELBO* − ELBO(π), nats", ordered, names, _gap)
     _line(axes[2], ordered, [_promise(one) for one in ordered], color="black", linestyle=":")
     _spread(axes[0])
     _spread(axes[1])
     _log_gap(axes[2])
     handles = [
-        Line2D([], [], color=LINES[n % 8], marker=MARKERS[n % 8], markersize=5, label=name) for n, name in enumerate(names)
+        Line2D([], [], color=LINES[n % 8], marker=MARKERS[n % 8], markersize=6, label=name)
+        for n, name in enumerate(names)
     ]
-    exact = [Line2D([], [], color="black", linestyle="--", label="ELBO*"), Line2D([], [], color="black", linestyle=":", label="log Z")]
+    exact = [
+        Line2D([], [], color="black", linestyle="--", label="ELBO*"),
+        Line2D([], [], color="black", linestyle=":", label="log Z"),
+    ]
     foot_key(figure, [*handles, *exact])
     return figure
 
@@ -92,31 +104,47 @@ def _times(temperature: float, nats: float | None) -> float | None:
 
 
 def _lines(
-    axes: Axes, title: str, comparisons: Sequence[Comparison], names: Sequence[str], read: Callable[[Comparison, Row], float | None]
+    axes: Axes,
+    title: str,
+    comparisons: Sequence[Comparison],
+    names: Sequence[str],
+    read: Callable[[Comparison, Row], float | None],
 ) -> None:
     plain(axes, title)
     for n, name in enumerate(names):
         found = [[read(one, row) for row in one.rows if row.name == name] for one in comparisons]
         values = [rows[0] if rows else None for rows in found]
-        marker = {"marker": MARKERS[n % 8], "markersize": 5.5, "markeredgecolor": "white", "markeredgewidth": 0.6}
-        _line(axes, comparisons, values, color=LINES[n % 8], linewidth=1.6, **marker)
+        # Where lines coincide, the earlier one shows as a rim around the later one.
+        early = (len(names) - 1 - n) / max(1, len(names) - 1)
+        marker = {
+            "marker": MARKERS[n % 8],
+            "markersize": 5 + 4 * early,
+            "markeredgecolor": "white",
+            "markeredgewidth": 0.6,
+        }
+        look: dict[str, Any] = {"color": LINES[n % 8], "linewidth": 1.3 + 2.9 * early, **marker}
+        aside = 1.35 ** (n - (len(names) - 1) / 2) if len(comparisons) == 1 else 1.0
+        _line(axes, comparisons, values, aside, **look)
     axes.set_xscale("log")
     temperatures = [one.temperature for one in comparisons]
     axes.set_xticks(temperatures, [show(alpha) for alpha in temperatures])
     axes.xaxis.set_minor_locator(NullLocator())
-    axes.set_xlim(min(temperatures) / 1.6, max(temperatures) * 1.6)
+    margin = 1.6 if len(temperatures) > 1 else 1.35 ** (0.5 * len(names) + 1)
+    axes.set_xlim(min(temperatures) / margin, max(temperatures) * margin)
     axes.set_xlabel("temperature α, reward units", fontsize=8, color=INK)
     axes.grid(color=FAINT, linewidth=0.5)
     axes.spines[["top", "right"]].set_visible(False)
 
 
-def _line(axes: Axes, comparisons: Sequence[Comparison], values: Sequence[float | None], **look: Any) -> None:
+def _line(
+    axes: Axes, comparisons: Sequence[Comparison], values: Sequence[float | None], aside: float = 1.0, **look: Any
+) -> None:
     finite = [np.nan if value is None or not np.isfinite(value) else value for value in values]
     if len(comparisons) == 1 and "marker" not in look:  # one point makes no line: let the exact answer be a rule
         if np.isfinite(finite[0]):
             axes.axhline(finite[0], linewidth=1.2, zorder=1, **look)
         return
-    axes.plot([one.temperature for one in comparisons], finite, clip_on=False, **look)
+    axes.plot([aside * one.temperature for one in comparisons], finite, clip_on=False, **look)
 
 
 def _spread(axes: Axes) -> None:
@@ -125,10 +153,12 @@ def _spread(axes: Axes) -> None:
     values = values[values > 0]
     if values.size and values.max() > 30 * np.median(values):
         axes.set_yscale("symlog", linthresh=10 ** np.floor(np.log10(np.median(values))))
+        low, high = float(_drawn(axes).min()), float(_drawn(axes).max())
+        axes.set_ylim(low * (1.8 if low < 0 else 0.5), high * (0.5 if high < 0 else 1.8))
 
 
 def _log_gap(axes: Axes) -> None:
-    """Draw gaps on a logarithmic axis, those of exactly nothing on its floor."""
+    """Draw gaps on a logarithmic axis, those of exactly nothing on its floor, which is labelled 0."""
     values = _drawn(axes)
     positive = values[values > 0]
     floor = float(positive.min()) / 10 if positive.size else 1e-3
@@ -136,9 +166,11 @@ def _log_gap(axes: Axes) -> None:
         data = np.asarray(line.get_ydata(), dtype=float)
         line.set_ydata(np.where(data <= 0, floor, data))
     axes.set_yscale("log")
-    top = float(positive.max()) * 3 if positive.size else 1.0
-    axes.set_ylim(floor, top)
-    axes.text(1.0, 0.015, "on the floor: 0", transform=axes.transAxes, ha="right", va="bottom", fontsize=7, color=INK)
+    axes.set_ylim(floor, float(positive.max()) * 3 if positive.size else 1.0)
+    powers = LogFormatterMathtext()
+    axes.yaxis.set_major_formatter(lambda value, place: powers(value) if value > 2.5 * floor else "")
+    if (values <= 0).any():
+        axes.text(-0.02, 0.0, "0", transform=axes.transAxes, ha="right", va="center", fontsize=7.5, color=INK)
 
 
 def _drawn(axes: Axes) -> Any:

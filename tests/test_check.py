@@ -1,0 +1,302 @@
+"""check: each fault is named in words, and solve fails with the same finding."""
+
+import pyro
+import pytest
+import torch
+from pyro.distributions import Categorical, Normal, TorchDistribution
+from torch import Tensor
+from torch.distributions import constraints
+
+import cai
+from tests.worlds import FactoredWorld, RandomWorld, TimedWorld
+
+
+class Good:
+    """Two cells, two moves, a coin: conforms. Each bad world below breaks one line of it."""
+
+    horizon = 4
+
+    def initial(self) -> Tensor:
+        return pyro.sample("cell", cai.Point(torch.tensor(0), 2))
+
+    def act(self, state: Tensor, t: int) -> Tensor:
+        return pyro.sample("move", Categorical(logits=torch.zeros(2).expand(*state.shape, 2)))
+
+    def step(self, state: Tensor, action: Tensor, t: int) -> tuple[Tensor, Tensor]:
+        coin = pyro.sample("coin", Categorical(torch.tensor([0.9, 0.1])))
+        return self.move(state, action, coin), self.reward(state, action, coin)
+
+    def move(self, state: Tensor, action: Tensor, coin: Tensor) -> Tensor:
+        return pyro.sample("cell", cai.Point((state + action + coin) % 2, 2))
+
+    def reward(self, state: Tensor, action: Tensor, coin: Tensor) -> Tensor:
+        return -1.0 * (state + coin)
+
+
+class Unnormalised(TorchDistribution):
+    """A two-valued distribution whose probabilities sum to 1.5."""
+
+    has_enumerate_support = True
+    arg_constraints: dict = {}  # noqa: RUF012
+    support = constraints.boolean
+
+    def enumerate_support(self, expand: bool = True) -> Tensor:
+        return torch.arange(2)
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        return torch.full(value.shape, 0.75).log()
+
+
+class NoStep:
+    horizon = 3
+
+    def initial(self) -> Tensor:
+        return torch.tensor(0)
+
+    act = None
+
+
+class Endless(Good):
+    horizon = None
+
+
+class Fractional(Good):
+    horizon = 2.5
+
+
+class Doomed(Good):
+    discount = 1.5
+
+
+class NotNormal(Good):
+    def step(self, state, action, t):
+        coin = pyro.sample("coin", Unnormalised())
+        return self.move(state, action, coin), self.reward(state, action, coin)
+
+
+class WrongBatch(Good):
+    def step(self, state, action, t):
+        coin = pyro.sample("coin", Categorical(torch.ones(7, 2) / 2))
+        return self.move(state, action, coin), self.reward(state, action, coin)
+
+
+class OneByOne(Good):
+    def reward(self, state, action, coin):
+        return torch.tensor(1.0) if state == 0 else torch.tensor(0.0)
+
+
+class Continuous(Good):
+    def step(self, state, action, t):
+        wind = pyro.sample("wind", Normal(0.0, 1.0))
+        return self.move(state, action, 0), -wind
+
+
+class NanReward(Good):
+    def reward(self, state, action, coin):
+        return torch.where(state == 1, torch.nan, 0.0)
+
+
+class InfiniteReward(Good):
+    def reward(self, state, action, coin):
+        return torch.where(state == 1, torch.inf, 0.0)
+
+
+class ShapedReward(Good):
+    def reward(self, state, action, coin):
+        return torch.zeros(5)
+
+
+class NoAction(Good):
+    def act(self, state, t):
+        table = torch.tensor([[0.0, 0.0], [-torch.inf, -torch.inf]])
+        return pyro.sample("move", Stuck(table[state]))
+
+
+class Stuck(TorchDistribution):
+    """A table of logits taken as it is, so that a row may forbid everything."""
+
+    has_enumerate_support = True
+    arg_constraints: dict = {}  # noqa: RUF012
+    support = constraints.boolean
+
+    def __init__(self, table: Tensor) -> None:
+        self.table = table
+        super().__init__(table.shape[:-1], validate_args=False)
+
+    def enumerate_support(self, expand: bool = True) -> Tensor:
+        return torch.arange(2).reshape((2,) + (1,) * len(self.batch_shape))
+
+    def sample(self, sample_shape=()):
+        return torch.zeros(self.batch_shape, dtype=torch.long)
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        value, table = torch.broadcast_tensors(value, self.table[..., 0])
+        return table - 0.6931471805599453 * (table > -torch.inf)
+
+
+class AllForbidden(Good):
+    def act(self, state, t):
+        table = torch.tensor([[0.0, 0.0], [-torch.inf, -torch.inf]])
+        return pyro.sample("move", Categorical(logits=table[state]))
+
+
+class Remembers(Good):
+    last = torch.tensor(0)
+
+    def reward(self, state, action, coin):
+        before, self.last = self.last, state
+        return -1.0 * (before == state)
+
+
+class Random(Good):
+    def reward(self, state, action, coin):
+        return -torch.rand(())
+
+
+class Impossible(Good):
+    def reward(self, state, action, coin):
+        return torch.full((), -torch.inf)
+
+
+class NotASite(Good):
+    def move(self, state, action, coin):
+        return (state + action + coin) % 2
+
+
+class OutOfRange(Good):
+    def move(self, state, action, coin):
+        return pyro.sample("cell", cai.Point(state + action + coin, 2))
+
+
+class OtherSize(Good):
+    def move(self, state, action, coin):
+        return pyro.sample("cell", cai.Point((state + action + coin) % 3, 3))
+
+
+class OtherName(Good):
+    def move(self, state, action, coin):
+        return pyro.sample("place", cai.Point((state + action + coin) % 2, 2))
+
+
+class NoPair(Good):
+    def step(self, state, action, t):
+        return self.move(state, action, 0)
+
+
+class Observes(Good):
+    def step(self, state, action, t):
+        pyro.sample("sensor", Categorical(torch.ones(2) / 2), obs=torch.tensor(1))
+        return self.move(state, action, 0), self.reward(state, action, 0)
+
+
+class Plated(Good):
+    def step(self, state, action, t):
+        with pyro.plate("coins", 3):
+            coins = pyro.sample("coin", Categorical(torch.ones(2) / 2))
+        return self.move(state, action, coins.sum()), -1.0 * state
+
+
+class Crashes(Good):
+    def step(self, state, action, t):
+        return self.move(state, action, 0), self.missing[state]
+
+
+class Reserved(Good):
+    def step(self, state, action, t):
+        o = pyro.sample("O", Categorical(torch.ones(2) / 2))
+        return self.move(state, action, o), -1.0 * o
+
+
+class HiddenChoice(Good):
+    def act(self, state, t):
+        mood = pyro.sample("mood", Categorical(torch.ones(2) / 2))
+        return pyro.sample(
+            "move", Categorical(logits=torch.stack([mood * 1.0, mood * 0.0], -1).expand(*state.shape, 2))
+        )
+
+
+class BadTerminal(Good):
+    def terminal(self, state):
+        return torch.where(state == 0, torch.nan, 0.0)
+
+
+FAULTS = [
+    (Endless, "horizon: None with a discount of 1"),
+    (Fractional, "horizon: 2.5"),
+    (Doomed, "discount: 1.5"),
+    (NotNormal, "variable 'coin': probabilities that sum to 1.5"),
+    (WrongBatch, "variable 'coin': log-probabilities of shape"),
+    (OneByOne, "code that broadcasts"),
+    (Continuous, "Normal has no finite support"),
+    (NanReward, "rewards are NaN"),
+    (InfiniteReward, r"rewards are \+inf"),
+    (ShapedReward, r"a reward of shape \(5,\)"),
+    (NoAction, r"all actions forbidden in 1 states \(cell=1\)"),
+    (AllForbidden, r"all actions forbidden in 1 states \(cell=1\)"),
+    (Remembers, "the reward reads 'cell_0', which lies outside its slice"),
+    (Random, "differs between two runs"),
+    (NotASite, "none of the sampled sites"),
+    (OutOfRange, "next values from 0 to 3"),
+    (OtherSize, "3 values; expected 2, as in initial"),
+    (OtherName, r"a next state of variables \['place'\]"),
+    (NoPair, "a pair"),
+    (Observes, "variable 'sensor': an observed site"),
+    (Plated, "plates"),
+    (Crashes, "AttributeError"),
+    (HiddenChoice, r"latents \['mood'\]"),
+    (BadTerminal, "terminal: 1 rewards are NaN"),
+]
+
+
+@pytest.mark.parametrize("world", [Good, FactoredWorld], ids=lambda w: w.__name__)
+def test_a_good_world_has_no_findings(world) -> None:
+    assert cai.check(world()) == []
+    cai.solve(world())
+
+
+@pytest.mark.parametrize("kind", [RandomWorld, TimedWorld])
+@pytest.mark.parametrize("discount", [1.0, 0.9])
+def test_random_worlds_conform(kind, discount: float) -> None:
+    assert cai.check(kind(seed=1, S=3, A=2, K=2, horizon=3, holes=False, discount=discount)) == []
+
+
+@pytest.mark.parametrize(("world", "words"), FAULTS, ids=lambda x: getattr(x, "__name__", None))
+def test_a_fault_is_named_by_check_and_by_solve(world, words: str) -> None:
+    findings = cai.check(world())
+    assert findings
+    import re
+
+    assert any(re.search(words, str(finding)) for finding in findings), findings
+    with pytest.raises((cai.WorldError, cai.IntractableError), match=words):
+        cai.solve(world())
+
+
+def test_missing_methods_are_listed_together() -> None:
+    assert [finding.where for finding in cai.check(NoStep())] == ["act", "step"]
+
+
+def test_a_reserved_name_is_a_finding() -> None:
+    assert "the trajectory program uses" in str(cai.check(Reserved())[0])
+
+
+def test_an_unreachable_optimum_names_the_states_that_block_it() -> None:
+    (finding,) = cai.check(Impossible())
+    assert str(finding).startswith("step, t = 0, state cell=0")
+    with pytest.raises(cai.ImpossibleError, match="cell=0"):
+        cai.solve(Impossible())
+
+
+def test_several_faults_of_one_slice_are_all_told() -> None:
+    class Two(NotNormal, NanReward):
+        pass
+
+    assert len(cai.check(Two())) == 2
+
+
+def test_a_fault_at_a_later_time_is_found_with_its_time() -> None:
+    class Later(Good):
+        def step(self, state, action, t):
+            following = self.move(state, action, 0)
+            return following, torch.where(state == 1, torch.nan, 0.0) if t == 2 else 0.0 * state
+
+    assert "t = 2" in str(cai.check(Later())[0])

@@ -1,0 +1,204 @@
+"""The command line, as a user meets it: in a process of its own."""
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+
+GOOD = '''
+import pyro, torch, cai
+from pyro.distributions import Categorical
+
+class MyWorld:
+    horizon = 5
+    def __init__(self, size=3, cost=1.0):
+        self.size, self.cost = size, cost
+    def initial(self):
+        return pyro.sample("cell", cai.Point(torch.tensor(0), self.size))
+    def act(self, state, t):
+        return pyro.sample("move", Categorical(logits=torch.zeros(2).expand(*state.shape, 2)))
+    def step(self, state, action, t):
+        slip = pyro.sample("slip", Categorical(torch.tensor([0.8, 0.2])))
+        cell = pyro.sample("cell", cai.Point((state + action * (1 - slip)) % self.size, self.size))
+        return cell, -self.cost * (cell != self.size - 1)
+
+class Other(MyWorld):
+    horizon = 2
+'''
+
+
+def cai(*words: str, cwd: Path | None = None) -> subprocess.CompletedProcess:
+    return subprocess.run(
+        [sys.executable, "-m", "cai.cli", *words],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        cwd=cwd,
+        env={"PYTHONPATH": str(ROOT), "PATH": "/usr/bin:/bin", "OMP_NUM_THREADS": "1"},
+    )
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    (tmp_path / "my_world.py").write_text(GOOD)
+    return tmp_path
+
+
+def test_help_does_not_import_torch() -> None:
+    script = "import sys; sys.argv = ['cai', '--help']\nimport cai.cli\ntry: cai.cli.main()\nexcept SystemExit: pass\n"
+    script += "print('loaded', sorted({'torch', 'pyro', 'gymnasium', 'matplotlib'} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=ROOT)
+    assert "loaded []" in done.stdout
+    for command in ("solve", "compare", "graph", "check", "list"):
+        assert command in done.stdout
+
+
+def test_import_cai_imports_neither_gymnasium_nor_matplotlib() -> None:
+    script = "import sys, cai; [getattr(cai, n) for n in cai.__all__]; cai.check, cai.solve\n"
+    script += "print(sorted({'gymnasium', 'matplotlib', 'rich', 'typer'} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=ROOT)
+    assert done.stdout.strip() == "[]", done.stderr
+
+
+def test_solve_prints_the_same_numbers_as_the_library(folder: Path) -> None:
+    done = cai("solve", "my_world.py", "-r", "POSTERIOR", "-r", "VARIATIONAL", "-t", "1", "-t", "0.5", "--json", cwd=folder)
+    rows = json.loads(done.stdout)
+    assert [(row["rule"], row["temperature"]) for row in rows] == [
+        ("POSTERIOR", 1.0),
+        ("VARIATIONAL", 1.0),
+        ("POSTERIOR", 0.5),
+        ("VARIATIONAL", 0.5),
+    ]
+    script = "import sys; sys.path.insert(0, '.'); import cai, my_world\n"
+    script += "print(float(cai.solve(my_world.MyWorld(), temperature=0.5).log_evidence))"
+    library = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, cwd=folder, env={"PYTHONPATH": str(ROOT)}
+    )
+    assert rows[2]["log_evidence"] == float(library.stdout)
+    assert rows[3]["elbo"] <= rows[2]["log_evidence"]
+
+
+def test_settings_horizon_and_discount_reach_the_world(folder: Path) -> None:
+    plain, costly, short = (
+        json.loads(cai("solve", "my_world.py", "-r", "HARD", "--json", *words, cwd=folder).stdout)[0]
+        for words in ((), ("--set", "cost=2.0"), ("--horizon", "1"))
+    )
+    assert costly["value"] == pytest.approx(2 * plain["value"])
+    assert short["iterations"] == 1
+    endless = cai("solve", "my_world.py", "--horizon", "inf", "--discount", "0.5", "--json", cwd=folder)
+    assert json.loads(endless.stdout)[0]["error_bound"] > 0
+    other = json.loads(cai("solve", "my_world.py:Other", "--json", cwd=folder).stdout)
+    assert other[0]["iterations"] == 2
+
+
+def test_compare_writes_the_whole_report(folder: Path) -> None:
+    done = cai("compare", "my_world.py", "-t", "1", "-t", "0.1", "--out", "report", cwd=folder)
+    assert done.returncode == 0, done.stderr
+    assert "report.html" in done.stdout
+    written = {path.name for path in (folder / "report").iterdir()}
+    assert {"report.html", "comparison.csv", "comparison.json", "figures"} <= written
+    assert not [name for name in written if name.endswith(".part")]
+    assert len(list((folder / "report" / "figures").glob("*.png"))) >= 3
+    page = (folder / "report" / "report.html").read_text()
+    for name in ("POSTERIOR", "VARIATIONAL", "HARD", "MAP-plan", "prior"):
+        assert name in page
+    assert "http://" not in page.replace("http://www.w3.org", "")
+
+
+def test_the_twin_lesson_is_told_in_the_report(tmp_path: Path) -> None:
+    words = ("compare", "cliff_walking", "--set", "is_slippery=True", "--twin", "is_slippery=False", "-t", "1")
+    done = cai(*words, "-r", "POSTERIOR", "-r", "VARIATIONAL", "--horizon", "60", "--out", "r", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "kernel" in done.stdout
+    assert "kernel" in (tmp_path / "r" / "report.html").read_text()
+
+
+def test_graph_shows_and_draws(folder: Path) -> None:
+    done = cai("graph", "my_world.py", "--slices", "2", "--out", "graph.svg", cwd=folder)
+    assert done.returncode == 0, done.stderr
+    assert "slip_1" in done.stdout
+    assert (folder / "graph.svg").read_text().lstrip().startswith("<?xml")
+    told = json.loads(cai("graph", "my_world.py", "--json", cwd=folder).stdout)
+    assert {"cell_0", "O_1"} <= {node["id"] for node in told["nodes"]}
+
+
+def test_check_conforms_and_finds(folder: Path) -> None:
+    assert cai("check", "my_world.py", cwd=folder).stdout.strip() == "my_world.py conforms"
+    broken = GOOD.replace("-self.cost * (cell != self.size - 1)", "torch.where(cell == 1, torch.nan, 0.0)")
+    (folder / "broken.py").write_text(broken)
+    done = cai("check", "broken.py:MyWorld", cwd=folder)
+    assert done.returncode == 1
+    assert "rewards are NaN" in done.stdout
+    assert json.loads(cai("check", "broken.py:MyWorld", "--json", cwd=folder).stdout)[0]["where"] == "step, t = 0"
+    solved = cai("solve", "broken.py:MyWorld", cwd=folder)
+    assert solved.returncode == 2
+    assert "rewards are NaN" in solved.stderr
+
+
+def test_list_names_the_catalogue() -> None:
+    told = cai("list").stdout
+    for name in ("frozen_lake", "cliff_walking", "taxi", "grid", "restaurant", "forest", "river_swim", "deep_sea"):
+        assert name in told
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (("solve", "frozen_lak"), "no such name"),
+        (("solve", "nowhere.py"), "no such file"),
+        (("solve", "my_world.py:Missing"), "no 'Missing'"),
+        (("solve", "my_world.py", "--set", "sise=3"), "no argument sise"),
+        (("solve", "my_world.py", "--set", "size"), "name=value"),
+        (("solve", "my_world.py", "--set", "size='x'"), "invalid literal"),
+        (("solve", "my_world.py", "-t", "0"), "positive"),
+        (("solve", "my_world.py", "-t", "abc"), "valid (number|float)"),
+        (("solve", "my_world.py", "-r", "SOFT"), r"POSTERIOR, VARIATIONAL"),
+        (("solve", "my_world.py", "-r", "RISK(0)"), "other than 0"),
+        (("solve", "my_world.py", "--horizon", "-3"), "positive integer"),
+        (("solve", "my_world.py", "--horizon", "inf"), "discount"),
+        (("solve", "my_world.py", "--discount", "1.5"), "at most 1"),
+        (("solve", "syntax.py"), "SyntaxError"),
+        (("solve", "empty.py"), "0 classes"),
+        (("solve", "frozen_lake", "--set", "map_name=9x9"), "9x9"),
+        (("graph", "my_world.py", "--slices", "0"), "slices"),
+        (("graph", "my_world.py", "--out", "graph.doc"), "png"),
+        (("compare", "my_world.py", "--out", "my_world.py"), "my_world.py"),
+        (("compare",), "Missing argument"),
+        (("frobnicate",), "No such command"),
+    ],
+)
+def test_bad_input_gets_a_clear_line_and_no_traceback(folder: Path, words: tuple, told: str) -> None:
+    import re
+
+    (folder / "syntax.py").write_text("class World(:\n")
+    (folder / "empty.py").write_text("x = 1\n")
+    done = cai(*words, cwd=folder)
+    assert done.returncode == 2, done.stdout + done.stderr
+    assert re.search(told, done.stderr), done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_ctrl_c_ends_with_one_word_and_nothing_half_written(folder: Path) -> None:
+    slow = GOOD.replace("slip = ", "import time; time.sleep(0.3); slip = ").replace("horizon = 5", "horizon = 200")
+    slow = slow.replace("return cell,", "return cell, t * 0.0")
+    (folder / "slow.py").write_text(slow)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "cai.cli", "compare", "slow.py:MyWorld", "--out", "r"],
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd=folder,
+        env={"PYTHONPATH": str(ROOT), "PATH": "/usr/bin:/bin", "OMP_NUM_THREADS": "1"},
+    )
+    time.sleep(6)
+    process.send_signal(signal.SIGINT)
+    _, told = process.communicate(timeout=30)
+    assert process.returncode == 130
+    assert told.strip().splitlines()[-1] == "cai: interrupted"
+    assert "Traceback" not in told
+    assert not (folder / "r").exists()

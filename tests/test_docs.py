@@ -1,0 +1,121 @@
+"""The book: it builds without a warning, its cells run, and no public name is undocumented."""
+
+import ast
+import html
+import inspect
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import cai
+
+ROOT = Path(__file__).resolve().parent.parent
+DOCS = ROOT / "docs"
+CHAPTERS = ("inference", "your_world", "which_rule", "conventions")
+PAGES = (*CHAPTERS, "index", "api", "benchmarks")
+
+pytest.importorskip("myst_nb", reason="the book needs the extra 'docs'")
+
+
+@pytest.fixture(scope="module")
+def book(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Build the book from nothing; warnings and failing cells are errors."""
+    folder = tmp_path_factory.mktemp("book")
+    sphinx = (sys.executable, "-m", "sphinx", "-W", "--keep-going", "-q", "-E", "-b", "html")
+    command = (*sphinx, "-d", str(folder / "doctrees"), str(DOCS), str(folder / "html"))
+    # The executed notebooks are kept in a home of their own: the build leaves nothing behind.
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "IPYTHONDIR": str(folder / "ipython")}
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=600, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return folder / "html"
+
+
+def cells(page: str) -> int:
+    """Count the cells of a chapter's source."""
+    return (DOCS / f"{page}.md").read_text(encoding="utf-8").count("```{code-cell}")
+
+
+def text_of(book: Path, page: str) -> str:
+    """Return a built page as plain text, tags dropped."""
+    return html.unescape(re.sub(r"<[^>]+>", "", (book / f"{page}.html").read_text(encoding="utf-8")))
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_every_page_is_built(book: Path, page: str) -> None:
+    assert (book / f"{page}.html").is_file()
+
+
+@pytest.mark.parametrize("page", CHAPTERS)
+def test_the_chapters_show_what_their_cells_gave(book: Path, page: str) -> None:
+    built = (book / f"{page}.html").read_text(encoding="utf-8")
+    assert cells(page) > 5
+    # Cells of assertions and of definitions give nothing, and the set-up cell is hidden.
+    assert built.count('class="cell_output') > cells(page) // 3
+    assert "Traceback" not in built
+
+
+@pytest.mark.parametrize(("page", "figures"), [("inference", 5), ("your_world", 1), ("which_rule", 3)])
+def test_the_figures_are_drawn(book: Path, page: str, figures: int) -> None:
+    built = (book / f"{page}.html").read_text(encoding="utf-8")
+    images = re.findall(r'src="(_images/[^"]+)"', built)
+    assert len(images) >= figures
+    assert all((book / image).stat().st_size > 1000 for image in images)
+
+
+def test_the_published_numbers_are_in_the_book(book: Path) -> None:
+    # agentmodels' restaurant, both rules, and the number that three methods agree on.
+    text = text_of(book, "inference")
+    assert "p(french) = 0.8909031788" in text
+    assert "p(french) = 0.3792508719" in text
+    assert text.count("-1.680350390854 nats") == 3
+
+
+def test_the_mistakes_are_answered_in_words(book: Path) -> None:
+    source = (DOCS / "your_world.md").read_text(encoding="utf-8")
+    asked = len(re.findall(r"^complaints\(", source, re.MULTILINE))
+    assert asked >= 10
+    assert len(re.findall(r"^where {5}", text_of(book, "your_world"), re.MULTILINE)) >= asked
+
+
+def test_the_book_names_no_machine(book: Path) -> None:
+    for page in PAGES:
+        assert not re.search(r"/(home|root|work|tmp|Users)/", text_of(book, page)), page
+
+
+@pytest.mark.parametrize("name", sorted(cai.__all__))
+def test_every_public_name_has_words(name: str) -> None:
+    assert words_on(name), f"cai.{name} has no docstring"
+
+
+def test_every_public_name_is_on_an_api_page() -> None:
+    pages = [path for path in DOCS.glob("*.md") if path.name.startswith("api")]
+    source = "\n".join(path.read_text(encoding="utf-8") for path in pages)
+    documented = set(re.findall(r"^\.\. auto(?:class|function|data|exception):: cai\.(\w+)", source, re.MULTILINE))
+    assert documented == set(cai.__all__)
+
+
+def test_every_public_name_is_built(book: Path) -> None:
+    built = (book / "api.html").read_text(encoding="utf-8")
+    missing = [name for name in cai.__all__ if f'id="cai.{name}"' not in built]
+    assert not missing
+    for constant in ("POSTERIOR", "VARIATIONAL", "HARD", "MAP"):
+        first = words_on(constant).split()[:4]
+        assert " ".join(first) in text_of(book, "api"), f"cai.{constant} stands there without its words"
+
+
+def words_on(name: str) -> str:
+    """Return the docstring of a public name; for a constant the string that follows its assignment."""
+    value = getattr(cai, name)
+    if inspect.isclass(value) or callable(value):
+        return (value.__doc__ or "").strip()
+    for path in (ROOT / "cai").rglob("*.py"):
+        body = ast.parse(path.read_text(encoding="utf-8")).body
+        for line, following in zip(body, body[1:], strict=False):
+            targets = line.targets if isinstance(line, ast.Assign) else []
+            if any(getattr(target, "id", None) == name for target in targets) and isinstance(following, ast.Expr):
+                return str(ast.literal_eval(following.value)).strip()
+    return ""

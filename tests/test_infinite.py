@@ -1,0 +1,96 @@
+"""The infinite horizon: the fixed point, its proved bound, and policies evaluated over a lifetime."""
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import cai
+from tests.worlds import RandomWorld
+
+RULES = [cai.POSTERIOR, cai.VARIATIONAL, cai.HARD, cai.MAP, cai.RISK(3.0)]
+
+
+def endless(seed: int, discount: float = 0.8) -> RandomWorld:
+    return RandomWorld(seed=seed, S=3, A=2, K=2, horizon=None, holes=False, discount=discount, positive=False)
+
+
+@pytest.mark.parametrize("rule", RULES, ids=str)
+@settings(max_examples=15, deadline=None)
+@given(st.integers(0, 2**31 - 1), st.sampled_from([0.2, 1.0]))
+def test_the_fixed_point_is_the_limit_of_long_horizons_within_its_bound(rule, seed: int, alpha: float) -> None:
+    tables = cai.tabulate(endless(seed))
+    found = cai.solve(tables, rule, temperature=alpha)
+    from dataclasses import replace
+
+    # A finite horizon that outlives the discount: 0.8^400 is 1e-39.
+    long = cai.solve(replace(tables, horizon=400, terminal=torch.zeros(3)), rule, temperature=alpha)
+    assert found.error_bound < 1e-9
+    assert float((found.v - long.v[0]).abs().max()) <= found.error_bound + 1e-12
+    assert found.v.shape == (3,)
+    assert found.q().shape == (3, 2)
+
+
+def test_posterior_equals_the_dense_linear_system() -> None:
+    """In β the posterior's fixed point is linear: β = M β + b, solved here by torch.linalg."""
+    world = endless(3)
+    alpha = 0.7
+    gain = world.prior[0][:, :, None] * world.outcome[0] * (world.reward[0] / alpha).exp()
+    M = torch.zeros(3, 3, dtype=torch.float64)
+    for s in range(3):
+        M[s].index_add_(0, world.successor[0, s].reshape(-1), gain[s].reshape(-1))
+    beta = torch.linalg.solve(torch.eye(3, dtype=torch.float64) - 0.8 * M, 0.2 * M.sum(-1))
+    v = cai.solve(world, temperature=alpha).v
+    torch.testing.assert_close(v, alpha * beta.log(), rtol=1e-12, atol=1e-12)
+
+
+def test_policy_evaluation_equals_the_dense_linear_system() -> None:
+    world = endless(4)
+    pi = torch.rand(3, 2, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    pi = pi / pi.sum(-1, keepdim=True)
+    joint = pi[:, :, None] * world.outcome[0]
+    P = torch.zeros(3, 3, dtype=torch.float64)
+    for s in range(3):
+        P[s].index_add_(0, world.successor[0, s].reshape(-1), joint[s].reshape(-1))
+    r = (joint * world.reward[0]).sum((-1, -2))
+    v = torch.linalg.solve(torch.eye(3, dtype=torch.float64) - 0.8 * P, r)
+    found = cai.evaluate(world, pi)
+    assert found.expected_return == pytest.approx(float(world.start @ v), abs=1e-12)
+    d = torch.linalg.solve((torch.eye(3, dtype=torch.float64) - 0.8 * P).T, world.start)
+    torch.testing.assert_close(found.occupancy.sum(-1), d, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("policy", [None, cai.POSTERIOR, cai.VARIATIONAL, cai.HARD])
+def test_the_decompositions_hold_over_a_lifetime(policy) -> None:
+    world = endless(5)
+    acting = policy if policy is None else cai.solve(world, policy)
+    one = cai.evaluate(world, acting)
+    assert float(one.policy_nats.sum()) == pytest.approx(one.optimality_gap, abs=1e-9)
+    total = one.start_nats + float(one.action_nats.sum()) + float(one.luck_nats.sum())
+    assert total == pytest.approx(one.evidence_gap, abs=1e-9)
+
+
+def test_infinite_evidence_is_refused_with_its_reason() -> None:
+    world = endless(6)
+    world.reward += 5.0
+    with pytest.raises(cai.NotConvergedError, match="outweigh the chance"):
+        cai.solve(world)
+
+
+def test_slices_that_read_the_time_are_refused() -> None:
+    class Clocked(RandomWorld):
+        def step(self, state, action, t):
+            return self._slice(state, action, t * 0)
+
+    with pytest.raises(cai.WorldError, match="read t"):
+        cai.solve(Clocked(seed=0, S=2, A=2, K=2, horizon=None, discount=0.9))
+
+
+def test_marginals_count_the_expected_visits() -> None:
+    world = endless(7)
+    messages = cai.solve(world)
+    drawn = messages.sample(4000, steps=60, generator=torch.Generator().manual_seed(0))
+    visits = drawn.alive[:, :-1].double().sum() / 4000
+    assert float(messages.marginals().sum()) == pytest.approx(float(visits), rel=0.1)
+    with pytest.raises(cai.WorldError, match="steps"):
+        messages.sample(3)

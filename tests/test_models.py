@@ -1,0 +1,261 @@
+"""The catalogue: every model conforms, is as large as it says, samples as its tables say, and refuses nonsense."""
+
+import itertools
+import os
+import subprocess
+import sys
+from typing import Any
+
+import gymnasium
+import pyro
+import pytest
+import torch
+
+import cai
+from tests.helpers import MODELS, load_model
+
+# name, arguments, (S, A, K)
+CATALOGUE: list[tuple[str, dict[str, Any], tuple[int, int, int]]] = [
+    ("frozen_lake", {}, (17, 4, 3)),
+    ("frozen_lake", {"map_name": "8x8", "success_rate": 0.6}, (65, 4, 3)),
+    ("frozen_lake", {"is_slippery": False}, (17, 4, 1)),
+    ("frozen_lake", {"size": 6, "seed": 3}, (37, 4, 3)),
+    ("cliff_walking", {}, (49, 4, 1)),
+    ("cliff_walking", {"is_slippery": True}, (49, 4, 3)),
+    ("taxi", {}, (501, 6, 1)),
+    ("taxi", {"is_rainy": True}, (501, 6, 3)),
+    ("grid", {}, (25, 5, 3)),
+    ("grid", {"rows": 3, "columns": 4, "walls": [(1, 1)], "slip": 0.0, "step_reward": -1}, (12, 5, 3)),
+    ("restaurant", {}, (4, 2, 3)),
+    ("restaurant", {"horizon": 3, "french": (0, 1, 0)}, (4, 2, 3)),
+    ("forest", {}, (3, 2, 2)),
+    ("forest", {"n_ages": 5, "r1": 2, "p": 0, "start": 4}, (5, 2, 2)),
+    ("river_swim", {"large": 20}, (6, 2, 3)),
+    ("river_swim", {"n_places": 9}, (9, 2, 3)),
+    ("deep_sea", {}, (100, 2, 1)),
+    ("deep_sea", {"size": 4, "seed": None, "windy": True}, (16, 2, 2)),
+]
+ENTRIES = pytest.mark.parametrize(("name", "arguments", "sizes"), CATALOGUE, ids=lambda x: str(x).replace("'", ""))
+
+
+def test_the_catalogue_is_complete() -> None:
+    assert {path.stem for path in MODELS.glob("*.py")} == {name for name, _, _ in CATALOGUE}
+
+
+@ENTRIES
+def test_a_model_conforms_and_has_its_sizes(name: str, arguments: dict[str, Any], sizes: tuple[int, int, int]) -> None:
+    world = load_model(name)(**arguments)
+    assert isinstance(world, cai.World)
+    assert cai.check(world) == []
+    tables = cai.tabulate(world)
+    assert tuple(tables.log_prob.shape) == sizes
+    assert tables.log_prob.dtype == torch.float64
+    torch.testing.assert_close(tables.log_prob.exp().sum(-1), torch.ones(sizes[:2], dtype=torch.float64))
+    if tables.layout is not None:
+        assert tables.layout.cell.shape == (sizes[0],)
+        assert len(tables.layout.moves) == sizes[1]
+        assert int(tables.layout.cell.max()) < tables.layout.shape[0] * tables.layout.shape[1]
+
+
+@ENTRIES
+def test_sampling_the_program_agrees_with_the_tables(name: str, arguments: dict[str, Any], sizes: Any) -> None:
+    """4,000 trajectories of the plain Pyro program, in one plate, against the exact expected return of the prior."""
+    world, n = load_model(name)(**arguments), 4000
+    if name != "deep_sea":  # whose horizon is its size
+        world.horizon = min(world.horizon, 12)
+    pyro.set_rng_seed(0)
+    with pyro.plate("n", n):
+        trace = pyro.poutine.trace(cai.trajectory(world)).get_trace()
+    optimality = [site["fn"].log_potential for key, site in trace.nodes.items() if key.startswith("O_")]
+    assert len(optimality) == world.horizon
+    returns = torch.stack([potential.double().expand(n) for potential in optimality]).sum(0)
+    exact, variance = moments(cai.tabulate(world))
+    assert abs(cai.evaluate(world, None).expected_return - exact) <= 1e-12 * max(1, abs(exact))
+    # Five standard errors, for eighteen comparisons; programs run in float32, hence the floor.
+    assert abs(float(returns.mean()) - exact) <= 5 * (variance / n) ** 0.5 + 1e-5 * max(1, abs(exact))
+
+
+def moments(tables: cai.Tables) -> tuple[float, float]:
+    """Return mean and variance of the prior's return; the exact variance, since a sample may miss a rare reward."""
+    one = tables.at(0)
+    w = one.log_prior.exp().unsqueeze(-1) * one.log_prob.exp()
+    mean = square = torch.zeros_like(tables.terminal)
+    for _ in range(tables.horizon or 0):
+        ahead, ahead_square = tables.discount * mean[one.successor], tables.discount * square[one.successor]
+        mean = (w * (one.reward + ahead)).sum((-1, -2))
+        square = (w * (one.reward**2 + 2 * one.reward * ahead + ahead_square)).sum((-1, -2))
+    start = tables.log_initial.exp()
+    first, second = float((start * mean).sum()), float((start * square).sum())
+    return first, max(second - first**2, 0.0)
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments", "words"),
+    [
+        ("grid", {"rows": 0}, "Grid, rows and columns: 0 x 5; expected 2 cells or more"),
+        ("grid", {"start": (5, 0)}, r"Grid, start: \(5, 0\); expected a cell of the 5 x 5 grid"),
+        ("grid", {"goals": [(9, 9, 1)]}, "Grid, goals"),
+        ("grid", {"walls": [(0, 0)]}, "a wall on the start or a goal"),
+        ("grid", {"slip": 1.5}, "Grid, slip: 1.5; expected a probability"),
+        ("restaurant", {"french": (0.5, 0.6, 0.1)}, "Restaurant, french: .*expected three probabilities"),
+        ("restaurant", {"utility": (1, 2)}, "Restaurant, utility: .*three rewards"),
+        ("forest", {"n_ages": 1}, "Forest, n_ages: 1; expected 2 age classes or more"),
+        ("forest", {"p": -0.1}, "Forest, p: -0.1; expected a probability"),
+        ("forest", {"start": 3}, "Forest, start: 3; expected an age 0 … 2"),
+        ("river_swim", {"n_places": 2}, "RiverSwim, n_places: 2; expected 3 places or more"),
+        ("deep_sea", {"size": 1}, "DeepSea, size: 1; expected 2 rows or more"),
+        ("frozen_lake", {"size": 1}, "frozen_lake, size: 1; expected 2 rows or more"),
+        ("frozen_lake", {"size": 4, "frozen": 0.0}, "frozen_lake, frozen: 0.0; expected a share"),
+        ("frozen_lake", {"map_name": "5x5"}, "from_gymnasium.*5x5"),
+    ],
+)
+def test_a_wrong_argument_is_refused_in_words(name: str, arguments: dict[str, Any], words: str) -> None:
+    with pytest.raises(cai.WorldError, match=words):
+        load_model(name)(**arguments)
+
+
+@pytest.mark.parametrize("name", sorted({name for name, _, _ in CATALOGUE}))
+def test_an_unknown_argument_is_a_type_error(name: str) -> None:
+    with pytest.raises(TypeError, match="colour"):
+        load_model(name)(colour="red")
+
+
+def test_a_random_lake_is_drawn_by_its_seed() -> None:
+    first, again, other = (load_model("frozen_lake")(size=7, seed=seed).layout.marks for seed in (1, 1, 2))
+    assert first == again != other
+    assert (first[0], first[48]) == ("S", "G")
+
+
+@pytest.mark.parametrize(("seed", "windy"), [(None, False), (5, False), (5, True)])
+def test_deep_sea_is_the_mean_over_all_dives(seed: int | None, windy: bool) -> None:
+    """The evidence by playing all 2^N action sequences with all 2^N gusts, written after bsuite's ``_step``."""
+    N, alpha = 5, 0.3
+    world = load_model("deep_sea")(size=N, seed=seed, windy=windy)
+    total = 0.0
+    for actions in itertools.product((0, 1), repeat=N):
+        for gusts in itertools.product((0, 1) if windy else (0,), repeat=N):
+            column, gained, chance = 0, 0.0, 0.5**N
+            for row, (action, gust) in enumerate(zip(actions, gusts, strict=True)):
+                chance *= (1 / N if gust else 1 - 1 / N) if windy else 1.0
+                right = action == int(world.right[row, column])
+                gained += (column == N - 1) * right - right * 0.01 / N
+                column = min(max(column + (0 if right and gust else 2 * right - 1), 0), N - 1)
+            total += chance * float(torch.tensor(gained / alpha, dtype=torch.float64).exp())
+    evidence = cai.solve(world, temperature=alpha).log_evidence
+    assert abs(float(evidence.exp()) - total) < 1e-12 * total
+
+
+def test_a_grid_slips_to_its_left_and_right() -> None:
+    """From the middle of a 3 x 3 grid: each move's three outcomes, read off a map by hand."""
+    tables = cai.tabulate(load_model("grid")(rows=3, columns=3, slip=0.3, goals=[(0, 0, 1)], start=(2, 2)))
+    assert tables.successor[4].tolist() == [[3, 7, 1], [7, 5, 3], [5, 1, 7], [1, 3, 5], [4, 4, 4]]
+    torch.testing.assert_close(tables.log_prob[4, 0].exp(), torch.tensor([0.7, 0.15, 0.15], dtype=torch.float64))
+    assert tables.successor[0].eq(0).all()  # a goal is absorbing
+    assert tables.reward[0].eq(0).all()
+    assert tables.reward[1, 0].tolist() == [1.0, 0.0, 0.0]  # left into the goal; slipping goes down, or nowhere
+
+
+def test_the_river_is_worth_swimming() -> None:
+    """With the published numbers and γ = .95 the best policy swims right everywhere; without the large reward, left."""
+    for large, stroke in ((10000.0, 1), (0.0, 0)):
+        messages = cai.solve(load_model("river_swim")(large=large, horizon=None, discount=0.95), cai.HARD)
+        assert messages.policy.probs()[:, stroke].tolist() == [1] * 6
+
+
+MILLION = """
+import importlib.util, pathlib, resource, sys
+spec = importlib.util.spec_from_file_location("grid", sys.argv[1])
+module = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(module)
+import cai
+assert cai.tabulate(module.Grid(1000, 1000)).log_prob.shape == (1_000_000, 5, 3)
+status = pathlib.Path("/proc/self/status")
+if status.exists():  # ru_maxrss would count the memory of the parent at the time of the fork
+    print(next(int(line.split()[1]) * 1024 for line in status.read_text().splitlines() if "VmHWM" in line))
+else:
+    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024))
+"""
+
+
+def test_a_million_cells_tabulate_within_two_gigabytes() -> None:
+    """In a fresh process, torch included; docs/benchmarks.md has the time it takes."""
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    command = [sys.executable, "-c", MILLION, str(MODELS / "grid.py")]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, check=True)
+    assert int(done.stdout) < 2e9
+
+
+GYMNASIUM: list[tuple[str, str, dict[str, Any]]] = [
+    ("frozen_lake", "FrozenLake-v1", {"map_name": "4x4", "is_slippery": True}),
+    ("frozen_lake", "FrozenLake-v1", {"map_name": "8x8", "is_slippery": True}),
+    ("frozen_lake", "FrozenLake-v1", {"map_name": "8x8", "is_slippery": False}),
+    ("cliff_walking", "CliffWalking-v1", {"is_slippery": False}),
+    ("cliff_walking", "CliffWalking-v1", {"is_slippery": True}),
+    ("taxi", "Taxi-v4", {"is_rainy": False}),
+    ("taxi", "Taxi-v4", {"is_rainy": True}),
+]
+IMPORTS = pytest.mark.parametrize(("name", "id_", "arguments"), GYMNASIUM, ids=lambda x: str(x).replace("'", ""))
+
+
+@IMPORTS
+def test_a_gymnasium_world_is_its_table(name: str, id_: str, arguments: dict[str, Any]) -> None:
+    """Every outcome of ``P``, read again here: same probability, successor and reward; none merged, none added."""
+    inner = gymnasium.make(id_, **arguments).unwrapped
+    tables = cai.tabulate(load_model(name)(**arguments))
+    done = len(inner.P)
+    assert tables.states.size == done + 1
+    for s, a in itertools.product(range(done), range(len(inner.P[0]))):
+        listed = sorted((done if over else int(s2), float(r), float(p)) for p, s2, r, over in inner.P[s][a] if p > 0)
+        fields = (tables.successor[s, a], tables.reward[s, a], tables.log_prob[s, a].exp())
+        outcomes = sorted(row for row in zip(*(field.tolist() for field in fields), strict=True) if row[2] > 0)
+        assert [row[:2] for row in outcomes] == [row[:2] for row in listed], (s, a)
+        assert [row[2] for row in outcomes] == pytest.approx([row[2] for row in listed], rel=1e-15), (s, a)
+    start = tables.log_initial.exp()
+    torch.testing.assert_close(start[:done], torch.as_tensor(inner.initial_state_distrib, dtype=torch.float64))
+
+
+@IMPORTS
+def test_done_is_absorbing_and_without_reward(name: str, id_: str, arguments: dict[str, Any]) -> None:
+    tables = cai.tabulate(load_model(name)(**arguments))
+    certain = tables.log_prob[-1] > -torch.inf
+    assert float(tables.log_initial[-1].exp()) == 0
+    assert tables.successor[-1][certain].eq(tables.states.size - 1).all()
+    assert tables.reward[-1][certain].eq(0).all()
+
+
+def test_two_rewards_on_one_transition_stay_two() -> None:
+    """Slippery CliffWalking at the start: a bump into the border and a fall both lead to 36, for -1 and for -100."""
+    inner = gymnasium.make("CliffWalking-v1", is_slippery=True).unwrapped
+    twofold = [
+        (s, a)
+        for s, a in itertools.product(range(48), range(4))
+        if len({s2 for _, s2, _, _ in inner.P[s][a]}) < len({(s2, r) for _, s2, r, _ in inner.P[s][a]})
+    ]
+    tables = cai.tabulate(load_model("cliff_walking")(is_slippery=True))
+    assert twofold
+    for s, a in twofold:
+        assert {-1.0, -100.0} <= set(tables.reward[s, a][tables.log_prob[s, a] > -torch.inf].tolist())
+
+
+@pytest.mark.parametrize(
+    ("id_", "options", "words"),
+    [
+        (
+            "Taxi-v4",
+            {"fickle_passenger": True},
+            "fickle_passenger=True, which changes the destination outside the table P",
+        ),
+        ("Blackjack-v1", {}, "no unwrapped.P; expected a table of outcomes .* write the slice as a world"),
+        ("CartPole-v1", {}, "no unwrapped.P; expected a table of outcomes .* or learn from samples"),
+        ("NoSuchLake-v1", {}, "expected an installed id"),
+    ],
+)
+def test_an_environment_without_a_whole_table_is_refused(id_: str, options: dict[str, Any], words: str) -> None:
+    with pytest.raises(cai.WorldError, match=words):
+        cai.from_gymnasium(id_, horizon=10, **options)
+
+
+def test_truncation_is_no_part_of_the_world() -> None:
+    """Gymnasium's own time limit is 100 on this map; the world's horizon is what was asked for."""
+    short, long = (cai.solve(load_model("frozen_lake")(horizon=T), cai.HARD).value for T in (100, 300))
+    assert float(short) < float(long)
