@@ -110,9 +110,9 @@ def entangled(dag: nx.DiGraph, time: int = 1) -> list[set[str]]:
 
 
 def _kinds(world: World) -> dict[str, str]:
-    with pyro.poutine.block(), Stamp(0) as start:
+    with pyro.poutine.block(), Stamp("initial", 0) as start:
         state = world.initial()
-    with pyro.poutine.block(), Stamp(0) as act:
+    with pyro.poutine.block(), Stamp("act", 0) as act:
         action = world.act(state, 0)
     kinds = dict.fromkeys(variables(state, start.values, "initial"), "state")
     kinds |= dict.fromkeys(variables(action, act.values, "act"), "action")

@@ -7,6 +7,7 @@ import pyro
 import pyro.distributions as dist
 import torch
 from pyro.poutine.messenger import Messenger
+from pyro.poutine.util import site_is_subsample
 from torch import Tensor
 
 from cai.errors import fault
@@ -25,19 +26,23 @@ class Actor(Protocol):
 class Stamp(Messenger):
     """Stamps the time on every site of a slice: ``name`` becomes ``name_t``, and a carried variable ``name_{t+1}``."""
 
-    def __init__(self, t: int, carried: tuple[str, ...] = ()) -> None:
+    def __init__(self, piece: str, t: int, carried: tuple[str, ...] = ()) -> None:
         super().__init__()
-        self.t, self.carried = t, carried
+        self.piece, self.t, self.carried = piece, t, carried
         self.values: dict[str, Tensor] = {}
         self._plain: dict[str, str] = {}
 
     def _pyro_sample(self, msg: Any) -> None:
+        if site_is_subsample(msg):  # a plate of one name may open in each piece of a slice
+            msg["name"] = f"{msg['name']}_{self.piece}_{self.t}"
+            return
         stamped = f"{msg['name']}_{self.t + (msg['name'] in self.carried)}"
         self._plain[stamped] = msg["name"]
         msg["name"] = stamped
 
     def _pyro_post_sample(self, msg: Any) -> None:
-        self.values[self._plain[msg["name"]]] = msg["value"]
+        if msg["name"] in self._plain:
+            self.values[self._plain[msg["name"]]] = msg["value"]
 
 
 def variables(values: Values, sites: dict[str, Tensor], where: str) -> tuple[str, ...]:
@@ -96,14 +101,14 @@ def trajectory(world: World, policy: Actor | None = None, *, temperature: float 
             pyro.sample(name, Optimality(log_potential), obs=torch.tensor(1.0))
 
     def program() -> None:
-        with Stamp(0) as start:
+        with Stamp("initial", 0) as start:
             state = world.initial()
         carried = variables(state, start.values, "initial")
         alive: Tensor | None = None  # until a first death is possible there is no such site
         for t in pyro.markov(range(horizon)):
-            with Stamp(t):
+            with Stamp("act", t):
                 action = world.act(state, t) if policy is None else _act(world, policy, state, t, alive)
-            with Stamp(t, carried):
+            with Stamp("step", t, carried):
                 state, reward = world.step(state, action, t)
             optimality(f"O_{t}", reward, alive)
             if discount < 1:

@@ -3,9 +3,15 @@
 import ast
 import importlib
 import os
+import re
 import sys
 from functools import cache
+from itertools import pairwise
 from pathlib import Path
+
+from sphinx.domains.python import PyObject
+from sphinx.ext.napoleon import GoogleDocstring
+from sphinx.util.nodes import make_refnode
 
 ROOT = Path(__file__).resolve().parent.parent
 STUB = ROOT / "cai" / "__init__.pyi"
@@ -13,6 +19,7 @@ sys.path.insert(0, str(ROOT))
 # The cells run in kernels of their own: give them this checkout, and one thread each.
 os.environ["PYTHONPATH"] = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ["PYTHONWARNINGS"] = "ignore:IProgress not found"  # tqdm, by way of Pyro, would like to have widgets
 
 project = "cai"
 author = "the authors of cai"
@@ -20,11 +27,12 @@ copyright = "the authors of cai"
 extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx.ext.mathjax"]
 exclude_patterns = ["_build"]
 
-myst_enable_extensions = ["amsmath", "colon_fence", "dollarmath"]
+myst_enable_extensions = ["amsmath", "colon_fence", "deflist", "dollarmath"]
 myst_heading_anchors = 3
 nb_execution_mode = "force"
 nb_execution_in_temp = True
 nb_execution_raise_on_error = True
+nb_execution_show_tb = True
 nb_execution_timeout = 120
 nb_output_stderr = "warn"
 nb_merge_streams = True
@@ -56,7 +64,7 @@ def words_on(name: str) -> list[str]:
     home = next(long for long, short in public_names().items() if short == name)
     module, variable = home.rsplit(".", 1)
     body = ast.parse(Path(importlib.import_module(module).__file__).read_text()).body
-    for line, following in zip(body, body[1:], strict=False):
+    for line, following in pairwise(body):
         if isinstance(line, ast.Assign) and any(getattr(target, "id", None) == variable for target in line.targets):
             return ast.literal_eval(following.value).splitlines() if isinstance(following, ast.Expr) else []
     return []
@@ -66,6 +74,28 @@ def say_constants(app, what, name, obj, options, lines) -> None:
     """Autodoc looks for a constant's words in ``cai/__init__.py``, which only re-exports: fetch them from its home."""
     if what == "data":
         lines[:] = words_on(name)
+
+
+def read_properties(app, what, name, obj, options, lines) -> None:
+    """Napoleon takes what stands before a property's first colon for its type; read properties as functions instead."""
+    if what == "property":
+        read = GoogleDocstring(lines, app.config, app, "function", name, obj, options).lines()
+        lines[:] = ["", *read]  # after an empty first line it looks for no type
+
+
+def part_attributes(app, what, name, obj, options, lines) -> None:
+    """Give each of the attributes that share a line its own: Sphinx would take the first for the type of the second."""
+    for i in reversed(range(len(lines))):
+        shared = re.fullmatch(r":ivar ([\w, ]+,[\w, ]+):(.*)", lines[i])
+        if shared:
+            lines[i : i + 1] = [f":ivar {one.strip()}:{shared[2]}" for one in shared[1].split(",")]
+
+
+def escape_mathematics(app, what, name, obj, options, lines) -> None:
+    """Docstrings hold plain mathematics, where ``p(a|s)`` is no substitution and ``[*B, S]`` no emphasis."""
+    for i, line in enumerate(lines):
+        pieces = re.split(r"(``.+?``|(?<!\S)\*\w[^*]*\w\*(?!\w))", line)
+        lines[i] = "".join(re.sub(r"([*|])", r"\\\1", piece) if n % 2 == 0 else piece for n, piece in enumerate(pieces))
 
 
 def hide_protocol_signatures(app, what, name, obj, options, signature, returns):
@@ -83,13 +113,17 @@ def link_to_public_name(app, env, node, contnode):
     if not found:
         return None
     _, target = found[0]
-    from sphinx.util.nodes import make_refnode
-
     return make_refnode(app.builder, node["refdoc"], target.docname, target.node_id, contnode, public)
 
 
 def setup(app) -> None:
-    """Connect the three hooks."""
+    """Connect the hooks; the escaping comes after napoleon, which adds lines of its own."""
+    for field in PyObject.doc_field_types:
+        if field.name == "variable":
+            field.label = "Attributes"
+    app.connect("autodoc-process-docstring", read_properties, priority=100)
     app.connect("autodoc-process-docstring", say_constants)
+    app.connect("autodoc-process-docstring", part_attributes, priority=800)
+    app.connect("autodoc-process-docstring", escape_mathematics, priority=900)
     app.connect("autodoc-process-signature", hide_protocol_signatures)
     app.connect("missing-reference", link_to_public_name)

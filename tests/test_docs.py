@@ -7,6 +7,7 @@ import os
 import re
 import subprocess
 import sys
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -114,7 +115,7 @@ def words_on(name: str) -> str:
         return (value.__doc__ or "").strip()
     for path in (ROOT / "cai").rglob("*.py"):
         body = ast.parse(path.read_text(encoding="utf-8")).body
-        for line, following in zip(body, body[1:], strict=False):
+        for line, following in pairwise(body):
             targets = line.targets if isinstance(line, ast.Assign) else []
             if any(getattr(target, "id", None) == name for target in targets) and isinstance(following, ast.Expr):
                 return str(ast.literal_eval(following.value)).strip()

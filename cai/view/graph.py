@@ -67,8 +67,13 @@ def graph_figure(dag: nx.DiGraph) -> Figure:
     shapes = {node: _draw_node(axes, dag, node, places[node]) for node in dag}
     for parent, child in dag.edges:
         bend = _clear_bend(places, parent, child)
-        ends = {"patchA": shapes[parent], "patchB": shapes[child], "shrinkA": 0, "shrinkB": 1.5}
-        look = {"arrowstyle": "-|>,head_length=5,head_width=2.6", "color": GREY, "linewidth": 1.0, "zorder": 1}
+        ends: dict[str, Any] = {"patchA": shapes[parent], "patchB": shapes[child], "shrinkA": 0, "shrinkB": 1.5}
+        look: dict[str, Any] = {
+            "arrowstyle": "-|>,head_length=5,head_width=2.6",
+            "color": GREY,
+            "linewidth": 1.0,
+            "zorder": 1,
+        }
         arrow = FancyArrowPatch(places[parent], places[child], connectionstyle=f"arc3,rad={bend}", **ends, **look)
         axes.add_patch(arrow)
     _explain(figure, dag)

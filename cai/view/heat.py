@@ -10,7 +10,7 @@ from matplotlib.colors import LogNorm, Normalize
 from matplotlib.ticker import MaxNLocator
 
 from cai.view.scene import Scene
-from cai.view.style import FAINT, GREY, INK, amounts, colour_bar, hatch_ground, pale, plain
+from cai.view.style import DPI, FAINT, GREY, INK, amounts, colour_bar, hatch_ground, pale, plain
 from cai.view.words import show
 
 Array = np.ndarray[Any, Any]
@@ -31,7 +31,7 @@ def panel_size(scene: Scene) -> tuple[float, float]:
     """Return the size of a panel, inches: readable rows, wide enough for time."""
     rows = len(scene.states)
     height = float(np.clip(0.15 * rows, 1.5, 5.2))
-    return (3.05, height)
+    return (2.75, height)
 
 
 def row_labels(scene: Scene) -> list[str]:
@@ -62,7 +62,7 @@ def draw_field(axes: Axes, title: str, field: Array, labels: Sequence[str], kind
     else:
         _heat_map(axes, field, kind, norm)
     rows = field.shape[-1]
-    step = max(1, -(-rows // max(1, int(axes.get_position().height * axes.figure.get_figheight() / 0.125))))  # type: ignore[union-attr]
+    step = max(1, -(-rows // int(axes.get_window_extent().height / DPI / 0.125)))  # labels need an eighth of an inch
     ticks = list(range(0, rows, step))
     axes.set_yticks(ticks, [labels[n] for n in ticks] if labels else [])
     if labels:

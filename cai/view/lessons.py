@@ -129,7 +129,7 @@ def _falling(ordered: Sequence[Comparison]) -> str | None:
     verb = "grows" if cold > warm else "shrinks"
     return (
         f"As α falls from {show(first)} to {show(last)}, the gap log Z − ELBO* {verb} from {show(warm)} to "
-        f"{show(cold)} nats; in reward units, α times the gap, it goes from {show(first * warm)} to {show(last * cold)}."
+        f"{show(cold)} nats; in reward units, α times that, it goes from {show(first * warm)} to {show(last * cold)}."
     )
 
 
@@ -143,7 +143,7 @@ def _paying(ordered: Sequence[Comparison]) -> str | None:
     return (
         f"The highest return is not the highest ELBO: at α = {show(one.temperature)} {greedy.name} earns the most, "
         f"{show(greedy.expected_return)} reward units, but strays {show(greedy.kl_to_prior)} nats from the prior, "
-        f"which leaves it {show(lost)} nats below ELBO*. The price of a nat is α: the colder, the less the prior weighs."
+        f"which leaves it {show(lost)} nats below ELBO*. A nat costs α: the colder, the less the prior weighs."
     )
 
 

@@ -20,7 +20,7 @@ REACH = 0.36
 """Length of the arrow of a certain action, in cells."""
 ARROW = np.array([[0.1, 0.07], [0.58, 0.07], [0.58, 0.21], [1.0, 0.0], [0.58, -0.21], [0.58, -0.07], [0.1, -0.07]])
 DARK = (0.07, 0.1, 0.14)
-SMALL = 0.46
+SMALL = 0.4
 """Cells below this size, in inches, carry no numbers and no marks."""
 
 
@@ -29,8 +29,8 @@ def cell_inches(layout: Layout) -> float:
     rows, columns = layout.shape
     longest = max(rows, columns)
     if longest <= 5:
-        return 3.3 / max(longest, 3)
-    return min(0.56, 5.62 / longest)
+        return 3.0 / max(longest, 3)
+    return min(0.56, 5.02 / longest)
 
 
 def states_on_map(layout: Layout, weight: Float[Tensor, " S"]) -> Array:

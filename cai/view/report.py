@@ -40,7 +40,7 @@ COLUMNS = (
     Column("elbo", "ELBO(π)", "nats", "return/α − KL to prior: what the policy reaches. The higher the better."),
     Column("optimality_gap", "ELBO* − ELBO", "nats", "What the policy leaves on the table: zero for the best one."),
     Column("policy_nats", "policy nats", "nats", "The same gap, state by state: Σ_t E KL(π ‖ π*), π* of VARIATIONAL."),
-    Column("evidence_gap", "log Z − ELBO", "nats", "KL(policy's paths ‖ posterior): the sum of the three on its right."),
+    Column("evidence_gap", "log Z − ELBO", "nats", "KL(policy's paths ‖ posterior): the sum of the next three."),
     Column("start_nats", "start", "nats", "KL(p(s₀) ‖ p(s₀|O)): the start the posterior wishes for, the same for all."),
     Column("action_nats", "action", "nats", "Σ_t E KL(π ‖ p(a|s_t, O)): acting otherwise than the posterior does."),
     Column("luck_nats", "luck", "nats", "Σ_t E KL(p(outcome) ‖ p(outcome|O)): the luck that the posterior counts on."),
@@ -92,9 +92,10 @@ def write_report(
     notes: Sequence[str] = (),
     dag: nx.DiGraph | None = None,
 ) -> Path:
-    """Write ``report.html``, ``comparison.csv``, ``comparison.json`` and ``figures/*.png`` into a folder; return the first.
+    """Write ``report.html``, ``comparison.csv``, ``comparison.json`` and ``figures/*.png`` into a folder.
 
-    The page holds its figures, needs no network and no script. Files are written whole or not at all, the page last.
+    The page holds its figures, needs no network and no script. Files are written whole or not at all, the page
+    last; its path is returned.
 
     Args:
         comparisons: of one world, one a temperature.

@@ -23,7 +23,7 @@ LINES = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#8c6
 """The palette of Okabe and Ito, the order of the policies."""
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 DPI = 110
-MAX_WIDTH = 13.2
+MAX_WIDTH = 12.0
 
 
 @dataclass(frozen=True)
@@ -84,11 +84,12 @@ def plain(axes: Axes, title: str) -> None:
 
 def colour_bar(axes: Axes, norm: Normalize, cmap: Colormap, label: str, *, extend: str = "neither") -> None:
     """Draw a slim colour bar on the right of an axes; ``label`` carries the unit."""
-    box, figure = axes.get_position(), axes.figure
+    box, figure = axes.get_position(), axes.get_figure(root=True)
+    assert figure is not None  # every axes here comes from ``panels``
     inch = 1 / figure.get_figwidth()
     side = figure.add_axes((box.x1 + 0.07 * inch, box.y0, 0.09 * inch, box.height))
     bar = figure.colorbar(ScalarMappable(norm, cmap), cax=side, extend=extend)
-    bar.outline.set_linewidth(0.4)  # type: ignore[operator]
+    bar.outline.set_linewidth(0.4)
     bar.ax.tick_params(labelsize=6.8, length=2, width=0.5, colors=INK, pad=1.5)
     bar.set_label(label, fontsize=7.5, color=INK, labelpad=2)
 

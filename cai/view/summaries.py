@@ -23,7 +23,7 @@ def accounts(comparison: Comparison) -> Figure:
     names = [row.name for row in comparison.rows]
     title = f"Where every nat goes, α = {show(comparison.temperature)}"
     how = "Left: from log Z down to each policy's ELBO. Right: from ELBO* down to it. Shorter is better; nats."
-    size = (4.6, 0.34 * len(names) + 0.25)
+    size = (4.2, 0.34 * len(names) + 0.25)
     figure, (left, right) = panels(2, size, title, how, Margins(left=1.6, right=0.8, top=1.0, bottom=0.85, across=1.1))
     totals = [row.evidence_gap for row in comparison.rows]
     start = np.zeros(len(names))
@@ -64,7 +64,7 @@ def ladder(comparisons: Sequence[Comparison]) -> Figure:
         "Left to right: colder to warmer. Return and α·ELBO in reward units, to compare temperatures; gaps in nats. "
         "On the right the dotted line is log Z − ELBO*, what no policy can have."
     )
-    figure, axes = panels(3, (3.3, 3.1), title, how, Margins(left=0.75, right=0.25, across=0.75, bottom=1.0))
+    figure, axes = panels(3, (3.1, 3.0), title, how, Margins(left=0.75, right=0.25, across=0.75, bottom=1.0))
     names = list(dict.fromkeys(row.name for one in ordered for row in one.rows))
     _lines(axes[0], "expected return, reward units", ordered, names, lambda one, row: row.expected_return)
     _lines(axes[1], "α·ELBO(π), reward units", ordered, names, lambda one, row: one.temperature * row.elbo)

@@ -1,4 +1,4 @@
-"""The first oracle: every trajectory of a random world, one by one, in plain Python numbers. Shares no code with cai."""
+"""The first oracle: every trajectory of a random world, one by one, in plain Python; shares no code with cai."""
 
 import math
 from collections.abc import Iterator
@@ -40,7 +40,7 @@ def paths(world: RandomWorld) -> list[Path]:
     return found
 
 
-def _extend(world, s, t, log_p, log_d, r, visits, start) -> Iterator[Path]:  # noqa: PLR0913
+def _extend(world, s, t, log_p, log_d, r, visits, start) -> Iterator[Path]:
     if t == world.horizon:
         yield Path(log_p, log_d, r + float(world.last[s]), visits, start, s)
         return

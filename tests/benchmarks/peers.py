@@ -1,0 +1,112 @@
+"""Each method as a closure that solves once and returns the start value, in reward units.
+
+What a peer needs is built before; the timed part is the sweep, with v of all times kept, except where a word says less.
+"""
+
+import warnings
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import numpy as np
+import pyro
+import torch
+from pyro.infer import TraceEnum_ELBO, config_enumerate
+
+import cai
+
+Solve = Callable[[], float]
+
+
+def prepare(method: str, world: Any, tables: cai.Tables, alpha: float) -> Solve:
+    """Return the solver of a method, ready to be timed."""
+    peer, rule = method.split(", ")
+    if peer == "cai":
+        return partial(_cai, tables, getattr(cai, rule), alpha)
+    if peer == "Pyro":
+        return partial(_pyro, world, alpha)
+    if peer == "QuantEcon":
+        return _quantecon(tables)
+    return _scipy_posterior(tables, alpha) if rule == "POSTERIOR" else _scipy_variational(tables, alpha)
+
+
+def _cai(tables: cai.Tables, rule: cai.Rule, alpha: float) -> float:
+    return float(cai.solve(tables, rule, temperature=alpha).value)
+
+
+def _pyro(world: Any, alpha: float) -> float:
+    """Pyro's variable elimination on the trajectory program: the evidence alone, no v and no policy."""
+    torch.set_default_dtype(torch.float64)
+    pyro.clear_param_store()
+    model = config_enumerate(cai.trajectory(world, temperature=alpha))
+    return -alpha * float(TraceEnum_ELBO(max_plate_nesting=0).loss(model, lambda: None))
+
+
+def _scipy_posterior(tables: cai.Tables, alpha: float) -> Solve:
+    """β ← Mβ in exp space, ``M[s, s'] = Σ p(a|s) p(outcome|s, a) exp(r/α)``, one scale a step: fast, and unsafe."""
+    from scipy.sparse import csr_matrix
+
+    S, T = tables.states.size, tables.horizon or 0
+    weight = (tables.log_prior.unsqueeze(-1) + tables.log_prob + tables.reward / alpha).exp().numpy()
+    rows = np.broadcast_to(np.arange(S)[:, None, None], weight.shape)
+    M = csr_matrix((weight.ravel(), (rows.ravel(), tables.successor.numpy().ravel())), shape=(S, S))
+    start, last = tables.log_initial.exp().numpy(), (tables.terminal / alpha).exp().numpy()
+
+    def solve() -> float:
+        v, beta, shift = np.empty((T + 1, S)), last, 0.0
+        for t in range(T - 1, -1, -1):
+            beta = M @ beta
+            scale = beta.max()
+            beta, shift = beta / scale, shift + np.log(scale)
+            with np.errstate(divide="ignore"):
+                v[t] = alpha * (np.log(beta) + shift)
+        return float(alpha * (np.log(start @ beta) + shift))
+
+    return solve
+
+
+def _scipy_variational(tables: cai.Tables, alpha: float) -> Solve:
+    """``q = r + Pv``, ``v = α log Σ p(a|s) exp(q/α)``, with P ``[SA, S]`` in CSR."""
+    S, T = tables.states.size, tables.horizon or 0
+    P, r = _expected(tables)
+    log_prior, start = tables.log_prior.numpy(), tables.log_initial.exp().numpy()
+    last = tables.terminal.numpy()
+
+    def solve() -> float:
+        v = np.empty((T + 1, S))
+        v[T] = last
+        for t in range(T - 1, -1, -1):
+            logits = log_prior + (r + P @ v[t + 1]).reshape(log_prior.shape) / alpha
+            highest = logits.max(1)
+            v[t] = alpha * (highest + np.log(np.exp(logits - highest[:, None]).sum(1)))
+        return float(start @ v[0])
+
+    return solve
+
+
+def _quantecon(tables: cai.Tables) -> Solve:
+    """``quantecon.markov.backward_induction`` on state-action pairs: hard max, and nothing soft to compute."""
+    from quantecon.markov import DiscreteDP, backward_induction
+
+    S, A = tables.log_prior.shape
+    P, r = _expected(tables)
+    pairs = np.arange(S * A)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # β = 1 turns off its infinite-horizon methods, which are not used
+        problem = DiscreteDP(r, P, 1.0, pairs // A, pairs % A)
+    start, last = tables.log_initial.exp().numpy(), tables.terminal.numpy()
+    return lambda: float(start @ backward_induction(problem, tables.horizon, last)[0][0])
+
+
+def _expected(tables: cai.Tables) -> tuple[Any, np.ndarray]:
+    """Return P ``[SA, S]`` in CSR and the expected reward ``[SA]``."""
+    from scipy.sparse import csr_matrix
+
+    S, A, K = tables.log_prob.shape
+    p = tables.log_prob.exp()
+    r = torch.where(p > 0, p * tables.reward, 0.0).sum(-1).reshape(-1).numpy()
+    offsets = np.arange(0, S * A * K + 1, K)
+    P = csr_matrix((p.numpy().ravel(), tables.successor.numpy().ravel(), offsets), shape=(S * A, S))
+    P.sum_duplicates()
+    P.eliminate_zeros()
+    return P, r

@@ -1,0 +1,38 @@
+"""What ships: the wheel works alone in an empty folder, and the README's code runs."""
+
+import re
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+
+
+def test_the_wheel_carries_all_it_needs(tmp_path: Path) -> None:
+    words = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(tmp_path), str(ROOT)]
+    built = subprocess.run(words, capture_output=True, text=True)
+    assert built.returncode == 0, built.stdout + built.stderr
+    (wheel,) = tmp_path.glob("*.whl")
+    with zipfile.ZipFile(wheel) as archive:
+        names = set(archive.namelist())
+        archive.extractall(tmp_path / "site")
+    assert {"cai/__init__.pyi", "cai/py.typed", "cai/models/frozen_lake.py", "cai/view/report.html.jinja"} <= names
+    assert not [name for name in names if name.startswith(("tests/", "docs/"))]
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    words = [sys.executable, "-P", "-m", "cai.cli", "compare", "restaurant", "--out", "report"]
+    done = subprocess.run(words, capture_output=True, text=True, cwd=empty, env={"PYTHONPATH": str(tmp_path / "site")})
+    assert done.returncode == 0, done.stderr
+    assert (empty / "report" / "report.html").is_file()
+
+
+@pytest.mark.parametrize("number", range(3))
+def test_the_readme_runs(number: int, tmp_path: Path) -> None:
+    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), re.DOTALL)
+    assert len(blocks) == 3
+    words = [sys.executable, "-W", "error", "-c", blocks[number]]
+    done = subprocess.run(words, capture_output=True, text=True, cwd=tmp_path, env={"PYTHONPATH": str(ROOT)})
+    assert done.returncode == 0, done.stderr
