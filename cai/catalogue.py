@@ -70,7 +70,7 @@ def _run(path: Path) -> ModuleType:
 
 
 def _pick(module: ModuleType, path: Path, attribute: str) -> Callable[..., Any]:
-    own = {
+    own: dict[str, Callable[..., Any]] = {
         name: value
         for name, value in vars(module).items()
         if callable(value) and getattr(value, "__module__", "") == module.__name__

@@ -80,7 +80,7 @@ def read_properties(app, what, name, obj, options, lines) -> None:
     """Napoleon takes what stands before a property's first colon for its type; read properties as functions instead."""
     if what == "property":
         read = GoogleDocstring(lines, app.config, app, "function", name, obj, options).lines()
-        lines[:] = ["", *read]  # after an empty first line it looks for no type
+        lines[:] = ["..", "", *read]  # an empty comment has no colon, so that it finds no type
 
 
 def part_attributes(app, what, name, obj, options, lines) -> None:

@@ -11,7 +11,7 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 
-GOOD = '''
+GOOD = """
 import pyro, torch, cai
 from pyro.distributions import Categorical
 
@@ -30,7 +30,7 @@ class MyWorld:
 
 class Other(MyWorld):
     horizon = 2
-'''
+"""
 
 
 def cai(*words: str, cwd: Path | None = None) -> subprocess.CompletedProcess:
@@ -67,7 +67,9 @@ def test_import_cai_imports_neither_gymnasium_nor_matplotlib() -> None:
 
 
 def test_solve_prints_the_same_numbers_as_the_library(folder: Path) -> None:
-    done = cai("solve", "my_world.py", "-r", "POSTERIOR", "-r", "VARIATIONAL", "-t", "1", "-t", "0.5", "--json", cwd=folder)
+    done = cai(
+        "solve", "my_world.py", "-r", "POSTERIOR", "-r", "VARIATIONAL", "-t", "1", "-t", "0.5", "--json", cwd=folder
+    )
     rows = json.loads(done.stdout)
     assert [(row["rule"], row["temperature"]) for row in rows] == [
         ("POSTERIOR", 1.0),

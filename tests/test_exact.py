@@ -13,7 +13,7 @@ from tests.oracles import enumeration as oracle
 from tests.worlds import RandomWorld, random_worlds, temperatures
 
 TOLERANCE = 1e-10
-many = settings(max_examples=60, deadline=None)
+many = settings(max_examples=60)
 
 
 def agrees(ours: float, truth: float) -> bool:
@@ -128,7 +128,7 @@ def test_rules_agree_where_dynamics_are_deterministic(world: RandomWorld, alpha:
     torch.testing.assert_close(post.log_evidence, var.elbo, rtol=1e-12, atol=TOLERANCE)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(random_worlds(holes=False), temperatures)
 def test_risk_is_monotone_in_eta_and_holds_both_ends(world: RandomWorld, alpha: float) -> None:
     tables = cai.tabulate(world)

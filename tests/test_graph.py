@@ -17,7 +17,15 @@ def grid(discount: float = 1.0, horizon: int | None = 4) -> RandomWorld:
 def test_edges_are_those_that_the_code_reads() -> None:
     dag = cai.graph(grid(), slices=2)
     assert nx.is_directed_acyclic_graph(dag)
-    slices = {("s_0", "a_0"), ("s_0", "s_1"), ("a_0", "s_1"), ("k_0", "s_1"), ("s_0", "O_0"), ("a_0", "O_0"), ("k_0", "O_0")}
+    slices = {
+        ("s_0", "a_0"),
+        ("s_0", "s_1"),
+        ("a_0", "s_1"),
+        ("k_0", "s_1"),
+        ("s_0", "O_0"),
+        ("a_0", "O_0"),
+        ("k_0", "O_0"),
+    }
     later = {tuple(f"{n[0]}_{int(n[2]) + 1}" for n in edge) for edge in slices}
     latents = {("s_0", "k_0"), ("a_0", "k_0"), ("s_1", "k_1"), ("a_1", "k_1")}
     assert set(dag.edges) == slices | later | latents | {("s_2", "O_2")}

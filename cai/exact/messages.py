@@ -12,6 +12,8 @@ from cai.errors import fault
 from cai.exact.backup import Backup, Tilt, back_up, differentiable_backup, tilt
 from cai.exact.flow import flow, forward_message, push
 from cai.exact.rules import MAP, POSTERIOR, VARIATIONAL, Rule
+from cai.exact.sampling import decode, sample
+from cai.exact.sweep import sweep
 from cai.policies import TabularPolicy
 from cai.types import Slice, Tables, Trajectories
 
@@ -159,9 +161,13 @@ class Messages:
         Raises:
             WorldError: the messages are a batch, or ``steps`` is missing.
         """
-        from cai.exact.sampling import sample  # sampling reads Messages
-
-        return sample(self, n, steps, generator)
+        self._single("sample")
+        horizon = self.tables.horizon
+        T = horizon if steps is None else steps
+        if T is None or T < 1 or (horizon is not None and horizon < T):
+            seen = "none, with an infinite horizon" if T is None else f"{T}"
+            raise fault("sample, steps", seen, f"a number of steps from 1 to {horizon or 'any'}")
+        return sample(self.tables, self.initial(), self.tilt, n, T, generator)
 
     def most_probable(self) -> Trajectories:
         """Return the most probable trajectory given O=1, as a batch of one (Viterbi; ties go to the lowest number).
@@ -169,13 +175,10 @@ class Messages:
         Raises:
             WorldError: the messages are a batch, or the horizon is infinite.
         """
-        from cai.exact.sampling import decode
-        from cai.exact.solve import solve
-
         self._single("most_probable")
         self._finite("most_probable")
-        best = self if self.rule == MAP else solve(self.tables, MAP, temperature=self.temperature)
-        return decode(best)
+        v = self.v if self.rule == MAP else sweep(MAP, self.tables, self.temperature)
+        return decode(self.tables, self.temperature, v)
 
     def tilt(self, t: int = 0) -> Tilt:
         """Return log policy, log tilted outcomes and log survival of time t, nats."""

@@ -8,12 +8,13 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.colors import LogNorm, Normalize
 from matplotlib.ticker import MaxNLocator
+from numpy.typing import NDArray
 
 from cai.view.scene import Scene
 from cai.view.style import DPI, FAINT, GREY, INK, amounts, colour_bar, hatch_ground, pale, plain
 from cai.view.words import show
 
-Array = np.ndarray[Any, Any]
+Array = NDArray[Any]
 NEGLIGIBLE = 1e-12
 """Amounts below this share of the largest are rounding, and drawn as nothing."""
 
@@ -50,8 +51,11 @@ def row_labels(scene: Scene) -> list[str]:
 def shared_norm(fields: Sequence[Array], depth: float) -> LogNorm:
     """Return one logarithmic scale for amounts from 0 up, ``depth`` times deep; below it is white, as nothing is."""
     finite = np.concatenate([field[np.isfinite(field)].reshape(-1) for field in fields])
-    high = float(finite.max()) if finite.size and finite.max() > 1e-9 else 1.0
-    return LogNorm(high / depth, high)
+    positive = finite[finite > 1e-9]
+    if not positive.size:
+        return LogNorm(1 / depth, 1.0)
+    high = float(positive.max())
+    return LogNorm(min(max(high / depth, 0.9 * float(positive.min())), high / 10), high)
 
 
 def draw_field(axes: Axes, title: str, field: Array, labels: Sequence[str], kind: Kind, norm: Normalize) -> None:

@@ -9,13 +9,14 @@ from matplotlib.collections import PolyCollection
 from matplotlib.colors import Colormap, LogNorm, Normalize
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from cai.types import Layout, Slice
 from cai.view.style import INK, WALL, hatch_ground, plain
 from cai.view.words import show
 
-Array = np.ndarray[Any, Any]
+Array = NDArray[Any]
 REACH = 0.36
 """Length of the arrow of a certain action, in cells."""
 ARROW = np.array([[0.1, 0.07], [0.58, 0.07], [0.58, 0.21], [1.0, 0.0], [0.58, -0.21], [0.58, -0.07], [0.1, -0.07]])

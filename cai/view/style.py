@@ -14,6 +14,7 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Colormap, ListedColormap, Normalize
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
+from numpy.typing import NDArray
 
 INK, GREY, FAINT = "#1f2933", "#66727f", "#d5dae0"
 NOTHING = "#e9e9ec"
@@ -51,7 +52,7 @@ def panels(
     rows = -(-count // columns)
     columns = -(-count // rows)
     total_w = room.left + columns * width + (columns - 1) * room.across + room.right
-    total_w = max(total_w, 7.2)
+    total_w = max(total_w, 7.2, 0.3 + 0.107 * len(title))  # the heading must fit
     total_h = room.top + rows * height + (rows - 1) * room.down + room.bottom
     figure = Figure(figsize=(total_w, total_h), dpi=DPI, facecolor="white")
     FigureCanvasAgg(figure)
@@ -108,11 +109,13 @@ def foot_key(figure: Figure, handles: Sequence[Any]) -> None:
     """Place a legend at the foot of a figure, on the left."""
     x = 0.16 / figure.get_figwidth()
     y = 0.08 / figure.get_figheight()
+    length = sum(0.55 + 0.075 * len(handle.get_label()) for handle in handles)  # inches, roughly
+    lines = -(-length // (figure.get_figwidth() - 0.3))
     figure.legend(
         handles=list(handles),
         loc="lower left",
         bbox_to_anchor=(x, y),
-        ncols=len(handles),
+        ncols=-(-len(handles) // max(1, int(lines))),
         frameon=False,
         fontsize=8,
         handlelength=1.6,
@@ -141,7 +144,7 @@ def amounts(name: str, darkest: float = 1.0) -> Colormap:
     return ListedColormap(colours, name=f"amounts {name}").with_extremes(bad=(0, 0, 0, 0), under="white")
 
 
-def span(values: np.ndarray[Any, Any]) -> Normalize:
+def span(values: NDArray[Any]) -> Normalize:
     """Return the linear scale of the finite values; never empty."""
     finite = values[np.isfinite(values)]
     low, high = (float(finite.min()), float(finite.max())) if finite.size else (0.0, 1.0)

@@ -125,6 +125,10 @@ def _lines(
         look: dict[str, Any] = {"color": LINES[n % 8], "linewidth": 1.3 + 2.9 * early, **marker}
         aside = 1.35 ** (n - (len(names) - 1) / 2) if len(comparisons) == 1 else 1.0
         _line(axes, comparisons, values, aside, **look)
+    absent = _without_point(comparisons, names, read)
+    if absent:
+        note = f"not finite: {', '.join(absent)}"
+        axes.text(0.0, -0.2, note, transform=axes.transAxes, va="top", fontsize=7.5, color=INK)
     axes.set_xscale("log")
     temperatures = [one.temperature for one in comparisons]
     axes.set_xticks(temperatures, [show(alpha) for alpha in temperatures])
@@ -134,6 +138,15 @@ def _lines(
     axes.set_xlabel("temperature α, reward units", fontsize=8, color=INK)
     axes.grid(color=FAINT, linewidth=0.5)
     axes.spines[["top", "right"]].set_visible(False)
+
+
+def _without_point(
+    comparisons: Sequence[Comparison], names: Sequence[str], read: Callable[[Comparison, Row], float | None]
+) -> list[str]:
+    """Name the policies with a row whose value cannot be drawn, because it is not finite."""
+    values = [(row.name, read(one, row)) for one in comparisons for row in one.rows]
+    lost = {name for name, value in values if value is None or not np.isfinite(value)}
+    return [name for name in names if name in lost]
 
 
 def _line(

@@ -16,12 +16,14 @@ class Case:
         build: makes the world.
         temperature: α, reward units.
         rounds: how many timed solves.
+        warmup: how many solves before those.
         absent: why a method does not take part, by method.
     """
 
     build: Callable[[], Any]
     temperature: float
     rounds: int
+    warmup: int
     absent: dict[str, str]
 
 
@@ -36,10 +38,10 @@ def _pyro_needs(cells: int) -> str:
 
 
 CASES = {
-    "FrozenLake 8x8, T=200": Case(partial(load_model("frozen_lake"), "8x8", horizon=200), 0.1, 10, {}),
-    "Taxi, T=200": Case(partial(load_model("taxi"), horizon=200), 1.0, 10, {}),
-    "grid 100x100, T=100": Case(partial(_grid, 100, 30, 100), 0.1, 5, {"Pyro, POSTERIOR": _pyro_needs(10**4)}),
-    "grid 1000x1000, T=50": Case(partial(_grid, 1000, 490, 50), 0.1, 2, {"Pyro, POSTERIOR": _pyro_needs(10**6)}),
+    "FrozenLake 8x8, T=200": Case(partial(load_model("frozen_lake"), "8x8", horizon=200), 0.1, 10, 1, {}),
+    "Taxi, T=200": Case(partial(load_model("taxi"), horizon=200), 1.0, 10, 1, {}),
+    "grid 100x100, T=100": Case(partial(_grid, 100, 30, 100), 0.1, 5, 1, {"Pyro, POSTERIOR": _pyro_needs(10**4)}),
+    "grid 1000x1000, T=50": Case(partial(_grid, 1000, 490, 50), 0.1, 2, 0, {"Pyro, POSTERIOR": _pyro_needs(10**6)}),
 }
 
 METHODS = (

@@ -94,8 +94,9 @@ def _quantecon(tables: cai.Tables) -> Solve:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # β = 1 turns off its infinite-horizon methods, which are not used
         problem = DiscreteDP(r, P, 1.0, pairs // A, pairs % A)
-    start, last = tables.log_initial.exp().numpy(), tables.terminal.numpy()
-    return lambda: float(start @ backward_induction(problem, tables.horizon, last)[0][0])
+    start, last, T = tables.log_initial.exp().numpy(), tables.terminal.numpy(), tables.horizon
+    backward_induction(problem, 1, last)  # numba compiles here
+    return lambda: float(start @ backward_induction(problem, T, last)[0][0])
 
 
 def _expected(tables: cai.Tables) -> tuple[Any, np.ndarray]:

@@ -1,0 +1,13 @@
+"""Settings of the whole suite."""
+
+import os
+
+import torch
+from hypothesis import settings
+
+# The same examples every time, so that a red run can be run again; HYPOTHESIS_PROFILE=explore looks for new ones.
+settings.register_profile("fixed", deadline=None, derandomize=True)
+settings.register_profile("explore", deadline=None, max_examples=300, print_blob=True)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "fixed"))
+
+torch.set_num_threads(1)  # the worlds are tiny: a second thread only costs
