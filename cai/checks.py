@@ -9,7 +9,7 @@ from cai.compile.audit import audit_members
 from cai.compile.enumerate import precision
 from cai.compile.slices import enumerate_slice, is_timed, measure
 from cai.compile.tabulate import audit_slice, tabulate
-from cai.errors import CaiError, Finding, ImpossibleError, NotConvergedError, WorldError
+from cai.errors import Finding, ImpossibleError, IntractableError, NotConvergedError, WorldError
 from cai.exact.blame import blockers
 from cai.exact.solve import solve
 from cai.world import World, horizon_of
@@ -40,10 +40,8 @@ def check(world: Any) -> list[Finding]:
 def _caught(layer: Callable[[Any], Iterator[Finding]], world: Any) -> Iterator[Finding]:
     try:
         yield from layer(world)
-    except WorldError as error:
+    except (WorldError, IntractableError) as error:
         yield from error.findings
-    except CaiError as error:
-        yield Finding("world", str(error), "a world that can be tabulated")
 
 
 def _names(world: World) -> Iterator[Finding]:
@@ -59,7 +57,10 @@ def _names(world: World) -> Iterator[Finding]:
 def _slices(world: World) -> Iterator[Finding]:
     shape, horizon = measure(world), horizon_of(world)
     for t in range((horizon or 1) if is_timed(world) else 1):
-        yield from audit_slice(enumerate_slice(world, shape, t), shape, t)
+        findings = audit_slice(enumerate_slice(world, shape, t), shape, t)
+        if findings:  # later times would repeat them
+            yield from findings
+            return
 
 
 def _compiled(world: World) -> Iterator[Finding]:

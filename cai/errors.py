@@ -26,16 +26,20 @@ class CaiError(Exception):
     """The base of every error that cai raises on purpose."""
 
 
-class WorldError(CaiError, ValueError):
-    """The world, or an argument beside it, does not conform; ``findings`` lists every fault that was seen."""
+class _FindingsError(CaiError):
+    """An error that lists what was found."""
 
     def __init__(self, findings: Sequence[Finding]) -> None:
         self.findings = tuple(findings)
         super().__init__("\n".join(str(finding) for finding in self.findings))
 
 
-class IntractableError(CaiError):
-    """The exact answer cannot be compiled; the message names the reason and the size."""
+class WorldError(_FindingsError, ValueError):
+    """The world, or an argument beside it, does not conform; ``findings`` lists every fault that was seen."""
+
+
+class IntractableError(_FindingsError):
+    """The exact answer cannot be compiled; ``findings`` name the reason and the size."""
 
 
 class ImpossibleError(CaiError):

@@ -94,8 +94,11 @@ class Layout:
 class Slice:
     """One time slice as tables: the action prior, and for each (s, a) its K outcomes.
 
-    Shapes: ``log_prior [*B, S, A]`` in nats; ``log_prob``, ``successor``, ``reward`` ``[*B, S, A, K]`` in nats,
-    state numbers, reward units.
+    Attributes:
+        log_prior: log p(a|s), nats, ``[*B, S, A]``.
+        log_prob: log p(outcome|s, a), nats, ``[*B, S, A, K]``.
+        successor: the next state of each outcome, ``[*B, S, A, K]``.
+        reward: the reward of each outcome, reward units, ``[*B, S, A, K]``.
     """
 
     log_prior: Float[Tensor, "*B S A"]

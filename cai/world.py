@@ -112,7 +112,7 @@ class Optimality(TorchDistribution):
     A positive potential is an unnormalised factor: it can be observed but not sampled, and O_t = 0 has no probability.
 
     An observed site is right where ``pyro.factor`` is not: inside ``pyro.markov`` with an enumerated guide, Pyro 1.9.2
-    gives a wrong ``TraceEnum_ELBO`` for a factor (``tests/test_program.py`` shows both).
+    gives a wrong ``TraceEnum_ELBO`` for a factor.
     """
 
     arg_constraints: dict[str, Any] = {}  # noqa: RUF012 — torch's own convention

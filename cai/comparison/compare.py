@@ -153,7 +153,7 @@ def _possible(ask: Any) -> Any:
 def _cell(value: Any) -> str:
     if value is None:
         return "-"
-    return value if isinstance(value, str) else f"{value:.6g}"
+    return value if isinstance(value, str) else f"{0.0 if abs(value) < 5e-10 else value:.6g}"  # rounding is no number
 
 
 def _plain(row: dict[str, Any]) -> dict[str, Any]:

@@ -24,7 +24,9 @@ class Evaluation:
     """A policy on a world, exactly. For the infinite horizon read every ``[T, …]`` without T, summed over all times.
 
     Attributes:
-        tables, policy, temperature: what was evaluated, and α in reward units.
+        tables: the compiled world.
+        policy: what was evaluated.
+        temperature: α, reward units.
         log_policy: log π_t(a|s), nats, ``[T, S, A]``.
         occupancy: p(s_t, a_t, alive) under the policy and the true dynamics, ``[T, S, A]``.
         final_states: p(s_T, alive), ``[S]``.
@@ -145,7 +147,8 @@ class Evaluation:
 def evaluate(world: World | Tables, policy: Any, *, temperature: float | Tensor = 1.0) -> Evaluation:
     """Evaluate any policy exactly, by pushing its state distribution forward through the true dynamics.
 
-    ``ELBO(π) = E_π[Σ r]/α - E_π[Σ KL(π ‖ prior)]``; both decompositions of DESIGN section 1 are in the result.
+    ``ELBO(π) = E_π[Σ r]/α - E_π[Σ KL(π ‖ prior)]``, and two decompositions, both exact for every policy:
+    ``ELBO* - ELBO(π) = Σ policy nats`` and ``log Z - ELBO(π) = start + Σ action + Σ luck nats``.
 
     Args:
         world: a world, or its tables.

@@ -84,7 +84,7 @@ def audit_prior(where: str, log_prior: Tensor, states: Space) -> Iterator[Findin
         some = "; ".join(states.label(int(s)) for s in blocked[:3])
         yield Finding(
             where,
-            f"all actions forbidden in {len(blocked)} states ({some})",
+            f"all actions forbidden in {len(blocked)} state{'s' if len(blocked) > 1 else ''} ({some})",
             "an allowed action in every state",
         )
 

@@ -11,7 +11,7 @@ from pyro.poutine.messenger import Messenger
 from pyro.poutine.util import site_is_subsample
 from torch import Tensor
 
-from cai.errors import CaiError, IntractableError, fault
+from cai.errors import CaiError, Finding, IntractableError, fault
 from cai.world import Point
 
 
@@ -94,10 +94,8 @@ class Enumerate(Messenger):
             raise fault(where, f"a site in the plates {plates}", "one named site for each variable")
         if not msg["fn"].has_enumerate_support:
             kind = type(base(msg["fn"])).__name__
-            reason = f"{where}: {kind} has no finite support to enumerate"
-            raise IntractableError(
-                f"{reason}; tables need finite variables: discretise it, or use Categorical or cai.Point"
-            )
+            seen = f"{kind}, which has no finite support to enumerate"
+            raise IntractableError([Finding(where, seen, "a finite variable: discretise it, or use Categorical or cai.Point")])
         if len(msg["fn"].event_shape) > 0:
             seen = f"events of shape {tuple(msg['fn'].event_shape)}"
             raise fault(where, seen, "scalar events: write a vector as several named variables")

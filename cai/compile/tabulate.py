@@ -203,10 +203,9 @@ def _refuse_large(shape: Shape, times: int | None, max_bytes: float, dtype: torc
     need = T * S * A * K * (8 + 2 * dtype.itemsize)
     if need > max_bytes:
         sizes = f"S = {S:,} states, A = {A:,} actions, K = {K:,} outcomes" + (f", T = {T:,} times" if times else "")
-        advice = "raise max_bytes, keep fewer latents, or make the next state a cai.Point of them"
-        raise IntractableError(
-            f"tables of {sizes} need {need:,.0f} bytes, over the limit of {max_bytes:,.0f}; {advice}"
-        )
+        seen = f"{sizes}, which need {need:,.0f} bytes"
+        expected = f"at most max_bytes = {max_bytes:,.0f}: keep fewer latents, or make the next state a cai.Point of them"
+        raise IntractableError([Finding("tables", seen, expected)])
 
 
 def _drop_unreachable(tables: Tables) -> Tables:

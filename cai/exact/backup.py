@@ -5,7 +5,7 @@
     v(s)   = mean over actions of q(s,a)            with weights p(a|s)
 
 The derivative of each mean is its tilted weights, so the derivative of the sweep is the flow of tilted probability:
-gradient = marginals (DESIGN: ∂ log Z/∂r_t(s,a) = p(s_t, a_t|O)/α).
+gradient = marginals, ``∂ log Z/∂r_t(s,a) = p(s_t, a_t|O)/α``.
 """
 
 from dataclasses import dataclass

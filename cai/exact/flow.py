@@ -29,7 +29,8 @@ def flow(mu: Tensor, slices: Iterator[tuple[Slice, Tilt]]) -> Iterator[Tensor]:
 def forward_message(log_f: Tensor, one: Slice, alpha: Tensor, log_discount: Tensor) -> Tensor:
     """Advance the forward message ``f_t(s) = p(s_t, alive, O_{<t})`` by one slice, in nats, shape ``[*B, S]``.
 
-    ``f_{t+1}(s') = γ Σ f_t(s) p(a|s) p(outcome|s,a) exp(r/α)`` over all that leads to s' (Levine 2018, section 2.4).
+    ``f_{t+1}(s') = γ Σ f_t(s) p(a|s) p(outcome|s,a) exp(r/α)`` over all that leads to s': the forward half of the
+    forward-backward recursion (Rabiner 1989, section III.A).
     """
     entries = one.log_prior.unsqueeze(-1) + one.log_prob + one.reward / alpha[..., None, None, None]
     entries = (log_f[..., None, None] + entries).flatten(-3)

@@ -140,7 +140,13 @@ class Viterbi:
 
 @dataclass(frozen=True)
 class Rule:
-    """A rule of inference: one mean over outcomes (and the start, and survival), one over actions."""
+    """A rule of inference.
+
+    Attributes:
+        name: what it is called.
+        over_outcomes: the mean over outcomes, over the start, and over survival.
+        over_actions: the mean over actions.
+    """
 
     name: str
     over_outcomes: Mean
@@ -151,9 +157,9 @@ class Rule:
 
 
 POSTERIOR = Rule("POSTERIOR", Soft(), Soft())
-"""Exact β-messages of p(τ|O=1) (Levine 2018, eqs. 6-8): v = α log β; optimistic where the dynamics are stochastic."""
+"""Exact β-messages of p(τ|O=1) (Levine 2018, section 2.3): v = α log β; optimistic where the dynamics are stochastic."""
 VARIATIONAL = Rule("VARIATIONAL", Expect(), Soft())
-"""Max-ent control (Levine 2018, section 3.3): the best ELBO over policies with the dynamics held fixed."""
+"""Max-ent control (Levine 2018, section 3): the best ELBO over policies with the dynamics held fixed."""
 HARD = Rule("HARD", Expect(), Best())
 """Bellman optimality: the limit α → 0 of VARIATIONAL."""
 MAP = Rule("MAP", Viterbi(), Viterbi())

@@ -26,7 +26,7 @@ def solve(
     """Solve a world exactly under a rule: one backward sweep, or the fixed point for the infinite horizon.
 
     ``log Z = log Σ p(s_0) exp(v_0/α)`` under POSTERIOR, ``ELBO* = Σ p(s_0) v_0/α`` under VARIATIONAL, in nats (Levine
-    2018, sections 2.3 and 3.3). ``v``, ``q``, ``value``, ``log_evidence`` and ``elbo`` are differentiable in rewards,
+    2018, sections 2.3 and 3). ``v``, ``q``, ``value``, ``log_evidence`` and ``elbo`` are differentiable in rewards,
     log-probabilities, prior and temperature, by the analytic adjoint; a second derivative is refused.
 
     Args:

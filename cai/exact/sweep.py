@@ -12,7 +12,7 @@ from cai.types import Tables
 def sweep(rule: Rule, tables: Tables, alpha: Float[Tensor, "*M"]) -> Float[Tensor, "*B T1 S"]:
     """Return v of every time, reward units, by one backward pass over the slices.
 
-    ``v_T = r_T``, ``v_t = backup(v_{t+1})``: under POSTERIOR ``β_t(s) = exp(v_t(s)/α)`` (Levine 2018, eqs. 6-8).
+    ``v_T = r_T``, ``v_t = backup(v_{t+1})``: under POSTERIOR ``β_t(s) = exp(v_t(s)/α)`` (Levine 2018, section 2.3).
     Differentiable in rewards, log-probabilities, prior and α.
 
     Args:
