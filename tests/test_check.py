@@ -271,6 +271,15 @@ def test_a_fault_is_named_by_check_and_by_solve(world, words: str) -> None:
         cai.solve(world())
 
 
+def test_a_next_state_may_be_a_latent_itself() -> None:
+    class Jump(Good):
+        def move(self, state, action, coin):
+            return pyro.sample("cell", cai.Point(coin, 2))
+
+    assert cai.check(Jump()) == []
+    assert cai.tabulate(Jump()).successor[0, 0].tolist() == [0, 1]
+
+
 def test_missing_methods_are_listed_together() -> None:
     assert [finding.where for finding in cai.check(NoStep())] == ["act", "step"]
 

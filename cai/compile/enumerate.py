@@ -76,7 +76,7 @@ class Enumerate(Messenger):
         if isinstance(point, Point):
             self.cardinalities[name] = point.cardinality
         if self.points and isinstance(point, Point):
-            msg["value"] = point.value
+            msg["value"] = point.value.view_as(point.value)  # an object of its own: sites are told apart by identity
             log_prob = torch.zeros(())
         else:
             msg["value"] = self._support(where, name, fn)
@@ -95,7 +95,9 @@ class Enumerate(Messenger):
         if not msg["fn"].has_enumerate_support:
             kind = type(base(msg["fn"])).__name__
             seen = f"{kind}, which has no finite support to enumerate"
-            raise IntractableError([Finding(where, seen, "a finite variable: discretise it, or use Categorical or cai.Point")])
+            raise IntractableError(
+                [Finding(where, seen, "a finite variable: discretise it, or use Categorical or cai.Point")]
+            )
         if len(msg["fn"].event_shape) > 0:
             seen = f"events of shape {tuple(msg['fn'].event_shape)}"
             raise fault(where, seen, "scalar events: write a vector as several named variables")

@@ -204,7 +204,9 @@ def _refuse_large(shape: Shape, times: int | None, max_bytes: float, dtype: torc
     if need > max_bytes:
         sizes = f"S = {S:,} states, A = {A:,} actions, K = {K:,} outcomes" + (f", T = {T:,} times" if times else "")
         seen = f"{sizes}, which need {need:,.0f} bytes"
-        expected = f"at most max_bytes = {max_bytes:,.0f}: keep fewer latents, or make the next state a cai.Point of them"
+        expected = (
+            f"at most max_bytes = {max_bytes:,.0f}: keep fewer latents, or make the next state a cai.Point of them"
+        )
         raise IntractableError([Finding("tables", seen, expected)])
 
 

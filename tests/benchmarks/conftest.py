@@ -13,7 +13,7 @@ def table(rows: list[dict[str, Any]]) -> list[str]:
     lines = ["| world | method | seconds | ratio to cai | peak while solving |", "|---|---|--:|--:|--:|"]
     for row in rows:
         base = ours.get((row["case"], rule_of(row["method"])))
-        ratio = f"{row['seconds'] / base:.2g}" if base else ""
+        ratio = f"{row['seconds'] / base:.3g}" if base else ""
         cells = [row["case"], row["method"], f"{row['seconds']:.4f}", ratio, f"{row['solve_peak'] / 1e9:.2f} GB"]
         lines.append("| " + " | ".join(cells) + " |")
     return lines

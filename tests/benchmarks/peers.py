@@ -43,26 +43,42 @@ def _pyro(world: Any, alpha: float) -> float:
 
 
 def _scipy_posterior(tables: cai.Tables, alpha: float) -> Solve:
-    """β ← Mβ in exp space, ``M[s, s'] = Σ p(a|s) p(outcome|s, a) exp(r/α)``, one scale a step: fast, and unsafe."""
+    sweep, start = exp_space(tables, alpha), tables.log_initial.exp().numpy()
+
+    def solve() -> float:
+        scaled = sweep()[0] / alpha
+        highest = scaled.max()
+        return float(alpha * (highest + np.log(start @ np.exp(scaled - highest))))
+
+    return solve
+
+
+def exp_space(tables: cai.Tables, alpha: float) -> Callable[[], np.ndarray]:
+    """β ← Mβ in exp space, ``M[s, s'] = Σ p(a|s) p(outcome|s, a) exp(r/α)``, one scale a step: fast, and unsafe.
+
+    Returns:
+        the sweep, which gives v ``[T+1, S]`` in reward units.
+    """
     from scipy.sparse import csr_matrix
 
     S, T = tables.states.size, tables.horizon or 0
     weight = (tables.log_prior.unsqueeze(-1) + tables.log_prob + tables.reward / alpha).exp().numpy()
     rows = np.broadcast_to(np.arange(S)[:, None, None], weight.shape)
     M = csr_matrix((weight.ravel(), (rows.ravel(), tables.successor.numpy().ravel())), shape=(S, S))
-    start, last = tables.log_initial.exp().numpy(), (tables.terminal / alpha).exp().numpy()
+    last = (tables.terminal / alpha).exp().numpy()
 
-    def solve() -> float:
+    def sweep() -> np.ndarray:
         v, beta, shift = np.empty((T + 1, S)), last, 0.0
+        v[T] = tables.terminal.numpy()
         for t in range(T - 1, -1, -1):
             beta = M @ beta
             scale = beta.max()
             beta, shift = beta / scale, shift + np.log(scale)
             with np.errstate(divide="ignore"):
                 v[t] = alpha * (np.log(beta) + shift)
-        return float(alpha * (np.log(start @ beta) + shift))
+        return v
 
-    return solve
+    return sweep
 
 
 def _scipy_variational(tables: cai.Tables, alpha: float) -> Solve:
