@@ -12,6 +12,7 @@ import typer
 
 if TYPE_CHECKING:
     from cai.comparison.compare import Comparison
+    from cai.exact.messages import Messages
     from cai.types import Tables
 
 app = typer.Typer(
@@ -75,33 +76,23 @@ def solve(
     out: Out = None,
 ) -> None:
     """Solve a world exactly: evidence, ELBO* or start value under one rule or several."""
-    tables, rules = _tables(world, settings, horizon, discount), _rules(rule or ["POSTERIOR"], prior=False)
+    made, rules = _world(world, settings, horizon, discount), _rules(rule or ["POSTERIOR"], prior=False)
+    from cai.compile.tabulate import tabulate
     from cai.exact.solve import solve as solve_exactly
 
+    tables = tabulate(made)
     rows = []
     for alpha in temperature or [1.0]:
-        for name, one in rules.items():
-            found = solve_exactly(tables, one, temperature=alpha)
-            nats = {"POSTERIOR": "log_evidence", "VARIATIONAL": "elbo"}.get(name)
-            rows.append(
-                {
-                    "rule": name,
-                    "temperature": alpha,
-                    "value": float(found.value),
-                    "log_evidence": float(found.log_evidence) if nats == "log_evidence" else None,
-                    "elbo": float(found.elbo) if nats == "elbo" else None,
-                    "form": found.form,
-                    "iterations": found.iterations,
-                    "error_bound": found.error_bound,
-                }
-            )
+        rows += [_solution(name, solve_exactly(tables, one, temperature=alpha)) for name, one in rules.items()]
     if as_json:
         print(json.dumps(rows, indent=2))
     else:
+        from cai.view.terminal import describe, print_table
+
         heads = ("rule", "α", "start value (reward)", "log Z (nats)", "ELBO* (nats)", "form", "backups", "error bound")
-        _print_table(f"{world}: {_describe(tables)}", heads, [list(row.values()) for row in rows])
+        print_table(f"{world}: {describe(tables)}", heads, [list(row.values()) for row in rows])
     if out is not None:
-        _report(world, tables, rules, temperature, out, quiet=as_json)
+        _write(_title(world, settings), made, _compare(tables, rules, temperature), out, [], quiet=as_json)
 
 
 @app.command()
@@ -123,23 +114,28 @@ def compare(
     out: Out = None,
 ) -> None:
     """Compare policies by the same exact accounts: return, entropy, ELBO, and where every nat is lost."""
-    tables, policies = _tables(world, settings, horizon, discount), _rules(rule or list(EVERY), prior=True)
-    comparisons = _compare(tables, policies, temperature)
+    made, policies = _world(world, settings, horizon, discount), _rules(rule or list(EVERY), prior=True)
+    from cai.compile.tabulate import tabulate
+
+    comparisons = _compare(tabulate(made), policies, temperature)
     lesson = None
     if twin:
         from cai.view.lessons import twin_lesson
 
-        other = _compare(_tables(world, [*(settings or []), *twin], horizon, discount), policies, temperature)
-        lesson = twin_lesson(" ".join([world, *(settings or [])]), comparisons, " ".join([world, *twin]), other)
+        changed = [*(settings or []), *twin]
+        other = _compare(tabulate(_world(world, changed, horizon, discount)), policies, temperature)
+        lesson = twin_lesson(_title(world, settings), comparisons, _title(world, changed), other)
     if as_json:
         print(json.dumps([json.loads(one.json()) for one in comparisons], indent=2))
     else:
+        from cai.view.terminal import print_comparison
+
         for one in comparisons:
-            _print_comparison(world, one)
+            print_comparison(world, one)
         if lesson:
             print(lesson)
     if out is not None:
-        _write(world, comparisons, out, [lesson] if lesson else [], quiet=as_json)
+        _write(_title(world, settings), made, comparisons, out, [lesson] if lesson else [], quiet=as_json)
 
 
 @app.command()
@@ -166,7 +162,9 @@ def graph(
             (node, data["kind"], data["time"], "yes" if data["observed"] else "no", ", ".join(dag.predecessors(node)))
             for node, data in dag.nodes(data=True)
         ]
-        _print_table(f"{world}, {slices} slices", ("node", "kind", "t", "observed", "parents"), rows)
+        from cai.view.terminal import print_table
+
+        print_table(f"{world}, {slices} slices", ("node", "kind", "t", "observed", "parents"), rows)
         groups = entangled(dag, 1)
         print("entangled state variables: " + "; ".join(", ".join(sorted(group)) for group in groups))
     if out is not None:
@@ -231,11 +229,23 @@ def _world(spec: str, settings: Sequence[str] | None, horizon: str | None, disco
     return load_world(spec, pairs, overrides)
 
 
-def _tables(spec: str, settings: Sequence[str] | None, horizon: str | None, discount: float | None) -> "Tables":
-    made = _world(spec, settings, horizon, discount)
-    from cai.compile.tabulate import tabulate
+def _title(world: str, settings: Sequence[str] | None) -> str:
+    """Name a world with its settings; a later setting of one name counts."""
+    pairs = dict(text.split("=", 1) for text in settings or ())
+    return " ".join([world, *(f"{name}={value}" for name, value in pairs.items())])
 
-    return tabulate(made)
+
+def _solution(name: str, found: "Messages") -> dict[str, Any]:
+    return {
+        "rule": name,
+        "temperature": float(found.temperature),
+        "value": float(found.value),
+        "log_evidence": float(found.log_evidence) if name == "POSTERIOR" else None,
+        "elbo": float(found.elbo) if name == "VARIATIONAL" else None,
+        "form": found.form,
+        "iterations": found.iterations,
+        "error_bound": found.error_bound,
+    }
 
 
 def _rules(texts: Sequence[str], *, prior: bool) -> dict[str, Any]:
@@ -297,76 +307,15 @@ def _solved(tables: "Tables", policies: Mapping[str, Any], alpha: float) -> dict
     return found
 
 
-def _report(
-    world: str,
-    tables: "Tables",
-    rules: Mapping[str, Any],
-    temperature: Sequence[float] | None,
-    out: Path,
-    *,
-    quiet: bool,
+def _write(
+    title: str, world: Any, comparisons: Sequence["Comparison"], out: Path, notes: Sequence[str], *, quiet: bool
 ) -> None:
-    _write(world, _compare(tables, rules, temperature), out, [], quiet=quiet)
-
-
-def _write(world: str, comparisons: Sequence["Comparison"], out: Path, notes: Sequence[str], *, quiet: bool) -> None:
+    from cai.graphs import graph as read_graph
     from cai.view.report import write_report
 
-    page = write_report(comparisons, out, title=f"cai compare {world}", notes=notes)
+    dag = read_graph(world, min(2, world.horizon or 2))
+    page = write_report(comparisons, out, title=title, notes=notes, dag=dag)
     print(f"report: {page.resolve()}", file=sys.stderr if quiet else sys.stdout)
-
-
-def _describe(tables: "Tables") -> str:
-    T, S, A = tables.horizon, tables.states.size, tables.actions.size
-    clock = f"T = {T}" if T is not None else "infinite horizon"
-    return f"{S:,} states, {A:,} actions, {tables.log_prob.shape[-1]:,} outcomes, {clock}, γ = {tables.discount:g}"
-
-
-def _print_comparison(world: str, one: "Comparison") -> None:
-    heads = (
-        "policy",
-        "return",
-        "entropy",
-        "KL prior",
-        "ELBO",
-        "ELBO*-ELBO",
-        "log Z-ELBO",
-        "start",
-        "action",
-        "luck",
-    )
-    columns = ["name", "expected_return", "entropy", "kl_to_prior", "elbo", "optimality_gap", "evidence_gap"]
-    columns += ["start_nats", "action_nats", "luck_nats"]
-    rows = [[getattr(row, name) for name in columns] for row in one.rows]
-    title = f"{world} at α = {one.temperature:g}: {_describe(one.tables)}"
-    _print_table(title, heads, rows)
-    star, evidence = (_cell(value) for value in (one.elbo_star, one.log_evidence))
-    print(
-        f"ELBO* = {star} nats (VARIATIONAL), log Z = {evidence} nats (POSTERIOR); returns in reward units, else nats\n"
-    )
-
-
-def _print_table(title: str, heads: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
-    from rich import box
-    from rich.console import Console
-    from rich.markup import escape
-    from rich.table import Table
-
-    table = Table(title=escape(title), title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
-    for number, head in enumerate(heads):
-        table.add_column(head, justify="left" if number == 0 else "right", no_wrap=True)
-    for row in rows:
-        table.add_row(*(escape(_cell(value)) for value in row))
-    wide = Console() if sys.stdout.isatty() else Console(width=max(160, len(title)))
-    wide.print(table)
-
-
-def _cell(value: Any) -> str:
-    if value is None:
-        return "-"
-    if isinstance(value, float):
-        return f"{0.0 if abs(value) < 5e-10 else value:.6g}"
-    return str(value)
 
 
 if __name__ == "__main__":

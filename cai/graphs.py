@@ -55,7 +55,7 @@ def graph(world: World, slices: int = 2) -> nx.DiGraph:
     except Exception as error:
         seen = f"{type(error).__name__}: {error}"
         raise fault("the trajectory program", seen, "slices that run (cai.check says more)") from error
-    dag = nx.DiGraph(name=type(world).__name__, slices=slices)
+    dag = nx.DiGraph(name=getattr(world, "name", type(world).__name__), slices=slices)
     for name in parents:
         variable, time = re.fullmatch(r"(.*)_(\d+)", name, re.DOTALL).groups()  # type: ignore[union-attr]
         site = sites[name]

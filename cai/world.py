@@ -14,7 +14,8 @@ from cai.errors import fault
 class World(Protocol):
     """One slice of a trajectory, as Pyro code that broadcasts; any object with these members is a world.
 
-    Optional members: ``discount`` (1.0 unless given), ``terminal(state)`` (a reward on s_T), ``layout`` (a ``Layout``).
+    Optional members: ``discount`` (1.0 unless given), ``terminal(state)`` (a reward on s_T), ``layout`` (a ``Layout``),
+    ``stationary = True`` (the slices do not depend on t, where code that is decorated or calls on cannot show it).
     A state or an action is one tensor, or a dict of named variables whose keys are the names of their sample sites.
     """
 

@@ -101,6 +101,23 @@ def test_any_way_to_read_the_time_is_seen(written: str) -> None:
     assert cai.tabulate(World(seed=0, S=2, A=2, K=2, horizon=3)).timed
 
 
+def test_a_claim_to_be_stationary_is_believed_and_checked() -> None:
+    class Claims(RandomWorld):
+        stationary = True
+        drift = 0.0
+
+        def step(self, state, action, t):
+            following, reward = self._slice(state, action, 0)
+            return following, reward + self.drift * t
+
+    endless = Claims(seed=0, S=2, A=2, K=2, horizon=None, discount=0.9, positive=False)
+    assert cai.solve(endless).v.shape == (2,)
+    liar = Claims(seed=0, S=2, A=2, K=2, horizon=3)
+    liar.drift = 1.0
+    with pytest.raises(cai.WorldError, match="stationary: True, but reward differs over time"):
+        cai.tabulate(liar)
+
+
 def test_unreachable_states_are_dropped_on_request_only() -> None:
     world = RandomWorld(seed=0, S=3, A=2, K=2, horizon=3, holes=False)
     world.start = torch.tensor([0.0, 1.0, 0.0], dtype=torch.float64)

@@ -25,6 +25,8 @@ class GymnasiumWorld:
     list ``P[s][a]`` is the latent ``outcome``; the next state and the reward are functions of it.
     """
 
+    stationary = True  # a table P knows no time
+
     def __init__(self, env: Any, horizon: int | None, discount: float) -> None:
         self.horizon, self.discount = horizon, discount
         self.name = env.spec.id if env.spec else type(env.unwrapped).__name__

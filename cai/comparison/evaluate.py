@@ -1,5 +1,6 @@
 """evaluate: what a policy gets, and where every nat between it and the exact answers goes."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -82,6 +83,12 @@ class Evaluation:
             ImpossibleError: the evidence is zero.
         """
         return float(self.posterior.log_evidence) - self.elbo
+
+    @cached_property
+    def v(self) -> Float[Tensor, "..."]:
+        """The policy's own value, its KL to the prior paid, ``[T+1, S]``, reward units: ``Σ p(s_0) v_0/α = ELBO(π)``."""
+        values = list(policy_values(self))
+        return values[-1] if self.tables.horizon is None else torch.stack(values[::-1])
 
     @cached_property
     def policy_nats(self) -> Float[Tensor, "..."]:
@@ -179,6 +186,38 @@ def evaluate(world: World | Tables, policy: Any, *, temperature: float | Tensor 
         rows.append(d.unsqueeze(-1) * log_pi[t].exp())
         d = _follow(tables, rows[-1], t)
     return Evaluation(tables, acting, alpha, log_pi, torch.stack(rows), d)
+
+
+def policy_values(evaluation: Evaluation) -> Iterator[Float[Tensor, " S"]]:
+    """Yield the value of a policy under the true dynamics, v_T first and v_0 last, reward units, ``[S]`` each.
+
+    ``v_t(s) = Σ_a π(a|s) (Σ p(outcome|s,a) (r + γ v_{t+1}(s')) - α log π(a|s)/p(a|s))``, so that ``Σ p(s_0) v_0/α`` is
+    ELBO(π); -inf where the policy risks what is forbidden. For the infinite horizon the last is the fixed point.
+    """
+    tables = evaluation.tables
+    if tables.horizon is not None:
+        v = tables.terminal
+        yield v
+        for t in reversed(range(tables.horizon)):
+            v = _policy_backup(evaluation, v, t)
+            yield v
+        return
+    v = torch.zeros_like(tables.terminal)
+    while True:  # γ < 1: a contraction, so it ends
+        earlier, v = v, _policy_backup(evaluation, v, 0)
+        yield v
+        change = torch.where(v == earlier, 0.0, (v - earlier).abs())
+        scale = torch.where(v.isfinite(), v.abs(), 0.0).max().clamp(min=1.0)
+        if bool(change.max() <= 64 * torch.finfo(v.dtype).eps * scale):
+            return
+
+
+def _policy_backup(evaluation: Evaluation, v_next: Tensor, t: int) -> Tensor:
+    tables, log_pi = evaluation.tables, evaluation._by_time(evaluation.log_policy)[t]
+    one, pi, p = tables.at(t), log_pi.exp(), tables.at(t).log_prob.exp()
+    q = torch.where(p > 0, p * (one.reward + look_ahead(tables.discount * v_next, one.successor)), 0.0).sum(-1)
+    nats = torch.where(pi > 0, log_pi - one.log_prior, 0.0)
+    return torch.where(pi > 0, pi * (q - evaluation.temperature * nats), 0.0).sum(-1)
 
 
 def _follow(tables: Tables, occupancy: Tensor, t: int) -> Tensor:

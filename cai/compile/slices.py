@@ -68,8 +68,9 @@ def depends_on_time(method: Callable[..., Any], position: int) -> bool:
 
 
 def is_timed(world: World) -> bool:
-    """Tell whether the slices may differ over time."""
-    return depends_on_time(world.act, 1) or depends_on_time(world.step, 2)
+    """Tell whether the slices may differ over time: its code reads t, and the world does not claim to be stationary."""
+    reads = depends_on_time(world.act, 1) or depends_on_time(world.step, 2)
+    return reads and not getattr(world, "stationary", False)
 
 
 def start(world: World, *, probe: bool = False) -> tuple[Space, Enumerate]:

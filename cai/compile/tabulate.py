@@ -61,6 +61,8 @@ def _compile(world: World, dtype: torch.dtype, max_bytes: float) -> Tables:
     if timed and horizon is None:
         raise fault("act and step", "they read t", "slices that do not depend on t where horizon = None")
     _refuse_large(shape, horizon if timed else None, max_bytes, dtype)
+    if getattr(world, "stationary", False) and horizon != 1:
+        _require_stationary(world, shape, dtype)
     slices = [tabulate_slice(world, shape, t, dtype) for t in range(horizon or 1)] if timed else None
     fields = _stationary_or_stacked(slices) if slices else tabulate_slice(world, shape, 0, dtype)
     demand(audit_scope(world))
@@ -104,6 +106,15 @@ def tabulate_slice(world: World, shape: Shape, t: int, dtype: torch.dtype) -> Sl
 def _flat(value: Tensor, sizes: tuple[int, ...]) -> Tensor:
     # All dimensions reversed give [s…, a…, k…]; for single variables this is a view, stride 0 where nothing varies.
     return value.expand(sizes).permute(*range(len(sizes) - 1, -1, -1))
+
+
+def _require_stationary(world: World, shape: Shape, dtype: torch.dtype) -> None:
+    """Hold a world to its claim: its slices of two times must be equal."""
+    early = tabulate_slice(world, shape, 0, dtype)
+    late = tabulate_slice(world, shape, (horizon_of(world) or 2) - 1, dtype)
+    for name in ("log_prior", "log_prob", "successor", "reward"):
+        if not torch.equal(getattr(early, name), getattr(late, name)):
+            raise fault("stationary", f"True, but {name} differs over time", "slices that do not depend on t")
 
 
 def audit_slice(factors: Factors, shape: Shape, t: int) -> list[Finding]:

@@ -1,6 +1,6 @@
 """A comparison made ready to be drawn: what each policy is itself worth, and which states are shown."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
@@ -8,13 +8,11 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from cai.comparison.compare import Comparison
-from cai.comparison.evaluate import Evaluation
+from cai.comparison.evaluate import Evaluation, policy_values
 from cai.errors import fault
-from cai.exact.backup import look_ahead
 from cai.types import Tables
 
 PROMISE = "promised by the posterior"
-MAX_BACKUPS = 200_000
 
 
 @dataclass(frozen=True)
@@ -70,39 +68,6 @@ def scene(comparison: Comparison, limit: int = 40) -> Scene:
     for name, one in comparison.evaluations.items():
         v[name], v_0[name] = _worth(one, states)
     return Scene(comparison, states, visits, v, v_0)
-
-
-def policy_values(evaluation: Evaluation) -> Iterator[Float[Tensor, " S"]]:
-    """Yield the value of a policy under the true dynamics, v_T first and v_0 last, reward units, ``[S]`` each.
-
-    ``v_t(s) = Σ_a π(a|s) (Σ p(outcome|s,a) (r + γ v_{t+1}(s')) - α log π(a|s)/p(a|s))``, so that ``Σ p(s_0) v_0/α`` is
-    ELBO(π); -inf where the policy risks what is forbidden. For the infinite horizon the last is the fixed point.
-    """
-    tables = evaluation.tables
-    if tables.horizon is not None:
-        v = tables.terminal
-        yield v
-        for t in reversed(range(tables.horizon)):
-            v = _policy_backup(evaluation, v, t)
-            yield v
-        return
-    v = torch.zeros_like(tables.terminal)
-    for _ in range(MAX_BACKUPS):
-        earlier, v = v, _policy_backup(evaluation, v, 0)
-        yield v
-        change = torch.where(v == earlier, 0.0, (v - earlier).abs())
-        scale = torch.where(v.isfinite(), v.abs(), 0.0).max().clamp(min=1.0)
-        if bool(change.max() <= 64 * torch.finfo(v.dtype).eps * scale):
-            return
-
-
-def _policy_backup(evaluation: Evaluation, v_next: Tensor, t: int) -> Tensor:
-    tables, log_pi = evaluation.tables, evaluation.policy.log_probs(t)
-    one, pi, p = tables.at(t), log_pi.exp(), tables.at(t).log_prob.exp()
-    kept = tables.discount * v_next if tables.discount > 0 else torch.zeros_like(v_next)
-    q = torch.where(p > 0, p * (one.reward + look_ahead(kept, one.successor)), 0.0).sum(-1)
-    nats = torch.where(pi > 0, log_pi - one.log_prior, 0.0)
-    return torch.where(pi > 0, pi * (q - evaluation.temperature * nats), 0.0).sum(-1)
 
 
 def _worth(evaluation: Evaluation, states: Tensor) -> tuple[Tensor, Tensor]:

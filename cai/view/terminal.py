@@ -1,0 +1,62 @@
+"""Tables on the terminal."""
+
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+from rich import box
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from cai.comparison.compare import Comparison
+from cai.types import Tables
+
+
+def describe(tables: Tables) -> str:
+    T, S, A = tables.horizon, tables.states.size, tables.actions.size
+    clock = f"T = {T}" if T is not None else "infinite horizon"
+    return f"{S:,} states, {A:,} actions, {tables.log_prob.shape[-1]:,} outcomes, {clock}, γ = {tables.discount:g}"
+
+
+def print_comparison(world: str, one: Comparison) -> None:
+    heads = (
+        "policy",
+        "return",
+        "entropy",
+        "KL prior",
+        "ELBO",
+        "ELBO*-ELBO",
+        "log Z-ELBO",
+        "start",
+        "action",
+        "luck",
+    )
+    columns = ["name", "expected_return", "entropy", "kl_to_prior", "elbo", "optimality_gap", "evidence_gap"]
+    columns += ["start_nats", "action_nats", "luck_nats"]
+    rows = [[getattr(row, name) for name in columns] for row in one.rows]
+    title = f"{world} at α = {one.temperature:g}: {describe(one.tables)}"
+    print_table(title, heads, rows)
+    star, evidence = (_cell(value) for value in (one.elbo_star, one.log_evidence))
+    print(
+        f"ELBO* = {star} nats (VARIATIONAL), log Z = {evidence} nats (POSTERIOR); returns in reward units, else nats\n"
+    )
+
+
+def print_table(title: str, heads: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
+
+    table = Table(title=escape(title), title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+    for number, head in enumerate(heads):
+        table.add_column(head, justify="left" if number == 0 else "right", no_wrap=True)
+    for row in rows:
+        table.add_row(*(escape(_cell(value)) for value in row))
+    wide = Console() if sys.stdout.isatty() else Console(width=max(160, len(title)))
+    wide.print(table)
+
+
+def _cell(value: Any) -> str:
+    if value is None:
+        return "-"
+    if isinstance(value, float):
+        return f"{0.0 if abs(value) < 5e-10 else value:.6g}"
+    return str(value)
