@@ -22,13 +22,13 @@ from pyro.distributions import Categorical
 from torch import Tensor
 
 import cai
+from cai.comparison.evaluate import policy_values
 from cai.view import figures, summaries
 from cai.view.files import write_whole
 from cai.view.graph import draw_graph, graph_figure
 from cai.view.lessons import kernel_distance, lesson, promise_gap, twin_lesson
 from cai.view.maps import choices_matter, states_on_map
 from cai.view.report import COLUMNS, write_report
-from cai.comparison.evaluate import policy_values
 from cai.view.scene import PROMISE, scene
 from cai.view.words import listed, rounded, show
 from tests.worlds import RandomWorld

@@ -86,7 +86,7 @@ class Evaluation:
 
     @cached_property
     def v(self) -> Float[Tensor, "..."]:
-        """The policy's own value, its KL to the prior paid, ``[T+1, S]``, reward units: ``Σ p(s_0) v_0/α = ELBO(π)``."""
+        """The policy's own value, KL to the prior paid, ``[T+1, S]``, reward units: ``Σ p(s_0) v_0/α = ELBO(π)``."""
         values = list(policy_values(self))
         return values[-1] if self.tables.horizon is None else torch.stack(values[::-1])
 

@@ -157,7 +157,7 @@ class Rule:
 
 
 POSTERIOR = Rule("POSTERIOR", Soft(), Soft())
-"""Exact β-messages of p(τ|O=1) (Levine 2018, section 2.3): v = α log β; optimistic where the dynamics are stochastic."""
+"""Exact β-messages of p(τ|O=1) (Levine 2018, section 2.3): v = α log β; optimistic where dynamics are stochastic."""
 VARIATIONAL = Rule("VARIATIONAL", Expect(), Soft())
 """Max-ent control (Levine 2018, section 3): the best ELBO over policies with the dynamics held fixed."""
 HARD = Rule("HARD", Expect(), Best())

@@ -14,12 +14,14 @@ from cai.types import Tables
 
 
 def describe(tables: Tables) -> str:
+    """Say how large a world is, in one line."""
     T, S, A = tables.horizon, tables.states.size, tables.actions.size
     clock = f"T = {T}" if T is not None else "infinite horizon"
     return f"{S:,} states, {A:,} actions, {tables.log_prob.shape[-1]:,} outcomes, {clock}, γ = {tables.discount:g}"
 
 
 def print_comparison(world: str, one: Comparison) -> None:
+    """Print the accounts of every policy, and the two exact answers below them."""
     heads = (
         "policy",
         "return",
@@ -44,6 +46,7 @@ def print_comparison(world: str, one: Comparison) -> None:
 
 
 def print_table(title: str, heads: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
+    """Print a table, the first column to the left; wide enough for every column where nobody watches."""
 
     table = Table(title=escape(title), title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
     for number, head in enumerate(heads):
