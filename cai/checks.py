@@ -5,7 +5,7 @@ from typing import Any
 
 import torch
 
-from cai.compile.audit import audit_members
+from cai.compile.audit import audit_layout, audit_members, audit_names
 from cai.compile.enumerate import precision
 from cai.compile.slices import enumerate_slice, is_timed, measure
 from cai.compile.tabulate import audit_slice, tabulate
@@ -13,8 +13,6 @@ from cai.errors import Finding, ImpossibleError, IntractableError, NotConvergedE
 from cai.exact.blame import blockers
 from cai.exact.solve import solve
 from cai.world import World, horizon_of
-
-RESERVED = {"O", "alive"}
 
 
 def check(world: Any) -> list[Finding]:
@@ -46,12 +44,8 @@ def _caught(layer: Callable[[Any], Iterator[Finding]], world: Any) -> Iterator[F
 
 def _names(world: World) -> Iterator[Finding]:
     shape = measure(world)
-    names = [*shape.states.names, *shape.actions.names, *shape.latents]
-    for name in names:
-        if name in RESERVED:
-            yield Finding(f"variable '{name}'", "a name that the trajectory program uses itself", "another name")
-    for name in set(shape.states.names) & set(shape.actions.names):
-        yield Finding(f"variable '{name}'", "both a state and an action", "a name of its own for each")
+    yield from audit_names(shape)
+    yield from audit_layout(world, shape)
 
 
 def _slices(world: World) -> Iterator[Finding]:

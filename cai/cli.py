@@ -221,9 +221,9 @@ def _world(spec: str, settings: Sequence[str] | None, horizon: str | None, disco
         pairs[name] = value
     overrides: dict[str, Any] = {}
     if horizon is not None:
-        if horizon not in {"inf", "none", "None"} and not horizon.isdigit():
+        if horizon not in {"inf", "none", "None"} and not horizon.isdecimal():
             raise fault("--horizon", f"'{horizon}'", "a positive integer, or 'inf'")
-        overrides["horizon"] = int(horizon) if horizon.isdigit() else None
+        overrides["horizon"] = int(horizon) if horizon.isdecimal() else None
     if discount is not None:
         overrides["discount"] = discount
     return load_world(spec, pairs, overrides)

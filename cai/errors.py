@@ -34,8 +34,11 @@ class _FindingsError(CaiError):
         super().__init__("\n".join(str(finding) for finding in self.findings))
 
 
-class WorldError(_FindingsError, ValueError):
-    """The world, or an argument beside it, does not conform; ``findings`` lists every fault that was seen."""
+class WorldError(_FindingsError):
+    """The world, or an argument beside it, does not conform; ``findings`` lists every fault that was seen.
+
+    No ``ValueError``: Pyro's tracing would catch one and raise it anew with its own text.
+    """
 
 
 class IntractableError(_FindingsError):

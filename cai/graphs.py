@@ -82,6 +82,8 @@ def is_independent(
     for node in set.union(*sets):
         if node not in dag:
             raise fault("is_independent", f"no node '{node}'", f"one of {sorted(dag)}")
+    if sets[0] & sets[1]:
+        raise fault("is_independent", f"{sorted(sets[0] & sets[1])} on both sides", "two sets that do not overlap")
     return bool(nx.is_d_separator(dag, sets[0] - sets[2], sets[1] - sets[2], sets[2]))
 
 

@@ -36,11 +36,13 @@ class TabularPolicy:
     Attributes:
         table: maps t to log π_t(a|s), nats, shape ``[*B, S, A]``.
         states, actions: what the numbers mean, and how the program names them.
+        horizon: the T that its times count towards, or None for a policy that is the same at all times.
     """
 
     table: Callable[[int], Tensor]
     states: Space
     actions: Space
+    horizon: int | None = None
 
     def log_probs(self, t: int = 0) -> Float[Tensor, "*B S A"]:
         """Return log π_t(a|s), nats; -inf where the policy never acts so."""
@@ -52,7 +54,12 @@ class TabularPolicy:
 
     def act(self, state: Values, t: int) -> Values:
         """Sample the action variables one after the other, each given those before: the chain rule on the table."""
-        joint = self.table(t).reshape(-1, *self.actions.sizes)
+        table = self.table(t)
+        if table.dim() != 2:
+            raise fault(
+                "policy", f"a batch of shape {list(table.shape[:-2])}", "the policy of one entry: messages[i].policy"
+            )
+        joint = table.reshape(-1, *self.actions.sizes)
         number = self.states.join(self.states.unpack(state))
         chosen: dict[str, Tensor] = {}
         for name, dtype in zip(self.actions.names, self.actions.dtypes, strict=True):
@@ -60,8 +67,32 @@ class TabularPolicy:
             rest = len(self.actions.names) - len(chosen) - 1
             if rest:
                 logits = logits.logsumexp(tuple(range(-rest, 0)))
+            never = (logits == -torch.inf).all(-1, keepdim=True)  # given what is never chosen before: anything will do
+            logits = torch.where(never, 0.0, logits)
             chosen[name] = pyro.sample(name, dist.Categorical(logits=logits)).to(dtype)
         return self.actions.pack(chosen)
+
+
+def policy_table(tables: Tables, policy: Policy, t: int) -> Float[Tensor, "S A"]:
+    """Return log π_t(a|s), nats, checked and normalised in the tables' dtype: the one gate to every exact number.
+
+    Raises:
+        WorldError: the shape is not ``[S, A]``, an entry is NaN, or a row does not sum to 1.
+    """
+    where, S, A = f"policy, t = {t}", tables.states.size, tables.actions.size
+    log_pi = policy.log_probs(t)
+    if not isinstance(log_pi, Tensor) or tuple(log_pi.shape) != (S, A):
+        seen = f"log-probabilities of shape {list(getattr(log_pi, 'shape', []))}"
+        raise fault(where, seen, f"shape [S, A] = [{S}, {A}]")
+    log_pi = log_pi.detach().to(tables.log_prior.dtype)
+    total = log_pi.logsumexp(-1, keepdim=True)
+    wrong = ~(total.abs() <= 1e-5).squeeze(-1) | log_pi.isnan().any(-1)
+    if bool(wrong.any()):
+        s = int(wrong.nonzero()[0])
+        probs = [round(p, 6) for p in log_pi[s].exp().tolist()]
+        raise fault(where, f"probabilities {probs} in state {tables.states.label(s)}", "numbers that sum to 1")
+    rounding = 64 * torch.finfo(log_pi.dtype).eps
+    return log_pi - torch.where(total.abs() < rounding, 0.0, total)
 
 
 def as_policy(tables: Tables, policy: Any) -> Policy:
@@ -83,6 +114,9 @@ def as_policy(tables: Tables, policy: Any) -> Policy:
     if isinstance(policy, Tensor):
         return _from_tensor(tables, policy)
     if hasattr(policy, "log_probs"):
+        horizon = getattr(policy, "horizon", None)
+        if horizon is not None and horizon != tables.horizon:
+            raise fault("policy", f"a policy for the horizon {horizon}", f"one for this world's, {tables.horizon}")
         return policy  # type: ignore[no-any-return]
     if hasattr(policy, "act"):
         return _from_table(tables, lambda t: _enumerated(tables, policy, t))
@@ -130,7 +164,12 @@ def _checked(tables: Tables, probs: Any, t: int) -> Tensor:
 def _called(tables: Tables, function: Callable[..., Any], t: int) -> Tensor:
     states = tables.states.split(torch.arange(tables.states.size))
     with precision(tables.log_prior.dtype):
-        return _checked(tables, function(tables.states.pack(states), t), t).log()
+        try:
+            probs = function(tables.states.pack(states), t)
+        except Exception as error:
+            expected = "a function (state, t) -> probabilities [S, A]"
+            raise fault(f"policy, t = {t}", f"{type(error).__name__}: {error}", expected) from error
+        return _checked(tables, probs, t).log()
 
 
 def _enumerated(tables: Tables, policy: Any, t: int) -> Tensor:

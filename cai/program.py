@@ -58,9 +58,9 @@ def variables(values: Values, sites: dict[str, Tensor], where: str) -> tuple[str
     """
     expected = "each variable sampled at a site of its own name (cai.Point makes a deterministic value a site)"
     if isinstance(values, dict):
-        missing = sorted(set(values) - set(sites))
-        if missing or not values:
-            raise fault(where, f"variables {missing or 'none'} returned, sites {list(sites)} sampled", expected)
+        wrong = sorted(name for name in values if name not in sites or sites[name] is not values[name])
+        if wrong or not values:
+            raise fault(where, f"variables {wrong or 'none'} returned, not as sampled at {list(sites)}", expected)
         return tuple(name for name in sites if name in values)
     if not isinstance(values, Tensor):
         raise fault(where, f"a {type(values).__name__} returned", "a tensor, or a dict of named tensors")
@@ -92,6 +92,8 @@ def trajectory(world: World, policy: Actor | None = None, *, temperature: float 
     horizon, discount = horizon_of(world), discount_of(world)
     if horizon is None:
         raise fault("horizon", "None", "a finite horizon to write the trajectory out: set world.horizon")
+    if not bool((torch.as_tensor(temperature) > 0).all()):
+        raise fault("temperature", f"{temperature}", "a positive number")
     terminal = getattr(world, "terminal", None)
 
     def optimality(name: str, reward: Tensor, alive: Tensor | None) -> None:
@@ -108,8 +110,9 @@ def trajectory(world: World, policy: Actor | None = None, *, temperature: float 
         for t in pyro.markov(range(horizon)):
             with Stamp("act", t):
                 action = world.act(state, t) if policy is None else _act(world, policy, state, t, alive)
-            with Stamp("step", t, carried):
+            with Stamp("step", t, carried) as step:
                 state, reward = world.step(state, action, t)
+            variables(state, step.values, f"step, t = {t}")
             optimality(f"O_{t}", reward, alive)
             if discount < 1:
                 live = torch.tensor(discount) if alive is None else discount * alive

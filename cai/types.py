@@ -168,8 +168,20 @@ class Tables:
             return Slice(*fields)
         return Slice(*(field.select(len(self.batch_shape), t) for field in fields))
 
+    def detach(self) -> "Tables":
+        """Return the same tables, cut from autograd."""
+        names = ("log_initial", "log_prior", "log_prob", "successor", "reward", "terminal")
+        fields: dict[str, Any] = {name: getattr(self, name).detach() for name in names}
+        return replace(self, **fields)
+
     def state(self, number: int) -> dict[str, int]:
-        """Return the values of the variables of state ``number``."""
+        """Return the values of the variables of state ``number``.
+
+        Raises:
+            WorldError: there is no such state.
+        """
+        if not 0 <= number < self.states.size:
+            raise fault("state", f"number {number}", f"0 … {self.states.size - 1}")
         return {name: int(value) for name, value in self.states.split(torch.tensor(number)).items()}
 
     def index(self, **values: int) -> int:
@@ -181,7 +193,7 @@ class Tables:
         if set(values) != set(self.states.names):
             raise fault("index", f"variables {sorted(values)}", f"each of {list(self.states.names)}")
         for name, size in zip(self.states.names, self.states.sizes, strict=True):
-            if not 0 <= values[name] < size:
+            if int(values[name]) != values[name] or not 0 <= values[name] < size:
                 raise fault(f"index, variable '{name}'", f"value {values[name]}", f"0 … {size - 1}")
         number = int(self.states.join({name: torch.tensor(value) for name, value in values.items()}))
         if number < 0:
@@ -217,10 +229,15 @@ def stack(tables: Sequence[Tables]) -> Tables:
     Raises:
         WorldError: the worlds differ in a space, the horizon, the discount or the dependence on time.
     """
+    if not tables or not all(isinstance(one, Tables) for one in tables):
+        raise fault(
+            "stack", f"{[type(one).__name__ for one in tables]}", "at least one cai.Tables (cai.tabulate makes them)"
+        )
     first = tables[0]
 
     def shared(one: Tables) -> tuple[Any, ...]:
-        space = (one.states.names, one.states.sizes, one.actions.names, one.actions.sizes, one.states.size)
+        kept = one.states.kept.tolist() if one.states.kept is not None else None
+        space = (one.states.names, one.states.sizes, one.actions.names, one.actions.sizes, kept, one.reward.dtype)
         return (*space, one.horizon, one.discount, one.timed, one.batch_shape)
 
     for n, one in enumerate(tables):

@@ -111,6 +111,61 @@ def test_a_wrong_policy_is_named(policy, words: str) -> None:
         cai.evaluate(RandomWorld(seed=2, S=3, A=2, K=2, horizon=3, holes=False), policy)
 
 
+class Logs:
+    """A policy that answers with a given table."""
+
+    def __init__(self, table: torch.Tensor) -> None:
+        self.table = table
+
+    def log_probs(self, t: int = 0) -> torch.Tensor:
+        return self.table
+
+    def probs(self, t: int = 0) -> torch.Tensor:
+        return self.table.exp()
+
+    def act(self, state, t):
+        raise AssertionError("a table needs no program")
+
+
+@pytest.mark.parametrize(
+    ("table", "words"),
+    [
+        (torch.full((3, 2), torch.nan), "nan"),
+        (torch.zeros(3, 2), "sum to 1"),
+        (torch.zeros(1, 2).log_softmax(-1), r"shape \[1, 2\]"),
+        (torch.zeros(3, 3, 2).log_softmax(-1), r"shape \[3, 3, 2\]"),
+    ],
+)
+def test_no_form_of_policy_slips_past_the_gate(table: torch.Tensor, words: str) -> None:
+    """A diverged network must not come out on top with a score of 0."""
+    world = RandomWorld(seed=2, S=3, A=2, K=2, horizon=3, holes=False)
+    with pytest.raises(cai.WorldError, match=words):
+        cai.evaluate(world, Logs(table))
+
+
+def test_messages_of_another_world_or_of_a_batch_are_refused() -> None:
+    def world(S: int, T: int) -> RandomWorld:
+        return RandomWorld(seed=2, S=S, A=2, K=2, horizon=T, holes=False)
+
+    with pytest.raises(cai.WorldError, match="for the horizon 5"):
+        cai.evaluate(world(3, 3), cai.solve(world(3, 5)))
+    with pytest.raises(cai.WorldError, match=r"shape \[1, 2\]"):
+        cai.evaluate(world(3, 3), cai.solve(world(1, 3)))
+    with pytest.raises(cai.WorldError, match=r"shape \[3, 3, 2\]"):
+        cai.evaluate(world(3, 3), cai.solve(world(3, 3), temperature=[0.5, 1.0, 2.0]))
+
+
+@pytest.mark.parametrize("discount", [1.0, 0.8])
+def test_the_policys_own_value_is_its_elbo_from_every_state(discount: float) -> None:
+    for horizon in (3, None):
+        if horizon is None and discount == 1.0:
+            continue
+        world = RandomWorld(seed=2, S=3, A=2, K=2, horizon=horizon, holes=False, discount=discount, positive=False)
+        one = cai.evaluate(world, cai.solve(world, cai.POSTERIOR, temperature=0.5), temperature=0.5)
+        v_0 = one.v if horizon is None else one.v[0]
+        assert float(world.start @ v_0) / 0.5 == pytest.approx(one.elbo, abs=1e-12)
+
+
 def test_comparison_tells_the_same_in_table_csv_and_json(tmp_path) -> None:
     world = RandomWorld(seed=2, S=3, A=2, K=2, horizon=3, holes=False)
     found = cai.compare(world, {"post": cai.POSTERIOR, "prior": None}, temperature=0.5)

@@ -56,6 +56,14 @@ def test_an_entry_of_stacked_worlds_stands_alone() -> None:
         both[0][0]
 
 
+def test_a_grid_of_temperatures_and_worlds_is_taken_apart_row_by_row() -> None:
+    both = cai.solve(cai.stack(worlds(0, 3, 1.0)), temperature=torch.tensor([[0.5], [2.0]], dtype=torch.float64))
+    torch.testing.assert_close(both[1].q(0), both.q(0)[1])
+    torch.testing.assert_close(both[1][0].marginals(2), both.marginals(2)[1, 0])
+    with pytest.raises(cai.WorldError, match="index 9"):
+        both[9]
+
+
 def test_fixed_points_in_a_batch_equal_the_loop() -> None:
     tables = worlds(0, None, 0.8)
     both = cai.solve(cai.stack(tables), cai.VARIATIONAL, temperature=[0.5, 0.5])
@@ -89,3 +97,16 @@ def test_what_needs_one_entry_says_so() -> None:
 def test_worlds_that_do_not_fit_are_not_stacked() -> None:
     with pytest.raises(cai.WorldError, match="world 1"):
         cai.stack([worlds(0, 3, 1.0)[0], worlds(0, 2, 1.0)[0]])
+    with pytest.raises(cai.WorldError, match="at least one"):
+        cai.stack([])
+    kept = [cai.tabulate(only(s), reachable=True) for s in (0, 1)]
+    with pytest.raises(cai.WorldError, match="world 1"):
+        cai.stack(kept)
+
+
+def only(s: int) -> RandomWorld:
+    """A world that starts in s and stays there."""
+    world = RandomWorld(seed=0, S=2, A=1, K=1, horizon=2, holes=False)
+    world.start = torch.eye(2, dtype=torch.float64)[s]
+    world.successor[0, :, 0, 0] = torch.arange(2)
+    return world

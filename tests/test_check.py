@@ -220,7 +220,101 @@ class BadTerminal(Good):
         return torch.where(state == 0, torch.nan, 0.0)
 
 
+class SumsOverTheBatch(Good):
+    def reward(self, state, action, coin):
+        return -1.0 * (state == 1).sum()
+
+
+class NotIndexed(Good):
+    def reward(self, state, action, coin):
+        return torch.tensor([0.0, -1.0])  # as many numbers as actions or states, but never looked up
+
+
+class WrongSoftmax(Good):
+    def act(self, state, t):
+        scores = torch.tensor([[0.0, 1.0], [3.0, -1.0]])[state]
+        return pyro.sample("move", Categorical(logits=scores.log_softmax(0)))
+
+
+class SumsTerminal(Good):
+    def terminal(self, state):
+        return torch.tensor([1.0, 2.0])[state].sum()
+
+
+class RandomPrior(Good):
+    def act(self, state, t):
+        return pyro.sample("move", Categorical(logits=torch.rand(2, 2)[state]))
+
+
+class ReturnsAnother(Good):
+    def initial(self):
+        return {"cell": pyro.sample("cell", cai.Point(torch.tensor(0), 2))}
+
+    def act(self, state, t):
+        return Good.act(self, state["cell"], t)
+
+    def step(self, state, action, t):
+        cell = self.move(state["cell"], action, 0)
+        return {"cell": 1 - cell}, -1.0 * cell
+
+
+class RemembersLong(Good):
+    horizon = 8
+
+    def step(self, state, action, t):
+        if t == 0:
+            self.key = state
+        following = self.move(state, action, 0)
+        return following, -1.0 * (state == self.key) if t == 6 else 0.0 * state
+
+
+class Masked(Good):
+    def step(self, state, action, t):
+        coin = pyro.sample("coin", Categorical(torch.ones(2) / 2).mask(False))
+        return self.move(state, action, coin), self.reward(state, action, coin)
+
+
+class Scaled(Good):
+    def step(self, state, action, t):
+        with pyro.poutine.scale(scale=2.0):
+            coin = pyro.sample("coin", Categorical(torch.ones(2) / 2))
+        return self.move(state, action, coin), self.reward(state, action, coin)
+
+
+class ComplexReward(Good):
+    def reward(self, state, action, coin):
+        return -1.0 * state + 0j
+
+
+class TwiceNamed(Good):
+    def step(self, state, action, t):
+        coin = pyro.sample("move", Categorical(torch.ones(2) / 2))
+        return self.move(state, action, coin), self.reward(state, action, coin)
+
+
+class WrongLayout(Good):
+    layout = cai.Layout(torch.tensor([0, 1, 2]), (1, 3), (None, None), {})
+
+
+class NoLayout(Good):
+    layout = "a map"
+
+
 FAULTS = [
+    (SumsOverTheBatch, "the reward is .* alone, but .* among all at once|of shape"),
+    (NotIndexed, "the reward of shape"),
+    (WrongSoftmax, "log p is .* alone|of shape|sum to"),
+    (SumsTerminal, "terminal: the reward is"),
+    (RandomPrior, "differs between two runs"),
+    (ReturnsAnother, "not as sampled"),
+    (RemembersLong, "the reward reads 'cell_0'"),
+    (Masked, "a masked or scaled site"),
+    (Scaled, "a masked or scaled site"),
+    (ComplexReward, "complex"),
+    (TwiceNamed, "both an action and a latent"),
+    (Reserved, "the trajectory program uses"),
+    (WrongLayout, r"cells of shape \(3,\)"),
+    (NoLayout, "a str"),
     (Endless, "horizon: None with a discount of 1"),
     (Fractional, "horizon: 2.5"),
     (Doomed, "discount: 1.5"),

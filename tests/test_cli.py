@@ -143,6 +143,13 @@ def test_check_conforms_and_finds(folder: Path) -> None:
     assert "rewards are NaN" in solved.stderr
 
 
+def test_a_world_may_be_a_dataclass_with_postponed_annotations(folder: Path) -> None:
+    head = "from __future__ import annotations\nfrom dataclasses import dataclass\n"
+    text = head + GOOD.replace("class MyWorld:", "@dataclass\nclass MyWorld:\n    unit: float = 1.0")
+    (folder / "data.py").write_text(text)
+    assert cai("check", "data.py:MyWorld", cwd=folder).returncode == 0
+
+
 def test_list_names_the_catalogue() -> None:
     told = cai("list").stdout
     for name in ("frozen_lake", "cliff_walking", "taxi", "grid", "restaurant", "forest", "river_swim", "deep_sea"):
@@ -163,6 +170,7 @@ def test_list_names_the_catalogue() -> None:
         (("solve", "my_world.py", "-r", "SOFT"), r"POSTERIOR, VARIATIONAL"),
         (("solve", "my_world.py", "-r", "RISK(0)"), "other than 0"),
         (("solve", "my_world.py", "--horizon", "-3"), "positive integer"),
+        (("solve", "my_world.py", "--horizon", "²"), "positive integer"),
         (("solve", "my_world.py", "--horizon", "inf"), "discount"),
         (("solve", "my_world.py", "--discount", "1.5"), "at most 1"),
         (("solve", "syntax.py"), "SyntaxError"),

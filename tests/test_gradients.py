@@ -126,6 +126,29 @@ def test_gradient_reaches_the_parameters_of_a_program() -> None:
     torch.testing.assert_close(logits.grad, (marginals - 2 * torch.tensor([0.5, 0.5])).detach(), rtol=0, atol=1e-12)
 
 
+@pytest.mark.parametrize("rule", [cai.POSTERIOR, cai.VARIATIONAL], ids=str)
+def test_a_probability_of_zero_has_a_finite_gradient(rule: cai.Rule) -> None:
+    p = torch.tensor([[0.5, 0.5, 0.0], [0.0, 1.0, 0.0], [0.2, 0.3, 0.5]], requires_grad=True)
+
+    class Moves(RandomWorld):
+        def step(self, state, action, t):
+            import pyro
+
+            following = pyro.sample("s", pyro.distributions.Categorical(p.double()[state]))
+            return following, self.reward[0][state, action, 0]
+
+    cai.solve(Moves(seed=0, S=3, A=2, K=1, horizon=3, holes=False), rule).value.backward()
+    assert bool(p.grad.isfinite().all())
+
+
+def test_policies_have_finite_gradients_beside_forbidden_rewards() -> None:
+    tables, fresh = leaves(cai.tabulate(RandomWorld(seed=7, S=3, A=2, K=3, horizon=3)))
+    assert bool((tables.reward == -torch.inf).any())
+    cai.solve(tables).policy.probs(0).square().sum().backward()
+    for leaf in fresh.values():
+        assert leaf.grad is None or bool(leaf.grad.isfinite().all())
+
+
 def test_a_second_derivative_is_refused() -> None:
     tables, fresh = leaves(cai.tabulate(RandomWorld(seed=1, S=2, A=2, K=2, horizon=2, holes=False)))
     with pytest.raises(RuntimeError, match="first derivatives only"):

@@ -1,5 +1,6 @@
 """The infinite horizon: the fixed point, its proved bound, and policies evaluated over a lifetime."""
 
+import mpmath
 import pytest
 import torch
 from hypothesis import given, settings
@@ -29,6 +30,57 @@ def test_the_fixed_point_is_the_limit_of_long_horizons_within_its_bound(rule, se
     assert float((found.v - long.v[0]).abs().max()) <= found.error_bound + 1e-12
     assert found.v.shape == (3,)
     assert found.q().shape == (3, 2)
+
+
+@pytest.mark.parametrize("alpha", [1e-3, 1.0, 1e3, 1e6])
+@pytest.mark.parametrize("rule", [cai.POSTERIOR, cai.VARIATIONAL], ids=str)
+def test_the_bound_is_a_bound_in_arbitrary_precision(rule, alpha: float) -> None:
+    mpmath.mp.dps = 50
+    world = endless(12, 0.9)
+    tables = cai.tabulate(world)
+    found = cai.solve(tables, rule, temperature=alpha)
+    truth = _exact_fixed_point(tables, rule is cai.POSTERIOR, mpmath.mpf(alpha))
+    error = max(abs(float(mpmath.mpf(float(v)) - w)) for v, w in zip(found.v, truth, strict=True))
+    assert error <= found.error_bound < 1e-9
+
+
+def _exact_fixed_point(tables: cai.Tables, posterior: bool, alpha: mpmath.mpf) -> list[mpmath.mpf]:
+    """Iterate the textbook equations on the tables' own numbers, normalised, with 50 digits."""
+    S, A, K = tables.log_prob.shape
+    gamma = mpmath.mpf(tables.discount)
+
+    def normal(logs: torch.Tensor) -> list[mpmath.mpf]:
+        weights = [mpmath.exp(mpmath.mpf(float(x))) for x in logs]
+        return [w / mpmath.fsum(weights) for w in weights]
+
+    def soft(w: list, x: list) -> mpmath.mpf:
+        return alpha * mpmath.log(mpmath.fsum(p * mpmath.exp(y / alpha) for p, y in zip(w, x, strict=True)))
+
+    def mean(w: list, x: list) -> mpmath.mpf:
+        return mpmath.fsum(p * y for p, y in zip(w, x, strict=True))
+
+    over = soft if posterior else mean
+    prior = [normal(tables.log_prior[s]) for s in range(S)]
+    p = [[normal(tables.log_prob[s, a]) for a in range(A)] for s in range(S)]
+    v = [mpmath.mpf(0)] * S
+    for _ in range(400):  # 0.9^400 is 5e-19
+        c = [over([gamma, 1 - gamma], [value, mpmath.mpf(0)]) for value in v]
+
+        def q(s: int, a: int, c: list = c) -> mpmath.mpf:
+            outcomes = [mpmath.mpf(float(tables.reward[s, a, k])) + c[int(tables.successor[s, a, k])] for k in range(K)]
+            return over(p[s][a], outcomes)
+
+        v = [soft(prior[s], [q(s, a) for a in range(A)]) for s in range(S)]
+    return v
+
+
+@pytest.mark.parametrize("rule", [cai.VARIATIONAL, cai.HARD, cai.POSTERIOR], ids=str)
+def test_a_discount_near_one_is_no_obstacle(rule) -> None:
+    found = cai.solve(endless(13, 1 - 1e-6), rule)
+    assert found.iterations <= 2000
+    assert found.error_bound < 1e-3 * float(found.v.abs().max())
+    if rule is not cai.POSTERIOR:
+        assert cai.evaluate(endless(13, 1 - 1e-6), found).occupancy.sum() == pytest.approx(1e6, rel=1e-6)
 
 
 def test_posterior_equals_the_dense_linear_system() -> None:

@@ -57,6 +57,25 @@ def test_factored_world_equals_traceenum() -> None:
     assert float(best.elbo) == pytest.approx(elbo_of(world, best.policy, 1.0), abs=1e-12)
 
 
+def test_a_forbidden_first_action_variable_does_not_break_the_guide() -> None:
+    class Forbids(FactoredWorld):
+        def act(self, state, t):
+            barred = torch.tensor([[0.0, -torch.inf], [0.0, 0.0], [0.0, 0.0]])
+            lift = pyro.sample("lift", Categorical(logits=barred[state["floor"]]))
+            return {"lift": lift, "push": pyro.sample("push", Categorical(logits=self.push[state["door"], lift]))}
+
+    world = Forbids()
+    best = cai.solve(world, cai.VARIATIONAL)
+    assert float(best.elbo) == pytest.approx(elbo_of(world, best.policy, 1.0), abs=1e-12)
+    with pytest.raises(cai.WorldError, match="batch"):
+        pyro.poutine.trace(cai.trajectory(world, cai.solve(world, temperature=[1.0, 2.0]).policy)).get_trace()
+
+
+def test_a_temperature_must_be_positive() -> None:
+    with pytest.raises(cai.WorldError, match="temperature"):
+        cai.trajectory(FactoredWorld(), temperature=-1.0)
+
+
 class TwoStep:
     """Three slices of two states: enough for the trap to close."""
 

@@ -60,6 +60,37 @@ def test_a_low_temperature_keeps_finite_nats() -> None:
     assert total == pytest.approx(one.evidence_gap, rel=1e-12)
 
 
+@pytest.mark.parametrize("eta", [1e9, 1e13, 1e15, 1e17, -1e13, -1e17])
+def test_risk_meets_variational_however_large_eta_is(eta: float) -> None:
+    world = RandomWorld(seed=1, S=3, A=2, K=2, horizon=3, holes=False)
+    assert float(cai.solve(world, cai.RISK(eta)).value) == pytest.approx(
+        float(cai.solve(world, cai.VARIATIONAL).value), abs=1e-8
+    )
+
+
+def test_a_high_temperature_in_single_precision_keeps_its_digits() -> None:
+    world = RandomWorld(seed=1, S=3, A=2, K=2, horizon=3, holes=False)
+    single, double = (cai.tabulate(world, dtype=dtype) for dtype in (torch.float32, torch.float64))
+    for rule in (cai.POSTERIOR, cai.VARIATIONAL):
+        ours, exact = (float(cai.solve(tables, rule, temperature=1e6).value) for tables in (single, double))
+        assert ours == pytest.approx(exact, rel=1e-5)
+
+
+def test_near_ties_are_no_ties() -> None:
+    world = RandomWorld(seed=1, S=1, A=3, K=1, horizon=1, holes=False)
+    world.reward[0, 0, :, 0] = torch.tensor([1000.0, 999.7, 999.4])
+    policy = cai.solve(cai.tabulate(world, dtype=torch.float32), cai.HARD).policy.probs(0)
+    assert policy[0].tolist() == [1.0, 0.0, 0.0]
+
+
+def test_a_rule_that_fears_risk_names_the_states_at_risk() -> None:
+    world = RandomWorld(seed=1, S=2, A=2, K=2, horizon=2, holes=False)
+    world.reward[0, :, :, 1] = -torch.inf
+    assert float(cai.solve(world).log_evidence) > -torch.inf
+    with pytest.raises(cai.ImpossibleError, match=r"every allowed action risks.*|state s="):
+        cai.solve(world, cai.VARIATIONAL)
+
+
 def test_evidence_zero_names_the_states_that_block_it() -> None:
     world = RandomWorld(seed=1, S=3, A=2, K=2, horizon=3, holes=False)
     world.reward[:] = -torch.inf

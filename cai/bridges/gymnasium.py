@@ -9,7 +9,7 @@ from torch import Tensor
 
 from cai.errors import fault
 from cai.types import Layout
-from cai.world import Point, World
+from cai.world import Point, World, horizon_of
 
 ARROWS = {"left": (-1.0, 0.0), "down": (0.0, 1.0), "right": (1.0, 0.0), "up": (0.0, -1.0)}
 ACTIONS = {
@@ -88,7 +88,8 @@ def from_gymnasium(env: Any, *, horizon: int | None = None, discount: float = 1.
     """
     import gymnasium
 
-    if isinstance(env, str):
+    made = isinstance(env, str)
+    if made:
         try:
             env = gymnasium.make(env, **env_kwargs)
         except (gymnasium.error.Error, TypeError, ValueError, KeyError) as error:
@@ -97,11 +98,17 @@ def from_gymnasium(env: Any, *, horizon: int | None = None, discount: float = 1.
                 f"{type(error).__name__}: {error}",
                 "an installed id and its options",
             ) from error
+    elif not isinstance(env, gymnasium.Env) or env_kwargs:
+        seen = f"options {sorted(env_kwargs)} beside an environment" if env_kwargs else f"a {type(env).__name__}"
+        raise fault("from_gymnasium", seen, "an id with its options, or an environment alone")
     try:
         _require_table(env)
-        return GymnasiumWorld(env, horizon, discount)
+        world = GymnasiumWorld(env, horizon, discount)
+        horizon_of(world)
+        return world
     finally:
-        env.close()
+        if made:
+            env.close()
 
 
 def _require_table(env: Any) -> None:

@@ -8,13 +8,14 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor
 
-from cai.comparison.evaluate import Evaluation, evaluate
+from cai.comparison.evaluate import Answers, Evaluation, measure
 from cai.compile.tabulate import tabulate
 from cai.errors import ImpossibleError, NotConvergedError, fault
 from cai.exact.rules import Rule
-from cai.exact.solve import solve
+from cai.exact.solve import as_temperature, solve
 from cai.types import Tables
 from cai.world import World
 
@@ -104,26 +105,25 @@ def compare(world: World | Tables, policies: Mapping[str, Any], *, temperature: 
     Raises:
         WorldError: a name has no usable policy, or the world does not conform.
         IntractableError: the world cannot be tabulated.
+        ImpossibleError, NotConvergedError: a rule among the policies has no finite answer.
     """
     if not isinstance(policies, Mapping) or not policies:
         raise fault("compare, policies", f"{policies!r}", "a dict of at least one name and policy")
     tables = tabulate(world)
-    evaluations: dict[str, Evaluation] = {}
-    for name, policy in policies.items():
-        acting = solve(tables, policy, temperature=temperature) if isinstance(policy, Rule) else policy
-        evaluations[name] = evaluate(tables, acting, temperature=temperature)
-    first = next(iter(evaluations.values()))
-    for other in evaluations.values():  # the exact answers are the world's, not the policy's: solve them once
-        other.__dict__.update(_exact(first))
-    rows = tuple(_row(name, one) for name, one in evaluations.items())
-    elbo_star = _possible(lambda: float(first.variational.elbo))
-    log_evidence = _possible(lambda: float(first.posterior.log_evidence))
-    return Comparison(tables, float(first.temperature), evaluations, rows, elbo_star, log_evidence)
+    alpha = as_temperature(temperature, tables)
+    if alpha.dim() or tables.batch_shape:
+        raise fault("compare", f"a batch of shape {[*tables.batch_shape, *alpha.shape]}", "one world, one temperature")
+    answers = Answers(tables.detach(), alpha.detach())  # the world's, not a policy's: solved once for all
 
+    def acting(policy: Any) -> Any:
+        return solve(answers.tables, policy, temperature=alpha) if isinstance(policy, Rule) else policy
 
-def _exact(first: Evaluation) -> dict[str, Any]:
-    names = ("variational", "posterior")
-    return {name: found for name in names if (found := _possible(lambda name=name: getattr(first, name))) is not None}
+    with torch.no_grad():
+        evaluations = {name: measure(answers, acting(policy)) for name, policy in policies.items()}
+        rows = tuple(_row(name, one) for name, one in evaluations.items())
+        elbo_star = _possible(lambda: float(answers.variational.elbo))
+        log_evidence = _possible(lambda: float(answers.posterior.log_evidence))
+    return Comparison(answers.tables, float(alpha), evaluations, rows, elbo_star, log_evidence)
 
 
 def _row(name: str, one: Evaluation) -> Row:

@@ -12,12 +12,31 @@ from torch import Tensor
 from cai.compile.tabulate import tabulate
 from cai.errors import fault
 from cai.exact.backup import look_ahead, put_back
+from cai.exact.chain import Chain, life_to_come, visits
 from cai.exact.messages import Messages
 from cai.exact.rules import POSTERIOR, VARIATIONAL
 from cai.exact.solve import as_temperature, solve
-from cai.policies import Policy, as_policy
+from cai.policies import Policy, as_policy, policy_table
 from cai.types import Tables
 from cai.world import World
+
+
+@dataclass(frozen=True)
+class Answers:
+    """The exact answers that policies of one world are measured against, each solved when it is first asked for."""
+
+    tables: Tables
+    temperature: Tensor
+
+    @cached_property
+    def variational(self) -> Messages:
+        """The variational optimum."""
+        return solve(self.tables, VARIATIONAL, temperature=self.temperature)
+
+    @cached_property
+    def posterior(self) -> Messages:
+        """The exact posterior."""
+        return solve(self.tables, POSTERIOR, temperature=self.temperature)
 
 
 @dataclass(frozen=True)
@@ -31,6 +50,7 @@ class Evaluation:
         log_policy: log π_t(a|s), nats, ``[T, S, A]``.
         occupancy: p(s_t, a_t, alive) under the policy and the true dynamics, ``[T, S, A]``.
         final_states: p(s_T, alive), ``[S]``.
+        answers: what the policy is measured against.
         standard_error: of the expected return, reward units; 0, since nothing was sampled.
     """
 
@@ -40,6 +60,7 @@ class Evaluation:
     log_policy: Float[Tensor, "..."]
     occupancy: Float[Tensor, "..."]
     final_states: Float[Tensor, " S"]
+    answers: Answers
     standard_error: float = 0.0
 
     @cached_property
@@ -114,15 +135,15 @@ class Evaluation:
         """
         return self._stacked(self._luck(occ, t) for t, occ in self._times())
 
-    @cached_property
+    @property
     def variational(self) -> Messages:
         """The variational optimum at this temperature: the best any policy can do."""
-        return solve(self.tables, VARIATIONAL, temperature=self.temperature)
+        return self.answers.variational
 
-    @cached_property
+    @property
     def posterior(self) -> Messages:
         """The exact posterior at this temperature."""
-        return solve(self.tables, POSTERIOR, temperature=self.temperature)
+        return self.answers.posterior
 
     def _luck(self, occupancy: Tensor, t: int) -> Tensor:
         one, tilted = self.tables.at(t), self.posterior.tilt(t)
@@ -170,46 +191,46 @@ def evaluate(world: World | Tables, policy: Any, *, temperature: float | Tensor 
     tables = tabulate(world)
     alpha = as_temperature(temperature, tables)
     if alpha.dim() or tables.batch_shape:
-        raise fault(
-            "evaluate",
-            f"a batch of shape {[*tables.batch_shape, *alpha.shape]}",
-            "one world, one temperature",
-        )
-    acting = as_policy(tables, policy)
+        raise fault("evaluate", f"a batch of shape {[*tables.batch_shape, *alpha.shape]}", "one world, one temperature")
+    return measure(Answers(tables.detach(), alpha.detach()), policy)
+
+
+def measure(answers: Answers, policy: Any) -> Evaluation:
+    """Evaluate a policy of any form against given answers."""
+    tables, acting = answers.tables, as_policy(answers.tables, policy)
     d = tables.log_initial.exp()
     if tables.horizon is None:
-        log_pi = acting.log_probs(0)
-        return Evaluation(tables, acting, alpha, log_pi, _lifetime_occupancy(tables, log_pi.exp(), d), d)
-    log_pi = torch.stack([acting.log_probs(t) for t in range(tables.horizon)])
+        log_pi = policy_table(tables, acting, 0)
+        living = _living(tables, log_pi.exp())
+        occupancy = visits(living, d).unsqueeze(-1) * log_pi.exp()
+        return Evaluation(tables, acting, answers.temperature, log_pi, occupancy, d, answers)
+    log_pi = torch.stack([policy_table(tables, acting, t) for t in range(tables.horizon)])
     rows = []
     for t in range(tables.horizon):
         rows.append(d.unsqueeze(-1) * log_pi[t].exp())
         d = _follow(tables, rows[-1], t)
-    return Evaluation(tables, acting, alpha, log_pi, torch.stack(rows), d)
+    return Evaluation(tables, acting, answers.temperature, log_pi, torch.stack(rows), d, answers)
 
 
 def policy_values(evaluation: Evaluation) -> Iterator[Float[Tensor, " S"]]:
     """Yield the value of a policy under the true dynamics, v_T first and v_0 last, reward units, ``[S]`` each.
 
     ``v_t(s) = Σ_a π(a|s) (Σ p(outcome|s,a) (r + γ v_{t+1}(s')) - α log π(a|s)/p(a|s))``, so that ``Σ p(s_0) v_0/α`` is
-    ELBO(π); -inf where the policy risks what is forbidden. For the infinite horizon the last is the fixed point.
+    ELBO(π); -inf where the policy risks what is forbidden. The infinite horizon has one value, for all times.
     """
     tables = evaluation.tables
-    if tables.horizon is not None:
-        v = tables.terminal
-        yield v
-        for t in reversed(range(tables.horizon)):
-            v = _policy_backup(evaluation, v, t)
-            yield v
+    v = tables.terminal if tables.horizon is not None else torch.zeros_like(tables.terminal)
+    if tables.horizon is None:
+        gain = _policy_backup(evaluation, v, 0)
+        living, barred = _living(tables, evaluation.log_policy.exp()), gain == -torch.inf
+        finite = life_to_come(living, torch.where(barred, 0.0, gain))
+        risk = life_to_come(living, barred.to(gain.dtype))
+        yield torch.where(risk > 0, -torch.inf, finite)
         return
-    v = torch.zeros_like(tables.terminal)
-    while True:  # γ < 1: a contraction, so it ends
-        earlier, v = v, _policy_backup(evaluation, v, 0)
+    yield v
+    for t in reversed(range(tables.horizon)):
+        v = _policy_backup(evaluation, v, t)
         yield v
-        change = torch.where(v == earlier, 0.0, (v - earlier).abs())
-        scale = torch.where(v.isfinite(), v.abs(), 0.0).max().clamp(min=1.0)
-        if bool(change.max() <= 64 * torch.finfo(v.dtype).eps * scale):
-            return
 
 
 def _policy_backup(evaluation: Evaluation, v_next: Tensor, t: int) -> Tensor:
@@ -225,13 +246,9 @@ def _follow(tables: Tables, occupancy: Tensor, t: int) -> Tensor:
     return tables.discount * put_back(occupancy.unsqueeze(-1) * one.log_prob.exp(), one.successor, occupancy.shape[0])
 
 
-def _lifetime_occupancy(tables: Tables, pi: Tensor, d: Tensor) -> Tensor:
-    total = torch.zeros_like(pi)
-    while float(d.sum()) > 1e-17 * (1 - tables.discount):
-        occupancy = d.unsqueeze(-1) * pi
-        total = total + occupancy
-        d = _follow(tables, occupancy, 0)
-    return total
+def _living(tables: Tables, pi: Tensor) -> Chain:
+    one = tables.at(0)
+    return Chain(tables.discount * pi.unsqueeze(-1) * one.log_prob.exp(), one.successor)
 
 
 def _weighted(weights: Tensor, x: Tensor) -> Tensor:

@@ -6,11 +6,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from cai.compile.slices import twice
+from cai.compile.slices import Shape, is_timed, single
 from cai.errors import Finding, WorldError
 from cai.graphs import graph
-from cai.types import Space
+from cai.types import Layout, Space, Tables
 from cai.world import World, discount_of, horizon_of
+
+RESERVED = {"O", "alive"}
 
 
 def audit_factors(
@@ -53,6 +55,9 @@ def audit_rewards(where: str, reward: Tensor, full: tuple[int, ...]) -> Iterator
         seen = f"a reward of shape {tuple(reward.shape)}"
         yield Finding(where, seen, f"a shape that broadcasts to {full}: one reward for each combination of values")
         return
+    if reward.is_complex():
+        yield Finding(where, f"rewards of dtype {reward.dtype}", "real numbers")
+        return
     if reward.isnan().any():
         yield Finding(where, f"{int(reward.isnan().sum())} rewards are NaN", "numbers, or -inf for what is forbidden")
     if (reward == torch.inf).any():
@@ -94,37 +99,102 @@ def audit_members(world: Any) -> Iterator[Finding]:
     for name, signature in (("initial", "()"), ("act", "(state, t)"), ("step", "(state, action, t)")):
         if not callable(getattr(world, name, None)):
             yield Finding(name, "no such method", f"a method {name}{signature}")
-    for read in (discount_of, horizon_of):
+    for name, read in (("discount", discount_of), ("horizon", horizon_of)):
         try:
             read(world)
         except WorldError as error:
             yield from error.findings
             return
-
-
-def audit_purity(world: World) -> Iterator[Finding]:
-    """Check that two runs on the same values agree: nothing random or remembered hides outside the sample sites."""
-    first, second = twice(world)
-    for name, value in first.items():
-        same = name in second and torch.equal(value.double().nan_to_num(), second[name].double().nan_to_num())
-        if not same:
-            seen = f"{name} differs between two runs on the same state, action and latents"
-            expected = "a function of the slice alone: draw what is random with pyro.sample"
-            yield Finding("step, t = 0", seen, expected)
+        except Exception as error:
+            yield Finding(name, f"{type(error).__name__}: {error}", "an attribute that can be read")
             return
 
 
+def audit_pointwise(world: World, shape: Shape, tables: Tables, t: int, samples: int = 6) -> Iterator[Finding]:
+    """Run the slice of time t on single values, twice, and hold it to the tables that the whole batch gave.
+
+    Code that does not broadcast may give numbers of the right shape and another world's; code that draws or remembers
+    outside its sample sites gives other numbers the second time. Both show here.
+    """
+    one = tables.at(t)
+    for i in range(samples):
+        first, second = (single(world, shape, t, i, noise) for noise in (2 * i + 1, 2 * i + 2))
+        s, a, k = first.s, first.a, first.k
+        batch = {
+            "initial: log p": tables.log_initial[s],
+            "act: log p": one.log_prior[s, a],
+            "step: log p": one.log_prob[s, a, k],
+            "step: the next state's number": one.successor[s, a, k],
+            "step: the reward": one.reward[s, a, k],
+            "terminal: the reward": tables.terminal[s],
+        }
+        point = f"{tables.states.label(s)}; {tables.actions.label(a)}"
+        for what, alone in first.given.items():
+            method, name = what.split(": ")
+            where = method if method in {"initial", "terminal"} else f"{method}, t = {t}"
+            if alone.numel() != 1:
+                seen = f"{name} of shape {tuple(alone.shape)} for one state and action ({point})"
+                yield Finding(where, seen, "a single number there")
+            elif not _close(alone, second.given[what]):
+                seen = f"{name} differs between two runs on the same values ({point})"
+                yield Finding(where, seen, "a function of the slice alone: draw what is random with pyro.sample")
+            elif not _close(alone, batch[what]):
+                seen = f"{name} is {float(alone):g} for {point} alone, but {float(batch[what]):g} among all at once"
+                yield Finding(where, seen, "code that broadcasts: index with state and action, reduce over no batch")
+            else:
+                continue
+            return
+
+
+def _close(alone: Tensor, other: Tensor) -> bool:
+    a, b = float(alone), float(other)
+    return a == b or abs(a - b) <= 1e-5 * max(1.0, abs(a))
+
+
+def audit_names(shape: Shape) -> Iterator[Finding]:
+    """Check that no two sites of the trajectory program would share a name."""
+    states, actions, latents = shape.states.names, shape.actions.names, tuple(shape.latents)
+    for name in dict.fromkeys((*states, *actions, *latents)):
+        if name in RESERVED:
+            yield Finding(f"variable '{name}'", "a name that the trajectory program uses itself", "another name")
+    for name in states:
+        if name in actions:
+            yield Finding(f"variable '{name}'", "both a state and an action", "a name of its own for each")
+    for name in actions:
+        if name in latents:
+            yield Finding(f"variable '{name}'", "both an action and a latent", "a name of its own for each")
+
+
+def audit_layout(world: World, shape: Shape) -> Iterator[Finding]:
+    """Check that the layout, if the world has one, has a cell for every state and a move for every action."""
+    layout, S, A = getattr(world, "layout", None), shape.states.size, shape.actions.size
+    if layout is None:
+        return
+    if not isinstance(layout, Layout):
+        yield Finding("layout", f"a {type(layout).__name__}", "a cai.Layout")
+        return
+    cells = layout.shape[0] * layout.shape[1]
+    if tuple(layout.cell.shape) != (S,) or int(layout.cell.max()) >= cells:
+        seen = f"cells of shape {tuple(layout.cell.shape)} up to {int(layout.cell.max())}"
+        yield Finding("layout", seen, f"one cell for each of {S} states, below {cells}, or -1")
+    if len(layout.moves) != A:
+        yield Finding("layout", f"{len(layout.moves)} moves", f"one for each of {A} actions")
+
+
 def audit_scope(world: World) -> Iterator[Finding]:
-    """Check on the program's own graph that each slice reads nothing but itself: no state remembered from before."""
-    horizon = horizon_of(world)
-    slices = 3 if horizon is None else min(3, horizon)
+    """Check on the program's own graph that each slice reads nothing but itself: no state remembered from before.
+
+    A stationary world is looked at for 3 slices, one that reads t for its first 32.
+    """
+    horizon, reach = horizon_of(world), 32 if is_timed(world) else 3
+    slices = min(reach, horizon or reach)
     dag = graph(world, slices)
     for child, data in dag.nodes(data=True):
         time = data["time"] - (data["kind"] == "state")
         for parent in dag.predecessors(child):
             above = dag.nodes[parent]
-            reach = (time, time + 1) if above["kind"] == "state" else (time,)
-            if above["kind"] != "survival" and data["kind"] != "survival" and above["time"] not in reach:
+            near = (time, time + 1) if above["kind"] == "state" else (time,)
+            if above["kind"] != "survival" and data["kind"] != "survival" and above["time"] not in near:
                 what = "the reward" if data["kind"] == "optimality" else f"variable '{data['variable']}'"
                 seen = f"{what} reads '{parent}', which lies outside its slice"
                 expected = "what it is given only: carry what must be remembered in the state"

@@ -14,12 +14,28 @@ from torch import Tensor
 from cai.errors import CaiError, Finding, IntractableError, fault
 from cai.world import Point
 
+Choice = Callable[[int], int]
+"""Which of n values to take."""
+
+
+def first_value(n: int) -> int:
+    """Choose the first of n values."""
+    return 0
+
 
 def base(fn: Any) -> Any:
     """Return the distribution under Pyro's wrappers (expanded, masked, independent)."""
     while isinstance(fn, dist.ExpandedDistribution | dist.MaskedDistribution | dist.Independent):
         fn = fn.base_dist
     return fn
+
+
+def _masked(fn: Any) -> bool:
+    while hasattr(fn, "base_dist"):
+        if isinstance(fn, dist.MaskedDistribution):
+            return True
+        fn = fn.base_dist
+    return False
 
 
 def exact_log_prob(fn: Any, value: Tensor) -> Tensor:
@@ -35,13 +51,18 @@ def exact_log_prob(fn: Any, value: Tensor) -> Tensor:
     p: Tensor = plain.probs
     if isinstance(plain, dist.Categorical):
         shape = torch.broadcast_shapes(value.shape, p.shape[:-1])
-        return p.expand(*shape, p.shape[-1]).gather(-1, value.long().expand(shape).unsqueeze(-1)).squeeze(-1).log()
+        return _log(p.expand(*shape, p.shape[-1]).gather(-1, value.long().expand(shape).unsqueeze(-1)).squeeze(-1))
     if isinstance(plain, dist.Bernoulli):
-        return torch.where(value > 0, p, 1 - p).log()
+        return _log(torch.where(value > 0, p, 1 - p))
     if isinstance(plain, dist.Binomial):
         impossible = ((p == 0) & (value > 0)) | ((p == 1) & (value < plain.total_count))
         return torch.where(impossible, -torch.inf, log_prob)
     return log_prob
+
+
+def _log(p: Tensor) -> Tensor:
+    """Return log p, -inf at 0 without an infinite derivative there."""
+    return torch.where(p > 0, torch.where(p > 0, p, 1.0).log(), -torch.inf)
 
 
 class Enumerate(Messenger):
@@ -54,17 +75,18 @@ class Enumerate(Messenger):
         where: which method runs, and when, for the errors.
         first: the first free dimension, negative.
         points: whether a ``Point`` passes its value on instead of being enumerated.
-        probe: take one value of each support only, to learn the sizes without the memory.
+        choose: take a single value of each support, the number that this returns for its size; None takes them all.
     """
 
-    def __init__(self, where: str, first: int = -1, *, points: bool = False, probe: bool = False) -> None:
+    def __init__(self, where: str, first: int = -1, *, points: bool = False, choose: Choice | None = None) -> None:
         super().__init__()
-        self.where, self.next, self.points, self.probe = where, first, points, probe
+        self.where, self.next, self.points, self.choose = where, first, points, choose
         self.values: dict[str, Tensor] = {}
         self.log_probs: dict[str, Tensor] = {}
         self.dims: dict[str, int] = {}
         self.sizes: dict[str, int] = {}
         self.cardinalities: dict[str, int] = {}
+        self.chosen: dict[str, int] = {}
 
     def _pyro_sample(self, msg: Any) -> None:
         if site_is_subsample(msg) or msg["infer"].get("_deterministic"):
@@ -89,6 +111,8 @@ class Enumerate(Messenger):
             raise fault(where, "sampled twice in one slice", "one sample of each name")
         if msg["is_observed"]:
             raise fault(where, "an observed site", "no evidence inside a slice: return it in the reward instead")
+        if msg["mask"] is not None or msg["scale"] != 1 or _masked(msg["fn"]):
+            raise fault(where, "a masked or scaled site", "a plain distribution: fold the factor into the reward")
         if msg["cond_indep_stack"]:
             plates = [frame.name for frame in msg["cond_indep_stack"]]
             raise fault(where, f"a site in the plates {plates}", "one named site for each variable")
@@ -106,8 +130,9 @@ class Enumerate(Messenger):
         support: Tensor = fn.enumerate_support(expand=False).reshape(-1)
         self.sizes[name] = len(support)
         self.cardinalities[name] = len(support)
-        if self.probe:
-            return support[:1].reshape(())
+        if self.choose is not None:
+            self.chosen[name] = self.choose(len(support))
+            return support[self.chosen[name]]
         self.dims[name] = self.next
         self.next -= 1
         return support.reshape((-1,) + (1,) * (-self.dims[name] - 1))
@@ -138,5 +163,9 @@ def run(messenger: Enumerate, piece: Callable[..., Any], *args: Any) -> Any:
         raise
     except Exception as error:
         seen = f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
-        expected = "code that runs" if messenger.probe else "code that broadcasts over a batch of states and actions"
+        expected = (
+            "code that runs"
+            if messenger.choose is not None
+            else "code that broadcasts over a batch of states and actions"
+        )
         raise fault(messenger.where, seen, expected) from error

@@ -2,14 +2,14 @@
 
 import dis
 import inspect
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from cai.compile.enumerate import Enumerate, run
+from cai.compile.enumerate import Choice, Enumerate, first_value, run
 from cai.errors import fault
 from cai.program import variables
 from cai.types import Space, Values
@@ -73,9 +73,9 @@ def is_timed(world: World) -> bool:
     return reads and not getattr(world, "stationary", False)
 
 
-def start(world: World, *, probe: bool = False) -> tuple[Space, Enumerate]:
+def start(world: World, choose: Choice | None = None) -> tuple[Space, Enumerate]:
     """Enumerate ``initial``: the state space, and the messenger that holds its factors."""
-    messenger = Enumerate("initial", probe=probe)
+    messenger = Enumerate("initial", choose=choose)
     state = run(messenger, world.initial)
     return _space(state, messenger, "initial"), messenger
 
@@ -86,28 +86,54 @@ def measure(world: World, t: int = 0) -> Shape:
     Raises:
         WorldError, IntractableError: a piece fails on a single value, or a variable is not finite.
     """
-    states, begin = start(world, probe=True)
+    states, begin = start(world, first_value)
     state = states.pack(begin.values)
-    act = Enumerate(f"act, t = {t}", probe=True)
+    act = Enumerate(f"act, t = {t}", choose=first_value)
     action = run(act, world.act, state, t)
     actions = _space(action, act, f"act, t = {t}")
-    step = Enumerate(f"step, t = {t}", points=True, probe=True)
+    step = Enumerate(f"step, t = {t}", points=True, choose=first_value)
     _step(world, states, step, state, action, t)
     return Shape(states, actions, dict(step.sizes))
 
 
-def twice(world: World, t: int = 0) -> Iterator[dict[str, Tensor]]:
-    """Run ``step`` twice on the same single values, under two seeds; yield all that each run shows, by name."""
-    states, begin = start(world, probe=True)
-    state = states.pack(begin.values)
-    action = run(Enumerate(f"act, t = {t}", probe=True), world.act, state, t)
-    for seed in (0, 1):
-        step = Enumerate(f"step, t = {t}", points=True, probe=True)
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
-            reward = _step(world, states, step, state, action, t)[1]
-        chances = {f"the distribution of {name}": value for name, value in step.log_probs.items()}
-        yield {**step.values, **chances, "the reward": reward}
+@dataclass(frozen=True)
+class Single:
+    """One slice on single values: the numbers of state, action and outcome, and what the world's code gives there."""
+
+    s: int
+    a: int
+    k: int
+    given: dict[str, Tensor]
+
+
+def single(world: World, shape: Shape, t: int, choices: int, noise: int) -> Single:
+    """Run a slice on single values: ``choices`` seeds which ones, ``noise`` seeds torch while the world's code runs."""
+    g = torch.Generator().manual_seed(choices)
+
+    def choose(n: int) -> int:
+        return int(torch.randint(n, (), generator=g))
+
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(noise)
+        states, begin = start(world, choose)
+        state = states.pack(begin.values)
+        act = Enumerate(f"act, t = {t}", choose=choose)
+        action = run(act, world.act, state, t)
+        step = Enumerate(f"step, t = {t}", points=True, choose=choose)
+        following, reward = _step(world, shape.states, step, state, action, t)
+        last = getattr(world, "terminal", lambda state: torch.zeros(()))(state)
+    k = 0
+    for name, size in shape.latents.items():
+        k = k * size + step.chosen[name]
+    given = {
+        "initial: log p": sum(begin.log_probs.values(), torch.zeros(())),
+        "act: log p": sum(act.log_probs.values(), torch.zeros(())),
+        "step: log p": sum(step.log_probs.values(), torch.zeros(())),
+        "step: the next state's number": states.join(following),
+        "step: the reward": reward,
+        "terminal: the reward": torch.as_tensor(last),
+    }
+    return Single(int(states.join(begin.values)), int(shape.actions.join(act.values)), k, given)
 
 
 def enumerate_slice(world: World, shape: Shape, t: int) -> Factors:
@@ -169,7 +195,7 @@ def _space(values: Values, messenger: Enumerate, where: str) -> Space:
     if latents:
         expected = "only the returned variables sampled here: a latent belongs into step"
         raise fault(where, f"latents {latents} sampled beside {list(names)}", expected)
-    for name in names:
+    for name in names if messenger.choose is None else ():
         seen = messenger.values[name].reshape(-1)
         if not torch.equal(seen, torch.arange(len(seen)).to(seen.dtype)):
             span = f"values {seen[:3].tolist()} … {float(seen[-1]):g}"

@@ -9,10 +9,12 @@ from torch import Tensor
 
 from cai.compile.audit import (
     audit_factors,
+    audit_layout,
     audit_members,
+    audit_names,
     audit_next,
+    audit_pointwise,
     audit_prior,
-    audit_purity,
     audit_rewards,
     audit_scope,
     fits,
@@ -23,13 +25,15 @@ from cai.errors import Finding, IntractableError, WorldError, fault
 from cai.types import Slice, Space, Tables
 from cai.world import World, discount_of, horizon_of
 
+MAX_BYTES = 8e9
+
 
 def tabulate(
     world: World | Tables,
     *,
     dtype: torch.dtype = torch.float64,
     reachable: bool = False,
-    max_bytes: float = 8e9,
+    max_bytes: float = MAX_BYTES,
 ) -> Tables:
     """Compile a world to tables: for every (s, a) its outcomes ``(log_prob, successor, reward)``.
 
@@ -48,6 +52,8 @@ def tabulate(
         IntractableError: a variable is not finite, or the tables would exceed ``max_bytes``.
     """
     if isinstance(world, Tables):
+        if reachable or (dtype, max_bytes) != (torch.float64, MAX_BYTES):
+            raise fault("tabulate", "options beside tables that are compiled already", "the world itself")
         return world
     with precision(dtype):
         tables = _compile(world, dtype, max_bytes)
@@ -58,6 +64,7 @@ def _compile(world: World, dtype: torch.dtype, max_bytes: float) -> Tables:
     demand(audit_members(world))
     horizon, discount = horizon_of(world), discount_of(world)
     shape, timed = measure(world), is_timed(world)
+    demand([*audit_names(shape), *audit_layout(world, shape)])
     if timed and horizon is None:
         raise fault("act and step", "they read t", "slices that do not depend on t where horizon = None")
     _refuse_large(shape, horizon if timed else None, max_bytes, dtype)
@@ -65,9 +72,7 @@ def _compile(world: World, dtype: torch.dtype, max_bytes: float) -> Tables:
         _require_stationary(world, shape, dtype)
     slices = [tabulate_slice(world, shape, t, dtype) for t in range(horizon or 1)] if timed else None
     fields = _stationary_or_stacked(slices) if slices else tabulate_slice(world, shape, 0, dtype)
-    demand(audit_scope(world))
-    demand(audit_purity(world))
-    return Tables(
+    tables = Tables(
         log_initial=_log_initial(world, dtype),
         log_prior=fields.log_prior,
         log_prob=fields.log_prob,
@@ -81,6 +86,11 @@ def _compile(world: World, dtype: torch.dtype, max_bytes: float) -> Tables:
         actions=shape.actions,
         layout=getattr(world, "layout", None),
     )
+    demand(audit_scope(world))
+    with torch.no_grad():
+        for t in {0, (horizon or 1) - 1}:
+            demand(audit_pointwise(world, shape, tables, t))
+    return tables
 
 
 def tabulate_slice(world: World, shape: Shape, t: int, dtype: torch.dtype) -> Slice:

@@ -6,19 +6,25 @@ from cai.errors import Finding
 from cai.types import Tables
 
 
-def blockers(tables: Tables) -> list[Finding]:
+def blockers(tables: Tables, *, risk: bool = False) -> list[Finding]:
     """Find the states that stop every trajectory: reachable, with each allowed outcome at reward -inf.
 
-    Walks forward from the start through what is allowed and not forbidden, and names each time's dead ends.
+    Walks forward from the start through what is allowed and not forbidden, and names each time's dead ends. With
+    ``risk`` an action counts as blocked if any of its outcomes is forbidden, as for rules that take an expectation.
     """
     reached = tables.log_initial > -torch.inf
     findings = [_dead_end(tables, "initial", reached, "no start state")] if not reached.any() else []
     for t in range(tables.horizon or 1):
         one = tables.at(t)
         possible = (one.log_prior > -torch.inf).unsqueeze(-1) & (one.log_prob > -torch.inf) & (one.reward > -torch.inf)
-        stuck = reached & ~possible.any(-1).any(-1)
+        open_ways = possible.any(-1)
+        seen = "every allowed outcome has a reward of -inf"
+        if risk:
+            barred = (one.log_prob > -torch.inf) & (one.reward == -torch.inf)
+            open_ways = open_ways & ~barred.any(-1)
+            seen = "every allowed action risks a reward of -inf"
+        stuck = reached & ~open_ways.any(-1)
         if stuck.any():
-            seen = "every allowed outcome has a reward of -inf"
             findings.append(_dead_end(tables, f"step, t = {t}", stuck, seen))
         following = torch.zeros_like(reached)
         following[one.successor[reached][possible[reached]]] = True

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from cai.errors import fault
 from cai.exact.backup import Backup, Tilt, back_up, differentiable_backup, tilt
+from cai.exact.chain import chain_of, visits
 from cai.exact.flow import flow, forward_message, push
 from cai.exact.rules import MAP, POSTERIOR, VARIATIONAL, Rule
 from cai.exact.sampling import decode, sample
@@ -49,12 +50,17 @@ class Messages:
         """Return the messages of one entry of the first batch axis."""
         if not self.batch_shape:
             raise fault("Messages", "an index on messages without a batch axis", "a batch of worlds or temperatures")
-        temperature = self.temperature.expand(self.batch_shape)[index]
-        tables = self.tables
-        if tables.batch_shape:
+        if not -self.batch_shape[0] <= index < self.batch_shape[0]:
+            raise fault("Messages", f"index {index}", f"an entry below {self.batch_shape[0]}")
+        tables, inner = self.tables, len(self.tables.batch_shape)
+        if inner == len(self.batch_shape):  # else the first axis is one of temperatures, and all share the worlds
             names = ("log_initial", "log_prior", "log_prob", "successor", "reward", "terminal")
-            tables = replace(tables, **{name: getattr(tables, name)[index] for name in names})
-        return replace(self, tables=tables, temperature=temperature, v=self.v[index])
+            fields = {name: getattr(tables, name) for name in names}
+            whole = {name: f.expand(*self.batch_shape, *f.shape[inner:])[index] for name, f in fields.items()}
+            tables = replace(tables, **whole)
+        return replace(
+            self, tables=tables, temperature=self.temperature.expand(self.batch_shape)[index], v=self.v[index]
+        )
 
     def q(self, t: int = 0) -> Float[Tensor, "*B S A"]:
         """Return the soft action value of time t, reward units: ``q = mean over outcomes of r + c(v_{t+1})``."""
@@ -69,7 +75,8 @@ class Messages:
 
         Tied maximisers share as the prior does. In a state where nothing is possible it is the prior.
         """
-        return TabularPolicy(lambda t: self.tilt(t).log_policy, self.tables.states, self.tables.actions)
+        tables = self.tables
+        return TabularPolicy(lambda t: self.tilt(t).log_policy, tables.states, tables.actions, tables.horizon)
 
     @property
     def value(self) -> Float[Tensor, "*B"]:
@@ -162,6 +169,8 @@ class Messages:
             WorldError: the messages are a batch, or ``steps`` is missing.
         """
         self._single("sample")
+        if not isinstance(n, int) or n < 1 or not isinstance(steps, int | None):
+            raise fault("sample", f"n = {n!r}, steps = {steps!r}", "whole numbers, n at least 1")
         horizon = self.tables.horizon
         T = horizon if steps is None else steps
         if T is None or T < 1 or (horizon is not None and horizon < T):
@@ -184,6 +193,9 @@ class Messages:
         """Return log policy, log tilted outcomes and log survival of time t, nats."""
         one, v_next = self.tables.at(self._time(t)), self._v_next(t)
         values: Backup = back_up(self.rule, one, v_next, self.temperature, self.tables.log_survival)
+        if v_next.requires_grad:
+            q, v = differentiable_backup(self.rule, one, v_next, self.temperature, self.tables.log_survival)
+            values = replace(values, q=q, v=v)
         return tilt(self.rule, one, v_next, values, self.temperature, self.tables.log_survival)
 
     @cached_property
@@ -192,12 +204,7 @@ class Messages:
         start = self.initial().expand(*self.batch_shape, -1)
         if self.tables.horizon is not None:
             return torch.stack(list(flow(start, self._tilted_slices())), -2)
-        one, tilted = self.tables.at(0), self.tilt(0)
-        mu, total = start, start
-        while float(mu.sum(-1).max()) > 1e-16:
-            mu = push(mu, one, tilted)[1]
-            total = total + mu
-        return total
+        return visits(chain_of(self.tables.at(0), self.tilt(0), torch.ones_like(start)), start)
 
     def _tilted_slices(self) -> Iterator[tuple[Slice, Tilt]]:
         for t in range(self.v.shape[-2] - 1):

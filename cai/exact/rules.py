@@ -53,13 +53,19 @@ class Soft:
 
     def value(self, x: Tensor, log_w: Tensor, alpha: Tensor) -> Tensor:
         """Return η log Σ w exp(x/η)."""
-        return self._eta(alpha) * torch.logsumexp(self._logits(x, log_w, alpha), -1)
+        eta = self._eta(alpha)
+        value = eta * torch.logsumexp(self._logits(x, log_w, alpha), -1)
+        largest = torch.where(x == -torch.inf, 0.0, x).abs().max()
+        return _warm(value, x, log_w, eta) if bool((eta.abs() > 4 * largest).any()) else value
 
     def log_weights(self, x: Tensor, log_w: Tensor, alpha: Tensor, value: Tensor) -> Tensor:
         """Return log w + (x - value)/η: the posterior over entries."""
+        # Differences with -inf are kept out of the arithmetic, so that autograd never meets inf - inf.
         nothing = (value == -torch.inf).unsqueeze(-1)
-        gain = torch.where(nothing, 0.0, (x - torch.where(nothing, 0.0, value.unsqueeze(-1))))
-        return self._logits(gain, log_w, alpha)
+        barred = (x == -torch.inf) & ~nothing
+        plain = torch.where(nothing, 0.0, value.unsqueeze(-1))
+        gain = torch.where(nothing | barred, 0.0, x) - torch.where(barred, 0.0, plain)
+        return torch.where(barred, -torch.inf, self._logits(gain, log_w, alpha))
 
     def by_log_w(self, x: Tensor, log_w: Tensor, alpha: Tensor, weights: Tensor) -> Tensor:
         """Return η times the weights."""
@@ -175,10 +181,24 @@ def RISK(eta: float) -> Rule:  # noqa: N802 — a rule, written as the design wr
     Raises:
         WorldError: η is 0 or NaN.
     """
-    if eta == 0 or eta != eta:
-        raise fault("RISK, eta", f"{eta}", "a number other than 0")
+    if isinstance(eta, bool) or not isinstance(eta, int | float) or eta == 0 or eta != eta:
+        raise fault("RISK, eta", f"{eta!r}", "a number other than 0")
     over_outcomes: Mean = Expect() if abs(eta) == float("inf") else Soft(float(eta))
     return Rule(f"RISK({eta:g})", over_outcomes, Soft())
+
+
+def _warm(value: Tensor, x: Tensor, log_w: Tensor, eta: Tensor) -> Tensor:
+    """Return η log Σ w exp(x/η) for |η| beyond the spread of x, where the logarithm is of a number near 1.
+
+    ``m + η log1p(Σ w expm1((x - m)/η))`` keeps the digits that η times a rounded logarithm loses; ``value``
+    stands where the sum is not near 1 after all.
+    """
+    w = log_w.exp()
+    m = torch.where((x == -torch.inf) | (log_w == -torch.inf), -torch.inf, x).amax(-1, keepdim=True)
+    near = _times(w, torch.expm1((x - m) / eta.unsqueeze(-1))).sum(-1)
+    defect = w.sum(-1) - 1  # 0 for a distribution, rounding apart; a derivative may ask what weights beside it give
+    near = near + torch.where(defect.abs() < 64 * torch.finfo(w.dtype).eps, 0.0, defect)
+    return torch.where(near.abs() < 0.5, m.squeeze(-1) + eta * torch.log1p(near), value)
 
 
 def _times(w: Tensor, x: Tensor) -> Tensor:
@@ -190,8 +210,8 @@ def _finite(x: Tensor) -> Tensor:
 
 
 def _on_maximisers(scores: Tensor, log_w: Tensor, value: Tensor) -> Tensor:
-    # Symmetric choices differ by rounding; a gap below 4096 ulp is a tie.
-    slack = 4096 * torch.finfo(value.dtype).eps * value.abs().clamp(min=1)
+    # Symmetric choices differ by rounding; a gap below 256 ulp is a tie.
+    slack = 256 * torch.finfo(value.dtype).eps * value.abs().clamp(min=1)
     kept = (scores >= (value - slack).unsqueeze(-1)) & (log_w > -torch.inf)
     chosen = torch.where(kept, log_w, -torch.inf)
     chosen = chosen - chosen.logsumexp(-1, keepdim=True)

@@ -10,7 +10,7 @@ from cai.errors import ImpossibleError, fault
 from cai.exact.blame import blockers
 from cai.exact.fixed_point import differentiable_fixed_point, fixed_point, require_stationary
 from cai.exact.messages import Messages
-from cai.exact.rules import POSTERIOR, Rule
+from cai.exact.rules import POSTERIOR, Expect, Rule
 from cai.exact.sweep import sweep
 from cai.types import Tables
 from cai.world import World
@@ -91,7 +91,7 @@ def _require_possible(messages: Messages) -> None:
         raise ImpossibleError(
             f"{messages.rule}: the start value is -inf in batch entries {worlds}; solve one to see why"
         )
-    found = blockers(tables)
+    found = blockers(tables, risk=isinstance(messages.rule.over_outcomes, Expect))
     if messages.rule == POSTERIOR:
         lead = "the evidence is zero: no trajectory can be optimal"
     else:
