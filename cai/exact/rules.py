@@ -55,8 +55,8 @@ class Soft:
         """Return η log Σ w exp(x/η)."""
         eta = self._eta(alpha)
         value = eta * torch.logsumexp(self._logits(x, log_w, alpha), -1)
-        largest = torch.where(x == -torch.inf, 0.0, x).abs().max()
-        return _warm(value, x, log_w, eta) if bool((eta.abs() > 4 * largest).any()) else value
+        hot = eta.abs() > 4 * torch.where(value == -torch.inf, 0.0, value).abs().max()
+        return _warm(value, x, log_w, eta) if bool(hot.any()) else value
 
     def log_weights(self, x: Tensor, log_w: Tensor, alpha: Tensor, value: Tensor) -> Tensor:
         """Return log w + (x - value)/η: the posterior over entries."""
