@@ -10,7 +10,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from cai.errors import CaiError, fault
+from cai.errors import CaiError, fault, quoted
 
 
 def folder() -> Path:
@@ -54,7 +54,7 @@ def load_world(spec: str, settings: Mapping[str, str] | None = None, overrides: 
     except CaiError:
         raise
     except Exception as error:
-        raise fault(f"world '{spec}'", f"{type(error).__name__}: {error}", "a world that can be made") from error
+        raise fault(f"world '{spec}'", quoted(error), "a world that can be made") from error
 
 
 def _run(path: Path) -> ModuleType:
@@ -67,7 +67,7 @@ def _run(path: Path) -> ModuleType:
     try:
         found.loader.exec_module(module)
     except Exception as error:
-        raise fault(str(path), f"{type(error).__name__}: {error}", "a Python file that runs") from error
+        raise fault(str(path), quoted(error), "a Python file that runs") from error
     return module
 
 

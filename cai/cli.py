@@ -1,5 +1,6 @@
 """The command line: cai solve | compare | graph | check. Nothing heavy is imported before a command runs."""
 
+import contextlib
 import functools
 import json
 import re
@@ -25,12 +26,19 @@ app = typer.Typer(
 
 World = Annotated[str, typer.Argument(help="A catalogue name (frozen_lake), a file (my_world.py) or file.py:Class.")]
 Settings = Annotated[list[str] | None, typer.Option("--set", help="An argument of the world, name=value; repeatable.")]
-Horizon = Annotated[str | None, typer.Option(help="T, or 'inf' for the infinite horizon (needs a discount below 1).")]
+Horizon = Annotated[str | None, typer.Option(help="T, or 'inf' (needs a discount below 1).")]
 Discount = Annotated[float | None, typer.Option(help="The chance γ to survive a step, in (0, 1].")]
-Temperature = Annotated[list[float] | None, typer.Option("--temperature", "-t", help="α in reward units; repeatable.")]
+Temperature = Annotated[
+    list[float] | None, typer.Option("--temperature", "-t", help="α, reward units; 1 unless given.")
+]
 Rules = Annotated[
     list[str] | None,
-    typer.Option("--rule", "-r", help="POSTERIOR, VARIATIONAL, HARD, MAP or 'RISK(eta)'; repeatable."),
+    typer.Option(
+        "--rule",
+        "-r",
+        help="POSTERIOR, VARIATIONAL, HARD, MAP or 'RISK(eta)'; repeatable. Unless given, solve takes POSTERIOR, "
+        "compare all four and the prior (MAP-plan: replan the most probable trajectory at every state).",
+    ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 Out = Annotated[Path | None, typer.Option("--out", help="Write tables, figures and report.html into this folder.")]
@@ -49,6 +57,9 @@ def _told(command: Callable[..., None]) -> Callable[..., None]:
             command(*args, **kwargs)
         except CaiError as error:
             _stop(str(error), 2)
+        except BrokenPipeError:  # somebody took the first lines and left
+            sys.stdout = None
+            raise typer.Exit(0) from None
         except OSError as error:
             _stop(f"{error.strerror or error}: {error.filename or ''}".rstrip(": "), 2)
         except KeyboardInterrupt:
@@ -61,6 +72,23 @@ def _stop(message: str, code: int) -> NoReturn:
     for line in message.splitlines():
         print(f"cai: {line}", file=sys.stderr)
     raise typer.Exit(code)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+
+        print(version("cai"))
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """Control as inference: exact posterior, variational and hard optimum of any finite world."""
 
 
 @app.command()
@@ -76,14 +104,14 @@ def solve(
     out: Out = None,
 ) -> None:
     """Solve a world exactly: evidence, ELBO* or start value under one rule or several."""
+    _require_folder(out)
     made, rules = _world(world, settings, horizon, discount), _rules(rule or ["POSTERIOR"], prior=False)
     from cai.compile.tabulate import tabulate
-    from cai.exact.solve import solve as solve_exactly
 
     tables = tabulate(made)
     rows = []
     for alpha in temperature or [1.0]:
-        rows += [_solution(name, solve_exactly(tables, one, temperature=alpha)) for name, one in rules.items()]
+        rows += [_solution(name, found) for name, found in _solved(tables, rules, alpha).items()]
     if as_json:
         print(json.dumps(rows, indent=2))
     else:
@@ -114,6 +142,7 @@ def compare(
     out: Out = None,
 ) -> None:
     """Compare policies by the same exact accounts: return, entropy, ELBO, and where every nat is lost."""
+    _require_folder(out)
     made, policies = _world(world, settings, horizon, discount), _rules(rule or list(EVERY), prior=True)
     from cai.compile.tabulate import tabulate
 
@@ -148,6 +177,10 @@ def graph(
     out: Annotated[Path | None, typer.Option("--out", help="A .png or .svg file.")] = None,
 ) -> None:
     """Show the graphical model that the world's program is: its nodes, its edges, and what entangles."""
+    if out is not None and out.suffix not in {".png", ".svg"}:
+        from cai.errors import fault
+
+        raise fault("--out", f"'{out}'", "a file that ends in .png or .svg")
     made = _world(world, settings, None, None)
     from cai.graphs import entangled
     from cai.graphs import graph as read_graph
@@ -166,7 +199,8 @@ def graph(
 
         print_table(f"{world}, {slices} slices", ("node", "kind", "t", "observed", "parents"), rows)
         groups = entangled(dag, 1)
-        print("entangled state variables: " + "; ".join(", ".join(sorted(group)) for group in groups))
+        if sum(len(group) for group in groups) > 1:
+            print("entangled state variables: " + "; ".join(", ".join(sorted(group)) for group in groups))
     if out is not None:
         from cai.view.graph import draw_graph
 
@@ -226,7 +260,15 @@ def _world(spec: str, settings: Sequence[str] | None, horizon: str | None, disco
         overrides["horizon"] = int(horizon) if horizon.isdecimal() else None
     if discount is not None:
         overrides["discount"] = discount
-    return load_world(spec, pairs, overrides)
+    with contextlib.redirect_stdout(sys.stderr):  # what a file prints on its own is no part of the answer
+        return load_world(spec, pairs, overrides)
+
+
+def _require_folder(out: Path | None) -> None:
+    from cai.errors import fault
+
+    if out is not None and out.exists() and not out.is_dir():
+        raise fault("--out", f"'{out}' is a file", "a folder, made where it is missing")
 
 
 def _title(world: str, settings: Sequence[str] | None) -> str:

@@ -1,7 +1,9 @@
 """The errors: every one says what was looked at, what was seen and what was expected."""
 
+import traceback
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 
 @dataclass(frozen=True)
@@ -51,6 +53,18 @@ class ImpossibleError(CaiError):
 
 class NotConvergedError(CaiError):
     """The infinite horizon's backups did not settle; the message says how far they were and why that may be."""
+
+
+def quoted(error: BaseException) -> str:
+    """Quote somebody else's error in one line, with the place in their own file where it arose."""
+    text = str(error).strip().splitlines()
+    words = f"{type(error).__name__}: {text[0]}" if text else type(error).__name__
+    if isinstance(error, SyntaxError):
+        return words
+    foreign = ("site-packages", "dist-packages", str(Path(__file__).parent), "<", "importlib")
+    frames = traceback.extract_tb(error.__traceback__)
+    own = [frame for frame in frames if not any(part in frame.filename for part in foreign)]
+    return f"{words} ({Path(own[-1].filename).name}:{own[-1].lineno})" if own else words
 
 
 def fault(where: str, seen: str, expected: str) -> WorldError:

@@ -10,19 +10,21 @@ import pyro
 import torch
 from pyro.infer.inspect import get_dependencies
 
-from cai.errors import CaiError, fault
+from cai.errors import CaiError, fault, quoted
 from cai.program import Stamp, trajectory, variables
 from cai.world import World, discount_of, horizon_of
 
 
 @dataclass(frozen=True)
 class Unrolled:
-    """A world cut to a number of slices, so that its first trajectories can be looked at."""
+    """A world cut to its first slices; the terminal reward belongs to its own last time, and is left out before."""
 
     world: World
     horizon: int
 
     def __getattr__(self, name: str) -> Any:
+        if name == "terminal" and self.horizon != self.world.horizon:
+            return None
         return getattr(self.world, name)
 
 
@@ -40,6 +42,8 @@ def graph(world: World, slices: int = 2) -> nx.DiGraph:
     Raises:
         WorldError: ``slices`` is not a positive number within the horizon, or a variable is not a site.
     """
+    if not hasattr(world, "step"):
+        raise fault("graph", f"a {type(world).__name__}", "a world, with initial, act and step")
     horizon = horizon_of(world)
     if not isinstance(slices, int) or slices < 1 or (horizon is not None and slices > horizon):
         raise fault("graph, slices", f"{slices!r}", f"a whole number from 1 to {horizon or 'any'}")
@@ -53,8 +57,7 @@ def graph(world: World, slices: int = 2) -> nx.DiGraph:
     except CaiError:
         raise
     except Exception as error:
-        seen = f"{type(error).__name__}: {error}"
-        raise fault("the trajectory program", seen, "slices that run (cai.check says more)") from error
+        raise fault("the trajectory program", quoted(error), "slices that run (cai.check says more)") from error
     dag = nx.DiGraph(name=getattr(world, "name", type(world).__name__), slices=slices)
     for name in parents:
         variable, time = re.fullmatch(r"(.*)_(\d+)", name, re.DOTALL).groups()  # type: ignore[union-attr]

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
+import numpy as np
 import pyro
 import pyro.distributions as dist
 import torch
@@ -11,7 +12,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from cai.compile.enumerate import Enumerate, precision, run
-from cai.errors import fault
+from cai.errors import fault, quoted
 from cai.types import Space, Tables, Values
 
 
@@ -100,9 +101,9 @@ def as_policy(tables: Tables, policy: Any) -> Policy:
 
     Args:
         tables: the compiled world.
-        policy: None (the action prior), a ``Policy``, anything with a ``.policy`` (messages, a fit), a tensor of
-            probabilities ``[S, A]`` or ``[T, S, A]``, an object whose ``act`` samples the world's action sites, or a
-            function ``(state, t) -> probabilities [S, A]`` that is called on all states at once.
+        policy: None (the action prior), a ``Policy``, anything with a ``.policy`` (messages, a fit), a tensor, array or
+            list of probabilities ``[S, A]`` or ``[T, S, A]``, an object whose ``act`` samples the world's action sites,
+            or a function ``(state, t) -> probabilities [S, A]`` that is called on all states at once.
 
     Raises:
         WorldError: a shape, a sum or a site is not as it should be.
@@ -111,6 +112,8 @@ def as_policy(tables: Tables, policy: Any) -> Policy:
         return _from_table(tables, lambda t: tables.at(t).log_prior)
     if hasattr(policy, "policy"):
         return as_policy(tables, policy.policy)
+    if isinstance(policy, list | tuple | np.ndarray):
+        policy = torch.as_tensor(np.asarray(policy))
     if isinstance(policy, Tensor):
         return _from_tensor(tables, policy)
     if hasattr(policy, "log_probs"):
@@ -168,7 +171,7 @@ def _called(tables: Tables, function: Callable[..., Any], t: int) -> Tensor:
             probs = function(tables.states.pack(states), t)
         except Exception as error:
             expected = "a function (state, t) -> probabilities [S, A]"
-            raise fault(f"policy, t = {t}", f"{type(error).__name__}: {error}", expected) from error
+            raise fault(f"policy, t = {t}", quoted(error), expected) from error
         return _checked(tables, probs, t).log()
 
 

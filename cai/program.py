@@ -11,6 +11,7 @@ from pyro.poutine.util import site_is_subsample
 from torch import Tensor
 
 from cai.errors import fault
+from cai.exactly import exact
 from cai.types import Values
 from cai.world import Optimality, World, discount_of, horizon_of
 
@@ -24,7 +25,10 @@ class Actor(Protocol):
 
 
 class Stamp(Messenger):
-    """Stamps the time on every site of a slice: ``name`` becomes ``name_t``, and a carried variable ``name_{t+1}``."""
+    """Stamps the time on every site of a slice: ``name`` becomes ``name_t``, and a carried variable ``name_{t+1}``.
+
+    On the way a probability of exactly zero is kept at zero, where torch would make it 2e-16.
+    """
 
     def __init__(self, piece: str, t: int, carried: tuple[str, ...] = ()) -> None:
         super().__init__()
@@ -36,6 +40,7 @@ class Stamp(Messenger):
         if site_is_subsample(msg):  # a plate of one name may open in each piece of a slice
             msg["name"] = f"{msg['name']}_{self.piece}_{self.t}"
             return
+        msg["fn"] = exact(msg["fn"])
         stamped = f"{msg['name']}_{self.t + (msg['name'] in self.carried)}"
         self._plain[stamped] = msg["name"]
         msg["name"] = stamped
@@ -70,7 +75,13 @@ def variables(values: Values, sites: dict[str, Tensor], where: str) -> tuple[str
     raise fault(where, f"a tensor returned that is none of the sampled sites {list(sites)}", expected)
 
 
-def trajectory(world: World, policy: Actor | None = None, *, temperature: float | Tensor = 1.0) -> Callable[[], None]:
+def trajectory(
+    world: World,
+    policy: Actor | None = None,
+    *,
+    temperature: float | Tensor = 1.0,
+    horizon: int | None = None,
+) -> Callable[[], None]:
     """Return the trajectory program: p(τ, O = 1) with the action prior, or p̂(τ) with a policy in its place.
 
     ``p(τ, O=1) = p(s_0) Π_t p(a_t|s_t) p(s_{t+1}|s_t, a_t) exp(r_t / α)`` (Levine 2018, eq. 4). Sites are
@@ -82,16 +93,17 @@ def trajectory(world: World, policy: Actor | None = None, *, temperature: float 
     guide the model replays the guide's sites, and Pyro 1.9.2 gives a wrong number if the model is marked as well.
 
     Args:
-        world: the world, with a finite horizon.
+        world: the world.
         policy: samples the world's action sites given ``(state, t)``; None is the action prior, with optimality nodes.
         temperature: α, reward units.
+        horizon: how many slices to write out; the world's own horizon unless given.
 
     Raises:
         WorldError: the horizon is infinite, or a variable is not a site.
     """
-    horizon, discount = horizon_of(world), discount_of(world)
-    if horizon is None:
-        raise fault("horizon", "None", "a finite horizon to write the trajectory out: set world.horizon")
+    T, discount = horizon or horizon_of(world), discount_of(world)
+    if T is None or T < 1:
+        raise fault("horizon", f"{T}", "a finite horizon to write the trajectory out: trajectory(world, horizon=…)")
     if not bool((torch.as_tensor(temperature) > 0).all()):
         raise fault("temperature", f"{temperature}", "a positive number")
     terminal = getattr(world, "terminal", None)
@@ -107,7 +119,7 @@ def trajectory(world: World, policy: Actor | None = None, *, temperature: float 
             state = world.initial()
         carried = variables(state, start.values, "initial")
         alive: Tensor | None = None  # until a first death is possible there is no such site
-        for t in pyro.markov(range(horizon)):
+        for t in pyro.markov(range(T)):
             with Stamp("act", t):
                 action = world.act(state, t) if policy is None else _act(world, policy, state, t, alive)
             with Stamp("step", t, carried) as step:
@@ -117,8 +129,8 @@ def trajectory(world: World, policy: Actor | None = None, *, temperature: float 
             if discount < 1:
                 live = torch.tensor(discount) if alive is None else discount * alive
                 alive = pyro.sample(f"alive_{t + 1}", dist.Categorical(logits=torch.stack([1 - live, live], -1).log()))
-            if terminal is not None and t == horizon - 1:  # inside the loop: after it s_T is out of markov's scope
-                optimality(f"O_{horizon}", terminal(state), alive)
+            if terminal is not None and t == T - 1:  # inside the loop: after it s_T is out of markov's scope
+                optimality(f"O_{T}", terminal(state), alive)
 
     return program
 

@@ -107,7 +107,7 @@ class Slice:
     reward: Float[Tensor, "*B S A K"]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Tables:
     """A world with its discrete variables flattened: the compiled form that ``tabulate`` returns.
 
@@ -140,6 +140,12 @@ class Tables:
     states: Space
     actions: Space
     layout: Layout | None = None
+
+    def __repr__(self) -> str:
+        clock = f"T = {self.horizon}" if self.horizon is not None else "infinite horizon"
+        batch = f", batch {tuple(self.batch_shape)}" if self.batch_shape else ""
+        S, A, K = self.states.size, self.actions.size, self.log_prob.shape[-1]
+        return f"Tables({S:,} states, {A:,} actions, {K:,} outcomes, {clock}, γ = {self.discount:g}{batch})"
 
     @property
     def batch_shape(self) -> torch.Size:

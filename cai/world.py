@@ -78,6 +78,9 @@ class Point(TorchDistribution):
         self.cardinality = int(size)
         super().__init__(self.value.shape, torch.Size(), validate_args=validate_args)
 
+    def __repr__(self) -> str:
+        return f"Point({tuple(self.batch_shape)} of {self.cardinality})"
+
     @property
     def support(self) -> Any:
         """The integers 0 … size-1."""

@@ -90,9 +90,10 @@ def test_every_kind_of_policy_says_the_same() -> None:
 
             return pyro.sample("a", pyro.distributions.Categorical(probs=table[state]))
 
-    forms = [table, table.expand(3, 3, 2), lambda state, t: table[state], Actor()]
+    forms = [table, table.numpy(), table.tolist(), table.expand(3, 3, 2), lambda state, t: table[state], Actor()]
     numbers = {round(cai.evaluate(world, form).elbo, 12) for form in forms}
     assert len(numbers) == 1
+    assert cai.evaluate(world, cai.HARD).elbo == cai.evaluate(world, cai.solve(world, cai.HARD)).elbo
 
 
 @pytest.mark.parametrize(

@@ -150,6 +150,16 @@ def test_a_world_may_be_a_dataclass_with_postponed_annotations(folder: Path) -> 
     assert cai("check", "data.py:MyWorld", cwd=folder).returncode == 0
 
 
+def test_a_rule_that_diverges_is_left_out_and_said_so(folder: Path) -> None:
+    words = ("--horizon", "inf", "--discount", "0.9", "--set", "cost=-3.0", "--json")
+    done = cai("solve", "my_world.py", "-r", "POSTERIOR", "-r", "VARIATIONAL", *words, cwd=folder)
+    assert [row["rule"] for row in json.loads(done.stdout)] == ["VARIATIONAL"]
+    assert "POSTERIOR left out" in done.stderr
+    alone = cai("solve", "my_world.py", *words, cwd=folder)
+    assert alone.returncode == 2
+    assert "infinite" in alone.stderr
+
+
 def test_list_names_the_catalogue() -> None:
     told = cai("list").stdout
     for name in ("frozen_lake", "cliff_walking", "taxi", "grid", "restaurant", "forest", "river_swim", "deep_sea"):
@@ -178,6 +188,7 @@ def test_list_names_the_catalogue() -> None:
         (("solve", "frozen_lake", "--set", "map_name=9x9"), "9x9"),
         (("graph", "my_world.py", "--slices", "0"), "slices"),
         (("graph", "my_world.py", "--out", "graph.doc"), "png"),
+        (("solve", "crash.py:MyWorld"), r"NameError.*crash.py:14"),
         (("compare", "my_world.py", "--out", "my_world.py"), "my_world.py"),
         (("compare",), "Missing argument"),
         (("frobnicate",), "No such command"),
@@ -188,6 +199,7 @@ def test_bad_input_gets_a_clear_line_and_no_traceback(folder: Path, words: tuple
 
     (folder / "syntax.py").write_text("class World(:\n")
     (folder / "empty.py").write_text("x = 1\n")
+    (folder / "crash.py").write_text(GOOD.replace("slip = ", "slip = missing + "))
     done = cai(*words, cwd=folder)
     assert done.returncode == 2, done.stdout + done.stderr
     assert re.search(told, done.stderr), done.stderr

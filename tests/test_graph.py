@@ -28,7 +28,7 @@ def test_edges_are_those_that_the_code_reads() -> None:
     }
     later = {tuple(f"{n[0]}_{int(n[2]) + 1}" for n in edge) for edge in slices}
     latents = {("s_0", "k_0"), ("a_0", "k_0"), ("s_1", "k_1"), ("a_1", "k_1")}
-    assert set(dag.edges) == slices | later | latents | {("s_2", "O_2")}
+    assert set(dag.edges) == slices | later | latents
 
 
 def test_nodes_carry_kind_time_and_observation() -> None:
@@ -39,10 +39,15 @@ def test_nodes_carry_kind_time_and_observation() -> None:
     assert kinds["k_0"] == "latent"
     assert kinds["O_0"] == "optimality"
     assert kinds["alive_1"] == "survival"
-    assert [n for n, data in dag.nodes(data=True) if data["observed"]] == ["O_0", "O_1", "O_2"]
+    assert [n for n, data in dag.nodes(data=True) if data["observed"]] == ["O_0", "O_1"]
     assert dag.nodes["s_2"]["time"] == 2
     assert ("alive_1", "O_1") in dag.edges
     assert dag.nodes["s_2"]["plates"] == ()
+
+
+def test_the_terminal_reward_stands_at_its_own_time_only() -> None:
+    assert "O_4" not in cai.graph(grid(), slices=3)
+    assert set(cai.graph(grid(), slices=4).predecessors("O_4")) == {"s_4"}
 
 
 def test_a_plate_is_noted() -> None:

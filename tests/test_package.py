@@ -1,6 +1,8 @@
 """What ships: the wheel works alone in an empty folder, and the README's code runs."""
 
+import json
 import re
+import shlex
 import subprocess
 import sys
 import zipfile
@@ -29,9 +31,23 @@ def test_the_wheel_carries_all_it_needs(tmp_path: Path) -> None:
     assert (empty / "report" / "report.html").is_file()
 
 
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+COMMANDS = [line.split("#")[0].strip() for line in README.splitlines() if line.startswith("cai ")]
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_the_readmes_commands_run(command: str, tmp_path: Path) -> None:
+    (tmp_path / "my_world.py").write_text(re.findall(r"```python\n(.*?)```", README, re.DOTALL)[1])
+    words = [sys.executable, "-m", "cai.cli", *shlex.split(command)[1:]]
+    done = subprocess.run(words, capture_output=True, text=True, cwd=tmp_path, env={"PYTHONPATH": str(ROOT)})
+    assert done.returncode == 0, done.stderr
+    if "--json" in command:
+        json.loads(done.stdout)  # the file prints on import; that must not get in between
+
+
 @pytest.mark.parametrize("number", range(3))
 def test_the_readme_runs(number: int, tmp_path: Path) -> None:
-    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), re.DOTALL)
+    blocks = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
     assert len(blocks) == 3
     words = [sys.executable, "-W", "error", "-c", blocks[number]]
     done = subprocess.run(words, capture_output=True, text=True, cwd=tmp_path, env={"PYTHONPATH": str(ROOT)})

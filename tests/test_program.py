@@ -71,6 +71,35 @@ def test_a_forbidden_first_action_variable_does_not_break_the_guide() -> None:
         pyro.poutine.trace(cai.trajectory(world, cai.solve(world, temperature=[1.0, 2.0]).policy)).get_trace()
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_a_probability_of_zero_is_zero_in_the_program_too(dtype: torch.dtype) -> None:
+    """torch makes it 2e-16 (1e-7 in float32): at α = 0.05 that forbidden action would be the best there is."""
+    torch.set_default_dtype(dtype)
+
+    class Shop:
+        horizon = 3
+
+        def initial(self):
+            return pyro.sample("goods", cai.Point(torch.tensor(1), 3))
+
+        def act(self, state, t):
+            may = (torch.arange(3) <= state[..., None]).to(torch.get_default_dtype())
+            return pyro.sample("sell", Categorical(may / may.sum(-1, keepdim=True)))
+
+        def step(self, state, action, t):
+            rush = pyro.sample("rush", pyro.distributions.Bernoulli(torch.zeros(())))
+            left = (state - action).clamp(min=0)
+            return pyro.sample("goods", cai.Point(left, 3)), 1.0 * action + 0.5 * rush
+
+    ours = float(cai.solve(Shop(), temperature=0.05).log_evidence)
+    assert ours == pytest.approx(evidence(Shop(), 0.05), rel=1e-5)
+
+
+def test_an_endless_world_can_be_written_out_for_some_steps() -> None:
+    world = RandomWorld(seed=0, S=2, A=2, K=2, horizon=None, discount=0.9)
+    assert "O_4" in pyro.poutine.trace(cai.trajectory(world, horizon=4)).get_trace()
+
+
 def test_a_temperature_must_be_positive() -> None:
     with pytest.raises(cai.WorldError, match="temperature"):
         cai.trajectory(FactoredWorld(), temperature=-1.0)

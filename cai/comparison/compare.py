@@ -14,8 +14,7 @@ from torch import Tensor
 from cai.comparison.evaluate import Answers, Evaluation, measure
 from cai.compile.tabulate import tabulate
 from cai.errors import ImpossibleError, NotConvergedError, fault
-from cai.exact.rules import Rule
-from cai.exact.solve import as_temperature, solve
+from cai.exact.solve import as_temperature
 from cai.types import Tables
 from cai.world import World
 
@@ -38,7 +37,7 @@ class Row:
     luck_nats: float | None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Comparison:
     """Policies side by side on one world at one temperature.
 
@@ -57,6 +56,9 @@ class Comparison:
     rows: tuple[Row, ...]
     elbo_star: float | None
     log_evidence: float | None
+
+    def __repr__(self) -> str:
+        return f"Comparison at temperature {self.temperature:g}\n{self.table()}"
 
     def table(self) -> str:
         """Return the rows as aligned text, one line a policy."""
@@ -99,7 +101,7 @@ def compare(world: World | Tables, policies: Mapping[str, Any], *, temperature: 
 
     Args:
         world: a world, or its tables.
-        policies: by name, anything that ``evaluate`` takes, or a ``Rule``, which is solved at this temperature.
+        policies: by name, anything that ``evaluate`` takes, a ``Rule`` too.
         temperature: α > 0, reward units; one number.
 
     Raises:
@@ -114,12 +116,8 @@ def compare(world: World | Tables, policies: Mapping[str, Any], *, temperature: 
     if alpha.dim() or tables.batch_shape:
         raise fault("compare", f"a batch of shape {[*tables.batch_shape, *alpha.shape]}", "one world, one temperature")
     answers = Answers(tables.detach(), alpha.detach())  # the world's, not a policy's: solved once for all
-
-    def acting(policy: Any) -> Any:
-        return solve(answers.tables, policy, temperature=alpha) if isinstance(policy, Rule) else policy
-
     with torch.no_grad():
-        evaluations = {name: measure(answers, acting(policy)) for name, policy in policies.items()}
+        evaluations = {name: measure(answers, policy) for name, policy in policies.items()}
         rows = tuple(_row(name, one) for name, one in evaluations.items())
         elbo_star = _possible(lambda: float(answers.variational.elbo))
         log_evidence = _possible(lambda: float(answers.posterior.log_evidence))

@@ -14,7 +14,7 @@ from cai.errors import fault
 from cai.exact.backup import look_ahead, put_back
 from cai.exact.chain import Chain, life_to_come, visits
 from cai.exact.messages import Messages
-from cai.exact.rules import POSTERIOR, VARIATIONAL
+from cai.exact.rules import POSTERIOR, VARIATIONAL, Rule
 from cai.exact.solve import as_temperature, solve
 from cai.policies import Policy, as_policy, policy_table
 from cai.types import Tables
@@ -39,7 +39,7 @@ class Answers:
         return solve(self.tables, POSTERIOR, temperature=self.temperature)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Evaluation:
     """A policy on a world, exactly. For the infinite horizon read every ``[T, …]`` without T, summed over all times.
 
@@ -62,6 +62,9 @@ class Evaluation:
     final_states: Float[Tensor, " S"]
     answers: Answers
     standard_error: float = 0.0
+
+    def __repr__(self) -> str:
+        return f"Evaluation(expected_return={self.expected_return:.6g}, elbo={self.elbo:.6g} nats, on {self.tables})"
 
     @cached_property
     def expected_return(self) -> float:
@@ -181,7 +184,7 @@ def evaluate(world: World | Tables, policy: Any, *, temperature: float | Tensor 
     Args:
         world: a world, or its tables.
         policy: None (the action prior), a Policy, messages, a tensor ``[S, A]`` or ``[T, S, A]`` of probabilities, an
-            object with ``act``, or a function ``(state, t) -> probabilities [S, A]``.
+            object with ``act``, a function ``(state, t) -> probabilities [S, A]``, or a ``Rule`` to be solved.
         temperature: α > 0, reward units; one number.
 
     Raises:
@@ -197,6 +200,8 @@ def evaluate(world: World | Tables, policy: Any, *, temperature: float | Tensor 
 
 def measure(answers: Answers, policy: Any) -> Evaluation:
     """Evaluate a policy of any form against given answers."""
+    if isinstance(policy, Rule):
+        policy = solve(answers.tables, policy, temperature=answers.temperature)
     tables, acting = answers.tables, as_policy(answers.tables, policy)
     d = tables.log_initial.exp()
     if tables.horizon is None:

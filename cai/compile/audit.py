@@ -1,5 +1,6 @@
 """The faults that the factors of a slice can show: each function returns findings, and raises none."""
 
+import inspect
 from collections.abc import Iterator
 from typing import Any
 
@@ -96,6 +97,10 @@ def audit_prior(where: str, log_prior: Tensor, states: Space) -> Iterator[Findin
 
 def audit_members(world: Any) -> Iterator[Finding]:
     """Check that the object has the methods of a world, and a horizon and a discount that make sense."""
+    if inspect.isclass(world) or isinstance(world, str | Tables):
+        what = f"the class {world.__name__}" if inspect.isclass(world) else f"a {type(world).__name__}"
+        yield Finding("world", what, "an instance of a world (the command line alone knows the catalogue's names)")
+        return
     for name, signature in (("initial", "()"), ("act", "(state, t)"), ("step", "(state, action, t)")):
         if not callable(getattr(world, name, None)):
             yield Finding(name, "no such method", f"a method {name}{signature}")

@@ -11,7 +11,8 @@ from pyro.poutine.messenger import Messenger
 from pyro.poutine.util import site_is_subsample
 from torch import Tensor
 
-from cai.errors import CaiError, Finding, IntractableError, fault
+from cai.errors import CaiError, Finding, IntractableError, fault, quoted
+from cai.exactly import exact
 from cai.world import Point
 
 Choice = Callable[[int], int]
@@ -36,33 +37,6 @@ def _masked(fn: Any) -> bool:
             return True
         fn = fn.base_dist
     return False
-
-
-def exact_log_prob(fn: Any, value: Tensor) -> Tensor:
-    """Return the log-probability, with -inf where a probability is exactly 0.
-
-    torch's distributions clamp ``probs`` to the machine's epsilon before they take the logarithm, so that an impossible
-    value would pass as one of probability 2e-16: at a low temperature that is the likeliest miracle of all.
-    """
-    plain = base(fn)
-    log_prob: Tensor = fn.log_prob(value)
-    if not hasattr(plain, "_param") or plain._param is not plain.__dict__.get("probs"):
-        return log_prob
-    p: Tensor = plain.probs
-    if isinstance(plain, dist.Categorical):
-        shape = torch.broadcast_shapes(value.shape, p.shape[:-1])
-        return _log(p.expand(*shape, p.shape[-1]).gather(-1, value.long().expand(shape).unsqueeze(-1)).squeeze(-1))
-    if isinstance(plain, dist.Bernoulli):
-        return _log(torch.where(value > 0, p, 1 - p))
-    if isinstance(plain, dist.Binomial):
-        impossible = ((p == 0) & (value > 0)) | ((p == 1) & (value < plain.total_count))
-        return torch.where(impossible, -torch.inf, log_prob)
-    return log_prob
-
-
-def _log(p: Tensor) -> Tensor:
-    """Return log p, -inf at 0 without an infinite derivative there."""
-    return torch.where(p > 0, torch.where(p > 0, p, 1.0).log(), -torch.inf)
 
 
 class Enumerate(Messenger):
@@ -102,7 +76,7 @@ class Enumerate(Messenger):
             log_prob = torch.zeros(())
         else:
             msg["value"] = self._support(where, name, fn)
-            log_prob = exact_log_prob(fn, msg["value"])
+            log_prob = exact(fn).log_prob(msg["value"])
         msg["done"] = True
         self.values[name], self.log_probs[name] = msg["value"], log_prob
 
@@ -162,7 +136,7 @@ def run(messenger: Enumerate, piece: Callable[..., Any], *args: Any) -> Any:
     except CaiError:
         raise
     except Exception as error:
-        seen = f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
+        seen = quoted(error)
         expected = (
             "code that runs"
             if messenger.choose is not None

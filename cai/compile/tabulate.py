@@ -21,7 +21,7 @@ from cai.compile.audit import (
 )
 from cai.compile.enumerate import precision
 from cai.compile.slices import Factors, Shape, enumerate_slice, is_timed, measure, start
-from cai.errors import Finding, IntractableError, WorldError, fault
+from cai.errors import Finding, IntractableError, WorldError, fault, quoted
 from cai.types import Slice, Space, Tables
 from cai.world import World, discount_of, horizon_of
 
@@ -192,8 +192,7 @@ def _terminal(world: World, states: Space, dtype: torch.dtype) -> Tensor:
     try:
         reward = torch.as_tensor(terminal(states.pack(values))).to(dtype)
     except Exception as error:
-        seen = f"{type(error).__name__}: {error}"
-        raise fault("terminal", seen, "code that broadcasts over a batch of states") from error
+        raise fault("terminal", quoted(error), "code that broadcasts over a batch of states") from error
     demand(audit_rewards("terminal", reward.detach(), (states.size,)))
     return reward.expand(states.size)
 

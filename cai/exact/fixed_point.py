@@ -86,7 +86,8 @@ def fixed_point(rule: Rule, tables: Tables, alpha: Tensor, *, max_iterations: in
             earlier = residual
     cause = "a discount too close to 1"
     if not isinstance(rule.over_outcomes, Expect):
-        cause = "rewards that outweigh the chance 1-γ of ending, so that the mean over lifetimes is infinite"
+        cause = "rewards that outweigh the chance 1-γ of ending, so that the answer is infinite"
+        cause += " (a higher temperature, VARIATIONAL or a finite horizon has one)"
     seen = f"a change of {residual:.3g} in the last of {iteration:,} backups, values up to {_finite(v).abs().max():.3g}"
     raise NotConvergedError(f"{rule} with γ = {tables.discount:g}: {seen}; likely {cause}")
 

@@ -19,7 +19,7 @@ from cai.policies import TabularPolicy
 from cai.types import Slice, Tables, Trajectories
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Messages:
     """The messages of one rule on one world; a leading batch axis stands for stacked worlds or temperatures.
 
@@ -40,6 +40,9 @@ class Messages:
     form: str = "tables"
     iterations: int = 0
     error_bound: float = 0.0
+
+    def __repr__(self) -> str:
+        return f"Messages({self.rule} at temperature {self.temperature.tolist()} on {self.tables})"
 
     @property
     def batch_shape(self) -> torch.Size:

@@ -74,7 +74,10 @@ def visit_maps(scene: Scene) -> Figure:
     layout = _layout(scene)
     lead = f"Where each policy goes, α = {show(scene.comparison.temperature)}"
     figure, axes = _map_panels(
-        scene, len(scene.visits), lead, "Expected number of visits of each cell, all times together; white: never."
+        scene,
+        len(scene.visits),
+        lead,
+        "Expected visits of each cell, all times together; white: never. Who ends the episode leaves the map.",
     )
     norm, cmap = shared_norm([v[layout.cell >= 0].numpy() for v in scene.visits.values()], 1e4), amounts("Blues", 0.62)
     for ax, (name, visits) in zip(axes, scene.visits.items(), strict=True):

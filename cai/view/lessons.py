@@ -83,7 +83,7 @@ def _whose_luck(one: Comparison, gap: float) -> str:
     rest = rounded(gap - start, one.log_evidence)
     if start == 0:
         return (
-            f"The difference of {show(gap)} nats is luck that no policy can have: "
+            f"The difference of {show(gap)} nats is out of reach of every policy: "
             "the posterior bends the dynamics as if fortune took sides."
         )
     if rest == 0:
@@ -92,7 +92,7 @@ def _whose_luck(one: Comparison, gap: float) -> str:
             "Beyond that the two agree, since nothing after the start is left to luck."
         )
     return (
-        f"The difference of {show(gap)} nats is luck that no policy can have: {show(start)} nats for the start that "
+        f"The difference of {show(gap)} nats is out of reach of every policy: {show(start)} nats for the start that "
         f"the posterior wishes for, {show(rest)} nats for dynamics bent as if fortune took sides."
     )
 

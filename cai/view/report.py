@@ -120,6 +120,9 @@ def write_report(
     contents = {f"figures/{picture.name}.png": picture.content for picture in pictures}
     contents |= {"comparison.csv": _csv(comparisons).encode(), "comparison.json": _json(comparisons).encode()}
     write_whole(Path(folder), contents | {"report.html": page.encode()})
+    for stale in Path(folder, "figures").glob("alpha-*.png"):  # of an earlier run at other temperatures
+        if f"figures/{stale.name}" not in contents:
+            stale.unlink()
     return Path(folder) / "report.html"
 
 

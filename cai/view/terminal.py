@@ -1,12 +1,12 @@
 """Tables on the terminal."""
 
-import sys
 from collections.abc import Sequence
 from typing import Any
 
 from rich import box
 from rich.console import Console
 from rich.markup import escape
+from rich.measure import Measurement
 from rich.table import Table
 
 from cai.comparison.compare import Comparison
@@ -46,15 +46,16 @@ def print_comparison(world: str, one: Comparison) -> None:
 
 
 def print_table(title: str, heads: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
-    """Print a table, the first column to the left; wide enough for every column where nobody watches."""
+    """Print a table, the first column to the left; never narrower than its numbers."""
 
     table = Table(title=escape(title), title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
     for number, head in enumerate(heads):
         table.add_column(head, justify="left" if number == 0 else "right", no_wrap=True)
     for row in rows:
         table.add_row(*(escape(_cell(value)) for value in row))
-    wide = Console() if sys.stdout.isatty() else Console(width=max(160, len(title)))
-    wide.print(table)
+    console = Console()
+    needed = Measurement.get(console, console.options.update(max_width=10_000), table).maximum
+    Console(width=max(console.width, needed, len(title))).print(table)  # a long line wraps; a digit is never cut
 
 
 def _cell(value: Any) -> str:
