@@ -142,11 +142,15 @@ def _clear_bend(places: dict[str, tuple[float, float]], parent: str, child: str)
     centres = np.array([places[node] for node in others])
     reach = np.array([[_half_width(node) + 0.1, HALF_HEIGHT + 0.1] for node in others])
     s = np.linspace(0, 1, 41)[:, None]
+    every = np.array(list(places.values()))
+    low, high = every.min(0) - 0.55, every.max(0) + 0.55
     best, widest = 0.0, -1.0
     for bend in BENDS:
         # matplotlib's arc3: the control point lies beside the middle, by bend times the length
         control = (start + end) / 2 + bend * np.array([end[1] - start[1], start[0] - end[0]])
         curve = (1 - s) ** 2 * start + 2 * s * (1 - s) * control + s**2 * end
+        if (curve < low).any() or (curve > high).any():  # it would leave the canvas
+            continue
         room = float(np.hypot(*np.moveaxis((curve[:, None, :] - centres) / reach, -1, 0)).min())
         if room > 1:
             return bend
