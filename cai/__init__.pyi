@@ -22,8 +22,9 @@ from .exact.solve import solve as solve
 from .graphs import entangled as entangled
 from .graphs import graph as graph
 from .graphs import is_independent as is_independent
-from .policies import Policy as Policy
-from .policies import TabularPolicy as TabularPolicy
+from .policies.fixed import FixedPolicy as FixedPolicy
+from .policies.protocol import FinitePolicy as FinitePolicy
+from .policies.protocol import Policy as Policy
 from .program import trajectory as trajectory
 from .types import Layout as Layout
 from .types import Slice as Slice

@@ -16,7 +16,8 @@ from cai.exact.chain import Chain, life_to_come, visits
 from cai.exact.messages import Messages
 from cai.exact.rules import POSTERIOR, VARIATIONAL, Rule
 from cai.exact.solve import as_temperature, solve
-from cai.policies import Policy, as_policy, policy_table
+from cai.policies.gate import as_policy, policy_table
+from cai.policies.protocol import FinitePolicy
 from cai.types import Tables
 from cai.world import World
 
@@ -55,7 +56,7 @@ class Evaluation:
     """
 
     tables: Tables
-    policy: Policy
+    policy: FinitePolicy
     temperature: Float[Tensor, ""]
     log_policy: Float[Tensor, "..."]
     occupancy: Float[Tensor, "..."]

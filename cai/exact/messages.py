@@ -15,7 +15,7 @@ from cai.exact.flow import flow, forward_message, push
 from cai.exact.rules import MAP, POSTERIOR, VARIATIONAL, Rule
 from cai.exact.sampling import decode, sample
 from cai.exact.sweep import sweep
-from cai.policies import TabularPolicy
+from cai.policies.fixed import FixedPolicy
 from cai.types import Slice, Tables, Trajectories
 
 
@@ -73,13 +73,13 @@ class Messages:
         return back_up(self.rule, one, v_next, self.temperature, self.tables.log_survival).q
 
     @property
-    def policy(self) -> TabularPolicy:
+    def policy(self) -> FixedPolicy:
         """The rule's policy, ``π_t(a|s) = p(a|s) exp((q - v)/α)`` for a soft rule, the maximisers for a hard one.
 
         Tied maximisers share as the prior does. In a state where nothing is possible it is the prior.
         """
         tables = self.tables
-        return TabularPolicy(lambda t: self.tilt(t).log_policy, tables.states, tables.actions, tables.horizon)
+        return FixedPolicy(lambda t: self.tilt(t).log_policy, tables.states, tables.actions, tables.horizon)
 
     @property
     def value(self) -> Float[Tensor, "*B"]:

@@ -1,80 +1,21 @@
-"""Policies: how to act in a state, for programs (``act``) and for tables (``log_probs``)."""
+"""The gate to every exact number: whatever acts is read as a policy, and its tables are checked."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 import numpy as np
-import pyro
-import pyro.distributions as dist
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from cai.compile.enumerate import Enumerate, precision, run
 from cai.errors import fault, quoted
-from cai.types import Space, Tables, Values
+from cai.policies.fixed import FixedPolicy
+from cai.policies.protocol import FinitePolicy
+from cai.types import Tables
 
 
-@runtime_checkable
-class Policy(Protocol):
-    """What acts. ``act`` samples the world's action sites in a program; ``log_probs`` gives the table of one time."""
-
-    def act(self, state: Any, t: int) -> Any:
-        """Sample a_t given s_t, at the world's own action sites."""
-
-    def log_probs(self, t: int = 0) -> Float[Tensor, "*B S A"]:
-        """Return log π_t(a|s), nats."""
-
-    def probs(self, t: int = 0) -> Float[Tensor, "*B S A"]:
-        """Return π_t(a|s)."""
-
-
-@dataclass(frozen=True)
-class TabularPolicy:
-    """A policy over numbered states and actions, whose table of time t is computed when it is asked for.
-
-    Attributes:
-        table: maps t to log π_t(a|s), nats, shape ``[*B, S, A]``.
-        states, actions: what the numbers mean, and how the program names them.
-        horizon: the T that its times count towards, or None for a policy that is the same at all times.
-    """
-
-    table: Callable[[int], Tensor]
-    states: Space
-    actions: Space
-    horizon: int | None = None
-
-    def log_probs(self, t: int = 0) -> Float[Tensor, "*B S A"]:
-        """Return log π_t(a|s), nats; -inf where the policy never acts so."""
-        return self.table(t)
-
-    def probs(self, t: int = 0) -> Float[Tensor, "*B S A"]:
-        """Return π_t(a|s)."""
-        return self.table(t).exp()
-
-    def act(self, state: Values, t: int) -> Values:
-        """Sample the action variables one after the other, each given those before: the chain rule on the table."""
-        table = self.table(t)
-        if table.dim() != 2:
-            raise fault(
-                "policy", f"a batch of shape {list(table.shape[:-2])}", "the policy of one entry: messages[i].policy"
-            )
-        joint = table.reshape(-1, *self.actions.sizes)
-        number = self.states.join(self.states.unpack(state))
-        chosen: dict[str, Tensor] = {}
-        for name, dtype in zip(self.actions.names, self.actions.dtypes, strict=True):
-            logits = joint[(number, *(value.long() for value in chosen.values()))]
-            rest = len(self.actions.names) - len(chosen) - 1
-            if rest:
-                logits = logits.logsumexp(tuple(range(-rest, 0)))
-            never = (logits == -torch.inf).all(-1, keepdim=True)  # given what is never chosen before: anything will do
-            logits = torch.where(never, 0.0, logits)
-            chosen[name] = pyro.sample(name, dist.Categorical(logits=logits)).to(dtype)
-        return self.actions.pack(chosen)
-
-
-def policy_table(tables: Tables, policy: Policy, t: int) -> Float[Tensor, "S A"]:
+def policy_table(tables: Tables, policy: FinitePolicy, t: int) -> Float[Tensor, "S A"]:
     """Return log π_t(a|s), nats, checked and normalised in the tables' dtype: the one gate to every exact number.
 
     Raises:
@@ -96,7 +37,7 @@ def policy_table(tables: Tables, policy: Policy, t: int) -> Float[Tensor, "S A"]
     return log_pi - torch.where(total.abs() < rounding, 0.0, total)
 
 
-def as_policy(tables: Tables, policy: Any) -> Policy:
+def as_policy(tables: Tables, policy: Any) -> FinitePolicy:
     """Read anything that acts as a ``Policy`` on these tables.
 
     Args:
@@ -120,7 +61,7 @@ def as_policy(tables: Tables, policy: Any) -> Policy:
         horizon = getattr(policy, "horizon", None)
         if horizon is not None and horizon != tables.horizon:
             raise fault("policy", f"a policy for the horizon {horizon}", f"one for this world's, {tables.horizon}")
-        return policy  # type: ignore[no-any-return]
+        return policy if isinstance(policy, FinitePolicy) else _from_table(tables, policy.log_probs)
     if hasattr(policy, "act"):
         return _from_table(tables, lambda t: _enumerated(tables, policy, t))
     if callable(policy):
@@ -129,11 +70,11 @@ def as_policy(tables: Tables, policy: Any) -> Policy:
     raise fault("policy", f"a {type(policy).__name__}", expected)
 
 
-def _from_table(tables: Tables, table: Callable[[int], Tensor]) -> TabularPolicy:
-    return TabularPolicy(table, tables.states, tables.actions)
+def _from_table(tables: Tables, table: Callable[[int], Tensor]) -> FixedPolicy:
+    return FixedPolicy(table, tables.states, tables.actions)
 
 
-def _from_tensor(tables: Tables, probs: Tensor) -> TabularPolicy:
+def _from_tensor(tables: Tables, probs: Tensor) -> FixedPolicy:
     S, A, T = tables.states.size, tables.actions.size, tables.horizon
     if tuple(probs.shape) not in {(S, A), (T, S, A)}:
         shapes = f"[S, A] = [{S}, {A}]" + (f" or [T, S, A] = [{T}, {S}, {A}]" if T else "")

@@ -1,0 +1,52 @@
+"""A policy that is given, with nothing to learn: a rule's, a prior's, somebody's table."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from jaxtyping import Float
+from torch import Tensor
+
+from cai.errors import fault
+from cai.policies.protocol import drawn, sample_joint, scored
+from cai.types import Space, Values
+
+
+@dataclass(frozen=True)
+class FixedPolicy:
+    """A policy over numbered states and actions, whose table of time t is computed when it is asked for.
+
+    Attributes:
+        table: maps t to log π_t(a|s), nats, shape ``[*B, S, A]``.
+        states, actions: what the numbers mean, and how the program names them.
+        horizon: the T that its times count towards, or None for a policy that is the same at all times.
+    """
+
+    table: Callable[[int], Tensor]
+    states: Space
+    actions: Space
+    horizon: int | None = None
+
+    def log_probs(self, t: int = 0) -> Float[Tensor, "*B S A"]:
+        """Return log π_t(a|s), nats; -inf where the policy never acts so."""
+        return self.table(t)
+
+    def probs(self, t: int = 0) -> Float[Tensor, "*B S A"]:
+        """Return π_t(a|s)."""
+        return self.table(t).exp()
+
+    def act(self, state: Values, t: int) -> Values:
+        """Sample the action variables one after the other, each given those before."""
+        table = self.table(t)
+        if table.dim() != 2:
+            raise fault(
+                "policy", f"a batch of shape {list(table.shape[:-2])}", "the policy of one entry: messages[i].policy"
+            )
+        return sample_joint(self.actions, table[self.states.join(self.states.unpack(state))])
+
+    def sample(self, state: Values, t: int = 0) -> Values:
+        """Draw a_t given s_t, leaving no site behind."""
+        return drawn(self.act, state, t)
+
+    def log_prob(self, state: Values, action: Values, t: int = 0) -> Tensor:
+        """Return log π_t(a|s), nats, of the broadcast shape of state and action."""
+        return scored(self.act, state, action, t)

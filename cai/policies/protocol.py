@@ -1,0 +1,99 @@
+"""The one interface of all that acts, and the two ways to read a program of actions: draw from it, and score by it."""
+
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol, runtime_checkable
+
+import pyro
+import pyro.distributions as dist
+import torch
+from jaxtyping import Float
+from pyro.ops.indexing import Vindex
+from pyro.poutine.messenger import Messenger
+from torch import Tensor
+
+from cai.errors import fault
+from cai.exactly import exact
+from cai.types import Space, Values
+
+Act = Callable[[Any, int], Any]
+"""A program ``(state, t) -> action`` that samples the world's action sites."""
+
+
+@runtime_checkable
+class Policy(Protocol):
+    """What acts: ``act`` samples the world's action sites in a program; ``sample`` and ``log_prob`` do without one.
+
+    A policy over finite states and actions has the tables ``log_probs(t)`` and ``probs(t)``, ``[S, A]``, besides.
+    """
+
+    def act(self, state: Any, t: int) -> Any:
+        """Sample a_t given s_t, at the world's own action sites."""
+
+    def sample(self, state: Any, t: int = 0) -> Any:
+        """Draw a_t given s_t, leaving no site behind."""
+
+    def log_prob(self, state: Any, action: Any, t: int = 0) -> Tensor:
+        """Return log π_t(a|s), nats, of the broadcast shape of state and action."""
+
+
+@runtime_checkable
+class FinitePolicy(Policy, Protocol):
+    """A policy over numbered states and actions: it has tables."""
+
+    def log_probs(self, t: int = 0) -> Float[Tensor, "*B S A"]:
+        """Return log π_t(a|s), nats; -inf where the policy never acts so."""
+
+    def probs(self, t: int = 0) -> Float[Tensor, "*B S A"]:
+        """Return π_t(a|s)."""
+
+
+def drawn(act: Act, state: Values, t: int) -> Values:
+    """Run a program of actions and return what it sampled, leaving no site behind."""
+    with pyro.poutine.block():
+        action: Values = act(state, t)
+    return action
+
+
+def scored(act: Act, state: Any, action: Values, t: int) -> Tensor:
+    """Return log π_t(a|s) = Σ log π(a_i|s, a_<i) over the sites of a program of actions, nats.
+
+    Raises:
+        WorldError: the action lacks a variable that the program samples.
+    """
+    reading = _Reading(action, t)
+    with pyro.poutine.block(), pyro.validation_enabled(False), reading:
+        act(state, t)
+    return reading.total
+
+
+class _Reading(Messenger):
+    """Sets every site to the given action, and adds up what the sites think of it."""
+
+    def __init__(self, action: Values, t: int) -> None:
+        super().__init__()
+        self.action, self.t = action, t
+        self.total = torch.zeros(())
+
+    def _pyro_sample(self, msg: Any) -> None:
+        if isinstance(self.action, Mapping) and msg["name"] not in self.action:
+            where, seen = f"action, t = {self.t}", f"variables {sorted(self.action)}"
+            raise fault(where, seen, f"a value for each action site, '{msg['name']}' too")
+        msg["value"] = self.action[msg["name"]] if isinstance(self.action, Mapping) else self.action
+        msg["done"] = True
+        self.total = self.total + exact(msg["fn"]).log_prob(msg["value"])
+
+
+def sample_joint(actions: Space, log_pi: Tensor) -> Values:
+    """Sample the action variables one after the other from a joint ``log_pi [*, A]``: the chain rule on the table."""
+    joint = log_pi.reshape(*log_pi.shape[:-1], *actions.sizes)
+    names = actions.names
+    chosen: dict[str, Tensor] = {}
+    for n, (name, dtype) in enumerate(zip(names, actions.dtypes, strict=True)):
+        rest = len(names) - n - 1
+        logits = joint.logsumexp(tuple(range(-rest, 0))) if rest else joint
+        if chosen:
+            logits = Vindex(logits)[(Ellipsis, *(value.long() for value in chosen.values()), slice(None))]
+        never = (logits == -torch.inf).all(-1, keepdim=True)  # given what is never chosen before: anything will do
+        logits = torch.where(never, 0.0, logits)
+        chosen[name] = pyro.sample(name, dist.Categorical(logits=logits)).to(dtype)
+    return actions.pack(chosen)

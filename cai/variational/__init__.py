@@ -1,0 +1,1 @@
+"""Variational policies: the ELBO of a policy, its gradient, and the fit that climbs it."""
