@@ -4,6 +4,10 @@ from .comparison.compare import Comparison as Comparison
 from .comparison.compare import compare as compare
 from .comparison.evaluate import Evaluation as Evaluation
 from .comparison.evaluate import evaluate as evaluate
+from .comparison.losses import Choice as Choice
+from .comparison.losses import Loss as Loss
+from .comparison.inference_types import InferenceTypes as InferenceTypes
+from .comparison.inference_types import inference_types as inference_types
 from .compile.tabulate import tabulate as tabulate
 from .errors import CaiError as CaiError
 from .errors import Finding as Finding
@@ -11,9 +15,12 @@ from .errors import ImpossibleError as ImpossibleError
 from .errors import IntractableError as IntractableError
 from .errors import NotConvergedError as NotConvergedError
 from .errors import WorldError as WorldError
+from .exact.marginal_map import MarginalMap as MarginalMap
+from .exact.marginal_map import marginal_map as marginal_map
 from .exact.messages import Messages as Messages
 from .exact.rules import HARD as HARD
 from .exact.rules import MAP as MAP
+from .exact.rules import PLANNING as PLANNING
 from .exact.rules import POSTERIOR as POSTERIOR
 from .exact.rules import RISK as RISK
 from .exact.rules import VARIATIONAL as VARIATIONAL
@@ -23,8 +30,12 @@ from .graphs import entangled as entangled
 from .graphs import graph as graph
 from .graphs import is_independent as is_independent
 from .policies.fixed import FixedPolicy as FixedPolicy
+from .policies.function import FunctionPolicy as FunctionPolicy
+from .policies.mixture import MixturePolicy as MixturePolicy
+from .policies.neural import NeuralPolicy as NeuralPolicy
 from .policies.protocol import FinitePolicy as FinitePolicy
 from .policies.protocol import Policy as Policy
+from .policies.tabular import TabularPolicy as TabularPolicy
 from .program import trajectory as trajectory
 from .types import Layout as Layout
 from .types import Slice as Slice

@@ -1,6 +1,6 @@
 """The trajectory as a plain Pyro program: slices stamped with their time, and an optimality node on each."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, Protocol, runtime_checkable
 
 import pyro
@@ -22,6 +22,20 @@ class Actor(Protocol):
 
     def act(self, state: Any, t: int) -> Any:
         """Sample a_t given s_t."""
+
+
+@runtime_checkable
+class Guide(Actor, Protocol):
+    """A policy that takes the place of the start, the dynamics and survival too, at the world's own sites."""
+
+    def initial(self) -> Any:
+        """Sample s_0."""
+
+    def step(self, state: Any, action: Any, t: int) -> tuple[Any, Tensor]:
+        """Sample s_{t+1}, and the latents of the slice."""
+
+    def survive(self, state: Any, t: int) -> Tensor:
+        """Return the probability to survive step t on entering ``state`` = s_{t+1}."""
 
 
 class Stamp(Messenger):
@@ -87,7 +101,7 @@ def trajectory(
     ``p(τ, O=1) = p(s_0) Π_t p(a_t|s_t) p(s_{t+1}|s_t, a_t) exp(r_t / α)`` (Levine 2018, eq. 4). Sites are
     ``cell_0, move_0, slip_0, O_0, cell_1 …``. With ``policy`` the optimality nodes are left out: the same program is
     then the guide that keeps the true dynamics. A discount adds the sites ``alive_1 …``: survival with probability γ;
-    once dead, no factor counts and the policy follows the prior.
+    once dead, no factor counts and all follows the world's own program.
 
     For ``TraceEnum_ELBO`` decorate *either* the model *or* the guide with ``config_enumerate``: with an enumerated
     guide the model replays the guide's sites, and Pyro 1.9.2 gives a wrong number if the model is marked as well.
@@ -95,6 +109,7 @@ def trajectory(
     Args:
         world: the world.
         policy: samples the world's action sites given ``(state, t)``; None is the action prior, with optimality nodes.
+            One that also has ``initial``, ``step`` and ``survive`` (``FullGuide``) bends the start and the dynamics.
         temperature: α, reward units.
         horizon: how many slices to write out; the world's own horizon unless given.
 
@@ -107,6 +122,8 @@ def trajectory(
     if not bool((torch.as_tensor(temperature) > 0).all()):
         raise fault("temperature", f"{temperature}", "a positive number")
     terminal = getattr(world, "terminal", None)
+    acting = world if policy is None else policy
+    moving = policy if isinstance(policy, Guide) else world
 
     def optimality(name: str, reward: Tensor, alive: Tensor | None) -> None:
         if policy is None:
@@ -114,20 +131,23 @@ def trajectory(
             log_potential = log_potential if alive is None else torch.where(alive > 0, log_potential, 0.0)
             pyro.sample(name, Optimality(log_potential), obs=torch.tensor(1.0))
 
+    def survival(state: Values, t: int) -> Tensor:
+        return moving.survive(state, t) if isinstance(moving, Guide) else torch.tensor(discount)
+
     def program() -> None:
         with Stamp("initial", 0) as start:
-            state = world.initial()
+            state = moving.initial()
         carried = variables(state, start.values, "initial")
         alive: Tensor | None = None  # until a first death is possible there is no such site
         for t in pyro.markov(range(T)):
             with Stamp("act", t):
-                action = world.act(state, t) if policy is None else _act(world, policy, state, t, alive)
+                action = _until_death(acting.act, world.act, alive, state, t)
             with Stamp("step", t, carried) as step:
-                state, reward = world.step(state, action, t)
+                state, reward = _until_death(moving.step, world.step, alive, state, action, t)
             variables(state, step.values, f"step, t = {t}")
             optimality(f"O_{t}", reward, alive)
             if discount < 1:
-                live = torch.tensor(discount) if alive is None else discount * alive
+                live = survival(state, t) * (1 if alive is None else alive)
                 alive = pyro.sample(f"alive_{t + 1}", dist.Categorical(logits=torch.stack([1 - live, live], -1).log()))
             if terminal is not None and t == T - 1:  # inside the loop: after it s_T is out of markov's scope
                 optimality(f"O_{T}", terminal(state), alive)
@@ -135,25 +155,53 @@ def trajectory(
     return program
 
 
-def _act(world: World, policy: Actor, state: Values, t: int, alive: Tensor | None) -> Any:
-    if alive is None:
-        return policy.act(state, t)
-    with pyro.poutine.block(), pyro.poutine.trace() as prior:
-        world.act(state, t)
-    with _PriorAfterDeath(prior.trace, alive):
-        return policy.act(state, t)
+def _until_death(piece: Callable[..., Any], own: Callable[..., Any], alive: Tensor | None, *args: Any) -> Any:
+    """Run a guide's piece of a slice, which gives way to the world's own once the trajectory has ended."""
+    if alive is None or piece == own:
+        return piece(*args)
+    with _OwnAfterDeath(own, args, alive):
+        return piece(*args)
 
 
-class _PriorAfterDeath(Messenger):
-    """Lets the prior act where the trajectory has ended, so that no KL is paid there."""
+class _OwnAfterDeath(Messenger):
+    """Lets the world's own distributions rule where the trajectory has ended, so that no KL is paid there."""
 
-    def __init__(self, prior: Any, alive: Tensor) -> None:
+    def __init__(self, own: Callable[..., Any], args: tuple[Any, ...], alive: Tensor) -> None:
         super().__init__()
-        self.prior, self.alive = prior, alive
+        self.own, self.args, self.alive = own, args, alive
+        self.given: dict[str, Tensor] = {}
+        self.now = ""
 
     def _pyro_sample(self, msg: Any) -> None:
-        prior = self.prior.nodes[msg["name"]]["fn"]
-        msg["fn"] = _Switch(self.alive > 0, prior, msg["fn"])  # type: ignore[no-untyped-call]
+        self.now = msg["name"]  # by the time it is sampled the outer Stamp has set its time on it
+        own = NextSite(self.given, self.own, *self.args).fn
+        msg["fn"] = _Switch(self.alive > 0, own, msg["fn"])  # type: ignore[no-untyped-call]
+
+    def _pyro_post_sample(self, msg: Any) -> None:
+        self.given[self.now] = msg["value"]
+
+
+class NextSite(Messenger):
+    """Runs a piece of a program in which the first sites are given, and reads the first one that is not.
+
+    Attributes:
+        name, fn: of that site, None where all are given.
+        returned: what the piece returned.
+    """
+
+    def __init__(self, given: Mapping[str, Tensor], piece: Callable[..., Any], *args: Any) -> None:
+        super().__init__()
+        self.given = given
+        self.name: str | None = None
+        self.fn: Any = None
+        with pyro.poutine.block(), self:
+            self.returned = piece(*args)
+
+    def _pyro_sample(self, msg: Any) -> None:
+        if msg["name"] in self.given:
+            msg["value"], msg["done"] = self.given[msg["name"]], True
+        elif self.name is None:
+            self.name, self.fn = msg["name"], exact(msg["fn"])
 
 
 class _Switch(dist.MaskedMixture):

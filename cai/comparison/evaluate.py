@@ -1,6 +1,5 @@
 """evaluate: what a policy gets, and where every nat between it and the exact answers goes."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -9,10 +8,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from cai.comparison.losses import Loss, account, worst
 from cai.compile.tabulate import tabulate
 from cai.errors import fault
-from cai.exact.backup import look_ahead, put_back
-from cai.exact.chain import Chain, life_to_come, visits
+from cai.exact.acting import occupancy, values
+from cai.exact.backup import look_ahead
 from cai.exact.messages import Messages
 from cai.exact.rules import POSTERIOR, VARIATIONAL, Rule
 from cai.exact.solve import as_temperature, solve
@@ -71,9 +71,9 @@ class Evaluation:
     def expected_return(self) -> float:
         """E_π[Σ r], the terminal reward included, reward units."""
         total = _weighted(self.final_states, self.tables.terminal) if self.tables.horizon else torch.zeros(())
-        for t, occupancy in enumerate(self._by_time(self.occupancy)):
+        for t, joint in enumerate(self._by_time(self.occupancy)):
             one = self.tables.at(t)
-            total = total + _weighted(occupancy.unsqueeze(-1) * one.log_prob.exp(), one.reward)
+            total = total + _weighted(joint.unsqueeze(-1) * one.log_prob.exp(), one.reward)
         return float(total)
 
     @cached_property
@@ -112,8 +112,7 @@ class Evaluation:
     @cached_property
     def v(self) -> Float[Tensor, "..."]:
         """The policy's own value, KL to the prior paid, ``[T+1, S]``, reward units: ``Σ p(s_0) v_0/α = ELBO(π)``."""
-        values = list(policy_values(self))
-        return values[-1] if self.tables.horizon is None else torch.stack(values[::-1])
+        return values(self.tables, self.log_policy, self.temperature).v
 
     @cached_property
     def policy_nats(self) -> Float[Tensor, "..."]:
@@ -139,6 +138,24 @@ class Evaluation:
         """
         return self._stacked(self._luck(occ, t) for t, occ in self._times())
 
+    def worst(self, n: int = 10) -> tuple[Loss, ...]:
+        """Return the n state-times where the policy loses most policy nats, the costliest first; ``str`` says it.
+
+        Fewer where it loses at fewer, none for a best policy: what is rounding is left out.
+
+        Raises:
+            WorldError: ``n`` is below 1.
+            ImpossibleError: ELBO* is -inf, so that there is nothing to measure against.
+        """
+        return worst(self.variational, self.log_policy, self.occupancy, self.policy_nats, n)
+
+    def account(self) -> str:
+        """Say in words, a line a part, where every nat between the policy and the two exact answers goes.
+
+        Where ELBO* or log Z cannot be had, it says so and why.
+        """
+        return account(self.tables, self.elbo, lambda: float(self.variational.elbo), self._promised)
+
     @property
     def variational(self) -> Messages:
         """The variational optimum at this temperature: the best any policy can do."""
@@ -148,6 +165,11 @@ class Evaluation:
     def posterior(self) -> Messages:
         """The exact posterior at this temperature."""
         return self.answers.posterior
+
+    def _promised(self) -> tuple[float, float, float, float]:
+        """Return log Z and its gap's parts: start, action and luck nats."""
+        parts = (float(self.action_nats.sum()), float(self.luck_nats.sum()))
+        return float(self.posterior.log_evidence), self.start_nats, *parts
 
     def _luck(self, occupancy: Tensor, t: int) -> Tensor:
         one, tilted = self.tables.at(t), self.posterior.tilt(t)
@@ -204,57 +226,14 @@ def measure(answers: Answers, policy: Any) -> Evaluation:
     if isinstance(policy, Rule):
         policy = solve(answers.tables, policy, temperature=answers.temperature)
     tables, acting = answers.tables, as_policy(answers.tables, policy)
-    d = tables.log_initial.exp()
     if tables.horizon is None:
         log_pi = policy_table(tables, acting, 0)
-        living = _living(tables, log_pi.exp())
-        occupancy = visits(living, d).unsqueeze(-1) * log_pi.exp()
-        return Evaluation(tables, acting, answers.temperature, log_pi, occupancy, d, answers)
-    log_pi = torch.stack([policy_table(tables, acting, t) for t in range(tables.horizon)])
-    rows = []
-    for t in range(tables.horizon):
-        rows.append(d.unsqueeze(-1) * log_pi[t].exp())
-        d = _follow(tables, rows[-1], t)
-    return Evaluation(tables, acting, answers.temperature, log_pi, torch.stack(rows), d, answers)
-
-
-def policy_values(evaluation: Evaluation) -> Iterator[Float[Tensor, " S"]]:
-    """Yield the value of a policy under the true dynamics, v_T first and v_0 last, reward units, ``[S]`` each.
-
-    ``v_t(s) = Σ_a π(a|s) (Σ p(outcome|s,a) (r + γ v_{t+1}(s')) - α log π(a|s)/p(a|s))``, so that ``Σ p(s_0) v_0/α`` is
-    ELBO(π); -inf where the policy risks what is forbidden. The infinite horizon has one value, for all times.
-    """
-    tables = evaluation.tables
-    v = tables.terminal if tables.horizon is not None else torch.zeros_like(tables.terminal)
-    if tables.horizon is None:
-        gain = _policy_backup(evaluation, v, 0)
-        living, barred = _living(tables, evaluation.log_policy.exp()), gain == -torch.inf
-        finite = life_to_come(living, torch.where(barred, 0.0, gain))
-        risk = life_to_come(living, barred.to(gain.dtype))
-        yield torch.where(risk > 0, -torch.inf, finite)
-        return
-    yield v
-    for t in reversed(range(tables.horizon)):
-        v = _policy_backup(evaluation, v, t)
-        yield v
-
-
-def _policy_backup(evaluation: Evaluation, v_next: Tensor, t: int) -> Tensor:
-    tables, log_pi = evaluation.tables, evaluation._by_time(evaluation.log_policy)[t]
-    one, pi, p = tables.at(t), log_pi.exp(), tables.at(t).log_prob.exp()
-    q = torch.where(p > 0, p * (one.reward + look_ahead(tables.discount * v_next, one.successor)), 0.0).sum(-1)
-    nats = torch.where(pi > 0, log_pi - one.log_prior, 0.0)
-    return torch.where(pi > 0, pi * (q - evaluation.temperature * nats), 0.0).sum(-1)
-
-
-def _follow(tables: Tables, occupancy: Tensor, t: int) -> Tensor:
-    one = tables.at(t)
-    return tables.discount * put_back(occupancy.unsqueeze(-1) * one.log_prob.exp(), one.successor, occupancy.shape[0])
-
-
-def _living(tables: Tables, pi: Tensor) -> Chain:
-    one = tables.at(0)
-    return Chain(tables.discount * pi.unsqueeze(-1) * one.log_prob.exp(), one.successor)
+        states, end = occupancy(tables, log_pi), tables.log_initial.exp()
+    else:
+        log_pi = torch.stack([policy_table(tables, acting, t) for t in range(tables.horizon)])
+        *before, end = occupancy(tables, log_pi)
+        states = torch.stack(before)
+    return Evaluation(tables, acting, answers.temperature, log_pi, states.unsqueeze(-1) * log_pi.exp(), end, answers)
 
 
 def _weighted(weights: Tensor, x: Tensor) -> Tensor:

@@ -8,10 +8,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from cai.compile.enumerate import Enumerate, precision, run
-from cai.errors import fault, quoted
+from cai.errors import fault
 from cai.policies.fixed import FixedPolicy
+from cai.policies.function import FunctionPolicy, checked
 from cai.policies.protocol import FinitePolicy
+from cai.policies.spaces import enumerated
 from cai.types import Tables
 
 
@@ -35,6 +36,19 @@ def policy_table(tables: Tables, policy: FinitePolicy, t: int) -> Float[Tensor, 
         raise fault(where, f"probabilities {probs} in state {tables.states.label(s)}", "numbers that sum to 1")
     rounding = 64 * torch.finfo(log_pi.dtype).eps
     return log_pi - torch.where(total.abs() < rounding, 0.0, total)
+
+
+def log_table(tables: Tables, policy: FinitePolicy) -> Float[Tensor, "*T S A"]:
+    """Return log π of every time, nats, ``[T, S, A]`` (``[S, A]`` for the infinite horizon), differentiable, unchecked.
+
+    At once where the policy can, by its own ``log_table()``; else time by time.
+    """
+    times = [] if tables.horizon is None else [tables.horizon]
+    if hasattr(policy, "log_table"):
+        table: Tensor = policy.log_table()
+    else:
+        table = policy.log_probs(0) if not times else torch.stack([policy.log_probs(t) for t in range(times[0])])
+    return table.to(tables.log_prior.dtype).expand(*times, tables.states.size, tables.actions.size)
 
 
 def as_policy(tables: Tables, policy: Any) -> FinitePolicy:
@@ -63,9 +77,10 @@ def as_policy(tables: Tables, policy: Any) -> FinitePolicy:
             raise fault("policy", f"a policy for the horizon {horizon}", f"one for this world's, {tables.horizon}")
         return policy if isinstance(policy, FinitePolicy) else _from_table(tables, policy.log_probs)
     if hasattr(policy, "act"):
-        return _from_table(tables, lambda t: _enumerated(tables, policy, t))
+        spaces = tables.states, tables.actions
+        return _from_table(tables, lambda t: enumerated(policy.act, *spaces, t, tables.log_prior.dtype))
     if callable(policy):
-        return _from_table(tables, lambda t: _called(tables, policy, t))
+        return FunctionPolicy(tables, policy)
     expected = "None, a tensor [S, A] or [T, S, A], a function (state, t) -> probabilities, or an object with act"
     raise fault("policy", f"a {type(policy).__name__}", expected)
 
@@ -75,57 +90,12 @@ def _from_table(tables: Tables, table: Callable[[int], Tensor]) -> FixedPolicy:
 
 
 def _from_tensor(tables: Tables, probs: Tensor) -> FixedPolicy:
-    S, A, T = tables.states.size, tables.actions.size, tables.horizon
+    S, A, T, dtype = tables.states.size, tables.actions.size, tables.horizon, tables.log_prior.dtype
     if tuple(probs.shape) not in {(S, A), (T, S, A)}:
         shapes = f"[S, A] = [{S}, {A}]" + (f" or [T, S, A] = [{T}, {S}, {A}]" if T else "")
         raise fault("policy", f"a tensor of shape {list(probs.shape)}", f"probabilities of shape {shapes}")
     if probs.dim() == 2:
-        stationary = _checked(tables, probs, 0).log()
+        stationary = checked(tables.states, tables.actions, probs, 0, dtype).log()
         return _from_table(tables, lambda t: stationary)
-    timed = [_checked(tables, probs[t], t).log() for t in range(len(probs))]
+    timed = [checked(tables.states, tables.actions, probs[t], t, dtype).log() for t in range(len(probs))]
     return _from_table(tables, lambda t: timed[t])
-
-
-def _checked(tables: Tables, probs: Any, t: int) -> Tensor:
-    """Return the probabilities in the tables' dtype, normalised there; raise where they are none."""
-    where, S, A = f"policy, t = {t}", tables.states.size, tables.actions.size
-    if not isinstance(probs, Tensor):
-        raise fault(where, f"a {type(probs).__name__}", f"a tensor of probabilities of shape [{S}, {A}]")
-    try:
-        probs = probs.expand(S, A)
-    except RuntimeError:
-        raise fault(where, f"shape {list(probs.shape)}", f"probabilities of shape [{S}, {A}]") from None
-    total = probs.sum(-1)
-    wrong = ((total - 1).abs() > 1e-5) | (probs < 0).any(-1) | total.isnan()
-    if wrong.any():
-        s = int(wrong.nonzero()[0])
-        seen = f"probabilities {[round(p, 6) for p in probs[s].tolist()]} in state {tables.states.label(s)}"
-        raise fault(where, seen, "numbers at least 0 that sum to 1")
-    exact: Tensor = probs.to(tables.log_prior.dtype)
-    return exact / exact.sum(-1, keepdim=True)
-
-
-def _called(tables: Tables, function: Callable[..., Any], t: int) -> Tensor:
-    states = tables.states.split(torch.arange(tables.states.size))
-    with precision(tables.log_prior.dtype):
-        try:
-            probs = function(tables.states.pack(states), t)
-        except Exception as error:
-            expected = "a function (state, t) -> probabilities [S, A]"
-            raise fault(f"policy, t = {t}", quoted(error), expected) from error
-        return _checked(tables, probs, t).log()
-
-
-def _enumerated(tables: Tables, policy: Any, t: int) -> Tensor:
-    states, actions = tables.states, tables.actions
-    messenger = Enumerate(f"policy, t = {t}", first=-2)
-    with precision(tables.log_prior.dtype):
-        run(messenger, policy.act, states.pack(states.split(torch.arange(states.size))), t)
-    if tuple(messenger.sizes) != actions.names or tuple(messenger.sizes.values()) != actions.sizes:
-        expected = dict(zip(actions.names, actions.sizes, strict=True))
-        raise fault(messenger.where, f"sites {messenger.sizes}", f"the world's own action sites {expected}")
-    full = (*actions.sizes[::-1], states.size)
-    total = torch.zeros(full, dtype=tables.log_prior.dtype)
-    for log_prob in messenger.log_probs.values():
-        total = total + log_prob.to(total.dtype)
-    return total.permute(*range(len(full) - 1, -1, -1)).reshape(states.size, actions.size)

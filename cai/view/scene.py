@@ -8,7 +8,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from cai.comparison.compare import Comparison
-from cai.comparison.evaluate import Evaluation, policy_values
+from cai.comparison.evaluate import Evaluation
 from cai.errors import fault
 from cai.types import Tables
 
@@ -66,19 +66,9 @@ def scene(comparison: Comparison, limit: int = 40) -> Scene:
         v[PROMISE] = promised[..., states]
         v_0[PROMISE] = promised if comparison.tables.horizon is None else promised[0]
     for name, one in comparison.evaluations.items():
-        v[name], v_0[name] = _worth(one, states)
+        v[name] = one.v[..., states]
+        v_0[name] = one.v if comparison.tables.horizon is None else one.v[0]
     return Scene(comparison, states, visits, v, v_0)
-
-
-def _worth(evaluation: Evaluation, states: Tensor) -> tuple[Tensor, Tensor]:
-    """Return v on the states shown and v_0 on all, without keeping a [T+1, S] table of a large world."""
-    if evaluation.tables.horizon is None:
-        *_, v_0 = policy_values(evaluation)
-        return v_0[states], v_0
-    rows = []
-    for v_0 in policy_values(evaluation):
-        rows.append(v_0[states])
-    return torch.stack(rows[::-1]), v_0
 
 
 def _visits(evaluation: Evaluation) -> Tensor:

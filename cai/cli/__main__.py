@@ -1,0 +1,6 @@
+"""``python -m cai.cli`` is the same as ``cai``."""
+
+from cai.cli import main
+
+if __name__ == "__main__":
+    main()

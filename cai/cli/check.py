@@ -1,0 +1,39 @@
+"""cai check and cai list: what is wrong with a world, and which worlds there are."""
+
+import json
+import re
+
+import typer
+
+from cai.catalogue import folder, names
+from cai.cli.app import app, told
+from cai.cli.options import Json, Settings, World, read_world
+
+
+@app.command()
+@told
+def check(world: World, settings: Settings = None, as_json: Json = False) -> None:
+    """Say in words what is wrong with a world; exit code 1 if anything is."""
+    made = read_world(world, settings, None, None)
+    from cai.checks import check as findings_of
+
+    findings = findings_of(made)
+    if as_json:
+        print(json.dumps([vars(finding) for finding in findings], indent=2))
+    elif findings:
+        for finding in findings:
+            print(f"- {finding}")
+        print(f"{len(findings)} finding{'s' if len(findings) > 1 else ''} in {world}")
+    else:
+        print(f"{world} conforms")
+    if findings:
+        raise typer.Exit(1)
+
+
+@app.command("list")
+@told
+def list_worlds() -> None:
+    """List the worlds of the catalogue."""
+    for name in names():
+        first = re.match(r'"""(.*?)(?:\n|""")', (folder() / f"{name}.py").read_text(encoding="utf-8"))
+        print(f"{name:15} {first.group(1) if first else ''}")

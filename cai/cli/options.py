@@ -1,0 +1,93 @@
+"""The arguments and options that commands share, and what is read from them."""
+
+import contextlib
+import re
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from cai.catalogue import load_world
+from cai.errors import fault
+
+World = Annotated[str, typer.Argument(help="A catalogue name (frozen_lake), a file (my_world.py) or file.py:Class.")]
+Settings = Annotated[list[str] | None, typer.Option("--set", help="An argument of the world, name=value; repeatable.")]
+Horizon = Annotated[str | None, typer.Option(help="T, or 'inf' (needs a discount below 1).")]
+Discount = Annotated[float | None, typer.Option(help="The chance γ to survive a step, in (0, 1].")]
+Temperature = Annotated[
+    list[float] | None, typer.Option("--temperature", "-t", help="α, reward units; 1 unless given.")
+]
+Rules = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--rule",
+        "-r",
+        help="POSTERIOR, VARIATIONAL, HARD, MAP or 'RISK(eta)'; repeatable. Unless given, solve takes POSTERIOR, "
+        "compare all four and the prior (MAP-plan: replan the most probable trajectory at every state).",
+    ),
+]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
+Out = Annotated[Path | None, typer.Option("--out", help="Write tables, figures and report.html into this folder.")]
+
+
+def read_world(spec: str, settings: Sequence[str] | None, horizon: str | None, discount: float | None) -> Any:
+    """Make the world that a spec names, with its settings; a horizon or discount that is given replaces its own."""
+    pairs = {}
+    for text in settings or ():
+        name, equals, value = text.partition("=")
+        if not equals or not name.isidentifier():
+            raise fault("--set", f"'{text}'", "name=value")
+        pairs[name] = value
+    overrides: dict[str, Any] = {}
+    if horizon is not None:
+        if horizon not in {"inf", "none", "None"} and not horizon.isdecimal():
+            raise fault("--horizon", f"'{horizon}'", "a positive integer, or 'inf'")
+        overrides["horizon"] = int(horizon) if horizon.isdecimal() else None
+    if discount is not None:
+        overrides["discount"] = discount
+    with contextlib.redirect_stdout(sys.stderr):  # what a file prints on its own is no part of the answer
+        return load_world(spec, pairs, overrides)
+
+
+def title_of(world: str, settings: Sequence[str] | None) -> str:
+    """Name a world with its settings; a later setting of one name counts."""
+    pairs = dict(text.split("=", 1) for text in settings or ())
+    return " ".join([world, *(f"{name}={value}" for name, value in pairs.items())])
+
+
+def read_rules(texts: Sequence[str], *, prior: bool) -> dict[str, Any]:
+    """Find the rules by name; with ``prior``, they stand for policies, and the prior, as None, may be among them."""
+    from cai.exact.rules import HARD, MAP, POSTERIOR, RISK, VARIATIONAL
+
+    known = {rule.name: rule for rule in (POSTERIOR, VARIATIONAL, HARD, MAP)}
+    found: dict[str, Any] = {}
+    for text in texts:
+        risk = re.fullmatch(r"RISK\((.+)\)", text, re.IGNORECASE)
+        if text == "prior" and prior:
+            found["prior"] = None
+        elif text.upper() in known:
+            rule = known[text.upper()]
+            found["MAP-plan" if rule is MAP and prior else rule.name] = rule
+        elif risk and _is_number(risk.group(1)):
+            rule = RISK(float(risk.group(1)))
+            found[rule.name] = rule
+        else:
+            expected = f"{', '.join(known)}, RISK(eta){' or prior' if prior else ''}"
+            raise fault("--rule", f"'{text}'", expected)
+    return found
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
+
+
+def require_folder(out: Path | None) -> None:
+    """Refuse a file as the folder to write into, before any work is done."""
+    if out is not None and out.exists() and not out.is_dir():
+        raise fault("--out", f"'{out}' is a file", "a folder, made where it is missing")

@@ -1,0 +1,53 @@
+"""What the commands share once a world is read: rules solved, policies compared, the report written."""
+
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from cai.errors import ImpossibleError, NotConvergedError
+
+if TYPE_CHECKING:
+    from cai.comparison.compare import Comparison
+    from cai.types import Tables
+
+
+def solved(tables: "Tables", policies: Mapping[str, Any], alpha: float) -> dict[str, Any]:
+    """Solve the rules among the policies; one without a finite answer is left out, with a word, unless all are."""
+    from cai.exact.rules import Rule
+    from cai.exact.solve import solve as solve_exactly
+
+    found: dict[str, Any] = {}
+    reason: Exception | None = None
+    for name, policy in policies.items():
+        try:
+            found[name] = solve_exactly(tables, policy, temperature=alpha) if isinstance(policy, Rule) else policy
+        except (ImpossibleError, NotConvergedError) as error:
+            reason = error
+            print(f"cai: {name} left out at α = {alpha:g}: {error}", file=sys.stderr)
+    if reason is not None and not any(policy is not None for policy in found.values()):
+        raise reason
+    return found
+
+
+def compared(tables: "Tables", policies: Mapping[str, Any], temperature: Sequence[float] | None) -> list["Comparison"]:
+    """Compare the policies at every temperature, the rules among them solved anew at each."""
+    from rich.console import Console
+    from rich.progress import track
+
+    from cai.comparison.compare import compare as compare_exactly
+
+    work = track(temperature or [1.0], "temperatures", console=Console(stderr=True), transient=True)
+    return [compare_exactly(tables, solved(tables, policies, alpha), temperature=alpha) for alpha in work]
+
+
+def write(
+    title: str, world: Any, comparisons: Sequence["Comparison"], out: Path, notes: Sequence[str], *, quiet: bool
+) -> None:
+    """Write the report's folder and say where it is: on stderr if ``quiet``, where stdout carries JSON."""
+    from cai.graphs import graph as read_graph
+    from cai.view.report import write_report
+
+    dag = read_graph(world, min(2, world.horizon or 2))
+    page = write_report(comparisons, out, title=title, notes=notes, dag=dag)
+    print(f"report: {page.resolve()}", file=sys.stderr if quiet else sys.stdout)

@@ -1,0 +1,117 @@
+"""Any function of state and time as a policy."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import pyro
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from cai.compile.enumerate import precision
+from cai.errors import CaiError, fault, quoted
+from cai.policies.protocol import drawn, sample_joint, scored
+from cai.policies.spaces import enumerated, finite_spaces, signature
+from cai.types import Space, Tables, Values
+from cai.world import World
+
+FORMS = "a function (state, t) -> probabilities [*, A], a distribution, or a dict of distributions by variable"
+
+
+class FunctionPolicy(nn.Module):
+    """The policy that a function ``(state, t)`` describes; where it is a module, its parameters can be fitted.
+
+    The function gives probabilities ``[*, A]`` of the numbered actions, a Pyro distribution of the one action
+    variable, or a dict of distributions by variable, sampled in the world's order. It is called on a batch of states.
+
+    Args:
+        world: a world, or its tables.
+        function: what describes the policy.
+        dtype: of its tables.
+
+    Raises:
+        WorldError: the function fails, or gives something else.
+    """
+
+    def __init__(
+        self, world: World | Tables, function: Callable[..., Any], *, dtype: torch.dtype | None = None
+    ) -> None:
+        super().__init__()
+        read = signature(world)
+        self.function = function
+        self.names = tuple(one.name for one in read.actions)
+        self.spaces = read.spaces
+        self.dtype = dtype or (world.log_prior.dtype if isinstance(world, Tables) else torch.float64)
+        self.horizon = None
+
+    def act(self, state: Any, t: int) -> Any:
+        """Sample the action variables from what the function gives."""
+        given = self._call(state, t)
+        if isinstance(given, Tensor):
+            _, actions = finite_spaces(self.spaces)
+            return sample_joint(actions, given.log())
+        if isinstance(given, Mapping):
+            missing = [name for name in self.names if name not in given]
+            if missing:
+                raise fault(f"policy, t = {t}", f"a dict of {sorted(given)}", f"each of {list(self.names)}")
+            return {name: pyro.sample(name, given[name]) for name in self.names}
+        if len(self.names) > 1 or not hasattr(given, "log_prob"):
+            raise fault(f"policy, t = {t}", f"a {type(given).__name__}", FORMS)
+        return pyro.sample(self.names[0], given)
+
+    def log_probs(self, t: int = 0) -> Float[Tensor, "S A"]:
+        """Return log π_t(a|s), nats.
+
+        Raises:
+            IntractableError: states or actions are not finite.
+            WorldError: the function gives no probabilities.
+        """
+        states, actions = finite_spaces(self.spaces)
+        with precision(self.dtype):
+            given = self._call(states.pack(states.split(torch.arange(states.size))), t)
+            if hasattr(given, "log_prob") or isinstance(given, Mapping):
+                return enumerated(self.act, states, actions, t, self.dtype)
+            return checked(states, actions, given, t, self.dtype).log()
+
+    def probs(self, t: int = 0) -> Float[Tensor, "S A"]:
+        """Return π_t(a|s)."""
+        return self.log_probs(t).exp()
+
+    def sample(self, state: Any, t: int = 0) -> Any:
+        """Draw a_t given s_t, leaving no site behind."""
+        return drawn(self.act, state, t)
+
+    def log_prob(self, state: Any, action: Any, t: int = 0) -> Tensor:
+        """Return log π_t(a|s), nats, of the broadcast shape of state and action."""
+        return scored(self.act, state, action, t)
+
+    def _call(self, state: Values, t: int) -> Any:
+        try:
+            return self.function(state, t)
+        except CaiError:
+            raise
+        except Exception as error:
+            raise fault(f"policy, t = {t}", quoted(error), FORMS) from error
+
+
+def checked(states: Space, actions: Space, probs: Any, t: int, dtype: torch.dtype) -> Float[Tensor, "S A"]:
+    """Return probabilities in the dtype, normalised there.
+
+    Raises:
+        WorldError: they are none, or their shape is not that of all states and actions.
+    """
+    where, S, A = f"policy, t = {t}", states.size, actions.size
+    if not isinstance(probs, Tensor):
+        raise fault(where, f"a {type(probs).__name__}", f"a tensor of probabilities of shape [{S}, {A}]")
+    try:
+        probs = probs.expand(S, A)
+    except RuntimeError:
+        raise fault(where, f"shape {list(probs.shape)}", f"probabilities of shape [{S}, {A}]") from None
+    total = probs.sum(-1)
+    wrong = ((total - 1).abs() > 1e-5) | (probs < 0).any(-1) | total.isnan()
+    if wrong.any():
+        s = int(wrong.nonzero()[0])
+        seen = f"probabilities {[round(p, 6) for p in probs[s].tolist()]} in state {states.label(s)}"
+        raise fault(where, seen, "numbers at least 0 that sum to 1")
+    exact: Tensor = probs.to(dtype)
+    return exact / exact.sum(-1, keepdim=True)

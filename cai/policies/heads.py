@@ -1,0 +1,78 @@
+"""Heads: from a prior distribution and the numbers of a network to the policy's own distribution on the same support.
+
+At zero a head is the prior (a Gaussian of its mean and deviation, a near-uniform on an interval), so that a new policy
+starts with little KL, and what the prior forbids stays forbidden.
+"""
+
+from typing import Any
+
+import pyro.distributions as dist
+import torch
+from torch import Tensor
+from torch.distributions import constraints
+from torch.distributions.transforms import AffineTransform, TanhTransform
+
+from cai.errors import fault
+from cai.policies.spaces import Variable
+
+MARGIN = 1e-6  # tanh saturates in floating point, and a bound itself may lie outside the prior's support
+
+
+def width(variable: Variable) -> int:
+    """Return how many numbers a head takes: a logit a value, or a mean and a deviation for each dimension."""
+    return variable.size if variable.size is not None else 2 * variable.shape.numel()
+
+
+def head(variable: Variable, prior: Any, x: Tensor) -> Any:
+    """Return the policy's distribution of one action variable.
+
+    Args:
+        variable: which one.
+        prior: its distribution under the action prior, given the state and the earlier action variables.
+        x: the network's numbers, ``[*, width]``.
+
+    Raises:
+        WorldError: the prior's support is neither finite, nor the real numbers, nor an interval.
+    """
+    if variable.size is not None:
+        return _categorical(prior, x)
+    loc, log_scale = (part.reshape(*x.shape[:-1], *variable.shape) for part in x.chunk(2, -1))
+    support = prior.support
+    while isinstance(support, constraints.independent):
+        support = support.base_constraint
+    if support is constraints.real or support is constraints.real_vector:
+        return gaussian(prior, loc, log_scale)
+    if isinstance(support, constraints.interval | constraints.half_open_interval):
+        return tanh_gaussian(support.lower_bound, support.upper_bound, loc, log_scale, len(variable.shape))
+    seen = f"a prior on {support}"
+    raise fault(f"policy, variable '{variable.name}'", seen, "one on finitely many values, the reals, or an interval")
+
+
+def _categorical(prior: Any, x: Tensor) -> Any:
+    """Return p(a) exp(x_a), normalised."""
+    support = prior.enumerate_support(expand=False)
+    logits = prior.log_prob(support).movedim(0, -1) + x
+    if support.dtype.is_floating_point and len(support) == 2:  # a Bernoulli stays one: its values are floats
+        return dist.Bernoulli(logits=logits[..., 1] - logits[..., 0])
+    return dist.Categorical(logits=logits)
+
+
+def gaussian(prior: Any, loc: Tensor, log_scale: Tensor) -> Any:
+    """Return N(μ_p + σ_p x, (σ_p e^y)²) of the prior's mean and deviation, 0 and 1 where it has none."""
+    mean, deviation = prior.mean, prior.variance.sqrt()
+    usual = mean.isfinite() & deviation.isfinite()
+    mean, deviation = torch.where(usual, mean, 0.0), torch.where(usual, deviation, 1.0)
+    return dist.Normal(mean + deviation * loc, deviation * log_scale.exp()).to_event(len(prior.event_shape))
+
+
+def tanh_gaussian(low: Any, high: Any, loc: Tensor, log_scale: Tensor, event_dim: int) -> Any:
+    """Return a Gaussian squashed into the open interval by tanh (Haarnoja et al. 2018, appendix C).
+
+    ``a = middle + half-width · tanh(u)``, u ~ N(x, (0.9 e^y)²): at zero close to uniform.
+    """
+    low, high = torch.as_tensor(low).to(loc.dtype), torch.as_tensor(high).to(loc.dtype)
+    middle, half = (low + high) / 2, (high - low) / 2 * (1 - MARGIN)
+    # The caches let log_prob of a drawn value reuse u, where atanh would lose its digits.
+    squash = [TanhTransform(cache_size=1), AffineTransform(middle, half, cache_size=1)]
+    squashed = dist.TransformedDistribution(dist.Normal(loc, 0.9 * log_scale.exp()), squash)
+    return squashed.to_event(event_dim)

@@ -1,0 +1,118 @@
+"""Mixtures: in every state each component acts with its weight."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import pyro
+import pyro.distributions as dist
+import torch
+from jaxtyping import Float
+from pyro.distributions import TorchDistribution
+from torch import Tensor, nn
+
+from cai.errors import fault
+from cai.policies.protocol import Policy, drawn, scored
+from cai.program import NextSite
+
+
+class MixturePolicy(nn.Module):
+    """π_t(a|s) = Σ_i w_i π_i,t(a|s), the weights learnable: soft choices among policies, ε-greedy, several Gaussians.
+
+    Args:
+        policies: the components, on one world.
+        weights: w_i > 0, ``[N]``, normalised here; equal ones unless given.
+
+    Raises:
+        WorldError: there is no component, a weight is not positive, or a component is no policy.
+    """
+
+    def __init__(self, policies: Sequence[Any], weights: Any = None) -> None:
+        super().__init__()
+        self.policies = tuple(policies)
+        strangers = [type(one).__name__ for one in self.policies if not isinstance(one, Policy)]
+        if not self.policies or strangers:
+            raise fault("mixture, policies", f"{strangers or 'none'}", "at least one policy (act, sample, log_prob)")
+        w = torch.ones(len(self.policies), dtype=torch.float64) if weights is None else torch.as_tensor(weights)
+        if w.shape != (len(self.policies),) or not bool((w > 0).all()):
+            raise fault("mixture, weights", f"{w.tolist()}", f"{len(self.policies)} positive numbers")
+        self.modules_inside = nn.ModuleList([one for one in self.policies if isinstance(one, nn.Module)])
+        self.logits = nn.Parameter((w / w.sum()).log())
+        horizons = [getattr(one, "horizon", None) for one in self.policies]
+        self.horizon: int | None = next((T for T in horizons if T is not None), None)
+
+    def act(self, state: Any, t: int) -> Any:
+        """Sample the action variables one after the other; the earlier ones tell which component may be acting."""
+        log_w, given = self.logits.log_softmax(-1), dict[str, Tensor]()
+        while True:
+            found = [NextSite(given, policy.act, state, t) for policy in self.policies]
+            name = found[0].name
+            if name is None:
+                return found[0].returned
+            fn = _Mixed(log_w, [one.fn for one in found])
+            given[name] = pyro.sample(name, fn)
+            log_w = fn.joint(given[name])
+
+    def log_probs(self, t: int = 0) -> Float[Tensor, "*B S A"]:
+        """Return log π_t(a|s), nats; every component must have tables."""
+        log_w = self.logits.log_softmax(-1)
+        parts = [w + policy.log_probs(t).to(w.dtype) for w, policy in zip(log_w, self.policies, strict=True)]
+        return torch.logsumexp(torch.stack(parts), 0)
+
+    def probs(self, t: int = 0) -> Float[Tensor, "*B S A"]:
+        """Return π_t(a|s)."""
+        return self.log_probs(t).exp()
+
+    def sample(self, state: Any, t: int = 0) -> Any:
+        """Draw a_t given s_t, leaving no site behind."""
+        return drawn(self.act, state, t)
+
+    def log_prob(self, state: Any, action: Any, t: int = 0) -> Tensor:
+        """Return log π_t(a|s), nats, of the broadcast shape of state and action."""
+        return scored(self.act, state, action, t)
+
+
+class _Mixed(TorchDistribution):
+    """The mixture of distributions on one support; ``log_w`` is ``[*, N]``."""
+
+    arg_constraints: dict[str, Any] = {}  # noqa: RUF012 — torch's own convention
+
+    def __init__(self, log_w: Tensor, parts: Sequence[Any]) -> None:
+        self.log_w, self.parts = log_w, tuple(parts)
+        self.has_enumerate_support = all(one.has_enumerate_support for one in self.parts)
+        batch = torch.broadcast_shapes(log_w.shape[:-1], *(one.batch_shape for one in self.parts))
+        super().__init__(batch, self.parts[0].event_shape, validate_args=False)
+
+    @property
+    def support(self) -> Any:
+        """The support of the components."""
+        return self.parts[0].support
+
+    def expand(self, batch_shape: Any, _instance: Any = None) -> "_Mixed":
+        """Expand to a larger batch shape."""
+        shape = torch.Size(batch_shape)
+        return _Mixed(self.log_w.expand(*shape, -1), [one.expand(shape) for one in self.parts])
+
+    def joint(self, value: Tensor) -> Tensor:
+        """Return log w_i + log p_i(value), ``[*, N]``: normalised, the weights given the value."""
+        joint = self.log_w + torch.stack(torch.broadcast_tensors(*(one.log_prob(value) for one in self.parts)), -1)
+        total = joint.logsumexp(-1, keepdim=True)
+        return torch.where(total == -torch.inf, self.log_w, joint - total)
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        """Return log Σ w_i p_i(value)."""
+        parts = torch.stack(torch.broadcast_tensors(*(one.log_prob(value) for one in self.parts)), -1)
+        return (self.log_w + parts).logsumexp(-1)
+
+    def sample(self, sample_shape: Any = ()) -> Tensor:
+        """Draw a component, and from it."""
+        shape = torch.Size(sample_shape) + self.batch_shape
+        which = dist.Categorical(logits=self.log_w.expand(*shape, -1)).sample()
+        draws = torch.stack([one.expand(self.batch_shape).sample(sample_shape) for one in self.parts])
+        index = which.reshape(1, *shape, *(1,) * len(self.event_shape)).expand(1, *draws.shape[1:])
+        return draws.gather(0, index).squeeze(0)
+
+    def enumerate_support(self, expand: bool = True) -> Tensor:
+        """Return the support on a new leading dimension."""
+        values: Tensor = self.parts[0].enumerate_support(expand=False)
+        values = values.reshape((-1,) + (1,) * len(self.batch_shape))
+        return values.expand((-1, *self.batch_shape)) if expand else values

@@ -1,0 +1,168 @@
+"""A network as a policy: the world's own action sites, each distribution tilted by what the network says."""
+
+from collections.abc import Callable, Mapping, Sequence
+from itertools import pairwise
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from pyro.poutine.messenger import Messenger
+from torch import Tensor, nn
+
+from cai.compile.slices import depends_on_time
+from cai.exactly import exact
+from cai.policies.fixed import FixedPolicy
+from cai.policies.heads import head, width
+from cai.policies.protocol import Act, drawn, scored
+from cai.policies.spaces import Variable, enumerated, finite_spaces, signature
+from cai.types import Tables
+from cai.world import World, horizon_of
+
+Features = Callable[[Any, Any], Tensor]
+"""A function ``(state, t) -> [*, F]``."""
+
+
+class NeuralPolicy(nn.Module):
+    """One network an action variable, fed with state, time and the earlier action variables (the chain rule).
+
+    Finite variables: ``π(a_i|s, a_<i) ∝ p(a_i|s, a_<i) exp(f_i(s, t, a_<i))``. Real ones: a Gaussian; ones on an
+    interval: a tanh-Gaussian. All start close to the prior, since the last layers start at zero.
+
+    Args:
+        world: a world, or its tables. States may be finite or continuous, one variable or many.
+        hidden: the widths of the hidden layers.
+        stationary: leave out the time.
+        features: a function ``(state, t) -> [*, F]`` to be read in place of the state and the time.
+        dtype: of the parameters.
+
+    Raises:
+        WorldError: an action variable's support is neither finite, nor real, nor an interval.
+    """
+
+    def __init__(
+        self,
+        world: World | Tables,
+        *,
+        hidden: Sequence[int] = (64, 64),
+        stationary: bool = False,
+        features: Features | None = None,
+        dtype: torch.dtype = torch.float64,
+    ) -> None:
+        super().__init__()
+        read = signature(world)
+        self.spaces, self.states, self.actions, self.dtype = read.spaces, read.states, read.actions, dtype
+        horizon = world.horizon if isinstance(world, Tables) else horizon_of(world)
+        self.horizon = None if stationary else horizon
+        self.prior, self.prior_is_timed = _prior(world)
+        self.features = features
+        self.nets = nn.ModuleDict()
+        for n, variable in enumerate(self.actions):
+            seen = (*(self.states if features is None else ()), *self.actions[:n])
+            first = First(seen, hidden[0], self.horizon if features is None else None, features is not None)
+            self.nets[variable.name] = nn.Sequential(first, *_layers(hidden, width(variable)))
+        self.to(dtype)
+
+    def act(self, state: Any, t: Any) -> Any:
+        """Run the prior's program with every distribution tilted."""
+        with _Tilt(self, state, t):
+            return self.prior(state, t)
+
+    def log_table(self) -> Float[Tensor, "*T S A"]:
+        """Return log π of all times at once, nats; without T where nothing changes over time."""
+        states, actions = finite_spaces(self.spaces)
+        T = self.horizon
+        if T is None and not self.prior_is_timed:
+            return enumerated(self.act, states, actions, 0, self.dtype)
+        if T is not None and not self.prior_is_timed and self.features is None:
+            return enumerated(self.act, states, actions, torch.arange(T).unsqueeze(-1), self.dtype)
+        return torch.stack([self.log_probs(t) for t in range(T or 1)])
+
+    def log_probs(self, t: int = 0) -> Float[Tensor, "S A"]:
+        """Return log π_t(a|s), nats.
+
+        Raises:
+            IntractableError: states or actions are not finite, or too many for a table.
+        """
+        return enumerated(self.act, *finite_spaces(self.spaces), t, self.dtype)
+
+    def probs(self, t: int = 0) -> Float[Tensor, "S A"]:
+        """Return π_t(a|s)."""
+        return self.log_probs(t).exp()
+
+    def sample(self, state: Any, t: int = 0) -> Any:
+        """Draw a_t given s_t, leaving no site behind."""
+        return drawn(self.act, state, t)
+
+    def log_prob(self, state: Any, action: Any, t: int = 0) -> Tensor:
+        """Return log π_t(a|s), nats (a density for continuous actions), of the broadcast shape of state and action."""
+        return scored(self.act, state, action, t)
+
+
+class _Tilt(Messenger):
+    """Replaces the distribution of every action site by its head on the network's numbers."""
+
+    def __init__(self, policy: NeuralPolicy, state: Any, t: Any) -> None:
+        super().__init__()
+        self.policy, self.t, self.now = policy, t, ""
+        self.heads = {one.name: one for one in policy.actions}
+        single = policy.states[0].name
+        self.values: dict[str, Any] = dict(state) if isinstance(state, Mapping) else {single: state}
+        if policy.features is not None:
+            self.values["features"] = policy.features(state, t)
+
+    def _pyro_sample(self, msg: Any) -> None:
+        self.now = msg["name"]  # by the time it is sampled the trajectory has stamped its time on it
+        if msg["name"] in self.heads:
+            x = self.policy.nets[msg["name"]]({**self.values, "t": self.t})
+            msg["fn"] = head(self.heads[msg["name"]], exact(msg["fn"]), x)
+
+    def _pyro_post_sample(self, msg: Any) -> None:
+        if self.now in self.heads:
+            self.values[self.now] = msg["value"]
+
+
+class First(nn.Module):
+    """The first layer: a row of a table for each finite value and each time, a linear map of all else; their sum."""
+
+    def __init__(self, seen: Sequence[Variable], out: int, horizon: int | None, features: bool) -> None:
+        super().__init__()
+        self.sizes = {one.name: one.size for one in seen}
+        self.finite = nn.ModuleDict({f"of {one.name}": nn.Embedding(one.size, out) for one in seen if one.size})
+        real = {one.name: max(1, one.shape.numel()) for one in seen if one.size is None}
+        self.real = nn.ModuleDict({f"of {name}": nn.Linear(n, out, bias=False) for name, n in real.items()})
+        self.events = {one.name: len(one.shape) for one in seen}
+        self.features = nn.LazyLinear(out) if features else None
+        self.time = None if horizon is None else nn.Embedding(horizon, out)
+        self.bias = nn.Parameter(torch.zeros(out))
+
+    def forward(self, values: Mapping[str, Any]) -> Tensor:
+        """Return the sum, ``[*, out]``."""
+        total: Tensor = self.bias
+        for name, size in self.sizes.items():
+            if size is not None:
+                total = total + self.finite[f"of {name}"](values[name].long())
+            else:
+                flat = values[name].flatten(-self.events[name]) if self.events[name] else values[name].unsqueeze(-1)
+                total = total + self.real[f"of {name}"](flat.to(total.dtype))
+        if self.features is not None:
+            total = total + self.features(values["features"].to(total.dtype))
+        if self.time is not None:
+            total = total + self.time(torch.as_tensor(values["t"]))
+        return total
+
+
+def _layers(hidden: Sequence[int], out: int) -> list[nn.Module]:
+    layers: list[nn.Module] = [nn.Tanh()]
+    for before, after in pairwise(hidden):
+        layers += [nn.Linear(before, after), nn.Tanh()]
+    last = nn.Linear(hidden[-1], out)
+    nn.init.zeros_(last.weight)
+    nn.init.zeros_(last.bias)
+    return [*layers, last]
+
+
+def _prior(world: World | Tables) -> tuple[Act, bool]:
+    """Return the program of the action prior, and whether it may differ over time."""
+    if isinstance(world, Tables):
+        return FixedPolicy(lambda t: world.at(t).log_prior, world.states, world.actions).act, world.timed
+    return world.act, depends_on_time(world.act, 1) and not getattr(world, "stationary", False)

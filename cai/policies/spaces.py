@@ -1,0 +1,142 @@
+"""What a policy must know of a world that need not be finite: its variables, read off one run of its program."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import pyro
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from cai.compile.enumerate import Enumerate, base, precision, run
+from cai.errors import Finding, IntractableError, fault
+from cai.program import variables
+from cai.types import Space, Tables, Values
+from cai.world import Point, World
+
+
+@dataclass(frozen=True)
+class Variable:
+    """A variable of a state or an action: how many values it takes, or None and the shape of its events."""
+
+    name: str
+    size: int | None
+    shape: torch.Size
+    dtype: torch.dtype
+
+
+@dataclass(frozen=True)
+class Signature:
+    """The variables of a world's states and actions, in the order in which its program samples them.
+
+    Attributes:
+        states, actions: the variables.
+        spaces: the numbered states and actions, or None where a variable is not finite.
+    """
+
+    states: tuple[Variable, ...]
+    actions: tuple[Variable, ...]
+    spaces: tuple[Space, Space] | None
+
+
+def signature(world: World | Tables) -> Signature:
+    """Read the variables of a world off one run of ``initial`` and ``act``, or off its tables.
+
+    Raises:
+        WorldError: a returned variable is not a site of its name.
+    """
+    if isinstance(world, Tables):
+        pair = (world.states, world.actions)
+        read = [tuple(map(_finite, one.names, one.sizes, one.dtypes)) for one in pair]
+        return Signature(read[0], read[1], pair)
+    with torch.random.fork_rng(devices=[]), pyro.poutine.block():
+        with pyro.poutine.trace() as begin:
+            state = world.initial()
+        with pyro.poutine.trace() as chosen:
+            action = world.act(state, 0)
+    states = _variables(state, begin.trace, "initial")
+    actions = _variables(action, chosen.trace, "act, t = 0")
+    if any(one.size is None for one in (*states, *actions)):
+        return Signature(states, actions, None)
+    return Signature(states, actions, (_space(states, state), _space(actions, action)))
+
+
+def finite_spaces(spaces: tuple[Space, Space] | None, limit: int = 100_000_000) -> tuple[Space, Space]:
+    """Return the numbered states and actions.
+
+    Raises:
+        IntractableError: there are none, or a table of them has more than ``limit`` entries.
+    """
+    if spaces is None:
+        raise IntractableError([Finding("policy", "states or actions that are not finite", "finite ones, for tables")])
+    entries = spaces[0].size * spaces[1].size
+    if entries > limit:
+        raise IntractableError([Finding("policy", f"a table of {entries:,} entries", f"at most {limit:,}")])
+    return spaces
+
+
+def _finite(name: str, size: int, dtype: torch.dtype) -> Variable:
+    return Variable(name, size, torch.Size(), dtype)
+
+
+def _space(found: tuple[Variable, ...], values: Values) -> Space:
+    sizes = tuple(one.size or 0 for one in found)
+    return Space(tuple(one.name for one in found), sizes, tuple(one.dtype for one in found), isinstance(values, dict))
+
+
+def _variables(values: Values, trace: Any, where: str) -> tuple[Variable, ...]:
+    sites = {name: trace.nodes[name]["value"] for name in trace.stochastic_nodes}
+    found = []
+    for name in variables(values, sites, where):
+        fn = trace.nodes[name]["fn"]
+        value = sites[name]
+        found.append(Variable(name, cardinality(fn), fn.event_shape, value.dtype))
+    return tuple(found)
+
+
+def cardinality(fn: Any) -> int | None:
+    """Return how many values a distribution's support has, None where it is not finite."""
+    if isinstance(base(fn), Point):
+        return int(base(fn).cardinality)
+    if not fn.has_enumerate_support or len(fn.event_shape):
+        return None
+    return len(fn.enumerate_support(expand=False))
+
+
+def enumerated(act: Any, states: Space, actions: Space, t: Any, dtype: torch.dtype) -> Float[Tensor, "*T S A"]:
+    """Return log π(a|s), nats, of a program of actions, run once on all states with all actions enumerated.
+
+    Args:
+        act: the program ``(state, t) -> action``.
+        states, actions: what the numbers mean.
+        t: a time, or times ``[T, 1]`` for a program that takes them all at once; the result then is ``[T, S, A]``.
+        dtype: of the result.
+
+    Raises:
+        WorldError: the program does not broadcast, or its sites are not the world's action sites.
+    """
+    at = "all times" if isinstance(t, Tensor) else f"t = {t}"
+    lead = (len(t),) if isinstance(t, Tensor) else ()
+    messenger = Enumerate(f"policy, {at}", first=-2 - len(lead))
+    with precision(dtype):
+        run(messenger, act, states.pack(states.split(torch.arange(states.size))), t)
+    require_sites(messenger, actions)
+    total = torch.zeros((), dtype=dtype)
+    for log_prob in messenger.log_probs.values():
+        total = total + log_prob.to(dtype)
+    total = total.expand(*actions.sizes[::-1], *lead, states.size)
+    last = total.dim() - 1
+    order = (last,) if not lead else (last - 1, last)
+    axes = range(len(actions.sizes) - 1, -1, -1)  # the first action variable lies rightmost among the actions
+    return total.permute(*order, *axes).reshape(*lead, states.size, actions.size)
+
+
+def require_sites(messenger: Enumerate, actions: Space) -> None:
+    """Raise unless a program of actions sampled the world's own action sites, each with its size.
+
+    Raises:
+        WorldError: names or sizes differ.
+    """
+    if tuple(messenger.sizes) != actions.names or tuple(messenger.sizes.values()) != actions.sizes:
+        expected = dict(zip(actions.names, actions.sizes, strict=True))
+        raise fault(messenger.where, f"sites {messenger.sizes}", f"the world's own action sites {expected}")

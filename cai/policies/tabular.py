@@ -1,0 +1,63 @@
+"""A learnable table: one logit for every time, state and action, on top of the action prior."""
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from cai.compile.tabulate import tabulate
+from cai.policies.protocol import drawn, sample_joint, scored
+from cai.types import Tables, Values
+from cai.world import World
+
+
+class TabularPolicy(nn.Module):
+    """π_t(a|s) ∝ p(a|s) exp(logits_t(s,a)): the prior where all logits are 0, and every policy within its support.
+
+    The logits play the part of q/α in the exact policy ``π = p exp((q - v)/α)`` (Levine 2018, section 2.3).
+
+    Args:
+        world: a world, or its tables.
+        stationary: one table for all times, ``[S, A]``, in place of ``[T, S, A]``.
+        log_base: what takes the place of log p(a|s), nats, ``[S, A]`` or ``[T, S, A]``; -inf is never chosen.
+
+    Raises:
+        WorldError, IntractableError: the world cannot be tabulated.
+    """
+
+    log_base: Tensor
+
+    def __init__(self, world: World | Tables, *, stationary: bool = False, log_base: Tensor | None = None) -> None:
+        super().__init__()
+        tables = tabulate(world).detach()
+        self.states, self.actions = tables.states, tables.actions
+        self.horizon = None if stationary else tables.horizon
+        self.register_buffer("log_base", (tables.log_prior if log_base is None else log_base).contiguous())
+        times = [] if self.horizon is None else [self.horizon]
+        shape = (*times, tables.states.size, tables.actions.size)
+        self.logits = nn.Parameter(torch.zeros(shape, dtype=self.log_base.dtype, device=self.log_base.device))
+
+    def log_table(self) -> Float[Tensor, "*T S A"]:
+        """Return log π of all times at once, nats; without T where neither prior nor logits change over time."""
+        return (self.log_base + self.logits).log_softmax(-1)
+
+    def log_probs(self, t: int = 0) -> Float[Tensor, "S A"]:
+        """Return log π_t(a|s), nats."""
+        base = self.log_base if self.log_base.dim() == 2 else self.log_base[t]
+        logits = self.logits if self.logits.dim() == 2 else self.logits[t]
+        return (base + logits).log_softmax(-1)
+
+    def probs(self, t: int = 0) -> Float[Tensor, "S A"]:
+        """Return π_t(a|s)."""
+        return self.log_probs(t).exp()
+
+    def act(self, state: Values, t: int) -> Values:
+        """Sample the action variables one after the other, each given those before."""
+        return sample_joint(self.actions, self.log_probs(t)[self.states.join(self.states.unpack(state))])
+
+    def sample(self, state: Values, t: int = 0) -> Values:
+        """Draw a_t given s_t, leaving no site behind."""
+        return drawn(self.act, state, t)
+
+    def log_prob(self, state: Values, action: Values, t: int = 0) -> Tensor:
+        """Return log π_t(a|s), nats, of the broadcast shape of state and action."""
+        return scored(self.act, state, action, t)
