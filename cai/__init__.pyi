@@ -4,10 +4,10 @@ from .comparison.compare import Comparison as Comparison
 from .comparison.compare import compare as compare
 from .comparison.evaluate import Evaluation as Evaluation
 from .comparison.evaluate import evaluate as evaluate
-from .comparison.losses import Choice as Choice
-from .comparison.losses import Loss as Loss
 from .comparison.inference_types import InferenceTypes as InferenceTypes
 from .comparison.inference_types import inference_types as inference_types
+from .comparison.losses import Choice as Choice
+from .comparison.losses import Loss as Loss
 from .compile.tabulate import tabulate as tabulate
 from .errors import CaiError as CaiError
 from .errors import Finding as Finding
@@ -43,6 +43,12 @@ from .types import Space as Space
 from .types import Tables as Tables
 from .types import Trajectories as Trajectories
 from .types import stack as stack
+from .variational.fit import fit as fit
+from .variational.full_guide import FullGuide as FullGuide
+from .variational.objective import Estimate as Estimate
+from .variational.objective import elbo as elbo
+from .variational.result import Fit as Fit
+from .variational.result import Record as Record
 from .world import Optimality as Optimality
 from .world import Point as Point
 from .world import World as World

@@ -11,7 +11,7 @@ from pyro.poutine.util import site_is_subsample
 from torch import Tensor
 
 from cai.errors import fault
-from cai.exactly import exact
+from cai.exactly import exact, log
 from cai.types import Values
 from cai.world import Optimality, World, discount_of, horizon_of
 
@@ -148,7 +148,7 @@ def trajectory(
             optimality(f"O_{t}", reward, alive)
             if discount < 1:
                 live = survival(state, t) * (1 if alive is None else alive)
-                alive = pyro.sample(f"alive_{t + 1}", dist.Categorical(logits=torch.stack([1 - live, live], -1).log()))
+                alive = pyro.sample(f"alive_{t + 1}", dist.Categorical(logits=log(torch.stack([1 - live, live], -1))))
             if terminal is not None and t == T - 1:  # inside the loop: after it s_T is out of markov's scope
                 optimality(f"O_{T}", terminal(state), alive)
 

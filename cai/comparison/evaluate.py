@@ -16,7 +16,7 @@ from cai.exact.backup import look_ahead
 from cai.exact.messages import Messages
 from cai.exact.rules import POSTERIOR, VARIATIONAL, Rule
 from cai.exact.solve import as_temperature, solve
-from cai.policies.gate import as_policy, policy_table
+from cai.policies.gate import as_policy, checked_table
 from cai.policies.protocol import FinitePolicy
 from cai.types import Tables
 from cai.world import World
@@ -226,13 +226,10 @@ def measure(answers: Answers, policy: Any) -> Evaluation:
     if isinstance(policy, Rule):
         policy = solve(answers.tables, policy, temperature=answers.temperature)
     tables, acting = answers.tables, as_policy(answers.tables, policy)
-    if tables.horizon is None:
-        log_pi = policy_table(tables, acting, 0)
-        states, end = occupancy(tables, log_pi), tables.log_initial.exp()
-    else:
-        log_pi = torch.stack([policy_table(tables, acting, t) for t in range(tables.horizon)])
-        *before, end = occupancy(tables, log_pi)
-        states = torch.stack(before)
+    log_pi = checked_table(tables, acting)
+    states, end = occupancy(tables, log_pi), tables.log_initial.exp()
+    if tables.horizon is not None:
+        states, end = states[:-1], states[-1]
     return Evaluation(tables, acting, answers.temperature, log_pi, states.unsqueeze(-1) * log_pi.exp(), end, answers)
 
 

@@ -40,3 +40,24 @@ def _dead_end(tables: Tables, where: str, stuck: torch.Tensor, seen: str) -> Fin
     names = "; ".join(tables.states.label(int(s)) for s in numbers[:5])
     more = f" and {len(numbers) - 5} more" if len(numbers) > 5 else ""
     return Finding(f"{where}, state {names}{more}", seen, "a way on that is not forbidden")
+
+
+def risks(tables: Tables, log_pi: torch.Tensor) -> list[Finding]:
+    """Name the first time and state where a policy ``[T, S, A]`` makes ELBO(π) = -inf, and by which action."""
+    reached = tables.log_initial > -torch.inf
+    for t in range(tables.horizon or tables.states.size):  # after S steps an endless world shows nothing new
+        one, acts = tables.at(t), (log_pi if tables.horizon is None else log_pi[t]) > -torch.inf
+        possible = one.log_prob > -torch.inf
+        paid = (possible & (one.reward == -torch.inf)).any(-1)
+        for seen, wrong in (("a reward of -inf", paid), ("what the prior forbids", one.log_prior == -torch.inf)):
+            found = (reached.unsqueeze(-1) & acts & wrong).nonzero()
+            if len(found):
+                s, a = (int(i) for i in found[0])
+                where = f"policy, t = {t}, state {tables.states.label(s)}"
+                plays = f"{tables.actions.label(a)} can be chosen, which risks {seen}"
+                return [Finding(where, plays, "an action that does not: ELBO(π) is -inf (forbid it in act)")]
+        following = torch.zeros_like(reached)
+        following[one.successor[reached][(acts.unsqueeze(-1) & possible)[reached]]] = True
+        reached = following if tables.horizon is not None else reached | following
+    stuck = reached & (tables.terminal == -torch.inf)
+    return [_dead_end(tables, "terminal", stuck, "a terminal reward of -inf")] if bool(stuck.any()) else []

@@ -64,13 +64,13 @@ def solve(
     return messages
 
 
-def as_temperature(temperature: float | Sequence[float] | Tensor, tables: Tables) -> Tensor:
-    """Return α as a tensor of the tables' dtype and device.
+def as_temperature(temperature: float | Sequence[float] | Tensor, tables: Tables | None = None) -> Tensor:
+    """Return α as a tensor of the tables' dtype and device; float64 where there are no tables.
 
     Raises:
         WorldError: a temperature is not a positive, finite number.
     """
-    like = tables.log_initial
+    like = torch.zeros((), dtype=torch.float64) if tables is None else tables.log_initial
     try:
         alpha = torch.as_tensor(temperature, dtype=like.dtype, device=like.device)
     except (TypeError, ValueError, RuntimeError):

@@ -38,6 +38,17 @@ def policy_table(tables: Tables, policy: FinitePolicy, t: int) -> Float[Tensor, 
     return log_pi - torch.where(total.abs() < rounding, 0.0, total)
 
 
+def checked_table(tables: Tables, policy: FinitePolicy) -> Float[Tensor, "*T S A"]:
+    """Return log π of every time, nats, ``[T, S, A]`` (``[S, A]`` for the infinite horizon), checked time by time.
+
+    Raises:
+        WorldError: a table has a wrong shape, an entry is NaN, or a row does not sum to 1.
+    """
+    if tables.horizon is None:
+        return policy_table(tables, policy, 0)
+    return torch.stack([policy_table(tables, policy, t) for t in range(tables.horizon)])
+
+
 def log_table(tables: Tables, policy: FinitePolicy) -> Float[Tensor, "*T S A"]:
     """Return log π of every time, nats, ``[T, S, A]`` (``[S, A]`` for the infinite horizon), differentiable, unchecked.
 

@@ -35,7 +35,7 @@ def head(variable: Variable, prior: Any, x: Tensor) -> Any:
         WorldError: the prior's support is neither finite, nor the real numbers, nor an interval.
     """
     if variable.size is not None:
-        return _categorical(prior, x)
+        return categorical(prior, x)
     loc, log_scale = (part.reshape(*x.shape[:-1], *variable.shape) for part in x.chunk(2, -1))
     support = prior.support
     while isinstance(support, constraints.independent):
@@ -48,7 +48,7 @@ def head(variable: Variable, prior: Any, x: Tensor) -> Any:
     raise fault(f"policy, variable '{variable.name}'", seen, "one on finitely many values, the reals, or an interval")
 
 
-def _categorical(prior: Any, x: Tensor) -> Any:
+def categorical(prior: Any, x: Tensor) -> Any:
     """Return p(a) exp(x_a), normalised."""
     support = prior.enumerate_support(expand=False)
     logits = prior.log_prob(support).movedim(0, -1) + x

@@ -32,9 +32,10 @@ class Fit:
         estimator: which estimator of the gradient was used: "tables", "enumeration", "score", "reparameterised".
         elbo: ELBO(π) of the policy, nats.
         standard_error: of ``elbo``, nats; 0 where it is exact.
-        elbo_star: ELBO*, nats; None where it cannot be had.
-        history: the recorded steps.
+        elbo_star: ELBO*, nats (log Z for a ``FullGuide``, which may reach it); None where it cannot be had.
+        history: the recorded steps; the last one is the result itself.
         steps: how many updates were made, those before a resume included.
+        samples: how many trajectories ``elbo`` is the mean of; 0 where it is exact.
         stopped: why it ended: "gap" (within the tolerance), "steps" (all were made) or "interrupted".
     """
 
@@ -47,9 +48,10 @@ class Fit:
     history: tuple[Record, ...]
     steps: int
     stopped: str
+    samples: int = 0
 
     def __repr__(self) -> str:
-        error = f" ± {self.standard_error:.2g}" if self.standard_error else ""
+        error = f" ± {self.standard_error:.2g}" if self.samples else ""
         gap = "" if self.gap is None else f", gap={self.gap:.3g}"
         made = f"{self.steps} steps by {self.estimator}, stopped by {self.stopped}"
         return f"Fit(elbo={self.elbo:.6g}{error} nats{gap}, {made})"
@@ -57,4 +59,4 @@ class Fit:
     @property
     def gap(self) -> float | None:
         """ELBO* - ELBO(π), nats; None where ELBO* cannot be had or ELBO(π) is only estimated."""
-        return None if self.elbo_star is None or self.standard_error else self.elbo_star - self.elbo
+        return None if self.elbo_star is None or self.samples else self.elbo_star - self.elbo

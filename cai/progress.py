@@ -1,0 +1,53 @@
+"""Long work: a bar that shows how far it is, and an orderly end at Ctrl-C."""
+
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+
+@contextmanager
+def bar(title: str, total: int, *, start: int = 0, shown: bool = True) -> Iterator[Callable[[int, str], None]]:
+    """Show a progress bar on stderr, where that is a terminal; yields ``update(done, words)``."""
+    console = Console(stderr=True)
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    quiet = not shown or not console.is_terminal
+    with Progress(*columns, TextColumn("{task.fields[words]}"), console=console, transient=True, disable=quiet) as all_:
+        task = all_.add_task(title, total=total, completed=start, words="")
+        yield lambda done, words: all_.update(task, completed=done, words=words)
+
+
+class Interrupt:
+    """Whether Ctrl-C was pressed: work can end after a whole step. A second Ctrl-C breaks off at once.
+
+    Outside the main thread, where signals cannot be caught, it never says so.
+    """
+
+    def __init__(self) -> None:
+        self.pressed = False
+
+    def __bool__(self) -> bool:
+        return self.pressed
+
+    def __enter__(self) -> "Interrupt":
+        self.before = signal.getsignal(signal.SIGINT)
+        # Somebody who ignores Ctrl-C, or handles it in another way, keeps it so.
+        self.mine = threading.current_thread() is threading.main_thread() and (
+            self.before is signal.default_int_handler
+        )
+        if self.mine:
+            signal.signal(signal.SIGINT, self._press)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.mine:
+            signal.signal(signal.SIGINT, self.before)
+
+    def _press(self, number: int, frame: FrameType | None) -> None:
+        if self.pressed:
+            raise KeyboardInterrupt
+        self.pressed = True

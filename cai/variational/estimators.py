@@ -1,0 +1,140 @@
+"""The estimators of the ELBO's gradient: each names a Pyro objective, the model and the guide that go with it.
+
+| name            | Pyro objective | gradient                                                              |
+|-----------------|----------------|-----------------------------------------------------------------------|
+| tables          | (below)        | exact, analytic, on the compiled tables                               |
+| enumeration     | TraceEnum_ELBO | exact, by summing out every site of the program, linear in T          |
+| score           | TraceGraph_ELBO| score function with dependency tracking and a learned baseline        |
+| reparameterised | Trace_ELBO     | through the samples, where every site has a reparameterised draw      |
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import pyro
+import torch
+from pyro.infer import ELBO, Trace_ELBO, TraceEnum_ELBO, TraceGraph_ELBO, config_enumerate
+from torch import Tensor, nn
+
+from cai.errors import fault
+from cai.exact.acting import policy_elbo
+from cai.policies.gate import as_policy, log_table
+from cai.program import Guide, trajectory
+from cai.types import Tables
+from cai.variational.baseline import Baseline, with_baseline
+from cai.world import World
+
+NAMES = ("tables", "enumeration", "score", "reparameterised")
+
+
+@dataclass(frozen=True)
+class Problem:
+    """What is fitted to what.
+
+    Attributes:
+        world: the world, or None where only its tables are there.
+        tables: its tables, or None where they cannot be had.
+        policy: the module whose parameters are fitted.
+        alpha: the temperature, reward units.
+    """
+
+    world: World | None
+    tables: Tables | None
+    policy: Any
+    alpha: Tensor
+
+
+@dataclass(frozen=True)
+class Estimator:
+    """An estimator at work on a problem: what ``pyro.infer.SVI`` is built of.
+
+    Attributes:
+        name: as in the table above, or the class of a Pyro objective that was handed in.
+        model, guide: the programs.
+        loss: a Pyro ``ELBO``, or a function of model and guide that returns the negative ELBO.
+        exact: whether the ELBO and its gradient carry no noise.
+        modules: what has parameters.
+    """
+
+    name: str
+    model: Callable[[], None]
+    guide: Callable[[], None]
+    loss: Any
+    exact: bool
+    modules: dict[str, nn.Module]
+
+
+def estimator_of(name: Any, problem: Problem, particles: int) -> Estimator:
+    """Build an estimator by its name, by "auto", or around a Pyro ``ELBO``.
+
+    Raises:
+        WorldError: there is no such estimator, or it does not go with the world.
+    """
+    if name == "auto":
+        name = choose(problem)
+    modules = {"policy": problem.policy}
+    if name == "tables":
+        return Estimator(name, _nothing, _registered(_nothing, modules), _tables_loss(problem), True, modules)
+    if problem.world is None:
+        raise fault("fit, estimator", f"{name!r} with tables alone", "a world, whose program can be run; or 'tables'")
+    model = trajectory(problem.world, temperature=problem.alpha)
+    guide = _registered(trajectory(problem.world, problem.policy), modules)
+    if isinstance(name, ELBO):
+        return Estimator(type(name).__name__, model, guide, name, False, modules)
+    if name == "enumeration":
+        loss = TraceEnum_ELBO(max_plate_nesting=0)
+        return Estimator(name, model, config_enumerate(guide), loss, True, modules)
+    sampling = {"num_particles": particles, "vectorize_particles": particles > 1, "max_plate_nesting": 0}
+    if name == "reparameterised":
+        return Estimator(name, model, guide, Trace_ELBO(**sampling), False, modules)
+    if name != "score":
+        raise fault("fit, estimator", f"{name!r}", f"'auto', {', '.join(map(repr, NAMES))}, or a pyro.infer.ELBO")
+    if not isinstance(problem.policy, Guide):
+        baseline = Baseline(problem.world)
+        modules = {"policy": problem.policy, "baseline": baseline}
+        acting = with_baseline(problem.policy, baseline)
+        guide = _registered(trajectory(problem.world, acting), modules)
+    return Estimator(name, model, guide, TraceGraph_ELBO(**sampling), False, modules)
+
+
+def choose(problem: Problem) -> str:
+    """Choose: exact on tables where there are any; else through the samples where all can be; else the score function.
+
+    The full guide, which no policy's table holds, is enumerated.
+    """
+    if isinstance(problem.policy, Guide):
+        return "enumeration"
+    if problem.tables is not None:
+        return "tables"
+    assert problem.world is not None
+    with torch.random.fork_rng(devices=[]):
+        sites = pyro.poutine.trace(trajectory(problem.world, problem.policy)).get_trace()
+    smooth = [bool(getattr(sites.nodes[name]["fn"], "has_rsample", False)) for name in sites.stochastic_nodes]
+    return "reparameterised" if all(smooth) else "score"
+
+
+def _registered(program: Callable[[], None], modules: dict[str, nn.Module]) -> Callable[[], None]:
+    """Return the program that first tells Pyro of the modules' parameters."""
+
+    def guide() -> None:
+        for name, module in modules.items():
+            pyro.module(name, module)
+        program()
+
+    return guide
+
+
+def _tables_loss(problem: Problem) -> Callable[[Any, Any], Tensor]:
+    assert problem.tables is not None
+    tables, acting = problem.tables, as_policy(problem.tables, problem.policy)
+
+    def loss(model: Any, guide: Any) -> Tensor:
+        guide()
+        return -policy_elbo(tables, log_table(tables, acting), problem.alpha)
+
+    return loss
+
+
+def _nothing() -> None:
+    """No program: the tables say all."""
