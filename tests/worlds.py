@@ -123,6 +123,55 @@ class FactoredWorld:
         return {"floor": floor, "door": door}, self.pay[key]
 
 
+class Ring:
+    """Machines in a ring, each two-valued: a broken neighbour breaks you; one machine may be mended at a time.
+
+    With 40 machines there are 10^12 joint states: no table, only the program.
+    """
+
+    def __init__(self, n: int = 40, horizon: int = 4) -> None:
+        self.n, self.horizon = n, horizon
+        self.names = [f"m{i}" for i in range(n)]
+
+    def initial(self) -> dict[str, Tensor]:
+        return {name: pyro.sample(name, Categorical(torch.tensor([0.2, 0.8]))) for name in self.names}
+
+    def act(self, state: dict[str, Tensor], t: int) -> Tensor:
+        return pyro.sample("mend", Categorical(logits=torch.zeros(self.n).expand(*state["m0"].shape, self.n)))
+
+    def step(self, state: dict[str, Tensor], action: Tensor, t: int) -> tuple[dict[str, Tensor], Tensor]:
+        following, reward = {}, 0.0
+        for i, name in enumerate(self.names):
+            left = state[self.names[i - 1]]
+            up = torch.where(action == i, 1.0, state[name] * (0.5 + 0.45 * left))
+            following[name] = pyro.sample(name, Categorical(torch.stack([1 - up, up], -1)))
+            reward = reward + state[name] / self.n - 1 / self.n
+        return following, reward
+
+
+class PointMass:
+    """A point pushed towards zero: continuous state and action, every site reparameterised.
+
+    Linear dynamics, quadratic reward, Gaussian prior: its posterior is one joint Gaussian.
+    """
+
+    horizon = 4
+
+    def __init__(self, bounded: bool = False) -> None:
+        self.bounded = bounded
+
+    def initial(self) -> Tensor:
+        return pyro.sample("x", pyro.distributions.Normal(torch.tensor(1.0), 0.5))
+
+    def act(self, state: Tensor, t: int) -> Tensor:
+        prior = pyro.distributions.Uniform if self.bounded else pyro.distributions.Normal
+        return pyro.sample("u", prior(-torch.ones_like(state) * self.bounded, torch.ones_like(state)))
+
+    def step(self, state: Tensor, action: Tensor, t: int) -> tuple[Tensor, Tensor]:
+        following = pyro.sample("x", pyro.distributions.Normal(state + action, 0.1))
+        return following, -((state + action) ** 2)
+
+
 @st.composite
 def random_worlds(draw: st.DrawFn, **fixed: object) -> RandomWorld:
     """Draw a world small enough to enumerate all of its trajectories."""

@@ -168,6 +168,8 @@ VARIATIONAL = Rule("VARIATIONAL", Expect(), Soft())
 """Max-ent control (Levine 2018, section 3): the best ELBO over policies with the dynamics held fixed."""
 HARD = Rule("HARD", Expect(), Best())
 """Bellman optimality: the limit α → 0 of VARIATIONAL."""
+PLANNING = Rule("PLANNING", Soft(), Viterbi())
+"""The best α log E exp(return/α), each action's prior paid (Lázaro-Gredilla et al. 2024); optimistic about luck."""
 MAP = Rule("MAP", Viterbi(), Viterbi())
 """The most probable trajectory (Viterbi), each slice's latents included: two outcomes with one successor compete."""
 

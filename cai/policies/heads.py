@@ -36,7 +36,7 @@ def head(variable: Variable, prior: Any, x: Tensor) -> Any:
     """
     if variable.size is not None:
         return categorical(prior, x)
-    loc, log_scale = (part.reshape(*x.shape[:-1], *variable.shape) for part in x.chunk(2, -1))
+    loc, log_scale = (part.reshape((*x.shape[:-1], *variable.shape)) for part in x.chunk(2, -1))
     support = prior.support
     while isinstance(support, constraints.independent):
         support = support.base_constraint

@@ -65,7 +65,7 @@ class NeuralPolicy(nn.Module):
     def act(self, state: Any, t: Any) -> Any:
         """Run the prior's program with every distribution tilted."""
         with _Tilt(self, state, t):
-            return self.prior(state, t)
+            return self.prior(state, 0 if isinstance(t, Tensor) else t)  # all times at once: the prior is the same
 
     def log_table(self) -> Float[Tensor, "*T S A"]:
         """Return log π of all times at once, nats; without T where nothing changes over time."""

@@ -100,7 +100,7 @@ def draw_arrows(axes: Axes, layout: Layout, grid: Array, probs: Float[Tensor, "S
     glyphs: list[Array] = []
     inks: list[tuple[float, ...]] = []
     for action, move in enumerate(layout.moves):
-        p = probs.numpy()[grid[rows, columns], action]
+        p = probs.detach().numpy()[grid[rows, columns], action]
         size = np.sqrt(p)[:, None, None] * REACH * stride
         seen = p > 0.01
         centre = np.stack([columns, rows - rise], -1)[:, None, :]

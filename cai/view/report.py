@@ -2,7 +2,7 @@
 
 import base64
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,11 +13,14 @@ from matplotlib.figure import Figure
 from cai.comparison.compare import Comparison, Row
 from cai.errors import fault
 from cai.types import Tables
+from cai.variational.result import Fit
 from cai.view import figures
+from cai.view.curves import elbo_curves
 from cai.view.files import write_whole
 from cai.view.graph import graph_figure
 from cai.view.lessons import lesson, warm_to_cold
 from cai.view.scene import Scene, scene
+from cai.view.sections import Cell, FitRow, Told, cell, fit_rows, told
 from cai.view.style import png
 from cai.view.summaries import accounts, ladder
 from cai.view.words import listed, rounded, show
@@ -48,15 +51,6 @@ COLUMNS = (
 
 
 @dataclass(frozen=True)
-class Cell:
-    """A number in the table: as people read it, and in full as ``repr`` writes it (empty where there is none)."""
-
-    shown: str
-    exact: str
-    field: str
-
-
-@dataclass(frozen=True)
 class Picture:
     """A figure of the report: its file name, its title, the words under it, and the PNG itself."""
 
@@ -82,6 +76,14 @@ class Chapter:
     rows: tuple[tuple[str, bool, tuple[Cell, ...]], ...]
     pictures: tuple[Picture, ...]
     remarks: tuple[str, ...]
+    fits: tuple[FitRow, ...]
+    curves: Picture | None
+    told: tuple[Told, ...]
+
+    @property
+    def every_picture(self) -> tuple[Picture, ...]:
+        """All pictures of the chapter."""
+        return self.pictures if self.curves is None else (self.curves, *self.pictures)
 
 
 def write_report(
@@ -91,6 +93,7 @@ def write_report(
     title: str,
     notes: Sequence[str] = (),
     dag: nx.DiGraph | None = None,
+    fits: Mapping[float, Mapping[str, Fit]] | None = None,
 ) -> Path:
     """Write ``report.html``, ``comparison.csv``, ``comparison.json`` and ``figures/*.png`` into a folder.
 
@@ -103,16 +106,18 @@ def write_report(
         title: of the page.
         notes: further paragraphs, shown below the lessons; line breaks are kept.
         dag: the model's graph from ``cai.graph``, to be drawn too.
+        fits: by temperature and name: how policies were fitted, shown in the chapter of their temperature.
 
     Raises:
-        WorldError: there is no comparison, a temperature comes twice, or the worlds differ.
+        WorldError: there is no comparison, a temperature comes twice, the worlds differ, or fits have no chapter.
     """
-    ordered = warm_to_cold(comparisons)
+    ordered, fits = warm_to_cold(comparisons), fits or {}
     _require_one_world(ordered)
-    chapters = [_chapter(one) for one in ordered]
+    _require_chapters(ordered, fits)
+    chapters = [_chapter(one, fits.get(one.temperature, {})) for one in ordered]
     rungs = Picture("ladder", "The ladder of temperatures", "Every policy at every temperature.", png(ladder(ordered)))
     model = None if dag is None else Picture("graph", "The model", "Read off the program.", png(graph_figure(dag)))
-    pictures = [rungs, *([model] if model else []), *(picture for chapter in chapters for picture in chapter.pictures)]
+    pictures = [rungs, *([model] if model else []), *(picture for one in chapters for picture in one.every_picture)]
     page = _environment().get_template("report.html.jinja").render(
         title=title, notes=notes, lessons=lesson(ordered), intro=_intro(ordered), world=_describe(ordered[0].tables),
         ladder=rungs, model=model, chapters=chapters, columns=COLUMNS,
@@ -139,6 +144,17 @@ def _require_one_world(comparisons: Sequence[Comparison]) -> None:
         raise fault("write_report, comparisons", "; ".join(sorted(worlds)), "comparisons of one world")
 
 
+def _require_chapters(comparisons: Sequence[Comparison], fits: Mapping[float, Mapping[str, Fit]]) -> None:
+    known = [one.temperature for one in comparisons]
+    for alpha, named in fits.items():
+        wrong = [
+            f"'{name}' at temperature {one.temperature:g}" for name, one in named.items() if one.temperature != alpha
+        ]
+        if alpha not in known or wrong:
+            seen = f"fits for temperature {alpha:g}" + (f" with {', '.join(wrong)}" if wrong else "")
+            raise fault("write_report, fits", seen, f"fits made at, and listed under, one of the temperatures {known}")
+
+
 def _describe(tables: Tables) -> str:
     T, S, A = tables.horizon, tables.states.size, tables.actions.size
     clock = f"horizon T = {T:,}" if T is not None else "infinite horizon"
@@ -158,17 +174,25 @@ def _intro(comparisons: Sequence[Comparison]) -> str:
     )
 
 
-def _chapter(one: Comparison) -> Chapter:
-    """Lay out one temperature: the table, the figures, and a remark where a figure would be empty."""
+def _chapter(one: Comparison, fits: Mapping[str, Fit]) -> Chapter:
+    """Lay out one temperature: tables, figures, a remark where a figure would be empty, and accounts in words."""
     ready, alpha = scene(one), show(one.temperature)
     best = max((row.elbo for row in one.rows), default=float("-inf"))
     rows = tuple((row.name, rounded(best - row.elbo, best) == 0, _cells(one, row)) for row in one.rows)
     drawings = [drawing for drawing in _drawings(ready) if isinstance(drawing, Picture)]
     remarks = [remark for remark in _drawings_left_out(one) if remark]
     return Chapter(
-        alpha, f"alpha-{one.temperature!r}", _cell("log_evidence", one.log_evidence), _cell("elbo_star", one.elbo_star),
-        rows, tuple(drawings), tuple(remarks),
+        alpha, f"alpha-{one.temperature!r}", cell("log_evidence", one.log_evidence), cell("elbo_star", one.elbo_star),
+        rows, tuple(drawings), tuple(remarks), fit_rows(fits), _curves(one, fits), told(one),
     )  # fmt: skip
+
+
+def _curves(one: Comparison, fits: Mapping[str, Fit]) -> Picture | None:
+    if not fits:
+        return None
+    drawn = elbo_curves(fits, elbo_star=one.elbo_star, log_evidence=one.log_evidence)
+    caption = "ELBO(π) of each fit against its steps, and what was still missing to ELBO*."
+    return Picture(f"alpha-{one.temperature!r}-fits", "How the fits went", caption, png(drawn))
 
 
 def _drawings(ready: Scene) -> Iterator[Picture]:
@@ -211,12 +235,8 @@ def _cells(one: Comparison, row: Row) -> tuple[Cell, ...]:
     for column in COLUMNS:
         value = getattr(row, column.field)
         scale = gaps.get(column.field, 1.0 if column.unit == "nats" else 0.0)
-        found.append(_cell(column.field, value, rounded(value, scale) if column.field != "elbo" else value))
+        found.append(cell(column.field, value, rounded(value, scale) if column.field != "elbo" else value))
     return tuple(found)
-
-
-def _cell(field: str, value: float | None, shown: float | None = None) -> Cell:
-    return Cell(show(value if shown is None else shown), "" if value is None else repr(float(value)), field)
 
 
 def _csv(comparisons: Sequence[Comparison]) -> str:

@@ -14,6 +14,7 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Colormap, ListedColormap, Normalize
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
+from matplotlib.ticker import LogFormatterMathtext
 from numpy.typing import NDArray
 
 INK, GREY, FAINT = "#1f2933", "#66727f", "#d5dae0"
@@ -151,6 +152,29 @@ def span(values: NDArray[Any]) -> Normalize:
     if high - low <= 1e-12 * max(1.0, abs(high)):
         low, high = low - 0.5, high + 0.5
     return Normalize(low, high)
+
+
+def log_gaps(axes: Axes) -> None:
+    """Turn to a logarithmic axis for gaps; those of exactly nothing lie on its floor, which is labelled 0."""
+    values = drawn(axes)
+    positive = values[values > 0]
+    floor = float(positive.min()) / 10 if positive.size else 1e-3
+    for line in axes.lines:
+        data = np.asarray(line.get_ydata(), dtype=float)
+        line.set_ydata(np.where(data <= 0, floor, data))
+    axes.set_ylim(floor, float(positive.max()) * 3 if positive.size else 1.0)
+    axes.set_yscale("log")
+    if (values <= 0).any():
+        powers = LogFormatterMathtext()
+        axes.yaxis.set_major_formatter(lambda value, place: powers(value) if value > 2.5 * floor else "")
+        axes.text(-0.02, 0.0, "0", transform=axes.transAxes, ha="right", va="center", fontsize=7.5, color=INK)
+
+
+def drawn(axes: Axes) -> NDArray[Any]:
+    """Return every finite height that a line of the axes has."""
+    values = np.concatenate([np.asarray(line.get_ydata(), dtype=float).reshape(-1) for line in axes.lines])
+    finite: NDArray[Any] = values[np.isfinite(values)]
+    return finite
 
 
 def png(figure: Figure) -> bytes:

@@ -8,10 +8,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
-from matplotlib.ticker import LogFormatterMathtext, NullLocator
+from matplotlib.ticker import NullLocator
 
 from cai.comparison.compare import Comparison, Row
-from cai.view.style import FAINT, INK, LINES, MARKERS, Margins, foot_key, panels, plain
+from cai.view.style import FAINT, INK, LINES, MARKERS, Margins, drawn, foot_key, log_gaps, panels, plain
 from cai.view.words import rounded, show
 
 PARTS = {"start": "#9aa3ad", "action": "#E69F00", "luck": "#7b5aa6"}
@@ -76,7 +76,7 @@ def ladder(comparisons: Sequence[Comparison]) -> Figure:
     _line(axes[2], ordered, [_promise(one) for one in ordered], color="black", linestyle=":")
     _spread(axes[0])
     _spread(axes[1])
-    _log_gap(axes[2])
+    log_gaps(axes[2])
     handles = [
         Line2D([], [], color=LINES[n % 8], marker=MARKERS[n % 8], markersize=6, label=name)
         for n, name in enumerate(names)
@@ -162,30 +162,9 @@ def _line(
 
 def _spread(axes: Axes) -> None:
     """Turn to a symmetric logarithmic axis where one large number would press all others onto a line."""
-    values = np.abs(_drawn(axes))
+    values = np.abs(drawn(axes))
     values = values[values > 0]
     if values.size and values.max() > 30 * np.median(values):
         axes.set_yscale("symlog", linthresh=10 ** np.floor(np.log10(np.median(values))))
-        low, high = float(_drawn(axes).min()), float(_drawn(axes).max())
+        low, high = float(drawn(axes).min()), float(drawn(axes).max())
         axes.set_ylim(low * (1.8 if low < 0 else 0.5), high * (0.5 if high < 0 else 1.8))
-
-
-def _log_gap(axes: Axes) -> None:
-    """Draw gaps on a logarithmic axis, those of exactly nothing on its floor, which is labelled 0."""
-    values = _drawn(axes)
-    positive = values[values > 0]
-    floor = float(positive.min()) / 10 if positive.size else 1e-3
-    for line in axes.lines:
-        data = np.asarray(line.get_ydata(), dtype=float)
-        line.set_ydata(np.where(data <= 0, floor, data))
-    axes.set_yscale("log")
-    axes.set_ylim(floor, float(positive.max()) * 3 if positive.size else 1.0)
-    powers = LogFormatterMathtext()
-    axes.yaxis.set_major_formatter(lambda value, place: powers(value) if value > 2.5 * floor else "")
-    if (values <= 0).any():
-        axes.text(-0.02, 0.0, "0", transform=axes.transAxes, ha="right", va="center", fontsize=7.5, color=INK)
-
-
-def _drawn(axes: Axes) -> Any:
-    values = np.concatenate([np.asarray(line.get_ydata(), dtype=float).reshape(-1) for line in axes.lines])
-    return values[np.isfinite(values)]

@@ -11,6 +11,7 @@ from rich.table import Table
 
 from cai.comparison.compare import Comparison
 from cai.types import Tables
+from cai.variational.result import Fit
 
 
 def describe(tables: Tables) -> str:
@@ -43,6 +44,17 @@ def print_comparison(world: str, one: Comparison) -> None:
     print(
         f"ELBO* = {star} nats (VARIATIONAL), log Z = {evidence} nats (POSTERIOR); returns in reward units, else nats\n"
     )
+
+
+def print_fit(world: str, one: Fit, *, log_evidence: float | None = None) -> None:
+    """Print how a fit went and what it reached, beside ELBO* and log Z where they are known; nats."""
+    reached = _cell(one.elbo) + (f" ± {one.standard_error:.2g}" if one.samples else "")
+    heads, row = ["estimator", "steps", "stopped by", "ELBO"], [one.estimator, f"{one.steps:,}", one.stopped, reached]
+    known = {"ELBO*": one.elbo_star, "ELBO*-ELBO": one.gap, "log Z": log_evidence}
+    heads += [name for name, value in known.items() if value is not None]
+    print_table(f"{world} at α = {one.temperature:g}", heads, [row + [v for v in known.values() if v is not None]])
+    note = "nats; ELBO: " + (f"mean of {one.samples:,} trajectories, ± standard error" if one.samples else "exact")
+    print(f"{note}{'' if one.elbo_star is not None else '; ELBO* cannot be had'}\n")
 
 
 def print_table(title: str, heads: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:

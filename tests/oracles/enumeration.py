@@ -1,5 +1,6 @@
 """The first oracle: every trajectory of a random world, one by one, in plain Python; shares no code with cai."""
 
+import itertools
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -86,6 +87,25 @@ def best(world: RandomWorld, alpha: float) -> float:
     return max(alpha * path.log_p + path.rewards for path in paths(world))
 
 
+def marginal_map(world: RandomWorld, alpha: float) -> dict[tuple[int, ...], float]:
+    """log p(a_{0:T-1}, O) of every action sequence: its paths, summed; -inf where none is possible."""
+    groups: dict[tuple[int, ...], list[float]] = {}
+    for path in paths(world):
+        actions = tuple(a for _, a, _ in path.visits)
+        groups.setdefault(actions, []).append(path.log_p + path.rewards / alpha)
+    return {actions: logsumexp(scores) for actions, scores in groups.items()}
+
+
+def planning(world: RandomWorld, alpha: float) -> float:
+    """log max Σ p(τ) exp(Σ r/α) over the paths of a deterministic policy, every such policy tried."""
+    found = [(path.log_p + path.rewards / alpha, path.visits) for path in paths(world)]
+    scores = []
+    for choice in itertools.product(range(world.A), repeat=world.horizon * world.S):
+        kept = [x for x, visits in found if all(choice[t * world.S + s] == a for t, (s, a, _) in enumerate(visits))]
+        scores.append(logsumexp(kept))
+    return max(scores)
+
+
 def elbo(world: RandomWorld, policy: list, alpha: float) -> float:
     """ELBO(π) = Σ_τ p̂(τ) [Σ r/α + log p(τ) - log p̂(τ)], over every trajectory; ``policy[t][s][a]``."""
     total = 0.0
@@ -109,8 +129,9 @@ def mean(pairs: list[tuple[float, float]]) -> float:
 
 
 def value(world: RandomWorld, rule: str, alpha: float, eta: float = 0.0) -> float:
-    """The start value by recursion over the tree of histories, for VARIATIONAL, HARD and RISK."""
-    over = (lambda pairs: soft(pairs, eta)) if rule == "RISK" else mean
+    """The start value by recursion over the tree of histories, for VARIATIONAL, HARD, RISK and PLANNING."""
+    eta = alpha if rule == "PLANNING" else eta
+    over = (lambda pairs: soft(pairs, eta)) if rule in {"RISK", "PLANNING"} else mean
     survival = [world.discount, 1 - world.discount]
 
     def state_value(s: int, t: int) -> float:
@@ -126,6 +147,8 @@ def value(world: RandomWorld, rule: str, alpha: float, eta: float = 0.0) -> floa
             entries.append((float(world.prior[i, s, a]), over(outcomes)))
         if rule == "HARD":
             return max(x for w, x in entries if w > 0)
+        if rule == "PLANNING":
+            return max(alpha * log(w) + x for w, x in entries if w > 0)
         return soft(entries, alpha)
 
     return over([(p, state_value(s, 0)) for s, p in enumerate(world.start.tolist())])

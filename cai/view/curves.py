@@ -1,0 +1,233 @@
+"""How fits came to be good: ELBO(π) and its gap to ELBO*, step by step, a line a fit."""
+
+import textwrap
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import MaxNLocator
+from numpy.typing import NDArray
+
+from cai.errors import fault
+from cai.variational.result import Fit
+from cai.view.style import FAINT, GREY, INK, LINES, MARKERS, Margins, foot_key, log_gaps, panels, plain
+from cai.view.words import rounded, show
+
+Points = NDArray[Any]
+"""Steps and nats, ``[N, 2]``."""
+EXACT = frozenset({"tables", "enumeration"})
+"""The estimators whose recorded ELBO is exact; the others' is the mean of a step's particles."""
+MANY = 200
+"""From so many steps on the steps' axis is logarithmic."""
+
+
+@dataclass(frozen=True)
+class Curve:
+    """One fit made ready to be drawn; what is not finite is left out.
+
+    Attributes:
+        name: of the fit.
+        noisy: estimates of ELBO(π), nats; empty for an exact estimator.
+        exact: exact values of ELBO(π), nats: all, or those whose gap was computed; the end's too, if it is exact.
+        gaps: ELBO* - ELBO(π), nats, where it was computed; 0 where it is rounding.
+        end: the last step and ELBO(π) there, nats, ``[1, 2]``.
+        error: the standard error of the end, nats.
+    """
+
+    name: str
+    noisy: Points
+    exact: Points
+    gaps: Points
+    end: Points
+    error: float
+
+    @property
+    def line(self) -> Points:
+        """What the eye should follow: the exact values, or where there is no more than one, the estimates' mean."""
+        if len(self.exact) > 1 or not len(self.noisy):
+            return self.exact
+        window = np.ones(max(1, len(self.noisy) // 10))
+        return np.stack([np.convolve(axis, window / window.size, "valid") for axis in self.noisy.T], -1)
+
+
+def curve(name: str, fit: Fit) -> Curve:
+    """Read a fit's history as points."""
+    star, sure = fit.elbo_star, fit.estimator in EXACT
+    before = [one for one in fit.history if one.step < fit.steps]  # the record of the last step is the result itself
+    seen = [(one.step, one.elbo) for one in before]
+    known = [(one.step, one.gap) for one in before if one.gap is not None]
+    exact = seen if sure else [] if star is None else [(step, star - gap) for step, gap in known]
+    end, missing = (fit.steps, fit.elbo), [] if fit.gap is None else [(fit.steps, fit.gap)]
+    return Curve(
+        name=name,
+        noisy=_points([] if sure else seen),
+        exact=_points([*exact, *([] if fit.samples else [end])]),
+        gaps=_points([(step, rounded(gap, star) or 0.0) for step, gap in [*known, *missing]]),
+        end=_points([end]),
+        error=fit.standard_error,
+    )
+
+
+def _points(pairs: Sequence[tuple[int, float]]) -> Points:
+    points = np.array(pairs, dtype=float).reshape(-1, 2)
+    finite: Points = points[np.isfinite(points).all(-1)]
+    return finite
+
+
+def elbo_curves(fits: Mapping[str, Fit], *, elbo_star: float | None, log_evidence: float | None) -> Figure:
+    """Draw ELBO(π) against steps, a line a fit, below ELBO* and log Z; beside it the gap to ELBO* where it is known.
+
+    Args:
+        fits: by name.
+        elbo_star: ELBO*, nats; None where it cannot be had.
+        log_evidence: log Z, nats; None where it cannot be had.
+
+    Raises:
+        WorldError: there is no fit.
+    """
+    if not fits:
+        raise fault("elbo_curves, fits", "none", "at least one fit")
+    curves = [curve(name, fit) for name, fit in fits.items()]
+    with_gaps = any(len(one.gaps) for one in curves)
+    alphas = {fit.temperature for fit in fits.values()}
+    title = "ELBO, step by step" + (f", α = {show(alphas.pop())}" if len(alphas) == 1 else "")
+    room = Margins(left=0.8, right=0.3, across=1.9, bottom=1.0)  # across: the exact answers' numbers stand there
+    figure, axes = panels(1 + with_gaps, (4.3, 3.1), title, _how_to_read(curves) + _bent(fits, elbo_star), room)
+    last = max(1, *(fit.steps for fit in fits.values()))
+    answers = _answers(elbo_star, log_evidence)
+    _draw_elbo(axes[0], curves, answers, last)
+    if with_gaps:
+        _draw_gaps(axes[1], curves, last)
+    marks = [Line2D([], [], **_look(n), markersize=5, label=one.name) for n, one in enumerate(curves)]
+    foot_key(figure, [*marks, *(Line2D([], [], **one.look, label=one.name) for one in answers)])
+    return figure
+
+
+def _how_to_read(curves: Sequence[Curve]) -> str:
+    text = "The policy's ELBO before each step, and at the end; the higher the better."
+    if any(len(one.gaps) for one in curves):
+        text += " Right: what is still missing to the best there is, on a logarithmic scale."
+    if any(len(one.noisy) for one in curves):
+        text += " Pale: the noisy estimate of a step; marked: exact."
+    if any(len(one.noisy) and len(one.exact) < 2 for one in curves):
+        text += " A line without marks: a running mean of estimates."
+    return text
+
+
+def _bent(fits: Mapping[str, Fit], elbo_star: float | None) -> str:
+    """Name the fits whose best is another one, log Z: their guides bend the dynamics too."""
+    if elbo_star is None:
+        return ""
+    bests = {name: fit.elbo_star for name, fit in fits.items() if fit.elbo_star is not None}
+    names = [name for name, best in bests.items() if rounded(best - elbo_star, elbo_star)]
+    return f" Measured against log Z, since dynamics bend too: {', '.join(names)}." if names else ""
+
+
+def _draw_elbo(axes: Axes, curves: Sequence[Curve], answers: Sequence["Answer"], last: int) -> None:
+    plain(axes, "ELBO(π), nats")
+    _steps_axis(axes, last)
+    for n, one in enumerate(curves):
+        axes.plot(*one.noisy.T, color=LINES[n % 8], linewidth=0.7, alpha=0.35, zorder=1.5)
+        _draw_line(axes, one.line, n, marks=len(one.noisy) > 0 and len(one.exact) > 1)
+        axes.errorbar(
+            one.end[:, 0], one.end[:, 1], yerr=one.error or None, **_look(n), markersize=5, capsize=3, zorder=4
+        )
+    low, high = _frame(axes, curves, answers)
+    axes.set_ylim(low, high)
+    _draw_answers(axes, answers)
+    note = textwrap.fill(_left_out(curves, low), 85)
+    axes.text(0.0, -0.155, note, transform=axes.transAxes, va="top", fontsize=7.5, color=GREY, parse_math=False)
+
+
+def _left_out(curves: Sequence[Curve], low: float) -> str:
+    """Say which fits begin below the frame, and which end at -inf."""
+    below = [f"{one.name} from {show(float(one.line[0, 1]))}" for one in curves if (one.line[:1, 1] < low).any()]
+    lost = [one.name for one in curves if not len(one.end)]
+    parts = {"begins below the frame": below, "ends at −∞": lost}
+    return "; ".join(f"{what}: {', '.join(names)}" for what, names in parts.items() if names)
+
+
+def _draw_gaps(axes: Axes, curves: Sequence[Curve], last: int) -> None:
+    plain(axes, "ELBO* − ELBO(π), nats")
+    _steps_axis(axes, last)
+    for n, one in enumerate(curves):
+        _draw_line(axes, one.gaps, n, marks=len(one.noisy) > 0)
+        axes.plot(*one.gaps[-1:].T, **_look(n), markersize=5, zorder=4)
+    log_gaps(axes)
+
+
+def _draw_line(axes: Axes, points: Points, n: int, marks: bool) -> None:
+    marked: dict[str, Any] = {**_look(n), "markersize": 4, "markevery": 0.04} if marks else {"color": LINES[n % 8]}
+    axes.plot(*points.T, **marked, linewidth=1.5, zorder=3)
+
+
+def _look(n: int) -> dict[str, Any]:
+    return {"color": LINES[n % 8], "marker": MARKERS[n % 8], "markeredgecolor": "white", "markeredgewidth": 0.5}
+
+
+def _steps_axis(axes: Axes, last: int) -> None:
+    if last >= MANY:
+        axes.set_xscale("symlog", linthresh=1, linscale=0.4)
+        axes.set_xlim(-0.1, 1.2 * last)
+    else:
+        axes.xaxis.set_major_locator(MaxNLocator(8, integer=True, steps=[1, 2, 5, 10]))
+        axes.set_xlim(-0.02 * last, 1.03 * last)
+    axes.xaxis.set_major_formatter(lambda step, place: f"{step:,.0f}")
+    axes.set_xlabel("steps", fontsize=8, color=INK, labelpad=2)
+    axes.grid(color=FAINT, linewidth=0.5)
+    axes.spines[["top", "right"]].set_visible(False)
+
+
+def _frame(axes: Axes, curves: Sequence[Curve], answers: Sequence["Answer"]) -> tuple[float, float]:
+    """Return the heights to be shown: far-away first steps fall out below, a far-away log Z above."""
+    reaches = [_reach(axes, one) for one in curves if len(one.line) or len(one.end)] or [(0.0, 0.0)]
+    low, high = min(low for low, _ in reaches), max(high for _, high in reaches)
+    for answer in answers:  # ELBO* always, log Z where it is not too far away
+        if "ELBO*" in answer.name or answer.value - high <= high - low:
+            low, high = min(low, answer.value), max(high, answer.value)
+    margin = 0.06 * (high - low) or 0.05 * max(1.0, abs(high))
+    return low - margin, high + margin
+
+
+def _reach(axes: Axes, one: Curve) -> tuple[float, float]:
+    """Return the lowest and the highest that count: of its width on the axis, a third may fall below the frame."""
+    points = np.concatenate([one.line, one.end])
+    width = axes.transScale.transform(np.stack([points[:, 0], np.ones(len(points))], -1))[:, 0]
+    evenly = np.interp(np.linspace(width[0], width[-1], 300), width, points[:, 1])
+    settled = min(float(np.quantile(evenly, 1 / 3)), float(points[-1, 1]) - one.error)
+    lowest, highest = float(points[:, 1].min()), float(points[:, 1].max()) + one.error
+    return (lowest if highest - lowest <= 2 * (highest - settled) else settled), highest
+
+
+@dataclass(frozen=True)
+class Answer:
+    """An exact answer as a horizontal rule: its name, its value in nats and the style of its line."""
+
+    name: str
+    value: float
+    look: dict[str, Any]
+
+
+def _answers(elbo_star: float | None, log_evidence: float | None) -> list[Answer]:
+    """Return the rules that are known, from the top down; one where both coincide."""
+    dotted, dashed = ({"color": "black", "linewidth": 1.1, "linestyle": style} for style in (":", "--"))
+    if elbo_star is not None and log_evidence is not None and rounded(log_evidence - elbo_star, log_evidence) == 0:
+        return [Answer("ELBO* = log Z", elbo_star, dashed)]
+    known = (("log Z", log_evidence, dotted), ("ELBO*", elbo_star, dashed))
+    return [Answer(name, value, look) for name, value, look in known if value is not None]
+
+
+def _draw_answers(axes: Axes, answers: Sequence[Answer]) -> None:
+    """Draw the rules with their numbers on the right; an arrow up for what is above the frame."""
+    low, high = axes.get_ylim()
+    heights = [min(answer.value, high) for answer in answers]
+    near = len(answers) == 2 and heights[0] - heights[1] < 0.07 * (high - low)
+    for answer, height, side in zip(answers, heights, ("bottom", "top"), strict=False):
+        text = f"{answer.name} = {show(answer.value)}" + (" ↑" if answer.value > high else "")
+        axes.axhline(answer.value, **answer.look, zorder=2)
+        look: dict[str, Any] = {"va": side if near else "center", "fontsize": 7.5, "color": INK}
+        axes.text(1.015, height, text, transform=axes.get_yaxis_transform(), **look)

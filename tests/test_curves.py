@@ -1,0 +1,265 @@
+"""How fits went: the curves show the recorded numbers, the report and the terminal say what is true of them."""
+
+import math
+import re
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from matplotlib.figure import Figure
+
+import cai
+from cai.variational.result import Fit, Record
+from cai.view.curves import curve, elbo_curves
+from cai.view.report import write_report
+from cai.view.sections import told
+from cai.view.style import png
+from cai.view.terminal import print_fit
+from cai.view.words import show
+from tests.test_view import Corridor, Page, gambles, named_axes, pixels, texts
+from tests.worlds import RandomWorld
+
+WORLD = RandomWorld(1, 3, 2, 2, 3, holes=False)
+STAR = float(cai.solve(WORLD, cai.VARIATIONAL).elbo)
+EVIDENCE = float(cai.solve(WORLD).log_evidence)
+
+
+def fitted(elbos: list[float], *, exact: bool = True, every: int = 1, alpha: float = 1.0, **changed: Any) -> Fit:
+    """A fit that saw these ELBOs, the last of them at its end; an inexact one saw them through noise."""
+    noise = [0.0 if exact else 0.1 * (-1) ** n for n in range(len(elbos))]
+    history = tuple(
+        Record(n, elbo + noise[n], STAR - elbo if n % every == 0 else None, 0.1 * n)
+        for n, elbo in enumerate(elbos[:-1])
+    )
+    policy = cai.evaluate(WORLD, None).policy
+    estimator = "tables" if exact else "score"
+    one = Fit(policy, alpha, estimator, elbos[-1], 0.0, STAR, history, len(history), "steps")
+    return replace(one, **changed)
+
+
+def climbing(steps: int, first: float = 3.0, rate: float = 0.8) -> list[float]:
+    return [STAR - first * rate**n for n in range(steps + 1)]
+
+
+def drawn(figure: Figure) -> tuple[Any, Any]:
+    panels = named_axes(figure)
+    return panels["ELBO(π), nats"], panels["ELBO* − ELBO(π), nats"]
+
+
+def heights(axes: Any, count: int) -> list[np.ndarray]:
+    return [np.asarray(line.get_ydata(), dtype=float) for line in axes.lines if len(line.get_ydata()) == count]
+
+
+# The curves
+
+
+def test_an_exact_fit_is_drawn_as_it_was_recorded() -> None:
+    elbos = climbing(30)
+    figure = elbo_curves({"mine": fitted(elbos)}, elbo_star=STAR, log_evidence=EVIDENCE)
+    left, right = drawn(figure)
+    np.testing.assert_allclose(heights(left, 31)[0], elbos)
+    np.testing.assert_allclose(heights(right, 31)[0], STAR - np.array(elbos))
+    assert (left.get_xscale(), right.get_xscale(), right.get_yscale()) == ("linear", "linear", "log")
+    level = {float(line.get_ydata()[0]): line.get_linestyle() for line in left.lines if line.get_color() == "black"}
+    assert level == {EVIDENCE: ":", STAR: "--"}
+    words = texts(figure)
+    assert f"ELBO* = {show(STAR)}" in words
+    assert f"log Z = {show(EVIDENCE)}" in words
+    assert "mine" in words
+    assert "α = 1" in words
+    assert "noisy" not in words
+
+
+def test_estimates_are_pale_and_exact_values_are_marked() -> None:
+    elbos = climbing(30)
+    figure = elbo_curves({"score": fitted(elbos, exact=False, every=5)}, elbo_star=STAR, log_evidence=None)
+    left, right = drawn(figure)
+    noisy = next(line for line in left.lines if len(line.get_ydata()) == 30)
+    assert noisy.get_alpha() < 0.5
+    np.testing.assert_allclose(noisy.get_ydata(), [elbo + 0.1 * (-1) ** n for n, elbo in enumerate(elbos[:-1])])
+    exact = next(line for line in left.lines if len(line.get_ydata()) == 7)
+    np.testing.assert_allclose(exact.get_xdata(), range(0, 31, 5))
+    np.testing.assert_allclose(exact.get_ydata(), elbos[::5])
+    assert exact.get_marker() != "None"
+    np.testing.assert_allclose(heights(right, 7)[0], STAR - np.array(elbos[::5]))
+    assert "Pale: the noisy estimate of a step; marked: exact." in texts(figure).replace("\n", " ")
+    assert "log Z" not in texts(figure)
+
+
+def test_where_nothing_is_exact_a_running_mean_leads_to_an_error_bar() -> None:
+    blind = fitted(climbing(40), exact=False, every=100, elbo_star=None, standard_error=0.2, samples=100)
+    blind = replace(blind, history=tuple(replace(one, gap=None) for one in blind.history))
+    figure = elbo_curves({"blind": blind}, elbo_star=None, log_evidence=None)
+    assert len(named_axes(figure)) == 1  # no gap is known: no panel for it
+    (axes,) = named_axes(figure).values()
+    mean = curve("blind", blind).line
+    assert len(mean) == 40 - 4 + 1
+    np.testing.assert_allclose(mean[0], [1.5, np.mean([one.elbo for one in blind.history[:4]])])
+    assert len(axes.containers) == 1
+    assert "running mean" in texts(figure).replace("\n", " ")
+    low, high = axes.get_ylim()
+    assert low < blind.elbo - 0.2 < blind.elbo + 0.2 < high
+
+
+def test_far_away_first_steps_do_not_squash_the_rest() -> None:
+    elbos = [-1e6, -1e4, *climbing(60)]
+    figure = elbo_curves({"late": fitted(elbos)}, elbo_star=STAR, log_evidence=EVIDENCE)
+    left, _ = drawn(figure)
+    low, high = left.get_ylim()
+    assert high - low < 10
+    assert low < STAR < high
+    assert "begins below the frame: late from −1,000,000" in texts(figure)
+    calm = elbo_curves({"calm": fitted(climbing(60, rate=0.99))}, elbo_star=STAR, log_evidence=EVIDENCE)
+    assert drawn(calm)[0].get_ylim()[0] < STAR - 3
+    assert "below the frame" not in texts(calm)
+
+
+def test_a_far_away_evidence_is_named_outside_the_frame() -> None:
+    figure = elbo_curves({"a": fitted(climbing(20))}, elbo_star=STAR, log_evidence=STAR + 500)
+    assert drawn(figure)[0].get_ylim()[1] < STAR + 5
+    assert f"log Z = {show(STAR + 500)} ↑" in texts(figure)
+    same = elbo_curves({"a": fitted(climbing(20))}, elbo_star=STAR, log_evidence=STAR)
+    assert f"ELBO* = log Z = {show(STAR)}" in texts(same)
+
+
+def test_a_guide_that_bends_the_dynamics_is_measured_against_the_evidence() -> None:
+    bent = fitted([EVIDENCE - 1, EVIDENCE - 0.1], elbo_star=EVIDENCE)
+    figure = elbo_curves({"a": fitted(climbing(20)), "bent": bent}, elbo_star=STAR, log_evidence=EVIDENCE)
+    assert "Measured against log Z, since dynamics bend too: bent." in texts(figure).replace("\n", " ")
+
+
+def test_the_record_of_the_last_step_is_the_result_itself() -> None:
+    one = fitted(climbing(30))
+    closed = replace(one, history=(*one.history, Record(one.steps, one.elbo, one.gap, 3.0)))
+    assert [points.tolist() for points in (curve("a", closed).line, curve("a", closed).gaps)] == [
+        points.tolist() for points in (curve("a", one).line, curve("a", one).gaps)
+    ]
+
+
+def test_many_steps_have_a_logarithmic_axis() -> None:
+    left, right = drawn(elbo_curves({"a": fitted(climbing(300))}, elbo_star=STAR, log_evidence=EVIDENCE))
+    assert (left.get_xscale(), right.get_xscale()) == ("symlog", "symlog")
+    floor = right.get_ylim()[0]
+    assert heights(right, 301)[0][-1] == floor  # rounding is nothing, and lies on the floor
+
+
+@pytest.mark.parametrize(
+    "fit",
+    [
+        fitted([STAR - 1]),
+        fitted([STAR]),
+        fitted([-math.inf, -math.inf]),
+        fitted([-math.inf, STAR - 1, STAR - 0.5]),
+        fitted([-math.inf, -math.inf], exact=False),
+        fitted(climbing(5), elbo_star=None, history=()),
+    ],
+)
+def test_short_and_impossible_fits_are_drawn_too(fit: Fit) -> None:
+    assert len(png(elbo_curves({"a": fit, "b": fit}, elbo_star=STAR, log_evidence=None))) > 10_000
+    assert len(png(elbo_curves({"a": fit}, elbo_star=None, log_evidence=None))) > 10_000
+
+
+def test_what_is_not_finite_is_named() -> None:
+    lost = elbo_curves({"lost": fitted([-math.inf, -math.inf])}, elbo_star=STAR, log_evidence=None)
+    assert "ends at −∞: lost" in texts(lost)
+    with pytest.raises(cai.WorldError, match="at least one fit"):
+        elbo_curves({}, elbo_star=None, log_evidence=None)
+
+
+# The report
+
+
+def test_the_report_shows_the_fits_of_each_temperature(tmp_path: Path) -> None:
+    fits = {
+        1.0: {
+            "exact": fitted(climbing(30)),
+            "<b>": fitted(climbing(9), exact=False, standard_error=0.5, samples=100, steps=1234),
+        },
+        0.1: {"cold": fitted(climbing(5), alpha=0.1, stopped="gap")},
+    }
+    comparisons = [cai.compare(WORLD, {"prior": None, **fits[alpha]}, temperature=alpha) for alpha in fits]
+    page = Page(write_report(comparisons, tmp_path, title="fits", fits=fits).read_text(encoding="utf-8"))
+    numbers = {(policy, field): value for policy, field, value in page.numbers}
+    assert float(numbers["exact", "fit_elbo"]) == fits[1.0]["exact"].elbo
+    assert float(numbers["exact", "fit_gap"]) == fits[1.0]["exact"].gap
+    assert numbers["<b>", "fit_gap"] == ""
+    words = re.sub(r"\s+", " ", " ".join(page.words))
+    assert "± 0.5" in words
+    assert "1,234" in words
+    assert "within the tolerance" in words
+    assert words.count("How the fits went") == 4  # two headings, and two hidden ones on the pictures
+    for picture in ("alpha-1.0-fits.png", "alpha-0.1-fits.png"):
+        pixels(tmp_path / "figures" / picture)
+    assert "b" in page.tags  # the names in the summaries, not the policy's
+
+
+def test_a_policy_with_parameters_is_drawn_on_the_map(tmp_path: Path) -> None:
+    module = cai.TabularPolicy(cai.tabulate(Corridor()))
+    assert module.log_probs(0).requires_grad
+    write_report([cai.compare(Corridor(), {"module": module})], tmp_path, title="module")
+    pixels(tmp_path / "figures" / "alpha-1.0-values.png")
+
+
+def test_fits_belong_to_a_chapter(tmp_path: Path) -> None:
+    comparison = cai.compare(WORLD, {"prior": None})
+    for fits in ({0.5: {"a": fitted(climbing(3), alpha=0.5)}}, {1.0: {"a": fitted(climbing(3), alpha=0.5)}}):
+        with pytest.raises(cai.WorldError, match="one of the temperatures"):
+            write_report([comparison], tmp_path, title="no", fits=fits)
+    assert not list(tmp_path.iterdir())
+
+
+def test_every_chapter_says_where_each_policy_loses_most(tmp_path: Path) -> None:
+    policies = {"prior": None, "best": cai.VARIATIONAL, "still": torch.tensor([0.0, 0.0, 1.0]).expand(6, 3)}
+    comparison = cai.compare(Corridor(), policies, temperature=0.5)
+    path = write_report([comparison], tmp_path, title="losses")
+    page = Page(path.read_text(encoding="utf-8"))
+    words = re.sub(r"\s+", " ", " ".join(page.words))
+    assert page.tags >= {"details", "summary"}
+    assert "Where each policy loses most" in words
+    assert "How the fits went" not in words
+    for loss in comparison.evaluations["still"].worst():
+        assert str(loss) in words
+    first = comparison.evaluations["still"].worst(1)[0]
+    assert f"the most in one place at t = {first.t}, {first.label} ({show(first.nats)} nats)" in words
+    for one in comparison.evaluations.values():
+        account = re.sub(r"\s+", " ", one.account()).replace(" -", " −")
+        assert account in words
+    assert ": no policy does better" in words
+
+
+def test_what_has_no_optimum_still_has_an_account(tmp_path: Path) -> None:
+    (comparison,) = gambles(1.0)
+    said = told(comparison)
+    assert [one.worst for one in said] == [(), ()]
+    assert all("nothing to measure against" in one.lead for one in said)
+    assert "−inf nats: it risks what is forbidden." in said[1].account
+    write_report([comparison], tmp_path, title="gamble")
+
+
+def test_the_infinite_horizon_is_told_without_times() -> None:
+    world = RandomWorld(2, 4, 3, 3, None, holes=False, discount=0.9, positive=False)
+    (said,) = told(cai.compare(world, {"prior": None}))
+    assert re.search(r"in one place at s=\d \(", said.lead)
+    assert len(said.worst) == 4
+
+
+# The terminal
+
+
+def test_a_fit_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
+    one = fitted(climbing(30))
+    print_fit("a [world]", one, log_evidence=EVIDENCE)
+    out = capsys.readouterr().out
+    assert "a [world] at α = 1" in out
+    assert all(f"{value:.6g}" in out for value in (one.elbo, one.gap, STAR, EVIDENCE))
+    assert "exact" in out
+    print_fit("b", replace(one, elbo_star=None, standard_error=0.25, samples=100, stopped="interrupted"))
+    out = capsys.readouterr().out
+    assert f"{one.elbo:.6g} ± 0.25" in out
+    assert "interrupted" in out
+    assert "mean of 100 trajectories" in out
+    assert "ELBO* cannot be had" in out
+    assert "log Z" not in out
