@@ -8,7 +8,7 @@ import torch
 from cai.compile.audit import audit_layout, audit_members, audit_names
 from cai.compile.enumerate import precision
 from cai.compile.slices import enumerate_slice, is_timed, measure
-from cai.compile.tabulate import audit_slice, tabulate
+from cai.compile.tabulate import MAX_BYTES, audit_slice, refuse_large, tabulate
 from cai.errors import Finding, ImpossibleError, IntractableError, NotConvergedError, WorldError
 from cai.exact.blame import blockers
 from cai.exact.solve import solve
@@ -50,7 +50,9 @@ def _names(world: World) -> Iterator[Finding]:
 
 def _slices(world: World) -> Iterator[Finding]:
     shape, horizon = measure(world), horizon_of(world)
-    for t in range((horizon or 1) if is_timed(world) else 1):
+    times = (horizon or 1) if is_timed(world) else 1
+    refuse_large(shape, times, MAX_BYTES, torch.float64)
+    for t in range(times):
         findings = audit_slice(enumerate_slice(world, shape, t), shape, t)
         if findings:  # later times would repeat them
             yield from findings

@@ -6,13 +6,13 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
 
 @contextmanager
 def bar(title: str, total: int, *, start: int = 0, shown: bool = True) -> Iterator[Callable[[int, str], None]]:
     """Show a progress bar on stderr, where that is a terminal; yields ``update(done, words)``."""
+    from rich.console import Console  # slow to import, and only long work needs it
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
     console = Console(stderr=True)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     quiet = not shown or not console.is_terminal

@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.distributions import constraints
 
 import cai
-from tests.worlds import FactoredWorld, RandomWorld, TimedWorld
+from tests.worlds import FactoredWorld, RandomWorld, Ring, TimedWorld
 
 
 class Good:
@@ -403,3 +403,9 @@ def test_a_fault_at_a_later_time_is_found_with_its_time() -> None:
             return following, torch.where(state == 1, torch.nan, 0.0) if t == 2 else 0.0 * state
 
     assert "t = 2" in str(cai.check(Later())[0])
+
+
+def test_a_world_too_large_for_tables_is_told_so_without_making_them() -> None:
+    (finding,) = cai.check(Ring())
+    assert finding.where == "tables"
+    assert "1,099,511,627,776 states" in finding.seen

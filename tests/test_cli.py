@@ -55,7 +55,7 @@ def test_help_does_not_import_torch() -> None:
     script += "print('loaded', sorted({'torch', 'pyro', 'gymnasium', 'matplotlib'} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=ROOT)
     assert "loaded []" in done.stdout
-    for command in ("solve", "compare", "graph", "check", "list"):
+    for command in ("solve", "fit", "compare", "graph", "check", "list"):
         assert command in done.stdout
 
 

@@ -16,7 +16,7 @@ import cai
 
 ROOT = Path(__file__).resolve().parent.parent
 DOCS = ROOT / "docs"
-CHAPTERS = ("inference", "your_world", "which_rule", "conventions")
+CHAPTERS = ("inference", "variational", "your_world", "which_rule", "conventions")
 PAGES = (*CHAPTERS, "index", "api", "benchmarks")
 
 pytest.importorskip("myst_nb", reason="the book needs the extra 'docs'")

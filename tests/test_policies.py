@@ -161,6 +161,8 @@ def test_a_function_may_give_probabilities_a_distribution_or_a_dict() -> None:
     torch.testing.assert_close(table.sum(-1)[:, 0], logits[:, 0].softmax(-1))
     single = cai.FunctionPolicy(PointMass(), lambda state, t: dist.Normal(-state, 0.5))
     assert float(single.log_prob(torch.tensor(1.0), torch.tensor(-1.0))) == pytest.approx(-0.2257913526, abs=1e-9)
+    ring = cai.FunctionPolicy(Ring(), lambda state, t: torch.ones((*state["m0"].shape, 3)) / 3)  # needs no table
+    assert cai.elbo(Ring(), ring, samples=10).method == "sampling"
     with pytest.raises(cai.WorldError, match="each of"):
         cai.FunctionPolicy(world, lambda state, t: {"lift": dist.Categorical(logits=torch.zeros(2))}).probs(0)
     with pytest.raises(cai.WorldError, match="t = 1: ZeroDivisionError"):

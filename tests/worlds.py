@@ -124,29 +124,28 @@ class FactoredWorld:
 
 
 class Ring:
-    """Machines in a ring, each two-valued: a broken neighbour breaks you; one machine may be mended at a time.
+    """Machines in a ring, each two-valued: a broken neighbour breaks you; a crew of 0, 1 or 2 mends what is broken.
 
     With 40 machines there are 10^12 joint states: no table, only the program.
     """
 
-    def __init__(self, n: int = 40, horizon: int = 4) -> None:
+    def __init__(self, n: int = 40, horizon: int = 3) -> None:
         self.n, self.horizon = n, horizon
         self.names = [f"m{i}" for i in range(n)]
 
     def initial(self) -> dict[str, Tensor]:
-        return {name: pyro.sample(name, Categorical(torch.tensor([0.2, 0.8]))) for name in self.names}
+        return {name: pyro.sample(name, Categorical(torch.tensor([0.4, 0.6]))) for name in self.names}
 
     def act(self, state: dict[str, Tensor], t: int) -> Tensor:
-        return pyro.sample("mend", Categorical(logits=torch.zeros(self.n).expand(*state["m0"].shape, self.n)))
+        return pyro.sample("crew", Categorical(logits=torch.zeros(3).expand(*state["m0"].shape, 3)))
 
     def step(self, state: dict[str, Tensor], action: Tensor, t: int) -> tuple[dict[str, Tensor], Tensor]:
-        following, reward = {}, 0.0
+        following, up = {}, 0.0
         for i, name in enumerate(self.names):
-            left = state[self.names[i - 1]]
-            up = torch.where(action == i, 1.0, state[name] * (0.5 + 0.45 * left))
-            following[name] = pyro.sample(name, Categorical(torch.stack([1 - up, up], -1)))
-            reward = reward + state[name] / self.n - 1 / self.n
-        return following, reward
+            chance = torch.where(state[name] == 1, 0.6 + 0.35 * state[self.names[i - 1]], 0.4 * action)
+            following[name] = pyro.sample(name, Categorical(torch.stack([1 - chance, chance], -1)))
+            up = up + following[name] / self.n
+        return following, up - 1 - 0.05 * action
 
 
 class PointMass:

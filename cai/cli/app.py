@@ -44,12 +44,13 @@ def _stop(message: str, code: int) -> NoReturn:
     raise typer.Exit(code)
 
 
-def _print_version(wanted: bool) -> None:
+def _print_version(wanted: bool) -> bool:
     if wanted:
         from importlib.metadata import version
 
         print(version("cai"))
         raise typer.Exit
+    return wanted
 
 
 @app.callback()

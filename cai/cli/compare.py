@@ -1,19 +1,23 @@
 """cai compare: policies of one world, or of a world and its twin, by the same exact accounts."""
 
 import json
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Annotated
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from cai.cli.app import app, told
+from cai.cli.fits import COMPARABLE, fitted_each, job_of, read_names, read_temperatures, record, require_whole
+from cai.cli.inference import inference
 from cai.cli.options import (
     Discount,
     Horizon,
     Json,
     Out,
     Rules,
+    Seed,
     Settings,
+    Steps,
     Temperature,
     World,
     read_rules,
@@ -21,16 +25,24 @@ from cai.cli.options import (
     require_folder,
     title_of,
 )
-from cai.cli.results import compared, write
+from cai.cli.results import Fits, compared, write
+from cai.errors import fault
 
 if TYPE_CHECKING:
     from cai.comparison.compare import Comparison
+    from cai.variational.result import Fit
 
 EVERY = ("POSTERIOR", "VARIATIONAL", "HARD", "MAP", "prior")
 
 Twin = Annotated[
     list[str] | None,
     typer.Option(help="Settings of a twin world, name=value: what changes, and what does not, goes into the report."),
+]
+Fitted = Annotated[
+    str | None, typer.Option("--fit", help=f"Fit policies too, a comma list of {', '.join(COMPARABLE)}.")
+]
+Types = Annotated[
+    bool, typer.Option("--inference-types", help="Compare the types of inference, from MAP to the evidence, instead.")
 ]
 
 
@@ -39,6 +51,10 @@ Twin = Annotated[
 def compare(
     world: World,
     rule: Rules = None,
+    fit: Fitted = None,
+    steps: Steps = None,
+    seed: Seed = None,
+    inference_types: Types = False,
     temperature: Temperature = None,
     horizon: Horizon = None,
     discount: Discount = None,
@@ -49,29 +65,57 @@ def compare(
 ) -> None:
     """Compare policies by the same exact accounts: return, entropy, ELBO, and where every nat is lost."""
     require_folder(out)
-    made, policies = read_world(world, settings, horizon, discount), read_rules(rule or list(EVERY), prior=True)
-    from cai.compile.tabulate import tabulate
-
-    comparisons = compared(tabulate(made), policies, temperature)
-    notes = []
-    if twin:
-        from cai.view.lessons import twin_lesson
-
-        changed = [*(settings or []), *twin]
-        other = compared(tabulate(read_world(world, changed, horizon, discount)), policies, temperature)
-        notes.append(twin_lesson(title_of(world, settings), comparisons, title_of(world, changed), other))
-    _print(world, comparisons, notes, as_json=as_json)
-    if out is not None:
-        write(title_of(world, settings), made, comparisons, out, notes, quiet=as_json)
-
-
-def _print(world: str, comparisons: Sequence["Comparison"], notes: Sequence[str], *, as_json: bool) -> None:
-    if as_json:
-        print(json.dumps([json.loads(one.json()) for one in comparisons], indent=2))
+    _refuse({"--rule": rule, "--fit": fit, "--twin": twin} if inference_types else {}, "beside --inference-types")
+    _refuse({"--steps": steps, "--seed": seed} if fit is None else {}, "without --fit")
+    names, rules, alphas = read_names(fit), read_rules(rule or EVERY, prior=True), read_temperatures(temperature)
+    title, changed = title_of(world, settings), [*(settings or []), *(twin or [])]
+    job = job_of(read_world(world, settings, horizon, discount), steps=steps, seed=seed)
+    if inference_types:
+        inference(title, job, alphas, out, as_json=as_json)
         return
+    other = (title_of(world, changed), read_world(world, changed, horizon, discount)) if twin else None
+    tables, fits = job.compiled, fitted_each(job, names, alphas)
+    comparisons = compared(tables, rules, list(fits), fits)
+    notes = [_twin_note(title, comparisons, *other, rules)] if other else []
+    _print(world, comparisons, fits, notes, as_json=as_json)
+    if out is not None:
+        write(title, job.world, comparisons, out, notes, quiet=as_json, fits=fits)
+    require_whole(fits)
+
+
+def _refuse(options: Mapping[str, Any], where: str) -> None:
+    """Refuse options that would do nothing, before any work is done."""
+    given = [name for name, value in options.items() if value is not None]
+    if given:
+        raise fault(
+            "compare", f"{', '.join(given)} {where}", "--fit with --steps and --seed, or --inference-types alone"
+        )
+
+
+def _twin_note(title: str, comparisons: Sequence["Comparison"], twin: str, world: Any, rules: Mapping[str, Any]) -> str:
+    """Compare the rules in the twin world too, and say what changes and what does not."""
+    from cai.compile.tabulate import tabulate
+    from cai.view.lessons import twin_lesson
+
+    other = compared(tabulate(world), rules, [one.temperature for one in comparisons])
+    return twin_lesson(title, comparisons, twin, other)
+
+
+def _print(world: str, comparisons: Sequence["Comparison"], fits: Fits, notes: Sequence[str], *, as_json: bool) -> None:
+    if as_json:
+        print(json.dumps([_plain(one, fits[one.temperature]) for one in comparisons], indent=2))
+        return
+    from cai.view.sections import STOPPED
     from cai.view.terminal import print_comparison
 
     for one in comparisons:
         print_comparison(world, one)
+        for name, made in fits[one.temperature].items():
+            print(f"{name}: {made.steps:,} steps by {made.estimator}, {STOPPED[made.stopped]}")
     for note in notes:
         print(note)
+
+
+def _plain(one: "Comparison", fits: Mapping[str, "Fit"]) -> dict[str, Any]:
+    told: dict[str, Any] = json.loads(one.json())
+    return {**told, "fits": [record(name, made, one.log_evidence) for name, made in fits.items()]} if fits else told

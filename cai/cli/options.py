@@ -17,7 +17,7 @@ Settings = Annotated[list[str] | None, typer.Option("--set", help="An argument o
 Horizon = Annotated[str | None, typer.Option(help="T, or 'inf' (needs a discount below 1).")]
 Discount = Annotated[float | None, typer.Option(help="The chance γ to survive a step, in (0, 1].")]
 Temperature = Annotated[
-    list[float] | None, typer.Option("--temperature", "-t", help="α, reward units; 1 unless given.")
+    list[float] | None, typer.Option("--temperature", "-t", help="α, reward units; repeatable; 1 unless given.")
 ]
 Rules = Annotated[
     list[str] | None,
@@ -28,6 +28,8 @@ Rules = Annotated[
         "compare all four and the prior (MAP-plan: replan the most probable trajectory at every state).",
     ),
 ]
+Steps = Annotated[int | None, typer.Option(min=0, help="How many updates at most; 2000 unless given.")]
+Seed = Annotated[int | None, typer.Option(min=0, max=2**32 - 1, help="Of all randomness in a fit; 0 unless given.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 Out = Annotated[Path | None, typer.Option("--out", help="Write tables, figures and report.html into this folder.")]
 

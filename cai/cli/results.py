@@ -1,7 +1,7 @@
 """What the commands share once a world is read: rules solved, policies compared, the report written."""
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +10,10 @@ from cai.errors import ImpossibleError, NotConvergedError
 if TYPE_CHECKING:
     from cai.comparison.compare import Comparison
     from cai.types import Tables
+    from cai.variational.result import Fit
+
+Fits = Mapping[float, Mapping[str, "Fit"]]
+"""What was fitted: by temperature, then by name."""
 
 
 def solved(tables: "Tables", policies: Mapping[str, Any], alpha: float) -> dict[str, Any]:
@@ -30,24 +34,41 @@ def solved(tables: "Tables", policies: Mapping[str, Any], alpha: float) -> dict[
     return found
 
 
-def compared(tables: "Tables", policies: Mapping[str, Any], temperature: Sequence[float] | None) -> list["Comparison"]:
-    """Compare the policies at every temperature, the rules among them solved anew at each."""
+def over(alphas: Sequence[float]) -> Iterable[float]:
+    """Go through the temperatures with a progress bar on stderr."""
     from rich.console import Console
     from rich.progress import track
 
+    console = Console(stderr=True)
+    return track(alphas, "temperatures", console=console, transient=True, disable=not console.is_terminal)
+
+
+def compared(
+    tables: "Tables", policies: Mapping[str, Any], temperature: Sequence[float] | None, fits: Fits | None = None
+) -> list["Comparison"]:
+    """Compare policies at every temperature, the rules among them solved anew at each, with what was fitted there."""
     from cai.comparison.compare import compare as compare_exactly
 
-    work = track(temperature or [1.0], "temperatures", console=Console(stderr=True), transient=True)
-    return [compare_exactly(tables, solved(tables, policies, alpha), temperature=alpha) for alpha in work]
+    return [
+        compare_exactly(tables, solved(tables, {**policies, **(fits or {}).get(alpha, {})}, alpha), temperature=alpha)
+        for alpha in over(temperature or [1.0])
+    ]
 
 
 def write(
-    title: str, world: Any, comparisons: Sequence["Comparison"], out: Path, notes: Sequence[str], *, quiet: bool
+    title: str,
+    world: Any,
+    comparisons: Sequence["Comparison"],
+    out: Path,
+    notes: Sequence[str],
+    *,
+    quiet: bool,
+    fits: Fits | None = None,
 ) -> None:
     """Write the report's folder and say where it is: on stderr if ``quiet``, where stdout carries JSON."""
     from cai.graphs import graph as read_graph
     from cai.view.report import write_report
 
     dag = read_graph(world, min(2, world.horizon or 2))
-    page = write_report(comparisons, out, title=title, notes=notes, dag=dag)
+    page = write_report(comparisons, out, title=title, notes=notes, dag=dag, fits=fits)
     print(f"report: {page.resolve()}", file=sys.stderr if quiet else sys.stdout)

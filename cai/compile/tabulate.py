@@ -67,7 +67,7 @@ def _compile(world: World, dtype: torch.dtype, max_bytes: float) -> Tables:
     demand([*audit_names(shape), *audit_layout(world, shape)])
     if timed and horizon is None:
         raise fault("act and step", "they read t", "slices that do not depend on t where horizon = None")
-    _refuse_large(shape, horizon if timed else None, max_bytes, dtype)
+    refuse_large(shape, horizon if timed else None, max_bytes, dtype)
     if getattr(world, "stationary", False) and horizon != 1:
         _require_stationary(world, shape, dtype)
     slices = [tabulate_slice(world, shape, t, dtype) for t in range(horizon or 1)] if timed else None
@@ -218,7 +218,8 @@ def _stationary_or_stacked(slices: list[Slice]) -> Slice:
     return Slice(*(over_time(name) for name in fields))
 
 
-def _refuse_large(shape: Shape, times: int | None, max_bytes: float, dtype: torch.dtype) -> None:
+def refuse_large(shape: Shape, times: int | None, max_bytes: float, dtype: torch.dtype) -> None:
+    """Raise an ``IntractableError`` where tables of a world of this shape would exceed ``max_bytes``."""
     S, A, K, T = shape.states.size, shape.actions.size, shape.outcomes, times or 1
     need = T * S * A * K * (8 + 2 * dtype.itemsize)
     if need > max_bytes:

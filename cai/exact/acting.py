@@ -41,25 +41,25 @@ def values(tables: Tables, log_pi: Float[Tensor, "*T S A"], alpha: Tensor) -> Ac
     """
     if tables.horizon is None:
         v = _lifelong(tables, log_pi, alpha)
-        return Acting(_action_value(tables, v, 0), v)
+        return Acting(_held(tables)[0].q(v), v)
+    held, pi, price = _held(tables), log_pi.exp(), _price(tables, log_pi, alpha)
     v, q_s, v_s = tables.terminal, [], [tables.terminal]
     for t in range(tables.horizon - 1, -1, -1):
-        q_s.append(_action_value(tables, v, t))
-        v = _mean(tables, log_pi[t], q_s[-1], t, alpha)
+        q = held[t].q(v)
+        v = torch.where(pi[t] > 0, pi[t] * (q - price[t]), 0.0).sum(-1)
+        q_s.append(q)
         v_s.append(v)
     return Acting(torch.stack(q_s[::-1]), torch.stack(v_s[::-1]))
 
 
 def occupancy(tables: Tables, log_pi: Float[Tensor, "*T S A"]) -> Float[Tensor, "*T1 S"]:
     """Return p(s_t, alive) of every time, ``[T+1, S]``; for the infinite horizon its sum over all times, ``[S]``."""
-    d, pi = tables.log_initial.exp(), log_pi.exp()
+    d, pi, held = tables.log_initial.exp(), log_pi.exp(), _held(tables)
     if tables.horizon is None:
-        return visits(_living(tables, pi), d)
+        return visits(held[0].living(pi), d)
     states = [d]
     for t in range(tables.horizon):
-        one = tables.at(t)
-        joint = (d.unsqueeze(-1) * pi[t]).unsqueeze(-1) * one.log_prob.exp()
-        d = tables.discount * put_back(joint, one.successor, d.shape[0])
+        d = put_back((d.unsqueeze(-1) * pi[t]).unsqueeze(-1) * held[t].onward, held[t].successor, d.shape[0])
         states.append(d)
     return torch.stack(states)
 
@@ -100,26 +100,41 @@ def gradient(tables: Tables, log_pi: Tensor, q: Tensor, alpha: Tensor) -> Tensor
     return torch.where(weights > 0, weights * (q / alpha - (log_pi - log_prior) - 1), 0.0)
 
 
-def _action_value(tables: Tables, v_next: Tensor, t: int) -> Tensor:
-    one = tables.at(t)
-    p = one.log_prob.exp()
-    return torch.where(p > 0, p * (one.reward + look_ahead(tables.discount * v_next, one.successor)), 0.0).sum(-1)
+@dataclass(frozen=True)
+class _Held:
+    """A slice with the dynamics held fixed: γ p(outcome|s,a) ``[S, A, K]``, its successors, and E[r|s,a] ``[S, A]``."""
+
+    onward: Tensor
+    successor: Tensor
+    reward: Tensor
+
+    def q(self, v_next: Tensor) -> Tensor:
+        following = torch.where(self.onward > 0, self.onward * look_ahead(v_next, self.successor), 0.0)
+        return self.reward + following.sum(-1)
+
+    def living(self, pi: Tensor) -> Chain:
+        return Chain(pi.unsqueeze(-1) * self.onward, self.successor)
 
 
-def _mean(tables: Tables, log_pi: Tensor, q: Tensor, t: int, alpha: Tensor) -> Tensor:
-    pi = log_pi.exp()
-    return torch.where(pi > 0, pi * (q - alpha * (log_pi - tables.at(t).log_prior)), 0.0).sum(-1)
+def _held(tables: Tables) -> list[_Held]:
+    """Return the held slice of every time; one object for all where they are the same."""
+    slices = []
+    for one in tables.slices():
+        p = one.log_prob.exp()
+        reward = torch.where(p > 0, p * one.reward, 0.0).sum(-1)
+        slices.append(_Held(tables.discount * p, one.successor, reward))
+    return slices if tables.timed else slices * (tables.horizon or 1)
+
+
+def _price(tables: Tables, log_pi: Tensor, alpha: Tensor) -> Tensor:
+    """Return α log π(a|s)/p(a|s), reward units; 0 where the policy never acts so."""
+    return torch.where(log_pi > -torch.inf, alpha * (log_pi - tables.log_prior), 0.0)
 
 
 def _lifelong(tables: Tables, log_pi: Tensor, alpha: Tensor) -> Tensor:
-    nothing = torch.zeros_like(tables.terminal)
-    gain = _mean(tables, log_pi, _action_value(tables, nothing, 0), 0, alpha)
-    living, barred = _living(tables, log_pi.exp()), gain == -torch.inf
+    held, pi = _held(tables)[0], log_pi.exp()
+    gain = torch.where(pi > 0, pi * (held.reward - _price(tables, log_pi, alpha)), 0.0).sum(-1)
+    living, barred = held.living(pi), gain == -torch.inf
     finite = life_to_come(living, torch.where(barred, 0.0, gain))
     risk = life_to_come(living, barred.to(gain.dtype))
     return torch.where(risk > 0, -torch.inf, finite)
-
-
-def _living(tables: Tables, pi: Tensor) -> Chain:
-    one = tables.at(0)
-    return Chain(tables.discount * pi.unsqueeze(-1) * one.log_prob.exp(), one.successor)

@@ -40,7 +40,7 @@ class FunctionPolicy(nn.Module):
         read = signature(world)
         self.function = function
         self.names = tuple(one.name for one in read.actions)
-        self.spaces = read.spaces
+        self.spaces, self.actions = read.spaces, read.action_space
         self.dtype = dtype or (world.log_prior.dtype if isinstance(world, Tables) else torch.float64)
         self.horizon = None
 
@@ -48,8 +48,9 @@ class FunctionPolicy(nn.Module):
         """Sample the action variables from what the function gives."""
         given = self._call(state, t)
         if isinstance(given, Tensor):
-            _, actions = finite_spaces(self.spaces)
-            return sample_joint(actions, given.log())
+            if self.actions is None:
+                raise fault(f"policy, t = {t}", "probabilities of actions that are not finite", FORMS)
+            return sample_joint(self.actions, given.log())
         if isinstance(given, Mapping):
             missing = [name for name in self.names if name not in given]
             if missing:

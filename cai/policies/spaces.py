@@ -31,12 +31,18 @@ class Signature:
 
     Attributes:
         states, actions: the variables.
-        spaces: the numbered states and actions, or None where a variable is not finite.
+        state_space, action_space: the same numbered, or None where one of the variables is not finite.
     """
 
     states: tuple[Variable, ...]
     actions: tuple[Variable, ...]
-    spaces: tuple[Space, Space] | None
+    state_space: Space | None
+    action_space: Space | None
+
+    @property
+    def spaces(self) -> tuple[Space, Space] | None:
+        """The numbered states and actions, or None where either cannot be numbered."""
+        return (self.state_space, self.action_space) if self.state_space and self.action_space else None
 
 
 def signature(world: World | Tables) -> Signature:
@@ -46,9 +52,10 @@ def signature(world: World | Tables) -> Signature:
         WorldError: a returned variable is not a site of its name.
     """
     if isinstance(world, Tables):
-        pair = (world.states, world.actions)
-        read = [tuple(map(_finite, one.names, one.sizes, one.dtypes)) for one in pair]
-        return Signature(read[0], read[1], pair)
+        states, actions = (
+            tuple(map(_finite, one.names, one.sizes, one.dtypes)) for one in (world.states, world.actions)
+        )
+        return Signature(states, actions, world.states, world.actions)
     with torch.random.fork_rng(devices=[]), pyro.poutine.block():
         with pyro.poutine.trace() as begin:
             state = world.initial()
@@ -56,9 +63,7 @@ def signature(world: World | Tables) -> Signature:
             action = world.act(state, 0)
     states = _variables(state, begin.trace, "initial")
     actions = _variables(action, chosen.trace, "act, t = 0")
-    if any(one.size is None for one in (*states, *actions)):
-        return Signature(states, actions, None)
-    return Signature(states, actions, (_space(states, state), _space(actions, action)))
+    return Signature(states, actions, _space(states, state), _space(actions, action))
 
 
 def finite_spaces(spaces: tuple[Space, Space] | None, limit: int = 100_000_000) -> tuple[Space, Space]:
@@ -79,8 +84,10 @@ def _finite(name: str, size: int, dtype: torch.dtype) -> Variable:
     return Variable(name, size, torch.Size(), dtype)
 
 
-def _space(found: tuple[Variable, ...], values: Values) -> Space:
-    sizes = tuple(one.size or 0 for one in found)
+def _space(found: tuple[Variable, ...], values: Values) -> Space | None:
+    sizes = tuple(one.size for one in found if one.size is not None)
+    if len(sizes) < len(found):
+        return None
     return Space(tuple(one.name for one in found), sizes, tuple(one.dtype for one in found), isinstance(values, dict))
 
 

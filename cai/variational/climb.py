@@ -10,7 +10,6 @@ from typing import Any
 import torch
 from pyro.infer import SVI
 from pyro.infer.util import zero_grads
-from pyro.optim.lr_scheduler import PyroLRScheduler
 
 from cai.errors import WorldError, fault
 from cai.exact.acting import policy_elbo
@@ -19,8 +18,9 @@ from cai.policies.gate import as_policy, checked_table
 from cai.program import Guide
 from cai.progress import Interrupt, bar
 from cai.variational import checkpoint
-from cai.variational.estimators import Estimator, Problem
+from cai.variational.estimators import Estimator, Problem, register
 from cai.variational.objective import Estimate, sampled
+from cai.variational.optimizers import restore, schedule
 from cai.variational.result import Fit, Record
 
 
@@ -89,8 +89,7 @@ def climb(run: Run, task: Task) -> Fit:
 
 def _step(run: Run, svi: SVI, gap: float | None) -> None:
     value = -svi.step()
-    if isinstance(run.optimizer, PyroLRScheduler):
-        run.optimizer.step()
+    schedule(run.optimizer, -value)
     if run.estimator.exact and run.best is not None:
         gap = run.best - value
     run.history.append(Record(run.step, value, gap, run.seconds))
@@ -98,7 +97,7 @@ def _step(run: Run, svi: SVI, gap: float | None) -> None:
 
 
 def _due(run: Run, task: Task) -> bool:
-    """Tell whether the gap is to be measured: at the start, where it was just met, and now and then of a sampled fit."""
+    """Tell whether the gap is to be measured: at first, where it was just met, now and then of a sampled fit."""
     if run.best is None:
         return False
     if not run.history:
@@ -196,7 +195,8 @@ def _state(run: Run, of: dict[str, str]) -> dict[str, Any]:
 def _take_up(run: Run, state: dict[str, Any]) -> None:
     for name, module in run.estimator.modules.items():
         module.load_state_dict(state["modules"][name])
-    run.optimizer.set_state(state["optimizer"])
+    register(run.estimator.modules)
+    restore(run.optimizer, state["optimizer"], run.estimator.modules)
     torch.set_rng_state(state["random"])
     run.step, run.seconds = state["step"], state["seconds"]
     run.history = [Record(*row) for row in state["history"]]

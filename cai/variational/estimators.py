@@ -8,7 +8,9 @@
 | reparameterised | Trace_ELBO     | through the samples, where every site has a reparameterised draw      |
 """
 
-from collections.abc import Callable
+import math
+import warnings
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,12 +19,16 @@ import torch
 from pyro.infer import ELBO, Trace_ELBO, TraceEnum_ELBO, TraceGraph_ELBO, config_enumerate
 from torch import Tensor, nn
 
+from cai.compile.tabulate import tabulate
 from cai.errors import fault
 from cai.exact.acting import policy_elbo
 from cai.policies.gate import as_policy, log_table
+from cai.policies.spaces import signature
 from cai.program import Guide, trajectory
 from cai.types import Tables
 from cai.variational.baseline import Baseline, with_baseline
+from cai.variational.chance import unscored
+from cai.variational.objective import sampled
 from cai.world import World
 
 NAMES = ("tables", "enumeration", "score", "reparameterised")
@@ -80,6 +86,8 @@ def estimator_of(name: Any, problem: Problem, particles: int) -> Estimator:
         raise fault("fit, estimator", f"{name!r} with tables alone", "a world, whose program can be run; or 'tables'")
     model = trajectory(problem.world, temperature=problem.alpha)
     guide = _registered(trajectory(problem.world, problem.policy), modules)
+    if isinstance(name, TraceEnum_ELBO):
+        return Estimator(type(name).__name__, model, config_enumerate(guide), name, True, modules)
     if isinstance(name, ELBO):
         return Estimator(type(name).__name__, model, guide, name, False, modules)
     if name == "enumeration":
@@ -91,11 +99,21 @@ def estimator_of(name: Any, problem: Problem, particles: int) -> Estimator:
     if name != "score":
         raise fault("fit, estimator", f"{name!r}", f"'auto', {', '.join(map(repr, NAMES))}, or a pyro.infer.ELBO")
     if not isinstance(problem.policy, Guide):
-        baseline = Baseline(problem.world)
+        baseline = _first_baseline(problem.world, problem, particles)
         modules = {"policy": problem.policy, "baseline": baseline}
-        acting = with_baseline(problem.policy, baseline)
-        guide = _registered(trajectory(problem.world, acting), modules)
+        program = trajectory(problem.world, with_baseline(problem.policy, baseline))
+        actions = signature(problem.world).actions
+        if all(one.size is not None for one in actions):  # else the dynamics may depend on a parameter by a smooth draw
+            program = unscored(program, frozenset(one.name for one in actions))
+        guide = _registered(program, modules)
     return Estimator(name, model, guide, TraceGraph_ELBO(**sampling), False, modules)
+
+
+def _first_baseline(world: World, problem: Problem, particles: int) -> Baseline:
+    found = sampled(world, problem.policy, problem.alpha, max(100, particles), int(torch.randint(2**31, ())))
+    deviation = found.standard_error * found.samples**0.5
+    usual = math.isfinite(found.value) and deviation > 0
+    return Baseline(world, found.value, deviation) if usual else Baseline(world, 0.0, 1.0)
 
 
 def choose(problem: Problem) -> str:
@@ -118,16 +136,26 @@ def _registered(program: Callable[[], None], modules: dict[str, nn.Module]) -> C
     """Return the program that first tells Pyro of the modules' parameters."""
 
     def guide() -> None:
-        for name, module in modules.items():
-            pyro.module(name, module)
+        register(modules)
         program()
 
     return guide
 
 
+def register(modules: Mapping[str, nn.Module]) -> None:
+    """Tell Pyro of the modules' parameters, those that are frozen left out."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", ".* was not registered in the param store")
+        for name, module in modules.items():
+            pyro.module(name, module)
+
+
 def _tables_loss(problem: Problem) -> Callable[[Any, Any], Tensor]:
-    assert problem.tables is not None
-    tables, acting = problem.tables, as_policy(problem.tables, problem.policy)
+    if isinstance(problem.policy, Guide):
+        raise fault("fit, estimator", "'tables' with a full guide", "'enumeration' or 'score'")
+    assert problem.tables is not None or problem.world is not None
+    tables = problem.tables or tabulate(problem.world)  # the second raises, and says why there are none
+    acting = as_policy(tables, problem.policy)
 
     def loss(model: Any, guide: Any) -> Tensor:
         guide()

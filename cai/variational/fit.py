@@ -1,4 +1,4 @@
-"""fit: a variational policy climbs its ELBO on ``pyro.infer.SVI``. The steps are in ``climb``; here all is made ready."""
+"""fit: a variational policy climbs its ELBO on ``pyro.infer.SVI``; made ready here, the steps are in ``climb``."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -43,9 +43,9 @@ def fit(
 ) -> Fit:
     """Fit a policy to the posterior with the dynamics held fixed, by stochastic variational inference.
 
-    ``maximise ELBO(π) = E_π[Σ r]/α - E_π[Σ KL(π ‖ prior)] = log Z - KL(p̂(τ) ‖ p(τ|O))`` (Levine 2018, section 3): Pyro's
-    SVI with ``trajectory(world)`` as model and ``trajectory(world, policy)`` as guide. A policy that is given is changed
-    in place. Ctrl-C ends the fit after the step at hand, with what there is.
+    ``maximise ELBO(π) = E_π[Σ r]/α - E_π[Σ KL(π ‖ prior)] = log Z - KL(p̂(τ) ‖ p(τ|O))`` (Levine 2018, section 3):
+    Pyro's SVI with ``trajectory(world)`` as model and ``trajectory(world, policy)`` as guide. A policy is changed in
+    place. Ctrl-C ends the fit after the step at hand, with what there is.
 
     Args:
         world: a world, or its tables (for the estimator "tables").

@@ -1,18 +1,36 @@
 """Any Pyro or torch optimiser, as the ``PyroOptim`` that ``pyro.infer.SVI`` asks for."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
+import pyro
 import pyro.optim
 import torch
-from torch import Tensor
+from pyro.optim.lr_scheduler import PyroLRScheduler
+from torch import Tensor, nn
 
 from cai.errors import fault
 
-EXACT: dict[str, Any] = {"lr": 0.1, "betas": (0.9, 0.95)}
-"""Adam's settings where the gradient is exact: early steps are huge, so that they must soon be forgotten."""
-NOISY: dict[str, Any] = {"lr": 0.01, "betas": (0.9, 0.99)}
-"""Adam's settings where the gradient is an estimate, or goes through a network."""
+EXACT: dict[str, Any] = {"lr": 0.1, "betas": (0.9, 0.95), "settling": 100.0}
+"""Where the gradient is exact: early ones are huge and must soon be forgotten, late ones tiny, and steps with them."""
+NOISY: dict[str, Any] = {"lr": 0.01, "betas": (0.9, 0.99), "settling": 1000.0}
+"""Where the gradient is an estimate, or goes through a network."""
+
+
+class SettlingAdam(torch.optim.Adam):
+    """Adam with the step size ``lr / (1 + n/settling)`` at step n: with a constant one it never comes to rest."""
+
+    def __init__(self, params: Any, *, lr: float, betas: tuple[float, float], settling: float) -> None:
+        super().__init__(params, lr=lr, betas=betas)
+        for group in self.param_groups:
+            group.update(first_lr=lr, settling=settling, steps=0)
+
+    def step(self, closure: Any = None) -> Any:
+        """Take a step."""
+        for group in self.param_groups:
+            group["lr"] = group["first_lr"] / (1 + group["steps"] / group["settling"])
+            group["steps"] += 1
+        return super().step(closure)
 
 
 class _Torch(pyro.optim.PyroOptim):
@@ -21,7 +39,7 @@ class _Torch(pyro.optim.PyroOptim):
     def __init__(self, optimizer: torch.optim.Optimizer) -> None:
         super().__init__(type(optimizer), {})
         self.optimizer = optimizer
-        self.rest = adam(**NOISY)
+        self.rest = adam(NOISY)
         self.known = {id(p) for group in optimizer.param_groups for p in group["params"]}
 
     def __call__(self, params: Iterable[Tensor], *args: Any, **kwargs: Any) -> None:
@@ -36,9 +54,9 @@ class _Torch(pyro.optim.PyroOptim):
         self.rest.set_state(state_dict["rest"])
 
 
-def adam(**settings: Any) -> pyro.optim.PyroOptim:
-    """Return Adam as Pyro knows it."""
-    return pyro.optim.PyroOptim(torch.optim.Adam, settings)
+def adam(settings: Mapping[str, Any]) -> pyro.optim.PyroOptim:
+    """Return the settling Adam as Pyro takes it."""
+    return pyro.optim.PyroOptim(SettlingAdam, dict(settings))
 
 
 def as_optimizer(optimizer: Any, *, exact: bool, network: bool) -> pyro.optim.PyroOptim:
@@ -48,7 +66,7 @@ def as_optimizer(optimizer: Any, *, exact: bool, network: bool) -> pyro.optim.Py
         WorldError: it is none, or one that needs a closure (LBFGS), which SVI does not give.
     """
     if optimizer is None:
-        return adam(**(EXACT if exact and not network else NOISY))
+        return adam(EXACT if exact and not network else NOISY)
     if isinstance(optimizer, pyro.optim.PyroOptim):
         return optimizer
     expected = "a pyro.optim optimiser, or a torch.optim one of the policy's parameters"
@@ -57,3 +75,25 @@ def as_optimizer(optimizer: Any, *, exact: bool, network: bool) -> pyro.optim.Py
     if isinstance(optimizer, torch.optim.Optimizer):
         return _Torch(optimizer)
     raise fault("fit, optimizer", f"a {type(optimizer).__name__}", expected)
+
+
+def schedule(optimizer: Any, loss: float) -> None:
+    """Let a Pyro scheduler take its step; one that watches a plateau sees the loss."""
+    if isinstance(optimizer, PyroLRScheduler):
+        watches = optimizer.pt_scheduler_constructor is torch.optim.lr_scheduler.ReduceLROnPlateau
+        optimizer.step(*([loss] if watches else []))
+
+
+def restore(optimizer: Any, state: dict[str, Any], modules: Mapping[str, nn.Module]) -> None:
+    """Put an optimiser's state back; for a scheduler by hand, since Pyro 1.9.2 forgets the optimiser inside it."""
+    if not isinstance(optimizer, PyroLRScheduler):
+        optimizer.set_state(state)
+        return
+    for module in modules.values():
+        for parameter in (p for p in module.parameters() if p.requires_grad):
+            both = optimizer._get_optim(parameter)
+            kept = state[str(pyro.get_param_store().param_name(parameter))]
+            both.load_state_dict(kept["scheduler"])
+            both.optimizer.load_state_dict(kept["optimizer"])
+            optimizer.optim_objs[parameter] = both
+            optimizer.grad_clip[parameter] = optimizer._get_grad_clip(parameter)  # type: ignore[arg-type]

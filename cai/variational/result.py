@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from cai.policies.protocol import Policy
+from cai.program import Actor
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class Fit:
         stopped: why it ended: "gap" (within the tolerance), "steps" (all were made) or "interrupted".
     """
 
-    policy: Policy
+    policy: Actor
     temperature: float
     estimator: str
     elbo: float

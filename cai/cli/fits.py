@@ -1,0 +1,258 @@
+"""What the commands share where policies are fitted: each is made by its name, fitted, and told in words or JSON."""
+
+import math
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from traceback import walk_tb
+from typing import TYPE_CHECKING, Any
+
+from cai.errors import (
+    CaiError,
+    Finding,
+    ImpossibleError,
+    IntractableError,
+    NotConvergedError,
+    WorldError,
+    fault,
+    quoted,
+)
+
+if TYPE_CHECKING:
+    from cai.types import Tables
+    from cai.variational.result import Fit
+
+POLICIES = ("tabular", "stationary", "neural", "neural-stationary", "full")
+"""The policies by name; the last one bends the dynamics too, so that it is no policy of the world itself."""
+COMPARABLE = POLICIES[:-1]
+WORLDS = "cai_world_"
+"""How the names of the modules begin that the catalogue makes of files."""
+ESTIMATORS = ("auto", "tables", "enumeration", "score", "reparameterised")
+
+
+@dataclass(frozen=True)
+class Job:
+    """A world to fit policies to.
+
+    Attributes:
+        world: the world.
+        tables: its tables, or None where they cannot be had.
+        reason: why they cannot be had.
+        settings: what was asked of ``cai.fit`` by its own names; all else is as it has it.
+        lr: Adam's step size, or None for the usual one.
+    """
+
+    world: Any
+    tables: "Tables | None"
+    reason: IntractableError | None
+    settings: Mapping[str, Any]
+    lr: float | None = None
+
+    @property
+    def compiled(self) -> "Tables":
+        """The tables.
+
+        Raises:
+            IntractableError: they cannot be had.
+        """
+        if self.tables is None:
+            raise self.reason or AssertionError
+        return self.tables
+
+    @property
+    def estimator(self) -> str:
+        """The name of the estimator that was asked for."""
+        return str(self.settings.get("estimator", "auto"))
+
+
+def job_of(world: Any, *, lr: float | None = None, **settings: Any) -> Job:
+    """Compile a world where that can be done; settings that are None were not given."""
+    from cai.compile.tabulate import tabulate
+
+    given = {name: value for name, value in settings.items() if value is not None}
+    try:
+        return Job(world, tabulate(world), None, given, lr)
+    except IntractableError as error:
+        return Job(world, None, error, given, lr)
+
+
+def read_name(option: str, text: str, known: Sequence[str]) -> str:
+    """Return a name that is known.
+
+    Raises:
+        WorldError: it is not.
+    """
+    if text not in known:
+        raise fault(option, f"'{text}'", f"one of {', '.join(known)}")
+    return text
+
+
+def read_names(text: str | None) -> list[str]:
+    """Read the comma list of policies that compare is to fit, each once."""
+    names = [] if text is None else [part.strip() for part in text.split(",")]
+    return list(dict.fromkeys(read_name("--fit", name, COMPARABLE) for name in names))
+
+
+def read_temperatures(texts: Sequence[float] | None) -> list[float]:
+    """Return the temperatures, each once, checked before any work is done on the first of them."""
+    from cai.exact.solve import as_temperature
+
+    alphas = list(dict.fromkeys(texts or [1.0]))
+    for alpha in alphas:
+        as_temperature(alpha)
+    return alphas
+
+
+def fitted(job: Job, name: str, alpha: float) -> "Fit":
+    """Fit the policy of that name at one temperature.
+
+    Raises:
+        IntractableError: it, or its estimator, needs tables that cannot be had.
+    """
+    from cai.variational.fit import fit
+
+    _require(job, name)
+    world = job.world
+    if job.tables is not None and name != "full" and job.estimator in {"auto", "tables"}:
+        world = job.tables  # they need not be compiled anew
+    try:
+        module = _made(job, name)
+        return fit(world, module, temperature=alpha, optimizer=_optimizer(job, name), **job.settings)
+    except (CaiError, OSError):
+        raise
+    except Exception as error:
+        if any(frame.f_globals["__name__"].startswith(WORLDS) for frame, _ in walk_tb(error.__traceback__)):
+            raise fault("fit", quoted(error), "a world whose program runs for many trajectories at once") from error
+        raise
+
+
+def fitted_each(job: Job, names: Sequence[str], alphas: Sequence[float]) -> dict[float, dict[str, "Fit"]]:
+    """Fit policies at every temperature, named as rows of a comparison; Ctrl-C ends all with what there is.
+
+    One that cannot be fitted is left out, with a word, unless none can.
+    """
+    found: dict[float, dict[str, Fit]] = {}
+    reason: CaiError | None = None
+    for alpha in alphas:
+        found[alpha] = {}
+        for name in names:
+            try:
+                found[alpha][f"fit:{name}"] = one = fitted(job, name, alpha)
+            except (WorldError, ImpossibleError) as error:
+                reason = error
+                print(f"cai: fit:{name} left out at α = {alpha:g}: {error}", file=sys.stderr)
+                continue
+            if one.stopped == "interrupted":
+                return found
+    if reason is not None and not any(found.values()):
+        raise reason
+    return found
+
+
+def require_whole(fits: Mapping[float, Mapping[str, "Fit"]]) -> None:
+    """End as Ctrl-C does where a fit was broken off by it, now that all that there is was told and written.
+
+    Raises:
+        KeyboardInterrupt: one was.
+    """
+    if any(one.stopped == "interrupted" for named in fits.values() for one in named.values()):
+        raise KeyboardInterrupt
+
+
+def _require(job: Job, name: str) -> None:
+    if name == "full" and job.estimator == "tables":
+        raise fault("--estimator", "'tables' for the full guide, which is no policy", "auto, enumeration or score")
+    if job.reason is None:
+        return
+    asked = {"--policy": name} if not name.startswith("neural") else {}
+    if job.estimator in {"tables", "enumeration"}:
+        asked["--estimator"] = job.estimator
+    fit_for_it = {"--policy": "neural or neural-stationary", "--estimator": "auto, score or reparameterised"}
+    wrong = [
+        Finding(option, f"'{text}' for a world that cannot be tabulated", fit_for_it[option])
+        for option, text in asked.items()
+    ]
+    if wrong:
+        raise IntractableError([*wrong, *job.reason.findings])
+
+
+def _made(job: Job, name: str) -> Any:
+    """Make the policy, its first weights by the seed alone; None is the table that ``cai.fit`` makes by itself."""
+    import torch
+
+    from cai.policies.neural import NeuralPolicy
+    from cai.policies.tabular import TabularPolicy
+    from cai.variational.full_guide import FullGuide
+
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(job.settings.get("seed", 0))
+        if name.startswith("neural"):
+            return NeuralPolicy(job.world, stationary=name == "neural-stationary")
+        if name == "full":
+            return FullGuide(job.world)
+        return TabularPolicy(job.tables or job.world, stationary=True) if name == "stationary" else None
+
+
+def _optimizer(job: Job, name: str) -> Any:
+    """Return Adam with the step size that was asked for and the usual other settings; None for the usual step size."""
+    if job.lr is None:
+        return None
+    from cai.variational.optimizers import EXACT, NOISY, adam
+
+    exact = job.estimator in {"tables", "enumeration"} or (job.estimator == "auto" and job.tables is not None)
+    return adam({**(EXACT if exact and not name.startswith("neural") else NOISY), "lr": job.lr})
+
+
+def log_evidence_of(job: Job, alpha: float) -> float | None:
+    """Return log Z, nats, or None where it cannot be had."""
+    from cai.exact.rules import POSTERIOR
+    from cai.exact.solve import solve
+
+    if job.tables is None:
+        return None
+    try:
+        return float(solve(job.tables, POSTERIOR, temperature=alpha).log_evidence)
+    except (ImpossibleError, NotConvergedError):
+        return None
+
+
+def record(name: str, one: "Fit", log_evidence: float | None) -> dict[str, Any]:
+    """Return the numbers of a fit for JSON, null where one is not known; the gap is ``bound`` - ELBO."""
+    full = name == "full"
+    numbers = {
+        "elbo": one.elbo,
+        "standard_error": one.standard_error,
+        "samples": one.samples,
+        "elbo_star": None if full else one.elbo_star,
+        "log_evidence": one.elbo_star if full else log_evidence,
+        "gap": one.gap,
+    }
+    finite = {key: value if value is not None and math.isfinite(value) else None for key, value in numbers.items()}
+    head = {"name": name, "temperature": one.temperature, "estimator": one.estimator}
+    bound = None if one.elbo_star is None else "log Z" if full else "ELBO*"
+    return {**head, **finite, "bound": bound, "steps": one.steps, "stopped": one.stopped}
+
+
+def print_one(title: str, name: str, one: "Fit", job: Job, log_evidence: float | None) -> None:
+    """Print the table of a fit, and in words what its bound is, or why there is none."""
+    from cai.view.terminal import print_fit
+
+    if name == "full":
+        _print_full(title, one)
+        return
+    print_fit(f"{title}: {name} policy", one, log_evidence=log_evidence)
+    if job.reason is not None:
+        print(f"gap unknown: there are no exact answers to measure against, since\n{job.reason}\n")
+
+
+def _print_full(title: str, one: "Fit") -> None:
+    from cai.view.terminal import print_table
+
+    reached = f"{one.elbo:.6g}" + (f" ± {one.standard_error:.2g}" if one.samples else "")
+    heads = ("estimator", "steps", "stopped by", "ELBO", "log Z", "log Z-ELBO")
+    row = (one.estimator, f"{one.steps:,}", one.stopped, reached, one.elbo_star, one.gap)
+    print_table(f"{title}: full guide at α = {one.temperature:g}", heads, [row])
+    print(
+        "in nats; the full guide bends the start and the dynamics too, so that its bound is log Z (POSTERIOR), not "
+        "ELBO*:\nwhat it reaches beyond ELBO* is luck, which no policy can command\n"
+    )

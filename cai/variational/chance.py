@@ -1,0 +1,60 @@
+"""What a policy leaves to chance need not be scored: only its own choices carry parameters.
+
+``TraceGraph_ELBO`` gives every site without a reparameterised draw a score-function term, at a cost that grows with
+the square of their number. The true dynamics have no parameters, so that their terms are zero: a site that says it has
+such a draw is spared. What it depends on is still tracked through its value.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+from pyro.distributions import TorchDistribution
+from pyro.poutine.messenger import Messenger
+from torch import Tensor
+
+
+class _Chance(TorchDistribution):
+    """A distribution without parameters of ours, whose draw passes for a reparameterised one."""
+
+    has_rsample = True
+    arg_constraints: dict[str, Any] = {}  # noqa: RUF012 — torch's own convention
+
+    def __init__(self, fn: Any) -> None:
+        self.fn = fn
+        super().__init__(fn.batch_shape, fn.event_shape, validate_args=False)
+
+    @property
+    def support(self) -> Any:
+        return self.fn.support
+
+    def expand(self, batch_shape: Any, _instance: Any = None) -> "_Chance":
+        return _Chance(self.fn.expand(batch_shape))
+
+    def rsample(self, sample_shape: Any = ()) -> Tensor:
+        value: Tensor = self.fn.sample(sample_shape)
+        return value
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        log_prob: Tensor = self.fn.log_prob(value)
+        return log_prob
+
+
+class _LeaveToChance(Messenger):
+    def __init__(self, choices: frozenset[str]) -> None:
+        super().__init__()
+        self.choices = choices
+
+    def _pyro_sample(self, msg: Any) -> None:
+        chosen = msg["name"].rpartition("_")[0] in self.choices
+        if not chosen and not msg["fn"].has_rsample:
+            msg["fn"] = _Chance(msg["fn"])
+
+
+def unscored(program: Callable[[], None], choices: frozenset[str]) -> Callable[[], None]:
+    """Return the guide in which only the sites of the action variables named ``choices`` are scored."""
+
+    def guide() -> None:
+        with _LeaveToChance(choices):
+            program()
+
+    return guide
