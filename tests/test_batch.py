@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 import cai
 from tests.worlds import RandomWorld, TimedWorld
 
-RULES = [cai.POSTERIOR, cai.VARIATIONAL, cai.HARD, cai.MAP, cai.RISK(-2.0)]
+RULES = [cai.POSTERIOR, cai.VARIATIONAL, cai.HARD, cai.MAP, cai.PLANNING, cai.RISK(-2.0)]
 
 
 def worlds(seed: int, horizon: int | None, discount: float, kind=RandomWorld) -> list[cai.Tables]:

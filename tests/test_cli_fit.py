@@ -333,20 +333,8 @@ def test_ctrl_c_ends_a_comparison_with_the_fits_that_are_there(folder: Path, mon
 
 
 def test_ctrl_c_ends_a_fit_with_its_result_and_the_same_command_goes_on(folder: Path) -> None:
-    words = (
-        "fit",
-        "machines.py",
-        "--set",
-        "n=16",
-        "--particles",
-        "4",
-        "--samples",
-        "20",
-        "--checkpoint",
-        "fit.pt",
-        "--out",
-        "r",
-    )
+    small = ("--set", "n=14", "--horizon", "1", "--particles", "4", "--samples", "20")
+    words = ("fit", "machines.py", *small, "--checkpoint", "fit.pt", "--out", "r")
     process = subprocess.Popen(
         [sys.executable, "-m", "cai.cli", *words, "--steps", "1000000", "--json"],
         stdout=subprocess.PIPE,

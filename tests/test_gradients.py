@@ -12,7 +12,7 @@ import cai
 from tests.oracles import enumeration as oracle
 from tests.worlds import RandomWorld, TimedWorld, random_worlds, temperatures
 
-RULES = [cai.POSTERIOR, cai.VARIATIONAL, cai.HARD, cai.MAP, cai.RISK(-1.3), cai.RISK(2.0)]
+RULES = [cai.POSTERIOR, cai.VARIATIONAL, cai.HARD, cai.MAP, cai.PLANNING, cai.RISK(-1.3), cai.RISK(2.0)]
 
 
 def leaves(tables: cai.Tables) -> tuple[cai.Tables, dict[str, Tensor]]:

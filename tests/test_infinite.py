@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 import cai
 from tests.worlds import RandomWorld
 
-RULES = [cai.POSTERIOR, cai.VARIATIONAL, cai.HARD, cai.MAP, cai.RISK(3.0)]
+RULES = [cai.POSTERIOR, cai.VARIATIONAL, cai.HARD, cai.MAP, cai.PLANNING, cai.RISK(3.0)]
 
 
 def endless(seed: int, discount: float = 0.8) -> RandomWorld:

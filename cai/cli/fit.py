@@ -45,7 +45,7 @@ Policy = Annotated[
     str | None, typer.Option(help=f"{' | '.join(POLICIES)}; tabular unless given, neural where there can be no table.")
 ]
 Estimator = Annotated[str, typer.Option(help=f"Of the gradient: {' | '.join(ESTIMATORS)}.")]
-Lr = Annotated[float | None, typer.Option(help="Adam's step size; 0.1 for exact gradients of tables, else 0.01.")]
+Lr = Annotated[float | None, typer.Option(help="Adam's first step size; 0.1 for a table's exact gradient, else 0.01.")]
 Particles = Annotated[
     int | None, typer.Option(min=1, help="Trajectories an update, where the gradient is sampled; 100 unless given.")
 ]
@@ -114,7 +114,8 @@ def _fit_at(title: str, job: Job, name: str, alphas: list[float], *, quiet: bool
         print(f"cai: goes on from {kept}", file=sys.stderr)
     found: list[tuple[Fit, float | None]] = []
     for alpha in alphas:
-        one, log_z = fitted(job, name, alpha), log_evidence_of(job, alpha)
+        log_z = None if name == "full" else log_evidence_of(job, alpha)
+        one = fitted(job, name, alpha)
         found.append((one, log_z))
         if not quiet:
             print_one(title, name, one, job, log_z)

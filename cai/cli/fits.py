@@ -121,7 +121,7 @@ def fitted(job: Job, name: str, alpha: float) -> "Fit":
     except (CaiError, OSError):
         raise
     except Exception as error:
-        if any(frame.f_globals["__name__"].startswith(WORLDS) for frame, _ in walk_tb(error.__traceback__)):
+        if any(frame.f_globals.get("__name__", "").startswith(WORLDS) for frame, _ in walk_tb(error.__traceback__)):
             raise fault("fit", quoted(error), "a world whose program runs for many trajectories at once") from error
         raise
 
@@ -190,7 +190,7 @@ def _made(job: Job, name: str) -> Any:
             return NeuralPolicy(job.world, stationary=name == "neural-stationary")
         if name == "full":
             return FullGuide(job.world)
-        return TabularPolicy(job.tables or job.world, stationary=True) if name == "stationary" else None
+        return TabularPolicy(job.compiled, stationary=True) if name == "stationary" else None
 
 
 def _optimizer(job: Job, name: str) -> Any:

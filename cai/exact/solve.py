@@ -31,7 +31,7 @@ def solve(
 
     Args:
         world: a world, or the tables it was compiled to.
-        rule: POSTERIOR, VARIATIONAL, HARD, MAP or RISK(eta).
+        rule: POSTERIOR, VARIATIONAL, HARD, MAP, PLANNING or RISK(eta).
         temperature: α > 0, reward units; several at once make a batch, broadcast against stacked worlds.
         form: "auto" or "tables"; ``Messages.form`` says which was used.
 
@@ -45,7 +45,7 @@ def solve(
         NotConvergedError: the infinite horizon has no fixed point in reach.
     """
     if not isinstance(rule, Rule):
-        raise fault("rule", f"{rule!r}", "cai.POSTERIOR, VARIATIONAL, HARD, MAP or RISK(eta)")
+        raise fault("rule", f"{rule!r}", "cai.POSTERIOR, VARIATIONAL, HARD, MAP, PLANNING or RISK(eta)")
     if form not in {"auto", "tables"}:
         raise fault("form", f"{form!r}", "'auto' or 'tables'")
     tables = tabulate(world)
@@ -95,5 +95,7 @@ def _require_possible(messages: Messages) -> None:
     if messages.rule == POSTERIOR:
         lead = "the evidence is zero: no trajectory can be optimal"
     else:
-        lead = f"under {messages.rule} the start value is -inf: every policy risks a forbidden reward"
+        risky = isinstance(messages.rule.over_outcomes, Expect)  # only a mean is lost by one bad outcome
+        why = "every policy risks a forbidden reward" if risky else "no trajectory can be optimal"
+        lead = f"under {messages.rule} the start value is -inf: {why}"
     raise ImpossibleError("; ".join([lead, *(str(finding) for finding in found[:5])]))

@@ -153,8 +153,10 @@ def register(modules: Mapping[str, nn.Module]) -> None:
 def _tables_loss(problem: Problem) -> Callable[[Any, Any], Tensor]:
     if isinstance(problem.policy, Guide):
         raise fault("fit, estimator", "'tables' with a full guide", "'enumeration' or 'score'")
-    assert problem.tables is not None or problem.world is not None
-    tables = problem.tables or tabulate(problem.world)  # the second raises, and says why there are none
+    tables = problem.tables
+    if tables is None:
+        assert problem.world is not None
+        tables = tabulate(problem.world)  # raises, and says why there are none
     acting = as_policy(tables, problem.policy)
 
     def loss(model: Any, guide: Any) -> Tensor:

@@ -5,6 +5,9 @@ from typing import Any
 from tests.benchmarks.cases import rule_of
 
 ROWS: list[dict[str, Any]] = []
+FITS: list[dict[str, Any]] = []
+GRADIENTS: list[dict[str, Any]] = []
+VARIANCES: list[dict[str, Any]] = []
 
 
 def table(rows: list[dict[str, Any]]) -> list[str]:
@@ -19,13 +22,50 @@ def table(rows: list[dict[str, Any]]) -> list[str]:
     return lines
 
 
+def fits() -> list[str]:
+    """Return the fits as a Markdown table."""
+    lines = ["| world | policy | steps | seconds | stopped | gap, nats |", "|---|---|--:|--:|---|--:|"]
+    for row in FITS:
+        found = row["fit"]
+        cells = [row["world"], row["policy"], found.steps, f"{row['seconds']:.1f}", found.stopped, f"{found.gap:.2g}"]
+        lines.append("| " + " | ".join(map(str, cells)) + " |")
+    return lines
+
+
+def gradients() -> list[str]:
+    """Return the cost of one exact gradient, three ways, as a Markdown table."""
+    ours = {row["case"]: row["seconds"] for row in GRADIENTS if row["method"].startswith("cai")}
+    lines = ["| world | method | milliseconds | ratio to cai |", "|---|---|--:|--:|"]
+    for row in GRADIENTS:
+        ratio = f"{row['seconds'] / ours[row['case']]:.3g}" if row["case"] in ours else ""
+        lines.append(f"| {row['case']} | {row['method']} | {1e3 * row['seconds']:.1f} | {ratio} |")
+    return lines
+
+
+def variances() -> list[str]:
+    """Return the variances of the sampled gradients as a Markdown table; the ratio is to the plain score function."""
+    plain = {row["case"]: row["variance"] for row in VARIANCES if row["kind"] == "score function"}
+    head = "| world | estimator | variance | ratio | seconds for 10,000 |"
+    lines = [head, "|---|---|--:|--:|--:|"]
+    for row in VARIANCES:
+        ratio = f"{row['variance'] / plain[row['case']]:.2f}" if row["case"] in plain else ""
+        cells = [row["case"], row["kind"], f"{row['variance']:.3g}", ratio, f"{row['seconds']:.2f}"]
+        lines.append("| " + " | ".join(cells) + " |")
+    return lines
+
+
 def pytest_terminal_summary(terminalreporter: Any) -> None:
-    """Print the table, and what compiling cost."""
-    if not ROWS:
-        return
-    terminalreporter.section("side by side (median of the rounds, float64)")
-    for line in table(ROWS):
-        terminalreporter.write_line(line)
+    """Print the tables, and what compiling cost."""
+    for title, lines in {
+        "side by side (median of the rounds, float64)": table(ROWS),
+        "fits to a thousandth of a nat": fits(),
+        "one exact gradient": gradients(),
+        "the variance of one trajectory's gradient": variances(),
+    }.items():
+        if len(lines) > 2:
+            terminalreporter.section(title)
+            for line in lines:
+                terminalreporter.write_line(line)
     for row in ROWS:
         if row["method"] == "cai, POSTERIOR":
             seconds, peak = row["compile_seconds"], row["compile_peak"] / 1e9
