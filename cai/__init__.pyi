@@ -25,6 +25,7 @@ from .exact.rules import POSTERIOR as POSTERIOR
 from .exact.rules import RISK as RISK
 from .exact.rules import VARIATIONAL as VARIATIONAL
 from .exact.rules import Rule as Rule
+from .exact.safety import without_risk as without_risk
 from .exact.solve import solve as solve
 from .graphs import entangled as entangled
 from .graphs import graph as graph

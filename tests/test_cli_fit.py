@@ -8,8 +8,11 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
+
+from cai.errors import fault
 import torch
 from click.testing import Result
 from typer.testing import CliRunner
@@ -239,7 +242,7 @@ def test_a_fit_goes_on_from_its_checkpoint_with_the_same_numbers(folder: Path, w
         (("fit", "machines.py", "--policy", "full"), "1,099,511,627,776 states"),
         (("fit", "machines.py", "--estimator", "tables"), "expected auto, score or reparameterised"),
         (("fit", "machines.py", "--estimator", "enumeration"), "1,099,511,627,776 states"),
-        (("fit", "risky.py", "--policy", "stationary"), "risks a reward of -inf"),
+        (("fit", "risky.py", "--policy", "full"), "a world without rewards of -inf"),
         (("fit", "crashing.py", "--steps", "1"), "crashing.py:13"),
         (("compare", *LAKE, "--fit", "tabular,full"), "tabular, stationary, neural, neural-stationary"),
         (("compare", *LAKE, "--fit", ""), "one of tabular"),
@@ -247,7 +250,6 @@ def test_a_fit_goes_on_from_its_checkpoint_with_the_same_numbers(folder: Path, w
         (("compare", *LAKE, "--inference-types", "--fit", "tabular"), "--fit beside --inference-types"),
         (("compare", "machines.py", "--fit", "neural"), "1,099,511,627,776 states"),
         (("compare", "machines.py", "--inference-types"), "1,099,511,627,776 states"),
-        (("compare", "risky.py", "--fit", "neural"), "risks a reward of -inf"),
     ],
 )
 def test_bad_input_gets_a_clear_line(folder: Path, words: tuple[str, ...], told: str) -> None:
@@ -283,7 +285,17 @@ def test_a_twin_is_compared_beside_fits() -> None:
     assert "Twins: frozen_lake and frozen_lake is_slippery=False" in shown
 
 
-def test_a_policy_that_cannot_be_fitted_is_left_out_with_a_word(folder: Path) -> None:
+def test_what_is_forbidden_is_not_risked_by_any_policy(folder: Path) -> None:
+    (told,) = numbers("compare", "risky.py", "--fit", "tabular,stationary,neural", "--steps", "300", "-r", "POSTERIOR")
+    for fit in told["fits"]:
+        assert fit["gap"] < 0.01
+
+
+def test_a_policy_that_cannot_be_fitted_is_left_out_with_a_word(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuses(*args: Any, **kwargs: Any) -> None:
+        raise fault("policy", "a world that it cannot take", "another one")
+
+    monkeypatch.setattr("cai.policies.neural.NeuralPolicy", refuses)
     done = run("compare", "risky.py", "--fit", "neural,tabular", "--steps", "5", "--json")
     assert [fit["name"] for fit in json.loads(done.stdout)[0]["fits"]] == ["fit:tabular"]
     assert "fit:neural left out at α = 1" in done.stderr

@@ -253,6 +253,8 @@ def test_what_a_full_guide_cannot_bend() -> None:
         cai.FullGuide(RandomWorld(0, 2, 2, 2, None, discount=0.9))
     with pytest.raises(cai.IntractableError, match="parameters"):
         cai.FullGuide(small(), max_entries=10)
+    with pytest.raises(cai.IntractableError, match="parameters"):
+        cai.FullGuide(Ring(70))
 
 
 # Optimisers and objectives
@@ -351,12 +353,32 @@ def test_a_checkpoint_of_another_fit_is_refused(tmp_path: Path) -> None:
         cai.fit(RandomWorld(4, 3, 2, 2, 3, holes=False), steps=3, checkpoint=path)
     with pytest.raises(cai.WorldError, match="policy"):
         cai.fit(world, cai.TabularPolicy(world, stationary=True), steps=3, checkpoint=path)
+    other = small()
+    other.last = other.last + 1.0  # a terminal reward
+    with pytest.raises(cai.WorldError, match="world"):
+        cai.fit(other, steps=3, checkpoint=path)
     path.write_bytes(b"no checkpoint")
     with pytest.raises(cai.WorldError, match="no checkpoint of a fit"):
         cai.fit(world, steps=3, checkpoint=path)
     torch.save({"step": 1}, path)
     with pytest.raises(cai.WorldError, match="no checkpoint of a fit"):
         cai.fit(world, steps=3, checkpoint=path)
+
+
+def test_a_checkpoint_of_another_world_without_tables_is_refused(tmp_path: Path) -> None:
+    class Dearer(Ring):
+        def step(self, state, action, t):
+            following, reward = super().step(state, action, t)
+            return following, reward - 0.01
+
+    Dearer.__name__ = "Ring"
+    options = {"steps": 1, "particles": 2, "samples": 10, "checkpoint": tmp_path / "fit.pt"}
+    cai.fit(Ring(5, 2), cai.NeuralPolicy(Ring(5, 2)), **options)  # tables
+    options["checkpoint"] = tmp_path / "ring.pt"
+    cai.fit(Ring(), **options)
+    cai.fit(Ring(), **options)
+    with pytest.raises(cai.WorldError, match="world"):
+        cai.fit(Dearer(), **options)
 
 
 SCRIPT = """
@@ -452,6 +474,9 @@ def test_a_policy_that_risks_the_forbidden_is_named_and_left_whole() -> None:
             cai.fit(world, policy, estimator=estimator, steps=5)
         assert bool((policy.logits == 0).all())
         assert policy.logits.grad is None or bool((policy.logits.grad == 0).all())
+    safe = cai.without_risk(world)
+    for policy in (cai.TabularPolicy(safe, stationary=True), cai.NeuralPolicy(safe, hidden=(8,))):
+        assert cai.fit(world, policy, steps=100).gap < 0.01
     found = cai.fit(world, tolerance=1e-5)  # the default policy keeps to what is safe
     assert found.stopped == "gap"
     assert bool((found.policy.probs(0)[:, 1] == 0).all())
@@ -467,7 +492,8 @@ def test_a_policy_that_risks_the_forbidden_is_named_and_left_whole() -> None:
         ({"temperature": torch.tensor([1.0, 2.0])}, "one temperature"),
         ({"temperature": 0.0}, "temperature"),
         ({"estimator": "magic"}, "'tables', 'enumeration'"),
-        ({"optimizer": 3}, "optimiser"),
+        ({"optimizer": -3.0}, "step size"),
+        ({"seed": 10**30}, "seed"),
         ({"policy": "left"}, "a torch module with act"),
         ({"policy": torch.nn.Linear(1, 1)}, "a torch module with act"),
     ],
@@ -490,8 +516,11 @@ def test_more_wrong_arguments() -> None:
         cai.fit(cai.stack([cai.tabulate(world), cai.tabulate(world)]))
     with pytest.raises(cai.WorldError, match="horizon"):
         cai.fit(world, cai.TabularPolicy(RandomWorld(3, 3, 2, 2, 2, holes=False)))
+    for estimator in ("tables", "enumeration"):
+        with pytest.raises(cai.IntractableError):
+            cai.fit(Ring(), estimator=estimator)
     with pytest.raises(cai.IntractableError):
-        cai.fit(Ring(), estimator="tables")
+        cai.fit(PointMass(), cai.NeuralPolicy(PointMass()), estimator="enumeration")
     with pytest.raises(cai.WorldError, match="full guide"):
         cai.fit(world, cai.FullGuide(world), estimator="tables")
 

@@ -117,7 +117,7 @@ def fitted(job: Job, name: str, alpha: float) -> "Fit":
         world = job.tables  # they need not be compiled anew
     try:
         module = _made(job, name)
-        return fit(world, module, temperature=alpha, optimizer=_optimizer(job, name), **job.settings)
+        return fit(world, module, temperature=alpha, optimizer=job.lr, **job.settings)
     except (CaiError, OSError):
         raise
     except Exception as error:
@@ -180,27 +180,20 @@ def _made(job: Job, name: str) -> Any:
     """Make the policy, its first weights by the seed alone; None is the table that ``cai.fit`` makes by itself."""
     import torch
 
+    from cai.exact.safety import without_risk
     from cai.policies.neural import NeuralPolicy
     from cai.policies.tabular import TabularPolicy
     from cai.variational.full_guide import FullGuide
 
+    safe = job.world if job.tables is None else without_risk(job.tables)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(job.settings.get("seed", 0))
         if name.startswith("neural"):
-            return NeuralPolicy(job.world, stationary=name == "neural-stationary")
+            made_on = job.world if safe is job.tables else safe  # its program, unless that must be kept from risks
+            return NeuralPolicy(made_on, stationary=name == "neural-stationary")
         if name == "full":
             return FullGuide(job.world)
-        return TabularPolicy(job.compiled, stationary=True) if name == "stationary" else None
-
-
-def _optimizer(job: Job, name: str) -> Any:
-    """Return Adam with the step size that was asked for and the usual other settings; None for the usual step size."""
-    if job.lr is None:
-        return None
-    from cai.variational.optimizers import EXACT, NOISY, adam
-
-    exact = job.estimator in {"tables", "enumeration"} or (job.estimator == "auto" and job.tables is not None)
-    return adam({**(EXACT if exact and not name.startswith("neural") else NOISY), "lr": job.lr})
+        return TabularPolicy(safe, stationary=True) if name == "stationary" else None
 
 
 def log_evidence_of(job: Job, alpha: float) -> float | None:

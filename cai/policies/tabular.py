@@ -18,7 +18,6 @@ class TabularPolicy(nn.Module):
     Args:
         world: a world, or its tables.
         stationary: one table for all times, ``[S, A]``, in place of ``[T, S, A]``.
-        log_base: what takes the place of log p(a|s), nats, ``[S, A]`` or ``[T, S, A]``; -inf is never chosen.
 
     Raises:
         WorldError, IntractableError: the world cannot be tabulated.
@@ -26,12 +25,12 @@ class TabularPolicy(nn.Module):
 
     log_base: Tensor
 
-    def __init__(self, world: World | Tables, *, stationary: bool = False, log_base: Tensor | None = None) -> None:
+    def __init__(self, world: World | Tables, *, stationary: bool = False) -> None:
         super().__init__()
         tables = tabulate(world).detach()
         self.states, self.actions = tables.states, tables.actions
         self.horizon = None if stationary else tables.horizon
-        self.register_buffer("log_base", (tables.log_prior if log_base is None else log_base).contiguous())
+        self.register_buffer("log_base", tables.log_prior.contiguous())
         times = [] if self.horizon is None else [self.horizon]
         shape = (*times, tables.states.size, tables.actions.size)
         self.logits = nn.Parameter(torch.zeros(shape, dtype=self.log_base.dtype, device=self.log_base.device))

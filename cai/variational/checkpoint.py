@@ -5,27 +5,48 @@ import os
 from pathlib import Path
 from typing import Any
 
+import pyro
 import torch
 from torch import nn
 
 from cai.errors import fault
+from cai.program import trajectory
 from cai.types import Tables
+from cai.variational.estimators import Problem
 
 KEYS = {"of", "step", "modules", "optimizer", "random", "history", "seconds"}
 
 
-def fingerprint(tables: Tables | None, modules: dict[str, nn.Module], **settings: Any) -> dict[str, str]:
+def fingerprint(problem: Problem, modules: dict[str, nn.Module], **settings: Any) -> dict[str, str]:
     """Describe what a fit is of, so that a checkpoint of another one is not taken up."""
     found = {name: str(value) for name, value in settings.items()}
     for name, module in modules.items():
-        shapes = {key: list(value.shape) for key, value in module.state_dict().items()}
-        found[name] = f"{type(module).__name__} {shapes}"
-    if tables is not None:
-        digest = hashlib.sha256()
-        for field in (tables.log_initial, tables.log_prior, tables.log_prob, tables.successor, tables.reward):
-            digest.update(field.detach().cpu().contiguous().numpy().tobytes())
-        found["world"] = f"{tables} {digest.hexdigest()[:16]}"
-    return found
+        shapes = str({key: list(value.shape) for key, value in module.state_dict().items()})
+        count = sum(value.numel() for value in module.state_dict().values())
+        found[name] = f"{type(module).__name__} of {count:,} numbers ({_digest(shapes.encode())})"
+    return {**found, "world": _drawn(problem) if problem.tables is None else _listed(problem.tables)}
+
+
+def _listed(tables: Tables) -> str:
+    fields = (tables.log_initial, tables.log_prior, tables.log_prob, tables.successor, tables.reward, tables.terminal)
+    return f"{tables} {_digest(b''.join(field.detach().cpu().contiguous().numpy().tobytes() for field in fields))}"
+
+
+def _drawn(problem: Problem) -> str:
+    """Describe a world without tables by one seeded trajectory and what every site thinks of it."""
+    assert problem.world is not None
+    with torch.random.fork_rng(devices=[]), torch.no_grad():
+        torch.manual_seed(0)
+        trace = pyro.poutine.trace(trajectory(problem.world, temperature=problem.alpha)).get_trace()
+    trace.compute_log_prob()
+    sites = [
+        f"{name} {float(site['log_prob_sum']):.6g}" for name, site in trace.nodes.items() if "log_prob_sum" in site
+    ]
+    return f"{type(problem.world).__name__} {_digest(' '.join(sites).encode())}"
+
+
+def _digest(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()[:16]
 
 
 def save(path: Path, state: dict[str, Any]) -> None:
@@ -51,11 +72,10 @@ def load(path: Path, expected: dict[str, str]) -> dict[str, Any]:
     except OSError:
         raise
     except Exception as error:
-        words = str(error).strip().splitlines() or [type(error).__name__]
-        raise fault(where, f"no checkpoint of a fit ({words[0][:80]})", "a file that cai.fit wrote") from None
+        raise fault(where, f"no checkpoint of a fit ({type(error).__name__})", "a file that cai.fit wrote") from None
     if not isinstance(state, dict) or set(state) != KEYS:
         raise fault(where, "no checkpoint of a fit", "a file that cai.fit wrote")
-    for name in sorted({*state["of"], *expected}):
+    for name in {**expected, **state["of"]}:
         was, now = state["of"].get(name, "none"), expected.get(name, "none")
         if was != now:
             raise fault(where, f"one of a fit with {name} = {was}", f"{now}; or another file for this fit")

@@ -161,6 +161,8 @@ def _not_finite(run: Run, value: float) -> WorldError:
         if findings:
             return WorldError(findings)
     expected = "a policy that never risks a reward of -inf, nor does what the prior forbids: forbid it in act"
+    if isinstance(problem.policy, Guide):
+        expected = "a world without rewards of -inf: a full guide starts from all that the world allows"
     return fault(where, f"an ELBO of {value:g} nats", expected if value == -math.inf else "a finite number")
 
 
@@ -169,10 +171,15 @@ def _words(one: Record) -> str:
 
 
 def _of(run: Run, task: Task) -> dict[str, str]:
-    settings = {"temperature": float(run.problem.alpha), "estimator": run.estimator.name, "seed": task.seed}
+    settings: dict[str, Any] = {
+        "temperature": float(run.problem.alpha),
+        "estimator": run.estimator.name,
+        "seed": task.seed,
+    }
     if not run.estimator.exact:
         settings["particles"] = task.particles
-    return checkpoint.fingerprint(run.problem.tables, run.estimator.modules, optimizer=_kind(run.optimizer), **settings)
+    settings["optimizer"] = _kind(run.optimizer)
+    return checkpoint.fingerprint(run.problem, run.estimator.modules, **settings)
 
 
 def _kind(optimizer: Any) -> str:

@@ -87,10 +87,12 @@ def estimator_of(name: Any, problem: Problem, particles: int) -> Estimator:
     model = trajectory(problem.world, temperature=problem.alpha)
     guide = _registered(trajectory(problem.world, problem.policy), modules)
     if isinstance(name, TraceEnum_ELBO):
-        return Estimator(type(name).__name__, model, config_enumerate(guide), name, True, modules)
+        finite = problem.tables is not None  # else what has no finite support is drawn once, and the value is noisy
+        return Estimator(type(name).__name__, model, config_enumerate(guide), name, finite, modules)
     if isinstance(name, ELBO):
         return Estimator(type(name).__name__, model, guide, name, False, modules)
     if name == "enumeration":
+        tables_for(problem)
         loss = TraceEnum_ELBO(max_plate_nesting=0)
         return Estimator(name, model, config_enumerate(guide), loss, True, modules)
     sampling = {"num_particles": particles, "vectorize_particles": particles > 1, "max_plate_nesting": 0}
@@ -153,10 +155,7 @@ def register(modules: Mapping[str, nn.Module]) -> None:
 def _tables_loss(problem: Problem) -> Callable[[Any, Any], Tensor]:
     if isinstance(problem.policy, Guide):
         raise fault("fit, estimator", "'tables' with a full guide", "'enumeration' or 'score'")
-    tables = problem.tables
-    if tables is None:
-        assert problem.world is not None
-        tables = tabulate(problem.world)  # raises, and says why there are none
+    tables = tables_for(problem)
     acting = as_policy(tables, problem.policy)
 
     def loss(model: Any, guide: Any) -> Tensor:
@@ -164,6 +163,14 @@ def _tables_loss(problem: Problem) -> Callable[[Any, Any], Tensor]:
         return -policy_elbo(tables, log_table(tables, acting), problem.alpha)
 
     return loss
+
+
+def tables_for(problem: Problem) -> Tables:
+    """Return the problem's tables, or raise the error that says why there are none."""
+    if problem.tables is not None:
+        return problem.tables
+    assert problem.world is not None
+    return tabulate(problem.world)
 
 
 def _nothing() -> None:

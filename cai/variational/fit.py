@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from cai.compile.enumerate import precision
 from cai.errors import NotConvergedError, fault
 from cai.exact.rules import POSTERIOR, VARIATIONAL
+from cai.exact.safety import without_risk
 from cai.exact.solve import as_temperature, solve
 from cai.policies.neural import NeuralPolicy
 from cai.policies.tabular import TabularPolicy
@@ -55,7 +56,7 @@ def fit(
         estimator: of the gradient: "tables" (exact, on the compiled tables), "enumeration" (exact, ``TraceEnum_ELBO``),
             "score" (``TraceGraph_ELBO`` with a learned baseline), "reparameterised" (``Trace_ELBO``), a
             ``pyro.infer.ELBO`` of your own, or "auto", which chooses; ``Fit.estimator`` says which.
-        optimizer: of Pyro or torch; Adam unless given.
+        optimizer: of Pyro or torch; Adam unless given, whose step size a number sets.
         steps: how many updates, those before a resume included.
         particles: trajectories an update, in a plate, where the gradient is sampled.
         tolerance: stop as soon as the exact gap ELBO* - ELBO(π) is at most this, nats, where it is known.
@@ -76,7 +77,7 @@ def fit(
         every=_whole("every", every, 1),
         samples=_whole("samples", samples, 2),
         tolerance=_number("tolerance", tolerance),
-        seed=_whole("seed", seed, 0),
+        seed=_seed(seed),
         checkpoint=None if checkpoint is None else Path(checkpoint),
         progress=progress,
     )
@@ -111,22 +112,8 @@ def _start(world: World | Tables, tables: Tables | None, policy: Any, alpha: Ten
     except NotConvergedError:
         return (TabularPolicy(tables) if policy is None else policy), None
     if policy is None:
-        policy = TabularPolicy(tables, log_base=_safe(tables, messages))
+        policy = TabularPolicy(without_risk(tables))
     return policy, float(messages.value / alpha)
-
-
-def _safe(tables: Tables, messages: Any) -> Tensor | None:
-    """Return the prior without the actions that risk a reward of -inf, of which one alone makes ELBO(π) = -inf."""
-    if bool((tables.reward > -torch.inf).all() and (tables.terminal > -torch.inf).all()):
-        return None
-    times = [0] if tables.horizon is None else range(tables.horizon)
-    rows = []
-    for t in times:
-        prior = tables.at(t).log_prior
-        kept = torch.where(messages.q(t) > -torch.inf, prior, -torch.inf)
-        lost = (kept == -torch.inf).all(-1, keepdim=True)  # no safe policy ever comes here
-        rows.append(torch.where(lost, prior, kept))
-    return rows[0] if tables.horizon is None else torch.stack(rows)
 
 
 def _dtype(module: nn.Module) -> torch.dtype:
@@ -144,6 +131,12 @@ def _whole(name: str, value: Any, least: int) -> int:
     if isinstance(value, bool) or not isinstance(value, int) or value < least:
         raise fault(f"fit, {name}", f"{value!r}", f"a whole number, at least {least}")
     return value
+
+
+def _seed(value: Any) -> int:
+    if _whole("seed", value, 0) >= 2**32:
+        raise fault("fit, seed", f"{value}", "a whole number below 2**32")
+    return int(value)
 
 
 def _number(name: str, value: Any) -> float:

@@ -4,6 +4,7 @@ A policy's guide keeps the true dynamics, and what it cannot reach of log Z is l
 climbs to log Z and its dynamics become p(outcome|s, a, O), which no agent can command: why the dynamics must be held.
 """
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -47,7 +48,7 @@ class FullGuide(nn.Module):
         S, A, T = shape.states.size, shape.actions.size, horizon
         sizes = {"initial": _chain(shape.states), "act": _chain(shape.actions), "step": _grown(shape.latents)}
         lead = {"initial": (), "act": (T, S), "step": (T, S, A)}
-        entries = sum(torch.Size((*lead[piece], *one)).numel() for piece in sizes for one in sizes[piece].values())
+        entries = sum(math.prod((*lead[piece], *one)) for piece in sizes for one in sizes[piece].values())
         if entries > max_entries:
             raise IntractableError([Finding("full guide", f"{entries:,} parameters", f"at most {max_entries:,}")])
         self.tables = nn.ModuleDict(

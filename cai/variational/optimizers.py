@@ -60,16 +60,19 @@ def adam(settings: Mapping[str, Any]) -> pyro.optim.PyroOptim:
 
 
 def as_optimizer(optimizer: Any, *, exact: bool, network: bool) -> pyro.optim.PyroOptim:
-    """Read an optimiser: None is Adam with settings that suit; a Pyro or a torch one is taken as it is.
+    """Read an optimiser: None is Adam with settings that suit, a number its step size, all else is taken as it is.
 
     Raises:
         WorldError: it is none, or one that needs a closure (LBFGS), which SVI does not give.
     """
+    settings = EXACT if exact and not network else NOISY
     if optimizer is None:
-        return adam(EXACT if exact and not network else NOISY)
+        return adam(settings)
+    if isinstance(optimizer, float | int) and not isinstance(optimizer, bool) and 0 < optimizer < float("inf"):
+        return adam({**settings, "lr": float(optimizer)})
     if isinstance(optimizer, pyro.optim.PyroOptim):
         return optimizer
-    expected = "a pyro.optim optimiser, or a torch.optim one of the policy's parameters"
+    expected = "a step size above 0, a pyro.optim optimiser, or a torch.optim one of the policy's parameters"
     if isinstance(optimizer, torch.optim.LBFGS):
         raise fault("fit, optimizer", "LBFGS, which needs a closure", expected + " that steps without one")
     if isinstance(optimizer, torch.optim.Optimizer):

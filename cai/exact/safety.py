@@ -1,0 +1,44 @@
+"""The safe part of a world: a single action that risks a reward of -inf makes the ELBO of its policy -inf."""
+
+from dataclasses import replace
+
+import torch
+
+from cai.compile.tabulate import tabulate
+from cai.exact.rules import VARIATIONAL
+from cai.exact.solve import solve
+from cai.types import Tables
+from cai.world import World
+
+
+@torch.no_grad()
+def without_risk(world: World | Tables) -> Tables:
+    """Return the world's tables with a prior that forbids every action from which a reward of -inf cannot be excluded.
+
+    A policy made on them keeps to what is safe; measure it on the world itself, whose prior it still pays for.
+
+    Args:
+        world: a world, or its tables.
+
+    Raises:
+        WorldError, IntractableError: the world cannot be tabulated.
+        ImpossibleError: every policy risks a reward of -inf.
+    """
+    tables = tabulate(world)
+    if bool((tables.reward > -torch.inf).all() and (tables.terminal > -torch.inf).all()):
+        return tables
+    messages = solve(tables, VARIATIONAL)  # what is forbidden is so at every temperature
+    rows = []
+    for t in range(tables.horizon or 1):
+        prior = tables.at(t).log_prior
+        kept = torch.where(messages.q(t) > -torch.inf, prior, -torch.inf)
+        lost = (kept == -torch.inf).all(-1, keepdim=True)  # no safe policy ever comes here
+        rows.append(torch.where(lost, prior, kept.log_softmax(-1)))
+    if tables.horizon is None:
+        return replace(tables, log_prior=rows[0])
+    T = tables.horizon
+    names = ("log_prob", "successor", "reward")
+    fields = {name: getattr(tables, name) for name in names}
+    if not tables.timed:
+        fields = {name: field.expand(T, *field.shape) for name, field in fields.items()}
+    return replace(tables, log_prior=torch.stack(rows), timed=True, **fields)
