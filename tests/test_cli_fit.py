@@ -11,8 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
-from cai.errors import fault
 import torch
 from click.testing import Result
 from typer.testing import CliRunner
@@ -20,6 +18,7 @@ from typer.testing import CliRunner
 import cai
 from cai.cli import app
 from cai.cli import fits as fits_of_cli
+from cai.errors import fault
 from tests.helpers import load_model
 
 ROOT = Path(__file__).parent.parent
