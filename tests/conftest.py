@@ -1,7 +1,9 @@
 """Settings of the whole suite."""
 
 import os
+from collections.abc import Iterator
 
+import pytest
 import torch
 from hypothesis import settings
 
@@ -11,3 +13,12 @@ settings.register_profile("explore", deadline=None, max_examples=300, print_blob
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "fixed"))
 
 torch.set_num_threads(1)  # the worlds are tiny: a second thread only costs
+
+
+@pytest.fixture
+def float64() -> Iterator[None]:
+    """Let programs make their tensors in float64, as exact answers are."""
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(torch.float64)
+    yield
+    torch.set_default_dtype(before)

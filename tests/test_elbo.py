@@ -19,12 +19,7 @@ from tests.worlds import FactoredWorld, PointMass, RandomWorld, Ring, random_wor
 seeds = st.integers(0, 10_000)
 
 
-@pytest.fixture(autouse=True)
-def _float64():
-    before = torch.get_default_dtype()
-    torch.set_default_dtype(torch.float64)
-    yield
-    torch.set_default_dtype(before)
+pytestmark = pytest.mark.usefixtures("float64")
 
 
 def random_policy(world, seed: int) -> cai.TabularPolicy:

@@ -19,13 +19,7 @@ import cai
 from tests.helpers import load_model
 from tests.worlds import FactoredWorld, PointMass, RandomWorld, Ring, random_worlds
 
-
-@pytest.fixture(autouse=True)
-def _float64():
-    before = torch.get_default_dtype()
-    torch.set_default_dtype(torch.float64)
-    yield
-    torch.set_default_dtype(before)
+pytestmark = pytest.mark.usefixtures("float64")
 
 
 def small(**options) -> RandomWorld:

@@ -12,13 +12,7 @@ from torch import nn
 import cai
 from tests.worlds import FactoredWorld, PointMass, RandomWorld, Ring, TimedWorld, random_worlds
 
-
-@pytest.fixture(autouse=True)
-def _float64():
-    before = torch.get_default_dtype()
-    torch.set_default_dtype(torch.float64)
-    yield
-    torch.set_default_dtype(before)
+pytestmark = pytest.mark.usefixtures("float64")
 
 
 def shaken(policy: nn.Module, seed: int = 0) -> nn.Module:

@@ -14,13 +14,7 @@ import cai
 from tests.oracles import enumeration as oracle
 from tests.worlds import FactoredWorld, RandomWorld, random_worlds, temperatures
 
-
-@pytest.fixture(autouse=True)
-def _float64():
-    before = torch.get_default_dtype()
-    torch.set_default_dtype(torch.float64)
-    yield
-    torch.set_default_dtype(before)
+pytestmark = pytest.mark.usefixtures("float64")
 
 
 def evidence(world, alpha: float) -> float:

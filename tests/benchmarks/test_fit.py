@@ -23,12 +23,7 @@ POLICIES = {
 }
 
 
-@pytest.fixture(autouse=True)
-def _float64() -> Any:
-    before = torch.get_default_dtype()
-    torch.set_default_dtype(torch.float64)
-    yield
-    torch.set_default_dtype(before)
+pytestmark = pytest.mark.usefixtures("float64")
 
 
 @pytest.mark.parametrize("kind", POLICIES)
