@@ -27,6 +27,48 @@ def log(p: Tensor) -> Tensor:
     return torch.where(p > 0, torch.where(p > 0, p, 1.0).log(), -torch.inf)
 
 
+def logsumexp(x: Tensor, dim: int | tuple[int, ...], keepdim: bool = False) -> Tensor:
+    """Return log Σ exp x: -inf where all entries are, with a derivative of zero there, where torch's is NaN."""
+    nothing = (x == -torch.inf).all(dim, keepdim=True) if isinstance(dim, int) else _all(x == -torch.inf, dim)
+    total = torch.where(nothing, 0.0, x).logsumexp(dim, keepdim=True)
+    total = torch.where(nothing, -torch.inf, total)
+    return total if keepdim else total.squeeze(dim)
+
+
+def _all(flags: Tensor, dims: tuple[int, ...]) -> Tensor:
+    for dim in dims:
+        flags = flags.all(dim, keepdim=True)
+    return flags
+
+
+class Numbered(dist.Categorical):
+    """A Categorical over 0 … n-1, in the dtype in which the program sees it: a Bernoulli's values are floats."""
+
+    def __init__(self, logits: Tensor, dtype: torch.dtype, validate_args: bool | None = None) -> None:
+        self.values_in = dtype
+        wide = torch.promote_types(logits.dtype, torch.get_default_dtype())  # a narrow policy in a wide program
+        super().__init__(logits=logits.to(wide), validate_args=validate_args)
+
+    def expand(self, batch_shape: Any, _instance: Any = None) -> "Numbered":
+        """Expand to a larger batch shape."""
+        return Numbered(self.logits.expand(*torch.Size(batch_shape), -1), self.values_in, validate_args=False)
+
+    def sample(self, sample_shape: Any = ()) -> Tensor:
+        """Draw values."""
+        drawn: Tensor = super().sample(torch.Size(sample_shape))  # type: ignore[no-untyped-call]
+        return drawn.to(self.values_in)
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        """Return log p(value)."""
+        log_p: Tensor = super().log_prob(value.long())  # type: ignore[no-untyped-call]
+        return log_p
+
+    def enumerate_support(self, expand: bool = True) -> Tensor:
+        """Return 0 … n-1 on a new leading dimension."""
+        values: Tensor = super().enumerate_support(expand)  # type: ignore[no-untyped-call]
+        return values.to(self.values_in)
+
+
 class _Bernoulli(dist.Bernoulli):  # type: ignore[misc]
     def log_prob(self, value: Tensor) -> Tensor:
         return log(torch.where(value > 0, self.probs, 1 - self.probs))

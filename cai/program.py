@@ -174,8 +174,11 @@ class _OwnAfterDeath(Messenger):
 
     def _pyro_sample(self, msg: Any) -> None:
         self.now = msg["name"]  # by the time it is sampled the outer Stamp has set its time on it
-        own = NextSite(self.given, self.own, *self.args).fn
-        msg["fn"] = _Switch(self.alive > 0, own, msg["fn"])  # type: ignore[no-untyped-call]
+        own = NextSite(self.given, self.own, *self.args)
+        if own.name != self.now:
+            where, expected = f"policy, t = {self.args[-1]}", f"the world's own order of sites, '{own.name}' here"
+            raise fault(where, f"a site '{self.now}'", expected)
+        msg["fn"] = _Switch(self.alive > 0, own.fn, msg["fn"])  # type: ignore[no-untyped-call]
 
     def _pyro_post_sample(self, msg: Any) -> None:
         self.given[self.now] = msg["value"]

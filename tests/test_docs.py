@@ -60,7 +60,9 @@ def test_the_chapters_show_what_their_cells_gave(book: Path, page: str) -> None:
     assert "Traceback" not in built
 
 
-@pytest.mark.parametrize(("page", "figures"), [("inference", 5), ("your_world", 1), ("which_rule", 3), ("variational", 2)])
+@pytest.mark.parametrize(
+    ("page", "figures"), [("inference", 5), ("your_world", 1), ("which_rule", 3), ("variational", 2)]
+)
 def test_the_figures_are_drawn(book: Path, page: str, figures: int) -> None:
     built = (book / f"{page}.html").read_text(encoding="utf-8")
     images = re.findall(r'src="(_images/[^"]+)"', built)

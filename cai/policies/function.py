@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from cai.compile.enumerate import precision
 from cai.errors import CaiError, fault, quoted
+from cai.exactly import log
 from cai.policies.protocol import drawn, sample_joint, scored
 from cai.policies.spaces import enumerated, finite_spaces, signature
 from cai.types import Space, Tables, Values
@@ -40,7 +41,7 @@ class FunctionPolicy(nn.Module):
         read = signature(world)
         self.function = function
         self.names = tuple(one.name for one in read.actions)
-        self.spaces, self.actions = read.spaces, read.action_space
+        self.spaces, self.actions, self.states = read.spaces, read.action_space, read.states
         self.dtype = dtype or (world.log_prior.dtype if isinstance(world, Tables) else torch.float64)
         self.horizon = None
 
@@ -48,9 +49,7 @@ class FunctionPolicy(nn.Module):
         """Sample the action variables from what the function gives."""
         given = self._call(state, t)
         if isinstance(given, Tensor):
-            if self.actions is None:
-                raise fault(f"policy, t = {t}", "probabilities of actions that are not finite", FORMS)
-            return sample_joint(self.actions, given.log())
+            return sample_joint(*self._rows(given, state, t))
         if isinstance(given, Mapping):
             missing = [name for name in self.names if name not in given]
             if missing:
@@ -72,7 +71,7 @@ class FunctionPolicy(nn.Module):
             given = self._call(states.pack(states.split(torch.arange(states.size))), t)
             if hasattr(given, "log_prob") or isinstance(given, Mapping):
                 return enumerated(self.act, states, actions, t, self.dtype)
-            return checked(states, actions, given, t, self.dtype).log()
+            return log(checked(states, actions, given, t, self.dtype))
 
     def probs(self, t: int = 0) -> Float[Tensor, "S A"]:
         """Return π_t(a|s)."""
@@ -85,6 +84,21 @@ class FunctionPolicy(nn.Module):
     def log_prob(self, state: Any, action: Any, t: int = 0) -> Tensor:
         """Return log π_t(a|s), nats, of the broadcast shape of state and action."""
         return scored(self.act, state, action, t)
+
+    def _rows(self, probs: Tensor, state: Values, t: int) -> tuple[Space, Tensor]:
+        """Return the actions and log π, ``[*, A]``, for the batch of states at hand."""
+        if self.actions is None:
+            raise fault(f"policy, t = {t}", "probabilities of actions that are not finite", FORMS)
+        values = state if isinstance(state, dict) else {self.states[0].name: state}
+        shapes = [values[one.name].shape[: values[one.name].dim() - len(one.shape)] for one in self.states]
+        A = self.actions.size
+        if probs.dim() == 0 or probs.shape[-1] != A:
+            raise fault(f"policy, t = {t}", f"shape {list(probs.shape)}", f"probabilities of shape [*, {A}]")
+        wrong = ((probs.sum(-1) - 1).abs() > 1e-5) | (probs < 0).any(-1) | probs.isnan().any(-1)
+        if bool(wrong.any()):
+            row = [round(float(p), 6) for p in probs[wrong][0].tolist()]
+            raise fault(f"policy, t = {t}", f"probabilities {row}", "numbers at least 0 that sum to 1")
+        return self.actions, log(probs.expand(*torch.broadcast_shapes(*shapes, probs.shape[:-1]), A))
 
     def _call(self, state: Values, t: int) -> Any:
         try:

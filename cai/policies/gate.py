@@ -76,7 +76,7 @@ def as_policy(tables: Tables, policy: Any) -> FinitePolicy:
     """
     if policy is None:
         return _from_table(tables, lambda t: tables.at(t).log_prior)
-    if hasattr(policy, "policy"):
+    if hasattr(policy, "policy") and not hasattr(policy, "act"):
         return as_policy(tables, policy.policy)
     if isinstance(policy, list | tuple | np.ndarray):
         policy = torch.as_tensor(np.asarray(policy))

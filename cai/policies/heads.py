@@ -1,7 +1,7 @@
 """Heads: from a prior distribution and the numbers of a network to the policy's own distribution on the same support.
 
-At zero a head is the prior (a Gaussian of its mean and deviation, a near-uniform on an interval), so that a new policy
-starts with little KL, and what the prior forbids stays forbidden.
+At zero a head is the prior (or a Gaussian of its mean and deviation, or near-uniform on an interval), so that a new
+policy starts with little KL, and what the prior forbids stays forbidden.
 """
 
 from typing import Any
@@ -13,6 +13,7 @@ from torch.distributions import constraints
 from torch.distributions.transforms import AffineTransform, TanhTransform
 
 from cai.errors import fault
+from cai.exactly import Numbered
 from cai.policies.spaces import Variable
 
 MARGIN = 1e-6  # tanh saturates in floating point, and a bound itself may lie outside the prior's support
@@ -52,9 +53,7 @@ def categorical(prior: Any, x: Tensor) -> Any:
     """Return p(a) exp(x_a), normalised."""
     support = prior.enumerate_support(expand=False)
     logits = prior.log_prob(support).movedim(0, -1) + x
-    if support.dtype.is_floating_point and len(support) == 2:  # a Bernoulli stays one: its values are floats
-        return dist.Bernoulli(logits=logits[..., 1] - logits[..., 0])
-    return dist.Categorical(logits=logits)
+    return Numbered(logits, support.dtype)
 
 
 def gaussian(prior: Any, loc: Tensor, log_scale: Tensor) -> Any:
@@ -65,6 +64,14 @@ def gaussian(prior: Any, loc: Tensor, log_scale: Tensor) -> Any:
     return dist.Normal(mean + deviation * loc, deviation * log_scale.exp()).to_event(len(prior.event_shape))
 
 
+class _Tanh(TanhTransform):
+    """tanh, whose inverse is finite at a bound and beyond it, where the action of an ended trajectory may lie."""
+
+    def _inverse(self, y: Tensor) -> Tensor:
+        edge = 1 - torch.finfo(y.dtype).eps
+        return y.clamp(-edge, edge).atanh()
+
+
 def tanh_gaussian(low: Any, high: Any, loc: Tensor, log_scale: Tensor, event_dim: int) -> Any:
     """Return a Gaussian squashed into the open interval by tanh (Haarnoja et al. 2018, appendix C).
 
@@ -73,6 +80,6 @@ def tanh_gaussian(low: Any, high: Any, loc: Tensor, log_scale: Tensor, event_dim
     low, high = torch.as_tensor(low).to(loc.dtype), torch.as_tensor(high).to(loc.dtype)
     middle, half = (low + high) / 2, (high - low) / 2 * (1 - MARGIN)
     # The caches let log_prob of a drawn value reuse u, where atanh would lose its digits.
-    squash = [TanhTransform(cache_size=1), AffineTransform(middle, half, cache_size=1)]
+    squash = [_Tanh(cache_size=1), AffineTransform(middle, half, cache_size=1)]
     squashed = dist.TransformedDistribution(dist.Normal(loc, 0.9 * log_scale.exp()), squash)
     return squashed.to_event(event_dim)

@@ -11,6 +11,7 @@ from pyro.distributions import TorchDistribution
 from torch import Tensor, nn
 
 from cai.errors import fault
+from cai.exactly import logsumexp
 from cai.policies.protocol import Policy, drawn, scored
 from cai.program import NextSite
 
@@ -26,19 +27,23 @@ class MixturePolicy(nn.Module):
         WorldError: there is no component, a weight is not positive, or a component is no policy.
     """
 
-    def __init__(self, policies: Sequence[Any], weights: Any = None) -> None:
+    def __init__(self, policies: Any, weights: Any = None) -> None:
         super().__init__()
+        if not isinstance(policies, list | tuple):
+            raise fault("mixture, policies", f"a {type(policies).__name__}", "a list of policies")
         self.policies = tuple(policies)
         strangers = [type(one).__name__ for one in self.policies if not isinstance(one, Policy)]
         if not self.policies or strangers:
             raise fault("mixture, policies", f"{strangers or 'none'}", "at least one policy (act, sample, log_prob)")
         w = torch.ones(len(self.policies), dtype=torch.float64) if weights is None else torch.as_tensor(weights)
-        if w.shape != (len(self.policies),) or not bool((w > 0).all()):
+        if w.shape != (len(self.policies),) or not bool(((w > 0) & w.isfinite()).all()):
             raise fault("mixture, weights", f"{w.tolist()}", f"{len(self.policies)} positive numbers")
         self.modules_inside = nn.ModuleList([one for one in self.policies if isinstance(one, nn.Module)])
         self.logits = nn.Parameter((w / w.sum()).log())
-        horizons = [getattr(one, "horizon", None) for one in self.policies]
-        self.horizon: int | None = next((T for T in horizons if T is not None), None)
+        horizons = {one.horizon for one in self.policies if getattr(one, "horizon", None) is not None}
+        if len(horizons) > 1:
+            raise fault("mixture, policies", f"horizons {sorted(horizons)}", "policies of one horizon")
+        self.horizon: int | None = next(iter(horizons), None)
 
     def act(self, state: Any, t: int) -> Any:
         """Sample the action variables one after the other; the earlier ones tell which component may be acting."""
@@ -56,7 +61,7 @@ class MixturePolicy(nn.Module):
         """Return log π_t(a|s), nats; every component must have tables."""
         log_w = self.logits.log_softmax(-1)
         parts = [w + policy.log_probs(t).to(w.dtype) for w, policy in zip(log_w, self.policies, strict=True)]
-        return torch.logsumexp(torch.stack(parts), 0)
+        return logsumexp(torch.stack(parts), 0)
 
     def probs(self, t: int = 0) -> Float[Tensor, "*B S A"]:
         """Return π_t(a|s)."""
@@ -95,13 +100,13 @@ class _Mixed(TorchDistribution):
     def joint(self, value: Tensor) -> Tensor:
         """Return log w_i + log p_i(value), ``[*, N]``: normalised, the weights given the value."""
         joint = self.log_w + torch.stack(torch.broadcast_tensors(*(one.log_prob(value) for one in self.parts)), -1)
-        total = joint.logsumexp(-1, keepdim=True)
-        return torch.where(total == -torch.inf, self.log_w, joint - total)
+        total = logsumexp(joint, -1, keepdim=True)
+        return torch.where(total == -torch.inf, self.log_w, joint - torch.where(total == -torch.inf, 0.0, total))
 
     def log_prob(self, value: Tensor) -> Tensor:
         """Return log Σ w_i p_i(value)."""
         parts = torch.stack(torch.broadcast_tensors(*(one.log_prob(value) for one in self.parts)), -1)
-        return (self.log_w + parts).logsumexp(-1)
+        return logsumexp(self.log_w + parts, -1)
 
     def sample(self, sample_shape: Any = ()) -> Tensor:
         """Draw a component, and from it."""

@@ -10,11 +10,12 @@ from pyro.poutine.messenger import Messenger
 from torch import Tensor, nn
 
 from cai.compile.slices import depends_on_time
+from cai.errors import fault
 from cai.exactly import exact
 from cai.policies.fixed import FixedPolicy
 from cai.policies.heads import head, width
 from cai.policies.protocol import Act, drawn, scored
-from cai.policies.spaces import Variable, enumerated, finite_spaces, signature
+from cai.policies.spaces import Variable, enumerated, example, finite_spaces, signature
 from cai.types import Tables
 from cai.world import World, horizon_of
 
@@ -41,7 +42,7 @@ class NeuralPolicy(nn.Module):
 
     def __init__(
         self,
-        world: World | Tables,
+        world: Any,
         *,
         hidden: Sequence[int] = (64, 64),
         stationary: bool = False,
@@ -49,16 +50,19 @@ class NeuralPolicy(nn.Module):
         dtype: torch.dtype = torch.float64,
     ) -> None:
         super().__init__()
+        if not hidden or not all(isinstance(n, int) and n > 0 for n in hidden):
+            raise fault("neural policy, hidden", f"{hidden}", "at least one width, each a whole number above 0")
         read = signature(world)
         self.spaces, self.states, self.actions, self.dtype = read.spaces, read.states, read.actions, dtype
         horizon = world.horizon if isinstance(world, Tables) else horizon_of(world)
         self.horizon = None if stationary else horizon
         self.prior, self.prior_is_timed = _prior(world)
         self.features = features
+        width_of_features = 0 if features is None else int(features(example(world), 0).shape[-1])
         self.nets = nn.ModuleDict()
         for n, variable in enumerate(self.actions):
             seen = (*(self.states if features is None else ()), *self.actions[:n])
-            first = First(seen, hidden[0], self.horizon if features is None else None, features is not None)
+            first = First(seen, hidden[0], self.horizon if features is None else None, width_of_features)
             self.nets[variable.name] = nn.Sequential(first, *_layers(hidden, width(variable)))
         self.to(dtype)
 
@@ -124,14 +128,14 @@ class _Tilt(Messenger):
 class First(nn.Module):
     """The first layer: a row of a table for each finite value and each time, a linear map of all else; their sum."""
 
-    def __init__(self, seen: Sequence[Variable], out: int, horizon: int | None, features: bool) -> None:
+    def __init__(self, seen: Sequence[Variable], out: int, horizon: int | None, features: int) -> None:
         super().__init__()
         self.sizes = {one.name: one.size for one in seen}
         self.finite = nn.ModuleDict({f"of {one.name}": nn.Embedding(one.size, out) for one in seen if one.size})
         real = {one.name: max(1, one.shape.numel()) for one in seen if one.size is None}
         self.real = nn.ModuleDict({f"of {name}": nn.Linear(n, out, bias=False) for name, n in real.items()})
         self.events = {one.name: len(one.shape) for one in seen}
-        self.features = nn.LazyLinear(out) if features else None
+        self.features = nn.Linear(features, out, bias=False) if features else None
         self.time = None if horizon is None else nn.Embedding(horizon, out)
         self.bias = nn.Parameter(torch.zeros(out))
 

@@ -4,7 +4,6 @@ from collections.abc import Callable, Mapping
 from typing import Any, Protocol, runtime_checkable
 
 import pyro
-import pyro.distributions as dist
 import torch
 from jaxtyping import Float
 from pyro.ops.indexing import Vindex
@@ -12,7 +11,7 @@ from pyro.poutine.messenger import Messenger
 from torch import Tensor
 
 from cai.errors import fault
-from cai.exactly import exact
+from cai.exactly import Numbered, exact, logsumexp
 from cai.types import Space, Values
 
 Act = Callable[[Any, int], Any]
@@ -90,10 +89,10 @@ def sample_joint(actions: Space, log_pi: Tensor) -> Values:
     chosen: dict[str, Tensor] = {}
     for n, (name, dtype) in enumerate(zip(names, actions.dtypes, strict=True)):
         rest = len(names) - n - 1
-        logits = joint.logsumexp(tuple(range(-rest, 0))) if rest else joint
+        logits = logsumexp(joint, tuple(range(-rest, 0))) if rest else joint
         if chosen:
             logits = Vindex(logits)[(Ellipsis, *(value.long() for value in chosen.values()), slice(None))]
         never = (logits == -torch.inf).all(-1, keepdim=True)  # given what is never chosen before: anything will do
         logits = torch.where(never, 0.0, logits)
-        chosen[name] = pyro.sample(name, dist.Categorical(logits=logits)).to(dtype)
+        chosen[name] = pyro.sample(name, Numbered(logits, dtype))
     return actions.pack(chosen)

@@ -9,7 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from cai.compile.enumerate import Enumerate, base, precision, run
-from cai.errors import Finding, IntractableError, fault
+from cai.errors import CaiError, Finding, IntractableError, fault, quoted
 from cai.program import variables
 from cai.types import Space, Tables, Values
 from cai.world import Point, World
@@ -45,7 +45,7 @@ class Signature:
         return (self.state_space, self.action_space) if self.state_space and self.action_space else None
 
 
-def signature(world: World | Tables) -> Signature:
+def signature(world: Any) -> Signature:
     """Read the variables of a world off one run of ``initial`` and ``act``, or off its tables.
 
     Raises:
@@ -56,14 +56,32 @@ def signature(world: World | Tables) -> Signature:
             tuple(map(_finite, one.names, one.sizes, one.dtypes)) for one in (world.states, world.actions)
         )
         return Signature(states, actions, world.states, world.actions)
-    with torch.random.fork_rng(devices=[]), pyro.poutine.block():
-        with pyro.poutine.trace() as begin:
-            state = world.initial()
-        with pyro.poutine.trace() as chosen:
-            action = world.act(state, 0)
-    states = _variables(state, begin.trace, "initial")
-    actions = _variables(action, chosen.trace, "act, t = 0")
+    if not isinstance(world, World):
+        raise fault("policy, world", f"a {type(world).__name__}", "a world, or its tables")
+    begin, state = _traced("initial", world.initial)
+    chosen, action = _traced("act, t = 0", world.act, state, 0)
+    states, actions = _variables(state, begin, "initial"), _variables(action, chosen, "act, t = 0")
     return Signature(states, actions, _space(states, state), _space(actions, action))
+
+
+def example(world: World | Tables) -> Values:
+    """Return one state, as a program of actions would see it."""
+    if isinstance(world, Tables):
+        return world.states.pack(world.states.split(torch.tensor(0)))
+    state: Values = _traced("initial", world.initial)[1]
+    return state
+
+
+def _traced(where: str, piece: Any, *args: Any) -> tuple[Any, Any]:
+    """Run a piece of a world once; return its trace, and what it returned."""
+    try:
+        with torch.random.fork_rng(devices=[]), pyro.poutine.block(), pyro.poutine.trace() as run_once:
+            returned = piece(*args)
+    except CaiError:
+        raise
+    except Exception as error:
+        raise fault(where, quoted(error), "code that runs") from error
+    return run_once.trace, returned
 
 
 def finite_spaces(spaces: tuple[Space, Space] | None, limit: int = 100_000_000) -> tuple[Space, Space]:

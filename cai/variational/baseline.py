@@ -37,7 +37,7 @@ class Baseline(nn.Module):
         last = nn.Linear(width, 1)
         nn.init.zeros_(last.weight)
         nn.init.zeros_(last.bias)
-        self.net = nn.Sequential(First(states, width, horizon_of(world), features=False), nn.Tanh(), last).double()
+        self.net = nn.Sequential(First(states, width, horizon_of(world), features=0), nn.Tanh(), last).double()
 
     def forward(self, state: Any, t: int) -> Tensor:
         """Return b_t(s), nats, of the state's batch shape; no derivative flows into the state."""

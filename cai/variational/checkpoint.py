@@ -69,11 +69,11 @@ def load(path: Path, expected: dict[str, str]) -> dict[str, Any]:
     where = f"checkpoint '{path}'"
     try:
         state: dict[str, Any] = torch.load(path, weights_only=True)
-    except OSError:
+    except (FileNotFoundError, PermissionError, IsADirectoryError):
         raise
     except Exception as error:
         raise fault(where, f"no checkpoint of a fit ({type(error).__name__})", "a file that cai.fit wrote") from None
-    if not isinstance(state, dict) or set(state) != KEYS:
+    if not isinstance(state, dict) or set(state) != KEYS or not isinstance(state["of"], dict):
         raise fault(where, "no checkpoint of a fit", "a file that cai.fit wrote")
     for name in {**expected, **state["of"]}:
         was, now = state["of"].get(name, "none"), expected.get(name, "none")

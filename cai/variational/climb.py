@@ -11,7 +11,7 @@ import torch
 from pyro.infer import SVI
 from pyro.infer.util import zero_grads
 
-from cai.errors import WorldError, fault
+from cai.errors import CaiError, WorldError, fault, quoted
 from cai.exact.acting import policy_elbo
 from cai.exact.blame import risks
 from cai.policies.gate import as_policy, checked_table
@@ -110,10 +110,21 @@ def _due(run: Run, task: Task) -> bool:
 
 def _reason(run: Run, task: Task, gap: float | None, interrupted: bool) -> str | None:
     if gap is not None and gap <= task.tolerance:
+        _require_bound(run, gap)
         return "gap"
     if run.step >= task.steps:
         return "steps"
     return "interrupted" if interrupted else None
+
+
+def _require_bound(run: Run, gap: float) -> None:
+    """Raise where an ELBO lies above its bound, beyond what rounding allows: then one of the two numbers is wrong."""
+    assert run.best is not None
+    tables = run.problem.tables
+    eps = torch.finfo(torch.float64 if tables is None else tables.log_initial.dtype).eps
+    if gap < -max(1e-7, 1e3 * eps) * max(1.0, abs(run.best)):
+        expected = f"at most the best there is, {run.best:.6g} nats: one of the two is wrong"
+        raise fault(f"fit, step {run.step}", f"an ELBO of {run.best - gap:.6g} nats", expected)
 
 
 def _gap(run: Run, svi: SVI) -> float | None:
@@ -140,17 +151,35 @@ def _final(run: Run, task: Task, svi: SVI) -> Estimate:
 
 
 def _guarded(loss_and_grads: Callable[..., Any], run: Run) -> Callable[..., float]:
-    """Raise before the optimiser is reached where the ELBO is not finite: a policy full of NaN helps nobody."""
+    """Raise before the optimiser is reached where ELBO or gradient are not finite: NaN parameters help nobody."""
 
     def guarded(*args: Any, **kwargs: Any) -> float:
-        loss = torch.as_tensor(loss_and_grads(*args, **kwargs)).item()
-        if math.isfinite(loss):
+        try:
+            loss = torch.as_tensor(loss_and_grads(*args, **kwargs)).item()
+        except CaiError:
+            raise
+        except Exception as error:
+            expected = "a program and a policy that run for a batch of trajectories"
+            raise fault(f"fit, step {run.step}", quoted(error), expected) from error
+        broken = _broken(run)
+        if math.isfinite(loss) and not broken:
             return loss
         for module in run.estimator.modules.values():
             zero_grads(set(module.parameters()))
+        if math.isfinite(loss):
+            raise fault(f"fit, step {run.step}, parameter '{broken}'", "a gradient that is not finite", "a finite one")
         raise _not_finite(run, -loss)
 
     return guarded
+
+
+def _broken(run: Run) -> str | None:
+    """Name the first parameter whose gradient is not finite."""
+    for module in run.estimator.modules.values():
+        for name, p in module.named_parameters():
+            if p.grad is not None and not bool(p.grad.isfinite().all()):
+                return name
+    return None
 
 
 def _not_finite(run: Run, value: float) -> WorldError:
@@ -161,8 +190,6 @@ def _not_finite(run: Run, value: float) -> WorldError:
         if findings:
             return WorldError(findings)
     expected = "a policy that never risks a reward of -inf, nor does what the prior forbids: forbid it in act"
-    if isinstance(problem.policy, Guide):
-        expected = "a world without rewards of -inf: a full guide starts from all that the world allows"
     return fault(where, f"an ELBO of {value:g} nats", expected if value == -math.inf else "a finite number")
 
 

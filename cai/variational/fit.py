@@ -37,7 +37,7 @@ def fit(
     particles: int = 100,
     tolerance: float = 1e-4,
     seed: int = 0,
-    checkpoint: str | Path | None = None,
+    checkpoint: Any = None,
     every: int = 50,
     samples: int = 10_000,
     progress: bool = True,
@@ -78,7 +78,7 @@ def fit(
         samples=_whole("samples", samples, 2),
         tolerance=_number("tolerance", tolerance),
         seed=_seed(seed),
-        checkpoint=None if checkpoint is None else Path(checkpoint),
+        checkpoint=_path(checkpoint),
         progress=progress,
     )
     tables = tables_of(world)
@@ -89,9 +89,9 @@ def fit(
         module, best = _start(world, tables, policy, alpha)
     problem = Problem(None if isinstance(world, Tables) else world, tables, module, alpha)
     # Parameters belong to their modules; SVI speaks of them through Pyro's store, which is emptied for us and put back.
-    with _seeded(task.seed), precision(_dtype(module)), pyro.get_param_store().scope():
+    with _seeded(task.seed), precision(torch.float64), _held(world, module), pyro.get_param_store().scope():
         at_work = estimator_of(estimator, problem, task.particles)
-        tuned = as_optimizer(optimizer, exact=at_work.exact, network=isinstance(module, NeuralPolicy))
+        tuned = as_optimizer(optimizer, module, exact=at_work.exact, network=isinstance(module, NeuralPolicy))
         return climb(Run(problem, at_work, tuned, best), task)
 
 
@@ -116,8 +116,19 @@ def _start(world: World | Tables, tables: Tables | None, policy: Any, alpha: Ten
     return policy, float(messages.value / alpha)
 
 
-def _dtype(module: nn.Module) -> torch.dtype:
-    return next(p.dtype for p in module.parameters() if p.requires_grad)
+@contextmanager
+def _held(world: Any, module: nn.Module) -> Iterator[None]:
+    """Leave the parameters of a world that is a module out of the fit: no gradient piles up in them."""
+    fitted = {id(p) for p in module.parameters()}
+    own = [p for p in world.parameters() if p.requires_grad] if isinstance(world, nn.Module) else []
+    held = [p for p in own if id(p) not in fitted]
+    try:
+        for p in held:
+            p.requires_grad_(False)
+        yield
+    finally:
+        for p in held:
+            p.requires_grad_(True)
 
 
 @contextmanager
@@ -131,6 +142,12 @@ def _whole(name: str, value: Any, least: int) -> int:
     if isinstance(value, bool) or not isinstance(value, int) or value < least:
         raise fault(f"fit, {name}", f"{value!r}", f"a whole number, at least {least}")
     return value
+
+
+def _path(value: Any) -> Path | None:
+    if value is not None and not isinstance(value, str | Path):
+        raise fault("fit, checkpoint", f"{value!r}", "the path of a file")
+    return None if value is None else Path(value)
 
 
 def _seed(value: Any) -> int:

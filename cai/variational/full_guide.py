@@ -14,10 +14,13 @@ from torch import Tensor, nn
 
 from cai.compile.enumerate import base
 from cai.compile.slices import measure
+from cai.compile.tabulate import tabulate
 from cai.errors import Finding, IntractableError, fault
+from cai.exact.rules import POSTERIOR
+from cai.exact.solve import solve
 from cai.exactly import exact
 from cai.policies.heads import categorical
-from cai.types import Space
+from cai.types import Space, Tables
 from cai.world import Point, World, discount_of, horizon_of
 
 
@@ -34,10 +37,13 @@ class FullGuide(nn.Module):
     Raises:
         WorldError: the horizon is infinite.
         IntractableError: a variable is not finite, or the tables would be too large.
+        ImpossibleError: the evidence is zero.
     """
 
-    def __init__(self, world: World, *, max_entries: int = 20_000_000) -> None:
+    def __init__(self, world: Any, *, max_entries: int = 20_000_000) -> None:
         super().__init__()
+        if isinstance(world, Tables):
+            raise fault("full guide, world", f"{world}", "a world, whose program can be bent, not its tables")
         horizon = horizon_of(world)
         if horizon is None:
             raise fault("horizon", "None", "a finite horizon: the full guide has a table for every time")
@@ -55,11 +61,28 @@ class FullGuide(nn.Module):
             {piece: _tables({name: (*lead[piece], *one) for name, one in sizes[piece].items()}) for piece in sizes}
         )
         self.survival = nn.Parameter(torch.zeros(T, S, dtype=torch.float64)) if self.discount < 1 else None
+        self._leave_out_the_impossible(shape.latents)
+
+    @torch.no_grad()
+    def _leave_out_the_impossible(self, latents: Mapping[str, int]) -> None:
+        """Start without what can only end in a reward of -inf: the posterior never goes there, and the ELBO is -inf."""
+        tables = tabulate(self.world)
+        if bool((tables.reward > -torch.inf).all() and (tables.terminal > -torch.inf).all()):
+            return
+        post = solve(tables, POSTERIOR)  # what is impossible is so at every temperature
+        _forbid(self.tables["initial"], post.log_initial() > -torch.inf, (), self.states.sizes)
+        for t in range(self.horizon):
+            tilted = post.tilt(t)
+            _forbid(self.tables["act"], tilted.log_policy > -torch.inf, (t,), self.actions.sizes)
+            _forbid(self.tables["step"], tilted.log_outcome > -torch.inf, (t,), tuple(latents.values()))
+            if self.survival is not None:
+                self.survival.data[t, post.v[t + 1] == -torch.inf] = -torch.inf
 
     @property
     def world(self) -> World:
         """The world whose program is bent."""
-        return self._world[0]
+        world: World = self._world[0]
+        return world
 
     def initial(self) -> Any:
         """Sample s_0 from the bent start."""
@@ -105,6 +128,18 @@ class _Bend(Messenger):
     def _pyro_post_sample(self, msg: Any) -> None:
         if self.bending:
             self.index = (*self.index, msg["value"].long())
+
+
+def _forbid(tables: Any, possible: Tensor, at: tuple[int, ...], sizes: tuple[int, ...]) -> None:
+    """Set the logits of impossible values to -inf, each variable given those before it; ``possible [*, joint]``."""
+    lead = possible.shape[:-1]
+    possible = possible.reshape(*lead, *sizes)
+    for n, table in enumerate(tables.values()):
+        some = possible
+        for _ in range(len(sizes) - n - 1):
+            some = some.any(-1)
+        some = some | ~some.any(-1, keepdim=True)  # where nothing is possible it does not matter
+        table.data[at] = torch.where(some, table.data[at], -torch.inf)
 
 
 def _tables(shapes: Mapping[str, tuple[int, ...]]) -> nn.ParameterDict:

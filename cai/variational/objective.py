@@ -103,7 +103,7 @@ def as_actor(world: World, policy: Any, temperature: float | Tensor) -> Actor:
     """Read anything that acts as a program that samples the world's action sites; None is the prior."""
     if policy is None:
         return world
-    if hasattr(policy, "policy"):
+    if hasattr(policy, "policy") and not isinstance(policy, Actor):
         return as_actor(world, policy.policy, temperature)
     if isinstance(policy, Actor):
         return policy
@@ -133,8 +133,8 @@ def sampled(world: World, actor: Actor, temperature: float | Tensor, samples: in
     weights = []
     with precision(torch.float64), torch.random.fork_rng(devices=[]), torch.no_grad():
         torch.manual_seed(seed)
-        for first in range(0, samples, CHUNK):
-            n = max(2, min(CHUNK, samples - first))
+        batches = -(-samples // CHUNK)
+        for n in (samples * (i + 1) // batches - samples * i // batches for i in range(batches)):
             weights.append(vectorized_importance_weights(model, guide, num_samples=n, max_plate_nesting=0)[0])
     log_w = torch.cat(weights)
     if bool((log_w == -torch.inf).any()):  # a trajectory that can happen is forbidden: that is the answer, exactly

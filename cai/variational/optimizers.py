@@ -40,6 +40,7 @@ class _Torch(pyro.optim.PyroOptim):
         super().__init__(type(optimizer), {})
         self.optimizer = optimizer
         self.rest = adam(NOISY)
+        self.pt_optim_args = {key: value for key, value in optimizer.defaults.items() if key != "params"}
         self.known = {id(p) for group in optimizer.param_groups for p in group["params"]}
 
     def __call__(self, params: Iterable[Tensor], *args: Any, **kwargs: Any) -> None:
@@ -59,7 +60,7 @@ def adam(settings: Mapping[str, Any]) -> pyro.optim.PyroOptim:
     return pyro.optim.PyroOptim(SettlingAdam, dict(settings))
 
 
-def as_optimizer(optimizer: Any, *, exact: bool, network: bool) -> pyro.optim.PyroOptim:
+def as_optimizer(optimizer: Any, policy: nn.Module, *, exact: bool, network: bool) -> pyro.optim.PyroOptim:
     """Read an optimiser: None is Adam with settings that suit, a number its step size, all else is taken as it is.
 
     Raises:
@@ -76,7 +77,11 @@ def as_optimizer(optimizer: Any, *, exact: bool, network: bool) -> pyro.optim.Py
     if isinstance(optimizer, torch.optim.LBFGS):
         raise fault("fit, optimizer", "LBFGS, which needs a closure", expected + " that steps without one")
     if isinstance(optimizer, torch.optim.Optimizer):
-        return _Torch(optimizer)
+        found = _Torch(optimizer)
+        missing = [name for name, p in policy.named_parameters() if p.requires_grad and id(p) not in found.known]
+        if missing:
+            raise fault("fit, optimizer", f"one without the policy's parameters {missing}", expected)
+        return found
     raise fault("fit, optimizer", f"a {type(optimizer).__name__}", expected)
 
 
