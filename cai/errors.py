@@ -1,7 +1,8 @@
 """The errors: every one says what was looked at, what was seen and what was expected."""
 
 import traceback
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -65,6 +66,17 @@ def quoted(error: BaseException) -> str:
     frames = traceback.extract_tb(error.__traceback__)
     own = [frame for frame in frames if not any(part in frame.filename for part in foreign)]
     return f"{words} ({Path(own[-1].filename).name}:{own[-1].lineno})" if own else words
+
+
+@contextmanager
+def blamed(where: str, expected: str) -> Iterator[None]:
+    """Turn an error of somebody else's code into a ``WorldError`` that quotes it; our own pass as they are."""
+    try:
+        yield
+    except CaiError:
+        raise
+    except Exception as error:
+        raise fault(where, quoted(error), expected) from error
 
 
 def fault(where: str, seen: str, expected: str) -> WorldError:

@@ -241,7 +241,6 @@ def test_a_fit_goes_on_from_its_checkpoint_with_the_same_numbers(folder: Path, w
         (("fit", "machines.py", "--policy", "full"), "1,099,511,627,776 states"),
         (("fit", "machines.py", "--estimator", "tables"), "expected auto, score or reparameterised"),
         (("fit", "machines.py", "--estimator", "enumeration"), "1,099,511,627,776 states"),
-        (("fit", "risky.py", "--policy", "full"), "a world without rewards of -inf"),
         (("fit", "crashing.py", "--steps", "1"), "crashing.py:13"),
         (("compare", *LAKE, "--fit", "tabular,full"), "tabular, stationary, neural, neural-stationary"),
         (("compare", *LAKE, "--fit", ""), "one of tabular"),

@@ -4,7 +4,6 @@ import math
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from traceback import walk_tb
 from typing import TYPE_CHECKING, Any
 
 from cai.errors import (
@@ -15,7 +14,6 @@ from cai.errors import (
     NotConvergedError,
     WorldError,
     fault,
-    quoted,
 )
 
 if TYPE_CHECKING:
@@ -25,8 +23,6 @@ if TYPE_CHECKING:
 POLICIES = ("tabular", "stationary", "neural", "neural-stationary", "full")
 """The policies by name; the last one bends the dynamics too, so that it is no policy of the world itself."""
 COMPARABLE = POLICIES[:-1]
-WORLDS = "cai_world_"
-"""How the names of the modules begin that the catalogue makes of files."""
 ESTIMATORS = ("auto", "tables", "enumeration", "score", "reparameterised")
 
 
@@ -115,15 +111,7 @@ def fitted(job: Job, name: str, alpha: float) -> "Fit":
     world = job.world
     if job.tables is not None and name != "full" and job.estimator in {"auto", "tables"}:
         world = job.tables  # they need not be compiled anew
-    try:
-        module = _made(job, name)
-        return fit(world, module, temperature=alpha, optimizer=job.lr, **job.settings)
-    except (CaiError, OSError):
-        raise
-    except Exception as error:
-        if any(frame.f_globals.get("__name__", "").startswith(WORLDS) for frame, _ in walk_tb(error.__traceback__)):
-            raise fault("fit", quoted(error), "a world whose program runs for many trajectories at once") from error
-        raise
+    return fit(world, _made(job, name), temperature=alpha, optimizer=job.lr, **job.settings)
 
 
 def fitted_each(job: Job, names: Sequence[str], alphas: Sequence[float]) -> dict[float, dict[str, "Fit"]]:

@@ -9,7 +9,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from cai.compile.enumerate import precision
-from cai.errors import CaiError, fault, quoted
+from cai.errors import blamed, fault
 from cai.exactly import log
 from cai.policies.protocol import drawn, sample_joint, scored
 from cai.policies.spaces import enumerated, finite_spaces, signature
@@ -101,12 +101,8 @@ class FunctionPolicy(nn.Module):
         return self.actions, log(probs.expand(*torch.broadcast_shapes(*shapes, probs.shape[:-1]), A))
 
     def _call(self, state: Values, t: int) -> Any:
-        try:
+        with blamed(f"policy, t = {t}", FORMS):
             return self.function(state, t)
-        except CaiError:
-            raise
-        except Exception as error:
-            raise fault(f"policy, t = {t}", quoted(error), FORMS) from error
 
 
 def checked(states: Space, actions: Space, probs: Any, t: int, dtype: torch.dtype) -> Float[Tensor, "S A"]:

@@ -9,7 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from cai.compile.enumerate import Enumerate, base, precision, run
-from cai.errors import CaiError, Finding, IntractableError, fault, quoted
+from cai.errors import Finding, IntractableError, blamed, fault
 from cai.program import variables
 from cai.types import Space, Tables, Values
 from cai.world import Point, World
@@ -74,14 +74,9 @@ def example(world: World | Tables) -> Values:
 
 def _traced(where: str, piece: Any, *args: Any) -> tuple[Any, Any]:
     """Run a piece of a world once; return its trace, and what it returned."""
-    try:
-        with torch.random.fork_rng(devices=[]), pyro.poutine.block(), pyro.poutine.trace() as run_once:
-            returned = piece(*args)
-    except CaiError:
-        raise
-    except Exception as error:
-        raise fault(where, quoted(error), "code that runs") from error
-    return run_once.trace, returned
+    with blamed(where, "code that runs"), torch.random.fork_rng(devices=[]), pyro.poutine.block():
+        run_once = pyro.poutine.trace(piece).get_trace(*args)
+    return run_once, run_once.nodes["_RETURN"]["value"]
 
 
 def finite_spaces(spaces: tuple[Space, Space] | None, limit: int = 100_000_000) -> tuple[Space, Space]:

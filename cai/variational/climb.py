@@ -11,7 +11,7 @@ import torch
 from pyro.infer import SVI
 from pyro.infer.util import zero_grads
 
-from cai.errors import CaiError, WorldError, fault, quoted
+from cai.errors import WorldError, blamed, fault
 from cai.exact.acting import policy_elbo
 from cai.exact.blame import risks
 from cai.policies.gate import as_policy, checked_table
@@ -154,13 +154,8 @@ def _guarded(loss_and_grads: Callable[..., Any], run: Run) -> Callable[..., floa
     """Raise before the optimiser is reached where ELBO or gradient are not finite: NaN parameters help nobody."""
 
     def guarded(*args: Any, **kwargs: Any) -> float:
-        try:
+        with blamed(f"fit, step {run.step}", "a world and a policy whose programs run for many trajectories at once"):
             loss = torch.as_tensor(loss_and_grads(*args, **kwargs)).item()
-        except CaiError:
-            raise
-        except Exception as error:
-            expected = "a program and a policy that run for a batch of trajectories"
-            raise fault(f"fit, step {run.step}", quoted(error), expected) from error
         broken = _broken(run)
         if math.isfinite(loss) and not broken:
             return loss

@@ -20,7 +20,7 @@ from pyro.infer import ELBO, Trace_ELBO, TraceEnum_ELBO, TraceGraph_ELBO, config
 from torch import Tensor, nn
 
 from cai.compile.tabulate import tabulate
-from cai.errors import fault
+from cai.errors import blamed, fault
 from cai.exact.acting import policy_elbo
 from cai.policies.gate import as_policy, log_table
 from cai.policies.spaces import signature
@@ -128,7 +128,7 @@ def choose(problem: Problem) -> str:
     if problem.tables is not None:
         return "tables"
     assert problem.world is not None
-    with torch.random.fork_rng(devices=[]):
+    with blamed("fit", "a world and a policy whose programs run"), torch.random.fork_rng(devices=[]):
         sites = pyro.poutine.trace(trajectory(problem.world, problem.policy)).get_trace()
     smooth = [bool(getattr(sites.nodes[name]["fn"], "has_rsample", False)) for name in sites.stochastic_nodes]
     return "reparameterised" if all(smooth) else "score"

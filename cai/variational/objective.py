@@ -10,7 +10,7 @@ from torch import Tensor
 
 from cai.compile.enumerate import precision
 from cai.compile.tabulate import tabulate
-from cai.errors import IntractableError, fault
+from cai.errors import IntractableError, blamed, fault
 from cai.exact.acting import policy_elbo
 from cai.exact.rules import Rule
 from cai.exact.solve import as_temperature, solve
@@ -76,6 +76,8 @@ def elbo(
     """
     if method not in METHODS:
         raise fault("elbo, method", f"{method!r}", f"one of {', '.join(METHODS)}")
+    if as_temperature(temperature).dim():
+        raise fault("elbo", f"temperatures {torch.as_tensor(temperature).tolist()}", "one temperature")
     tables = tables_of(world) if method == "auto" else tabulate(world) if method == "tables" else None
     if tables is not None:
         alpha = as_temperature(temperature, tables)
@@ -135,7 +137,8 @@ def sampled(world: World, actor: Actor, temperature: float | Tensor, samples: in
         torch.manual_seed(seed)
         batches = -(-samples // CHUNK)
         for n in (samples * (i + 1) // batches - samples * i // batches for i in range(batches)):
-            weights.append(vectorized_importance_weights(model, guide, num_samples=n, max_plate_nesting=0)[0])
+            with blamed("elbo, sampling", "a world and a policy whose programs run for many trajectories at once"):
+                weights.append(vectorized_importance_weights(model, guide, num_samples=n, max_plate_nesting=0)[0])
     log_w = torch.cat(weights)
     if bool((log_w == -torch.inf).any()):  # a trajectory that can happen is forbidden: that is the answer, exactly
         return Estimate(-torch.inf, 0.0, "sampling", len(log_w))
