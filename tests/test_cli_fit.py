@@ -212,7 +212,7 @@ def test_a_fit_goes_on_from_its_checkpoint_with_the_same_numbers(folder: Path, w
     numbers("fit", *words, "--steps", "2", "--checkpoint", "fit.pt")
     rest = run("fit", *words, "--steps", "5", "--checkpoint", "fit.pt", "--json")
     assert json.loads(rest.stdout) == whole
-    assert "goes on from fit.pt" in rest.stderr
+    assert "went on from fit.pt" in rest.stderr
     other = run("fit", *words, "--steps", "5", "--seed", "1", "--checkpoint", "fit.pt", code=2)
     assert "seed = 0" in other.stderr
 

@@ -241,10 +241,12 @@ def test_chance_is_told_from_the_start() -> None:
     world = RandomWorld(0, 4, 3, 3, 4, holes=False)
     told = cai.evaluate(world, cai.POSTERIOR).account()
     assert "nothing is left to luck" not in told
-    assert told.endswith("out of every policy's reach: the start and the luck of the dynamics.")
+    assert told.endswith(
+        "out of every policy's reach: the start and luck, which the posterior counts on and no policy commands."
+    )
     best = cai.evaluate(load_model("restaurant")(), cai.VARIATIONAL).account()
     assert "No policy can win anything more" in best
-    assert best.endswith("out of every policy's reach: the luck of the dynamics.")
+    assert best.endswith("out of every policy's reach: luck, which the posterior counts on and no policy commands.")
 
 
 def test_a_policy_that_avoids_chance_is_not_said_to_live_without() -> None:

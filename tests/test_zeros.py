@@ -172,9 +172,11 @@ def test_sites_in_another_order_than_the_world_s_are_refused_after_death() -> No
             return {"lift": pyro.sample("lift", Categorical(logits=torch.zeros(2))), "push": push}
 
     world = FactoredWorld()
+    with pytest.raises(cai.WorldError, match="the world's own action sites"):
+        cai.elbo(world, Swapped(), method="sampling", samples=10)
     world.discount = 0.7
     with pytest.raises(cai.WorldError, match="'lift' here"):
-        cai.elbo(world, Swapped(), method="sampling", samples=10)
+        pyro.poutine.trace(cai.trajectory(world, Swapped())).get_trace()
 
 
 def test_a_gradient_that_is_not_finite_never_reaches_the_policy() -> None:
@@ -255,3 +257,54 @@ def test_the_parameters_of_a_world_are_left_alone_and_a_submodule_named_policy_i
         assert cai.evaluate(cai.tabulate(world), found).elbo == pytest.approx(found.elbo, abs=1e-6)
         assert world.bonus.grad is None
         assert world.bonus.requires_grad
+
+
+class Extra(nn.Module):
+    """Draws a private coin beside the action: the model has no such site."""
+
+    def act(self, state, t):
+        pyro.sample("z", Categorical(torch.ones(2)))
+        return pyro.sample("a", Categorical(torch.ones(*state.shape, 2)))
+
+
+def test_a_policy_that_samples_something_else_is_refused_on_programs_too() -> None:
+    world = RandomWorld(3, 3, 2, 2, 3, holes=False)
+    for method in ("enumeration", "sampling"):
+        with pytest.raises(cai.WorldError, match="the world's own action sites"):
+            cai.elbo(world, Extra(), method=method, samples=10)
+    wrong = {
+        "the world's own action sites": lambda state, t: Categorical(torch.ones(*state.shape, 3)),
+        "point mass where the prior has a density": lambda s, t: pyro.distributions.Delta(0.5 * torch.ones_like(s)),
+    }
+    for words, policy in wrong.items():
+        with pytest.raises(cai.WorldError, match=words):
+            cai.elbo(Bounded(), policy, samples=10)
+
+    class Other(nn.Module):
+        def act(self, state, t):
+            return pyro.sample("a", Categorical(torch.ones(*state.shape, 2))) * 0
+
+    with pytest.raises(cai.WorldError, match="none of the sampled sites"):
+        cai.elbo(world, Other(), method="sampling", samples=10)
+
+
+def test_a_full_guide_belongs_to_its_world_and_is_measured_as_a_whole() -> None:
+    world = RandomWorld(3, 3, 2, 2, 2, holes=False)
+    found = cai.fit(world, cai.FullGuide(world), steps=40)
+    assert cai.elbo(world, found).value == pytest.approx(found.elbo, abs=1e-9)
+    with pytest.raises(cai.WorldError, match="full guide"):
+        cai.elbo(world, found, method="tables")
+    with pytest.raises(cai.WorldError, match="another world"):
+        cai.fit(RandomWorld(4, 3, 2, 2, 2, holes=False), cai.FullGuide(world))
+    with pytest.raises(cai.WorldError, match="not its tables"):
+        cai.FullGuide(cai.tabulate(world))
+
+
+def test_a_reward_of_nan_is_no_number() -> None:
+    class Broken(Bounded):
+        def step(self, state, action, t):
+            following, reward = super().step(state, action, t)
+            return following, reward * torch.nan
+
+    with pytest.raises(cai.WorldError, match="NaN"):
+        cai.elbo(Broken(), None, samples=10)

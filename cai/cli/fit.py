@@ -110,13 +110,14 @@ def _require(policy: Any, estimator: str, lr: Any, checkpoint: Any, temperature:
 def _fit_at(title: str, job: Job, name: str, alphas: list[float], *, quiet: bool) -> "list[tuple[Fit, float | None]]":
     """Fit at every temperature, each told as soon as it is there; return the fits with log Z. Ctrl-C ends them all."""
     kept = job.settings.get("checkpoint")
-    if kept is not None and kept.is_file():
-        print(f"cai: goes on from {kept}", file=sys.stderr)
+    went_on = kept is not None and kept.is_file()
     found: list[tuple[Fit, float | None]] = []
     for alpha in alphas:
         log_z = None if name == "full" else log_evidence_of(job, alpha)
         one = fitted(job, name, alpha)
         found.append((one, log_z))
+        if went_on:
+            print(f"cai: went on from {kept}", file=sys.stderr)
         if not quiet:
             print_one(title, name, one, job, log_z)
         if one.stopped == "interrupted":

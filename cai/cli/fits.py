@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from cai.errors import (
-    CaiError,
     Finding,
     ImpossibleError,
     IntractableError,
@@ -117,23 +116,19 @@ def fitted(job: Job, name: str, alpha: float) -> "Fit":
 def fitted_each(job: Job, names: Sequence[str], alphas: Sequence[float]) -> dict[float, dict[str, "Fit"]]:
     """Fit policies at every temperature, named as rows of a comparison; Ctrl-C ends all with what there is.
 
-    One that cannot be fitted is left out, with a word, unless none can.
+    One that cannot be fitted is left out, with a word.
     """
     found: dict[float, dict[str, Fit]] = {}
-    reason: CaiError | None = None
     for alpha in alphas:
         found[alpha] = {}
         for name in names:
             try:
                 found[alpha][f"fit:{name}"] = one = fitted(job, name, alpha)
             except (WorldError, ImpossibleError) as error:
-                reason = error
                 print(f"cai: fit:{name} left out at α = {alpha:g}: {error}", file=sys.stderr)
                 continue
             if one.stopped == "interrupted":
                 return found
-    if reason is not None and not any(found.values()):
-        raise reason
     return found
 
 
@@ -173,7 +168,7 @@ def _made(job: Job, name: str) -> Any:
     from cai.policies.tabular import TabularPolicy
     from cai.variational.full_guide import FullGuide
 
-    safe = job.world if job.tables is None else without_risk(job.tables)
+    safe = job.world if job.tables is None or name in {"full", "tabular"} else without_risk(job.tables)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(job.settings.get("seed", 0))
         if name.startswith("neural"):

@@ -1,6 +1,7 @@
 """The arguments and options that commands share, and what is read from them."""
 
 import contextlib
+import os
 import re
 import sys
 from collections.abc import Sequence
@@ -90,6 +91,12 @@ def _is_number(text: str) -> bool:
 
 
 def require_folder(out: Path | None) -> None:
-    """Refuse a file as the folder to write into, before any work is done."""
-    if out is not None and out.exists() and not out.is_dir():
-        raise fault("--out", f"'{out}' is a file", "a folder, made where it is missing")
+    """Refuse a folder that cannot be written into, before any work is done."""
+    if out is None:
+        return
+    expected = "a folder that can be written, made where it is missing"
+    there = next(folder for folder in (out.absolute(), *out.absolute().parents) if folder.exists())
+    if not there.is_dir():
+        raise fault("--out", f"'{there}' is a file", expected)
+    if not os.access(there, os.W_OK):
+        raise fault("--out", f"'{there}' cannot be written", expected)

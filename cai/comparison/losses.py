@@ -229,7 +229,9 @@ def _moral(elbo: float, star: float, log_evidence: float, start: float) -> str:
         return "A better policy can win all of it: the best one reaches log Z."
     if lost == 0 and luck == 0:
         return "Only the start remains, which no policy can change."
-    why = " and ".join([*["the start"] * (start != 0), *["the luck of the dynamics"] * (luck != 0)])
+    why = " and ".join(
+        [*["the start"] * (start != 0), *["luck, which the posterior counts on and no policy commands"] * (luck != 0)]
+    )
     if lost == 0:
         return f"No policy can win anything more: the {_nats(out)} that remain are out of every policy's reach: {why}."
     return f"A better policy can win {_nats(lost)}; {_nats(out)} are out of every policy's reach: {why}."

@@ -34,7 +34,11 @@ class MixturePolicy(nn.Module):
         self.policies = tuple(policies)
         strangers = [type(one).__name__ for one in self.policies if not isinstance(one, Policy)]
         if not self.policies or strangers:
-            raise fault("mixture, policies", f"{strangers or 'none'}", "at least one policy (act, sample, log_prob)")
+            raise fault(
+                "mixture, policies",
+                f"{strangers or 'none'}",
+                "policies with act, sample and log_prob: cai.FunctionPolicy, cai.solve(…).policy, …",
+            )
         w = torch.ones(len(self.policies), dtype=torch.float64) if weights is None else torch.as_tensor(weights)
         if w.shape != (len(self.policies),) or not bool(((w > 0) & w.isfinite()).all()):
             raise fault("mixture, weights", f"{w.tolist()}", f"{len(self.policies)} positive numbers")

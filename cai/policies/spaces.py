@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import pyro
+import pyro.distributions as dist
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -62,6 +63,28 @@ def signature(world: Any) -> Signature:
     chosen, action = _traced("act, t = 0", world.act, state, 0)
     states, actions = _variables(state, begin, "initial"), _variables(action, chosen, "act, t = 0")
     return Signature(states, actions, _space(states, state), _space(actions, action))
+
+
+def require_actor(world: World, act: Any) -> None:
+    """Raise unless a program of actions samples the world's own action sites, on supports of the same kind.
+
+    An extra site would be scored as if the model had it, and a probability set against a density.
+
+    Raises:
+        WorldError: a name, an order, a size or a kind differs, or what is returned is not what was sampled.
+    """
+    expected = signature(world).actions
+    sites, returned = _traced("policy, t = 0", act, example(world), 0)
+    seen = {name: cardinality(sites.nodes[name]["fn"]) for name in sites.stochastic_nodes}
+    wanted = {one.name: one.size for one in expected}
+    if list(seen.items()) != list(wanted.items()):
+        words = [{name: size or "continuous" for name, size in sizes.items()} for sizes in (seen, wanted)]
+        raise fault("policy, t = 0", f"sites {words[0]}", f"the world's own action sites {words[1]} (pyro.sample each)")
+    for one in expected:
+        if one.size is None and isinstance(base(sites.nodes[one.name]["fn"]), dist.Delta):
+            seen_there = "a point mass where the prior has a density: its KL is infinite"
+            raise fault(f"policy, variable '{one.name}', t = 0", seen_there, "a distribution with a density")
+    _variables(returned, sites, "policy, t = 0")
 
 
 def example(world: World | Tables) -> Values:

@@ -19,12 +19,13 @@ KEYS = {"of", "step", "modules", "optimizer", "random", "history", "seconds"}
 
 def fingerprint(problem: Problem, modules: dict[str, nn.Module], **settings: Any) -> dict[str, str]:
     """Describe what a fit is of, so that a checkpoint of another one is not taken up."""
-    found = {name: str(value) for name, value in settings.items()}
+    found: dict[str, str] = {}
     for name, module in modules.items():
         shapes = str({key: list(value.shape) for key, value in module.state_dict().items()})
         count = sum(value.numel() for value in module.state_dict().values())
         found[name] = f"{type(module).__name__} of {count:,} numbers ({_digest(shapes.encode())})"
-    return {**found, "world": _drawn(problem) if problem.tables is None else _listed(problem.tables)}
+    found["world"] = _drawn(problem) if problem.tables is None else _listed(problem.tables)
+    return {**found, **{name: str(value) for name, value in settings.items()}}
 
 
 def _listed(tables: Tables) -> str:

@@ -15,11 +15,13 @@ from cai.exact.rules import POSTERIOR, VARIATIONAL
 from cai.exact.safety import without_risk
 from cai.exact.solve import as_temperature, solve
 from cai.policies.neural import NeuralPolicy
+from cai.policies.spaces import require_actor
 from cai.policies.tabular import TabularPolicy
 from cai.program import Actor, Guide
 from cai.types import Tables
 from cai.variational.climb import Run, Task, climb
 from cai.variational.estimators import Problem, estimator_of
+from cai.variational.full_guide import FullGuide
 from cai.variational.objective import tables_of
 from cai.variational.optimizers import as_optimizer
 from cai.variational.result import Fit
@@ -50,13 +52,14 @@ def fit(
 
     Args:
         world: a world, or its tables (for the estimator "tables").
-        policy: a module that acts; a ``TabularPolicy`` unless given, or a ``NeuralPolicy`` where there can be no table.
+        policy: a module that acts; unless given a ``TabularPolicy`` that starts at the prior, without what risks a
+            reward of -inf, or a ``NeuralPolicy`` where there can be no table.
             A ``FullGuide`` bends the dynamics too, and its optimum is the posterior.
         temperature: α > 0, reward units; one number.
         estimator: of the gradient: "tables" (exact, on the compiled tables), "enumeration" (exact, ``TraceEnum_ELBO``),
             "score" (``TraceGraph_ELBO`` with a learned baseline), "reparameterised" (``Trace_ELBO``), a
             ``pyro.infer.ELBO`` of your own, or "auto", which chooses; ``Fit.estimator`` says which.
-        optimizer: of Pyro or torch; Adam unless given, whose step size a number sets.
+        optimizer: of Pyro or torch; Adam with a settling step size unless given, whose first step size a number sets.
         steps: how many updates, those before a resume included.
         particles: trajectories an update, in a plate, where the gradient is sampled.
         tolerance: stop as soon as the exact gap ELBO* - ELBO(π) is at most this, nats, where it is known.
@@ -87,6 +90,10 @@ def fit(
         raise fault("fit", "a batch of worlds or temperatures", "one world, one temperature")
     with _seeded(task.seed):
         module, best = _start(world, tables, policy, alpha)
+    if isinstance(module, FullGuide) and module.world is not world:
+        raise fault("fit, policy", "a full guide of another world", "cai.FullGuide(world) of this one")
+    if not isinstance(world, Tables) and not isinstance(module, Guide):
+        require_actor(world, module.act)
     problem = Problem(None if isinstance(world, Tables) else world, tables, module, alpha)
     # Parameters belong to their modules; SVI speaks of them through Pyro's store, which is emptied for us and put back.
     with _seeded(task.seed), precision(torch.float64), _held(world, module), pyro.get_param_store().scope():
@@ -147,7 +154,16 @@ def _whole(name: str, value: Any, least: int) -> int:
 def _path(value: Any) -> Path | None:
     if value is not None and not isinstance(value, str | Path):
         raise fault("fit, checkpoint", f"{value!r}", "the path of a file")
-    return None if value is None else Path(value)
+    if value is None:
+        return None
+    expected = "a file in a folder that can be written"
+    try:  # before the work, not after it
+        Path(value).parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise fault("fit, checkpoint", f"{value}: {error.strerror}", expected) from error
+    if Path(value).is_dir():
+        raise fault("fit, checkpoint", f"{value}, a directory", "a file")
+    return Path(value)
 
 
 def _seed(value: Any) -> int:

@@ -16,7 +16,8 @@ from cai.exact.rules import Rule
 from cai.exact.solve import as_temperature, solve
 from cai.policies.function import FunctionPolicy
 from cai.policies.gate import as_policy, checked_table
-from cai.program import Actor, trajectory
+from cai.policies.spaces import require_actor
+from cai.program import Actor, Guide, trajectory
 from cai.types import Tables
 from cai.world import World
 
@@ -78,6 +79,11 @@ def elbo(
         raise fault("elbo, method", f"{method!r}", f"one of {', '.join(METHODS)}")
     if as_temperature(temperature).dim():
         raise fault("elbo", f"temperatures {torch.as_tensor(temperature).tolist()}", "one temperature")
+    if isinstance(getattr(policy, "policy", policy), Guide):  # its tables would be those of its policy alone
+        if method == "tables":
+            raise fault("elbo, method", "'tables' for a full guide", "'enumeration' or 'sampling'")
+        finite = isinstance(world, Tables) or tables_of(world) is not None
+        method = ("enumeration" if finite else "sampling") if method == "auto" else method
     tables = tables_of(world) if method == "auto" else tabulate(world) if method == "tables" else None
     if tables is not None:
         alpha = as_temperature(temperature, tables)
@@ -88,6 +94,8 @@ def elbo(
     if isinstance(world, Tables):
         raise fault("elbo, world", f"{world}", "a world, whose program can be run, not its tables")
     actor = as_actor(world, policy, temperature)
+    if not isinstance(actor, Guide) and actor is not world:
+        require_actor(world, actor.act)
     if method == "enumeration":
         return Estimate(_enumerated(world, actor, temperature), 0.0, "enumeration")
     return sampled(world, actor, temperature, samples, seed)
@@ -120,7 +128,8 @@ def _enumerated(world: World, actor: Actor, temperature: float | Tensor) -> floa
     with precision(torch.float64):
         model = trajectory(world, temperature=temperature)
         guide = config_enumerate(trajectory(world, actor))
-        return -float(TraceEnum_ELBO(max_plate_nesting=0).loss(model, guide))
+        with blamed("elbo, enumeration", "a world and a policy whose programs run with every variable enumerated"):
+            return -float(TraceEnum_ELBO(max_plate_nesting=0).loss(model, guide))
 
 
 def sampled(world: World, actor: Actor, temperature: float | Tensor, samples: int, seed: int) -> Estimate:
@@ -140,6 +149,10 @@ def sampled(world: World, actor: Actor, temperature: float | Tensor, samples: in
             with blamed("elbo, sampling", "a world and a policy whose programs run for many trajectories at once"):
                 weights.append(vectorized_importance_weights(model, guide, num_samples=n, max_plate_nesting=0)[0])
     log_w = torch.cat(weights)
+    if bool(log_w.isnan().any()):
+        raise fault(
+            "elbo, sampling", "a trajectory whose log-probability is NaN", "rewards and probabilities that are not"
+        )
     if bool((log_w == -torch.inf).any()):  # a trajectory that can happen is forbidden: that is the answer, exactly
         return Estimate(-torch.inf, 0.0, "sampling", len(log_w))
     return Estimate(float(log_w.mean()), float(log_w.std() / len(log_w) ** 0.5), "sampling", len(log_w))

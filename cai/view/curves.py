@@ -198,7 +198,7 @@ def _reach(axes: Axes, one: Curve) -> tuple[float, float]:
     points = np.concatenate([one.line, one.end])
     width = axes.transScale.transform(np.stack([points[:, 0], np.ones(len(points))], -1))[:, 0]
     evenly = np.interp(np.linspace(width[0], width[-1], 300), width, points[:, 1])
-    settled = min(float(np.quantile(evenly, 1 / 3)), float(points[-1, 1]) - one.error)
+    settled = min(float(np.quantile(evenly, 1 / 8)), float(points[-1, 1]) - one.error)
     lowest, highest = float(points[:, 1].min()), float(points[:, 1].max()) + one.error
     return (lowest if highest - lowest <= 2 * (highest - settled) else settled), highest
 

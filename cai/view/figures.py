@@ -49,7 +49,8 @@ def value_maps(scene: Scene) -> Figure:
     lead = f"Value and policy {when}, α = {show(scene.comparison.temperature)}"
     how = (
         "What each policy is worth from each cell under the true dynamics, its KL to the prior paid: "
-        "α·ELBO(π) from there, reward units. Each panel has its own scale."
+        "α·ELBO(π) from there, reward units. Each panel has its own scale. Where a fitted policy cannot be at this "
+        "time, it keeps its first guess."
     )
     figure, axes = _map_panels(scene, len(acting), lead, how)
     matter, cmap = choices_matter(tables.at(0)), pale("viridis", 0.5)
@@ -132,7 +133,7 @@ def _heat(scene: Scene, fields: Mapping[str, Any], kind: Kind, what: str, how: s
     labels, finite = row_labels(scene), scene.tables.horizon is not None
     over = "by state and time" if finite else "by state, infinite horizon"
     title = f"{what} {over}, α = {show(scene.comparison.temperature)}" + (f" ({scene.shown})" if scene.shown else "")
-    how += "" if kind.own_scale or not finite else " White: nothing."
+    how += "" if kind.own_scale or not finite else " White: next to nothing, below the scale."
     room = Margins(left=0.35 + 0.065 * max(map(len, labels)), across=0.75 if kind.own_scale else 0.3)
     figure, axes = panels(len(fields), panel_size(scene), title, how, room)
     norm = None if kind.own_scale else shared_norm(list(fields.values()), 1e5)
