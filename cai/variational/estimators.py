@@ -100,15 +100,21 @@ def estimator_of(name: Any, problem: Problem, particles: int) -> Estimator:
         return Estimator(name, model, guide, Trace_ELBO(**sampling), False, modules)
     if name != "score":
         raise fault("fit, estimator", f"{name!r}", f"'auto', {', '.join(map(repr, NAMES))}, or a pyro.infer.ELBO")
-    if not isinstance(problem.policy, Guide):
-        baseline = _first_baseline(problem.world, problem, particles)
-        modules = {"policy": problem.policy, "baseline": baseline}
-        program = trajectory(problem.world, with_baseline(problem.policy, baseline))
-        actions = signature(problem.world).actions
-        if all(one.size is not None for one in actions):  # else the dynamics may depend on a parameter by a smooth draw
-            program = unscored(program, frozenset(one.name for one in actions))
-        guide = _registered(program, modules)
+    if isinstance(problem.policy, Guide):
+        return Estimator(name, model, guide, TraceGraph_ELBO(**sampling), False, modules)
+    baseline = _first_baseline(problem.world, problem, particles)
+    modules = {"policy": problem.policy, "baseline": baseline}
+    guide = _registered(_scored(problem.world, problem.policy, baseline), modules)
     return Estimator(name, model, guide, TraceGraph_ELBO(**sampling), False, modules)
+
+
+def _scored(world: World, policy: Any, baseline: Baseline) -> Callable[[], None]:
+    """Return the guide whose action sites carry the baseline, and whose other sites are spared the score function."""
+    program = trajectory(world, with_baseline(policy, baseline))
+    actions = signature(world).actions
+    if any(one.size is None for one in actions):  # the dynamics may depend on a parameter, by a smooth draw
+        return program
+    return unscored(program, frozenset(one.name for one in actions))
 
 
 def _first_baseline(world: World, problem: Problem, particles: int) -> Baseline:

@@ -109,8 +109,7 @@ def _start(world: World | Tables, tables: Tables | None, policy: Any, alpha: Ten
     if policy is not None and not any(p.requires_grad for p in policy.parameters()):
         raise fault("fit, policy", "no parameter that requires a gradient", "a module with something to fit")
     if tables is None:
-        if isinstance(world, Tables):
-            raise AssertionError
+        assert not isinstance(world, Tables)
         return (NeuralPolicy(world) if policy is None else policy), None
     rule = POSTERIOR if isinstance(policy, Guide) else VARIATIONAL
     try:
