@@ -94,7 +94,7 @@ class FunctionPolicy(nn.Module):
         A = self.actions.size
         if probs.dim() == 0 or probs.shape[-1] != A:
             raise fault(f"policy, t = {t}", f"shape {list(probs.shape)}", f"probabilities of shape [*, {A}]")
-        wrong = ((probs.sum(-1) - 1).abs() > 1e-5) | (probs < 0).any(-1) | probs.isnan().any(-1)
+        wrong = _improper(probs)
         if bool(wrong.any()):
             row = [round(float(p), 6) for p in probs[wrong][0].tolist()]
             raise fault(f"policy, t = {t}", f"probabilities {row}", "numbers at least 0 that sum to 1")
@@ -103,6 +103,12 @@ class FunctionPolicy(nn.Module):
     def _call(self, state: Values, t: int) -> Any:
         with blamed(f"policy, t = {t}", FORMS):
             return self.function(state, t)
+
+
+def _improper(probs: Tensor) -> Tensor:
+    """Tell which rows of ``[*, A]`` are no probabilities."""
+    total = probs.sum(-1)
+    return ((total - 1).abs() > 1e-5) | (probs < 0).any(-1) | total.isnan()
 
 
 def checked(states: Space, actions: Space, probs: Any, t: int, dtype: torch.dtype) -> Float[Tensor, "S A"]:
@@ -118,9 +124,8 @@ def checked(states: Space, actions: Space, probs: Any, t: int, dtype: torch.dtyp
         probs = probs.expand(S, A)
     except RuntimeError:
         raise fault(where, f"shape {list(probs.shape)}", f"probabilities of shape [{S}, {A}]") from None
-    total = probs.sum(-1)
-    wrong = ((total - 1).abs() > 1e-5) | (probs < 0).any(-1) | total.isnan()
-    if wrong.any():
+    wrong = _improper(probs)
+    if bool(wrong.any()):
         s = int(wrong.nonzero()[0])
         seen = f"probabilities {[round(p, 6) for p in probs[s].tolist()]} in state {states.label(s)}"
         raise fault(where, seen, "numbers at least 0 that sum to 1")
