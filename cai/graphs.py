@@ -7,8 +7,10 @@ from typing import Any
 
 import networkx as nx
 import pyro
+import pyro.distributions as dist
 import torch
 from pyro.infer.inspect import get_dependencies
+from pyro.poutine.messenger import Messenger
 
 from cai.errors import CaiError, fault, quoted
 from cai.program import Stamp, trajectory, variables
@@ -50,7 +52,7 @@ def graph(world: World, slices: int = 2) -> nx.DiGraph:
     short = Unrolled(world, slices)
     program = trajectory(short)
     try:
-        with torch.random.fork_rng(devices=[]), pyro.validation_enabled(False):
+        with torch.random.fork_rng(devices=[]), pyro.validation_enabled(False), _Shown():
             parents: Any = get_dependencies(program)["prior_dependencies"]
             kinds = _kinds(world)
             sites = pyro.poutine.trace(program).get_trace().nodes
@@ -112,6 +114,19 @@ def entangled(dag: nx.DiGraph, time: int = 1) -> list[set[str]]:
     )
     groups = [component & states for component in nx.connected_components(ties)]
     return sorted((group for group in groups if group), key=sorted)
+
+
+class _PointMass(dist.Delta):
+    """A Delta under a name that Pyro's inspection does not leave out."""
+
+
+class _Shown(Messenger):
+    """Keeps a deterministic next state of real numbers a node: Pyro's ``get_dependencies`` elides every ``Delta``."""
+
+    def _pyro_sample(self, msg: Any) -> None:
+        fn = msg["fn"]
+        if type(fn) is dist.Delta and not msg["infer"].get("_deterministic"):
+            msg["fn"] = _PointMass(fn.v, fn.log_density, fn.event_dim)  # type: ignore[no-untyped-call]
 
 
 def _kinds(world: World) -> dict[str, str]:

@@ -15,7 +15,9 @@ class World(Protocol):
     """One slice of a trajectory, as Pyro code that broadcasts; any object with these members is a world.
 
     Optional members: ``discount`` (1.0 unless given), ``terminal(state)`` (a reward on s_T), ``layout`` (a ``Layout``),
-    ``stationary = True`` (the slices do not depend on t, where code that is decorated or calls on cannot show it).
+    ``stationary = True`` (the slices do not depend on t, where code that is decorated or calls on cannot show it),
+    ``terminated(state)`` (bool: absorbing, with no further reward, so that roll-outs may stop), ``features(state)``
+    (``[*, F]``: what a network is fed).
     A state or an action is one tensor, or a dict of named variables whose keys are the names of their sample sites.
     """
 

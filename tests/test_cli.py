@@ -164,6 +164,8 @@ def test_list_names_the_catalogue() -> None:
     told = cai("list").stdout
     for name in ("frozen_lake", "cliff_walking", "taxi", "grid", "restaurant", "forest", "river_swim", "deep_sea"):
         assert name in told
+    for name in ("cartpole", "pendulum", "acrobot", "mountain_car"):
+        assert name in told
 
 
 @pytest.mark.parametrize(
@@ -186,6 +188,7 @@ def test_list_names_the_catalogue() -> None:
         (("solve", "syntax.py"), "SyntaxError"),
         (("solve", "empty.py"), "0 classes"),
         (("solve", "frozen_lake", "--set", "map_name=9x9"), "9x9"),
+        (("solve", "cartpole"), "no finite support"),
         (("graph", "my_world.py", "--slices", "0"), "slices"),
         (("graph", "my_world.py", "--out", "graph.doc"), "png"),
         (("solve", "crash.py:MyWorld"), r"NameError.*crash.py:14"),

@@ -146,3 +146,13 @@ def test_marginals_count_the_expected_visits() -> None:
     assert float(messages.marginals().sum()) == pytest.approx(float(visits), rel=0.1)
     with pytest.raises(cai.WorldError, match="steps"):
         messages.sample(3)
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_a_forbidden_reward_costs_only_who_can_come_to_it(seed: int) -> None:
+    world = RandomWorld(seed=seed, S=6, A=2, K=2, horizon=None, holes=False, discount=0.9)
+    world.successor[0, :4] %= 4  # the first four states are closed
+    world.reward[0, 5] = -torch.inf
+    v = cai.evaluate(world, None).v
+    assert bool(v[:4].isfinite().all())
+    assert float(v[5]) == -torch.inf

@@ -70,6 +70,10 @@ class GymnasiumWorld:
         state_next = _sample("state", Point(self.successor[state, action, outcome], self.n_states))
         return state_next, self.reward[state, action, outcome].to(torch.get_default_dtype())
 
+    def terminated(self, state: Tensor) -> Tensor:
+        """Tell the absorbing state "done", where there is one."""
+        return (state == self.n_states - 1) & self.ends
+
 
 def from_gymnasium(env: Any, *, horizon: int | None = None, discount: float = 1.0, **env_kwargs: Any) -> World:
     """Import a Gymnasium environment with a table ``P`` as a world.

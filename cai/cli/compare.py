@@ -9,13 +9,18 @@ import typer
 from cai.cli.app import app, told
 from cai.cli.fits import COMPARABLE, fitted_each, job_of, read_names, read_temperatures, record, require_whole
 from cai.cli.inference import inference
+from cai.cli.learners import learners, read_learners
 from cai.cli.options import (
     Discount,
     Horizon,
+    Jobs,
     Json,
+    Learn,
+    LearnSteps,
     Out,
     Rules,
     Seed,
+    Seeds,
     Settings,
     Steps,
     Temperature,
@@ -54,6 +59,10 @@ def compare(
     fit: Fitted = None,
     steps: Steps = None,
     seed: Seed = None,
+    learn: Learn = None,
+    seeds: Seeds = None,
+    learn_steps: LearnSteps = None,
+    jobs: Jobs = None,
     inference_types: Types = False,
     temperature: Temperature = None,
     horizon: Horizon = None,
@@ -67,6 +76,13 @@ def compare(
     require_folder(out)
     _refuse({"--rule": rule, "--fit": fit, "--twin": twin} if inference_types else {}, "beside --inference-types")
     _refuse({"--steps": steps, "--seed": seed} if fit is None else {}, "without --fit")
+    lesson = read_learners(learn, seeds=seeds, steps=learn_steps, jobs=jobs)
+    if lesson is not None:
+        types = inference_types or None
+        _refuse({"--rule": rule, "--fit": fit, "--twin": twin, "--inference-types": types}, "beside --learn")
+        made = read_world(world, settings, horizon, discount)
+        learners(title_of(world, settings), made, lesson, read_temperatures(temperature), out, as_json=as_json)
+        return
     names, rules, alphas = read_names(fit), read_rules(rule or EVERY, prior=True), read_temperatures(temperature)
     title, changed = title_of(world, settings), [*(settings or []), *(twin or [])]
     job = job_of(read_world(world, settings, horizon, discount), steps=steps, seed=seed)
@@ -88,7 +104,9 @@ def _refuse(options: Mapping[str, Any], where: str) -> None:
     given = [name for name, value in options.items() if value is not None]
     if given:
         raise fault(
-            "compare", f"{', '.join(given)} {where}", "--fit with --steps and --seed, or --inference-types alone"
+            "compare",
+            f"{', '.join(given)} {where}",
+            "--fit with --steps and --seed, --learn with --seeds, --learn-steps and --jobs, or --inference-types alone",
         )
 
 

@@ -31,6 +31,13 @@ Rules = Annotated[
 ]
 Steps = Annotated[int | None, typer.Option(min=0, help="How many updates at most; 2000 unless given.")]
 Seed = Annotated[int | None, typer.Option(min=0, max=2**32 - 1, help="Of all randomness in a fit; 0 unless given.")]
+Learn = Annotated[
+    str | None,
+    typer.Option(help="Learners to compare over seeds, a comma list such as reinforce,soft_q; 'all' for every one."),
+]
+Seeds = Annotated[int | None, typer.Option(help="How many seeds of each learner; 10 unless given.")]
+LearnSteps = Annotated[int | None, typer.Option(help="Environment steps of each run; the learner's own unless given.")]
+Jobs = Annotated[int | None, typer.Option(help="How many runs at a time; 1 unless given.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 Out = Annotated[Path | None, typer.Option("--out", help="Write tables, figures and report.html into this folder.")]
 

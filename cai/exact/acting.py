@@ -136,5 +136,13 @@ def _lifelong(tables: Tables, log_pi: Tensor, alpha: Tensor) -> Tensor:
     gain = torch.where(pi > 0, pi * (held.reward - _price(tables, log_pi, alpha)), 0.0).sum(-1)
     living, barred = held.living(pi), gain == -torch.inf
     finite = life_to_come(living, torch.where(barred, 0.0, gain))
-    risk = life_to_come(living, barred.to(gain.dtype))
-    return torch.where(risk > 0, -torch.inf, finite)
+    return torch.where(_reaches(living, barred), -torch.inf, finite)
+
+
+def _reaches(living: Chain, target: Tensor) -> Tensor:
+    """Tell which states may ever come to the target: a linear solve would leave rounding where the chance is 0."""
+    while True:
+        grown = target | (living.pull(target.to(living.weights.dtype)) > 0)
+        if torch.equal(grown, target):
+            return target
+        target = grown

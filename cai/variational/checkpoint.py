@@ -24,11 +24,12 @@ def fingerprint(problem: Problem, modules: dict[str, nn.Module], **settings: Any
         shapes = str({key: list(value.shape) for key, value in module.state_dict().items()})
         count = sum(value.numel() for value in module.state_dict().values())
         found[name] = f"{type(module).__name__} of {count:,} numbers ({_digest(shapes.encode())})"
-    found["world"] = _drawn(problem) if problem.tables is None else _listed(problem.tables)
+    found["world"] = _drawn(problem) if problem.tables is None else listed(problem.tables)
     return {**found, **{name: str(value) for name, value in settings.items()}}
 
 
-def _listed(tables: Tables) -> str:
+def listed(tables: Tables) -> str:
+    """Describe tables by their sizes and a digest of all their numbers."""
     fields = (tables.log_initial, tables.log_prior, tables.log_prob, tables.successor, tables.reward, tables.terminal)
     return f"{tables} {_digest(b''.join(field.detach().cpu().contiguous().numpy().tobytes() for field in fields))}"
 

@@ -118,8 +118,8 @@ def write_report(
     rungs = Picture("ladder", "The ladder of temperatures", "Every policy at every temperature.", png(ladder(ordered)))
     model = None if dag is None else Picture("graph", "The model", "Read off the program.", png(graph_figure(dag)))
     pictures = [rungs, *([model] if model else []), *(picture for one in chapters for picture in one.every_picture)]
-    page = _environment().get_template("report.html.jinja").render(
-        title=title, notes=notes, lessons=lesson(ordered), intro=_intro(ordered), world=_describe(ordered[0].tables),
+    page = environment().get_template("report.html.jinja").render(
+        title=title, notes=notes, lessons=lesson(ordered), intro=_intro(ordered), world=size_of(ordered[0].tables),
         ladder=rungs, model=model, chapters=chapters, columns=COLUMNS,
     )  # fmt: skip
     contents = {f"figures/{picture.name}.png": picture.content for picture in pictures}
@@ -131,7 +131,8 @@ def write_report(
     return Path(folder) / "report.html"
 
 
-def _environment() -> Environment:
+def environment() -> Environment:
+    """Return where the templates of the pages lie."""
     return Environment(
         loader=PackageLoader("cai.view", "."), autoescape=True, undefined=StrictUndefined,
         trim_blocks=True, lstrip_blocks=True,
@@ -139,7 +140,7 @@ def _environment() -> Environment:
 
 
 def _require_one_world(comparisons: Sequence[Comparison]) -> None:
-    worlds = {_describe(one.tables) for one in comparisons}
+    worlds = {size_of(one.tables) for one in comparisons}
     if len(worlds) > 1:
         raise fault("write_report, comparisons", "; ".join(sorted(worlds)), "comparisons of one world")
 
@@ -155,7 +156,8 @@ def _require_chapters(comparisons: Sequence[Comparison], fits: Mapping[float, Ma
             raise fault("write_report, fits", seen, f"fits made at, and listed under, one of the temperatures {known}")
 
 
-def _describe(tables: Tables) -> str:
+def size_of(tables: Tables) -> str:
+    """Say how large a world is, in words."""
     T, S, A = tables.horizon, tables.states.size, tables.actions.size
     clock = f"horizon T = {T:,}" if T is not None else "infinite horizon"
     survival = f", discount γ = {tables.discount:g}" if tables.discount < 1 else ""

@@ -10,6 +10,9 @@ from rich.measure import Measurement
 from rich.table import Table
 
 from cai.comparison.compare import Comparison
+from cai.comparison.learner_rows import flaws, interval
+from cai.comparison.learners import LearnerComparison
+from cai.comparison.seeds import Estimate
 from cai.types import Tables
 from cai.variational.result import Fit
 
@@ -44,6 +47,44 @@ def print_comparison(world: str, one: Comparison) -> None:
     print(
         f"ELBO* = {star} nats (VARIATIONAL), log Z = {evidence} nats (POSTERIOR); returns in reward units, else nats\n"
     )
+
+
+LEARNED = {
+    "policy_nats": "policy nats",
+    "worst_policy_nats": "after best",
+    "elbo": "ELBO",
+    "expected_return": "return",
+    "deterministic_return": "likeliest",
+    "worst_return": "after best",
+    "entropy": "entropy",
+    "luck_nats": "luck",
+    "steps": "steps",
+    "seconds": "CPU s",
+}
+"""The columns of the table of learners, by field."""
+
+
+def print_learners(world: str, one: LearnerComparison) -> None:
+    """Print the exact rows and the learners', every number over seeds with its interval below it."""
+    exact = one.exact.rows if one.exact is not None else ()
+    fields = [name for name in LEARNED if any(getattr(row, name, None) is not None for row in (*exact, *one.rows))]
+    rows = [[row.name, *(getattr(row, name, None) for name in fields)] for row in exact]
+    rows += [[f"{row.name}\n{row.seeds} seed{"s" * (row.seeds > 1)}", *(_stacked(getattr(row, name)) for name in fields)] for row in one.rows]
+    size = describe(one.tables) if one.tables is not None else "without tables"
+    print_table(f"{world} at α = {one.temperature:g}: {size}", ["policy", *(LEARNED[name] for name in fields)], rows)
+    print("interquartile mean over seeds, below it the 95 % bootstrap interval; after best: the worst at or after the")
+    print("best, of policy nats and of the likeliest action's return; returns in reward units, else nats")
+    for remark in one.remarks:
+        print(remark)
+    print()
+
+
+def _stacked(one: Estimate | None) -> str | None:
+    return None if one is None else "\n".join(text for text in (_short(one.value), interval(one), flaws(one)) if text)
+
+
+def _short(value: float) -> str:
+    return f"{value:,.0f}" if 1e4 <= abs(value) < float("inf") else f"{0.0 if abs(value) < 5e-10 else value:.4g}"
 
 
 def print_fit(world: str, one: Fit, *, log_evidence: float | None = None) -> None:

@@ -1,0 +1,224 @@
+"""Stable-Baselines3 in: a trained PPO, A2C, DQN or SAC model becomes a policy of the world it was trained on."""
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import gymnasium
+import pyro
+import pyro.distributions as dist
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from cai.bridges.encoding import Encoding, encode
+from cai.bridges.environment import WorldEnvironment
+from cai.compile.enumerate import precision
+from cai.errors import fault
+from cai.policies.heads import tanh_gaussian
+from cai.policies.protocol import Policy, drawn, sample_joint, scored
+from cai.policies.spaces import finite_spaces
+from cai.types import Values
+
+KINDS = ("PPO", "A2C", "DQN", "SAC")
+CHUNK = 4096  # states at once: the network sees one number for each value of a finite variable
+
+
+@dataclass(frozen=True)
+class StableBaselinesPolicy:
+    """A model's policy at the world's own action sites; it reads the model's weights whenever it is asked.
+
+    Attributes:
+        model: the Stable-Baselines3 model.
+        encoding: what it sees of the world.
+        horizon: None: the model knows no time, its policy is the same at all times.
+    """
+
+    model: Any
+    encoding: Encoding
+    horizon: None = None
+
+    def act(self, state: Values, t: int) -> Values:
+        """Sample the world's action sites."""
+        actions = self.encoding.read.action_space
+        if actions is not None:
+            return sample_joint(actions, self._log_pi(state))
+        gaussian = self._gaussian(state)
+        drawn_here = {one.name: pyro.sample(one.name, gaussian[one.name]) for one in self.encoding.read.actions}
+        return self.encoding.pack(drawn_here)
+
+    def log_probs(self, t: int = 0) -> Float[Tensor, "S A"]:
+        """Return log π(a|s), nats, float64.
+
+        Raises:
+            IntractableError: states or actions are not finite, or too many for a table.
+        """
+        states, _ = finite_spaces(self.encoding.read.spaces)
+        with precision(torch.float64):
+            chunks = torch.arange(states.size).split(CHUNK)
+            return torch.cat([self._log_pi(states.pack(states.split(some))) for some in chunks])
+
+    def probs(self, t: int = 0) -> Float[Tensor, "S A"]:
+        """Return π(a|s)."""
+        return self.log_probs(t).exp()
+
+    def sample(self, state: Values, t: int = 0) -> Values:
+        """Draw a_t given s_t, leaving no site behind."""
+        return drawn(self.act, state, t)
+
+    def log_prob(self, state: Values, action: Values, t: int = 0) -> Tensor:
+        """Return log π(a|s), nats (a density for continuous actions), of the broadcast shape of state and action."""
+        return scored(self.act, state, action, t)
+
+    @torch.no_grad()
+    def _log_pi(self, state: Values) -> Tensor:
+        """Return log π of the numbered actions, ``[*, A]``, float64."""
+        batch, seen = self._seen(state)
+        if _kind(self.model) == "DQN":
+            q = self.model.q_net(seen)
+            log_pi = torch.full(q.shape, -torch.inf, dtype=torch.float64)
+            log_pi.scatter_(-1, q.argmax(-1, keepdim=True).cpu(), 0.0)
+        else:
+            given = self.model.policy.get_distribution(seen).distribution
+            log_pi = torch.zeros((len(seen), 1), dtype=torch.float64)
+            for one in given if isinstance(given, list) else [given]:  # independent: row-major over the variables
+                logits = one.logits.cpu().double().log_softmax(-1)
+                log_pi = (log_pi.unsqueeze(-1) + logits.unsqueeze(-2)).flatten(-2)
+        return log_pi.reshape((*batch, -1))
+
+    @torch.no_grad()
+    def _gaussian(self, state: Values) -> dict[str, Any]:
+        """Return the distribution of each continuous action variable."""
+        batch, seen = self._seen(state)
+        squashed = _kind(self.model) == "SAC"
+        if squashed:
+            mean, log_deviation, _ = self.model.actor.get_action_dist_params(seen)
+        else:
+            normal = self.model.policy.get_distribution(seen).distribution
+            mean, log_deviation = normal.mean, normal.stddev.log()
+        flat = [x.cpu().expand(mean.shape).reshape((*batch, -1)) for x in (mean, log_deviation)]
+        parts = [self.encoding.split(x) for x in (*flat, self.encoding.low, self.encoding.high)]
+        law = _squashed if squashed else _clipped
+        return {one.name: law(len(one.shape), *(x[one.name] for x in parts)) for one in self.encoding.read.actions}
+
+    def _seen(self, state: Values) -> tuple[torch.Size, Tensor]:
+        """Return the shape of a batch of states, and what the model sees of them, ``[N]`` or ``[N, F]``."""
+        seen = self.encoding.observe(state)
+        width = self.encoding.observation_space.shape
+        batch = seen.shape[: seen.dim() - len(width)]
+        seen = seen.reshape((-1, *width))
+        normalised = self.model.get_vec_normalize_env()
+        if normalised is not None:
+            seen = torch.as_tensor(normalised.normalize_obs(seen.numpy()))
+        self.model.policy.set_training_mode(False)
+        return batch, seen.to(self.model.device)
+
+
+class Clipped(dist.Normal):
+    """A Gaussian whose draws are clipped into an interval, as Stable-Baselines3 clips PPO's and A2C's.
+
+    Its log-density is the Gaussian's inside and +inf at the ends, where a point mass lies: against a prior with a
+    density the KL of such a policy is infinite, its ELBO -inf (and Pyro warns of +inf).
+
+    Shapes: ``low`` and ``high`` broadcast to the batch.
+    """
+
+    has_rsample = False
+
+    def __init__(self, loc: Tensor, scale: Tensor, low: Tensor, high: Tensor) -> None:
+        self.low, self.high = low, high
+        super().__init__(loc, scale, validate_args=False)
+
+    def expand(self, batch_shape: Any, _instance: Any = None) -> "Clipped":
+        """Expand to a larger batch shape."""
+        return Clipped(self.loc.expand(batch_shape), self.scale.expand(batch_shape), self.low, self.high)
+
+    def sample(self, sample_shape: Any = ()) -> Tensor:
+        """Draw, and clip."""
+        inside: Tensor = super().sample(torch.Size(sample_shape))  # type: ignore[no-untyped-call]
+        return torch.minimum(torch.maximum(inside, self.low), self.high)
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        """Return the log-density, nats; -inf outside the interval."""
+        density: Tensor = super().log_prob(value)  # type: ignore[no-untyped-call]
+        density = torch.where((value == self.low) | (value == self.high), torch.inf, density)
+        return torch.where((value < self.low) | (value > self.high), -torch.inf, density)
+
+
+def _clipped(event_dim: int, loc: Tensor, log_scale: Tensor, low: Tensor, high: Tensor) -> Any:
+    return dist.Independent(Clipped(loc, log_scale.exp(), low, high), event_dim)
+
+
+def _squashed(event_dim: int, loc: Tensor, log_scale: Tensor, low: Tensor, high: Tensor) -> Any:
+    return tanh_gaussian(low, high, loc, log_scale - math.log(0.9), event_dim)  # which counts deviations in 0.9
+
+
+def from_sb3(model: Any, world_or_env: Any = None) -> Policy:
+    """Read a Stable-Baselines3 model as a policy of the world that it was trained on through ``to_gymnasium``.
+
+    PPO and A2C: the distribution that they sample from; over several finite actions the product of theirs. Continuous
+    actions are clipped by Stable-Baselines3, so that the ends of the interval are point masses: draws and returns are
+    right, the KL to a prior with a density is infinite. DQN: the greedy policy, the first of equal actions; the
+    exploration that it trains with is left out. SAC: its tanh-Gaussian, in the world's units.
+
+    The model sees the state alone, so that the policy is the same at all times. A ``VecNormalize`` around the model's
+    environment is applied as in training (a model loaded from a file needs it again: ``model.set_env``). The policy
+    reads the model's weights whenever it is asked: train on, and it changes.
+
+    Args:
+        model: a trained PPO, A2C, DQN or SAC.
+        world_or_env: the world, or its environment; may be left out where the model still has that environment.
+
+    Raises:
+        WorldError: Stable-Baselines3 is not installed; the model is of another kind, explores by gSDE, sees the world
+            through a wrapper, or has no world; its spaces are not the world's.
+
+    Source: Raffin et al. 2021, Stable-Baselines3: reliable reinforcement learning implementations.
+    """
+    if not _kind(model):
+        raise fault("from_sb3, model", f"a {type(model).__name__}", f"a model of Stable-Baselines3: {', '.join(KINDS)}")
+    if getattr(model, "use_sde", False):
+        seen = "use_sde=True, whose noise lasts over many steps"
+        raise fault("from_sb3, model", seen, "a model whose actions depend on the state alone: use_sde=False")
+    _require_no_wrapper(model)
+    encoding = encode(_world(model, world_or_env), "from_sb3")
+    for name in ("observation_space", "action_space"):
+        of_model, of_world = getattr(model, name), getattr(encoding, name)
+        if of_model != of_world:
+            expected = f"the world's, {of_world}: train on cai.to_gymnasium(world)"
+            raise fault(f"from_sb3, {name}", f"the model's {of_model}", expected)
+    return StableBaselinesPolicy(model, encoding)
+
+
+def _kind(model: Any) -> str:
+    """Name the algorithm of a model, or return "" for anything else."""
+    try:
+        import stable_baselines3
+    except ImportError as error:
+        expected = "the extra: pip install 'cai[sb3]'"
+        raise fault("from_sb3", f"Stable-Baselines3 cannot be imported ({error})", expected) from error
+    return next((kind for kind in KINDS if isinstance(model, getattr(stable_baselines3, kind))), "")
+
+
+def _require_no_wrapper(model: Any) -> None:
+    """Raise where a wrapper stands between the model and its environment that changes what either says."""
+    vectorised = model.get_env()
+    for kind in (gymnasium.ObservationWrapper, gymnasium.ActionWrapper):
+        if vectorised is not None and any(vectorised.env_is_wrapped(kind)):
+            seen = f"an {kind.__name__} around the environment, which the policy would not know of"
+            raise fault("from_sb3, model", seen, "to_gymnasium(world) as it is (VecNormalize is known)")
+
+
+def _world(model: Any, given: Any) -> Any:
+    """Return the world that was given, or that of the model's own environment."""
+    if given is None and model.get_env() is not None:
+        given = model.get_env().get_attr("unwrapped")[0]
+    if given is None:
+        expected = "the world that it was trained on: from_sb3(model, world)"
+        raise fault("from_sb3, world", "none given, and a model without its environment", expected)
+    if not isinstance(given, gymnasium.Env):
+        return given
+    if not isinstance(given.unwrapped, WorldEnvironment):
+        seen = f"an environment that is no world, {type(given.unwrapped).__name__}"
+        raise fault("from_sb3, world", seen, "a world, or to_gymnasium(world)")
+    return given.unwrapped.world

@@ -1,0 +1,9 @@
+from .dynamic_programming import policy_evaluation as policy_evaluation
+from .dynamic_programming import policy_iteration as policy_iteration
+from .dynamic_programming import soft_policy_iteration as soft_policy_iteration
+from .dynamic_programming import soft_value_iteration as soft_value_iteration
+from .dynamic_programming import value_iteration as value_iteration
+from .policy_gradient import reinforce as reinforce
+from .policy_gradient import soft_policy_gradient as soft_policy_gradient
+from .result import Learned as Learned
+from .result import Progress as Progress

@@ -1,0 +1,170 @@
+"""Actors: how the numbers of a function become an action, and what the action costs against the prior.
+
+An action is carried as its ``code``: its number, or, for a continuous one, what stands before the tanh. The ratio
+``log π(a|s) - log p(a|s)``, nats, is all that a learner needs: its gradient is that of log π, and its mean is the KL to
+the prior. For a uniform prior over finitely many actions it is log π + log|A|.
+"""
+
+import math
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import pyro.distributions as dist
+import torch
+from torch import Tensor
+from torch.nn.functional import softplus
+
+from cai.compile.enumerate import base
+from cai.errors import fault
+from cai.learn.acting import DiscretePolicy, SampledPolicy, draw
+from cai.learn.functions import Function
+from cai.policies.heads import MARGIN, tanh_gaussian
+from cai.simulate.simulator import Simulator
+from cai.simulate.worlds import one_action
+
+
+class Actor(Protocol):
+    """What stands between a function and the world's actions."""
+
+    @property
+    def width(self) -> int:
+        """How many numbers it takes of a function."""
+
+    def prior(self, state: Any, t: Any) -> Tensor:
+        """Return what the actor must know of the action prior at a state."""
+
+    def draw(self, out: Tensor, prior: Tensor) -> Tensor:
+        """Draw a code."""
+
+    def ratio(self, out: Tensor, prior: Tensor, code: Tensor) -> Tensor:
+        """Return log π(a|s) - log p(a|s), nats."""
+
+    def values(self, code: Tensor) -> Any:
+        """Return the action that a code stands for."""
+
+    def policy(self, function: Function, theta: Tensor, horizon: int | None) -> Any:
+        """Return the policy of a function and its θ."""
+
+
+@dataclass(frozen=True)
+class Discrete:
+    """Finitely many actions: π(a|s) ∝ p(a|s) exp(f_a(s))."""
+
+    simulator: Simulator
+
+    @property
+    def width(self) -> int:
+        """A."""
+        space = self.simulator.signature.action_space
+        assert space is not None
+        return space.size
+
+    def prior(self, state: Any, t: Any) -> Tensor:
+        """Return log p(a|s), nats."""
+        return self.simulator.log_prior(state, t)
+
+    def log_pi(self, out: Tensor, prior: Tensor) -> Tensor:
+        """Return log π(a|s), nats."""
+        return (prior + out).log_softmax(-1)
+
+    def draw(self, out: Tensor, prior: Tensor) -> Tensor:
+        """Draw a number."""
+        return draw(prior + out)
+
+    def ratio(self, out: Tensor, prior: Tensor, code: Tensor) -> Tensor:
+        """Return log π(a|s) - log p(a|s) = f_a(s) - log Σ p exp f."""
+        return (out.gather(-1, code.unsqueeze(-1)) - (prior + out).logsumexp(-1, keepdim=True)).squeeze(-1)
+
+    def values(self, code: Tensor) -> Any:
+        """Return the numbered action."""
+        space = self.simulator.signature.action_space
+        assert space is not None
+        return space.pack(space.split(code))
+
+    def policy(self, function: Function, theta: Tensor, horizon: int | None) -> DiscretePolicy:
+        """Return the policy."""
+
+        def log_pi(state: Any, t: Any) -> Tensor:
+            return self.log_pi(function(theta, function.inputs(state, t)), self.prior(state, t))
+
+        return DiscretePolicy(self.simulator, log_pi, horizon)
+
+
+@dataclass(frozen=True)
+class Squashed:
+    """Continuous actions on an interval, uniform a priori: a = middle + half-width · tanh(u), u ~ N(x, (0.9 e^y)²).
+
+    Haarnoja et al. 2018, appendix C; ``cai.NeuralPolicy`` has the same head.
+    """
+
+    simulator: Simulator
+    low: Tensor
+    high: Tensor
+
+    @property
+    def width(self) -> int:
+        """A mean and a deviation for each dimension."""
+        return 2 * self.low.numel()
+
+    def prior(self, state: Any, t: Any) -> Tensor:
+        """Return nothing: the prior is the same everywhere."""
+        return torch.zeros(())
+
+    def draw(self, out: Tensor, prior: Tensor) -> Tensor:
+        """Draw u, differentiable in ``out``."""
+        mean, scale = self._split(out)
+        return mean + scale * torch.randn_like(mean)
+
+    def ratio(self, out: Tensor, prior: Tensor, code: Tensor) -> Tensor:
+        """Return log N(u) - Σ log(1 - tanh² u) + Σ log 2, nats: the widths of the interval cancel."""
+        mean, scale = self._split(out)
+        log_n = -0.5 * ((code - mean) / scale) ** 2 - scale.log() - 0.5 * math.log(2 * math.pi)
+        log_slope = 2 * (math.log(2) - code - softplus(-2 * code))  # log(1 - tanh²), without cancellation
+        return (log_n - log_slope + math.log(2)).sum(-1)
+
+    def values(self, code: Tensor) -> Tensor:
+        """Return the action in the world's units."""
+        middle, half = (self.low + self.high) / 2, (self.high - self.low) / 2 * (1 - MARGIN)
+        return middle + half * code.tanh().reshape(*code.shape[:-1], *self.low.shape)
+
+    def unit(self, code: Tensor) -> Tensor:
+        """Return the action between -1 and 1, ``[*, D]``: what a critic is fed."""
+        return code.tanh()
+
+    def policy(self, function: Function, theta: Tensor, horizon: int | None) -> SampledPolicy:
+        """Return the policy; its mode is the tanh of the mean."""
+
+        def halves(state: Any, t: Any) -> tuple[Tensor, Tensor]:
+            out = function(theta, function.inputs(state, t))
+            loc, log_scale = out.chunk(2, -1)
+            shape = (*out.shape[:-1], *self.low.shape)
+            return loc.reshape(shape), log_scale.clamp(-5, 2).reshape(shape)
+
+        def distribution(state: Any, t: Any) -> Any:
+            return tanh_gaussian(self.low, self.high, *halves(state, t), self.low.dim())
+
+        def mode(state: Any, t: Any) -> Tensor:
+            return self.values(function(theta, function.inputs(state, t)).chunk(2, -1)[0])
+
+        return SampledPolicy(self.simulator, distribution, mode)
+
+    def _split(self, out: Tensor) -> tuple[Tensor, Tensor]:
+        mean, log_scale = out.chunk(2, -1)
+        return mean, 0.9 * log_scale.clamp(-5, 2).exp()
+
+
+def actor_of(simulator: Simulator) -> Actor:
+    """Return the actor for a simulator's actions.
+
+    Raises:
+        WorldError: the actions are neither finite nor one variable that is uniform on an interval.
+    """
+    if simulator.signature.action_space is not None:
+        return Discrete(simulator)
+    prior = base(one_action(simulator))
+    if not isinstance(prior, dist.Uniform):
+        seen = f"an action prior that is a {type(prior).__name__}"
+        raise fault("learner", seen, "finitely many actions, or one variable, uniform on an interval")
+    shape = simulator.signature.actions[0].shape
+    low, high = (bound.reshape(-1)[: shape.numel()].reshape(shape) for bound in (prior.low, prior.high))
+    return Squashed(simulator, low.to(torch.get_default_dtype()), high.to(torch.get_default_dtype()))

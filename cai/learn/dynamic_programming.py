@@ -1,0 +1,283 @@
+"""Dynamic programming: the textbook's iterations on tables, hard and soft, each with its bound.
+
+    q(s,a) = E[r + γ v(s')]                                       the look-ahead; the dynamics are held fixed
+    v(s)   = max_a q(s,a)                                         hard: over the support of the prior
+    v(s)   = α log Σ_a p(a|s) exp(q(s,a)/α)                       soft: the rule VARIATIONAL
+    v(s)   = Σ_a π(a|s) (q(s,a) - α log π(a|s)/p(a|s))            a given policy; α = 0 where no temperature is given
+
+The problem is stationary and discounted: one slice for ever, γ < 1. A world's horizon and its terminal reward play no
+part in it (``cai.solve`` has them). Each backup v ↦ F(v) is a γ-contraction in the largest difference over states, so
+
+    |v_k - v*| <= γ/(1-γ) |v_k - v_{k-1}|    for v_k = F(v_{k-1})        |v - v*| <= |F(v) - v|/(1-γ)    for every v
+
+and room for the rounding of one backup is added before the division by 1-γ.
+
+Ties: a hard policy is the prior restricted to all maximisers, up to rounding. Forbidden actions are never taken. What
+risks a reward of -inf is worth -inf, now or later; where nothing else is left v is -inf and the policy is the prior.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from cai.exact.chain import Chain, life_to_come
+from cai.learn.stationary import Limits, Stationary, distance, finite, limits_of, stationary_problem, times
+from cai.policies.fixed import FixedPolicy
+from cai.policies.gate import as_policy, policy_table
+from cai.types import Tables
+from cai.world import World
+
+
+@dataclass(frozen=True, repr=False)
+class Solution:
+    """What an iteration found; ``evaluate`` and ``compare`` take it as it is.
+
+    Attributes:
+        tables: the stationary problem that was solved: ``horizon = None``, ``discount = γ``.
+        v: ``[S]``, reward units; -inf where every policy risks a reward of -inf.
+        q: ``E[r + γ v(s')]``, ``[S, A]``, reward units.
+        policy: greedy in ``q`` (softly, at a temperature); the given one, where a policy was evaluated.
+        iterations: backups of v, or policies evaluated.
+        error_bound: a proved bound on ``|v - v*|`` (``|v - v^π|`` for an evaluation) in every state, reward units.
+        history: the residual ``max |F(v) - v|`` of every iteration, reward units; inf while -inf still spreads.
+        temperature: α, reward units; None where it is hard.
+        stopped: "tolerance" (the bound is within it), "rounding" (no digit is left to gain) or "iterations" (all made).
+    """
+
+    tables: Tables
+    v: Float[Tensor, " S"]
+    q: Float[Tensor, "S A"]
+    policy: FixedPolicy
+    iterations: int
+    error_bound: float
+    history: tuple[float, ...]
+    temperature: float | None
+    stopped: str
+
+    def __repr__(self) -> str:
+        made = f"{self.iterations} iterations, stopped by {self.stopped}"
+        return f"Solution(value={self.value:.6g}, error_bound={self.error_bound:.3g}, {made})"
+
+    @property
+    def value(self) -> float:
+        """The start value Σ p(s_0) v(s_0), reward units."""
+        return float(times(self.tables.log_initial.exp(), self.v).sum())
+
+
+@torch.no_grad()
+def policy_evaluation(
+    world: World | Tables,
+    policy: Any = None,
+    *,
+    gamma: float | None = None,
+    temperature: float | None = None,
+    tolerance: float = 1e-9,
+    max_iterations: int = 100_000,
+) -> Solution:
+    """Evaluate a policy by sweeps of its own backup (Sutton & Barto 2018, section 4.1).
+
+    ``v_k = Σ_a π(a|s) (E[r + γ v_{k-1}(s')] - α log π(a|s)/p(a|s))`` from v_0 = 0, the KL to the prior paid only where
+    a temperature is given (Haarnoja et al. 2018, lemma 1); ``|v_k - v^π| <= γ/(1-γ) |v_k - v_{k-1}|``.
+
+    Args:
+        world: a world, or its tables; its horizon and terminal reward play no part.
+        policy: None (the action prior), or anything stationary that ``cai.evaluate`` takes as a policy.
+        gamma: γ in [0, 1); the world's own discount unless given.
+        temperature: α > 0, reward units; None for the plain expected return.
+        tolerance: stop when the bound is no larger, reward units.
+        max_iterations: stop after so many sweeps; ``Solution.stopped`` says so.
+
+    Raises:
+        WorldError: the world, the policy or an argument does not conform, or the slices differ over time.
+        IntractableError: the world cannot be tabulated.
+    """
+    problem, limits = stationary_problem(world, gamma, temperature), limits_of(tolerance, max_iterations)
+    log_pi = policy_table(problem.tables, as_policy(problem.tables, policy), 0)
+    nats = [times(log_pi.exp(), log_p) for log_p in (log_pi, problem.tables.log_prior)]
+    price = times(problem.alpha, torch.stack(nats))  # its parts may cancel, their rounding does not
+    return _by_sweeps(problem, limits, lambda v: problem.under(log_pi, problem.q(v)), lambda q: log_pi, price)
+
+
+@torch.no_grad()
+def value_iteration(
+    world: World | Tables,
+    *,
+    gamma: float | None = None,
+    tolerance: float = 1e-9,
+    max_iterations: int = 100_000,
+) -> Solution:
+    """Find v* by sweeps of the Bellman backup, ``v_k = max_a E[r + γ v_{k-1}(s')]`` from v_0 = 0 (Bellman 1957).
+
+    ``|v_k - v*| <= γ/(1-γ) |v_k - v_{k-1}|`` (Puterman 2005, section 6.3), and a greedy policy loses at most
+    ``2γ/(1-γ)`` times the bound (Singh & Yee 1994).
+
+    Args:
+        world: a world, or its tables; its horizon and terminal reward play no part.
+        gamma: γ in [0, 1); the world's own discount unless given.
+        tolerance: stop when the bound is no larger, reward units.
+        max_iterations: stop after so many sweeps; ``Solution.stopped`` says so.
+
+    Raises:
+        WorldError: the world or an argument does not conform, or the slices differ over time.
+        IntractableError: the world cannot be tabulated.
+    """
+    problem, limits = stationary_problem(world, gamma, None), limits_of(tolerance, max_iterations)
+    return _by_sweeps(problem, limits, lambda v: problem.best(problem.q(v)), problem.greedy)
+
+
+@torch.no_grad()
+def soft_value_iteration(
+    world: World | Tables,
+    *,
+    temperature: float = 1.0,
+    gamma: float | None = None,
+    tolerance: float = 1e-9,
+    max_iterations: int = 100_000,
+) -> Solution:
+    """Find the soft v* by sweeps, ``v_k = α log Σ_a p(a|s) exp(E[r + γ v_{k-1}(s')]/α)`` from v_0 = 0.
+
+    ``|v_k - v*| <= γ/(1-γ) |v_k - v_{k-1}|``: the soft backup contracts as the hard one does (Haarnoja et al. 2017,
+    appendix A.2, with an action prior here). Its v* is that of the rule VARIATIONAL.
+
+    Args:
+        world: a world, or its tables; its horizon and terminal reward play no part.
+        temperature: α > 0, reward units.
+        gamma: γ in [0, 1); the world's own discount unless given.
+        tolerance: stop when the bound is no larger, reward units.
+        max_iterations: stop after so many sweeps; ``Solution.stopped`` says so.
+
+    Raises:
+        WorldError: the world or an argument does not conform, or the slices differ over time.
+        IntractableError: the world cannot be tabulated.
+    """
+    problem, limits = stationary_problem(world, gamma, temperature), limits_of(tolerance, max_iterations)
+    return _by_sweeps(problem, limits, lambda v: problem.best(problem.q(v)), problem.greedy)
+
+
+@torch.no_grad()
+def policy_iteration(
+    world: World | Tables,
+    *,
+    gamma: float | None = None,
+    tolerance: float = 1e-9,
+    max_iterations: int = 1000,
+) -> Solution:
+    """Find v* by evaluating a policy exactly and acting greedily on it, in turn, from the action prior (Howard 1960).
+
+    ``v = (I - γ P_π)⁻¹ r_π``, ``π' = argmax_a E[r + γ v(s')]``; then ``v^π' >= v^π`` in every state, with equality
+    everywhere only at v*, and ``0 <= v* - v^π <= |F(v) - v|/(1-γ)``. Equally good policies end it: it stops when no
+    backup improves on v, whichever of them would be next. ``v`` is the value of the last policy evaluated.
+
+    Args:
+        world: a world, or its tables; its horizon and terminal reward play no part.
+        gamma: γ in [0, 1); the world's own discount unless given.
+        tolerance: stop when the bound is no larger, reward units.
+        max_iterations: stop after so many policies; ``Solution.stopped`` says so.
+
+    Raises:
+        WorldError: the world or an argument does not conform, or the slices differ over time.
+        IntractableError: the world cannot be tabulated.
+        NotConvergedError: γ is so close to 1 that a lifetime among more than 1500 states is too long to be added up.
+    """
+    return _by_policies(stationary_problem(world, gamma, None), limits_of(tolerance, max_iterations))
+
+
+@torch.no_grad()
+def soft_policy_iteration(
+    world: World | Tables,
+    *,
+    temperature: float = 1.0,
+    gamma: float | None = None,
+    tolerance: float = 1e-9,
+    max_iterations: int = 1000,
+) -> Solution:
+    """Find the soft v* by evaluating a policy exactly, its KL paid, and ``π' ∝ p(a|s) exp(q^π(s,a)/α)``, in turn.
+
+    ``v^π' >= v^π`` in every state (Haarnoja et al. 2018, lemmas 1 and 2, theorem 1, with an action prior here), and
+    ``0 <= v* - v^π <= |F(v) - v|/(1-γ)``. It is Newton's method on ``F(v) = v``: near v* the digits double. ``v`` is
+    the soft value of the last policy evaluated.
+
+    Args:
+        world: a world, or its tables; its horizon and terminal reward play no part.
+        temperature: α > 0, reward units.
+        gamma: γ in [0, 1); the world's own discount unless given.
+        tolerance: stop when the bound is no larger, reward units.
+        max_iterations: stop after so many policies; ``Solution.stopped`` says so.
+
+    Raises:
+        WorldError: the world or an argument does not conform, or the slices differ over time.
+        IntractableError: the world cannot be tabulated.
+        NotConvergedError: γ is so close to 1 that a lifetime among more than 1500 states is too long to be added up.
+    """
+    return _by_policies(stationary_problem(world, gamma, temperature), limits_of(tolerance, max_iterations))
+
+
+def _by_sweeps(
+    problem: Stationary,
+    limits: Limits,
+    backup: Callable[[Tensor], Tensor],
+    acting: Callable[[Tensor], Tensor],
+    *numbers: Tensor,
+) -> Solution:
+    """Apply a backup until its bound is reached; ``acting`` reads log π off q."""
+    gamma, v, history, stopped = problem.tables.discount, problem.nothing, list[float](), ""
+    while not stopped:
+        before, v = v, backup(v)
+        residual, rounding = distance(v, before), problem.rounding(v, *numbers)
+        history.append(residual)
+        bound = (gamma * residual + rounding) / (1 - gamma)
+        stopped = limits.reached(bound, residual, rounding, len(history))
+    q = problem.q(v)
+    return _solution(problem, v, acting(q), bound, history, stopped)
+
+
+def _by_policies(problem: Stationary, limits: Limits) -> Solution:
+    """Evaluate and improve in turn until no backup improves."""
+    gamma, history, stopped = problem.tables.discount, list[float](), ""
+    lost, log_pi = _safe_start(problem)
+    v_next = _evaluated(problem, log_pi, lost)
+    while not stopped:
+        v, q = v_next, problem.q(v_next)
+        residual, rounding = distance(problem.best(q), v), problem.rounding(v)
+        history.append(residual)
+        bound = (residual + rounding) / (1 - gamma)
+        stopped = limits.reached(bound, residual, rounding, len(history))
+        if not stopped:
+            v_next = _evaluated(problem, problem.greedy(q), lost)
+            # Values rise, until only rounding moves them.
+            stopped = "" if float(finite(v_next - v).sum()) > 0 else "rounding"
+    return _solution(problem, v, problem.greedy(q), bound, history, stopped)
+
+
+def _safe_start(problem: Stationary) -> tuple[Tensor, Tensor]:
+    """Return the states where v* = -inf, ``[S]``, and log of the prior kept to what never risks -inf, ``[S, A]``.
+
+    From a policy that risks -inf everywhere no improvement leads out: q is -inf whatever is done first.
+    """
+    log_prior, floor = problem.tables.log_prior, problem.nothing
+    while True:
+        before, floor = floor, torch.where(problem.best(problem.q(floor)) == -torch.inf, -torch.inf, 0.0)
+        if torch.equal(floor, before):
+            break
+    kept = torch.where(problem.q(floor) == -torch.inf, -torch.inf, log_prior)
+    lost = floor == -torch.inf
+    return lost, torch.where(lost.unsqueeze(-1), log_prior, kept.log_softmax(-1))
+
+
+def _evaluated(problem: Stationary, log_pi: Tensor, lost: Tensor) -> Tensor:
+    """Return v = (I - γ P_π)⁻¹ r_π, ``[S]``, of a policy that never enters ``lost`` from outside."""
+    r_pi = problem.under(log_pi, problem.reward)
+    P_pi = Chain(log_pi.exp().unsqueeze(-1) * problem.onward, problem.successor)
+    return torch.where(lost, -torch.inf, life_to_come(P_pi, torch.where(lost, 0.0, r_pi)))
+
+
+def _solution(
+    problem: Stationary, v: Tensor, log_pi: Tensor, bound: float, history: list[float], stopped: str
+) -> Solution:
+    policy = FixedPolicy(lambda t: log_pi, problem.tables.states, problem.tables.actions)
+    temperature = float(problem.alpha) or None
+    return Solution(problem.tables, v, problem.q(v), policy, len(history), bound, tuple(history), temperature, stopped)

@@ -1,0 +1,195 @@
+"""Functions with parameters: θ is one vector, so that an update reads θ ← θ + lr ∇J.
+
+A function maps what ``inputs(state, t)`` makes of a state to ``[*, out]``: a table its row, a network its last layer.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+from torch.optim.adam import adam as adam_in_place
+
+from cai.errors import fault
+from cai.simulate.simulator import Simulator
+
+
+class Function(Protocol):
+    """A function of the state (and the time), with its parameters θ given from outside."""
+
+    def inputs(self, state: Any, t: Any) -> Tensor:
+        """Return what the function reads of a state at time t (both may be batches)."""
+
+    def init(self, *copies: int) -> Tensor:
+        """Return first parameters, ``[*copies, P]``, drawn from the ambient generator."""
+
+    def __call__(self, theta: Tensor, x: Tensor) -> Tensor:
+        """Return the function's value, ``[*copies, *B, out]``."""
+
+
+@dataclass(frozen=True)
+class Table:
+    """One row of ``out`` numbers for every state, or for every time and state; 0 at first."""
+
+    simulator: Simulator
+    out: int
+    horizon: int | None
+
+    def inputs(self, state: Any, t: Any) -> Tensor:
+        """Return the number of the row."""
+        states = self.simulator.signature.state_space
+        assert states is not None
+        number = states.join(states.unpack(state))
+        return number if self.horizon is None else torch.as_tensor(t) * states.size + number
+
+    def init(self, *copies: int) -> Tensor:
+        """Return zeros."""
+        states = self.simulator.signature.state_space
+        assert states is not None
+        return torch.zeros(*copies, (self.horizon or 1) * states.size * self.out)
+
+    def __call__(self, theta: Tensor, x: Tensor) -> Tensor:
+        """Return the rows."""
+        return theta.reshape(*theta.shape[:-1], -1, self.out)[..., x, :]
+
+
+@dataclass(frozen=True)
+class Network:
+    """A multilayer perceptron on the simulator's features.
+
+    Attributes:
+        simulator: gives the features.
+        sizes: widths of all layers, features and output included.
+        last: the scale of the last layer at first.
+        extra: how many numbers stand beside the features, as an action does in Q(s, a).
+    """
+
+    simulator: Simulator
+    sizes: tuple[int, ...]
+    last: float = 1.0
+    activation: Any = torch.relu
+
+    def inputs(self, state: Any, t: Any) -> Tensor:
+        """Return the features, ``[*B, F]``."""
+        return self.simulator.features(state).to(torch.get_default_dtype())
+
+    def init(self, *copies: int) -> Tensor:
+        """Return weights and biases, uniform within 1/sqrt(fan-in) (torch's own for linear layers)."""
+        parts = []
+        for n, (before, after) in enumerate(pairwise(self.sizes)):
+            scale = (self.last if n == len(self.sizes) - 2 else 1.0) / math.sqrt(before)
+            parts.append((2 * torch.rand(*copies, before * after + after) - 1) * scale)
+        return torch.cat(parts, -1)
+
+    def __call__(self, theta: Tensor, x: Tensor) -> Tensor:
+        """Return the last layer; with copies of θ, of every copy."""
+        start, copies = 0, theta.shape[:-1]
+        layers = list(pairwise(self.sizes))
+        for n, (before, after) in enumerate(layers):
+            weight = theta[..., start : start + before * after].reshape(*copies, after, before)
+            bias = theta[..., start + before * after : start + before * after + after]
+            start += before * after + after
+            x = nn.functional.linear(x, weight, bias) if not copies else x @ weight.mT + bias.unsqueeze(-2)
+            x = x if n == len(layers) - 1 else self.activation(x)
+        return x
+
+
+class ModuleFunction:
+    """A torch module of your own on the simulator's features: ``[*, F] -> [*, out]``."""
+
+    def __init__(self, simulator: Simulator, module: nn.Module) -> None:
+        self.simulator, self.module = simulator, module
+        self.shapes = {name: p.shape for name, p in module.named_parameters()}
+
+    def inputs(self, state: Any, t: Any) -> Tensor:
+        """Return the features, ``[*B, F]``."""
+        return self.simulator.features(state).to(torch.get_default_dtype())
+
+    def init(self, *copies: int) -> Tensor:
+        """Return the module's own parameters."""
+        theta = torch.cat([p.detach().flatten() for p in self.module.parameters()]).to(torch.get_default_dtype())
+        return theta.expand(*copies, -1).clone()
+
+    def __call__(self, theta: Tensor, x: Tensor) -> Tensor:
+        """Return the module's output under θ."""
+        if theta.dim() > 1:
+            return torch.stack([self(one, x) for one in theta])
+        parts = theta.split([shape.numel() for shape in self.shapes.values()])
+        named = {name: part.reshape(shape) for (name, shape), part in zip(self.shapes.items(), parts, strict=True)}
+        out: Tensor = functional_call(self.module, named, (x,))
+        return out
+
+
+def function_of(
+    simulator: Simulator, out: int, network: Any, *, last: float = 1.0, activation: Any = torch.relu
+) -> Function:
+    """Return a function of the state: hidden widths make a ``Network``, a torch module is taken as it is.
+
+    Raises:
+        WorldError: ``network`` is neither.
+    """
+    if isinstance(network, nn.Module):
+        return ModuleFunction(simulator, network)
+    if isinstance(network, Sequence) and all(isinstance(n, int) and n > 0 for n in network):
+        return Network(simulator, (width_of(simulator), *network, out), last, activation)
+    raise fault("learner, network", f"{network!r}", "the widths of hidden layers, or a torch module")
+
+
+def width_of(simulator: Simulator) -> int:
+    """Return F, the number of features."""
+    random = torch.get_rng_state()
+    features = simulator.features(simulator.begin().state)
+    torch.set_rng_state(random)
+    return int(features.shape[-1])
+
+
+@dataclass(frozen=True)
+class Adam:
+    """Adam on one vector (Kingma & Ba 2015), its moments kept outside: ``[2, *shape]`` and a count."""
+
+    lr: float
+    clip: float | None = None
+    eps: float = 1e-8
+
+    def init(self, theta: Tensor) -> dict[str, Tensor]:
+        """Return moments of 0."""
+        return {"mean": torch.zeros_like(theta), "square": torch.zeros_like(theta), "count": torch.zeros(())}
+
+    def __call__(
+        self, theta: Tensor, gradient: Tensor, kept: dict[str, Tensor], share: float = 1.0
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """Return the next θ and moments after a step *down* the gradient, at ``share`` of the step size."""
+        if self.clip is not None:
+            gradient = gradient * (self.clip / gradient.norm().clamp(min=self.clip))
+        theta, kept = theta.detach().clone(), {name: one.clone() for name, one in kept.items()}
+        adam_in_place(
+            [theta],
+            [gradient],
+            [kept["mean"]],
+            [kept["square"]],
+            [],
+            [kept["count"]],
+            fused=True,
+            amsgrad=False,
+            beta1=0.9,
+            beta2=0.999,
+            lr=self.lr * share,
+            weight_decay=0.0,
+            eps=self.eps,
+            maximize=False,
+        )
+        return theta, kept
+
+
+def part(values: Any, prefix: str) -> dict[str, Tensor]:
+    """Return the values under a prefix, without it."""
+    return {name[len(prefix) + 1 :]: one for name, one in values.items() if name.startswith(f"{prefix}.")}
+
+
+def named(prefix: str, values: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Return the values with a prefix before each name."""
+    return {f"{prefix}.{name}": one for name, one in values.items()}

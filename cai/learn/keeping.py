@@ -1,0 +1,93 @@
+"""A learner kept in a file: written beside its place and put there whole, read without executing anything in it."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, fields, is_dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from cai.errors import fault
+from cai.learn.problem import Algorithm, Problem, State
+from cai.learn.result import Progress
+from cai.variational.checkpoint import listed, save
+
+KEYS = {"of", "steps", "updates", "random", "scene", "values", "history", "seconds"}
+
+Kept = tuple[State, tuple[Progress, ...], float]
+
+
+class Keeper:
+    """Saves a learner to its file, and takes it up again; does nothing without a file.
+
+    Args:
+        path: the file, or None.
+        of: what the learner is, by name: a file of another is refused.
+    """
+
+    def __init__(self, path: Path | None, of: Mapping[str, str]) -> None:
+        self.path, self.of = path, dict(of)
+
+    def save(self, problem: Problem, state: State, history: tuple[Progress, ...], seconds: float) -> None:
+        """Write the file, whole or not at all."""
+        if self.path is None:
+            return
+        kept = {
+            "of": self.of,
+            "steps": state.steps,
+            "updates": state.updates,
+            "random": state.random,
+            "scene": None if state.scene is None else problem.simulator.pack(state.scene),
+            "values": dict(state.values),
+            "history": [asdict(one) for one in history],
+            "seconds": seconds,
+        }
+        save(self.path, kept)
+
+    def load(self, problem: Problem) -> Kept | None:
+        """Read the file, if it is there.
+
+        Raises:
+            WorldError: the file is no checkpoint, or one of another learner, world or setting.
+        """
+        if self.path is None or not self.path.exists():
+            return None
+        kept = self._read(self.path)
+        scene = None if kept["scene"] is None else problem.simulator.unpack(kept["scene"])
+        state = State(kept["steps"], kept["updates"], kept["random"], scene, kept["values"])
+        return state, tuple(Progress(**row) for row in kept["history"]), kept["seconds"]
+
+    def _read(self, path: Path) -> dict[str, Any]:
+        where, expected = f"checkpoint '{path}'", "a whole file that a learner wrote"
+        try:
+            kept: dict[str, Any] = torch.load(path, weights_only=True)
+        except (PermissionError, IsADirectoryError):
+            raise
+        except Exception as error:
+            raise fault(where, f"no checkpoint of a learner ({type(error).__name__})", expected) from None
+        if not isinstance(kept, dict) or set(kept) != KEYS or not isinstance(kept["of"], dict):
+            raise fault(where, "no checkpoint of a learner", expected)
+        for name in {**self.of, **kept["of"]}:
+            was, now = kept["of"].get(name, "none"), self.of.get(name, "none")
+            if was != now:
+                raise fault(where, f"one of a learner with {name} = {was}", f"{now}; or another file for this one")
+        return kept
+
+
+def fingerprint(algorithm: Algorithm, problem: Problem, world: Any, task: Any) -> dict[str, str]:
+    """Describe what is learned, how and on what, so that a checkpoint of something else is not taken up."""
+    assert is_dataclass(algorithm)
+    own = {one.name: _told(getattr(algorithm, one.name)) for one in fields(algorithm)}
+    numbers = {"temperature": problem.temperature, "gamma": problem.gamma}
+    asked = {name: getattr(task, name) for name in ("seed", "steps", "evaluations", "episodes")}
+    listed_ = problem.tables and listed(problem.tables)
+    name = getattr(problem.simulator, "name", type(world).__name__)
+    told = {key: str(value) for key, value in {**numbers, **asked}.items()}
+    return {"learner": algorithm.name, "world": str(listed_ or name), **own, **told}
+
+
+def _told(value: Any) -> str:
+    """Say a setting; a function or a module by its name, since an address would differ in every process."""
+    if isinstance(value, torch.nn.Module):
+        return f"{value}"
+    return getattr(value, "__qualname__", None) or (type(value).__name__ if callable(value) else f"{value}")

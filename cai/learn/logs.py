@@ -1,0 +1,54 @@
+"""What a training writes down: one evaluation a line, and TensorBoard's events where that is installed."""
+
+import json
+import math
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from cai.learn.result import Progress
+
+
+class Log:
+    """Writes a history into a folder; does nothing without one.
+
+    The file is written anew each time, whole or not at all, so that after a resume it is that of an unbroken run.
+    """
+
+    def __init__(self, folder: Path | None) -> None:
+        self.folder = folder
+        self.events: Any = None
+        self.told = 0
+
+    def __enter__(self) -> "Log":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.events is not None:
+            self.events.close()
+
+    def __call__(self, history: tuple[Progress, ...]) -> None:
+        """Write the history, of which the last evaluation is new."""
+        if self.folder is None:
+            return
+        draft = self.folder / ".progress.jsonl.part"
+        draft.write_text("".join(f"{json.dumps(_plain(asdict(one)))}\n" for one in history), encoding="utf-8")
+        draft.replace(self.folder / "progress.jsonl")
+        self._tell(history[-1])
+
+    def _tell(self, one: Progress) -> None:
+        if self.events is None:
+            try:
+                from torch.utils.tensorboard import SummaryWriter  # slow to import, and an extra
+            except ImportError:
+                return
+            self.events = SummaryWriter(self.folder, purge_step=one.steps)  # after a resume: nothing twice
+        for name, value in {**_plain(asdict(one)), **one.metrics}.items():
+            if isinstance(value, int | float) and name != "steps":
+                self.events.add_scalar(name, value, one.steps)
+        self.events.flush()
+
+
+def _plain(row: dict[str, Any]) -> dict[str, Any]:
+    """Return a row as JSON can hold it: null for a number that is not finite."""
+    return {name: None if isinstance(x, float) and not math.isfinite(x) else x for name, x in row.items()}

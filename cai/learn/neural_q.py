@@ -1,0 +1,167 @@
+"""Q-learning and soft Q-learning with a network: replay, a target network, n-step and double targets.
+
+    θ ← θ + lr ∇Q_θ(s,a) (r + γ V_θ'(s') - Q_θ(s,a)),     V soft or hard (``soft_values``)
+
+Mnih et al. 2015; soft: Haarnoja et al. 2017, section 3. This drops ∇V_θ; ``value_gradient`` restores it.
+"""
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from cai.learn import replay
+from cai.learn.acting import DiscretePolicy, draw
+from cai.learn.functions import Adam, Function, function_of, named, part
+from cai.learn.problem import Metrics, Problem, State
+from cai.learn.soft_values import log_policy, policy_value, q_loss, state_value
+from cai.simulate.simulator import Scene
+
+
+@dataclass(frozen=True)
+class Batch:
+    """n sampled transitions over up to n-step; see ``NeuralQ.sample``. Rewards hold what is between, discounted."""
+
+    x: Tensor
+    prior: Tensor
+    action: Tensor
+    reward: Tensor
+    discount: Tensor
+    x_next: Tensor
+    prior_next: Tensor
+
+
+@dataclass(frozen=True)
+class NeuralQ:
+    """Q-learning with a network; with ``soft`` soft Q-learning; see ``q_learning`` and ``soft_q_learning``."""
+
+    name: str
+    soft: bool
+    batch: int
+    lr: float
+    settle: bool
+    network: Any
+    explore: float
+    behaviour: Any
+    value_gradient: float
+    double: bool
+    n_step: int
+    minibatch: int
+    updates: int
+    warmup: int
+    capacity: int
+    polyak: float
+    budget: int
+    dtype: torch.dtype = torch.float32
+
+    def init(self, problem: Problem) -> tuple[Scene, dict[str, Tensor]]:
+        """Return the copies at their starts, θ and θ', and an empty ring."""
+        scene, function = problem.simulator.begin(), self._function(problem)
+        theta = function.init()
+        x, prior = function.inputs(scene.state, 0), problem.simulator.log_prior(scene.state, 0)
+        one = torch.zeros(len(x))
+        row = {"x": x, "prior": prior, "action": one.long(), "reward": one, "ratio": one, "terminated": one}
+        ring = replay.empty(self.capacity // len(x), {**row, "ended": one, "x_next": x, "prior_next": prior})
+        return scene, {"theta": theta, "target": theta, **named("adam", self._adam.init(theta)), **ring}
+
+    def step(self, problem: Problem, state: State) -> tuple[State, Metrics]:
+        """Take one step in every copy, and then a few of θ."""
+        assert state.scene is not None
+        scene, row = self._act(problem, state)
+        taken = len(row["reward"])
+        values = {**state.values, **replay.add(state.values, row)}
+        steps, loss = state.steps + taken, 0.0
+        if steps >= self.warmup:
+            share = max(1 - steps / self.budget, 0.0) if self.settle else 1.0
+            for _ in range(self.updates):
+                values, loss = self._learn(problem, values, share)
+        after = replace(state, steps=steps, updates=state.updates + self.updates, scene=scene, values=values)
+        return after, {"loss": loss}
+
+    def policy(self, problem: Problem, state: State) -> DiscretePolicy:
+        """Return the (soft-)greedy policy of Q_θ."""
+        function, theta, alpha = self._function(problem), state.values["theta"], self._alpha(problem)
+
+        def log_pi(s: Any, t: Any) -> Tensor:
+            return log_policy(function(theta, function.inputs(s, t)), problem.simulator.log_prior(s, t), alpha)
+
+        return DiscretePolicy(problem.simulator, log_pi)
+
+    def sample(self, values: dict[str, Tensor], problem: Problem) -> Batch:
+        """Draw transitions, and add up the rewards of their next n steps, the KL on the way paid."""
+        row, copy = replay.places(values, self.minibatch, self.n_step)
+        reward, discount = torch.zeros(len(row)), torch.ones(len(row))
+        going, last = torch.ones(len(row)), row
+        alpha = self._alpha(problem) or 0.0
+        for i in range(self.n_step):
+            paid = replay.read(values, "reward", row + i, copy)
+            if i:
+                paid = paid - alpha * replay.read(values, "ratio", row + i, copy)
+            reward = reward + discount * going * paid
+            last = torch.where(going > 0, row + i, last)
+            discount = torch.where(going > 0, discount * problem.gamma, discount)
+            going = going * (1 - replay.read(values, "ended", row + i, copy))
+
+        def at(name: str, place: Tensor) -> Tensor:
+            return replay.read(values, name, place, copy)
+
+        discount = discount * (1 - at("terminated", last))
+        here = (at("x", row), at("prior", row), at("action", row))
+        return Batch(*here, reward, discount, at("x_next", last), at("prior_next", last))
+
+    def _act(self, problem: Problem, state: State) -> tuple[Scene, dict[str, Tensor]]:
+        simulator, function, scene = problem.simulator, self._function(problem), state.scene
+        assert scene is not None
+        space = simulator.signature.action_space
+        assert space is not None
+        with torch.no_grad():
+            x, prior = function.inputs(scene.state, 0), simulator.log_prior(scene.state, 0)
+            log_pi = log_policy(function(state.values["theta"], x), prior, self._alpha(problem))
+            if self.behaviour is not None:
+                number = space.join(space.unpack(self.behaviour.sample(scene.state, 0)))
+            else:
+                share = self._exploring(state)
+                number = draw(((1 - share) * log_pi.exp() + share * prior.exp()).log())
+            after, reward = simulator.step(scene, space.pack(space.split(number)))
+            ratio = (log_pi - prior).gather(-1, number.unsqueeze(-1)).squeeze(-1).clamp(min=-20.0)
+            row = {"x": x, "prior": prior, "action": number, "reward": reward.to(x.dtype), "ratio": ratio}
+            row |= {"terminated": after.terminated.to(x.dtype), "ended": after.ended.to(x.dtype)}
+            row |= {"x_next": function.inputs(after.state, 0), "prior_next": simulator.log_prior(after.state, 0)}
+            return simulator.restart(after), row
+
+    def _exploring(self, state: State) -> float:
+        """Return the share of actions from the prior: all at first, ``explore`` after a tenth of the budget."""
+        return max(self.explore, 1 - (1 - self.explore) * state.steps / (0.1 * self.budget))
+
+    def _learn(self, problem: Problem, values: dict[str, Tensor], share: float) -> tuple[dict[str, Tensor], float]:
+        function, alpha, batch = self._function(problem), self._alpha(problem), self.sample(values, problem)
+        with torch.no_grad():
+            target = batch.reward + batch.discount * self._value_next(function, values, batch, alpha)
+        theta = values["theta"].detach().requires_grad_()
+        q = function(theta, batch.x)
+        q_a = q.gather(-1, batch.action.unsqueeze(-1)).squeeze(-1)
+        loss = q_loss(q_a, target, state_value(q, batch.prior, alpha), self.value_gradient)
+        (gradient,) = torch.autograd.grad(loss, theta)
+        theta, moments = self._adam(theta, gradient, part(values, "adam"), share)
+        moved = {"theta": theta, "target": torch.lerp(values["target"], theta, self.polyak)}
+        return {**values, **moved, **named("adam", moments)}, float(((target - q_a.detach()) ** 2).mean())
+
+    def _value_next(self, function: Function, values: dict[str, Tensor], batch: Batch, alpha: float | None) -> Tensor:
+        q = function(values["target"], batch.x_next)
+        if not self.double:
+            return state_value(q, batch.prior_next, alpha)
+        chosen = log_policy(function(values["theta"], batch.x_next), batch.prior_next, alpha)
+        return policy_value(q, chosen, batch.prior_next, alpha)
+
+    @property
+    def _adam(self) -> Adam:
+        return Adam(self.lr, clip=10.0)
+
+    def _alpha(self, problem: Problem) -> float | None:
+        return problem.alpha if self.soft else None
+
+    def _function(self, problem: Problem) -> Function:
+        space = problem.simulator.signature.action_space
+        assert space is not None
+        return function_of(problem.simulator, space.size, self.network)

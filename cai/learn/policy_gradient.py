@@ -1,0 +1,281 @@
+"""REINFORCE and the soft policy gradient: one estimator, and what is put in the place of the return.
+
+    1. sample τ_i ~ π_θ    2. Ĵ(θ) = 1/N Σ_i Σ_t log π_θ(a_it|s_it) Ψ_it    3. θ ← θ + lr ∇Ĵ
+
+Ψ is the return Σ_t r_t (Williams 1992); with the reward to go, Σ_{t'≥t} γ^(t'-t) r_t'; less a baseline, which changes
+no expectation. The soft gradient pays the KL to the prior out of the reward, r_t - α log π(a_t|s_t)/p(a_t|s_t), and so
+climbs α ELBO(π) (Levine 2018, section 4.1; the -1 of the lectures has mean zero and is left out).
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Unpack
+
+import torch
+from torch import Tensor
+
+from cai.errors import fault
+from cai.learn.actors import actor_of
+from cai.learn.functions import Adam, Function, Table, function_of, named, part
+from cai.learn.problem import Metrics, Problem, State
+from cai.learn.result import Learned
+from cai.learn.training import Options, train
+from cai.simulate.rollout import Rollout, roll
+from cai.simulate.simulator import Scene
+
+
+def score_function_loss(log_pi: Tensor, weights: Tensor) -> Tensor:
+    """Return ``-Ĵ = -1/N Σ_i Σ_t log π(a_it|s_it) Ψ_it``, whose gradient is REINFORCE's; ``[T, N]`` both."""
+    return -(log_pi * weights).sum() / log_pi.shape[1]
+
+
+def clipped_loss(log_pi: Tensor, old: Tensor, weights: Tensor, clip: float) -> Tensor:
+    """Return the clipped surrogate ``-1/N Σ min(ρ Ψ, clip(ρ, 1 ± ε) Ψ)``, ρ = π/π_old (Schulman et al. 2017, eq. 7)."""
+    ratio = (log_pi - old).exp()
+    return -torch.minimum(ratio * weights, ratio.clamp(1 - clip, 1 + clip) * weights).sum() / log_pi.shape[1]
+
+
+def rewards_to_go(rewards: Tensor, gamma: float) -> Tensor:
+    """Return Σ_{t'≥t} γ^(t'-t) r_t', ``[T, N]``, reward units."""
+    total, found = torch.zeros_like(rewards[0]), []
+    for r_t in rewards.flip(0):
+        total = r_t + gamma * total
+        found.append(total)
+    return torch.stack(found[::-1])
+
+
+def mean_baseline(to_go: Tensor, alive: Tensor) -> Tensor:
+    """Return for each time the mean over the *other* trajectories alive then: independent of its own action."""
+    n = alive.sum(1, keepdim=True)
+    others = ((to_go * alive).sum(1, keepdim=True) - to_go) / (n - 1).clamp(min=1)
+    return torch.where(alive & (n > 1), others, 0.0)
+
+
+@dataclass(frozen=True)
+class PolicyGradient:
+    """REINFORCE, or with ``soft`` the soft policy gradient; see ``reinforce`` and ``soft_policy_gradient``."""
+
+    name: str
+    soft: bool
+    reward_to_go: bool
+    baseline: str | None
+    batch: int
+    lr: float
+    settle: bool
+    network: Any
+    epochs: int
+    clip: float | None
+    stationary: bool | None
+    budget: int
+    dtype: torch.dtype
+
+    def init(self, problem: Problem) -> tuple[Scene | None, dict[str, Tensor]]:
+        """Return θ of policy and baseline, and the moments of their steps."""
+        theta, critic = self._actor(problem).init(), self._critic(problem).init()
+        moments = {**named("adam", self._adam.init(theta)), **named("critic_adam", self._adam.init(critic))}
+        return None, {"theta": theta, "critic": critic, **moments}
+
+    def step(self, problem: Problem, state: State) -> tuple[State, Metrics]:
+        """Take the three steps once."""
+        function, actor = self._actor(problem), actor_of(problem.simulator)
+        theta = state.values["theta"]
+        codes: list[Tensor] = []
+        inputs: list[Tensor] = []
+        priors: list[Tensor] = []
+
+        def choose(scene: Scene, t: int) -> Any:
+            x, prior = function.inputs(scene.state, t), actor.prior(scene.state, t)
+            code = actor.draw(function(theta, x), prior)
+            for kept, one in ((codes, code), (inputs, x), (priors, prior)):
+                kept.append(one)
+            return actor.values(code)
+
+        with torch.no_grad():
+            found = roll(problem.simulator, choose)
+        x, prior, code = torch.stack(inputs), torch.stack(priors), torch.stack(codes)
+
+        def log_ratio(theta: Tensor) -> Tensor:
+            return torch.where(found.alive, actor.ratio(function(theta, x), prior, code), 0.0)
+
+        with torch.no_grad():
+            old = log_ratio(theta)
+        rewards = found.rewards.to(theta.dtype)
+        paid = rewards - problem.alpha * old if self.soft else rewards
+        weights, values = self._weights(problem, state, found, paid)
+        values = {**state.values, **values}
+        share = 1 - state.steps / self.budget if self.settle else 1.0
+        for _ in range(self.epochs):
+            values = self._climb(values, log_ratio, old, weights, max(share, 0.0))
+        metrics = {"kl_to_prior": float(old.sum() / found.rewards.shape[1]), "return": float(found.returns.mean())}
+        return replace(state, steps=state.steps + found.steps, updates=state.updates + 1, values=values), metrics
+
+    def policy(self, problem: Problem, state: State) -> Any:
+        """Return π_θ."""
+        function = self._actor(problem)
+        horizon = function.horizon if isinstance(function, Table) else None
+        return actor_of(problem.simulator).policy(function, state.values["theta"], horizon)
+
+    def _climb(self, values: dict[str, Tensor], log_ratio: Any, old: Tensor, weights: Tensor, share: float) -> Any:
+        theta = values["theta"].detach().requires_grad_()
+        log_pi = log_ratio(theta)
+        loss = (
+            score_function_loss(log_pi, weights) if self.clip is None else clipped_loss(log_pi, old, weights, self.clip)
+        )
+        (gradient,) = torch.autograd.grad(loss, theta)
+        theta, moments = self._adam(theta, gradient, part(values, "adam"), share)
+        return {**values, "theta": theta, **named("adam", moments)}
+
+    def _weights(
+        self, problem: Problem, state: State, found: Rollout, paid: Tensor
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """Return Ψ, ``[T, N]``, and the baseline's next parameters."""
+        to_go = rewards_to_go(paid, problem.gamma)
+        returned = to_go if self.reward_to_go else to_go[0].expand_as(to_go)
+        values: dict[str, Tensor] = {}
+        if self.baseline == "mean":
+            returned = returned - mean_baseline(returned * found.alive, found.alive)
+        elif self.baseline == "value":
+            values, baseline = self._regress(problem, state, found, to_go)
+            returned = returned - baseline
+        return torch.where(found.alive, returned, 0.0), values
+
+    def _regress(
+        self, problem: Problem, state: State, found: Rollout, to_go: Tensor
+    ) -> tuple[dict[str, Tensor], Tensor]:
+        """Return V(s) as it was, ``[T, N]``, and its parameters a few steps closer to the rewards to go."""
+        critic = self._critic(problem)
+        times = torch.arange(len(to_go)).unsqueeze(-1)
+        x = critic.inputs(_but_last(found.states), times)
+        theta, moments = state.values["critic"], part(state.values, "critic_adam")
+        with torch.no_grad():
+            before = critic(theta, x).squeeze(-1)
+        for _ in range(10):
+            theta = theta.detach().requires_grad_()
+            wrong = torch.where(found.alive, critic(theta, x).squeeze(-1) - to_go, 0.0)
+            (gradient,) = torch.autograd.grad((wrong**2).sum() / found.alive.sum(), theta)
+            theta, moments = self._adam(theta, gradient, moments)
+        return {"critic": theta, **named("critic_adam", moments)}, before
+
+    @property
+    def _adam(self) -> Adam:
+        return Adam(self.lr)
+
+    def _actor(self, problem: Problem) -> Function:
+        return self._function(problem, actor_of(problem.simulator).width, last=0.0)
+
+    def _critic(self, problem: Problem) -> Function:
+        return self._function(problem, 1)
+
+    def _function(self, problem: Problem, out: int, last: float = 1.0) -> Function:
+        simulator = problem.simulator
+        if self.network is None and simulator.signature.state_space is not None:
+            return Table(simulator, out, None if self.stationary else simulator.horizon)
+        hidden = (64,) if self.network is None else self.network
+        return function_of(simulator, out, hidden, last=last, activation=torch.tanh)
+
+
+def _but_last(states: Any) -> Any:
+    if isinstance(states, dict):
+        return {name: one[:-1] for name, one in states.items()}
+    return states[:-1]
+
+
+def reinforce(
+    world: Any,
+    *,
+    temperature: float | None = None,
+    gamma: float | None = None,
+    reward_to_go: bool = True,
+    baseline: str | None = "mean",
+    batch: int = 100,
+    lr: float = 0.05,
+    settle: bool = True,
+    network: Sequence[int] | Any = None,
+    epochs: int = 1,
+    clip: float | None = None,
+    stationary: bool | None = None,
+    dtype: torch.dtype | None = None,
+    **options: Unpack[Options],
+) -> Learned:
+    """Learn by REINFORCE: ``θ ← θ + lr ∇ 1/N Σ_i (Σ_t log π_θ(a_it|s_it)) (Σ_t r_it)`` (Williams 1992).
+
+    With ``reward_to_go=False, baseline=None`` it is exactly that; the defaults change the variance, not the gradient.
+
+    Args:
+        world: a world, a Gymnasium id, or a function that makes an environment.
+        temperature: α, reward units, at which the policy is measured; learning is hard and does not use it.
+        gamma: the discount of the reward to go; the world's own unless given.
+        reward_to_go: leave out the rewards before an action, which it cannot change.
+        baseline: None, "mean" (of the other trajectories at the same time) or "value" (a learned V(s)).
+        batch: N, trajectories an update.
+        lr: the step size of Adam.
+        settle: let the step size fall to 0 over the steps.
+        network: hidden widths, or a torch module on the features; a table where states are finite, unless given.
+        epochs: updates on each batch; more than 1 only with ``clip``.
+        clip: ε of the clipped surrogate (PPO), None for the plain gradient.
+        stationary: leave the time out of a table.
+        dtype: of the parameters; float64 for tables, else float32.
+        options: of the training; see ``Options``.
+
+    Raises:
+        WorldError: the world or an argument does not conform.
+    """
+    return _learn("reinforce", False, world, temperature, gamma, locals(), options)
+
+
+def soft_policy_gradient(
+    world: Any,
+    *,
+    temperature: float = 1.0,
+    gamma: float | None = None,
+    reward_to_go: bool = True,
+    baseline: str | None = "mean",
+    batch: int = 100,
+    lr: float = 0.05,
+    settle: bool = True,
+    network: Sequence[int] | Any = None,
+    epochs: int = 1,
+    clip: float | None = None,
+    stationary: bool | None = None,
+    dtype: torch.dtype | None = None,
+    **options: Unpack[Options],
+) -> Learned:
+    """Learn by the soft policy gradient: REINFORCE on ``r_t - α log π(a_t|s_t)/p(a_t|s_t)``; it climbs α ELBO(π).
+
+    ``∇J = E Σ_t ∇log π(a_t|s_t) Σ_{t'≥t} (r_t' - α log π(a_t'|s_t')/p(a_t'|s_t'))`` (Levine 2018, section 4.1).
+
+    Args:
+        world: a world, a Gymnasium id, or a function that makes an environment.
+        temperature: α > 0, reward units.
+        gamma: the discount of the reward to go; the world's own unless given.
+        reward_to_go: leave out the rewards before an action, which it cannot change.
+        baseline: None, "mean" (of the other trajectories at the same time) or "value" (a learned V(s)).
+        batch: N, trajectories an update.
+        lr: the step size of Adam.
+        settle: let the step size fall to 0 over the steps.
+        network: hidden widths, or a torch module on the features; a table where states are finite, unless given.
+        epochs: updates on each batch; more than 1 only with ``clip``.
+        clip: ε of the clipped surrogate (PPO), None for the plain gradient.
+        stationary: leave the time out of a table.
+        dtype: of the parameters; float64 for tables, else float32.
+        options: of the training; see ``Options``.
+
+    Raises:
+        WorldError: the world or an argument does not conform.
+    """
+    return _learn("soft_policy_gradient", True, world, temperature, gamma, locals(), options)
+
+
+SETTINGS = ("reward_to_go", "baseline", "batch", "lr", "settle", "network", "epochs", "clip", "stationary")
+
+
+def _learn(
+    name: str, soft: bool, world: Any, temperature: Any, gamma: Any, given: dict[str, Any], options: Any
+) -> Learned:
+    settings = {key: given[key] for key in SETTINGS}
+    if settings["baseline"] not in (None, "mean", "value"):
+        raise fault(f"{name}, baseline", f"{settings['baseline']!r}", "None, 'mean' or 'value'")
+    budget = options.get("steps", 1_000_000)
+    dtype = given["dtype"] or (torch.float64 if settings["network"] is None else torch.float32)
+    algorithm = PolicyGradient(name=name, soft=soft, budget=budget, dtype=dtype, **settings)
+    return train(algorithm, world, temperature=temperature, gamma=gamma, **options)

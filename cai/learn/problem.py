@@ -1,0 +1,92 @@
+"""The one shape of every learner: a frozen state, ``init`` and ``step``; and the problem that it learns on."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from cai.simulate.simulator import Scene, Simulator
+from cai.types import Tables
+
+
+@dataclass(frozen=True)
+class Problem:
+    """What is learned on.
+
+    Attributes:
+        simulator: B copies of the world, or of the environment.
+        temperature: α, reward units; for a hard learner only what its policy is measured at, or None.
+        gamma: the discount γ of the learner's targets.
+        tables: the compiled world, by which policies are measured, or None where there is none.
+        dtype: of parameters and features.
+    """
+
+    simulator: Simulator
+    temperature: float | None
+    gamma: float
+    tables: Tables | None
+    dtype: torch.dtype
+
+    @property
+    def alpha(self) -> float:
+        """α of a soft learner, which always has one."""
+        assert self.temperature is not None
+        return self.temperature
+
+
+@dataclass(frozen=True)
+class State:
+    """A learner at a moment. A step gives a new state and leaves the old one as it was.
+
+    The memory of a replay ring is shared between states, and its past is never written to until the ring is full.
+
+    Attributes:
+        steps: environment steps taken.
+        updates: updates made.
+        random: the state of the random generator.
+        scene: where the copies are, for a learner that goes on in the middle of episodes.
+        values: parameters, moments, counts, replay: whatever the learner knows, by name.
+    """
+
+    steps: int
+    updates: int
+    random: Tensor
+    scene: Scene | None = None
+    values: Mapping[str, Tensor] = field(default_factory=dict)
+
+
+Metrics = dict[str, float]
+
+
+class Algorithm(Protocol):
+    """A learner: settings, and two functions that draw from the ambient generator.
+
+    Attributes:
+        name: what it is called.
+        batch: how many copies of the world it wants.
+        dtype: of its parameters.
+        soft: whether it learns soft optimality, at a temperature.
+        budget: environment steps, unless a caller says otherwise.
+    """
+
+    @property
+    def name(self) -> str: ...  # noqa: D102
+    @property
+    def batch(self) -> int: ...  # noqa: D102
+    @property
+    def dtype(self) -> torch.dtype: ...  # noqa: D102
+    @property
+    def soft(self) -> bool: ...  # noqa: D102
+    @property
+    def budget(self) -> int: ...  # noqa: D102
+
+    def init(self, problem: Problem) -> tuple[Scene | None, dict[str, Tensor]]:
+        """Return where the copies begin, and the first values."""
+
+    def step(self, problem: Problem, state: State) -> tuple[State, Metrics]:
+        """Sample, update once, and return the next state with what there is to tell."""
+
+    def policy(self, problem: Problem, state: State) -> Any:
+        """Return the policy that a state stands for."""

@@ -1,0 +1,48 @@
+"""Replay: a ring of rows, one a step of all B copies, as tensors among a learner's values.
+
+Its rows are written in place, where no earlier state looks: an old state knows by its own count what it may read, until
+the ring has gone round.
+"""
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+PREFIX = "replay."
+
+
+def empty(capacity: int, row: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return a ring without rows, for rows like the given one.
+
+    Args:
+        capacity: how many rows it holds, B transitions each.
+        row: tensors ``[B, …]`` by name, as examples.
+    """
+    rings = {f"{PREFIX}{name}": torch.empty((capacity, *one.shape), dtype=one.dtype) for name, one in row.items()}
+    return {**rings, f"{PREFIX}count": torch.zeros((), dtype=torch.long)}
+
+
+def add(values: Mapping[str, Tensor], row: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Write a row, and return the ring with its new count."""
+    rings = {name: values[f"{PREFIX}{name}"] for name in row}
+    count = values[f"{PREFIX}count"]
+    place = int(count) % len(next(iter(rings.values())))
+    for name, one in row.items():
+        rings[name][place] = one
+    return {**{f"{PREFIX}{name}": ring for name, ring in rings.items()}, f"{PREFIX}count": count + 1}
+
+
+def places(values: Mapping[str, Tensor], n: int, ahead: int = 1) -> tuple[Tensor, Tensor]:
+    """Draw n transitions: rows that have ``ahead`` rows from themselves on, and copies; ``[n]`` both."""
+    any_ring = next(one for name, one in values.items() if name.startswith(PREFIX) and one.dim() >= 2)
+    capacity, count = len(any_ring), int(values[f"{PREFIX}count"])
+    held = min(count, capacity)
+    row = torch.randint(max(held - ahead + 1, 1), (n,))
+    return (row + max(count - capacity, 0)) % capacity, torch.randint(any_ring.shape[1], (n,))
+
+
+def read(values: Mapping[str, Tensor], name: str, row: Tensor, copy: Tensor) -> Tensor:
+    """Return what lies at the places, ``[n, …]``; rows count on around the ring."""
+    ring = values[f"{PREFIX}{name}"]
+    return ring[row % len(ring), copy]

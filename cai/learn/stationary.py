@@ -1,0 +1,151 @@
+"""The stationary problem of dynamic programming: one slice for ever, γ < 1, and the backups of its equations."""
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from cai.compile.tabulate import tabulate
+from cai.errors import fault
+from cai.exact.backup import look_ahead
+from cai.exact.rules import Best, Mean, Soft
+from cai.exact.solve import as_temperature
+from cai.types import Tables
+from cai.world import World
+
+
+@dataclass(frozen=True)
+class Stationary:
+    """One slice for ever, its dynamics held fixed.
+
+    Attributes:
+        tables: with ``horizon = None`` and ``discount = γ``.
+        reward: E[r|s,a], ``[S, A]``, reward units.
+        onward: γ p(outcome|s,a), ``[S, A, K]``.
+        successor: the next state of each outcome, ``[S, A, K]``.
+        largest: the largest finite |r|, reward units: the scale of the rounding.
+        over_actions: ``Best`` or ``Soft``.
+        alpha: α, reward units; 0 where it is hard.
+    """
+
+    tables: Tables
+    reward: Float[Tensor, "S A"]
+    onward: Float[Tensor, "S A K"]
+    successor: Tensor
+    largest: float
+    over_actions: Mean
+    alpha: Float[Tensor, ""]
+
+    @property
+    def nothing(self) -> Float[Tensor, " S"]:
+        """v = 0 in every state, where the iterations over values begin."""
+        return torch.zeros_like(self.tables.log_initial)
+
+    def q(self, v: Float[Tensor, " S"]) -> Float[Tensor, "S A"]:
+        """Return q(s,a) = E[r|s,a] + Σ γ p(outcome|s,a) v(s')."""
+        return self.reward + times(self.onward, look_ahead(v, self.successor)).sum(-1)
+
+    def best(self, q: Float[Tensor, "S A"]) -> Float[Tensor, " S"]:
+        """Return max_a q(s,a), or α log Σ_a p(a|s) exp(q(s,a)/α)."""
+        return self.over_actions.value(q, self.tables.log_prior, self.alpha)
+
+    def greedy(self, q: Float[Tensor, "S A"]) -> Float[Tensor, "S A"]:
+        """Return log π: the prior on the maximisers, or p(a|s) exp((q - v)/α)."""
+        log_pi = self.over_actions.log_weights(q, self.tables.log_prior, self.alpha, self.best(q))
+        return log_pi.log_softmax(-1)  # (q - v)/α is rounded at the scale of q/α, which is large where it is cold
+
+    def under(self, log_pi: Float[Tensor, "S A"], q: Float[Tensor, "S A"]) -> Float[Tensor, " S"]:
+        """Return Σ_a π(a|s) (q(s,a) - α log π(a|s)/p(a|s))."""
+        return times(log_pi.exp(), q - times(self.alpha, log_pi - self.tables.log_prior)).sum(-1)
+
+    def rounding(self, *numbers: Tensor) -> float:
+        """Return a bound on the rounding of one backup in which ``numbers`` take part, reward units."""
+        largest = max(1.0, self.largest, *(float(finite(x).abs().max()) for x in numbers))
+        return 32 * torch.finfo(self.reward.dtype).eps * largest
+
+
+@dataclass(frozen=True)
+class Limits:
+    """When to stop: the bound asked for, reward units, and the most iterations."""
+
+    tolerance: float
+    max_iterations: int
+
+    def reached(self, bound: float, residual: float, rounding: float, iterations: int) -> str:
+        """Say why to stop; nothing, to go on."""
+        if bound <= self.tolerance:
+            return "tolerance"
+        if residual <= rounding:
+            return "rounding"
+        return "iterations" if iterations >= self.max_iterations else ""
+
+
+def stationary_problem(world: World | Tables, gamma: float | None, temperature: Any) -> Stationary:
+    """Return the stationary problem of a world: its slice and γ; horizon and terminal reward are left out.
+
+    Raises:
+        WorldError: a batch, slices that differ over time, γ outside [0, 1), or a temperature that is not one number.
+        IntractableError: the world cannot be tabulated.
+    """
+    tables = tabulate(world).detach()
+    if tables.batch_shape:
+        raise fault("dynamic programming", f"a batch of shape {[*tables.batch_shape]}", "one world")
+    if tables.timed:
+        raise fault("dynamic programming", "slices that differ over time", "stationary ones (cai.solve takes both)")
+    tables = replace(tables, horizon=None, discount=_discount(tables, gamma))
+    one, p = tables.at(0), tables.log_prob.exp()
+    possible = torch.where(p > 0, one.reward, 0.0)
+    return Stationary(
+        tables=tables,
+        reward=times(p, one.reward).sum(-1),
+        onward=tables.discount * p,
+        successor=one.successor,
+        largest=float(finite(possible).abs().max()),
+        over_actions=Best() if temperature is None else Soft(),
+        alpha=p.new_zeros(()) if temperature is None else as_temperature(_number(temperature), tables),
+    )
+
+
+def _discount(tables: Tables, gamma: float | None) -> float:
+    if gamma is None and not tables.discount < 1:
+        raise fault("gamma", f"None, and the world's discount is {tables.discount:g}", "a number in [0, 1)")
+    given = tables.discount if gamma is None else gamma
+    if isinstance(given, bool) or not isinstance(given, int | float) or not 0 <= given < 1:
+        raise fault("gamma", f"{given!r}", "a number in [0, 1): the sum of rewards for ever is bounded there alone")
+    return float(given)
+
+
+def _number(temperature: Any) -> float:
+    if isinstance(temperature, bool) or not isinstance(temperature, int | float):
+        raise fault("temperature", f"{temperature!r}", "one positive number")
+    return float(temperature)
+
+
+def limits_of(tolerance: Any, max_iterations: Any) -> Limits:
+    """Return the limits, checked.
+
+    Raises:
+        WorldError: the tolerance is no finite number >= 0, or the iterations are no whole number >= 1.
+    """
+    if isinstance(tolerance, bool) or not isinstance(tolerance, int | float) or not 0 <= tolerance < float("inf"):
+        raise fault("tolerance", f"{tolerance!r}", "a finite number, 0 or more, in reward units")
+    if isinstance(max_iterations, bool) or not isinstance(max_iterations, int) or max_iterations < 1:
+        raise fault("max_iterations", f"{max_iterations!r}", "a whole number, 1 or more")
+    return Limits(float(tolerance), max_iterations)
+
+
+def times(w: Tensor, x: Tensor) -> Tensor:
+    """Return w x, 0 where w is 0, whatever its x."""
+    return torch.where(w == 0, 0.0, w * x)
+
+
+def finite(x: Tensor) -> Tensor:
+    """Return x with 0 for what is infinite."""
+    return torch.where(x.isfinite(), x, 0.0)
+
+
+def distance(a: Tensor, b: Tensor) -> float:
+    """Return the largest difference; two -inf are equal, one alone is infinitely far."""
+    return float(torch.where(a == b, 0.0, (a - b).abs()).max())

@@ -1,0 +1,190 @@
+"""The one training loop: step, evaluate, log, keep; until the steps are taken, the target is held, or Ctrl-C."""
+
+import time
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, TypedDict, Unpack
+
+import torch
+
+from cai.compile.enumerate import precision
+from cai.compile.tabulate import tabulate
+from cai.errors import IntractableError, fault
+from cai.exact.solve import as_temperature
+from cai.learn import keeping
+from cai.learn.evaluation import ByEpisodes, Exactly
+from cai.learn.logs import Log
+from cai.learn.problem import Algorithm, Metrics, Problem, State
+from cai.learn.result import Learned, Progress
+from cai.progress import Interrupt, bar
+from cai.simulate.rollout import simulator_of
+from cai.simulate.simulator import drawing, seeded
+from cai.types import Tables
+from cai.world import World, discount_of
+
+
+class Options(TypedDict, total=False):
+    """What every learner takes besides its own settings.
+
+    Keys:
+        seed: of all randomness in here; the caller's random state is left alone. 0 unless given.
+        steps: environment steps, those of all copies and those before a resume counted.
+        evaluations: how often the policy is evaluated on the way, evenly spread. 20 unless given.
+        episodes: of an evaluation where the world has no tables, on fixed seeds that no training uses. 20 unless given.
+        target: stop as soon as an evaluation's deterministic return is this, reward units.
+        checkpoint: a file that keeps the learner at every evaluation; where it is there, learning goes on from it, with
+            the same numbers as without the break.
+        log: a folder for ``progress.jsonl``, one evaluation a line, and TensorBoard's events where it is installed.
+        progress: show a bar on a terminal. True unless given.
+    """
+
+    seed: int
+    steps: int
+    evaluations: int
+    episodes: int
+    target: float
+    checkpoint: Any
+    log: Any
+    progress: bool
+
+
+@dataclass(frozen=True)
+class Task:
+    """What was asked of a training; see ``Options``."""
+
+    seed: int = 0
+    steps: int = 0
+    evaluations: int = 20
+    episodes: int = 20
+    target: float | None = None
+    checkpoint: Path | None = None
+    log: Path | None = None
+    progress: bool = True
+
+    def due(self, steps: int) -> int:
+        """Return how many evaluations are due after so many steps."""
+        return min(self.evaluations, steps * self.evaluations // self.steps)
+
+
+def train(
+    algorithm: Algorithm,
+    world: Any,
+    *,
+    temperature: float | None,
+    gamma: float | None,
+    **options: Unpack[Options],
+) -> Learned:
+    """Run a learner on a world or an environment."""
+    task = _task(algorithm, options)
+    problem = problem_of(algorithm, world, temperature, gamma)
+    score = _measure(world, problem, task)
+    kept = keeping.Keeper(task.checkpoint, keeping.fingerprint(algorithm, problem, world, task))
+    with precision(algorithm.dtype), Interrupt() as interrupt, Log(task.log) as log:
+        state, history, seconds = kept.load(problem) or (_first(algorithm, problem, task.seed), (), 0.0)
+        metrics: Metrics = {}
+        with bar(algorithm.name, task.steps, start=state.steps, shown=task.progress) as tell:
+            while True:
+                if len(history) <= task.due(state.steps):
+                    found = score(algorithm.policy(problem, state))
+                    counts = (state.steps, state.updates, seconds)
+                    history = (*history, Progress(*counts, **vars(found), metrics=metrics))
+                    log(history)
+                    kept.save(problem, state, history, seconds)
+                stopped = _reason(task, state, history, bool(interrupt))
+                if stopped is not None:
+                    break
+                began = time.process_time()
+                state, metrics = step(algorithm, problem, state)
+                seconds += time.process_time() - began
+                tell(min(state.steps, task.steps), _words(history[-1]))
+        policy = algorithm.policy(problem, state)
+    counts = (state.steps, state.updates, seconds)
+    return Learned(policy, algorithm.name, problem.temperature, task.seed, history, *counts, stopped)
+
+
+def step(algorithm: Algorithm, problem: Problem, state: State) -> tuple[State, Metrics]:
+    """Take one step from a state, by the randomness that the state carries."""
+    with drawing(state.random):
+        after, metrics = algorithm.step(problem, state)
+        return replace(after, random=torch.get_rng_state()), metrics
+
+
+def _first(algorithm: Algorithm, problem: Problem, seed: int) -> State:
+    with drawing(seeded(seed)):
+        scene, values = algorithm.init(problem)
+        return State(0, 0, torch.get_rng_state(), scene, values)
+
+
+def problem_of(algorithm: Algorithm, world: Any, temperature: float | None, gamma: float | None) -> Problem:
+    """Return what an algorithm is to learn on.
+
+    Raises:
+        WorldError: the world, the temperature or the discount does not conform.
+    """
+    if temperature is None and algorithm.soft:
+        raise fault(f"{algorithm.name}, temperature", "none", "α > 0, reward units")
+    alpha = None if temperature is None else float(as_temperature(temperature))
+    if isinstance(world, Tables):
+        raise fault(f"{algorithm.name}, world", "tables", "a world or an environment, which can be sampled")
+    with precision(algorithm.dtype):
+        simulator = simulator_of(world, algorithm.batch)
+    own = discount_of(world) if isinstance(world, World) else 1.0
+    discount = own if gamma is None else gamma
+    if isinstance(discount, bool) or not isinstance(discount, int | float) or not 0 <= discount <= 1:
+        raise fault(f"{algorithm.name}, gamma", f"{discount!r}", "a number between 0 and 1")
+    return Problem(simulator, alpha, float(discount), _tables(world), algorithm.dtype)
+
+
+def _tables(world: Any) -> Tables | None:
+    if not isinstance(world, World):
+        return None
+    try:
+        return tabulate(world).detach()
+    except IntractableError:
+        return None
+
+
+def _measure(world: Any, problem: Problem, task: Task) -> Exactly | ByEpisodes:
+    if problem.tables is not None:
+        return Exactly(problem.tables, problem.temperature)
+    return ByEpisodes(lambda n: simulator_of(world, n), task.episodes, problem.dtype)
+
+
+def _reason(task: Task, state: State, history: tuple[Progress, ...], interrupted: bool) -> str | None:
+    if task.target is not None and history[-1].deterministic_return >= task.target:
+        return "target"
+    if state.steps >= task.steps:
+        return "steps"
+    return "interrupted" if interrupted else None
+
+
+def _words(one: Progress) -> str:
+    nats = "" if one.policy_nats is None else f", {one.policy_nats:.3g} policy nats"
+    return f"return {one.stochastic_return:.4g}{nats}"
+
+
+def _task(algorithm: Algorithm, options: Options) -> Task:
+    task = Task(**{"steps": algorithm.budget, **options})  # type: ignore[arg-type]
+    for name, least in (("seed", 0), ("steps", 1), ("evaluations", 1), ("episodes", 1)):
+        value = getattr(task, name)
+        if isinstance(value, bool) or not isinstance(value, int) or value < least:
+            raise fault(f"{algorithm.name}, {name}", f"{value!r}", f"a whole number, at least {least}")
+    paths = {name: _path(algorithm.name, name, getattr(task, name)) for name in ("checkpoint", "log")}
+    return replace(task, **paths)
+
+
+def _path(learner: str, name: str, value: Any) -> Path | None:
+    if value is None:
+        return None
+    if not isinstance(value, str | Path):
+        raise fault(f"{learner}, {name}", f"{value!r}", "a path")
+    path = Path(value)
+    wrong = path.is_file() if name == "log" else path.is_dir()
+    if wrong:
+        seen, expected = ("a file", "a folder") if name == "log" else ("a folder", "a file")
+        raise fault(f"{learner}, {name}", f"{path}, {seen}", expected)
+    try:  # before the work, not after it
+        (path if name == "log" else path.parent).mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise fault(f"{learner}, {name}", f"{path}: {error.strerror}", "a place that can be written") from error
+    return path

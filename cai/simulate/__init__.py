@@ -1,0 +1,1 @@
+"""Many copies of a world, or of a Gymnasium environment, stepped together."""

@@ -1,0 +1,135 @@
+"""rollout: thousands of trajectories at once, as tensors."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from cai.errors import fault
+from cai.simulate.environments import EnvironmentSimulator
+from cai.simulate.simulator import Scene, Simulator, drawing
+from cai.simulate.worlds import Many, WorldSimulator
+from cai.types import Values
+from cai.world import World
+
+
+@dataclass(frozen=True)
+class Rollout:
+    """B trajectories of at most T steps. After an end the state stays, and rewards are 0.
+
+    Attributes:
+        states: s_0 … s_T, ``[T+1, B, …]`` by variable.
+        actions: a_0 … a_{T-1}, ``[T, B, …]`` by variable; anything at all where ``alive`` is False.
+        rewards: r_0 … r_{T-1}, the terminal reward within the last, reward units, ``[T, B]``.
+        alive: whether the episode had not ended before step t, ``[T, B]``.
+        terminated: whether the world itself ended the episode, ``[B]``.
+        truncated: whether a time limit cut it off, ``[B]``.
+    """
+
+    states: Any
+    actions: Any
+    rewards: Float[Tensor, "T B"]
+    alive: Bool[Tensor, "T B"]
+    terminated: Bool[Tensor, " B"]
+    truncated: Bool[Tensor, " B"]
+
+    @property
+    def returns(self) -> Float[Tensor, " B"]:
+        """Σ_t r_t of each trajectory, reward units."""
+        return self.rewards.sum(0)
+
+    @property
+    def lengths(self) -> Tensor:
+        """How many steps each trajectory took, ``[B]``."""
+        return self.alive.sum(0)
+
+    @property
+    def steps(self) -> int:
+        """How many environment steps were taken in all."""
+        return int(self.alive.sum())
+
+
+def rollout(
+    world: Any,
+    policy: Any = None,
+    *,
+    batch: int = 1000,
+    generator: torch.Generator | None = None,
+    max_steps: int | None = None,
+) -> Rollout:
+    """Draw B trajectories of a policy: p̂(τ) = p(s_0) Π_t π_t(a_t|s_t) p(s_{t+1}|s_t, a_t).
+
+    Args:
+        world: a world, a Gymnasium id, a function that makes an environment, a ``SyncVectorEnv``, or a ``Simulator``.
+        policy: whatever has ``sample(state, t)`` or a ``.policy`` that has (messages, a fit, a learner's result); None
+            is the action prior.
+        batch: B.
+        generator: what to draw from; torch's global generator moves on unless given.
+        max_steps: cut off after so many steps; needed where neither world nor environment ends.
+
+    Raises:
+        WorldError: the world, the policy or an argument does not conform.
+    """
+    simulator = simulator_of(world, batch)
+    acting = policy.policy if hasattr(policy, "policy") and not hasattr(policy, "act") else policy
+    if acting is not None and not hasattr(acting, "sample"):
+        raise fault("rollout, policy", f"a {type(policy).__name__}", "a policy with sample(state, t), or None")
+    if simulator.horizon is None and max_steps is None and isinstance(simulator, WorldSimulator):
+        raise fault("rollout, max_steps", "none, on a world that may never end", "a whole number, at least 1")
+
+    def choose(scene: Scene, t: int) -> Values:
+        return prior_action(simulator, scene.state, t) if acting is None else acting.sample(scene.state, t)
+
+    source = generator or torch.default_generator
+    seed = int(torch.randint(2**63 - 1, (), generator=source, dtype=torch.long))
+    with torch.no_grad(), drawing(torch.Generator().manual_seed(seed).get_state()):
+        return roll(simulator, choose, max_steps)
+
+
+def roll(simulator: Simulator, choose: Callable[[Scene, int], Values], max_steps: int | None = None) -> Rollout:
+    """Run one episode in every copy, actions chosen by ``choose(scene, t)``, until all have ended."""
+    scene = simulator.begin()
+    states, actions, rewards, alive = [scene.state], [], [], []
+    limit = min((n for n in (simulator.horizon, max_steps) if n is not None), default=None)
+    while not bool(scene.ended.all()) and (limit is None or len(rewards) < limit):
+        going = ~scene.ended
+        action = choose(scene, len(rewards))
+        scene, reward = simulator.step(scene, action)
+        for kept, one in ((states, scene.state), (actions, action), (rewards, reward), (alive, going)):
+            kept.append(one)
+    truncated = ~scene.terminated  # at the limit of the environment, of the world, or of the caller
+    if not rewards:
+        raise fault("roll-out", "episodes that end where they start", "a start that is no end")
+    stacked = (_stacked(states), _stacked(actions), torch.stack(rewards), torch.stack(alive))
+    return Rollout(*stacked, scene.terminated, truncated)
+
+
+def prior_action(simulator: Simulator, state: Any, t: int) -> Values:
+    """Draw from the action prior in every copy."""
+    with Many(simulator.batch):
+        action: Values = simulator.act(state, t)
+    return action
+
+
+def simulator_of(world: Any, batch: int) -> Simulator:
+    """Return B copies of whatever can be simulated.
+
+    Raises:
+        WorldError: it is no world, environment or simulator.
+    """
+    if isinstance(batch, bool) or not isinstance(batch, int) or batch < 1:
+        raise fault("batch", f"{batch!r}", "a whole number, at least 1")
+    if isinstance(world, Simulator):
+        return world
+    if isinstance(world, World):
+        return WorldSimulator(world, batch)
+    return EnvironmentSimulator(world, batch)
+
+
+def _stacked(values: list[Any]) -> Any:
+    if isinstance(values[0], dict):
+        return {name: torch.stack([one[name] for one in values]) for name in values[0]}
+    return torch.stack(values)

@@ -1,0 +1,99 @@
+"""What learners sample from: many copies of a world at a moment, and the one interface to move them on."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, Protocol, runtime_checkable
+
+import pyro
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from cai.policies.spaces import Signature
+from cai.types import Values
+
+
+@dataclass(frozen=True)
+class Scene:
+    """B copies at a moment. A scene never changes: a simulator can go on from any scene that it once gave.
+
+    Attributes:
+        state: what is observed of each copy, ``[B, …]`` by variable.
+        t: steps since the start of each copy's episode, ``[B]``.
+        terminated: whether the world has ended there: nothing more happens, and the value to come is 0, ``[B]``.
+        truncated: whether a time limit cut the episode off, with a value to come that is not 0, ``[B]``.
+        memory: what a black box needs to be brought here again.
+    """
+
+    state: Any
+    t: Int[Tensor, " B"]
+    terminated: Bool[Tensor, " B"]
+    truncated: Bool[Tensor, " B"]
+    memory: Any = None
+
+    @property
+    def ended(self) -> Bool[Tensor, " B"]:
+        """Terminated or truncated, ``[B]``."""
+        return self.terminated | self.truncated
+
+
+@runtime_checkable
+class Simulator(Protocol):
+    """B copies of a world. All randomness is the ambient generator's (see ``drawing``).
+
+    Attributes:
+        signature: the variables of what is observed and of the actions.
+        batch: B.
+        horizon: T, or None where only the world itself ends an episode.
+        timed: whether the slices differ over time, so that all copies are at the same time.
+    """
+
+    signature: Signature
+    batch: int
+    horizon: int | None
+    timed: bool
+
+    def begin(self) -> Scene:
+        """Start an episode in every copy."""
+
+    def step(self, scene: Scene, action: Values) -> tuple[Scene, Float[Tensor, " B"]]:
+        """Take an action in every copy; return where that leads, and the rewards. An ended copy stays, reward 0."""
+
+    def restart(self, scene: Scene) -> Scene:
+        """Start a new episode in the copies that have ended (for a timed world once all have)."""
+
+    def features(self, state: Any) -> Float[Tensor, "*B F"]:
+        """Return what a network is fed."""
+
+    def act(self, state: Any, t: Any) -> Any:
+        """Sample from the action prior, at the world's own action sites."""
+
+    def log_prior(self, state: Any, t: Any = 0) -> Float[Tensor, "*B A"]:
+        """Return log p(a|s) of the numbered actions, nats."""
+
+    def pack(self, scene: Scene) -> dict[str, Any]:
+        """Return a scene as tensors and numbers, to be kept in a file."""
+
+    def unpack(self, kept: dict[str, Any]) -> Scene:
+        """Return the scene that was packed."""
+
+
+@contextmanager
+def drawing(random: Tensor) -> Iterator[None]:
+    """Draw from a given state of torch's generator; ``torch.get_rng_state()`` inside gives the state to go on from."""
+    with torch.random.fork_rng(devices=[]), pyro.validation_enabled(False):
+        torch.set_rng_state(random)
+        yield
+
+
+def seeded(seed: int) -> Tensor:
+    """Return the state of torch's generator that a seed stands for."""
+    return torch.Generator().manual_seed(seed).get_state()
+
+
+def where(mask: Tensor, new: Any, old: Any) -> Any:
+    """Return a state that is ``new`` in the copies of the mask, ``[B]``, and ``old`` in the others."""
+    if isinstance(old, dict):
+        return {name: where(mask, new[name], value) for name, value in old.items()}
+    return torch.where(mask.reshape(-1, *[1] * (old.dim() - 1)), new, old)

@@ -1,0 +1,193 @@
+"""A Pyro world as a simulator: its slices run on a batch of states, every site drawn once for each copy."""
+
+from dataclasses import replace
+from functools import cached_property
+from typing import Any
+
+import pyro
+import torch
+from pyro.poutine.messenger import Messenger
+from torch import Tensor
+from torch.nn.functional import one_hot
+
+from cai.compile.slices import depends_on_time
+from cai.errors import blamed, fault
+from cai.exactly import exact
+from cai.policies.spaces import Signature, Variable, enumerated, signature
+from cai.simulate.simulator import Scene, where
+from cai.types import Values
+from cai.world import World, horizon_of
+
+LONGEST = 100_000_000  # entries of a table of the action prior
+
+
+class Many(Messenger):
+    """Draws every site once for each copy, also where the program's distribution is one for all."""
+
+    def __init__(self, *shape: int) -> None:
+        super().__init__()
+        self.shape = torch.Size(shape)
+
+    def _pyro_sample(self, msg: Any) -> None:
+        fn = msg["fn"]
+        if fn.batch_shape != self.shape:
+            msg["fn"] = fn.expand(torch.broadcast_shapes(fn.batch_shape, self.shape))
+
+
+class WorldSimulator:
+    """B copies of a Pyro world; see ``Simulator``.
+
+    A copy ends at the horizon, or where the world's optional ``terminated(state)`` says that it is absorbing and pays
+    nothing more. A discount below 1 is not drawn: learners put γ into their targets.
+
+    Args:
+        world: the world.
+        batch: B.
+
+    Raises:
+        WorldError: the world does not conform.
+    """
+
+    def __init__(self, world: World, batch: int) -> None:
+        self.world, self.batch = world, batch
+        self.signature: Signature = signature(world)
+        self.horizon = horizon_of(world)
+        self.timed = not getattr(world, "stationary", False) and (
+            depends_on_time(world.act, 1) or depends_on_time(world.step, 2)
+        )
+        self.terminal = getattr(world, "terminal", None)
+        self.ended = getattr(world, "terminated", None)
+
+    def begin(self) -> Scene:
+        """Start an episode in every copy."""
+        state = self._initial()
+        never = torch.zeros(self.batch, dtype=torch.bool)
+        return Scene(state, torch.zeros(self.batch, dtype=torch.long), self._terminated(state, never), never)
+
+    def step(self, scene: Scene, action: Values) -> tuple[Scene, Tensor]:
+        """Run the slice in every copy; the last step adds the terminal reward, if the world has one."""
+        t = int(scene.t[0]) if self.timed else 0
+        with blamed(f"step, t = {t}", "code that broadcasts over a batch of states"), Many(self.batch):
+            state, reward = self.world.step(scene.state, action, t)
+        reward = torch.as_tensor(reward).expand(self.batch)
+        after = scene.t + 1
+        terminated = self._terminated(state, scene.terminated)
+        late = after >= self.horizon if self.horizon is not None else torch.zeros_like(terminated)
+        if self.terminal is not None:
+            reward = torch.where(late, reward + self.terminal(state), reward)
+        gone = scene.ended
+        if bool(gone.any()):
+            state, after = where(gone, scene.state, state), torch.where(gone, scene.t, after)
+            reward = torch.where(gone, torch.zeros_like(reward), reward)
+            terminated, late = torch.where(gone, scene.terminated, terminated), torch.where(gone, scene.truncated, late)
+        return Scene(state, after, terminated, late & ~terminated), reward
+
+    def restart(self, scene: Scene) -> Scene:
+        """Start a new episode in the copies that have ended (for a timed world once all have)."""
+        ended = scene.ended
+        if not bool(ended.any()) or (self.timed and not bool(ended.all())):
+            return scene
+        state = where(ended, self._initial(), scene.state)
+        never = torch.zeros_like(ended)
+        terminated = torch.where(ended, self._terminated(state, never), scene.terminated)
+        return replace(scene, state=state, t=torch.where(ended, 0, scene.t), terminated=terminated, truncated=never)
+
+    def features(self, state: Any) -> Tensor:
+        """Return the world's own ``features(state)``, or its variables: one-hot where finite, else as they are."""
+        own = getattr(self.world, "features", None)
+        return features_of(self.signature.states, state) if own is None else own(state)
+
+    def act(self, state: Any, t: Any) -> Any:
+        """Sample from the world's action prior."""
+        return self.world.act(state, t)
+
+    def log_prior(self, state: Any, t: Any = 0) -> Tensor:
+        """Return log p(a|s) of the numbered actions, nats: from a table where the states are numbered."""
+        if self._prior is None:
+            return prior_at(self.world, self.signature, state, 0)
+        numbers = self.signature.states and _number(self.signature, state)
+        return self._prior[numbers] if self._prior.dim() == 2 else self._prior[t, numbers]
+
+    def pack(self, scene: Scene) -> dict[str, Any]:
+        """Return a scene as tensors."""
+        fields = {"t": scene.t, "terminated": scene.terminated, "truncated": scene.truncated}
+        return {"state": scene.state, **fields}
+
+    def unpack(self, kept: dict[str, Any]) -> Scene:
+        """Return the scene that was packed."""
+        return Scene(kept["state"], kept["t"], kept["terminated"], kept["truncated"])
+
+    @cached_property
+    def _prior(self) -> Tensor | None:
+        spaces = self.signature.spaces
+        if spaces is None or spaces[0].size * spaces[1].size > LONGEST:
+            return None
+        dtype = torch.get_default_dtype()
+        if not self.timed or self.horizon is None:
+            return enumerated(self.world.act, *spaces, 0, dtype)
+        return torch.stack([enumerated(self.world.act, *spaces, t, dtype) for t in range(self.horizon)])
+
+    def _initial(self) -> Any:
+        with blamed("initial", "code that broadcasts over a batch"), Many(self.batch):
+            return self.world.initial()
+
+    def _terminated(self, state: Any, never: Tensor) -> Tensor:
+        return never if self.ended is None else self.ended(state)
+
+
+def _number(read: Signature, state: Any) -> Tensor:
+    assert read.state_space is not None
+    return read.state_space.join(read.state_space.unpack(state))
+
+
+def features_of(variables: tuple[Variable, ...], state: Any) -> Tensor:
+    """Return variables as one vector, ``[*, F]``: one-hot where finite, else flattened."""
+    values = state if isinstance(state, dict) else {variables[0].name: state}
+    parts = []
+    for one in variables:
+        value = values[one.name]
+        if one.size is not None:
+            parts.append(one_hot(value.long(), one.size).to(torch.get_default_dtype()))
+        else:
+            parts.append(value.flatten(-len(one.shape)) if one.shape else value.unsqueeze(-1))
+    return torch.cat(parts, -1) if len(parts) > 1 else parts[0]
+
+
+class _Reader(Messenger):
+    """Reads the distribution of the one action site."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.fn: Any = None
+
+    def _pyro_sample(self, msg: Any) -> None:
+        self.fn = exact(msg["fn"])
+
+
+def prior_at(world: Any, read: Signature, state: Any, t: int) -> Tensor:
+    """Return log p(a|s) of the one finite action variable at states that are not numbered, ``[*, A]``, nats.
+
+    Raises:
+        WorldError: there are several action variables.
+    """
+    if len(read.actions) != 1 or read.actions[0].size is None:
+        raise fault(
+            "learner", f"action variables {[one.name for one in read.actions]}", "one, with finitely many values"
+        )
+    fn = _read(world.act, state, t)
+    return fn.log_prob(fn.enumerate_support(expand=False)).movedim(0, -1)
+
+
+def one_action(simulator: Any) -> Any:
+    """Return the prior's distribution of the one action variable, at some state."""
+    random = torch.get_rng_state()
+    fn = _read(simulator.act, simulator.begin().state, 0)
+    torch.set_rng_state(random)
+    return fn
+
+
+def _read(act: Any, state: Any, t: int) -> Any:
+    reader = _Reader()
+    with pyro.poutine.block(), reader:
+        act(state, t)
+    return reader.fn

@@ -1,0 +1,294 @@
+"""Learners over seeds: the numbers are those of the exact accounts, and what goes wrong in a seed shows."""
+
+import csv
+import io
+import json
+import math
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+import cai
+from cai.comparison.learners import LearnerComparison, compare_learners
+from cai.comparison.seeds import interpolated, learning_curve, over_seeds, worst_gap
+from cai.learn.result import Learned, Progress
+from tests.learned import blind, rising, run_of
+from tests.test_view import Corridor, Gamble
+from tests.worlds import RandomWorld
+
+WORLD = RandomWorld(3, 4, 3, 2, 4, holes=False)
+ALPHA = 0.5
+
+
+def runs(seeds: int = 5, noise: float = 0.3, **changed: object) -> list[Learned]:
+    return [run_of(WORLD, rising(6), seed=n, temperature=ALPHA, noise=noise, **changed) for n in range(seeds)]  # type: ignore[arg-type]
+
+
+def recorded(*points: tuple[int, float | None], seed: int = 0, stopped: str = "steps") -> Learned:
+    """A run of no world, whose returns and policy nats are these."""
+    history = tuple(
+        Progress(step, step, 0.0, 0.0 if x is None else x, 0.0 if x is None else x, None, x, None) for step, x in points
+    )
+    return Learned(None, "fake", ALPHA, seed, history, points[-1][0], 0, 0.0, stopped)
+
+
+@pytest.fixture(scope="module")
+def both() -> LearnerComparison:
+    hard = [run_of(WORLD, rising(6, 8.0), seed=n, temperature=ALPHA, noise=0.1, hard=True) for n in range(3)]
+    return compare_learners(WORLD, {"soft": runs(), "hard": hard}, temperature=ALPHA)
+
+
+# The rows
+
+
+def test_every_number_is_the_interquartile_mean_of_the_exact_evaluations(both: LearnerComparison) -> None:
+    stats = pytest.importorskip("scipy.stats")
+    row = both.rows[0]
+    exact = [cai.evaluate(WORLD, run, temperature=ALPHA) for run in both.learned["soft"]]
+    fields = {
+        "expected_return": "expected_return",
+        "entropy": "entropy",
+        "elbo": "elbo",
+        "policy_nats": "optimality_gap",
+    }
+    for ours, theirs in fields.items():
+        each = [getattr(one, theirs) for one in exact]
+        found = getattr(row, ours)
+        assert found.runs == pytest.approx(each, abs=1e-12)
+        assert found.value == pytest.approx(stats.trim_mean(each, 0.25), abs=1e-12)
+        assert min(found.runs) <= found.low <= found.value <= found.high <= max(found.runs)
+    assert row.luck_nats.runs == pytest.approx([float(one.luck_nats.sum()) for one in exact])
+    assert row.worst_return.runs == tuple(run.worst_after_best for run in both.learned["soft"])
+    assert row.steps.runs == (500.0,) * 5
+    assert row.stopped == {"steps": 5}
+
+
+def test_the_exact_rows_are_those_of_compare(both: LearnerComparison) -> None:
+    rules = {"POSTERIOR": cai.POSTERIOR, "VARIATIONAL": cai.VARIATIONAL, "HARD": cai.HARD, "prior": None}
+    assert both.exact is not None
+    assert both.exact.rows == cai.compare(WORLD, rules, temperature=ALPHA).rows
+
+
+def test_where_a_learner_loses_adds_up_to_what_it_loses(both: LearnerComparison) -> None:
+    lost = both.policy_nats("soft")
+    assert lost is not None
+    assert tuple(lost.shape) == (4, 4)
+    assert float(lost.sum()) == pytest.approx(np.mean(both.rows[0].policy_nats.runs), abs=1e-12)
+    places = both.worst("soft", 3)
+    assert [one.nats for one in places] == sorted(lost.flatten().tolist(), reverse=True)[:3]
+    assert all(float(lost[one.t, one.state]) == one.nats and one.seeds == 5 for one in places)
+
+
+def test_a_score_is_0_for_the_prior_and_1_for_the_best() -> None:
+    ends = {"prior": [run_of(WORLD, [1, 0], temperature=ALPHA)], "best": [run_of(WORLD, [0, 1], temperature=ALPHA)]}
+    found = compare_learners(WORLD, ends, temperature=ALPHA)
+    assert float(found.scores["prior"]) == pytest.approx(0, abs=1e-12)
+    assert float(found.scores["best"]) == pytest.approx(1, abs=1e-12)
+    assert float(found.profiles["best"].fraction[-1]) == 1
+
+
+# What was held
+
+
+def test_the_worst_after_the_best_is_not_the_first_hit() -> None:
+    assert worst_gap(recorded((0, 9.0), (1, 0.1), (2, 0.5), (3, 0.2))) == 0.5
+    assert worst_gap(recorded((0, 9.0), (1, None), (2, 0.2))) == 0.2
+    assert worst_gap(recorded((0, None))) is None
+    run = recorded((0, 0.0), (1, 0.9), (2, 0.1), (3, 0.4))
+    assert run.worst_after_best == 0.1
+
+
+# Curves
+
+
+@given(st.lists(st.floats(-5, 5), min_size=1, max_size=8), st.lists(st.floats(-1, 9), min_size=1, max_size=20))
+def test_interpolation_is_numpys(values: list[float], grid: list[float]) -> None:
+    x = np.arange(len(values), dtype=float)
+    points = torch.tensor(np.stack([x, values], -1))
+    found = interpolated(points, torch.tensor(grid, dtype=torch.float64))
+    np.testing.assert_allclose(found, np.interp(grid, x, values), atol=1e-12)
+
+
+def test_interpolation_beside_an_infinity_is_infinite_and_never_nan() -> None:
+    points = torch.tensor([[0.0, math.inf], [2.0, 1.0], [4.0, math.inf], [6.0, math.inf]], dtype=torch.float64)
+    grid = torch.tensor([0.0, 1.0, 2.0, 3.0, 4.0, 5.0, 7.0], dtype=torch.float64)
+    assert interpolated(points, grid).tolist() == [math.inf, math.inf, 1.0, math.inf, math.inf, math.inf, math.inf]
+
+
+def test_the_last_of_two_values_at_one_step_counts() -> None:
+    points = torch.tensor([[0.0, 1.0], [2.0, 5.0], [2.0, 3.0]], dtype=torch.float64)
+    assert interpolated(points, torch.tensor([2.0, 3.0], dtype=torch.float64)).tolist() == [3.0, 3.0]
+
+
+def read(one: Progress) -> float | None:
+    return one.policy_nats
+
+
+def test_runs_meet_on_a_common_grid() -> None:
+    """At 5 steps the run evaluated at 0 and 10 is half way; one that reached its target early keeps its end."""
+    curve = learning_curve(
+        [recorded((0, 8.0), (10, 2.0)), recorded((0, 8.0), (5, 1.0), seed=1, stopped="target")], read
+    )
+    assert curve is not None
+    assert curve.steps.tolist() == [0, 5, 10]
+    assert curve.value.tolist() == [8.0, 3.0, 1.5]
+    assert curve.low.tolist() == [8.0, 1.0, 1.0]
+    assert curve.high.tolist() == [8.0, 5.0, 2.0]
+
+
+def test_a_curve_ends_where_a_run_was_interrupted_and_is_thinned() -> None:
+    cut = learning_curve([recorded((0, 8.0), (10, 2.0)), recorded((0, 8.0), (5, 1.0), stopped="interrupted")], read)
+    assert cut is not None
+    assert cut.steps.tolist() == [0, 5]
+    long = learning_curve([recorded(*((n, 1.0) for n in range(5000)))], read)
+    assert long is not None
+    assert len(long.steps) == 200
+    assert (long.steps[0], long.steps[-1]) == (0, 4999)
+    assert learning_curve([recorded((0, None))], read) is None
+
+
+def test_the_band_is_that_of_whole_runs(both: LearnerComparison) -> None:
+    stats = pytest.importorskip("scipy.stats")
+    curve = both.curves["soft"]["policy_nats"]
+    each = np.array([[one.policy_nats for one in run.history] for run in both.learned["soft"]])
+    np.testing.assert_allclose(curve.value, stats.trim_mean(each, 0.25, axis=0), atol=1e-12)
+    assert (curve.low <= curve.value).all()
+    assert (curve.value <= curve.high).all()
+    assert "policy_nats" not in both.curves["hard"]
+
+
+# What goes wrong shows
+
+
+def test_a_lost_seed_shows() -> None:
+    lost = over_seeds([1.0, 2.0, 3.0, -math.inf])
+    assert lost is not None
+    assert (lost.value, lost.infinite, lost.unknown) == (1.5, 1, 0)
+    odd = over_seeds([1.0, None, math.nan])
+    assert odd is not None
+    assert (odd.value, odd.infinite, odd.unknown) == (1.0, 0, 2)
+    assert over_seeds([None, None]) is None
+
+
+def test_a_seed_that_risks_what_is_forbidden_is_told_everywhere() -> None:
+    world = Corridor()
+    safe = [run_of(world, [0.5, 1.0], seed=n, noise=0.0) for n in range(3)]
+    risky = replace(safe[0], seed=9, policy=cai.evaluate(world, None).policy)
+    found = compare_learners(world, {"a": [*safe, risky]}, temperature=1.0)
+    elbo = found.rows[0].elbo
+    assert elbo is not None
+    assert (elbo.infinite, elbo.runs[-1]) == (1, -math.inf)
+    assert math.isfinite(elbo.value)
+    assert "1 of 4 seeds end at ELBO -inf" in " ".join(found.remarks)
+    assert "1/4 -inf" in found.table()
+    told = json.loads(found.json())["learners"][0]
+    assert (told["elbo"]["infinite"], told["elbo"]["runs"][-1]) == (1, None)
+    assert not found.scores  # the prior itself ends there
+    assert any("the prior risks what is forbidden" in text for text in found.remarks)
+    assert [line["elbo"] for line in csv.DictReader(io.StringIO(found.runs_csv()))][-1] == "-inf"
+
+
+def test_without_a_finite_best_there_are_no_policy_nats() -> None:
+    policy = cai.evaluate(Gamble(), None).policy
+    run = Learned(policy, "fake", 1.0, 0, (Progress(0, 0, 0.0, -math.inf, -math.inf, -math.inf),), 0, 0, 0.0, "steps")
+    found = compare_learners(Gamble(), {"a": [run]}, temperature=1.0)
+    assert found.rows[0].policy_nats is None
+    assert found.policy_nats("a") is None
+    assert found.worst("a") == ()
+    assert any("ELBO* is not finite" in text for text in found.remarks)
+
+
+def test_where_the_prior_is_the_best_there_are_no_scores() -> None:
+    idle = RandomWorld(1, 2, 2, 1, 2, holes=False)
+    idle.reward, idle.last = torch.zeros_like(idle.reward), torch.zeros_like(idle.last)
+    found = compare_learners(idle, {"a": [run_of(idle, [0.0, 0.0])]}, temperature=1.0)
+    assert not found.scores
+    assert any("the prior is a best policy already" in text for text in found.remarks)
+
+
+class Line:
+    """A world without tables."""
+
+    horizon = 2
+
+    def initial(self) -> torch.Tensor:
+        return cai_normal("x", torch.tensor(0.0))
+
+    def act(self, state: torch.Tensor, t: int) -> torch.Tensor:
+        return cai_normal("u", torch.zeros_like(state))
+
+    def step(self, state: torch.Tensor, action: torch.Tensor, t: int) -> tuple[torch.Tensor, torch.Tensor]:
+        x = cai_normal("x", state + action)
+        return x, -x.abs()
+
+
+def cai_normal(name: str, mean: torch.Tensor) -> torch.Tensor:
+    import pyro
+
+    return pyro.sample(name, pyro.distributions.Normal(mean, 1.0))  # type: ignore[no-any-return]
+
+
+def test_without_tables_only_what_was_sampled_is_told() -> None:
+    each = [replace(blind(run), policy=object()) for run in runs(4)]
+    found = compare_learners(Line(), {"a": each}, temperature=ALPHA)
+    row = found.rows[0]
+    assert found.exact is None
+    assert row.expected_return is not None
+    assert row.expected_return.runs == tuple(run.history[-1].stochastic_return for run in each)
+    assert (row.elbo, row.policy_nats, row.luck_nats) == (None, None, None)
+    assert set(found.curves["a"]) == {"stochastic_return", "deterministic_return"}
+    assert "cannot be tabulated" in found.remarks[0]
+    assert "POSTERIOR" not in found.table()
+    assert json.loads(found.json())["exact"] is None
+
+
+def test_an_infinite_horizon_is_compared_too() -> None:
+    world = RandomWorld(2, 3, 2, 2, None, holes=False, discount=0.9)
+    found = compare_learners(
+        world, {"a": [run_of(world, [0, 1], seed=n, noise=0.1) for n in range(2)]}, temperature=1.0
+    )
+    lost = found.policy_nats("a")
+    assert lost is not None
+    assert tuple(lost.shape) == (3,)
+    assert all(one.t is None for one in found.worst("a"))
+
+
+# Files and faults
+
+
+def test_all_of_it_is_saved_as_it_is(both: LearnerComparison, tmp_path: Path) -> None:
+    both.save(tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["learners.csv", "learners.json", "runs.csv"]
+    lines = list(csv.DictReader((tmp_path / "learners.csv").read_text(encoding="utf-8").splitlines()))
+    assert [line["name"] for line in lines] == ["POSTERIOR", "VARIATIONAL", "HARD", "prior", "soft", "hard"]
+    assert float(lines[4]["policy_nats"]) == both.rows[0].policy_nats.value
+    assert float(lines[4]["policy_nats_high"]) == both.rows[0].policy_nats.high
+    assert lines[5]["worst_policy_nats"] == ""
+    each = list(csv.DictReader((tmp_path / "runs.csv").read_text(encoding="utf-8").splitlines()))
+    assert [(line["name"], line["seed"]) for line in each] == [("soft", f"{n}") for n in range(5)] + [
+        ("hard", f"{n}") for n in range(3)
+    ]
+    told = json.loads((tmp_path / "learners.json").read_text())
+    assert told["learners"][0]["policy_nats"]["iqm"] == both.rows[0].policy_nats.value
+    assert told["learners"][0]["curves"]["policy_nats"]["steps"] == [0, 100, 200, 300, 400, 500]
+    assert told["exact"]["elbo_star"] == both.exact.elbo_star
+
+
+@pytest.mark.parametrize(
+    ("learned", "words"),
+    [
+        ({}, "at least one name"),
+        ({"a": []}, "'a': no runs"),
+        ({"a": [recorded((0, 1.0)), recorded((0, 1.0))]}, r"seeds \[0, 0\]"),
+        ({"a": [replace(recorded((0, 1.0)), temperature=2.0)]}, "at temperature 2; expected runs made at 0.5"),
+        ({"a": [replace(recorded((0, 1.0)), history=())]}, "without history"),
+    ],
+)
+def test_what_makes_no_sense_is_refused(learned: dict, words: str) -> None:
+    with pytest.raises(cai.WorldError, match=words):
+        compare_learners(WORLD, learned, temperature=ALPHA)

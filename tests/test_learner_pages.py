@@ -1,0 +1,304 @@
+"""The pictures, the page and the command of learners: what is drawn and told is what was computed."""
+
+import json
+import math
+import re
+from collections.abc import Sequence
+from dataclasses import replace
+from itertools import pairwise
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from click.testing import Result
+from typer.testing import CliRunner
+
+import cai
+from cai.cli import app
+from cai.comparison.learners import LearnerComparison, compare_learners
+from cai.errors import fault
+from cai.learn.result import Learned, Progress
+from cai.view.learned import loss_maps, performance_profiles
+from cai.view.learners import best_of, write_learners
+from cai.view.learning import nats_curves, return_curves, spread
+from cai.view.style import png
+from cai.view.terminal import print_learners
+from cai.view.words import show
+from tests.helpers import load_model
+from tests.learned import blind, rising, run_of
+from tests.test_view import Corridor, Gamble, Page, named_axes, pixels, texts
+from tests.worlds import RandomWorld
+
+ALPHA = 0.1
+
+
+def lake() -> cai.World:
+    return load_model("frozen_lake")(horizon=8)
+
+
+@pytest.fixture(scope="module")
+def compared() -> LearnerComparison:
+    world = cai.tabulate(lake())
+    learned = {
+        name: [
+            run_of(world, rising(7, slow), seed=n, temperature=ALPHA, noise=noise, hard=name == "q") for n in range(4)
+        ]
+        for name, slow, noise in (("reinforce", 1.0, 0.3), ("q", 3.0, 0.2), ("soft_q", 6.0, 0.05))
+    }
+    return compare_learners(world, learned, temperature=ALPHA)
+
+
+# The pictures
+
+
+def test_the_curves_are_those_of_the_comparison(compared: LearnerComparison) -> None:
+    figure = nats_curves(compared)
+    (axes,) = named_axes(figure).values()
+    assert axes.get_yscale() == "log"
+    lines = [line for line in axes.lines if len(line.get_ydata()) == 7]
+    for line, name in zip(lines, ("reinforce", "soft_q"), strict=True):  # q's history knows no policy nats
+        np.testing.assert_allclose(line.get_ydata(), compared.curves[name]["policy_nats"].value)
+        np.testing.assert_allclose(line.get_xdata(), range(0, 601, 100))
+    words = texts(figure)
+    for row in compared.rows:
+        assert row.policy_nats is not None
+        assert row.name in words
+        assert show(float(f"{row.policy_nats.value:.3g}")) in words
+    assert "environment steps" in words
+    assert "prior" in words
+
+
+def test_the_returns_have_a_panel_for_chance_and_one_for_the_likeliest_action(compared: LearnerComparison) -> None:
+    panels = named_axes(return_curves(compared))
+    fields = ("stochastic_return", "deterministic_return")
+    for axes, field in zip(panels.values(), fields, strict=True):
+        lines = [line for line in axes.lines if len(line.get_ydata()) == 7]
+        for line, name in zip(lines, compared.curves, strict=True):
+            np.testing.assert_allclose(line.get_ydata(), compared.curves[name][field].value)
+
+
+def test_the_profiles_are_those_of_the_comparison(compared: LearnerComparison) -> None:
+    figure = performance_profiles(compared)
+    (axes,) = named_axes(figure).values()
+    for line, one in zip(axes.lines, compared.profiles.values(), strict=False):
+        np.testing.assert_allclose(line.get_ydata(), one.fraction)
+        np.testing.assert_allclose(1 - np.asarray(line.get_xdata()), one.thresholds)
+    assert axes.get_xlim()[0] > axes.get_xlim()[1]  # missing less lies farther right
+    assert "median score" in texts(figure)
+
+
+def test_the_map_adds_up_times_and_states() -> None:
+    world = Corridor()  # states 4 and 5 share a cell
+    found = compare_learners(world, {"a": [run_of(world, [0.5], seed=n, noise=0.5) for n in range(2)]}, temperature=1.0)
+    lost = found.policy_nats("a")
+    assert lost is not None
+    figure = loss_maps(found)
+    (title, axes), *_ = named_axes(figure).items()
+    assert title == f"a: {show(float(f'{float(lost.sum()):.3g}'))} nats"
+    picture = np.asarray(axes.images[0].get_array())
+    assert float(lost.sum(0)[5]) > 0.01
+    assert picture[2, 2] == pytest.approx(float(lost.sum(0)[4:].sum()))
+    assert picture[0, 0] == pytest.approx(float(lost.sum(0)[0]))
+
+
+@pytest.mark.parametrize("wished", [[0.0, 0.0, 0.0], [0.5, 0.5, 0.51, 0.9], [0.97, 0.98, 1.0], [0.2], []])
+def test_labels_are_moved_apart_and_no_farther(wished: list[float]) -> None:
+    found = spread(wished, 0.1)
+    assert all(b - a >= 0.1 - 1e-12 for a, b in pairwise(found))
+    assert all(-1e-12 <= one <= 1 + 1e-12 for one in found)
+    assert spread([0.1, 0.4, 0.8], 0.1) == [0.1, 0.4, 0.8]
+    assert spread([0.0] * 4, 1.0) == [0.0, 1.0, 2.0, 3.0]  # too many: beyond the top
+
+
+def endless() -> Learned:
+    """A run of the forbidden: it never has a finite ELBO."""
+    history = tuple(Progress(n, n, 0.0, -math.inf, -math.inf, -math.inf, math.inf, 0.1) for n in range(3))
+    return Learned(cai.evaluate(Corridor(), None).policy, "fake", 1.0, 7, history, 2, 2, 0.1, "steps")
+
+
+@pytest.mark.parametrize(
+    "learned",
+    [
+        {"one": [run_of(Corridor(), [0.0, 1.0])]},
+        {"best": [run_of(Corridor(), [1.0])]},
+        {"lost": [endless()]},
+        {"mixed": [endless(), run_of(Corridor(), [0.2, 1.0])], "<b>$x_1": [run_of(Corridor(), [0.0, 0.5, 1.0])]},
+        {f"learner {n}": [run_of(Corridor(), [0.0, 0.1 * n])] for n in range(11)},
+        {"blind": [blind(run_of(Corridor(), [0.1, 0.9]))]},
+    ],
+)
+def test_whatever_was_learned_can_be_drawn(learned: dict[str, Sequence[Learned]], tmp_path: Path) -> None:
+    found = compare_learners(Corridor(), learned, temperature=1.0)
+    page = write_learners([found], tmp_path, title="corridor").read_text(encoding="utf-8")
+    for name in ("returns", "losses"):
+        pixels(tmp_path / "figures" / f"learners-1.0-{name}.png")
+    assert (tmp_path / "figures" / "learners-1.0-nats.png").exists() == ("blind" not in learned)
+    assert "nan" not in Page(page).words
+
+
+def test_what_cannot_be_drawn_says_why(compared: LearnerComparison) -> None:
+    bare = compare_learners(
+        Gamble(), {"a": [replace(endless(), policy=cai.evaluate(Gamble(), None).policy)]}, temperature=1.0
+    )
+    with pytest.raises(cai.WorldError, match="no normalised scores"):
+        performance_profiles(bare)
+    with pytest.raises(cai.WorldError, match="without a layout"):
+        loss_maps(bare)
+    with pytest.raises(cai.WorldError, match="no history that knows policy nats"):
+        nats_curves(replace(compared, curves={row.name: {} for row in compared.rows}))
+    assert len(png(return_curves(bare))) > 10_000
+
+
+# The page
+
+
+def test_the_page_tells_what_was_computed(compared: LearnerComparison, tmp_path: Path) -> None:
+    page = Page(write_learners([compared], tmp_path, title="<lake>").read_text(encoding="utf-8"))
+    numbers = {(policy, field): value for policy, field, value in page.numbers}
+    for row in compared.rows:
+        assert row.policy_nats is not None
+        assert float(numbers[row.name, "policy_nats"]) == row.policy_nats.value
+    assert compared.exact is not None
+    for one in compared.exact.rows:
+        assert float(numbers[one.name, "expected_return"]) == one.expected_return
+        assert numbers[one.name, "steps"] == ""
+    assert numbers["q", "worst_policy_nats"] == ""
+    words = re.sub(r"\s+", " ", " ".join(page.words))
+    for text in ("<lake>: learners", "4 seeds", "q: its history knows no policy nats", "Where each learner loses most"):
+        assert text in words
+    assert len(page.sources) == 4
+    assert not page.elsewhere
+    assert best_of(compared.rows) == "soft_q"
+    assert json.loads((tmp_path / "learners.json").read_text())[0]["learners"][0]["name"] == "reinforce"
+    assert (tmp_path / "learners.csv").read_text(encoding="utf-8").splitlines() == compared.csv().splitlines()
+
+
+def test_each_temperature_has_its_chapter_and_an_old_picture_goes(tmp_path: Path) -> None:
+    world = RandomWorld(1, 3, 2, 2, 3, holes=False)
+    found = [
+        compare_learners(world, {"a": [run_of(world, [0, 1], temperature=alpha)]}, temperature=alpha)
+        for alpha in (0.1, 1.0)
+    ]
+    write_learners(found[:1], tmp_path, title="w")
+    page = write_learners(found[1:], tmp_path, title="w").read_text(encoding="utf-8")
+    assert "α = 0.1" not in page
+    assert not list((tmp_path / "figures").glob("learners-0.1-*"))
+    page = write_learners(found, tmp_path, title="w").read_text(encoding="utf-8")
+    assert page.index('id="alpha-1.0"') < page.index('id="alpha-0.1"')
+    assert (tmp_path / "alpha-0.1" / "runs.csv").is_file()
+    assert "losses" not in " ".join(path.name for path in (tmp_path / "figures").iterdir())  # no layout, no map
+    with pytest.raises(cai.WorldError, match="each once"):
+        write_learners([found[0], found[0]], tmp_path, title="w")
+
+
+def test_the_terminal_tells_the_same(compared: LearnerComparison, capsys: pytest.CaptureFixture[str]) -> None:
+    print_learners("lake", compared)
+    told = capsys.readouterr().out
+    for row in compared.rows:
+        assert row.policy_nats is not None
+        assert f"{row.policy_nats.value:.4g}" in told
+        assert row.name in told
+    assert "VARIATIONAL" in told
+    assert "4 seeds" in told
+
+
+# The command
+
+
+@pytest.fixture
+def school(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
+    """Put learners that need no time in the place of the real ones; return how each was called."""
+    calls: list[dict[str, Any]] = []
+
+    def many(name: str, world: Any, **asked: Any) -> list[Learned]:
+        calls.append({"name": name, **asked})
+        if name == "fussy":
+            raise fault("fussy", "this world", "another one")
+        seeds = list(asked["seeds"])
+        if name == "slow":
+            seeds = seeds[:2]
+        made = [run_of(world, rising(4), seed=n, temperature=asked["temperature"], noise=0.1) for n in seeds]
+        return [replace(run, stopped="interrupted") if name == "slow" and run.seed else run for run in made]
+
+    names, of_seeds = ModuleType("cai.learn.names"), ModuleType("cai.learn.seeds")
+    names.ALGORITHMS = dict.fromkeys(("soft_q", "q", "fussy", "slow"))  # type: ignore[attr-defined]
+    of_seeds.many = many  # type: ignore[attr-defined]
+    monkeypatch.setitem(__import__("sys").modules, "cai.learn.names", names)
+    monkeypatch.setitem(__import__("sys").modules, "cai.learn.seeds", of_seeds)
+    return calls
+
+
+def command(*words: str, code: int = 0) -> Result:
+    lake = ("frozen_lake", "--horizon", "6", "-t", "0.1")
+    done = CliRunner().invoke(app, ["compare", *lake, *words])
+    assert done.exit_code == code, done.output
+    assert done.exception is None or isinstance(done.exception, SystemExit), done.exception
+    return done
+
+
+def test_learners_are_run_and_told(school: list[dict[str, Any]], tmp_path: Path) -> None:
+    asked = ("--learn", "soft_q,q,soft_q", "--seeds", "3", "--learn-steps", "500", "--jobs", "2")
+    told = command(*asked, "--out", str(tmp_path)).stdout
+    assert [call["name"] for call in school] == ["soft_q", "q"]
+    assert all(list(call["seeds"]) == [0, 1, 2] for call in school)
+    assert all((call["steps"], call["jobs"], call["temperature"]) == (500, 2, 0.1) for call in school)
+    for words in ("soft_q", "3 seeds", "VARIATIONAL", "policy nats", "report:"):
+        assert words in told
+    assert (tmp_path / "learners.html").is_file()
+    (found,) = json.loads(command(*asked, "--json").stdout)
+    assert [one["name"] for one in found["learners"]] == ["soft_q", "q"]
+    assert found["learners"][0]["seeds"] == [0, 1, 2]
+
+
+def test_unless_told_otherwise_ten_seeds_of_the_learners_own_length(school: list[dict[str, Any]]) -> None:
+    command("--learn", "q", "-t", "1")
+    assert [(len(call["seeds"]), call["steps"], call["jobs"]) for call in school] == [(10, None, 1)] * 2
+    assert [call["temperature"] for call in school] == [0.1, 1.0]
+
+
+def test_a_learner_that_cannot_is_left_out_with_a_word(school: list[dict[str, Any]]) -> None:
+    done = command("--learn", "fussy,q", "--seeds", "2", "--json")
+    assert "fussy left out at α = 0.1: fussy: this world; expected another one" in done.stderr
+    assert [one["name"] for one in json.loads(done.stdout)[0]["learners"]] == ["q"]
+    assert command("--learn", "fussy", code=2).stderr == "cai: fussy: this world; expected another one\n"
+
+
+def test_interrupted_it_keeps_what_there_is(school: list[dict[str, Any]], tmp_path: Path) -> None:
+    done = command("--learn", "q,slow,soft_q", "--seeds", "3", "--json", "--out", str(tmp_path), code=130)
+    assert [call["name"] for call in school] == ["q", "slow"]
+    q, slow = json.loads(done.stdout)[0]["learners"]
+    assert (q["seeds"], slow["seeds"]) == ([0, 1, 2], [0])
+    assert "slow: 1 of 3 runs ended by themselves" in done.stderr
+    assert done.stderr.endswith("cai: interrupted\n")
+    assert (tmp_path / "learners.html").is_file()
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("--learn", "sarsa"), "--learn: 'sarsa'; expected one of soft_q, q, fussy, slow, all"),
+        (("--learn", ""), "--learn: ''"),
+        (("--learn", "q", "--seeds", "0"), "--seeds: 0; expected a whole number, at least 1"),
+        (("--learn", "q", "--jobs", "0"), "--jobs: 0"),
+        (("--learn", "q", "--learn-steps", "-3"), "--learn-steps: -3"),
+        (("--seeds", "3", "--jobs", "1"), "--seeds, --jobs without --learn"),
+        (("--learn", "q", "--rule", "HARD"), "--rule beside --learn"),
+        (("--learn", "q", "--inference-types"), "--inference-types beside --learn"),
+        (("--learn", "q", "--seed", "3"), "--seed without --fit"),
+    ],
+)
+def test_what_makes_no_sense_is_one_clear_line(school: list[dict[str, Any]], words: Sequence[str], said: str) -> None:
+    told = command(*words, code=2).stderr
+    assert said in told
+    assert len(told.splitlines()) == 1
+    assert not school
+
+
+def test_the_generator_of_the_caller_is_left_alone(compared: LearnerComparison) -> None:
+    before = torch.random.get_rng_state()
+    nats_curves(compared)
+    compare_learners(cai.tabulate(lake()), compared.learned, temperature=ALPHA)
+    assert torch.equal(before, torch.random.get_rng_state())
