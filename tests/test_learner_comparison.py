@@ -184,7 +184,7 @@ def test_a_seed_that_risks_what_is_forbidden_is_told_everywhere() -> None:
     assert elbo is not None
     assert (elbo.infinite, elbo.runs[-1]) == (1, -math.inf)
     assert math.isfinite(elbo.value)
-    assert "1 of 4 seeds end at ELBO -inf" in " ".join(found.remarks)
+    assert "of 4 seeds, 1 end at ELBO -inf" in " ".join(found.remarks)
     assert "1/4 -inf" in found.table()
     told = json.loads(found.json())["learners"][0]
     assert (told["elbo"]["infinite"], told["elbo"]["runs"][-1]) == (1, None)

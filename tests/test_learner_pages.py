@@ -26,7 +26,7 @@ from cai.view.learners import best_of, write_learners
 from cai.view.learning import nats_curves, return_curves, spread
 from cai.view.style import png
 from cai.view.terminal import print_learners
-from cai.view.words import show
+from cai.view.words import between, brief
 from tests.helpers import load_model
 from tests.learned import blind, rising, run_of
 from tests.test_view import Corridor, Gamble, Page, named_axes, pixels, texts
@@ -66,7 +66,7 @@ def test_the_curves_are_those_of_the_comparison(compared: LearnerComparison) -> 
     for row in compared.rows:
         assert row.policy_nats is not None
         assert row.name in words
-        assert show(float(f"{row.policy_nats.value:.3g}")) in words
+        assert brief(row.policy_nats.value) in words
     assert "environment steps" in words
     assert "prior" in words
 
@@ -97,7 +97,7 @@ def test_the_map_adds_up_times_and_states() -> None:
     assert lost is not None
     figure = loss_maps(found)
     (title, axes), *_ = named_axes(figure).items()
-    assert title == f"a: {show(float(f'{float(lost.sum()):.3g}'))} nats"
+    assert title == f"a: {brief(float(lost.sum()))} nats"
     picture = np.asarray(axes.images[0].get_array())
     assert float(lost.sum(0)[5]) > 0.01
     assert picture[2, 2] == pytest.approx(float(lost.sum(0)[4:].sum()))
@@ -111,6 +111,13 @@ def test_labels_are_moved_apart_and_no_farther(wished: list[float]) -> None:
     assert all(-1e-12 <= one <= 1 + 1e-12 for one in found)
     assert spread([0.1, 0.4, 0.8], 0.1) == [0.1, 0.4, 0.8]
     assert spread([0.0] * 4, 1.0) == [0.0, 1.0, 2.0, 3.0]  # too many: beyond the top
+
+
+def test_an_interval_has_the_digits_that_tell_its_ends_apart() -> None:
+    assert between(1.0, 2.0) == "[1, 2]"
+    assert between(3.05012, 3.05034) == "[3.0501, 3.0503]"
+    assert between(-math.inf, 1e-12) == "[−∞, 0]"
+    assert between(2.0, 2.0) == ""
 
 
 def endless() -> Learned:
@@ -255,7 +262,7 @@ def test_learners_are_run_and_told(school: list[dict[str, Any]], tmp_path: Path)
 
 def test_unless_told_otherwise_ten_seeds_of_the_learners_own_length(school: list[dict[str, Any]]) -> None:
     command("--learn", "q", "-t", "1")
-    assert [(len(call["seeds"]), call["steps"], call["jobs"]) for call in school] == [(10, None, 1)] * 2
+    assert [(len(call["seeds"]), call.get("steps"), call["jobs"]) for call in school] == [(10, None, 1)] * 2
     assert [call["temperature"] for call in school] == [0.1, 1.0]
 
 

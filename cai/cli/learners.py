@@ -91,9 +91,10 @@ def learned_each(world: Any, lesson: Lesson, alpha: float) -> "tuple[dict[str, l
 
     found: dict[str, list[Learned]] = {}
     left_out: dict[str, CaiError] = {}
+    length: dict[str, Any] = {} if lesson.steps is None else {"steps": lesson.steps}
     for name in lesson.names:
         try:
-            runs = many(name, world, seeds=range(lesson.seeds), temperature=alpha, steps=lesson.steps, jobs=lesson.jobs)
+            runs = many(name, world, seeds=range(lesson.seeds), temperature=alpha, jobs=lesson.jobs, **length)
         except CaiError as error:
             left_out[name] = error
             continue

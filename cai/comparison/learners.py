@@ -253,10 +253,10 @@ def _flaws(
     found = []
     for row in rows:
         if row.elbo is not None and row.elbo.infinite:
-            lost = f"{row.elbo.infinite} of {row.seeds} seeds end at ELBO -inf: they risk what is forbidden"
+            lost = f"of {row.seeds} seeds, {row.elbo.infinite} end at ELBO -inf, where what is forbidden is risked"
             found.append(f"{row.name}: {lost}.")
         if row.stopped.get("interrupted"):
-            found.append(f"{row.name}: {row.stopped['interrupted']} of {row.seeds} runs were interrupted.")
+            found.append(f"{row.name}: of {row.seeds} runs, {row.stopped['interrupted']} were interrupted.")
         if exact is not None and exact.elbo_star is not None and "policy_nats" not in curves[row.name]:
             found.append(f"{row.name}: its history knows no policy nats; only the final policy was measured.")
     return found

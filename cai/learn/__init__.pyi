@@ -5,5 +5,8 @@ from .dynamic_programming import soft_value_iteration as soft_value_iteration
 from .dynamic_programming import value_iteration as value_iteration
 from .policy_gradient import reinforce as reinforce
 from .policy_gradient import soft_policy_gradient as soft_policy_gradient
+from .q_functions import q_learning as q_learning
+from .q_functions import soft_q_learning as soft_q_learning
 from .result import Learned as Learned
 from .result import Progress as Progress
+from .seeds import many as many

@@ -75,7 +75,7 @@ class Network:
 
     def inputs(self, state: Any, t: Any) -> Tensor:
         """Return the features, ``[*B, F]``."""
-        return self.simulator.features(state).to(torch.get_default_dtype())
+        return self.simulator.features(state)
 
     def init(self, *copies: int) -> Tensor:
         """Return weights and biases, uniform within 1/sqrt(fan-in) (torch's own for linear layers)."""
@@ -107,7 +107,7 @@ class ModuleFunction:
 
     def inputs(self, state: Any, t: Any) -> Tensor:
         """Return the features, ``[*B, F]``."""
-        return self.simulator.features(state).to(torch.get_default_dtype())
+        return self.simulator.features(state)
 
     def init(self, *copies: int) -> Tensor:
         """Return the module's own parameters."""

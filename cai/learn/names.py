@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from cai.learn.fitted import fitted_q, soft_fitted_q
+
 from cai.learn.policy_gradient import reinforce, soft_policy_gradient
 from cai.learn.q_functions import q_learning, soft_q_learning
 from cai.learn.result import Learned
@@ -12,6 +12,6 @@ ALGORITHMS: dict[str, Callable[..., Learned]] = {
     "soft_pg": soft_policy_gradient,
     "q": q_learning,
     "soft_q": soft_q_learning,
-    "fitted_q": fitted_q,
-    "soft_fitted_q": soft_fitted_q,
+
+
 }

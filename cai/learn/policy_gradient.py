@@ -86,8 +86,9 @@ class PolicyGradient:
         def choose(scene: Scene, t: int) -> Any:
             x, prior = function.inputs(scene.state, t), actor.prior(scene.state, t)
             code = actor.draw(function(theta, x), prior)
-            for kept, one in ((codes, code), (inputs, x), (priors, prior)):
-                kept.append(one)
+            codes.append(code)
+            inputs.append(x)
+            priors.append(prior)
             return actor.values(code)
 
         with torch.no_grad():

@@ -8,12 +8,12 @@ import torch
 from cai.errors import fault
 from cai.learn.neural_q import NeuralQ
 from cai.learn.result import Learned
-from cai.learn.tabular import Schedule, Tabular, polynomial
+from cai.learn.tabular import Schedule, Tabular, recent
 from cai.learn.training import Options, train
 from cai.policies.spaces import signature
 from cai.world import World
 
-TABLE: dict[str, Any] = {"batch": 500, "lr": polynomial, "explore": 0.1}
+TABLE: dict[str, Any] = {"batch": 500, "lr": recent, "explore": 0.1}
 NETWORK: dict[str, Any] = {"batch": 8, "lr": 1e-3, "explore": 0.05}
 
 
@@ -49,7 +49,7 @@ def q_learning(
         temperature: α, reward units, at which the policy is measured; learning is hard and does not use it.
         gamma: the discount; the world's own unless given, and 0.99 for a network where that is 1.
         batch: copies of the world: 500 episodes at a time for a table, 8 steps at a time for a network.
-        lr: the step size; for a table also a function of how often each entry was visited, n^-0.7 unless given.
+        lr: the step size; for a table also a function of how often each entry was visited, 5/(4 + n) unless given.
         explore: the share of actions that follow the prior; 0.1 for a table; for a network it falls from 1 to 0.05.
         behaviour: a policy to learn from, whatever it does, in place of the learner's own.
         network: hidden widths, or a torch module on the features; None is a table, or (64, 64) where there is none.
@@ -105,7 +105,7 @@ def soft_q_learning(
         temperature: α > 0, reward units.
         gamma: the discount; the world's own unless given, and 0.99 for a network where that is 1.
         batch: copies of the world: 500 episodes at a time for a table, 8 steps at a time for a network.
-        lr: the step size; for a table also a function of how often each entry was visited, n^-0.7 unless given.
+        lr: the step size; for a table also a function of how often each entry was visited, 5/(4 + n) unless given.
         explore: the share of actions that follow the prior; 0.1 for a table; for a network it falls from 1 to 0.05.
         behaviour: a policy to learn from, whatever it does, in place of the learner's own.
         network: hidden widths, or a torch module on the features; None is a table, or (64, 64) where there is none.
@@ -128,7 +128,9 @@ def soft_q_learning(
     return _learn("soft_q_learning", True, value_gradient, world, temperature, locals(), options)
 
 
-def _learn(name: str, soft: bool, c: float, world: Any, temperature: Any, given: dict[str, Any], options: Any) -> Learned:
+def _learn(
+    name: str, soft: bool, c: float, world: Any, temperature: Any, given: dict[str, Any], options: Any
+) -> Learned:
     shared = {"name": name, "soft": soft, "value_gradient": c, "behaviour": given["behaviour"]}
     finite = isinstance(world, World) and signature(world).spaces is not None
     tabular = finite and given["network"] is None

@@ -1,15 +1,109 @@
-"""Many seeds side by side: one process each, as many at a time as there are jobs."""
+"""Many seeds of one learner, as processes side by side; each keeps itself in a file, from which the caller reads it."""
 
 import multiprocessing
-import signal
-import traceback
+import tempfile
 from collections.abc import Callable, Sequence
-from multiprocessing.connection import Connection, wait
+from concurrent.futures import Future, ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import torch
 
-from cai.errors import CaiError, fault
+from cai.errors import fault
 from cai.learn.names import ALGORITHMS
 from cai.learn.result import Learned
-from cai.progress import Interrupt, bar
+from cai.progress import bar
+
+Run = Callable[[], Learned]
+_RUNS: list[Run] = []  # what the processes find when they are forked: a world need not be picklable
+
+
+def many(
+    learner: str | Callable[..., Learned],
+    world: Any,
+    *,
+    seeds: Sequence[int],
+    jobs: int = 1,
+    folder: Any = None,
+    progress: bool = True,
+    **settings: Any,
+) -> list[Learned]:
+    """Run a learner with many seeds; the results are the same as one after the other.
+
+    Args:
+        learner: a name in ``ALGORITHMS`` ("reinforce", "soft_pg", "q", "soft_q", "fitted_q", "soft_fitted_q", "sac") or
+            a learner's function.
+        world: what it learns on.
+        seeds: one run each.
+        jobs: processes at a time, where the system can fork; 1 stays in this process.
+        folder: keeps a checkpoint of every seed; the same call goes on from them.
+        progress: show a bar on a terminal.
+        settings: of the learner and of the training.
+
+    Raises:
+        WorldError: there is no such learner, or a run failed.
+    """
+    if isinstance(learner, str) and learner not in ALGORITHMS:
+        raise fault("learner", f"'{learner}'", f"one of {', '.join(ALGORITHMS)}")
+    if not seeds or len(set(seeds)) < len(seeds):
+        raise fault("seeds", f"{list(seeds)}", "at least one, each but once")
+    if isinstance(jobs, bool) or not isinstance(jobs, int) or jobs < 1:
+        raise fault("jobs", f"{jobs!r}", "a whole number, at least 1")
+    function = ALGORITHMS[learner] if isinstance(learner, str) else learner
+    with _place(folder, jobs) as place:
+
+        def run(seed: int, *, shown: bool = False) -> Learned:
+            kept = {} if place is None else {"checkpoint": place / f"{function.__name__}-{seed}.learner"}
+            return function(world, seed=seed, progress=shown, **kept, **settings)
+
+        if jobs > 1 and len(seeds) > 1 and "fork" in multiprocessing.get_all_start_methods():
+            _side_by_side([lambda seed=seed: run(seed) for seed in seeds], jobs, function.__name__, progress)  # type: ignore[misc]
+        return _one_by_one(run, seeds, progress)
+
+
+def _one_by_one(run: Callable[..., Learned], seeds: Sequence[int], progress: bool) -> list[Learned]:
+    found = []
+    for seed in seeds:
+        found.append(run(seed, shown=progress))
+        if found[-1].stopped == "interrupted":
+            raise KeyboardInterrupt
+    return found
+
+
+def _side_by_side(runs: list[Run], jobs: int, title: str, progress: bool) -> None:
+    _RUNS[:] = runs
+    try:
+        with ProcessPoolExecutor(min(jobs, len(runs)), multiprocessing.get_context("fork"), _calm) as pool:
+            waiting: list[Future[str]] = [pool.submit(_run, n) for n in range(len(runs))]
+            with bar(title, len(runs), shown=progress) as tell:
+                for done, one in enumerate(as_completed(waiting), 1):
+                    if one.result() == "interrupted":
+                        pool.shutdown(cancel_futures=True)
+                        raise KeyboardInterrupt
+                    tell(done, "seeds")
+    except BrokenProcessPool:
+        raise fault(title, "a process that was killed", "one that ends; with folder= the same call goes on") from None
+    finally:
+        _RUNS.clear()
+
+
+def _calm() -> None:
+    torch.set_num_threads(1)  # as many processes as cores
+
+
+def _run(n: int) -> str:
+    return _RUNS[n]().stopped
+
+
+@contextmanager
+def _place(folder: Any, jobs: int) -> Any:
+    """Yield where the seeds are kept: the caller's folder, one for the time being, or none for a single process."""
+    if folder is not None:
+        yield Path(folder)
+    elif jobs > 1:
+        with tempfile.TemporaryDirectory(prefix="cai-") as passing:
+            yield Path(passing)
+    else:
+        yield None

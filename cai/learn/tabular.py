@@ -1,9 +1,10 @@
-"""Q-learning and soft Q-learning on a table, from whole episodes, the last step first.
+"""Q-learning and soft Q-learning on a table, from batches of whole episodes, the last time first.
 
-    Q(s,a) ← Q(s,a) + lr (r + γ V(s') - Q(s,a))
+    Q_t(s,a) ← Q_t(s,a) + lr (r + γ V_{t+1}(s') - Q_t(s,a))
 
-With a finite horizon the table has a time, Q_t(s,a). Going backward through each batch of episodes lets a reward reach
-the start at once. Where c of the samples share an entry, their mean counts c times, at most wholly.
+With a finite horizon the table has a time. Where the slices do not depend on it, a transition seen once teaches every
+Q_t; going backward in time lets a reward reach the start at once. Where c transitions of a batch share an entry, their
+mean counts c times, at most wholly.
 """
 
 from collections.abc import Callable
@@ -18,15 +19,18 @@ from cai.learn.functions import Table
 from cai.learn.problem import Metrics, Problem, State
 from cai.learn.soft_values import log_policy, state_value
 from cai.simulate.rollout import Rollout, roll
-from cai.simulate.simulator import Scene
+from cai.simulate.simulator import Scene, Simulator
 
 Schedule = Callable[[Tensor], Tensor]
 """The step size of an entry, of how often it was visited."""
 
 
-def polynomial(n: Tensor) -> Tensor:
-    """Return n^-0.7: its sum diverges, its sum of squares does not."""
-    return n.clamp(min=1) ** -0.7
+def recent(n: Tensor) -> Tensor:
+    """Return 5/(4 + n): a mean in which the n-th visit weighs about n^4, so that early targets are soon forgotten.
+
+    (H + 1)/(H + n) at H = 4 (Jin et al. 2018, Is Q-learning provably efficient?, equation 4.1).
+    """
+    return 5 / (4 + n)
 
 
 @dataclass(frozen=True)
@@ -53,12 +57,12 @@ class Tabular:
     def step(self, problem: Problem, state: State) -> tuple[State, Metrics]:
         """Draw a batch of episodes, and go backward through it."""
         simulator, table = problem.simulator, self._table(problem)
-        space, behave = simulator.signature.action_space, self._behaviour(problem, state)
+        space = simulator.signature.action_space
         assert space is not None
-        found = roll(simulator, behave, self.max_steps)
-        q, visits = state.values["q"].clone(), state.values["visits"].clone()
+        found = roll(simulator, self._behaviour(problem, state), self.max_steps)
         actions = space.join(space.unpack(found.actions))
-        wrong = self._backward(problem, table, found, actions, q.view(-1, table.out), visits.view(-1, table.out))
+        q, visits = state.values["q"].clone(), state.values["visits"].clone()
+        wrong = self._backward(problem, table, _tallies(simulator, found, actions), q, visits)
         values = {"q": q, "visits": visits}
         metrics = {"td_error": wrong, "return": float(found.returns.mean())}
         return replace(state, steps=state.steps + found.steps, updates=state.updates + 1, values=values), metrics
@@ -68,41 +72,28 @@ class Tabular:
         table = self._table(problem)
         return DiscretePolicy(problem.simulator, self._log_pi(problem, state), table.horizon)
 
-    def _backward(
-        self, problem: Problem, table: Table, found: Rollout, actions: Tensor, q: Tensor, visits: Tensor
-    ) -> float:
-        """Update Q, ``[rows, A]``, in place; return the mean |δ|, reward units."""
-        alpha, simulator = problem.alpha if self.soft else None, problem.simulator
-        T, total = len(found.rewards), 0.0
-        for t in range(T - 1, -1, -1):
-            here = found.alive[t]
-            last = here & (~found.alive[t + 1] if t + 1 < T else torch.ones_like(here))
-            state, following = at(found.states, t, here), at(found.states, t + 1, here)
-            row, row_next = table.inputs(state, t), table.inputs(following, t + 1)
-            over = (last & (found.terminated if table.horizon is None else torch.ones_like(last)))[here]
-            v = state_value(q[torch.where(over, 0, row_next)], simulator.log_prior(following, min(t + 1, T - 1)), alpha)
-            delta = found.rewards[t][here] + problem.gamma * torch.where(over, 0.0, v) - q[row, actions[t][here]]
-            self._update(q, visits, row, actions[t][here], delta, simulator.log_prior(state, t), alpha)
-            total += float(delta.abs().sum())
-        return total / max(found.steps, 1)
-
-    def _update(
-        self, q: Tensor, visits: Tensor, row: Tensor, a: Tensor, delta: Tensor, log_prior: Tensor, alpha: float | None
-    ) -> None:
-        A = q.shape[1]
-        cell = row * A + a
-        count = torch.zeros_like(q).view(-1).index_add_(0, cell, torch.ones_like(delta))
-        visits += count.view_as(q)
-        mean = torch.zeros_like(q).view(-1).index_add_(0, cell, delta) / count.clamp(min=1)
-        lr = self.lr(visits.view(-1)) if callable(self.lr) else torch.full_like(mean, self.lr)
-        moved = (count * lr).clamp(max=1.0) * mean
-        if self.value_gradient:  # ∇V(s) = π(·|s)
-            pi = log_policy(q[row], log_prior, alpha).exp()
-            spread = torch.zeros_like(q).index_add_(0, row, pi * delta.unsqueeze(-1))
-            moved = moved - self.value_gradient * (
-                lr.view_as(q) * spread / count.view_as(q).sum(-1, keepdim=True).clamp(min=1)
-            ).view(-1)
-        q += moved.view_as(q)
+    def _backward(self, problem: Problem, table: Table, tallies: list["Tally"], flat: Tensor, counts: Tensor) -> float:
+        """Update Q, ``[T, S, A]``, in place; return the mean |δ| over its updated entries, reward units."""
+        alpha, T, A = self._alpha(problem), table.horizon, table.out
+        q, visits = flat.view(T or 1, -1, A), counts.view(T or 1, -1, A)
+        prior = problem.simulator.log_prior
+        wrong = []
+        for t in range((T or 1) - 1, -1, -1):
+            tally = tallies[min(t, len(tallies) - 1)]
+            v = torch.zeros(q.shape[1], dtype=q.dtype)  # after the last time
+            if T is None or t + 1 < T:
+                v = state_value(q[0 if T is None else t + 1], prior(self._all(problem), t + 1), alpha)
+            delta = tally.mean(v, problem.gamma, q.shape[1:]) - q[t]
+            count = tally.count(q.shape[1:])
+            visits[t] += count
+            lr = self.lr(visits[t].clamp(min=1)) if callable(self.lr) else torch.full_like(count, self.lr)
+            moved = (count * lr).clamp(max=1.0) * torch.where(count > 0, delta, 0.0)
+            if self.value_gradient:  # ∇V(s) = π(·|s)
+                pi = log_policy(q[t], prior(self._all(problem), t), alpha).exp()
+                moved = moved - self.value_gradient * pi * moved.sum(-1, keepdim=True)
+            q[t] += moved
+            wrong.append(delta[count > 0].abs().mean())
+        return float(torch.stack(wrong).nanmean())
 
     def _behaviour(self, problem: Problem, state: State) -> Callable[[Scene, int], Any]:
         if self.behaviour is not None:
@@ -119,8 +110,7 @@ class Tabular:
         return choose
 
     def _log_pi(self, problem: Problem, state: State) -> Callable[[Any, Any], Tensor]:
-        table, alpha = self._table(problem), problem.alpha if self.soft else None
-        q = state.values["q"]
+        table, alpha, q = self._table(problem), self._alpha(problem), state.values["q"]
 
         def log_pi(s: Any, t: Any) -> Tensor:
             return log_policy(table(q, table.inputs(s, t)), problem.simulator.log_prior(s, t), alpha)
@@ -133,9 +123,55 @@ class Tabular:
         assert space is not None
         return Table(simulator, space.size, None if self.stationary else simulator.horizon)
 
+    def _alpha(self, problem: Problem) -> float | None:
+        return problem.alpha if self.soft else None
 
-def at(states: Any, t: int, mask: Tensor) -> Any:
-    """Return the states of time t in the copies of a mask."""
-    if isinstance(states, dict):
-        return {name: one[t][mask] for name, one in states.items()}
-    return states[t][mask]
+    def _all(self, problem: Problem) -> Any:
+        """Return every state, in order."""
+        states = problem.simulator.signature.state_space
+        assert states is not None
+        return states.pack(states.split(torch.arange(states.size)))
+
+
+@dataclass(frozen=True)
+class Tally:
+    """Transitions by (s, a, s') and whether the world ended: how often, and the sum of their rewards, ``[M]`` each."""
+
+    cell: Tensor
+    following: Tensor
+    over: Tensor
+    times: Tensor
+    paid: Tensor
+
+    def count(self, shape: torch.Size) -> Tensor:
+        """Return how often each (s, a) was seen, ``[S, A]``."""
+        return torch.zeros(shape.numel(), dtype=self.paid.dtype).index_add_(0, self.cell, self.times).view(shape)
+
+    def mean(self, v: Tensor, gamma: float, shape: torch.Size) -> Tensor:
+        """Return the mean of r + γ V(s') for each (s, a), ``[S, A]``, reward units; 0 where none was seen."""
+        target = self.paid + gamma * self.times * torch.where(self.over, 0.0, v[self.following])
+        total = torch.zeros(shape.numel(), dtype=v.dtype).index_add_(0, self.cell, target).view(shape)
+        return total / self.count(shape).clamp(min=1)
+
+
+def _tallies(simulator: Simulator, found: Rollout, actions: Tensor) -> list[Tally]:
+    """Return one tally for all times, or where the slices differ (a terminal reward counts) one for each time."""
+    states, A = simulator.signature.state_space, simulator.signature.action_space
+    assert states is not None
+    assert A is not None
+    number = states.join(states.unpack(found.states))
+    going_on = torch.cat([found.alive[1:], torch.zeros_like(found.alive[:1])])
+    over = found.alive & ~going_on & found.terminated
+    cell, rewards = number[:-1] * A.size + actions, found.rewards.double()
+
+    def tally(when: Any) -> Tally:
+        seen = found.alive[when]
+        one = (cell[when][seen], number[1:][when][seen], over[when][seen])
+        code, which = torch.unique((one[0] * states.size + one[1]) * 2 + one[2], return_inverse=True)
+        paid = torch.zeros(len(code), dtype=torch.float64).index_add_(0, which, rewards[when][seen])
+        times = torch.bincount(which, minlength=len(code)).double()
+        return Tally(code // 2 // states.size, code // 2 % states.size, code % 2 > 0, times, paid)
+
+    if not simulator.timed and getattr(simulator, "terminal", None) is None:
+        return [tally(slice(None))]
+    return [tally(slice(t, t + 1)) for t in range(len(rewards))]

@@ -97,6 +97,8 @@ def train(
                 state, metrics = step(algorithm, problem, state)
                 seconds += time.process_time() - began
                 tell(min(state.steps, task.steps), _words(history[-1]))
+        if stopped == "interrupted":
+            kept.save(problem, state, history, seconds)
         policy = algorithm.policy(problem, state)
     counts = (state.steps, state.updates, seconds)
     return Learned(policy, algorithm.name, problem.temperature, task.seed, history, *counts, stopped)
@@ -169,8 +171,8 @@ def _task(algorithm: Algorithm, options: Options) -> Task:
         value = getattr(task, name)
         if isinstance(value, bool) or not isinstance(value, int) or value < least:
             raise fault(f"{algorithm.name}, {name}", f"{value!r}", f"a whole number, at least {least}")
-    paths = {name: _path(algorithm.name, name, getattr(task, name)) for name in ("checkpoint", "log")}
-    return replace(task, **paths)
+    kept, log = (_path(algorithm.name, name, getattr(task, name)) for name in ("checkpoint", "log"))
+    return replace(task, checkpoint=kept, log=log)
 
 
 def _path(learner: str, name: str, value: Any) -> Path | None:

@@ -51,11 +51,11 @@ class EnvironmentSimulator:
     """
 
     timed = False
-    horizon = None  # a time limit is the environment's own, and truncates
+    horizon: int | None = None  # a time limit is the environment's own, and truncates
 
     def __init__(self, env: Any, batch: int, **env_kwargs: Any) -> None:
         self.envs = _made(env, batch, env_kwargs)
-        self.batch = len(self.envs)
+        self.batch, self.dtype = len(self.envs), torch.get_default_dtype()
         spec = self.envs[0].spec
         self.name = spec.id if spec else type(self.envs[0].unwrapped).__name__
         space = self.envs[0].action_space
@@ -111,14 +111,13 @@ class EnvironmentSimulator:
 
     def features(self, state: Any) -> Tensor:
         """Return the observation as one vector, one-hot where it is a number."""
-        return features_of(self.signature.states, state)
+        return features_of(self.signature.states, state).to(self.dtype)
 
     def act(self, state: Any, t: Any) -> Any:
         """Sample uniformly from the actions, at the site "action"."""
         shape = state.shape[: state.dim() - len(self.signature.states[0].shape)]
         if self.discrete:
-            n = self.signature.actions[0].size
-            return pyro.sample("action", dist.Categorical(torch.ones(*shape, n)))
+            return pyro.sample("action", dist.Categorical(torch.ones(*shape, self.signature.actions[0].size or 0)))
         low, high = (bound.expand(*shape, *bound.shape) for bound in (self.low, self.high))
         return pyro.sample("action", dist.Uniform(low, high).to_event(self.low.dim()))
 
@@ -127,7 +126,7 @@ class EnvironmentSimulator:
         n = self.signature.actions[0].size
         assert n is not None
         shape = state.shape[: state.dim() - len(self.signature.states[0].shape)]
-        return torch.full((*shape, n), -float(np.log(n)))
+        return torch.full((*shape, n), -float(np.log(n)), dtype=self.dtype)
 
     def pack(self, scene: Scene) -> dict[str, Any]:
         """Return a scene as tensors: its tapes too."""

@@ -92,14 +92,19 @@ def rollout(
 def roll(simulator: Simulator, choose: Callable[[Scene, int], Values], max_steps: int | None = None) -> Rollout:
     """Run one episode in every copy, actions chosen by ``choose(scene, t)``, until all have ended."""
     scene = simulator.begin()
-    states, actions, rewards, alive = [scene.state], [], [], []
+    states: list[Any] = [scene.state]
+    actions: list[Any] = []
+    rewards: list[Tensor] = []
+    alive: list[Tensor] = []
     limit = min((n for n in (simulator.horizon, max_steps) if n is not None), default=None)
     while not bool(scene.ended.all()) and (limit is None or len(rewards) < limit):
         going = ~scene.ended
         action = choose(scene, len(rewards))
         scene, reward = simulator.step(scene, action)
-        for kept, one in ((states, scene.state), (actions, action), (rewards, reward), (alive, going)):
-            kept.append(one)
+        states.append(scene.state)
+        actions.append(action)
+        rewards.append(reward)
+        alive.append(going)
     truncated = ~scene.terminated  # at the limit of the environment, of the world, or of the caller
     if not rewards:
         raise fault("roll-out", "episodes that end where they start", "a start that is no end")

@@ -47,12 +47,14 @@ class Simulator(Protocol):
         batch: B.
         horizon: T, or None where only the world itself ends an episode.
         timed: whether the slices differ over time, so that all copies are at the same time.
+        dtype: of features and prior: torch's default when the simulator was made.
     """
 
     signature: Signature
     batch: int
     horizon: int | None
     timed: bool
+    dtype: torch.dtype
 
     def begin(self) -> Scene:
         """Start an episode in every copy."""

@@ -49,7 +49,7 @@ class WorldSimulator:
     """
 
     def __init__(self, world: World, batch: int) -> None:
-        self.world, self.batch = world, batch
+        self.world, self.batch, self.dtype = world, batch, torch.get_default_dtype()
         self.signature: Signature = signature(world)
         self.horizon = horizon_of(world)
         self.timed = not getattr(world, "stationary", False) and (
@@ -95,7 +95,7 @@ class WorldSimulator:
     def features(self, state: Any) -> Tensor:
         """Return the world's own ``features(state)``, or its variables: one-hot where finite, else as they are."""
         own = getattr(self.world, "features", None)
-        return features_of(self.signature.states, state) if own is None else own(state)
+        return (features_of(self.signature.states, state) if own is None else own(state)).to(self.dtype)
 
     def act(self, state: Any, t: Any) -> Any:
         """Sample from the world's action prior."""
@@ -104,8 +104,8 @@ class WorldSimulator:
     def log_prior(self, state: Any, t: Any = 0) -> Tensor:
         """Return log p(a|s) of the numbered actions, nats: from a table where the states are numbered."""
         if self._prior is None:
-            return prior_at(self.world, self.signature, state, 0)
-        numbers = self.signature.states and _number(self.signature, state)
+            return prior_at(self.world, self.signature, state, 0).to(self.dtype)
+        numbers = _number(self.signature, state)
         return self._prior[numbers] if self._prior.dim() == 2 else self._prior[t, numbers]
 
     def pack(self, scene: Scene) -> dict[str, Any]:
@@ -122,7 +122,7 @@ class WorldSimulator:
         spaces = self.signature.spaces
         if spaces is None or spaces[0].size * spaces[1].size > LONGEST:
             return None
-        dtype = torch.get_default_dtype()
+        dtype = self.dtype
         if not self.timed or self.horizon is None:
             return enumerated(self.world.act, *spaces, 0, dtype)
         return torch.stack([enumerated(self.world.act, *spaces, t, dtype) for t in range(self.horizon)])
@@ -175,7 +175,8 @@ def prior_at(world: Any, read: Signature, state: Any, t: int) -> Tensor:
             "learner", f"action variables {[one.name for one in read.actions]}", "one, with finitely many values"
         )
     fn = _read(world.act, state, t)
-    return fn.log_prob(fn.enumerate_support(expand=False)).movedim(0, -1)
+    log_p: Tensor = fn.log_prob(fn.enumerate_support(expand=False))
+    return log_p.movedim(0, -1)
 
 
 def one_action(simulator: Any) -> Any:

@@ -13,10 +13,10 @@ from cai.comparison.learners import LearnerComparison
 from cai.errors import fault
 from cai.types import Layout
 from cai.view.heat import shared_norm
-from cai.view.learning import colours
+from cai.view.learning import looks
 from cai.view.maps import cell_inches, draw_map, keys
 from cai.view.style import DPI, FAINT, GREY, INK, Margins, amounts, colour_bar, foot_key, hatch_key, panels, plain
-from cai.view.words import MINUS, show
+from cai.view.words import MINUS, ROUNDING, brief, show
 
 SHARES = (10.0, 1.0, 0.1, 1e-2, 1e-3, 1e-4)
 """What a run may miss of the way from the prior to the best: the ticks of the profiles' axis."""
@@ -38,10 +38,10 @@ def performance_profiles(comparison: LearnerComparison) -> Figure:
     figure, (axes,) = panels(1, (6.9, 3.5), title, how, Margins(left=0.75, right=2.75, top=1.0, bottom=0.65))
     plain(axes, "share of runs above the score")
     for name, one in comparison.profiles.items():
-        missing, colour = (1 - one.thresholds).numpy(), colours(comparison)[name]
+        missing, colour, dash = (1 - one.thresholds).numpy(), *looks(comparison)[name]
         low, high, fraction = (field.numpy() for field in (one.low, one.high, one.fraction))
         axes.fill_between(missing, low, high, step="post", color=colour, alpha=0.13, linewidth=0)
-        axes.step(missing, fraction, where="post", color=colour, linewidth=1.7)
+        axes.step(missing, fraction, where="post", color=colour, linestyle=dash, linewidth=1.7)
     _score_axis(axes, torch.cat(list(comparison.scores.values())))
     _medians(axes, comparison)
     return figure
@@ -72,9 +72,9 @@ def _medians(axes: Axes, comparison: LearnerComparison) -> None:
     names = sorted(middle, key=lambda name: -middle[name])
     axes.text(1 + 0.2 * inch, 1.0, "median score", transform=axes.transAxes, fontsize=8, color=GREY, va="center")
     for n, name in enumerate(names, 1):
-        colour, y = colours(comparison)[name], 1.0 - n * line
-        dash = [1 + 0.2 * inch, 1 + 0.36 * inch]
-        axes.plot(dash, [y, y], transform=axes.transAxes, color=colour, linewidth=2.2, clip_on=False)
+        (colour, dash), y = looks(comparison)[name], 1.0 - n * line
+        key = [1 + 0.2 * inch, 1 + 0.36 * inch]
+        axes.plot(key, [y, y], transform=axes.transAxes, color=colour, linestyle=dash, linewidth=2.2, clip_on=False)
         place: dict[str, Any] = {"transform": axes.transAxes, "va": "center", "parse_math": False}
         text = axes.text(1 + 0.43 * inch, y, name, **place, fontsize=8, color=colour, fontweight="bold")
         after = (text.get_window_extent().x1 - box.x0) / box.width + 0.07 * inch
@@ -119,11 +119,12 @@ def loss_maps(comparison: LearnerComparison) -> Figure:
 def _heading(name: str, layout: Layout, nats: Tensor) -> str:
     """Name a learner with all the nats that it loses, and with those that the map cannot show."""
     total, away = float(nats.sum()), float(nats[..., layout.cell < 0].sum())
-    return f"{name}: {show(float(f'{total:.3g}'))} nats" + (f" ({away / total:.0%} off the map)" if away else "")
+    return f"{name}: {brief(total)} nats" + (f" ({away / total:.0%} off the map)" if away > ROUNDING else "")
 
 
 def _by_cell(layout: Layout, nats: Tensor) -> Tensor:
     """Add up the states of every cell and give each of them the sum, ``[S]``."""
     placed = layout.cell >= 0
     total = nats.new_zeros(int(np.prod(layout.shape))).index_add(0, layout.cell[placed], nats[placed])
+    total = torch.where(total < ROUNDING, 0.0, total)
     return torch.where(placed, total[layout.cell.clamp(min=0)], 0.0)

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from matplotlib.figure import Figure
@@ -16,9 +16,9 @@ from cai.view.files import write_whole
 from cai.view.learned import loss_maps, performance_profiles
 from cai.view.learning import nats_curves, return_curves
 from cai.view.report import Column, Picture, environment, size_of
-from cai.view.sections import STOPPED, Cell, cell
+from cai.view.sections import Cell, cell
 from cai.view.style import png
-from cai.view.words import MINUS, listed, show
+from cai.view.words import MINUS, between, brief, listed, show
 
 COLUMNS = (
     Column("policy_nats", "policy nats", "nats", "ELBO* − ELBO(π) of the final policy: what it leaves on the table."),
@@ -32,6 +32,10 @@ COLUMNS = (
     Column("steps", "steps", "environment", "Environment steps taken, those of all parallel copies."),
     Column("seconds", "time", "CPU seconds", "CPU seconds of learning, evaluations not counted."),
 )  # fmt: skip
+
+
+ENDED = {"target": "reached the target"}
+"""Why a run ended, in words; that all steps were taken goes without saying."""
 
 
 @dataclass(frozen=True)
@@ -93,10 +97,11 @@ def write_learners(comparisons: Sequence[LearnerComparison], folder: Path, *, ti
     alphas = [one.temperature for one in comparisons]
     if not alphas or len(set(alphas)) < len(alphas):
         raise fault("write_learners, comparisons", f"temperatures {alphas}", "at least one, each once")
-    chapters = [_chapter(one) for one in sorted(comparisons, key=lambda one: -one.temperature)]
+    known = [column for column in COLUMNS if any(_knows(one, column.field) for one in comparisons)]
+    chapters = [_chapter(one, known) for one in sorted(comparisons, key=lambda one: -one.temperature)]
     tables = comparisons[0].tables
     page = environment().get_template("learners.html.jinja").render(
-        title=title, intro=_intro(comparisons), chapters=chapters, columns=COLUMNS,
+        title=title, intro=_intro(comparisons), chapters=chapters, columns=known,
         world="" if tables is None else size_of(tables),
     )  # fmt: skip
     contents = {f"figures/{picture.name}.png": picture.content for one in chapters for picture in one.pictures}
@@ -116,21 +121,26 @@ def _intro(comparisons: Sequence[LearnerComparison]) -> str:
     rows = [row for one in comparisons for row in one.rows]
     names, seeds = list(dict.fromkeys(row.name for row in rows)), sorted({row.seeds for row in rows})
     many = f"{seeds[0]}" if len(seeds) == 1 else f"{seeds[0]} to {seeds[-1]}"
+    each = f"{many} seed{'s' * (seeds[-1] > 1)}{' of each' * (len(names) > 1)}"
     return (
-        f"{listed(names)}: {many} seed{'s' * (seeds[-1] > 1)} of each. A number is the interquartile mean over seeds, "
-        "in brackets its 95 % bootstrap interval; infinite seeds are counted beside it, since the mean may cut "
-        "them off. What counts is the end, and the worst at or after the best: what was reached and held."
+        f"{listed(names)}: {each}. A number is the interquartile mean over seeds, in brackets its 95\u00a0% bootstrap "
+        "interval; infinite seeds are counted beside it, since the mean may cut them off. What counts is the end, and "
+        "the worst at or after the best: what was reached and held."
     )
 
 
-def _chapter(one: LearnerComparison) -> Chapter:
+def _knows(one: LearnerComparison, field: str) -> bool:
+    return any(getattr(row, field) is not None for row in one.rows)
+
+
+def _chapter(one: LearnerComparison, columns: Sequence[Column]) -> Chapter:
     exact, pictures = one.exact, tuple(_pictures(one))
     return Chapter(
         alpha=show(one.temperature),
         anchor=f"alpha-{one.temperature!r}",
         log_evidence=None if exact is None else cell("log_evidence", exact.log_evidence),
         elbo_star=None if exact is None else cell("elbo_star", exact.elbo_star),
-        lines=(*(_exact_line(row) for row in (exact.rows if exact else ())), *_learned_lines(one)),
+        lines=(*(_exact_line(row, columns) for row in (exact.rows if exact else ())), *_learned_lines(one, columns)),
         pictures=pictures,
         remarks=tuple(text.replace(" -inf", f" {MINUS}∞") for text in one.remarks),
         losses=tuple(_losses(one, row) for row in one.rows) if exact and exact.elbo_star is not None else (),
@@ -150,17 +160,17 @@ def _pictures(one: LearnerComparison) -> Iterator[Picture]:
         yield picture("losses", "Where each learner still loses", "Policy nats on the map.", loss_maps)
 
 
-def _exact_line(row: Row) -> Line:
-    cells = (cell(column.field, value := getattr(row, column.field, None), _settled(value)) for column in COLUMNS)
+def _exact_line(row: Row, columns: Sequence[Column]) -> Line:
+    cells = (cell(column.field, value := getattr(row, column.field, None), _settled(value)) for column in columns)
     return Line(row.name, "", False, tuple(Number(one, "", "") for one in cells))
 
 
-def _learned_lines(comparison: LearnerComparison) -> Iterator[Line]:
+def _learned_lines(comparison: LearnerComparison, columns: Sequence[Column]) -> Iterator[Line]:
     best = best_of(comparison.rows)
     for row in comparison.rows:
-        ends = ", ".join(f"{count} {STOPPED.get(why, why)}" for why, count in row.stopped.items() if why != "steps")
+        ends = ", ".join(f"{count} {ENDED.get(why, why)}" for why, count in row.stopped.items() if why != "steps")
         seeds = f"{row.seeds} seed{'s' * (row.seeds > 1)}" + (f", {ends}" if ends else "")
-        numbers = tuple(_number(column.field, getattr(row, column.field)) for column in COLUMNS)
+        numbers = tuple(_number(column.field, getattr(row, column.field)) for column in columns)
         yield Line(row.name, seeds, row.name == best, numbers)
 
 
@@ -174,16 +184,11 @@ def best_of(rows: Sequence[LearnerRow]) -> str | None:
 def _number(field: str, one: Estimate | None) -> Number:
     if one is None:
         return Number(cell(field, None), "", "")
-    digits = float(f"{one.value:.4g}")
+    digits = 12 if field == "steps" else 4
+    found = replace(cell(field, one.value), shown=brief(round(one.value, 0) if field == "steps" else one.value, digits))
     lost = [f"{one.infinite} of {len(one.runs)} at {_endless(one)}"] if one.infinite else []
     lost += [f"{one.unknown} of {len(one.runs)} unknown"] if one.unknown else []
-    return Number(cell(field, one.value, _settled(digits)), interval(one), ", ".join(lost))
-
-
-def interval(one: Estimate) -> str:
-    """Write the interval of an estimate for people, three digits an end; empty where it is a point."""
-    low, high = (show(_settled(float(f"{end:.3g}"))) for end in (one.low, one.high))
-    return f"[{low}, {high}]" if low != high else ""
+    return Number(found, between(one.low, one.high), ", ".join(lost))
 
 
 def _endless(one: Estimate) -> str:
@@ -198,8 +203,8 @@ def _losses(comparison: LearnerComparison, row: LearnerRow) -> Losses:
     places = comparison.worst(row.name)
     if not places:
         return Losses(row.name, "no seed loses anything", ())
-    lead = f"the most in one place at {_where(places[0])}, {show(float(f'{places[0].nats:.3g}'))} nats"
-    told = (f"{_where(one)}: {show(float(f'{one.nats:.3g}'))} nats, {one.seeds} of {row.seeds} seeds" for one in places)
+    lead = f"the most in one place at {_where(places[0])}, {brief(places[0].nats)} nats"
+    told = (f"{_where(one)}: {brief(one.nats)} nats, {one.seeds} of {row.seeds} seeds" for one in places)
     return Losses(row.name, lead, tuple(told))
 
 

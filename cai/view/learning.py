@@ -16,7 +16,7 @@ from cai.comparison.learners import LearnerComparison
 from cai.comparison.seeds import Curve, Estimate
 from cai.errors import fault
 from cai.view.style import DPI, FAINT, GREY, INK, LINES, Margins, panels, plain
-from cai.view.words import show
+from cai.view.words import MINUS, brief, show
 
 Array = NDArray[Any]
 LABEL = 0.165
@@ -25,6 +25,8 @@ APART = 8.0
 """From so many times as many steps on, the steps' axis is logarithmic."""
 DEEPEST = 1e-9
 """Gaps below this are rounding."""
+DASHES = ("-", "--", ":")
+"""Where there are more learners than colours."""
 
 
 @dataclass(frozen=True)
@@ -61,7 +63,7 @@ def nats_curves(comparison: LearnerComparison) -> Figure:
     others = [*still.values(), *(one.value for one in known.values())]
     frame = _log_frame(axes, list(curves.values()), others)
     for name, one in curves.items():
-        _draw(axes, one, _colour(comparison, name), frame)
+        _draw(axes, one, looks(comparison)[name], frame)
     _draw_still(axes, still, frame)
     labels = []
     for name, end in known.items():
@@ -89,7 +91,7 @@ def return_curves(comparison: LearnerComparison) -> Figure:
         _steps_axis(ax, list(curves.values()))
         frame = _linear_frame(ax, list(curves.values()), list(still.values()))
         for name, one in curves.items():
-            _draw(ax, one, _colour(comparison, name), frame)
+            _draw(ax, one, looks(comparison)[name], frame)
         _draw_still(ax, still, frame)
         labels = [
             Label(_within(float(one.value[-1]), frame), name, read(_row(comparison, name)), _colour(comparison, name))
@@ -150,13 +152,14 @@ def _row(comparison: LearnerComparison, name: str) -> LearnerRow:
     return next(row for row in comparison.rows if row.name == name)
 
 
+def looks(comparison: LearnerComparison) -> Mapping[str, tuple[str, str]]:
+    """Give every learner its colour and its dashes, the same in every picture."""
+    many = len(LINES)
+    return {row.name: (LINES[n % many], DASHES[n // many % len(DASHES)]) for n, row in enumerate(comparison.rows)}
+
+
 def _colour(comparison: LearnerComparison, name: str) -> str:
-    return colours(comparison)[name]
-
-
-def colours(comparison: LearnerComparison) -> Mapping[str, str]:
-    """Give every learner its colour, the same in every picture."""
-    return {row.name: LINES[n % len(LINES)] for n, row in enumerate(comparison.rows)}
+    return looks(comparison)[name][0]
 
 
 def _still(comparison: LearnerComparison, names: Sequence[str], field: str) -> dict[str, float]:
@@ -173,30 +176,33 @@ def _draw_still(axes: Axes, still: Mapping[str, float], frame: tuple[float, floa
 
 
 def _labels_of(still: Mapping[str, float], frame: tuple[float, float]) -> list[Label]:
-    return [Label(_within(value, frame), name, _short(value), GREY) for name, value in still.items()]
+    return [Label(_within(value, frame), name, brief(value), GREY) for name, value in still.items()]
 
 
 def _within(value: float, frame: tuple[float, float]) -> float:
     return min(max(value, frame[0]), frame[1])
 
 
-def _draw(axes: Axes, one: Curve, colour: str, frame: tuple[float, float]) -> None:
-    """Draw a curve and its band; what is outside the frame, or infinite, lies on its edge."""
+def _draw(axes: Axes, one: Curve, look: tuple[str, str], frame: tuple[float, float]) -> None:
+    """Draw a curve and its band, and a fine line on to the label where it ends early; what is outside lies on the edge.
+
+    Infinite values lie there too.
+    """
+    colour, dash = look
     value, below, above = (np.clip(field.numpy(), *frame) for field in (one.value, one.low, one.high))
     axes.fill_between(one.steps.numpy(), below, above, color=colour, alpha=0.16, linewidth=0, zorder=2)
     end: dict[str, Any] = {"marker": "o", "markersize": 4, "markevery": [-1], "clip_on": False}
-    axes.plot(one.steps.numpy(), value, color=colour, linewidth=1.7, zorder=3, **end)
+    axes.plot(one.steps.numpy(), value, color=colour, linestyle=dash, linewidth=1.7, zorder=3, **end)
+    rest, right = float(one.steps[-1]), axes.get_xlim()[1]
+    if rest < right:
+        axes.plot([rest, right], [value[-1], value[-1]], color=colour, linewidth=0.6, alpha=0.6, zorder=2)
 
 
 def _words(final: Estimate | None, worst: Estimate | None) -> str:
     """Write the end of a learner, and in brackets the worst at or after its best."""
     if final is None:
         return ""
-    return _short(final.value) + (f" ({_short(worst.value)})" if worst is not None else "")
-
-
-def _short(value: float) -> str:
-    return show(float(f"{value:.3g}"))
+    return brief(final.value) + (f" ({brief(worst.value)})" if worst is not None else "")
 
 
 def _steps_axis(axes: Axes, curves: Sequence[Curve]) -> None:
@@ -248,4 +254,13 @@ def _linear_frame(axes: Axes, curves: Sequence[Curve], others: Sequence[float]) 
     low, high = (float(seen.min()), float(seen.max())) if seen.size else (0.0, 1.0)
     margin = 0.06 * (high - low) or 0.05 * max(1.0, abs(high))
     axes.set_ylim(low - margin, high + margin)
+    if bool(np.isneginf(drawn).any()):
+        place: dict[str, Any] = {
+            "transform": axes.transAxes,
+            "ha": "right",
+            "va": "center",
+            "fontsize": 8,
+            "color": INK,
+        }
+        axes.text(-0.02, 0.0, f"{MINUS}∞", **place)
     return low - margin, high + margin

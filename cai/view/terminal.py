@@ -69,7 +69,10 @@ def print_learners(world: str, one: LearnerComparison) -> None:
     exact = one.exact.rows if one.exact is not None else ()
     fields = [name for name in LEARNED if any(getattr(row, name, None) is not None for row in (*exact, *one.rows))]
     rows = [[row.name, *(getattr(row, name, None) for name in fields)] for row in exact]
-    rows += [[f"{row.name}\n{row.seeds} seed{"s" * (row.seeds > 1)}", *(_stacked(getattr(row, name)) for name in fields)] for row in one.rows]
+    rows += [
+        [f"{row.name}\n{row.seeds} seed{'s' * (row.seeds > 1)}", *(_stacked(getattr(row, name)) for name in fields)]
+        for row in one.rows
+    ]
     size = describe(one.tables) if one.tables is not None else "without tables"
     print_table(f"{world} at α = {one.temperature:g}: {size}", ["policy", *(LEARNED[name] for name in fields)], rows)
     print("interquartile mean over seeds, below it the 95 % bootstrap interval; after best: the worst at or after the")

@@ -40,6 +40,17 @@ def rounded(value: float | None, scale: float | None) -> float | None:
     return 0.0 if abs(value) <= ROUNDING * max(1.0, abs(scale or 0.0)) else value
 
 
+def brief(value: float, digits: int = 3) -> str:
+    """Write a number for people with so many digits; what is next to nothing is 0."""
+    return show(0.0 if abs(value) < ROUNDING else float(f"{value:.{digits}g}")).removesuffix(".0")
+
+
+def between(low: float, high: float) -> str:
+    """Write an interval with as many digits as tell its ends apart, three at least; empty where it is a point."""
+    ends = ((brief(low, digits), brief(high, digits)) for digits in range(3, 8))
+    return next((f"[{first}, {last}]" for first, last in ends if first != last), "")
+
+
 def listed(names: Sequence[str]) -> str:
     """Join names as English does: ``A``, ``A and B``, ``A, B and C``."""
     return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"

@@ -1,0 +1,308 @@
+"""Soft actor-critic: a critic for the soft values of the actor, an actor that climbs them, and a price α of its KL.
+
+    critic        θ_k ← θ_k - lr ∇ ½ (Q_k(s,a) - r - γ V(s'))²,     k = 1, 2
+    actor         φ ← φ + lr ∇ E_s V(s),     V(s) = E_{a ~ π_φ(·|s)} [min_k Q_k(s,a) - α log π_φ(a|s)/p(a|s)]
+    temperature   log α ← log α + lr (KL(π_φ ‖ p) - κ), if it is learned
+
+Haarnoja et al. 2018 a (arXiv:1801.01290), b (arXiv:1812.05905); over finitely many actions E_a is a sum (Christodoulou
+2019, arXiv:1910.07207), else one differentiable draw. V(s') is read off slowly following copies of the critics.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, fields, replace
+from functools import lru_cache
+from typing import Any, Protocol, Unpack
+
+import torch
+from torch import Tensor
+
+from cai.errors import fault
+from cai.learn import replay
+from cai.learn.actors import Actor, Discrete, Squashed, actor_of
+from cai.learn.functions import Adam, Network, named, part, width_of
+from cai.learn.problem import Metrics, Problem, State
+from cai.learn.result import Learned
+from cai.learn.training import Options, train
+from cai.simulate.simulator import Scene, Simulator
+from cai.world import World, discount_of
+
+GAMMA = 0.99  # where neither the caller nor the world discounts
+ROW = ("x", "prior", "action", "reward", "terminated", "x_next", "prior_next")  # of the replay ring
+
+
+def critic_loss(q_tm1: Tensor, target: Tensor) -> Tensor:
+    """Return Σ_k ½ mean (Q_k(s,a) - target)², ``q_tm1 [2, N]``, ``target [N]``, reward units squared."""
+    return 0.5 * ((q_tm1 - target) ** 2).mean(-1).sum()
+
+
+class Expectation(Protocol):
+    """How critics ``[2, P]`` are read at actions, and averaged over an actor's."""
+
+    def carried(self, code: Tensor) -> Tensor:
+        """Return what the replay keeps of an action."""
+
+    def taken(self, theta: Tensor, x: Tensor, action: Tensor) -> Tensor:
+        """Return Q_k(s,a) of both critics, ``[2, N]``, reward units."""
+
+    def value(self, theta: Tensor, x: Tensor, out: Tensor, prior: Tensor, alpha: float) -> tuple[Tensor, Tensor]:
+        """Return V(s), reward units, and what of log π/p went into it, nats, ``[N]`` both, differentiable in ``out``."""
+
+
+@dataclass(frozen=True)
+class Summed:
+    """Over finitely many actions, exactly: V(s) = Σ_a π(a|s) (min_k Q_k(s,a) - α log π(a|s)/p(a|s))."""
+
+    critic: Network
+
+    def carried(self, code: Tensor) -> Tensor:
+        """Return the number."""
+        return code
+
+    def taken(self, theta: Tensor, x: Tensor, action: Tensor) -> Tensor:
+        """Return the entries of the actions taken."""
+        q = self.critic(theta, x)
+        return q.gather(-1, action.expand(*q.shape[:-1]).unsqueeze(-1)).squeeze(-1)
+
+    def value(self, theta: Tensor, x: Tensor, out: Tensor, prior: Tensor, alpha: float) -> tuple[Tensor, Tensor]:
+        """Return V(s) and KL(π(·|s) ‖ p(·|s))."""
+        ratio = out - (prior + out).logsumexp(-1, keepdim=True)  # finite also where p = 0
+        pi = (prior + out).softmax(-1)
+        kl = (pi * ratio).sum(-1)
+        return (pi * self.critic(theta, x).amin(0)).sum(-1) - alpha * kl, kl
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """Over an interval, by one reparameterised draw: V(s) ≈ min_k Q_k(s,a) - α log π(a|s)/p(a|s), a ~ π(·|s)."""
+
+    actor: Squashed
+    critic: Network
+
+    def carried(self, code: Tensor) -> Tensor:
+        """Return the action between -1 and 1."""
+        return self.actor.unit(code)
+
+    def taken(self, theta: Tensor, x: Tensor, action: Tensor) -> Tensor:
+        """Return the critics of state and action."""
+        return self.critic(theta, torch.cat((x, action), -1)).squeeze(-1)
+
+    def value(self, theta: Tensor, x: Tensor, out: Tensor, prior: Tensor, alpha: float) -> tuple[Tensor, Tensor]:
+        """Return V(s) and log π(a|s)/p(a|s) of the draw."""
+        code = self.actor.draw(out, prior)
+        ratio = self.actor.ratio(out, prior, code)
+        return self.taken(theta, x, self.actor.unit(code)).amin(0) - alpha * ratio, ratio
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What is learned on one simulator: π_φ's head and function, and the critics as they are read and averaged."""
+
+    actor: Actor
+    function: Network
+    critic: Network
+    over: Expectation
+
+
+@lru_cache(maxsize=8)  # to ask a simulator for its features and its prior resets it
+def parts_of(simulator: Simulator, hidden: tuple[int, ...]) -> Parts:
+    """Return actor and critics for a simulator's actions; the last layer of the actor is 0 at first: π = p, or nearly.
+
+    Raises:
+        WorldError: the actions are neither finite nor one variable that is uniform on an interval.
+    """
+    actor, width = actor_of(simulator), width_of(simulator)
+    function = Network(simulator, (width, *hidden, actor.width), last=0.0)
+    if isinstance(actor, Discrete):
+        critic = Network(simulator, (width, *hidden, actor.width))
+        return Parts(actor, function, critic, Summed(critic))
+    assert isinstance(actor, Squashed)
+    critic = Network(simulator, (width + actor.low.numel(), *hidden, 1))
+    return Parts(actor, function, critic, Drawn(actor, critic))
+
+
+@dataclass(frozen=True)
+class ActorCritic:
+    """Soft actor-critic; see ``sac``. Without ``soft`` the temperature is learned, towards ``target_kl``."""
+
+    name: str
+    soft: bool
+    target_kl: float | None
+    batch: int
+    lr: float
+    settle: bool
+    network: tuple[int, ...]
+    minibatch: int
+    updates: int
+    warmup: int
+    capacity: int
+    polyak: float
+    average: float
+    max_steps: int | None
+    budget: int
+    dtype: torch.dtype
+
+    def init(self, problem: Problem) -> tuple[Scene | None, dict[str, Tensor]]:
+        """Return the copies at their starts, φ, θ and its slow copy, log α = 0, and an empty ring."""
+        parts, scene = self._parts(problem), problem.simulator.begin()
+        phi, theta, log_alpha = parts.function.init(), parts.critic.init(2), torch.zeros(())
+        x, prior = self._seen(parts, scene)
+        code = parts.actor.draw(parts.function(phi, x), prior)
+        one = torch.zeros(len(x))
+        row = {"x": x, "prior": prior, "action": parts.over.carried(code), "reward": one, "terminated": one}
+        ring = replay.empty(-(-self.capacity // len(x)), {**row, "x_next": x, "prior_next": prior})
+        moments = {
+            **named("actor_adam", self._adam.init(phi)),
+            **named("critic_adam", self._adam.init(theta)),
+            **named("log_alpha_adam", self._adam.init(log_alpha)),
+        }
+        learned = {"actor": phi, "mean": phi, "critic": theta, "target": theta, "log_alpha": log_alpha}
+        return scene, {**learned, **moments, **ring}
+
+    def step(self, problem: Problem, state: State) -> tuple[State, Metrics]:
+        """Take one step in every copy, and then a few of φ, θ and α."""
+        parts = self._parts(problem)
+        scene, row = self._act(problem, parts, state)
+        values = {**state.values, **replay.add(state.values, row)}
+        steps, updates, metrics = state.steps + len(row["reward"]), 0, {}
+        if steps >= self.warmup:
+            share = min(1.0, 2 * max(1 - steps / self.budget, 0.0)) if self.settle else 1.0
+            for _ in range(self.updates):
+                values, metrics = self._learn(problem, parts, values, share)
+            updates = self.updates
+        return replace(state, steps=steps, updates=state.updates + updates, scene=scene, values=values), metrics
+
+    def policy(self, problem: Problem, state: State) -> Any:
+        """Return the policy of the slowly following φ."""
+        parts = self._parts(problem)
+        return parts.actor.policy(parts.function, state.values["mean"], None)
+
+    def _act(self, problem: Problem, parts: Parts, state: State) -> tuple[Scene, dict[str, Tensor]]:
+        simulator, scene = problem.simulator, state.scene
+        assert scene is not None
+        with torch.no_grad():
+            x, prior = self._seen(parts, scene)
+            code = parts.actor.draw(parts.function(state.values["actor"], x), prior)
+            after, reward = simulator.step(scene, parts.actor.values(code))
+            x_next, prior_next = self._seen(parts, after)
+        row = {"x": x, "prior": prior, "action": parts.over.carried(code), "reward": reward.to(x.dtype)}
+        row |= {"terminated": after.terminated.to(x.dtype), "x_next": x_next, "prior_next": prior_next}
+        if self.max_steps is not None:
+            after = replace(after, truncated=after.truncated | (~after.terminated & (after.t >= self.max_steps)))
+        return simulator.restart(after), row
+
+    def _learn(
+        self, problem: Problem, parts: Parts, values: dict[str, Tensor], share: float
+    ) -> tuple[dict[str, Tensor], Metrics]:
+        """Update critics, actor and temperature once, each by the others as they were."""
+        alpha = problem.alpha if self.soft else float(values["log_alpha"].exp())
+        place = replay.places(values, self.minibatch)
+        x, prior, action, reward, terminated, x_next, prior_next = (replay.read(values, name, *place) for name in ROW)
+        phi, theta = values["actor"].detach().requires_grad_(), values["critic"].detach().requires_grad_()
+        with torch.no_grad():
+            v_t, _ = parts.over.value(values["target"], x_next, parts.function(phi, x_next), prior_next, alpha)
+            target = reward + problem.gamma * (1 - terminated) * v_t
+        v_tm1, kl = parts.over.value(values["critic"], x, parts.function(phi, x), prior, alpha)
+        wrong, value = critic_loss(parts.over.taken(theta, x, action), target), v_tm1.mean()
+        down, up = torch.autograd.grad(wrong - value, (theta, phi))  # neither loss depends on the other's parameters
+        moved = {**self._moved(values, "critic", down, share), **self._moved(values, "actor", up, share)}
+        moved["target"] = torch.lerp(values["target"], moved["critic"], self.polyak)
+        moved["mean"] = torch.lerp(values["mean"], moved["actor"], self.average)
+        excess = float((kl.detach() - self._target_kl(problem)).mean())
+        if not self.soft:
+            moved |= self._moved(values, "log_alpha", values["log_alpha"].new_tensor(-excess), share)
+        told = {"critic_loss": wrong.item(), "value": value.item(), "excess_kl": excess, "temperature": alpha}
+        return {**values, **moved}, told
+
+    def _moved(self, values: dict[str, Tensor], name: str, gradient: Tensor, share: float) -> dict[str, Tensor]:
+        theta, moments = self._adam(values[name], gradient, part(values, f"{name}_adam"), share)
+        return {name: theta, **named(f"{name}_adam", moments)}
+
+    def _target_kl(self, problem: Problem) -> float:
+        if self.target_kl is not None:
+            return self.target_kl
+        space = problem.simulator.signature.action_space
+        if space is not None:
+            return 0.5 * math.log(space.size)
+        return problem.simulator.signature.actions[0].shape.numel() * (1 + math.log(2))
+
+    def _seen(self, parts: Parts, scene: Scene) -> tuple[Tensor, Tensor]:
+        """Return the features and what the actor must know of the prior, ``[B, …]`` both."""
+        x, prior = parts.function.inputs(scene.state, 0), parts.actor.prior(scene.state, 0)
+        return x, prior.expand(len(x), *prior.shape[1:])
+
+    @property
+    def _adam(self) -> Adam:
+        return Adam(self.lr)
+
+    def _parts(self, problem: Problem) -> Parts:
+        return parts_of(problem.simulator, self.network)
+
+
+SETTINGS = {one.name for one in fields(ActorCritic)} - {"name", "soft", "budget"}
+
+
+def sac(
+    world: Any,
+    *,
+    temperature: float | str = "auto",
+    target_kl: float | None = None,
+    gamma: float | None = None,
+    batch: int = 1,
+    updates: int = 1,
+    minibatch: int = 128,
+    warmup: int = 1000,
+    capacity: int = 100_000,
+    lr: float = 1e-3,
+    settle: bool = True,
+    polyak: float = 0.005,
+    average: float = 0.005,
+    network: Sequence[int] = (64, 64),
+    max_steps: int | None = None,
+    dtype: torch.dtype = torch.float32,
+    **options: Unpack[Options],
+) -> Learned:
+    """Learn by soft actor-critic: maximise ``E Σ_t γ^t (r_t - α log π(a_t|s_t)/p(a_t|s_t))`` (Haarnoja et al. 2018).
+
+    The policy sees no time: on a finite horizon it is the stationary one that is best to go on with for ever.
+
+    Args:
+        world: a world, a Gymnasium id, or a function that makes an environment.
+        temperature: α, reward units, > 0; or "auto": learned, such that the mean KL to the prior is ``target_kl``. Then
+            the result, as a learner of hard optimality, is measured at no temperature (``Learned.temperature`` is
+            None), and α is told among the metrics.
+        target_kl: κ of "auto", nats a step; D (1 + log 2) unless given, for actions uniform in D dimensions: the same
+            as an entropy of -D on [-1, 1]^D (Haarnoja et al. 2018 b); for A actions log(A)/2. (Christodoulou's entropy,
+            0.98 log A, is 0.02 log A here: close to the prior, and too close for most tasks.)
+        gamma: the discount; the world's own unless given, and 0.99 where that is 1.
+        batch: copies of the world, one step of each at a time.
+        updates: of all parameters after each step of the copies.
+        minibatch: transitions an update.
+        warmup: environment steps before the first of them; until then actions follow the prior, or nearly.
+        capacity: transitions that the replay ring holds.
+        lr: the step size of Adam, for actor, critics and log α.
+        settle: let the step size fall to 0 over the second half of the steps, so that what is reached is held.
+        polyak: how far the target critics move to the critics at each update.
+        average: how far the policy that is given back moves to the one that acts at each update; 1 gives that itself.
+        network: hidden widths, of actor and critics.
+        max_steps: start again after so many steps, with a value to come; never unless given.
+        dtype: of the parameters.
+        options: of the training; see ``Options``.
+
+    Raises:
+        WorldError: the world or an argument does not conform.
+    """
+    auto = isinstance(temperature, str) and temperature == "auto"
+    if isinstance(temperature, str) and not auto:
+        raise fault("sac, temperature", f"'{temperature}'", "α > 0, reward units, or 'auto'")
+    if target_kl is not None and not (auto and target_kl > 0):
+        seen = f"{target_kl!r}" if auto else f"{target_kl!r} beside a fixed temperature"
+        raise fault("sac, target_kl", seen, "nats a step, > 0, with temperature='auto' only")
+    if not isinstance(network, Sequence) or not all(isinstance(n, int) and n > 0 for n in network):
+        raise fault("sac, network", f"{network!r}", "the widths of hidden layers")
+    settings = {key: value for key, value in locals().items() if key in SETTINGS}
+    budget = options.get("steps", 100_000)
+    algorithm = ActorCritic(name="sac", soft=not auto, budget=budget, **{**settings, "network": tuple(network)})
+    own = discount_of(world) if isinstance(world, World) else 1.0
+    gamma = gamma if gamma is not None else own if own < 1 else GAMMA
+    return train(algorithm, world, temperature=None if auto else temperature, gamma=gamma, **options)

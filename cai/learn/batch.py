@@ -1,0 +1,193 @@
+"""A fixed batch of transitions (s, a, r, s'): taken out of roll-outs, given by hand, or drawn from the prior."""
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from cai.errors import blamed, fault
+from cai.learn.functions import part
+from cai.policies.spaces import Variable
+from cai.simulate.rollout import Rollout, prior_action
+from cai.simulate.simulator import Simulator
+
+
+@dataclass(frozen=True, repr=False)
+class Transitions:
+    """N transitions, in any order and of any policy; tensors, or NumPy arrays.
+
+    Attributes:
+        states: s, ``[N, …]``, a dict of them where the world speaks of several variables.
+        actions: a, ``[N, …]``, likewise.
+        rewards: r, the terminal reward within an episode's last, reward units, ``[N]``.
+        next_states: s', like ``states``.
+        terminated: whether the world ended there, so that nothing is to come; a time limit does not count, ``[N]``.
+        times: t, steps since the start of the episode, ``[N]``; all 0 will do where slices do not differ over time.
+    """
+
+    states: Any
+    actions: Any
+    rewards: Any
+    next_states: Any
+    terminated: Any
+    times: Any
+
+    def __len__(self) -> int:
+        return len(self.rewards)
+
+    def __repr__(self) -> str:
+        digest = hashlib.sha256()
+        for one in _tensors(self).values():
+            digest.update(torch.as_tensor(one).contiguous().numpy().tobytes())
+        return f"Transitions({len(self):,}, {digest.hexdigest()[:16]})"
+
+    def where(self, mask: Tensor) -> "Transitions":
+        """Return those of a mask, ``[N]``."""
+        return self if bool(mask.all()) else Transitions(*(_map(lambda x: x[mask], value) for value in _values(self)))
+
+
+def transitions(*rollouts: Rollout) -> Transitions:
+    """Take the transitions out of roll-outs, of one policy or of several: each step before its episode's end.
+
+    Args:
+        rollouts: of one world; see ``cai.rollout``.
+
+    Raises:
+        WorldError: there is none.
+    """
+    if not rollouts or not all(isinstance(one, Rollout) for one in rollouts):
+        seen = ", ".join(type(one).__name__ for one in rollouts) or "none"
+        raise fault("transitions, rollouts", seen, "one roll-out or more, as cai.rollout draws them")
+    return together([_taken(one) for one in rollouts])
+
+
+def together(parts: list[Transitions]) -> Transitions:
+    """Return all the transitions of several batches."""
+    return Transitions(*(_cat(list(values)) for values in zip(*map(_values, parts), strict=True)))
+
+
+def drawn(simulator: Simulator, steps: int) -> Transitions:
+    """Draw N = ``steps`` transitions from the action prior, an episode after the other in every copy."""
+    scene, parts, left = simulator.begin(), list[Transitions](), steps
+    while left > 0:
+        going = ~scene.ended
+        if not bool(going.any()):
+            raise fault("transitions", "episodes that end where they start", "a start that is no end")
+        action = prior_action(simulator, scene.state, int(scene.t[0]) if simulator.timed else 0)
+        after, reward = simulator.step(scene, action)
+        found = Transitions(scene.state, action, reward, after.state, after.terminated, scene.t).where(going)
+        parts.append(found.where(torch.arange(len(found)) < left))
+        left -= len(found)
+        scene = simulator.restart(after)
+    return together(parts)
+
+
+def checked(simulator: Simulator, data: Any) -> Transitions:
+    """Return a user's transitions as tensors in the world's own dtypes.
+
+    Raises:
+        WorldError: a field has not its shape or its values.
+    """
+    if not isinstance(data, Transitions):
+        raise fault("data", f"a {type(data).__name__}", "cai.learn.Transitions, as transitions(rollout) takes them")
+    with blamed("data, rewards", "numbers, [N]"):
+        rewards = torch.as_tensor(data.rewards).to(torch.get_default_dtype())
+    if rewards.dim() != 1 or not len(rewards):
+        raise fault("data, rewards", f"shape {[*rewards.shape]}", "[N], N at least 1")
+    if bool((rewards.isnan() | (rewards == torch.inf)).any()):
+        raise fault("data, rewards", "NaN or inf", "numbers, or -inf where the reward forbids")
+    n, states, actions = len(rewards), simulator.signature.states, simulator.signature.actions
+    horizon = 2**31 if simulator.horizon is None else simulator.horizon
+    return Transitions(
+        _checked("states", states, data.states, n),
+        _checked("actions", actions, data.actions, n),
+        rewards,
+        _checked("next_states", states, data.next_states, n),
+        _whole("data, terminated", data.terminated, torch.Size([n]), 2).bool(),
+        _whole("data, times", data.times, torch.Size([n]), horizon),
+    )
+
+
+def to_values(data: Transitions) -> dict[str, Tensor]:
+    """Return transitions as tensors by name, as a learner's state holds them."""
+    return {f"data.{name}": one for name, one in _tensors(data).items()}
+
+
+def of_values(values: Mapping[str, Tensor]) -> Transitions:
+    """Return the transitions that a learner's state holds."""
+    found = part(values, "data")
+    return Transitions(*(found.get(one.name, part(found, one.name)) for one in fields(Transitions)))
+
+
+def _taken(one: Rollout) -> Transitions:
+    alive, n = one.alive, len(one.rewards)
+    goes_on = torch.cat([alive[1:], torch.zeros_like(alive[:1])])
+    times = torch.arange(n).unsqueeze(1).expand_as(alive)
+    every = (
+        _map(lambda s: s[:-1], one.states),
+        one.actions,
+        one.rewards,
+        _map(lambda s: s[1:], one.states),
+        ~goes_on & one.terminated,
+        times,
+    )
+    return Transitions(*(_map(lambda x: x[alive], value) for value in every))
+
+
+def _checked(name: str, variables: tuple[Variable, ...], given: Any, n: int) -> Any:
+    wanted = [one.name for one in variables]
+    if isinstance(given, dict) and sorted(given) != sorted(wanted):
+        raise fault(f"data, {name}", f"variables {sorted(given)}", f"{wanted}")
+    if not isinstance(given, dict) and len(variables) > 1:
+        raise fault(f"data, {name}", f"a {type(given).__name__}", f"a dict of the variables {wanted}")
+    found = {}
+    for one in variables:
+        where, shape = f"data, {name}, variable '{one.name}'", torch.Size([n, *one.shape])
+        value = given[one.name] if isinstance(given, dict) else given
+        if one.size is not None:
+            found[one.name] = _whole(where, value, shape, one.size).to(one.dtype)
+        else:
+            with blamed(where, f"numbers, {[*shape]}"):
+                found[one.name] = _shaped(where, torch.as_tensor(value), shape).to(one.dtype)
+    return found if isinstance(given, dict) else found[wanted[0]]
+
+
+def _whole(where: str, given: Any, shape: torch.Size, size: int) -> Tensor:
+    with blamed(where, f"whole numbers, {[*shape]}"):
+        value = _shaped(where, torch.as_tensor(given), shape)
+    wrong = (value < 0) | (value >= size) | (value != value.long())
+    if bool(wrong.any()):
+        raise fault(where, f"{value[wrong][0].item()}", f"a whole number from 0 to {size - 1}")
+    return value.long()
+
+
+def _shaped(where: str, value: Tensor, shape: torch.Size) -> Tensor:
+    if value.shape != shape:
+        raise fault(where, f"shape {[*value.shape]}", f"{[*shape]}")
+    return value
+
+
+def _values(data: Transitions) -> list[Any]:
+    return [getattr(data, one.name) for one in fields(data)]
+
+
+def _tensors(data: Transitions) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for one in fields(data):
+        value = getattr(data, one.name)
+        inside = value.items() if isinstance(value, dict) else [(None, value)]
+        found |= {one.name if name is None else f"{one.name}.{name}": x for name, x in inside}
+    return found
+
+
+def _map(function: Any, value: Any) -> Any:
+    return {name: function(one) for name, one in value.items()} if isinstance(value, dict) else function(value)
+
+
+def _cat(parts: list[Any]) -> Any:
+    if isinstance(parts[0], dict):
+        return {name: torch.cat([one[name] for one in parts]) for name in parts[0]}
+    return torch.cat(parts)

@@ -1,0 +1,257 @@
+"""Learners that know what they do not know: K-learning and posterior sampling, and soft Q-learning on the same beliefs.
+
+Before every episode a finite-horizon problem is solved on the beliefs (``beliefs``), E the posterior's mean:
+
+    soft Q-learning      Q_t = E μ + Σ E P V_{t+1}                       V = 1/β log Σ p(a|s) exp(β Q)        π ∝ p exp(β Q)
+    K-learning           K_t = E μ + β_l/2 Var μ + Σ E P V_{t+1}         V = 1/β_l log Σ p(a|s) exp(β_l K)    π ∝ p exp(β_l K)
+    posterior sampling   Q_t = μ̂ + Σ P̂ V_{t+1},  (μ̂, P̂) ~ posterior    V = max_a Q                           π: argmax Q
+
+with β_l = β √l in episode l. Sources: O'Donoghue, Osband & Ionescu (2020), Making sense of reinforcement learning and
+probabilistic inference, tables 1 to 3, in the wording of others, as the paper itself was out of reach: there the
+bonus is 1/β times the cumulant generating function of μ, for a Gaussian β/2 Var μ. O'Donoghue (2021), Variational
+Bayesian reinforcement learning with regret bounds; Osband, Russo & Van Roy (2013), (More) efficient reinforcement
+learning via posterior sampling. Here the prior p(a|s) stays inside the logarithm, as everywhere in cai: where the
+number of actions is the same in all states that changes no policy.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any, Protocol, Unpack
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from cai.errors import fault
+from cai.learn.acting import DiscretePolicy, draw
+from cai.learn.beliefs import Beliefs, any_state, beliefs_of, nothing_seen, observed
+from cai.learn.problem import Metrics, Problem, State
+from cai.learn.result import Learned
+from cai.learn.soft_values import log_policy, state_value
+from cai.learn.training import Options, train
+from cai.simulate.rollout import roll
+from cai.simulate.simulator import Scene, Simulator
+from cai.types import Space
+
+
+@dataclass(frozen=True)
+class Model:
+    """One finite world to plan in, made out of beliefs.
+
+    Attributes:
+        reward: ``[S, A]``, reward units.
+        transitions: p(s'|s, a) of the states that may follow, ``[S, A, J]``.
+        alpha: the temperature of its values and its policy, reward units; None for a maximum.
+    """
+
+    reward: Float[Tensor, "S A"]
+    transitions: Float[Tensor, "S A J"]
+    alpha: float | None
+
+
+class Imagination(Protocol):
+    """How a learner turns beliefs, with the mean and deviation of μ ``[S, A]``, into one world to plan an episode in."""
+
+    def model(self, beliefs: Beliefs, mean: Tensor, deviation: Tensor, episode: int, alpha: float | None) -> Model:
+        """Return that world; the first episode is 1."""
+
+
+@dataclass(frozen=True)
+class Certainty:
+    """Plan as if the posterior's mean were the truth: what inference as usually written does with the unknown."""
+
+    def model(self, beliefs: Beliefs, mean: Tensor, deviation: Tensor, episode: int, alpha: float | None) -> Model:
+        """Return the mean world, at the problem's own temperature."""
+        return Model(mean, beliefs.transitions(), alpha)
+
+
+@dataclass(frozen=True)
+class Optimism:
+    """Plan with the bonus of K-learning, which is what is unknown about the reward; β_l = β √l."""
+
+    beta: float
+
+    def model(self, beliefs: Beliefs, mean: Tensor, deviation: Tensor, episode: int, alpha: float | None) -> Model:
+        """Return the mean world with bonuses, at the temperature 1/β_l."""
+        beta = self.beta * episode**0.5
+        return Model(mean + beta / 2 * deviation**2, beliefs.transitions(), 1 / beta)
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """Plan in one world that may be true: Thompson's idea."""
+
+    def model(self, beliefs: Beliefs, mean: Tensor, deviation: Tensor, episode: int, alpha: float | None) -> Model:
+        """Return a world drawn from the posterior, to be solved without softness."""
+        return Model(mean + deviation * torch.randn_like(mean), beliefs.sampled_transitions(), None)
+
+
+@dataclass(frozen=True)
+class Bayesian:
+    """A learner by beliefs; see ``k_learning``, ``posterior_sampling`` and ``soft_q_on_beliefs``."""
+
+    name: str
+    soft: bool
+    imagines: Imagination
+    batch: int
+    spread: float
+    noise: float
+    following: Tensor | None
+    budget: int
+    dtype: torch.dtype = torch.float64
+
+    def init(self, problem: Problem) -> tuple[Scene | None, dict[str, Tensor]]:
+        """Return the prior, and the plan of the first episode."""
+        states, actions, _ = _finite(self.name, problem.simulator)
+        following = any_state(states.size) if self.following is None else self.following
+        values = nothing_seen(following, actions.size)
+        return None, {**values, "log_pi": self._plan(problem, values, 1)}
+
+    def step(self, problem: Problem, state: State) -> tuple[State, Metrics]:
+        """Live an episode by the plan, learn from it, and plan the next."""
+        states, actions, _ = _finite(self.name, problem.simulator)
+        log_pi = self._log_pi(problem, state)
+        found = roll(problem.simulator, lambda scene, t: actions.pack(actions.split(draw(log_pi(scene.state, t)))))
+        values = observed(state.values, found, states, actions)
+        values = {**values, "log_pi": self._plan(problem, values, state.updates + 2)}
+        known = float((values["visits"] > 0).to(self.dtype).mean())
+        metrics = {"return": float(found.returns.mean()), "pairs_seen": known}
+        return replace(state, steps=state.steps + found.steps, updates=state.updates + 1, values=values), metrics
+
+    def policy(self, problem: Problem, state: State) -> DiscretePolicy:
+        """Return the plan of the next episode."""
+        return DiscretePolicy(problem.simulator, self._log_pi(problem, state), problem.simulator.horizon)
+
+    def _plan(self, problem: Problem, values: dict[str, Tensor], episode: int) -> Float[Tensor, "T S A"]:
+        states, _, horizon = _finite(self.name, problem.simulator)
+        beliefs = beliefs_of(values)
+        model = self.imagines.model(beliefs, *beliefs.reward(self.spread, self.noise), episode, problem.temperature)
+        everywhere = states.pack(states.split(torch.arange(states.size)))
+        v, found = torch.zeros_like(beliefs.over, dtype=self.dtype), []
+        for t in range(horizon - 1, -1, -1):
+            ahead = torch.where(beliefs.following >= 0, v[beliefs.following], 0.0)
+            q = model.reward + problem.gamma * (model.transitions * ahead.unsqueeze(1)).sum(-1)
+            log_prior = problem.simulator.log_prior(everywhere, t)
+            found.append(log_policy(q, log_prior, model.alpha))
+            v = torch.where(beliefs.over, 0.0, state_value(q, log_prior, model.alpha))
+        return torch.stack(found[::-1])
+
+    def _log_pi(self, problem: Problem, state: State) -> Callable[[Any, Any], Tensor]:
+        states, _, _ = _finite(self.name, problem.simulator)
+        table = state.values["log_pi"]
+        return lambda s, t: table[t, states.join(states.unpack(s))]
+
+
+def _finite(name: str, simulator: Simulator) -> tuple[Space, Space, int]:
+    spaces, horizon = simulator.signature.spaces, simulator.horizon
+    if spaces is None or horizon is None:
+        seen = "no horizon" if spaces is not None else "states or actions that are not finite"
+        raise fault(f"{name}, world", seen, "finite states and actions, and a horizon")
+    return *spaces, horizon
+
+
+def k_learning(
+    world: Any,
+    *,
+    temperature: float | None = None,
+    beta: float = 1.0,
+    spread: float = 1.0,
+    noise: float = 1.0,
+    following: Tensor | None = None,
+    gamma: float | None = None,
+    **options: Unpack[Options],
+) -> Learned:
+    """Learn by K-learning: ``K_t = E μ + β_l/2 Var μ + E P V_{t+1}``, ``π ∝ p(a|s) exp(β_l K)``, ``β_l = β √l``.
+
+    The bonus is what is unknown; K is optimistic for the optimal Q, and its softmax explores as deep as the horizon
+    (O'Donoghue et al. 2020, table 3).
+
+    Args:
+        world: a world with finite states and actions and a horizon.
+        temperature: α, reward units, at which the policy is measured; learning does not use it.
+        beta: β of the first episode, 1/reward units.
+        spread: the prior's standard deviation of a mean reward, reward units.
+        noise: the standard deviation of a reward about its mean, as it is believed, reward units.
+        following: the states that may follow each, ``[S, J]``, -1 for none, such as ``beliefs.neighbours`` of its tables;
+            any state, unless given.
+        gamma: the discount; the world's own unless given.
+        options: of the training; see ``Options``.
+
+    Raises:
+        WorldError: the world or an argument does not conform.
+    """
+    _require("k_learning", beta=beta, spread=spread, noise=noise)
+    algorithm = Bayesian("k_learning", False, Optimism(beta), 1, spread, noise, following, options.get("steps", 10_000))
+    return train(algorithm, world, temperature=temperature, gamma=gamma, **options)
+
+
+def posterior_sampling(
+    world: Any,
+    *,
+    temperature: float | None = None,
+    spread: float = 1.0,
+    noise: float = 1.0,
+    following: Tensor | None = None,
+    gamma: float | None = None,
+    **options: Unpack[Options],
+) -> Learned:
+    """Learn by posterior sampling (PSRL): draw a world from the posterior, and act optimally in it for an episode.
+
+    ``(μ̂, P̂) ~ p(μ, P | data)``, ``π_t = argmax_a μ̂ + P̂ V_{t+1}`` (Osband, Russo & Van Roy 2013).
+
+    Args:
+        world: a world with finite states and actions and a horizon.
+        temperature: α, reward units, at which the policy is measured; learning does not use it.
+        spread: the prior's standard deviation of a mean reward, reward units.
+        noise: the standard deviation of a reward about its mean, as it is believed, reward units.
+        following: the states that may follow each, ``[S, J]``, -1 for none, such as ``beliefs.neighbours`` of its tables;
+            any state, unless given.
+        gamma: the discount; the world's own unless given.
+        options: of the training; see ``Options``.
+
+    Raises:
+        WorldError: the world or an argument does not conform.
+    """
+    _require("posterior_sampling", spread=spread, noise=noise)
+    algorithm = Bayesian("posterior_sampling", False, Sampling(), 1, spread, noise, following, options.get("steps", 10_000))
+    return train(algorithm, world, temperature=temperature, gamma=gamma, **options)
+
+
+def soft_q_on_beliefs(
+    world: Any,
+    *,
+    temperature: float = 1.0,
+    spread: float = 1.0,
+    noise: float = 1.0,
+    following: Tensor | None = None,
+    gamma: float | None = None,
+    batch: int = 1,
+    **options: Unpack[Options],
+) -> Learned:
+    """Learn by soft Q-learning on the posterior's mean: the same beliefs as ``k_learning``, with no use for doubt.
+
+    ``Q_t = E μ + E P V_{t+1}``, ``π ∝ p(a|s) exp(Q/α)`` (O'Donoghue et al. 2020, table 2).
+
+    Args:
+        world: a world with finite states and actions and a horizon.
+        temperature: α > 0, reward units.
+        spread: the prior's standard deviation of a mean reward, reward units.
+        noise: the standard deviation of a reward about its mean, as it is believed, reward units.
+        following: the states that may follow each, ``[S, J]``, -1 for none, such as ``beliefs.neighbours`` of its tables;
+            any state, unless given.
+        gamma: the discount; the world's own unless given.
+        batch: episodes between two plans.
+        options: of the training; see ``Options``.
+
+    Raises:
+        WorldError: the world or an argument does not conform.
+    """
+    _require("soft_q_on_beliefs", spread=spread, noise=noise)
+    algorithm = Bayesian("soft_q_on_beliefs", True, Certainty(), batch, spread, noise, following, options.get("steps", 10_000))
+    return train(algorithm, world, temperature=temperature, gamma=gamma, **options)
+
+
+def _require(name: str, **numbers: float) -> None:
+    for what, value in numbers.items():
+        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < float("inf"):
+            raise fault(f"{name}, {what}", f"{value!r}", "a number above 0")

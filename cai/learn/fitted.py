@@ -1,0 +1,255 @@
+"""Fitted Q-iteration, hard and soft: from a fixed batch of transitions, with any regressor.
+
+    y_i = r_i + γ V_φ(s'_i)        φ ← argmin Σ_i ‖Q_φ(s_i, a_i) - y_i‖²        V hard or soft (see ``soft_values``)
+
+With a horizon it is backward induction: the k-th iteration fits Q_{T-k} to targets with V_{T-k+1}, V_T = 0, on all the
+data, since a slice is the same at all times; where slices differ over time, on the data of its own time. Without one,
+or with ``stationary``, it iterates one Q towards the fixed point, γ < 1. Nothing is sampled once the data are there, so
+the data may come from any policy.
+"""
+
+import math
+from dataclasses import dataclass, replace
+from typing import Any, Unpack
+
+import torch
+from torch import Tensor
+
+from cai.errors import fault
+from cai.learn.acting import DiscretePolicy
+from cai.learn.batch import Transitions, checked, drawn, of_values, to_values
+from cai.learn.problem import Metrics, Problem, State
+from cai.learn.regressors import Regressor, regressor_of
+from cai.learn.result import Learned
+from cai.learn.soft_values import log_policy, state_value
+from cai.learn.stationary import times
+from cai.learn.training import Options, train
+from cai.policies.spaces import signature
+from cai.simulate.simulator import Scene
+from cai.world import World, discount_of
+
+
+def backup_targets(rewards: Tensor, terminated: Tensor, v_next: Tensor, gamma: float) -> Tensor:
+    """Return y = r + γ V(s'), where the world has ended r alone; ``[N]`` each, reward units."""
+    return rewards + times(torch.where(terminated, 0.0, gamma).to(v_next.dtype), v_next)
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """Fitted Q-iteration, or with ``soft`` its soft form; see ``fitted_q``. The training loop's steps are iterations.
+
+    Attributes:
+        data: what is learned from; None draws ``transitions`` of them from the prior.
+        stationary: whether one Q stands for all times.
+        budget: iterations.
+    """
+
+    name: str
+    soft: bool
+    regressor: Regressor
+    data: Transitions | None
+    transitions: int
+    batch: int
+    stationary: bool
+    budget: int
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The regressor's."""
+        return self.regressor.dtype
+
+    def init(self, problem: Problem) -> tuple[Scene | None, dict[str, Tensor]]:
+        """Return the data, and no fit yet: the policy is the prior."""
+        _require(self.name, problem, self.stationary)
+        simulator = problem.simulator
+        data = drawn(simulator, self.transitions) if self.data is None else self.data
+        return None, to_values(checked(simulator, data))
+
+    def step(self, problem: Problem, state: State) -> tuple[State, Metrics]:
+        """Make the targets of one time, and fit them."""
+        t = 0 if self.stationary else (problem.simulator.horizon or 0) - 1 - state.updates
+        following = t if self.stationary else t + 1
+        data, before = self._data(problem, state, t), state.values.get(f"q.{following}")
+        if not len(data):
+            raise fault(f"{self.name}, data", f"no transition for t = {t}", "some: this slice differs from the others")
+        y = data.rewards
+        if before is not None:  # else nothing is to come
+            value = self._value(problem, state, data.next_states, following)
+            y = backup_targets(y, data.terminated, value, problem.gamma)
+        kept = self.regressor.fit(problem.simulator, data, y.to(self.dtype), before)
+        values = {**state.values, f"q.{t}": kept}
+        metrics = {"target": float(y.mean()), "transitions": float(len(data))}
+        return replace(state, steps=state.steps + 1, updates=state.updates + 1, values=values), metrics
+
+    def policy(self, problem: Problem, state: State) -> DiscretePolicy:
+        """Return the (soft-)greedy policy of the fits; at times that have none yet, the prior."""
+        horizon = None if self.stationary else problem.simulator.horizon
+
+        def log_pi(s: Any, t: Any) -> Tensor:
+            time = 0 if self.stationary else int(t)
+            log_prior, q = problem.simulator.log_prior(s, time), self._q(problem, state, s, time)
+            if q is None:
+                return log_prior
+            alive = (torch.where(log_prior > -torch.inf, q, -torch.inf) > -torch.inf).any(-1, keepdim=True)
+            return log_policy(torch.where(alive, q, 0.0).to(log_prior.dtype), log_prior, self._alpha(problem))
+
+        return DiscretePolicy(problem.simulator, log_pi, horizon)
+
+    def _value(self, problem: Problem, state: State, states: Any, t: int) -> Tensor:
+        q = self._q(problem, state, states, t)
+        assert q is not None
+        return state_value(q, problem.simulator.log_prior(states, t), self._alpha(problem))
+
+    def _q(self, problem: Problem, state: State, states: Any, t: int) -> Tensor | None:
+        kept = state.values.get(f"q.{t}")
+        if kept is None:
+            return None
+        return self.regressor.q(problem.simulator, kept, self._data(problem, state, t), states)
+
+    def _data(self, problem: Problem, state: State, t: int) -> Transitions:
+        """Return the transitions that tell of the slice at time t."""
+        data, horizon = of_values(state.values), problem.simulator.horizon
+        if problem.simulator.timed:
+            return data.where(data.times == t)
+        if getattr(problem.simulator, "terminal", None) is None or horizon is None:
+            return data
+        last = data.times == horizon - 1  # these alone are paid the terminal reward
+        return data.where(last if t == horizon - 1 and not self.stationary else ~last)
+
+    def _alpha(self, problem: Problem) -> float | None:
+        return problem.alpha if self.soft else None
+
+
+def _require(name: str, problem: Problem, stationary: bool) -> None:
+    if problem.simulator.signature.action_space is None:
+        raise fault(f"{name}, world", "actions that are not finite", "finitely many: Q has a number for each")
+    if stationary and not problem.gamma < 1:
+        raise fault(f"{name}, gamma", f"{problem.gamma:g}, one Q for all times", "a discount below 1")
+    if stationary and problem.simulator.timed:
+        raise fault(f"{name}, stationary", "True, and slices that differ over time", "False: one Q for each time")
+
+
+def fitted_q(
+    world: Any,
+    *,
+    data: Transitions | None = None,
+    regressor: Any = None,
+    temperature: float | None = None,
+    gamma: float | None = None,
+    iterations: int | None = None,
+    stationary: bool | None = None,
+    epochs: int = 100,
+    lr: float = 0.01,
+    batch: int = 100,
+    **options: Unpack[Options],
+) -> Learned:
+    """Learn by fitted Q-iteration: ``φ ← argmin Σ_i ‖Q_φ(s_i, a_i) - r_i - γ max_a' Q_φ(s'_i, a')‖²``.
+
+    (Ernst et al. 2005; Riedmiller 2005.) The data are fixed: of any policy, as ``transitions(rollout)`` takes them.
+
+    Args:
+        world: a world, a Gymnasium id, or a function that makes an environment.
+        data: the transitions; unless given, ``steps`` of them are drawn from the prior.
+        regressor: hidden widths or a torch module (features -> ``[*, A]``), or an unfitted object with fit(x, y) and
+            predict(x), x = features and one-hot action. Unless given, a table of means where states are finite, which
+            forbids actions never tried in a state and shuns states in which nothing was; else widths (64, 64).
+        temperature: α, reward units, at which the policy is measured; learning is hard and does not use it.
+        gamma: the discount; the world's own unless given, and 0.99 where that is 1 and one Q stands for all times.
+        iterations: the horizon unless given; for a stationary Q as many as leave 1 % of a value, γ^k ≤ 0.01.
+        stationary: one Q for all times; only without a horizon, unless given.
+        epochs: steps of Adam in each iteration, for a network.
+        lr: its first step size; it falls to 0 over the epochs.
+        batch: copies of the world that draw the data.
+        options: of the training; see ``Options``. ``steps`` is the number of transitions to draw, 100 000 unless given;
+            the steps of a log are iterations, those of the result are transitions.
+
+    Raises:
+        WorldError: the world, the data or an argument does not conform.
+    """
+    return _learn("fitted_q", False, world, temperature, gamma, locals(), options)
+
+
+def soft_fitted_q(
+    world: Any,
+    *,
+    data: Transitions | None = None,
+    regressor: Any = None,
+    temperature: float = 1.0,
+    gamma: float | None = None,
+    iterations: int | None = None,
+    stationary: bool | None = None,
+    epochs: int = 100,
+    lr: float = 0.01,
+    batch: int = 100,
+    **options: Unpack[Options],
+) -> Learned:
+    """Learn by soft fitted Q-iteration: ``φ ← argmin Σ_i ‖Q_φ(s_i, a_i) - r_i - γ V_φ(s'_i)‖²``, softly valued.
+
+    ``V(s) = α log Σ_a p(a|s) exp(Q(s,a)/α)``; the policy is ``p(a|s) exp((Q(s,a) - V(s))/α)``. The mean of a target is
+    taken over luck, its V over actions: from enough data it is the rule VARIATIONAL.
+
+    Args:
+        world: a world, a Gymnasium id, or a function that makes an environment.
+        data: the transitions; unless given, ``steps`` of them are drawn from the prior.
+        regressor: hidden widths or a torch module (features -> ``[*, A]``), or an unfitted object with fit(x, y) and
+            predict(x), x = features and one-hot action. Unless given, a table of means where states are finite, which
+            forbids actions never tried in a state and shuns states in which nothing was; else widths (64, 64).
+        temperature: α > 0, reward units.
+        gamma: the discount; the world's own unless given, and 0.99 where that is 1 and one Q stands for all times.
+        iterations: the horizon unless given; for a stationary Q as many as leave 1 % of a value, γ^k ≤ 0.01.
+        stationary: one Q for all times; only without a horizon, unless given.
+        epochs: steps of Adam in each iteration, for a network.
+        lr: its first step size; it falls to 0 over the epochs.
+        batch: copies of the world that draw the data.
+        options: of the training; see ``Options``. ``steps`` is the number of transitions to draw, 100 000 unless given;
+            the steps of a log are iterations, those of the result are transitions.
+
+    Raises:
+        WorldError: the world, the data or an argument does not conform.
+    """
+    return _learn("soft_fitted_q", True, world, temperature, gamma, locals(), options)
+
+
+def _learn(
+    name: str, soft: bool, world: Any, temperature: Any, gamma: Any, given: dict[str, Any], options: Options
+) -> Learned:
+    data, seed = given["data"], options.get("seed", 0)
+    if data is not None and "steps" in options:
+        raise fault(f"{name}, steps", f"{options['steps']}, beside data", "one of the two: the data are all there is")
+    if data is not None and not isinstance(data, Transitions):
+        raise fault(f"{name}, data", f"a {type(data).__name__}", "Transitions, as transitions(rollout) takes them")
+    n = options.get("steps", 100_000) if data is None else len(data)
+    for one, least, number in (("steps", 1, n), ("epochs", 1, given["epochs"]), ("batch", 1, given["batch"])):
+        _require_whole(f"{name}, {one}", number, least)
+    horizon = getattr(world, "horizon", None)
+    stationary = horizon is None if given["stationary"] is None else given["stationary"]
+    if not stationary and horizon is None:
+        raise fault(f"{name}, stationary", "False, without a horizon", "True: there is no last time to begin at")
+    if gamma is None and stationary and (not isinstance(world, World) or discount_of(world) == 1):
+        gamma = 0.99
+    finite = isinstance(world, World) and signature(world).state_space is not None
+    regressor = regressor_of(name, given["regressor"], finite, given["epochs"], given["lr"], seed)
+    most = _enough(discount_of(world) if gamma is None else gamma) if stationary else horizon
+    iterations = most if given["iterations"] is None else given["iterations"]
+    _require_whole(f"{name}, iterations", iterations, 1, None if stationary else horizon)
+    assert iterations is not None
+    algorithm = Fitted(name, soft, regressor, data, n, given["batch"], stationary, iterations)
+    asked: Any = {**options, "steps": iterations}
+    return _counted(train(algorithm, world, temperature=temperature, gamma=gamma, **asked), n)
+
+
+def _enough(gamma: Any) -> int:
+    number = isinstance(gamma, int | float) and 0 < gamma < 1
+    return math.ceil(math.log(0.01) / math.log(gamma)) if number else 1
+
+
+def _counted(found: Learned, n: int) -> Learned:
+    """Count environment steps in place of iterations: the prior needs none, and the first fit needs all of them."""
+    history = tuple(replace(one, steps=n if one.updates else 0) for one in found.history)
+    return replace(found, steps=n, history=history)
+
+
+def _require_whole(where: str, value: Any, least: int, most: int | None = None) -> None:
+    if isinstance(value, bool) or not isinstance(value, int) or value < least or (most is not None and value > most):
+        expected = f"a whole number, at least {least}" + ("" if most is None else f" and at most {most}")
+        raise fault(where, f"{value!r}", expected)
