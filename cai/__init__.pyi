@@ -1,4 +1,7 @@
+from . import learn as learn
+from .bridges.environment import to_gymnasium as to_gymnasium
 from .bridges.gymnasium import from_gymnasium as from_gymnasium
+from .bridges.stable_baselines import from_sb3 as from_sb3
 from .checks import check as check
 from .comparison.compare import Comparison as Comparison
 from .comparison.compare import compare as compare
@@ -38,6 +41,8 @@ from .policies.protocol import FinitePolicy as FinitePolicy
 from .policies.protocol import Policy as Policy
 from .policies.tabular import TabularPolicy as TabularPolicy
 from .program import trajectory as trajectory
+from .simulate.rollout import Rollout as Rollout
+from .simulate.rollout import rollout as rollout
 from .types import Layout as Layout
 from .types import Slice as Slice
 from .types import Space as Space

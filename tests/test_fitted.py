@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 import cai
+from cai.compile.enumerate import precision
 from cai.learn.batch import Transitions, of_values, to_values, transitions
 from cai.learn.dynamic_programming import soft_value_iteration, value_iteration
 from cai.learn.fitted import Fitted, backup_targets, fitted_q, soft_fitted_q
@@ -55,19 +56,20 @@ def begun(world: Any, data: Transitions | None, regressor: Regressor, alpha: flo
     stationary = own.get("stationary", False)
     algorithm = Fitted("fitted", alpha is not None, regressor, data, own.get("steps", 1), 10, stationary, n)
     problem = problem_of(algorithm, world, alpha, None)
-    with drawing(seeded(0)):
+    with precision(regressor.dtype), drawing(seeded(0)):
         state = State(0, 0, seeded(1), None, algorithm.init(problem)[1])
     return algorithm, problem, state
 
 
 def after(algorithm: Fitted, problem: Problem, state: State, n: int) -> State:
-    for _ in range(n):
-        state, _ = step(algorithm, problem, state)
-    return state
+    with precision(algorithm.dtype):
+        for _ in range(n):
+            state, _ = step(algorithm, problem, state)
+        return state
 
 
 @given(seed=seeds, K=st.sampled_from([1, 3]), timed=st.booleans(), alpha=st.sampled_from([None, 0.3, 2.0]))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=25, deadline=None)
 def test_on_enumerated_data_every_iteration_is_the_exact_backup(
     seed: int, K: int, timed: bool, alpha: float | None
 ) -> None:
@@ -243,10 +245,10 @@ def test_several_variables() -> None:
 
 
 def test_an_environment_and_a_world_without_tables() -> None:
-    for world in ("CartPole-v1", load_model("cartpole")(horizon=30)):
+    for world, least in (("CartPole-v1", 1), (load_model("mountain_car")(horizon=30), -30)):
         found = fitted_q(world, stationary=True, steps=500, batch=5, iterations=3, epochs=5, episodes=2, **QUIET)
         assert (found.updates, found.steps) == (3, 500)
-        assert found.history[-1].deterministic_return >= 1
+        assert found.history[-1].deterministic_return >= least
 
 
 # Seeds and checkpoints.

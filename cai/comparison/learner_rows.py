@@ -179,6 +179,6 @@ def _written(heads: Sequence[str], lines: Sequence[Sequence[Any]]) -> str:
 def _number(value: float | None, digits: int = 4) -> str:
     if value is None:
         return "-"
-    if 1e4 <= abs(value) < math.inf:
+    if 10**digits <= abs(value) < math.inf:
         return f"{value:,.0f}"
     return f"{0.0 if abs(value) < 5e-10 else value:.{digits}g}"

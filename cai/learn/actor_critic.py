@@ -12,7 +12,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from functools import lru_cache
-from typing import Any, Protocol, Unpack
+from typing import Any, Protocol, Unpack, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -36,6 +36,7 @@ def critic_loss(q_tm1: Tensor, target: Tensor) -> Tensor:
     return 0.5 * ((q_tm1 - target) ** 2).mean(-1).sum()
 
 
+@runtime_checkable
 class Expectation(Protocol):
     """How critics ``[2, P]`` are read at actions, and averaged over an actor's."""
 
@@ -46,7 +47,7 @@ class Expectation(Protocol):
         """Return Q_k(s,a) of both critics, ``[2, N]``, reward units."""
 
     def value(self, theta: Tensor, x: Tensor, out: Tensor, prior: Tensor, alpha: float) -> tuple[Tensor, Tensor]:
-        """Return V(s), reward units, and what of log π/p went into it, nats, ``[N]`` both, differentiable in ``out``."""
+        """Return V(s), reward units, and the log π/p that it paid, nats, ``[N]`` both, differentiable in ``out``."""
 
 
 @dataclass(frozen=True)
@@ -164,12 +165,11 @@ class ActorCritic:
         parts = self._parts(problem)
         scene, row = self._act(problem, parts, state)
         values = {**state.values, **replay.add(state.values, row)}
-        steps, updates, metrics = state.steps + len(row["reward"]), 0, {}
-        if steps >= self.warmup:
-            share = min(1.0, 2 * max(1 - steps / self.budget, 0.0)) if self.settle else 1.0
-            for _ in range(self.updates):
-                values, metrics = self._learn(problem, parts, values, share)
-            updates = self.updates
+        steps, metrics = state.steps + len(row["reward"]), Metrics()
+        updates = self.updates if steps >= self.warmup else 0
+        share = min(1.0, 2 * max(1 - steps / self.budget, 0.0)) if self.settle else 1.0
+        for _ in range(updates):
+            values, metrics = self._learn(problem, parts, values, share)
         return replace(state, steps=steps, updates=state.updates + updates, scene=scene, values=values), metrics
 
     def policy(self, problem: Problem, state: State) -> Any:
@@ -208,10 +208,10 @@ class ActorCritic:
         moved = {**self._moved(values, "critic", down, share), **self._moved(values, "actor", up, share)}
         moved["target"] = torch.lerp(values["target"], moved["critic"], self.polyak)
         moved["mean"] = torch.lerp(values["mean"], moved["actor"], self.average)
-        excess = float((kl.detach() - self._target_kl(problem)).mean())
+        price = kl.detach().mean()
         if not self.soft:
-            moved |= self._moved(values, "log_alpha", values["log_alpha"].new_tensor(-excess), share)
-        told = {"critic_loss": wrong.item(), "value": value.item(), "excess_kl": excess, "temperature": alpha}
+            moved |= self._moved(values, "log_alpha", self._target_kl(problem) - price, share)
+        told = {"critic_loss": wrong.item(), "value": value.item(), "kl_to_prior": price.item(), "temperature": alpha}
         return {**values, **moved}, told
 
     def _moved(self, values: dict[str, Tensor], name: str, gradient: Tensor, share: float) -> dict[str, Tensor]:
@@ -228,7 +228,9 @@ class ActorCritic:
 
     def _seen(self, parts: Parts, scene: Scene) -> tuple[Tensor, Tensor]:
         """Return the features and what the actor must know of the prior, ``[B, …]`` both."""
-        x, prior = parts.function.inputs(scene.state, 0), parts.actor.prior(scene.state, 0)
+        horizon = parts.function.simulator.horizon
+        t = scene.t if horizon is None else scene.t.clamp(max=horizon - 1)  # no action follows the last state
+        x, prior = parts.function.inputs(scene.state, t), parts.actor.prior(scene.state, t)
         return x, prior.expand(len(x), *prior.shape[1:])
 
     @property
@@ -236,7 +238,8 @@ class ActorCritic:
         return Adam(self.lr)
 
     def _parts(self, problem: Problem) -> Parts:
-        return parts_of(problem.simulator, self.network)
+        simulator: Any = problem.simulator
+        return parts_of(simulator, self.network)
 
 
 SETTINGS = {one.name for one in fields(ActorCritic)} - {"name", "soft", "budget"}
@@ -305,4 +308,5 @@ def sac(
     algorithm = ActorCritic(name="sac", soft=not auto, budget=budget, **{**settings, "network": tuple(network)})
     own = discount_of(world) if isinstance(world, World) else 1.0
     gamma = gamma if gamma is not None else own if own < 1 else GAMMA
-    return train(algorithm, world, temperature=None if auto else temperature, gamma=gamma, **options)
+    alpha = None if isinstance(temperature, str) else temperature
+    return train(algorithm, world, temperature=alpha, gamma=gamma, **options)

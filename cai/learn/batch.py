@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -41,7 +42,7 @@ class Transitions:
     def __repr__(self) -> str:
         digest = hashlib.sha256()
         for one in _tensors(self).values():
-            digest.update(torch.as_tensor(one).contiguous().numpy().tobytes())
+            digest.update(np.asarray(one).tobytes())
         return f"Transitions({len(self):,}, {digest.hexdigest()[:16]})"
 
     def where(self, mask: Tensor) -> "Transitions":

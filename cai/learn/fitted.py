@@ -132,7 +132,7 @@ def _require(name: str, problem: Problem, stationary: bool) -> None:
 def fitted_q(
     world: Any,
     *,
-    data: Transitions | None = None,
+    data: Transitions | Any = None,
     regressor: Any = None,
     temperature: float | None = None,
     gamma: float | None = None,
@@ -159,7 +159,7 @@ def fitted_q(
         stationary: one Q for all times; only without a horizon, unless given.
         epochs: steps of Adam in each iteration, for a network.
         lr: its first step size; it falls to 0 over the epochs.
-        batch: copies of the world that draw the data.
+        batch: copies of the world that draw the data, fewer where they would not see whole episodes.
         options: of the training; see ``Options``. ``steps`` is the number of transitions to draw, 100 000 unless given;
             the steps of a log are iterations, those of the result are transitions.
 
@@ -172,7 +172,7 @@ def fitted_q(
 def soft_fitted_q(
     world: Any,
     *,
-    data: Transitions | None = None,
+    data: Transitions | Any = None,
     regressor: Any = None,
     temperature: float = 1.0,
     gamma: float | None = None,
@@ -200,7 +200,7 @@ def soft_fitted_q(
         stationary: one Q for all times; only without a horizon, unless given.
         epochs: steps of Adam in each iteration, for a network.
         lr: its first step size; it falls to 0 over the epochs.
-        batch: copies of the world that draw the data.
+        batch: copies of the world that draw the data, fewer where they would not see whole episodes.
         options: of the training; see ``Options``. ``steps`` is the number of transitions to draw, 100 000 unless given;
             the steps of a log are iterations, those of the result are transitions.
 
@@ -218,9 +218,10 @@ def _learn(
         raise fault(f"{name}, steps", f"{options['steps']}, beside data", "one of the two: the data are all there is")
     if data is not None and not isinstance(data, Transitions):
         raise fault(f"{name}, data", f"a {type(data).__name__}", "Transitions, as transitions(rollout) takes them")
-    n = options.get("steps", 100_000) if data is None else len(data)
-    for one, least, number in (("steps", 1, n), ("epochs", 1, given["epochs"]), ("batch", 1, given["batch"])):
-        _require_whole(f"{name}, {one}", number, least)
+    wanted = options.get("steps", 100_000)
+    for one, number in (("steps", wanted), ("epochs", given["epochs"]), ("batch", given["batch"])):
+        _require_whole(f"{name}, {one}", number, 1)
+    n = wanted if data is None else len(data)
     horizon = getattr(world, "horizon", None)
     stationary = horizon is None if given["stationary"] is None else given["stationary"]
     if not stationary and horizon is None:
@@ -233,7 +234,8 @@ def _learn(
     iterations = most if given["iterations"] is None else given["iterations"]
     _require_whole(f"{name}, iterations", iterations, 1, None if stationary else horizon)
     assert iterations is not None
-    algorithm = Fitted(name, soft, regressor, data, n, given["batch"], stationary, iterations)
+    copies = max(1, min(given["batch"], n // (horizon or 1)))  # so that each sees whole episodes
+    algorithm = Fitted(name, soft, regressor, data, n, copies, stationary, iterations)
     asked: Any = {**options, "steps": iterations}
     return _counted(train(algorithm, world, temperature=temperature, gamma=gamma, **asked), n)
 

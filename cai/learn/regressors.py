@@ -208,7 +208,8 @@ def _moments(x: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _outputs(function: Function, theta: Tensor, x: Tensor, n: int) -> Tensor:
-    out = function(theta, x)
+    with blamed("regressor", f"a module on {x.shape[-1]} features"):
+        out = function(theta, x)
     if out.shape != (len(x), n):
         raise fault("regressor, output", f"shape {[*out.shape]}", f"[N, A] = {[len(x), n]}")
     return out

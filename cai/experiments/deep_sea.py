@@ -1,0 +1,180 @@
+"""Where inference as it is usually written fails: how many dives until Deep Sea is solved, against its size N.
+
+One treasure among 2^N dives. A learner that knows the map, but not which action goes where nor what anything pays,
+dives until its regret, on average over all dives so far, is below half the treasure. Soft Q-learning takes the mean of
+its beliefs for the truth, and by softmax noise finds the treasure after some 2^N dives; K-learning and posterior sampling
+make the unknown attractive. The exact messages, which know the world, need none.
+
+Source: O'Donoghue, Osband & Ionescu (2020), Making sense of reinforcement learning and probabilistic inference.
+"""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from cai.compile.tabulate import tabulate
+from cai.exact.acting import occupancy
+from cai.exact.rules import VARIATIONAL
+from cai.exact.solve import solve
+from cai.experiments.verdict import Check, Verdict, judged
+from cai.experiments.worlds import life, world_of
+from cai.learn.bayesian import Bayesian, Certainty, Optimism, Sampling
+from cai.learn.beliefs import neighbours
+from cai.learn.problem import Algorithm
+from cai.learn.tabular import Tabular, recent
+from cai.progress import bar
+from cai.types import Tables
+
+SOFT, BELIEFS, K_LEARNING, PSRL = "soft Q-learning", "soft Q on beliefs", "K-learning", "PSRL"
+HOPELESS, PATIENT = (SOFT, BELIEFS), (K_LEARNING, PSRL)
+
+
+@dataclass(frozen=True)
+class DeepSea:
+    """How long each learner took.
+
+    Attributes:
+        sizes: N.
+        dives: episodes until solved, by learner, a row for each size, a number for each seed; inf where the learner gave
+            up after ``patience`` episodes.
+        patience: by learner, the most episodes at each size.
+        known: the expected return of the exact VARIATIONAL policy at the same α, as a share of the best, at each size.
+        temperature: α of the soft learners, reward units.
+        seeds: how many.
+    """
+
+    sizes: tuple[int, ...]
+    dives: Mapping[str, tuple[tuple[float, ...], ...]]
+    patience: Mapping[str, tuple[int, ...]]
+    known: tuple[float, ...]
+    temperature: float
+    seeds: int
+
+    claim = "inference as usually written fails: soft Q-learning needs about 2^N dives, K-learning and PSRL do not"
+
+    @property
+    def typical(self) -> dict[str, tuple[float, ...]]:
+        """The mean of log₂ dives over seeds as dives, by learner; those who gave up count with their patience."""
+        return {
+            name: tuple(
+                2 ** (sum(math.log2(min(one, most)) for one in row) / len(row))
+                for row, most in zip(rows, self.patience[name], strict=True)
+            )
+            for name, rows in self.dives.items()
+        }
+
+    @property
+    def verdict(self) -> Verdict:
+        """Whether the two kinds part as claimed."""
+        return verdict_of(self.sizes, self.typical)
+
+    @property
+    def table(self) -> tuple[tuple[str, ...], list[list[Any]]]:
+        """Heads and rows for a terminal."""
+        rows: list[list[Any]] = [[name, *(f"{n:,.0f}" for n in row)] for name, row in self.typical.items()]
+        return ("dives until solved", *(f"N = {n}" for n in self.sizes)), [*rows, ["2^N", *(f"{2**n:,}" for n in self.sizes)]]
+
+
+def verdict_of(sizes: Sequence[int], typical: Mapping[str, Sequence[float]]) -> Verdict:
+    """Judge by growth: doublings of the dives per row added, where 1 is 2^N, and the power of N, log-log."""
+    rows, logs = torch.tensor(sizes, dtype=torch.float64), torch.tensor(sizes, dtype=torch.float64).log()
+    checks = []
+    for name in HOPELESS:
+        rate = slope(rows, torch.tensor(typical[name], dtype=torch.float64).log2())
+        checks.append(Check(f"{name}: dives grow like 2^({rate:.2f} N); exponential if above 2^(0.7 N)", rate > 0.7))
+    for name in PATIENT:
+        heights = torch.tensor(typical[name], dtype=torch.float64)
+        power, rate = slope(logs, heights.log()), slope(rows, heights.log2())
+        words = f"{name}: dives grow like N^{power:.1f}; polynomial if below N^4, and below 2^(0.7 N), here 2^({rate:.2f} N)"
+        checks.append(Check(words, power < 4 and rate < 0.7))
+    last = {name: row[-1] for name, row in typical.items()}
+    quick, slow = max(last[name] for name in PATIENT), min(last[name] for name in HOPELESS)
+    words = f"at N = {sizes[-1]} the slower of K-learning and PSRL takes {quick:,.0f} dives, the faster soft learner {slow:,.0f}"
+    return judged([*checks, Check(words, quick < slow)])
+
+
+def slope(x: torch.Tensor, y: torch.Tensor) -> float:
+    """Return the slope of the least-squares line."""
+    x, y = x - x.mean(), y - y.mean()
+    return float((x * y).sum() / (x * x).sum())
+
+
+def dives_needed(
+    sizes: Sequence[int] = (4, 6, 8, 10, 12),
+    *,
+    seeds: int = 5,
+    temperature: float = 0.05,
+    beta: float = 3.0,
+    noise: float = 0.1,
+    progress: bool = True,
+) -> DeepSea:
+    """Let every learner dive at every size, a seed at a time.
+
+    The soft learners learn from 2^N/16 dives at once, which only makes them quicker to run: what they wait for is luck.
+
+    Args:
+        sizes: N, ascending.
+        seeds: runs of each learner at each size; the seed draws the luck, the map is the same.
+        temperature: α of the soft learners, reward units.
+        beta: of K-learning.
+        noise: how much rewards are believed to scatter, reward units; in truth they do not.
+        progress: show a bar on a terminal.
+    """
+    dives: dict[str, list[tuple[float, ...]]] = {name: [] for name in (*HOPELESS, *PATIENT)}
+    patience: dict[str, list[int]] = {name: [] for name in dives}
+    known, done = [], 0
+    with bar("deep_sea", len(sizes) * len(dives) * seeds, shown=progress) as tell:
+        for size in sizes:
+            world = world_of("deep_sea", size=size)
+            tables = tabulate(world)
+            known.append(known_share(tables, temperature))
+            for name, make in learners(size, tables, beta, noise).items():
+                patience[name].append(most := 8 * 2**size if name in HOPELESS else 10 * size**3)
+                runs = []
+                for seed in range(seeds):
+                    runs.append(dives_of(make(), world, temperature, seed, most))
+                    done += 1
+                    tell(done, f"N = {size}, {name}")
+                dives[name].append(tuple(runs))
+    as_tuples = {name: tuple(rows) for name, rows in patience.items()}
+    return DeepSea(
+        tuple(sizes), {name: tuple(rows) for name, rows in dives.items()}, as_tuples, tuple(known), temperature, seeds
+    )
+
+
+def learners(size: int, tables: Tables, beta: float, noise: float) -> dict[str, Callable[[], Algorithm]]:
+    """Return the four learners for a size; all but the model-free one are told the map."""
+    batch, where = max(1, 2**size // 16), neighbours(tables)
+    return {
+        SOFT: lambda: Tabular(SOFT, True, batch, recent, 0.0, None, 0.0, False, None, 1),
+        BELIEFS: lambda: Bayesian(BELIEFS, True, Certainty(), batch, 1.0, noise, where, 1),
+        K_LEARNING: lambda: Bayesian(K_LEARNING, False, Optimism(beta), 1, 1.0, noise, where, 1),
+        PSRL: lambda: Bayesian(PSRL, False, Sampling(), 1, 1.0, noise, where, 1),
+    }
+
+
+def dives_of(algorithm: Algorithm, world: Any, temperature: float, seed: int, most: int) -> float:
+    """Return after how many episodes the average regret fell below half the best return; inf if not within ``most``."""
+    best = world.treasure - world.move_cost
+    episodes, regret = 0, 0.0
+    for _, _, metrics in life(algorithm, world, temperature=temperature, seed=seed):
+        if metrics:
+            episodes += algorithm.batch
+            regret += algorithm.batch * (best - metrics["return"])
+            if regret < best / 2 * episodes:
+                return float(episodes)
+        if episodes >= most:
+            return math.inf
+    raise AssertionError("a life has no end")
+
+
+def known_share(tables: Tables, temperature: float) -> float:
+    """Return how often the exact policy at a temperature finds the treasure: it knows the world."""
+    log_pi = solve(tables, VARIATIONAL, temperature=temperature).policy.log_probs
+    assert tables.horizon is not None
+    table = torch.stack([log_pi(t) for t in range(tables.horizon)])
+    reached: torch.Tensor = occupancy(tables, table)[tables.horizon - 1][-1]
+    return float(reached * table[-1, -1].exp().max())

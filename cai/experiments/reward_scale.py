@@ -1,0 +1,133 @@
+"""Claim 5: soft optimality becomes hard optimality as the reward scale grows, which is the same as α falling.
+
+    0 <= E_HARD[Σ r] - E_soft[Σ r] <= v_HARD - v_soft <= α Σ_t log 1/p(a*|s*)  (= α T log|A| for a uniform prior)
+
+The middle one holds because the soft value pays its KL out of the return; the last because the hard policy, at the price
+of its KL, is one of those that the soft one maximises over.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from cai.comparison.evaluate import evaluate
+from cai.compile.tabulate import tabulate
+from cai.exact.rules import HARD, VARIATIONAL
+from cai.exact.solve import solve
+from cai.experiments.deep_sea import slope
+from cai.experiments.verdict import Check, Verdict, judged
+from cai.experiments.worlds import world_of
+from cai.progress import bar
+
+WORLDS: Mapping[str, Mapping[str, Any]] = {
+    "grid": {"horizon": 20},
+    "river_swim": {},
+    "restaurant": {},
+    "deep_sea": {"size": 8},
+}
+
+
+@dataclass(frozen=True)
+class RewardScale:
+    """The distances to hard optimality, exactly.
+
+    Attributes:
+        temperatures: α, reward units, descending.
+        value_gap: v_HARD - v_soft at the start, by world, reward units.
+        return_gap: E_HARD[Σ r] - E_soft[Σ r], by world, reward units.
+        policy_gap: E_soft over states of the chance that the soft policy does what the hard one never does, at one step,
+            by world.
+        bound: α T log|A|, by world, reward units.
+    """
+
+    temperatures: tuple[float, ...]
+    value_gap: Mapping[str, tuple[float, ...]]
+    return_gap: Mapping[str, tuple[float, ...]]
+    policy_gap: Mapping[str, tuple[float, ...]]
+    bound: Mapping[str, tuple[float, ...]]
+
+    claim = "soft optimality reduces to hard optimality as the reward scale grows (α falls)"
+
+    @property
+    def verdict(self) -> Verdict:
+        """Whether the limit is reached, within its bound, at its rate."""
+        return verdict_of(self)
+
+    @property
+    def table(self) -> tuple[tuple[str, ...], list[list[Any]]]:
+        """Heads and rows for a terminal."""
+        heads = ("world", "α", "v_HARD − v_soft", "bound", "return lost", "odd actions")
+        kept = (0, len(self.temperatures) // 2, -1)
+        rows = [
+            [name, self.temperatures[i], gaps[i], self.bound[name][i], self.return_gap[name][i], self.policy_gap[name][i]]
+            for name, gaps in self.value_gap.items()
+            for i in kept
+        ]
+        return heads, rows
+
+
+def verdict_of(found: RewardScale) -> Verdict:
+    """Judge each world: within the bound at every α, and at the last ones falling in proportion to α, to nearly nothing."""
+    checks = []
+    alphas = torch.tensor(found.temperatures, dtype=torch.float64)
+    for name, gaps in found.value_gap.items():
+        value, bound = torch.tensor(gaps, dtype=torch.float64), torch.tensor(found.bound[name], dtype=torch.float64)
+        lost, odd = found.return_gap[name], found.policy_gap[name]
+        rounding = 1e-9 * max(1.0, float(value.abs().max()))
+        within = bool((value <= bound + rounding).all()) and bool((value >= torch.tensor(lost) - rounding).all())
+        ratio = float((value / bound).max())
+        checks.append(Check(f"{name}: v_HARD − v_soft is at most {ratio:.3f} of its bound at every α", within))
+        rate = slope(alphas[-4:].log(), value[-4:].clamp(min=1e-300).log())
+        words = (
+            f"{name}: at α = {found.temperatures[-1]:.2g} the gap falls like α^{rate:.2f}, "
+            f"{lost[-1]:.1g} of return is lost, {odd[-1]:.1g} of the actions are odd"
+        )
+        checks.append(Check(words, abs(rate - 1) < 0.1 and lost[-1] < 0.01 * max(lost[0], rounding) and odd[-1] < 0.01))
+    return judged(checks)
+
+
+def soft_against_hard(
+    worlds: Mapping[str, Mapping[str, Any]] = WORLDS,
+    *,
+    highest: float = 10.0,
+    lowest: float = 1e-3,
+    points: int = 17,
+    progress: bool = True,
+) -> RewardScale:
+    """Solve every world at ever lower α, and hard.
+
+    Args:
+        worlds: names of the catalogue, with settings.
+        highest, lowest: α, reward units.
+        points: how many, evenly in log α.
+        progress: show a bar on a terminal.
+    """
+    alphas = torch.logspace(torch.tensor(highest).log10(), torch.tensor(lowest).log10(), points, dtype=torch.float64)
+    found: dict[str, list[tuple[float, ...]]] = {}
+    with bar("reward_scale", len(worlds), shown=progress) as tell:
+        for done, (name, settings) in enumerate(worlds.items()):
+            found[name] = gaps_of(world_of(name, **settings), alphas.tolist())
+            tell(done + 1, name)
+    names = ("value_gap", "return_gap", "policy_gap", "bound")
+    fields = {field: {name: rows[n] for name, rows in found.items()} for n, field in enumerate(names)}
+    return RewardScale(tuple(alphas.tolist()), **fields)
+
+
+def gaps_of(world: Any, alphas: Sequence[float]) -> list[tuple[float, ...]]:
+    """Return the gaps of value, return and policy, and the bound, a number for each α."""
+    tables = tabulate(world)
+    assert tables.horizon is not None
+    hard = solve(tables, HARD)
+    best, support = evaluate(tables, hard), [hard.policy.probs(t) > 0 for t in range(tables.horizon)]
+    value, returned, odd = [], [], []
+    for alpha in alphas:
+        soft = solve(tables, VARIATIONAL, temperature=alpha)
+        one = evaluate(tables, soft, temperature=alpha)
+        value.append(float(hard.value) - float(soft.value))
+        returned.append(best.expected_return - one.expected_return)
+        strange = sum(float(joint[~best_of].sum()) for joint, best_of in zip(one.occupancy, support, strict=True))
+        odd.append(strange / tables.horizon)
+    log_a = float(torch.tensor(tables.actions.size, dtype=torch.float64).log())
+    return [tuple(value), tuple(returned), tuple(odd), tuple(alpha * tables.horizon * log_a for alpha in alphas)]
