@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.distributions import AffineTransform, Normal, TransformedDistribution, Uniform
 from torch.distributions.transforms import TanhTransform
@@ -65,6 +65,7 @@ def test_the_critics_loss_is_half_a_squared_error_of_each(seed: int) -> None:
     assert float(critic_loss(q, target)) == pytest.approx(float(naive), abs=1e-12)
 
 
+@settings(max_examples=15)
 @given(seeds, st.floats(0.01, 5))
 def test_the_value_of_finitely_many_actions_is_a_sum(seed: int, alpha: float) -> None:
     critic = Network(EnvironmentSimulator("CartPole-v1", 1), (4, 5, 3))
@@ -92,6 +93,7 @@ def test_a_forbidden_action_leaves_the_gradient_finite(seed: int) -> None:
     assert bool((gradient[:, 1] == 0).all())
 
 
+@settings(max_examples=15)
 @given(seeds, st.floats(0.01, 5))
 def test_the_value_of_a_draw_is_that_of_its_action(seed: int, alpha: float) -> None:
     simulator = EnvironmentSimulator("Pendulum-v1", 1)
@@ -106,7 +108,7 @@ def test_the_value_of_a_draw_is_that_of_its_action(seed: int, alpha: float) -> N
     for n in range(6):
         deviation = 0.9 * math.exp(float(out[n, 1].clamp(-5, 2)))
         u = float(out[n, 0]) + deviation * float(noise[n])
-        log_pi = float(Normal(out[n, 0], deviation).log_prob(torch.tensor(u))) - 2 * math.log(2 / (2 * math.cosh(u)))
+        log_pi = float(Normal(out[n, 0], deviation).log_prob(torch.tensor(u, dtype=torch.float64))) - 2 * math.log(2 / (2 * math.cosh(u)))
         seen = np.append(x[n].numpy(), math.tanh(u))
         q = min(by_hand(theta[k].numpy(), (4, 5, 1), seen)[0] for k in range(2))
         assert float(ratio[n]) == pytest.approx(log_pi - math.log(1 / 2), abs=1e-9)
@@ -116,6 +118,7 @@ def test_the_value_of_a_draw_is_that_of_its_action(seed: int, alpha: float) -> N
 # The head
 
 
+@settings(max_examples=30)
 @given(seeds)
 def test_the_ratio_of_a_squashed_gaussian_is_torchs(seed: int) -> None:
     low, high = torch.tensor([-2.0, 0.0], dtype=torch.float64), torch.tensor([2.0, 5.0], dtype=torch.float64)
@@ -232,7 +235,7 @@ class BrokenError(Exception):
 
 @pytest.mark.parametrize("env", ["CartPole-v1", "Pendulum-v1"])
 def test_a_resumed_run_is_the_uninterrupted_one(env: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    asked: dict[str, Any] = {**SHORT, "steps": 240, "evaluations": 3, "episodes": 2, "seed": 3}
+    asked: dict[str, Any] = {**SHORT, "steps": 120, "evaluations": 3, "episodes": 1, "seed": 3}
     whole = sac(env, **asked)
     save, saved = Keeper.save, []
 
@@ -251,7 +254,7 @@ def test_a_resumed_run_is_the_uninterrupted_one(env: str, tmp_path: Path, monkey
 
 
 def _told(one: Learned) -> Any:
-    return one.steps, one.updates, [replace(row, seconds=0) for row in one.history]
+    return one.steps, one.updates, [replace(row, seconds=0.0) for row in one.history]
 
 
 def test_the_temperature_is_told_honestly() -> None:
@@ -271,7 +274,7 @@ def test_the_temperature_is_told_honestly() -> None:
         ({"target_kl": 0.1, "temperature": 1.0}, "fixed temperature"),
         ({"target_kl": -0.1}, "-0.1"),
         ({"network": (0,)}, "network"),
-        ({"gamma": 2}, "gamma"),
+        ({"gamma": 2.0}, "gamma"),
     ],
 )
 def test_faults_name_the_argument(wrong: dict[str, Any], words: str) -> None:

@@ -2,8 +2,8 @@
 
 One treasure among 2^N dives. A learner that knows the map, but not which action goes where nor what anything pays,
 dives until its regret, on average over all dives so far, is below half the treasure. Soft Q-learning takes the mean of
-its beliefs for the truth, and by softmax noise finds the treasure after some 2^N dives; K-learning and posterior sampling
-make the unknown attractive. The exact messages, which know the world, need none.
+its beliefs for the truth, and by softmax noise finds the treasure after some 2^N dives; K-learning and posterior
+sampling make the unknown attractive. The exact messages, which know the world, need none.
 
 Source: O'Donoghue, Osband & Ionescu (2020), Making sense of reinforcement learning and probabilistic inference.
 """
@@ -38,8 +38,8 @@ class DeepSea:
 
     Attributes:
         sizes: N.
-        dives: episodes until solved, by learner, a row for each size, a number for each seed; inf where the learner gave
-            up after ``patience`` episodes.
+        dives: episodes until solved, by learner, a row for each size, a number for each seed; inf where the learner
+            gave up after ``patience`` episodes.
         patience: by learner, the most episodes at each size.
         known: the expected return of the exact VARIATIONAL policy at the same α, as a share of the best, at each size.
         temperature: α of the soft learners, reward units.
@@ -75,7 +75,10 @@ class DeepSea:
     def table(self) -> tuple[tuple[str, ...], list[list[Any]]]:
         """Heads and rows for a terminal."""
         rows: list[list[Any]] = [[name, *(f"{n:,.0f}" for n in row)] for name, row in self.typical.items()]
-        return ("dives until solved", *(f"N = {n}" for n in self.sizes)), [*rows, ["2^N", *(f"{2**n:,}" for n in self.sizes)]]
+        return ("dives until solved", *(f"N = {n}" for n in self.sizes)), [
+            *rows,
+            ["2^N", *(f"{2**n:,}" for n in self.sizes)],
+        ]
 
 
 def verdict_of(sizes: Sequence[int], typical: Mapping[str, Sequence[float]]) -> Verdict:
@@ -88,11 +91,13 @@ def verdict_of(sizes: Sequence[int], typical: Mapping[str, Sequence[float]]) -> 
     for name in PATIENT:
         heights = torch.tensor(typical[name], dtype=torch.float64)
         power, rate = slope(logs, heights.log()), slope(rows, heights.log2())
-        words = f"{name}: dives grow like N^{power:.1f}; polynomial if below N^4, and below 2^(0.7 N), here 2^({rate:.2f} N)"
+        words = f"{name}: dives grow like N^{power:.1f}, or 2^({rate:.2f} N); polynomial if below N^4 and 2^(0.7 N)"
         checks.append(Check(words, power < 4 and rate < 0.7))
     last = {name: row[-1] for name, row in typical.items()}
     quick, slow = max(last[name] for name in PATIENT), min(last[name] for name in HOPELESS)
-    words = f"at N = {sizes[-1]} the slower of K-learning and PSRL takes {quick:,.0f} dives, the faster soft learner {slow:,.0f}"
+    words = (
+        f"N = {sizes[-1]}: the slower of K-learning and PSRL needs {quick:,.0f} dives, the faster soft one {slow:,.0f}"
+    )
     return judged([*checks, Check(words, quick < slow)])
 
 

@@ -1,8 +1,8 @@
 """Claim 3: ties are broken on principle: equally good ways are equally likely, and a small doubt changes little.
 
 A grid without slipping, crossed from corner to corner in no more moves than it takes: all C(2n, n) shortest paths are
-equally good. Soft policies spread over the paths; arg-max takes one of them; sharing ties move by move is not even. Then
-every reward is changed by at most ε. Values change by at most ε (T-t), so that for every state and action
+equally good. Soft policies spread over the paths; arg-max takes one of them; sharing ties move by move is not even.
+Then every reward is changed by at most ε. Values change by at most ε (T-t), so that for every state and action
 
     |log π'_t(a|s) - log π_t(a|s)| <= 2 ε (T-t)/α,
 
@@ -66,7 +66,12 @@ class Ties:
     def table(self) -> tuple[tuple[str, ...], list[list[Any]]]:
         """Heads and rows for a terminal."""
         at = nearest(self.epsilons, LITTLE)
-        heads = ("policy", f"entropy (even: {math.log(self.paths):.4g})", "on a best path", f"moved by ε = {self.epsilons[at]:.0e}")
+        heads = (
+            "policy",
+            f"entropy (even: {math.log(self.paths):.4g})",
+            "on a best path",
+            f"moved by ε = {self.epsilons[at]:.0e}",
+        )
         return heads, [[name, nats, self.best[name], str(self.moved[name][at])] for name, nats in self.entropy.items()]
 
 
@@ -74,7 +79,12 @@ def verdict_of(found: Ties) -> Verdict:
     """Judge every soft policy beside the hard ones' jump."""
     at, even = nearest(found.epsilons, LITTLE), math.log(found.paths)
     jump = min(found.moved[name][at].value for name in (ARG_MAX, SHARED))
-    checks = [Check(f"hard policies jump: a change of {found.epsilons[at]:.0e} moves at least {jump:.2g} of what they do", jump > 0.1)]
+    checks = [
+        Check(
+            f"hard policies jump: a change of {found.epsilons[at]:.0e} moves at least {jump:.2g} of what they do",
+            jump > 0.1,
+        )
+    ]
     for name in found.temperatures:
         nats, best, moved = found.entropy[name], found.best[name], found.moved[name][at].value
         words = f"{name}: {nats:.4g} nats where an even spread has {even:.4g}, {best:.3g} of it on best paths"

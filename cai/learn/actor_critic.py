@@ -223,7 +223,7 @@ class ActorCritic:
             return self.target_kl
         space = problem.simulator.signature.action_space
         if space is not None:
-            return 0.5 * math.log(space.size)
+            return 0.15 * math.log(space.size)
         return problem.simulator.signature.actions[0].shape.numel() * (1 + math.log(2))
 
     def _seen(self, parts: Parts, scene: Scene) -> tuple[Tensor, Tensor]:
@@ -251,15 +251,15 @@ def sac(
     temperature: float | str = "auto",
     target_kl: float | None = None,
     gamma: float | None = None,
-    batch: int = 1,
-    updates: int = 1,
+    batch: int = 8,
+    updates: int = 4,
     minibatch: int = 128,
     warmup: int = 1000,
     capacity: int = 100_000,
-    lr: float = 1e-3,
+    lr: float = 2e-3,
     settle: bool = True,
-    polyak: float = 0.005,
-    average: float = 0.005,
+    polyak: float = 0.02,
+    average: float = 0.02,
     network: Sequence[int] = (64, 64),
     max_steps: int | None = None,
     dtype: torch.dtype = torch.float32,
@@ -275,8 +275,8 @@ def sac(
             the result, as a learner of hard optimality, is measured at no temperature (``Learned.temperature`` is
             None), and α is told among the metrics.
         target_kl: κ of "auto", nats a step; D (1 + log 2) unless given, for actions uniform in D dimensions: the same
-            as an entropy of -D on [-1, 1]^D (Haarnoja et al. 2018 b); for A actions log(A)/2. (Christodoulou's entropy,
-            0.98 log A, is 0.02 log A here: close to the prior, and too close for most tasks.)
+            as an entropy of -D on [-1, 1]^D (Haarnoja et al. 2018 b); for A actions 0.15 log A. (Christodoulou's
+            entropy, 0.98 log A under a uniform prior, is 0.02 log A here, even closer to the prior.)
         gamma: the discount; the world's own unless given, and 0.99 where that is 1.
         batch: copies of the world, one step of each at a time.
         updates: of all parameters after each step of the copies.

@@ -7,7 +7,7 @@ the prior. For a uniform prior over finitely many actions it is log π + log|A|.
 
 import math
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import pyro.distributions as dist
 import torch
@@ -23,6 +23,7 @@ from cai.simulate.simulator import Simulator
 from cai.simulate.worlds import one_action
 
 
+@runtime_checkable
 class Actor(Protocol):
     """What stands between a function and the world's actions."""
 

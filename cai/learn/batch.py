@@ -86,14 +86,12 @@ def drawn(simulator: Simulator, steps: int) -> Transitions:
     return together(parts)
 
 
-def checked(simulator: Simulator, data: Any) -> Transitions:
+def checked(simulator: Simulator, data: Transitions) -> Transitions:
     """Return a user's transitions as tensors in the world's own dtypes.
 
     Raises:
         WorldError: a field has not its shape or its values.
     """
-    if not isinstance(data, Transitions):
-        raise fault("data", f"a {type(data).__name__}", "cai.learn.Transitions, as transitions(rollout) takes them")
     with blamed("data, rewards", "numbers, [N]"):
         rewards = torch.as_tensor(data.rewards).to(torch.get_default_dtype())
     if rewards.dim() != 1 or not len(rewards):

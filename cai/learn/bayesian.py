@@ -2,9 +2,9 @@
 
 Before every episode a finite-horizon problem is solved on the beliefs (``beliefs``), E the posterior's mean:
 
-    soft Q-learning      Q_t = E μ + Σ E P V_{t+1}                       V = 1/β log Σ p(a|s) exp(β Q)        π ∝ p exp(β Q)
-    K-learning           K_t = E μ + β_l/2 Var μ + Σ E P V_{t+1}         V = 1/β_l log Σ p(a|s) exp(β_l K)    π ∝ p exp(β_l K)
-    posterior sampling   Q_t = μ̂ + Σ P̂ V_{t+1},  (μ̂, P̂) ~ posterior    V = max_a Q                           π: argmax Q
+    soft Q-learning      Q_t = E μ + Σ E P V_{t+1}                    V = 1/β log Σ p(a|s) exp(βQ)     π ∝ p exp(βQ)
+    K-learning           K_t = E μ + β_l/2 Var μ + Σ E P V_{t+1}      V = 1/β_l log Σ p exp(β_l K)     π ∝ p exp(β_l K)
+    posterior sampling   Q_t = μ' + Σ P' V_{t+1}, (μ', P') sampled    V = max_a Q                      π: argmax Q
 
 with β_l = β √l in episode l. Sources: O'Donoghue, Osband & Ionescu (2020), Making sense of reinforcement learning and
 probabilistic inference, tables 1 to 3, in the wording of others, as the paper itself was out of reach: there the
@@ -50,7 +50,7 @@ class Model:
 
 
 class Imagination(Protocol):
-    """How a learner turns beliefs, with the mean and deviation of μ ``[S, A]``, into one world to plan an episode in."""
+    """How beliefs, and the mean and deviation of μ, ``[S, A]``, become one world to plan an episode in."""
 
     def model(self, beliefs: Beliefs, mean: Tensor, deviation: Tensor, episode: int, alpha: float | None) -> Model:
         """Return that world; the first episode is 1."""
@@ -172,8 +172,8 @@ def k_learning(
         beta: β of the first episode, 1/reward units.
         spread: the prior's standard deviation of a mean reward, reward units.
         noise: the standard deviation of a reward about its mean, as it is believed, reward units.
-        following: the states that may follow each, ``[S, J]``, -1 for none, such as ``beliefs.neighbours`` of its tables;
-            any state, unless given.
+        following: the states that may follow each, ``[S, J]``, -1 for none, as ``neighbours`` of tables gives them; any
+            state, unless given.
         gamma: the discount; the world's own unless given.
         options: of the training; see ``Options``.
 
@@ -197,15 +197,15 @@ def posterior_sampling(
 ) -> Learned:
     """Learn by posterior sampling (PSRL): draw a world from the posterior, and act optimally in it for an episode.
 
-    ``(μ̂, P̂) ~ p(μ, P | data)``, ``π_t = argmax_a μ̂ + P̂ V_{t+1}`` (Osband, Russo & Van Roy 2013).
+    ``(μ', P') ~ p(μ, P | data)``, ``π_t = argmax_a μ' + P' V_{t+1}`` (Osband, Russo & Van Roy 2013).
 
     Args:
         world: a world with finite states and actions and a horizon.
         temperature: α, reward units, at which the policy is measured; learning does not use it.
         spread: the prior's standard deviation of a mean reward, reward units.
         noise: the standard deviation of a reward about its mean, as it is believed, reward units.
-        following: the states that may follow each, ``[S, J]``, -1 for none, such as ``beliefs.neighbours`` of its tables;
-            any state, unless given.
+        following: the states that may follow each, ``[S, J]``, -1 for none, as ``neighbours`` of tables gives them; any
+            state, unless given.
         gamma: the discount; the world's own unless given.
         options: of the training; see ``Options``.
 
@@ -213,7 +213,9 @@ def posterior_sampling(
         WorldError: the world or an argument does not conform.
     """
     _require("posterior_sampling", spread=spread, noise=noise)
-    algorithm = Bayesian("posterior_sampling", False, Sampling(), 1, spread, noise, following, options.get("steps", 10_000))
+    algorithm = Bayesian(
+        "posterior_sampling", False, Sampling(), 1, spread, noise, following, options.get("steps", 10_000)
+    )
     return train(algorithm, world, temperature=temperature, gamma=gamma, **options)
 
 
@@ -237,8 +239,8 @@ def soft_q_on_beliefs(
         temperature: α > 0, reward units.
         spread: the prior's standard deviation of a mean reward, reward units.
         noise: the standard deviation of a reward about its mean, as it is believed, reward units.
-        following: the states that may follow each, ``[S, J]``, -1 for none, such as ``beliefs.neighbours`` of its tables;
-            any state, unless given.
+        following: the states that may follow each, ``[S, J]``, -1 for none, as ``neighbours`` of tables gives them; any
+            state, unless given.
         gamma: the discount; the world's own unless given.
         batch: episodes between two plans.
         options: of the training; see ``Options``.
@@ -247,7 +249,9 @@ def soft_q_on_beliefs(
         WorldError: the world or an argument does not conform.
     """
     _require("soft_q_on_beliefs", spread=spread, noise=noise)
-    algorithm = Bayesian("soft_q_on_beliefs", True, Certainty(), batch, spread, noise, following, options.get("steps", 10_000))
+    algorithm = Bayesian(
+        "soft_q_on_beliefs", True, Certainty(), batch, spread, noise, following, options.get("steps", 10_000)
+    )
     return train(algorithm, world, temperature=temperature, gamma=gamma, **options)
 
 

@@ -1,10 +1,10 @@
-"""What is believed of a finite world from whole episodes: Gaussian mean rewards, Dirichlet transitions, (s, a) by itself.
+"""What is believed of a finite world after whole episodes: Gaussian mean rewards and Dirichlet transitions.
 
-    μ(s,a) ~ N(0, spread²),  r ~ N(μ(s,a), noise²)     =>  μ | data ~ N(Σr / (n + k), noise² / (n + k)),  k = noise²/spread²
-    P(·|s,a) ~ Dirichlet(1/J, …, 1/J)                  =>  P | data ~ Dirichlet(1/J + counts)
+    μ(s,a) ~ N(0, spread²), r ~ N(μ(s,a), noise²)   =>   μ | data ~ N(Σr/(n+k), noise²/(n+k)), k = noise²/spread²
+    P(·|s,a) ~ Dirichlet(1/J, …, 1/J)               =>   P | data ~ Dirichlet(1/J + counts)
 
-over the J states that may follow s: all, or those that a learner was told, by whatever action. ``following [S, J]`` has
-their numbers, and -1 where there are fewer.
+for every (s, a) by itself, over the J states that may follow s: all, or those that a learner was told, by whatever
+action. ``following [S, J]`` has their numbers, and -1 where there are fewer.
 """
 
 from collections.abc import Mapping

@@ -213,15 +213,7 @@ def soft_fitted_q(
 def _learn(
     name: str, soft: bool, world: Any, temperature: Any, gamma: Any, given: dict[str, Any], options: Options
 ) -> Learned:
-    data, seed = given["data"], options.get("seed", 0)
-    if data is not None and "steps" in options:
-        raise fault(f"{name}, steps", f"{options['steps']}, beside data", "one of the two: the data are all there is")
-    if data is not None and not isinstance(data, Transitions):
-        raise fault(f"{name}, data", f"a {type(data).__name__}", "Transitions, as transitions(rollout) takes them")
-    wanted = options.get("steps", 100_000)
-    for one, number in (("steps", wanted), ("epochs", given["epochs"]), ("batch", given["batch"])):
-        _require_whole(f"{name}, {one}", number, 1)
-    n = wanted if data is None else len(data)
+    data, n = given["data"], _transitions(name, given, options)
     horizon = getattr(world, "horizon", None)
     stationary = horizon is None if given["stationary"] is None else given["stationary"]
     if not stationary and horizon is None:
@@ -229,7 +221,7 @@ def _learn(
     if gamma is None and stationary and (not isinstance(world, World) or discount_of(world) == 1):
         gamma = 0.99
     finite = isinstance(world, World) and signature(world).state_space is not None
-    regressor = regressor_of(name, given["regressor"], finite, given["epochs"], given["lr"], seed)
+    regressor = regressor_of(name, given["regressor"], finite, given["epochs"], given["lr"], options.get("seed", 0))
     most = _enough(discount_of(world) if gamma is None else gamma) if stationary else horizon
     iterations = most if given["iterations"] is None else given["iterations"]
     _require_whole(f"{name}, iterations", iterations, 1, None if stationary else horizon)
@@ -238,6 +230,20 @@ def _learn(
     algorithm = Fitted(name, soft, regressor, data, n, copies, stationary, iterations)
     asked: Any = {**options, "steps": iterations}
     return _counted(train(algorithm, world, temperature=temperature, gamma=gamma, **asked), n)
+
+
+def _transitions(name: str, given: dict[str, Any], options: Options) -> int:
+    """Return how many transitions there are, or are to be drawn."""
+    data, n = given["data"], options.get("steps", 100_000)
+    for one, number in (("steps", n), ("epochs", given["epochs"]), ("batch", given["batch"])):
+        _require_whole(f"{name}, {one}", number, 1)
+    if data is None:
+        return n
+    if not isinstance(data, Transitions):
+        raise fault(f"{name}, data", f"a {type(data).__name__}", "Transitions, as transitions(rollout) takes them")
+    if "steps" in options:
+        raise fault(f"{name}, steps", f"{n}, beside data", "one of the two: the data are all there is")
+    return len(data)
 
 
 def _enough(gamma: Any) -> int:

@@ -7,7 +7,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -18,6 +18,7 @@ from cai.errors import fault
 from cai.simulate.simulator import Simulator
 
 
+@runtime_checkable
 class Function(Protocol):
     """A function of the state (and the time), with its parameters θ given from outside."""
 

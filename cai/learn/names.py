@@ -12,6 +12,4 @@ ALGORITHMS: dict[str, Callable[..., Learned]] = {
     "soft_pg": soft_policy_gradient,
     "q": q_learning,
     "soft_q": soft_q_learning,
-
-
 }

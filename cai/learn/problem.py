@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -60,6 +60,7 @@ class State:
 Metrics = dict[str, float]
 
 
+@runtime_checkable
 class Algorithm(Protocol):
     """A learner: settings, and two functions that draw from the ambient generator.
 

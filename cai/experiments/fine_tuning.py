@@ -1,0 +1,181 @@
+"""Claim 2: what was learned softly is easier to specialise.
+
+A square room, its start in the middle, four equal prizes in the corners: REINFORCE and the soft policy gradient learn
+to take prizes, any prizes. Then three of the four are taken away. From either policy, and from scratch, the exact
+gradient of the new return is climbed until the one prize left is taken nine times of ten.
+
+After Haarnoja, Tang, Abbeel & Levine (2017), Reinforcement learning with deep energy-based policies, section 5.2.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from cai.compile.tabulate import tabulate
+from cai.exact.acting import occupancy, policy_elbo
+from cai.experiments.verdict import Check, Mean, Verdict, above, judged, mean_of
+from cai.experiments.worlds import world_of
+from cai.learn.policy_gradient import reinforce, soft_policy_gradient
+from cai.learn.result import Learned
+from cai.policies.gate import checked_table
+from cai.progress import bar
+from cai.types import Tables
+
+HARD, SOFT, SCRATCH = "REINFORCE", "soft policy gradient", "from scratch"
+CORNERS = ((0, 0), (0, 4), (4, 0), (4, 4))
+ENOUGH = 0.9
+"""The chance of the prize at which a policy counts as specialised."""
+
+
+@dataclass(frozen=True)
+class FineTuning:
+    """How fast policies were specialised.
+
+    Attributes:
+        before: the chance of any prize before, by start.
+        rarest: the chance of the rarest prize before, by start.
+        steps: gradient steps until specialised, by start: the mean over the four prizes, over seeds.
+        slowest: the same for the slowest of the four prizes.
+        curves: the chance of the one prize at each step, the mean over prizes and seeds, by start.
+        patience: the most steps; who needed more counts with these.
+        temperature: α of the soft learner, reward units.
+        seeds: how many.
+    """
+
+    before: Mapping[str, Mean]
+    rarest: Mapping[str, Mean]
+    steps: Mapping[str, Mean]
+    slowest: Mapping[str, Mean]
+    curves: Mapping[str, tuple[float, ...]]
+    patience: int
+    temperature: float
+    seeds: int
+
+    claim = "what was learned softly is easier to specialise by fine-tuning"
+
+    @property
+    def verdict(self) -> Verdict:
+        """Whether the soft start is the faster one."""
+        return verdict_of(self.steps, self.slowest)
+
+    @property
+    def table(self) -> tuple[tuple[str, ...], list[list[Any]]]:
+        """Heads and rows for a terminal."""
+        heads = ("start", "any prize", "rarest prize", "steps to 0.9", "slowest prize")
+        fields = (self.before, self.rarest, self.steps, self.slowest)
+        return heads, [[name, *(str(field[name]) for field in fields)] for name in self.steps]
+
+
+def verdict_of(steps: Mapping[str, Mean], slowest: Mapping[str, Mean]) -> Verdict:
+    """Judge the soft start against the hard one and against none, by two standard errors."""
+    words = [
+        f"steps on average: {steps[SOFT]} from the soft policy, {steps[HARD]} from the hard one",
+        f"steps to the slowest prize: {slowest[SOFT]} from the soft policy, {slowest[HARD]} from the hard one",
+        f"steps on average: {steps[SOFT]} from the soft policy, {steps[SCRATCH]} from scratch",
+    ]
+    pairs = [(steps[HARD], steps[SOFT]), (slowest[HARD], slowest[SOFT]), (steps[SCRATCH], steps[SOFT])]
+    return judged([Check(text, above(*pair)) for text, pair in zip(words, pairs, strict=True)])
+
+
+def specialised(
+    *,
+    seeds: int = 8,
+    temperature: float = 0.1,
+    updates: int = 300,
+    patience: int = 2000,
+    lr: float = 1.0,
+    progress: bool = True,
+) -> FineTuning:
+    """Learn in the room with four prizes, hard and soft, and specialise to each.
+
+    Args:
+        seeds: runs of each learner.
+        temperature: α of the soft learner, reward units.
+        updates: of each learner, of 20 episodes each.
+        patience: the most gradient steps of a specialisation.
+        lr: their size.
+        progress: show a bar on a terminal.
+    """
+    room = room_with(CORNERS)
+    learners: dict[str, Callable[..., Learned]] = {HARD: reinforce, SOFT: soft_policy_gradient}
+    settings = {"temperature": temperature, "batch": 20, "lr": 0.1, "settle": False, "stationary": False}
+    starts: dict[str, list[Tensor]] = {HARD: [], SOFT: []}
+    tables = tabulate(room).detach()
+    with bar("fine_tuning", 3 * seeds, shown=progress) as tell:
+        for n, (name, learn) in enumerate(learners.items()):
+            for seed in range(seeds):
+                steps = updates * 20 * room.horizon
+                made = learn(room, seed=seed, steps=steps, evaluations=1, progress=False, **settings)
+                if made.stopped == "interrupted":
+                    raise KeyboardInterrupt
+                starts[name].append(checked_table(tables, made.policy))
+                tell(n * seeds + seed + 1, name)
+        horizon = room.horizon
+        scratch = tables.log_prior.expand(horizon, *tables.log_prior.shape)
+        found = {}
+        for name, policies in {**starts, SCRATCH: [scratch]}.items():
+            found[name] = [climbed_each(log_pi, patience, lr) for log_pi in policies]
+            tell(3 * seeds if name == SCRATCH else 2 * seeds, f"specialising {name}")
+    found[SCRATCH] *= seeds  # nothing is random there
+    return _summary(found, tables, {**starts, SCRATCH: [scratch] * seeds}, patience, temperature)
+
+
+def _summary(
+    found: Mapping[str, Sequence[Tensor]],
+    tables: Tables,
+    starts: Mapping[str, Sequence[Tensor]],
+    patience: int,
+    temperature: float,
+) -> FineTuning:
+    """Read curves ``[4, patience + 1]`` of each start and seed."""
+    chances = {name: torch.stack([prizes(tables, one) for one in rows]) for name, rows in starts.items()}
+    needed = {name: torch.stack([(rows < ENOUGH).sum(-1).double() for rows in each]) for name, each in found.items()}
+    return FineTuning(
+        {name: mean_of(one.sum(-1)) for name, one in chances.items()},
+        {name: mean_of(one.amin(-1)) for name, one in chances.items()},
+        {name: mean_of(one.mean(-1)) for name, one in needed.items()},
+        {name: mean_of(one.amax(-1)) for name, one in needed.items()},
+        {name: tuple(torch.stack(list(each)).mean((0, 1)).tolist()) for name, each in found.items()},
+        patience,
+        temperature,
+        len(starts[HARD]),
+    )
+
+
+def room_with(corners: Sequence[tuple[int, int]]) -> Any:
+    """Return the room with prizes of 1 in these corners."""
+    goals = [(*corner, 1.0) for corner in corners]
+    return world_of("grid", rows=5, columns=5, start=(2, 2), goals=goals, slip=0.0, horizon=6)
+
+
+def prizes(tables: Tables, log_pi: Tensor) -> Tensor:
+    """Return the chance of each corner's prize, ``[4]``."""
+    last = occupancy(tables, log_pi)[-1]
+    return last[[5 * row + column for row, column in CORNERS]]
+
+
+def climbed_each(log_pi: Tensor, patience: int, lr: float) -> Tensor:
+    """Return the chance of the one prize at each step of its specialisation, for each of the four, ``[4, patience+1]``.
+
+    Once it is taken nine times of ten the climb ends, and the rest is filled with what was reached.
+    """
+    return torch.stack([_climbed(n, log_pi, patience, lr) for n in range(len(CORNERS))])
+
+
+def _climbed(n: int, log_pi: Tensor, patience: int, lr: float) -> Tensor:
+    tables = tabulate(room_with([CORNERS[n]])).detach()
+    cool = torch.tensor(0.01, dtype=log_pi.dtype)  # almost the return alone: one nat costs a hundredth of the prize
+    logits, curve = log_pi.clamp(min=-40.0).clone(), []
+    for _ in range(patience + 1):
+        logits.requires_grad_()
+        table = logits.log_softmax(-1)
+        curve.append(float(prizes(tables, table.detach())[n]))
+        if curve[-1] >= ENOUGH:
+            break
+        (gradient,) = torch.autograd.grad(cool * policy_elbo(tables, table, cool), logits)
+        logits = logits.detach() + lr * gradient
+    reached = torch.tensor(curve, dtype=log_pi.dtype)
+    return torch.cat([reached, reached[-1].expand(patience + 1 - len(reached))])

@@ -1,0 +1,160 @@
+"""Claim 4: soft policies withstand changed dynamics.
+
+A room to be crossed beside a pit. Policies are solved for a floor that hardly slips, and then act, as they are, on
+floors that slip more, and in rooms where one cell has become a wall: every cell in turn that leaves a way. Everything
+is exact.
+
+The claim: Eysenbach & Levine (2022), Maximum entropy RL (provably) solves some robust RL problems: soft policies
+maximise a lower bound on the return under *some* disturbances, chosen with the softness. Whether those below are among
+them is asked here.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from cai.compile.tabulate import tabulate
+from cai.exact.acting import occupancy
+from cai.exact.rules import HARD, VARIATIONAL, Rule
+from cai.exact.solve import solve
+from cai.experiments.ties import one_of_the_best
+from cai.experiments.verdict import Check, Verdict, judged
+from cai.experiments.worlds import world_of
+from cai.progress import bar
+from cai.types import Tables
+
+ARG_MAX, SHARED = "arg-max", "HARD, ties shared"
+ROOM: Mapping[str, Any] = {
+    "rows": 4,
+    "columns": 6,
+    "start": (3, 0),
+    "goals": [(3, 5, 1.0), (3, 2, -1.0), (3, 3, -1.0)],
+    "horizon": 20,
+    "step_reward": -0.01,
+}
+NOMINAL = 0.05
+MARGIN = 0.01
+"""What counts as better, reward units: one hundredth of the prize."""
+
+
+@dataclass(frozen=True)
+class Robustness:
+    """Returns of the same policies under changed dynamics.
+
+    Attributes:
+        nominal: as solved for, by policy, reward units.
+        slips: the chances to slip.
+        slipping: the return at each, by policy.
+        walls: the cells that became a wall, one at a time.
+        walled: the return with each, by policy.
+    """
+
+    nominal: Mapping[str, float]
+    slips: tuple[float, ...]
+    slipping: Mapping[str, tuple[float, ...]]
+    walls: tuple[int, ...]
+    walled: Mapping[str, tuple[float, ...]]
+
+    claim = "soft policies are robust to changed dynamics"
+
+    @property
+    def changes(self) -> dict[str, dict[str, float]]:
+        """The return under each kind of change, by kind and policy."""
+        return {
+            "more slipping, mean": {name: _mean(row) for name, row in self.slipping.items()},
+            "more slipping, worst": {name: min(row) for name, row in self.slipping.items()},
+            "a wall, mean": {name: _mean(row) for name, row in self.walled.items()},
+            "a wall, worst": {name: min(row) for name, row in self.walled.items()},
+        }
+
+    @property
+    def verdict(self) -> Verdict:
+        """Whether each soft policy beats both hard ones under each change."""
+        return verdict_of(self.changes)
+
+    @property
+    def table(self) -> tuple[tuple[str, ...], list[list[Any]]]:
+        """Heads and rows for a terminal."""
+        kinds = self.changes
+        rows = [[name, one, *(row[name] for row in kinds.values())] for name, one in self.nominal.items()]
+        return ("policy", "as solved for", *kinds), rows
+
+
+def verdict_of(changes: Mapping[str, Mapping[str, float]]) -> Verdict:
+    """Judge every kind of change and every temperature against the better of the hard policies."""
+    checks = []
+    for kind, returns in changes.items():
+        hard = max(returns[name] for name in (ARG_MAX, SHARED))
+        for name, one in returns.items():
+            if name not in (ARG_MAX, SHARED):
+                words = f"{kind}: {one:.3f} of {name}, {hard:.3f} of the better hard policy"
+                checks.append(Check(words, one > hard + MARGIN))
+    return judged(checks)
+
+
+def withstood(
+    temperatures: Sequence[float] = (0.01, 0.05, 0.2),
+    *,
+    slips: Sequence[float] = (0.1, 0.2, 0.3, 0.4, 0.5),
+    draws: int = 10,
+    progress: bool = True,
+) -> Robustness:
+    """Solve for one room, act in others.
+
+    Args:
+        temperatures: α of the soft policies, reward units.
+        slips: the changed chances to slip.
+        draws: ways to break the ties of the arg-max policy, over which its return is the mean.
+        progress: show a bar on a terminal.
+    """
+    room = world_of("grid", **ROOM, slip=NOMINAL)
+    tables = tabulate(room).detach()
+    shared = _table(tables, HARD, 1.0)
+    policies = {ARG_MAX: [one_of_the_best(shared, seed) for seed in range(draws)], SHARED: [shared]}
+    policies |= {f"soft, α = {alpha:g}": [_table(tables, VARIATIONAL, alpha)] for alpha in temperatures}
+    walls = [cell for cell in range(room.n_cells) if cell != room.start and not room.goal[cell] and _way_left(cell)]
+    changed = [tabulate(world_of("grid", **ROOM, slip=slip)).detach() for slip in slips]
+    changed += [tabulate(_walled(cell)).detach() for cell in walls]
+    nominal = {name: _returns(tables, rows) for name, rows in policies.items()}
+    found: dict[str, list[float]] = {name: [] for name in policies}
+    with bar("robustness", len(changed), shown=progress) as tell:
+        for done, one in enumerate(changed):
+            for name, rows in policies.items():
+                found[name].append(_returns(one, rows))
+            tell(done + 1, "")
+    slipping = {name: tuple(row[: len(slips)]) for name, row in found.items()}
+    walled = {name: tuple(row[len(slips) :]) for name, row in found.items()}
+    return Robustness(nominal, tuple(slips), slipping, tuple(walls), walled)
+
+
+def _walled(cell: int) -> Any:
+    return world_of("grid", **ROOM, slip=NOMINAL, walls=[divmod(cell, ROOM["columns"])])
+
+
+def _way_left(cell: int) -> bool:
+    """Tell whether somebody who never slips can still take the prize, in time."""
+    world = world_of("grid", **ROOM, slip=0.0, walls=[divmod(cell, ROOM["columns"])])
+    return float(solve(world, HARD).value) > 0
+
+
+def _table(tables: Tables, rule: Rule, alpha: float) -> Tensor:
+    policy = solve(tables, rule, temperature=alpha).policy
+    assert tables.horizon is not None
+    return torch.stack([policy.log_probs(t) for t in range(tables.horizon)])
+
+
+def _returns(tables: Tables, policies: Sequence[Tensor]) -> float:
+    return _mean([expected_return(tables, one) for one in policies])
+
+
+def expected_return(tables: Tables, log_pi: Tensor) -> float:
+    """Return E_π[Σ r] of a stationary world, reward units."""
+    joint = (occupancy(tables, log_pi)[:-1].unsqueeze(-1) * log_pi.exp()).sum(0).unsqueeze(-1)
+    return float(torch.where(tables.log_prob > -torch.inf, joint * tables.log_prob.exp() * tables.reward, 0.0).sum())
+
+
+def _mean(row: Sequence[float]) -> float:
+    return sum(row) / len(row)
