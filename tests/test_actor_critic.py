@@ -27,7 +27,7 @@ from cai.learn.training import problem_of, step
 from cai.policies.heads import MARGIN, tanh_gaussian
 from cai.simulate.environments import EnvironmentSimulator
 from cai.simulate.simulator import seeded
-from tests.worlds import PointMass, RandomWorld
+from tests.worlds import PointMass, RandomWorld, TimedWorld
 
 SHORT: dict[str, Any] = {
     "network": (16,),
@@ -108,7 +108,9 @@ def test_the_value_of_a_draw_is_that_of_its_action(seed: int, alpha: float) -> N
     for n in range(6):
         deviation = 0.9 * math.exp(float(out[n, 1].clamp(-5, 2)))
         u = float(out[n, 0]) + deviation * float(noise[n])
-        log_pi = float(Normal(out[n, 0], deviation).log_prob(torch.tensor(u, dtype=torch.float64))) - 2 * math.log(2 / (2 * math.cosh(u)))
+        log_pi = float(Normal(out[n, 0], deviation).log_prob(torch.tensor(u, dtype=torch.float64))) - 2 * math.log(
+            2 / (2 * math.cosh(u))
+        )
         seen = np.append(x[n].numpy(), math.tanh(u))
         q = min(by_hand(theta[k].numpy(), (4, 5, 1), seen)[0] for k in range(2))
         assert float(ratio[n]) == pytest.approx(log_pi - math.log(1 / 2), abs=1e-9)
@@ -226,6 +228,21 @@ def test_what_follows_an_end_is_not_the_next_start() -> None:
     assert bool((x_next[over == 1].abs()[:, 2] > 0.2).all())  # the pole has fallen: 12 degrees
 
 
+def test_what_the_prior_forbids_is_never_done() -> None:
+    world = TimedWorld(4, S=3, A=3, K=2, horizon=3, holes=False)
+    world.prior[0, :, 1] = world.prior[1:, :, 2] = 0
+    algorithm, problem, state = began(world, 0.3)
+    for _ in range(60):
+        state, told = step(algorithm, problem, state)
+    assert all(math.isfinite(one) for one in told.values())
+    taken = state.values["replay.action"][:60].reshape(20, 3, 2)  # both copies are at the same time
+    assert bool((taken[:, 0] != 1).all())
+    assert bool((taken[:, 1:] != 2).all())
+    policy = algorithm.policy(problem, state)
+    for t in range(3):
+        assert torch.equal(policy.probs(t) == 0, world.prior[t] == 0)
+
+
 # Runs
 
 
@@ -292,21 +309,8 @@ def test_a_prior_on_the_real_line_is_refused() -> None:
 
 def test_the_policy_comes_close_to_the_soft_optimum_of_a_small_world() -> None:
     world = RandomWorld(4, S=3, A=3, K=2, horizon=None, holes=False, discount=0.8)
-    run = sac(
-        world,
-        temperature=0.5,
-        steps=12_000,
-        batch=20,
-        updates=2,
-        minibatch=64,
-        network=(),
-        lr=0.01,
-        polyak=0.02,
-        warmup=500,
-        max_steps=10,
-        evaluations=4,
-        progress=False,
-    )
+    asked: dict[str, Any] = {"steps": 8000, "batch": 20, "updates": 2, "minibatch": 64, "warmup": 500, "lr": 0.01}
+    run = sac(world, temperature=0.5, network=(), max_steps=10, evaluations=4, progress=False, **asked)
     first, last = run.history[0].policy_nats, run.history[-1].policy_nats
     assert first is not None
     assert last is not None
@@ -314,39 +318,15 @@ def test_the_policy_comes_close_to_the_soft_optimum_of_a_small_world() -> None:
 
 
 def test_a_point_is_pushed_to_zero() -> None:
-    run = sac(
-        PointMass(bounded=True),
-        steps=4000,
-        batch=4,
-        updates=1,
-        warmup=200,
-        minibatch=64,
-        lr=3e-3,
-        network=(32,),
-        evaluations=2,
-        episodes=200,
-        progress=False,
-    )
+    asked: dict[str, Any] = {"steps": 3000, "warmup": 200, "minibatch": 64, "network": (32,), "episodes": 200}
+    run = sac(PointMass(bounded=True), batch=4, updates=1, lr=3e-3, evaluations=2, progress=False, **asked)
     assert run.history[-1].deterministic_return > 0.5 * run.history[0].stochastic_return
     assert run.history[-1].stochastic_return > 0.7 * run.history[0].stochastic_return
 
 
 def test_a_pole_stands_longer_than_by_chance() -> None:
-    run = sac(
-        "CartPole-v1",
-        steps=4000,
-        batch=8,
-        updates=4,
-        minibatch=64,
-        network=(32, 32),
-        polyak=0.02,
-        average=0.02,
-        warmup=500,
-        lr=2e-3,
-        evaluations=2,
-        episodes=10,
-        progress=False,
-    )
+    asked: dict[str, Any] = {"steps": 3000, "warmup": 500, "minibatch": 64, "network": (32, 32), "episodes": 10}
+    run = sac("CartPole-v1", evaluations=2, progress=False, **asked)
     assert run.history[-1].deterministic_return > 4 * run.history[0].stochastic_return
 
 

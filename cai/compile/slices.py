@@ -121,7 +121,8 @@ def single(world: World, shape: Shape, t: int, choices: int, noise: int) -> Sing
         action = run(act, world.act, state, t)
         step = Enumerate(f"step, t = {t}", points=True, choose=choose)
         following, reward = _step(world, shape.states, step, state, action, t)
-        last = terminal(state) if (terminal := getattr(world, "terminal", None)) else torch.zeros(())
+        terminal = getattr(world, "terminal", None)
+        last = torch.zeros(()) if terminal is None else terminal(state)
     k = 0
     for name, size in shape.latents.items():
         k = k * size + step.chosen[name]

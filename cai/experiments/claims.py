@@ -33,7 +33,7 @@ class Claim:
 
 CLAIMS: Mapping[str, Claim] = {
     "exploration": Claim(explored, {"seeds": 2, "updates": 60, "evaluations": 6, "temperatures": (0.1,)}),
-    "fine-tuning": Claim(specialised, {"seeds": 2, "updates": 60, "patience": 300}),
+    "fine-tuning": Claim(specialised, {"seeds": 2, "updates": 60, "patience": 150}),
     "ties": Claim(ties_broken, {"seeds": 2, "side": 4}),
     "robustness": Claim(withstood, {"slips": (0.2, 0.4), "draws": 2}, seeded=False),
     "reward-scale": Claim(soft_against_hard, {"points": 8}, seeded=False),

@@ -55,7 +55,7 @@ class Exploration:
     curves: Mapping[str, Curves]
     seeds: int
 
-    claim = "soft learners explore better and their entropy does not collapse"
+    claim = "soft learners explore better, without entropy collapse"
 
     @property
     def verdict(self) -> Verdict:

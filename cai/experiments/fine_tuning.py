@@ -54,7 +54,7 @@ class FineTuning:
     temperature: float
     seeds: int
 
-    claim = "what was learned softly is easier to specialise by fine-tuning"
+    claim = "what was learned softly is easier to specialise"
 
     @property
     def verdict(self) -> Verdict:
@@ -103,7 +103,7 @@ def specialised(
     learners: dict[str, Callable[..., Learned]] = {HARD: reinforce, SOFT: soft_policy_gradient}
     settings = {"temperature": temperature, "batch": 20, "lr": 0.1, "settle": False, "stationary": False}
     starts: dict[str, list[Tensor]] = {HARD: [], SOFT: []}
-    tables = tabulate(room).detach()
+    tables, rooms = tabulate(room).detach(), [tabulate(room_with([corner])).detach() for corner in CORNERS]
     with bar("fine_tuning", 3 * seeds, shown=progress) as tell:
         for n, (name, learn) in enumerate(learners.items()):
             for seed in range(seeds):
@@ -117,7 +117,7 @@ def specialised(
         scratch = tables.log_prior.expand(horizon, *tables.log_prior.shape)
         found = {}
         for name, policies in {**starts, SCRATCH: [scratch]}.items():
-            found[name] = [climbed_each(log_pi, patience, lr) for log_pi in policies]
+            found[name] = [climbed_each(rooms, log_pi, patience, lr) for log_pi in policies]
             tell(3 * seeds if name == SCRATCH else 2 * seeds, f"specialising {name}")
     found[SCRATCH] *= seeds  # nothing is random there
     return _summary(found, tables, {**starts, SCRATCH: [scratch] * seeds}, patience, temperature)
@@ -157,16 +157,15 @@ def prizes(tables: Tables, log_pi: Tensor) -> Tensor:
     return last[[5 * row + column for row, column in CORNERS]]
 
 
-def climbed_each(log_pi: Tensor, patience: int, lr: float) -> Tensor:
+def climbed_each(rooms: Sequence[Tables], log_pi: Tensor, patience: int, lr: float) -> Tensor:
     """Return the chance of the one prize at each step of its specialisation, for each of the four, ``[4, patience+1]``.
 
     Once it is taken nine times of ten the climb ends, and the rest is filled with what was reached.
     """
-    return torch.stack([_climbed(n, log_pi, patience, lr) for n in range(len(CORNERS))])
+    return torch.stack([_climbed(room, n, log_pi, patience, lr) for n, room in enumerate(rooms)])
 
 
-def _climbed(n: int, log_pi: Tensor, patience: int, lr: float) -> Tensor:
-    tables = tabulate(room_with([CORNERS[n]])).detach()
+def _climbed(tables: Tables, n: int, log_pi: Tensor, patience: int, lr: float) -> Tensor:
     cool = torch.tensor(0.01, dtype=log_pi.dtype)  # almost the return alone: one nat costs a hundredth of the prize
     logits, curve = log_pi.clamp(min=-40.0).clone(), []
     for _ in range(patience + 1):

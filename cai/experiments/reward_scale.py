@@ -49,7 +49,7 @@ class RewardScale:
     policy_gap: Mapping[str, tuple[float, ...]]
     bound: Mapping[str, tuple[float, ...]]
 
-    claim = "soft optimality reduces to hard optimality as the reward scale grows (α falls)"
+    claim = "soft optimality becomes hard as the reward scale grows"
 
     @property
     def verdict(self) -> Verdict:
@@ -84,7 +84,7 @@ def verdict_of(found: RewardScale) -> Verdict:
         value, bound = torch.tensor(gaps, dtype=torch.float64), torch.tensor(found.bound[name], dtype=torch.float64)
         lost, odd = found.return_gap[name], found.policy_gap[name]
         rounding = 1e-9 * max(1.0, float(value.abs().max()))
-        within = bool((value <= bound + rounding).all()) and bool((value >= torch.tensor(lost) - rounding).all())
+        within = bool((value <= bound + rounding).all()) and bool((value >= value.new_tensor(lost) - rounding).all())
         ratio = float((value / bound).max())
         checks.append(Check(f"{name}: v_HARD − v_soft is at most {ratio:.3f} of its bound at every α", within))
         rate = slope(alphas[-4:].log(), value[-4:].clamp(min=1e-300).log())

@@ -55,7 +55,7 @@ class Ties:
     temperatures: Mapping[str, float]
     seeds: int
 
-    claim = "soft policies break ties on principle: evenly among the best, and without jumps"
+    claim = "soft policies break ties on principle: evenly, without jumps"
 
     @property
     def verdict(self) -> Verdict:

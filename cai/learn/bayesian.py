@@ -16,7 +16,7 @@ number of actions is the same in all states that changes no policy.
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any, Protocol, Unpack
+from typing import Any, Protocol, Unpack, runtime_checkable
 
 import torch
 from jaxtyping import Float
@@ -49,6 +49,7 @@ class Model:
     alpha: float | None
 
 
+@runtime_checkable
 class Imagination(Protocol):
     """How beliefs, and the mean and deviation of μ, ``[S, A]``, become one world to plan an episode in."""
 

@@ -1,5 +1,6 @@
 """How good a policy is while it is learned: exactly where the world has tables, else by episodes on their own seeds."""
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
@@ -78,11 +79,16 @@ class Exactly:
 
 @dataclass(frozen=True)
 class ByEpisodes:
-    """Scores by whole episodes in copies of their own, always on the same seeds."""
+    """Scores by whole episodes in copies of their own, always on the same seeds.
+
+    A world's discount γ weighs the reward of time t by γ^t, as ``Exactly`` does; without a horizon an episode is cut off
+    where that has fallen below 1/1000.
+    """
 
     make: Callable[[int], Simulator]
     episodes: int
     dtype: torch.dtype
+    discount: float = 1.0
 
     def __call__(self, policy: Any) -> Score:
         """Return the mean returns of the policy and of its most probable actions."""
@@ -96,8 +102,12 @@ class ByEpisodes:
         return self.make(self.episodes)
 
     def _mean(self, choose: Any) -> float:
+        endless = self.simulator.horizon is None and self.discount < 1
+        limit = math.ceil(math.log(1e-3) / math.log(self.discount)) if endless else None
         with drawing(seeded(SEED)):
-            return float(roll(self.simulator, choose).returns.mean())
+            rewards = roll(self.simulator, choose, limit).rewards
+        weights = self.discount ** torch.arange(len(rewards)).unsqueeze(-1)
+        return float((weights * rewards).sum(0).mean())
 
 
 def _greedy(log_pi: Tensor) -> Tensor:

@@ -142,10 +142,7 @@ def function_of(
 
 def width_of(simulator: Simulator) -> int:
     """Return F, the number of features."""
-    random = torch.get_rng_state()
-    features = simulator.features(simulator.begin().state)
-    torch.set_rng_state(random)
-    return int(features.shape[-1])
+    return int(simulator.features(simulator.example).shape[-1])
 
 
 @dataclass(frozen=True)

@@ -1,5 +1,7 @@
 """A learner kept in a file: written beside its place and put there whole, read without executing anything in it."""
 
+import hashlib
+import re
 from collections.abc import Mapping
 from dataclasses import asdict, fields, is_dataclass
 from pathlib import Path
@@ -7,9 +9,12 @@ from typing import Any
 
 import torch
 
+from cai.compile.enumerate import precision
 from cai.errors import fault
 from cai.learn.problem import Algorithm, Problem, State
 from cai.learn.result import Progress
+from cai.simulate.rollout import prior_action, roll
+from cai.simulate.simulator import drawing, seeded
 from cai.variational.checkpoint import listed, save
 
 KEYS = {"of", "steps", "updates", "random", "scene", "values", "history", "seconds"}
@@ -79,15 +84,25 @@ def fingerprint(algorithm: Algorithm, problem: Problem, world: Any, task: Any) -
     assert is_dataclass(algorithm)
     own = {one.name: _told(getattr(algorithm, one.name)) for one in fields(algorithm)}
     numbers = {"temperature": problem.temperature, "gamma": problem.gamma}
-    asked = {name: getattr(task, name) for name in ("seed", "steps", "evaluations", "episodes")}
-    listed_ = problem.tables and listed(problem.tables)
-    name = getattr(problem.simulator, "name", type(world).__name__)
+    asked = {name: getattr(task, name) for name in ("seed", "steps", "evaluations", "episodes", "normalise")}
+    seen = _seen(problem, world) if problem.tables is None else listed(problem.tables)
     told = {key: str(value) for key, value in {**numbers, **asked}.items()}
-    return {"learner": algorithm.name, "world": str(listed_ or name), **own, **told}
+    return {"learner": algorithm.name, "world": seen, **own, **told}
 
 
 def _told(value: Any) -> str:
     """Say a setting; a function or a module by its name, since an address would differ in every process."""
-    if isinstance(value, torch.nn.Module):
-        return f"{value}"
-    return getattr(value, "__qualname__", None) or (type(value).__name__ if callable(value) else f"{value}")
+    name = None if isinstance(value, torch.nn.Module) else getattr(value, "__qualname__", None)
+    plain = callable(value) and not isinstance(value, torch.nn.Module)
+    return name or (type(value).__name__ if plain else re.sub(r" at 0x[0-9a-f]+", "", f"{value}"))
+
+
+def _seen(problem: Problem, world: Any) -> str:
+    """Describe what has no tables by its name, its horizon and its first steps under the action prior."""
+    simulator = problem.simulator
+    with torch.no_grad(), precision(problem.dtype), drawing(seeded(0)):
+        found = roll(simulator, lambda scene, t: prior_action(simulator, scene.state, t), 10)
+    states = found.states if isinstance(found.states, dict) else {"state": found.states}
+    words = " ".join(f"{float(one.double().sum()):.6g}" for one in (*states.values(), found.rewards))
+    name = getattr(simulator, "name", type(world).__name__)
+    return f"{name}, T = {simulator.horizon} ({hashlib.sha256(words.encode()).hexdigest()[:16]})"

@@ -32,7 +32,8 @@ class Log:
         if self.folder is None:
             return
         draft = self.folder / ".progress.jsonl.part"
-        draft.write_text("".join(f"{json.dumps(_plain(asdict(one)))}\n" for one in history), encoding="utf-8")
+        lines = (json.dumps(plain(asdict(one)), allow_nan=False) for one in history)
+        draft.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
         draft.replace(self.folder / "progress.jsonl")
         self._tell(history[-1])
 
@@ -43,12 +44,17 @@ class Log:
             except ImportError:
                 return
             self.events = SummaryWriter(self.folder, purge_step=one.steps)  # after a resume: nothing twice
-        for name, value in {**_plain(asdict(one)), **one.metrics}.items():
+        row = plain(asdict(one))
+        for name, value in {**row, **row["metrics"]}.items():
             if isinstance(value, int | float) and name != "steps":
                 self.events.add_scalar(name, value, one.steps)
         self.events.flush()
 
 
-def _plain(row: dict[str, Any]) -> dict[str, Any]:
-    """Return a row as JSON can hold it: null for a number that is not finite."""
-    return {name: None if isinstance(x, float) and not math.isfinite(x) else x for name, x in row.items()}
+def plain(row: dict[str, Any]) -> dict[str, Any]:
+    """Return a row as JSON can hold it: null for a number that is not finite, in its metrics too."""
+    return {name: plain(x) if isinstance(x, dict) else _finite(x) for name, x in row.items()}
+
+
+def _finite(x: Any) -> Any:
+    return None if isinstance(x, float) and not math.isfinite(x) else x

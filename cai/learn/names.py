@@ -2,7 +2,8 @@
 
 from collections.abc import Callable
 
-
+from cai.learn.actor_critic import sac
+from cai.learn.fitted import fitted_q, soft_fitted_q
 from cai.learn.policy_gradient import reinforce, soft_policy_gradient
 from cai.learn.q_functions import q_learning, soft_q_learning
 from cai.learn.result import Learned
@@ -12,4 +13,7 @@ ALGORITHMS: dict[str, Callable[..., Learned]] = {
     "soft_pg": soft_policy_gradient,
     "q": q_learning,
     "soft_q": soft_q_learning,
+    "fitted_q": fitted_q,
+    "soft_fitted_q": soft_fitted_q,
+    "sac": sac,
 }

@@ -113,8 +113,7 @@ class NeuralQ:
     def _act(self, problem: Problem, state: State) -> tuple[Scene, dict[str, Tensor]]:
         simulator, function, scene = problem.simulator, self._function(problem), state.scene
         assert scene is not None
-        space = simulator.signature.action_space
-        assert space is not None
+        space = problem.actions
         with torch.no_grad():
             x, prior = function.inputs(scene.state, 0), simulator.log_prior(scene.state, 0)
             log_pi = log_policy(function(state.values["theta"], x), prior, self._alpha(problem))
@@ -162,6 +161,5 @@ class NeuralQ:
         return problem.alpha if self.soft else None
 
     def _function(self, problem: Problem) -> Function:
-        space = problem.simulator.signature.action_space
-        assert space is not None
+        space = problem.actions
         return function_of(problem.simulator, space.size, self.network)

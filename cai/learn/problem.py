@@ -7,8 +7,9 @@ from typing import Any, Protocol, runtime_checkable
 import torch
 from torch import Tensor
 
+from cai.errors import fault
 from cai.simulate.simulator import Scene, Simulator
-from cai.types import Tables
+from cai.types import Space, Tables
 
 
 @dataclass(frozen=True)
@@ -34,6 +35,21 @@ class Problem:
         """α of a soft learner, which always has one."""
         assert self.temperature is not None
         return self.temperature
+
+    @property
+    def actions(self) -> Space:
+        """The numbered actions.
+
+        Raises:
+            WorldError: the actions are not finite.
+        """
+        found = self.simulator.signature.action_space
+        if found is None:
+            names = [one.name for one in self.simulator.signature.actions]
+            raise fault(
+                "learner, actions", f"{names}, continuous", "finitely many: sac and reinforce take continuous ones"
+            )
+        return found
 
 
 @dataclass(frozen=True)

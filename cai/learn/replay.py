@@ -9,6 +9,8 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
+from cai.errors import fault
+
 PREFIX = "replay."
 
 
@@ -18,8 +20,13 @@ def empty(capacity: int, row: Mapping[str, Tensor]) -> dict[str, Tensor]:
     Args:
         capacity: how many rows it holds, B transitions each.
         row: tensors ``[B, …]`` by name, as examples.
+
+    Raises:
+        WorldError: not even one row fits.
     """
-    rings = {f"{PREFIX}{name}": torch.empty((capacity, *one.shape), dtype=one.dtype) for name, one in row.items()}
+    if capacity < 1:
+        raise fault("learner, capacity", "less than one step of all copies", "at least as many transitions as copies")
+    rings = {f"{PREFIX}{name}": torch.zeros((capacity, *one.shape), dtype=one.dtype) for name, one in row.items()}
     return {**rings, f"{PREFIX}count": torch.zeros((), dtype=torch.long)}
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from cai.errors import fault
+from cai.errors import Finding, WorldError, fault, quoted
 from cai.learn.names import ALGORITHMS
 from cai.learn.result import Learned
 from cai.progress import bar
@@ -40,7 +40,7 @@ def many(
         jobs: processes at a time, where the system can fork; 1 stays in this process.
         folder: keeps a checkpoint of every seed; the same call goes on from them.
         progress: show a bar on a terminal.
-        settings: of the learner and of the training.
+        settings: of the learner and of the training; each seed has a folder of its own in ``log``.
 
     Raises:
         WorldError: there is no such learner, or a run failed.
@@ -49,14 +49,18 @@ def many(
         raise fault("learner", f"'{learner}'", f"one of {', '.join(ALGORITHMS)}")
     if not seeds or len(set(seeds)) < len(seeds):
         raise fault("seeds", f"{list(seeds)}", "at least one, each but once")
+    if settings.get("checkpoint") is not None:
+        raise fault("many, checkpoint", f"{settings['checkpoint']}", "folder=, where each seed has a file of its own")
     if isinstance(jobs, bool) or not isinstance(jobs, int) or jobs < 1:
         raise fault("jobs", f"{jobs!r}", "a whole number, at least 1")
     function = ALGORITHMS[learner] if isinstance(learner, str) else learner
     with _place(folder, jobs) as place:
 
         def run(seed: int, *, shown: bool = False) -> Learned:
-            kept = {} if place is None else {"checkpoint": place / f"{function.__name__}-{seed}.learner"}
-            return function(world, seed=seed, progress=shown, **kept, **settings)
+            name = f"{function.__name__}-{seed}"
+            kept = {} if place is None else {"checkpoint": place / f"{name}.learner"}
+            logs = {"log": Path(settings["log"]) / name} if settings.get("log") else {}
+            return function(world, seed=seed, progress=shown, **{**settings, **kept, **logs})
 
         if jobs > 1 and len(seeds) > 1 and "fork" in multiprocessing.get_all_start_methods():
             _side_by_side([lambda seed=seed: run(seed) for seed in seeds], jobs, function.__name__, progress)  # type: ignore[misc]
@@ -76,12 +80,13 @@ def _side_by_side(runs: list[Run], jobs: int, title: str, progress: bool) -> Non
     _RUNS[:] = runs
     try:
         with ProcessPoolExecutor(min(jobs, len(runs)), multiprocessing.get_context("fork"), _calm) as pool:
-            waiting: list[Future[str]] = [pool.submit(_run, n) for n in range(len(runs))]
+            waiting: list[Future[str | tuple[Finding, ...]]] = [pool.submit(_run, n) for n in range(len(runs))]
             with bar(title, len(runs), shown=progress) as tell:
                 for done, one in enumerate(as_completed(waiting), 1):
-                    if one.result() == "interrupted":
+                    found = one.result()
+                    if found == "interrupted" or isinstance(found, tuple):
                         pool.shutdown(cancel_futures=True)
-                        raise KeyboardInterrupt
+                        raise WorldError(found) if isinstance(found, tuple) else KeyboardInterrupt
                     tell(done, "seeds")
     except BrokenProcessPool:
         raise fault(title, "a process that was killed", "one that ends; with folder= the same call goes on") from None
@@ -93,8 +98,14 @@ def _calm() -> None:
     torch.set_num_threads(1)  # as many processes as cores
 
 
-def _run(n: int) -> str:
-    return _RUNS[n]().stopped
+def _run(n: int) -> str | tuple[Finding, ...]:
+    """Return why a run stopped, or what went wrong: not every error can be sent to another process."""
+    try:
+        return _RUNS[n]().stopped
+    except WorldError as error:
+        return error.findings
+    except Exception as error:
+        return (Finding(f"run {n} of many", quoted(error), "one that ends"),)
 
 
 @contextmanager

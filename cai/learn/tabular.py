@@ -57,8 +57,7 @@ class Tabular:
     def step(self, problem: Problem, state: State) -> tuple[State, Metrics]:
         """Draw a batch of episodes, and go backward through it."""
         simulator, table = problem.simulator, self._table(problem)
-        space = simulator.signature.action_space
-        assert space is not None
+        space = problem.actions
         found = roll(simulator, self._behaviour(problem, state), self.max_steps)
         actions = space.join(space.unpack(found.actions))
         q, visits = state.values["q"].clone(), state.values["visits"].clone()
@@ -99,8 +98,7 @@ class Tabular:
         if self.behaviour is not None:
             return lambda scene, t: self.behaviour.sample(scene.state, t)
         simulator, log_pi = problem.simulator, self._log_pi(problem, state)
-        space = simulator.signature.action_space
-        assert space is not None
+        space = problem.actions
 
         def choose(scene: Scene, t: int) -> Any:
             prior = simulator.log_prior(scene.state, t)
@@ -119,8 +117,7 @@ class Tabular:
 
     def _table(self, problem: Problem) -> Table:
         simulator = problem.simulator
-        space = simulator.signature.action_space
-        assert space is not None
+        space = problem.actions
         return Table(simulator, space.size, None if self.stationary else simulator.horizon)
 
     def _alpha(self, problem: Problem) -> float | None:

@@ -12,11 +12,12 @@ from cai.compile.tabulate import tabulate
 from cai.errors import IntractableError, fault
 from cai.exact.solve import as_temperature
 from cai.learn import keeping
-from cai.learn.evaluation import ByEpisodes, Exactly
+from cai.learn.evaluation import SEED, ByEpisodes, Exactly
 from cai.learn.logs import Log
 from cai.learn.problem import Algorithm, Metrics, Problem, State
 from cai.learn.result import Learned, Progress
 from cai.progress import Interrupt, bar
+from cai.simulate.normalise import normalised
 from cai.simulate.rollout import simulator_of
 from cai.simulate.simulator import drawing, seeded
 from cai.types import Tables
@@ -31,6 +32,8 @@ class Options(TypedDict, total=False):
         steps: environment steps, those of all copies and those before a resume counted.
         evaluations: how often the policy is evaluated on the way, evenly spread. 20 unless given.
         episodes: of an evaluation where the world has no tables, on fixed seeds that no training uses. 20 unless given.
+        normalise: shift and scale a network's features to mean 0 and deviation 1, as measured once under the action
+            prior, before the first step (``cai.simulate.normalise``). False unless given.
         target: stop as soon as an evaluation's deterministic return is this, reward units.
         checkpoint: a file that keeps the learner at every evaluation; where it is there, learning goes on from it, with
             the same numbers as without the break.
@@ -42,6 +45,7 @@ class Options(TypedDict, total=False):
     steps: int
     evaluations: int
     episodes: int
+    normalise: bool
     target: float
     checkpoint: Any
     log: Any
@@ -56,13 +60,17 @@ class Task:
     steps: int = 0
     evaluations: int = 20
     episodes: int = 20
+    normalise: bool = False
     target: float | None = None
     checkpoint: Path | None = None
     log: Path | None = None
     progress: bool = True
 
-    def due(self, steps: int) -> int:
-        """Return how many evaluations are due after so many steps."""
+    def due(self, steps: int, history: tuple[Progress, ...]) -> bool:
+        """Tell whether another n-th of the steps is full since the last evaluation."""
+        return not history or self._part(steps) > self._part(history[-1].steps)
+
+    def _part(self, steps: int) -> int:
         return min(self.evaluations, steps * self.evaluations // self.steps)
 
 
@@ -77,14 +85,18 @@ def train(
     """Run a learner on a world or an environment."""
     task = _task(algorithm, options)
     problem = problem_of(algorithm, world, temperature, gamma)
+    if task.normalise:
+        problem = _normalised(problem, task.seed)
     score = _measure(world, problem, task)
     kept = keeping.Keeper(task.checkpoint, keeping.fingerprint(algorithm, problem, world, task))
     with precision(algorithm.dtype), Interrupt() as interrupt, Log(task.log) as log:
         state, history, seconds = kept.load(problem) or (_first(algorithm, problem, task.seed), (), 0.0)
         metrics: Metrics = {}
+        if history:  # the folder may be a new one
+            log(history)
         with bar(algorithm.name, task.steps, start=state.steps, shown=task.progress) as tell:
             while True:
-                if len(history) <= task.due(state.steps):
+                if task.due(state.steps, history):
                     found = score(algorithm.policy(problem, state))
                     counts = (state.steps, state.updates, seconds)
                     history = (*history, Progress(*counts, **vars(found), metrics=metrics))
@@ -146,10 +158,16 @@ def _tables(world: Any) -> Tables | None:
         return None
 
 
+def _normalised(problem: Problem, seed: int) -> Problem:
+    with torch.no_grad(), precision(problem.dtype), drawing(seeded(seed)):
+        return replace(problem, simulator=normalised(problem.simulator))
+
+
 def _measure(world: Any, problem: Problem, task: Task) -> Exactly | ByEpisodes:
     if problem.tables is not None:
         return Exactly(problem.tables, problem.temperature)
-    return ByEpisodes(lambda n: simulator_of(world, n), task.episodes, problem.dtype)
+    discount = discount_of(world) if isinstance(world, World) else 1.0
+    return ByEpisodes(lambda n: simulator_of(world, n), task.episodes, problem.dtype, discount)
 
 
 def _reason(task: Task, state: State, history: tuple[Progress, ...], interrupted: bool) -> str | None:
@@ -171,6 +189,12 @@ def _task(algorithm: Algorithm, options: Options) -> Task:
         value = getattr(task, name)
         if isinstance(value, bool) or not isinstance(value, int) or value < least:
             raise fault(f"{algorithm.name}, {name}", f"{value!r}", f"a whole number, at least {least}")
+    if task.seed >= SEED:
+        raise fault(f"{algorithm.name}, seed", f"{task.seed}", f"one below {SEED:,}: evaluations have the others")
+    if isinstance(task.target, bool) or not isinstance(task.target, int | float | None):
+        raise fault(f"{algorithm.name}, target", f"{task.target!r}", "a return, reward units")
+    if not isinstance(task.normalise, bool):
+        raise fault(f"{algorithm.name}, normalise", f"{task.normalise!r}", "True or False")
     kept, log = (_path(algorithm.name, name, getattr(task, name)) for name in ("checkpoint", "log"))
     return replace(task, checkpoint=kept, log=log)
 

@@ -15,7 +15,7 @@ import pyro.distributions as dist
 import torch
 from torch import Tensor
 
-from cai.errors import fault
+from cai.errors import blamed, fault
 from cai.policies.spaces import Signature, Variable
 from cai.simulate.simulator import Scene
 from cai.simulate.worlds import features_of
@@ -42,7 +42,7 @@ class EnvironmentSimulator:
 
     Args:
         env: an id, a function that makes an environment, or a ``gymnasium.vector.SyncVectorEnv``, whose environments
-            are taken over.
+            are made anew, since another simulator may run them too; B is then theirs.
         batch: B.
         env_kwargs: passed on to ``gymnasium.make``.
 
@@ -50,27 +50,32 @@ class EnvironmentSimulator:
         WorldError: the id is unknown, or its spaces are neither Discrete nor bounded Box.
     """
 
-    timed = False
+    endless = timed = False
     horizon: int | None = None  # a time limit is the environment's own, and truncates
 
     def __init__(self, env: Any, batch: int, **env_kwargs: Any) -> None:
         self.envs = _made(env, batch, env_kwargs)
         self.batch, self.dtype = len(self.envs), torch.get_default_dtype()
         spec = self.envs[0].spec
-        self.name = spec.id if spec else type(self.envs[0].unwrapped).__name__
+        self.name = f"{spec.id} of {spec.max_episode_steps} steps" if spec else type(self.envs[0].unwrapped).__name__
         space = self.envs[0].action_space
         self.discrete, self.offset = hasattr(space, "n"), int(getattr(space, "start", 0))
+        self.first = int(getattr(self.envs[0].observation_space, "start", 0))  # our numbers begin at 0
         if not self.discrete:
             self.low, self.high = (torch.as_tensor(bound, dtype=torch.float32) for bound in (space.low, space.high))
         state, action = _variable("state", self.envs[0].observation_space), _variable("action", space)
         self.signature = Signature((state,), (action,), _space(state), _space(action))
         self.now: list[Tape | None] = [None] * self.batch
 
+    @property
+    def example(self) -> Tensor:
+        """Zeros, which disturb no running episode."""
+        return torch.zeros((self.batch, *self.signature.states[0].shape), dtype=self.signature.states[0].dtype)
+
     def begin(self) -> Scene:
         """Reset every environment with a seed of its own."""
         never = torch.zeros(self.batch, dtype=torch.bool)
-        empty = torch.zeros((self.batch, *self.signature.states[0].shape), dtype=self.signature.states[0].dtype)
-        every = Scene(empty, torch.zeros(self.batch, dtype=torch.long), ~never, never, (None,) * self.batch)
+        every = Scene(self.example, torch.zeros(self.batch, dtype=torch.long), ~never, never, (None,) * self.batch)
         return self.restart(every)
 
     def step(self, scene: Scene, action: Values) -> tuple[Scene, Tensor]:
@@ -79,20 +84,16 @@ class EnvironmentSimulator:
         state, tapes = scene.state.clone(), list(scene.memory)
         reward = torch.zeros(self.batch)
         ended, terminated, truncated = scene.ended.tolist(), scene.terminated.clone(), scene.truncated.clone()
-        actions = action.tolist() if self.discrete else list(action.detach().numpy())
+        actions = (action + self.offset).tolist() if self.discrete else list(action.detach().float().numpy())
         for i, env in enumerate(self.envs):
             if ended[i]:
                 continue
             self._bring(i, tapes[i])
-            chosen = actions[i] + self.offset if self.discrete else actions[i]
-            seen, paid, over, cut, _ = env.step(chosen)
-            state[i], reward[i], terminated[i], truncated[i] = (
-                torch.as_tensor(seen),
-                float(paid),
-                over,
-                cut and not over,
-            )
-            tapes[i] = self.now[i] = tapes[i].then(chosen)
+            self.now[i] = None  # whatever breaks in there, the environment is nowhere known until it has stepped
+            seen, paid, over, cut, _ = env.step(actions[i])
+            state[i], reward[i] = torch.as_tensor(seen) - self.first, float(paid)
+            terminated[i], truncated[i] = over, cut and not over
+            tapes[i] = self.now[i] = tapes[i].then(actions[i])
         t = torch.where(scene.ended, scene.t, scene.t + 1)
         return Scene(state, t, terminated, truncated, tuple(tapes)), reward
 
@@ -103,8 +104,9 @@ class EnvironmentSimulator:
         state, tapes = scene.state.clone(), list(scene.memory)
         seeds = torch.randint(2**31 - 1, (self.batch,)).tolist()
         for i in scene.ended.nonzero().flatten().tolist():
+            self.now[i] = None
             seen, _ = self.envs[i].reset(seed=seeds[i])
-            state[i] = torch.as_tensor(seen)
+            state[i] = torch.as_tensor(seen) - self.first
             tapes[i] = self.now[i] = Tape(seeds[i], [], 0)
         never = torch.zeros_like(scene.ended)
         return Scene(state, torch.where(scene.ended, 0, scene.t), never, never, tuple(tapes))
@@ -149,6 +151,7 @@ class EnvironmentSimulator:
         """Bring an environment to where a tape ends, unless it is there."""
         if self.now[i] is tape:
             return
+        self.now[i] = None
         self.envs[i].reset(seed=tape.seed)
         for action in tape.actions[: tape.length]:
             self.envs[i].step(action)
@@ -158,7 +161,7 @@ def _made(env: Any, batch: int, env_kwargs: dict[str, Any]) -> list[Any]:
     import gymnasium  # slow to import, and only black boxes need it
 
     if isinstance(env, gymnasium.vector.SyncVectorEnv):
-        return list(env.envs)
+        return [make() for make in env.env_fns]
     make: Callable[[], Any] = env
     if isinstance(env, str):
 
@@ -168,11 +171,13 @@ def _made(env: Any, batch: int, env_kwargs: dict[str, Any]) -> list[Any]:
     elif not callable(env):
         seen = f"a {type(env).__name__}"
         raise fault("simulator, env", seen, "an id, a function that makes an environment, or a SyncVectorEnv")
-    try:
-        return [make() for _ in range(batch)]
-    except (gymnasium.error.Error, TypeError, ValueError, KeyError) as error:
-        seen = f"{type(error).__name__}: {error}"
-        raise fault(f"environment '{env}'", seen, "an installed id and its options") from error
+    with blamed(f"environment '{env}'", "an installed id and its options"):
+        made = [make() for _ in range(batch)]
+    if not isinstance(made[0], gymnasium.Env):
+        raise fault(
+            "simulator, env", f"a function that makes a {type(made[0]).__name__}", "one that makes an environment"
+        )
+    return made
 
 
 def _variable(name: str, space: Any) -> Variable:

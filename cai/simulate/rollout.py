@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+import pyro
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
@@ -14,6 +15,8 @@ from cai.simulate.simulator import Scene, Simulator, drawing
 from cai.simulate.worlds import Many, WorldSimulator
 from cai.types import Values
 from cai.world import World
+
+LONGEST = 100_000  # steps of an episode that nothing limits
 
 
 @dataclass(frozen=True)
@@ -64,8 +67,8 @@ def rollout(
 
     Args:
         world: a world, a Gymnasium id, a function that makes an environment, a ``SyncVectorEnv``, or a ``Simulator``.
-        policy: whatever has ``sample(state, t)`` or a ``.policy`` that has (messages, a fit, a learner's result); None
-            is the action prior.
+        policy: whatever has ``act(state, t)`` or ``sample(state, t)``, or a ``.policy`` that has (messages, a fit, a
+            learner's result); None is the action prior.
         batch: B.
         generator: what to draw from; torch's global generator moves on unless given.
         max_steps: cut off after so many steps; needed where neither world nor environment ends.
@@ -75,13 +78,17 @@ def rollout(
     """
     simulator = simulator_of(world, batch)
     acting = policy.policy if hasattr(policy, "policy") and not hasattr(policy, "act") else policy
-    if acting is not None and not hasattr(acting, "sample"):
+    if acting is not None and not hasattr(acting, "act") and not hasattr(acting, "sample"):
         raise fault("rollout, policy", f"a {type(policy).__name__}", "a policy with sample(state, t), or None")
-    if simulator.horizon is None and max_steps is None and isinstance(simulator, WorldSimulator):
-        raise fault("rollout, max_steps", "none, on a world that may never end", "a whole number, at least 1")
+    wrong = isinstance(max_steps, bool) or not isinstance(max_steps, int | None) or (max_steps or 1) < 1
+    if wrong or max_steps == 0:
+        raise fault("rollout, max_steps", f"{max_steps!r}", "a whole number, at least 1")
 
     def choose(scene: Scene, t: int) -> Values:
-        return prior_action(simulator, scene.state, t) if acting is None else acting.sample(scene.state, t)
+        if acting is None or hasattr(acting, "act"):
+            return acted(simulator if acting is None else acting, simulator.batch, scene.state, t)
+        action: Values = acting.sample(scene.state, t)
+        return action
 
     source = generator or torch.default_generator
     seed = int(torch.randint(2**63 - 1, (), generator=source, dtype=torch.long))
@@ -90,14 +97,23 @@ def rollout(
 
 
 def roll(simulator: Simulator, choose: Callable[[Scene, int], Values], max_steps: int | None = None) -> Rollout:
-    """Run one episode in every copy, actions chosen by ``choose(scene, t)``, until all have ended."""
+    """Run one episode in every copy, actions chosen by ``choose(scene, t)``, until all have ended.
+
+    Raises:
+        WorldError: some episode does not end.
+    """
     scene = simulator.begin()
     states: list[Any] = [scene.state]
     actions: list[Any] = []
     rewards: list[Tensor] = []
     alive: list[Tensor] = []
     limit = min((n for n in (simulator.horizon, max_steps) if n is not None), default=None)
+    if limit is None and simulator.endless:
+        raise fault("roll-out, max_steps", "none, on a world that never ends", "a whole number, at least 1")
     while not bool(scene.ended.all()) and (limit is None or len(rewards) < limit):
+        if len(rewards) == LONGEST:
+            expected = "an end: max_steps, a horizon, or a function that makes the environment with max_episode_steps"
+            raise fault("roll-out", f"an episode of {LONGEST:,} steps that has not ended", expected)
         going = ~scene.ended
         action = choose(scene, len(rewards))
         scene, reward = simulator.step(scene, action)
@@ -114,8 +130,13 @@ def roll(simulator: Simulator, choose: Callable[[Scene, int], Values], max_steps
 
 def prior_action(simulator: Simulator, state: Any, t: int) -> Values:
     """Draw from the action prior in every copy."""
-    with Many(simulator.batch):
-        action: Values = simulator.act(state, t)
+    return acted(simulator, simulator.batch, state, t)
+
+
+def acted(actor: Any, batch: int, state: Any, t: int) -> Values:
+    """Draw an action for every copy, also where the actor's distribution is one for all."""
+    with pyro.poutine.block(), Many(batch):
+        action: Values = actor.act(state, t)
     return action
 
 

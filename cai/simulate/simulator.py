@@ -46,15 +46,21 @@ class Simulator(Protocol):
         signature: the variables of what is observed and of the actions.
         batch: B.
         horizon: T, or None where only the world itself ends an episode.
+        endless: whether nothing ever ends an episode.
         timed: whether the slices differ over time, so that all copies are at the same time.
         dtype: of features and prior: torch's default when the simulator was made.
+        example: some state of each copy, from which shapes are read.
     """
 
     signature: Signature
     batch: int
     horizon: int | None
+    endless: bool
     timed: bool
     dtype: torch.dtype
+
+    @property
+    def example(self) -> Any: ...  # noqa: D102
 
     def begin(self) -> Scene:
         """Start an episode in every copy."""

@@ -57,6 +57,13 @@ class WorldSimulator:
         )
         self.terminal = getattr(world, "terminal", None)
         self.ended = getattr(world, "terminated", None)
+        self.endless = self.horizon is None and self.ended is None
+
+    @cached_property
+    def example(self) -> Any:
+        """Some first state of each copy."""
+        with torch.random.fork_rng(devices=[]):
+            return self._initial()
 
     def begin(self) -> Scene:
         """Start an episode in every copy."""
@@ -66,10 +73,11 @@ class WorldSimulator:
 
     def step(self, scene: Scene, action: Values) -> tuple[Scene, Tensor]:
         """Run the slice in every copy; the last step adds the terminal reward, if the world has one."""
-        t = int(scene.t[0]) if self.timed else 0
+        t = int(scene.t.max()) if self.timed else 0  # an ended copy has stayed behind
         with blamed(f"step, t = {t}", "code that broadcasts over a batch of states"), Many(self.batch):
             state, reward = self.world.step(scene.state, action, t)
         reward = torch.as_tensor(reward).expand(self.batch)
+        reward = reward if reward.is_floating_point() else reward.to(self.dtype)
         after = scene.t + 1
         terminated = self._terminated(state, scene.terminated)
         late = after >= self.horizon if self.horizon is not None else torch.zeros_like(terminated)
@@ -104,7 +112,8 @@ class WorldSimulator:
     def log_prior(self, state: Any, t: Any = 0) -> Tensor:
         """Return log p(a|s) of the numbered actions, nats: from a table where the states are numbered."""
         if self._prior is None:
-            return prior_at(self.world, self.signature, state, 0).to(self.dtype)
+            time = int(torch.as_tensor(t).max()) if self.timed else 0  # all copies that go on are at the same
+            return prior_at(self.world, self.signature, state, time).to(self.dtype)
         numbers = _number(self.signature, state)
         return self._prior[numbers] if self._prior.dim() == 2 else self._prior[t, numbers]
 
@@ -175,16 +184,19 @@ def prior_at(world: Any, read: Signature, state: Any, t: int) -> Tensor:
             "learner", f"action variables {[one.name for one in read.actions]}", "one, with finitely many values"
         )
     fn = _read(world.act, state, t)
-    log_p: Tensor = fn.log_prob(fn.enumerate_support(expand=False))
-    return log_p.movedim(0, -1)
+    log_p: Tensor = fn.log_prob(fn.enumerate_support(expand=False)).movedim(0, -1)
+    return log_p.expand(*_batch(read.states[0], state), log_p.shape[-1])  # a prior may be the same in all states
+
+
+def _batch(variable: Variable, state: Any) -> torch.Size:
+    value: Tensor = state[variable.name] if isinstance(state, dict) else state
+    return value.shape[: value.dim() - len(variable.shape)]
 
 
 def one_action(simulator: Any) -> Any:
     """Return the prior's distribution of the one action variable, at some state."""
-    random = torch.get_rng_state()
-    fn = _read(simulator.act, simulator.begin().state, 0)
-    torch.set_rng_state(random)
-    return fn
+    with torch.random.fork_rng(devices=[]):
+        return _read(simulator.act, simulator.example, 0)
 
 
 def _read(act: Any, state: Any, t: int) -> Any:

@@ -9,6 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
+from matplotlib.ticker import MaxNLocator
 
 from cai.experiments.deep_sea import DeepSea
 from cai.experiments.exploration import FAR, NEAR, Curves, Exploration
@@ -20,7 +21,7 @@ from cai.experiments.verdict import Mean
 from cai.view.style import FAINT, GREY, INK, LINES, MARKERS, Margins, foot_key, panels, plain
 from cai.view.words import show
 
-ROOM = Margins(left=0.8, right=0.3, top=1.05, bottom=1.05, across=0.85)
+ROOM = Margins(left=0.8, right=0.3, top=1.0, bottom=0.85, across=0.85)
 
 
 def figure_of(result: Any) -> Figure:
@@ -31,7 +32,7 @@ def figure_of(result: Any) -> Figure:
 def exploration_figure(result: Exploration) -> Figure:
     """Draw entropy, cells visited and return against episodes, a line and a band of ± 2 standard errors a learner."""
     how = f"Mean of {result.seeds} seeds and ± 2 standard errors; exact at each evaluation, before a prize is taken."
-    figure, axes = panels(3, (2.85, 2.7), _title("Exploration", result), how, ROOM)
+    figure, axes = panels(3, (2.85, 2.7), _title(result), how, ROOM)
     reads: tuple[tuple[str, Callable[[Curves], Sequence[Mean]]], ...] = (
         ("entropy, nats", lambda one: one.entropy),
         ("cells visited, in effect", lambda one: one.coverage),
@@ -55,7 +56,7 @@ def fine_tuning_figure(result: FineTuning) -> Figure:
         "Left: the chance of the one prize left, the mean over four prizes and all seeds. "
         f"Right: steps until it is {ENOUGH:g}, slowest of the four prizes; a dot a seed, a bar their mean."
     )
-    figure, axes = panels(2, (4.2, 2.9), _title("Fine-tuning", result), how, ROOM)
+    figure, axes = panels(2, (4.2, 2.9), _title(result), how, ROOM)
     _frame(axes[0], "chance of the prize", "gradient steps")
     for n, curve in enumerate(result.curves.values()):
         axes[0].plot(curve, color=LINES[n], linewidth=1.5)
@@ -80,17 +81,19 @@ def ties_figure(result: Ties) -> Figure:
         "Left: total variation of what a policy does, before and after every reward changes by at most ε; mean of "
         f"{result.seeds} changes. Right: entropy of the trajectory; dashed: even over the {result.paths} best paths."
     )
-    figure, axes = panels(2, (4.2, 2.9), _title("Ties", result), how, ROOM)
+    figure, axes = panels(2, (4.2, 2.9), _title(result), how, ROOM)
     _frame(axes[0], "moved by a change of ε", "ε, reward units")
     for n, means in enumerate(result.moved.values()):
-        axes[0].plot(result.epsilons, [one.value for one in means], **_look(n), linewidth=1.5, markersize=4)
+        axes[0].plot(result.epsilons, [one.value for one in means], **_look(n), linewidth=_width(n), markersize=4)
     axes[0].set(xscale="log", yscale="log")
-    _frame(axes[1], "entropy, nats", "")
+    _frame(axes[1], "entropy of the trajectory, nats", "")
+    even = math.log(result.paths)
     for n, (name, nats) in enumerate(result.entropy.items()):
-        axes[1].bar(n, nats, color=LINES[n], width=0.62)
-        axes[1].text(n, nats, f"{result.best[name]:.0%}\non best", ha="center", va="bottom", fontsize=7, color=INK)
-    axes[1].axhline(math.log(result.paths), color="black", linestyle="--", linewidth=1)
-    axes[1].set_ylim(0, 1.25 * max(*result.entropy.values(), math.log(result.paths)))
+        axes[1].bar(n, nats, color=LINES[n], width=0.62, zorder=2)
+        words = f"{result.best[name]:.0%}\non best"
+        axes[1].text(n, max(nats, even), words, ha="center", va="bottom", fontsize=7, color=INK)
+    axes[1].axhline(even, color="black", linestyle="--", linewidth=1, zorder=3)
+    axes[1].set_ylim(0, 1.25 * max(*result.entropy.values(), even))
     axes[1].set_xticks([])
     _key(figure, result.moved)
     return figure
@@ -102,14 +105,15 @@ def robustness_figure(result: Robustness) -> Figure:
         f"Solved for slip = {NOMINAL:g} and no wall, acting unchanged elsewhere; exact returns. "
         "Right: each of the cells in turn becomes a wall; sorted for every policy by itself."
     )
-    figure, axes = panels(2, (4.2, 2.9), _title("Robustness", result), how, ROOM)
+    figure, axes = panels(2, (4.2, 2.9), _title(result), how, ROOM)
     _frame(axes[0], "return, more slipping", "chance to slip")
     _frame(axes[1], "return, a new wall", "walls, from the most harmless on")
     for n, (name, row) in enumerate(result.slipping.items()):
         returns = [result.nominal[name], *row]
-        axes[0].plot([NOMINAL, *result.slips], returns, **_look(n), linewidth=1.5, markersize=4)
+        axes[0].plot([NOMINAL, *result.slips], returns, **_look(n), linewidth=_width(n), markersize=4)
         walled = sorted(result.walled[name], reverse=True)
-        axes[1].plot(range(1, len(walled) + 1), walled, **_look(n), linewidth=1.5, markersize=4)
+        axes[1].plot(range(1, len(walled) + 1), walled, **_look(n), linewidth=_width(n), markersize=4)
+    axes[1].xaxis.set_major_locator(MaxNLocator(integer=True))
     _key(figure, result.nominal)
     return figure
 
@@ -117,7 +121,7 @@ def robustness_figure(result: Robustness) -> Figure:
 def reward_scale_figure(result: RewardScale) -> Figure:
     """Draw the gaps of value and return, and odd actions, against α, a line a world; the bounds dotted."""
     how = "Distances to hard optimality, exact, the same as against 1/reward scale. Dotted: the bound α T log|A|."
-    figure, axes = panels(3, (2.85, 2.7), _title("Reward scale", result), how, ROOM)
+    figure, axes = panels(3, (2.85, 2.7), _title(result), how, ROOM)
     gaps = (
         ("v_HARD − v_soft, reward units", result.value_gap),
         ("return lost, reward units", result.return_gap),
@@ -142,7 +146,7 @@ def deep_sea_figure(result: DeepSea) -> Figure:
         f"Dives until the average regret is below half: a dot a seed (hollow: gave up), a line the geometric mean of "
         f"{result.seeds} seeds. Exact messages know the world: {min(result.known):.0%} of their first dives find it."
     )
-    figure, (left, right) = panels(2, (4.2, 3.1), _title("Deep sea", result), how, ROOM)
+    figure, (left, right) = panels(2, (4.2, 3.1), _title(result), how, ROOM)
     for ax, scale in ((left, "linear"), (right, "log")):
         _frame(ax, "dives until solved", "N" if scale == "linear" else "N, logarithmic: powers of N are straight")
         _draw_dives(ax, result)
@@ -166,8 +170,8 @@ def _draw_dives(ax: Axes, result: DeepSea) -> None:
                 )
 
 
-def _title(what: str, result: Any) -> str:
-    return f"{what}: {result.verdict.word}"
+def _title(result: Any) -> str:
+    return f"{result.claim[0].upper()}{result.claim[1:]}: {result.verdict.word}"
 
 
 def _frame(ax: Axes, title: str, below: str) -> None:
@@ -177,7 +181,7 @@ def _frame(ax: Axes, title: str, below: str) -> None:
     ax.set_xlabel(below, fontsize=8, color=INK, labelpad=2)
 
 
-def _band(ax: Axes, x: Sequence[float], means: Sequence[Mean], n: int) -> None:
+def _band(ax: Axes, x: Sequence[int], means: Sequence[Mean], n: int) -> None:
     value, error = np.array([one.value for one in means]), np.array([one.error for one in means])
     ax.fill_between(x, value - 2 * error, value + 2 * error, color=LINES[n], alpha=0.15, linewidth=0)
     ax.plot(x, value, **_look(n), linewidth=1.5, markersize=3.5)
@@ -186,11 +190,16 @@ def _band(ax: Axes, x: Sequence[float], means: Sequence[Mean], n: int) -> None:
 def _rule(ax: Axes, height: float, words: str) -> None:
     ax.axhline(height, color=GREY, linestyle=":", linewidth=0.9, zorder=1)
     place: dict[str, Any] = {"transform": ax.get_yaxis_transform(), "fontsize": 7, "color": GREY}
-    ax.text(0.01, height, f"{words}, {show(height)}", va="bottom", ha="left", **place)
+    ax.text(0.99, height, f"{words}, {show(height)}", va="top", ha="right", **place)
 
 
 def _look(n: int) -> dict[str, Any]:
     return {"color": LINES[n], "marker": MARKERS[n], "markeredgecolor": "white", "markeredgewidth": 0.4}
+
+
+def _width(n: int) -> float:
+    """The first line is broad, since the second may lie on it."""
+    return 1.5 if n else 4.0
 
 
 def _key(figure: Figure, names: Mapping[str, Any], *more: Line2D) -> None:

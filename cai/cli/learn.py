@@ -1,0 +1,144 @@
+"""cai learn: one learner on a world or on a Gymnasium environment, kept in a folder from which it can go on."""
+
+import ast
+import inspect
+import json
+import re
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from cai.cli.app import app, told
+from cai.cli.fits import read_name
+from cai.cli.options import Discount, Horizon, Json, Settings, read_world, require_folder, title_of
+from cai.errors import fault
+
+if TYPE_CHECKING:
+    from cai.learn.result import Learned
+
+World = Annotated[
+    str, typer.Argument(help="A catalogue name, a file, file.py:Class, or a Gymnasium id such as CartPole-v1.")
+]
+Algorithm = Annotated[
+    str, typer.Option("--algorithm", "-a", help="reinforce | soft_pg | q | soft_q | fitted_q | soft_fitted_q | sac.")
+]
+Alpha = Annotated[
+    float | None, typer.Option("--temperature", "-t", help="α, reward units; 1 unless given; for sac learned.")
+]
+Steps = Annotated[int | None, typer.Option(min=1, help="Environment steps; the learner's own unless given.")]
+Seed = Annotated[int, typer.Option(min=0, help="Of all randomness.")]
+Option = Annotated[
+    list[str] | None,
+    typer.Option("--option", "-o", help="A setting of the learner, name=value (lr=0.05, network=(32,)); repeatable."),
+]
+Out = Annotated[
+    Path | None,
+    typer.Option(
+        "--out", help="Keep progress.jsonl, TensorBoard's events and the learner here; run again, it goes on."
+    ),
+]
+
+
+@app.command()
+@told
+def learn(
+    world: World,
+    algorithm: Algorithm = "soft_q",
+    temperature: Alpha = None,
+    steps: Steps = None,
+    seed: Seed = 0,
+    option: Option = None,
+    horizon: Horizon = None,
+    discount: Discount = None,
+    settings: Settings = None,
+    as_json: Json = False,
+    out: Out = None,
+) -> None:
+    """Learn from samples: REINFORCE, soft policy gradient, (soft) Q, fitted Q or soft actor-critic."""
+    from cai.learn.names import ALGORITHMS
+
+    require_folder(out)
+    learner = ALGORITHMS[read_name("--algorithm", algorithm, tuple(ALGORITHMS))]
+    wishes = read_options(option, learner)
+    if temperature is None and algorithm != "sac":
+        temperature = 1.0
+    if temperature is not None:
+        wishes["temperature"] = temperature
+    if steps is not None:
+        wishes["steps"] = steps
+    if out is not None:
+        wishes |= {"log": out, "checkpoint": out / "learner.checkpoint"}
+    found = learner(target(world, settings, horizon, discount), seed=seed, **wishes)
+    if as_json:
+        print(json.dumps(_plain(found), indent=2))
+    else:
+        _print(title_of(world, settings), found)
+    if out is not None:
+        print(f"kept: {out.resolve()}", file=sys.stderr if as_json else sys.stdout)
+    if found.stopped == "interrupted":
+        if out is not None:
+            print("cai: the same command goes on from there", file=sys.stderr)
+        raise KeyboardInterrupt
+
+
+def target(spec: str, settings: Any, horizon: Any, discount: Any) -> Any:
+    """Return what a spec names: a Gymnasium id as it is, else a world."""
+    if re.fullmatch(r"([\w-]+/)?[\w-]+-v\d+", spec):
+        if settings or horizon or discount:
+            raise fault("learn", "--set, --horizon or --discount beside a Gymnasium id", "a world for those")
+        return spec
+    return read_world(spec, settings, horizon, discount)
+
+
+def read_options(texts: Sequence[str] | None, learner: Callable[..., Any]) -> dict[str, Any]:
+    """Read the learner's settings; values are Python literals, or else words.
+
+    Raises:
+        WorldError: one is no name=value, or the learner has no such setting.
+    """
+    taken = {"world", "temperature", "options", "behaviour", "data", "regressor"}
+    known = [name for name in inspect.signature(learner).parameters if name not in taken]
+    known += ["evaluations", "episodes", "target"]
+    found: dict[str, Any] = {}
+    for text in texts or ():
+        name, equals, value = text.partition("=")
+        if not equals or name not in known:
+            raise fault("--option", f"'{text}'", f"name=value with one of {', '.join(known)}")
+        try:
+            found[name] = ast.literal_eval(value)
+        except (ValueError, SyntaxError):
+            found[name] = value
+    return found
+
+
+def _print(title: str, found: "Learned") -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(title=f"{title}: {found.algorithm}, seed {found.seed}", title_justify="left")
+    columns = ["steps", "CPU s", "return", "return, most probable actions"]
+    exact = found.history[-1].policy_nats is not None
+    for name in [*columns, *(["policy nats"] if exact else [])]:
+        table.add_column(name, justify="right")
+    for one in found.history:
+        cells = [
+            f"{one.steps:,}",
+            f"{one.seconds:.2f}",
+            f"{one.stochastic_return:.5g}",
+            f"{one.deterministic_return:.5g}",
+        ]
+        table.add_row(*cells, *([f"{one.policy_nats:.4g}"] if exact else []))
+    Console(width=None if sys.stdout.isatty() else 120).print(table)
+    print(f"worst evaluation from the best on: {found.worst_after_best:.5g}; stopped by {found.stopped}")
+
+
+def _plain(found: "Learned") -> dict[str, Any]:
+    from cai.learn.logs import plain
+
+    head = {"algorithm": found.algorithm, "temperature": found.temperature, "seed": found.seed}
+    counts = {"steps": found.steps, "updates": found.updates, "seconds": found.seconds, "stopped": found.stopped}
+    return {**head, **counts, "history": [plain(asdict(one)) for one in found.history]}

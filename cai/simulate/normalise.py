@@ -1,0 +1,94 @@
+"""Features of mean 0 and deviation 1: measured once, under the action prior, and then fixed.
+
+Statistics that went on moving would change the meaning of every observation in a replay ring, and of a policy that was
+kept; fixed ones are part of the simulator, and so of every policy that was learned on it.
+"""
+
+from dataclasses import dataclass
+from typing import Any, cast
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from cai.simulate.rollout import prior_action, roll
+from cai.simulate.simulator import Scene, Simulator
+from cai.types import Values
+
+LONGEST = 1000  # steps of an episode that is measured
+
+
+@dataclass(frozen=True)
+class Moments:
+    """The mean of N vectors, and Σ (x - mean)², float64.
+
+    Attributes:
+        count: N.
+        mean: ``[F]``.
+        square: Σ (x - mean)², ``[F]``.
+    """
+
+    count: int
+    mean: Float[Tensor, " F"]
+    square: Float[Tensor, " F"]
+
+    @property
+    def deviation(self) -> Float[Tensor, " F"]:
+        """√(Σ (x - mean)²/N); 1 where x never changes."""
+        found = (self.square / max(self.count, 1)).sqrt()
+        return torch.where(found > 1e-8 * self.mean.abs(), found, 1.0)
+
+    def merged(self, other: "Moments") -> "Moments":
+        """Return the moments of both samples together (Chan, Golub & LeVeque 1983, equation 2.1)."""
+        count = self.count + other.count
+        share, apart = other.count / max(count, 1), other.mean - self.mean
+        square = self.square + other.square + apart**2 * self.count * share
+        return Moments(count, self.mean + apart * share, square)
+
+
+def moments(x: Float[Tensor, "N F"]) -> Moments:
+    """Return the moments of N vectors."""
+    x = x.double()
+    mean = x.mean(0)
+    return Moments(len(x), mean, ((x - mean) ** 2).sum(0))
+
+
+class Normalised:
+    """A simulator with features ``(x - mean)/deviation``; all else is the simulator's own."""
+
+    def __init__(self, simulator: Simulator, measured: Moments) -> None:
+        self.simulator, self.measured = simulator, measured
+        self.mean, self.deviation = measured.mean.to(simulator.dtype), measured.deviation.to(simulator.dtype)
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__") or name == "simulator":  # what copy and pickle ask of an object not yet made
+            raise AttributeError(name)
+        return getattr(self.simulator, name)
+
+    def features(self, state: Any) -> Float[Tensor, "*B F"]:
+        """Return the features, normalised."""
+        return (self.simulator.features(state) - self.mean) / self.deviation
+
+
+def normalised(simulator: Simulator, samples: int = 10_000) -> Simulator:
+    """Measure at least so many states in whole episodes of the action prior, and return the simulator normalised.
+
+    Raises:
+        WorldError: an episode ends where it starts.
+    """
+
+    def choose(scene: Scene, t: int) -> Values:
+        return prior_action(simulator, scene.state, t)
+
+    found: Moments | None = None
+    while found is None or found.count < samples:
+        seen = roll(simulator, choose, LONGEST)
+        here = moments(simulator.features(_but_last(seen.states))[seen.alive])
+        found = here if found is None else found.merged(here)
+    return cast(Simulator, Normalised(simulator, found))
+
+
+def _but_last(states: Any) -> Any:
+    if isinstance(states, dict):
+        return {name: one[:-1] for name, one in states.items()}
+    return states[:-1]
