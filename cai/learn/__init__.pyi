@@ -1,8 +1,15 @@
+from .actor_critic import sac as sac
+from .batch import Transitions as Transitions
+from .batch import transitions as transitions
+from .bayesian import k_learning as k_learning
+from .bayesian import posterior_sampling as posterior_sampling
 from .dynamic_programming import policy_evaluation as policy_evaluation
 from .dynamic_programming import policy_iteration as policy_iteration
 from .dynamic_programming import soft_policy_iteration as soft_policy_iteration
 from .dynamic_programming import soft_value_iteration as soft_value_iteration
 from .dynamic_programming import value_iteration as value_iteration
+from .fitted import fitted_q as fitted_q
+from .fitted import soft_fitted_q as soft_fitted_q
 from .policy_gradient import reinforce as reinforce
 from .policy_gradient import soft_policy_gradient as soft_policy_gradient
 from .q_functions import q_learning as q_learning

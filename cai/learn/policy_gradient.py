@@ -4,7 +4,8 @@
 
 Ψ is the return Σ_t r_t (Williams 1992); with the reward to go, Σ_{t'≥t} γ^(t'-t) r_t'; less a baseline, which changes
 no expectation. The soft gradient pays the KL to the prior out of the reward, r_t - α log π(a_t|s_t)/p(a_t|s_t), and so
-climbs α ELBO(π) (Levine 2018, section 4.1; the -1 of the lectures has mean zero and is left out).
+climbs α ELBO(π) (Levine 2018, section 4.1; the -1 of the lectures has mean zero and is left out). As everywhere in
+practice, γ discounts Ψ_t but not the time t itself: below 1 the steps late in a life weigh more than in the gradient.
 """
 
 from collections.abc import Sequence
@@ -62,6 +63,7 @@ class PolicyGradient:
     batch: int
     lr: float
     settle: bool
+    average: float
     network: Any
     epochs: int
     clip: float | None
@@ -70,10 +72,10 @@ class PolicyGradient:
     dtype: torch.dtype
 
     def init(self, problem: Problem) -> tuple[Scene | None, dict[str, Tensor]]:
-        """Return θ of policy and baseline, and the moments of their steps."""
+        """Return θ of policy, of its running mean and of the baseline, and the moments of their steps."""
         theta, critic = self._actor(problem).init(), self._critic(problem).init()
         moments = {**named("adam", self._adam.init(theta)), **named("critic_adam", self._adam.init(critic))}
-        return None, {"theta": theta, "critic": critic, **moments}
+        return None, {"theta": theta, "mean": theta, "critic": critic, **moments}
 
     def step(self, problem: Problem, state: State) -> tuple[State, Metrics]:
         """Take the three steps once."""
@@ -107,14 +109,15 @@ class PolicyGradient:
         share = 1 - state.steps / self.budget if self.settle else 1.0
         for _ in range(self.epochs):
             values = self._climb(values, log_ratio, old, weights, max(share, 0.0))
+        values["mean"] = torch.lerp(values["mean"], values["theta"], self.average)
         metrics = {"kl_to_prior": float(old.sum() / found.rewards.shape[1]), "return": float(found.returns.mean())}
         return replace(state, steps=state.steps + found.steps, updates=state.updates + 1, values=values), metrics
 
     def policy(self, problem: Problem, state: State) -> Any:
-        """Return π_θ."""
+        """Return π of the running mean of θ."""
         function = self._actor(problem)
         horizon = function.horizon if isinstance(function, Table) else None
-        return actor_of(problem.simulator).policy(function, state.values["theta"], horizon)
+        return actor_of(problem.simulator).policy(function, state.values["mean"], horizon)
 
     def _climb(self, values: dict[str, Tensor], log_ratio: Any, old: Tensor, weights: Tensor, share: float) -> Any:
         theta = values["theta"].detach().requires_grad_()
@@ -191,6 +194,7 @@ def reinforce(
     batch: int = 100,
     lr: float = 0.05,
     settle: bool = True,
+    average: float = 1.0,
     network: Sequence[int] | Any = None,
     epochs: int = 1,
     clip: float | None = None,
@@ -211,6 +215,7 @@ def reinforce(
         batch: N, trajectories an update.
         lr: the step size of Adam.
         settle: let the step size fall to 0 over the steps.
+        average: how far the policy that is given back moves to the one that acts at each update; 1 gives that itself.
         network: hidden widths, or a torch module on the features; a table where states are finite, unless given.
         epochs: updates on each batch; more than 1 only with ``clip``.
         clip: ε of the clipped surrogate (PPO), None for the plain gradient.
@@ -234,6 +239,7 @@ def soft_policy_gradient(
     batch: int = 100,
     lr: float = 0.05,
     settle: bool = True,
+    average: float = 1.0,
     network: Sequence[int] | Any = None,
     epochs: int = 1,
     clip: float | None = None,
@@ -254,6 +260,7 @@ def soft_policy_gradient(
         batch: N, trajectories an update.
         lr: the step size of Adam.
         settle: let the step size fall to 0 over the steps.
+        average: how far the policy that is given back moves to the one that acts at each update; 1 gives that itself.
         network: hidden widths, or a torch module on the features; a table where states are finite, unless given.
         epochs: updates on each batch; more than 1 only with ``clip``.
         clip: ε of the clipped surrogate (PPO), None for the plain gradient.
@@ -267,7 +274,7 @@ def soft_policy_gradient(
     return _learn("soft_policy_gradient", True, world, temperature, gamma, locals(), options)
 
 
-SETTINGS = ("reward_to_go", "baseline", "batch", "lr", "settle", "network", "epochs", "clip", "stationary")
+SETTINGS = ("reward_to_go", "baseline", "batch", "lr", "settle", "average", "network", "epochs", "clip", "stationary")
 
 
 def _learn(

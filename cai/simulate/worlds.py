@@ -16,7 +16,7 @@ from cai.exactly import exact
 from cai.policies.spaces import Signature, Variable, enumerated, signature
 from cai.simulate.simulator import Scene, where
 from cai.types import Values
-from cai.world import World, horizon_of
+from cai.world import World, discount_of, horizon_of
 
 LONGEST = 100_000_000  # entries of a table of the action prior
 
@@ -51,7 +51,7 @@ class WorldSimulator:
     def __init__(self, world: World, batch: int) -> None:
         self.world, self.batch, self.dtype = world, batch, torch.get_default_dtype()
         self.signature: Signature = signature(world)
-        self.horizon = horizon_of(world)
+        self.horizon, self.discount = horizon_of(world), discount_of(world)
         self.timed = not getattr(world, "stationary", False) and (
             depends_on_time(world.act, 1) or depends_on_time(world.step, 2)
         )
@@ -72,7 +72,7 @@ class WorldSimulator:
         return Scene(state, torch.zeros(self.batch, dtype=torch.long), self._terminated(state, never), never)
 
     def step(self, scene: Scene, action: Values) -> tuple[Scene, Tensor]:
-        """Run the slice in every copy; the last step adds the terminal reward, if the world has one."""
+        """Run the slice in every copy; the last step adds γ r_T(s_T), if the world has a terminal reward."""
         t = int(scene.t.max()) if self.timed else 0  # an ended copy has stayed behind
         with blamed(f"step, t = {t}", "code that broadcasts over a batch of states"), Many(self.batch):
             state, reward = self.world.step(scene.state, action, t)
@@ -82,7 +82,7 @@ class WorldSimulator:
         terminated = self._terminated(state, scene.terminated)
         late = after >= self.horizon if self.horizon is not None else torch.zeros_like(terminated)
         if self.terminal is not None:
-            reward = torch.where(late, reward + self.terminal(state), reward)
+            reward = torch.where(late, reward + self.discount * self.terminal(state), reward)
         gone = scene.ended
         if bool(gone.any()):
             state, after = where(gone, scene.state, state), torch.where(gone, scene.t, after)
