@@ -9,6 +9,8 @@ from .comparison.evaluate import Evaluation as Evaluation
 from .comparison.evaluate import evaluate as evaluate
 from .comparison.inference_types import InferenceTypes as InferenceTypes
 from .comparison.inference_types import inference_types as inference_types
+from .comparison.learners import LearnerComparison as LearnerComparison
+from .comparison.learners import compare_learners as compare_learners
 from .comparison.losses import Choice as Choice
 from .comparison.losses import Loss as Loss
 from .compile.tabulate import tabulate as tabulate

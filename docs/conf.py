@@ -14,7 +14,7 @@ from sphinx.ext.napoleon import GoogleDocstring
 from sphinx.util.nodes import make_refnode
 
 ROOT = Path(__file__).resolve().parent.parent
-STUB = ROOT / "cai" / "__init__.pyi"
+STUBS = {"cai": ROOT / "cai" / "__init__.pyi", "cai.learn": ROOT / "cai" / "learn" / "__init__.pyi"}
 sys.path.insert(0, str(ROOT))
 # The cells run in kernels of their own: give them this checkout, and one thread each.
 os.environ["PYTHONPATH"] = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
@@ -41,6 +41,7 @@ autodoc_member_order = "bysource"
 autodoc_preserve_defaults = True
 napoleon_numpy_docstring = False
 napoleon_use_ivar = True
+napoleon_custom_sections = [("Keys", "params_style")]  # of a typed dict
 python_maximum_signature_line_length = 80
 python_use_unqualified_type_names = True
 
@@ -54,8 +55,9 @@ html_css_files = ["book.css"]
 @cache
 def public_names() -> dict[str, str]:
     """Map where each public object is defined to its public name: ``cai.types.Tables`` to ``cai.Tables``."""
-    imports = (node for node in ast.parse(STUB.read_text()).body if isinstance(node, ast.ImportFrom))
-    return {f"cai.{node.module}.{one.name}": f"cai.{one.name}" for node in imports for one in node.names}
+    lines = [(room, line) for room, stub in STUBS.items() for line in ast.parse(stub.read_text()).body]
+    imports = [(room, line) for room, line in lines if isinstance(line, ast.ImportFrom) and line.module]
+    return {f"{room}.{line.module}.{one.name}": f"{room}.{one.name}" for room, line in imports for one in line.names}
 
 
 @cache

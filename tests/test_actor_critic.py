@@ -314,14 +314,14 @@ def test_the_policy_comes_close_to_the_soft_optimum_of_a_small_world() -> None:
     first, last = run.history[0].policy_nats, run.history[-1].policy_nats
     assert first is not None
     assert last is not None
-    assert last < 0.03 * first
+    assert last < 0.01 * first
 
 
 def test_a_point_is_pushed_to_zero() -> None:
     asked: dict[str, Any] = {"steps": 3000, "warmup": 200, "minibatch": 64, "network": (32,), "episodes": 200}
     run = sac(PointMass(bounded=True), batch=4, updates=1, lr=3e-3, evaluations=2, progress=False, **asked)
-    assert run.history[-1].deterministic_return > 0.5 * run.history[0].stochastic_return
-    assert run.history[-1].stochastic_return > 0.7 * run.history[0].stochastic_return
+    assert run.history[-1].deterministic_return > 0.1 * run.history[0].stochastic_return
+    assert run.history[-1].stochastic_return > 0.2 * run.history[0].stochastic_return
 
 
 def test_a_pole_stands_longer_than_by_chance() -> None:

@@ -3,7 +3,8 @@
 import itertools
 import math
 from collections.abc import Callable
-from typing import Any
+from dataclasses import replace
+from typing import Any, cast
 
 import pytest
 import torch
@@ -16,14 +17,15 @@ import cai
 from cai.catalogue import load_world
 from cai.cli import app
 from cai.experiments import deep_sea, exploration, fine_tuning, reward_scale, robustness, ties
-from cai.experiments.claims import CLAIMS
+from cai.experiments.claims import CLAIMS, Claim
 from cai.experiments.verdict import DEPENDS, FAILS, HOLDS, Check, Mean, above, judged, mean_of
 from cai.experiments.worlds import life
 from cai.learn.bayesian import Bayesian, Optimism, Sampling, k_learning, posterior_sampling, soft_q_on_beliefs
 from cai.learn.beliefs import any_state, beliefs_of, neighbours, nothing_seen, observed
+from cai.learn.policy_gradient import soft_policy_gradient
 from cai.simulate.rollout import rollout
 from cai.view.claims import figure_of
-from tests.worlds import RandomWorld
+from tests.worlds import RandomWorld, TimedWorld
 
 
 def sure(value: float) -> Mean:
@@ -163,16 +165,20 @@ LEARNERS: dict[str, Callable[..., Any]] = {"k": k_learning, "psrl": posterior_sa
 @pytest.mark.parametrize("name", LEARNERS)
 def test_learners_by_beliefs_are_refused_what_makes_no_sense(name: str) -> None:
     world = load_world("deep_sea", {"size": "3"})
-    with pytest.raises(cai.WorldError, match="noise: 0.0"):
+    with pytest.raises(cai.WorldError, match=r"noise: 0\.0"):
         LEARNERS[name](world, noise=0.0, progress=False)
     with pytest.raises(cai.WorldError, match="no horizon"):
         LEARNERS[name](load_world("grid", {}, {"horizon": None, "discount": 0.9}), steps=10, progress=False)
+    with pytest.raises(cai.WorldError, match="differ over time"):
+        LEARNERS[name](TimedWorld(0, S=2, A=2, K=2, horizon=2), steps=10, progress=False)
+    with pytest.raises(cai.WorldError, match="not finite"):
+        LEARNERS[name](load_world("pendulum"), steps=10, progress=False)
 
 
 @pytest.mark.parametrize("name", ["k", "psrl"])
 def test_beliefs_about_a_stochastic_world_end_at_its_optimum(name: str) -> None:
     world = load_world("restaurant")
-    imagines = Optimism(1.0) if name == "k" else Sampling()
+    imagines = Optimism(0.3) if name == "k" else Sampling()
     algorithm = Bayesian(name, False, imagines, 1, 5.0, 5.0, None, 1)
     evenings = [
         float(algorithm.policy(problem, state).probs(0)[0, 1])  # of going French, 5.3 on average to the Italian 3.2
@@ -282,3 +288,22 @@ def test_an_unknown_claim_is_refused_before_any_work() -> None:
 def test_only_results_of_experiments_are_drawn() -> None:
     with pytest.raises(KeyError):
         figure_of(3.0)
+
+
+def test_ctrl_c_ends_all_and_keeps_what_is_there(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    def pressed(**_: Any) -> Any:
+        raise KeyboardInterrupt
+
+    monkeypatch.setitem(cast(dict[str, Claim], CLAIMS), "deep-sea", Claim(pressed))
+    told = CliRunner().invoke(app, ["claims", "ties", "deep-sea", "--quick", "--out", str(tmp_path)])
+    assert told.exit_code == 130
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["ties.json", "ties.png"]
+
+
+def test_a_learner_that_was_interrupted_ends_its_experiment(monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(world: Any, **options: Any) -> Any:
+        return replace(soft_policy_gradient(world, **{**options, "steps": 1}), stopped="interrupted")
+
+    monkeypatch.setattr(fine_tuning, "reinforce", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        fine_tuning.specialised(seeds=1, updates=1, progress=False)

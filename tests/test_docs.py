@@ -9,6 +9,7 @@ import subprocess
 import sys
 from itertools import pairwise
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
@@ -16,7 +17,7 @@ import cai
 
 ROOT = Path(__file__).resolve().parent.parent
 DOCS = ROOT / "docs"
-CHAPTERS = ("inference", "variational", "your_world", "which_rule", "conventions")
+CHAPTERS = ("inference", "variational", "learners", "your_world", "which_rule", "conventions")
 PAGES = (*CHAPTERS, "index", "api", "benchmarks")
 
 pytest.importorskip("myst_nb", reason="the book needs the extra 'docs'")
@@ -61,7 +62,7 @@ def test_the_chapters_show_what_their_cells_gave(book: Path, page: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("page", "figures"), [("inference", 5), ("your_world", 1), ("which_rule", 3), ("variational", 2)]
+    ("page", "figures"), [("inference", 5), ("variational", 2), ("learners", 3), ("your_world", 1), ("which_rule", 3)]
 )
 def test_the_figures_are_drawn(book: Path, page: str, figures: int) -> None:
     built = (book / f"{page}.html").read_text(encoding="utf-8")
@@ -95,16 +96,23 @@ def test_every_public_name_has_words(name: str) -> None:
     assert words_on(name), f"cai.{name} has no docstring"
 
 
-def test_every_public_name_is_on_an_api_page() -> None:
+@pytest.mark.parametrize("name", sorted(cai.learn.__all__))
+def test_every_learner_has_words(name: str) -> None:
+    assert (getattr(cai.learn, name).__doc__ or "").strip(), f"cai.learn.{name} has no docstring"
+
+
+@pytest.mark.parametrize("room", [cai, cai.learn], ids=["cai", "cai.learn"])
+def test_every_public_name_is_on_an_api_page(room: ModuleType) -> None:
     pages = [path for path in DOCS.glob("*.md") if path.name.startswith("api")]
     source = "\n".join(path.read_text(encoding="utf-8") for path in pages)
-    documented = set(re.findall(r"^\.\. auto(?:class|function|data|exception):: cai\.(\w+)", source, re.MULTILINE))
-    assert documented == set(cai.__all__)
+    name = rf"^\.\. (?:auto(?:class|function|data|exception)|py:module):: {room.__name__}\.(\w+)$"
+    assert set(re.findall(name, source, re.MULTILINE)) == set(room.__all__)
 
 
 def test_every_public_name_is_built(book: Path) -> None:
     built = (book / "api.html").read_text(encoding="utf-8")
-    missing = [name for name in cai.__all__ if f'id="cai.{name}"' not in built]
+    names = [f"cai.{name}" for name in cai.__all__] + [f"cai.learn.{name}" for name in cai.learn.__all__]
+    missing = [name for name in names if f'id="{name}"' not in built and f'id="module-{name}"' not in built]
     assert not missing
     for constant in ("POSTERIOR", "VARIATIONAL", "HARD", "MAP"):
         first = words_on(constant).split()[:4]
@@ -114,7 +122,7 @@ def test_every_public_name_is_built(book: Path) -> None:
 def words_on(name: str) -> str:
     """Return the docstring of a public name; for a constant the string that follows its assignment."""
     value = getattr(cai, name)
-    if inspect.isclass(value) or callable(value):
+    if inspect.isclass(value) or inspect.ismodule(value) or callable(value):
         return (value.__doc__ or "").strip()
     for path in (ROOT / "cai").rglob("*.py"):
         body = ast.parse(path.read_text(encoding="utf-8")).body

@@ -105,7 +105,7 @@ class Parts:
     over: Expectation
 
 
-@lru_cache(maxsize=8)  # to ask a simulator for its features and its prior resets it
+@lru_cache(maxsize=8)  # asked for at every step, and reading the prior runs the world
 def parts_of(simulator: Simulator, hidden: tuple[int, ...]) -> Parts:
     """Return actor and critics for a simulator's actions; the last layer of the actor is 0 at first: π = p, or nearly.
 

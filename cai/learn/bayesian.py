@@ -11,7 +11,8 @@ probabilistic inference, tables 1 to 3, in the wording of others, as the paper i
 bonus is 1/β times the cumulant generating function of μ, for a Gaussian β/2 Var μ. O'Donoghue (2021), Variational
 Bayesian reinforcement learning with regret bounds; Osband, Russo & Van Roy (2013), (More) efficient reinforcement
 learning via posterior sampling. Here the prior p(a|s) stays inside the logarithm, as everywhere in cai: where the
-number of actions is the same in all states that changes no policy.
+number of actions is the same in all states that changes no policy. What is believed is one slice for all times; a
+terminal reward counts as part of the last action's.
 """
 
 from collections.abc import Callable
@@ -145,9 +146,10 @@ class Bayesian:
 
 def _finite(name: str, simulator: Simulator) -> tuple[Space, Space, int]:
     spaces, horizon = simulator.signature.spaces, simulator.horizon
-    if spaces is None or horizon is None:
-        seen = "no horizon" if spaces is not None else "states or actions that are not finite"
-        raise fault(f"{name}, world", seen, "finite states and actions, and a horizon")
+    if spaces is None or horizon is None or simulator.timed:
+        wrong = {"states or actions that are not finite": spaces is None, "no horizon": horizon is None}
+        seen = next((words for words, is_so in wrong.items() if is_so), "slices that differ over time")
+        raise fault(f"{name}, world", seen, "finite states and actions, a horizon, and slices that are all the same")
     return *spaces, horizon
 
 

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from cai.compile.enumerate import precision
 from cai.errors import ImpossibleError, NotConvergedError
-from cai.exact.acting import occupancy, policy_elbo
+from cai.exact.acting import occupancy
 from cai.exact.rules import VARIATIONAL
 from cai.exact.solve import solve
 from cai.policies.gate import as_policy, checked_table
@@ -44,12 +44,11 @@ class Exactly:
         """Return the exact scores of a policy."""
         with torch.no_grad(), precision(self.tables.log_prior.dtype):
             log_pi = checked_table(self.tables, as_policy(self.tables, policy))
-            elbo, kl, entropy = self._accounts(log_pi)
-            alpha = self.temperature or 1.0
-            value, best = alpha * (elbo + kl), self.best
-            score = (value, self._return(_greedy(log_pi)))
+            value, kl, entropy = self._accounts(log_pi)
+            score = (value, self._accounts(_greedy(log_pi))[0])
             if self.temperature is None:
                 return Score(*score, entropy=entropy)
+            elbo, best = value / self.temperature - kl, self.best
             return Score(*score, elbo, None if best is None else best - elbo, entropy)
 
     @cached_property
@@ -62,27 +61,22 @@ class Exactly:
         except (ImpossibleError, NotConvergedError):
             return None
 
-    def _return(self, log_pi: Tensor) -> float:
-        elbo, kl, _ = self._accounts(log_pi)
-        return (self.temperature or 1.0) * (elbo + kl)
-
     def _accounts(self, log_pi: Tensor) -> tuple[float, float, float]:
-        """Return ELBO(π), E Σ KL(π ‖ prior) and E Σ H(π), nats: ``E Σ r = α (ELBO + KL)``."""
-        alpha = self.tables.log_prior.new_tensor(self.temperature or 1.0)
-        d = occupancy(self.tables, log_pi)
-        d = d if self.tables.horizon is None else d[:-1]
+        """Return E Σ r, reward units, and E Σ KL(π ‖ prior) and E Σ H(π), nats: ``ELBO = E Σ r/α - KL``."""
+        tables, d = self.tables, occupancy(self.tables, log_pi)
+        d, end = (d, d.new_zeros(())) if tables.horizon is None else (d[:-1], d[-1])
         weights = d.unsqueeze(-1) * log_pi.exp()
-        surprise = torch.where(weights > 0, weights * log_pi, 0.0).sum()
-        kl = torch.where(weights > 0, weights * (log_pi - self.tables.log_prior), 0.0).sum()
-        return float(policy_elbo(self.tables, log_pi, alpha)), float(kl), -float(surprise)
+        value = _mean(weights, _mean(tables.log_prob.exp(), tables.reward, -1)) + _mean(end, tables.terminal)
+        kl = _mean(weights, log_pi - tables.log_prior)
+        return float(value), float(kl), -float(_mean(weights, log_pi))
 
 
 @dataclass(frozen=True)
 class ByEpisodes:
     """Scores by whole episodes in copies of their own, always on the same seeds.
 
-    A world's discount γ weighs the reward of time t by γ^t, as ``Exactly`` does; without a horizon an episode is cut off
-    where that has fallen below 1/1000.
+    A world's discount γ weighs the reward of time t by γ^t, as ``Exactly`` does; without a horizon an episode is cut
+    off where that has fallen below 1/1000.
     """
 
     make: Callable[[int], Simulator]
@@ -108,6 +102,11 @@ class ByEpisodes:
             rewards = roll(self.simulator, choose, limit).rewards
         weights = self.discount ** torch.arange(len(rewards)).unsqueeze(-1)
         return float((weights * rewards).sum(0).mean())
+
+
+def _mean(weights: Tensor, x: Tensor, dim: Any = None) -> Tensor:
+    """Return Σ weights x, where what never happens counts for nothing, infinite or not."""
+    return torch.where(weights > 0, weights * x, 0.0).sum(dim)
 
 
 def _greedy(log_pi: Tensor) -> Tensor:

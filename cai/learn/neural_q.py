@@ -2,7 +2,9 @@
 
     θ ← θ + lr ∇Q_θ(s,a) (r + γ V_θ'(s') - Q_θ(s,a)),     V soft or hard (``soft_values``)
 
-Mnih et al. 2015; soft: Haarnoja et al. 2017, section 3. This drops ∇V_θ; ``value_gradient`` restores it.
+Mnih et al. 2015; soft: Haarnoja et al. 2017, section 3. This drops ∇V_θ; ``value_gradient`` restores it. The network sees
+features less their running mean, over their running deviation: what differs between actions is small beside V, and is
+found late, or never, where the features differ in scale.
 """
 
 from dataclasses import dataclass, replace
@@ -32,6 +34,20 @@ class Batch:
     prior_next: Tensor
 
 
+def accumulated(kept: dict[str, Tensor], x: Tensor) -> dict[str, Tensor]:
+    """Return the count, the mean and the sum of squared deviations of features with ``x [B, F]`` added (Chan 1979)."""
+    count, mean = kept["count"] + len(x), x.mean(0)
+    gap = mean - kept["mean"]
+    square = kept["square"] + ((x - mean) ** 2).sum(0) + gap**2 * (kept["count"] * len(x) / count)
+    return {"count": count, "mean": kept["mean"] + gap * (len(x) / count), "square": square}
+
+
+def standardised(kept: dict[str, Tensor], x: Tensor) -> Tensor:
+    """Return ``(x - mean) / deviation``, within ±10; a feature that never moved is 0."""
+    deviation = (kept["square"] / kept["count"]).sqrt()
+    return ((x - kept["mean"]) / deviation.clamp(min=1e-8)).clamp(-10, 10)
+
+
 @dataclass(frozen=True)
 class NeuralQ:
     """Q-learning with a network; with ``soft`` soft Q-learning; see ``q_learning`` and ``soft_q_learning``."""
@@ -56,21 +72,24 @@ class NeuralQ:
     dtype: torch.dtype = torch.float32
 
     def init(self, problem: Problem) -> tuple[Scene, dict[str, Tensor]]:
-        """Return the copies at their starts, θ and θ', and an empty ring."""
+        """Return the copies at their starts, θ and θ', the features' moments, and an empty ring."""
         scene, function = problem.simulator.begin(), self._function(problem)
         theta = function.init()
         x, prior = function.inputs(scene.state, 0), problem.simulator.log_prior(scene.state, 0)
         one = torch.zeros(len(x))
         row = {"x": x, "prior": prior, "action": one.long(), "reward": one, "ratio": one, "terminated": one}
         ring = replay.empty(self.capacity // len(x), {**row, "ended": one, "x_next": x, "prior_next": prior})
-        return scene, {"theta": theta, "target": theta, **named("adam", self._adam.init(theta)), **ring}
+        nothing = {"count": torch.zeros(()), "mean": torch.zeros_like(x[0]), "square": torch.zeros_like(x[0])}
+        learned = {**named("adam", self._adam.init(theta)), **named("seen", accumulated(nothing, x))}
+        return scene, {"theta": theta, "target": theta, **learned, **ring}
 
     def step(self, problem: Problem, state: State) -> tuple[State, Metrics]:
         """Take one step in every copy, and then a few of θ."""
         assert state.scene is not None
         scene, row = self._act(problem, state)
         taken = len(row["reward"])
-        values = {**state.values, **replay.add(state.values, row)}
+        seen = accumulated(part(state.values, "seen"), row["x_next"])
+        values = {**state.values, **replay.add(state.values, row), **named("seen", seen)}
         steps, loss = state.steps + taken, 0.0
         if steps >= self.warmup:
             share = max(1 - steps / self.budget, 0.0) if self.settle else 1.0
@@ -82,9 +101,11 @@ class NeuralQ:
     def policy(self, problem: Problem, state: State) -> DiscretePolicy:
         """Return the (soft-)greedy policy of Q_θ."""
         function, theta, alpha = self._function(problem), state.values["theta"], self._alpha(problem)
+        seen = part(state.values, "seen")
 
         def log_pi(s: Any, t: Any) -> Tensor:
-            return log_policy(function(theta, function.inputs(s, t)), problem.simulator.log_prior(s, t), alpha)
+            q = function(theta, standardised(seen, function.inputs(s, t)))
+            return log_policy(q, problem.simulator.log_prior(s, t), alpha)
 
         return DiscretePolicy(problem.simulator, log_pi)
 
@@ -107,8 +128,9 @@ class NeuralQ:
             return replay.read(values, name, place, copy)
 
         discount = discount * (1 - at("terminated", last))
-        here = (at("x", row), at("prior", row), at("action", row))
-        return Batch(*here, reward, discount, at("x_next", last), at("prior_next", last))
+        seen = part(values, "seen")
+        here = (standardised(seen, at("x", row)), at("prior", row), at("action", row))
+        return Batch(*here, reward, discount, standardised(seen, at("x_next", last)), at("prior_next", last))
 
     def _act(self, problem: Problem, state: State) -> tuple[Scene, dict[str, Tensor]]:
         simulator, function, scene = problem.simulator, self._function(problem), state.scene
@@ -116,7 +138,8 @@ class NeuralQ:
         space = problem.actions
         with torch.no_grad():
             x, prior = function.inputs(scene.state, 0), simulator.log_prior(scene.state, 0)
-            log_pi = log_policy(function(state.values["theta"], x), prior, self._alpha(problem))
+            scaled = standardised(part(state.values, "seen"), x)
+            log_pi = log_policy(function(state.values["theta"], scaled), prior, self._alpha(problem))
             if self.behaviour is not None:
                 number = space.join(space.unpack(self.behaviour.sample(scene.state, 0)))
             else:
@@ -162,4 +185,4 @@ class NeuralQ:
 
     def _function(self, problem: Problem) -> Function:
         space = problem.actions
-        return function_of(problem.simulator, space.size, self.network)
+        return function_of(problem.simulator, space.size, self.network, activation=torch.tanh)

@@ -63,19 +63,19 @@ class PolicyGradient:
     batch: int
     lr: float
     settle: bool
-    average: float
     network: Any
     epochs: int
     clip: float | None
     stationary: bool | None
     budget: int
     dtype: torch.dtype
+    average: float = 1.0
 
     def init(self, problem: Problem) -> tuple[Scene | None, dict[str, Tensor]]:
         """Return θ of policy, of its running mean and of the baseline, and the moments of their steps."""
         theta, critic = self._actor(problem).init(), self._critic(problem).init()
         moments = {**named("adam", self._adam.init(theta)), **named("critic_adam", self._adam.init(critic))}
-        return None, {"theta": theta, "mean": theta, "critic": critic, **moments}
+        return None, {"theta": theta, "average": theta, "critic": critic, **moments}
 
     def step(self, problem: Problem, state: State) -> tuple[State, Metrics]:
         """Take the three steps once."""
@@ -109,7 +109,7 @@ class PolicyGradient:
         share = 1 - state.steps / self.budget if self.settle else 1.0
         for _ in range(self.epochs):
             values = self._climb(values, log_ratio, old, weights, max(share, 0.0))
-        values["mean"] = torch.lerp(values["mean"], values["theta"], self.average)
+        values["average"] = torch.lerp(values["average"], values["theta"], self.average)
         metrics = {"kl_to_prior": float(old.sum() / found.rewards.shape[1]), "return": float(found.returns.mean())}
         return replace(state, steps=state.steps + found.steps, updates=state.updates + 1, values=values), metrics
 
@@ -117,7 +117,7 @@ class PolicyGradient:
         """Return π of the running mean of θ."""
         function = self._actor(problem)
         horizon = function.horizon if isinstance(function, Table) else None
-        return actor_of(problem.simulator).policy(function, state.values["mean"], horizon)
+        return actor_of(problem.simulator).policy(function, state.values["average"], horizon)
 
     def _climb(self, values: dict[str, Tensor], log_ratio: Any, old: Tensor, weights: Tensor, share: float) -> Any:
         theta = values["theta"].detach().requires_grad_()

@@ -184,19 +184,19 @@ def _words(one: Progress) -> str:
 
 
 def _task(algorithm: Algorithm, options: Options) -> Task:
-    task = Task(**{"steps": algorithm.budget, **options})  # type: ignore[arg-type]
+    asked: dict[str, Any] = {**vars(Task()), "steps": algorithm.budget, **options}
     for name, least in (("seed", 0), ("steps", 1), ("evaluations", 1), ("episodes", 1)):
-        value = getattr(task, name)
+        value = asked[name]
         if isinstance(value, bool) or not isinstance(value, int) or value < least:
             raise fault(f"{algorithm.name}, {name}", f"{value!r}", f"a whole number, at least {least}")
-    if task.seed >= SEED:
-        raise fault(f"{algorithm.name}, seed", f"{task.seed}", f"one below {SEED:,}: evaluations have the others")
-    if isinstance(task.target, bool) or not isinstance(task.target, int | float | None):
-        raise fault(f"{algorithm.name}, target", f"{task.target!r}", "a return, reward units")
-    if not isinstance(task.normalise, bool):
-        raise fault(f"{algorithm.name}, normalise", f"{task.normalise!r}", "True or False")
-    kept, log = (_path(algorithm.name, name, getattr(task, name)) for name in ("checkpoint", "log"))
-    return replace(task, checkpoint=kept, log=log)
+    if asked["seed"] >= SEED:
+        raise fault(f"{algorithm.name}, seed", f"{asked['seed']}", f"one below {SEED:,}: evaluations have the others")
+    if isinstance(asked["target"], bool) or not isinstance(asked["target"], int | float | None):
+        raise fault(f"{algorithm.name}, target", f"{asked['target']!r}", "a return, reward units")
+    if not isinstance(asked["normalise"], bool):
+        raise fault(f"{algorithm.name}, normalise", f"{asked['normalise']!r}", "True or False")
+    paths = {name: _path(algorithm.name, name, asked[name]) for name in ("checkpoint", "log")}
+    return Task(**{**asked, **paths})
 
 
 def _path(learner: str, name: str, value: Any) -> Path | None:

@@ -70,7 +70,7 @@ class Normalised:
         return (self.simulator.features(state) - self.mean) / self.deviation
 
 
-def normalised(simulator: Simulator, samples: int = 10_000) -> Simulator:
+def normalised(simulator: Simulator, samples: int = 2000) -> Simulator:
     """Measure at least so many states in whole episodes of the action prior, and return the simulator normalised.
 
     Raises:

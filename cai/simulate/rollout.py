@@ -80,8 +80,8 @@ def rollout(
     acting = policy.policy if hasattr(policy, "policy") and not hasattr(policy, "act") else policy
     if acting is not None and not hasattr(acting, "act") and not hasattr(acting, "sample"):
         raise fault("rollout, policy", f"a {type(policy).__name__}", "a policy with sample(state, t), or None")
-    wrong = isinstance(max_steps, bool) or not isinstance(max_steps, int | None) or (max_steps or 1) < 1
-    if wrong or max_steps == 0:
+    whole = isinstance(max_steps, int) and not isinstance(max_steps, bool)
+    if max_steps is not None and not (whole and max_steps >= 1):
         raise fault("rollout, max_steps", f"{max_steps!r}", "a whole number, at least 1")
 
     def choose(scene: Scene, t: int) -> Values:
@@ -111,7 +111,7 @@ def roll(simulator: Simulator, choose: Callable[[Scene, int], Values], max_steps
     if limit is None and simulator.endless:
         raise fault("roll-out, max_steps", "none, on a world that never ends", "a whole number, at least 1")
     while not bool(scene.ended.all()) and (limit is None or len(rewards) < limit):
-        if len(rewards) == LONGEST:
+        if limit is None and len(rewards) == LONGEST:
             expected = "an end: max_steps, a horizon, or a function that makes the environment with max_episode_steps"
             raise fault("roll-out", f"an episode of {LONGEST:,} steps that has not ended", expected)
         going = ~scene.ended
@@ -150,7 +150,7 @@ def simulator_of(world: Any, batch: int) -> Simulator:
         raise fault("batch", f"{batch!r}", "a whole number, at least 1")
     if isinstance(world, Simulator):
         return world
-    if isinstance(world, World):
+    if isinstance(world, World) and not isinstance(world, type):
         return WorldSimulator(world, batch)
     return EnvironmentSimulator(world, batch)
 

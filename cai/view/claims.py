@@ -21,7 +21,7 @@ from cai.experiments.verdict import Mean
 from cai.view.style import FAINT, GREY, INK, LINES, MARKERS, Margins, foot_key, panels, plain
 from cai.view.words import show
 
-ROOM = Margins(left=0.8, right=0.3, top=1.0, bottom=0.85, across=0.85)
+ROOM = Margins(left=0.8, right=0.4, top=1.0, bottom=0.85, across=0.85)
 
 
 def figure_of(result: Any) -> Figure:
@@ -43,7 +43,7 @@ def exploration_figure(result: Exploration) -> Figure:
         for n, one in enumerate(result.curves.values()):
             _band(ax, result.episodes, read(one), n)
     for height, words in ((NEAR, "near prize"), (FAR, "far prize")):
-        _rule(axes[2], height, words)
+        _rule(axes[2], height, words, 0.99)
     axes[2].set_ylim(0, 1.12)
     axes[0].set_ylim(bottom=0)
     _key(figure, result.curves)
@@ -60,7 +60,7 @@ def fine_tuning_figure(result: FineTuning) -> Figure:
     _frame(axes[0], "chance of the prize", "gradient steps")
     for n, curve in enumerate(result.curves.values()):
         axes[0].plot(curve, color=LINES[n], linewidth=1.5)
-    _rule(axes[0], ENOUGH, "specialised")
+    _rule(axes[0], ENOUGH, "specialised", 0.01)
     axes[0].set_xscale("symlog", linthresh=10, linscale=0.5)
     axes[0].set_xlim(0, result.patience)
     axes[0].set_ylim(0, 1.02)
@@ -187,10 +187,10 @@ def _band(ax: Axes, x: Sequence[int], means: Sequence[Mean], n: int) -> None:
     ax.plot(x, value, **_look(n), linewidth=1.5, markersize=3.5)
 
 
-def _rule(ax: Axes, height: float, words: str) -> None:
+def _rule(ax: Axes, height: float, words: str, x: float) -> None:
     ax.axhline(height, color=GREY, linestyle=":", linewidth=0.9, zorder=1)
     place: dict[str, Any] = {"transform": ax.get_yaxis_transform(), "fontsize": 7, "color": GREY}
-    ax.text(0.99, height, f"{words}, {show(height)}", va="top", ha="right", **place)
+    ax.text(x, height, f"{words}, {show(height)}", va="top", ha="right" if x > 0.5 else "left", **place)
 
 
 def _look(n: int) -> dict[str, Any]:
