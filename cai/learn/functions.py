@@ -64,9 +64,8 @@ class Network:
 
     Attributes:
         simulator: gives the features.
-        sizes: widths of all layers, features and output included.
+        sizes: widths of all layers, input and output included; the input may hold an action beside the features.
         last: the scale of the last layer at first.
-        extra: how many numbers stand beside the features, as an action does in Q(s, a).
     """
 
     simulator: Simulator
@@ -88,12 +87,11 @@ class Network:
 
     def __call__(self, theta: Tensor, x: Tensor) -> Tensor:
         """Return the last layer; with copies of θ, of every copy."""
-        start, copies = 0, theta.shape[:-1]
-        layers = list(pairwise(self.sizes))
+        layers, copies = list(pairwise(self.sizes)), theta.shape[:-1]
+        # One split: a slice for each layer would have the backward pass fill a zero gradient of all of θ each time.
+        parts = iter(theta.split([n for before, after in layers for n in (before * after, after)], -1))
         for n, (before, after) in enumerate(layers):
-            weight = theta[..., start : start + before * after].reshape(*copies, after, before)
-            bias = theta[..., start + before * after : start + before * after + after]
-            start += before * after + after
+            weight, bias = next(parts).reshape(*copies, after, before), next(parts)
             x = nn.functional.linear(x, weight, bias) if not copies else x @ weight.mT + bias.unsqueeze(-2)
             x = x if n == len(layers) - 1 else self.activation(x)
         return x
