@@ -41,7 +41,7 @@ autodoc_member_order = "bysource"
 autodoc_preserve_defaults = True
 napoleon_numpy_docstring = False
 napoleon_use_ivar = True
-napoleon_custom_sections = [("Keys", "params_style")]  # of a typed dict
+napoleon_custom_sections = [("Keys", "Attributes")]  # of a typed dict
 python_maximum_signature_line_length = 80
 python_use_unqualified_type_names = True
 

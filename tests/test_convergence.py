@@ -1,48 +1,62 @@
-"""Learners from samples come to the exact answer: 10 of 10 seeds, within a stated number of environment steps."""
+"""Learners from samples come to the exact answer: 10 of 10 seeds, within a stated number of environment steps.
 
+Each case learns in a process of its own, where no type checker stands in the hot loops. The longest, FrozenLake at
+α = 0.1, is in ``tests/benchmarks/test_convergence.py``; here it has three seeds.
+"""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 import cai
 
-SEEDS = range(10)
-LAKE = {"id": "FrozenLake-v1", "horizon": 100}
-CLIFF = {"id": "CliffWalking-v1", "horizon": 100}
+ROOT = Path(__file__).parent.parent
+LAKE, CLIFF = "FrozenLake-v1", "CliffWalking-v1"
+LEARN = """
+import json, sys, torch, cai
+torch.set_num_threads(1)
+given = json.loads(sys.argv[1])
+world = cai.from_gymnasium(given.pop("id"), horizon=100)
+runs = cai.learn.many(given.pop("learner"), world, seeds=range(given.pop("seeds")), progress=False, **given)
+print(json.dumps([[run.history[-1].policy_nats, run.history[-1].stochastic_return] for run in runs]))
+"""
 
 
-def made(world: dict[str, Any]) -> Any:
-    return cai.from_gymnasium(world["id"], horizon=world["horizon"])
+def learned(**given: Any) -> list[list[float]]:
+    """Return the policy nats and the return of each seed's final policy."""
+    words = [sys.executable, "-c", LEARN, json.dumps({"seeds": 10, "evaluations": 4, **given})]
+    done = subprocess.run(words, capture_output=True, text=True, check=True, env={"PYTHONPATH": str(ROOT)})
+    return json.loads(done.stdout)  # type: ignore[no-any-return]
 
 
 @pytest.mark.parametrize(
-    ("world", "alpha", "steps", "batch"),
+    ("world", "alpha", "steps", "batch", "seeds"),
     [
-        (LAKE, 0.1, 2_500_000, 4000),
-        (LAKE, 0.01, 1_000_000, 1000),
-        (CLIFF, 1.0, 500_000, 200),
-        (CLIFF, 0.1, 500_000, 100),
+        (LAKE, 0.1, 2_500_000, 4000, 3),
+        (LAKE, 0.01, 1_000_000, 1000, 10),
+        (CLIFF, 1.0, 300_000, 200, 10),
+        (CLIFF, 0.1, 300_000, 100, 10),
     ],
-    ids=["lake, 0.1", "lake, 0.01", "cliff, 1", "cliff, 0.1"],
 )
-def test_soft_q_learning_comes_within_one_percent(world: dict[str, Any], alpha: float, steps: int, batch: int) -> None:
-    settings: dict[str, Any] = {"temperature": alpha, "steps": steps, "batch": batch, "evaluations": 4}
-    runs = cai.learn.many("soft_q", made(world), seeds=SEEDS, progress=False, **settings)
-    to_gain = cai.evaluate(made(world), None, temperature=alpha).optimality_gap  # ELBO* - ELBO(prior)
-    shares = [run.history[-1].policy_nats / to_gain for run in runs]
-    assert max(shares) < 0.01, shares
+def test_soft_q_learning_comes_within_one_percent(world: str, alpha: float, steps: int, batch: int, seeds: int) -> None:
+    found = learned(learner="soft_q", id=world, temperature=alpha, steps=steps, batch=batch, seeds=seeds)
+    to_gain = cai.evaluate(cai.from_gymnasium(world, horizon=100), None, temperature=alpha).optimality_gap
+    assert len(found) == seeds
+    assert max(nats / to_gain for nats, _ in found) < 0.01
 
 
-@pytest.mark.parametrize(
-    ("world", "steps", "batch"), [(LAKE, 500_000, 500), (CLIFF, 500_000, 100)], ids=["lake", "cliff"]
-)
-def test_q_learning_comes_to_the_hard_optimum(world: dict[str, Any], steps: int, batch: int) -> None:
-    runs = cai.learn.many("q", made(world), seeds=SEEDS, steps=steps, batch=batch, evaluations=4, progress=False)
-    best = float(cai.solve(made(world), cai.HARD).value)
-    assert min(run.history[-1].stochastic_return for run in runs) > best - 0.01 * abs(best)
+@pytest.mark.parametrize(("world", "steps", "batch"), [(LAKE, 500_000, 500), (CLIFF, 300_000, 100)])
+def test_q_learning_comes_to_the_hard_optimum(world: str, steps: int, batch: int) -> None:
+    found = learned(learner="q", id=world, steps=steps, batch=batch)
+    best = float(cai.solve(cai.from_gymnasium(world, horizon=100), cai.HARD).value)
+    assert min(value for _, value in found) > best - 0.01 * abs(best)
 
 
 def test_soft_fitted_q_comes_within_one_percent_from_a_fixed_batch() -> None:
-    runs = cai.learn.many("soft_fitted_q", made(CLIFF), seeds=SEEDS, steps=100_000, temperature=1.0, progress=False)
-    to_gain = cai.evaluate(made(CLIFF), None, temperature=1.0).optimality_gap
-    assert max(run.history[-1].policy_nats / to_gain for run in runs) < 0.01
+    found = learned(learner="soft_fitted_q", id=CLIFF, temperature=1.0, steps=100_000)
+    to_gain = cai.evaluate(cai.from_gymnasium(CLIFF, horizon=100), None, temperature=1.0).optimality_gap
+    assert max(nats / to_gain for nats, _ in found) < 0.01

@@ -3,6 +3,7 @@ from .batch import Transitions as Transitions
 from .batch import transitions as transitions
 from .bayesian import k_learning as k_learning
 from .bayesian import posterior_sampling as posterior_sampling
+from .dynamic_programming import Solution as Solution
 from .dynamic_programming import policy_evaluation as policy_evaluation
 from .dynamic_programming import policy_iteration as policy_iteration
 from .dynamic_programming import soft_policy_iteration as soft_policy_iteration
@@ -17,3 +18,5 @@ from .q_functions import soft_q_learning as soft_q_learning
 from .result import Learned as Learned
 from .result import Progress as Progress
 from .seeds import many as many
+from .training import Options as Options
+from .training import train as train

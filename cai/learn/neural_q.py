@@ -42,10 +42,10 @@ def accumulated(kept: dict[str, Tensor], x: Tensor) -> dict[str, Tensor]:
     return {"count": count, "mean": kept["mean"] + gap * (len(x) / count), "square": square}
 
 
-def standardised(kept: dict[str, Tensor], x: Tensor) -> Tensor:
-    """Return ``(x - mean) / deviation``, within ±10; a feature that never moved is 0."""
+def scaled(kept: dict[str, Tensor], x: Tensor) -> Tensor:
+    """Return ``(x - mean) / deviation``; a feature that never moved is 0."""
     deviation = (kept["square"] / kept["count"]).sqrt()
-    return ((x - kept["mean"]) / deviation.clamp(min=1e-8)).clamp(-10, 10)
+    return torch.where(deviation > 0, (x - kept["mean"]) / deviation.clamp(min=1e-8), 0.0)
 
 
 @dataclass(frozen=True)
@@ -104,7 +104,7 @@ class NeuralQ:
         seen = part(state.values, "seen")
 
         def log_pi(s: Any, t: Any) -> Tensor:
-            q = function(theta, standardised(seen, function.inputs(s, t)))
+            q = function(theta, scaled(seen, function.inputs(s, t)))
             return log_policy(q, problem.simulator.log_prior(s, t), alpha)
 
         return DiscretePolicy(problem.simulator, log_pi)
@@ -129,8 +129,8 @@ class NeuralQ:
 
         discount = discount * (1 - at("terminated", last))
         seen = part(values, "seen")
-        here = (standardised(seen, at("x", row)), at("prior", row), at("action", row))
-        return Batch(*here, reward, discount, standardised(seen, at("x_next", last)), at("prior_next", last))
+        here = (scaled(seen, at("x", row)), at("prior", row), at("action", row))
+        return Batch(*here, reward, discount, scaled(seen, at("x_next", last)), at("prior_next", last))
 
     def _act(self, problem: Problem, state: State) -> tuple[Scene, dict[str, Tensor]]:
         simulator, function, scene = problem.simulator, self._function(problem), state.scene
@@ -138,8 +138,8 @@ class NeuralQ:
         space = problem.actions
         with torch.no_grad():
             x, prior = function.inputs(scene.state, 0), simulator.log_prior(scene.state, 0)
-            scaled = standardised(part(state.values, "seen"), x)
-            log_pi = log_policy(function(state.values["theta"], scaled), prior, self._alpha(problem))
+            seen = scaled(part(state.values, "seen"), x)
+            log_pi = log_policy(function(state.values["theta"], seen), prior, self._alpha(problem))
             if self.behaviour is not None:
                 number = space.join(space.unpack(self.behaviour.sample(scene.state, 0)))
             else:

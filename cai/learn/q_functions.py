@@ -14,7 +14,7 @@ from cai.policies.spaces import signature
 from cai.world import World
 
 TABLE: dict[str, Any] = {"batch": 500, "lr": recent, "explore": 0.1}
-NETWORK: dict[str, Any] = {"batch": 8, "lr": 1e-3, "explore": 0.05}
+NETWORK: dict[str, Any] = {"batch": 32, "lr": 2e-3, "explore": 0.05}
 
 
 def q_learning(
@@ -31,9 +31,9 @@ def q_learning(
     max_steps: int | None = None,
     settle: bool = True,
     double: bool = True,
-    n_step: int = 1,
+    n_step: int = 10,
     minibatch: int = 128,
-    updates: int = 4,
+    updates: int = 2,
     warmup: int = 1000,
     capacity: int = 100_000,
     polyak: float = 0.01,
@@ -48,7 +48,7 @@ def q_learning(
         world: a world, a Gymnasium id, or a function that makes an environment.
         temperature: α, reward units, at which the policy is measured; learning is hard and does not use it.
         gamma: the discount; the world's own unless given, and 0.99 for a network where that is 1.
-        batch: copies of the world: 500 episodes at a time for a table, 8 steps at a time for a network.
+        batch: copies of the world: 500 episodes at a time for a table, 32 steps at a time for a network.
         lr: the step size; for a table also a function of how often each entry was visited, 5/(4 + n) unless given.
         explore: the share of actions that follow the prior; 0.1 for a table; for a network it falls from 1 to 0.05.
         behaviour: a policy to learn from, whatever it does, in place of the learner's own.
@@ -57,7 +57,7 @@ def q_learning(
         max_steps: cut episodes off after so many steps; needed for a table without a horizon.
         settle: let the network's step size fall to 0 over the steps.
         double: choose the next action by the network, and value it by the target (van Hasselt et al. 2016).
-        n_step: how many rewards stand in a target before the bootstrap.
+        n_step: how many rewards stand in a network's target before the bootstrap.
         minibatch: transitions a network's update.
         updates: of the network after each step of the copies.
         warmup: environment steps before the first of them.
@@ -85,9 +85,9 @@ def soft_q_learning(
     max_steps: int | None = None,
     settle: bool = True,
     double: bool = True,
-    n_step: int = 1,
+    n_step: int = 10,
     minibatch: int = 128,
-    updates: int = 4,
+    updates: int = 2,
     warmup: int = 1000,
     capacity: int = 100_000,
     polyak: float = 0.01,
@@ -104,7 +104,7 @@ def soft_q_learning(
         world: a world, a Gymnasium id, or a function that makes an environment.
         temperature: α > 0, reward units.
         gamma: the discount; the world's own unless given, and 0.99 for a network where that is 1.
-        batch: copies of the world: 500 episodes at a time for a table, 8 steps at a time for a network.
+        batch: copies of the world: 500 episodes at a time for a table, 32 steps at a time for a network.
         lr: the step size; for a table also a function of how often each entry was visited, 5/(4 + n) unless given.
         explore: the share of actions that follow the prior; 0.1 for a table; for a network it falls from 1 to 0.05.
         behaviour: a policy to learn from, whatever it does, in place of the learner's own.
@@ -113,7 +113,7 @@ def soft_q_learning(
         max_steps: cut episodes off after so many steps; needed for a table without a horizon.
         settle: let the network's step size fall to 0 over the steps.
         double: value the next state by the network's policy under the target's Q.
-        n_step: how many rewards stand in a target before the bootstrap, the KL between them paid.
+        n_step: how many rewards stand in a network's target before the bootstrap, the KL between them paid.
         minibatch: transitions a network's update.
         updates: of the network after each step of the copies.
         warmup: environment steps before the first of them.

@@ -171,8 +171,10 @@ def _measure(world: Any, problem: Problem, task: Task) -> Exactly | ByEpisodes:
 
 
 def _reason(task: Task, state: State, history: tuple[Progress, ...], interrupted: bool) -> str | None:
-    if task.target is not None and history[-1].deterministic_return >= task.target:
-        return "target"
+    if task.target is not None:
+        rounding = 1e-9 * max(abs(task.target), 1.0)  # an exact return that is the target may fall a few bits short
+        if history[-1].deterministic_return >= task.target - rounding:
+            return "target"
     if state.steps >= task.steps:
         return "steps"
     return "interrupted" if interrupted else None
@@ -195,8 +197,9 @@ def _task(algorithm: Algorithm, options: Options) -> Task:
         raise fault(f"{algorithm.name}, target", f"{asked['target']!r}", "a return, reward units")
     if not isinstance(asked["normalise"], bool):
         raise fault(f"{algorithm.name}, normalise", f"{asked['normalise']!r}", "True or False")
+    target = None if asked["target"] is None else float(asked["target"])
     paths = {name: _path(algorithm.name, name, asked[name]) for name in ("checkpoint", "log")}
-    return Task(**{**asked, **paths})
+    return Task(**{**asked, **paths, "target": target})
 
 
 def _path(learner: str, name: str, value: Any) -> Path | None:

@@ -3,11 +3,14 @@
 from typing import Any
 
 from tests.benchmarks.cases import rule_of
+from tests.benchmarks.learners import THRESHOLDS, spread
 
 ROWS: list[dict[str, Any]] = []
 FITS: list[dict[str, Any]] = []
 GRADIENTS: list[dict[str, Any]] = []
 VARIANCES: list[dict[str, Any]] = []
+CURVES: list[dict[str, Any]] = []
+SPEEDS: list[dict[str, float]] = []
 
 
 def table(rows: list[dict[str, Any]]) -> list[str]:
@@ -54,6 +57,28 @@ def variances() -> list[str]:
     return lines
 
 
+def learners() -> list[str]:
+    """Return what the learners reached, and held, as a Markdown table."""
+    head = "| task | learner | reached, held | CPU s to the threshold | CPU s to where it stays | final | worst after best |"
+    lines = [head, "|---|---|--:|--:|--:|--:|--:|"]
+    for row in CURVES:
+        curves, threshold = row["curves"], THRESHOLDS[row["task"]]
+        reached = [curve.reached(threshold) for curve in curves]
+        held = sum(curve.held(threshold) for curve in curves)
+        there = f"{sum(x is not None for x in reached)}, {held} of {len(curves)}"
+        times = [spread(reached), spread([curve.settled(threshold) for curve in curves])]
+        final, worst = sorted(c.scores[-1] for c in curves), min(c.worst_after_best for c in curves)
+        cells = [row["task"], row["name"], there, *times, f"{final[0]:.1f} … {final[-1]:.1f}", f"{worst:.1f}"]
+        lines.append("| " + " | ".join(cells) + " |")
+    return lines
+
+
+def speeds() -> list[str]:
+    """Return environment steps a second and core as a Markdown table."""
+    lines = ["| rollout, steps a second | plain loop | ratio |", "|--:|--:|--:|"]
+    return lines + [f"| {x['cai']:,.0f} | {x['loop']:,.0f} | {x['cai'] / x['loop']:.1f} |" for x in SPEEDS]
+
+
 def pytest_terminal_summary(terminalreporter: Any) -> None:
     """Print the tables, and what compiling cost."""
     for title, lines in {
@@ -61,6 +86,8 @@ def pytest_terminal_summary(terminalreporter: Any) -> None:
         "fits to a thousandth of a nat": fits(),
         "one exact gradient": gradients(),
         "the variance of one trajectory's gradient": variances(),
+        "learners": learners(),
+        "roll-outs of FrozenLake 8x8": speeds(),
     }.items():
         if len(lines) > 2:
             terminalreporter.section(title)

@@ -1,0 +1,166 @@
+"""Who learns what where, for how long, and how it is scored: by the same 100 episodes for all, on one thread."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import partial
+from statistics import median
+from typing import Any
+
+import torch
+
+import cai.learn
+from cai.learn.evaluation import ByEpisodes
+from cai.simulate.rollout import simulator_of
+from tests.helpers import load_model
+
+EVALUATIONS, EPISODES = 20, 100
+THRESHOLDS = {"CartPole-v1": 475.0, "Acrobot-v1": -85.0}
+
+
+@dataclass(frozen=True)
+class Curve:
+    """One run: CPU seconds of learning, evaluations not counted, and the mean return of the most probable actions."""
+
+    seconds: tuple[float, ...]
+    scores: tuple[float, ...]
+
+    def reached(self, threshold: float) -> float | None:
+        """Return the seconds to the first evaluation at the threshold."""
+        return next((s for s, x in zip(self.seconds, self.scores, strict=True) if x >= threshold), None)
+
+    def settled(self, threshold: float) -> float | None:
+        """Return the seconds to the evaluation from which on all are at the threshold."""
+        below = [n for n, x in enumerate(self.scores) if x < threshold]
+        return next(iter(self.seconds[below[-1] + 1 if below else 0 :]), None)
+
+    def held(self, threshold: float) -> bool:
+        """Tell whether the threshold was reached and no evaluation since was below it."""
+        return self.reached(threshold) is not None and self.reached(threshold) == self.settled(threshold)
+
+    @property
+    def worst_after_best(self) -> float:
+        """The lowest score at or after the highest."""
+        return min(self.scores[self.scores.index(max(self.scores)) :])
+
+
+@dataclass(frozen=True)
+class Learner:
+    """A learner on a task.
+
+    Attributes:
+        task: Gymnasium's id, in whose episodes a learner is scored.
+        where: what it learns in: "Gymnasium", or "Pyro", the same equations on a batch; then it is scored there.
+        run: makes the curve of a seed.
+        holds: whether nine of ten seeds are to hold the threshold.
+    """
+
+    task: str
+    where: str
+    run: Callable[[int], Curve]
+    holds: bool = True
+
+
+def ours(learner: str, task: str, where: str, seed: int, **settings: Any) -> Curve:
+    """Return the curve of a learner in ``cai.learn``."""
+    world = task if where == "Gymnasium" else load_model(task.split("-")[0].lower())()
+    learn = getattr(cai.learn, learner)
+    run = learn(world, seed=seed, evaluations=EVALUATIONS, episodes=EPISODES, progress=False, **settings)
+    return Curve(tuple(x.seconds for x in run.history), tuple(x.deterministic_return for x in run.history))
+
+
+@dataclass(frozen=True)
+class Greedy:
+    """A Stable-Baselines3 model's most probable actions."""
+
+    model: Any
+
+    def mode(self, state: torch.Tensor, t: int) -> torch.Tensor:
+        """Return them for a batch of observations."""
+        return torch.as_tensor(self.model.predict(state.numpy(), deterministic=True)[0])
+
+
+@dataclass
+class Watch:
+    """Scores a model on the way, and keeps the time that this takes out of its seconds."""
+
+    task: str
+    steps: int
+    spent: float = 0.0
+    seconds: list[float] = field(default_factory=list)
+    scores: list[float] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.score = ByEpisodes(partial(simulator_of, self.task), EPISODES, torch.float32)
+        self.began = time.process_time()
+
+    def __call__(self, model: Any, taken: int) -> None:
+        """Evaluate where an evaluation is due."""
+        if len(self.scores) > taken * EVALUATIONS // self.steps:
+            return
+        now = time.process_time()
+        self.seconds.append(now - self.began - self.spent)
+        policy = Greedy(model)
+        self.scores.append(self.score._mean(lambda scene, t: policy.mode(scene.state, t)))
+        self.spent += time.process_time() - now
+
+
+def stable_baselines(kind: str, task: str, steps: int, envs: int, seed: int, **settings: Any) -> Curve:
+    """Return the curve of PPO, A2C or DQN with the hyper-parameters of rl-zoo."""
+    import stable_baselines3 as sb3
+    from stable_baselines3.common.callbacks import BaseCallback
+    from stable_baselines3.common.env_util import make_vec_env
+
+    model = getattr(sb3, kind)("MlpPolicy", make_vec_env(task, envs, seed=seed), device="cpu", seed=seed, **settings)
+    watch = Watch(task, steps)
+
+    class Callback(BaseCallback):
+        def _on_step(self) -> bool:
+            watch(self.model, self.num_timesteps)
+            return True
+
+    model.learn(steps, callback=Callback())
+    watch(model, steps)
+    return Curve(tuple(watch.seconds), tuple(watch.scores))
+
+
+def falling(first: float, left: float) -> float:
+    """Return rl-zoo's ``lin_…``: what falls to 0 with the share of the steps that is left."""
+    return first * left
+
+
+GRADIENT: dict[str, Any] = {"network": (32,), "batch": 64, "lr": 0.05, "gamma": 0.995, "average": 0.4, "steps": 300_000}
+SOFT_Q: dict[str, Any] = {"network": (64, 64), "temperature": 0.1, "steps": 60_000}
+PPO: dict[str, Any] = {"n_steps": 32, "batch_size": 256, "gae_lambda": 0.8, "gamma": 0.98, "n_epochs": 20}
+PPO |= {"learning_rate": partial(falling, 1e-3), "clip_range": partial(falling, 0.2)}
+DQN: dict[str, Any] = {"learning_rate": 2.3e-3, "batch_size": 64, "buffer_size": 100_000, "learning_starts": 1000}
+DQN |= {"target_update_interval": 10, "train_freq": 256, "gradient_steps": 128, "exploration_fraction": 0.16}
+DQN |= {"exploration_final_eps": 0.04, "policy_kwargs": {"net_arch": [256, 256]}}
+
+
+def both(name: str, task: str, learner: str, **settings: Any) -> dict[str, Learner]:
+    """Return a learner of ours in both places."""
+    run = partial(ours, learner, task)
+    return {f"{name}, {where}": Learner(task, where, partial(run, where, **settings)) for where in ("Pyro", "Gymnasium")}
+
+
+def peer(kind: str, steps: int, envs: int, **settings: Any) -> Learner:
+    """Return a Stable-Baselines3 learner on CartPole."""
+    run = partial(stable_baselines, kind, "CartPole-v1", steps, envs, **settings)
+    return Learner("CartPole-v1", "Gymnasium", run, holds=False)
+
+
+LEARNERS = {
+    **both("REINFORCE", "CartPole-v1", "reinforce", **GRADIENT),
+    **both("soft policy gradient", "CartPole-v1", "soft_policy_gradient", temperature=0.1, **GRADIENT),
+    **both("soft Q-learning", "CartPole-v1", "soft_q_learning", **SOFT_Q),
+    "PPO (SB3)": peer("PPO", 100_000, 8, **PPO),
+    "A2C (SB3)": peer("A2C", 500_000, 8),
+    "DQN (SB3)": peer("DQN", 50_000, 1, **DQN),
+}
+
+
+def spread(values: list[float | None]) -> str:
+    """Return the median and the range of those that there are."""
+    there = [x for x in values if x is not None]
+    return f"{median(there):.2f} ({min(there):.2f} … {max(there):.2f})" if there else "never"
