@@ -38,8 +38,8 @@ def learned(**given: Any) -> list[list[float]]:
     [
         (LAKE, 0.1, 2_500_000, 4000, 3),
         (LAKE, 0.01, 1_000_000, 1000, 10),
-        (CLIFF, 1.0, 300_000, 200, 10),
-        (CLIFF, 0.1, 300_000, 100, 10),
+        (CLIFF, 1.0, 200_000, 200, 10),
+        (CLIFF, 0.1, 200_000, 100, 10),
     ],
 )
 def test_soft_q_learning_comes_within_one_percent(world: str, alpha: float, steps: int, batch: int, seeds: int) -> None:
@@ -49,7 +49,7 @@ def test_soft_q_learning_comes_within_one_percent(world: str, alpha: float, step
     assert max(nats / to_gain for nats, _ in found) < 0.01
 
 
-@pytest.mark.parametrize(("world", "steps", "batch"), [(LAKE, 500_000, 500), (CLIFF, 300_000, 100)])
+@pytest.mark.parametrize(("world", "steps", "batch"), [(LAKE, 1_000_000, 500), (CLIFF, 200_000, 100)])
 def test_q_learning_comes_to_the_hard_optimum(world: str, steps: int, batch: int) -> None:
     found = learned(learner="q", id=world, steps=steps, batch=batch)
     best = float(cai.solve(cai.from_gymnasium(world, horizon=100), cai.HARD).value)

@@ -2,9 +2,9 @@
 
     θ ← θ + lr ∇Q_θ(s,a) (r + γ V_θ'(s') - Q_θ(s,a)),     V soft or hard (``soft_values``)
 
-Mnih et al. 2015; soft: Haarnoja et al. 2017, section 3. This drops ∇V_θ; ``value_gradient`` restores it. The network sees
-features less their running mean, over their running deviation: what differs between actions is small beside V, and is
-found late, or never, where the features differ in scale.
+Mnih et al. 2015; soft: Haarnoja et al. 2017, section 3. This drops ∇V_θ; ``value_gradient`` restores it. The network
+sees features less their running mean, over their running deviation: what differs between actions is small beside V, and
+is found late, or never, where the features differ in scale.
 """
 
 from dataclasses import dataclass, replace
@@ -144,7 +144,8 @@ class NeuralQ:
                 number = space.join(space.unpack(self.behaviour.sample(scene.state, 0)))
             else:
                 share = self._exploring(state)
-                number = draw(((1 - share) * log_pi.exp() + share * prior.exp()).log())
+                log_pi = ((1 - share) * log_pi.exp() + share * prior.exp()).log()  # of what acts, as is the KL it pays
+                number = draw(log_pi)
             after, reward = simulator.step(scene, space.pack(space.split(number)))
             ratio = (log_pi - prior).gather(-1, number.unsqueeze(-1)).squeeze(-1).clamp(min=-20.0)
             row = {"x": x, "prior": prior, "action": number, "reward": reward.to(x.dtype), "ratio": ratio}

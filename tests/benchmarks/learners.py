@@ -14,7 +14,8 @@ from cai.learn.evaluation import ByEpisodes
 from cai.simulate.rollout import simulator_of
 from tests.helpers import load_model
 
-EVALUATIONS, EPISODES = 20, 100
+EVALUATIONS = {"Pyro": 20, "Gymnasium": 10}  # an evaluation in Gymnasium takes longer than the learning between two
+EPISODES = 100
 THRESHOLDS = {"CartPole-v1": 475.0, "Acrobot-v1": -85.0}
 
 
@@ -65,7 +66,7 @@ def ours(learner: str, task: str, where: str, seed: int, **settings: Any) -> Cur
     """Return the curve of a learner in ``cai.learn``."""
     world = task if where == "Gymnasium" else load_model(task.split("-")[0].lower())()
     learn = getattr(cai.learn, learner)
-    run = learn(world, seed=seed, evaluations=EVALUATIONS, episodes=EPISODES, progress=False, **settings)
+    run = learn(world, seed=seed, evaluations=EVALUATIONS[where], episodes=EPISODES, progress=False, **settings)
     return Curve(tuple(x.seconds for x in run.history), tuple(x.deterministic_return for x in run.history))
 
 
@@ -96,7 +97,7 @@ class Watch:
 
     def __call__(self, model: Any, taken: int) -> None:
         """Evaluate where an evaluation is due."""
-        if len(self.scores) > taken * EVALUATIONS // self.steps:
+        if len(self.scores) > taken * EVALUATIONS["Gymnasium"] // self.steps:
             return
         now = time.process_time()
         self.seconds.append(now - self.began - self.spent)
@@ -129,8 +130,8 @@ def falling(first: float, left: float) -> float:
     return first * left
 
 
-GRADIENT: dict[str, Any] = {"network": (32,), "batch": 64, "lr": 0.05, "gamma": 0.995, "average": 0.4, "steps": 300_000}
-SOFT_Q: dict[str, Any] = {"network": (64, 64), "temperature": 0.1, "steps": 60_000}
+GRADIENT: dict[str, Any] = {"network": (32,), "batch": 64, "lr": 0.05, "gamma": 0.995, "average": 0.3, "steps": 300_000}
+SOFT_Q: dict[str, Any] = {"network": (128,), "temperature": 0.5, "lr": 4e-3, "steps": 40_000}
 PPO: dict[str, Any] = {"n_steps": 32, "batch_size": 256, "gae_lambda": 0.8, "gamma": 0.98, "n_epochs": 20}
 PPO |= {"learning_rate": partial(falling, 1e-3), "clip_range": partial(falling, 0.2)}
 DQN: dict[str, Any] = {"learning_rate": 2.3e-3, "batch_size": 64, "buffer_size": 100_000, "learning_starts": 1000}
@@ -141,7 +142,9 @@ DQN |= {"exploration_final_eps": 0.04, "policy_kwargs": {"net_arch": [256, 256]}
 def both(name: str, task: str, learner: str, **settings: Any) -> dict[str, Learner]:
     """Return a learner of ours in both places."""
     run = partial(ours, learner, task)
-    return {f"{name}, {where}": Learner(task, where, partial(run, where, **settings)) for where in ("Pyro", "Gymnasium")}
+    return {
+        f"{name}, {where}": Learner(task, where, partial(run, where, **settings)) for where in ("Pyro", "Gymnasium")
+    }
 
 
 def peer(kind: str, steps: int, envs: int, **settings: Any) -> Learner:
