@@ -36,6 +36,9 @@ class _FindingsError(CaiError):
         self.findings = tuple(findings)
         super().__init__("\n".join(str(finding) for finding in self.findings))
 
+    def __reduce__(self) -> tuple[type["_FindingsError"], tuple[tuple[Finding, ...]]]:
+        return type(self), (self.findings,)  # an exception is rebuilt from its message otherwise
+
 
 class WorldError(_FindingsError):
     """The world, or an argument beside it, does not conform; ``findings`` lists every fault that was seen.

@@ -77,7 +77,8 @@ def drawn(simulator: Simulator, steps: int) -> Transitions:
         going = ~scene.ended
         if not bool(going.any()):
             raise fault("transitions", "episodes that end where they start", "a start that is no end")
-        action = prior_action(simulator, scene.state, int(scene.t[0]) if simulator.timed else 0)
+        t = int(scene.t[going][0]) if simulator.timed else 0  # those that go on are at the same time
+        action = prior_action(simulator, scene.state, t)
         after, reward = simulator.step(scene, action)
         found = Transitions(scene.state, action, reward, after.state, after.terminated, scene.t).where(going)
         parts.append(found.where(torch.arange(len(found)) < left))

@@ -144,8 +144,7 @@ class NeuralQ:
                 number = space.join(space.unpack(self.behaviour.sample(scene.state, 0)))
             else:
                 share = self._exploring(state)
-                log_pi = ((1 - share) * log_pi.exp() + share * prior.exp()).log()  # of what acts, as is the KL it pays
-                number = draw(log_pi)
+                number = draw(((1 - share) * log_pi.exp() + share * prior.exp()).log())
             after, reward = simulator.step(scene, space.pack(space.split(number)))
             ratio = (log_pi - prior).gather(-1, number.unsqueeze(-1)).squeeze(-1).clamp(min=-20.0)
             row = {"x": x, "prior": prior, "action": number, "reward": reward.to(x.dtype), "ratio": ratio}
