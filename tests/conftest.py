@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 import torch
@@ -13,6 +14,11 @@ settings.register_profile("explore", deadline=None, max_examples=300, print_blob
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "fixed"))
 
 torch.set_num_threads(1)  # the worlds are tiny: a second thread only costs
+
+
+def pytest_make_parametrize_id(val: Any) -> str | None:
+    """Name an object by its class: an address differs between the processes that share the tests."""
+    return type(val).__name__ if " at 0x" in repr(val) and not callable(val) else None
 
 
 @pytest.fixture

@@ -99,8 +99,8 @@ class NeuralQ:
         return after, {"loss": loss}
 
     def policy(self, problem: Problem, state: State) -> DiscretePolicy:
-        """Return the (soft-)greedy policy of Q_θ."""
-        function, theta, alpha = self._function(problem), state.values["theta"], self._alpha(problem)
+        """Return the (soft-)greedy policy of Q_θ', which wavers less than Q_θ."""
+        function, theta, alpha = self._function(problem), state.values["target"], self._alpha(problem)
         seen = part(state.values, "seen")
 
         def log_pi(s: Any, t: Any) -> Tensor:
@@ -128,9 +128,8 @@ class NeuralQ:
             return replay.read(values, name, place, copy)
 
         discount = discount * (1 - at("terminated", last))
-        seen = part(values, "seen")
-        here = (scaled(seen, at("x", row)), at("prior", row), at("action", row))
-        return Batch(*here, reward, discount, scaled(seen, at("x_next", last)), at("prior_next", last))
+        here = (at("x", row), at("prior", row), at("action", row))
+        return Batch(*here, reward, discount, at("x_next", last), at("prior_next", last))
 
     def _act(self, problem: Problem, state: State) -> tuple[Scene, dict[str, Tensor]]:
         simulator, function, scene = problem.simulator, self._function(problem), state.scene
@@ -158,6 +157,8 @@ class NeuralQ:
 
     def _learn(self, problem: Problem, values: dict[str, Tensor], share: float) -> tuple[dict[str, Tensor], float]:
         function, alpha, batch = self._function(problem), self._alpha(problem), self.sample(values, problem)
+        seen = part(values, "seen")
+        batch = replace(batch, x=scaled(seen, batch.x), x_next=scaled(seen, batch.x_next))
         with torch.no_grad():
             target = batch.reward + batch.discount * self._value_next(function, values, batch, alpha)
         theta = values["theta"].detach().requires_grad_()

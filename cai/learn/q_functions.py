@@ -36,7 +36,7 @@ def q_learning(
     updates: int = 2,
     warmup: int = 1000,
     capacity: int = 100_000,
-    polyak: float = 0.01,
+    polyak: float = 0.005,
     **options: Unpack[Options],
 ) -> Learned:
     """Learn by Q-learning: ``θ ← θ + lr ∇Q(s,a) (r + γ max_a' Q(s',a') - Q(s,a))`` (Watkins 1989; Mnih et al. 2015).
@@ -90,7 +90,7 @@ def soft_q_learning(
     updates: int = 2,
     warmup: int = 1000,
     capacity: int = 100_000,
-    polyak: float = 0.01,
+    polyak: float = 0.005,
     value_gradient: float = 0.0,
     **options: Unpack[Options],
 ) -> Learned:

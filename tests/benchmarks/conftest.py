@@ -59,7 +59,7 @@ def variances() -> list[str]:
 
 def learners() -> list[str]:
     """Return what the learners reached, and held, as a Markdown table."""
-    head = "| task | learner | reached, held | CPU s to the threshold | CPU s to stay there | final | worst after best |"
+    head = "| task | learner | reached, held | CPU s to reach it | CPU s to stay there | final | worst after best |"
     lines = [head, "|---|---|--:|--:|--:|--:|--:|"]
     for row in CURVES:
         curves, threshold = row["curves"], THRESHOLDS[row["task"]]

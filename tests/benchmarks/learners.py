@@ -131,7 +131,7 @@ def falling(first: float, left: float) -> float:
 
 
 GRADIENT: dict[str, Any] = {"network": (32,), "batch": 64, "lr": 0.05, "gamma": 0.995, "average": 0.3, "steps": 300_000}
-SOFT_Q: dict[str, Any] = {"network": (128,), "temperature": 0.5, "lr": 4e-3, "steps": 40_000}
+SOFT_Q: dict[str, Any] = {"network": (128,), "temperature": 4.0, "lr": 4e-3, "polyak": 0.005, "steps": 30_000}
 PPO: dict[str, Any] = {"n_steps": 32, "batch_size": 256, "gae_lambda": 0.8, "gamma": 0.98, "n_epochs": 20}
 PPO |= {"learning_rate": partial(falling, 1e-3), "clip_range": partial(falling, 0.2)}
 DQN: dict[str, Any] = {"learning_rate": 2.3e-3, "batch_size": 64, "buffer_size": 100_000, "learning_starts": 1000}
