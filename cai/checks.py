@@ -4,14 +4,16 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from cai.compile.audit import audit_layout, audit_members, audit_names
 from cai.compile.enumerate import precision
 from cai.compile.slices import enumerate_slice, is_timed, measure
 from cai.compile.tabulate import MAX_BYTES, audit_slice, refuse_large, tabulate
-from cai.errors import Finding, ImpossibleError, IntractableError, NotConvergedError, WorldError
+from cai.errors import Finding, ImpossibleError, IntractableError, NotConvergedError, WorldError, quoted
 from cai.exact.blame import blockers
 from cai.exact.solve import solve
+from cai.types import Slice, Tables
 from cai.world import World, horizon_of
 
 
@@ -19,9 +21,10 @@ def check(world: Any) -> list[Finding]:
     """Look a world over and return every finding; an empty list means that it conforms.
 
     Goes from the outside in: the members, the horizon, one slice on single values, the slice on all states and
-    actions at every time, the reach of each slice on the program's graph, and whether any trajectory can be optimal.
-    It stops at the first layer that shows a fault, since the next would only show its echo. The findings are the
-    errors of ``solve``.
+    actions at every time, the reach of each slice on the program's graph, whether any trajectory can be optimal, and
+    whether the states that an optional ``terminated`` tells are absorbing and pay nothing. It stops at the first layer
+    that shows a fault, since the next would only show its echo. The findings are the errors of ``solve``, which alone
+    never asks ``terminated``; where there are no tables, that is a finding, and ``terminated`` is not looked at.
 
     Args:
         world: any object.
@@ -61,9 +64,49 @@ def _slices(world: World) -> Iterator[Finding]:
 
 def _compiled(world: World) -> Iterator[Finding]:
     tables = tabulate(world)
+    yield from _ends(world, tables)
     try:
         solve(tables)
     except ImpossibleError:
         yield from blockers(tables)
     except NotConvergedError:
         return  # infinite evidence at α = 1 is a matter of the temperature, no fault of the world
+
+
+def _ends(world: World, tables: Tables) -> Iterator[Finding]:
+    """Check that ``terminated`` tells each state of a batch, and only states that no action leaves or is paid in."""
+    terminated = getattr(world, "terminated", None)
+    if terminated is None:
+        return
+    states, expected = tables.states, f"a bool tensor of shape ({tables.states.size},), one for each state of a batch"
+    try:
+        over = terminated(states.pack(states.split(torch.arange(states.size))))
+    except Exception as error:
+        yield Finding("terminated", quoted(error), "code that broadcasts over a batch of states")
+        return
+    if not isinstance(over, Tensor):
+        yield Finding("terminated", f"a {type(over).__name__}", expected)
+    elif over.dtype != torch.bool or over.shape != (states.size,):
+        yield Finding("terminated", f"a tensor of {over.dtype} and shape {tuple(over.shape)}", expected)
+    else:
+        for t, one in enumerate(tables.slices()):
+            findings = list(_goes_on(tables, one, over, t))
+            if findings:  # later times would repeat them
+                yield from findings
+                return
+
+
+def _goes_on(tables: Tables, one: Slice, over: Tensor, t: int) -> Iterator[Finding]:
+    """Tell the first outcome that leaves a terminated state, and the first that pays there."""
+    possible = (one.log_prior.unsqueeze(-1) > -torch.inf) & (one.log_prob > -torch.inf) & over[:, None, None]
+    here = torch.arange(tables.states.size)[:, None, None]
+    for s, a, k in (possible & (one.successor != here)).nonzero()[:1].tolist():
+        led = f"{_point(tables, s, a)} leads to {tables.states.label(int(one.successor[s, a, k]))}"
+        yield Finding(f"terminated, t = {t}", led, "an absorbing state: it stays, whatever is done and happens")
+    for s, a, k in (possible & (one.reward != 0)).nonzero()[:1].tolist():
+        paid = f"{_point(tables, s, a)} pays {float(one.reward[s, a, k]):g}"
+        yield Finding(f"terminated, t = {t}", paid, "no further reward: an episode may stop there")
+
+
+def _point(tables: Tables, s: int, a: int) -> str:
+    return f"{tables.states.label(s)}; {tables.actions.label(a)}"

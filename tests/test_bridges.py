@@ -18,6 +18,7 @@ from torch import Tensor
 import cai
 from cai.bridges.environment import to_gymnasium
 from tests.helpers import load_model
+from tests.test_simulate import Goal
 from tests.worlds import FactoredWorld, PointMass, RandomWorld, TimedWorld
 
 WORLDS: dict[str, Callable[[], Any]] = {
@@ -189,6 +190,29 @@ def test_an_absorbing_state_terminates_and_the_horizon_truncates() -> None:
     endless = to_gymnasium(load_model("frozen_lake")(is_slippery=False, horizon=None, discount=0.9))
     endless.reset()
     assert [endless.step(0)[2:4] for _ in range(300)] == [(False, False)] * 300
+
+
+@pytest.mark.parametrize("discount", [1.0, 0.5])
+@pytest.mark.parametrize("T", [2, 3, 5])
+def test_a_terminal_reward_is_paid_at_the_horizon_to_those_that_arrived_before(T: int, discount: float) -> None:
+    world = Goal(T, discount)
+    env = to_gymnasium(world)
+    env.reset(seed=0)
+    steps = [env.step(1) for _ in range(T)]
+    assert [step[2:4] for step in steps] == [(False, False)] * (T - 1) + [(False, True)]
+    discounted = sum(discount**t * float(step[1]) for t, step in enumerate(steps))
+    ahead = torch.tensor([0.0, 1.0]).expand(T, 3, 2)
+    assert discounted == pytest.approx(cai.evaluate(world, ahead).expected_return, abs=1e-12)
+
+
+def test_an_optional_member_that_is_none_is_absent() -> None:
+    class Bare(Goal):
+        terminal = terminated = features = None  # type: ignore[assignment]
+
+    env = to_gymnasium(Bare(3))
+    assert env.observation_space == gymnasium.spaces.Discrete(3)
+    env.reset(seed=0)
+    assert [env.step(1)[1:4] for _ in range(3)] == [(-0.5, False, False), (-0.5, False, False), (0.0, False, True)]
 
 
 def test_what_does_not_fit_is_named() -> None:

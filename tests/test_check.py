@@ -8,6 +8,7 @@ from torch import Tensor
 from torch.distributions import constraints
 
 import cai
+from tests.helpers import load_model
 from tests.worlds import FactoredWorld, RandomWorld, Ring, TimedWorld
 
 
@@ -409,3 +410,110 @@ def test_a_world_too_large_for_tables_is_told_so_without_making_them() -> None:
     (finding,) = cai.check(Ring())
     assert finding.where == "tables"
     assert "1,099,511,627,776 states" in finding.seen
+
+
+# The optional member terminated
+
+
+class Ended(Good):
+    """Cell 1 absorbs and pays nothing; move 1 is forbidden there. Each bad world below breaks one line of it."""
+
+    def act(self, state, t):
+        return pyro.sample("move", Categorical(logits=torch.tensor([[0.0, 0.0], [0.0, -torch.inf]])[state]))
+
+    def step(self, state, action, t):
+        coin = pyro.sample("coin", Categorical(torch.tensor([[0.9, 0.1], [1.0, 0.0]])[state]))
+        following = torch.where(state == 1, self.stays(action, coin, t), coin | action)
+        return pyro.sample("cell", cai.Point(following, 2)), torch.where(state == 1, self.pays(action, coin, t), -1.0)
+
+    def stays(self, action, coin, t):
+        return 1 - (action | coin)  # what is forbidden or impossible leads back
+
+    def pays(self, action, coin, t):
+        return 1.0 * (action | coin)
+
+    def terminated(self, state):
+        return state == 1
+
+
+class Leaves(Ended):
+    def stays(self, action, coin, t):
+        return 0 * action
+
+
+class LeavesLater(Ended):
+    def stays(self, action, coin, t):
+        return 0 * action + int(t != 2)
+
+
+class LeavesByChance(Ended):
+    def step(self, state, action, t):
+        coin = pyro.sample("coin", Categorical(torch.tensor([0.9, 0.1])))
+        return pyro.sample("cell", cai.Point(1 - coin + 0 * state, 2)), 0.0 * state
+
+
+class Pays(Ended):
+    def pays(self, action, coin, t):
+        return torch.tensor(1e-9)
+
+
+class NumbersForBools(Ended):
+    def terminated(self, state):
+        return 1 * (state == 1)
+
+
+class OneForAll(Ended):
+    def terminated(self, state):
+        return (state == 1).any()
+
+
+class PlainBool(Ended):
+    def terminated(self, state):
+        return False
+
+
+class BrokenEnd(Ended):
+    def terminated(self, state):
+        return bool(state == 1)
+
+
+class NoEndMethod(Ended):
+    terminated = True
+
+
+ENDS = [
+    (Leaves, ["terminated, t = 0: cell=1; move=0 leads to cell=0; expected an absorbing state"]),
+    (LeavesLater, ["terminated, t = 2: cell=1; move=0 leads to cell=0; expected an absorbing state"]),
+    (LeavesByChance, ["terminated, t = 0: cell=1; move=0 leads to cell=0; expected an absorbing state"]),
+    (Pays, ["terminated, t = 0: cell=1; move=0 pays 1e-09; expected no further reward"]),
+    (NumbersForBools, ["terminated: a tensor of torch.int64 and shape (2,); expected a bool tensor of shape (2,)"]),
+    (OneForAll, ["terminated: a tensor of torch.bool and shape (); expected a bool tensor of shape (2,)"]),
+    (PlainBool, ["terminated: a bool; expected a bool tensor of shape (2,)"]),
+    (BrokenEnd, ["terminated: RuntimeError"]),
+    (NoEndMethod, ["terminated: TypeError"]),
+]
+
+
+def test_ends_that_are_ends_have_no_findings() -> None:
+    assert cai.check(Ended()) == []
+
+
+@pytest.mark.parametrize(("world", "words"), ENDS, ids=lambda x: getattr(x, "__name__", None))
+def test_an_end_that_is_none_is_named_by_check(world, words: list[str]) -> None:
+    found = [str(finding) for finding in cai.check(world())]
+    assert len(found) == len(words)
+    for finding, start in zip(found, words, strict=True):
+        assert finding.startswith(start)
+    cai.solve(world())  # exact answers never ask
+
+
+def test_an_end_that_moves_and_pays_is_told_twice() -> None:
+    class Both(Leaves, Pays):
+        pass
+
+    assert len(cai.check(Both())) == 2
+
+
+@pytest.mark.parametrize("name", ["frozen_lake", "cliff_walking", "deep_sea"])
+def test_the_ends_of_the_catalogue_are_ends(name: str) -> None:
+    assert cai.check(load_model(name)()) == []

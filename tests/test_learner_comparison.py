@@ -175,6 +175,15 @@ def test_a_lost_seed_shows() -> None:
     assert over_seeds([None, None]) is None
 
 
+@given(st.lists(st.sampled_from([math.inf, -math.inf, math.nan, None, 1.0, 2.5]), max_size=9))
+def test_a_number_over_seeds_is_never_nan(seeds: list[float | None]) -> None:
+    found = over_seeds(seeds)
+    if math.inf in seeds and -math.inf in seeds:
+        assert found is None  # any number could be their mean
+    elif found is not None:
+        assert found.low <= found.value <= found.high  # which no NaN is
+
+
 def test_a_seed_that_risks_what_is_forbidden_is_told_everywhere() -> None:
     world = Corridor()
     safe = [run_of(world, [0.5, 1.0], seed=n, noise=0.0) for n in range(3)]

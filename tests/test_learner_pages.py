@@ -3,6 +3,7 @@
 import json
 import math
 import re
+import time
 from collections.abc import Sequence
 from dataclasses import replace
 from itertools import pairwise
@@ -21,6 +22,7 @@ from cai.cli import app
 from cai.comparison.learners import LearnerComparison, compare_learners
 from cai.errors import fault
 from cai.learn.result import Learned, Progress
+from cai.learn.seeds import BrokenOff, many
 from cai.view.learned import loss_maps, performance_profiles
 from cai.view.learners import best_of, write_learners
 from cai.view.learning import nats_curves, return_curves, spread
@@ -224,15 +226,15 @@ def school(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
         calls.append({"name": name, **asked})
         if name == "fussy":
             raise fault("fussy", "this world", "another one")
-        seeds = list(asked["seeds"])
-        if name == "slow":
-            seeds = seeds[:2]
+        seeds = asked["seeds"][:1] if name == "slow" else asked["seeds"]
         made = [run_of(world, rising(4), seed=n, temperature=asked["temperature"], noise=0.1) for n in seeds]
-        return [replace(run, stopped="interrupted") if name == "slow" and run.seed else run for run in made]
+        if name in ("slow", "stuck"):
+            raise BrokenOff(made if name == "slow" else [])
+        return made
 
     names, of_seeds = ModuleType("cai.learn.names"), ModuleType("cai.learn.seeds")
-    names.ALGORITHMS = dict.fromkeys(("soft_q", "q", "fussy", "slow"))  # type: ignore[attr-defined]
-    of_seeds.many = many  # type: ignore[attr-defined]
+    names.ALGORITHMS = dict.fromkeys(("soft_q", "q", "fussy", "slow", "stuck"))  # type: ignore[attr-defined]
+    of_seeds.many, of_seeds.BrokenOff = many, BrokenOff  # type: ignore[attr-defined]
     monkeypatch.setitem(__import__("sys").modules, "cai.learn.names", names)
     monkeypatch.setitem(__import__("sys").modules, "cai.learn.seeds", of_seeds)
     return calls
@@ -283,10 +285,46 @@ def test_interrupted_it_keeps_what_there_is(school: list[dict[str, Any]], tmp_pa
     assert (tmp_path / "learners.html").is_file()
 
 
+def test_a_learner_without_a_whole_run_is_not_told(school: list[dict[str, Any]]) -> None:
+    done = command("--learn", "q,stuck", "--seeds", "2", "--json", code=130)
+    assert [one["name"] for one in json.loads(done.stdout)[0]["learners"]] == ["q"]
+    assert "stuck: 0 of 2 runs ended by themselves" in done.stderr
+    assert json.loads(command("--learn", "stuck", "--json", code=130).stdout) == []
+
+
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_seeds_that_were_whole_before_ctrl_c_are_kept(jobs: int, tmp_path: Path) -> None:
+    def learner(world: Any, *, seed: int, progress: bool, checkpoint: Path | None = None) -> Learned:
+        made = tmp_path / str(seed)
+        if seed == 3:  # Ctrl-C while it runs, once two others are whole
+            while not all((tmp_path / str(n)).exists() for n in (1, 2)):
+                time.sleep(0.01)
+        run = run_of(world, rising(3), seed=seed, stopped="interrupted" if seed == 3 else "steps")
+        made.touch()
+        return run
+
+    with pytest.raises(BrokenOff) as caught:
+        many(learner, Corridor(), seeds=[1, 2, 3], jobs=jobs, progress=False)
+    assert [(run.seed, run.stopped) for run in caught.value.runs] == [(1, "steps"), (2, "steps")]
+
+
+def test_seeds_that_were_whole_are_read_from_their_files(tmp_path: Path) -> None:
+    def learner(world: Any, *, steps: int = 400, seed: int, **asked: Any) -> Learned:
+        run = cai.learn.q_learning(world, steps=steps, batch=20, seed=seed, temperature=1.0, evaluations=2, **asked)
+        return replace(run, stopped="interrupted") if seed == 1 else run
+
+    with pytest.raises(BrokenOff) as caught:
+        many(learner, Corridor(), seeds=[0, 1], jobs=2, folder=tmp_path, progress=False)
+    (run,) = caught.value.runs
+    kept = torch.load(tmp_path / "learner-0.learner", weights_only=True)["history"]
+    assert (run.seed, run.steps) == (0, 400)
+    assert [one.seconds for one in run.history] == [one["seconds"] for one in kept]  # not learned a second time
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (("--learn", "sarsa"), "--learn: 'sarsa'; expected one of soft_q, q, fussy, slow, all"),
+        (("--learn", "sarsa"), "--learn: 'sarsa'; expected one of soft_q, q, fussy, slow, stuck, all"),
         (("--learn", ""), "--learn: ''"),
         (("--learn", "q", "--seeds", "0"), "--seeds: 0; expected a whole number, at least 1"),
         (("--learn", "q", "--jobs", "0"), "--jobs: 0"),

@@ -669,7 +669,6 @@ def test_faults_of_many(asked: dict[str, Any], words: str) -> None:
         ({"gamma": 1.5}, "gamma: 1.5"),
         ({"temperature": 0.0}, "temperature"),
     ],
-    ids=str,
 )
 def test_faults_are_one_line_that_names_the_option(asked: dict[str, Any], words: str, tmp_path: Path) -> None:
     (tmp_path / "FILE").touch()

@@ -88,7 +88,7 @@ def encode(world: Any, where: str) -> Encoding:
         named, low, high = _actions(world, read.actions, state)
         with blamed(f"{where}, features", "code that gives a vector [*, F] for a batch of states"):
             seen = _numbers(world, read.states, state)
-    finite = read.state_space is not None and not hasattr(world, "features")
+    finite = read.state_space is not None and getattr(world, "features", None) is None
     if seen.dim() != 1:
         raise fault(f"{where}, features", f"shape {list(seen.shape)} for one state", "a vector [F]")
     observed = (
@@ -104,8 +104,9 @@ def _numbers(world: Any, variables: tuple[Variable, ...], state: Values) -> Tens
     batches = [values[one.name].shape[: values[one.name].dim() - len(one.shape)] for one in variables]
     batch = torch.broadcast_shapes(*batches)
     spread = {one.name: values[one.name].expand((*batch, *one.shape)) for one in variables}
-    if hasattr(world, "features"):
-        features: Tensor = world.features(spread if isinstance(state, dict) else spread[variables[0].name])
+    own = getattr(world, "features", None)
+    if own is not None:
+        features: Tensor = own(spread if isinstance(state, dict) else spread[variables[0].name])
         return features
     return torch.cat([value.reshape((*batch, -1)).to(torch.float64) for value in spread.values()], -1)
 

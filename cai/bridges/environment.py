@@ -12,8 +12,9 @@ import torch
 from cai.bridges.encoding import encode
 from cai.compile.enumerate import precision
 from cai.errors import blamed, fault
+from cai.simulate.worlds import ended_of
 from cai.types import Values
-from cai.world import World, horizon_of
+from cai.world import World, discount_of, horizon_of
 
 
 class WorldEnvironment(gymnasium.Env[Any, Any]):
@@ -33,6 +34,7 @@ class WorldEnvironment(gymnasium.Env[Any, Any]):
         if render_mode not in (None, "ansi"):
             raise fault("to_gymnasium, render_mode", f"{render_mode!r}", "None or 'ansi'")
         self.world, self.render_mode = world, render_mode
+        self.discount, self.ended = discount_of(world), ended_of(world)
         self.observation_space, self.action_space = self.encoding.observation_space, self.encoding.action_space
         self.state: Values | None = None
         self.t, self.over = 0, True
@@ -58,15 +60,14 @@ class WorldEnvironment(gymnasium.Env[Any, Any]):
             raise fault(where, f"action {action!r}", f"one of {self.action_space}")
         self.state, reward = self._run(where, self.world.step, self.state, self.encoding.decode(action), self.t)
         self.t += 1
-        last = self.t == self.horizon
+        last, terminal = self.t == self.horizon, getattr(self.world, "terminal", None)
         paid = float(reward)
-        if last and hasattr(self.world, "terminal"):
-            paid += float(self._run("terminal", self.world.terminal, self.state))
+        if last and terminal is not None:
+            paid += self.discount * float(self._run("terminal", terminal, self.state))
         if not math.isfinite(paid):
             expected = "a finite reward, which a learner can average: write what is forbidden as a large loss"
             raise fault(f"{where}, action {action!r}", f"reward {paid:g}", expected)
-        ends = getattr(self.world, "terminated", None)
-        terminated = ends is not None and bool(self._run("terminated", ends, self.state))
+        terminated = self.ended is not None and bool(self._run("terminated", self.ended, self.state))
         truncated = last and not terminated
         self.over = terminated or truncated
         return self._observation(), paid, terminated, truncated, {"t": self.t}
@@ -110,8 +111,10 @@ def to_gymnasium(world: World, *, render_mode: str | None = None) -> gymnasium.E
     takes finite ones only: give such actions a ``Uniform`` prior.
 
     - After T steps the episode is ``truncated``: the horizon is a time limit, and the time is no part of what is
-      observed (``info["t"]`` has it). The reward ``terminal(s_T)`` is added on step T.
-    - ``terminated(state)``, an optional member of a world, tells the absorbing states without further reward.
+      observed (``info["t"]`` has it). The reward ``terminal(s_T)`` is added on step T, times γ: it belongs to the
+      time after that step's own reward, which a learner weighs by γ^(T-1).
+    - ``terminated(state)``, an optional member of a world, tells the absorbing states without further reward, in which
+      an episode ends; where there is a ``terminal`` reward it goes on to T, where that is paid.
     - A discount γ ends no episode: learners apply it themselves; ``env.unwrapped.world`` has it.
     - The action prior is not enforced: only the support of its variables is, as the action space.
     - ``reset(seed=…)`` fixes every draw; torch's own random state is left alone. The program runs in float64.

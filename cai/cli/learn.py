@@ -88,7 +88,7 @@ def learn(
 def target(spec: str, settings: Any, horizon: Any, discount: Any) -> Any:
     """Return what a spec names: a Gymnasium id as it is, else a world."""
     if re.fullmatch(r"([\w-]+/)?[\w-]+-v\d+", spec):
-        if settings or horizon or discount:
+        if settings or horizon is not None or discount is not None:
             raise fault("learn", "--set, --horizon or --discount beside a Gymnasium id", "a world for those")
         return spec
     return read_world(spec, settings, horizon, discount)
@@ -100,9 +100,9 @@ def read_options(texts: Sequence[str] | None, learner: Callable[..., Any]) -> di
     Raises:
         WorldError: one is no name=value, or the learner has no such setting.
     """
-    taken = {"world", "temperature", "options", "behaviour", "data", "regressor"}
+    taken = {"world", "temperature", "options", "behaviour", "data", "regressor", "dtype"}
     known = [name for name in inspect.signature(learner).parameters if name not in taken]
-    known += ["evaluations", "episodes", "target"]
+    known += ["evaluations", "episodes", "target", "normalise"]
     found: dict[str, Any] = {}
     for text in texts or ():
         name, equals, value = text.partition("=")

@@ -82,29 +82,25 @@ def learners(
 def learned_each(world: Any, lesson: Lesson, alpha: float) -> "tuple[dict[str, list[Learned]], bool]":
     """Return the runs of every learner, and whether all were made; one that cannot learn here is left out with a word.
 
-    Where Ctrl-C ended it, runs that were broken off count only for a learner that has no whole one.
+    Where Ctrl-C ended it, the learner under way has the runs that had ended by themselves.
 
     Raises:
         CaiError: no learner can learn here; the reason of the last.
     """
-    from cai.learn.seeds import many
+    from cai.learn.seeds import BrokenOff, many
 
     found: dict[str, list[Learned]] = {}
     left_out: dict[str, CaiError] = {}
     length: dict[str, Any] = {} if lesson.steps is None else {"steps": lesson.steps}
     for name in lesson.names:
         try:
-            runs = many(name, world, seeds=range(lesson.seeds), temperature=alpha, jobs=lesson.jobs, **length)
+            found[name] = many(name, world, seeds=range(lesson.seeds), temperature=alpha, jobs=lesson.jobs, **length)
         except CaiError as error:
             left_out[name] = error
-            continue
+        except BrokenOff as broken:
+            print(f"cai: {name}: {len(broken.runs)} of {lesson.seeds} runs ended by themselves", file=sys.stderr)
+            return found | ({name: list(broken.runs)} if broken.runs else {}), False
         except KeyboardInterrupt:
-            return found, False
-        ended = [run for run in runs if run.stopped != "interrupted"]
-        if runs:
-            found[name] = ended or runs
-        if len(ended) < lesson.seeds:
-            print(f"cai: {name}: {len(ended)} of {lesson.seeds} runs ended by themselves", file=sys.stderr)
             return found, False
     if not found:
         raise left_out[lesson.names[-1]]

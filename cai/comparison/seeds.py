@@ -62,11 +62,11 @@ class Curve:
 def over_seeds(runs: Sequence[float | None]) -> Estimate | None:
     """Return the interquartile mean of the runs that are known, with its interval; None where none is.
 
-    What is not a number is not known.
+    What is not a number is not known, and neither is a mean of runs of which some are inf and some -inf.
     """
     runs = [None if one is None or math.isnan(one) else one for one in runs]
     known = torch.tensor([one for one in runs if one is not None], dtype=torch.float64)
-    if not len(known):
+    if not len(known) or bool(known.isposinf().any() and known.isneginf().any()):
         return None
     low, high = stratified_bootstrap(interquartile_mean, known)
     return Estimate(float(interquartile_mean(known)), float(low), float(high), tuple(runs))

@@ -8,6 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from cai.errors import fault
 from cai.policies.protocol import sample_joint, scored
 from cai.policies.spaces import finite_spaces
 from cai.simulate.simulator import Simulator
@@ -55,7 +56,12 @@ class DiscretePolicy:
 
     def _log_pi(self, state: Any, t: int) -> Tensor:
         with torch.no_grad():
-            return self.log_pi(state, t)
+            log_pi = self.log_pi(state, t)
+        if bool(log_pi.isnan().any()):
+            raise fault(
+                f"learned policy, t = {t}", "a probability that is NaN", "finite parameters: a smaller step size?"
+            )
+        return log_pi
 
     def _values(self, number: Tensor) -> Any:
         space = self.simulator.signature.action_space

@@ -21,7 +21,7 @@ from cai.errors import fault
 from cai.learn import replay
 from cai.learn.actors import Actor, Discrete, Squashed, actor_of
 from cai.learn.functions import Adam, Network, named, part, width_of
-from cai.learn.problem import Metrics, Problem, State
+from cai.learn.problem import Metrics, Problem, State, require_finite
 from cai.learn.result import Learned
 from cai.learn.training import Options, train
 from cai.simulate.simulator import Scene, Simulator
@@ -105,7 +105,7 @@ class Parts:
     over: Expectation
 
 
-@lru_cache(maxsize=8)  # asked for at every step, and reading the prior runs the world
+@lru_cache(maxsize=1)  # asked for at every step, and reading the prior runs the world
 def parts_of(simulator: Simulator, hidden: tuple[int, ...]) -> Parts:
     """Return actor and critics for a simulator's actions; the last layer of the actor is 0 at first: π = p, or nearly.
 
@@ -184,6 +184,7 @@ class ActorCritic:
             x, prior = self._seen(parts, scene)
             code = parts.actor.draw(parts.function(state.values["actor"], x), prior)
             after, reward = simulator.step(scene, parts.actor.values(code))
+            require_finite(reward)
             x_next, prior_next = self._seen(parts, after)
         row = {"x": x, "prior": prior, "action": parts.over.carried(code), "reward": reward.to(x.dtype)}
         row |= {"terminated": after.terminated.to(x.dtype), "x_next": x_next, "prior_next": prior_next}

@@ -162,10 +162,13 @@ def actor_of(simulator: Simulator) -> Actor:
     """
     if simulator.signature.action_space is not None:
         return Discrete(simulator)
-    prior = base(one_action(simulator))
-    if not isinstance(prior, dist.Uniform):
-        seen = f"an action prior that is a {type(prior).__name__}"
-        raise fault("learner", seen, "finitely many actions, or one variable, uniform on an interval")
+    prior, expected = base(one_action(simulator)), "finitely many actions, or one variable, uniform on one interval"
+    names = [one.name for one in simulator.signature.actions]
+    if len(names) > 1 or not isinstance(prior, dist.Uniform):
+        raise fault("learner, action prior", f"{names}, the last a {type(prior).__name__}", expected)
     shape = simulator.signature.actions[0].shape
-    low, high = (bound.reshape(-1)[: shape.numel()].reshape(shape) for bound in (prior.low, prior.high))
+    rows = [bound.reshape(-1, *shape) for bound in (prior.low, prior.high)]
+    if any(bool((row != row[0]).any()) for row in rows):
+        raise fault("learner, action prior", "an interval that differs between states", expected)
+    low, high = (row[0] for row in rows)
     return Squashed(simulator, low.to(torch.get_default_dtype()), high.to(torch.get_default_dtype()))

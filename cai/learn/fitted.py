@@ -90,8 +90,7 @@ class Fitted:
             log_prior, q = problem.simulator.log_prior(s, time), self._q(problem, state, s, time)
             if q is None:
                 return log_prior
-            alive = (torch.where(log_prior > -torch.inf, q, -torch.inf) > -torch.inf).any(-1, keepdim=True)
-            return log_policy(torch.where(alive, q, 0.0).to(log_prior.dtype), log_prior, self._alpha(problem))
+            return log_policy(q.to(log_prior.dtype), log_prior, self._alpha(problem))
 
         return DiscretePolicy(problem.simulator, log_pi, horizon)
 

@@ -5,6 +5,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import asdict, fields, is_dataclass
 from pathlib import Path
+from types import FunctionType
 from typing import Any
 
 import torch
@@ -91,10 +92,25 @@ def fingerprint(algorithm: Algorithm, problem: Problem, world: Any, task: Any) -
 
 
 def _told(value: Any) -> str:
-    """Say a setting; a function or a module by its name, since an address would differ in every process."""
-    name = None if isinstance(value, torch.nn.Module) else getattr(value, "__qualname__", None)
-    plain = callable(value) and not isinstance(value, torch.nn.Module)
-    return name or (type(value).__name__ if plain else re.sub(r" at 0x[0-9a-f]+", "", f"{value}"))
+    """Say a setting so that another one is said otherwise, and the same one alike in every process: no addresses."""
+    if isinstance(value, torch.Tensor):
+        return f"a tensor {list(value.shape)} ({_digest(value.detach().cpu().contiguous().numpy().tobytes())})"
+    if isinstance(value, torch.nn.Module):
+        return f"{value} {_told(dict(value.state_dict()))}"
+    if isinstance(value, FunctionType):
+        inside = [_told(cell.cell_contents) for cell in value.__closure__ or ()]
+        code = value.__code__
+        constants = [one for one in code.co_consts if not hasattr(one, "co_code")]
+        return f"{value.__qualname__} ({_digest(code.co_code + repr((constants, code.co_names, inside)).encode())})"
+    if isinstance(value, Mapping):
+        return f"{ {name: _told(one) for name, one in value.items()} }"
+    if is_dataclass(value) or "__repr__" not in vars(type(value)):
+        return f"{type(value).__name__} {_told(vars(value)) if hasattr(value, '__dict__') else ''}"
+    return re.sub(r" at 0x[0-9a-f]+", "", f"{value}")
+
+
+def _digest(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()[:16]
 
 
 def _seen(problem: Problem, world: Any) -> str:
@@ -105,4 +121,4 @@ def _seen(problem: Problem, world: Any) -> str:
     states = found.states if isinstance(found.states, dict) else {"state": found.states}
     words = " ".join(f"{float(one.double().sum()):.6g}" for one in (*states.values(), found.rewards))
     name = getattr(simulator, "name", type(world).__name__)
-    return f"{name}, T = {simulator.horizon} ({hashlib.sha256(words.encode()).hexdigest()[:16]})"
+    return f"{name}, T = {simulator.horizon} ({_digest(words.encode())})"

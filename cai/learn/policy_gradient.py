@@ -18,7 +18,7 @@ from torch import Tensor
 from cai.errors import fault
 from cai.learn.actors import actor_of
 from cai.learn.functions import Adam, Function, Table, function_of, named, part
-from cai.learn.problem import Metrics, Problem, State
+from cai.learn.problem import Metrics, Problem, State, require_finite
 from cai.learn.result import Learned
 from cai.learn.training import Options, train
 from cai.simulate.rollout import Rollout, roll
@@ -102,6 +102,7 @@ class PolicyGradient:
 
         with torch.no_grad():
             old = log_ratio(theta)
+        require_finite(found.rewards)
         rewards = found.rewards.to(theta.dtype)
         paid = rewards - problem.alpha * old if self.soft else rewards
         weights, values = self._weights(problem, state, found, paid)
@@ -283,6 +284,12 @@ def _learn(
     settings = {key: given[key] for key in SETTINGS}
     if settings["baseline"] not in (None, "mean", "value"):
         raise fault(f"{name}, baseline", f"{settings['baseline']!r}", "None, 'mean' or 'value'")
+    if settings["epochs"] != 1 and settings["clip"] is None:
+        raise fault(
+            f"{name}, epochs",
+            f"{settings['epochs']!r} without clip",
+            "1; or clip=0.2, since later epochs are off-policy",
+        )
     budget = options.get("steps", 1_000_000)
     dtype = given["dtype"] or (torch.float64 if settings["network"] is None else torch.float32)
     algorithm = PolicyGradient(name=name, soft=soft, budget=budget, dtype=dtype, **settings)

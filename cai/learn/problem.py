@@ -76,6 +76,17 @@ class State:
 Metrics = dict[str, float]
 
 
+def require_finite(rewards: Tensor) -> None:
+    """Raise where a reward is not finite: a mean over samples knows no -inf, and NaN parameters act like any others.
+
+    Raises:
+        WorldError: a reward is -inf, inf or NaN.
+    """
+    if not bool(rewards.isfinite().all()):
+        seen = f"{float(rewards[~rewards.isfinite()][0]):g}"
+        raise fault("learner, reward", seen, "finite rewards: forbid by the action prior, or by a large loss")
+
+
 @runtime_checkable
 class Algorithm(Protocol):
     """A learner: settings, and two functions that draw from the ambient generator.

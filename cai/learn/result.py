@@ -13,8 +13,10 @@ class Progress:
         steps: environment steps taken so far, those of all parallel copies.
         updates: updates of the parameters so far.
         seconds: CPU seconds spent on learning so far, evaluations not counted.
-        stochastic_return: E_π[Σ r], reward units: exact where the world has tables, else the mean of episodes.
-        deterministic_return: the same of the most probable action, reward units.
+        stochastic_return: E_π[Σ γ^t r_t], reward units, γ the world's own discount: the ``expected_return`` of
+            ``evaluate``. Exact where the world has tables, else the mean of episodes.
+        deterministic_return: the same of the most probable action, reward units. Of equally probable ones tables take
+            each with the same chance, episodes the first.
         elbo: ELBO(π), nats, exact; None where the world has no tables.
         policy_nats: ELBO* - ELBO(π), nats, exact; None where it is not known.
         entropy: E_π[Σ H(π(·|s_t))], nats; None where it is not known.

@@ -17,6 +17,20 @@ from cai.learn.result import Learned
 from cai.progress import bar
 
 Run = Callable[[], Learned]
+
+
+class BrokenOff(KeyboardInterrupt):
+    """Ctrl-C ended ``many``.
+
+    Attributes:
+        runs: those that had ended by themselves before.
+    """
+
+    def __init__(self, runs: Sequence[Learned]) -> None:
+        super().__init__()
+        self.runs = tuple(runs)
+
+
 _RUNS: list[Run] = []  # what the processes find when they are forked: a world need not be picklable
 
 
@@ -44,6 +58,7 @@ def many(
 
     Raises:
         WorldError: there is no such learner, or a run failed.
+        BrokenOff: Ctrl-C; it has the runs that had ended by themselves.
     """
     if isinstance(learner, str) and learner not in ALGORITHMS:
         raise fault("learner", f"'{learner}'", f"one of {', '.join(ALGORITHMS)}")
@@ -63,35 +78,61 @@ def many(
             return function(world, seed=seed, progress=shown, **{**settings, **kept, **logs})
 
         if jobs > 1 and len(seeds) > 1 and "fork" in multiprocessing.get_all_start_methods():
-            _side_by_side([lambda seed=seed: run(seed) for seed in seeds], jobs, function.__name__, progress)  # type: ignore[misc]
+            runs: list[Run] = [lambda seed=seed: run(seed) for seed in seeds]  # type: ignore[misc]
+            whole = _side_by_side(runs, jobs, function.__name__, progress)
+            if len(whole) < len(seeds):
+                raise BrokenOff([runs[n]() for n in whole])
         return _one_by_one(run, seeds, progress)
 
 
 def _one_by_one(run: Callable[..., Learned], seeds: Sequence[int], progress: bool) -> list[Learned]:
-    found = []
-    for seed in seeds:
-        found.append(run(seed, shown=progress))
-        if found[-1].stopped == "interrupted":
-            raise KeyboardInterrupt
+    found: list[Learned] = []
+    try:
+        for seed in seeds:
+            one = run(seed, shown=progress)
+            if one.stopped == "interrupted":
+                raise KeyboardInterrupt
+            found.append(one)
+    except KeyboardInterrupt:
+        raise BrokenOff(found) from None
     return found
 
 
-def _side_by_side(runs: list[Run], jobs: int, title: str, progress: bool) -> None:
+def _side_by_side(runs: list[Run], jobs: int, title: str, progress: bool) -> list[int]:
+    """Run them all, and return the numbers of those that ended by themselves: fewer than all after Ctrl-C."""
     _RUNS[:] = runs
     try:
         with ProcessPoolExecutor(min(jobs, len(runs)), multiprocessing.get_context("fork"), _calm) as pool:
             waiting: list[Future[str | tuple[Finding, ...]]] = [pool.submit(_run, n) for n in range(len(runs))]
-            with bar(title, len(runs), shown=progress) as tell:
-                for done, one in enumerate(as_completed(waiting), 1):
-                    found = one.result()
-                    if found == "interrupted" or isinstance(found, tuple):
-                        pool.shutdown(cancel_futures=True)
-                        raise WorldError(found) if isinstance(found, tuple) else KeyboardInterrupt
-                    tell(done, "seeds")
+            try:
+                _watch(waiting, title, progress)
+            except KeyboardInterrupt:  # of this process, or of a run
+                pool.shutdown(cancel_futures=True)
+            except WorldError:
+                pool.shutdown(cancel_futures=True)
+                raise
+        return [n for n, one in enumerate(waiting) if _whole(one)]
     except BrokenProcessPool:
         raise fault(title, "a process that was killed", "one that ends; with folder= the same call goes on") from None
     finally:
         _RUNS.clear()
+
+
+def _whole(one: "Future[str | tuple[Finding, ...]]") -> bool:
+    if one.cancelled() or one.exception() is not None:
+        return False
+    return isinstance(one.result(), str) and one.result() != "interrupted"
+
+
+def _watch(waiting: list[Future[str | tuple[Finding, ...]]], title: str, progress: bool) -> None:
+    with bar(title, len(waiting), shown=progress) as tell:
+        for done, one in enumerate(as_completed(waiting), 1):
+            found = one.result()
+            if isinstance(found, tuple):
+                raise WorldError(found)
+            if found == "interrupted":
+                raise KeyboardInterrupt
+            tell(done, "seeds")
 
 
 def _calm() -> None:

@@ -18,7 +18,12 @@ def state_value(q: Tensor, log_prior: Tensor, alpha: float | None) -> Tensor:
 
 
 def log_policy(q: Tensor, log_prior: Tensor, alpha: float | None) -> Tensor:
-    """Return log π(a|s), nats, ``[*, A]``; a hard policy shares ties as the prior does."""
+    """Return log π(a|s), nats, ``[*, A]``; a hard policy shares ties as the prior does.
+
+    Where every action is worth -inf it is the prior: then nothing is to choose.
+    """
+    allowed = torch.where(log_prior > -torch.inf, q, -torch.inf)
+    q = torch.where((allowed > -torch.inf).any(-1, keepdim=True), q, 0.0)
     if alpha is not None:
         return (log_prior + q / alpha).log_softmax(-1)
     best = q == state_value(q, log_prior, None).unsqueeze(-1)

@@ -14,13 +14,16 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from cai.errors import fault
 from cai.learn.acting import DiscretePolicy, draw
 from cai.learn.functions import Table
-from cai.learn.problem import Metrics, Problem, State
+from cai.learn.problem import Metrics, Problem, State, require_finite
 from cai.learn.soft_values import log_policy, state_value
 from cai.simulate.rollout import Rollout, roll
 from cai.simulate.simulator import Scene, Simulator
 
+ANY = -1
+"""Stands for every time in place of one."""
 Schedule = Callable[[Tensor], Tensor]
 """The step size of an entry, of how often it was visited."""
 
@@ -51,6 +54,10 @@ class Tabular:
 
     def init(self, problem: Problem) -> tuple[Scene | None, dict[str, Tensor]]:
         """Return Q = 0, and that nothing was visited."""
+        if self.stationary and problem.simulator.timed:
+            raise fault(
+                f"{self.name}, stationary", "True, and slices that differ over time", "False: a table each time"
+            )
         q = self._table(problem).init()
         return None, {"q": q, "visits": torch.zeros_like(q)}
 
@@ -61,7 +68,8 @@ class Tabular:
         found = roll(simulator, self._behaviour(problem, state), self.max_steps)
         actions = space.join(space.unpack(found.actions))
         q, visits = state.values["q"].clone(), state.values["visits"].clone()
-        wrong = self._backward(problem, table, _tallies(simulator, found, actions), q, visits)
+        require_finite(found.rewards)
+        wrong = self._backward(problem, table, self._tallies(simulator, found, actions), q, visits)
         values = {"q": q, "visits": visits}
         metrics = {"td_error": wrong, "return": float(found.returns.mean())}
         return replace(state, steps=state.steps + found.steps, updates=state.updates + 1, values=values), metrics
@@ -71,14 +79,18 @@ class Tabular:
         table = self._table(problem)
         return DiscretePolicy(problem.simulator, self._log_pi(problem, state), table.horizon)
 
-    def _backward(self, problem: Problem, table: Table, tallies: list["Tally"], flat: Tensor, counts: Tensor) -> float:
+    def _backward(
+        self, problem: Problem, table: Table, tallies: dict[int, "Tally"], flat: Tensor, counts: Tensor
+    ) -> float:
         """Update Q, ``[T, S, A]``, in place; return the mean |δ| over its updated entries, reward units."""
         alpha, T, A = self._alpha(problem), table.horizon, table.out
         q, visits = flat.view(T or 1, -1, A), counts.view(T or 1, -1, A)
         prior = problem.simulator.log_prior
         wrong = []
         for t in range((T or 1) - 1, -1, -1):
-            tally = tallies[min(t, len(tallies) - 1)]
+            tally = tallies.get(ANY, tallies.get(t))
+            if tally is None:  # no episode has come so far
+                continue
             v = torch.zeros(q.shape[1], dtype=q.dtype)  # after the last time
             if T is None or t + 1 < T:
                 v = state_value(q[0 if T is None else t + 1], prior(self._all(problem), t + 1), alpha)
@@ -92,7 +104,17 @@ class Tabular:
                 moved = moved - self.value_gradient * pi * moved.sum(-1, keepdim=True)
             q[t] += moved
             wrong.append(delta[count > 0].abs().mean())
-        return float(torch.stack(wrong).nanmean())
+        return float(torch.stack(wrong).nanmean()) if wrong else 0.0
+
+    def _tallies(self, simulator: Simulator, found: Rollout, actions: Tensor) -> dict[int, "Tally"]:
+        """Return one tally for ``ANY`` time; where slices differ (r_T makes the last one differ), one for each."""
+        terminal, T = getattr(simulator, "terminal", None), len(found.rewards)
+        last = torch.arange(T) == (simulator.horizon or 0) - 1
+        if self.stationary and terminal is not None:
+            return {ANY: _tally(simulator, found, actions, ~last)}  # r_T belongs to no slice of a stationary problem
+        if self.stationary or (not simulator.timed and terminal is None):
+            return {ANY: _tally(simulator, found, actions, torch.ones_like(last))}
+        return {t: _tally(simulator, found, actions, torch.arange(T) == t) for t in range(T)}
 
     def _behaviour(self, problem: Problem, state: State) -> Callable[[Scene, int], Any]:
         if self.behaviour is not None:
@@ -151,24 +173,16 @@ class Tally:
         return total / self.count(shape).clamp(min=1)
 
 
-def _tallies(simulator: Simulator, found: Rollout, actions: Tensor) -> list[Tally]:
-    """Return one tally for all times, or where the slices differ (a terminal reward counts) one for each time."""
-    states, A = simulator.signature.state_space, simulator.signature.action_space
+def _tally(simulator: Simulator, found: Rollout, actions: Tensor, times: Tensor) -> Tally:
+    """Return the tally of the steps at the times of a mask, ``[T]``."""
+    states, space = simulator.signature.state_space, simulator.signature.action_space
     assert states is not None
-    assert A is not None
-    number = states.join(states.unpack(found.states))
+    assert space is not None
+    number, seen = states.join(states.unpack(found.states)), found.alive & times.unsqueeze(-1)
     going_on = torch.cat([found.alive[1:], torch.zeros_like(found.alive[:1])])
-    over = found.alive & ~going_on & found.terminated
-    cell, rewards = number[:-1] * A.size + actions, found.rewards.double()
-
-    def tally(when: Any) -> Tally:
-        seen = found.alive[when]
-        one = (cell[when][seen], number[1:][when][seen], over[when][seen])
-        code, which = torch.unique((one[0] * states.size + one[1]) * 2 + one[2], return_inverse=True)
-        paid = torch.zeros(len(code), dtype=torch.float64).index_add_(0, which, rewards[when][seen])
-        times = torch.bincount(which, minlength=len(code)).double()
-        return Tally(code // 2 // states.size, code // 2 % states.size, code % 2 > 0, times, paid)
-
-    if not simulator.timed and getattr(simulator, "terminal", None) is None:
-        return [tally(slice(None))]
-    return [tally(slice(t, t + 1)) for t in range(len(rewards))]
+    over = (found.alive & ~going_on & found.terminated)[seen]
+    cell, following = (number[:-1] * space.size + actions)[seen], number[1:][seen]
+    code, which = torch.unique((cell * states.size + following) * 2 + over, return_inverse=True)
+    paid = torch.zeros(len(code), dtype=torch.float64).index_add_(0, which, found.rewards[seen].double())
+    count = torch.bincount(which, minlength=len(code)).double()
+    return Tally(code // 2 // states.size, code // 2 % states.size, code % 2 > 0, count, paid)

@@ -16,10 +16,12 @@ from cai.learn.evaluation import SEED, ByEpisodes, Exactly
 from cai.learn.logs import Log
 from cai.learn.problem import Algorithm, Metrics, Problem, State
 from cai.learn.result import Learned, Progress
+from cai.learn.settings import require_settings
 from cai.progress import Interrupt, bar
 from cai.simulate.normalise import normalised
 from cai.simulate.rollout import simulator_of
 from cai.simulate.simulator import drawing, seeded
+from cai.simulate.worlds import WorldSimulator
 from cai.types import Tables
 from cai.world import World, discount_of
 
@@ -83,12 +85,14 @@ def train(
     **options: Unpack[Options],
 ) -> Learned:
     """Run a learner on a world or an environment."""
+    require_settings(algorithm)
     task = _task(algorithm, options)
     problem = problem_of(algorithm, world, temperature, gamma)
     if task.normalise:
         problem = _normalised(problem, task.seed)
     score = _measure(world, problem, task)
-    kept = keeping.Keeper(task.checkpoint, keeping.fingerprint(algorithm, problem, world, task))
+    of = {} if task.checkpoint is None else keeping.fingerprint(algorithm, problem, world, task)
+    kept = keeping.Keeper(task.checkpoint, of)
     with precision(algorithm.dtype), Interrupt() as interrupt, Log(task.log) as log:
         state, history, seconds = kept.load(problem) or (_first(algorithm, problem, task.seed), (), 0.0)
         metrics: Metrics = {}
@@ -142,15 +146,23 @@ def problem_of(algorithm: Algorithm, world: Any, temperature: float | None, gamm
         raise fault(f"{algorithm.name}, world", "tables", "a world or an environment, which can be sampled")
     with precision(algorithm.dtype):
         simulator = simulator_of(world, algorithm.batch)
-    own = discount_of(world) if isinstance(world, World) else 1.0
+    own = discount_of(_world(world)) if _world(world) is not None else 1.0
     discount = own if gamma is None else gamma
     if isinstance(discount, bool) or not isinstance(discount, int | float) or not 0 <= discount <= 1:
         raise fault(f"{algorithm.name}, gamma", f"{discount!r}", "a number between 0 and 1")
     return Problem(simulator, alpha, float(discount), _tables(world), algorithm.dtype)
 
 
-def _tables(world: Any) -> Tables | None:
-    if not isinstance(world, World):
+def _world(given: Any) -> World | None:
+    """Return the Pyro world that is learned on, also where its simulator was given; None for a black box."""
+    if isinstance(given, WorldSimulator):
+        return given.world
+    return given if isinstance(given, World) else None
+
+
+def _tables(given: Any) -> Tables | None:
+    world = _world(given)
+    if world is None:
         return None
     try:
         return tabulate(world).detach()
@@ -166,7 +178,7 @@ def _normalised(problem: Problem, seed: int) -> Problem:
 def _measure(world: Any, problem: Problem, task: Task) -> Exactly | ByEpisodes:
     if problem.tables is not None:
         return Exactly(problem.tables, problem.temperature)
-    discount = discount_of(world) if isinstance(world, World) else 1.0
+    discount = discount_of(_world(world)) if _world(world) is not None else 1.0
     return ByEpisodes(lambda n: simulator_of(world, n), task.episodes, problem.dtype, discount)
 
 

@@ -1,5 +1,6 @@
 """A Pyro world as a simulator: its slices run on a batch of states, every site drawn once for each copy."""
 
+from collections.abc import Callable
 from dataclasses import replace
 from functools import cached_property
 from typing import Any
@@ -38,7 +39,8 @@ class WorldSimulator:
     """B copies of a Pyro world; see ``Simulator``.
 
     A copy ends at the horizon, or where the world's optional ``terminated(state)`` says that it is absorbing and pays
-    nothing more. A discount below 1 is not drawn: learners put γ into their targets.
+    nothing more; where the world pays a terminal reward on s_T, an absorbing state goes on to T too. A discount below 1
+    is not drawn: learners put γ into their targets.
 
     Args:
         world: the world.
@@ -56,7 +58,7 @@ class WorldSimulator:
             depends_on_time(world.act, 1) or depends_on_time(world.step, 2)
         )
         self.terminal = getattr(world, "terminal", None)
-        self.ended = getattr(world, "terminated", None)
+        self.ended = ended_of(world)
         self.endless = self.horizon is None and self.ended is None
 
     @cached_property
@@ -142,6 +144,13 @@ class WorldSimulator:
 
     def _terminated(self, state: Any, never: Tensor) -> Tensor:
         return never if self.ended is None else self.ended(state)
+
+
+def ended_of(world: World) -> Callable[[Any], Tensor] | None:
+    """Return what tells the states in which an episode may stop before T, at no loss of reward; None where none may."""
+    if getattr(world, "terminal", None) is not None and horizon_of(world) is not None:
+        return None  # r_T is paid at T alone: the absorbing state goes on until then
+    return getattr(world, "terminated", None)
 
 
 def _number(read: Signature, state: Any) -> Tensor:

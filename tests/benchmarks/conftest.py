@@ -59,8 +59,8 @@ def variances() -> list[str]:
 
 def learners() -> list[str]:
     """Return what the learners reached, and held, as a Markdown table."""
-    head = "| task | learner | reached, held | CPU s to reach it | CPU s to stay there | final | worst after best |"
-    lines = [head, "|---|---|--:|--:|--:|--:|--:|"]
+    head = "| task | learner | reached, held | CPU s to reach | to stay | final | worst after best | in Gymnasium |"
+    lines = [head, "|---|---|--:|--:|--:|--:|--:|--:|"]
     for row in CURVES:
         curves, threshold = row["curves"], THRESHOLDS[row["task"]]
         reached = [curve.reached(threshold) for curve in curves]
@@ -68,7 +68,9 @@ def learners() -> list[str]:
         there = f"{sum(x is not None for x in reached)}, {held} of {len(curves)}"
         times = [spread(reached), spread([curve.settled(threshold) for curve in curves])]
         final, worst = sorted(c.scores[-1] for c in curves), min(c.worst_after_best for c in curves)
-        cells = [row["task"], row["name"], there, *times, f"{final[0]:.1f} … {final[-1]:.1f}", f"{worst:.1f}"]
+        least = min(c.there for c in curves)
+        scores = [f"{final[0]:.1f} … {final[-1]:.1f}", f"{worst:.1f}", f"{least:.1f}"]
+        cells = [row["task"], row["name"], there, *times, *scores]
         lines.append("| " + " | ".join(cells) + " |")
     return lines
 

@@ -21,10 +21,14 @@ THRESHOLDS = {"CartPole-v1": 475.0, "Acrobot-v1": -85.0}
 
 @dataclass(frozen=True)
 class Curve:
-    """One run: CPU seconds of learning, evaluations not counted, and the mean return of the most probable actions."""
+    """One run: CPU seconds of learning, evaluations not counted, and the mean return of the most probable actions.
+
+    ``there`` is the last policy's in Gymnasium itself, also where it was learned and scored elsewhere.
+    """
 
     seconds: tuple[float, ...]
     scores: tuple[float, ...]
+    there: float
 
     def reached(self, threshold: float) -> float | None:
         """Return the seconds to the first evaluation at the threshold."""
@@ -51,7 +55,7 @@ class Learner:
 
     Attributes:
         task: Gymnasium's id, in whose episodes a learner is scored.
-        where: what it learns in: "Gymnasium", or "Pyro", the same equations on a batch; then it is scored there.
+        where: what it learns and is scored in: "Gymnasium", or "Pyro", the same equations on a batch.
         run: makes the curve of a seed.
         holds: whether nine of ten seeds are to hold the threshold.
     """
@@ -67,7 +71,23 @@ def ours(learner: str, task: str, where: str, seed: int, **settings: Any) -> Cur
     world = task if where == "Gymnasium" else load_model(task.split("-")[0].lower())()
     learn = getattr(cai.learn, learner)
     run = learn(world, seed=seed, evaluations=EVALUATIONS[where], episodes=EPISODES, progress=False, **settings)
-    return Curve(tuple(x.seconds for x in run.history), tuple(x.deterministic_return for x in run.history))
+    scores = tuple(x.deterministic_return for x in run.history)
+    there = scores[-1] if where == "Gymnasium" else episodes(task)._mean(partial(_seeing, run.policy, task))
+    return Curve(tuple(x.seconds for x in run.history), scores, there)
+
+
+def episodes(task: str) -> ByEpisodes:
+    """Return the score of all learners."""
+    return ByEpisodes(partial(simulator_of, task), EPISODES, torch.float32)
+
+
+def _seeing(policy: Any, task: str, scene: Any, t: int) -> torch.Tensor:
+    """Return the most probable actions of a world's policy, given what Gymnasium shows: for Acrobot not the angles."""
+    x = scene.state
+    if task == "Acrobot-v1":
+        x = torch.stack((torch.atan2(x[:, 1], x[:, 0]), torch.atan2(x[:, 3], x[:, 2]), x[:, 4], x[:, 5]), -1)
+    chosen: torch.Tensor = policy.mode(x, t)
+    return chosen
 
 
 @dataclass(frozen=True)
@@ -92,7 +112,7 @@ class Watch:
     scores: list[float] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self.score = ByEpisodes(partial(simulator_of, self.task), EPISODES, torch.float32)
+        self.score = episodes(self.task)
         self.began = time.process_time()
 
     def __call__(self, model: Any, taken: int) -> None:
@@ -122,7 +142,7 @@ def stable_baselines(kind: str, task: str, steps: int, envs: int, seed: int, **s
 
     model.learn(steps, callback=Callback())
     watch(model, steps)
-    return Curve(tuple(watch.seconds), tuple(watch.scores))
+    return Curve(tuple(watch.seconds), tuple(watch.scores), watch.scores[-1])
 
 
 def falling(first: float, left: float) -> float:
@@ -132,6 +152,8 @@ def falling(first: float, left: float) -> float:
 
 GRADIENT: dict[str, Any] = {"network": (32,), "batch": 64, "lr": 0.05, "gamma": 0.995, "average": 0.3, "steps": 300_000}
 SOFT_Q: dict[str, Any] = {"network": (128,), "temperature": 4.0, "lr": 4e-3, "polyak": 0.005, "steps": 30_000}
+ACROBOT: dict[str, Any] = {"network": (32,), "batch": 128, "lr": 0.05, "average": 0.1, "steps": 1_500_000}
+ACROBOT |= {"temperature": 0.1, "normalise": True}
 PPO: dict[str, Any] = {"n_steps": 32, "batch_size": 256, "gae_lambda": 0.8, "gamma": 0.98, "n_epochs": 20}
 PPO |= {"learning_rate": partial(falling, 1e-3), "clip_range": partial(falling, 0.2)}
 DQN: dict[str, Any] = {"learning_rate": 2.3e-3, "batch_size": 64, "buffer_size": 100_000, "learning_starts": 1000}
@@ -139,9 +161,9 @@ DQN |= {"target_update_interval": 10, "train_freq": 256, "gradient_steps": 128, 
 DQN |= {"exploration_final_eps": 0.04, "policy_kwargs": {"net_arch": [256, 256]}}
 
 
-def both(name: str, task: str, learner: str, **settings: Any) -> dict[str, Learner]:
-    """Return a learner of ours in both places."""
-    run = partial(ours, learner, task)
+def both(name: str, learner: str, **settings: Any) -> dict[str, Learner]:
+    """Return a learner of ours on CartPole, in both places."""
+    run, task = partial(ours, learner, "CartPole-v1"), "CartPole-v1"
     return {
         f"{name}, {where}": Learner(task, where, partial(run, where, **settings)) for where in ("Pyro", "Gymnasium")
     }
@@ -154,9 +176,12 @@ def peer(kind: str, steps: int, envs: int, **settings: Any) -> Learner:
 
 
 LEARNERS = {
-    **both("REINFORCE", "CartPole-v1", "reinforce", **GRADIENT),
-    **both("soft policy gradient", "CartPole-v1", "soft_policy_gradient", temperature=0.1, **GRADIENT),
-    **both("soft Q-learning", "CartPole-v1", "soft_q_learning", **SOFT_Q),
+    **both("REINFORCE", "reinforce", **GRADIENT),
+    **both("soft policy gradient", "soft_policy_gradient", temperature=0.1, **GRADIENT),
+    **both("soft Q-learning", "soft_q_learning", **SOFT_Q),
+    "soft policy gradient, Acrobot": Learner(
+        "Acrobot-v1", "Pyro", partial(ours, "soft_policy_gradient", "Acrobot-v1", "Pyro", **ACROBOT), holds=False
+    ),
     "PPO (SB3)": peer("PPO", 100_000, 8, **PPO),
     "A2C (SB3)": peer("A2C", 500_000, 8),
     "DQN (SB3)": peer("DQN", 50_000, 1, **DQN),
