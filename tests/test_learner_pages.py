@@ -2,7 +2,9 @@
 
 import json
 import math
+import os
 import re
+import signal
 import time
 from collections.abc import Sequence
 from dataclasses import replace
@@ -308,13 +310,30 @@ def test_seeds_that_were_whole_before_ctrl_c_are_kept(jobs: int, tmp_path: Path)
     assert [(run.seed, run.stopped) for run in caught.value.runs] == [(1, "steps"), (2, "steps")]
 
 
+def test_ctrl_c_begins_no_further_seed(tmp_path: Path) -> None:
+    run = run_of(Corridor(), rising(3))
+
+    def learner(world: Any, *, seed: int, progress: bool, checkpoint: Path) -> Learned:
+        (tmp_path / str(seed)).touch()
+        if seed == 2:
+            os.kill(os.getppid(), signal.SIGINT)  # to the caller alone: the runs under way go on to their end
+        time.sleep(0.2)
+        return replace(run, seed=seed)
+
+    with pytest.raises(BrokenOff) as caught:
+        many(learner, Corridor(), seeds=range(20), jobs=2, progress=False)
+    begun = sorted(int(path.name) for path in tmp_path.iterdir())
+    assert [one.seed for one in caught.value.runs] == begun
+    assert len(begun) < 10
+
+
 def test_seeds_that_were_whole_are_read_from_their_files(tmp_path: Path) -> None:
     def learner(world: Any, *, steps: int = 400, seed: int, **asked: Any) -> Learned:
         run = cai.learn.q_learning(world, steps=steps, batch=20, seed=seed, temperature=1.0, evaluations=2, **asked)
         return replace(run, stopped="interrupted") if seed == 1 else run
 
     with pytest.raises(BrokenOff) as caught:
-        many(learner, Corridor(), seeds=[0, 1], jobs=2, folder=tmp_path, progress=False)
+        many(learner, RandomWorld(1, 3, 2, 2, 3, holes=False), seeds=[0, 1], jobs=2, folder=tmp_path, progress=False)
     (run,) = caught.value.runs
     kept = torch.load(tmp_path / "learner-0.learner", weights_only=True)["history"]
     assert (run.seed, run.steps) == (0, 400)

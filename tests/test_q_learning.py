@@ -202,7 +202,7 @@ def test_the_term_that_keeps_the_level_moves_no_level() -> None:
 def neural(**changed: Any) -> NeuralQ:
     usual = {"name": "test", "soft": True, "batch": 3, "lr": 1e-2, "settle": False, "network": (8,), "explore": 1.0}
     rest = {"behaviour": None, "value_gradient": 0.0, "double": True, "n_step": 1, "minibatch": 64, "updates": 1}
-    last = {"warmup": 0, "capacity": 300, "polyak": 0.1, "budget": 1000, "dtype": torch.float64}
+    last = {"warmup": 0, "capacity": 300, "polyak": 0.1, "max_steps": None, "budget": 1000, "dtype": torch.float64}
     return NeuralQ(**{**usual, **rest, **last, **changed})
 
 
@@ -256,3 +256,88 @@ def test_a_network_comes_close_to_the_soft_optimum(double: bool) -> None:
         world, temperature=0.5, steps=40_000, batch=40, evaluations=2, progress=False, **settings_
     )
     assert found.history[-1].policy_nats < 0.05 * found.history[0].policy_nats
+
+
+# What a review found
+
+
+class Ending(RandomWorld):
+    """The same world without a terminal reward, or with one that is 0: nothing may change."""
+
+    def __init__(self, terminal: bool) -> None:
+        super().__init__(seed=2, S=3, A=2, K=2, horizon=4, holes=False)
+        self.last = torch.zeros(3)
+        if not terminal:
+            self.terminal = None  # type: ignore[assignment]
+
+
+def test_one_table_learns_from_every_time_also_beside_a_terminal_reward() -> None:
+    one = tabular(stationary=True, lr=lambda n: 1 / n, batch=1000)
+    visits = []
+    for terminal in (False, True):
+        problem = problem_of(one, Ending(terminal), 1.0, 0.9)
+        after, _ = step(one, problem, _first(one, problem, 0))
+        visits.append(float(after.values["visits"].sum()))
+    assert visits == [4000.0, 3000.0]  # r_T belongs to no slice: the last step is left out where it is paid
+
+
+def test_a_time_that_no_episode_came_to_is_not_learned() -> None:
+    one = tabular(max_steps=2)
+    world = TimedWorld(0, 3, 2, 2, 4, holes=False)
+    problem = problem_of(one, world, 1.0, None)
+    after, _ = step(one, problem, _first(one, problem, 0))
+    visits = after.values["visits"].view(4, 6).sum(-1)
+    assert visits.tolist() == [5000.0, 5000.0, 0.0, 0.0]
+    with pytest.raises(cai.WorldError, match="stationary"):
+        cai.learn.q_learning(world, stationary=True, progress=False)
+
+
+@pytest.mark.parametrize("learner", ["reinforce", "soft_pg", "q", "soft_q"])
+@pytest.mark.parametrize("network", [None, (8,)])
+def test_a_reward_of_minus_infinity_is_refused_and_not_averaged(learner: str, network: Any) -> None:
+    world = RandomWorld(seed=3, S=3, A=2, K=2, horizon=3, holes=False)
+    world.reward[0, :, 1] = -torch.inf
+    with pytest.raises(cai.WorldError, match="reward: -inf"):
+        cai.learn.many(learner, world, seeds=[0], temperature=1.0, network=network, steps=500, progress=False)
+
+
+def test_a_ring_too_small_for_n_steps_is_refused_and_an_empty_one_is_not_learned_from() -> None:
+    with pytest.raises(cai.WorldError, match="capacity"):
+        cai.learn.q_learning("FrozenLake-v1", n_step=50, capacity=64, progress=False)
+    one = neural(n_step=10, warmup=0)
+    problem = problem_of(one, "FrozenLake-v1", 0.5, 0.9)
+    state = _first(one, problem, 0)
+    for _ in range(9):
+        state, _ = step(one, problem, state)
+    assert state.updates == 0
+    state, _ = step(one, problem, state)
+    assert state.updates == 1
+
+
+def test_a_network_acts_by_the_prior_of_its_time() -> None:
+    world = TimedWorld(0, 3, 2, 2, 4, holes=False)
+    world.prior[1:, :, 1], world.prior[1:, :, 0] = 0.0, 1.0  # from t = 1 on the second action is forbidden
+    one = neural(warmup=10**9, batch=20)
+    problem = problem_of(one, world, 1.0, 0.9)
+    state = _first(one, problem, 0)
+    taken = []
+    for t in range(4):
+        state, _ = step(one, problem, state)
+        taken.append(state.values["replay.action"][t])
+    assert bool((torch.stack(taken[1:]) == 0).all())
+    assert bool((taken[0] == 1).any())
+
+
+@pytest.mark.parametrize(
+    ("setting", "value"),
+    [("explore", 2.0), ("n_step", 0), ("minibatch", 0), ("lr", -1.0), ("updates", -2), ("polyak", 5.0), ("lr", "x")],
+)
+def test_settings_are_what_their_names_promise(setting: str, value: Any) -> None:
+    with pytest.raises((cai.WorldError, TypeError), match=setting):
+        cai.learn.train(neural(**{setting: value}), "FrozenLake-v1", temperature=1.0, gamma=0.9, steps=10)
+
+
+def test_values_of_minus_infinity_leave_the_prior() -> None:
+    q, log_prior = torch.full((1, 2), -torch.inf), torch.tensor([[0.3, 0.7]]).log()
+    for alpha in (None, 0.5):
+        torch.testing.assert_close(log_policy(q, log_prior, alpha), log_prior)

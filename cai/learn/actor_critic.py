@@ -24,7 +24,7 @@ from cai.learn.functions import Adam, Network, named, part, width_of
 from cai.learn.problem import Metrics, Problem, State, require_finite
 from cai.learn.result import Learned
 from cai.learn.training import Options, train
-from cai.simulate.simulator import Scene, Simulator
+from cai.simulate.simulator import Scene, Simulator, clock
 from cai.world import World, discount_of
 
 GAMMA = 0.99  # where neither the caller nor the world discounts
@@ -229,8 +229,7 @@ class ActorCritic:
 
     def _seen(self, parts: Parts, scene: Scene) -> tuple[Tensor, Tensor]:
         """Return the features and what the actor must know of the prior, ``[B, …]`` both."""
-        horizon = parts.function.simulator.horizon
-        t = scene.t if horizon is None else scene.t.clamp(max=horizon - 1)  # no action follows the last state
+        t = clock(parts.function.simulator, scene)
         x, prior = parts.function.inputs(scene.state, t), parts.actor.prior(scene.state, t)
         return x, prior.expand(len(x), *prior.shape[1:])
 

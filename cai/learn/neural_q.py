@@ -3,8 +3,8 @@
     θ ← θ + lr ∇Q_θ(s,a) (r + γ V_θ'(s') - Q_θ(s,a)),     V soft or hard (``soft_values``)
 
 Mnih et al. 2015; soft: Haarnoja et al. 2017, section 3. This drops ∇V_θ; ``value_gradient`` restores it. The network
-sees features less their running mean, over their running deviation: what differs between actions is small beside V, and
-is found late, or never, where the features differ in scale.
+sees features less their running mean, over their running deviation (raw ones lie in the ring): what differs between
+actions is small beside V, and is found late, or never, where the features differ in scale.
 """
 
 from dataclasses import dataclass, replace
@@ -13,12 +13,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from cai.errors import fault
 from cai.learn import replay
 from cai.learn.acting import DiscretePolicy, draw
 from cai.learn.functions import Adam, Function, function_of, named, part
-from cai.learn.problem import Metrics, Problem, State
+from cai.learn.problem import Metrics, Problem, State, require_finite
 from cai.learn.soft_values import log_policy, policy_value, q_loss, state_value
-from cai.simulate.simulator import Scene
+from cai.simulate.simulator import Scene, clock
 
 
 @dataclass(frozen=True)
@@ -68,6 +69,7 @@ class NeuralQ:
     warmup: int
     capacity: int
     polyak: float
+    max_steps: int | None
     budget: int
     dtype: torch.dtype = torch.float32
 
@@ -75,8 +77,11 @@ class NeuralQ:
         """Return the copies at their starts, θ and θ', the features' moments, and an empty ring."""
         scene, function = problem.simulator.begin(), self._function(problem)
         theta = function.init()
-        x, prior = function.inputs(scene.state, 0), problem.simulator.log_prior(scene.state, 0)
+        x, prior = self._seen(problem, scene)
         one = torch.zeros(len(x))
+        if self.capacity // len(x) < self.n_step:
+            expected = f"n_step = {self.n_step} steps of all {len(x)} copies, at least"
+            raise fault(f"{self.name}, capacity", f"{self.capacity}", expected)
         row = {"x": x, "prior": prior, "action": one.long(), "reward": one, "ratio": one, "terminated": one}
         ring = replay.empty(self.capacity // len(x), {**row, "ended": one, "x_next": x, "prior_next": prior})
         nothing = {"count": torch.zeros(()), "mean": torch.zeros_like(x[0]), "square": torch.zeros_like(x[0])}
@@ -91,11 +96,12 @@ class NeuralQ:
         seen = accumulated(part(state.values, "seen"), row["x_next"])
         values = {**state.values, **replay.add(state.values, row), **named("seen", seen)}
         steps, loss = state.steps + taken, 0.0
-        if steps >= self.warmup:
-            share = max(1 - steps / self.budget, 0.0) if self.settle else 1.0
-            for _ in range(self.updates):
-                values, loss = self._learn(problem, values, share)
-        after = replace(state, steps=steps, updates=state.updates + self.updates, scene=scene, values=values)
+        ready = steps >= self.warmup and steps >= self.n_step * taken
+        updates = self.updates if ready else 0
+        share = max(1 - steps / self.budget, 0.0) if self.settle else 1.0
+        for _ in range(updates):
+            values, loss = self._learn(problem, values, share)
+        after = replace(state, steps=steps, updates=state.updates + updates, scene=scene, values=values)
         return after, {"loss": loss}
 
     def policy(self, problem: Problem, state: State) -> DiscretePolicy:
@@ -136,7 +142,7 @@ class NeuralQ:
         assert scene is not None
         space = problem.actions
         with torch.no_grad():
-            x, prior = function.inputs(scene.state, 0), simulator.log_prior(scene.state, 0)
+            x, prior = self._seen(problem, scene)
             seen = scaled(part(state.values, "seen"), x)
             log_pi = log_policy(function(state.values["theta"], seen), prior, self._alpha(problem))
             if self.behaviour is not None:
@@ -145,11 +151,19 @@ class NeuralQ:
                 share = self._exploring(state)
                 number = draw(((1 - share) * log_pi.exp() + share * prior.exp()).log())
             after, reward = simulator.step(scene, space.pack(space.split(number)))
+            require_finite(reward)
+            if self.max_steps is not None:
+                after = replace(after, truncated=after.truncated | (~after.terminated & (after.t >= self.max_steps)))
             ratio = (log_pi - prior).gather(-1, number.unsqueeze(-1)).squeeze(-1).clamp(min=-20.0)
             row = {"x": x, "prior": prior, "action": number, "reward": reward.to(x.dtype), "ratio": ratio}
             row |= {"terminated": after.terminated.to(x.dtype), "ended": after.ended.to(x.dtype)}
-            row |= {"x_next": function.inputs(after.state, 0), "prior_next": simulator.log_prior(after.state, 0)}
+            row["x_next"], row["prior_next"] = self._seen(problem, after)
             return simulator.restart(after), row
+
+    def _seen(self, problem: Problem, scene: Scene) -> tuple[Tensor, Tensor]:
+        """Return the features and log p(a|s), nats, ``[B, …]`` both."""
+        t = clock(problem.simulator, scene)
+        return self._function(problem).inputs(scene.state, t), problem.simulator.log_prior(scene.state, t)
 
     def _exploring(self, state: State) -> float:
         """Return the share of actions from the prior: all at first, ``explore`` after a tenth of the budget."""

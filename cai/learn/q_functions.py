@@ -53,7 +53,7 @@ def q_learning(
         explore: the share of actions that follow the prior; 0.1 for a table; for a network it falls from 1 to 0.05.
         behaviour: a policy to learn from, whatever it does, in place of the learner's own.
         network: hidden widths, or a torch module on the features; None is a table, or (64, 64) where there is none.
-        stationary: one table for all times.
+        stationary: one table for all times; a network always stands for all.
         max_steps: cut episodes off after so many steps; needed for a table without a horizon.
         settle: let the network's step size fall to 0 over the steps.
         double: choose the next action by the network, and value it by the target (van Hasselt et al. 2016).
@@ -109,7 +109,7 @@ def soft_q_learning(
         explore: the share of actions that follow the prior; 0.1 for a table; for a network it falls from 1 to 0.05.
         behaviour: a policy to learn from, whatever it does, in place of the learner's own.
         network: hidden widths, or a torch module on the features; None is a table, or (64, 64) where there is none.
-        stationary: one table for all times.
+        stationary: one table for all times; a network always stands for all.
         max_steps: cut episodes off after so many steps; needed for a table without a horizon.
         settle: let the network's step size fall to 0 over the steps.
         double: value the next state by the network's policy under the target's Q.
@@ -145,7 +145,7 @@ def _learn(
         return train(Tabular(**shared, **own), world, temperature=temperature, gamma=gamma, **options)
     if callable(shared["lr"]):
         raise fault(f"{name}, lr", "a function", "a number, for a network")
-    keys = ("settle", "double", "n_step", "minibatch", "updates", "warmup", "capacity", "polyak")
+    keys = ("settle", "double", "n_step", "minibatch", "updates", "warmup", "capacity", "polyak", "max_steps")
     own = {**{key: given[key] for key in keys}, "network": given["network"] or (64, 64), "dtype": torch.float32}
     if gamma is None and getattr(world, "discount", 1.0) == 1.0:
         gamma = 0.99

@@ -87,6 +87,11 @@ class Simulator(Protocol):
         """Return the scene that was packed."""
 
 
+def clock(simulator: Simulator, scene: Scene) -> Int[Tensor, " B"]:
+    """Return the time whose slice each copy is in, ``[B]``: no action follows the last state, whose prior is T-1's."""
+    return scene.t if simulator.horizon is None else scene.t.clamp(max=simulator.horizon - 1)
+
+
 @contextmanager
 def drawing(random: Tensor) -> Iterator[None]:
     """Draw from a given state of torch's generator; ``torch.get_rng_state()`` inside gives the state to go on from."""
