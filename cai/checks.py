@@ -23,8 +23,9 @@ def check(world: Any) -> list[Finding]:
     Goes from the outside in: the members, the horizon, one slice on single values, the slice on all states and
     actions at every time, the reach of each slice on the program's graph, whether any trajectory can be optimal, and
     whether the states that an optional ``terminated`` tells are absorbing and pay nothing. It stops at the first layer
-    that shows a fault, since the next would only show its echo. The findings are the errors of ``solve``, which alone
-    never asks ``terminated``; where there are no tables, that is a finding, and ``terminated`` is not looked at.
+    that shows a fault, since the next would only show its echo. The findings are the errors of ``solve``,
+    and those on ``terminated``, which ``solve`` never asks. A world without tables has a finding that says so, and its
+    ``terminated`` is not looked at.
 
     Args:
         world: any object.

@@ -328,7 +328,7 @@ def test_ctrl_c_begins_no_further_seed(tmp_path: Path) -> None:
 
 
 def test_seeds_that_were_whole_are_read_from_their_files(tmp_path: Path) -> None:
-    def learner(world: Any, *, steps: int = 400, seed: int, **asked: Any) -> Learned:
+    def learner(world: Any, *, steps: int = 420, seed: int, **asked: Any) -> Learned:
         run = cai.learn.q_learning(world, steps=steps, batch=20, seed=seed, temperature=1.0, evaluations=2, **asked)
         return replace(run, stopped="interrupted") if seed == 1 else run
 
@@ -336,7 +336,7 @@ def test_seeds_that_were_whole_are_read_from_their_files(tmp_path: Path) -> None
         many(learner, RandomWorld(1, 3, 2, 2, 3, holes=False), seeds=[0, 1], jobs=2, folder=tmp_path, progress=False)
     (run,) = caught.value.runs
     kept = torch.load(tmp_path / "learner-0.learner", weights_only=True)["history"]
-    assert (run.seed, run.steps) == (0, 400)
+    assert (run.seed, run.steps) == (0, 420)
     assert [one.seconds for one in run.history] == [one["seconds"] for one in kept]  # not learned a second time
 
 
