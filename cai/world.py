@@ -16,8 +16,8 @@ class World(Protocol):
 
     Optional members: ``discount`` (1.0 unless given), ``terminal(state)`` (a reward on s_T), ``layout`` (a ``Layout``),
     ``stationary = True`` (the slices do not depend on t, where code that is decorated or calls on cannot show it),
-    ``terminated(state)`` (bool: absorbing, with no further reward, so that roll-outs may stop), ``features(state)``
-    (``[*, F]``: what a network is fed).
+    ``terminated(state)`` (bool: absorbing, with no further reward, so that roll-outs may stop; not asked beside a
+    ``terminal`` reward, which is paid at T), ``features(state)`` (``[*, F]``: what a network is fed). None is absent.
     A state or an action is one tensor, or a dict of named variables whose keys are the names of their sample sites.
     """
 

@@ -75,7 +75,7 @@ def compare(
     """Compare policies by the same exact accounts: return, entropy, ELBO, and where every nat is lost."""
     require_folder(out)
     _refuse({"--rule": rule, "--fit": fit, "--twin": twin} if inference_types else {}, "beside --inference-types")
-    _refuse({"--steps": steps, "--seed": seed} if fit is None else {}, "without --fit")
+    _refuse({"--steps": steps, "--seed": seed} if fit is None else {}, "without --fit (--learn has its own options)")
     lesson = read_learners(learn, seeds=seeds, steps=learn_steps, jobs=jobs)
     if lesson is not None:
         types = inference_types or None

@@ -29,7 +29,12 @@ Algorithm = Annotated[
 Alpha = Annotated[
     float | None, typer.Option("--temperature", "-t", help="α, reward units; 1 unless given; for sac learned.")
 ]
-Steps = Annotated[int | None, typer.Option(min=1, help="Environment steps; the learner's own unless given.")]
+Steps = Annotated[
+    int | None,
+    typer.Option(
+        min=1, help="Environment steps, at least: whole batches are finished; the learner's own unless given."
+    ),
+]
 Seed = Annotated[int, typer.Option(min=0, help="Of all randomness.")]
 Option = Annotated[
     list[str] | None,
@@ -133,7 +138,12 @@ def _print(title: str, found: "Learned") -> None:
         ]
         table.add_row(*cells, *([f"{one.policy_nats:.4g}"] if exact else []))
     Console(width=None if sys.stdout.isatty() else 120).print(table)
-    print(f"worst evaluation from the best on: {found.worst_after_best:.5g}; stopped by {found.stopped}")
+    print(f"most probable actions, worst evaluation from the best on: {found.worst_after_best:.5g}; {_ending(found)}")
+
+
+def _ending(found: "Learned") -> str:
+    ways = {"steps": "all steps taken", "target": "the target reached", "interrupted": "interrupted"}
+    return f"{ways[found.stopped]}: {found.steps:,} steps, {found.seconds:.1f} CPU s of learning"
 
 
 def _plain(found: "Learned") -> dict[str, Any]:

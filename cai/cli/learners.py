@@ -61,7 +61,7 @@ def learners(
     found: list[LearnerComparison] = []
     whole = True
     for alpha in alphas:
-        runs, whole = learned_each(world, lesson, alpha)
+        runs, whole = learned_each(world, lesson, alpha, None if out is None else out / "runs")
         if runs:
             found.append(compare_learners(world, runs, temperature=alpha))
             if not as_json:
@@ -79,10 +79,13 @@ def learners(
         raise KeyboardInterrupt
 
 
-def learned_each(world: Any, lesson: Lesson, alpha: float) -> "tuple[dict[str, list[Learned]], bool]":
+def learned_each(
+    world: Any, lesson: Lesson, alpha: float, keep: Path | None
+) -> "tuple[dict[str, list[Learned]], bool]":
     """Return the runs of every learner, and whether all were made; one that cannot learn here is left out with a word.
 
-    Where Ctrl-C ended it, the learner under way has the runs that had ended by themselves.
+    Where Ctrl-C ended it, the learner under way has the runs that had ended by themselves. Every run is kept in the
+    folder ``keep``, if there is one, so that the same command goes on.
 
     Raises:
         CaiError: no learner can learn here; the reason of the last.
@@ -91,10 +94,12 @@ def learned_each(world: Any, lesson: Lesson, alpha: float) -> "tuple[dict[str, l
 
     found: dict[str, list[Learned]] = {}
     left_out: dict[str, CaiError] = {}
-    length: dict[str, Any] = {} if lesson.steps is None else {"steps": lesson.steps}
+    asked: dict[str, Any] = {} if lesson.steps is None else {"steps": lesson.steps}
+    if keep is not None:
+        asked["folder"] = keep / f"alpha-{alpha!r}-steps-{lesson.steps or 'own'}"
     for name in lesson.names:
         try:
-            found[name] = many(name, world, seeds=range(lesson.seeds), temperature=alpha, jobs=lesson.jobs, **length)
+            found[name] = many(name, world, seeds=range(lesson.seeds), temperature=alpha, jobs=lesson.jobs, **asked)
         except CaiError as error:
             left_out[name] = error
         except BrokenOff as broken:

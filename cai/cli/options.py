@@ -107,3 +107,7 @@ def require_folder(out: Path | None) -> None:
         raise fault("--out", f"'{there}' is a file", expected)
     if not os.access(there, os.W_OK):
         raise fault("--out", f"'{there}' cannot be written", expected)
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise fault("--out", f"'{out}': {error.strerror}", expected) from error

@@ -191,6 +191,9 @@ def compare_learners(
 def _checked(learned: Mapping[str, Sequence[Learned]], alpha: float) -> dict[str, tuple[Learned, ...]]:
     if not isinstance(learned, Mapping) or not learned:
         raise fault("compare_learners, learned", f"{learned!r}", "a dict of at least one name and its runs")
+    alone = [name for name, each in learned.items() if not isinstance(each, Sequence)]
+    if alone:
+        raise fault(f"compare_learners, '{alone[0]}'", f"a {type(learned[alone[0]]).__name__}", "a list of its runs")
     runs = {name: tuple(each) for name, each in learned.items()}
     for name, each in runs.items():
         where, seeds = f"compare_learners, '{name}'", [one.seed for one in each]

@@ -73,8 +73,12 @@ def over_seeds(runs: Sequence[float | None]) -> Estimate | None:
 
 
 def worst_gap(run: Learned) -> float | None:
-    """Return the largest policy nats at or after the smallest: what was reached *and held*; None where unknown."""
-    gaps = [one.policy_nats for one in run.history if one.policy_nats is not None]
+    """Return the largest policy nats at or after the smallest: what was learned *and held*; None where unknown.
+
+    What stood there before the first update was not learned, and does not count where there is more.
+    """
+    learned = run.history[1:] or run.history
+    gaps = [one.policy_nats for one in learned if one.policy_nats is not None]
     return max(gaps[gaps.index(min(gaps)) :]) if gaps else None
 
 

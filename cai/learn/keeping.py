@@ -73,10 +73,10 @@ class Keeper:
             raise fault(where, f"no checkpoint of a learner ({type(error).__name__})", expected) from None
         if not isinstance(kept, dict) or set(kept) != KEYS or not isinstance(kept["of"], dict):
             raise fault(where, "no checkpoint of a learner", expected)
-        for name in {**self.of, **kept["of"]}:
+        for name in sorted({**self.of, **kept["of"]}, key="budget".__eq__):  # the budget is told as the steps
             was, now = kept["of"].get(name, "none"), self.of.get(name, "none")
             if was != now:
-                raise fault(where, f"one of a learner with {name} = {was}", f"{now}; or another file for this one")
+                raise fault(where, f"a learner with {name} = {was}", f"{name} = {now}; or another file for another run")
         return kept
 
 

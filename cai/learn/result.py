@@ -68,6 +68,9 @@ class Learned:
 
     @property
     def worst_after_best(self) -> float:
-        """The lowest deterministic return at or after the highest one, reward units: what was reached *and held*."""
-        scores = [one.deterministic_return for one in self.history]
+        """The lowest deterministic return at or after the highest one, reward units: what was learned *and held*.
+
+        What stood there before the first update does not count, where there is more.
+        """
+        scores = [one.deterministic_return for one in self.history[1:] or self.history]
         return min(scores[scores.index(max(scores)) :])

@@ -62,8 +62,8 @@ def many(
     """
     if isinstance(learner, str) and learner not in ALGORITHMS:
         raise fault("learner", f"'{learner}'", f"one of {', '.join(ALGORITHMS)}")
-    if not seeds or len(set(seeds)) < len(seeds):
-        raise fault("seeds", f"{list(seeds)}", "at least one, each but once")
+    if not isinstance(seeds, Sequence) or not seeds or len(set(seeds)) < len(seeds):
+        raise fault("seeds", f"{seeds!r}", "a list or a range of at least one, each but once")
     if settings.get("checkpoint") is not None:
         raise fault("many, checkpoint", f"{settings['checkpoint']}", "folder=, where each seed has a file of its own")
     if isinstance(jobs, bool) or not isinstance(jobs, int) or jobs < 1:

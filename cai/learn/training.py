@@ -31,7 +31,8 @@ class Options(TypedDict, total=False):
 
     Keys:
         seed: of all randomness in here; the caller's random state is left alone. 0 unless given.
-        steps: environment steps, those of all copies and those before a resume counted.
+        steps: environment steps, those of all copies and those before a resume counted; a batch of episodes that has
+            begun is finished, so that it may be more. Step sizes settle by them: with other steps it is another run.
         evaluations: how often the policy is evaluated on the way, evenly spread. 20 unless given.
         episodes: of an evaluation where the world has no tables, on fixed seeds that no training uses. 20 unless given.
         normalise: shift and scale a network's features to mean 0 and deviation 1, as measured once under the action
@@ -141,6 +142,8 @@ def problem_of(algorithm: Algorithm, world: Any, temperature: float | None, gamm
     """
     if temperature is None and algorithm.soft:
         raise fault(f"{algorithm.name}, temperature", "none", "α > 0, reward units")
+    if temperature is not None and as_temperature(temperature).dim():
+        raise fault(f"{algorithm.name}, temperature", f"{temperature!r}", "one number")
     alpha = None if temperature is None else float(as_temperature(temperature))
     if isinstance(world, Tables):
         raise fault(f"{algorithm.name}, world", "tables", "a world or an environment, which can be sampled")
@@ -198,6 +201,10 @@ def _words(one: Progress) -> str:
 
 
 def _task(algorithm: Algorithm, options: Options) -> Task:
+    unknown = sorted(set(options) - set(vars(Task())))
+    if unknown:
+        known = ", ".join(vars(Task()))
+        raise fault(algorithm.name, f"no option {', '.join(unknown)}", f"its own settings, or one of {known}")
     asked: dict[str, Any] = {**vars(Task()), "steps": algorithm.budget, **options}
     for name, least in (("seed", 0), ("steps", 1), ("evaluations", 1), ("episodes", 1)):
         value = asked[name]

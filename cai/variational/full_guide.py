@@ -162,4 +162,4 @@ def _grown(sizes: Mapping[str, int]) -> dict[str, tuple[int, ...]]:
 
 
 def _terminal(world: World) -> Any:
-    return getattr(world, "terminal", lambda state: torch.zeros(()))
+    return getattr(world, "terminal", None) or (lambda state: torch.zeros(()))
