@@ -60,7 +60,8 @@ def test_help_does_not_import_torch() -> None:
 
 
 def test_import_cai_imports_neither_gymnasium_nor_matplotlib() -> None:
-    script = "import sys, cai; [getattr(cai, n) for n in cai.__all__]; cai.check, cai.solve\n"
+    # The two that are Gymnasium's own kind apart: what they make is a gymnasium.Env, or speaks to one.
+    script = "import sys, cai; [getattr(cai, n) for n in {*cai.__all__} - {'to_gymnasium', 'from_sb3'}]\n"
     script += "print(sorted({'gymnasium', 'matplotlib', 'rich', 'typer'} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=ROOT)
     assert done.stdout.strip() == "[]", done.stderr

@@ -107,7 +107,10 @@ def require_folder(out: Path | None) -> None:
         raise fault("--out", f"'{there}' is a file", expected)
     if not os.access(there, os.W_OK):
         raise fault("--out", f"'{there}' cannot be written", expected)
+    missing = [folder for folder in (out.absolute(), *out.absolute().parents) if not folder.exists()]
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise fault("--out", f"'{out}': {error.strerror}", expected) from error
+    for folder in missing:  # it was only tried: work that is broken off leaves nothing behind
+        folder.rmdir()

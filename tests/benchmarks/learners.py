@@ -10,9 +10,9 @@ from typing import Any
 import torch
 
 import cai.learn
+from cai.catalogue import load_world
 from cai.learn.evaluation import ByEpisodes
 from cai.simulate.rollout import simulator_of
-from tests.helpers import load_model
 
 EVALUATIONS = {"Pyro": 20, "Gymnasium": 10}  # an evaluation in Gymnasium takes longer than the learning between two
 EPISODES = 100
@@ -68,7 +68,7 @@ class Learner:
 
 def ours(learner: str, task: str, where: str, seed: int, **settings: Any) -> Curve:
     """Return the curve of a learner in ``cai.learn``."""
-    world = task if where == "Gymnasium" else load_model(task.split("-")[0].lower())()
+    world = task if where == "Gymnasium" else load_world(task.split("-")[0].lower())
     learn = getattr(cai.learn, learner)
     run = learn(world, seed=seed, evaluations=EVALUATIONS[where], episodes=EPISODES, progress=False, **settings)
     scores = tuple(x.deterministic_return for x in run.history)
