@@ -57,7 +57,7 @@ class Learner:
         task: Gymnasium's id, in whose episodes a learner is scored.
         where: what it learns and is scored in: "Gymnasium", or "Pyro", the same equations on a batch.
         run: makes the curve of a seed.
-        holds: whether nine of ten seeds are to hold the threshold.
+        holds: whether nine of ten seeds must come to stay at the threshold.
     """
 
     task: str
@@ -152,7 +152,7 @@ def falling(first: float, left: float) -> float:
 
 GRADIENT: dict[str, Any] = {"network": (32,), "batch": 64, "lr": 0.05, "gamma": 0.995, "average": 0.3, "steps": 300_000}
 SOFT_Q: dict[str, Any] = {"network": (128,), "temperature": 4.0, "lr": 4e-3, "polyak": 0.005, "steps": 30_000}
-ACROBOT: dict[str, Any] = {"network": (32,), "batch": 128, "lr": 0.05, "average": 0.1, "steps": 1_500_000}
+ACROBOT: dict[str, Any] = {"network": (64,), "batch": 128, "lr": 0.03, "average": 0.1, "steps": 1_500_000}
 ACROBOT |= {"temperature": 0.1, "normalise": True}
 PPO: dict[str, Any] = {"n_steps": 32, "batch_size": 256, "gae_lambda": 0.8, "gamma": 0.98, "n_epochs": 20}
 PPO |= {"learning_rate": partial(falling, 1e-3), "clip_range": partial(falling, 0.2)}
