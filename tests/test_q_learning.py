@@ -11,7 +11,7 @@ from torch import Tensor
 import cai
 from cai.exact.acting import policy_elbo, values
 from cai.learn import replay
-from cai.learn.neural_q import NeuralQ
+from cai.learn.neural_q import NeuralQ, accumulated, scaled
 from cai.learn.soft_values import log_policy, policy_value, q_loss, state_value
 from cai.learn.tabular import Tabular
 from cai.learn.training import _first, problem_of, step
@@ -341,3 +341,20 @@ def test_values_of_minus_infinity_leave_the_prior() -> None:
     q, log_prior = torch.full((1, 2), -torch.inf), torch.tensor([[0.3, 0.7]]).log()
     for alpha in (None, 0.5):
         torch.testing.assert_close(log_policy(q, log_prior, alpha), log_prior)
+
+
+@given(seeds, st.integers(1, 5), st.integers(1, 4))
+def test_features_are_scaled_by_all_that_was_met(seed: int, rows: int, batch: int) -> None:
+    met = 3 * torch.randn(rows + 1, batch, 2, generator=torch.Generator().manual_seed(seed)) + 7
+    met[..., 1] = 5.0  # never moves
+    kept = {"count": torch.zeros(()), "mean": torch.zeros(2), "square": torch.zeros(2)}
+    for x in met:
+        kept = accumulated(kept, x)
+    flat = met.flatten(0, 1)
+    torch.testing.assert_close(kept["mean"], flat.mean(0))
+    torch.testing.assert_close((kept["square"] / kept["count"]).sqrt(), flat.std(0, correction=0))
+    found = scaled(kept, flat)
+    torch.testing.assert_close(found.mean(0), torch.zeros(2))
+    assert bool((found[:, 1] == 0).all())
+    if len(flat) > 1:
+        torch.testing.assert_close(found[:, 0].std(correction=0), torch.ones(()))
