@@ -205,7 +205,7 @@ class Lookup:
 
 
 def trees(**settings: Any) -> Any:
-    ensemble = pytest.importorskip("sklearn.ensemble")
+    ensemble = pytest.importorskip("sklearn.ensemble", reason="the extra [test] is not installed")
     return ensemble.ExtraTreesRegressor(n_estimators=5, **settings)
 
 

@@ -47,7 +47,7 @@ def both() -> LearnerComparison:
 
 
 def test_every_number_is_the_interquartile_mean_of_the_exact_evaluations(both: LearnerComparison) -> None:
-    stats = pytest.importorskip("scipy.stats")
+    stats = pytest.importorskip("scipy.stats", reason="scikit-learn of the extra [test] brings it")
     row = both.rows[0]
     exact = [cai.evaluate(WORLD, run, temperature=ALPHA) for run in both.learned["soft"]]
     fields = {
@@ -153,7 +153,7 @@ def test_a_curve_ends_where_a_run_was_interrupted_and_is_thinned() -> None:
 
 
 def test_the_band_is_that_of_whole_runs(both: LearnerComparison) -> None:
-    stats = pytest.importorskip("scipy.stats")
+    stats = pytest.importorskip("scipy.stats", reason="scikit-learn of the extra [test] brings it")
     curve = both.curves["soft"]["policy_nats"]
     each = np.array([[one.policy_nats for one in run.history] for run in both.learned["soft"]])
     np.testing.assert_allclose(curve.value, stats.trim_mean(each, 0.25, axis=0), atol=1e-12)

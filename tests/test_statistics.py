@@ -25,12 +25,12 @@ def tensor(*x: float) -> Tensor:
 
 @given(NUMBERS)
 def test_the_interquartile_mean_is_scipys_trimmed_mean(x: list[float]) -> None:
-    stats = pytest.importorskip("scipy.stats")
+    stats = pytest.importorskip("scipy.stats", reason="scikit-learn of the extra [test] brings it")
     assert float(interquartile_mean(tensor(*x))) == pytest.approx(stats.trim_mean(x, 0.25), abs=1e-8)
 
 
 def test_the_interquartile_mean_of_a_table_is_that_of_all_its_entries() -> None:
-    stats = pytest.importorskip("scipy.stats")
+    stats = pytest.importorskip("scipy.stats", reason="scikit-learn of the extra [test] brings it")
     x = torch.randn(7, 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     assert float(interquartile_mean(x)) == pytest.approx(stats.trim_mean(x.numpy(), 0.25, axis=None), abs=1e-14)
     columns = [stats.trim_mean(column, 0.25) for column in x.T.numpy()]

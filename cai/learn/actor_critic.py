@@ -24,7 +24,7 @@ from cai.learn.functions import Adam, Network, named, part, width_of
 from cai.learn.problem import Metrics, Problem, State, require_finite
 from cai.learn.result import Learned
 from cai.learn.training import Options, train
-from cai.simulate.simulator import Scene, Simulator, clock
+from cai.simulate.simulator import Scene, Simulator, clock, cut
 from cai.world import World, discount_of
 
 GAMMA = 0.99  # where neither the caller nor the world discounts
@@ -188,9 +188,7 @@ class ActorCritic:
             x_next, prior_next = self._seen(parts, after)
         row = {"x": x, "prior": prior, "action": parts.over.carried(code), "reward": reward.to(x.dtype)}
         row |= {"terminated": after.terminated.to(x.dtype), "x_next": x_next, "prior_next": prior_next}
-        if self.max_steps is not None:
-            after = replace(after, truncated=after.truncated | (~after.terminated & (after.t >= self.max_steps)))
-        return simulator.restart(after), row
+        return simulator.restart(cut(after, self.max_steps)), row
 
     def _learn(
         self, problem: Problem, parts: Parts, values: dict[str, Tensor], share: float

@@ -19,7 +19,7 @@ from cai.learn.acting import DiscretePolicy, draw
 from cai.learn.functions import Adam, Function, function_of, named, part
 from cai.learn.problem import Metrics, Problem, State, require_finite
 from cai.learn.soft_values import log_policy, policy_value, q_loss, state_value
-from cai.simulate.simulator import Scene, clock
+from cai.simulate.simulator import Scene, clock, cut
 
 
 @dataclass(frozen=True)
@@ -152,8 +152,7 @@ class NeuralQ:
                 number = draw(((1 - share) * log_pi.exp() + share * prior.exp()).log())
             after, reward = simulator.step(scene, space.pack(space.split(number)))
             require_finite(reward)
-            if self.max_steps is not None:
-                after = replace(after, truncated=after.truncated | (~after.terminated & (after.t >= self.max_steps)))
+            after = cut(after, self.max_steps)
             ratio = (log_pi - prior).gather(-1, number.unsqueeze(-1)).squeeze(-1).clamp(min=-20.0)
             row = {"x": x, "prior": prior, "action": number, "reward": reward.to(x.dtype), "ratio": ratio}
             row |= {"terminated": after.terminated.to(x.dtype), "ended": after.ended.to(x.dtype)}

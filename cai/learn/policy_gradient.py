@@ -22,7 +22,7 @@ from cai.learn.problem import Metrics, Problem, State, require_finite
 from cai.learn.result import Learned
 from cai.learn.training import Options, train
 from cai.simulate.rollout import Rollout, roll
-from cai.simulate.simulator import Scene
+from cai.simulate.simulator import Scene, but_last
 
 
 def score_function_loss(log_pi: Tensor, weights: Tensor) -> Tensor:
@@ -150,7 +150,7 @@ class PolicyGradient:
         """Return V(s) as it was, ``[T, N]``, and its parameters a few steps closer to the rewards to go."""
         critic = self._critic(problem)
         times = torch.arange(len(to_go)).unsqueeze(-1)
-        x = critic.inputs(_but_last(found.states), times)
+        x = critic.inputs(but_last(found.states), times)
         theta, moments = state.values["critic"], part(state.values, "critic_adam")
         with torch.no_grad():
             before = critic(theta, x).squeeze(-1)
@@ -177,12 +177,6 @@ class PolicyGradient:
             return Table(simulator, out, None if self.stationary else simulator.horizon)
         hidden = (64,) if self.network is None else self.network
         return function_of(simulator, out, hidden, last=last, activation=torch.tanh)
-
-
-def _but_last(states: Any) -> Any:
-    if isinstance(states, dict):
-        return {name: one[:-1] for name, one in states.items()}
-    return states[:-1]
 
 
 def reinforce(

@@ -12,7 +12,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from cai.simulate.rollout import prior_action, roll
-from cai.simulate.simulator import Scene, Simulator
+from cai.simulate.simulator import Scene, Simulator, but_last
 from cai.types import Values
 
 LONGEST = 1000  # steps of an episode that is measured
@@ -83,12 +83,6 @@ def normalised(simulator: Simulator, samples: int = 2000) -> Simulator:
     found: Moments | None = None
     while found is None or found.count < samples:
         seen = roll(simulator, choose, LONGEST)
-        here = moments(simulator.features(_but_last(seen.states))[seen.alive])
+        here = moments(simulator.features(but_last(seen.states))[seen.alive])
         found = here if found is None else found.merged(here)
     return cast(Simulator, Normalised(simulator, found))
-
-
-def _but_last(states: Any) -> Any:
-    if isinstance(states, dict):
-        return {name: one[:-1] for name, one in states.items()}
-    return states[:-1]

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol, runtime_checkable
 
 import pyro
@@ -90,6 +90,18 @@ class Simulator(Protocol):
 def clock(simulator: Simulator, scene: Scene) -> Int[Tensor, " B"]:
     """Return the time whose slice each copy is in, ``[B]``: no action follows the last state, whose prior is T-1's."""
     return scene.t if simulator.horizon is None else scene.t.clamp(max=simulator.horizon - 1)
+
+
+def cut(scene: Scene, max_steps: int | None) -> Scene:
+    """Return the scene with the episodes truncated that have gone on for so many steps; None cuts none."""
+    if max_steps is None:
+        return scene
+    return replace(scene, truncated=scene.truncated | (~scene.terminated & (scene.t >= max_steps)))
+
+
+def but_last(states: Any) -> Any:
+    """Return states s_0 … s_{T-1} of s_0 … s_T, by variable."""
+    return {name: one[:-1] for name, one in states.items()} if isinstance(states, dict) else states[:-1]
 
 
 @contextmanager

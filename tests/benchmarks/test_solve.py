@@ -58,9 +58,9 @@ def test_solve(benchmark: Any, case: str, method: str) -> None:
     if method in CASES[case].absent:
         pytest.skip(CASES[case].absent[method])
     if method.startswith("SciPy"):
-        pytest.importorskip("scipy")
+        pytest.importorskip("scipy", reason="the extra [bench] is not installed")
     if method.startswith("QuantEcon"):
-        pytest.importorskip("quantecon")
+        pytest.importorskip("quantecon", reason="the extra [bench] is not installed")
     benchmark.group = case
     child = Child(case, method)
     value = benchmark.pedantic(child.run, rounds=CASES[case].rounds, warmup_rounds=CASES[case].warmup)
