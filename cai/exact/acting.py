@@ -17,8 +17,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from cai.exact.backup import look_ahead, put_back, refuse_second_derivative
+from cai.exact.backup import put_back, refuse_second_derivative
 from cai.exact.chain import Chain, life_to_come, visits
+from cai.exact.held import Held, hold
 from cai.types import Tables
 
 
@@ -100,29 +101,9 @@ def gradient(tables: Tables, log_pi: Tensor, q: Tensor, alpha: Tensor) -> Tensor
     return torch.where(weights > 0, weights * (q / alpha - (log_pi - log_prior) - 1), 0.0)
 
 
-@dataclass(frozen=True)
-class _Held:
-    """A slice with the dynamics held fixed: γ p(outcome|s,a) ``[S, A, K]``, its successors, and E[r|s,a] ``[S, A]``."""
-
-    onward: Tensor
-    successor: Tensor
-    reward: Tensor
-
-    def q(self, v_next: Tensor) -> Tensor:
-        following = torch.where(self.onward > 0, self.onward * look_ahead(v_next, self.successor), 0.0)
-        return self.reward + following.sum(-1)
-
-    def living(self, pi: Tensor) -> Chain:
-        return Chain(pi.unsqueeze(-1) * self.onward, self.successor)
-
-
-def _held(tables: Tables) -> list[_Held]:
+def _held(tables: Tables) -> list[Held]:
     """Return the held slice of every time; one object for all where they are the same."""
-    slices = []
-    for one in tables.slices():
-        p = one.log_prob.exp()
-        reward = torch.where(p > 0, p * one.reward, 0.0).sum(-1)
-        slices.append(_Held(tables.discount * p, one.successor, reward))
+    slices = [hold(one, tables.discount) for one in tables.slices()]
     return slices if tables.timed else slices * (tables.horizon or 1)
 
 

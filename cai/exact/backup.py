@@ -9,7 +9,7 @@ gradient = marginals, ``∂ log Z/∂r_t(s,a) = p(s_t, a_t|O)/α``.
 """
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -28,10 +28,18 @@ class Backup:
     v: Tensor
 
 
+@runtime_checkable
+class Step(Protocol):
+    """One backup of one slice, made ready: from ``v_next [*B, S']`` to ``v [*B, S]``, reward units."""
+
+    def __call__(self, v_next: Tensor, out: Tensor | None = None) -> Tensor:
+        """Return v, in ``out`` where it is given."""
+
+
 def look_ahead(values: Tensor, successor: Tensor) -> Tensor:
     """Read ``values [*B, S]`` at each outcome's successor ``[*B, S, A, K]``."""
     if successor.dim() == 3:
-        return values[..., successor]
+        return values.index_select(-1, successor.reshape(-1)).view(*values.shape[:-1], *successor.shape)
     batch = torch.broadcast_shapes(values.shape[:-1], successor.shape[:-3])
     numbers = successor.expand(*batch, *successor.shape[-3:])
     values = values.expand(*batch, values.shape[-1])
@@ -47,12 +55,17 @@ def put_back(amounts: Tensor, successor: Tensor, S: int) -> Tensor:
     return amounts.new_zeros(*amounts.shape[:-3], S).scatter_add(-1, numbers, amounts.flatten(-3))
 
 
+def survive(rule: Rule, v_next: Tensor, alpha: Tensor, log_survival: Tensor) -> Tensor:
+    """Return the continuation c(s'), ``[*B, S]``: the mean over going on with v(s') and ending with 0."""
+    if not log_survival[1] > -torch.inf:
+        return v_next
+    branches = torch.stack([v_next, torch.zeros_like(v_next)], -1)
+    return rule.over_outcomes.value(branches, log_survival, alpha[..., None])
+
+
 def back_up(rule: Rule, one: Slice, v_next: Tensor, alpha: Tensor, log_survival: Tensor) -> Backup:
     """Compute one backup from ``v_next [*B, S]``; ``alpha`` has the batch shape, reward units."""
-    branches = torch.stack([v_next, torch.zeros_like(v_next)], -1)
-    c = v_next
-    if log_survival[1] > -torch.inf:
-        c = rule.over_outcomes.value(branches, log_survival, alpha[..., None])
+    c = survive(rule, v_next, alpha, log_survival)
     x = one.reward + look_ahead(c, one.successor)
     q = rule.over_outcomes.value(x, one.log_prob, alpha[..., None, None])
     v = rule.over_actions.value(q, one.log_prior, alpha[..., None])

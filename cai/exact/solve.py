@@ -9,9 +9,9 @@ from cai.compile.tabulate import tabulate
 from cai.errors import ImpossibleError, fault
 from cai.exact.blame import blockers
 from cai.exact.fixed_point import differentiable_fixed_point, fixed_point, require_stationary
+from cai.exact.gradient import differentiable_sweep
 from cai.exact.messages import Messages
 from cai.exact.rules import POSTERIOR, Expect, Rule
-from cai.exact.sweep import sweep
 from cai.types import Tables
 from cai.world import World
 
@@ -58,7 +58,7 @@ def solve(
         if torch.is_grad_enabled():
             v = differentiable_fixed_point(rule, tables, alpha, v)
     else:
-        v, iterations, bound = sweep(rule, tables, alpha), tables.horizon, 0.0
+        v, iterations, bound = differentiable_sweep(rule, tables, alpha), tables.horizon, 0.0
     messages = Messages(tables, rule, alpha, v, "tables", iterations, bound)
     _require_possible(messages)
     return messages

@@ -1,10 +1,13 @@
 """The one backward sweep: v_T is the terminal reward, then a backup for each time, last to first."""
 
+from collections.abc import Iterator
+
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from cai.exact.backup import back_up, differentiable_backup
+from cai.exact.backup import Step
+from cai.exact.prepare import largest, prepare, room
 from cai.exact.rules import Rule
 from cai.types import Tables
 
@@ -13,7 +16,6 @@ def sweep(rule: Rule, tables: Tables, alpha: Float[Tensor, "*M"]) -> Float[Tenso
     """Return v of every time, reward units, by one backward pass over the slices.
 
     ``v_T = r_T``, ``v_t = backup(v_{t+1})``: under POSTERIOR ``β_t(s) = exp(v_t(s)/α)`` (Levine 2018, section 2.3).
-    Differentiable in rewards, log-probabilities, prior and α.
 
     Args:
         rule: how outcomes and actions are marginalised.
@@ -21,23 +23,27 @@ def sweep(rule: Rule, tables: Tables, alpha: Float[Tensor, "*M"]) -> Float[Tenso
         alpha: temperatures, reward units.
     """
     assert tables.horizon is not None
-    slices = list(tables.slices())
-    log_survival = tables.log_survival
+    T = tables.horizon
     batch = torch.broadcast_shapes(tables.batch_shape, alpha.shape)
-    v = tables.terminal.expand(*batch, -1)
-    messages = [v]
-    # The autograd node is worth its overhead only where somebody asks for a gradient.
-    tracked = torch.is_grad_enabled() and _any_requires_grad(tables, alpha)
-    for t in range(tables.horizon - 1, -1, -1):
-        one = slices[t] if tables.timed else slices[0]
-        if tracked:
-            v = differentiable_backup(rule, one, v, alpha, log_survival)[1]
-        else:
-            v = back_up(rule, one, v, alpha, log_survival).v
-        messages.append(v)
-    return torch.stack(messages[::-1], -2)
+    v = room(tables.terminal, T + 1, *batch, tables.states.size)
+    v[T] = tables.terminal
+    for t, step in enumerate_back(steps(rule, tables, alpha), T):
+        step(v[t + 1], out=v[t])
+    return v.movedim(0, -2)
 
 
-def _any_requires_grad(tables: Tables, alpha: Tensor) -> bool:
-    fields = (tables.log_prior, tables.log_prob, tables.reward, tables.terminal, alpha)
-    return any(field.requires_grad for field in fields)
+def steps(rule: Rule, tables: Tables, alpha: Tensor) -> Iterator[Step]:
+    """Yield the step of every time, the last first; one and the same where all slices are."""
+    assert tables.horizon is not None
+    scale, log_survival = largest(tables.terminal), tables.log_survival
+    uses = 1 if tables.timed else tables.horizon
+    step = None
+    for t in reversed(range(tables.horizon)):
+        if step is None or tables.timed:
+            step = prepare(rule, tables.at(t), alpha, log_survival, uses=uses, scale=scale)
+        yield step
+
+
+def enumerate_back(items: Iterator[Step], T: int) -> Iterator[tuple[int, Step]]:
+    """Number items from T-1 down to 0."""
+    return zip(reversed(range(T)), items, strict=True)

@@ -1,0 +1,69 @@
+"""A backup made ready: what does not change from step to step is computed once, and then ``v = step(v_next)``.
+
+Which form is best is chosen here, by size: kernels for what is worth compiling, a few tensor operations for the rest,
+and the equation as it stands where the temperature is so high that digits would be lost to a logarithm near 0.
+"""
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from cai.exact.backup import Step
+from cai.exact.eager import eager, plain
+from cai.exact.rules import Rule
+from cai.types import Slice
+
+KERNEL_WORK = 10_000_000
+"""Outcomes to be backed up from which kernels pay: about a quarter of a second of tensor operations."""
+WORTH_MERGING = 8
+"""Uses from which it pays to merge successors, and to average rewards, beforehand."""
+_WARM = 30.0
+
+
+def prepare(rule: Rule, one: Slice, alpha: Tensor, log_survival: Tensor, *, uses: int = 1, scale: float = 0.0) -> Step:
+    """Return the slice's backup, ready to be taken ``uses`` times.
+
+    The slice's successors number the entries of ``v_next``, which may be longer than the slice has states.
+
+    Args:
+        rule: how outcomes and actions are marginalised.
+        one: the slice.
+        alpha: temperatures, reward units, of the batch shape.
+        log_survival: log of (γ, 1 - γ), nats.
+        uses: how often the step will be taken: what is worth preparing depends on it.
+        scale: the size of the values that it will meet, reward units, where rewards alone do not tell.
+    """
+    if kernels_pay(one, alpha, uses):
+        from cai.exact.fused import fused  # numba is slow to import
+
+        return fused(rule, one, alpha, log_survival)
+    if uses < WORTH_MERGING or too_warm(one, alpha, scale):
+        return plain(rule, one, alpha, log_survival)
+    return eager(rule, one, alpha, log_survival)
+
+
+def kernels_pay(one: Slice, alpha: Tensor, uses: int) -> bool:
+    """Tell whether kernels can take this slice at this temperature, and are worth it."""
+    if alpha.dim() or one.log_prob.numel() * uses < KERNEL_WORK:
+        return False
+    from cai.exact.fused import kernels_can
+
+    return kernels_can(one)
+
+
+def too_warm(one: Slice, alpha: Tensor, scale: float) -> bool:
+    """Tell whether a temperature lies so far above all values that ``α log Σ`` would lose their digits."""
+    return bool((alpha > _WARM * max(scale, largest(one.reward))).any())
+
+
+def largest(values: Tensor) -> float:
+    """Return the largest finite size of any value; 0 where there is none."""
+    return float(torch.where(values.isfinite(), values, 0.0).abs().max()) if values.numel() else 0.0
+
+
+def room(like: Tensor, *shape: int) -> Tensor:
+    """Return a tensor without content, in the dtype and on the device of ``like``."""
+    if like.device.type != "cpu":
+        return like.new_empty(shape)
+    # NumPy asks the system for large pages, which torch does not.
+    return torch.from_numpy(np.empty(shape, dtype=torch.empty((), dtype=like.dtype).numpy().dtype))
