@@ -17,6 +17,9 @@ from torch import Tensor
 from cai.exact.rules import Rule
 from cai.types import Slice
 
+BLOCK = 1 << 22
+"""Outcomes to a block, where a backup is taken block by block."""
+
 
 @dataclass(frozen=True)
 class Backup:
@@ -70,6 +73,21 @@ def back_up(rule: Rule, one: Slice, v_next: Tensor, alpha: Tensor, log_survival:
     q = rule.over_outcomes.value(x, one.log_prob, alpha[..., None, None])
     v = rule.over_actions.value(q, one.log_prior, alpha[..., None])
     return Backup(c, x, q, v)
+
+
+def action_values(rule: Rule, one: Slice, v_next: Tensor, alpha: Tensor, log_survival: Tensor) -> Tensor:
+    """Return q ``[*B, S, A]`` alone, block by block of states, so that no outcome is kept longer than it is needed."""
+    S, A, K = one.log_prob.shape[-3:]
+    size = max(1, BLOCK // (A * K))
+    if size >= S:
+        return back_up(rule, one, v_next, alpha, log_survival).q
+    parts = []
+    for low in range(0, S, size):
+        fields = (one.log_prob, one.successor, one.reward)
+        rows = (field[..., low : low + size, :, :] for field in fields)
+        part = Slice(one.log_prior[..., low : low + size, :], *rows)
+        parts.append(back_up(rule, part, v_next, alpha, log_survival).q)
+    return torch.cat(parts, -2)
 
 
 @dataclass(frozen=True)

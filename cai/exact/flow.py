@@ -5,8 +5,11 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
+from cai.exact.adjoints import gathering
 from cai.exact.backup import Tilt, put_back
-from cai.types import Slice
+from cai.exact.prepare import largest
+from cai.exact.rules import POSTERIOR
+from cai.types import Slice, Tables
 
 
 def push(mu: Tensor, one: Slice, tilted: Tilt) -> tuple[Tensor, Tensor]:
@@ -23,6 +26,22 @@ def flow(mu: Tensor, slices: Iterator[tuple[Slice, Tilt]]) -> Iterator[Tensor]:
     yield mu
     for one, tilted in slices:
         mu = push(mu, one, tilted)[1]
+        yield mu
+
+
+def posterior_flow(tables: Tables, alpha: Tensor, v: Tensor, mu: Tensor) -> Iterator[Tensor]:
+    """Yield ``p(s_t, alive|O)`` for t = 0 … T from the start ``mu [*B, S]``, given POSTERIOR's ``v [*B, T+1, S]``.
+
+    It is the adjoint's own flow, since the gradient of log Z is made of the posterior's marginals.
+    """
+    yield mu
+    T, one = v.shape[-2] - 1, None
+    scale = largest(tables.terminal)
+    for t in range(T):
+        if one is None or tables.timed:
+            uses = 1 if tables.timed else T
+            one = gathering(POSTERIOR, tables.at(t), alpha, tables.log_survival, uses=uses, scale=scale)
+        mu = one.push(v[..., t + 1, :], v[..., t, :], mu)
         yield mu
 
 

@@ -100,7 +100,12 @@ class Numbers:
     @cached_property
     def largest_reward(self) -> float:
         """The largest finite size of a reward, reward units."""
-        return largest_size(self.reward.flat)
+        return Span.of(once(self.one.reward)).size
+
+    @cached_property
+    def forbids(self) -> bool:
+        """Whether an action may lead to a reward of -inf."""
+        return bool(self.expected_reward.flat.min() < LOST)
 
     def viterbi_reward(self, alpha: float) -> Laid:
         """α log p(outcome|s, a) + r."""
@@ -117,12 +122,27 @@ class Numbers:
         return lay(torch.cat(parts).clamp(min=NEVER))
 
 
-def largest_size(values: Array) -> float:
-    """Return the largest finite size of any value; 0 where there is none."""
-    low, high = float(values.min(initial=0)), float(values.max(initial=0))
-    if low > -np.inf:
-        return max(-low, high)
-    return float(np.abs(values, where=np.isfinite(values), out=np.zeros_like(values)).max(initial=0))
+@dataclass(frozen=True)
+class Span:
+    """Values, and between what they lie."""
+
+    values: Array
+    low: float
+    high: float
+
+    @classmethod
+    def of(cls, values: Tensor) -> "Span":
+        """Measure values."""
+        values = values.detach().contiguous()
+        low, high = torch.aminmax(values)
+        return cls(values.numpy(), float(low), float(high))
+
+    @property
+    def size(self) -> float:
+        """The largest finite size; 0 where there is none."""
+        if self.low > -np.inf:
+            return max(-self.low, self.high)
+        return float(np.abs(self.values, where=self.values > -np.inf, out=np.zeros_like(self.values)).max(initial=0))
 
 
 class Threads:
@@ -163,27 +183,29 @@ class Staged:
         """Take the backup."""
         S, A, K = self.numbers.shape
         v = np.empty(S, v_next.numpy().dtype) if out is None else out.numpy()
-        warm, weight, gain, bias = self.is_warm(v_next), self._weight, self._gain, self._bias
-        c = self.survive(v_next, warm)
+        span = Span.of(v_next)
+        warm, weight, gain, bias = self.is_warm(span), self.numbers.p, self._gain, self._bias
+        c = self.survive(span, warm)
         run = backups.staged(self._inner(warm), self._outer(warm), A, K)
         arguments = (self.numbers.successor, weight.flat, weight.step, gain.flat, gain.step, bias.flat, bias.step)
         self.threads.run(run, S, v, c, *arguments, self.alpha, self.eta)
-        if self.averages:
+        if self.averages and (span.low == -np.inf or self.numbers.forbids):
             v[v < LOST] = -np.inf
         return torch.from_numpy(v) if out is None else out
 
-    def is_warm(self, v_next: Tensor) -> bool:
+    def is_warm(self, span: "Span") -> bool:
         """Tell whether the temperature is beyond all values, so that a plain logarithm would lose their digits."""
-        largest = max(self.numbers.largest_reward, largest_size(v_next.numpy()))
-        return max(abs(self.eta), self.alpha) > WARM * largest
+        return max(abs(self.eta), self.alpha) > WARM * max(self.numbers.largest_reward, span.size)
 
-    def survive(self, v_next: Tensor, warm: bool) -> Array:
+    def survive(self, span: "Span", warm: bool) -> Array:
         """Return c(s'): the mean over going on with v and ending with 0."""
-        v, rest = v_next.contiguous().numpy(), 1 - self.discount
-        if self.averages:
-            return np.asarray(np.maximum(v, NEVER) * self.discount)
+        v, rest = span.values, 1 - self.discount
+        if self.averages and span.low == -np.inf:
+            v = np.maximum(v, NEVER)
         if rest == 0:
             return v
+        if self.averages:
+            return np.asarray(v * self.discount)
         if isinstance(self.rule.over_outcomes, Viterbi):
             return np.asarray(np.maximum(v + self.alpha * np.log(self.discount), self.alpha * np.log(rest)))
         c = np.empty_like(v)
@@ -212,10 +234,6 @@ class Staged:
         if not isinstance(self.rule.over_actions, Soft):
             return backups.BEST
         return backups.WARM if warm else backups.SOFT
-
-    @property
-    def _weight(self) -> Laid:
-        return self.numbers.p
 
     @cached_property
     def _gain(self) -> Laid:
@@ -255,19 +273,18 @@ class Linear:
 
     def __call__(self, v_next: Tensor, out: Tensor | None = None) -> Tensor:
         """Take the backup."""
-        one, M = self.staged, self.operator
-        if one.is_warm(v_next):
+        one, M, span = self.staged, self.operator, Span.of(v_next)
+        if one.is_warm(span):
             return one(v_next, out)
-        S = one.numbers.shape[0]
-        v = np.empty(S, v_next.numpy().dtype) if out is None else out.numpy()
-        ahead = v_next.contiguous().numpy()
-        top = max(float(ahead.max()), 0.0 if one.discount < 1 else -np.inf)
+        S, ahead = one.numbers.shape[0], span.values
+        v = np.empty(S, ahead.dtype) if out is None else out.numpy()
+        top = max(span.high, 0.0 if one.discount < 1 else -np.inf)
         if top == -np.inf:
             v[:] = -np.inf
             return torch.from_numpy(v) if out is None else out
         b = np.empty_like(ahead)
         one.threads.run(pointwise.lift, len(ahead), ahead, b, one.discount, one.alpha, top)
-        c = one.survive(v_next, False)
+        c = one.survive(span, False)
         run = backups.linear(M.E)
         one.threads.run(run, S, v, b, c, M.M, M.successor, one.alpha, M.gain + top, M.gain)
         return torch.from_numpy(v) if out is None else out
@@ -277,14 +294,15 @@ def operator_of(staged: Staged) -> Operator | None:
     """Merge successors over actions; None where the entries lie too far apart for products of plain numbers."""
     numbers, (S, A, K) = staged.numbers, staged.numbers.shape
     p, prior, reward = numbers.p, numbers.prior, numbers.reward
-    gain = float(np.max(reward.flat, initial=-np.inf))
+    gain = float(reward.flat.max())
     if gain == -np.inf:
         return None
     width = np.empty(S, np.int64)
-    shared = (numbers.successor, p.flat, p.step)
+    # Read where it stands: the copy in 32 bits is made only for those who go over the outcomes at every step.
+    shared = (numbers.one.successor.reshape(-1).numpy(), p.flat, p.step)
     staged.threads.run(merging.widths, S, *shared, prior.flat, prior.step, A, K, width)
     E = max(1, int(width.max()))
     M, to, least = np.empty(S * E, p.flat.dtype), np.empty(S * E, np.uint32), np.empty(S)
-    rest = (reward.flat - gain, reward.step, prior.flat, prior.step, A, K, staged.alpha, E, to, M, least)
+    rest = (reward.flat, reward.step, gain, prior.flat, prior.step, A, K, staged.alpha, E, to, M, least)
     staged.threads.run(merging.rows, S, *shared, *rest)
     return Operator(M, to, E, gain) if least.min() >= LEAST else None

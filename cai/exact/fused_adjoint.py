@@ -4,7 +4,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from cai.exact.fused import Linear, Operator, Staged, fused
+from cai.exact.fused import Linear, Operator, Span, Staged, fused
 from cai.exact.gathered import Gathered, through_survival
 from cai.exact.kernels import flowing
 from cai.exact.rules import POSTERIOR
@@ -29,7 +29,7 @@ class FusedLinear:
     def push(self, v_next: Tensor, v: Tensor, v_bar: Tensor) -> Tensor:
         """Gather, and return v̄_next."""
         M, threads = self.operator, self.staged.threads
-        c = self.staged.survive(v_next, False)
+        c = self.staged.survive(Span.of(v_next), False)
         c_bar = np.zeros((threads.n, len(c)), c.dtype)
         paid = np.zeros(threads.n)
         given = (v_bar.contiguous().numpy(), v.contiguous().numpy(), c, M.M, M.successor, M.gain, self.staged.alpha)
@@ -46,7 +46,8 @@ class FusedLinear:
         S, A, K = numbers.shape
         p, prior, reward = numbers.p, numbers.prior, numbers.reward
         out = np.empty(S * A * K, M.M.dtype)
-        shared = (numbers.successor, p.flat, p.step, reward.flat - M.gain, reward.step, prior.flat, prior.step)
+        successor = one.successor.reshape(-1).numpy()
+        shared = (successor, p.flat, p.step, reward.flat, reward.step, M.gain, prior.flat, prior.step)
         self.staged.threads.run(
             flowing.share, S, *shared, A, K, self.staged.alpha, M.E, M.successor, M.M, self.flow, out
         )

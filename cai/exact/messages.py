@@ -9,9 +9,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from cai.errors import fault
-from cai.exact.backup import Backup, Tilt, back_up, differentiable_backup, tilt
+from cai.exact.backup import Backup, Tilt, action_values, back_up, differentiable_backup, tilt
 from cai.exact.chain import chain_of, visits
-from cai.exact.flow import flow, forward_message, push
+from cai.exact.flow import flow, forward_message, posterior_flow, push
 from cai.exact.rules import MAP, POSTERIOR, VARIATIONAL, Rule
 from cai.exact.sampling import decode, sample
 from cai.exact.sweep import sweep
@@ -70,7 +70,7 @@ class Messages:
         one, v_next = self.tables.at(self._time(t)), self._v_next(t)
         if v_next.requires_grad:
             return differentiable_backup(self.rule, one, v_next, self.temperature, self.tables.log_survival)[0]
-        return back_up(self.rule, one, v_next, self.temperature, self.tables.log_survival).q
+        return action_values(self.rule, one, v_next, self.temperature, self.tables.log_survival)
 
     @property
     def policy(self) -> FixedPolicy:
@@ -79,7 +79,14 @@ class Messages:
         Tied maximisers share as the prior does. In a state where nothing is possible it is the prior.
         """
         tables = self.tables
-        return FixedPolicy(lambda t: self.tilt(t).log_policy, tables.states, tables.actions, tables.horizon)
+        return FixedPolicy(self._log_policy, tables.states, tables.actions, tables.horizon)
+
+    def _log_policy(self, t: int) -> Tensor:
+        q, log_prior = self.q(t), self.tables.at(t).log_prior
+        if q.requires_grad:
+            return self.tilt(t).log_policy
+        over, alpha = self.rule.over_actions, self.temperature[..., None]
+        return over.log_weights(q, log_prior, alpha, over.value(q, log_prior, alpha))
 
     @property
     def value(self) -> Float[Tensor, "*B"]:
@@ -206,7 +213,11 @@ class Messages:
         """p(s_t, alive) under the rule: ``[*B, T+1, S]``, or summed over all times ``[*B, S]``."""
         start = self.initial().expand(*self.batch_shape, -1)
         if self.tables.horizon is not None:
-            return torch.stack(list(flow(start, self._tilted_slices())), -2)
+            if self.rule == POSTERIOR and not self.v.requires_grad:
+                states = posterior_flow(self.tables, self.temperature, self.v, start)
+            else:
+                states = flow(start, self._tilted_slices())
+            return torch.stack(list(states), -2)
         return visits(chain_of(self.tables.at(0), self.tilt(0), torch.ones_like(start)), start)
 
     def _tilted_slices(self) -> Iterator[tuple[Slice, Tilt]]:

@@ -25,7 +25,8 @@ def linear(E: int) -> Any:
 
     ``b = β(s')`` is scaled so that its largest is 2^500, what would be below 2^-521 is 0, and M lies between 2^-500 and
     1, so that no product underflows: a sum of 2^-400 at least has lost less than E 2^-121 of itself. Where that cannot
-    be said, the states are taken again in log space. ``v = top + α log(2^-500 Σ M b)``, and with v itself ``v = gain + α log(Σ M exp(v/α))``.
+    be said, the states are taken again in log space. ``v = top + α log(2^-500 Σ M b)``; with v itself it is
+    ``v = gain + α log(Σ M exp(v/α))``.
     """
     R = max(1, min(256, 4096 // E))
 

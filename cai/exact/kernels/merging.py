@@ -23,10 +23,10 @@ def widths(successor, weight, w_step, prior, p_step, A, K, out, low, high):
 
 @kernel
 @no_type_check
-def rows(successor, weight, w_step, gain, g_step, prior, p_step, A, K, alpha, E, to, M, least, low, high):
-    """Fill rows of E: ``M = Σ p(a|s) p(outcome|s,a) exp(gain/α)`` over all outcomes with that successor.
+def rows(successor, weight, w_step, reward, r_step, gain, prior, p_step, A, K, alpha, E, to, M, least, low, high):
+    """Fill rows of E: ``M = Σ p(a|s) p(outcome|s,a) exp((r - gain)/α)`` over all outcomes with that successor.
 
-    ``gain`` is r less its largest, so that M is at most 1. What is left of a row has weight 0. ``least[s]`` is the
+    ``gain`` is the largest reward, so that M is at most 1. What is left of a row has weight 0. ``least[s]`` is the
     least amount in a row; 0 where one was lost to underflow.
     """
     seen = np.empty(A * K, np.int64)
@@ -37,12 +37,12 @@ def rows(successor, weight, w_step, gain, g_step, prior, p_step, A, K, alpha, E,
         for a in range(A):
             for k in range(K):
                 chance = prior[s * p_step + a] * weight[s * w_step + a * K + k]
-                r = gain[s * g_step + a * K + k]
+                r = reward[s * r_step + a * K + k]
                 if chance > 0 and r > -np.inf:
                     following = successor[(s * A + a) * K + k]
                     e, n = _place(seen, n, following)
                     to[s * E + e] = following
-                    amount = chance * exp(r / alpha)
+                    amount = chance * exp((r - gain) / alpha)
                     M[s * E + e] += amount
                     least[s] = min(least[s], amount)
 
