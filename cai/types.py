@@ -180,6 +180,12 @@ class Tables:
         fields: dict[str, Any] = {name: getattr(self, name).detach() for name in names}
         return replace(self, **fields)
 
+    def to(self, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> "Tables":
+        """Return the tables on another device, in another floating dtype, or both: ``solve`` follows them."""
+        names = ("log_initial", "log_prior", "log_prob", "reward", "terminal")
+        fields: dict[str, Any] = {name: getattr(self, name).to(device=device, dtype=dtype) for name in names}
+        return replace(self, successor=self.successor.to(device), **fields)
+
     def state(self, number: int) -> dict[str, int]:
         """Return the values of the variables of state ``number``.
 

@@ -17,7 +17,7 @@ def gathering(
     """Return the slice's adjoint in its best form; the arguments are those of ``prepare``."""
     if rule != POSTERIOR or uses < WORTH_MERGING or too_warm(one, alpha, scale):
         return Plain(rule, one, alpha, log_survival)
-    if kernels_pay(one, alpha, uses):
+    if alpha.dim() == 0 and kernels_pay(one, alpha, uses):
         from cai.exact.fused_adjoint import fused_gathering
 
         found = fused_gathering(one, alpha, log_survival)

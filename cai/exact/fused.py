@@ -1,172 +1,67 @@
-"""Backups of large worlds on a CPU: the tables laid out for the kernels, and the states shared out to threads."""
+"""Backups of large worlds on a CPU, by kernels."""
 
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import cached_property
-from itertools import pairwise
-from typing import Any
+from functools import cached_property, partial
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from cai.exact.backup import Step
-from cai.exact.held import expected_reward
 from cai.exact.kernels import backups, merging, pointwise
+from cai.exact.layout import LOST, NEVER, STRIP, Array, Laid, Numbers, Span, Threads
 from cai.exact.rules import POSTERIOR, Expect, Rule, Soft, Viterbi
 from cai.types import Slice
 
-Array = NDArray[Any]
-
-TINY = 1e-150
-"""Smaller probabilities, 0 apart, are left to log space: the kernels multiply them."""
 LEAST = 2.0**-500
 """The least entry of M, of which the largest is 1, with which sums of products can be trusted."""
-NEVER = -1e300
-"""What stands for -inf where outcomes are averaged: times a probability of 0 it gives 0."""
-LOST = NEVER * TINY / 2
-"""A mean below this has ``NEVER`` in it."""
 WARM = 30.0
 """A temperature is high from so many times the size of the values on."""
-BLOCK = 1 << 16
-"""States to a block, where numbers are laid out; a thread is worth its call from so many on."""
 
-
-def kernels_can(one: Slice) -> bool:
-    """Tell whether the kernels may take a slice: no batch, on a CPU, and no probability that would underflow."""
-    if one.log_prob.dim() != 3 or one.successor.dim() != 3 or one.log_prob.device.type != "cpu":
-        return False
-    return all(bool(((x == -torch.inf) | (x > np.log(TINY))).all()) for x in (once(one.log_prob), once(one.log_prior)))
-
-
-def once(field: Tensor) -> Tensor:
-    """Return the first state of ``field [S, …]`` alone, where the memory holds no more: tables may be broadcast."""
-    return field[:1] if field.shape[0] > 1 and field.stride(0) == 0 else field
-
-
-@dataclass(frozen=True)
-class Laid:
-    """An array as a kernel reads it: flat, and how far apart the states are; 0 where all are the same."""
-
-    flat: Array
-    step: int
-
-
-def lay(field: Tensor) -> Laid:
-    """Lay out ``field [S, …]``, or one state for all of them ``[1, …]``."""
-    flat = field.detach().contiguous().reshape(-1).numpy()
-    return Laid(flat, 0 if field.shape[0] == 1 else flat.size // field.shape[0])
-
-
-@dataclass(frozen=True)
-class Numbers:
-    """What the kernels read of a slice, each array as compact as the tables hold it."""
-
-    one: Slice
-
-    @property
-    def shape(self) -> tuple[int, int, int]:
-        """(S, A, K)."""
-        S, A, K = self.one.log_prob.shape
-        return S, A, K
-
-    @cached_property
-    def successor(self) -> Array:
-        """Successors in 32 bits: half the memory to read. Flat ``[S A K]``."""
-        flat = np.empty(self.one.successor.numel(), np.uint32)
-        for first in range(0, self.shape[0], BLOCK):
-            part = self.one.successor[first : first + BLOCK].reshape(-1)
-            begin = first * flat.size // self.shape[0]
-            flat[begin : begin + part.numel()] = part.numpy()
-        return flat
-
-    @cached_property
-    def p(self) -> Laid:
-        """p(outcome|s, a)."""
-        return lay(once(self.one.log_prob).exp())
-
-    @cached_property
-    def prior(self) -> Laid:
-        """p(a|s)."""
-        return lay(once(self.one.log_prior).exp())
-
-    @cached_property
-    def reward(self) -> Laid:
-        """r."""
-        return lay(once(self.one.reward))
-
-    @cached_property
-    def largest_reward(self) -> float:
-        """The largest finite size of a reward, reward units."""
-        return Span.of(once(self.one.reward)).size
-
-    @cached_property
-    def forbids(self) -> bool:
-        """Whether an action may lead to a reward of -inf."""
-        return bool(self.expected_reward.flat.min() < LOST)
-
-    def viterbi_reward(self, alpha: float) -> Laid:
-        """α log p(outcome|s, a) + r."""
-        return lay(alpha * once(self.one.log_prob) + once(self.one.reward))
-
-    @cached_property
-    def expected_reward(self) -> Laid:
-        """E[r|s, a], with what is -inf as ``NEVER``."""
-        log_prob, reward = once(self.one.log_prob), once(self.one.reward)
-        S = max(log_prob.shape[0], reward.shape[0])
-        log_prob, reward = log_prob.expand(S, -1, -1), reward.expand(S, -1, -1)
-        blocks = range(0, S, BLOCK)
-        parts = [expected_reward(log_prob[i : i + BLOCK].exp(), reward[i : i + BLOCK]) for i in blocks]
-        return lay(torch.cat(parts).clamp(min=NEVER))
-
-
-@dataclass(frozen=True)
-class Span:
-    """Values, and between what they lie."""
-
-    values: Array
-    low: float
-    high: float
-
-    @classmethod
-    def of(cls, values: Tensor) -> "Span":
-        """Measure values."""
-        values = values.detach().contiguous()
-        low, high = torch.aminmax(values)
-        return cls(values.numpy(), float(low), float(high))
-
-    @property
-    def size(self) -> float:
-        """The largest finite size; 0 where there is none."""
-        if self.low > -np.inf:
-            return max(-self.low, self.high)
-        return float(np.abs(self.values, where=self.values > -np.inf, out=np.zeros_like(self.values)).max(initial=0))
-
-
-class Threads:
-    """Kernels over states, shared out to as many threads as torch may use."""
-
-    def __init__(self, states: int) -> None:
-        self.n = min(torch.get_num_threads(), max(1, states // BLOCK))
-        self.pool = ThreadPoolExecutor(self.n) if self.n > 1 else None
-
-    def run(self, kernel: Callable[..., None], states: int, *arguments: Any) -> None:
-        """Run ``kernel(*arguments, low, high)`` over all states."""
-        if self.pool is None:
-            kernel(*arguments, 0, states)
-            return
-        bounds = [states * i // self.n for i in range(self.n + 1)]
-        for done in [self.pool.submit(kernel, *arguments, *pair) for pair in pairwise(bounds)]:
-            done.result()
+Work = Callable[[int, int], None]
+"""A backup of the states ``low … high-1``, its arguments in hand."""
 
 
 def fused(rule: Rule, one: Slice, alpha: Tensor, log_survival: Tensor) -> Step:
-    """Return the slice's backup by kernels; POSTERIOR as a sparse product in β where its numbers allow it."""
-    staged = Staged(rule, Numbers(one), float(alpha), float(log_survival[0].exp()), Threads(one.log_prob.shape[0]))
-    operator = operator_of(staged) if rule == POSTERIOR else None
+    """Return the slice's backup by kernels, for each temperature of ``alpha`` in its best form."""
+    numbers, threads = Numbers(one), Threads(one.log_prob.shape[0])
+    forms = [_form(Staged(rule, numbers, a, float(log_survival[0].exp()), threads)) for a in alpha.flatten().tolist()]
+    return Fused(tuple(forms), alpha.shape, numbers.shape[0], threads)
+
+
+def _form(staged: "Staged") -> "Staged | Linear":
+    """Take POSTERIOR as a sparse product in β, where its numbers allow it."""
+    operator = operator_of(staged) if staged.rule == POSTERIOR else None
     return staged if operator is None else Linear(staged, operator)
+
+
+@dataclass(frozen=True)
+class Fused:
+    """A step at one temperature or several: strip by strip, so that what they share is read from memory once."""
+
+    forms: "tuple[Staged | Linear, ...]"
+    batch: torch.Size
+    states: int
+    threads: Threads
+
+    def __call__(self, v_next: Tensor, out: Tensor | None = None) -> Tensor:
+        """Take the backup."""
+        v = torch.from_numpy(np.empty((*self.batch, self.states), v_next.numpy().dtype)) if out is None else out
+        ahead = v_next.expand(*self.batch, -1).reshape(len(self.forms), -1)
+        rows = list(v.view(len(self.forms), -1).numpy())
+        spans = [Span.of(one) for one in ahead]
+        works = [form.work(span, row) for form, span, row in zip(self.forms, spans, rows, strict=True)]
+        self.threads.run(partial(_in_turn, works) if len(works) > 1 else works[0], self.states)
+        for form, span, row in zip(self.forms, spans, rows, strict=True):
+            form.close(span, row)
+        return v
+
+
+def _in_turn(works: list[Work], low: int, high: int) -> None:
+    for first in range(low, high, STRIP):
+        for work in works:
+            work(first, min(first + STRIP, high))
 
 
 @dataclass(frozen=True)
@@ -179,29 +74,28 @@ class Staged:
     discount: float
     threads: Threads
 
-    def __call__(self, v_next: Tensor, out: Tensor | None = None) -> Tensor:
-        """Take the backup."""
-        S, A, K = self.numbers.shape
-        v = np.empty(S, v_next.numpy().dtype) if out is None else out.numpy()
-        span = Span.of(v_next)
+    def work(self, span: Span, v: Array) -> Work:
+        """Return the backup that fills v."""
+        _, A, K = self.numbers.shape
         warm, weight, gain, bias = self.is_warm(span), self.numbers.p, self._gain, self._bias
-        c = self.survive(span, warm)
-        run = backups.staged(self._inner(warm), self._outer(warm), A, K)
-        arguments = (self.numbers.successor, weight.flat, weight.step, gain.flat, gain.step, bias.flat, bias.step)
-        self.threads.run(run, S, v, c, *arguments, self.alpha, self.eta)
-        if self.averages and (span.low == -np.inf or self.numbers.forbids):
-            v[v < LOST] = -np.inf
-        return torch.from_numpy(v) if out is None else out
+        kernel = backups.staged(self._inner(warm), self._outer(warm), A, K)
+        laid = (weight.flat, weight.step, gain.flat, gain.step, bias.flat, bias.step)
+        return partial(kernel, v, self.survive(span, warm), self.numbers.successor, *laid, self.alpha, self.eta)
 
-    def is_warm(self, span: "Span") -> bool:
+    def close(self, span: Span, v: Array) -> None:
+        """Put -inf where an average met what is forbidden."""
+        if self.averages and (span.low == -np.inf or self.numbers.forbids):
+            v[v < max(LOST, float(np.finfo(v.dtype).min))] = -np.inf
+
+    def is_warm(self, span: Span) -> bool:
         """Tell whether the temperature is beyond all values, so that a plain logarithm would lose their digits."""
         return max(abs(self.eta), self.alpha) > WARM * max(self.numbers.largest_reward, span.size)
 
-    def survive(self, span: "Span", warm: bool) -> Array:
+    def survive(self, span: Span, warm: bool) -> Array:
         """Return c(s'): the mean over going on with v and ending with 0."""
         v, rest = span.values, 1 - self.discount
         if self.averages and span.low == -np.inf:
-            v = np.maximum(v, NEVER)
+            v = np.maximum(v, NEVER, dtype=np.float64)
         if rest == 0:
             return v
         if self.averages:
@@ -256,7 +150,7 @@ class Staged:
 
 @dataclass(frozen=True)
 class Operator:
-    """M of ``β = M β'``, its rows scaled by one number so that no entry is above 1; flat ``[S E]``."""
+    """M of ``β = M β'``, scaled by one number so that no entry is above 1; flat ``[S E]``, ``gain`` in reward units."""
 
     M: Array
     successor: Array
@@ -271,23 +165,19 @@ class Linear:
     staged: Staged
     operator: Operator
 
-    def __call__(self, v_next: Tensor, out: Tensor | None = None) -> Tensor:
-        """Take the backup."""
-        one, M, span = self.staged, self.operator, Span.of(v_next)
-        if one.is_warm(span):
-            return one(v_next, out)
-        S, ahead = one.numbers.shape[0], span.values
-        v = np.empty(S, ahead.dtype) if out is None else out.numpy()
+    def work(self, span: Span, v: Array) -> Work:
+        """Return the backup that fills v."""
+        one, M = self.staged, self.operator
         top = max(span.high, 0.0 if one.discount < 1 else -np.inf)
-        if top == -np.inf:
-            v[:] = -np.inf
-            return torch.from_numpy(v) if out is None else out
-        b = np.empty_like(ahead)
-        one.threads.run(pointwise.lift, len(ahead), ahead, b, one.discount, one.alpha, top)
+        if one.is_warm(span) or top == -np.inf:
+            return one.work(span, v)
+        b = np.empty(len(span.values))
+        one.threads.run(pointwise.lift, len(b), span.values, b, one.discount, one.alpha, top)
         c = one.survive(span, False)
-        run = backups.linear(M.E)
-        one.threads.run(run, S, v, b, c, M.M, M.successor, one.alpha, M.gain + top, M.gain)
-        return torch.from_numpy(v) if out is None else out
+        return partial(backups.linear(M.E), v, b, c, M.M, M.successor, one.alpha, M.gain + top, M.gain)
+
+    def close(self, span: Span, v: Array) -> None:
+        """Leave v as it is."""
 
 
 def operator_of(staged: Staged) -> Operator | None:
@@ -302,7 +192,7 @@ def operator_of(staged: Staged) -> Operator | None:
     shared = (numbers.one.successor.reshape(-1).numpy(), p.flat, p.step)
     staged.threads.run(merging.widths, S, *shared, prior.flat, prior.step, A, K, width)
     E = max(1, int(width.max()))
-    M, to, least = np.empty(S * E, p.flat.dtype), np.empty(S * E, np.uint32), np.empty(S)
+    M, to, least = np.empty(S * E), np.empty(S * E, np.uint32), np.empty(S)
     rest = (reward.flat, reward.step, gain, prior.flat, prior.step, A, K, staged.alpha, E, to, M, least)
     staged.threads.run(merging.rows, S, *shared, *rest)
     return Operator(M, to, E, gain) if least.min() >= LEAST else None

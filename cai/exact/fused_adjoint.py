@@ -4,17 +4,20 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from cai.exact.fused import Linear, Operator, Span, Staged, fused
+from cai.exact.fused import Operator, Staged, operator_of
 from cai.exact.gathered import Gathered, through_survival
 from cai.exact.kernels import flowing
+from cai.exact.layout import Numbers, Span, Threads
 from cai.exact.rules import POSTERIOR
 from cai.types import Slice
 
 
 def fused_gathering(one: Slice, alpha: Tensor, log_survival: Tensor) -> "FusedLinear | None":
     """Return the adjoint by kernels; None where the operator's numbers do not allow it."""
-    step = fused(POSTERIOR, one, alpha, log_survival)
-    return FusedLinear(step.staged, step.operator, alpha, log_survival) if isinstance(step, Linear) else None
+    numbers, threads = Numbers(one), Threads(one.log_prob.shape[0])
+    staged = Staged(POSTERIOR, numbers, float(alpha), float(log_survival[0].exp()), threads)
+    operator = operator_of(staged)
+    return None if operator is None else FusedLinear(staged, operator, alpha, log_survival)
 
 
 class FusedLinear:

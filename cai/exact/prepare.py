@@ -1,7 +1,8 @@
 """A backup made ready: what does not change from step to step is computed once, and then ``v = step(v_next)``.
 
-Which form is best is chosen here, by size: kernels for what is worth compiling, a few tensor operations for the rest,
-and the equation as it stands where the temperature is so high that digits would be lost to a logarithm near 0.
+Which form is best is chosen here, by size: for what is worth compiling, kernels on a CPU and compiled tensor operations
+on a GPU; a few tensor operations for the rest, and the equation as it stands where the temperature is so high that
+digits would be lost to a logarithm near 0.
 """
 
 import numpy as np
@@ -39,14 +40,22 @@ def prepare(rule: Rule, one: Slice, alpha: Tensor, log_survival: Tensor, *, uses
         return fused(rule, one, alpha, log_survival)
     if uses < WORTH_MERGING or too_warm(one, alpha, scale):
         return plain(rule, one, alpha, log_survival)
-    return eager(rule, one, alpha, log_survival)
+    step = eager(rule, one, alpha, log_survival)
+    large = one.log_prob.numel() * alpha.numel() * uses >= KERNEL_WORK
+    return compiled(step) if large and one.log_prob.device.type == "cuda" else step
+
+
+def compiled(step: Step) -> Step:
+    """Return the same tensor operations as one kernel of the device, made by ``torch.compile``."""
+    made: Step = torch.compile(step, dynamic=True)
+    return made
 
 
 def kernels_pay(one: Slice, alpha: Tensor, uses: int) -> bool:
     """Tell whether kernels can take this slice at this temperature, and are worth it."""
-    if alpha.dim() or one.log_prob.numel() * uses < KERNEL_WORK:
+    if one.log_prob.numel() * alpha.numel() * uses < KERNEL_WORK:
         return False
-    from cai.exact.fused import kernels_can
+    from cai.exact.layout import kernels_can
 
     return kernels_can(one)
 

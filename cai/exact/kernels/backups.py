@@ -44,11 +44,11 @@ def linear(E: int) -> Any:
                 beta = 0.0
                 for e in range(E):
                     beta += m[i * E + e] * b[to[i * E + e]]
-                out[i] = beta
+                total[i] = beta
                 least = min(least, beta)
             if least >= 2.0**-400:
                 for i in range(n):
-                    out[i] = top + alpha * log(out[i], 500)
+                    out[i] = top + alpha * log(total[i], 500)
                 continue
             spread(M, E, first, 0, R, n, E, weights)
             for i in range(n):
