@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from cai.exact.backup import adjoint, look_ahead, put_back, survive
+from cai.exact.backup import adjoint, put_back, reader, survive
 from cai.exact.gathered import Gathered, Gathering, through_survival
 from cai.exact.merge import Merged, log_weights, merge
 from cai.exact.prepare import WORTH_MERGING, kernels_pay, too_warm
@@ -55,24 +55,30 @@ class Linear:
 
     def __init__(self, one: Slice, alpha: Tensor, log_survival: Tensor) -> None:
         self.one, self.alpha, self.log_survival = one, alpha, log_survival
+        self.mortal = bool(log_survival[1] > -torch.inf)
         self.merged: Merged = merge(POSTERIOR, one, alpha)
+        self.read = reader(self.merged.successor)
         self.flow = torch.zeros_like(self.merged.log_m)
+        self.passed: list[tuple[Tensor, Tensor, Tensor, Tensor]] = []
         self.alpha_bar = torch.zeros_like(alpha)
 
     def push(self, v_next: Tensor, v: Tensor, v_bar: Tensor) -> Tensor:
         """Gather, and return v̄_next."""
-        c = survive(POSTERIOR, v_next, self.alpha, self.log_survival)
-        finite, successor = torch.where(v == -torch.inf, 0.0, v), self.merged.successor
-        gain = look_ahead(c, successor) - finite[..., None, None]
-        weights = (self.merged.log_m + gain / self.alpha[..., None, None, None]).exp()
-        v_bar = torch.where(v == -torch.inf, 0.0, v_bar)
-        flow = v_bar[..., None, None] * weights
-        self.flow = self.flow + flow
-        paid = (flow * torch.where(flow == 0, 0.0, gain)).sum((-1, -2))
-        c_bar = put_back(flow, successor, v_next.shape[-1])
-        v_next_bar, by_alpha = through_survival(v_next, c, c_bar, self.alpha, self.log_survival)
-        self.alpha_bar = self.alpha_bar - paid.sum(-1) / self.alpha + by_alpha
+        c = survive(POSTERIOR, v_next, self.alpha, self.log_survival) if self.mortal else v_next
+        gain = self.read(c) - v[..., None, None]
+        flow = v_bar[..., None, None] * (self.merged.log_m + gain / self.alpha[..., None, None, None]).exp_()
+        self.flow = self.flow + flow if self.flow.shape != flow.shape else self.flow.add_(flow)
+        c_bar = put_back(flow, self.merged.successor, v_next.shape[-1])
+        self.passed.append((c, c_bar, v, v_bar))
+        v_next_bar, by_alpha = through_survival(v_next, c, c_bar, self.alpha, self.log_survival, self.mortal)
+        self.alpha_bar = self.alpha_bar + by_alpha if self.mortal else self.alpha_bar
         return v_next_bar
+
+    def _by_alpha(self) -> Tensor:
+        """Sum ``v̄(s) (v(s) - Σ weight c(s'))/α`` over all that passed: its part that is not the rewards'."""
+        c, c_bar, v, v_bar = (torch.stack(parts) for parts in zip(*self.passed, strict=True))
+        paid = torch.where(c_bar == 0, 0.0, c_bar * c).sum(-1) - (v_bar * v).sum(-1)
+        return self.alpha_bar - paid.sum(0) / self.alpha
 
     def total(self) -> Gathered:
         """Return the sum, shared out among the outcomes."""
@@ -85,4 +91,4 @@ class Linear:
         reward = share * flow.gather(-1, entry).reshape(log_w.shape)
         log_prob = self.alpha[..., None, None, None] * reward
         paid = torch.where(reward == 0, 0.0, reward * self.one.reward).sum((-1, -2, -3))
-        return Gathered(log_prob.sum(-1), log_prob, reward, self.alpha_bar - paid / self.alpha)
+        return Gathered(log_prob.sum(-1), log_prob, reward, self._by_alpha() - paid / self.alpha)

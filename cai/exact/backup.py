@@ -8,6 +8,7 @@ The derivative of each mean is its tilted weights, so the derivative of the swee
 gradient = marginals, ``∂ log Z/∂r_t(s,a) = p(s_t, a_t|O)/α``.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
@@ -47,6 +48,14 @@ def look_ahead(values: Tensor, successor: Tensor) -> Tensor:
     numbers = successor.expand(*batch, *successor.shape[-3:])
     values = values.expand(*batch, values.shape[-1])
     return values.gather(-1, numbers.flatten(-3)).reshape(numbers.shape)
+
+
+def reader(successor: Tensor) -> Callable[[Tensor], Tensor]:
+    """Return ``look_ahead`` for these successors ``[*L, S, A, K]``, laid out beforehand where no batch has its own."""
+    if successor.dim() > 3:
+        return lambda values: look_ahead(values, successor)
+    flat, shape = successor.reshape(-1), successor.shape
+    return lambda values: values.index_select(-1, flat).view(*values.shape[:-1], *shape)
 
 
 def put_back(amounts: Tensor, successor: Tensor, S: int) -> Tensor:

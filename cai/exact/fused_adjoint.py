@@ -39,7 +39,9 @@ class FusedLinear:
         threads.run(flowing.flow(M.E), len(v), *given, self.flow, c_bar, paid)
         self.alpha_bar = self.alpha_bar - float(paid.sum()) / self.alpha
         sent = torch.from_numpy(c_bar.sum(0) if threads.n > 1 else c_bar[0])
-        v_next_bar, by_alpha = through_survival(v_next, torch.from_numpy(c), sent, self.alpha, self.log_survival)
+        v_next_bar, by_alpha = through_survival(
+            v_next, torch.from_numpy(c), sent, self.alpha, self.log_survival, self.staged.discount < 1
+        )
         self.alpha_bar = self.alpha_bar + by_alpha
         return v_next_bar
 

@@ -28,17 +28,20 @@ class Gathering(Protocol):
     """The adjoint of a slice and what it has gathered so far."""
 
     def push(self, v_next: Tensor, v: Tensor, v_bar: Tensor) -> Tensor:
-        """Gather what ``v_bar [*B, S]`` sends to the parameters; return what it sends to v_next, ``[*B, S']``."""
+        """Gather what ``v_bar [*B, S]`` sends to the parameters; return what it sends to v_next, ``[*B, S']``.
+
+        Where nothing is possible both v and v_bar are 0: there is no derivative, whatever flows into it.
+        """
 
     def total(self) -> Gathered:
         """Return the sum over all that was pushed."""
 
 
 def through_survival(
-    v_next: Tensor, c: Tensor, c_bar: Tensor, alpha: Tensor, log_survival: Tensor
+    v_next: Tensor, c: Tensor, c_bar: Tensor, alpha: Tensor, log_survival: Tensor, mortal: bool
 ) -> tuple[Tensor, Tensor]:
     """Push ``c_bar [*B, S]`` through POSTERIOR's mean over going on and ending: what goes to v_next, and to α."""
-    if not log_survival[1] > -torch.inf:
+    if not mortal:
         return c_bar, torch.zeros_like(alpha)
     over, a = POSTERIOR.over_outcomes, alpha[..., None]
     branches = torch.stack([v_next, torch.zeros_like(v_next)], -1)

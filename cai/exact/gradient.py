@@ -55,8 +55,10 @@ class _Flow:
     """Yields what each slice gathered, once for all times where they share one; then ``last`` is v̄_T."""
 
     def __init__(self, rule: Rule, tables: Tables, alpha: Tensor, v: Tensor, v_bar: Tensor) -> None:
-        self.rule, self.tables, self.alpha, self.v, self.v_bar = rule, tables, alpha, v, v_bar
-        self.last = v_bar[..., 0, :]
+        never = v == -torch.inf
+        self.rule, self.tables, self.alpha, self.v_next = rule, tables, alpha, v
+        self.v, self.v_bar = torch.where(never, 0.0, v), torch.where(never, 0.0, v_bar)
+        self.last = self.v_bar[..., 0, :]
 
     def __iter__(self) -> Iterator[Gathered]:
         tables, T = self.tables, self.v.shape[-2] - 1
@@ -66,7 +68,7 @@ class _Flow:
             if one is None or tables.timed:
                 uses = 1 if tables.timed else T
                 one = gathering(self.rule, tables.at(t), self.alpha, tables.log_survival, uses=uses, scale=scale)
-            flowed = one.push(self.v[..., t + 1, :], self.v[..., t, :], self.last)
+            flowed = one.push(self.v_next[..., t + 1, :], self.v[..., t, :], self.last)
             self.last = self.v_bar[..., t + 1, :] + flowed
             if tables.timed or t == T - 1:
                 yield one.total()
