@@ -38,6 +38,19 @@ Learn = Annotated[
 Seeds = Annotated[int | None, typer.Option(help="How many seeds of each learner; 10 unless given.")]
 LearnSteps = Annotated[int | None, typer.Option(help="Environment steps of each run; the learner's own unless given.")]
 Jobs = Annotated[int | None, typer.Option(help="How many runs at a time; 1 unless given.")]
+Ray = Annotated[
+    str | None,
+    typer.Option(
+        help="Share the work out to a Ray cluster: 'local' starts one, 'auto' finds the one running here; or host:port."
+    ),
+]
+Shards = Annotated[
+    Path | None,
+    typer.Option(
+        help="Share the states out to the processes of torchrun, and keep the messages in this folder; run the same "
+        "command again to go on. One rule and one temperature."
+    ),
+]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 Out = Annotated[Path | None, typer.Option("--out", help="Write tables, figures and report.html into this folder.")]
 

@@ -1,6 +1,8 @@
 """cai solve: a world solved exactly, under one rule or several."""
 
 import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cai.cli.app import app, told
@@ -11,6 +13,7 @@ from cai.cli.options import (
     Out,
     Rules,
     Settings,
+    Shards,
     Temperature,
     World,
     read_rules,
@@ -19,8 +22,10 @@ from cai.cli.options import (
     title_of,
 )
 from cai.cli.results import compared, solved, write
+from cai.errors import fault
 
 if TYPE_CHECKING:
+    from cai.exact.kept import ShardedMessages
     from cai.exact.messages import Messages
 
 
@@ -35,35 +40,67 @@ def solve(
     settings: Settings = None,
     as_json: Json = False,
     out: Out = None,
+    shards: Shards = None,
 ) -> None:
     """Solve a world exactly: evidence, ELBO* or start value under one rule or several."""
     require_folder(out)
     made, rules = read_world(world, settings, horizon, discount), read_rules(rule or ["POSTERIOR"], prior=False)
+    if shards is not None:
+        _solve_sharded(world, made, rules, temperature or [1.0], shards, as_json=as_json, out=out)
+        return
     from cai.compile.tabulate import tabulate
 
     tables = tabulate(made)
     rows = []
     for alpha in temperature or [1.0]:
         rows += [_solution(name, found) for name, found in solved(tables, rules, alpha).items()]
-    if as_json:
-        print(json.dumps(rows, indent=2))
-    else:
-        from cai.view.terminal import describe, print_table
+    from cai.view.terminal import describe
 
-        heads = ("rule", "α", "start value (reward)", "log Z (nats)", "ELBO* (nats)", "form", "backups", "error bound")
-        print_table(f"{world}: {describe(tables)}", heads, [list(row.values()) for row in rows])
+    _print(f"{world}: {describe(tables)}", rows, as_json=as_json)
     if out is not None:
         write(title_of(world, settings), made, compared(tables, rules, temperature), out, [], quiet=as_json)
 
 
+def _solve_sharded(
+    title: str, world: Any, rules: Mapping[str, Any], alphas: Sequence[float], folder: Path, *, as_json: bool, out: Any
+) -> None:
+    """Solve in all processes, and tell it in the first."""
+    if len(rules) > 1 or len(alphas) > 1 or out is not None:
+        seen = f"{', '.join(rules)} at α = {', '.join(f'{alpha:g}' for alpha in alphas)}{', and --out' if out else ''}"
+        raise fault("--shards", seen, "one rule and one temperature for a folder, and no report")
+    from cai.exact.sharded import solve_sharded
+
+    ((name, rule),) = rules.items()
+    found = solve_sharded(world, rule, temperature=alphas[0], folder=folder)
+    if found.states.start == 0:
+        form = f"{len(found.shards)} shards"
+        _print(f"{title}: {found}", [_answer(name, found, form, found.horizon, 0.0)], as_json=as_json)
+
+
+def _print(title: str, rows: Sequence[Mapping[str, Any]], *, as_json: bool) -> None:
+    if as_json:
+        print(json.dumps(rows, indent=2))
+        return
+    from cai.view.terminal import print_table
+
+    heads = ("rule", "α", "start value (reward)", "log Z (nats)", "ELBO* (nats)", "form", "backups", "error bound")
+    print_table(title, heads, [list(row.values()) for row in rows])
+
+
 def _solution(name: str, found: "Messages") -> dict[str, Any]:
+    return _answer(name, found, found.form, found.iterations, found.error_bound)
+
+
+def _answer(
+    name: str, found: "Messages | ShardedMessages", form: str, iterations: int, error_bound: float
+) -> dict[str, Any]:
     return {
         "rule": name,
         "temperature": float(found.temperature),
         "value": float(found.value),
         "log_evidence": float(found.log_evidence) if name == "POSTERIOR" else None,
         "elbo": float(found.elbo) if name == "VARIATIONAL" else None,
-        "form": found.form,
-        "iterations": found.iterations,
-        "error_bound": found.error_bound,
+        "form": form,
+        "iterations": iterations,
+        "error_bound": error_bound,
     }

@@ -134,17 +134,17 @@ def single(world: World, shape: Shape, t: int, choices: int, noise: int) -> Sing
         "step: the reward": reward,
         "terminal: the reward": torch.as_tensor(last),
     }
-    return Single(int(states.join(begin.values)), int(shape.actions.join(act.values)), k, given)
+    return Single(int(shape.states.join(begin.values)), int(shape.actions.join(act.values)), k, given)
 
 
 def enumerate_slice(world: World, shape: Shape, t: int) -> Factors:
-    """Run ``act`` and ``step`` at time ``t`` on all states and actions at once.
+    """Run ``act`` and ``step`` at time ``t`` on all states of the shape, or those it keeps, and all actions at once.
 
     Raises:
         WorldError: the code does not broadcast, or what it returns is not what it sampled.
     """
     states = _spread(shape.states)
-    act = Enumerate(f"act, t = {t}", first=-1 - len(states))
+    act = Enumerate(f"act, t = {t}", first=-1 - max(value.dim() for value in states.values()))
     action = run(act, world.act, shape.states.pack(states), t)
     actions = _space(action, act, f"act, t = {t}")
     if (actions.names, actions.sizes) != (shape.actions.names, shape.actions.sizes):
@@ -183,7 +183,9 @@ def _step(
 
 
 def _spread(space: Space) -> dict[str, Tensor]:
-    """Lay each state variable's values along its own dimension, the first at -1."""
+    """Lay each state variable's values along its own dimension, the first at -1; what is kept in part, all along -1."""
+    if space.kept is not None:
+        return space.split(torch.arange(space.size))
     return {
         name: torch.arange(size).to(dtype).reshape((-1,) + (1,) * axis)
         for axis, (name, size, dtype) in enumerate(zip(space.names, space.sizes, space.dtypes, strict=True))

@@ -69,16 +69,16 @@ def _compile(world: World, dtype: torch.dtype, max_bytes: float) -> Tables:
         raise fault("act and step", "they read t", "slices that do not depend on t where horizon = None")
     refuse_large(shape, horizon if timed else None, max_bytes, dtype)
     if getattr(world, "stationary", False) and horizon != 1:
-        _require_stationary(world, shape, dtype)
+        require_equal_slices(world, shape, dtype)
     slices = [tabulate_slice(world, shape, t, dtype) for t in range(horizon or 1)] if timed else None
     fields = _stationary_or_stacked(slices) if slices else tabulate_slice(world, shape, 0, dtype)
     tables = Tables(
-        log_initial=_log_initial(world, dtype),
+        log_initial=start_log_prob(world, dtype),
         log_prior=fields.log_prior,
         log_prob=fields.log_prob,
         successor=fields.successor,
         reward=fields.reward,
-        terminal=_terminal(world, shape.states, dtype),
+        terminal=terminal_reward(world, shape.states, dtype),
         horizon=horizon,
         discount=discount,
         timed=fields.log_prior.dim() == 3,
@@ -94,7 +94,7 @@ def _compile(world: World, dtype: torch.dtype, max_bytes: float) -> Tables:
 
 
 def tabulate_slice(world: World, shape: Shape, t: int, dtype: torch.dtype) -> Slice:
-    """Enumerate, check and flatten the slice of time ``t``."""
+    """Enumerate, check and flatten the slice of time ``t``; a shape that keeps some states only gives their rows."""
     factors = enumerate_slice(world, shape, t)
     demand(audit_slice(factors, shape, t))
     states, actions = shape.states, shape.actions
@@ -103,7 +103,7 @@ def tabulate_slice(world: World, shape: Shape, t: int, dtype: torch.dtype) -> Sl
 
     log_prior = _total(factors.log_prior, factors.dims, inner, dtype)
     log_prob = _total(factors.log_prob, factors.dims, full, dtype)
-    successor = states.join(factors.next_values)
+    successor = replace(states, kept=None).join(factors.next_values)  # a kept state may lead to any
     outcomes = (states.size, actions.size, shape.outcomes)
     return Slice(
         log_prior=_flat(log_prior, inner).reshape(outcomes[:2]),
@@ -118,7 +118,7 @@ def _flat(value: Tensor, sizes: tuple[int, ...]) -> Tensor:
     return value.expand(sizes).permute(*range(len(sizes) - 1, -1, -1))
 
 
-def _require_stationary(world: World, shape: Shape, dtype: torch.dtype) -> None:
+def require_equal_slices(world: World, shape: Shape, dtype: torch.dtype) -> None:
     """Hold a world to its claim: its slices of two times must be equal."""
     early = tabulate_slice(world, shape, 0, dtype)
     late = tabulate_slice(world, shape, (horizon_of(world) or 2) - 1, dtype)
@@ -154,7 +154,8 @@ def _detached(factors: Factors) -> Factors:
 
 def full_shape(shape: Shape) -> tuple[int, ...]:
     """Return the sizes of all dimensions of an enumerated slice, leftmost first."""
-    return (*list(shape.latents.values())[::-1], *shape.actions.sizes[::-1], *shape.states.sizes[::-1])
+    rows = shape.states.sizes[::-1] if shape.states.kept is None else (shape.states.size,)
+    return (*list(shape.latents.values())[::-1], *shape.actions.sizes[::-1], *rows)
 
 
 def demand(findings: Iterable[Finding]) -> None:
@@ -175,7 +176,8 @@ def _total(factors: dict[str, Tensor], dims: dict[str, int], full: tuple[int, ..
     return total
 
 
-def _log_initial(world: World, dtype: torch.dtype) -> Tensor:
+def start_log_prob(world: World, dtype: torch.dtype) -> Tensor:
+    """Return log p(s_0), nats, ``[S]``."""
     states, begin = start(world)
     full = states.sizes[::-1]
     demand(audit_factors("initial", {n: f.detach() for n, f in begin.log_probs.items()}, begin.dims, full))
@@ -183,7 +185,8 @@ def _log_initial(world: World, dtype: torch.dtype) -> Tensor:
     return total.permute(*range(len(full) - 1, -1, -1)).reshape(-1)
 
 
-def _terminal(world: World, states: Space, dtype: torch.dtype) -> Tensor:
+def terminal_reward(world: World, states: Space, dtype: torch.dtype) -> Tensor:
+    """Return the checked reward of s_T, reward units, ``[S]``; zero where the world has none."""
     reward = torch.zeros(states.size, dtype=dtype)
     terminal = getattr(world, "terminal", None)
     if terminal is None:
