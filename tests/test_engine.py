@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 import cai
-from cai.exact import adjoints, backup, layout, prepare
+from cai.exact import adjoints, backup, layout, prepare, scan, sweep
 from cai.exact.backup import Step
 from cai.exact.eager import eager, plain
 from cai.exact.fused import Linear, fused
@@ -259,6 +259,29 @@ def test_merged_successors_keep_the_sum(world: RandomWorld, alpha: float) -> Non
     possible = log_w > -torch.inf
     at = merged.successor.expand(world.S, world.A, -1).gather(-1, merged.entry)
     assert torch.equal(at[possible], one.successor[possible])
+
+
+@settings(max_examples=20)
+@given(seeds, st.sampled_from([0.05, 0.3, 2.0]), st.sampled_from([1.0, 0.9]), st.integers(1000, 1100))
+def test_doubling_is_the_sweep(seed: int, alpha: float, discount: float, horizon: int) -> None:
+    world = replace(tables(seed, discount), horizon=horizon)
+    a = torch.tensor([alpha, 1.0], dtype=torch.float64)
+    assert scan.scan_pays(cai.POSTERIOR, world, a)
+    seen = scan.scan(world, a)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(scan, "SHORTEST", math.inf)
+        truth = sweep.sweep(cai.POSTERIOR, world, a)
+    if seen is not None:
+        assert_same(seen, truth, 1e-11)
+    assert_same(sweep.sweep(cai.POSTERIOR, world, a), truth, 1e-11)
+
+
+def test_doubling_gives_way_where_a_float_cannot_hold_a_product() -> None:
+    world = replace(cai.tabulate(load_model("grid")(rows=6, columns=6, step_reward=-1.0)), horizon=1000)
+    assert scan.scan(world, torch.tensor(1.0).double()) is not None
+    assert scan.scan(world, torch.tensor(0.005).double()) is None
+    v = cai.solve(world, temperature=0.005).v
+    assert bool(v.isfinite().all())
 
 
 def test_arithmetic_is_right_to_two_units_in_the_last_place() -> None:

@@ -9,6 +9,7 @@ from torch import Tensor
 from cai.exact.backup import Step
 from cai.exact.prepare import largest, prepare, room
 from cai.exact.rules import Rule
+from cai.exact.scan import scan, scan_pays
 from cai.types import Tables
 
 
@@ -23,6 +24,9 @@ def sweep(rule: Rule, tables: Tables, alpha: Float[Tensor, "*M"]) -> Float[Tenso
         alpha: temperatures, reward units.
     """
     assert tables.horizon is not None
+    at_once = scan(tables, alpha) if scan_pays(rule, tables, alpha) else None
+    if at_once is not None:
+        return at_once
     T = tables.horizon
     batch = torch.broadcast_shapes(tables.batch_shape, alpha.shape)
     v = room(tables.terminal, T + 1, *batch, tables.states.size)
