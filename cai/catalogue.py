@@ -12,6 +12,9 @@ from typing import Any
 
 from cai.errors import CaiError, fault, quoted
 
+LOADED = "cai_world_"
+"""How the names of modules begin that were made of a world's file: they cannot be imported elsewhere."""
+
 
 def folder() -> Path:
     """Return the folder of the catalogue: inside the package where it was installed from a wheel, else beside it."""
@@ -58,7 +61,7 @@ def load_world(spec: str, settings: Mapping[str, str] | None = None, overrides: 
 
 
 def _run(path: Path) -> ModuleType:
-    name = f"cai_world_{path.stem}"
+    name = f"{LOADED}{path.stem}"
     found = importlib.util.spec_from_file_location(name, path)
     assert found is not None
     assert found.loader is not None

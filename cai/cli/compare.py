@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from cai.cli.app import app, told
-from cai.cli.fits import COMPARABLE, fitted_each, job_of, read_names, read_temperatures, record, require_whole
+from cai.cli.fits import COMPARABLE, fitted_each, job_of, read_names, read_temperatures, record
 from cai.cli.inference import inference
 from cai.cli.learners import learners, read_learners
 from cai.cli.options import (
@@ -18,6 +18,7 @@ from cai.cli.options import (
     Learn,
     LearnSteps,
     Out,
+    Ray,
     Rules,
     Seed,
     Seeds,
@@ -30,11 +31,13 @@ from cai.cli.options import (
     require_folder,
     title_of,
 )
-from cai.cli.results import Fits, compared, write
+from cai.cli.results import Fits, compared_each, write
+from cai.cluster import joined
 from cai.errors import fault
 
 if TYPE_CHECKING:
     from cai.comparison.compare import Comparison
+    from cai.types import Tables
     from cai.variational.result import Fit
 
 EVERY = ("POSTERIOR", "VARIATIONAL", "HARD", "MAP", "prior")
@@ -69,6 +72,7 @@ def compare(
     discount: Discount = None,
     settings: Settings = None,
     twin: Twin = None,
+    ray: Ray = None,
     as_json: Json = False,
     out: Out = None,
 ) -> None:
@@ -76,27 +80,30 @@ def compare(
     require_folder(out)
     _refuse({"--rule": rule, "--fit": fit, "--twin": twin} if inference_types else {}, "beside --inference-types")
     _refuse({"--steps": steps, "--seed": seed} if fit is None else {}, "without --fit (--learn has its own options)")
-    lesson = read_learners(learn, seeds=seeds, steps=learn_steps, jobs=jobs)
+    lesson = read_learners(learn, seeds=seeds, steps=learn_steps, jobs=jobs, ray=ray)
+    title, changed = title_of(world, settings), [*(settings or []), *(twin or [])]
     if lesson is not None:
         types = inference_types or None
         _refuse({"--rule": rule, "--fit": fit, "--twin": twin, "--inference-types": types}, "beside --learn")
-        made = read_world(world, settings, horizon, discount)
-        learners(title_of(world, settings), made, lesson, read_temperatures(temperature), out, as_json=as_json)
+        made, alphas = read_world(world, settings, horizon, discount), read_temperatures(temperature)
+        learners(title, made, lesson, alphas, out, as_json=as_json)
         return
     names, rules, alphas = read_names(fit), read_rules(rule or EVERY, prior=True), read_temperatures(temperature)
-    title, changed = title_of(world, settings), [*(settings or []), *(twin or [])]
     job = job_of(read_world(world, settings, horizon, discount), steps=steps, seed=seed)
     if inference_types:
-        inference(title, job, alphas, out, as_json=as_json)
+        inference(title, job, alphas, out, ray, as_json=as_json)
         return
     other = (title_of(world, changed), read_world(world, changed, horizon, discount)) if twin else None
-    tables, fits = job.compiled, fitted_each(job, names, alphas)
-    comparisons = compared(tables, rules, list(fits), fits)
-    notes = [_twin_note(title, comparisons, *other, rules)] if other else []
-    _print(world, comparisons, fits, notes, as_json=as_json)
-    if out is not None:
+    tables = job.compiled  # a world without them is refused before any fit
+    with joined(ray):
+        fits, whole = fitted_each(job, names, alphas, ray)
+        comparisons, notes = _compared(title, tables, rules, fits, other, ray)
+    if comparisons:
+        _print(world, comparisons, fits, notes, as_json=as_json)
+    if comparisons and out is not None:
         write(title, job.world, comparisons, out, notes, quiet=as_json, fits=fits)
-    require_whole(fits)
+    if not whole:
+        raise KeyboardInterrupt
 
 
 def _refuse(options: Mapping[str, Any], where: str) -> None:
@@ -110,13 +117,18 @@ def _refuse(options: Mapping[str, Any], where: str) -> None:
         )
 
 
-def _twin_note(title: str, comparisons: Sequence["Comparison"], twin: str, world: Any, rules: Mapping[str, Any]) -> str:
-    """Compare the rules in the twin world too, and say what changes and what does not."""
+def _compared(
+    title: str, tables: "Tables", rules: Mapping[str, Any], fits: Fits, twin: tuple[str, Any] | None, ray: str | None
+) -> tuple[list["Comparison"], list[str]]:
+    """Compare the world and its twin, if it has one; the note says what changes between them and what does not."""
     from cai.compile.tabulate import tabulate
     from cai.view.lessons import twin_lesson
 
-    other = compared(tabulate(world), rules, [one.temperature for one in comparisons])
-    return twin_lesson(title, comparisons, twin, other)
+    if twin is None or not fits:
+        return compared_each([tables], rules, list(fits), [fits], ray)[0], []
+    name, world = twin
+    found, other = compared_each([tables, tabulate(world)], rules, list(fits), [fits, {}], ray)
+    return found, [twin_lesson(title, found, name, other)]
 
 
 def _print(world: str, comparisons: Sequence["Comparison"], fits: Fits, notes: Sequence[str], *, as_json: bool) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from cai.cluster import each
 from cai.errors import (
     Finding,
     ImpossibleError,
@@ -113,33 +114,39 @@ def fitted(job: Job, name: str, alpha: float) -> "Fit":
     return fit(world, _made(job, name), temperature=alpha, optimizer=job.lr, **job.settings)
 
 
-def fitted_each(job: Job, names: Sequence[str], alphas: Sequence[float]) -> dict[float, dict[str, "Fit"]]:
-    """Fit policies at every temperature, named as rows of a comparison; Ctrl-C ends all with what there is.
+def fitted_each(
+    job: Job, names: Sequence[str], alphas: Sequence[float], ray: str | None = None
+) -> tuple[dict[float, dict[str, "Fit"]], bool]:
+    """Fit policies at every temperature, named as rows of a comparison; return them, and whether all were made whole.
 
-    One that cannot be fitted is left out, with a word.
+    Ctrl-C ends all with what there is. One that cannot be fitted is left out, with a word.
     """
-    found: dict[float, dict[str, Fit]] = {}
-    for alpha in alphas:
-        found[alpha] = {}
-        for name in names:
-            try:
-                found[alpha][f"fit:{name}"] = one = fitted(job, name, alpha)
-            except (WorldError, ImpossibleError) as error:
-                print(f"cai: fit:{name} left out at α = {alpha:g}: {error}", file=sys.stderr)
-                continue
-            if one.stopped == "interrupted":
-                return found
-    return found
+    asked = [(name, alpha) for alpha in alphas for name in names]
+    done: dict[int, Fit | None] = {}
+    try:
+        for n, one in each(_fitted_or_not, job, asked, ray=ray, title="fits", shown=ray is not None):
+            done[n] = one
+            if one is not None and one.stopped == "interrupted":
+                break
+    except KeyboardInterrupt:
+        if ray is None:
+            raise
+    whole = len(done) == len(asked) and all(one is None or one.stopped != "interrupted" for one in done.values())
+    begun = {asked[n][1] for n in done}
+    found: dict[float, dict[str, Fit]] = {alpha: {} for alpha in alphas if whole or alpha in begun}
+    for n, one in sorted(done.items()):
+        if one is not None:
+            found[asked[n][1]][f"fit:{asked[n][0]}"] = one
+    return found, whole
 
 
-def require_whole(fits: Mapping[float, Mapping[str, "Fit"]]) -> None:
-    """End as Ctrl-C does where a fit was broken off by it, now that all that there is was told and written.
-
-    Raises:
-        KeyboardInterrupt: one was.
-    """
-    if any(one.stopped == "interrupted" for named in fits.values() for one in named.values()):
-        raise KeyboardInterrupt
+def _fitted_or_not(job: Job, asked: tuple[str, float]) -> "Fit | None":
+    name, alpha = asked
+    try:
+        return fitted(job, name, alpha)
+    except (WorldError, ImpossibleError) as error:
+        print(f"cai: fit:{name} left out at α = {alpha:g}: {error}", file=sys.stderr)
+        return None
 
 
 def _require(job: Job, name: str) -> None:

@@ -7,17 +7,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cai.cli.fits import Job
-from cai.cli.results import over, write
+from cai.cli.results import write
+from cai.cluster import each
 
 if TYPE_CHECKING:
     from cai.comparison.inference_types import InferenceTypes
+    from cai.types import Tables
 
 
-def inference(title: str, job: Job, alphas: Sequence[float], out: Path | None, *, as_json: bool) -> None:
+def inference(
+    title: str, job: Job, alphas: Sequence[float], out: Path | None, ray: str | None, *, as_json: bool
+) -> None:
     """Print the types of inference at every temperature, and write the report of what their policies get."""
-    from cai.comparison.inference_types import inference_types
-
-    found = [inference_types(job.compiled, temperature=alpha) for alpha in over(alphas)]
+    done = dict(each(_types, job.compiled, alphas, ray=ray, title="temperatures"))
+    found = [done[n] for n in range(len(alphas))]
     if as_json:
         print(json.dumps([_plain(one) for one in found], indent=2))
     else:
@@ -27,6 +30,12 @@ def inference(title: str, job: Job, alphas: Sequence[float], out: Path | None, *
             print(f"{title} at α = {one.temperature:g}: {describe(job.compiled)}\n\n{one.table()}\n")
     if out is not None:
         write(title, job.world, [one.comparison for one in found], out, [_note(one) for one in found], quiet=as_json)
+
+
+def _types(tables: "Tables", alpha: float) -> "InferenceTypes":
+    from cai.comparison.inference_types import inference_types
+
+    return inference_types(tables, temperature=alpha)
 
 
 def _plain(one: "InferenceTypes") -> dict[str, Any]:

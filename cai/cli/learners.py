@@ -2,7 +2,8 @@
 
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,6 +13,7 @@ from cai.errors import CaiError, fault
 
 if TYPE_CHECKING:
     from cai.comparison.learners import LearnerComparison
+    from cai.learn.remote import Errand
     from cai.learn.result import Learned
 
 SEEDS = 10
@@ -19,15 +21,18 @@ SEEDS = 10
 
 @dataclass(frozen=True)
 class Lesson:
-    """What is to be learned: the learners' names, how many seeds, the steps of a run, how many runs at a time."""
+    """What is to be learned: the learners' names, how many seeds, a run's steps, runs at a time or a cluster."""
 
     names: tuple[str, ...]
     seeds: int
     steps: int | None
     jobs: int
+    ray: str | None = None
 
 
-def read_learners(text: str | None, *, seeds: int | None, steps: int | None, jobs: int | None) -> Lesson | None:
+def read_learners(
+    text: str | None, *, seeds: int | None, steps: int | None, jobs: int | None, ray: str | None = None
+) -> Lesson | None:
     """Read what is to be learned, checked before any work is done; None where nothing is.
 
     Raises:
@@ -39,6 +44,8 @@ def read_learners(text: str | None, *, seeds: int | None, steps: int | None, job
         if alone:
             raise fault("compare", f"{', '.join(alone)} without --learn", "--learn and the names of learners")
         return None
+    if ray is not None and jobs is not None:
+        raise fault("compare", "--jobs beside --ray", "one of them: a cluster decides how many run at a time")
     from cai.learn.names import ALGORITHMS
 
     names = list(ALGORITHMS) if text == "all" else [part.strip() for part in text.split(",")]
@@ -46,9 +53,8 @@ def read_learners(text: str | None, *, seeds: int | None, steps: int | None, job
         if value is not None and value < 1:
             raise fault(option, f"{value}", "a whole number, at least 1")
     known = (*ALGORITHMS, "all")
-    return Lesson(
-        tuple(dict.fromkeys(read_name("--learn", one, known) for one in names)), seeds or SEEDS, steps, jobs or 1
-    )
+    each = tuple(dict.fromkeys(read_name("--learn", one, known) for one in names))
+    return Lesson(each, seeds or SEEDS, steps, jobs or 1, ray)
 
 
 def learners(
@@ -60,14 +66,12 @@ def learners(
 
     found: list[LearnerComparison] = []
     whole = True
-    for alpha in alphas:
-        runs, whole = learned_each(world, lesson, alpha, None if out is None else out / "runs")
+    for alpha, runs, ended in _learned(world, lesson, alphas, None if out is None else out / "runs"):
+        whole = ended
         if runs:
             found.append(compare_learners(world, runs, temperature=alpha))
             if not as_json:
                 print_learners(title, found[-1])
-        if not whole:
-            break
     if as_json:
         print(json.dumps([json.loads(one.json()) for one in found], indent=2))
     if out is not None and found:
@@ -79,9 +83,71 @@ def learners(
         raise KeyboardInterrupt
 
 
-def learned_each(
-    world: Any, lesson: Lesson, alpha: float, keep: Path | None
-) -> "tuple[dict[str, list[Learned]], bool]":
+Runs = dict[str, "list[Learned]"]
+
+
+def _learned(
+    world: Any, lesson: Lesson, alphas: Sequence[float], keep: Path | None
+) -> Iterator[tuple[float, Runs, bool]]:
+    """Yield the runs at every temperature, and whether all were made; the last one, where that is not so."""
+    if lesson.ray is not None:
+        yield from learned_afar(world, lesson, alphas, keep)
+        return
+    for alpha in alphas:
+        runs, whole = learned_each(world, lesson, alpha, keep)
+        yield alpha, runs, whole
+        if not whole:
+            return
+
+
+def learned_afar(
+    world: Any, lesson: Lesson, alphas: Sequence[float], keep: Path | None
+) -> Iterator[tuple[float, Runs, bool]]:
+    """Make the runs of all temperatures on a cluster at once, then yield them as ``learned_each`` returns them.
+
+    Raises:
+        CaiError: no learner can learn at a temperature; the reason of the last.
+    """
+    asked = [(alpha, name, seed) for alpha in alphas for name in lesson.names for seed in range(lesson.seeds)]
+    ended = _ended(world, [_errand(lesson, keep, *one) for one in asked], lesson)
+    for alpha in alphas:
+        here: dict[str, list[Learned | CaiError]] = {name: [] for name in lesson.names}
+        for n in sorted(ended):
+            if asked[n][0] == alpha:
+                here[asked[n][1]].append(ended[n])
+        wrong = {name: [one for one in each if isinstance(one, CaiError)] for name, each in here.items()}
+        left_out = {name: each[0] for name, each in wrong.items() if each}
+        right = {name: [one for one in each if not isinstance(one, CaiError)] for name, each in here.items()}
+        found = {name: each for name, each in right.items() if each and name not in left_out}
+        _leave_out(found, left_out, lesson, alpha)
+        yield alpha, found, len(ended) == len(asked)
+
+
+def _ended(world: Any, errands: "Sequence[Errand]", lesson: Lesson) -> "dict[int, Learned | CaiError]":
+    """Return what became of every errand, by number; fewer than all after Ctrl-C, with a word."""
+    from cai.learn.remote import learned_remotely
+
+    assert lesson.ray is not None
+    found: dict[int, Learned | CaiError] = {}
+    with suppress(KeyboardInterrupt):
+        for n, one in learned_remotely(world, errands, ray=lesson.ray):
+            found[n] = one
+    if len(found) < len(errands):
+        print(f"cai: {len(found)} of {len(errands)} runs ended by themselves", file=sys.stderr)
+    return found
+
+
+def _errand(lesson: Lesson, keep: Path | None, alpha: float, name: str, seed: int) -> "Errand":
+    from cai.learn.names import ALGORITHMS
+    from cai.learn.remote import Errand
+    from cai.learn.seeds import checkpoint_of
+
+    place = _place(keep, alpha, lesson)
+    checkpoint = None if place is None else checkpoint_of(place, ALGORITHMS[name], seed)
+    return Errand(ALGORITHMS[name], {**_asked(lesson), "temperature": alpha, "seed": seed}, checkpoint)
+
+
+def learned_each(world: Any, lesson: Lesson, alpha: float, keep: Path | None) -> tuple[Runs, bool]:
     """Return the runs of every learner, and whether all were made; one that cannot learn here is left out with a word.
 
     Where Ctrl-C ended it, the learner under way has the runs that had ended by themselves. Every run is kept in the
@@ -92,11 +158,9 @@ def learned_each(
     """
     from cai.learn.seeds import BrokenOff, many
 
-    found: dict[str, list[Learned]] = {}
+    found: Runs = {}
     left_out: dict[str, CaiError] = {}
-    asked: dict[str, Any] = {} if lesson.steps is None else {"steps": lesson.steps}
-    if keep is not None:
-        asked["folder"] = keep / f"alpha-{alpha!r}-steps-{lesson.steps or 'own'}"
+    asked = {**_asked(lesson), "folder": _place(keep, alpha, lesson)}
     for name in lesson.names:
         try:
             found[name] = many(name, world, seeds=range(lesson.seeds), temperature=alpha, jobs=lesson.jobs, **asked)
@@ -107,8 +171,22 @@ def learned_each(
             return found | ({name: list(broken.runs)} if broken.runs else {}), False
         except KeyboardInterrupt:
             return found, False
-    if not found:
-        raise left_out[lesson.names[-1]]
-    for name, reason in left_out.items():
-        print(f"cai: {name} left out at α = {alpha:g}: {reason}", file=sys.stderr)
+    _leave_out(found, left_out, lesson, alpha)
     return found, True
+
+
+def _leave_out(found: Runs, left_out: Mapping[str, CaiError], lesson: Lesson, alpha: float) -> None:
+    """Say which learners are left out; where all are, raise the reason of the last."""
+    if not found and lesson.names[-1] in left_out:
+        raise left_out[lesson.names[-1]]
+    for name in lesson.names:
+        if name in left_out:
+            print(f"cai: {name} left out at α = {alpha:g}: {left_out[name]}", file=sys.stderr)
+
+
+def _asked(lesson: Lesson) -> dict[str, Any]:
+    return {} if lesson.steps is None else {"steps": lesson.steps}
+
+
+def _place(keep: Path | None, alpha: float, lesson: Lesson) -> Path | None:
+    return None if keep is None else keep / f"alpha-{alpha!r}-steps-{lesson.steps or 'own'}"

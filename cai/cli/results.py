@@ -1,10 +1,11 @@
 """What the commands share once a world is read: rules solved, policies compared, the report written."""
 
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from cai.cluster import each
 from cai.errors import ImpossibleError, NotConvergedError
 
 if TYPE_CHECKING:
@@ -34,25 +35,35 @@ def solved(tables: "Tables", policies: Mapping[str, Any], alpha: float) -> dict[
     return found
 
 
-def over(alphas: Sequence[float]) -> Iterable[float]:
-    """Go through the temperatures with a progress bar on stderr."""
-    from rich.console import Console
-    from rich.progress import track
-
-    console = Console(stderr=True)
-    return track(alphas, "temperatures", console=console, transient=True, disable=not console.is_terminal)
-
-
 def compared(
     tables: "Tables", policies: Mapping[str, Any], temperature: Sequence[float] | None, fits: Fits | None = None
 ) -> list["Comparison"]:
     """Compare policies at every temperature, the rules among them solved anew at each, with what was fitted there."""
+    return compared_each([tables], policies, temperature or [1.0], [fits or {}])[0]
+
+
+def compared_each(
+    worlds: Sequence["Tables"],
+    policies: Mapping[str, Any],
+    alphas: Sequence[float],
+    fits: Sequence[Fits],
+    ray: str | None = None,
+) -> list[list["Comparison"]]:
+    """Compare as ``compared`` does on several worlds, each with its own fits, here or on a Ray cluster."""
+    asked = [(n, alpha, fits[n].get(alpha, {})) for n in range(len(worlds)) for alpha in alphas]
+    done = dict(each(_compared, (worlds, policies), asked, ray=ray, title="comparisons"))
+    T = len(alphas)
+    return [[done[n * T + i] for i in range(T)] for n in range(len(worlds))]
+
+
+Asked = tuple[int, float, Mapping[str, "Fit"]]
+
+
+def _compared(common: tuple[Sequence["Tables"], Mapping[str, Any]], asked: Asked) -> "Comparison":
     from cai.comparison.compare import compare as compare_exactly
 
-    return [
-        compare_exactly(tables, solved(tables, {**policies, **(fits or {}).get(alpha, {})}, alpha), temperature=alpha)
-        for alpha in over(temperature or [1.0])
-    ]
+    (worlds, policies), (n, alpha, fits) = common, asked
+    return compare_exactly(worlds[n], solved(worlds[n], {**policies, **fits}, alpha), temperature=alpha)
 
 
 def write(

@@ -1,4 +1,4 @@
-"""Many seeds of one learner, as processes side by side; each keeps itself in a file, from which the caller reads it."""
+"""Many seeds of one learner: in this process, as processes side by side that keep themselves in files, or on Ray."""
 
 import multiprocessing
 import tempfile
@@ -11,8 +11,9 @@ from typing import Any
 
 import torch
 
-from cai.errors import Finding, WorldError, fault, quoted
+from cai.errors import CaiError, Finding, WorldError, fault, quoted
 from cai.learn.names import ALGORITHMS
+from cai.learn.remote import Errand, learned_remotely
 from cai.learn.result import Learned
 from cai.progress import bar
 
@@ -40,6 +41,7 @@ def many(
     *,
     seeds: Sequence[int],
     jobs: int = 1,
+    ray: str | None = None,
     folder: Any = None,
     progress: bool = True,
     **settings: Any,
@@ -52,6 +54,8 @@ def many(
         world: what it learns on.
         seeds: one run each.
         jobs: processes at a time, where the system can fork; 1 stays in this process.
+        ray: a Ray cluster in their place, which decides how many at a time: "local" on this machine, "auto" the one
+            that runs here, or host:port. A run whose worker dies is begun anew; with the extra ``cai[ray]``.
         folder: keeps a checkpoint of every seed; the same call goes on from them.
         progress: show a bar on a terminal.
         settings: of the learner and of the training; each seed has a folder of its own in ``log``.
@@ -69,12 +73,15 @@ def many(
     if isinstance(jobs, bool) or not isinstance(jobs, int) or jobs < 1:
         raise fault("jobs", f"{jobs!r}", "a whole number, at least 1")
     function = ALGORITHMS[learner] if isinstance(learner, str) else learner
+    if ray is not None:
+        if jobs > 1:
+            raise fault("jobs", f"{jobs} beside ray", "one of them: a cluster decides how many run at a time")
+        return _on_cluster(function, world, seeds, ray, folder, progress, settings)
     with _place(folder, jobs) as place:
 
         def run(seed: int, *, shown: bool = False) -> Learned:
-            name = f"{function.__name__}-{seed}"
-            kept = {} if place is None else {"checkpoint": place / f"{name}.learner"}
-            logs = {"log": Path(settings["log"]) / name} if settings.get("log") else {}
+            kept = {} if place is None else {"checkpoint": checkpoint_of(place, function, seed)}
+            logs = {"log": _log_of(settings["log"], function, seed)} if settings.get("log") else {}
             return function(world, seed=seed, progress=shown, **{**settings, **kept, **logs})
 
         if jobs > 1 and len(seeds) > 1 and "fork" in multiprocessing.get_all_start_methods():
@@ -83,6 +90,45 @@ def many(
             if len(whole) < len(seeds):
                 raise BrokenOff([runs[n]() for n in whole])
         return _one_by_one(run, seeds, progress)
+
+
+def checkpoint_of(folder: Path, function: Callable[..., Learned], seed: int) -> Path:
+    """Return the file that keeps one seed."""
+    return folder / f"{function.__name__}-{seed}.learner"
+
+
+def _log_of(folder: Any, function: Callable[..., Learned], seed: int) -> Path:
+    return Path(folder) / f"{function.__name__}-{seed}"
+
+
+def _on_cluster(
+    function: Callable[..., Learned],
+    world: Any,
+    seeds: Sequence[int],
+    ray: str,
+    folder: Any,
+    progress: bool,
+    settings: dict[str, Any],
+) -> list[Learned]:
+    log, rest = settings.get("log"), {name: value for name, value in settings.items() if name != "log"}
+    runs = [
+        Errand(
+            function,
+            {**rest, "seed": seed},
+            None if folder is None else checkpoint_of(Path(folder), function, seed),
+            None if log is None else _log_of(log, function, seed),
+        )
+        for seed in seeds
+    ]
+    found: dict[int, Learned] = {}
+    try:
+        for n, one in learned_remotely(world, runs, ray=ray, progress=progress):
+            if isinstance(one, CaiError):
+                raise one
+            found[n] = one
+    except KeyboardInterrupt:
+        raise BrokenOff([found[n] for n in sorted(found)]) from None
+    return [found[n] for n in range(len(runs))]
 
 
 def _one_by_one(run: Callable[..., Learned], seeds: Sequence[int], progress: bool) -> list[Learned]:

@@ -1,0 +1,80 @@
+"""Runs of learners on a cluster: each takes its checkpoint along, and what it has learned comes back with it."""
+
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from cai.cluster import each
+from cai.errors import CaiError, fault, quoted
+from cai.learn.logs import Log
+from cai.learn.result import Learned
+
+
+@dataclass(frozen=True)
+class Errand:
+    """A run to be made elsewhere.
+
+    Attributes:
+        learner: its function.
+        settings: of the learner and of the training, the seed among them.
+        checkpoint: the file that keeps it here, or None; one that is there goes along.
+        log: the folder here for its log, or None.
+    """
+
+    learner: Callable[..., Learned]
+    settings: Mapping[str, Any]
+    checkpoint: Path | None = None
+    log: Path | None = None
+
+
+def learned_remotely(
+    world: Any, runs: Sequence[Errand], *, ray: str, progress: bool = True
+) -> Iterator[tuple[int, Learned | CaiError]]:
+    """Yield the number of every run and what became of it, as they end; kept and logged here before it is told.
+
+    Raises:
+        WorldError: Ray is not installed or cannot be reached, or a run lost its worker again and again.
+    """
+    asked = [(run.learner, run.settings, _read(run.checkpoint)) for run in runs]
+    for n, (one, content) in each(_learn, world, asked, ray=ray, title="runs", shown=progress):
+        if isinstance(one, Learned):
+            _keep(runs[n], one, content)
+        yield n, one
+
+
+Asked = tuple[Callable[..., Learned], Mapping[str, Any], bytes]
+
+
+def _learn(world: Any, asked: Asked) -> tuple[Learned | CaiError, bytes]:
+    """Learn on a worker, its checkpoint in a folder for the time being."""
+    learner, settings, content = asked
+    with tempfile.TemporaryDirectory(prefix="cai-") as passing:
+        path = Path(passing) / "learner"
+        if content:
+            path.write_bytes(content)
+        try:
+            one = learner(world, **{**settings, "checkpoint": path, "progress": False})
+        except CaiError as error:
+            return error, b""
+        except Exception as error:
+            return fault(f"{learner.__name__}, seed {settings['seed']}", quoted(error), "a run that ends"), b""
+        return one, _read(path)
+
+
+def _read(path: Path | None) -> bytes:
+    return path.read_bytes() if path is not None and path.is_file() else b""
+
+
+def _keep(run: Errand, one: Learned, content: bytes) -> None:
+    if run.checkpoint is not None:
+        run.checkpoint.parent.mkdir(parents=True, exist_ok=True)
+        draft = run.checkpoint.with_name(f".{run.checkpoint.name}.part")
+        draft.write_bytes(content)
+        draft.replace(run.checkpoint)
+    if run.log is not None:
+        run.log.mkdir(parents=True, exist_ok=True)
+        with Log(run.log) as log:
+            for n in range(len(one.history)):
+                log(one.history[: n + 1])
