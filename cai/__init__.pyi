@@ -13,6 +13,7 @@ from .comparison.learners import LearnerComparison as LearnerComparison
 from .comparison.learners import compare_learners as compare_learners
 from .comparison.losses import Choice as Choice
 from .comparison.losses import Loss as Loss
+from .comparison.sweeps import compare_all as compare_all
 from .compile.tabulate import tabulate as tabulate
 from .errors import CaiError as CaiError
 from .errors import Finding as Finding
@@ -20,6 +21,10 @@ from .errors import ImpossibleError as ImpossibleError
 from .errors import IntractableError as IntractableError
 from .errors import NotConvergedError as NotConvergedError
 from .errors import WorldError as WorldError
+from .exact.kept import ShardedMessages as ShardedMessages
+from .exact.kept import open_messages as open_messages
+from .exact.horizons import HorizonValues as HorizonValues
+from .exact.horizons import solve_horizons as solve_horizons
 from .exact.marginal_map import MarginalMap as MarginalMap
 from .exact.marginal_map import marginal_map as marginal_map
 from .exact.messages import Messages as Messages
@@ -31,6 +36,7 @@ from .exact.rules import RISK as RISK
 from .exact.rules import VARIATIONAL as VARIATIONAL
 from .exact.rules import Rule as Rule
 from .exact.safety import without_risk as without_risk
+from .exact.sharded import solve_sharded as solve_sharded
 from .exact.solve import solve as solve
 from .graphs import entangled as entangled
 from .graphs import graph as graph

@@ -1,5 +1,7 @@
 """The infinite horizon: the fixed point, its proved bound, and policies evaluated over a lifetime."""
 
+from dataclasses import replace
+
 import mpmath
 import pytest
 import torch
@@ -7,6 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import cai
+from cai.exact.chain import DENSE, chain_of
+from cai.exact.fixed_point import Problem
+from tests.helpers import load_model
 from tests.worlds import RandomWorld
 
 RULES = [cai.POSTERIOR, cai.VARIATIONAL, cai.HARD, cai.MAP, cai.PLANNING, cai.RISK(3.0)]
@@ -22,10 +27,10 @@ def endless(seed: int, discount: float = 0.8) -> RandomWorld:
 def test_the_fixed_point_is_the_limit_of_long_horizons_within_its_bound(rule, seed: int, alpha: float) -> None:
     tables = cai.tabulate(endless(seed))
     found = cai.solve(tables, rule, temperature=alpha)
-    from dataclasses import replace
-
     # A finite horizon that outlives the discount: 0.8^400 is 1e-39.
-    long = cai.solve(replace(tables, horizon=400, terminal=torch.zeros(3)), rule, temperature=alpha)
+    long = cai.solve(
+        replace(tables, horizon=400, terminal=torch.zeros(3, dtype=torch.float64)), rule, temperature=alpha
+    )
     assert found.error_bound < 1e-9
     assert float((found.v - long.v[0]).abs().max()) <= found.error_bound + 1e-12
     assert found.v.shape == (3,)
@@ -156,3 +161,56 @@ def test_a_forbidden_reward_costs_only_who_can_come_to_it(seed: int) -> None:
     v = cai.evaluate(world, None).v
     assert bool(v[:4].isfinite().all())
     assert float(v[5]) == -torch.inf
+
+
+# Beyond the dense size: Anderson's acceleration, and lifetimes summed where they are not solved.
+
+
+def wide(**changes) -> cai.Tables:
+    settings = {"rows": 40, "columns": 40, "horizon": None, "discount": 0.99, "step_reward": -0.01, **changes}
+    tables = cai.tabulate(load_model("grid")(**settings))
+    assert tables.states.size > DENSE
+    return tables
+
+
+@pytest.mark.parametrize(("rule", "fewer"), [(cai.POSTERIOR, 2), (cai.VARIATIONAL, 5), (cai.HARD, 0.6)], ids=str)
+def test_a_large_world_is_solved_in_fewer_backups_within_its_bound(rule, fewer: float) -> None:
+    """HARD spreads from the goal cell by cell: no mixing hurries it, and some steps are spent in vain."""
+    tables, alpha = wide(), torch.tensor(1.0, dtype=torch.float64)
+    found = cai.solve(tables, rule)
+    plain, v, change = Problem(rule, tables.at(0), alpha, tables.log_survival), torch.zeros_like(tables.terminal), 1.0
+    while change > plain.rounding(v):
+        before, v = v, plain.backup(v)
+        change = float((v - before).abs().max())
+    assert found.iterations * fewer < plain.backups
+    assert float((found.v - v).abs().max()) <= found.error_bound + 100 * plain.rounding(v)
+    assert found.error_bound < 1e-9
+
+
+def test_a_large_world_that_is_worth_nothing_has_no_fixed_point() -> None:
+    """-inf spreads one cell a backup: plain steps, until it has come to rest."""
+    tables = wide(goals=[(39, 39, -float("inf"))])
+    v = cai.solve(tables, cai.VARIATIONAL).v
+    assert bool(v[:-42].isfinite().all())
+    assert v.isinf().sum() < 5
+
+
+def test_visits_of_a_large_world_are_those_of_many_steps() -> None:
+    messages = cai.solve(wide(discount=0.9), cai.POSTERIOR, temperature=0.5)
+    visits, d = torch.zeros(1600, dtype=torch.float64), messages.initial()
+    chain = chain_of(messages.tables.at(0), messages.tilt(), torch.ones(1600, dtype=torch.bool))
+    for _ in range(400):
+        visits, d = visits + d, chain.push(d)
+    torch.testing.assert_close(messages.marginals().sum(-1), visits, rtol=1e-10, atol=1e-13)
+    assert bool((messages.marginals() >= 0).all())
+    assert float(cai.evaluate(wide(), None).occupancy.sum()) == pytest.approx(100, rel=1e-11)
+
+
+def test_gradients_of_a_large_world_are_differences() -> None:
+    tables = wide(discount=0.95)
+    reward = tables.reward.clone().requires_grad_()
+    cai.solve(replace(tables, reward=reward), temperature=0.5).log_evidence.backward()
+    weight = torch.rand(reward.shape, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    up, down = (cai.solve(replace(tables, reward=tables.reward + e * weight), temperature=0.5) for e in (1e-5, -1e-5))
+    slope = float(up.log_evidence - down.log_evidence) / 2e-5
+    assert float((reward.grad * weight).sum()) == pytest.approx(slope, rel=1e-6)

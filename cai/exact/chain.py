@@ -12,12 +12,17 @@ import torch
 from torch import Tensor
 
 from cai.errors import NotConvergedError
+from cai.exact.anderson import Anderson
 from cai.exact.backup import Tilt, look_ahead, put_back
 from cai.types import Slice
 
 DENSE = 1500
-"""Up to so many states a linear system is solved densely; beyond, its power series is summed."""
+"""Up to so many states a linear system is solved densely; beyond, its power series is summed, accelerated."""
 MAX_STEPS = 500_000
+PATIENCE = 2000
+"""A sum that has not come closer in so many steps never will."""
+FINE, COARSE = 8, 1000
+"""Units in the last place by which one more step may change a sum; and where it comes no closer to that any more."""
 
 
 @dataclass(frozen=True)
@@ -58,7 +63,7 @@ def life_to_come(chain: Chain, b: Tensor) -> Tensor:
     """
     if chain.weights.shape[-3] <= DENSE:
         return _dense(chain.dense(), b)
-    return _series(chain.pull, b)
+    return _summed(chain.pull, b)
 
 
 def visits(chain: Chain, b: Tensor) -> Tensor:
@@ -69,7 +74,9 @@ def visits(chain: Chain, b: Tensor) -> Tensor:
     """
     if chain.weights.shape[-3] <= DENSE:
         return _dense(chain.dense().mT, b)
-    return _series(chain.push, b)
+    total = _summed(chain.push, b)
+    # A life is where it begins at least, and rounding must not make a chance negative.
+    return torch.maximum(total, b) if bool((b >= 0).all()) else total
 
 
 def _dense(J: Tensor, b: Tensor) -> Tensor:
@@ -80,11 +87,18 @@ def _dense(J: Tensor, b: Tensor) -> Tensor:
     return torch.as_tensor(solved)
 
 
-def _series(step: Callable[[Tensor], Tensor], b: Tensor) -> Tensor:
-    total, term = b, b
-    for _ in range(MAX_STEPS):
-        term = step(term)
-        total = total + term
-        if float(term.abs().max()) <= torch.finfo(b.dtype).eps * 1e-2 * float(total.abs().max()):
-            return total
-    raise NotConvergedError(f"a lifetime is too long: {MAX_STEPS:,} steps do not add up")
+def _summed(step: Callable[[Tensor], Tensor], b: Tensor) -> Tensor:
+    """Return ``x = b + step(x)``, the sum over a lifetime, as far as rounding allows."""
+    eps, search = torch.finfo(b.dtype).eps, Anderson(lambda x: b + step(x), b)
+    recent = earlier = float("inf")
+    for n in range(1, MAX_STEPS + 1):
+        x, size = search.best.fx, search.best.size
+        ulps = size / (eps * max(float(x.abs().max()), torch.finfo(b.dtype).tiny))
+        if ulps <= FINE or (n % 100 == 0 and ulps <= COARSE and size > 0.5 * recent):
+            return x
+        if n % PATIENCE == 0 and size > 0.9995 * earlier:
+            break
+        recent = size if n % 100 == 0 else recent
+        earlier = size if n % PATIENCE == 0 else earlier
+        search.advance()
+    raise NotConvergedError(f"a lifetime is too long: {n:,} steps do not add up")

@@ -7,13 +7,18 @@ import torch
 from torch import Tensor
 
 from cai.errors import NotConvergedError, fault
-from cai.exact.backup import back_up, differentiable_backup, refuse_second_derivative, tilt
+from cai.exact.anderson import Anderson, gap
+from cai.exact.backup import Step, back_up, differentiable_backup, refuse_second_derivative, tilt
 from cai.exact.chain import DENSE, Chain, chain_of, life_to_come, visits
+from cai.exact.prepare import prepare
+from cai.exact.rounding import Rounding, largest
 from cai.exact.rules import Expect, Rule
 from cai.types import Slice, Tables
 
 WARM_UP = 200
-"""Plain backups before Newton's method takes over: by then most worlds have settled."""
+"""Accelerated steps before Newton's method takes over in small worlds: by then most have settled."""
+PATIENCE = 2000
+"""A change that has not shrunk in so many steps never will."""
 
 
 @dataclass(frozen=True)
@@ -25,39 +30,38 @@ class FixedPoint:
     error_bound: float
 
 
-@dataclass(frozen=True)
 class Problem:
-    """The backup F whose fixed point is sought: one slice under one rule."""
+    """The backup F whose fixed point is sought: one slice under one rule. Counts the backups taken."""
 
-    rule: Rule
-    one: Slice
-    alpha: Tensor
-    log_survival: Tensor
+    def __init__(self, rule: Rule, one: Slice, alpha: Tensor, log_survival: Tensor) -> None:
+        self.rule, self.one, self.alpha, self.log_survival = rule, one, alpha, log_survival
+        self.step: Step = prepare(rule, one, alpha, log_survival, uses=1000)
+        self.rounding = Rounding(one, alpha)
+        self.backups = 0
 
     def backup(self, v: Tensor) -> Tensor:
         """Return F(v), ``[*B, S]``."""
-        return back_up(self.rule, self.one, v, self.alpha, self.log_survival).v
+        self.backups += 1
+        return self.step(v)
 
     def chain(self, v: Tensor) -> Chain:
-        """Return the derivative of F at v, the tilted chain of the living."""
-        values = back_up(self.rule, self.one, v, self.alpha, self.log_survival)
-        tilted = tilt(self.rule, self.one, v, values, self.alpha, self.log_survival)
-        return chain_of(self.one, tilted, values.v > -torch.inf)
+        """Return the derivative of F at v."""
+        return derivative(self.rule, self.one, v, self.alpha, self.log_survival)
 
-    def rounding(self, v: Tensor) -> float:
-        """Return a bound on the rounding of one backup, reward units."""
-        largest = max(1.0, float(_finite(v).abs().max()), float(_finite(self.one.reward).abs().max()))
-        return 32 * torch.finfo(v.dtype).eps * largest
+
+def derivative(rule: Rule, one: Slice, v: Tensor, alpha: Tensor, log_survival: Tensor) -> Chain:
+    """Return the derivative of the backup at v, the tilted chain of the living."""
+    values = back_up(rule, one, v, alpha, log_survival)
+    return chain_of(one, tilt(rule, one, v, values, alpha, log_survival), values.v > -torch.inf)
 
 
 def fixed_point(rule: Rule, tables: Tables, alpha: Tensor, *, max_iterations: int = 100_000) -> FixedPoint:
     """Find the backup's fixed point, the value of the world that ends with probability 1-γ after each step.
 
-    Plain backups first, then Newton's method on ``F(v) = v`` (policy iteration, where the rule is HARD) for worlds
-    that remember long. The bound is proved, not assumed: F is monotone, so if ``F(v + e h) <= v + e h`` and
-    ``F(v - e h) >= v - e h`` for some e > 0 and h >= 1, then F maps that interval into itself and the fixed point lies
-    in it. Here h(s) is the expected remaining life under the tilted dynamics (h = 1/(1-γ) where nothing is tilted,
-    which gives the textbook bound); both inequalities are checked, with room for rounding.
+    Backups under Anderson's acceleration; in small worlds Newton's method on ``F(v) = v`` follows (policy iteration,
+    where the rule is HARD). However v was found, the bound is proved, not assumed: F is monotone, so if
+    ``F(v + e h) <= v + e h`` and ``F(v - e h) >= v - e h`` for some e > 0 and h >= 1, then F maps that interval into
+    itself and the fixed point lies in it. Both inequalities are checked, with room for rounding; see ``_lives`` for h.
 
     Args:
         rule: how outcomes and actions are marginalised.
@@ -71,48 +75,52 @@ def fixed_point(rule: Rule, tables: Tables, alpha: Tensor, *, max_iterations: in
     """
     problem = Problem(rule, next(iter(tables.slices())), alpha, tables.log_survival)
     batch = torch.broadcast_shapes(tables.batch_shape, alpha.shape)
-    v = torch.zeros_like(tables.terminal).expand(*batch, -1)
-    residual = earlier = float("inf")
-    for iteration in range(1, max_iterations + 1):
-        before, v = v, problem.backup(v)
-        residual = _distance(v, before)
-        if residual <= problem.rounding(v):
-            return FixedPoint(v, iteration, _proved_bound(problem, v))
-        if iteration % WARM_UP == 0 and tables.states.size <= DENSE:
-            v = _newton(problem, v)
-        if iteration % 2000 == 0:  # a change that no longer shrinks never will
-            if residual > 0.9995 * earlier:
-                break
-            earlier = residual
+    search = Anderson(problem.backup, torch.zeros_like(tables.terminal).expand(*batch, -1).contiguous())
+    earlier, steps = float("inf"), 1
+    while search.best.size > problem.rounding(search.best.fx):
+        if problem.backups >= max_iterations:
+            raise _gave_up(problem, tables.discount, search)
+        if steps % PATIENCE == 0:
+            if search.best.size > 0.9995 * earlier:
+                raise _gave_up(problem, tables.discount, search)
+            earlier = search.best.size
+        if steps % WARM_UP == 0 and tables.states.size <= DENSE:
+            search = Anderson(problem.backup, _newton(problem, search.best.fx))
+        search.advance()
+        steps += 1
+    v = search.best.fx
+    bound = _proved_bound(problem, v)
+    return FixedPoint(v, problem.backups, bound)
+
+
+def _gave_up(problem: Problem, discount: float, search: Anderson) -> NotConvergedError:
     cause = "a discount too close to 1"
-    if not isinstance(rule.over_outcomes, Expect):
+    if not isinstance(problem.rule.over_outcomes, Expect):
         cause = "rewards that outweigh the chance 1-γ of ending, so that the answer is infinite"
         cause += " (a higher temperature, VARIATIONAL or a finite horizon has one)"
-    seen = f"a change of {residual:.3g} in the last of {iteration:,} backups, values up to {_finite(v).abs().max():.3g}"
-    raise NotConvergedError(f"{rule} with γ = {tables.discount:g}: {seen}; likely {cause}")
+    seen = f"a change of {search.best.size:.3g} at best in {problem.backups:,} backups"
+    seen += f", values up to {largest(search.last.fx):.3g}"
+    return NotConvergedError(f"{problem.rule} with γ = {discount:g}: {seen}; likely {cause}")
 
 
 def _newton(problem: Problem, v: Tensor) -> Tensor:
-    """Take Newton steps while they bring F(v) - v down; return v where they do not, to go on plainly."""
-    gap = _gap(problem.backup(v), v)
+    """Take Newton steps while they bring F(v) - v down; return v where they do not, to go on as before."""
+    change = gap(problem.backup(v), v)
     for _ in range(50):
         try:
-            better = v + life_to_come(problem.chain(v), gap)
+            better = v + life_to_come(problem.chain(v), change)
         except NotConvergedError:
             return v
-        gap_better = _gap(problem.backup(better), better)
-        if not float(gap_better.abs().max()) < float(gap.abs().max()):
+        change_better = gap(problem.backup(better), better)
+        if not float(change_better.abs().max()) < float(change.abs().max()):
             return v
-        v, gap = better, gap_better
+        v, change = better, change_better
     return v
 
 
 def _proved_bound(problem: Problem, v: Tensor) -> float:
-    life = life_to_come(problem.chain(v), torch.ones_like(v))
-    if not bool((life >= 1 - 1e-9).all()):  # J has no finite lifetime: v is no attracting fixed point
-        raise NotConvergedError(f"{problem.rule}: the expected remaining life is not finite; no bound can be proved")
-    life, slack = 1.01 * life.clamp(min=1), problem.rounding(v)
-    e = 4 * max(_distance(problem.backup(v), v), slack)
+    life, slack = 1.01 * _lives(problem, v), problem.rounding(v)
+    e = 4 * max(float(gap(problem.backup(v), v).abs().max()), slack)
     for _ in range(20):
         above, below = v + e * life, v - e * life
         rises = (problem.backup(above) + slack > above).any()
@@ -123,11 +131,40 @@ def _proved_bound(problem: Problem, v: Tensor) -> float:
     raise NotConvergedError(f"{problem.rule}: no bound up to {e * float(life.max()):.3g} could be proved")
 
 
+def _lives(problem: Problem, v: Tensor) -> Tensor:
+    """Return h >= 1 with ``h - J h >= 1``, J the derivative of F at v: no shorter than the expected remaining life.
+
+    1/(1-γ) where outcomes are averaged, for then J loses 1-γ whatever the actions. Otherwise ``h = 1 + J h``: solved
+    in small worlds, in large ones brought within 1/4 by backups, ``J h ≈ (F(v + ε h) - F(v))/ε``, and stretched.
+    """
+    if isinstance(problem.rule.over_outcomes, Expect):
+        return torch.full_like(v, 1 / float(problem.log_survival[1].exp()))
+    one = torch.ones_like(v)
+    if v.shape[-1] <= DENSE:
+        life = life_to_come(problem.chain(v), one)
+        if bool((life >= 1 - 1e-9).all()):  # else J has no finite lifetime: v is no attracting fixed point
+            return life.clamp(min=1)
+    else:
+        search = Anderson(lambda h: one + _pull(problem, v, h), one)
+        for _ in range(PATIENCE):
+            if search.best.size < 0.25:
+                return search.best.x / 0.75
+            search.advance()
+    raise NotConvergedError(f"{problem.rule}: the expected remaining life is not finite; no bound can be proved")
+
+
+def _pull(problem: Problem, v: Tensor, h: Tensor) -> Tensor:
+    small = 1e-6 * max(1.0, largest(v)) / float(h.abs().max())
+    return gap(problem.backup(v + small * h), v) / small
+
+
 def differentiable_fixed_point(rule: Rule, tables: Tables, alpha: Tensor, v: Tensor) -> Tensor:
     """Return ``v`` again, attached to autograd by the implicit function theorem: ``μ = v̄ + Jᵀ μ``, then one adjoint."""
     one = next(iter(tables.slices()))
     attached = differentiable_backup(rule, one, v, alpha, tables.log_survival)[1]
-    chain = Problem(rule, one, alpha.detach(), tables.log_survival).chain(v)
+    if not attached.requires_grad:
+        return v
+    chain = derivative(rule, one, v, alpha.detach(), tables.log_survival)
     return _Implicit.apply(Chain(chain.weights.detach(), chain.successor), attached)  # type: ignore[no-untyped-call,no-any-return]
 
 
@@ -149,17 +186,3 @@ def require_stationary(tables: Tables) -> None:
     """Raise a ``WorldError`` where an infinite horizon meets slices that differ over time."""
     if tables.timed:
         raise fault("horizon", "None with slices that differ over time", "stationary slices, or a finite horizon")
-
-
-def _finite(v: Tensor) -> Tensor:
-    return torch.where(v == -torch.inf, 0.0, v)
-
-
-def _gap(after: Tensor, v: Tensor) -> Tensor:
-    """Return F(v) - v, 0 where both are -inf."""
-    return torch.where(after == v, 0.0, after - v)
-
-
-def _distance(a: Tensor, b: Tensor) -> float:
-    """Return the largest difference; two -inf are equal, one alone is infinitely far."""
-    return float(torch.where(a == b, 0.0, (a - b).abs()).max())

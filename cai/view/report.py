@@ -10,6 +10,7 @@ import networkx as nx
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from matplotlib.figure import Figure
 
+from cai.comparison.by_horizon import by_horizon
 from cai.comparison.compare import Comparison, Row
 from cai.errors import fault
 from cai.types import Tables
@@ -18,6 +19,7 @@ from cai.view import figures
 from cai.view.curves import elbo_curves
 from cai.view.files import write_whole
 from cai.view.graph import graph_figure
+from cai.view.horizons import horizon_curves
 from cai.view.lessons import lesson, warm_to_cold
 from cai.view.scene import Scene, scene
 from cai.view.sections import Cell, FitRow, Told, cell, fit_rows, told
@@ -117,10 +119,16 @@ def write_report(
     chapters = [_chapter(one, fits.get(one.temperature, {})) for one in ordered]
     rungs = Picture("ladder", "The ladder of temperatures", "Every policy at every temperature.", png(ladder(ordered)))
     model = None if dag is None else Picture("graph", "The model", "Read off the program.", png(graph_figure(dag)))
-    pictures = [rungs, *([model] if model else []), *(picture for one in chapters for picture in one.every_picture)]
+    spans = _spans(ordered)
+    pictures = [
+        rungs,
+        *([spans] if spans else []),
+        *([model] if model else []),
+        *(picture for one in chapters for picture in one.every_picture),
+    ]
     page = environment().get_template("report.html.jinja").render(
         title=title, notes=notes, lessons=lesson(ordered), intro=_intro(ordered), world=size_of(ordered[0].tables),
-        ladder=rungs, model=model, chapters=chapters, columns=COLUMNS,
+        ladder=rungs, spans=spans, model=model, chapters=chapters, columns=COLUMNS,
     )  # fmt: skip
     contents = {f"figures/{picture.name}.png": picture.content for picture in pictures}
     contents |= {"comparison.csv": _csv(comparisons).encode(), "comparison.json": _json(comparisons).encode()}
@@ -129,6 +137,15 @@ def write_report(
         if f"figures/{stale.name}" not in contents:
             stale.unlink()
     return Path(folder) / "report.html"
+
+
+def _spans(comparisons: Sequence[Comparison]) -> Picture | None:
+    found = [one for one in map(by_horizon, comparisons) if one is not None]
+    horizon = comparisons[0].tables.horizon
+    if not found or horizon is None:
+        return None
+    caption = "The exact answers at a twentieth to ten times the horizon, from one backward sweep each."
+    return Picture("horizons", "How much time is enough?", caption, png(horizon_curves(found, horizon)))
 
 
 def environment() -> Environment:
