@@ -1,9 +1,12 @@
-"""One table at the end of a run: every method beside ``cai`` on the same rule."""
+"""The tables at the end of a run: printed, and written to ``reports/benchmarks.md``."""
 
 from typing import Any
 
+from tests.benchmarks import report
 from tests.benchmarks.cases import rule_of
 from tests.benchmarks.learners import THRESHOLDS, spread
+from tests.benchmarks.run import machine
+from tests.benchmarks.worker import ROOT
 
 ROWS: list[dict[str, Any]] = []
 FITS: list[dict[str, Any]] = []
@@ -11,6 +14,7 @@ GRADIENTS: list[dict[str, Any]] = []
 VARIANCES: list[dict[str, Any]] = []
 CURVES: list[dict[str, Any]] = []
 SPEEDS: list[dict[str, float]] = []
+SHARDS: list[dict[str, Any]] = []
 
 
 def table(rows: list[dict[str, Any]]) -> list[str]:
@@ -81,21 +85,41 @@ def speeds() -> list[str]:
     return lines + [f"| {x['cai']:,.0f} | {x['loop']:,.0f} | {x['cai'] / x['loop']:.1f} |" for x in SPEEDS]
 
 
+def shards() -> list[str]:
+    """Return what sharing the states out to processes gains, the slowest of them counted, as a Markdown table."""
+    head = "| processes | tabulate, s | backups, s | exchange, s | disk, s | in all, s | sweep, ratio | in all, ratio |"
+    lines = [head + " peak of each | halo |", "|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|"]
+    sweeps = [row["backup"] + row["exchange"] for row in SHARDS]
+    for row, sweep in zip(SHARDS, sweeps, strict=True):
+        times = [f"{row[name]:.2f}" for name in ("tabulate", "backup", "exchange", "write", "whole")]
+        ratios = [f"{sweeps[0] / sweep:.2f}", f"{SHARDS[0]['whole'] / row['whole']:.2f}"]
+        cells = [row["processes"], *times, *ratios, f"{row['peak'] / 1e9:.2f} GB", f"{row['halo']:,}"]
+        lines.append("| " + " | ".join(map(str, cells)) + " |")
+    return lines
+
+
 def pytest_terminal_summary(terminalreporter: Any) -> None:
-    """Print the tables, and what compiling cost."""
-    for title, lines in {
-        "side by side (median of the rounds, float64)": table(ROWS),
+    """Print the tables of what was measured, and write them."""
+    sections = {
+        **report.sections(),
+        "small worlds, whole solves": table(ROWS),
         "fits to a thousandth of a nat": fits(),
         "one exact gradient": gradients(),
         "the variance of one trajectory's gradient": variances(),
         "learners": learners(),
         "roll-outs of FrozenLake 8x8": speeds(),
-    }.items():
-        if len(lines) > 2:
-            terminalreporter.section(title)
-            for line in lines:
-                terminalreporter.write_line(line)
-    for row in ROWS:
-        if row["method"] == "cai, POSTERIOR":
-            seconds, peak = row["compile_seconds"], row["compile_peak"] / 1e9
-            terminalreporter.write_line(f"tabulate, {row['case']}: {seconds:.3f} s, peak {peak:.2f} GB with imports")
+        "ten million cells, T = 20, sharded": shards(),
+    }
+    measured = {title: lines for title, lines in sections.items() if len(lines) > 2}
+    if not measured:
+        return
+    pages = ["# Benchmarks: one run", "", *machine()]
+    for title, lines in measured.items():
+        pages += ["", f"## {title}", "", *lines]
+    terminalreporter.section("benchmarks")
+    for line in pages:
+        terminalreporter.write_line(line)
+    file = ROOT / "reports" / "benchmarks.md"
+    file.parent.mkdir(exist_ok=True)
+    file.write_text("\n".join([*pages, ""]))
+    terminalreporter.write_line(f"\nwritten to {file.relative_to(ROOT)}")

@@ -3,6 +3,7 @@
 What a peer needs is built before; the timed part is the sweep, with v of all times kept, except where a word says less.
 """
 
+import time
 import warnings
 from collections.abc import Callable
 from functools import partial
@@ -14,6 +15,10 @@ import torch
 from pyro.infer import TraceEnum_ELBO, config_enumerate
 
 import cai
+from tests.benchmarks.cases import CASES
+from tests.benchmarks.posterior_peers import merged
+from tests.benchmarks.variational_peers import expected
+from tests.benchmarks.worker import clocked, peak, reset_peak, summary
 
 Solve = Callable[[], float]
 
@@ -24,22 +29,39 @@ def prepare(method: str, world: Any, tables: cai.Tables, alpha: float) -> Solve:
     if peer == "cai":
         return partial(_cai, tables, getattr(cai, rule), alpha)
     if peer == "Pyro":
-        return partial(_pyro, world, alpha)
+        return lambda: alpha * by_enumeration(world, alpha)
     if peer == "QuantEcon":
         return _quantecon(tables)
     return _scipy_posterior(tables, alpha) if rule == "POSTERIOR" else _scipy_variational(tables, alpha)
+
+
+def solved(case_name: str, method: str) -> dict[str, float]:
+    """Measure a method's solves of a case, in a fresh process."""
+    torch.set_grad_enabled(False)
+    case = CASES[case_name]
+    world = case.build()
+    begin = time.perf_counter()
+    tables = cai.tabulate(world)
+    compiled, compile_peak = time.perf_counter() - begin, peak()
+    solve = prepare(method, world, tables, case.temperature)
+    if not method.startswith("cai"):
+        del tables
+    reset_peak()
+    value, seconds = solve(), clocked(solve, rounds=case.rounds, seconds=5.0)
+    found = {"value": value, **summary(seconds), "solve_peak": peak()}
+    return {**found, "compile_seconds": compiled, "compile_peak": compile_peak}
 
 
 def _cai(tables: cai.Tables, rule: cai.Rule, alpha: float) -> float:
     return float(cai.solve(tables, rule, temperature=alpha).value)
 
 
-def _pyro(world: Any, alpha: float) -> float:
-    """Pyro's variable elimination on the trajectory program: the evidence alone, no v and no policy."""
+def by_enumeration(world: Any, alpha: float) -> float:
+    """Pyro's variable elimination on the trajectory program: log Z alone, nats, no v and no policy."""
     torch.set_default_dtype(torch.float64)
     pyro.clear_param_store()
     model = config_enumerate(cai.trajectory(world, temperature=alpha))
-    return -alpha * float(TraceEnum_ELBO(max_plate_nesting=0).loss(model, lambda: None))
+    return -float(TraceEnum_ELBO(max_plate_nesting=0).loss(model, lambda: None))
 
 
 def _scipy_posterior(tables: cai.Tables, alpha: float) -> Solve:
@@ -59,12 +81,7 @@ def exp_space(tables: cai.Tables, alpha: float) -> Callable[[], np.ndarray]:
     Returns:
         the sweep, which gives v ``[T+1, S]`` in reward units.
     """
-    from scipy.sparse import csr_matrix
-
-    S, T = tables.states.size, tables.horizon or 0
-    weight = (tables.log_prior.unsqueeze(-1) + tables.log_prob + tables.reward / alpha).exp().numpy()
-    rows = np.broadcast_to(np.arange(S)[:, None, None], weight.shape)
-    M = csr_matrix((weight.ravel(), (rows.ravel(), tables.successor.numpy().ravel())), shape=(S, S))
+    M, S, T = merged(tables, alpha), tables.states.size, tables.horizon or 0
     last = (tables.terminal / alpha).exp().numpy()
 
     def sweep() -> np.ndarray:
@@ -84,7 +101,7 @@ def exp_space(tables: cai.Tables, alpha: float) -> Callable[[], np.ndarray]:
 def _scipy_variational(tables: cai.Tables, alpha: float) -> Solve:
     """``q = r + Pv``, ``v = α log Σ p(a|s) exp(q/α)``, with P ``[SA, S]`` in CSR."""
     S, T = tables.states.size, tables.horizon or 0
-    P, r = _expected(tables)
+    P, r = expected(tables)
     log_prior, start = tables.log_prior.numpy(), tables.log_initial.exp().numpy()
     last = tables.terminal.numpy()
 
@@ -105,7 +122,7 @@ def _quantecon(tables: cai.Tables) -> Solve:
     from quantecon.markov import DiscreteDP, backward_induction
 
     S, A = tables.log_prior.shape
-    P, r = _expected(tables)
+    P, r = expected(tables)
     pairs = np.arange(S * A)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # β = 1 turns off its infinite-horizon methods, which are not used
@@ -113,17 +130,3 @@ def _quantecon(tables: cai.Tables) -> Solve:
     start, last, T = tables.log_initial.exp().numpy(), tables.terminal.numpy(), tables.horizon
     backward_induction(problem, 1, last)  # numba compiles here
     return lambda: float(start @ backward_induction(problem, T, last)[0][0])
-
-
-def _expected(tables: cai.Tables) -> tuple[Any, np.ndarray]:
-    """Return P ``[SA, S]`` in CSR and the expected reward ``[SA]``."""
-    from scipy.sparse import csr_matrix
-
-    S, A, K = tables.log_prob.shape
-    p = tables.log_prob.exp()
-    r = torch.where(p > 0, p * tables.reward, 0.0).sum(-1).reshape(-1).numpy()
-    offsets = np.arange(0, S * A * K + 1, K)
-    P = csr_matrix((p.numpy().ravel(), tables.successor.numpy().ravel(), offsets), shape=(S * A, S))
-    P.sum_duplicates()
-    P.eliminate_zeros()
-    return P, r

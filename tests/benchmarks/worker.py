@@ -1,19 +1,38 @@
-"""A fresh process that solves one case by one method, on command: ``python -m tests.benchmarks.worker CASE METHOD``.
-
-It answers one line of JSON when it is ready, one to each line "run", and one with the peaks of memory to "end".
-"""
+"""Work in a fresh process, for the sake of its memory: ``fresh("engine.ours", "POSTERIOR", 1000)``."""
 
 import json
+import os
 import resource
+import subprocess
 import sys
 import time
+from collections.abc import Callable
+from importlib import import_module
 from pathlib import Path
+from typing import Any
 
-import torch
+ROOT = Path(__file__).parents[2]
+CORES = 2
+"""How many cores the benchmarks use, of however many there are."""
 
-import cai
-from tests.benchmarks.cases import CASES
-from tests.benchmarks.peers import prepare
+
+def fresh(function: str, *arguments: Any, threads: int = 1) -> dict[str, Any]:
+    """Call a function of this folder in a process of its own; return its answer, a dict.
+
+    Args:
+        function: ``module.name``.
+        arguments: what JSON can carry.
+        threads: for the libraries that ask the environment once and for all.
+    """
+    command = [sys.executable, "-m", "tests.benchmarks.worker", function, *map(json.dumps, arguments)]
+    path = os.pathsep.join([str(ROOT), *filter(None, sys.path)])
+    asked = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), str(threads))
+    done = subprocess.run(
+        command, stdout=subprocess.PIPE, text=True, cwd=ROOT, env={**os.environ, **asked, "PYTHONPATH": path}
+    )
+    assert done.returncode == 0, f"{function}{arguments} ended with {done.returncode}"
+    answer: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return answer
 
 
 def peak() -> int:
@@ -33,29 +52,28 @@ def reset_peak() -> None:
         return
 
 
-def say(**answer: float) -> None:
-    """Print one line of JSON."""
-    print(json.dumps(answer), flush=True)
+def clocked(work: Callable[[], Any], *, least: int = 3, rounds: int = 20, seconds: float = 2.0) -> list[float]:
+    """Return the seconds of each turn, sorted: ``least`` turns, then more up to ``rounds`` while ``seconds`` last."""
+    found: list[float] = []
+    while len(found) < least or (len(found) < rounds and sum(found) < seconds):
+        begin = time.perf_counter()
+        work()
+        found.append(time.perf_counter() - begin)
+    return sorted(found)
 
 
-def main(case_name: str, method: str) -> None:
-    """Set up, then solve as often as asked."""
-    torch.set_grad_enabled(False)
-    case = CASES[case_name]
-    world = case.build()
-    begin = time.perf_counter()
-    tables = cai.tabulate(world)
-    compiled, compile_peak = time.perf_counter() - begin, peak()
-    solve = prepare(method, world, tables, case.temperature)
-    if not method.startswith("cai"):
-        del tables
-    reset_peak()
-    say(compile_seconds=compiled, compile_peak=compile_peak)
-    for line in sys.stdin:
-        if line.strip() == "end":
-            break
-        say(value=solve())
-    say(solve_peak=peak())
+def summary(seconds: list[float]) -> dict[str, float]:
+    """Return the least and the median of sorted seconds."""
+    return {"seconds": seconds[0], "median": seconds[len(seconds) // 2]}
+
+
+def main(function: str, *arguments: str) -> None:
+    """Call the function and print its answer as one line of JSON."""
+    if hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:CORES])
+    module, name = function.split(".")
+    answer = getattr(import_module(f"tests.benchmarks.{module}"), name)(*map(json.loads, arguments))
+    print("\n" + json.dumps(answer), flush=True)
 
 
 if __name__ == "__main__":
