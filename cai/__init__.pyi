@@ -21,10 +21,10 @@ from .errors import ImpossibleError as ImpossibleError
 from .errors import IntractableError as IntractableError
 from .errors import NotConvergedError as NotConvergedError
 from .errors import WorldError as WorldError
-from .exact.kept import ShardedMessages as ShardedMessages
-from .exact.kept import open_messages as open_messages
 from .exact.horizons import HorizonValues as HorizonValues
 from .exact.horizons import solve_horizons as solve_horizons
+from .exact.kept import ShardedMessages as ShardedMessages
+from .exact.kept import open_messages as open_messages
 from .exact.marginal_map import MarginalMap as MarginalMap
 from .exact.marginal_map import marginal_map as marginal_map
 from .exact.messages import Messages as Messages

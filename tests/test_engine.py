@@ -222,7 +222,7 @@ def test_the_adjoint_flows_alike_in_every_form(seed: int, alpha: float, discount
     for one in forms:
         if one is not None:
             back = [one.push(v_next, known, v_bar), one.push(v_next, known, 2 * v_bar)]
-            sent.append([*back, *vars(one.total()).values()])
+            sent.append([*back, *(getattr(one.total(), name) for name in ("log_prior", "log_prob", "reward", "alpha"))])
     assert len(sent) > 1
     for other in sent[1:]:
         for seen, truth in zip(other, sent[0], strict=True):

@@ -3,8 +3,8 @@
 import torch
 from torch import Tensor
 
-from cai.exact.backup import adjoint, put_back, reader, survive
-from cai.exact.gathered import Gathered, Gathering, through_survival
+from cai.exact.backup import Step, adjoint, put_back, reader, survive
+from cai.exact.gathered import Gathered, Gathering, Shared, Sums, through_survival
 from cai.exact.merge import Merged, log_weights, merge
 from cai.exact.prepare import WORTH_MERGING, kernels_pay, too_warm
 from cai.exact.rules import POSTERIOR, Rule
@@ -12,15 +12,25 @@ from cai.types import Slice
 
 
 def gathering(
-    rule: Rule, one: Slice, alpha: Tensor, log_survival: Tensor, *, uses: int = 1, scale: float = 0.0
+    rule: Rule,
+    one: Slice,
+    alpha: Tensor,
+    log_survival: Tensor,
+    *,
+    uses: int = 1,
+    scale: float = 0.0,
+    step: Step | None = None,
 ) -> Gathering:
-    """Return the slice's adjoint in its best form; the arguments are those of ``prepare``."""
+    """Return the slice's adjoint in its best form.
+
+    The arguments are those of ``prepare``, and the step that it made of them, if that is still at hand.
+    """
     if rule != POSTERIOR or uses < WORTH_MERGING or too_warm(one, alpha, scale):
         return Plain(rule, one, alpha, log_survival)
     if alpha.dim() == 0 and kernels_pay(one, alpha, uses):
         from cai.exact.fused_adjoint import fused_gathering
 
-        found = fused_gathering(one, alpha, log_survival)
+        found = fused_gathering(one, alpha, log_survival, step)
         if found is not None:
             return found
     return Linear(one, alpha, log_survival)
@@ -31,13 +41,13 @@ class Plain:
 
     def __init__(self, rule: Rule, one: Slice, alpha: Tensor, log_survival: Tensor) -> None:
         self.rule, self.one, self.alpha, self.log_survival = rule, one, alpha, log_survival
-        self.sum: Gathered | None = None
+        self.sum: Sums | None = None
 
     def push(self, v_next: Tensor, v: Tensor, v_bar: Tensor) -> Tensor:
         """Gather, and return v̄_next."""
         q_bar = v_bar.new_zeros(1)
         bars = adjoint(self.rule, self.one, v_next, self.alpha, self.log_survival, v_bar, q_bar)
-        new = Gathered(bars.log_prior, bars.log_prob, bars.reward, bars.alpha)
+        new = Sums(bars.log_prior, bars.log_prob, bars.reward, bars.alpha)
         self.sum = new if self.sum is None else self.sum + new
         return bars.v_next
 
@@ -89,6 +99,4 @@ class Linear:
         base = log_m.gather(-1, entry).reshape(log_w.shape)
         share = torch.where(log_w == -torch.inf, -torch.inf, log_w - base).exp()
         reward = share * flow.gather(-1, entry).reshape(log_w.shape)
-        log_prob = self.alpha[..., None, None, None] * reward
-        paid = torch.where(reward == 0, 0.0, reward * self.one.reward).sum((-1, -2, -3))
-        return Gathered(log_prob.sum(-1), log_prob, reward, self._by_alpha() - paid / self.alpha)
+        return Shared(self.one, self.alpha, reward, self._by_alpha())

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from cai.exact.adjoints import gathering
 from cai.exact.backup import Tilt, put_back
-from cai.exact.prepare import largest
+from cai.exact.rounding import largest
 from cai.exact.rules import POSTERIOR
 from cai.types import Slice, Tables
 

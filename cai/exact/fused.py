@@ -10,15 +10,13 @@ from torch import Tensor
 
 from cai.exact.backup import Step
 from cai.exact.kernels import backups, merging, pointwise
-from cai.exact.layout import LOST, NEVER, STRIP, Array, Laid, Numbers, Span, Threads
+from cai.exact.layout import LOST, NEVER, STRIP, Array, Laid, Numbers, Span, Threads, once, whole
+from cai.exact.rounding import WARM
 from cai.exact.rules import POSTERIOR, Expect, Rule, Soft, Viterbi
 from cai.types import Slice
 
 LEAST = 2.0**-500
 """The least entry of M, of which the largest is 1, with which sums of products can be trusted."""
-WARM = 30.0
-"""A temperature is high from so many times the size of the values on."""
-
 Work = Callable[[int, int], None]
 """A backup of the states ``low … high-1``, its arguments in hand."""
 
@@ -182,17 +180,15 @@ class Linear:
 
 def operator_of(staged: Staged) -> Operator | None:
     """Merge successors over actions; None where the entries lie too far apart for products of plain numbers."""
-    numbers, (S, A, K) = staged.numbers, staged.numbers.shape
-    p, prior, reward = numbers.p, numbers.prior, numbers.reward
-    gain = float(reward.flat.max())
+    one, S = staged.numbers.one, staged.numbers.shape[0]
+    gain = float(one.reward.detach().numpy().max())
     if gain == -np.inf:
         return None
+    # The tables are read where they stand, in whatever order: a copy would take as long as many backups.
+    chances = (one.successor.numpy(), whole(once(one.log_prob).exp(), S), whole(once(one.log_prior).exp(), S))
     width = np.empty(S, np.int64)
-    # Read where it stands: the copy in 32 bits is made only for those who go over the outcomes at every step.
-    shared = (numbers.one.successor.reshape(-1).numpy(), p.flat, p.step)
-    staged.threads.run(merging.widths, S, *shared, prior.flat, prior.step, A, K, width)
+    staged.threads.run(merging.widths, S, *chances, width)
     E = max(1, int(width.max()))
     M, to, least = np.empty(S * E), np.empty(S * E, np.uint32), np.empty(S)
-    rest = (reward.flat, reward.step, gain, prior.flat, prior.step, A, K, staged.alpha, E, to, M, least)
-    staged.threads.run(merging.rows, S, *shared, *rest)
+    staged.threads.run(merging.rows, S, *chances, one.reward.detach().numpy(), gain, staged.alpha, E, to, M, least)
     return Operator(M, to, E, gain) if least.min() >= LEAST else None

@@ -4,20 +4,21 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from cai.exact.fused import Operator, Staged, operator_of
-from cai.exact.gathered import Gathered, through_survival
+from cai.exact.backup import Step
+from cai.exact.fused import Fused, Linear, Operator, Staged, fused
+from cai.exact.gathered import Gathered, Shared, through_survival
 from cai.exact.kernels import flowing
-from cai.exact.layout import Numbers, Span, Threads
+from cai.exact.layout import Span, once, whole
 from cai.exact.rules import POSTERIOR
 from cai.types import Slice
 
 
-def fused_gathering(one: Slice, alpha: Tensor, log_survival: Tensor) -> "FusedLinear | None":
-    """Return the adjoint by kernels; None where the operator's numbers do not allow it."""
-    numbers, threads = Numbers(one), Threads(one.log_prob.shape[0])
-    staged = Staged(POSTERIOR, numbers, float(alpha), float(log_survival[0].exp()), threads)
-    operator = operator_of(staged)
-    return None if operator is None else FusedLinear(staged, operator, alpha, log_survival)
+def fused_gathering(one: Slice, alpha: Tensor, log_survival: Tensor, step: Step | None = None) -> "FusedLinear | None":
+    """Return the adjoint by kernels, with the operator of a step if one is at hand; None where numbers forbid it."""
+    made = step if isinstance(step, Fused) else fused(POSTERIOR, one, alpha, log_survival)
+    assert isinstance(made, Fused)
+    (form,) = made.forms
+    return FusedLinear(form.staged, form.operator, alpha, log_survival) if isinstance(form, Linear) else None
 
 
 class FusedLinear:
@@ -47,16 +48,9 @@ class FusedLinear:
 
     def total(self) -> Gathered:
         """Return the sum, shared out among the outcomes."""
-        numbers, M, one = self.staged.numbers, self.operator, self.staged.numbers.one
-        S, A, K = numbers.shape
-        p, prior, reward = numbers.p, numbers.prior, numbers.reward
-        out = np.empty(S * A * K, M.M.dtype)
-        successor = one.successor.reshape(-1).numpy()
-        shared = (successor, p.flat, p.step, reward.flat, reward.step, M.gain, prior.flat, prior.step)
-        self.staged.threads.run(
-            flowing.share, S, *shared, A, K, self.staged.alpha, M.E, M.successor, M.M, self.flow, out
-        )
-        by_reward = torch.from_numpy(out).reshape(S, A, K)
-        log_prob = self.alpha * by_reward
-        paid = torch.where(by_reward == 0, 0.0, by_reward * one.reward).sum()
-        return Gathered(log_prob.sum(-1), log_prob, by_reward, self.alpha_bar - paid / self.alpha)
+        one, M, S = self.staged.numbers.one, self.operator, self.staged.numbers.shape[0]
+        chances = (one.successor.numpy(), whole(once(one.log_prob).exp(), S), whole(once(one.log_prior).exp(), S))
+        out = np.empty(one.log_prob.shape, M.M.dtype)
+        given = (*chances, one.reward.detach().numpy(), M.gain, self.staged.alpha, M.E, M.successor, M.M, self.flow)
+        self.staged.threads.run(flowing.share, S, *given, out)
+        return Shared(one, self.alpha, torch.from_numpy(out).to(one.reward.dtype), self.alpha_bar)

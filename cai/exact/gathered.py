@@ -7,20 +7,71 @@ import torch
 from torch import Tensor
 
 from cai.exact.rules import POSTERIOR
+from cai.types import Slice
+
+
+@runtime_checkable
+class Gathered(Protocol):
+    """The derivatives with respect to a slice's parameters; each is made when it is asked for."""
+
+    @property
+    def log_prior(self) -> Tensor:
+        """Of the action prior, ``[*B, S, A]``."""
+
+    @property
+    def log_prob(self) -> Tensor:
+        """Of the outcomes' probabilities, ``[*B, S, A, K]``."""
+
+    @property
+    def reward(self) -> Tensor:
+        """Of the rewards, ``[*B, S, A, K]``."""
+
+    @property
+    def alpha(self) -> Tensor:
+        """Of the temperature, ``[*B]``."""
 
 
 @dataclass(frozen=True)
-class Gathered:
-    """The derivatives with respect to a slice's parameters: ``[*B, S, A]``, twice ``[*B, S, A, K]``, and ``[*B]``."""
+class Sums:
+    """All of them, summed up."""
 
     log_prior: Tensor
     log_prob: Tensor
     reward: Tensor
     alpha: Tensor
 
-    def __add__(self, other: "Gathered") -> "Gathered":
+    def __add__(self, other: "Sums") -> "Sums":
         pairs = zip(vars(self).values(), vars(other).values(), strict=True)
-        return Gathered(*(a + b for a, b in pairs))
+        return Sums(*(a + b for a, b in pairs))
+
+
+@dataclass(frozen=True)
+class Shared:
+    """POSTERIOR's: everything follows from what the rewards gathered, ``[*B, S, A, K]``.
+
+    ``passed [*B]`` is the part of α's derivative that is not the rewards'.
+    """
+
+    one: Slice
+    temperature: Tensor
+    reward: Tensor
+    passed: Tensor
+
+    @property
+    def log_prob(self) -> Tensor:
+        """α times the rewards' derivative."""
+        return self.temperature[..., None, None, None] * self.reward
+
+    @property
+    def log_prior(self) -> Tensor:
+        """α times the rewards' derivative, over all outcomes of an action."""
+        return self.temperature[..., None, None] * self.reward.sum(-1)
+
+    @property
+    def alpha(self) -> Tensor:
+        """``(v - E[r + c])/α``, of which the rewards' part is taken here."""
+        paid = torch.where(self.reward == 0, 0.0, self.reward * self.one.reward).sum((-1, -2, -3))
+        return self.passed - paid / self.temperature
 
 
 @runtime_checkable

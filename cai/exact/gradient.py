@@ -13,11 +13,11 @@ from jaxtyping import Float
 from torch import Tensor
 
 from cai.exact.adjoints import gathering
-from cai.exact.backup import refuse_second_derivative
+from cai.exact.backup import Step, refuse_second_derivative
 from cai.exact.gathered import Gathered, Gathering
-from cai.exact.prepare import largest
+from cai.exact.rounding import largest
 from cai.exact.rules import Rule
-from cai.exact.sweep import sweep
+from cai.exact.sweep import ready, sweep
 from cai.types import Tables
 
 
@@ -33,8 +33,8 @@ class _Sweep(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, rule: Rule, tables: Tables, *tensors: Tensor) -> Tensor:
         alpha = tensors[-1].detach()
-        ctx.rule, ctx.tables = rule, tables
-        v = sweep(rule, tables, alpha)
+        ctx.rule, ctx.tables, ctx.step = rule, tables, ready(rule, tables, alpha)
+        v = sweep(rule, tables, alpha, ctx.step)
         ctx.save_for_backward(alpha, v)
         return v
 
@@ -43,20 +43,28 @@ class _Sweep(torch.autograd.Function):
         refuse_second_derivative()
         alpha, v = ctx.saved_tensors
         tables: Tables = ctx.tables
-        slices = _Flow(ctx.rule, tables, alpha, v, v_bar)
-        found = list(slices)
-        names = ("log_prior", "log_prob", "reward")
-        fields = [_like(getattr(tables, name), [getattr(one, name) for one in found], tables) for name in names]
-        alpha_bar = torch.stack([one.alpha.sum_to_size(alpha.shape) for one in found]).sum(0)
-        return None, None, *fields, slices.last.sum_to_size(tables.terminal.shape), alpha_bar
+        flow = _Flow(ctx.rule, tables, alpha, v, v_bar, ctx.step)
+        found = list(flow)
+        asked = dict(
+            zip(("log_prior", "log_prob", "reward", "terminal", "alpha"), ctx.needs_input_grad[2:], strict=True)
+        )
+
+        def of(name: str) -> Tensor | None:
+            parts = [getattr(one, name) for one in found] if asked[name] else None
+            return None if parts is None else _like(getattr(tables, name), parts, tables)
+
+        terminal = flow.last.sum_to_size(tables.terminal.shape)
+        by_alpha = [one.alpha.sum_to_size(alpha.shape) for one in found] if asked["alpha"] else None
+        alpha_bar = None if by_alpha is None else torch.stack(by_alpha).sum(0)
+        return None, None, of("log_prior"), of("log_prob"), of("reward"), terminal, alpha_bar
 
 
 class _Flow:
     """Yields what each slice gathered, once for all times where they share one; then ``last`` is v̄_T."""
 
-    def __init__(self, rule: Rule, tables: Tables, alpha: Tensor, v: Tensor, v_bar: Tensor) -> None:
+    def __init__(self, rule: Rule, tables: Tables, alpha: Tensor, v: Tensor, v_bar: Tensor, step: Step | None) -> None:
         never = v == -torch.inf
-        self.rule, self.tables, self.alpha, self.v_next = rule, tables, alpha, v
+        self.rule, self.tables, self.alpha, self.v_next, self.step = rule, tables, alpha, v, step
         self.v, self.v_bar = torch.where(never, 0.0, v), torch.where(never, 0.0, v_bar)
         self.last = self.v_bar[..., 0, :]
 
@@ -67,7 +75,8 @@ class _Flow:
         for t in range(T):
             if one is None or tables.timed:
                 uses = 1 if tables.timed else T
-                one = gathering(self.rule, tables.at(t), self.alpha, tables.log_survival, uses=uses, scale=scale)
+                given = (self.rule, tables.at(t), self.alpha, tables.log_survival)
+                one = gathering(*given, uses=uses, scale=scale, step=self.step)
             flowed = one.push(self.v_next[..., t + 1, :], self.v[..., t, :], self.last)
             self.last = self.v_bar[..., t + 1, :] + flowed
             if tables.timed or t == T - 1:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from cai.exact.held import expected_reward
+from cai.exact.rounding import largest
 from cai.types import Slice
 
 Array = NDArray[Any]
@@ -40,8 +41,16 @@ def kernels_can(one: Slice) -> bool:
 
 
 def once(field: Tensor) -> Tensor:
-    """Return the first state of ``field [S, …]`` alone, where the memory holds no more: tables may be broadcast."""
-    return field[:1] if field.shape[0] > 1 and field.stride(0) == 0 else field
+    """Return the first state of ``field [S, …]`` alone, where all others are the same: there is less to read then."""
+    first = field[:1]
+    if field.stride(0) == 0 or bool((field[:64] == first).all() and (field == first).all()):
+        return first
+    return field
+
+
+def whole(one: Tensor, S: int) -> Array:
+    """Return an array ``[S, …]`` of what may be one state for all, without a copy."""
+    return one.detach().expand(S, *one.shape[1:]).numpy()
 
 
 @dataclass(frozen=True)
@@ -69,16 +78,14 @@ class Span:
     @classmethod
     def of(cls, values: Tensor) -> "Span":
         """Measure values."""
-        values = values.detach().contiguous()
+        values = values.detach()
         low, high = torch.aminmax(values)
-        return cls(values.numpy(), float(low), float(high))
+        return cls(values.contiguous().numpy(), float(low), float(high))
 
     @property
     def size(self) -> float:
         """The largest finite size; 0 where there is none."""
-        if self.low > -np.inf:
-            return max(-self.low, self.high)
-        return float(np.abs(self.values, where=self.values > -np.inf, out=np.zeros_like(self.values)).max(initial=0))
+        return max(-self.low, self.high) if self.low > -np.inf else largest(torch.from_numpy(self.values))
 
 
 @dataclass(frozen=True)
@@ -121,7 +128,7 @@ class Numbers:
     @cached_property
     def largest_reward(self) -> float:
         """The largest finite size of a reward, reward units."""
-        return Span.of(once(self.one.reward)).size
+        return largest(self.one.reward)
 
     @cached_property
     def forbids(self) -> bool:

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from cai.exact.backup import Step
 from cai.exact.eager import eager, plain
+from cai.exact.rounding import WARM, largest
 from cai.exact.rules import Rule
 from cai.types import Slice
 
@@ -18,7 +19,6 @@ KERNEL_WORK = 10_000_000
 """Outcomes to be backed up from which kernels pay: about a quarter of a second of tensor operations."""
 WORTH_MERGING = 8
 """Uses from which it pays to merge successors, and to average rewards, beforehand."""
-_WARM = 30.0
 
 
 def prepare(rule: Rule, one: Slice, alpha: Tensor, log_survival: Tensor, *, uses: int = 1, scale: float = 0.0) -> Step:
@@ -62,12 +62,7 @@ def kernels_pay(one: Slice, alpha: Tensor, uses: int) -> bool:
 
 def too_warm(one: Slice, alpha: Tensor, scale: float) -> bool:
     """Tell whether a temperature lies so far above all values that ``α log Σ`` would lose their digits."""
-    return bool((alpha > _WARM * max(scale, largest(one.reward))).any())
-
-
-def largest(values: Tensor) -> float:
-    """Return the largest finite size of any value; 0 where there is none."""
-    return float(torch.where(values.isfinite(), values, 0.0).abs().max()) if values.numel() else 0.0
+    return bool((alpha > WARM * max(scale, largest(one.reward))).any())
 
 
 def room(like: Tensor, *shape: int) -> Tensor:

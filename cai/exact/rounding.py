@@ -28,7 +28,11 @@ class Rounding:
 
 def largest(values: Tensor) -> float:
     """Return the largest finite size of any value; 0 where there is none."""
-    low, high = (float(end) for end in torch.aminmax(values))
+    if values.device.type == "cpu":  # NumPy goes through tables in the order in which they lie, torch does not
+        array = values.detach().numpy()
+        low, high = float(array.min()), float(array.max())
+    else:
+        low, high = (float(end) for end in torch.aminmax(values))
     if low > -torch.inf:
         return max(-low, high)
     return float(torch.where(values == -torch.inf, 0.0, values).abs().max())

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from cai.exact.merge import merge
-from cai.exact.prepare import largest, too_warm
+from cai.exact.prepare import too_warm
+from cai.exact.rounding import largest
 from cai.exact.rules import POSTERIOR, Rule
 from cai.types import Slice, Tables
 

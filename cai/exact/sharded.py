@@ -13,7 +13,8 @@ from torch import Tensor
 from cai.compile.rows import FIELDS, Rows, rows
 from cai.errors import ImpossibleError, fault
 from cai.exact.kept import Folder, ShardedMessages
-from cai.exact.prepare import largest, prepare
+from cai.exact.prepare import prepare
+from cai.exact.rounding import largest
 from cai.exact.rules import POSTERIOR, Expect, Rule
 from cai.exact.shards import Group, cut, plan
 from cai.exact.solve import as_temperature

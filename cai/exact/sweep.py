@@ -1,19 +1,18 @@
 """The one backward sweep: v_T is the terminal reward, then a backup for each time, last to first."""
 
-from collections.abc import Iterator
-
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from cai.exact.backup import Step
-from cai.exact.prepare import largest, prepare, room
+from cai.exact.prepare import prepare, room
+from cai.exact.rounding import largest
 from cai.exact.rules import Rule
 from cai.exact.scan import scan, scan_pays
 from cai.types import Tables
 
 
-def sweep(rule: Rule, tables: Tables, alpha: Float[Tensor, "*M"]) -> Float[Tensor, "*B T1 S"]:
+def sweep(rule: Rule, tables: Tables, alpha: Float[Tensor, "*M"], step: Step | None = None) -> Float[Tensor, "*B T1 S"]:
     """Return v of every time, reward units, by one backward pass over the slices.
 
     ``v_T = r_T``, ``v_t = backup(v_{t+1})``: under POSTERIOR ``β_t(s) = exp(v_t(s)/α)`` (Levine 2018, section 2.3).
@@ -22,6 +21,7 @@ def sweep(rule: Rule, tables: Tables, alpha: Float[Tensor, "*M"]) -> Float[Tenso
         rule: how outcomes and actions are marginalised.
         tables: with a finite horizon; its batch broadcasts against that of ``alpha``.
         alpha: temperatures, reward units.
+        step: ``ready(rule, tables, alpha)``, if that is at hand.
     """
     assert tables.horizon is not None
     at_once = scan(tables, alpha) if scan_pays(rule, tables, alpha) else None
@@ -31,23 +31,17 @@ def sweep(rule: Rule, tables: Tables, alpha: Float[Tensor, "*M"]) -> Float[Tenso
     batch = torch.broadcast_shapes(tables.batch_shape, alpha.shape)
     v = room(tables.terminal, T + 1, *batch, tables.states.size)
     v[T] = tables.terminal
-    for t, step in enumerate_back(steps(rule, tables, alpha), T):
-        step(v[t + 1], out=v[t])
+    step = step or ready(rule, tables, alpha)
+    for t in reversed(range(T)):
+        take = step or ready(rule, tables, alpha, t)
+        assert take is not None
+        take(v[t + 1], out=v[t])
     return v.movedim(0, -2)
 
 
-def steps(rule: Rule, tables: Tables, alpha: Tensor) -> Iterator[Step]:
-    """Yield the step of every time, the last first; one and the same where all slices are."""
-    assert tables.horizon is not None
-    scale, log_survival = largest(tables.terminal), tables.log_survival
-    uses = 1 if tables.timed else tables.horizon
-    step = None
-    for t in reversed(range(tables.horizon)):
-        if step is None or tables.timed:
-            step = prepare(rule, tables.at(t), alpha, log_survival, uses=uses, scale=scale)
-        yield step
-
-
-def enumerate_back(items: Iterator[Step], T: int) -> Iterator[tuple[int, Step]]:
-    """Number items from T-1 down to 0."""
-    return zip(reversed(range(T)), items, strict=True)
+def ready(rule: Rule, tables: Tables, alpha: Tensor, t: int | None = None) -> Step | None:
+    """Return the step of time t; without one the step of all times, None where they differ."""
+    if t is None and tables.timed:
+        return None
+    scale, uses = largest(tables.terminal), 1 if tables.timed else tables.horizon or 1
+    return prepare(rule, tables.at(t or 0), alpha, tables.log_survival, uses=uses, scale=scale)

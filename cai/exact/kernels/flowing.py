@@ -47,16 +47,16 @@ def flow(E: int) -> Any:
 
 @kernel
 @no_type_check
-def share(successor, weight, w_step, reward, r_step, gain, prior, p_step, A, K, alpha, E, to, M, flow, out, low, high):
+def share(successor, weight, prior, reward, gain, alpha, E, to, M, flow, out, low, high):
     """Give each outcome its part of the flow between two states, ``p(a|s) p(outcome|s,a) exp((r - gain)/α)/M``."""
+    _, A, K = successor.shape
     for s in range(low, high):
         for a in range(A):
             for k in range(K):
-                at = a * K + k
-                chance, r = prior[s * p_step + a] * weight[s * w_step + at], reward[s * r_step + at]
-                out[s * A * K + at] = 0.0
+                chance, r = prior[s, a] * weight[s, a, k], reward[s, a, k]
+                out[s, a, k] = 0.0
                 if chance > 0 and r > -np.inf:
                     e = 0
-                    while to[s * E + e] != successor[s * A * K + at] or M[s * E + e] == 0.0:
+                    while to[s * E + e] != successor[s, a, k] or M[s * E + e] == 0.0:
                         e += 1
-                    out[s * A * K + at] = flow[s * E + e] * chance * exp((r - gain) / alpha) / M[s * E + e]
+                    out[s, a, k] = flow[s * E + e] * chance * exp((r - gain) / alpha) / M[s * E + e]
