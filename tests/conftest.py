@@ -16,6 +16,23 @@ settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "fixed"))
 torch.set_num_threads(1)  # the worlds are tiny: a second thread only costs
 
 
+TOGETHER = ("tests/test_docs.py", "tests/test_ray.py")
+"""Files whose tests share something that takes long to make: the book, a cluster. One process runs each, and first."""
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Share tests out one by one, but for those files: pytest-xdist 3.8's own groups do nothing under pytest 9."""
+    from xdist.scheduler import LoadScopeScheduling
+
+    class ByFile(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            file = nodeid.split("::")[0]
+            return file if file in TOGETHER else nodeid
+
+    return ByFile(config, log)
+
+
 def pytest_make_parametrize_id(val: Any) -> str | None:
     """Name an object by its class: an address differs between the processes that share the tests."""
     return type(val).__name__ if type(val).__repr__ is object.__repr__ else None

@@ -17,11 +17,10 @@ import cai
 
 ROOT = Path(__file__).resolve().parent.parent
 DOCS = ROOT / "docs"
-CHAPTERS = ("inference", "variational", "learners", "claims", "your_world", "which_rule", "conventions")
+CHAPTERS = ("inference", "variational", "learners", "claims", "your_world", "which_rule", "engine", "conventions")
 PAGES = (*CHAPTERS, "index", "api", "benchmarks")
 
 pytest.importorskip("myst_nb", reason="the book needs the extra 'docs'")
-pytestmark = pytest.mark.xdist_group("book")  # one process builds it, once
 
 
 @pytest.fixture(scope="module")

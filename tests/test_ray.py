@@ -31,8 +31,6 @@ from tests.errands import dies, divides, learns, precision, refuses, sleeps
 from tests.test_training import told
 from tests.worlds import RandomWorld
 
-pytestmark = pytest.mark.xdist_group("ray")  # one cluster, started once
-
 
 @pytest.fixture(scope="module")
 def ray() -> Iterator[str]:

@@ -29,7 +29,7 @@ def sweep(rule: Rule, tables: Tables, alpha: Float[Tensor, "*M"], step: Step | N
         return at_once
     T = tables.horizon
     batch = torch.broadcast_shapes(tables.batch_shape, alpha.shape)
-    v = room(tables.terminal, T + 1, *batch, tables.states.size)
+    v = room(tables.reward, T + 1, *batch, tables.states.size)
     v[T] = tables.terminal
     step = step or ready(rule, tables, alpha)
     for t in reversed(range(T)):
