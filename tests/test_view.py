@@ -502,7 +502,7 @@ def test_the_report_holds_the_comparison(lake: list[cai.Comparison], tmp_path: P
     assert all(column.head in words and column.unit in words for column in COLUMNS)
 
     pictures = sorted((tmp_path / "out" / "figures").iterdir())
-    assert len(pictures) == 2 + 2 * 7
+    assert len(pictures) == 3 + 2 * 7
     assert len(page.sources) == len(pictures)
     for picture in pictures:
         pixels(picture)
