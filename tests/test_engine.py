@@ -284,6 +284,16 @@ def test_doubling_gives_way_where_a_float_cannot_hold_a_product() -> None:
     assert bool(v.isfinite().all())
 
 
+def test_results_without_derivatives_can_be_asked_of_tables_that_have_them() -> None:
+    world = tables_of(RandomWorld(3, 5, 5, 3, 12, holes=False))
+    ours, _ = leaves(world)
+    with torch.no_grad():
+        quiet = cai.solve(ours, temperature=0.5)
+    torch.testing.assert_close(quiet.marginals(4).detach(), cai.solve(world, temperature=0.5).marginals(4))
+    best = cai.solve(ours, temperature=0.5).most_probable()
+    assert torch.equal(best.states, cai.solve(world, temperature=0.5).most_probable().states)
+
+
 def test_arithmetic_is_right_to_two_units_in_the_last_place() -> None:
     mpmath.mp.dps = 40
     g = np.random.default_rng(0)

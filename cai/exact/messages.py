@@ -196,7 +196,7 @@ class Messages:
         """
         self._single("most_probable")
         self._finite("most_probable")
-        v = self.v if self.rule == MAP else sweep(MAP, self.tables, self.temperature)
+        v = self.v if self.rule == MAP else sweep(MAP, self.tables.detach(), self.temperature.detach())
         return decode(self.tables, self.temperature, v)
 
     def tilt(self, t: int = 0) -> Tilt:
@@ -214,7 +214,7 @@ class Messages:
         start = self.initial().expand(*self.batch_shape, -1)
         if self.tables.horizon is not None:
             if self.rule == POSTERIOR and not self.v.requires_grad:
-                states = posterior_flow(self.tables, self.temperature, self.v, start)
+                states = posterior_flow(self.tables.detach(), self.temperature.detach(), self.v, start.detach())
             else:
                 states = flow(start, self._tilted_slices())
             return torch.stack(list(states), -2)
