@@ -31,7 +31,7 @@ class Shape:
 
 
 @dataclass(frozen=True)
-class Factors:
+class Enumerated:
     """One slice enumerated, each factor no larger than its scope.
 
     Dimension -1 is the first state variable, then leftwards the other state variables, the actions, the latents.
@@ -42,6 +42,7 @@ class Factors:
     next_values: dict[str, Tensor]
     reward: Tensor
     dims: dict[str, int]
+    sizes: dict[str, int]
 
 
 def depends_on_time(method: Callable[..., Any], position: int) -> bool:
@@ -137,8 +138,10 @@ def single(world: World, shape: Shape, t: int, choices: int, noise: int) -> Sing
     return Single(int(shape.states.join(begin.values)), int(shape.actions.join(act.values)), k, given)
 
 
-def enumerate_slice(world: World, shape: Shape, t: int) -> Factors:
+def enumerate_slice(world: World, shape: Shape, t: int, *, points: bool = True) -> Enumerated:
     """Run ``act`` and ``step`` at time ``t`` on all states of the shape, or those it keeps, and all actions at once.
+
+    Without ``points`` every variable lies on a dimension of its own, what is a ``Point`` too.
 
     Raises:
         WorldError: the code does not broadcast, or what it returns is not what it sampled.
@@ -153,11 +156,13 @@ def enumerate_slice(world: World, shape: Shape, t: int) -> Factors:
             "the same variables and sizes at all times",
         )
         raise fault(f"act, t = {t}", f"{seen}", expected)
-    step = Enumerate(f"step, t = {t}", first=act.next, points=True)
+    step = Enumerate(f"step, t = {t}", first=act.next, points=points)
     next_state, reward = _step(world, shape.states, step, shape.states.pack(states), action, t)
-    if step.sizes != shape.latents:
+    if points and step.sizes != shape.latents:
         raise fault(f"step, t = {t}", f"latents {step.sizes}", f"the same at all times, as at t = 0: {shape.latents}")
-    return Factors(act.log_probs, step.log_probs, next_state, reward, {**act.dims, **step.dims})
+    return Enumerated(
+        act.log_probs, step.log_probs, next_state, reward, {**act.dims, **step.dims}, {**act.sizes, **step.sizes}
+    )
 
 
 def _step(
@@ -176,7 +181,7 @@ def _step(
             where = f"{step.where}, variable '{name}'"
             raise fault(where, f"{step.cardinalities[name]} values", f"{size}, as in initial")
     try:
-        reward = torch.as_tensor(reward)
+        reward = reward if isinstance(reward, Tensor) else torch.as_tensor(reward)
     except (TypeError, ValueError, RuntimeError):
         raise fault(step.where, f"a reward of type {type(reward).__name__}", "a tensor of rewards") from None
     return {name: step.values[name] for name in states.names}, reward

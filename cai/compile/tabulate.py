@@ -20,7 +20,7 @@ from cai.compile.audit import (
     fits,
 )
 from cai.compile.enumerate import precision
-from cai.compile.slices import Factors, Shape, enumerate_slice, is_timed, measure, start
+from cai.compile.slices import Enumerated, Shape, enumerate_slice, is_timed, measure, start
 from cai.errors import Finding, IntractableError, WorldError, fault, quoted
 from cai.types import Slice, Space, Tables
 from cai.world import World, discount_of, horizon_of
@@ -127,7 +127,7 @@ def require_equal_slices(world: World, shape: Shape, dtype: torch.dtype) -> None
             raise fault("stationary", f"True, but {name} differs over time", "slices that do not depend on t")
 
 
-def audit_slice(factors: Factors, shape: Shape, t: int) -> list[Finding]:
+def audit_slice(factors: Enumerated, shape: Shape, t: int) -> list[Finding]:
     """Return every finding on an enumerated slice."""
     factors = _detached(factors)
     full = full_shape(shape)
@@ -144,12 +144,12 @@ def audit_slice(factors: Factors, shape: Shape, t: int) -> list[Finding]:
     ]
 
 
-def _detached(factors: Factors) -> Factors:
+def _detached(factors: Enumerated) -> Enumerated:
     def plain(named: dict[str, Tensor]) -> dict[str, Tensor]:
         return {name: value.detach() for name, value in named.items()}
 
     prior, prob, values = plain(factors.log_prior), plain(factors.log_prob), plain(factors.next_values)
-    return Factors(prior, prob, values, factors.reward.detach(), factors.dims)
+    return Enumerated(prior, prob, values, factors.reward.detach(), factors.dims, factors.sizes)
 
 
 def full_shape(shape: Shape) -> tuple[int, ...]:

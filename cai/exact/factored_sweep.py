@@ -1,0 +1,118 @@
+"""The backward sweep on factors: the same equations as on tables, each mean taken by variable elimination."""
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+from torch import Tensor
+
+from cai.errors import Finding, IntractableError, NotConvergedError
+from cai.exact.algebra import aligned
+from cai.exact.anderson import Anderson
+from cai.exact.backup import survive
+from cai.exact.elimination import Cost
+from cai.exact.factored_slice import PreparedSlice
+from cai.exact.rules import Rule
+from cai.factors import Factor, Factors
+from cai.progress import bar
+
+LONG = 2e9
+"""Multiplications of a sweep from which on a bar shows how far it is."""
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """Factors with the plan of each distinct slice, made when it is first asked for."""
+
+    factors: Factors
+
+    @cached_property
+    def _plans(self) -> dict[int, PreparedSlice]:
+        return {}
+
+    def at(self, t: int) -> PreparedSlice:
+        """Return the plan for the slice of time t; equal slices share one."""
+        one = self.factors.at(t)
+        if id(one) not in self._plans:
+            self._plans[id(one)] = PreparedSlice(self.factors, one)
+        return self._plans[id(one)]
+
+    @cached_property
+    def terminal(self) -> Tensor:
+        """r_T(s_T), reward units, ``[S]``."""
+        return joint(self.factors.terminal, self.factors)
+
+    @cached_property
+    def log_initial(self) -> Tensor:
+        """log p(s_0), nats, ``[S]``."""
+        return joint(tuple(self.factors.initial.values()), self.factors)
+
+    def cost(self, rule: Rule) -> Cost:
+        """Predict what one backup costs."""
+        return self.at(0).cost(rule.over_outcomes)
+
+
+def joint(pieces: tuple[Factor, ...], factors: Factors) -> Tensor:
+    """Add pieces over the state variables up, ``[S]``."""
+    names, sizes = factors.states.names, factors.states.sizes
+    total = torch.zeros((1,) * len(sizes), dtype=factors.dtype)
+    for piece in sorted(pieces, key=lambda one: one.table.numel()):
+        total = total + aligned(piece, names)
+    return total.expand(sizes).reshape(-1)
+
+
+def factored_sweep(rule: Rule, prepared: Prepared, alpha: Tensor) -> Tensor:
+    """Return v of every time, reward units, ``[T+1, S]``, by one backward pass over the slices."""
+    factors = prepared.factors
+    assert factors.horizon is not None
+    T, v = factors.horizon, [prepared.terminal]
+    with bar(f"{rule}, backups", T, shown=T * prepared.cost(rule).work > LONG) as show:
+        for t in reversed(range(T)):
+            v.append(factored_backup(rule, prepared, t, v[-1], alpha)[1])
+            show(T - t, "")
+    return torch.stack(v[::-1])
+
+
+def factored_backup(rule: Rule, prepared: Prepared, t: int, v_next: Tensor, alpha: Tensor) -> tuple[Tensor, Tensor]:
+    """Return ``q [S, A]`` and ``v [S]`` of time t from ``v_next [S]``, reward units."""
+    one = prepared.at(t)
+    c = survive(rule, v_next, alpha, prepared.factors.log_survival)
+    q = one.mean(rule.over_outcomes, c, alpha)
+    return q, rule.over_actions.value(q, one.log_prior, alpha.unsqueeze(-1))
+
+
+def factored_fixed_point(
+    rule: Rule, prepared: Prepared, alpha: Tensor, most: int = 20_000
+) -> tuple[Tensor, int, float]:
+    """Return the fixed point ``v [S]`` of the backup, how many backups it took, and a proved bound on its error.
+
+    The backup is monotone: if ``F(v + e) <= v + e`` and ``F(v - e) >= v - e`` for a number e, the fixed point lies
+    between; both are checked. With outcomes averaged ``e = |F(v) - v|/(1-γ)`` always serves.
+
+    Raises:
+        NotConvergedError: the backups do not settle, or no bound can be proved.
+    """
+    backups = 0
+
+    def step(v: Tensor) -> Tensor:
+        nonlocal backups
+        backups += 1
+        return factored_backup(rule, prepared, 0, v, alpha)[1]
+
+    search = Anderson(step, torch.zeros(prepared.factors.states.size, dtype=prepared.factors.dtype))
+    scale = 64 * torch.finfo(prepared.factors.dtype).eps
+    rounding = scale
+    while search.best.size > rounding and backups < most:
+        search.advance()
+        finite = search.best.fx[search.best.fx > -torch.inf]
+        rounding = scale * max(1.0, float(finite.abs().max()) if finite.numel() else 1.0, float(alpha))
+    v = search.best.fx
+    e = 2 * max(search.best.size, rounding) / (1 - prepared.factors.discount)
+    for _ in range(20):
+        if bool((step(v + e) + rounding <= v + e).all()) and bool((step(v - e) - rounding >= v - e).all()):
+            return v, backups, e
+        e *= 2
+    seen = f"a change of {search.best.size:.3g} at best in {backups:,} backups"
+    raise NotConvergedError(
+        f"{rule} with γ = {prepared.factors.discount:g}: {seen}, and no bound up to {e:.3g} could be proved"
+    )
