@@ -1,12 +1,15 @@
 from . import learn as learn
 from .bridges.environment import to_gymnasium as to_gymnasium
 from .bridges.gymnasium import from_gymnasium as from_gymnasium
+from .bridges.rddl import from_rddl as from_rddl
 from .bridges.stable_baselines import from_sb3 as from_sb3
 from .checks import check as check
 from .comparison.compare import Comparison as Comparison
+from .comparison.compare import FactoredComparison as FactoredComparison
 from .comparison.compare import compare as compare
 from .comparison.evaluate import Evaluation as Evaluation
 from .comparison.evaluate import evaluate as evaluate
+from .comparison.factored import FactoredEvaluation as FactoredEvaluation
 from .comparison.inference_types import InferenceTypes as InferenceTypes
 from .comparison.inference_types import inference_types as inference_types
 from .comparison.learners import LearnerComparison as LearnerComparison
@@ -14,6 +17,7 @@ from .comparison.learners import compare_learners as compare_learners
 from .comparison.losses import Choice as Choice
 from .comparison.losses import Loss as Loss
 from .comparison.sweeps import compare_all as compare_all
+from .compile.factorise import factorise as factorise
 from .compile.tabulate import tabulate as tabulate
 from .errors import CaiError as CaiError
 from .errors import Finding as Finding
@@ -21,6 +25,10 @@ from .errors import ImpossibleError as ImpossibleError
 from .errors import IntractableError as IntractableError
 from .errors import NotConvergedError as NotConvergedError
 from .errors import WorldError as WorldError
+from .exact.belief_messages import BeliefMessages as BeliefMessages
+from .exact.belief_messages import solve_partial as solve_partial
+from .exact.beliefs import filter_beliefs as filter_beliefs
+from .exact.factored_messages import FactoredMessages as FactoredMessages
 from .exact.horizons import HorizonValues as HorizonValues
 from .exact.horizons import solve_horizons as solve_horizons
 from .exact.kept import ShardedMessages as ShardedMessages
@@ -38,6 +46,9 @@ from .exact.rules import Rule as Rule
 from .exact.safety import without_risk as without_risk
 from .exact.sharded import solve_sharded as solve_sharded
 from .exact.solve import solve as solve
+from .factors import Factor as Factor
+from .factors import FactoredSlice as FactoredSlice
+from .factors import Factors as Factors
 from .graphs import entangled as entangled
 from .graphs import graph as graph
 from .graphs import is_independent as is_independent

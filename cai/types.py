@@ -6,7 +6,7 @@ called ``log_*``; rewards and values are in reward units, evidence, ELBO, KL and
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float, Int
@@ -90,6 +90,30 @@ class Layout:
     marks: Mapping[int, str]
 
 
+@runtime_checkable
+class Numbered(Protocol):
+    """A compiled world, whatever its form: states and actions that are numbered; ``at(t).log_prior`` is ``[S, A]``."""
+
+    @property
+    def states(self) -> Space:
+        """The states."""
+
+    @property
+    def actions(self) -> Space:
+        """The actions."""
+
+    @property
+    def horizon(self) -> int | None:
+        """T, or None for the infinite horizon."""
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The floating dtype of its numbers."""
+
+    def at(self, t: int) -> Any:
+        """Return the slice of time ``t``."""
+
+
 @dataclass(frozen=True)
 class Slice:
     """One time slice as tables: the action prior, and for each (s, a) its K outcomes.
@@ -151,6 +175,11 @@ class Tables:
     def batch_shape(self) -> torch.Size:
         """The shape of the batch of stacked worlds; empty for a single one."""
         return self.log_initial.shape[:-1]
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The floating dtype of probabilities and rewards."""
+        return self.log_initial.dtype
 
     @property
     def log_survival(self) -> Float[Tensor, "2"]:

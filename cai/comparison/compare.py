@@ -1,40 +1,23 @@
 """compare: many policies on one world, measured by the same exact accounts, in one table."""
 
-import csv
-import io
-import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, overload
 
 import torch
 from torch import Tensor
 
 from cai.comparison.evaluate import Answers, Evaluation, measure
-from cai.compile.tabulate import tabulate
-from cai.errors import ImpossibleError, NotConvergedError, fault
-from cai.exact.solve import as_temperature
+from cai.comparison.factored import FactoredAnswers, FactoredEvaluation, measure_factors
+from cai.comparison.rows import Row, as_csv, as_json, as_table, possible, row, save
+from cai.errors import fault
+from cai.exact.factored_sweep import Prepared
+from cai.exact.forms import compiled
+from cai.exact.solve import as_temperature, single_temperature
+from cai.factors import Factors
 from cai.types import Tables
 from cai.world import World
-
-
-@dataclass(frozen=True)
-class Row:
-    """One policy's numbers: reward units for the return, else nats; None where the exact answer is not finite."""
-
-    name: str
-    temperature: float
-    expected_return: float
-    entropy: float
-    kl_to_prior: float
-    elbo: float
-    optimality_gap: float | None
-    evidence_gap: float | None
-    policy_nats: float | None
-    start_nats: float | None
-    action_nats: float | None
-    luck_nats: float | None
 
 
 @dataclass(frozen=True, repr=False)
@@ -62,100 +45,108 @@ class Comparison:
 
     def table(self) -> str:
         """Return the rows as aligned text, one line a policy."""
-        names = [field.name for field in fields(Row) if field.name != "temperature"]
-        cells = [names, *([_cell(getattr(row, name)) for name in names] for row in self.rows)]
-        widths = [max(len(line[i]) for line in cells) for i in range(len(names))]
-        lines = ["  ".join(cell.rjust(width) for cell, width in zip(line, widths, strict=True)) for line in cells]
-        return "\n".join(lines)
+        return as_table(self.rows)
 
     def csv(self) -> str:
         """Return the rows as CSV with a header; an empty cell where the exact answer is not finite."""
-        out = io.StringIO()
-        writer = csv.DictWriter(out, [field.name for field in fields(Row)])
-        writer.writeheader()
-        writer.writerows(asdict(row) for row in self.rows)
-        return out.getvalue()
+        return as_csv(self.rows)
 
     def json(self) -> str:
         """Return temperature, ELBO*, log Z and the rows as JSON; null where a number is not finite."""
-        head = {
-            "temperature": self.temperature,
-            "elbo_star": self.elbo_star,
-            "log_evidence": self.log_evidence,
-        }
-        return json.dumps({**head, "rows": [_plain(asdict(row)) for row in self.rows]}, indent=2)
+        return as_json(_head(self), self.rows)
 
     def save(self, folder: str | Path) -> Path:
         """Write ``comparison.csv`` and ``comparison.json`` into the folder, each whole or not at all."""
-        target = Path(folder)
-        target.mkdir(parents=True, exist_ok=True)
-        for name, text in (("comparison.csv", self.csv()), ("comparison.json", self.json())):
-            draft = target / f".{name}.part"
-            draft.write_text(text, encoding="utf-8")
-            draft.replace(target / name)
-        return target
+        return save(folder, {"comparison.csv": self.csv(), "comparison.json": self.json()})
 
 
-def compare(world: World | Tables, policies: Mapping[str, Any], *, temperature: float | Tensor = 1.0) -> Comparison:
+@dataclass(frozen=True, repr=False)
+class FactoredComparison:
+    """Policies side by side on one world whose variables are kept apart; the members are those of ``Comparison``.
+
+    Attributes:
+        factors: the compiled world.
+    """
+
+    factors: Factors
+    temperature: float
+    evaluations: Mapping[str, FactoredEvaluation]
+    rows: tuple[Row, ...]
+    elbo_star: float | None
+    log_evidence: float | None
+
+    def __repr__(self) -> str:
+        return f"FactoredComparison at temperature {self.temperature:g}\n{self.table()}"
+
+    def table(self) -> str:
+        """Return the rows as aligned text, one line a policy."""
+        return as_table(self.rows)
+
+    def csv(self) -> str:
+        """Return the rows as CSV with a header; an empty cell where the exact answer is not finite."""
+        return as_csv(self.rows)
+
+    def json(self) -> str:
+        """Return temperature, ELBO*, log Z and the rows as JSON; null where a number is not finite."""
+        return as_json(_head(self), self.rows)
+
+    def save(self, folder: str | Path) -> Path:
+        """Write ``comparison.csv`` and ``comparison.json`` into the folder, each whole or not at all."""
+        return save(folder, {"comparison.csv": self.csv(), "comparison.json": self.json()})
+
+
+@overload
+def compare(world: Tables, policies: Mapping[str, Any], *, temperature: float | Tensor = ...) -> Comparison: ...
+@overload
+def compare(
+    world: Factors, policies: Mapping[str, Any], *, temperature: float | Tensor = ...
+) -> FactoredComparison: ...
+@overload
+def compare(
+    world: World, policies: Mapping[str, Any], *, temperature: float | Tensor = ...
+) -> Comparison | FactoredComparison: ...
+@torch.no_grad()
+def compare(
+    world: World | Tables | Factors, policies: Mapping[str, Any], *, temperature: float | Tensor = 1.0
+) -> Comparison | FactoredComparison:
     """Evaluate every policy on the world by the same accounts.
 
     Args:
-        world: a world, or its tables.
+        world: a world, or the tables or factors it was compiled to.
         policies: by name, anything that ``evaluate`` takes, a ``Rule`` too.
         temperature: α > 0, reward units; one number.
 
     Raises:
         WorldError: a name has no usable policy, or the world does not conform.
-        IntractableError: the world cannot be tabulated.
+        IntractableError: the world can be neither tabulated nor factorised.
         ImpossibleError, NotConvergedError: a rule among the policies has no finite answer.
     """
     if not isinstance(policies, Mapping) or not policies:
         raise fault("compare, policies", f"{policies!r}", "a dict of at least one name and policy")
-    tables = tabulate(world)
-    alpha = as_temperature(temperature, tables)
-    if alpha.dim() or tables.batch_shape:
-        raise fault("compare", f"a batch of shape {[*tables.batch_shape, *alpha.shape]}", "one world, one temperature")
-    answers = Answers(tables.detach(), alpha.detach())  # the world's, not a policy's: solved once for all
-    with torch.no_grad():
-        evaluations = {name: measure(answers, policy) for name, policy in policies.items()}
-        rows = tuple(_row(name, one) for name, one in evaluations.items())
-        elbo_star = _possible(lambda: float(answers.variational.elbo))
-        log_evidence = _possible(lambda: float(answers.posterior.log_evidence))
-    return Comparison(answers.tables, float(alpha), evaluations, rows, elbo_star, log_evidence)
+    found = compiled(world)
+    if isinstance(found, Factors):
+        return _compare_factors(found, policies, single_temperature(temperature).to(found.dtype))
+    alpha = as_temperature(temperature, found)
+    if alpha.dim() or found.batch_shape:
+        raise fault("compare", f"a batch of shape {[*found.batch_shape, *alpha.shape]}", "one world, one temperature")
+    answers = Answers(found.detach(), alpha.detach())  # the world's, not a policy's: solved once for all
+    evaluations = {name: measure(answers, policy) for name, policy in policies.items()}
+    rows = tuple(row(name, one) for name, one in evaluations.items())
+    return Comparison(answers.tables, float(alpha), evaluations, rows, *_exact(answers))
 
 
-def _row(name: str, one: Evaluation) -> Row:
-    return Row(
-        name=name,
-        temperature=float(one.temperature),
-        expected_return=one.expected_return,
-        entropy=one.entropy,
-        kl_to_prior=one.kl_to_prior,
-        elbo=one.elbo,
-        optimality_gap=_possible(lambda: one.optimality_gap),
-        evidence_gap=_possible(lambda: one.evidence_gap),
-        policy_nats=_possible(lambda: float(one.policy_nats.sum())),
-        start_nats=_possible(lambda: one.start_nats),
-        action_nats=_possible(lambda: float(one.action_nats.sum())),
-        luck_nats=_possible(lambda: float(one.luck_nats.sum())),
-    )
+def _compare_factors(factors: Factors, policies: Mapping[str, Any], alpha: Tensor) -> FactoredComparison:
+    answers = FactoredAnswers(Prepared(factors.detach()), alpha.detach())
+    evaluations = {name: measure_factors(answers, policy) for name, policy in policies.items()}
+    rows = tuple(row(name, one) for name, one in evaluations.items())
+    return FactoredComparison(answers.prepared.factors, float(alpha), evaluations, rows, *_exact(answers))
 
 
-def _possible(ask: Any) -> Any:
-    try:
-        return ask()
-    except (ImpossibleError, NotConvergedError):
-        return None
+def _exact(answers: Answers | FactoredAnswers) -> tuple[float | None, float | None]:
+    """Return ELBO* and log Z, nats, each None where it is not finite."""
+    elbo_star = possible(lambda: float(answers.variational.elbo))
+    return elbo_star, possible(lambda: float(answers.posterior.log_evidence))
 
 
-def _cell(value: Any) -> str:
-    if value is None:
-        return "-"
-    return value if isinstance(value, str) else f"{0.0 if abs(value) < 5e-10 else value:.6g}"  # rounding is no number
-
-
-def _plain(row: dict[str, Any]) -> dict[str, Any]:
-    def finite(value: Any) -> Any:
-        return value if not isinstance(value, float) or abs(value) < float("inf") else None
-
-    return {name: finite(value) for name, value in row.items()}
+def _head(one: Comparison | FactoredComparison) -> dict[str, Any]:
+    return {"temperature": one.temperature, "elbo_star": one.elbo_star, "log_evidence": one.log_evidence}

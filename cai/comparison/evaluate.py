@@ -1,21 +1,23 @@
 """evaluate: what a policy gets, and where every nat between it and the exact answers goes."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
+from typing import Any, overload
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from cai.comparison.factored import FactoredEvaluation, evaluate_factors
 from cai.comparison.losses import Loss, account, worst
-from cai.compile.tabulate import tabulate
-from cai.errors import fault
+from cai.errors import ImpossibleError, NotConvergedError, fault
 from cai.exact.acting import occupancy, values
 from cai.exact.backup import look_ahead
+from cai.exact.forms import compiled
 from cai.exact.messages import Messages
 from cai.exact.rules import POSTERIOR, VARIATIONAL, Rule
-from cai.exact.solve import as_temperature, solve
+from cai.exact.solve import as_temperature, single_temperature, solve
+from cai.factors import Factors
 from cai.policies.gate import as_policy, checked_table
 from cai.policies.protocol import FinitePolicy
 from cai.types import Tables
@@ -28,16 +30,29 @@ class Answers:
 
     tables: Tables
     temperature: Tensor
+    known: dict[Rule, Messages | ImpossibleError | NotConvergedError] = field(default_factory=dict, repr=False)
 
-    @cached_property
+    @property
     def variational(self) -> Messages:
         """The variational optimum."""
-        return solve(self.tables, VARIATIONAL, temperature=self.temperature)
+        return self.under(VARIATIONAL)
 
-    @cached_property
+    @property
     def posterior(self) -> Messages:
         """The exact posterior."""
-        return solve(self.tables, POSTERIOR, temperature=self.temperature)
+        return self.under(POSTERIOR)
+
+    def under(self, rule: Rule) -> Messages:
+        """Return the answer under a rule; that there is none is kept too, for a search in vain is the longest."""
+        if rule not in self.known:
+            try:
+                self.known[rule] = solve(self.tables, rule, temperature=self.temperature)
+            except (ImpossibleError, NotConvergedError) as error:
+                self.known[rule] = error.with_traceback(None)
+        found = self.known[rule]
+        if isinstance(found, Messages):
+            return found
+        raise found.with_traceback(None)
 
 
 @dataclass(frozen=True, repr=False)
@@ -197,24 +212,34 @@ class Evaluation:
         return stacked if self.tables.horizon is not None else stacked[0]
 
 
+@overload
+def evaluate(world: Tables, policy: Any, *, temperature: float | Tensor = ...) -> Evaluation: ...
+@overload
+def evaluate(world: Factors, policy: Any, *, temperature: float | Tensor = ...) -> FactoredEvaluation: ...
+@overload
+def evaluate(world: World, policy: Any, *, temperature: float | Tensor = ...) -> Evaluation | FactoredEvaluation: ...
 @torch.no_grad()
-def evaluate(world: World | Tables, policy: Any, *, temperature: float | Tensor = 1.0) -> Evaluation:
+def evaluate(
+    world: World | Tables | Factors, policy: Any, *, temperature: float | Tensor = 1.0
+) -> Evaluation | FactoredEvaluation:
     """Evaluate any policy exactly, by pushing its state distribution forward through the true dynamics.
 
     ``ELBO(π) = E_π[Σ r]/α - E_π[Σ KL(π ‖ prior)]``, and two decompositions, both exact for every policy:
     ``ELBO* - ELBO(π) = Σ policy nats`` and ``log Z - ELBO(π) = start + Σ action + Σ luck nats``.
 
     Args:
-        world: a world, or its tables.
+        world: a world, or the tables or factors it was compiled to.
         policy: None (the action prior), a Policy, messages, a tensor ``[S, A]`` or ``[T, S, A]`` of probabilities, an
             object with ``act``, a function ``(state, t) -> probabilities [S, A]``, or a ``Rule`` to be solved.
         temperature: α > 0, reward units; one number.
 
     Raises:
         WorldError: the world, the policy or the temperature does not conform.
-        IntractableError: the world cannot be tabulated.
+        IntractableError: the world can be neither tabulated nor factorised.
     """
-    tables = tabulate(world)
+    tables = compiled(world)
+    if isinstance(tables, Factors):
+        return evaluate_factors(tables, policy, single_temperature(temperature).to(tables.dtype))
     alpha = as_temperature(temperature, tables)
     if alpha.dim() or tables.batch_shape:
         raise fault("evaluate", f"a batch of shape {[*tables.batch_shape, *alpha.shape]}", "one world, one temperature")
@@ -224,7 +249,7 @@ def evaluate(world: World | Tables, policy: Any, *, temperature: float | Tensor 
 def measure(answers: Answers, policy: Any) -> Evaluation:
     """Evaluate a policy of any form against given answers."""
     if isinstance(policy, Rule):
-        policy = solve(answers.tables, policy, temperature=answers.temperature)
+        policy = answers.under(policy)
     tables, acting = answers.tables, as_policy(answers.tables, policy)
     log_pi = checked_table(tables, acting)
     states, end = occupancy(tables, log_pi), tables.log_initial.exp()

@@ -8,8 +8,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
-from cai.comparison.compare import Row
 from cai.comparison.evaluate import Evaluation
+from cai.comparison.rows import Row
 from cai.comparison.seeds import Estimate, over_seeds, worst_gap
 from cai.errors import ImpossibleError, NotConvergedError
 from cai.learn.result import Learned

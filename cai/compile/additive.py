@@ -6,6 +6,7 @@ subtracting, scaling and ``torch.where`` keep it one; whatever else is done to i
 
 import math
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Any
 
 import torch
@@ -29,7 +30,7 @@ class Sum(Tensor):
         """Hold these terms."""
         shape = torch.broadcast_shapes(*(term.shape for term in terms))
         dtype = _dtype(terms)
-        held: Sum = Tensor._make_wrapper_subclass(cls, shape, dtype=dtype)  # type: ignore[attr-defined]
+        held: Sum = Tensor._make_wrapper_subclass(cls, shape, dtype=dtype)
         held.terms = tuple(terms)
         return held
 
@@ -45,7 +46,9 @@ class Sum(Tensor):
         return apply(func, args, kwargs or {})
 
     @classmethod
-    def __torch_dispatch__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+    def __torch_dispatch__(  # type: ignore[override]
+        cls, func: Any, types: Any, args: Any = (), kwargs: Any = None
+    ) -> Any:
         """Add up: what comes here passed by every function above."""
         args, kwargs = tree_map_only(Sum, whole, (args, kwargs or {}))
         return func(*args, **kwargs)
@@ -99,10 +102,8 @@ def apply(func: Callable[..., Any], args: Any, kwargs: Any) -> Any:
     args, kwargs = tree_map_only(Sum, whole, (args, kwargs))
     shapes = [one.shape for one in args if isinstance(one, Tensor)] if isinstance(args, tuple) else []
     if len(shapes) > 1 and func not in _SHAPED:
-        try:
+        with suppress(RuntimeError):  # no broadcasting function: torch knows what to do with these
             _admit(f"torch's {getattr(func, '__name__', func)}", torch.broadcast_shapes(*shapes))
-        except RuntimeError:
-            pass  # no broadcasting function: torch knows what to do with these
     with torch._C.DisableTorchFunctionSubclass():
         return func(*args, **kwargs)
 
@@ -214,7 +215,7 @@ _METADATA = {
     Tensor.ndim.__get__,  # type: ignore[attr-defined]
     Tensor.requires_grad.__get__,  # type: ignore[attr-defined]
     Tensor.is_sparse.__get__,  # type: ignore[attr-defined]
-    Tensor.layout.__get__,  # type: ignore[attr-defined]
+    Tensor.layout.__get__,
     Tensor.size,
     Tensor.dim,
     Tensor.numel,

@@ -153,7 +153,7 @@ def audit_pointwise(world: World, shape: Shape, tables: Tables, t: int, samples:
 
 def _close(alone: Tensor, other: Tensor) -> bool:
     a, b = float(alone), float(other)
-    return a == b or abs(a - b) <= 1e-5 * max(1.0, abs(a))
+    return a == b or abs(a - b) <= 1e-5 * max(1.0, min(abs(a), abs(b)))  # -inf is close to nothing
 
 
 def audit_names(shape: Shape) -> Iterator[Finding]:

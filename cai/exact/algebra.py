@@ -39,7 +39,7 @@ class SumProduct:
         letters = {name: i for i, name in enumerate(dict.fromkeys((*a.scope, *b.scope)))}
         out = tuple(name for name in keep if name in letters)
         codes = [[letters[name] for name in scope] for scope in (a.scope, b.scope, out)]
-        return Factor(out, torch.einsum(a.table, codes[0], b.table, codes[1], codes[2]))
+        return Factor(out, torch.einsum(b.table, codes[1], a.table, codes[0], codes[2]))
 
 
 @dataclass(frozen=True)

@@ -22,6 +22,8 @@ ACTION = "#"
 """The axis of the actions of one leaf."""
 LEAF = 1 << 22
 """Numbers that the message of a leaf may hold, its actions together."""
+GATHERED = 1 << 14
+"""Joint states from which on a message is brought into their order by a gather."""
 TRIALS = 16
 """Orders that are tried before the cheapest is taken."""
 
@@ -178,7 +180,7 @@ class Eliminator:
 
     def numbers(self, scope: set[str]) -> float:
         """Return how many numbers a table over these variables holds."""
-        return math.prod(self.sizes[name] for name in scope)
+        return math.prod(self.sizes.get(name, 1) for name in scope)
 
     def cost(self, node: Node | None = None, message: tuple[str, ...] | None = None) -> Cost:
         """Predict the work and the memory of one pass."""
@@ -204,6 +206,7 @@ class Pass:
     def __init__(self, plan: Eliminator, algebra: Algebra, tables: Sequence[Tensor]) -> None:
         self.plan, self.algebra = plan, algebra
         self.blocks: dict[int, list[tuple[Factor, tuple[str, ...]]]] = {}
+        self.places: dict[tuple[str, ...], Tensor] = {}
         self._prepare(plan.root, plan.following, tables)
 
     def __call__(self, message: Tensor) -> Tensor:
@@ -218,8 +221,27 @@ class Pass:
         for half in node.halves:
             self._run(half, message, out)
         if not node.halves:
-            rows = aligned(message, (ACTION, *self.plan.states)).expand(len(node.actions), *self.plan.shape)
-            out[torch.tensor(node.actions)] = rows
+            self._write(node, message, out)
+
+    def _write(self, node: Node, message: Factor, out: Tensor) -> None:
+        """Write a leaf's message, its axes in the order of the states, into the rows of its actions."""
+        scope, shape = self.plan.states, self.plan.shape
+        inner = tuple(name for name in message.scope if name != ACTION)
+        by_action = aligned(message, (ACTION, *inner))
+        for i, action in enumerate(node.actions):
+            row = by_action[i if by_action.shape[0] > 1 else 0]
+            if out[action].numel() < GATHERED:
+                out[action] = aligned(Factor(inner, row), scope).expand(shape)
+            else:  # many axes of two values each: a gather is several times faster than torch's own permuting copy
+                out[action].view(-1)[:] = row.reshape(-1).index_select(0, self._place(inner, row))
+
+    def _place(self, inner: tuple[str, ...], row: Tensor) -> Tensor:
+        """Return where each joint state lies in a message of this scope, ``[S]``."""
+        if inner not in self.places:
+            numbers = torch.arange(row.numel(), dtype=torch.int32).reshape(row.shape)
+            spread = aligned(Factor(inner, numbers), self.plan.states).expand(self.plan.shape)
+            self.places[inner] = spread.reshape(-1)
+        return self.places[inner]
 
     def _prepare(self, node: Node, message: tuple[str, ...], tables: Sequence[Tensor]) -> None:
         self.blocks[id(node)] = blocks = []
@@ -230,14 +252,28 @@ class Pass:
             for i, _ in group[1:]:
                 both = tuple(dict.fromkeys((*small.scope, *self.plan.cases[i].scope, ACTION)))
                 small = self.algebra.combine(small, self._table(i, node, tables), both)
-            keep = (ACTION, *scope)
-            known = {*keep, *message}
+            known = {ACTION, *scope, *message}
             if not known.issuperset(small.scope):  # what neither the message nor a later factor knows
                 small = summed(self.algebra, small, tuple(name for name in small.scope if name in known))
-            blocks.append((small, keep))
-            message = scope
+            message = self._layout(message, small.scope, scope)
+            blocks.append((small, message))
         for half in node.halves:
             self._prepare(half, message, tables)
+
+    def _layout(self, message: tuple[str, ...], small: tuple[str, ...], kept: tuple[str, ...]) -> tuple[str, ...]:
+        """Order the axes of the next message as the matrix product leaves them, so that little has to be moved.
+
+        What both know, what the small table adds, what the message had: of the last, the larger of what is done with
+        and what is still to be summed out lies at the end, in one piece.
+        """
+        kept = (ACTION, *kept)
+        shared = [name for name in message if name in small and name in kept]
+        added = [name for name in small if name not in message and name in kept]
+        had = [name for name in message if name not in small and name in kept]
+        done = [name for name in had if name in self.plan.states]
+        open_ = [name for name in had if name not in self.plan.states]
+        rest = (*open_, *done) if self.plan.numbers(set(done)) > self.plan.numbers(set(open_)) else (*done, *open_)
+        return (*shared, *added, *rest)
 
     def _group(self, steps: list[tuple[int, tuple[str, ...]]]) -> list[tuple[int, tuple[str, ...]]]:
         """Take the next factor, and those after it whose product with it is still small."""

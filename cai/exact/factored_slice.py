@@ -86,9 +86,11 @@ class PreparedSlice:
         assert isinstance(over, Expect)
         return self._with(self._average(x), [*self.outside, *self.averaged])
 
-    def reward(self) -> Tensor:
-        """Return E[r|s, a], reward units, ``[S, A]``."""
-        return self.mean(Expect(), torch.zeros(self.states.size, dtype=self.world.dtype), self._alpha)
+    @cached_property
+    def expected_reward(self) -> Tensor:
+        """E[r|s, a], reward units, ``[S, A]``."""
+        zero = torch.zeros(self.states.size, dtype=self.world.dtype)
+        return self.mean(Expect(), zero, torch.ones((), dtype=self.world.dtype))
 
     def pull(self, over: Mean, c: Tensor, alpha: Tensor, weights: Tensor) -> Tensor:
         """Return ``Σ_{s,a} weights(s, a) ∂q(s, a)/∂c(s')``, ``[S]``: the flow of probability into the next state.
@@ -118,10 +120,6 @@ class PreparedSlice:
     def averaged(self) -> list[Factor]:
         """E[r_m|s, a] of each piece that ties s' or latents to (s, a), reward units."""
         return [self._averaged(piece) for piece in self.mixed]
-
-    @property
-    def _alpha(self) -> Tensor:
-        return torch.ones((), dtype=self.world.dtype)
 
     def _look_ahead(self, c: Tensor) -> Tensor:
         x = c.reshape(self.states.sizes)

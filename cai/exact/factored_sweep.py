@@ -6,7 +6,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from cai.errors import Finding, IntractableError, NotConvergedError
+from cai.errors import NotConvergedError
 from cai.exact.algebra import aligned
 from cai.exact.anderson import Anderson
 from cai.exact.backup import survive
@@ -15,6 +15,7 @@ from cai.exact.factored_slice import PreparedSlice
 from cai.exact.rules import Rule
 from cai.factors import Factor, Factors
 from cai.progress import bar
+from cai.types import Space
 
 LONG = 2e9
 """Multiplications of a sweep from which on a bar shows how far it is."""
@@ -36,6 +37,26 @@ class Prepared:
         if id(one) not in self._plans:
             self._plans[id(one)] = PreparedSlice(self.factors, one)
         return self._plans[id(one)]
+
+    @property
+    def states(self) -> Space:
+        """The states, numbered jointly."""
+        return self.factors.states
+
+    @property
+    def actions(self) -> Space:
+        """The actions, numbered jointly."""
+        return self.factors.actions
+
+    @property
+    def horizon(self) -> int | None:
+        """T, or None for the infinite horizon."""
+        return self.factors.horizon
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The floating dtype of all numbers."""
+        return self.factors.dtype
 
     @cached_property
     def terminal(self) -> Tensor:

@@ -1,28 +1,44 @@
 """solve: the one verb of exact inference."""
 
 from collections.abc import Sequence
+from typing import overload
 
 import torch
 from torch import Tensor
 
-from cai.compile.tabulate import tabulate
 from cai.errors import ImpossibleError, fault
 from cai.exact.blame import blockers
+from cai.exact.factored_messages import FactoredMessages
 from cai.exact.fixed_point import differentiable_fixed_point, fixed_point, require_stationary
+from cai.exact.forms import compiled
 from cai.exact.gradient import differentiable_sweep
 from cai.exact.messages import Messages
 from cai.exact.rules import POSTERIOR, Expect, Rule
+from cai.exact.solve_factors import solve_factors
+from cai.factors import Factors
 from cai.types import Tables
 from cai.world import World
 
 
+@overload
 def solve(
-    world: World | Tables,
+    world: Tables, rule: Rule = ..., *, temperature: float | Sequence[float] | Tensor = ..., form: str = ...
+) -> Messages: ...
+@overload
+def solve(
+    world: Factors, rule: Rule = ..., *, temperature: float | Sequence[float] | Tensor = ..., form: str = ...
+) -> FactoredMessages: ...
+@overload
+def solve(
+    world: World, rule: Rule = ..., *, temperature: float | Sequence[float] | Tensor = ..., form: str = ...
+) -> Messages | FactoredMessages: ...
+def solve(
+    world: World | Tables | Factors,
     rule: Rule = POSTERIOR,
     *,
     temperature: float | Sequence[float] | Tensor = 1.0,
     form: str = "auto",
-) -> Messages:
+) -> Messages | FactoredMessages:
     """Solve a world exactly under a rule: one backward sweep, or the fixed point for the infinite horizon.
 
     ``log Z = log Σ p(s_0) exp(v_0/α)`` under POSTERIOR, ``ELBO* = Σ p(s_0) v_0/α`` under VARIATIONAL, in nats (Levine
@@ -30,31 +46,34 @@ def solve(
     log-probabilities, prior and temperature, by the analytic adjoint; a second derivative is refused.
 
     Args:
-        world: a world, or the tables it was compiled to.
+        world: a world, or the tables or factors it was compiled to.
         rule: POSTERIOR, VARIATIONAL, HARD, MAP, PLANNING or RISK(eta).
         temperature: α > 0, reward units; several at once make a batch, broadcast against stacked worlds.
-        form: "auto" or "tables"; ``Messages.form`` says which was used.
+        form: "tables", "factors", or "auto": tables unless factors need fewer operations, or tables cannot be had.
+            ``.form`` of the result says which was used.
 
     Returns:
-        Messages, with ``v`` of shape ``[*B, T+1, S]`` (``[*B, S]`` for the infinite horizon).
+        Messages, with ``v`` of shape ``[*B, T+1, S]`` (``[*B, S]`` for the infinite horizon); on factors
+        FactoredMessages, for one temperature, and not differentiable in it.
 
     Raises:
         WorldError: the world or an argument does not conform.
-        IntractableError: the world cannot be tabulated.
+        IntractableError: the world can be neither tabulated nor factorised, or would need too much memory.
         ImpossibleError: the start value is -inf; for POSTERIOR the evidence is zero. The message names the states.
         NotConvergedError: the infinite horizon has no fixed point in reach.
     """
     if not isinstance(rule, Rule):
         raise fault("rule", f"{rule!r}", "cai.POSTERIOR, VARIATIONAL, HARD, MAP, PLANNING or RISK(eta)")
-    if form not in {"auto", "tables"}:
-        raise fault("form", f"{form!r}", "'auto' or 'tables'")
-    tables = tabulate(world)
+    found = compiled(world, form)
+    if isinstance(found, Factors):
+        return solve_factors(rule, found, single_temperature(temperature).to(found.dtype))
+    tables = found
     alpha = as_temperature(temperature, tables)
     if tables.horizon is None:
         require_stationary(tables)
         with torch.no_grad():
-            found = fixed_point(rule, tables, alpha)
-        v, iterations, bound = found.v, found.iterations, found.error_bound
+            point = fixed_point(rule, tables, alpha)
+        v, iterations, bound = point.v, point.iterations, point.error_bound
         if torch.is_grad_enabled():
             v = differentiable_fixed_point(rule, tables, alpha, v)
     else:
@@ -77,6 +96,18 @@ def as_temperature(temperature: float | Sequence[float] | Tensor, tables: Tables
         raise fault("temperature", f"{temperature!r}", "a positive number, or several") from None
     if not bool(((alpha > 0) & alpha.isfinite()).all()) or alpha.numel() == 0:
         raise fault("temperature", f"{alpha.tolist()}", "positive, finite numbers (the limit 0 is the rule HARD)")
+    return alpha
+
+
+def single_temperature(temperature: float | Sequence[float] | Tensor) -> Tensor:
+    """Return α for a world that is kept in factors.
+
+    Raises:
+        WorldError: it is not one positive, finite number.
+    """
+    alpha = as_temperature(temperature)
+    if alpha.dim():
+        raise fault("temperature", f"{alpha.numel()} temperatures", "one at a time for a world that is kept in factors")
     return alpha
 
 

@@ -20,7 +20,12 @@ def solve_factors(rule: Rule, factors: Factors, alpha: Tensor, max_bytes: float 
         IntractableError: the messages or a step of the elimination would need more than ``max_bytes``.
         ImpossibleError: the start value is -inf.
     """
-    prepared = Prepared(factors)
+    return solve_prepared(rule, Prepared(factors), alpha, max_bytes)
+
+
+def solve_prepared(rule: Rule, prepared: Prepared, alpha: Tensor, max_bytes: float = MAX_BYTES) -> FactoredMessages:
+    """Solve factors whose plans are made, and which may be shared by several solves."""
+    factors = prepared.factors
     need = bytes_needed(prepared, rule)
     if need > max_bytes:
         S, A = factors.states.size, factors.actions.size

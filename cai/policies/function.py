@@ -13,7 +13,7 @@ from cai.errors import blamed, fault
 from cai.exactly import log
 from cai.policies.protocol import drawn, sample_joint, scored
 from cai.policies.spaces import enumerated, finite_spaces, signature
-from cai.types import Space, Tables, Values
+from cai.types import Numbered, Space, Values
 from cai.world import World
 
 FORMS = "a function (state, t) -> probabilities [*, A], a distribution, or a dict of distributions by variable"
@@ -26,7 +26,7 @@ class FunctionPolicy(nn.Module):
     variable, or a dict of distributions by variable, sampled in the world's order. It is called on a batch of states.
 
     Args:
-        world: a world, or its tables.
+        world: a world, or what it was compiled to.
         function: what describes the policy.
         dtype: of its tables.
 
@@ -35,14 +35,14 @@ class FunctionPolicy(nn.Module):
     """
 
     def __init__(
-        self, world: World | Tables, function: Callable[..., Any], *, dtype: torch.dtype | None = None
+        self, world: World | Numbered, function: Callable[..., Any], *, dtype: torch.dtype | None = None
     ) -> None:
         super().__init__()
         read = signature(world)
         self.function = function
         self.names = tuple(one.name for one in read.actions)
         self.spaces, self.actions, self.states = read.spaces, read.action_space, read.states
-        self.dtype = dtype or (world.log_prior.dtype if isinstance(world, Tables) else torch.float64)
+        self.dtype = dtype or (world.dtype if isinstance(world, Numbered) else torch.float64)
         self.horizon = None
 
     def act(self, state: Any, t: int) -> Any:

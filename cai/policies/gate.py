@@ -13,10 +13,10 @@ from cai.policies.fixed import FixedPolicy
 from cai.policies.function import FunctionPolicy, checked
 from cai.policies.protocol import FinitePolicy
 from cai.policies.spaces import enumerated
-from cai.types import Tables
+from cai.types import Numbered
 
 
-def policy_table(tables: Tables, policy: FinitePolicy, t: int) -> Float[Tensor, "S A"]:
+def policy_table(tables: Numbered, policy: FinitePolicy, t: int) -> Float[Tensor, "S A"]:
     """Return log π_t(a|s), nats, checked and normalised in the tables' dtype: the one gate to every exact number.
 
     Raises:
@@ -27,7 +27,7 @@ def policy_table(tables: Tables, policy: FinitePolicy, t: int) -> Float[Tensor, 
     if not isinstance(log_pi, Tensor) or tuple(log_pi.shape) != (S, A):
         seen = f"log-probabilities of shape {list(getattr(log_pi, 'shape', []))}"
         raise fault(where, seen, f"shape [S, A] = [{S}, {A}]")
-    log_pi = log_pi.detach().to(tables.log_prior.dtype)
+    log_pi = log_pi.detach().to(tables.dtype)
     total = log_pi.logsumexp(-1, keepdim=True)
     wrong = ~(total.abs() <= 1e-5).squeeze(-1) | log_pi.isnan().any(-1)
     if bool(wrong.any()):
@@ -38,7 +38,7 @@ def policy_table(tables: Tables, policy: FinitePolicy, t: int) -> Float[Tensor, 
     return log_pi - torch.where(total.abs() < rounding, 0.0, total)
 
 
-def checked_table(tables: Tables, policy: FinitePolicy) -> Float[Tensor, "*T S A"]:
+def checked_table(tables: Numbered, policy: FinitePolicy) -> Float[Tensor, "*T S A"]:
     """Return log π of every time, nats, ``[T, S, A]`` (``[S, A]`` for the infinite horizon), checked time by time.
 
     Raises:
@@ -49,7 +49,7 @@ def checked_table(tables: Tables, policy: FinitePolicy) -> Float[Tensor, "*T S A
     return torch.stack([policy_table(tables, policy, t) for t in range(tables.horizon)])
 
 
-def log_table(tables: Tables, policy: FinitePolicy) -> Float[Tensor, "*T S A"]:
+def log_table(tables: Numbered, policy: FinitePolicy) -> Float[Tensor, "*T S A"]:
     """Return log π of every time, nats, ``[T, S, A]`` (``[S, A]`` for the infinite horizon), differentiable, unchecked.
 
     At once where the policy can, by its own ``log_table()``; else time by time.
@@ -59,10 +59,10 @@ def log_table(tables: Tables, policy: FinitePolicy) -> Float[Tensor, "*T S A"]:
         table: Tensor = policy.log_table()
     else:
         table = policy.log_probs(0) if not times else torch.stack([policy.log_probs(t) for t in range(times[0])])
-    return table.to(tables.log_prior.dtype).expand(*times, tables.states.size, tables.actions.size)
+    return table.to(tables.dtype).expand(*times, tables.states.size, tables.actions.size)
 
 
-def as_policy(tables: Tables, policy: Any) -> FinitePolicy:
+def as_policy(tables: Numbered, policy: Any) -> FinitePolicy:
     """Read anything that acts as a ``Policy`` on these tables.
 
     Args:
@@ -89,19 +89,19 @@ def as_policy(tables: Tables, policy: Any) -> FinitePolicy:
         return policy if isinstance(policy, FinitePolicy) else _from_table(tables, policy.log_probs)
     if hasattr(policy, "act"):
         spaces = tables.states, tables.actions
-        return _from_table(tables, lambda t: enumerated(policy.act, *spaces, t, tables.log_prior.dtype))
+        return _from_table(tables, lambda t: enumerated(policy.act, *spaces, t, tables.dtype))
     if callable(policy):
         return FunctionPolicy(tables, policy)
     expected = "None, a tensor [S, A] or [T, S, A], a function (state, t) -> probabilities, or an object with act"
     raise fault("policy", f"a {type(policy).__name__}", expected)
 
 
-def _from_table(tables: Tables, table: Callable[[int], Tensor]) -> FixedPolicy:
+def _from_table(tables: Numbered, table: Callable[[int], Tensor]) -> FixedPolicy:
     return FixedPolicy(table, tables.states, tables.actions)
 
 
-def _from_tensor(tables: Tables, probs: Tensor) -> FixedPolicy:
-    S, A, T, dtype = tables.states.size, tables.actions.size, tables.horizon, tables.log_prior.dtype
+def _from_tensor(tables: Numbered, probs: Tensor) -> FixedPolicy:
+    S, A, T, dtype = tables.states.size, tables.actions.size, tables.horizon, tables.dtype
     if tuple(probs.shape) not in {(S, A), (T, S, A)}:
         shapes = f"[S, A] = [{S}, {A}]" + (f" or [T, S, A] = [{T}, {S}, {A}]" if T else "")
         raise fault("policy", f"a tensor of shape {list(probs.shape)}", f"probabilities of shape {shapes}")

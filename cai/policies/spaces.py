@@ -12,7 +12,7 @@ from torch import Tensor
 from cai.compile.enumerate import Enumerate, base, precision, run
 from cai.errors import Finding, IntractableError, blamed, fault
 from cai.program import variables
-from cai.types import Space, Tables, Values
+from cai.types import Numbered, Space, Values
 from cai.world import Point, World
 
 
@@ -47,12 +47,12 @@ class Signature:
 
 
 def signature(world: Any) -> Signature:
-    """Read the variables of a world off one run of ``initial`` and ``act``, or off its tables.
+    """Read the variables of a world off one run of ``initial`` and ``act``, or off what it was compiled to.
 
     Raises:
         WorldError: a returned variable is not a site of its name.
     """
-    if isinstance(world, Tables):
+    if isinstance(world, Numbered):
         states, actions = (
             tuple(map(_finite, one.names, one.sizes, one.dtypes)) for one in (world.states, world.actions)
         )
@@ -87,9 +87,9 @@ def require_actor(world: World, act: Any) -> None:
     _variables(returned, sites, "policy, t = 0")
 
 
-def example(world: World | Tables) -> Values:
+def example(world: World | Numbered) -> Values:
     """Return one state, as a program of actions would see it."""
-    if isinstance(world, Tables):
+    if isinstance(world, Numbered):
         return world.states.pack(world.states.split(torch.tensor(0)))
     state: Values = _traced("initial", world.initial)[1]
     return state

@@ -7,9 +7,9 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
-from cai.comparison.compare import Row
 from cai.comparison.learner_rows import LearnerRow
 from cai.comparison.learners import LearnerComparison, Place
+from cai.comparison.rows import Row
 from cai.comparison.seeds import Estimate
 from cai.errors import fault
 from cai.view.files import write_whole

@@ -10,9 +10,9 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogFormatterMathtext, MaxNLocator
 from numpy.typing import NDArray
 
-from cai.comparison.compare import Row
 from cai.comparison.learner_rows import LearnerRow
 from cai.comparison.learners import LearnerComparison
+from cai.comparison.rows import Row
 from cai.comparison.seeds import Curve, Estimate
 from cai.errors import fault
 from cai.view.style import DPI, FAINT, GREY, INK, LINES, Margins, panels, plain

@@ -4,7 +4,8 @@ from collections.abc import Sequence
 
 import torch
 
-from cai.comparison.compare import Comparison, Row
+from cai.comparison.compare import Comparison
+from cai.comparison.rows import Row
 from cai.errors import fault
 from cai.types import Slice, Tables
 from cai.view.words import listed, rounded, show

@@ -11,7 +11,8 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from matplotlib.figure import Figure
 
 from cai.comparison.by_horizon import by_horizon
-from cai.comparison.compare import Comparison, Row
+from cai.comparison.compare import Comparison
+from cai.comparison.rows import Row
 from cai.errors import fault
 from cai.types import Tables
 from cai.variational.result import Fit

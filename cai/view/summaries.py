@@ -10,7 +10,8 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import NullLocator
 
-from cai.comparison.compare import Comparison, Row
+from cai.comparison.compare import Comparison
+from cai.comparison.rows import Row
 from cai.view.style import FAINT, INK, LINES, MARKERS, Margins, drawn, foot_key, log_gaps, panels, plain
 from cai.view.words import rounded, show
 

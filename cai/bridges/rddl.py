@@ -1,0 +1,132 @@
+"""RDDL in: a discrete problem in the planning competitions' language becomes a world with one variable a fluent."""
+
+from pathlib import Path
+from typing import Any
+
+import pyro
+import torch
+from pyro.distributions import Categorical
+from torch import Tensor
+
+from cai.bridges.rddl_actions import allowed
+from cai.bridges.rddl_domain import Domain, read_domain
+from cai.bridges.rddl_expressions import Evaluation, number, truth
+from cai.bridges.rddl_files import ground
+from cai.bridges.rddl_terms import Term
+from cai.world import Point, World, discount_of, horizon_of
+
+
+class RDDLWorld:
+    """A grounded RDDL problem as a world: one variable for each state fluent, one for the joint action.
+
+    Variables are named like fluents, ``running(c1)``; truth values are 0 and 1, objects are numbered in their order.
+    A termination condition makes its states absorbing, without any further reward.
+
+    Attributes:
+        action_names: what each number of the variable "action" does.
+    """
+
+    stationary = True  # RDDL knows no time
+
+    def __init__(self, name: str, domain: Domain, horizon: int, discount: float) -> None:
+        self.name, self.domain, self.horizon, self.discount = name, domain, horizon, discount
+        self.action_names = domain.actions.names
+        read = frozenset[str]().union(*(rule.reads for rule in domain.rules.values() if isinstance(rule, Term)))
+        read = read.union(*(term.reads for _, term in domain.reward if isinstance(term, Term)))
+        self._read_actions = {name: column for name, column in domain.actions.columns.items() if name in read}
+        self.terminated = None if domain.done is None else self._done
+
+    def initial(self) -> dict[str, Tensor]:
+        """Sample the instance's first state."""
+        state = {}
+        for name, value in self.domain.start.items():
+            fluent = self.domain.fluents[name]
+            state[fluent.label] = _sample(fluent.label, Point(torch.tensor(value), fluent.size or 1))
+        return state
+
+    def act(self, state: Any, t: int) -> Tensor:
+        """Sample uniformly from the joint actions whose preconditions hold; where none's do, take number 0."""
+        domain = self.domain
+        logits = torch.zeros(len(self.action_names))
+        if domain.conditions:
+            known = {name: value.unsqueeze(-1) for name, value in self._named(state).items()}
+            fine = allowed(domain.actions, domain.conditions, domain.rules, domain.fluents, known)
+            first = torch.arange(len(self.action_names)) == 0
+            fine = fine | (first & ~fine.any(-1, keepdim=True))
+            logits = torch.where(fine, 0.0, -torch.inf)
+        return _sample("action", Categorical(logits=logits))
+
+    def step(self, state: Any, action: Tensor, t: int) -> tuple[dict[str, Tensor], Tensor]:
+        """Sample every state fluent's next value, and the random intermediate fluents that are read on the way."""
+        domain = self.domain
+        chosen = {name: column[action] for name, column in self._read_actions.items()}
+        run = Evaluation(domain.rules, domain.fluents, {**self._named(state), **chosen})
+        following = {domain.fluents[name].label: run.sample(then) for name, then in domain.following.items()}
+        reward: Any = 0.0
+        for i, (scale, term) in enumerate(domain.reward):
+            part = number(run.value(term))
+            part = part if scale == 1 else scale * part
+            reward = reward + part if i else part  # a sum of small tensors, which a compiler may keep apart
+        return following, reward if isinstance(reward, Tensor) else torch.tensor(reward)
+
+    def _named(self, state: Any) -> dict[str, Tensor]:
+        return {name: state[self.domain.fluents[name].label] for name in self.domain.start}
+
+    def _done(self, state: Any) -> Tensor:
+        run = Evaluation(self.domain.rules, self.domain.fluents, self._named(state))
+        done: Tensor = truth(run.value(self.domain.done))
+        return done
+
+
+class PartiallyObservedRDDLWorld(RDDLWorld):
+    """A world whose domain has observation fluents: ``observe(state)`` samples them at sites of their names."""
+
+    partially_observed = True
+
+    def observe(self, state: Any) -> dict[str, Tensor]:
+        """Sample what is observed on entering a state, ``{fluent: 0 … size-1}``."""
+        domain, now = self.domain, self._named(state)
+        then = {domain.following[name]: value for name, value in now.items()}
+        run = Evaluation(domain.rules, domain.fluents, {**now, **then})
+        return {domain.fluents[name].label: run.sample(name) for name in domain.observed}
+
+
+def from_rddl(
+    problem: str | Path,
+    instance: str | int | Path = 1,
+    *,
+    horizon: int | None = None,
+    discount: float | None = None,
+) -> World:
+    """Import a discrete RDDL problem as a world whose state is a dict of the grounded fluents.
+
+    The joint actions with at most ``max-nondef-actions`` fluents off their default are the values of one variable
+    "action", number 0 all default; those that preconditions on actions alone forbid are left out, and preconditions
+    on the state take an action's prior. State-action constraints count as preconditions; invariants, and conditions
+    that read no action, are promises of the domain and are not checked (bounds of an int fluent are read off them).
+    A partially observed problem has the method ``observe(state)`` besides.
+
+    Args:
+        problem: a name of rddlrepository such as "SysAdmin_MDP_ippc2011", or the path of a domain file.
+        instance: its number there, or the path of an instance file.
+        horizon: T, in place of the instance's.
+        discount: γ, in place of the instance's.
+
+    Raises:
+        WorldError: pyRDDLGym or rddlrepository is missing, there is no such problem, or it cannot be parsed.
+        IntractableError: a fluent, a distribution or the number of joint actions is not finite or too large.
+    """
+    model = ground(problem, instance)
+    domain = read_domain(model)
+    kind = PartiallyObservedRDDLWorld if domain.observed else RDDLWorld
+    T = int(model.horizon) if horizon is None else horizon
+    gamma = float(model.discount) if discount is None else discount
+    world = kind(f"{model.domain_name}, {model.instance_name}", domain, T, gamma)
+    horizon_of(world)
+    discount_of(world)
+    return world
+
+
+def _sample(name: str, fn: Any) -> Tensor:
+    value: Tensor = pyro.sample(name, fn)
+    return value

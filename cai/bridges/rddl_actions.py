@@ -1,0 +1,116 @@
+"""RDDL's action fluents as one variable: the joint actions that an instance allows, numbered."""
+
+import itertools
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from jaxtyping import Bool, Integer
+from torch import Tensor
+
+from cai.bridges.rddl_expressions import Evaluation, Fluent, truth
+from cai.bridges.rddl_terms import Term
+from cai.errors import Finding, IntractableError, fault
+
+MOST = 100_000
+"""Joint actions that are listed at all."""
+LARGEST = 1 << 29
+"""Numbers in the table of what each sets each fluent to."""
+
+
+@dataclass(frozen=True)
+class Actions:
+    """The joint actions, number 0 all default.
+
+    Attributes:
+        names: a label for each, ``"reboot(c1)"`` or ``"noop"``.
+        columns: what each sets every action fluent to, by its grounded name.
+    """
+
+    names: tuple[str, ...]
+    columns: Mapping[str, Integer[Tensor, " A"]]
+
+
+def joint_actions(fluents: Mapping[str, Fluent], defaults: Mapping[str, int], most: int) -> Actions:
+    """List the joint actions with at most ``most`` fluents off their default, the fewest first.
+
+    Raises:
+        IntractableError: there are too many.
+    """
+    names = list(fluents)
+    others = {
+        name: [value for value in range(_size(fluent)) if value != defaults[name]] for name, fluent in fluents.items()
+    }
+    most = min(most, len(names))
+    count = _count([len(values) for values in others.values()], most)
+    if count > MOST or count * len(names) > LARGEST:
+        seen = f"{count:,} joint actions of {len(names):,} fluents, at most {most:,} of them off their default"
+        raise IntractableError([Finding("from_rddl, actions", seen, f"at most {MOST:,}, and {LARGEST:,} numbers")])
+    labels: list[str] = []
+    changes: dict[str, list[tuple[int, int]]] = {name: [] for name in names}
+    for size in range(most + 1):
+        for chosen in itertools.combinations(names, size):
+            for values in itertools.product(*(others[name] for name in chosen)):
+                for name, value in zip(chosen, values, strict=True):
+                    changes[name].append((len(labels), value))
+                labels.append(" + ".join(map(_label, (fluents[name] for name in chosen), values)) or "noop")
+    columns = {}
+    for name, fluent in fluents.items():
+        narrow = torch.uint8 if _size(fluent) <= 256 else torch.long  # thousands of fluents make thousands of columns
+        columns[name] = torch.full((count,), defaults[name], dtype=narrow)
+        if changes[name]:
+            rows, set_to = torch.tensor(changes[name]).unbind(1)
+            columns[name][rows] = set_to.to(narrow)
+    return Actions(tuple(labels), columns)
+
+
+def keep_allowed(
+    actions: Actions, conditions: Sequence[Term], rules: Mapping[str, Any], fluents: Mapping[str, Fluent]
+) -> Actions:
+    """Drop the joint actions that conditions on actions alone forbid.
+
+    Raises:
+        WorldError: none is left.
+    """
+    fine = allowed(actions, conditions, rules, fluents, {})
+    if not bool(fine.any()):
+        raise fault("from_rddl, actions", f"none of {len(fine)} is allowed", "preconditions that some action satisfies")
+    names = tuple(name for name, kept in zip(actions.names, fine.tolist(), strict=True) if kept)
+    return Actions(names, {name: column[fine] for name, column in actions.columns.items()})
+
+
+def allowed(
+    actions: Actions,
+    conditions: Sequence[Term],
+    rules: Mapping[str, Any],
+    fluents: Mapping[str, Fluent],
+    state: Mapping[str, Tensor],
+) -> Bool[Tensor, "*S A"]:
+    """Tell which joint actions satisfy the conditions, at states ``[*S, 1]`` by their grounded names."""
+    run = Evaluation(rules, fluents, {**state, **actions.columns})
+    fine = torch.ones(len(actions.names), dtype=torch.bool)
+    for condition in conditions:
+        fine = fine & truth(run.value(condition))
+    return fine
+
+
+def _count(choices: Sequence[int], most: int) -> int:
+    ways = [1] + [0] * most
+    for n in choices:
+        for size in range(most, 0, -1):
+            ways[size] += ways[size - 1] * n
+    return sum(ways)
+
+
+def _size(fluent: Fluent) -> int:
+    if fluent.size is None:
+        seen = f"the action fluent '{fluent.label}' of unbounded or real numbers"
+        raise IntractableError([Finding("from_rddl, actions", seen, "actions of finitely many values")])
+    return fluent.size
+
+
+def _label(fluent: Fluent, value: int) -> str:
+    if fluent.boolean:
+        return fluent.label if value else f"not {fluent.label}"
+    return f"{fluent.label}={value + fluent.low}"

@@ -1,0 +1,228 @@
+"""A grounded RDDL domain read into terms: what its fluents mean, how they change, and what may be done."""
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from cai.bridges.rddl_actions import Actions, joint_actions, keep_allowed
+from cai.bridges.rddl_expressions import Fluent
+from cai.bridges.rddl_terms import Folder, Term
+from cai.errors import Finding, IntractableError, fault
+
+FINITE = "finitely many values: bool, an enumerated type, objects, or int between bounds that an invariant declares"
+
+
+@dataclass(frozen=True)
+class Domain:
+    """A grounded problem as terms.
+
+    Attributes:
+        fluents: what every name means, the next states' names too.
+        rules: each next state's, intermediate and observation fluent's term.
+        reward: scaled terms that add up to the reward.
+        conditions: what an action must satisfy.
+        done: tells the states in which an episode ends; None where none does.
+        start: the first value of each state fluent.
+        following: the name of each state fluent's next value.
+        observed: the observation fluents.
+        actions: the joint actions.
+    """
+
+    fluents: Mapping[str, Fluent]
+    rules: Mapping[str, Any]
+    reward: tuple[tuple[float, Any], ...]
+    conditions: tuple[Term, ...]
+    done: Term | None
+    start: Mapping[str, int]
+    following: Mapping[str, str]
+    observed: tuple[str, ...]
+    actions: Actions
+
+
+def read_domain(model: Any) -> Domain:
+    """Read pyRDDLGym's grounded model.
+
+    Raises:
+        IntractableError: a fluent has no finite range, or something is read that a world of one slice cannot give it.
+        WorldError: the model does not fit together.
+    """
+    fluents = {name: _declared(name, kind, model) for name, kind in model.variable_ranges.items()}
+    unbound = {name: fluent for name, fluent in fluents.items() if model.variable_types[name] != "non-fluent"}
+    folder = Folder(_constants(model), unbound)
+    promises = [folder.fold(one, "state-invariants") for one in model.invariants]
+    conditions = [folder.fold(one, "action-preconditions") for one in model.preconditions]
+    bounds = _bounds(one for term in (*promises, *conditions) for one in _conjuncts(term))
+    fluents = {name: _bounded(name, fluent, bounds, model) for name, fluent in unbound.items()}
+    rules = {name: folder.fold(expression, fluents[name].label) for name, (_, expression) in model.cpfs.items()}
+    reward = folder.addends(folder.fold(model.reward, "reward"))
+    done = folder.make("|", *(folder.fold(one, "termination") for one in model.terminations))
+    if isinstance(done, Term):
+        rules, reward = _absorbed(folder, done, rules, reward, model)
+    _acyclic(rules)
+    actions, rest = _actions(model, fluents, rules, [one for term in conditions for one in _conjuncts(term)])
+    for name in model.observ_fluents:
+        _observation(fluents[name].label, rules[name], rules, model)
+    return Domain(
+        fluents=fluents,
+        rules=rules,
+        reward=tuple((scale, term) for scale, term in reward if scale != 0),
+        conditions=rest,
+        done=done if isinstance(done, Term) else None,
+        start={name: _first(fluents[name], value, model) for name, value in model.state_fluents.items()},
+        following=dict(model.next_state),
+        observed=tuple(model.observ_fluents),
+        actions=actions,
+    )
+
+
+def _absorbed(
+    folder: Folder, done: Term, rules: Mapping[str, Any], reward: Sequence[tuple[float, Any]], model: Any
+) -> tuple[dict[str, Any], list[tuple[float, Any]]]:
+    """Let every fluent stay and nothing be paid where an episode has ended."""
+    _require("termination", done, rules, model.state_fluents)
+    stay = {then: folder.make("if", done, folder.read(name), rules[then]) for name, then in model.next_state.items()}
+    return {**rules, **stay}, [(scale, folder.make("if", done, 0.0, term)) for scale, term in reward]
+
+
+def _declared(name: str, kind: str, model: Any) -> Fluent:
+    label = _readable(name.removesuffix("'"))
+    if kind == "bool":
+        return Fluent(label, 2, boolean=True)
+    return Fluent(label, len(model.type_to_objects[kind]) if kind in model.type_to_objects else None)
+
+
+def _bounded(name: str, fluent: Fluent, bounds: Mapping[str, tuple[float, float]], model: Any) -> Fluent:
+    role, kind = model.variable_types[name], model.variable_ranges[name]
+    if fluent.size is not None or role in ("interm-fluent", "derived-fluent"):
+        return fluent  # an intermediate number needs no bounds: it is computed, not sampled
+    low, high = bounds.get(name.removesuffix("'"), (-math.inf, math.inf))
+    if kind != "int" or not math.isfinite(low + high):
+        seen = f"{role} of {'real numbers' if kind == 'real' else f'{kind} without bounds'}"
+        raise IntractableError([Finding(f"from_rddl, '{fluent.label}'", seen, FINITE)])
+    return replace(fluent, size=max(int(high - low) + 1, 1), low=int(low))
+
+
+def _constants(model: Any) -> dict[str, Any]:
+    constants = dict(model.object_to_index)
+    for name, value in model.non_fluents.items():
+        constants[name] = _plain(value, model.variable_ranges[name], model)
+    return constants
+
+
+def _plain(value: Any, kind: str, model: Any) -> Any:
+    if isinstance(value, str):
+        return model.object_to_index[value.removeprefix("@")]
+    if value is None:
+        return {"bool": False, "real": 0.0}.get(kind, 0)
+    return bool(value) if kind == "bool" else value
+
+
+def _first(fluent: Fluent, value: Any, model: Any) -> int:
+    first = int(_plain(value, "bool" if fluent.boolean else "int", model)) - fluent.low
+    if not 0 <= first < (fluent.size or 0):
+        raise fault(f"from_rddl, '{fluent.label}'", f"a first value of {value}", "one within its bounds")
+    return first
+
+
+def _conjuncts(term: Any) -> Sequence[Any]:
+    return term.args if isinstance(term, Term) and term.op == "^" else (term,)
+
+
+def _bounds(promises: Iterable[Any]) -> dict[str, tuple[float, float]]:
+    """Read the bounds of numbers off promises such as ``0 <= level`` and ``level <= 5``."""
+    bounds: dict[str, tuple[float, float]] = {}
+    mirrored = {"<=": ">=", ">=": "<=", "<": ">", ">": "<"}
+    for term in promises:
+        if not isinstance(term, Term) or term.op not in mirrored:
+            continue
+        op, (left, right) = term.op, term.args
+        if isinstance(right, Term):
+            op, left, right = mirrored[op], right, left
+        if isinstance(right, Term) or left.op != "read":
+            continue
+        low, high = bounds.get(left.args[0], (-math.inf, math.inf))
+        if op in (">=", ">"):
+            low = max(low, math.ceil(right) if op == ">=" else math.floor(right) + 1)
+        else:
+            high = min(high, math.floor(right) if op == "<=" else math.ceil(right) - 1)
+        bounds[left.args[0]] = float(low), float(high)
+    return bounds
+
+
+def _actions(
+    model: Any, fluents: Mapping[str, Fluent], rules: Mapping[str, Any], conditions: Sequence[Any]
+) -> tuple[Actions, tuple[Term, ...]]:
+    """List the joint actions, and the conditions that depend on the state besides."""
+    known = {*model.state_fluents, *model.action_fluents}
+    alone: list[Any] = []
+    rest: list[Term] = []
+    for term in conditions:
+        reads = _require("action-preconditions", term, rules, known) if isinstance(term, Term) else frozenset()
+        if not reads & set(model.action_fluents):
+            continue  # a promise on states
+        (rest if reads & set(model.state_fluents) else alone).append(term)
+    named = {name: fluents[name] for name in model.action_fluents}
+    defaults = {name: _first(fluents[name], value, model) for name, value in model.action_fluents.items()}
+    actions = joint_actions(named, defaults, model.max_allowed_actions)
+    return keep_allowed(actions, alone, rules, fluents), tuple(rest)
+
+
+def _observation(label: str, rule: Any, rules: Mapping[str, Any], model: Any) -> None:
+    if not isinstance(rule, Term):
+        return
+    reads = _require(f"'{label}'", rule, rules, {*model.state_fluents, *model.prev_state})
+    if reads & set(model.state_fluents) and reads & set(model.prev_state):
+        seen = "an observation that reads the state before and after the step"
+        raise IntractableError([Finding(f"from_rddl, '{label}'", seen, "observations of one state")])
+
+
+def _require(where: str, term: Term, rules: Mapping[str, Any], given: Iterable[str]) -> frozenset[str]:
+    """Return what a term reads of the given fluents, through intermediate ones without a draw; it may read no other."""
+    given, found, seen = set(given), set(), set()
+    left = list(term.reads)
+    while left:
+        name = left.pop()
+        if name in seen:
+            continue
+        seen.add(name)
+        rule = rules.get(name)
+        if name in given:
+            found.add(name)
+        elif name not in rules or name.endswith("'") or (isinstance(rule, Term) and rule.random):
+            expected = "nothing but the state, and for preconditions the action, without a draw"
+            raise IntractableError([Finding(f"from_rddl, {where}", f"it reads '{_readable(name)}'", expected)])
+        elif isinstance(rule, Term):
+            left += rule.reads
+    return frozenset(found)
+
+
+def _readable(name: str) -> str:
+    base, *objects = name.removesuffix("'").split("___")
+    prime = "'" if name.endswith("'") else ""
+    return f"{base}({objects[0].replace('__', ',')}){prime}" if objects else f"{base}{prime}"
+
+
+def _acyclic(rules: Mapping[str, Any]) -> None:
+    settled: set[str] = set()
+    for root in rules:
+        stack = [(root, iter(_inner(root, rules)))]
+        path = {root}
+        while stack:
+            name, rest = stack[-1]
+            following = next((one for one in rest if one not in settled), None)
+            if following is None:
+                settled.add(name)
+                path.discard(name)
+                stack.pop()
+            elif following in path:
+                expected = "fluents that depend on each other in an order"
+                raise fault(f"from_rddl, '{_readable(following)}'", "it depends on itself within one step", expected)
+            else:
+                path.add(following)
+                stack.append((following, iter(_inner(following, rules))))
+
+
+def _inner(name: str, rules: Mapping[str, Any]) -> list[str]:
+    rule = rules[name]
+    return [one for one in rule.reads if one in rules] if isinstance(rule, Term) else []

@@ -1,0 +1,196 @@
+"""RDDL's terms on tensors that broadcast: the chances of a fluent's values, and the sites that sample them.
+
+Evaluation touches only what a term reads: every tensor is as small as the scope of what it stands for, so that a
+compiler that lays each variable along a dimension of its own gets factors over few variables.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pyro
+import torch
+from pyro.distributions import Categorical
+from torch import Tensor
+
+from cai.bridges.rddl_terms import ABSORBING, DRAWS, OPERATIONS, Term
+from cai.exactly import log
+from cai.world import Point
+
+
+@dataclass(frozen=True)
+class Fluent:
+    """A grounded fluent.
+
+    Attributes:
+        label: its name for people, ``running(c1)``.
+        size: how many values it takes; None for numbers without bounds.
+        boolean: whether it is a truth value.
+        low: the number that its first value stands for.
+    """
+
+    label: str
+    size: int | None
+    boolean: bool = False
+    low: int = 0
+
+
+class Evaluation:
+    """One run of a slice: reads what is known, and samples what is not at sites of the fluents' labels.
+
+    Args:
+        rules: each fluent's term, or constant.
+        fluents: what the names mean.
+        known: the values ``0 … size-1`` of the fluents that are given, any shapes that broadcast.
+    """
+
+    def __init__(self, rules: Mapping[str, Any], fluents: Mapping[str, Fluent], known: Mapping[str, Tensor]) -> None:
+        self.rules, self.fluents = rules, fluents
+        self.known = dict(known)
+        self.meant: dict[str, Any] = {}
+        self.memory: dict[Term, Any] = {}
+
+    def sample(self, name: str) -> Tensor:
+        """Sample a fluent at its own site, a Point where it is certain; its value ``0 … size-1``."""
+        if name not in self.known:
+            fluent = self.fluents[name]
+            assert fluent.size is not None
+            law = self.law(self.rules[name], fluent)
+            if isinstance(law, list):
+                self.known[name] = _draw(fluent.label, law)
+            else:
+                point = torch.as_tensor(number(law) - fluent.low).long()
+                self.known[name] = pyro.sample(fluent.label, Point(point, fluent.size))
+        return self.known[name]
+
+    def value(self, term: Any) -> Any:
+        """Return what a term amounts to: a truth value or a number, as a tensor over its scope or a constant."""
+        if not isinstance(term, Term):
+            return term
+        if term not in self.memory:
+            self.memory[term] = self._read(term.args[0]) if term.op == "read" else self._apply(term)
+        return self.memory[term]
+
+    def law(self, term: Any, fluent: Fluent) -> Any:
+        """Return the chances of a fluent's values as a list; where no chance is in it, the one value.
+
+        Draws in one expression are independent, so that "and", "or", "not" and "if" of them need no latent; a draw
+        inside a number or a comparison becomes one.
+        """
+        if not isinstance(term, Term) or not term.random:
+            return self.value(term)
+        if term.op == "Bernoulli":
+            p = _probability(self.value(term.args[0]))
+            return _fit([1 - p, p], fluent) or self.value(term)
+        if term.op in DRAWS:
+            return _fit(self._discrete(term), fluent) or self.value(term)
+        if term.op == "if":
+            condition, then, other = (self.law(arg, fluent if i else TRUTH) for i, arg in enumerate(term.args))
+            pairs = list(zip(_spread(then, fluent), _spread(other, fluent), strict=True))
+            if isinstance(condition, list):
+                return [condition[1] * a + condition[0] * b for a, b in pairs]
+            return [torch.where(truth(condition), a, b) for a, b in pairs]
+        if term.op in ("^", "|", "not") and fluent.boolean:
+            parts = [_spread(self.law(arg, TRUTH), TRUTH) for arg in term.args]
+            if term.op == "not":
+                return parts[0][::-1]
+            side = int(term.op == "^")  # all of them true, or all of them false
+            chance = parts[0][side]
+            for part in parts[1:]:
+                chance = chance * part[side]
+            return [1 - chance, chance] if side else [chance, 1 - chance]
+        return self.value(term)
+
+    def _read(self, name: str) -> Any:
+        if name not in self.meant:
+            fluent = self.fluents[name]
+            if name not in self.known:
+                law = self.value(self.rules[name]) if fluent.size is None else self.law(self.rules[name], fluent)
+                if not isinstance(law, list):
+                    self.meant[name] = truth(law) if fluent.boolean else law
+                    return self.meant[name]
+                self.known[name] = _draw(fluent.label, law)
+            raw = self.known[name]
+            self.meant[name] = raw.bool() if fluent.boolean else number(raw) + fluent.low
+        return self.meant[name]
+
+    def _apply(self, term: Term) -> Any:
+        if term.op == "Bernoulli":
+            p = _probability(self.value(term.args[0]))
+            return _draw(term.site, [1 - p, p]).bool()
+        if term.op in DRAWS:
+            return number(_draw(term.site, self._discrete(term)))
+        values = [self.value(arg) for arg in term.args]
+        if term.op == "if":
+            condition, then, other = values
+            both = _is_truth(then) and _is_truth(other)
+            return torch.where(truth(condition), *((then, other) if both else (number(then), number(other))))
+        if term.op == "not":
+            return ~truth(values[0])
+        result = truth(values[0]) if term.op in ABSORBING else number(values[0])
+        if term.op in ("^", "|", "+", "*"):
+            for value in values[1:]:
+                result = _TWO[term.op](result, truth(value) if term.op in ABSORBING else number(value))
+            return result
+        dtype = torch.get_default_dtype()
+        return OPERATIONS[term.op](*(torch.as_tensor(number(value), dtype=dtype) for value in values))
+
+    def _discrete(self, term: Term) -> list[Any]:
+        chances = [number(self.value(arg)) for arg in term.args]
+        if term.op == "Discrete":
+            return chances
+        total = sum(chances[1:], chances[0])
+        return [chance / total for chance in chances]
+
+
+TRUTH = Fluent("", 2, True)
+_TWO: dict[str, Callable[[Any, Any], Any]] = {
+    "^": lambda a, b: a & b,
+    "|": lambda a, b: a | b,
+    "+": lambda a, b: a + b,
+    "*": lambda a, b: a * b,
+}
+
+
+def number(value: Any) -> Any:
+    """Return a value as a number: a tensor in the default dtype, or a Python float."""
+    if not isinstance(value, Tensor):
+        return float(value)
+    return value if value.is_floating_point() else value.to(torch.get_default_dtype())
+
+
+def truth(value: Any) -> Any:
+    """Return a value as a truth value: a tensor of bools, or a Python bool."""
+    if not isinstance(value, Tensor):
+        return bool(value)
+    return value if value.dtype == torch.bool else value != 0
+
+
+def _is_truth(value: Any) -> bool:
+    return value.dtype == torch.bool if isinstance(value, Tensor) else isinstance(value, bool)
+
+
+def _probability(p: Any) -> Any:
+    # States that cannot be reached are enumerated too, and a domain may say nonsense there.
+    return p.clamp(0, 1) if isinstance(p, Tensor) else min(max(float(p), 0.0), 1.0)
+
+
+def _fit(chances: list[Any], fluent: Fluent) -> list[Any] | None:
+    if fluent.size is None or fluent.low or len(chances) > fluent.size:
+        return None
+    return chances + [0.0] * (fluent.size - len(chances))
+
+
+def _spread(law: Any, fluent: Fluent) -> list[Any]:
+    if isinstance(law, list):
+        return law
+    assert fluent.size is not None
+    values = range(fluent.low, fluent.low + fluent.size)
+    return [number(number(law) == value) for value in values]
+
+
+def _draw(site: str, chances: Sequence[Any]) -> Tensor:
+    dtype = torch.get_default_dtype()
+    together = torch.broadcast_tensors(*(torch.as_tensor(chance, dtype=dtype) for chance in chances))
+    value: Tensor = pyro.sample(site, Categorical(logits=log(torch.stack(together, -1))))
+    return value

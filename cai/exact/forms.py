@@ -1,0 +1,51 @@
+"""Which compiled form a world is solved in: tables, or factors where tables would cost more or cannot be had."""
+
+from cai.compile.factorise import factorise
+from cai.compile.slices import is_timed, measure
+from cai.compile.tabulate import MAX_BYTES, tabulate
+from cai.errors import IntractableError, fault
+from cai.exact.factored_sweep import Prepared
+from cai.exact.rules import VARIATIONAL
+from cai.factors import Factors
+from cai.types import Tables
+from cai.world import World, horizon_of
+
+FORMS = ("auto", "tables", "factors")
+SMALL = 1_000_000
+"""Entries S·A·K of a slice up to which nothing is gained by looking for factors."""
+
+
+def compiled(world: World | Tables | Factors, form: str = "auto") -> Tables | Factors:
+    """Compile a world; ``auto`` takes tables where they are small, else whichever form needs fewer operations a backup.
+
+    Raises:
+        WorldError: the world does not conform, or is compiled to another form already.
+        IntractableError: it cannot be compiled.
+    """
+    if form not in FORMS:
+        raise fault("form", f"{form!r}", f"one of {list(FORMS)}")
+    if isinstance(world, Tables | Factors):
+        own = "tables" if isinstance(world, Tables) else "factors"
+        if form not in ("auto", own):
+            raise fault("form", f"'{form}', of a world that is compiled to {own}", "the world itself")
+        return world
+    if form == "factors":
+        return factorise(world)
+    if form == "tables" or not hasattr(world, "initial"):
+        return tabulate(world)
+    return _cheaper(world)
+
+
+def _cheaper(world: World) -> Tables | Factors:
+    shape = measure(world)
+    entries = shape.states.size * shape.actions.size * shape.outcomes
+    if entries <= SMALL or len(shape.states.names) == 1:
+        return tabulate(world)
+    try:
+        factors = factorise(world)
+        cost = Prepared(factors).cost(VARIATIONAL)
+    except IntractableError:
+        return tabulate(world)
+    times = (horizon_of(world) or 1) if is_timed(world) else 1
+    fits = 24 * entries * times <= MAX_BYTES
+    return tabulate(world) if fits and entries < cost.work else factors

@@ -1,0 +1,531 @@
+"""Partial observation: what is seen, beliefs, and policies over them, against histories enumerated in plain Python."""
+
+import itertools
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import pyro
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pyro.distributions import Bernoulli, Categorical, Normal
+from torch import Tensor
+
+import cai
+from cai.compile.observations import tabulate_observations
+from cai.exact import belief_tree
+from cai.exact.belief_messages import BeliefMessages, solve_partial
+from cai.exact.beliefs import BeliefEngine, filter_beliefs, filter_with, table_beliefs
+from tests.helpers import load_model
+from tests.oracles.enumeration import NEVER, soft
+from tests.worlds import FactoredWorld, RandomWorld, TimedWorld, temperatures
+
+Tiger, HiddenMaze = load_model("tiger"), load_model("hidden_maze")
+RULES = {"VARIATIONAL": cai.VARIATIONAL, "HARD": cai.HARD}
+LISTEN, LEFT, RIGHT = range(3)
+FROM_LEFT, FROM_RIGHT, SILENCE = range(3)
+
+
+def few(n: int) -> settings:
+    """Each example compiles a world: fewer of them, unless more are asked for by the profile."""
+    return settings(max_examples=n if settings().max_examples <= 100 else settings().max_examples)
+
+
+@dataclass
+class HiddenWorld(RandomWorld):
+    """A random world of which a noisy reading ``o`` is seen, ``seen [S, O]``; its prior is the same in all states."""
+
+    O: int = 2  # noqa: E741 — the number of observations
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.prior = self.prior[:, :1].repeat(1, self.S, 1)
+        g = torch.Generator().manual_seed(self.seed + 1)
+        seen = torch.rand((self.S, self.O), generator=g, dtype=torch.float64) + 0.05
+        if self.holes:
+            seen = torch.where(torch.rand(seen.shape, generator=g) < 0.3, 0.0, seen)
+            seen[:, 0] += 0.1
+        self.seen = seen / seen.sum(-1, keepdim=True)
+
+    def observe(self, state: Tensor) -> Tensor:
+        return pyro.sample("o", Categorical(logits=self.seen[state].log()))
+
+
+class HiddenTimed(HiddenWorld, TimedWorld):
+    """The same, with slices that change over time."""
+
+
+@st.composite
+def hidden_worlds(draw: st.DrawFn, **fixed: Any) -> HiddenWorld:
+    chosen = {
+        "seed": draw(st.integers(0, 2**31 - 1)),
+        "S": draw(st.integers(1, 3)),
+        "A": draw(st.integers(1, 2)),
+        "K": draw(st.integers(1, 2)),
+        "O": draw(st.integers(1, 2)),
+        "horizon": draw(st.integers(1, 3)),
+        "holes": draw(st.booleans()),
+        "discount": draw(st.sampled_from([1.0, 0.8])),
+    }
+    return draw(st.sampled_from([HiddenWorld, HiddenTimed]))(**{**chosen, **fixed})
+
+
+def oracle(world: HiddenWorld, rule: str, alpha: float) -> float:
+    """The start value by recursion over histories, each carried as the joint p(s_t, o_0 … o_t, alive | a_0 … a_{t-1}).
+
+    Nothing is divided by p(history), and no two histories are held to be one.
+    """
+    S, A, K = range(world.S), range(world.A), range(world.K)
+
+    def before(joint: list[float], t: int) -> float:
+        if t == world.horizon:
+            return sum(joint[s] * float(world.last[s]) for s in S if joint[s] > 0)
+        return sum(after([joint[s] * float(world.seen[s, o]) for s in S], t) for o in range(world.O))
+
+    def after(joint: list[float], t: int) -> float:
+        mass = sum(joint)
+        if mass == 0:
+            return 0.0
+        i, entries = world.time(t), []
+        for a in A:
+            reward, following = 0.0, [0.0 for _ in S]
+            for s, k in itertools.product(S, K):
+                w = joint[s] * float(world.outcome[i, s, a, k])
+                if w > 0:
+                    reward += w * float(world.reward[i, s, a, k])
+                    following[int(world.successor[i, s, a, k])] += w * world.discount
+            entries.append((float(world.prior[i, 0, a]), (reward + before(following, t + 1)) / mass))
+        if rule == "HARD":
+            return mass * max(x for w, x in entries if w > 0)
+        return mass * soft(entries, alpha)
+
+    return before(world.start.tolist(), 0)
+
+
+History = tuple[tuple[int, ...], tuple[int, ...]]
+
+
+def value_of(world: HiddenWorld, policy: Callable[[History], list[float]], alpha: float) -> float:
+    """E[Σ r - α Σ log π/p] of a policy over histories, every trajectory one by one; α = 0 is the plain return."""
+
+    def after(p: float, s: int, seen: tuple[int, ...], done: tuple[int, ...], t: int) -> float:
+        if t == world.horizon:
+            return p * float(world.last[s])
+        i, total = world.time(t), 0.0
+        for o in range(world.O):
+            here = p * float(world.seen[s, o])
+            pi = policy(((*seen, o), done)) if here > 0 else []
+            for a, k in itertools.product(range(len(pi)), range(world.K)):
+                w = here * pi[a] * float(world.outcome[i, s, a, k])
+                if w > 0:
+                    paid = alpha * math.log(pi[a] / float(world.prior[i, s, a])) if alpha else 0.0
+                    total += w * (float(world.reward[i, s, a, k]) - paid)
+                    s_next = int(world.successor[i, s, a, k])
+                    total += after(w * world.discount, s_next, (*seen, o), (*done, a), t + 1)
+        return total
+
+    return sum(after(p, s, (), (), 0) for s, p in enumerate(world.start.tolist()) if p > 0)
+
+
+@pytest.mark.parametrize("rule", RULES)
+@few(14)
+@given(world=hidden_worlds(), alpha=temperatures)
+def test_values_are_those_of_the_recursion_over_histories(rule: str, world: HiddenWorld, alpha: float) -> None:
+    """And QMDP, which asks for nothing, is no better; and where the state is seen it is no worse."""
+    expected = oracle(world, rule, alpha)
+    if expected == NEVER:
+        with pytest.raises(cai.ImpossibleError):
+            solve_partial(world, RULES[rule], temperature=alpha)
+        return
+    found, slack = solve_partial(world, RULES[rule], temperature=alpha), 1e-10 * max(1, abs(expected))
+    assert abs(float(found.value) - expected) <= slack
+    assert float(found.qmdp) <= expected + slack
+    assert expected <= float(found.fully_observed) + slack
+    assert found.error_bound == 0
+
+
+@few(8)
+@given(world=hidden_worlds(holes=False, horizon=2), alpha=temperatures)
+def test_the_policy_attains_the_value_and_others_do_not(world: HiddenWorld, alpha: float) -> None:
+    found = solve_partial(world, cai.VARIATIONAL, temperature=alpha)
+    value = float(found.value)
+    attained = value_of(world, lambda history: found.act(*history).tolist(), alpha)
+    assert abs(attained - value) <= 1e-10 * max(1, abs(value))
+    assert float(found.elbo) == pytest.approx(value / alpha, rel=1e-12)
+    g = torch.Generator().manual_seed(world.seed)
+    for _ in range(3):
+        drawn: dict[History, list[float]] = {}
+
+        def at_random(history: History, drawn: dict[History, list[float]] = drawn) -> list[float]:
+            return drawn.setdefault(history, torch.rand(world.A, generator=g).double().softmax(0).tolist())
+
+        assert value_of(world, at_random, alpha) <= value + 1e-10 * max(1, abs(value))
+
+
+def test_hard_is_the_best_of_all_deterministic_policies_over_histories() -> None:
+    for seed in range(3):
+        world = HiddenWorld(seed=seed, S=3, A=2, K=2, horizon=2, holes=False, discount=0.9, O=2)
+        firsts = [((o,), ()) for o in range(2)]
+        seconds = [((o, p), (a,)) for o, p, a in itertools.product(range(2), repeat=3)]
+        values = []
+        for choice in itertools.product(range(2), repeat=len(firsts) + len(seconds)):
+            plan = dict(zip([*firsts, *seconds], choice, strict=True))
+            if all(choice[2 + n] == 0 or plan[((o,), ())] == a for n, ((o, _), (a,)) in enumerate(seconds)):
+                # what follows an action that the plan does not take makes no new policy
+                values.append(value_of(world, lambda h, plan=plan: [1.0 - plan[h], float(plan[h])], 0.0))
+        assert len(values) == 64
+        assert abs(float(solve_partial(world, cai.HARD).value) - max(values)) <= 1e-12
+
+
+def test_where_nothing_is_seen_hard_is_the_best_sequence_of_actions() -> None:
+    world = HiddenTimed(seed=4, S=3, A=2, K=2, horizon=4, holes=False, O=1)
+    plans = itertools.product(range(2), repeat=4)
+    best = max(
+        value_of(world, lambda h, plan=plan: [float(a == plan[len(h[1])]) for a in range(2)], 0.0) for plan in plans
+    )
+    found = solve_partial(world, cai.HARD)
+    assert abs(float(found.value) - best) <= 1e-12
+    assert [len(found.beliefs(t)) for t in range(4)] == [1, 2, 4, 8]
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_where_all_is_seen_it_is_the_plain_solution(rule: str) -> None:
+    class Seen(FactoredWorld):
+        def observe(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
+            return state
+
+    found, plain = (
+        solve_partial(Seen(3), RULES[rule], temperature=0.5),
+        cai.solve(Seen(3), RULES[rule], temperature=0.5),
+    )
+    assert abs(float(found.value - plain.value)) <= 1e-12
+    assert abs(float(found.qmdp - plain.value)) <= 1e-12
+    for t in range(3):
+        assert torch.equal(found.beliefs(t).sum(-1), torch.ones(6, dtype=torch.float64))
+        s = found.beliefs(t).argmax(-1)
+        torch.testing.assert_close(found.v(t), plain.v[t][s], rtol=0, atol=1e-12)
+        torch.testing.assert_close(found.q(t), plain.q(t)[s], rtol=0, atol=1e-12)
+        torch.testing.assert_close(found.policy(t), plain.policy.probs(t)[s], rtol=0, atol=1e-10)
+    history = {"floor": [2, 1], "door": [0, 1]}
+    assert torch.equal(found.act(history, {"lift": [1], "push": [0]}), found.act([4, 3], [2]))
+
+
+# ---------------------------------------------------------------------------------------------------------- filtering
+
+
+@few(8)
+@given(world=hidden_worlds(horizon=3), data=st.data())
+def test_filtering_is_the_enumeration_of_all_trajectories(world: HiddenWorld, data: st.DataObject) -> None:
+    seen = data.draw(st.lists(st.integers(0, world.O - 1), min_size=3, max_size=3))
+    done = data.draw(st.lists(st.integers(0, world.A - 1), min_size=3, max_size=3))
+    joint = world.start.tolist()
+    rows, blocked = [], None
+    paths = [((s,), p) for s, p in enumerate(joint)]
+    for t in range(3):
+        paths = [(path, p * float(world.seen[path[-1], seen[t]])) for path, p in paths]
+        rows.append([sum(p for path, p in paths if path[-1] == s) for s in range(world.S)])
+        if sum(rows[-1]) == 0:
+            blocked = t
+            break
+        i = world.time(t)
+        paths = [
+            ((*path, int(world.successor[i, path[-1], done[t], k])), p * float(world.outcome[i, path[-1], done[t], k]))
+            for path, p in paths
+            for k in range(world.K)
+        ]
+    if blocked is not None:
+        with pytest.raises(
+            cai.ImpossibleError, match=f"observe, t = {blocked}: o={seen[blocked]} has probability zero"
+        ):
+            filter_beliefs(world, seen, done)
+        return
+    rows.append([sum(p for path, p in paths if path[-1] == s) for s in range(world.S)])
+    expected = torch.tensor(rows, dtype=torch.float64)
+    torch.testing.assert_close(
+        filter_beliefs(world, seen, done), expected / expected.sum(-1, keepdim=True), rtol=0, atol=1e-12
+    )
+
+
+def test_records_are_numbers_or_named_values() -> None:
+    seen, done = [2, 0, 0], [0, 0]
+    numbered = filter_beliefs(Tiger(), seen, done)
+    assert numbered.shape == (3, 6)
+    named = filter_beliefs(Tiger(), {"growl": torch.tensor(seen)}, {"door": done})
+    row_by_row = filter_beliefs(Tiger(), [{"growl": o} for o in seen], [{"door": a} for a in done])
+    assert torch.equal(numbered, named)
+    assert torch.equal(numbered, row_by_row)
+    assert filter_beliefs(Tiger(), seen, [0, 0, 1]).shape == (4, 6)
+    torch.testing.assert_close(numbered[2, FROM_LEFT], torch.tensor(0.85**2 / (0.85**2 + 0.15**2)).double())
+
+
+def test_a_filter_takes_any_engine() -> None:
+    engine = table_beliefs(Tiger())
+    assert isinstance(engine, BeliefEngine)
+    assert torch.equal(torch.stack(filter_with(engine, [2, 1], [0])), filter_beliefs(Tiger(), [2, 1], [0]))
+
+
+@pytest.mark.parametrize(
+    ("seen", "done", "words"),
+    [
+        ([], [], "0 observations and 0 actions"),
+        ([2, 0], [], "2 observations and 0 actions"),
+        ([2, 3], [0], "number 3; expected numbers 0 … 2"),
+        ([2, 0.5], [0], "whole numbers"),
+        ({"roar": [2]}, [], r"no values of \['growl'\]"),
+        ({"growl": [5]}, [], "variable 'growl'"),
+        ([2] * 21, [0] * 20, "at most T = 20"),
+    ],
+)
+def test_a_record_that_does_not_fit_is_told(seen: Any, done: Any, words: str) -> None:
+    with pytest.raises(cai.WorldError, match=words):
+        filter_beliefs(Tiger(), seen, done)
+
+
+# ------------------------------------------------------------------------------------------------------- what is seen
+
+
+class Building(FactoredWorld):
+    """A factored world, seen as ``look`` says."""
+
+    def __init__(self, look: Callable[[dict[str, Tensor]], Any]) -> None:
+        super().__init__(1)
+        self.look = look
+
+    def observe(self, state: dict[str, Tensor]) -> Any:
+        return self.look(state)
+
+
+def test_a_variable_is_passed_on_beside_a_reading_and_latents_are_summed_out() -> None:
+    def look(state: dict[str, Tensor]) -> dict[str, Tensor]:
+        blink = pyro.sample("blink", Bernoulli(torch.tensor(0.25)))
+        wide = torch.where(blink > 0, 0, state["door"])
+        shut = pyro.sample("shut", cai.Point(wide, 2))
+        hum = pyro.sample("hum", Categorical(torch.tensor([[0.5, 0.3, 0.2], [0.1, 0.2, 0.7]])[shut]))
+        return {"hum": hum, "floor": state["floor"]}
+
+    found = tabulate_observations(Building(look))
+    assert found.space.names == ("floor", "hum")
+    assert found.space.sizes == (3, 3)
+    assert found.log_prob.shape == (6, 9)
+    for s in range(6):
+        floor, door = divmod(s, 2)
+        closed = 0.75 * door
+        for o in range(9):
+            level, hum = divmod(o, 3)
+            expected = (level == floor) * ((1 - closed) * [0.5, 0.3, 0.2][hum] + closed * [0.1, 0.2, 0.7][hum])
+            assert abs(float(found.log_prob[s, o].exp()) - expected) <= 1e-12
+
+
+@pytest.mark.parametrize(
+    ("look", "words"),
+    [
+        (lambda s: s["floor"] + 0, "a tensor returned that is none of the sampled sites"),
+        (lambda s: {"level": s["floor"]}, "not as sampled"),
+        (lambda s: pyro.sample("door", cai.Point(s["door"], 2)), "which are variables of the state"),
+        (lambda s: pyro.sample("lift", cai.Point(s["door"], 2)), "variable 'lift': a name that an action"),
+        (lambda s: pyro.sample("wind", cai.Point(s["door"], 2)), "variable 'wind': a name that an action"),
+        (lambda s: pyro.sample("o", cai.Point(s["floor"], 2)), "variable 'o': probabilities that sum to 0"),
+        (lambda s: pyro.sample("o", Categorical(torch.ones(3, 7)[s["tower"]])), "KeyError"),
+        (lambda s: pyro.sample("o", Categorical(torch.rand(6, 2))), r"shape \(6,\) for one state"),
+        (lambda s: pyro.sample("o", Categorical(torch.rand(2).expand(*s["door"].shape, 2))), "in a second run"),
+        (lambda s: pyro.sample("o", cai.Point((s["floor"] < s["floor"].max()).long(), 2)), "among all at once"),
+        (lambda s: s["nothing"] if False else 3, "a int returned"),
+    ],
+)
+def test_what_cannot_be_seen_is_told(look: Callable[[Any], Any], words: str) -> None:
+    with pytest.raises(cai.WorldError, match=words):
+        tabulate_observations(Building(look))
+
+
+def test_sizes_and_supports_are_told() -> None:
+    with pytest.raises(cai.IntractableError, match="observe, variable 'x': Normal"):
+        tabulate_observations(Building(lambda s: pyro.sample("x", Normal(s["floor"] * 1.0, 1.0))))
+    with pytest.raises(cai.IntractableError, match="observe: S = 6 states x O = 3 observations"):
+        tabulate_observations(Building(lambda s: s["floor"]), max_bytes=100.0)
+    with pytest.raises(cai.WorldError, match="observe: no such method"):
+        tabulate_observations(FactoredWorld())
+
+
+# ----------------------------------------------------------------------------------------------------- what is refused
+
+
+@pytest.mark.parametrize("rule", [cai.POSTERIOR, cai.MAP, cai.PLANNING, cai.RISK(-1.0)])
+def test_rules_that_bend_the_dynamics_have_no_policy_over_beliefs(rule: cai.Rule) -> None:
+    with pytest.raises(cai.WorldError, match="only the rules that hold the dynamics fixed have a policy over beliefs"):
+        solve_partial(Tiger(), rule)
+
+
+def test_a_prior_that_knows_more_than_is_seen_is_told() -> None:
+    with pytest.raises(cai.WorldError, match="act, t = 0: different action priors in the states floor=0, door=0 and"):
+        solve_partial(Building(lambda s: s["floor"]))
+
+
+def test_too_many_beliefs_are_refused_before_they_are_stored() -> None:
+    with pytest.raises(cai.IntractableError, match=r"beliefs, t = 3: 5\d\d different beliefs .*max_beliefs = 500"):
+        solve_partial(HiddenMaze(), max_beliefs=500)
+
+
+def test_horizons_and_temperatures_that_do_not_fit_are_told() -> None:
+    with pytest.raises(cai.WorldError, match="None for an infinite horizon"):
+        solve_partial(Tiger(horizon=None))
+    with pytest.raises(cai.WorldError, match="5 beside the world's own T = 20"):
+        solve_partial(Tiger(), horizon=5)
+    with pytest.raises(cai.WorldError, match="a single number"):
+        solve_partial(Tiger(), temperature=torch.tensor([1.0, 2.0]))
+    found = solve_partial(Tiger(horizon=2), cai.HARD)
+    with pytest.raises(cai.WorldError, match="a time from 0 to 1"):
+        found.v(2)
+    with pytest.raises(cai.WorldError, match="1 to T = 2 observations"):
+        found.act([2, 0, 0], [0, 0])
+    with pytest.raises(cai.ImpossibleError, match="observe, t = 1: growl=2 has probability zero"):
+        found.act([2, 2], [LISTEN])
+    with pytest.raises(AttributeError, match="elbo belongs to VARIATIONAL"):
+        _ = found.elbo
+
+
+def test_what_is_forbidden_is_never_risked() -> None:
+    """A door is never safe: the belief is never sure. One listens for ever, and QMDP does so too."""
+    found = solve_partial(Tiger(mauling=-torch.inf, horizon=6, discount=1.0), cai.HARD)
+    assert float(found.value) == pytest.approx(-6, abs=1e-12)
+    assert float(found.qmdp) == pytest.approx(-6, abs=1e-12)
+    assert float(found.fully_observed) == pytest.approx(60, abs=1e-12)
+    with pytest.raises(cai.ImpossibleError, match="at t = 0 where the states tiger=0, growl=2; tiger=1, growl=2"):
+        solve_partial(Tiger(mauling=-torch.inf, listening=-torch.inf, horizon=6), cai.HARD)
+    assert solve_partial(Tiger(mauling=-torch.inf, horizon=None), cai.HARD, horizon=5).error_bound == math.inf
+
+
+# ------------------------------------------------------------------------------------------------------------- merging
+
+
+def test_merged_keeps_the_order_and_survives_equal_hashes() -> None:
+    keys = torch.tensor([[5, 1], [2, 2], [5, 1], [0, 3], [2, 2]])
+    first, kind = belief_tree.merged(keys)
+    assert first.tolist() == [0, 1, 3]
+    assert kind.tolist() == [0, 1, 0, 2, 1]
+    many = torch.randint(0, 3, (2000, 6), generator=torch.Generator().manual_seed(0)) * 2**42
+    first, kind = belief_tree.merged(many)
+    assert len(first) == len({tuple(row) for row in many.tolist()})
+    assert torch.equal(many[first[kind]], many)
+
+
+def test_what_is_possible_is_not_merged_with_what_is_not() -> None:
+    p = torch.tensor([[1.0, 0.0], [1.0, 1e-300], [1.0, 1e-14], [1.0, 3e-13]], dtype=torch.float64)
+    assert belief_tree.merged(belief_tree.cells(p))[1].tolist() == [0, 1, 1, 2]
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_neither_merging_nor_blocks_change_a_value(rule: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    folded = solve_partial(HiddenMaze(horizon=4), RULES[rule], temperature=0.2)
+    monkeypatch.setattr(belief_tree, "BLOCK", 100)
+    cut = solve_partial(HiddenMaze(horizon=4), RULES[rule], temperature=0.2)
+    assert cut.n_beliefs == folded.n_beliefs
+    monkeypatch.setattr(belief_tree, "CELL", 2.0**-62)  # only beliefs of the very same bits are one
+    apart = solve_partial(HiddenMaze(horizon=4), RULES[rule], temperature=0.2)
+    assert apart.n_beliefs > folded.n_beliefs
+    for other in (cut, apart):
+        assert abs(float(other.value - folded.value)) <= 1e-12
+
+
+# --------------------------------------------------------------------------------------------------- published numbers
+
+
+def test_tiger_for_ever_has_its_published_value() -> None:
+    """19.3714 at the even belief with γ = 0.95: pomdp-solve and SARSOP, e.g. the printed runs of pomdp-py's tests.
+
+    SARSOP's bounds meet there within 1e-6, printed as 19.3714.
+    """
+    found = solve_partial(Tiger(horizon=None), cai.HARD, horizon=400)
+    assert found.error_bound < 1e-6
+    assert abs(float(found.value) - 19.3714) <= 0.5e-4
+    assert abs(float(found.fully_observed) - 10 / 0.05) <= 1e-9
+    assert opens_after(found, [FROM_LEFT], LISTEN)
+    assert opens_after(found, [FROM_RIGHT, FROM_RIGHT], LEFT)
+    assert opens_after(found, [FROM_LEFT, FROM_LEFT], RIGHT)
+    assert opens_after(found, [FROM_LEFT, FROM_RIGHT, FROM_LEFT], LISTEN)
+    assert opens_after(found, [FROM_LEFT, FROM_RIGHT, FROM_LEFT, FROM_LEFT], RIGHT)
+
+
+@pytest.mark.parametrize(("accuracy", "lead"), [(0.85, 2), (0.65, 6)])
+def test_tiger_is_a_walk_on_the_lead_of_the_growls(accuracy: float, lead: int) -> None:
+    """Value iteration on the one number that matters, how many more growls came from the left: no beliefs at all."""
+    odds, v = accuracy / (1 - accuracy), [0.0] * 101
+    p = [1 / (1 + odds ** -(d - 50)) for d in range(101)]
+    for _ in range(800):
+        opening = [max(10 * x - 100 * (1 - x), 10 * (1 - x) - 100 * x) + 0.95 * v[50] for x in p]
+        up = [x * accuracy + (1 - x) * (1 - accuracy) for x in p]
+        listening = [-1 + 0.95 * (u * v[min(d + 1, 100)] + (1 - u) * v[max(d - 1, 0)]) for d, u in enumerate(up)]
+        v = [max(pair) for pair in zip(opening, listening, strict=True)]
+    found = solve_partial(Tiger(accuracy=accuracy, horizon=None), cai.HARD, horizon=400)
+    assert abs(float(found.value) - v[50]) <= found.error_bound + 1e-10
+    assert found.error_bound < 1e-6
+    assert opens_after(found, [FROM_LEFT] * (lead - 1), LISTEN)
+    assert opens_after(found, [FROM_LEFT] * lead, RIGHT)
+
+
+def opens_after(found: BeliefMessages, growls: list[int], door: int) -> bool:
+    """Tell whether the policy surely does this after listening to so many growls."""
+    pi = found.act([SILENCE, *growls], [LISTEN] * len(growls))
+    return float(pi[door]) == pytest.approx(1, abs=1e-12)
+
+
+def test_tiger_of_short_horizons_has_its_published_policies() -> None:
+    """Kaelbling, Littman & Cassandra (1998): listen with one or two steps left, open after two equal growls with three.
+
+    A door is worth -45 at the even belief, -6.5 after one growl, and 10 p - 100 (1-p) after two, p = 0.7225/0.745.
+    """
+    for T in (1, 2):
+        found = solve_partial(Tiger(horizon=T, discount=1.0), cai.HARD)
+        assert float(found.value) == pytest.approx(-T, abs=1e-12)
+        assert opens_after(found, [], LISTEN)
+        assert float(found.q(0)[0, LEFT]) == pytest.approx(-45 - (T - 1), abs=1e-12)
+    assert opens_after(found, [FROM_LEFT], LISTEN)
+    assert float(found.q(1)[found.find([SILENCE, FROM_LEFT], [LISTEN])[1], RIGHT]) == pytest.approx(-6.5, abs=1e-12)
+    found = solve_partial(Tiger(horizon=3, discount=1.0), cai.HARD)
+    p, twice = 0.7225 / 0.745, 0.745
+    assert float(found.value) == pytest.approx(-2 + twice * (10 * p - 100 * (1 - p)) + (1 - twice) * -1, abs=1e-12)
+    assert opens_after(found, [FROM_LEFT, FROM_LEFT], RIGHT)
+    assert opens_after(found, [FROM_LEFT, FROM_RIGHT], LISTEN)
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_the_error_bound_of_a_cut_horizon_holds(rule: str) -> None:
+    worlds = [HiddenWorld(seed=n, S=3, A=2, K=2, horizon=None, holes=False, discount=0.6, O=2) for n in range(3)]
+    for world in [*worlds, Tiger(horizon=None)]:
+        near, far = (solve_partial(world, RULES[rule], temperature=0.3, horizon=T) for T in (4, 8))
+        assert far.error_bound < near.error_bound
+        assert abs(float(near.value - far.value)) <= near.error_bound + far.error_bound
+        assert float(near.qmdp) <= float(near.value) + 1e-10
+        assert float(near.value) <= float(near.fully_observed) + near.error_bound + 1e-10
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_the_hidden_maze_is_worth_less_than_the_seen_one(rule: str) -> None:
+    world = HiddenMaze(horizon=5)
+    assert world.sight.reshape(3, 4).tolist() == [[1, 0, 0, 4], [3, 0, 1, 5], [1, 0, 0, 2]]
+    found = solve_partial(world, RULES[rule], temperature=0.05)
+    assert float(found.qmdp) < float(found.value) < float(found.fully_observed)
+    assert "6 observations, 2,611 beliefs" in repr(found)
+
+
+@pytest.mark.parametrize("make", [Tiger, HiddenMaze])
+def test_the_models_conform_and_solve_where_all_is_seen(make: Callable[..., Any]) -> None:
+    world = make(horizon=4)
+    assert cai.check(world) == []
+    assert float(cai.solve(world, cai.HARD).value) >= float(solve_partial(world, cai.HARD).value)
+
+
+@pytest.mark.parametrize(
+    ("make", "arguments", "words"),
+    [
+        (Tiger, {"accuracy": 1.5}, "Tiger, accuracy: 1.5; expected a probability"),
+        (HiddenMaze, {"slip": -0.1}, "HiddenMaze, slip"),
+        (HiddenMaze, {"maze": ("..", ".")}, "rows of one length"),
+        (HiddenMaze, {"maze": ("GP",)}, "with a free cell"),
+    ],
+)
+def test_a_model_refuses_nonsense(make: Callable[..., Any], arguments: dict[str, Any], words: str) -> None:
+    with pytest.raises(cai.WorldError, match=words):
+        make(**arguments)
