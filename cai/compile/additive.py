@@ -214,8 +214,8 @@ _METADATA = {
     Tensor.device.__get__,  # type: ignore[attr-defined]
     Tensor.ndim.__get__,  # type: ignore[attr-defined]
     Tensor.requires_grad.__get__,  # type: ignore[attr-defined]
-    Tensor.is_sparse.__get__,  # type: ignore[attr-defined]
-    Tensor.layout.__get__,
+    Tensor.is_sparse.__get__,
+    Tensor.layout.__get__,  # type: ignore[attr-defined]
     Tensor.size,
     Tensor.dim,
     Tensor.numel,

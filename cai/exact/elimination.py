@@ -1,20 +1,19 @@
-"""Variable elimination with the work shared between actions: the plan, found once, and its execution.
+"""Variable elimination with the work shared between actions: the plan, found once for each slice.
 
 A backup needs, for every action a, ``Σ_{w, s'} Π_i f_i(·|a) x(s')``. Most factors do not see the action, or see only
-whether it is theirs. So the actions are split in halves, again and again; before each split everything that is the
-same for all actions of the node is summed out, and so is done once for all of them. The last few actions of a leaf are
-an axis of their own, ``ACTION``.
+whether it is theirs. So the actions are split in two, again and again; before each split everything that is the same
+for all actions of the node is summed out, and so is done once for all of them. The last few actions of a leaf are an
+axis of their own, ``ACTION``.
 """
 
-import math
-import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from cai.exact.algebra import Algebra, aligned, summed
+from cai.exact.algebra import aligned
+from cai.exact.ordering import Order, Orders
 from cai.factors import Factor
 from cai.types import Space
 
@@ -22,10 +21,10 @@ ACTION = "#"
 """The axis of the actions of one leaf."""
 LEAF = 1 << 22
 """Numbers that the message of a leaf may hold, its actions together."""
-GATHERED = 1 << 14
-"""Joint states from which on a message is brought into their order by a gather."""
-TRIALS = 16
-"""Orders that are tried before the cheapest is taken."""
+MANY = 40
+"""Actions up to which every place to split them is weighed; more are halved."""
+TRIES = 4
+"""Orders of the whole slice that are tried, each a way to line the actions up."""
 
 
 @dataclass(frozen=True)
@@ -45,19 +44,21 @@ class Cases:
 
 @dataclass(frozen=True)
 class Node:
-    """A set of actions, what is summed out for all of them at once, and the halves they are split into.
+    """A set of actions, what is summed out for all of them at once, and the two sets they are split into.
 
     Attributes:
         actions: joint action numbers.
         order: the factors that are applied here, in this order.
         scopes: the scope of the message after each of them.
-        halves: the nodes that go on from here; none at a leaf.
+        parts: the nodes that go on from here; none at a leaf.
+        cost: of this node and those below it.
     """
 
     actions: tuple[int, ...]
     order: tuple[int, ...]
     scopes: tuple[tuple[str, ...], ...]
-    halves: tuple["Node", ...] = ()
+    parts: tuple["Node", ...]
+    cost: "Cost"
 
 
 @dataclass(frozen=True)
@@ -66,6 +67,14 @@ class Cost:
 
     work: float
     peak: float
+
+
+@dataclass(frozen=True)
+class _State:
+    """Where a set of actions stands once all that is common to them is summed out."""
+
+    message: int
+    left: tuple[int, ...]
 
 
 def by_action(factor: Factor, actions: Space) -> Cases:
@@ -86,209 +95,133 @@ def by_action(factor: Factor, actions: Space) -> Cases:
     return Cases(rest, distinct.reshape(-1, *rows.shape[1:]), inverse[index])
 
 
-class Eliminator:
-    """The plan for one slice, and its execution in any algebra.
+class Planner:
+    """Finds the tree of actions that costs least.
 
     Args:
         cases: the factors, by action.
-        sizes: of every variable.
-        following: the variables of the incoming message, s'.
-        states: the variables that stay, s.
-        actions: how many joint actions there are.
+        orders: of the same factors.
+        following, states: the variables of the incoming message, and those that stay.
+        ranked: the actions, neighbours alike; a set of actions is a piece of this line.
     """
 
     def __init__(
-        self,
-        cases: Sequence[Cases],
-        sizes: Mapping[str, int],
-        following: tuple[str, ...],
-        states: tuple[str, ...],
-        actions: int,
+        self, cases: Sequence[Cases], orders: Orders, following: int, states: int, ranked: Sequence[int]
     ) -> None:
-        self.cases, self.sizes, self.following, self.states = tuple(cases), dict(sizes), following, states
-        self.shape = tuple(self.sizes[name] for name in states)
-        self.count = actions
-        whole = self._order(following, range(len(cases)), states)
-        place = {factor: i for i, factor in enumerate(whole[0])}
-        usual = [int(torch.mode(one.case).values) for one in self.cases]
+        self.orders, self.following, self.states, self.ranked = orders, following, states, tuple(ranked)
+        self.factors = range(len(cases))
+        self.case = [one.case[torch.tensor(self.ranked)].tolist() for one in cases]
+        self._states: dict[tuple[int, int], _State] = {}
+        self._nodes: dict[tuple[int, int], Node] = {}
 
-        def peculiar(action: int) -> tuple[int, ...]:
-            return tuple(sorted(place[i] for i, one in enumerate(self.cases) if int(one.case[action]) != usual[i]))
+    def plan(self) -> Node:
+        """Return the root: all actions, and the plain message."""
+        state = self._at(0, len(self.ranked))
+        return self._node(0, len(self.ranked), _State(self.following, tuple(self.factors)), state)
 
-        ranked = sorted(range(actions), key=peculiar)
-        self.root = self._node(ranked, following, tuple(range(len(cases))))
+    def _node(self, i: int, j: int, before: _State, state: _State) -> Node:
+        """Return the node for the actions from i to j: from the state before it, through its own, to its leaves."""
+        applied = [f for f in before.left if f not in state.left]
+        order = self._apply(before, applied)
+        below = self._below(i, j)
+        own = self.orders.numbers(state.message)
+        cost = Cost(order.work + below.cost.work, max(order.peak, own + below.cost.peak))
+        return Node(self.ranked[i:j], order.factors, self._scopes(order), below.parts or (below,), cost)
 
-    def _node(self, actions: list[int], message: tuple[str, ...], left: tuple[int, ...]) -> Node:
-        """Plan for these actions: the message has this scope, and these factors are left to be applied."""
-        rest, scopes = self._order(message, left, self.states)
-        peak = max((math.prod(self.sizes[name] for name in scope) for scope in scopes), default=1)
-        if len(actions) == 1 or len(actions) * max(peak, math.prod(self.shape)) <= LEAF:
-            return Node(tuple(actions), rest, scopes)
-        rows = torch.tensor(actions)
-        common = [i for i in left if bool((self.cases[i].case[rows] == self.cases[i].case[actions[0]]).all())]
-        others = {name for i in left if i not in common for name in self.cases[i].scope}
-        # Only what can be summed out here is worth applying here: anything else would make the message grow.
-        ready = [i for i in common if set(self.cases[i].scope) - others - set(self.states)]
-        needed = tuple(dict.fromkeys((*self.states, *(n for i in left if i not in ready for n in self.cases[i].scope))))
-        order, here = self._order(message, ready, needed)
-        after = here[-1] if here else message
-        left = tuple(i for i in left if i not in ready)
-        middle = len(actions) // 2
-        halves = tuple(self._node(part, after, left) for part in (actions[:middle], actions[middle:]))
-        return Node(tuple(actions), order, here, halves)
+    def _below(self, i: int, j: int) -> Node:
+        """Return the best way on from the state of the actions from i to j."""
+        if (i, j) not in self._nodes:
+            state = self._at(i, j)
+            leaf = self._leaf(i, j, state)
+            self._nodes[i, j] = leaf if self._small(leaf, j - i) else self._split(i, j, state)
+        return self._nodes[i, j]
 
-    def _order(
-        self, message: tuple[str, ...], factors: Sequence[int], keep: tuple[str, ...]
-    ) -> tuple[tuple[int, ...], tuple[tuple[str, ...], ...]]:
-        """Find an order in which the factors are applied to the message, and its scope after each.
-
-        Greedy for the smallest next message, ties by lot; of several such orders the cheapest is taken.
-        """
-        best: tuple[float, tuple[int, ...], tuple[tuple[str, ...], ...]] | None = None
-        for trial in range(TRIALS if len(factors) > 1 else 1):
-            found = self._greedy(message, factors, keep, random.Random(trial))
-            if best is None or found[0] < best[0]:
-                best = found
+    def _split(self, i: int, j: int, state: _State) -> Node:
+        places = range(i + 1, j) if len(self.ranked) <= MANY else [(i + j) // 2]
+        best: Node | None = None
+        for m in places:
+            parts = tuple(self._node(a, b, state, self._at(a, b)) for a, b in ((i, m), (m, j)))
+            cost = Cost(sum(one.cost.work for one in parts), max(one.cost.peak for one in parts))
+            if best is None or cost.work < best.cost.work:
+                best = Node(self.ranked[i:j], (), (), parts, cost)
         assert best is not None
-        return best[1:]
+        return best
 
-    def _greedy(
-        self, message: tuple[str, ...], factors: Sequence[int], keep: tuple[str, ...], lot: random.Random
-    ) -> tuple[float, tuple[int, ...], tuple[tuple[str, ...], ...]]:
-        users: dict[str, int] = {}
-        for i in factors:
-            for name in self.cases[i].scope:
-                users[name] = users.get(name, 0) + 1
-        kept, left, scope = set(keep), list(factors), set(message)
-        work, order, scopes = 0.0, [], []
+    def _leaf(self, i: int, j: int, state: _State) -> Node:
+        order, many = self.orders.best(state.message, state.left, self.states, 2), j - i
+        return Node(
+            self.ranked[i:j], order.factors, self._scopes(order), (), Cost(many * order.work, many * order.peak)
+        )
 
-        def after(i: int) -> set[str]:
-            own = self.cases[i].scope
-            return {n for n in scope.union(own) if n in kept or users.get(n, 0) - (n in own) > 0}
+    def _small(self, leaf: Node, many: int) -> bool:
+        return many == 1 or max(leaf.cost.peak, many * self.orders.numbers(self.states)) <= LEAF
 
-        while left:
-            sized = [(self.numbers(after(i)), lot.random(), i) for i in left]
-            i = min(sized)[2]
-            work += self.numbers(scope.union(self.cases[i].scope))
-            scope = after(i)
-            for name in self.cases[i].scope:
-                users[name] -= 1
-            left.remove(i)
-            order.append(i)
-            scopes.append(tuple(sorted(scope)))
-        return work, tuple(order), tuple(scopes)
+    def _at(self, i: int, j: int) -> _State:
+        """Return the state of the actions from i to j: it does not depend on the way there."""
+        if (i, j) not in self._states:
+            common = [f for f in self.factors if len(set(self.case[f][i:j])) == 1]
+            differing = self.orders.union([f for f in self.factors if f not in common])
+            # Only what can be summed out here is worth applying here: anything else would make the message grow.
+            ready = [f for f in common if self.orders.scopes[f] & ~differing & ~self.states]
+            left = tuple(f for f in self.factors if f not in ready)
+            known = self.following | self.orders.union(ready)
+            self._states[i, j] = _State(known & (self.states | self.orders.union(left)), left)
+        return self._states[i, j]
 
-    def numbers(self, scope: set[str]) -> float:
-        """Return how many numbers a table over these variables holds."""
-        return math.prod(self.sizes.get(name, 1) for name in scope)
+    def _apply(self, state: _State, factors: Sequence[int]) -> Order:
+        left = [f for f in state.left if f not in factors]
+        return self.orders.best(state.message, factors, self.states | self.orders.union(left), 2)
 
-    def cost(self, node: Node | None = None, message: tuple[str, ...] | None = None) -> Cost:
-        """Predict the work and the memory of one pass."""
-        node, scope = node or self.root, set(message or self.following)
-        many = len(node.actions) if not node.halves else 1
-        work, peak = 0.0, self.numbers(scope)
-        for i, after in zip(node.order, node.scopes, strict=True):
-            work += many * self.numbers(scope.union(self.cases[i].scope))
-            peak = max(peak, many * self.numbers(scope) + many * self.numbers(set(after)))
-            scope = set(after)
-        below = [self.cost(half, tuple(scope)) for half in node.halves]
-        own = self.numbers(scope)
-        return Cost(work + sum(one.work for one in below), max([peak, *(own + one.peak for one in below)]))
-
-    def ready(self, algebra: Algebra, tables: Sequence[Tensor]) -> "Pass":
-        """Return the pass for given tables, ``[C, *scope]`` for each factor, in the terms of the algebra."""
-        return Pass(self, algebra, tables)
+    def _scopes(self, order: Order) -> tuple[tuple[str, ...], ...]:
+        return tuple(self.orders.variables(mask) for mask in order.after)
 
 
-class Pass:
-    """``x -> Σ_{w, s'} Π f(·|a) x(s')`` for every action: an eliminator with its tables, small products made once."""
+@dataclass(frozen=True)
+class Plan:
+    """The plan for one slice.
 
-    def __init__(self, plan: Eliminator, algebra: Algebra, tables: Sequence[Tensor]) -> None:
-        self.plan, self.algebra = plan, algebra
-        self.blocks: dict[int, list[tuple[Factor, tuple[str, ...]]]] = {}
-        self.places: dict[tuple[str, ...], Tensor] = {}
-        self._prepare(plan.root, plan.following, tables)
+    Attributes:
+        cases: the factors, by action.
+        following, states: the variables of the incoming message, and those that stay.
+        shape: the sizes of the states.
+        actions: how many joint actions there are.
+        root: the tree.
+    """
 
-    def __call__(self, message: Tensor) -> Tensor:
-        """Return the sums, ``[A, *s]``, of a message over the next-state variables, one axis each."""
-        out = message.new_empty(self.plan.count, *self.plan.shape)
-        self._run(self.plan.root, Factor(self.plan.following, message), out)
-        return out
+    cases: tuple[Cases, ...]
+    orders: Orders
+    following: tuple[str, ...]
+    states: tuple[str, ...]
+    shape: tuple[int, ...]
+    actions: int
+    root: Node
 
-    def _run(self, node: Node, message: Factor, out: Tensor) -> None:
-        for small, keep in self.blocks[id(node)]:
-            message = self.algebra.combine(message, small, keep)
-        for half in node.halves:
-            self._run(half, message, out)
-        if not node.halves:
-            self._write(node, message, out)
 
-    def _write(self, node: Node, message: Factor, out: Tensor) -> None:
-        """Write a leaf's message, its axes in the order of the states, into the rows of its actions."""
-        scope, shape = self.plan.states, self.plan.shape
-        inner = tuple(name for name in message.scope if name != ACTION)
-        by_action = aligned(message, (ACTION, *inner))
-        for i, action in enumerate(node.actions):
-            row = by_action[i if by_action.shape[0] > 1 else 0]
-            if out[action].numel() < GATHERED:
-                out[action] = aligned(Factor(inner, row), scope).expand(shape)
-            else:  # many axes of two values each: a gather is several times faster than torch's own permuting copy
-                out[action].view(-1)[:] = row.reshape(-1).index_select(0, self._place(inner, row))
+def plan(
+    cases: Sequence[Cases], sizes: dict[str, int], following: tuple[str, ...], states: tuple[str, ...], actions: int
+) -> Plan:
+    """Plan the elimination for one slice: the actions in the order in which a whole pass meets what sets them apart.
 
-    def _place(self, inner: tuple[str, ...], row: Tensor) -> Tensor:
-        """Return where each joint state lies in a message of this scope, ``[S]``."""
-        if inner not in self.places:
-            numbers = torch.arange(row.numel(), dtype=torch.int32).reshape(row.shape)
-            spread = aligned(Factor(inner, numbers), self.plan.states).expand(self.plan.shape)
-            self.places[inner] = spread.reshape(-1)
-        return self.places[inner]
-
-    def _prepare(self, node: Node, message: tuple[str, ...], tables: Sequence[Tensor]) -> None:
-        self.blocks[id(node)] = blocks = []
-        steps = list(zip(node.order, node.scopes, strict=True))
-        while steps:
-            group = self._group(steps)
-            scope, small = group[-1][1], self._table(group[0][0], node, tables)
-            for i, _ in group[1:]:
-                both = tuple(dict.fromkeys((*small.scope, *self.plan.cases[i].scope, ACTION)))
-                small = self.algebra.combine(small, self._table(i, node, tables), both)
-            known = {ACTION, *scope, *message}
-            if not known.issuperset(small.scope):  # what neither the message nor a later factor knows
-                small = summed(self.algebra, small, tuple(name for name in small.scope if name in known))
-            message = self._layout(message, small.scope, scope)
-            blocks.append((small, message))
-        for half in node.halves:
-            self._prepare(half, message, tables)
-
-    def _layout(self, message: tuple[str, ...], small: tuple[str, ...], kept: tuple[str, ...]) -> tuple[str, ...]:
-        """Order the axes of the next message as the matrix product leaves them, so that little has to be moved.
-
-        What both know, what the small table adds, what the message had: of the last, the larger of what is done with
-        and what is still to be summed out lies at the end, in one piece.
-        """
-        kept = (ACTION, *kept)
-        shared = [name for name in message if name in small and name in kept]
-        added = [name for name in small if name not in message and name in kept]
-        had = [name for name in message if name not in small and name in kept]
-        done = [name for name in had if name in self.plan.states]
-        open_ = [name for name in had if name not in self.plan.states]
-        rest = (*open_, *done) if self.plan.numbers(set(done)) > self.plan.numbers(set(open_)) else (*done, *open_)
-        return (*shared, *added, *rest)
-
-    def _group(self, steps: list[tuple[int, tuple[str, ...]]]) -> list[tuple[int, tuple[str, ...]]]:
-        """Take the next factor, and those after it whose product with it is still small."""
-        group = [steps.pop(0)]
-        scope = set(self.plan.cases[group[0][0]].scope)
-        while steps:
-            scope = scope.union(self.plan.cases[steps[0][0]].scope)
-            if self.plan.numbers(scope) > self.algebra.merges:
-                break
-            group.append(steps.pop(0))
-        return group
-
-    def _table(self, i: int, node: Node, tables: Sequence[Tensor]) -> Factor:
-        one = self.plan.cases[i]
-        seen = one.case[torch.tensor(node.actions)]
-        if bool((seen == seen[0]).all()):
-            return Factor(one.scope, tables[i][seen[0]])
-        return Factor((ACTION, *one.scope), tables[i][seen])
+    Several such orders are tried, and the tree that costs least is taken.
+    """
+    orders = Orders([one.scope for one in cases], sizes)
+    ahead, here = orders.mask(following), orders.mask(states)
+    usual = [int(torch.mode(one.case).values) for one in cases]
+    differing = [[i for i, one in enumerate(cases) if int(one.case[a]) != usual[i]] for a in range(actions)]
+    best: Node | None = None
+    seen: set[tuple[int, ...]] = set()
+    for n in range(TRIES if actions > 1 else 1):
+        line = orders.nth(ahead, range(len(cases)), here, n).factors
+        place = {factor: i for i, factor in enumerate(line)}
+        ranked = sorted(range(actions), key=lambda a: sorted(place[i] for i in differing[a]))
+        if tuple(ranked) in seen:
+            continue
+        seen.add(tuple(ranked))
+        found = Planner(cases, orders, ahead, here, ranked).plan()
+        if best is None or found.cost.work < best.cost.work:
+            best = found
+        if not best.parts:
+            break
+    assert best is not None
+    shape = tuple(sizes[name] for name in states)
+    return Plan(tuple(cases), orders, following, states, shape, actions, best)

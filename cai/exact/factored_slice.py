@@ -13,7 +13,8 @@ import torch
 from torch import Tensor
 
 from cai.exact.algebra import LogSum, MaxSum, SumProduct, aligned
-from cai.exact.elimination import Cases, Cost, Eliminator, Pass, by_action
+from cai.exact.elimination import Cases, Cost, Plan, by_action, plan
+from cai.exact.passes import Pass
 from cai.exact.rules import Expect, Mean, Soft, Viterbi
 from cai.exactly import log
 from cai.factors import Factor, FactoredSlice, Factors, primed
@@ -45,17 +46,17 @@ class PreparedSlice:
         self.rewards = [by_action(piece, self.actions) for piece in self.mixed]
 
     @cached_property
-    def plain(self) -> Eliminator:
+    def plain(self) -> Plan:
         """The plan over probabilities alone."""
         return self._plan(self.chance)
 
     @cached_property
-    def tied(self) -> Eliminator:
+    def tied(self) -> Plan:
         """The plan over probabilities and the rewards that tie s' or latents to (s, a)."""
         return self._plan([*self.chance, *self.rewards]) if self.mixed else self.plain
 
-    def _plan(self, cases: Sequence[Cases]) -> Eliminator:
-        return Eliminator(cases, self.sizes, self.following, self.states.names, self.actions.size)
+    def _plan(self, cases: Sequence[Cases]) -> Plan:
+        return plan(cases, self.sizes, self.following, self.states.names, self.actions.size)
 
     @cached_property
     def log_prior(self) -> Tensor:
@@ -114,7 +115,7 @@ class PreparedSlice:
 
     def cost(self, over: Mean) -> Cost:
         """Predict what one mean costs."""
-        return (self.plain if isinstance(over, Expect) else self.tied).cost()
+        return (self.plain if isinstance(over, Expect) else self.tied).root.cost
 
     @cached_property
     def averaged(self) -> list[Factor]:
@@ -154,12 +155,12 @@ class PreparedSlice:
 
     def _probabilities(self, x: Tensor) -> Tensor:
         tables = [one.tables for one in self.chance]
-        return self._passes(("p",), lambda: self.plain.ready(SumProduct(), [one.exp() for one in tables]))(x)
+        return self._passes(("p",), lambda: Pass(self.plain, SumProduct(), [one.exp() for one in tables]))(x)
 
     def _possible(self, x: Tensor) -> Tensor:
         """Tell whether an outcome can lead to where x holds, for every action and state."""
         tables = [one.tables for one in self.chance]
-        support = lambda: self.plain.ready(SumProduct(), [(one > -torch.inf).to(one.dtype) for one in tables])  # noqa: E731
+        support = lambda: Pass(self.plain, SumProduct(), [(one > -torch.inf).to(one.dtype) for one in tables])  # noqa: E731
         with torch.no_grad():
             return self._passes(("possible",), support)(x.to(self.world.dtype)) > 0
 
@@ -186,9 +187,8 @@ class PreparedSlice:
         return Factor(out, torch.where(risk.table > 0, -torch.inf, mean.table))
 
     def _viterbi(self, alpha: Tensor) -> Pass:
-        return self.tied.ready(
-            MaxSum(), [*(alpha * one.tables for one in self.chance), *(one.tables for one in self.rewards)]
-        )
+        tables = [*(alpha * one.tables for one in self.chance), *(one.tables for one in self.rewards)]
+        return Pass(self.tied, MaxSum(), tables)
 
     def _soft(self, x: Tensor, eta: Tensor) -> Tensor:
         """Return η log E exp((r + x)/η) over the tied rewards, ``[A, *s]``."""
@@ -220,9 +220,9 @@ class PreparedSlice:
             return shift + eta * torch.log1p(self._probabilities(torch.expm1(y)))
         tables = [*(one.tables for one in self.chance), *(one - a for one, a in zip(rewards, tops, strict=True))]
         if depth + sum(_span(one.tables) for one in self.chance) < DEEP:
-            linear = self._passes(("soft", key), lambda: self.tied.ready(SumProduct(), [one.exp() for one in tables]))
+            linear = self._passes(("soft", key), lambda: Pass(self.tied, SumProduct(), [one.exp() for one in tables]))
             return shift + eta * log(linear(y.exp()))
-        deep = self._passes(("deep", key), lambda: self.tied.ready(LogSum(), tables))
+        deep = self._passes(("deep", key), lambda: Pass(self.tied, LogSum(), tables))
         return shift + eta * deep(y)
 
 
