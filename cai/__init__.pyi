@@ -17,6 +17,7 @@ from .comparison.learners import compare_learners as compare_learners
 from .comparison.losses import Choice as Choice
 from .comparison.losses import Loss as Loss
 from .comparison.sweeps import compare_all as compare_all
+from .compile.conditioned import condition as condition
 from .compile.factorise import factorise as factorise
 from .compile.tabulate import tabulate as tabulate
 from .errors import CaiError as CaiError

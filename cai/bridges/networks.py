@@ -26,6 +26,8 @@ class NetworkWorld:
         value_names: what the values of a variable are called, where the graph says so.
     """
 
+    stationary = True  # one slice stands for all times
+
     def __init__(self, name: str, nodes: Sequence[Node], horizon: int | None, discount: float) -> None:
         self.name, self.horizon, self.discount = name, horizon, discount
         self._start = [node for node in nodes if node.kind == "state" and node.time == 0]

@@ -208,14 +208,9 @@ _LINEAR: dict[Any, Callable[..., Tensor | None]] = {
     **dict.fromkeys((torch.where, Tensor.where), _where),
 }
 _SHAPED = {Tensor.__getitem__, torch.stack, torch.cat, Tensor.__setitem__}
+_PROPERTIES: Any = [vars(torch._C.TensorBase)[name] for name in ("shape", "dtype", "device", "ndim", "requires_grad")]
 _METADATA = {
-    Tensor.shape.__get__,  # type: ignore[attr-defined]
-    Tensor.dtype.__get__,  # type: ignore[attr-defined]
-    Tensor.device.__get__,  # type: ignore[attr-defined]
-    Tensor.ndim.__get__,  # type: ignore[attr-defined]
-    Tensor.requires_grad.__get__,  # type: ignore[attr-defined]
-    Tensor.is_sparse.__get__,
-    Tensor.layout.__get__,  # type: ignore[attr-defined]
+    *(one.__get__ for one in _PROPERTIES),
     Tensor.size,
     Tensor.dim,
     Tensor.numel,

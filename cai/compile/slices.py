@@ -18,11 +18,15 @@ from cai.world import World
 
 @dataclass(frozen=True)
 class Shape:
-    """The sizes of a world, learned from single values: what its tables would cost."""
+    """The sizes of a world, learned from single values: what its tables would cost.
+
+    ``latents`` are the variables of ``step`` that take room in tables, ``sites`` all of them, points too.
+    """
 
     states: Space
     actions: Space
     latents: dict[str, int]
+    sites: dict[str, int]
 
     @property
     def outcomes(self) -> int:
@@ -94,7 +98,7 @@ def measure(world: World, t: int = 0) -> Shape:
     actions = _space(action, act, f"act, t = {t}")
     step = Enumerate(f"step, t = {t}", points=True, choose=first_value)
     _step(world, states, step, state, action, t)
-    return Shape(states, actions, dict(step.sizes))
+    return Shape(states, actions, dict(step.sizes), dict(step.cardinalities))
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,8 @@ from typing import overload
 import torch
 from torch import Tensor
 
+from cai.compile.conditioned import conditioned
+from cai.conditions import Given, read_conditions
 from cai.errors import ImpossibleError, fault
 from cai.exact.blame import blockers
 from cai.exact.factored_messages import FactoredMessages
@@ -22,15 +24,33 @@ from cai.world import World
 
 @overload
 def solve(
-    world: Tables, rule: Rule = ..., *, temperature: float | Sequence[float] | Tensor = ..., form: str = ...
+    world: Tables,
+    rule: Rule = ...,
+    *,
+    temperature: float | Sequence[float] | Tensor = ...,
+    form: str = ...,
+    observe: Given | None = ...,
+    do: Given | None = ...,
 ) -> Messages: ...
 @overload
 def solve(
-    world: Factors, rule: Rule = ..., *, temperature: float | Sequence[float] | Tensor = ..., form: str = ...
+    world: Factors,
+    rule: Rule = ...,
+    *,
+    temperature: float | Sequence[float] | Tensor = ...,
+    form: str = ...,
+    observe: Given | None = ...,
+    do: Given | None = ...,
 ) -> FactoredMessages: ...
 @overload
 def solve(
-    world: World, rule: Rule = ..., *, temperature: float | Sequence[float] | Tensor = ..., form: str = ...
+    world: World,
+    rule: Rule = ...,
+    *,
+    temperature: float | Sequence[float] | Tensor = ...,
+    form: str = ...,
+    observe: Given | None = ...,
+    do: Given | None = ...,
 ) -> Messages | FactoredMessages: ...
 def solve(
     world: World | Tables | Factors,
@@ -38,6 +58,8 @@ def solve(
     *,
     temperature: float | Sequence[float] | Tensor = 1.0,
     form: str = "auto",
+    observe: Given | None = None,
+    do: Given | None = None,
 ) -> Messages | FactoredMessages:
     """Solve a world exactly under a rule: one backward sweep, or the fixed point for the infinite horizon.
 
@@ -51,6 +73,8 @@ def solve(
         temperature: α > 0, reward units; several at once make a batch, broadcast against stacked worlds.
         form: "tables", "factors", or "auto": tables unless factors need fewer operations, or tables cannot be had.
             ``.form`` of the result says which was used.
+        observe: evidence beside the optimality nodes, values by site, ``{"floor_5": 3}``; see ``cai.condition``.
+        do: interventions, values by site, ``{"door_2": 1}``.
 
     Returns:
         Messages, with ``v`` of shape ``[*B, T+1, S]`` (``[*B, S]`` for the infinite horizon); on factors
@@ -64,7 +88,7 @@ def solve(
     """
     if not isinstance(rule, Rule):
         raise fault("rule", f"{rule!r}", "cai.POSTERIOR, VARIATIONAL, HARD, MAP, PLANNING or RISK(eta)")
-    found = compiled(world, form)
+    found = conditioned(world, compiled(world, form), read_conditions(observe, do))
     if isinstance(found, Factors):
         return solve_factors(rule, found, single_temperature(temperature).to(found.dtype))
     tables = found

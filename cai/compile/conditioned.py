@@ -1,0 +1,241 @@
+"""A world under conditions, in each of its forms: as a program, as tables, as factors."""
+
+from dataclasses import replace
+from typing import Any, overload
+
+import torch
+from pyro.poutine.messenger import Messenger
+from torch import Tensor
+
+from cai.compile.enumerate import base
+from cai.compile.slices import measure
+from cai.compile.tabulate import tabulate
+from cai.conditions import Conditions, Given, read_conditions, require
+from cai.errors import fault
+from cai.exactly import Numbered
+from cai.factors import Factor, FactoredSlice, Factors, primed
+from cai.types import Tables
+from cai.world import Point, World, horizon_of
+
+
+@overload
+def condition(world: Tables, *, observe: Given | None = ..., do: Given | None = ...) -> Tables: ...
+@overload
+def condition(world: Factors, *, observe: Given | None = ..., do: Given | None = ...) -> Factors: ...
+@overload
+def condition(world: World, *, observe: Given | None = ..., do: Given | None = ...) -> World: ...
+def condition(
+    world: World | Tables | Factors, *, observe: Given | None = None, do: Given | None = None
+) -> World | Tables | Factors:
+    """Return a world under conditions, in the form in which it came: it can be solved, compared and learned as any.
+
+    ``observe`` multiplies p(τ, O=1) by 1 where the site has the value and by 0 elsewhere, as one more optimality node:
+    goals may be set so, in place of rewards. Rules that hold the dynamics fixed then ask for certainty. ``do`` replaces
+    the site's distribution by a point mass, which cuts its edges from above (Pearl 2009, section 3.2). With a discount
+    a condition counts while the trajectory lives.
+
+    Args:
+        world: a world, or the tables or factors it was compiled to.
+        observe: values by site, ``{"floor_5": 3}``: states at times 0 … T, actions and latents at 0 … T-1.
+        do: the same.
+
+    Raises:
+        WorldError: a site or a value does not exist, the horizon is infinite, or the form has forgotten the site.
+    """
+    given = read_conditions(observe, do)
+    if not given:
+        return world
+    if isinstance(world, Tables):
+        return condition_tables(world, given)
+    return condition_factors(world, given) if isinstance(world, Factors) else Conditioned(world, given)
+
+
+def conditioned(world: World | Tables | Factors, found: Tables | Factors, given: Conditions) -> Tables | Factors:
+    """Put conditions on a compiled world; where its tables have forgotten a site, the world is tabulated anew."""
+    if not given:
+        return found
+    if isinstance(found, Factors):
+        return condition_factors(found, given)
+    kept = {*found.states.names, *found.actions.names}
+    if isinstance(world, Tables | Factors) or (not given.forced and kept.issuperset(name for name, _ in given.seen)):
+        return condition_tables(found, given)
+    return tabulate(Conditioned(world, given))
+
+
+class Conditioned:
+    """A world under conditions: a world again, whose slices force some sites and forbid what disagrees with evidence.
+
+    Args:
+        world: the world.
+        conditions: on its sites.
+
+    Raises:
+        WorldError: a condition names no site of the world.
+    """
+
+    stationary = False
+
+    def __init__(self, world: World, conditions: Conditions) -> None:
+        self.world, self.conditions = world, conditions
+        self.horizon, shape = horizon_of(world), measure(world)
+        self.names = (shape.states.names, shape.actions.names)
+        states = dict(zip(shape.states.names, shape.states.sizes, strict=True))
+        actions = dict(zip(shape.actions.names, shape.actions.sizes, strict=True))
+        latents = {name: size for name, size in shape.sites.items() if name not in states}
+        require(conditions, states, {**actions, **latents}, self.horizon)
+
+    def __getattr__(self, name: str) -> Any:
+        if name == "world":  # asked for before __init__ by copy and pickle
+            raise AttributeError(name)
+        return getattr(self.world, name)
+
+    @property
+    def terminal(self) -> Any:
+        """The terminal reward, -inf where it disagrees with evidence on s_T; None where there is neither."""
+        own, seen = getattr(self.world, "terminal", None), self._seen(self.horizon or 0)
+        if not seen:
+            return own
+        return lambda state: (0.0 if own is None else own(state)) + _disagreement(seen, _named(state, self.names[0]))
+
+    def initial(self) -> Any:
+        """Sample s_0."""
+        with _Force(self._forced(0)):
+            return self.world.initial()
+
+    def act(self, state: Any, t: int) -> Any:
+        """Sample a_t."""
+        with _Force(self._forced(t)):
+            return self.world.act(state, t)
+
+    def step(self, state: Any, action: Any, t: int) -> tuple[Any, Tensor]:
+        """Sample s_{t+1}, and the reward: -inf where the slice disagrees with evidence."""
+        states, actions = self.names
+        now = {name: value for name, value in self._forced(t).items() if name not in states}
+        ahead = {name: value for name, value in self._forced(t + 1).items() if name in states}
+        with _Force({**now, **ahead}) as forced:
+            after, reward = self.world.step(state, action, t)
+        seen = self._seen(t)
+        if not seen:
+            return after, reward
+        values = {**forced.values, **_named(state, states), **_named(action, actions)}
+        return after, reward + _disagreement(seen, values)
+
+    def _seen(self, t: int) -> dict[str, int]:
+        return {name: value for (name, time), value in self.conditions.seen.items() if time == t}
+
+    def _forced(self, t: int) -> dict[str, int]:
+        return {name: value for (name, time), value in self.conditions.forced.items() if time == t}
+
+
+class _Force(Messenger):
+    """Replaces the distributions of some sites by point masses, and keeps the values of all."""
+
+    def __init__(self, values: dict[str, int]) -> None:
+        super().__init__()
+        self.forced = values
+        self.values: dict[str, Tensor] = {}
+        self.now = ""
+
+    def _pyro_sample(self, msg: Any) -> None:
+        self.now = msg["name"]  # by the time it is sampled an outer messenger may have set its time on it
+        if msg["name"] in self.forced:
+            support, value = msg["fn"].enumerate_support(expand=False).reshape(-1), self.forced[msg["name"]]
+            if isinstance(base(msg["fn"]), Point):  # what takes no room in tables shall take none when it is forced
+                msg["fn"] = Point(support[value], len(support))
+            else:
+                msg["fn"] = Numbered(_point(len(support), value, torch.get_default_dtype()), support.dtype)
+
+    def _pyro_post_sample(self, msg: Any) -> None:
+        self.values[self.now] = msg["value"]
+
+
+def _named(values: Any, names: tuple[str, ...]) -> dict[str, Tensor]:
+    return dict(values) if isinstance(values, dict) else {names[0]: values}
+
+
+def _disagreement(seen: dict[str, int], values: dict[str, Tensor]) -> Any:
+    """Return 0 where the values agree with what was seen, else -inf; one small term for each variable."""
+    total: Any = 0.0
+    for name, value in seen.items():
+        total = total + torch.where(values[name] == value, 0.0, -torch.inf)
+    return total
+
+
+def condition_factors(factors: Factors, conditions: Conditions) -> Factors:
+    """Return the factors under conditions: evidence is a piece of 0 and -inf, a forced site loses its parents.
+
+    Raises:
+        WorldError: a condition names no site of the world.
+    """
+    sizes, states = factors.sizes, dict(zip(factors.states.names, factors.states.sizes, strict=True))
+    others = {name: sizes[name] for name in (*factors.actions.names, *factors.latents)}
+    require(conditions, states, others, factors.horizon)
+    whole = factors.unrolled()
+    assert whole.horizon is not None
+    slices = list(whole.slices)
+    initial, terminal = dict(whole.initial), whole.terminal
+    for (name, t), value in conditions.seen.items():
+        piece = Factor((name,), _point(sizes[name], value, factors.dtype))
+        if t == whole.horizon:
+            terminal = (*terminal, piece)
+        else:
+            slices[t] = replace(slices[t], reward=(*slices[t].reward, piece))
+    for (name, t), value in conditions.forced.items():
+        point = _point(sizes[name], value, factors.dtype)
+        if name in states and t == 0:
+            initial[name] = Factor((name,), point)
+        elif name in states:
+            slices[t - 1] = _forced(slices[t - 1], primed(name), point)
+        else:
+            slices[t] = _forced(slices[t], name, point)
+    return replace(whole, initial=initial, slices=tuple(slices), terminal=terminal)
+
+
+def _forced(one: FactoredSlice, name: str, point: Tensor) -> FactoredSlice:
+    def cut(part: dict[str, Factor]) -> dict[str, Factor]:
+        return {own: Factor((own,), point) if own == name else factor for own, factor in part.items()}
+
+    return replace(one, prior=cut(one.prior), chance=cut(one.chance))
+
+
+def _point(size: int, value: int, dtype: torch.dtype) -> Tensor:
+    return torch.where(torch.arange(size) == value, 0.0, -torch.inf).to(dtype)
+
+
+def condition_tables(tables: Tables, conditions: Conditions) -> Tables:
+    """Return tables under conditions on states and actions: the prior, unnormalised, forbids what disagrees.
+
+    Tables have forgotten how a state is made, so that nothing but the only action variable can be forced there.
+
+    Raises:
+        WorldError: a condition names no state or action, or forces what tables cannot.
+    """
+    states = dict(zip(tables.states.names, tables.states.sizes, strict=True))
+    actions = dict(zip(tables.actions.names, tables.actions.sizes, strict=True))
+    require(conditions, states, actions, tables.horizon)
+    barred = [name for name, _ in conditions.forced if name in states or len(actions) > 1]
+    if barred:
+        seen = f"'{barred[0]}' of a world that is compiled to tables"
+        raise fault("do", seen, "the world itself: tables have forgotten what its other variables read")
+    T = tables.horizon
+    assert T is not None
+    S, A = tables.states.size, tables.actions.size
+    prior = tables.log_prior if tables.timed else tables.log_prior.expand(*tables.batch_shape, T, S, A)
+    prior, terminal, axis = prior.clone(), tables.terminal.clone(), len(tables.batch_shape)
+    values = {**tables.states.split(torch.arange(S)), **tables.actions.split(torch.arange(A))}
+    for (name, t), value in {**conditions.seen, **conditions.forced}.items():
+        agrees = values[name] == value
+        if t == T:
+            terminal[..., ~agrees] = -torch.inf
+        elif name in states:
+            prior.select(axis, t)[..., ~agrees, :] = -torch.inf
+        else:
+            forced = (name, t) in conditions.forced
+            kept = torch.zeros(()) if forced else prior.select(axis, t)
+            prior.select(axis, t)[:] = torch.where(agrees, kept, -torch.inf)
+    names = ("log_prob", "successor", "reward")
+    shape = (*tables.batch_shape, T)
+    fields = {name: getattr(tables, name) for name in names}
+    if not tables.timed:
+        fields = {name: f.unsqueeze(axis).expand(*shape, *f.shape[axis:]) for name, f in fields.items()}
+    return replace(tables, log_prior=prior, terminal=terminal, timed=True, **fields)
