@@ -1,6 +1,12 @@
 from . import learn as learn
 from .bridges.environment import to_gymnasium as to_gymnasium
 from .bridges.gymnasium import from_gymnasium as from_gymnasium
+from .bridges.network_forms import Logistic as Logistic
+from .bridges.network_forms import NoisyOr as NoisyOr
+from .bridges.networks import from_networkx as from_networkx
+from .bridges.networks import to_networkx as to_networkx
+from .bridges.pgmpy import from_bif as from_bif
+from .bridges.pgmpy import from_pgmpy as from_pgmpy
 from .bridges.rddl import from_rddl as from_rddl
 from .bridges.stable_baselines import from_sb3 as from_sb3
 from .checks import check as check

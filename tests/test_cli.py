@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parent.parent
+from tests.command import ROOT, cai
 
 GOOD = """
 import pyro, torch, cai
@@ -31,17 +31,6 @@ class MyWorld:
 class Other(MyWorld):
     horizon = 2
 """
-
-
-def cai(*words: str, cwd: Path | None = None) -> subprocess.CompletedProcess:
-    return subprocess.run(
-        [sys.executable, "-m", "cai.cli", *words],
-        capture_output=True,
-        text=True,
-        timeout=120,
-        cwd=cwd,
-        env={"PYTHONPATH": str(ROOT), "PATH": "/usr/bin:/bin", "OMP_NUM_THREADS": "1"},
-    )
 
 
 @pytest.fixture

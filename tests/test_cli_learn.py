@@ -1,22 +1,16 @@
 """cai learn: on a world and on a Gymnasium id, kept in a folder from which it goes on; faults in one line."""
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parent.parent
-
-
-def cai(*words: str, cwd: Path) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "cai.cli", "learn", *words]
-    return subprocess.run(command, capture_output=True, text=True, cwd=cwd, env={"PYTHONPATH": str(ROOT)})
+from tests.command import cai
 
 
 def test_a_world_is_learned_and_told_in_nats(tmp_path: Path) -> None:
-    done = cai("frozen_lake", "-a", "soft_q", "-t", "0.1", "--steps", "3000", "-o", "evaluations=2", cwd=tmp_path)
+    words = ("frozen_lake", "-a", "soft_q", "-t", "0.1", "--steps", "3000", "-o", "evaluations=2")
+    done = cai("learn", *words, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert "policy nats" in done.stdout
     assert "all steps taken" in done.stdout
@@ -24,13 +18,13 @@ def test_a_world_is_learned_and_told_in_nats(tmp_path: Path) -> None:
 
 def test_what_is_kept_goes_on_with_the_same_numbers(tmp_path: Path) -> None:
     words = ("CartPole-v1", "-a", "soft_pg", "--steps", "2000", "-o", "batch=8", "-o", "evaluations=2", "--out", "r")
-    first = cai(*words, "--json", cwd=tmp_path)
+    first = cai("learn", *words, "--json", cwd=tmp_path)
     assert first.returncode == 0, first.stderr
-    again = cai(*words, "--json", cwd=tmp_path)
+    again = cai("learn", *words, "--json", cwd=tmp_path)
     assert json.loads(again.stdout) == json.loads(first.stdout)
     lines = [json.loads(line) for line in (tmp_path / "r" / "progress.jsonl").read_text().splitlines()]
     assert lines == json.loads(first.stdout)["history"]
-    other = cai(*words, "--seed", "3", cwd=tmp_path)
+    other = cai("learn", *words, "--seed", "3", cwd=tmp_path)
     assert other.returncode == 2
     assert "seed = 0" in other.stderr
 
@@ -49,7 +43,7 @@ def test_what_is_kept_goes_on_with_the_same_numbers(tmp_path: Path) -> None:
     ],
 )
 def test_faults_are_one_line(words: tuple[str, ...], said: str, tmp_path: Path) -> None:
-    done = cai(*words, cwd=tmp_path)
+    done = cai("learn", *words, cwd=tmp_path)
     assert done.returncode == 2
     assert said in done.stderr
     assert "Traceback" not in done.stderr

@@ -6,7 +6,7 @@ import os
 import re
 import signal
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
@@ -131,17 +131,22 @@ def endless() -> Learned:
 
 
 @pytest.mark.parametrize(
-    "learned",
+    "make",  # not made until its test runs: every process collects every test
     [
-        {"one": [run_of(Corridor(), [0.0, 1.0])]},
-        {"best": [run_of(Corridor(), [1.0])]},
-        {"lost": [endless()]},
-        {"mixed": [endless(), run_of(Corridor(), [0.2, 1.0])], "<b>$x_1": [run_of(Corridor(), [0.0, 0.5, 1.0])]},
-        {f"learner {n}": [run_of(Corridor(), [0.0, 0.1 * n])] for n in range(11)},
-        {"blind": [blind(run_of(Corridor(), [0.1, 0.9]))]},
+        lambda: {"one": [run_of(Corridor(), [0.0, 1.0])]},
+        lambda: {"best": [run_of(Corridor(), [1.0])]},
+        lambda: {"lost": [endless()]},
+        lambda: {
+            "mixed": [endless(), run_of(Corridor(), [0.2, 1.0])],
+            "<b>$x_1": [run_of(Corridor(), [0.0, 0.5, 1.0])],
+        },
+        lambda: {f"learner {n}": [run_of(Corridor(), [0.0, 0.1 * n])] for n in range(11)},
+        lambda: {"blind": [blind(run_of(Corridor(), [0.1, 0.9]))]},
     ],
+    ids=["one", "best", "lost", "mixed", "many", "blind"],
 )
-def test_whatever_was_learned_can_be_drawn(learned: dict[str, Sequence[Learned]], tmp_path: Path) -> None:
+def test_whatever_was_learned_can_be_drawn(make: Callable[[], dict[str, Sequence[Learned]]], tmp_path: Path) -> None:
+    learned = make()
     found = compare_learners(Corridor(), learned, temperature=1.0)
     page = write_learners([found], tmp_path, title="corridor").read_text(encoding="utf-8")
     for name in ("returns", "losses"):

@@ -1,6 +1,7 @@
 """The catalogue: every model conforms, is as large as it says, samples as its tables say, and refuses nonsense."""
 
 import itertools
+import math
 import os
 import subprocess
 import sys
@@ -34,6 +35,16 @@ CATALOGUE: list[tuple[str, dict[str, Any], tuple[int, int, int]]] = [
     ("river_swim", {"n_places": 9}, (9, 2, 3)),
     ("deep_sea", {}, (100, 2, 1)),
     ("deep_sea", {"size": 4, "seed": None, "windy": True}, (16, 2, 2)),
+    ("tiger", {}, (6, 3, 6)),
+    ("hidden_maze", {}, (12, 4, 3)),
+    ("sysadmin", {}, (16, 5, 16)),
+    ("sysadmin", {"n": 3, "topology": "star", "recovery": 0.0}, (8, 4, 8)),
+    ("sysadmin", {"n": 5, "topology": "random", "seed": 1}, (32, 6, 32)),
+    ("elevator", {}, (384, 4, 16)),
+    ("factory", {}, (32, 6, 8)),
+    ("factory", {"n": 3, "paint": 1.0}, (256, 9, 32)),
+    ("traffic", {}, (48, 2, 4)),
+    ("traffic", {"n": 5, "crossings": (1, 3), "places": 1, "ring": True}, (128, 4, 4)),
 ]
 CONTINUOUS = {"acrobot", "cartpole", "mountain_car", "pendulum"}  # no tables: tests/test_classic_control.py has them
 ENTRIES = pytest.mark.parametrize(("name", "arguments", "sizes"), CATALOGUE, ids=lambda x: str(x).replace("'", ""))
@@ -72,7 +83,7 @@ def test_sampling_the_program_agrees_with_the_tables(name: str, arguments: dict[
     returns = torch.stack([potential.double().expand(n) for potential in optimality]).sum(0)
     exact, variance = moments(cai.tabulate(world))
     assert abs(cai.evaluate(world, None).expected_return - exact) <= 1e-12 * max(1, abs(exact))
-    # Five standard errors, for eighteen comparisons; programs run in float32, hence the floor.
+    # Five standard errors, for two dozen comparisons; programs run in float32, hence the floor.
     assert abs(float(returns.mean()) - exact) <= 5 * (variance / n) ** 0.5 + 1e-5 * max(1, abs(exact))
 
 
@@ -88,6 +99,109 @@ def moments(tables: cai.Tables) -> tuple[float, float]:
     start = tables.log_initial.exp()
     first, second = float((start * mean).sum()), float((start * square).sum())
     return first, max(second - first**2, 0.0)
+
+
+APART = [entry for entry in CATALOGUE if entry[0] in {"sysadmin", "elevator", "factory", "traffic"}]
+
+
+@pytest.mark.parametrize(("name", "arguments", "sizes"), APART, ids=lambda x: str(x).replace("'", ""))
+def test_variables_kept_apart_give_the_answers_of_tables(name: str, arguments: dict[str, Any], sizes: Any) -> None:
+    world = load_model(name)(**arguments)
+    tables, factors = cai.tabulate(world), cai.factorise(world)
+    assert (factors.states.size, factors.actions.size) == sizes[:2]
+    for rule in (cai.POSTERIOR, cai.VARIATIONAL, cai.HARD):
+        a, b = (cai.solve(one, rule, temperature=0.7) for one in (tables, factors))
+        assert (a.form, b.form) == ("tables", "factors")
+        torch.testing.assert_close(a.v, b.v, rtol=1e-12, atol=1e-10)
+        torch.testing.assert_close(a.value, b.value, rtol=1e-12, atol=1e-10)
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments", "widest"),
+    [
+        ("sysadmin", {"n": 10}, 5),
+        ("elevator", {"floors": 5}, 8),
+        ("factory", {"n": 5}, 5),
+        ("traffic", {"n": 10, "crossings": (2, 5)}, 5),
+    ],
+)
+def test_scopes_stay_small_where_tables_grow_large(name: str, arguments: dict[str, Any], widest: int) -> None:
+    """A factor reads its variable's neighbourhood and the action; a piece of the reward, three at most."""
+    one = cai.factorise(load_model(name)(**arguments)).at(0)
+    assert max(len(factor.scope) for factor in one.chance.values()) == widest
+    assert max(len(piece.scope) for piece in one.reward) <= 3
+    assert len(one.reward) >= len(one.chance) / 2
+
+
+def test_a_machine_hears_its_neighbours() -> None:
+    """Every transition of a ring of four, by the formula of the competition."""
+    tables = cai.tabulate(load_model("sysadmin")(n=4))
+    chance = torch.zeros(16, 5, 16, dtype=torch.float64)
+    chance.scatter_add_(-1, tables.successor, tables.log_prob.exp())
+    for s, a, s2 in itertools.product(range(16), range(5), range(16)):
+        now, then = ([(number >> (3 - i)) & 1 for i in range(4)] for number in (s, s2))
+        expected = 1.0
+        for i in range(4):
+            up = 0.45 + 0.5 * (1 + now[i - 1] + now[(i + 1) % 4]) / 3 if now[i] else 0.05
+            up = 1.0 if a == i else up
+            expected *= up if then[i] else 1 - up
+        assert abs(float(chance[s, a, s2]) - expected) < 1e-14
+        assert float(tables.reward[s, a, 0]) == sum(now) - 0.75 * (a < 4)
+
+
+def test_a_random_network_is_drawn_by_its_seed() -> None:
+    first, again, other = (load_model("sysadmin")(8, "random", seed).neighbours for seed in (1, 1, 2))
+    assert first == again != other
+    assert all(len(heard) == 2 and i not in heard for i, heard in enumerate(first))
+
+
+@pytest.mark.parametrize("ring", [False, True])
+def test_cars_move_as_a_simulation_moves_them(ring: bool) -> None:
+    """Every outcome of a road of four cells, cell by cell from the front as one would push cars by hand."""
+    tables = cai.tabulate(load_model("traffic")(n=4, crossings=(1,), places=1, ring=ring))
+    for s, a, k in itertools.product(range(32), range(2), range(tables.log_prob.shape[-1])):
+        *cars, queue = ((s >> (4 - i)) & 1 for i in range(5))
+        enters, comes = (0, k) if ring else divmod(k, 2)
+        after, flow = list(cars), 0
+        for i in range(4):
+            free = not cars[(i + 1) % 4] if ring or i < 3 else True
+            if cars[i] and free and not (i == 1 and a == 1):
+                flow += 1
+                after[i] -= 1
+                if ring or i < 3:
+                    after[(i + 1) % 4] += 1
+        after[0] += enters and not cars[0]
+        number = int("".join(str(int(x)) for x in (*after, min(max(queue - a, 0) + comes, 1))), 2)
+        assert int(tables.successor[s, a, k]) == number
+        assert float(tables.reward[s, a, k]) == flow - queue
+
+
+def test_an_elevator_without_new_passengers_brings_one_to_the_top() -> None:
+    """Somebody waits on floor 1 of 3: go, open, go; then the ride's cost ends. Counted by hand."""
+    tables = cai.tabulate(load_model("elevator")(arrival=0.0, horizon=6))
+    start = tables.index(floor=0, direction=0, up_0=0, up_1=1, down_1=0, down_2=0, riding_up=0, riding_down=0)
+    hard = cai.solve(tables, cai.HARD)
+    # go: -1.1; open for up: -1; go: -0.75 - 0.1; at the top, aboard still: -0.75; then nothing.
+    assert abs(float(hard.v[0, start]) + 1.1 + 1 + 0.85 + 0.75) < 1e-12
+    assert hard.policy.probs(0)[start].argmax() == 1
+
+
+def test_a_factory_does_things_in_the_right_order() -> None:
+    """Without luck, two parts: shape, shape, join or paint, by all 6^5 plans; shaping last would undo the paint."""
+    world = load_model("factory")(paint=1.0, late_paint=0.0, join=1.0, horizon=5)
+    best = -math.inf
+    for plan in itertools.product(range(6), repeat=5):
+        shaped, painted, joint, earned = [0, 0], [0, 0], 0, 0.0
+        for job in plan:
+            if job in (1, 2):
+                shaped[job - 1], painted[job - 1], joint = 1, 0, 0
+            elif job in (3, 4):
+                painted[job - 3] |= not joint
+            elif job == 5:
+                joint |= shaped[0] and shaped[1]
+            earned += shaped[0] * painted[0] + shaped[1] * painted[1] + 2 * joint - 0.5 * (job > 0)
+        best = max(best, earned)
+    assert abs(float(cai.solve(world, cai.HARD).value) - best) < 1e-12
 
 
 @pytest.mark.parametrize(
@@ -108,6 +222,17 @@ def moments(tables: cai.Tables) -> tuple[float, float]:
         ("frozen_lake", {"size": 1}, "frozen_lake, size: 1; expected 2 rows or more"),
         ("frozen_lake", {"size": 4, "frozen": 0.0}, "frozen_lake, frozen: 0.0; expected a share"),
         ("frozen_lake", {"map_name": "5x5"}, "from_gymnasium.*5x5"),
+        ("sysadmin", {"n": 1}, "Sysadmin, n: 1; expected 2 machines or more"),
+        ("sysadmin", {"topology": "tree"}, 'Sysadmin, topology: \'tree\'; expected "ring", "star" or "random"'),
+        ("sysadmin", {"recovery": 2.0}, "Sysadmin, recovery: 2.0; expected a probability"),
+        ("elevator", {"floors": 1}, "Elevator, floors: 1; expected 2 floors or more"),
+        ("elevator", {"arrival": -1}, "Elevator, arrival: -1; expected a probability"),
+        ("factory", {"n": 1}, "Factory, n: 1; expected 2 parts or more"),
+        ("factory", {"late_paint": 1.5}, "Factory, late_paint: 1.5; expected a probability"),
+        ("traffic", {"n": 2}, "Traffic, n: 2; expected 3 cells or more"),
+        ("traffic", {"crossings": (4,)}, r"Traffic, crossings: \(4,\); expected cells 0 … 3"),
+        ("traffic", {"places": 0}, "Traffic, places: 0; expected 1 place or more"),
+        ("traffic", {"arrival": 1.1}, "Traffic, arrival: 1.1; expected a probability"),
     ],
 )
 def test_a_wrong_argument_is_refused_in_words(name: str, arguments: dict[str, Any], words: str) -> None:

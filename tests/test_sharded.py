@@ -1,7 +1,6 @@
 """Sharded messages: equal to one process's, kept on disk, and taken up again after a process was killed."""
 
 import json
-import multiprocessing
 import os
 import signal
 import socket
@@ -21,6 +20,7 @@ import cai
 from cai.cli import app
 from cai.compile.rows import rows
 from cai.exact.shards import Group
+from tests.command import FORKS
 from tests.helpers import load_model
 from tests.worlds import FactoredWorld, RandomWorld, TimedWorld
 
@@ -75,13 +75,11 @@ def work(rank: int, port: int, jobs: Jobs, folder: Path, killed: str) -> None:
 
 
 def together(jobs: Jobs, folder: Path, *, killed: str = "none") -> list[int]:
-    """Run jobs in two processes, one of them ``killed``; return exit codes. One that has the imports forks them."""
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["tests.test_sharded", "cai.exact.sharded", "sympy"])  # torch asks for sympy late
+    """Run jobs in two processes, one of them ``killed``; return exit codes."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    pair = [context.Process(target=work, args=(rank, port, jobs, folder, killed)) for rank in range(2)]
+    pair = [FORKS.Process(target=work, args=(rank, port, jobs, folder, killed)) for rank in range(2)]
     for process in pair:
         process.start()
     for process in pair:

@@ -2,17 +2,21 @@
 
 import json
 import sys
+import textwrap
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from cai.cli.app import app, told
 from cai.cli.options import Json, Settings, World, read_world
-from cai.errors import fault
+from cai.errors import CaiError, fault
 
 if TYPE_CHECKING:
     import networkx as nx
+
+LONG = 12
+"""Slices that are looked at, at most, for what matters."""
 
 
 @app.command()
@@ -21,30 +25,49 @@ def graph(
     world: World,
     slices: Annotated[int, typer.Option(help="How many slices to write out.")] = 2,
     settings: Settings = None,
+    explain: Annotated[
+        bool, typer.Option("--explain", help="Say what follows from the graph: what matters, what the policy needs.")
+    ] = False,
     as_json: Json = False,
     out: Annotated[Path | None, typer.Option("--out", help="A .png or .svg file.")] = None,
+    entanglement: Annotated[
+        Path | None, typer.Option(help="A .png or .svg file: what the backward message ties, step by step.")
+    ] = None,
 ) -> None:
     """Show the graphical model that the world's program is: its nodes, its edges, and what entangles."""
-    if out is not None and out.suffix not in {".png", ".svg"}:
-        raise fault("--out", f"'{out}'", "a file that ends in .png or .svg")
+    for option, path in (("--out", out), ("--entanglement", entanglement)):
+        if path is not None and path.suffix not in {".png", ".svg"}:
+            raise fault(option, f"'{path}'", "a file that ends in .png or .svg")
     made = read_world(world, settings, None, None)
     from cai.graphs import graph as read_graph
 
     dag = read_graph(made, slices)
-    if as_json:
-        import networkx as nx
+    told_of = _explanation(made, dag) if explain else None
+    pictures = []
+    if entanglement is not None:
+        from cai.view.entanglement import draw_entanglement
 
-        print(json.dumps(nx.node_link_data(dag, edges="edges"), indent=2))
-    else:
-        _print_nodes(f"{world}, {slices} slices", dag)
+        pictures.append(draw_entanglement(made, entanglement))
     if out is not None:
         from cai.view.graph import draw_graph
 
-        print(f"picture: {draw_graph(dag, out)}", file=sys.stderr if as_json else sys.stdout)
+        pictures.append(draw_graph(dag, out))
+    if as_json:
+        import networkx as nx
+
+        extra = {} if told_of is None else {"explanation": told_of}
+        print(json.dumps({**nx.node_link_data(dag, edges="edges"), **extra}, indent=2))
+    else:
+        _print_nodes(f"{world}, {slices} slice{'s' if slices > 1 else ''}", dag)
+        if told_of is None:
+            _print_groups(dag)
+        else:
+            _print_explanation(told_of)
+    for picture in pictures:
+        print(f"picture: {picture}", file=sys.stderr if as_json else sys.stdout)
 
 
 def _print_nodes(title: str, dag: "nx.DiGraph") -> None:
-    from cai.graphs import entangled
     from cai.view.terminal import print_table
 
     rows = [
@@ -52,6 +75,71 @@ def _print_nodes(title: str, dag: "nx.DiGraph") -> None:
         for node, data in dag.nodes(data=True)
     ]
     print_table(title, ("node", "kind", "t", "observed", "parents"), rows)
+
+
+def _print_groups(dag: "nx.DiGraph") -> None:
+    from cai.graphs import entangled
+
     groups = entangled(dag, 1)
     if sum(len(group) for group in groups) > 1:
         print("entangled state variables: " + "; ".join(", ".join(sorted(group)) for group in groups))
+
+
+def _explanation(made: Any, dag: "nx.DiGraph") -> dict[str, Any]:
+    """Collect what follows from the graph, and the elimination where the world can be factorised."""
+    from cai.exact.entanglement import elimination_trace
+    from cai.graphs import entangled, relevant, why_markov
+    from cai.graphs import graph as read_graph
+    from cai.world import horizon_of
+
+    states = [node for node, data in dag.nodes(data=True) if data["kind"] == "state" and data["time"] == 0]
+    # What matters may do so late: as many slices as there are state variables show it, within what can be drawn.
+    long = max(dag.graph["slices"], min(horizon_of(made) or LONG, len(states), LONG))
+    matters = relevant(dag if long == dag.graph["slices"] else read_graph(made, long))
+    told_of: dict[str, Any] = {
+        "slices": long,
+        "relevant": [node for node in states if node in matters],
+        "irrelevant": [node for node in states if node not in matters],
+        "why_markov": why_markov(dag) if dag.graph["slices"] > 1 else None,
+        "entangled": [sorted(group) for group in entangled(dag, 1)],
+    }
+    try:
+        steps = elimination_trace(made)
+    except CaiError as error:
+        return told_of | {"elimination": None, "because": str(error).splitlines()[0]}
+    rows = [
+        {"applied": step.applied, "summed": step.summed, "scope": step.scope, "size": step.size, "shared": step.shared}
+        for step in steps
+    ]
+    return told_of | {"elimination": rows, "largest": max(step.size for step in steps)}
+
+
+def _print_explanation(told_of: dict[str, Any]) -> None:
+    from cai.graphs import listed
+    from cai.view.terminal import print_table
+
+    n = told_of["slices"]
+    within = f"given the action and the rest of the state, within {n} slice{'s' if n > 1 else ''}"
+    why = told_of["why_markov"] or "one slice has no past to ask about; try --slices 2"
+    said = {
+        f"what matters ({within})": listed(told_of["relevant"]) or "no state variable",
+        "what does not matter": listed(told_of["irrelevant"]),
+        "why the policy reads the state only": why,
+        "entangled state variables": "; ".join(listed(group) for group in told_of["entangled"]),
+    }
+    for what, text in said.items():
+        if text:
+            print(textwrap.fill(f"{what}: {text}", 100, subsequent_indent="    ", break_long_words=False))
+    if told_of["elimination"] is None:
+        because = f"elimination: none, for the world cannot be factorised ({told_of['because']})"
+        print(textwrap.fill(because, 100, subsequent_indent="    ", break_long_words=False))
+        return
+    rows = [
+        (row["applied"], ", ".join(row["summed"]) or "-", listed(row["scope"]) or "-", f"{row['size']:,}")
+        for row in told_of["elimination"]
+    ]
+    print_table(
+        f"{len(rows)} steps, largest message {told_of['largest']:,} numbers",
+        ("multiply on", "sum out", "message over", "numbers"),
+        rows,
+    )

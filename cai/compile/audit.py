@@ -140,10 +140,10 @@ def audit_pointwise(world: World, shape: Shape, tables: Tables, t: int, samples:
             if alone.numel() != 1:
                 seen = f"{name} of shape {tuple(alone.shape)} for one state and action ({point})"
                 yield Finding(where, seen, "a single number there")
-            elif not _close(alone, second.given[what]):
+            elif not close(alone, second.given[what]):
                 seen = f"{name} differs between two runs on the same values ({point})"
                 yield Finding(where, seen, "a function of the slice alone: draw what is random with pyro.sample")
-            elif not _close(alone, batch[what]):
+            elif not close(alone, batch[what]):
                 seen = f"{name} is {float(alone):g} for {point} alone, but {float(batch[what]):g} among all at once"
                 yield Finding(where, seen, "code that broadcasts: index with state and action, reduce over no batch")
             else:
@@ -151,7 +151,8 @@ def audit_pointwise(world: World, shape: Shape, tables: Tables, t: int, samples:
             return
 
 
-def _close(alone: Tensor, other: Tensor) -> bool:
+def close(alone: Tensor, other: Tensor) -> bool:
+    """Tell whether a number that was computed alone is the one among all, rounding apart."""
     a, b = float(alone), float(other)
     return a == b or abs(a - b) <= 1e-5 * max(1.0, min(abs(a), abs(b)))  # -inf is close to nothing
 

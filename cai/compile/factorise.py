@@ -1,17 +1,17 @@
 """factorise: a world's program, enumerated once, as factors no larger than what they read."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from cai.compile.additive import Additive, terms_of, whole
-from cai.compile.audit import audit_factors, audit_layout, audit_members, audit_names, audit_rewards, audit_scope
+from cai.compile.audit import audit_factors, audit_layout, audit_members, audit_names, audit_rewards, audit_scope, close
 from cai.compile.enumerate import precision
-from cai.compile.slices import Enumerated, Shape, enumerate_slice, is_timed, measure, start
+from cai.compile.slices import Shape, enumerate_slice, is_timed, measure, single, start
 from cai.compile.tabulate import demand
-from cai.errors import fault, quoted
+from cai.errors import Finding, fault, quoted
 from cai.factors import Factor, FactoredSlice, Factors, primed
 from cai.types import Space
 from cai.world import World, discount_of, horizon_of
@@ -49,6 +49,9 @@ def _compile(world: World, dtype: torch.dtype) -> Factors:
         [_slice(world, shape, t, dtype) for t in range(horizon or 1)] if timed else [_slice(world, shape, 0, dtype)]
     )
     demand(audit_scope(world))
+    with torch.no_grad():
+        for t in {0, len(slices) - 1}:
+            demand(_audit_alone(world, shape, slices[t], t))
     return Factors(
         initial=_initial(world, dtype),
         slices=tuple(slices[:1] if all(_equal(one, slices[0]) for one in slices) else slices),
@@ -68,33 +71,51 @@ def _slice(world: World, shape: Shape, t: int, dtype: torch.dtype) -> FactoredSl
         run = enumerate_slice(world, shape, t, points=False)
         pieces = terms_of(run.reward)
     states = shape.states.names
-    prior = {name: whole(one) for name, one in run.log_prior.items()}
-    chance = {name: whole(one) for name, one in run.log_prob.items()}
-    full = _sizes(run, shape)
-    demand(
-        [
-            *audit_factors(f"act, t = {t}", _detached(prior), run.dims, full),
-            *audit_factors(f"step, t = {t}", _detached(chance), run.dims, full),
-            *(finding for one in pieces for finding in audit_rewards(f"step, t = {t}", one.detach(), full)),
-        ]
-    )
     axes = {-1 - i: name for i, name in enumerate(states)}
-    axes |= {dim: primed(name) if name in chance and name in states else name for name, dim in run.dims.items()}
-    return FactoredSlice(
-        prior={name: _conditional(name, one, axes, dtype) for name, one in prior.items()},
-        chance={
-            (own := primed(name) if name in states else name): _conditional(own, one, axes, dtype)
-            for name, one in chance.items()
-        },
-        reward=tuple(_named(piece, axes, dtype) for piece in pieces),
+    axes |= {dim: primed(name) if name in run.log_prob and name in states else name for name, dim in run.dims.items()}
+    sizes = dict(zip(states, shape.states.sizes, strict=True)) | {
+        axes[dim]: run.sizes[name] for name, dim in run.dims.items()
+    }
+
+    def named(where: str, value: Tensor, own: str = "") -> Factor:
+        return _named(where, whole(value), axes, sizes, dtype, own)
+
+    prior = {name: named(f"act, t = {t}", one, name) for name, one in run.log_prior.items()}
+    chance = {
+        (own := primed(name) if name in states else name): named(f"step, t = {t}", one, own)
+        for name, one in run.log_prob.items()
+    }
+    reward = tuple(named(f"step, t = {t}", piece) for piece in pieces)
+    demand(
+        finding for one in reward for finding in audit_rewards(f"step, t = {t}", one.table.detach(), one.table.shape)
     )
+    return FactoredSlice(prior, chance, reward)
+
+
+def _audit_alone(world: World, shape: Shape, one: FactoredSlice, t: int, samples: int = 6) -> Iterator[Finding]:
+    """Run the slice on single values, and hold it to the factors: code that does not broadcast shows here."""
+    for i in range(samples):
+        found = single(world, shape, t, i, i)
+
+        def read(factor: Factor, values: dict[str, int] = found.values) -> Tensor:
+            return factor.table[tuple(values[name] for name in factor.scope)]
+
+        pairs = [(name, found.log_probs[name], read(factor)) for name, factor in {**one.prior, **one.chance}.items()]
+        total = sum((read(piece) for piece in one.reward), torch.zeros(()))
+        for name, lone, batch in [*pairs, ("the reward", found.given["step: the reward"], total)]:
+            if lone.numel() != 1 or not close(lone, batch):
+                seen = f"{name} is {lone.flatten()[:3].tolist()} on single values, {float(batch):g} among all at once"
+                expected = "code that broadcasts, and is a function of the slice alone"
+                yield Finding(f"act or step, t = {t}", f"{seen}, at {found.values}", expected)
+                return
 
 
 def _initial(world: World, dtype: torch.dtype) -> dict[str, Factor]:
     _, begin = start(world)
-    demand(audit_factors("initial", _detached(begin.log_probs), begin.dims, tuple(begin.sizes.values())[::-1]))
     axes = {dim: name for name, dim in begin.dims.items()}
-    return {name: _conditional(name, one, axes, dtype) for name, one in begin.log_probs.items()}
+    return {
+        name: _named("initial", whole(one), axes, begin.sizes, dtype, name) for name, one in begin.log_probs.items()
+    }
 
 
 def _terminal(world: World, states: Space, dtype: torch.dtype) -> tuple[Factor, ...]:
@@ -112,31 +133,48 @@ def _terminal(world: World, states: Space, dtype: torch.dtype) -> tuple[Factor, 
             pieces = terms_of(reward if isinstance(reward, Tensor) else torch.as_tensor(reward))
     except Exception as error:
         raise fault("terminal", quoted(error), "code that broadcasts over a batch of states") from error
-    full = states.sizes[::-1]
-    demand(finding for one in pieces for finding in audit_rewards("terminal", one.detach(), full))
     axes = {-1 - i: name for i, name in enumerate(states.names)}
-    return tuple(_named(one, axes, dtype) for one in pieces)
+    sizes = dict(zip(states.names, states.sizes, strict=True))
+    found = tuple(_named("terminal", one, axes, sizes, dtype) for one in pieces)
+    demand(finding for one in found for finding in audit_rewards("terminal", one.table.detach(), one.table.shape))
+    return found
 
 
-def _named(value: Tensor, axes: dict[int, str], dtype: torch.dtype, own: str = "") -> Factor:
-    """Name the axes of an enumerated tensor, leaving out those along which nothing changes, but for its own."""
-    kept = [
-        dim
-        for dim in range(-value.dim(), 0)
-        if axes[dim] == own or (value.shape[dim] > 1 and not _constant(value, dim))
-    ]
-    index = tuple(slice(None) if dim in kept else 0 for dim in range(-value.dim(), 0))
-    return Factor(tuple(axes[dim] for dim in kept), value[index].to(dtype))
+def _named(
+    where: str, value: Tensor, axes: dict[int, str], sizes: dict[str, int], dtype: torch.dtype, own: str = ""
+) -> Factor:
+    """Name the axes of an enumerated tensor, leaving out those along which nothing changes.
+
+    With ``own`` it is a conditional distribution: its own variable comes last, and it sums to 1 over that.
+    """
+    dims = range(-value.dim(), 0)
+    wide = [dim for dim in dims if value.shape[dim] > 1 or axes.get(dim) == own]
+    strange = [dim for dim in wide if dim not in axes or value.shape[dim] != sizes[axes[dim]]]
+    if strange:
+        expected = "a batch shape of its own: one scalar for each combination of the values that it reads"
+        plain = own.removesuffix("'")
+        what = f"{where}, variable '{plain}'" if own else where
+        raise fault(what, f"a tensor of shape {tuple(value.shape)[-12:]} (its last dimensions)", expected)
+    # Few dimensions first: torch's reductions take 64 at most, and a slice may have more variables.
+    table = value[tuple(slice(None) if dim in wide else 0 for dim in dims)]
+    scope = [axes[dim] for dim in wide]
+    for name in [name for name in scope if name != own]:
+        axis = scope.index(name)
+        if _constant(table, axis):
+            table = table.select(axis, 0)
+            scope.remove(name)
+    factor = Factor(tuple(scope), table)
+    return _conditional(where, own, factor, dtype) if own else Factor(factor.scope, table.to(dtype))
 
 
-def _conditional(own: str, value: Tensor, axes: dict[int, str], dtype: torch.dtype) -> Factor:
-    """Return a conditional distribution with its own variable on the last axis, normalised in its dtype."""
-    factor = _named(value, axes, dtype, own)
-    at = factor.scope.index(own)
-    table = factor.table.movedim(at, -1)
-    total = table.logsumexp(-1, keepdim=True)
-    rounding = 64 * torch.finfo(table.dtype).eps
-    table = torch.where(total.abs() < rounding, table, table - total)
+def _conditional(where: str, own: str, factor: Factor, dtype: torch.dtype) -> Factor:
+    """Return a checked conditional distribution with its own variable on the last axis, normalised in its dtype."""
+    table = factor.table.movedim(factor.scope.index(own), -1)
+    name = own.removesuffix("'")
+    demand(audit_factors(where, {name: table.detach()}, {name: -1}, tuple(table.shape)))
+    if table.dtype != dtype:
+        table = table.to(dtype)
+        table = table - table.logsumexp(-1, keepdim=True)
     return Factor((*(name for name in factor.scope if name != own), own), table)
 
 
@@ -150,19 +188,6 @@ def _constant(value: Tensor, dim: int) -> bool:
 def _latents(one: FactoredSlice, states: Space) -> dict[str, int]:
     following = {primed(name) for name in states.names}
     return {name: factor.table.shape[-1] for name, factor in one.chance.items() if name not in following}
-
-
-def _sizes(run: Enumerated, shape: Shape) -> tuple[int, ...]:
-    """Return the sizes of all dimensions of an enumerated slice, leftmost first."""
-    sizes = {-1 - i: size for i, size in enumerate(shape.states.sizes)}
-    for factors in (run.log_prior, run.log_prob):
-        for name in factors:
-            sizes[run.dims[name]] = run.sizes[name]
-    return tuple(sizes[dim] for dim in range(-len(sizes), 0))
-
-
-def _detached(factors: dict[str, Tensor]) -> dict[str, Tensor]:
-    return {name: factor.detach() for name, factor in factors.items()}
 
 
 def _equal(one: FactoredSlice, other: FactoredSlice) -> bool:

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from cai.compile.enumerate import Choice, Enumerate, first_value, run
 from cai.errors import fault
+from cai.factors import primed
 from cai.program import variables
 from cai.types import Space, Values
 from cai.world import World
@@ -103,12 +104,17 @@ def measure(world: World, t: int = 0) -> Shape:
 
 @dataclass(frozen=True)
 class Single:
-    """One slice on single values: the numbers of state, action and outcome, and what the world's code gives there."""
+    """One slice on single values: the numbers of state, action and outcome, and what the world's code gives there.
+
+    ``values`` and ``log_probs`` say the same variable by variable, the next state's primed.
+    """
 
     s: int
     a: int
     k: int
     given: dict[str, Tensor]
+    values: dict[str, int]
+    log_probs: dict[str, Tensor]
 
 
 def single(world: World, shape: Shape, t: int, choices: int, noise: int) -> Single:
@@ -139,7 +145,14 @@ def single(world: World, shape: Shape, t: int, choices: int, noise: int) -> Sing
         "step: the reward": reward,
         "terminal: the reward": torch.as_tensor(last),
     }
-    return Single(int(shape.states.join(begin.values)), int(shape.actions.join(act.values)), k, given)
+    names = {name: primed(name) if name in states.names else name for name in step.values}
+    ahead = {
+        names[name]: step.chosen.get(name, int(value)) for name, value in step.values.items() if value.numel() == 1
+    }
+    values = {**begin.chosen, **act.chosen, **ahead}
+    log_probs = {**act.log_probs, **{names[name]: one for name, one in step.log_probs.items()}}
+    s, a = int(shape.states.join(begin.values)), int(shape.actions.join(act.values))
+    return Single(s, a, k, given, values, log_probs)
 
 
 def enumerate_slice(world: World, shape: Shape, t: int, *, points: bool = True) -> Enumerated:

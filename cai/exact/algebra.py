@@ -8,7 +8,7 @@ A table over named variables is a ``Factor``. ``combine(a, b, keep)`` multiplies
 """
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -17,6 +17,7 @@ from cai.exactly import logsumexp
 from cai.factors import Factor
 
 
+@runtime_checkable
 class Algebra(Protocol):
     """How tables are multiplied, and variables summed out; see the module's words."""
 

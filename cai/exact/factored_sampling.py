@@ -44,7 +44,7 @@ def _following(
     known = {name: value.long() for name, value in known.items()}
     if isinstance(over, Expect):
         for name, factor in one.one.chance.items():  # nothing is tilted: the program's own order
-            known[name] = pick(_given(factor, known).table)
+            known[name] = pick(aligned(_given(factor, known), (CASE, name)).expand(len(s), -1))
     else:
         _tilted(one, over, c, alpha, known, pick)
     values = {name[:-1]: known[name] for name in one.following}
@@ -74,7 +74,8 @@ def _tilted(one: PreparedSlice, over: Mean, c: Tensor, alpha: Tensor, known: dic
         known[f"{name}'"] = value.long()
     for name in one.world.latents:
         left = [_given(factor, known) for factor in (*chance, *pieces)]
-        known[name] = pick(aligned(eliminated(algebra, left, (CASE, name)), (CASE, name)))
+        of_this = aligned(eliminated(algebra, left, (CASE, name)), (CASE, name))
+        known[name] = pick(of_this.expand(len(number), -1))
 
 
 def eliminated(algebra: Algebra, factors: Sequence[Factor], keep: tuple[str, ...]) -> Factor:

@@ -19,6 +19,8 @@ from cai.exact.rules import Expect, Mean, Soft, Viterbi
 from cai.exactly import log
 from cai.factors import Factor, FactoredSlice, Factors, primed
 
+WARM = 0.5
+"""Nats below which the logarithm is of a number near 1, and is taken as such."""
 DEEP = 600.0
 """Nats that a product of probabilities and exponentials may span before it is taken in log space."""
 
@@ -216,7 +218,7 @@ class PreparedSlice:
         y = (x - top) / eta
         shift = top + eta * sum(tops, torch.zeros_like(eta))
         depth = float((real - top).abs().max() / abs(key)) + sum(_span(one) for one in rewards)
-        if depth < 0.5 and not rewards and real.numel() == x.numel():  # log of a number near 1 would lose digits
+        if depth < WARM and not rewards and real.numel() == x.numel():  # log of a number near 1 would lose digits
             return shift + eta * torch.log1p(self._probabilities(torch.expm1(y)))
         tables = [*(one.tables for one in self.chance), *(one - a for one, a in zip(rewards, tops, strict=True))]
         if depth + sum(_span(one.tables) for one in self.chance) < DEEP:

@@ -37,7 +37,7 @@ def solve_prepared(rule: Rule, prepared: Prepared, alpha: Tensor, max_bytes: flo
     else:
         v, iterations, bound = factored_sweep(rule, prepared, alpha), factors.horizon, 0.0
     messages = FactoredMessages(prepared, rule, alpha, v, iterations, bound)
-    if float(messages.value) == -torch.inf:
+    if float(messages.value.detach()) == -torch.inf:
         lead = (
             "the evidence is zero: no trajectory can be optimal"
             if rule == POSTERIOR

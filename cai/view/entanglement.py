@@ -1,0 +1,197 @@
+"""The picture of an elimination: which variables the backward message holds after each of its steps."""
+
+import io
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.patches import Patch, Rectangle
+
+from cai.compile.factorise import factorise
+from cai.errors import fault
+from cai.exact.entanglement import Step, elimination_trace
+from cai.factors import Factors, primed
+from cai.view.files import write_whole
+from cai.view.graph import KINDS
+from cai.view.style import DPI, FAINT, GREY, INK, foot_key, head, plain
+from cai.world import World
+
+NEXT, HERE, BETWEEN = "#E69F00", KINDS["state"], KINDS["latent"]
+"""The colours of the next state, of the state, and of the latents of the slice."""
+NEXT_INK = "#9a6a00"
+"""The colour of the next state, dark enough for letters."""
+RAISED = str.maketrans("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹")
+LINE = 0.8
+"""The height of the panel of sizes, inches."""
+
+
+def draw_entanglement(factors: World | Factors, path: str | Path, t: int = 0) -> Path:
+    """Write the picture of one elimination as PNG or SVG by the suffix; return the path.
+
+    The file is written whole or not at all.
+
+    Raises:
+        WorldError: the suffix is neither .png nor .svg, there is no such time, or the world does not conform.
+        IntractableError: the world cannot be factorised.
+    """
+    path = Path(path)
+    form = path.suffix.lower().lstrip(".")
+    if form not in {"png", "svg"}:
+        raise fault("draw_entanglement, path", f"'{path.name}'", "a name that ends in .png or .svg")
+    out = io.BytesIO()
+    metadata: dict[str, Any] = {"Date": None} if form == "svg" else {}
+    entanglement_figure(factors, t).savefig(out, format=form, dpi=DPI, metadata=metadata)
+    write_whole(path.parent, {path.name: out.getvalue()})
+    return path
+
+
+def entanglement_figure(factors: World | Factors, t: int = 0) -> Figure:
+    """Draw ``elimination_trace``: a column a step, a row a variable; filled where the message holds the variable.
+
+    A state variable has two lanes in its row, its next value above its value now, so that the message can be seen to
+    move from the next state to this one. The line above counts the numbers of the message.
+
+    Raises:
+        WorldError: there is no such time, or the world does not conform.
+        IntractableError: the world cannot be factorised.
+    """
+    world = factorise(factors)
+    steps = elimination_trace(world, t)
+    held = [{primed(name) for name in world.states.names}, *(set(step.scope) for step in steps)]
+    lanes = _lanes(world, held)
+    column = min(0.9, max(0.22, 6.0 / len(held)))
+    lane = min(0.2, max(0.1, 11 / len(lanes)))
+    left = 0.35 + 0.07 * max(len(one.name) for one in lanes)
+    names = [_short(step) for step in steps]
+    longest = max(map(len, ("start", *names)))
+    under = 0.25 + 0.05 * longest
+    grid_w, grid_h = column * len(held), lane * (lanes[-1].low + 0.5)
+    width = max(left + grid_w + 0.3, 7.4)
+    top = 1.35 if width < 9 else 1.15
+    height = top + LINE + 0.12 + grid_h + under + 0.4
+    figure = Figure(figsize=(width, height), dpi=DPI, facecolor="white")
+    FigureCanvasAgg(figure)
+
+    def panel(down: float, tall: float) -> Axes:
+        return figure.add_axes((left / width, 1 - (down + tall) / height, grid_w / width, tall / height))
+
+    _draw_sizes(panel(top, LINE), [world.states.size, *(step.size for step in steps)], column)
+    _draw_lanes(panel(top + LINE + 0.12, grid_h), held, lanes, ["start", *names])
+    _explain(figure, world, steps, any(one.colour == BETWEEN for one in lanes))
+    return figure
+
+
+@dataclass(frozen=True)
+class _Lane:
+    """Where one variable of the message is drawn: from ``low - 1`` to ``low``, in lanes from the top."""
+
+    name: str
+    colour: str
+    low: float
+
+
+def _lanes(world: Factors, held: list[set[str]]) -> list[_Lane]:
+    """Lay out the next and the present value of each state variable side by side, then the latents."""
+    lanes: list[_Lane] = []
+    low = 0.0
+    for name in world.states.names:
+        lanes += [_Lane(primed(name), NEXT, low + 1), _Lane(name, HERE, low + 2)]
+        low += 2.5
+    for name in world.latents:
+        if any(name in one for one in held):
+            lanes.append(_Lane(name, BETWEEN, low + 1))
+            low += 1.5
+    return lanes
+
+
+def _draw_sizes(axes: Axes, sizes: list[int], column: float) -> None:
+    plain(axes, "numbers in the message (logarithmic)")
+    most, least = max(sizes), min(sizes)
+    axes.step(range(len(sizes)), sizes, where="mid", color=INK, linewidth=1.4)
+    axes.set_yscale("log")
+    room = max(most / least, 4.0)
+    axes.set(xlim=(-0.5, len(sizes) - 0.5), ylim=(least / room**0.35, most * room**0.4))
+    axes.fill_between(range(len(sizes)), sizes, axes.get_ylim()[0], step="mid", color=FAINT, linewidth=0)
+    written = -1.0
+    for x, size in enumerate(sizes):
+        changed = x == 0 or size != sizes[x - 1]
+        text = _count(size)
+        wide = 0.068 * len(text) / column
+        if (changed and x - wide / 2 > written) or (size == most and x == sizes.index(most)):
+            # A number wider than its column would cross the line: at the ends there is room beside it.
+            side = "center" if wide < 1 or 0 < x < len(sizes) - 1 else "left" if x else "right"
+            place = (x + {"center": 0.0, "left": -0.45, "right": 0.45}[side], size)
+            bold = "bold" if size == most else "normal"
+            look: dict[str, Any] = {"ha": side, "fontsize": 8, "color": INK, "fontweight": bold}
+            axes.annotate(text, place, (0, 4), textcoords="offset points", **look)
+            written = x + wide / 2
+    axes.set_xticks([])
+    axes.set_yticks([])
+    axes.minorticks_off()
+    for spine in axes.spines.values():
+        spine.set_visible(False)
+
+
+def _draw_lanes(axes: Axes, held: list[set[str]], lanes: list[_Lane], steps: list[str]) -> None:
+    plain(axes, "")
+    bottom = lanes[-1].low + 0.5
+    small = 7.5 if len(lanes) <= 60 else 5.5
+    for one in lanes:
+        middle = one.low - 0.5
+        for x, message in enumerate(held):
+            before = x > 0 and one.name in held[x - 1]
+            if one.name in message:
+                axes.add_patch(Rectangle((x - 0.47, one.low - 0.96), 0.94, 0.92, color=one.colour, linewidth=0))
+            sign = (
+                "×" if before and one.name not in message else "+" if one.name in message and x and not before else ""
+            )
+            colour = GREY if sign == "×" else "white"
+            axes.text(x, middle, sign, ha="center", va="center_baseline", fontsize=small, color=colour)
+        if one.colour != HERE:
+            axes.axhline(one.low - 1.25, color=FAINT, linewidth=0.6, zorder=0)
+    axes.set(xlim=(-0.5, len(held) - 0.5), ylim=(bottom, -0.25))
+    axes.set_yticks([one.low - 0.5 for one in lanes], [one.name for one in lanes])
+    axes.set_xticks(range(len(held)), steps, rotation=50, ha="right", rotation_mode="anchor")
+    axes.tick_params(length=0, labelsize=8)
+    for text in (*axes.get_xticklabels(), *axes.get_yticklabels()):
+        text.set_parse_math(False)
+    for one, text in zip(lanes, axes.get_yticklabels(), strict=True):
+        text.set(color=one.colour if one.colour != NEXT else NEXT_INK, fontsize=small)
+    for spine in axes.spines.values():
+        spine.set_visible(False)
+
+
+def _count(number: int) -> str:
+    """Write a count for people: in full up to a million, else as a power of ten."""
+    if number < 1_000_000:
+        return f"{number:,}"
+    power = len(str(number)) - 1
+    return f"{number / 10**power:.1f}·10{str(power).translate(RAISED)}"
+
+
+def _short(step: Step) -> str:
+    """Name a factor, the middle of its parents left out where they are many."""
+    *parents, own = step.factor.scope
+    if len(parents) > 4:
+        parents = [*parents[:2], "…", parents[-1]]
+    return f"p({own}|{', '.join(parents)})" if parents else f"p({own})"
+
+
+def _explain(figure: Figure, world: Factors, steps: list[Step], latents: bool) -> None:
+    most = max([world.states.size, *(step.size for step in steps)])
+    how = (
+        "One backup, from left to right. It starts with a message over the whole next state. Each step multiplies the "
+        "factor named below onto it: what the factor reads joins (+), what no other factor reads is summed out (×). "
+        f"All variables in one column are tied in one table: of {_count(most)} numbers at most, where a table over "
+        f"(s, s') would hold {_count(world.states.size**2)}."
+    )
+    head(figure, "How the backward message entangles", how)
+    keys = [
+        Patch(facecolor=NEXT, label="held: a variable of the next state"),
+        Patch(facecolor=HERE, label="held: a variable of the state"),
+        *([Patch(facecolor=BETWEEN, label="held: a latent of the slice")] if latents else []),
+    ]
+    foot_key(figure, keys)
