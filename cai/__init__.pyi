@@ -35,6 +35,8 @@ from .errors import WorldError as WorldError
 from .exact.belief_messages import BeliefMessages as BeliefMessages
 from .exact.belief_messages import solve_partial as solve_partial
 from .exact.beliefs import filter_beliefs as filter_beliefs
+from .exact.entanglement import Step as Step
+from .exact.entanglement import elimination_trace as elimination_trace
 from .exact.factored_messages import FactoredMessages as FactoredMessages
 from .exact.horizons import HorizonValues as HorizonValues
 from .exact.horizons import solve_horizons as solve_horizons
@@ -43,6 +45,8 @@ from .exact.kept import open_messages as open_messages
 from .exact.marginal_map import MarginalMap as MarginalMap
 from .exact.marginal_map import marginal_map as marginal_map
 from .exact.messages import Messages as Messages
+from .exact.reads import Reads as Reads
+from .exact.reads import policy_reads as policy_reads
 from .exact.rules import HARD as HARD
 from .exact.rules import MAP as MAP
 from .exact.rules import PLANNING as PLANNING
@@ -51,6 +55,7 @@ from .exact.rules import RISK as RISK
 from .exact.rules import VARIATIONAL as VARIATIONAL
 from .exact.rules import Rule as Rule
 from .exact.safety import without_risk as without_risk
+from .exact.separate import SeparateMessages as SeparateMessages
 from .exact.sharded import solve_sharded as solve_sharded
 from .exact.solve import solve as solve
 from .factors import Factor as Factor
@@ -59,6 +64,8 @@ from .factors import Factors as Factors
 from .graphs import entangled as entangled
 from .graphs import graph as graph
 from .graphs import is_independent as is_independent
+from .graphs import relevant as relevant
+from .graphs import why_markov as why_markov
 from .policies.fixed import FixedPolicy as FixedPolicy
 from .policies.function import FunctionPolicy as FunctionPolicy
 from .policies.mixture import MixturePolicy as MixturePolicy

@@ -125,7 +125,7 @@ def relevant(dag: nx.DiGraph, time: int = 0, *, given_action: bool = True) -> se
     action among what is given, a variable that counts by way of the prior is named too: v(s_t) reads no others.
 
     The graph is asked as it stands: what matters only k steps on needs k + 1 slices after ``time``, a terminal reward
-    all of them. Where slices are alike, as many as there are state variables are enough.
+    all of them. Where slices are alike, one more than there are state variables is enough.
 
     Args:
         dag: a graph that ``cai.graph`` returns.

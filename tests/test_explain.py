@@ -44,7 +44,7 @@ class Structured:
         self.steered = {name: bool(torch.rand((), generator=g) < 0.5) for name in self.names}
         self.logits = {name: numbers(self.parents[name], 3, 2) for name in self.names}
         self.paid, self.preferred = some(0.4), some(0.3) if prior else []
-        self.pay, self.preference = numbers(self.paid, 3), numbers(self.preferred, 3)
+        self.pay, self.preference = -numbers(self.paid, 3).abs(), numbers(self.preferred, 3)
         if barred:
             self.bars = torch.rand((2,) * n, generator=g) < 0.4
             self.bars.view(-1)[0] = False
@@ -78,7 +78,7 @@ class Distracted(Structured):
         self.paid = ["x0"]
         shapes = {name: (2,) * len(above) + (3, 2) for name, above in self.parents.items()}
         self.logits = {name: torch.randn(shape, generator=g, dtype=torch.float64) for name, shape in shapes.items()}
-        self.pay = torch.randn((2, 3), generator=g, dtype=torch.float64)
+        self.pay = -torch.rand((2, 3), generator=g, dtype=torch.float64)
 
 
 def separated(dag: nx.DiGraph, a: Iterable[str], b: Iterable[str], given: Iterable[str]) -> bool:
@@ -99,7 +99,7 @@ def nodes(dag: nx.DiGraph, time: int, *kinds: str) -> set[str]:
     return {n for n, data in dag.nodes(data=True) if data["time"] == time and data["kind"] in kinds}
 
 
-@pytest.mark.parametrize("seed", range(8))
+@pytest.mark.parametrize("seed", range(5))
 @pytest.mark.parametrize("given_action", [True, False])
 def test_what_matters_is_what_is_not_separated(seed: int, given_action: bool) -> None:
     dag = cai.graph(Structured(seed), slices=3)
@@ -111,7 +111,7 @@ def test_what_matters_is_what_is_not_separated(seed: int, given_action: bool) ->
         assert relevant(dag, time, given_action=given_action) == brute
 
 
-@pytest.mark.parametrize("seed", range(8))
+@pytest.mark.parametrize("seed", range(5))
 def test_action_values_read_what_matters_and_policies_no_more_than_the_prior_besides(seed: int) -> None:
     world = Structured(seed)
     matters = {node.removesuffix("_0") for node in relevant(cai.graph(world, slices=3))}
@@ -132,9 +132,16 @@ def test_what_matters_late_needs_a_long_graph() -> None:
     assert found == [{"x2_0"}, {"x1_0", "x2_0"}, {"x0_0", "x1_0", "x2_0"}]
 
 
+def test_one_slice_more_than_variables_shows_what_matters_by_way_of_the_next_action() -> None:
+    world = Structured(0, n=1)
+    world.parents, world.steered, world.paid, world.preferred = {"x0": ["x0"]}, {"x0": False}, [], ["x0"]
+    world.logits, world.pay, world.preference = {"x0": torch.zeros(2, 3, 2)}, torch.zeros(3), torch.zeros(2, 3)
+    assert [relevant(cai.graph(world, slices=n)) for n in (1, 2)] == [set(), {"x0_0"}]
+
+
 def test_a_variable_that_the_prior_alone_reads_matters_without_the_action() -> None:
     world = Structured(0)
-    world.parents, world.paid = dict.fromkeys(world.names, []), []
+    world.parents, world.paid = {name: [] for name in world.names}, []
     world.logits = {name: torch.zeros(3, 2) for name in world.names}
     world.preferred, world.preference, world.pay = ["x1"], torch.randn(2, 3), torch.arange(3.0)
     dag = cai.graph(world, slices=2)
@@ -142,7 +149,7 @@ def test_a_variable_that_the_prior_alone_reads_matters_without_the_action() -> N
     assert relevant(dag, given_action=False) == {"x1_0"}
 
 
-@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("seed", range(4))
 @pytest.mark.parametrize("horizon", [3, None])
 def test_the_policy_needs_the_state_only_and_the_text_says_why(seed: int, horizon: int | None) -> None:
     dag = cai.graph(Structured(seed, horizon=horizon), slices=3)
@@ -183,15 +190,15 @@ def test_the_text_is_true_of_the_posterior_itself() -> None:
     assert float((without - without.mean((0, 1))).abs().max()) > 1e-3
     text = why_markov(cai.graph(world, slices=2))
     assert text == (
-        "Given s_1, a_1 (drawn from the posterior, that is, given O_1) is d-separated from all that came before: "
-        "s_0, a_0, k_0 and O_0. Given nothing of s_1 it would not hold: then s_0 can tell about a_1."
+        "Given s_1, a_1 (drawn from the posterior, that is, given O_1 and O_2) is d-separated from all that came "
+        "before: s_0, a_0, k_0 and O_0. Given nothing of s_1 it would not hold: then s_0 can tell about a_1."
     )
 
 
 def test_a_graph_with_memory_is_told_from_one_without() -> None:
     dag = cai.graph(Two(False, True, False), slices=2)
     assert "a_1 and b_1 (drawn" in why_markov(dag)
-    assert "Given x_1 alone it would not hold: then y_0" in why_markov(dag)
+    assert "Given y_1 alone it would not hold: then x_0" in why_markov(dag)
     dag.add_edge("O_0", "a_1")
     assert "are not d-separated from what came before: O_0 still can tell." in why_markov(dag)
 
@@ -231,7 +238,7 @@ def test_a_distractor_is_not_read(form: str, horizon: int | None, rule: cai.Rule
     assert str(found).count("The policy reads") == 1
 
 
-@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("seed", range(4))
 @pytest.mark.parametrize("barred", [False, True])
 def test_reads_are_the_smallest_and_rebuild_the_policy(seed: int, barred: bool) -> None:
     world = Structured(seed, barred=barred)
@@ -307,8 +314,6 @@ def test_the_last_action_may_read_less() -> None:
 
 def test_wrong_policies_are_refused() -> None:
     world = Structured(0)
-    with pytest.raises(cai.WorldError, match="a Structured; expected what cai.solve returns"):
-        policy_reads(world)
     with pytest.raises(cai.WorldError, match="batch of shape"):
         policy_reads(cai.solve(world, temperature=[0.1, 1.0], form="tables"))
     with pytest.raises(cai.WorldError, match="tolerance"):
@@ -320,7 +325,7 @@ def test_the_trace_is_the_backup_itself(world: object) -> None:
     """Carried out as it is told, for the first action, it gives E[x(s')|s, a]."""
     factors, tables = cai.factorise(world), cai.tabulate(world)
     steps = elimination_trace(factors)
-    assert elimination_trace(world) == steps or len(elimination_trace(world)) == len(steps)
+    assert [str(step) for step in elimination_trace(world)] == [str(step) for step in steps]
     sizes, actions = factors.sizes, factors.actions.split(torch.zeros((), dtype=torch.long))
     x = torch.rand(factors.states.sizes, dtype=torch.float64)
     letters = {name: chr(97 + i) for i, name in enumerate(sizes)}
@@ -368,7 +373,7 @@ def test_the_picture_of_entanglement(tmp_path: Path) -> None:
     assert "512" in {text.get_text() for text in sizes.texts}
     assert png(figure).startswith(b"\x89PNG")
     assert draw_entanglement(FactoredWorld(), tmp_path / "lift.svg").read_text().lstrip().startswith("<?xml")
-    assert png(entanglement_figure(Ring(30)))
+    assert entanglement_figure(Ring(20)).axes
     with pytest.raises(cai.WorldError, match=r"ends in .png or .svg"):
         draw_entanglement(factors, tmp_path / "lift.pdf")
     assert [path.name for path in tmp_path.iterdir()] == ["lift.svg"]
@@ -378,6 +383,8 @@ def test_the_picture_of_entanglement(tmp_path: Path) -> None:
 def folder(tmp_path: Path) -> Path:
     lines = ["from tests.test_explain import Distracted as Base", "from tests.worlds import PointMass as Point", ""]
     lines += ["class World(Base):", "    pass", "", "class Smooth(Point):", "    pass", ""]
+    lines += ["class Crowned(Base):", "    terminal = lambda self, state: 1.0 * state['x2']", ""]
+    lines += ["    def __init__(self):", "        super().__init__(horizon=30)", ""]
     lines += ["class Brief(Base):", "    def __init__(self):", "        super().__init__(horizon=1)", ""]
     (tmp_path / "my_world.py").write_text("\n".join(lines))
     return tmp_path
@@ -407,6 +414,9 @@ def test_graph_explains_what_cannot_be_factorised_and_one_slice(folder: Path) ->
     done = command.cai("graph", "my_world.py:Brief", "--explain", "--slices", "1", cwd=folder)
     assert done.returncode == 0, done.stderr
     assert "one slice has no past" in done.stdout
+    assert "left aside" not in done.stdout
+    done = command.cai("graph", "my_world.py:Crowned", "--explain", cwd=folder)
+    assert "within 4 slices, the terminal reward left aside" in " ".join(done.stdout.split())
 
 
 @pytest.mark.parametrize("words", [("World", "--entanglement", "e.txt"), ("Smooth", "--entanglement", "e.png")])

@@ -93,11 +93,13 @@ def _explanation(made: Any, dag: "nx.DiGraph") -> dict[str, Any]:
     from cai.world import horizon_of
 
     states = [node for node, data in dag.nodes(data=True) if data["kind"] == "state" and data["time"] == 0]
-    # What matters may do so late: as many slices as there are state variables show it, within what can be drawn.
-    long = max(dag.graph["slices"], min(horizon_of(made) or LONG, len(states), LONG))
+    # What matters may do so late: a slice more than there are state variables shows it.
+    long = max(dag.graph["slices"], min(horizon_of(made) or LONG, len(states) + 1, LONG))
+    unseen = getattr(made, "terminal", None) is not None and long != horizon_of(made)
     matters = relevant(dag if long == dag.graph["slices"] else read_graph(made, long))
     told_of: dict[str, Any] = {
         "slices": long,
+        "terminal_reward_unseen": unseen,
         "relevant": [node for node in states if node in matters],
         "irrelevant": [node for node in states if node not in matters],
         "why_markov": why_markov(dag) if dag.graph["slices"] > 1 else None,
@@ -120,6 +122,7 @@ def _print_explanation(told_of: dict[str, Any]) -> None:
 
     n = told_of["slices"]
     within = f"given the action and the rest of the state, within {n} slice{'s' if n > 1 else ''}"
+    within += ", the terminal reward left aside" if told_of["terminal_reward_unseen"] else ""
     why = told_of["why_markov"] or "one slice has no past to ask about; try --slices 2"
     said = {
         f"what matters ({within})": listed(told_of["relevant"]) or "no state variable",

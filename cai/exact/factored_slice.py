@@ -67,7 +67,7 @@ class PreparedSlice:
         joint = _total(list(self.one.prior.values()), scope)
         seen = joint.shape[len(self.actions.sizes) :]
         rows = joint.expand(*self.actions.sizes, *seen).reshape(self.actions.size, *seen)
-        if max(seen) == 1:  # no state is looked at: one row stands for all
+        if max(seen, default=1) == 1:  # no state is looked at: one row stands for all
             return rows.reshape(1, -1).expand(self.states.size, -1)
         return rows.expand(-1, *self.states.sizes).reshape(self.actions.size, -1).T
 
@@ -230,7 +230,7 @@ class PreparedSlice:
 
 def _total(pieces: Sequence[Factor], scope: tuple[str, ...]) -> Tensor:
     """Add pieces up over the variables of ``scope``, the small ones first."""
-    total = torch.zeros((), dtype=pieces[0].table.dtype)
+    total = torch.zeros((1,) * len(scope), dtype=torch.float64 if not pieces else pieces[0].table.dtype)
     for piece in sorted(pieces, key=lambda one: one.table.numel()):
         total = total + aligned(piece, scope)
     return total

@@ -41,11 +41,13 @@ def _cheaper(world: World) -> Tables | Factors:
     entries = shape.states.size * shape.actions.size * shape.outcomes
     if entries <= SMALL or len(shape.states.names) == 1:
         return tabulate(world)
-    try:
-        factors = factorise(world)
-        cost = Prepared(factors).cost(VARIATIONAL)
-    except IntractableError:
-        return tabulate(world)
     times = (horizon_of(world) or 1) if is_timed(world) else 1
     fits = 24 * entries * times <= MAX_BYTES
-    return tabulate(world) if fits and entries < cost.work else factors
+    try:
+        factors = factorise(world)
+        if not fits or entries > Prepared(factors).cost(VARIATIONAL).work:
+            return factors
+    except IntractableError:
+        if not fits:  # what ties the variables is the better reason
+            raise
+    return tabulate(world)

@@ -16,6 +16,7 @@ from cai.exact.forms import compiled
 from cai.exact.gradient import differentiable_sweep
 from cai.exact.messages import Messages
 from cai.exact.rules import POSTERIOR, Expect, Rule
+from cai.exact.separate import SeparateMessages
 from cai.exact.solve_factors import solve_factors
 from cai.factors import Factors
 from cai.types import Tables
@@ -41,7 +42,7 @@ def solve(
     form: str = ...,
     observe: Given | None = ...,
     do: Given | None = ...,
-) -> FactoredMessages: ...
+) -> FactoredMessages | SeparateMessages: ...
 @overload
 def solve(
     world: World,
@@ -51,7 +52,7 @@ def solve(
     form: str = ...,
     observe: Given | None = ...,
     do: Given | None = ...,
-) -> Messages | FactoredMessages: ...
+) -> Messages | FactoredMessages | SeparateMessages: ...
 def solve(
     world: World | Tables | Factors,
     rule: Rule = POSTERIOR,
@@ -60,7 +61,7 @@ def solve(
     form: str = "auto",
     observe: Given | None = None,
     do: Given | None = None,
-) -> Messages | FactoredMessages:
+) -> Messages | FactoredMessages | SeparateMessages:
     """Solve a world exactly under a rule: one backward sweep, or the fixed point for the infinite horizon.
 
     ``log Z = log Σ p(s_0) exp(v_0/α)`` under POSTERIOR, ``ELBO* = Σ p(s_0) v_0/α`` under VARIATIONAL, in nats (Levine

@@ -6,27 +6,40 @@ from torch import Tensor
 from cai.errors import Finding, ImpossibleError, IntractableError
 from cai.exact.factored_messages import FactoredMessages
 from cai.exact.factored_sweep import Prepared, factored_fixed_point, factored_sweep
-from cai.exact.rules import POSTERIOR, Rule
+from cai.exact.rules import POSTERIOR, Expect, Rule
+from cai.exact.separate import SeparateMessages, parts_of
 from cai.factors import Factors
 
+JOINT = 1 << 16
+"""Joint states from which on independent parts are solved apart."""
 MAX_BYTES = 6e9
 """What a solve may hold: more is refused before it is begun."""
 
 
-def solve_factors(rule: Rule, factors: Factors, alpha: Tensor, max_bytes: float = MAX_BYTES) -> FactoredMessages:
+def solve_factors(
+    rule: Rule, factors: Factors, alpha: Tensor, max_bytes: float = MAX_BYTES
+) -> FactoredMessages | SeparateMessages:
     """Solve factors under a rule; see ``cai.solve``.
+
+    Where the joint state is large and the world falls apart, each part is solved for itself. With a discount the parts
+    die together, which only a rule that averages outcomes does not see.
 
     Raises:
         IntractableError: the messages or a step of the elimination would need more than ``max_bytes``.
         ImpossibleError: the start value is -inf.
     """
+    if factors.states.size >= JOINT and (factors.discount == 1 or isinstance(rule.over_outcomes, Expect)):
+        parts = parts_of(factors)
+        if len(parts) > 1:
+            found = tuple(solve_prepared(rule, Prepared(part), alpha, max_bytes) for part in parts)
+            return SeparateMessages(factors, found, rule, alpha, error_bound=sum(one.error_bound for one in found))
     return solve_prepared(rule, Prepared(factors), alpha, max_bytes)
 
 
 def solve_prepared(rule: Rule, prepared: Prepared, alpha: Tensor, max_bytes: float = MAX_BYTES) -> FactoredMessages:
     """Solve factors whose plans are made, and which may be shared by several solves."""
     factors = prepared.factors
-    need = bytes_needed(prepared, rule)
+    need = bytes_needed(prepared, rule, max_bytes)
     if need > max_bytes:
         S, A = factors.states.size, factors.actions.size
         seen = f"S = {S:,} joint states, A = {A:,} actions: messages and elimination need {need:,.0f} bytes"
@@ -47,10 +60,12 @@ def solve_prepared(rule: Rule, prepared: Prepared, alpha: Tensor, max_bytes: flo
     return messages
 
 
-def bytes_needed(prepared: Prepared, rule: Rule) -> float:
-    """Predict the memory of a solve: the messages of all times, q of one, and the largest step of the elimination."""
+def bytes_needed(prepared: Prepared, rule: Rule, most: float = float("inf")) -> float:
+    """Predict the memory of a solve: the messages of all times, q of one, and the largest step of the elimination.
+
+    The plan, which takes long for very many actions, is looked at only if the rest is below ``most``.
+    """
     factors = prepared.factors
     S, A, T = factors.states.size, factors.actions.size, factors.horizon or 1
-    if S > 1e9:
-        return 8.0 * S * (T + 1)
-    return 8 * (S * (T + 1.0) + 3.0 * S * A + prepared.cost(rule).peak)
+    need = 8.0 * S * (T + 1.0 + 3.0 * A)
+    return need if need > most else need + 8 * prepared.cost(rule).peak

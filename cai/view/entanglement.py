@@ -140,16 +140,13 @@ def _draw_lanes(axes: Axes, held: list[set[str]], lanes: list[_Lane], steps: lis
     bottom = lanes[-1].low + 0.5
     small = 7.5 if len(lanes) <= 60 else 5.5
     for one in lanes:
-        middle = one.low - 0.5
         for x, message in enumerate(held):
-            before = x > 0 and one.name in held[x - 1]
-            if one.name in message:
+            before, now = x > 0 and one.name in held[x - 1], one.name in message
+            if now:
                 axes.add_patch(Rectangle((x - 0.47, one.low - 0.96), 0.94, 0.92, color=one.colour, linewidth=0))
-            sign = (
-                "×" if before and one.name not in message else "+" if one.name in message and x and not before else ""
-            )
-            colour = GREY if sign == "×" else "white"
-            axes.text(x, middle, sign, ha="center", va="center_baseline", fontsize=small, color=colour)
+            if x and before != now:
+                sign, colour = ("+", "white") if now else ("×", GREY)
+                axes.text(x, one.low - 0.5, sign, ha="center", va="center_baseline", fontsize=small, color=colour)
         if one.colour != HERE:
             axes.axhline(one.low - 1.25, color=FAINT, linewidth=0.6, zorder=0)
     axes.set(xlim=(-0.5, len(held) - 0.5), ylim=(bottom, -0.25))
