@@ -17,7 +17,9 @@ class World(Protocol):
     Optional members: ``discount`` (1.0 unless given), ``terminal(state)`` (a reward on s_T), ``layout`` (a ``Layout``),
     ``stationary = True`` (the slices do not depend on t, where code that is decorated or calls on cannot show it),
     ``terminated(state)`` (bool: absorbing, with no further reward, so that roll-outs may stop; not asked beside a
-    ``terminal`` reward, which is paid at T), ``features(state)`` (``[*, F]``: what a network is fed). None is absent.
+    ``terminal`` reward, which is paid at T), ``features(state)`` (``[*, F]``: what a network is fed),
+    ``observe(state)`` (samples what is seen of the state, see ``solve_partial``; exact answers take all as seen where
+    they do not ask for it). None is absent.
     A state or an action is one tensor, or a dict of named variables whose keys are the names of their sample sites.
     """
 
@@ -63,6 +65,16 @@ def horizon_of(world: Any) -> int | None:
     if not isinstance(horizon, int) or isinstance(horizon, bool) or horizon < 1:
         raise fault("horizon", f"{horizon!r}", "a positive integer, or None with a discount below 1")
     return horizon
+
+
+def remark(world: Any) -> str | None:
+    """Return what is to be said of a world before it is solved as if all of it were seen; None where nothing is."""
+    if getattr(world, "observe", None) is None:
+        return None
+    return (
+        "the world is seen in part: what follows takes the state as seen, an upper bound; "
+        "cai.solve_partial finds the policy that acts on what is seen"
+    )
 
 
 class Point(TorchDistribution):

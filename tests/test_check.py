@@ -1,5 +1,7 @@
 """check: each fault is named in words, and solve fails with the same finding."""
 
+import re
+
 import pyro
 import pytest
 import torch
@@ -359,8 +361,6 @@ def test_random_worlds_conform(kind, discount: float) -> None:
 def test_a_fault_is_named_by_check_and_by_solve(world, words: str) -> None:
     findings = cai.check(world())
     assert findings
-    import re
-
     assert any(re.search(words, str(finding)) for finding in findings), findings
     with pytest.raises((cai.WorldError, cai.IntractableError), match=words):
         cai.solve(world())
@@ -406,10 +406,154 @@ def test_a_fault_at_a_later_time_is_found_with_its_time() -> None:
     assert "t = 2" in str(cai.check(Later())[0])
 
 
+class Coins(Good):
+    """One variable, and so many coins in a slice that no table holds their outcomes; nothing is there to keep apart."""
+
+    def step(self, state, action, t):
+        heads = sum(pyro.sample(f"coin_{i}", Categorical(torch.ones(2))) for i in range(30))
+        return self.move(state, action, heads), -1.0 * state
+
+
 def test_a_world_too_large_for_tables_is_told_so_without_making_them() -> None:
-    (finding,) = cai.check(Ring())
+    (finding,) = cai.check(Coins())
     assert finding.where == "tables"
-    assert "1,099,511,627,776 states" in finding.seen
+    assert "K = 1,073,741,824 outcomes" in finding.seen
+
+
+# Worlds whose tables would be too large, with variables to keep apart
+
+
+class Sound(Ring):
+    """A large ring, seen by its noise. Each bad world below breaks one line of it."""
+
+    def __init__(self) -> None:
+        super().__init__(24, 2)
+
+    def observe(self, state):
+        return {f"hum_{name}": self.hum(name, state[name]) for name in self.names}
+
+    def hum(self, name, up):
+        return pyro.sample(f"hum_{name}", Categorical(torch.tensor([[0.9, 0.1], [0.2, 0.8]])[up]))
+
+
+class LoudRing(Sound):
+    def hum(self, name, up):
+        if name != "m7":
+            return super().hum(name, up)
+        return pyro.sample("hum_m7", cai.Point(up + 1, 2))
+
+
+class DrawnRing(Sound):
+    def hum(self, name, up):
+        p = torch.rand(2, 2) if name == "m7" else torch.ones(2, 2)
+        return pyro.sample(f"hum_{name}", Categorical(p[up]))
+
+
+class ComparedRing(Sound):
+    def hum(self, name, up):
+        return pyro.sample(f"hum_{name}", cai.Point((up < up.max()).long(), 2))
+
+
+class RealRing(Sound):
+    def hum(self, name, up):
+        return pyro.sample(f"hum_{name}", Normal(1.0 * up, 1.0))
+
+
+class StateRing(Sound):
+    def hum(self, name, up):
+        return pyro.sample(name, cai.Point(up, 2))
+
+
+class NamedRing(Sound):
+    def hum(self, name, up):
+        return pyro.sample("crew" if name == "m7" else f"hum_{name}", cai.Point(up, 2))
+
+
+class BatchRing(Sound):
+    def hum(self, name, up):
+        return pyro.sample(f"hum_{name}", Categorical(torch.ones(7, 2)))
+
+
+class NoLookRing(Sound):
+    observe = 3
+
+
+class NanRing(Sound):
+    def step(self, state, action, t):
+        following, reward = super().step(state, action, t)
+        return following, reward + torch.where(state["m3"] == 1, torch.nan, 0.0)
+
+
+class UnnormalisedRing(Sound):
+    def step(self, state, action, t):
+        pyro.sample("coin", Unnormalised())
+        return super().step(state, action, t)
+
+
+class TiedRing(Ring):
+    """Small enough to be solved: no crew may have been, and none is always safe."""
+
+    def __init__(self) -> None:
+        super().__init__(12, 2)
+
+    def step(self, state, action, t):
+        following, reward = super().step(state, action, t)
+        return following, reward + torch.where(following["m3"] < 2, -torch.inf, 0.0)
+
+
+LARGE = [
+    (LoudRing, r"observe, variable 'hum_m7': probabilities that sum to 0"),
+    (DrawnRing, r"observe, variable 'hum_m7': log p is .* in a second run"),
+    (ComparedRing, r"observe, variable 'hum_m0': log p is .* among all at once"),
+    (RealRing, r"observe, variable 'hum_m0': Normal"),
+    (StateRing, r"which are variables of the state"),
+    (NamedRing, r"observe, variable 'crew': a name that an action"),
+    (BatchRing, r"observe, variable 'hum_m0'.*: a tensor of shape .*7"),
+    (NoLookRing, r"observe: no such method"),
+    (NanRing, r"step, t = 0: .* rewards are NaN"),
+    (UnnormalisedRing, r"variable 'coin': probabilities that sum to 1.5"),
+    (TiedRing, r"the evidence is zero: no trajectory can be optimal"),
+]
+
+
+@pytest.mark.parametrize("world", [Ring, Sound], ids=lambda w: w.__name__)
+def test_a_large_world_whose_variables_are_kept_apart_conforms(world) -> None:
+    assert cai.check(world()) == []
+
+
+@pytest.mark.parametrize(("world", "words"), LARGE, ids=lambda x: getattr(x, "__name__", None))
+def test_a_fault_of_a_large_world_is_named(world, words: str) -> None:
+    (finding,) = cai.check(world())
+    assert re.search(words, str(finding)), finding
+
+
+# What is seen of a small world
+
+
+class Blurred(Good):
+    def observe(self, state):
+        return pyro.sample("blur", Categorical(torch.tensor([[0.9, 0.1], [0.1, 0.9]])[state]))
+
+
+class Deaf(Blurred):
+    def observe(self, state):
+        return pyro.sample("blur", Unnormalised())
+
+
+class Moody(Blurred):
+    def observe(self, state):
+        return pyro.sample("blur", Normal(state * 1.0, 1.0))
+
+
+class Unseen(Blurred):
+    observe = None
+
+
+def test_what_is_seen_of_a_small_world_is_looked_at() -> None:
+    assert cai.check(Blurred()) == []
+    assert cai.check(Unseen()) == []
+    assert "observe, variable 'blur': probabilities that sum to 1.5" in str(cai.check(Deaf())[0])
+    assert "observe, variable 'blur': Normal" in str(cai.check(Moody())[0])
 
 
 # The optional member terminated

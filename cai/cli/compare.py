@@ -7,16 +7,19 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from cai.cli.app import app, told
-from cai.cli.fits import COMPARABLE, fitted_each, job_of, read_names, read_temperatures, record
+from cai.cli.fits import COMPARABLE, Job, fitted_each, read_names, read_temperatures, record
 from cai.cli.inference import inference
 from cai.cli.learners import learners, read_learners
 from cai.cli.options import (
     Discount,
+    Do,
+    Form,
     Horizon,
     Jobs,
     Json,
     Learn,
     LearnSteps,
+    Observe,
     Out,
     Ray,
     Rules,
@@ -26,12 +29,13 @@ from cai.cli.options import (
     Steps,
     Temperature,
     World,
+    read_conditions,
     read_rules,
     read_world,
     require_folder,
     title_of,
 )
-from cai.cli.results import Fits, compared_each, write
+from cai.cli.results import Fits, compared, compared_each, compiled, write
 from cai.cluster import joined
 from cai.errors import fault
 
@@ -71,6 +75,9 @@ def compare(
     horizon: Horizon = None,
     discount: Discount = None,
     settings: Settings = None,
+    form: Form = "auto",
+    observe: Observe = None,
+    do: Do = None,
     twin: Twin = None,
     ray: Ray = None,
     as_json: Json = False,
@@ -83,13 +90,25 @@ def compare(
     lesson = read_learners(learn, seeds=seeds, steps=learn_steps, jobs=jobs, ray=ray)
     title, changed = title_of(world, settings), [*(settings or []), *(twin or [])]
     if lesson is not None:
-        types = inference_types or None
-        _refuse({"--rule": rule, "--fit": fit, "--twin": twin, "--inference-types": types}, "beside --learn")
+        types, kept = inference_types or None, form if form != "auto" else None
+        others = {"--inference-types": types, "--form": kept, "--observe": observe, "--do": do}
+        _refuse({"--rule": rule, "--fit": fit, "--twin": twin, **others}, "beside --learn")
         made, alphas = read_world(world, settings, horizon, discount), read_temperatures(temperature)
         learners(title, made, lesson, alphas, out, as_json=as_json)
         return
+    from cai.factors import Factors
+
     names, rules, alphas = read_names(fit), read_rules(rule or EVERY, prior=True), read_temperatures(temperature)
-    job = job_of(read_world(world, settings, horizon, discount), steps=steps, seed=seed)
+    made, given = read_world(world, settings, horizon, discount), read_conditions(observe, do)
+    tabled = bool(inference_types or names or twin)
+    if tabled and form == "factors":
+        raise fault("--form", "factors beside --fit, --twin or --inference-types", "tables: those need them")
+    found, size = compiled(made, "tables" if tabled else form, given, quiet=as_json)
+    if isinstance(found, Factors):
+        _tell_factors(title, size, made, compared(found, rules, alphas), out, as_json=as_json)
+        return
+    asked = {name: value for name, value in (("steps", steps), ("seed", seed)) if value is not None}
+    job = Job(made, found, None, asked)
     if inference_types:
         inference(title, job, alphas, out, ray, as_json=as_json)
         return
@@ -104,6 +123,19 @@ def compare(
         write(title, job.world, comparisons, out, notes, quiet=as_json, fits=fits)
     if not whole:
         raise KeyboardInterrupt
+
+
+def _tell_factors(title: str, size: str, world: Any, comparisons: Sequence[Any], out: Any, *, as_json: bool) -> None:
+    """Print what was compared on factors, and write its report."""
+    if as_json:
+        print(json.dumps([json.loads(one.json()) for one in comparisons], indent=2))
+    else:
+        from cai.view.terminal import print_comparison
+
+        for one in comparisons:
+            print_comparison(title, one, size)
+    if out is not None:
+        write(title, world, comparisons, out, [], quiet=as_json)
 
 
 def _refuse(options: Mapping[str, Any], where: str) -> None:
@@ -136,10 +168,10 @@ def _print(world: str, comparisons: Sequence["Comparison"], fits: Fits, notes: S
         print(json.dumps([_plain(one, fits[one.temperature]) for one in comparisons], indent=2))
         return
     from cai.view.sections import STOPPED
-    from cai.view.terminal import print_comparison
+    from cai.view.terminal import describe, print_comparison
 
     for one in comparisons:
-        print_comparison(world, one)
+        print_comparison(world, one, describe(one.tables))
         for name, made in fits[one.temperature].items():
             print(f"{name}: {made.steps:,} steps by {made.estimator}, {STOPPED[made.stopped]}")
     for note in notes:

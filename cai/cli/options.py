@@ -13,7 +13,13 @@ import typer
 from cai.catalogue import load_world
 from cai.errors import fault
 
-World = Annotated[str, typer.Argument(help="A catalogue name (frozen_lake), a file (my_world.py) or file.py:Class.")]
+World = Annotated[
+    str,
+    typer.Argument(
+        help="A catalogue name (frozen_lake), a file (my_world.py), file.py:Class, or rddl:PROBLEM:INSTANCE of "
+        "rddlrepository (rddl:SysAdmin_MDP_ippc2011:1)."
+    ),
+]
 Settings = Annotated[list[str] | None, typer.Option("--set", help="An argument of the world, name=value; repeatable.")]
 Horizon = Annotated[str | None, typer.Option(help="T, or 'inf' (needs a discount below 1).")]
 Discount = Annotated[float | None, typer.Option(help="The chance γ to survive a step, in (0, 1].")]
@@ -51,6 +57,14 @@ Shards = Annotated[
         "command again to go on. One rule and one temperature."
     ),
 ]
+Form = Annotated[
+    str,
+    typer.Option(help="tables, factors (variables kept apart), or auto: whichever needs fewer operations, if it fits."),
+]
+Observe = Annotated[
+    list[str] | None, typer.Option("--observe", help="Evidence on a site, floor_5=3: the value's number; repeatable.")
+]
+Do = Annotated[list[str] | None, typer.Option("--do", help="Force a site, door_2=1, and cut its causes; repeatable.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 Out = Annotated[Path | None, typer.Option("--out", help="Write tables, figures and report.html into this folder.")]
 
@@ -71,7 +85,36 @@ def read_world(spec: str, settings: Sequence[str] | None, horizon: str | None, d
     if discount is not None:
         overrides["discount"] = discount
     with contextlib.redirect_stdout(sys.stderr):  # what a file prints on its own is no part of the answer
-        return load_world(spec, pairs, overrides)
+        return _from_rddl(spec, pairs, overrides) if spec.startswith("rddl:") else load_world(spec, pairs, overrides)
+
+
+def _from_rddl(spec: str, pairs: dict[str, str], overrides: dict[str, Any]) -> Any:
+    _, _, problem = spec.partition(":")
+    name, _, instance = problem.partition(":")
+    if pairs:
+        raise fault("--set", f"{', '.join(pairs)} for an RDDL problem", "no settings: the instance has them all")
+    if "horizon" in overrides and overrides["horizon"] is None:
+        raise fault("--horizon", "'inf' for an RDDL problem", "a positive integer")
+    from cai.bridges.rddl import from_rddl
+
+    return from_rddl(name, instance or "1", **overrides)
+
+
+def read_conditions(observe: Sequence[str] | None, do: Sequence[str] | None) -> Any:
+    """Read evidence and interventions from ``site=value``."""
+    from cai.conditions import read_conditions as read
+
+    return read(_sites("--observe", observe), _sites("--do", do))
+
+
+def _sites(option: str, texts: Sequence[str] | None) -> dict[str, str]:
+    found = {}
+    for text in texts or ():
+        site, equals, value = text.rpartition("=")
+        if not equals:
+            raise fault(option, f"'{text}'", "site=value, such as floor_5=3")
+        found[site] = value
+    return found
 
 
 def title_of(world: str, settings: Sequence[str] | None) -> str:

@@ -9,7 +9,9 @@ from cai.cluster import each
 from cai.errors import ImpossibleError, NotConvergedError
 
 if TYPE_CHECKING:
-    from cai.comparison.compare import Comparison
+    from cai.comparison.compare import Comparison, FactoredComparison
+    from cai.conditions import Conditions
+    from cai.factors import Factors
     from cai.types import Tables
     from cai.variational.result import Fit
 
@@ -17,7 +19,23 @@ Fits = Mapping[float, Mapping[str, "Fit"]]
 """What was fitted: by temperature, then by name."""
 
 
-def solved(tables: "Tables", policies: Mapping[str, Any], alpha: float) -> dict[str, Any]:
+def compiled(world: Any, form: str, given: "Conditions", *, quiet: bool) -> tuple["Tables | Factors", str]:
+    """Compile a world under conditions; say on stderr what a long run will cost, and return the size in words."""
+    from cai.compile.conditioned import conditioned
+    from cai.exact.forms import compiled as compile_as
+    from cai.factors import Factors
+    from cai.view.factored import describe_factors
+    from cai.view.terminal import describe
+    from cai.world import remark
+
+    found = conditioned(world, compile_as(world, form), given)
+    said = remark(world)
+    if said and not quiet:
+        print(f"cai: {said}", file=sys.stderr)
+    return found, describe_factors(found) if isinstance(found, Factors) else describe(found)
+
+
+def solved(tables: "Tables | Factors", policies: Mapping[str, Any], alpha: float) -> dict[str, Any]:
     """Solve the rules among the policies; one without a finite answer is left out, with a word, unless all are."""
     from cai.exact.rules import Rule
     from cai.exact.solve import solve as solve_exactly
@@ -36,19 +54,22 @@ def solved(tables: "Tables", policies: Mapping[str, Any], alpha: float) -> dict[
 
 
 def compared(
-    tables: "Tables", policies: Mapping[str, Any], temperature: Sequence[float] | None, fits: Fits | None = None
-) -> list["Comparison"]:
+    tables: "Tables | Factors",
+    policies: Mapping[str, Any],
+    temperature: Sequence[float] | None,
+    fits: Fits | None = None,
+) -> list[Any]:
     """Compare policies at every temperature, the rules among them solved anew at each, with what was fitted there."""
     return compared_each([tables], policies, temperature or [1.0], [fits or {}])[0]
 
 
 def compared_each(
-    worlds: Sequence["Tables"],
+    worlds: Sequence["Tables | Factors"],
     policies: Mapping[str, Any],
     alphas: Sequence[float],
     fits: Sequence[Fits],
     ray: str | None = None,
-) -> list[list["Comparison"]]:
+) -> list[list[Any]]:
     """Compare as ``compared`` does on several worlds, each with its own fits, here or on a Ray cluster."""
     asked = [(n, alpha, fits[n].get(alpha, {})) for n in range(len(worlds)) for alpha in alphas]
     done = dict(each(_compared, (worlds, policies), asked, ray=ray, title="comparisons"))
@@ -59,7 +80,9 @@ def compared_each(
 Asked = tuple[int, float, Mapping[str, "Fit"]]
 
 
-def _compared(common: tuple[Sequence["Tables"], Mapping[str, Any]], asked: Asked) -> "Comparison":
+def _compared(
+    common: tuple[Sequence["Tables | Factors"], Mapping[str, Any]], asked: Asked
+) -> "Comparison | FactoredComparison":
     from cai.comparison.compare import compare as compare_exactly
 
     (worlds, policies), (n, alpha, fits) = common, asked
@@ -69,7 +92,7 @@ def _compared(common: tuple[Sequence["Tables"], Mapping[str, Any]], asked: Asked
 def write(
     title: str,
     world: Any,
-    comparisons: Sequence["Comparison"],
+    comparisons: Sequence[Any],
     out: Path,
     notes: Sequence[str],
     *,
@@ -81,5 +104,10 @@ def write(
     from cai.view.report import write_report
 
     dag = read_graph(world, min(2, world.horizon or 2))
-    page = write_report(comparisons, out, title=title, notes=notes, dag=dag, fits=fits)
+    if hasattr(comparisons[0], "factors"):
+        from cai.view.factored import write_factored_report
+
+        page = write_factored_report(comparisons, out, title=title, notes=notes, dag=dag)
+    else:
+        page = write_report(comparisons, out, title=title, notes=notes, dag=dag, fits=fits)
     print(f"report: {page.resolve()}", file=sys.stderr if quiet else sys.stdout)

@@ -8,25 +8,31 @@ from typing import TYPE_CHECKING, Any
 from cai.cli.app import app, told
 from cai.cli.options import (
     Discount,
+    Do,
+    Form,
     Horizon,
     Json,
+    Observe,
     Out,
     Rules,
     Settings,
     Shards,
     Temperature,
     World,
+    read_conditions,
     read_rules,
     read_world,
     require_folder,
     title_of,
 )
-from cai.cli.results import compared, solved, write
+from cai.cli.results import compared, compiled, solved, write
 from cai.errors import fault
 
 if TYPE_CHECKING:
+    from cai.exact.factored_messages import FactoredMessages
     from cai.exact.kept import ShardedMessages
     from cai.exact.messages import Messages
+    from cai.exact.separate import SeparateMessages
 
 
 @app.command()
@@ -38,6 +44,9 @@ def solve(
     horizon: Horizon = None,
     discount: Discount = None,
     settings: Settings = None,
+    form: Form = "auto",
+    observe: Observe = None,
+    do: Do = None,
     as_json: Json = False,
     out: Out = None,
     shards: Shards = None,
@@ -45,20 +54,19 @@ def solve(
     """Solve a world exactly: evidence, ELBO* or start value under one rule or several."""
     require_folder(out)
     made, rules = read_world(world, settings, horizon, discount), read_rules(rule or ["POSTERIOR"], prior=False)
+    given = read_conditions(observe, do)
     if shards is not None:
+        if given or form not in ("auto", "tables"):
+            raise fault("--shards", "--form, --observe or --do", "none of them: shards are tables of the world itself")
         _solve_sharded(world, made, rules, temperature or [1.0], shards, as_json=as_json, out=out)
         return
-    from cai.compile.tabulate import tabulate
-
-    tables = tabulate(made)
+    found, size = compiled(made, form, given, quiet=as_json)
     rows = []
     for alpha in temperature or [1.0]:
-        rows += [_solution(name, found) for name, found in solved(tables, rules, alpha).items()]
-    from cai.view.terminal import describe
-
-    _print(f"{world}: {describe(tables)}", rows, as_json=as_json)
+        rows += [_solution(name, one) for name, one in solved(found, rules, alpha).items()]
+    _print(f"{world}: {size}", rows, as_json=as_json)
     if out is not None:
-        write(title_of(world, settings), made, compared(tables, rules, temperature), out, [], quiet=as_json)
+        write(title_of(world, settings), made, compared(found, rules, temperature), out, [], quiet=as_json)
 
 
 def _solve_sharded(
@@ -87,12 +95,16 @@ def _print(title: str, rows: Sequence[Mapping[str, Any]], *, as_json: bool) -> N
     print_table(title, heads, [list(row.values()) for row in rows])
 
 
-def _solution(name: str, found: "Messages") -> dict[str, Any]:
+def _solution(name: str, found: "Messages | FactoredMessages | SeparateMessages") -> dict[str, Any]:
     return _answer(name, found, found.form, found.iterations, found.error_bound)
 
 
 def _answer(
-    name: str, found: "Messages | ShardedMessages", form: str, iterations: int, error_bound: float
+    name: str,
+    found: "Messages | FactoredMessages | SeparateMessages | ShardedMessages",
+    form: str,
+    iterations: int,
+    error_bound: float,
 ) -> dict[str, Any]:
     return {
         "rule": name,

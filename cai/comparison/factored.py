@@ -17,6 +17,7 @@ from cai.exact.solve_factors import solve_prepared
 from cai.factors import Factors
 from cai.policies.gate import as_policy, policy_table
 from cai.policies.protocol import FinitePolicy
+from cai.types import Space
 
 SETTLED = 1e-14
 """Chance to be alive at which the sum over an infinite horizon is broken off."""
@@ -42,7 +43,10 @@ class FactoredAnswers:
 
 @dataclass(frozen=True)
 class _Pass:
-    """What one pass forward adds up: totals, and nats by time and state (by state alone where T is infinite)."""
+    """What one pass forward adds up: totals, and nats by time and state (by state alone where T is infinite).
+
+    ``visits`` has p(x_t, alive) of every state variable, ``[T+1, n]``; a single row of sums where T is infinite.
+    """
 
     expected_return: float
     entropy: float
@@ -50,6 +54,7 @@ class _Pass:
     policy_nats: Tensor | None
     action_nats: Tensor | None
     luck_nats: Tensor | None
+    visits: dict[str, Tensor]
 
 
 @dataclass(frozen=True, repr=False)
@@ -132,6 +137,11 @@ class FactoredEvaluation:
         return self._given(self._totals.luck_nats, POSTERIOR)
 
     @property
+    def visits(self) -> dict[str, Tensor]:
+        """p(x_t, alive) of every state variable, ``[T+1, n]``; for the infinite horizon its sum, ``[1, n]``."""
+        return self._totals.visits
+
+    @property
     def variational(self) -> FactoredMessages:
         """The variational optimum at this temperature: the best any policy can do."""
         return self.answers.variational
@@ -188,7 +198,9 @@ def _account(one: FactoredEvaluation) -> _Pass:
     best, promised = (_possible(one, name) for name in ("variational", "posterior"))
     totals = [0.0, 0.0, 0.0]
     rows: dict[str, list[Tensor]] = {"policy": [], "action": [], "luck": []}
+    visits: list[dict[str, Tensor]] = []
     for t, weights in _occupancies(one):
+        visits.append(_by_variable(prepared.states, weights.sum(-1)))
         if t == prepared.horizon:
             totals[0] += float(_weighted(weights.squeeze(-1), prepared.terminal))
             break
@@ -202,8 +214,20 @@ def _account(one: FactoredEvaluation) -> _Pass:
             rows["action"].append(_by_state(weights, log_pi - promised.policy.log_probs(t)))
             rows["luck"].append(_by_state(weights, _luck(promised, t) / alpha))
     timed = prepared.horizon is not None
-    nats = [torch.stack(found) if timed and found else (found[0] if found else None) for found in rows.values()]
-    return _Pass(totals[0], totals[1], totals[2], *nats)
+    policy, action, luck = (
+        torch.stack(found) if timed and found else (found[0] if found else None) for found in rows.values()
+    )
+    by_name = {name: torch.stack([row[name] for row in visits]) for name in prepared.states.names}
+    return _Pass(totals[0], totals[1], totals[2], policy, action, luck, by_name)
+
+
+def _by_variable(states: Space, weights: Tensor) -> dict[str, Tensor]:
+    joint = weights.reshape(states.sizes)
+    axes = range(joint.dim())
+    return {
+        name: joint.sum([other for other in axes if other != i]) if joint.dim() > 1 else joint
+        for i, name in enumerate(states.names)
+    }
 
 
 def _luck(promised: FactoredMessages, t: int) -> Tensor:

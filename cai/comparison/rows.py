@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 from cai.comparison.evaluate import Evaluation
 from cai.comparison.factored import FactoredEvaluation
@@ -29,6 +29,33 @@ class Row:
     start_nats: float | None
     action_nats: float | None
     luck_nats: float | None
+
+
+@runtime_checkable
+class Compared(Protocol):
+    """What comparisons have in common, whatever the form of their world."""
+
+    @property
+    def temperature(self) -> float:
+        """α, reward units."""
+
+    @property
+    def rows(self) -> tuple[Row, ...]:
+        """The numbers of every policy."""
+
+    @property
+    def elbo_star(self) -> float | None:
+        """ELBO* of VARIATIONAL, nats, or None where it is not finite."""
+
+    @property
+    def log_evidence(self) -> float | None:
+        """log Z of POSTERIOR, nats, or None where it is not finite."""
+
+    def csv(self) -> str:
+        """Return the rows as CSV."""
+
+    def json(self) -> str:
+        """Return everything as JSON."""
 
 
 def row(name: str, one: Evaluation | FactoredEvaluation) -> Row:

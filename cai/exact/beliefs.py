@@ -16,8 +16,11 @@ from torch import Tensor
 
 from cai.compile.observations import Observations, tabulate_observations
 from cai.compile.tabulate import tabulate
-from cai.errors import ImpossibleError, fault
+from cai.errors import ImpossibleError, IntractableError, fault
+from cai.exact.factored_beliefs import factored_beliefs
+from cai.exact.forms import compiled
 from cai.exactly import log, logsumexp
+from cai.factors import Factors
 from cai.types import Space, Tables
 from cai.world import World
 
@@ -27,7 +30,19 @@ Record = Mapping[str, Any] | Sequence[Any] | Tensor
 
 @runtime_checkable
 class BeliefEngine(Protocol):
-    """What a filter needs, whatever form a belief has: tables here, factors elsewhere."""
+    """What a filter needs, whatever form a belief has: ``TableBeliefs`` here, ``FactoredBeliefs`` for large worlds."""
+
+    @property
+    def observations(self) -> Space:
+        """What can be seen."""
+
+    @property
+    def actions(self) -> Space:
+        """The actions."""
+
+    @property
+    def horizon(self) -> int | None:
+        """T, or None for the infinite horizon."""
 
     def start(self) -> Any:
         """Return the belief before anything is seen, p(s_0)."""
@@ -53,6 +68,21 @@ class TableBeliefs:
 
     tables: Tables
     seen: Observations
+
+    @property
+    def observations(self) -> Space:
+        """What can be seen."""
+        return self.seen.space
+
+    @property
+    def actions(self) -> Space:
+        """The actions."""
+        return self.tables.actions
+
+    @property
+    def horizon(self) -> int | None:
+        """T, or None for the infinite horizon."""
+        return self.tables.horizon
 
     def start(self) -> Float[Tensor, " S"]:
         """Return p(s_0)."""
@@ -85,6 +115,29 @@ def table_beliefs(world: World) -> TableBeliefs:
     return TableBeliefs(tabulate(world).detach(), tabulate_observations(world))
 
 
+def belief_engine(world: World) -> BeliefEngine:
+    """Compile a world and what is seen of it to whichever form ``cai.solve`` takes it in: tables, or factors.
+
+    Factors are taken too where the table of all states and observations would be too large.
+
+    Raises:
+        WorldError: the world or its ``observe`` does not conform, or it comes compiled, without its ``observe``.
+        IntractableError: it can be had in neither form.
+    """
+    if isinstance(world, Tables | Factors):
+        form = type(world).__name__
+        raise fault("world", f"cai.{form}, which have forgotten observe", "the world itself")
+    found = compiled(world)
+    if isinstance(found, Factors):
+        return factored_beliefs(world, found)
+    try:
+        return TableBeliefs(found.detach(), tabulate_observations(world))
+    except IntractableError:
+        if len(found.states.names) == 1:
+            raise
+        return factored_beliefs(world)
+
+
 def filter_beliefs(world: World, observations: Record, actions: Record) -> Float[Tensor, "T S"]:
     """Filter exactly: the beliefs p(s_t | o_{<=t}, a_{<t}) along one record, ``[n, S]``.
 
@@ -101,13 +154,14 @@ def filter_beliefs(world: World, observations: Record, actions: Record) -> Float
 
     Raises:
         WorldError: the world or the record does not conform.
+        IntractableError: the world can be had neither in tables nor in factors, or a belief would be too large.
         ImpossibleError: an observation has probability zero; the message names the time.
     """
     with torch.no_grad():
-        engine = table_beliefs(world)
-        seen = numbers(engine.seen.space, observations, "observations")
-        done = numbers(engine.tables.actions, actions, "actions")
-        T = engine.tables.horizon
+        engine = belief_engine(world)
+        seen = numbers(engine.observations, observations, "observations")
+        done = numbers(engine.actions, actions, "actions")
+        T = engine.horizon
         if T is not None and len(seen) > T:
             raise fault("observations", f"{len(seen)} of them", f"at most T = {T}: o_0 … o_{T - 1}")
         return torch.stack(filter_with(engine, seen, done))

@@ -68,6 +68,9 @@ def solve(
     2018, sections 2.3 and 3). ``v``, ``q``, ``value``, ``log_evidence`` and ``elbo`` are differentiable in rewards,
     log-probabilities, prior and temperature, by the analytic adjoint; a second derivative is refused.
 
+    A world that is seen in part, with ``observe``, is solved as if the state were seen: under a rule that holds the
+    dynamics an upper bound on what can be had by acting on what is seen, which is ``solve_partial``'s.
+
     Args:
         world: a world, or the tables or factors it was compiled to.
         rule: POSTERIOR, VARIATIONAL, HARD, MAP, PLANNING or RISK(eta).

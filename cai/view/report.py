@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 
 from cai.comparison.by_horizon import by_horizon
 from cai.comparison.compare import Comparison
-from cai.comparison.rows import Row
+from cai.comparison.rows import Compared, Row
 from cai.errors import fault
 from cai.types import Tables
 from cai.variational.result import Fit
@@ -132,7 +132,7 @@ def write_report(
         ladder=rungs, spans=spans, model=model, chapters=chapters, columns=COLUMNS,
     )  # fmt: skip
     contents = {f"figures/{picture.name}.png": picture.content for picture in pictures}
-    contents |= {"comparison.csv": _csv(comparisons).encode(), "comparison.json": _json(comparisons).encode()}
+    contents |= {"comparison.csv": all_csv(comparisons).encode(), "comparison.json": all_json(comparisons).encode()}
     write_whole(Path(folder), contents | {"report.html": page.encode()})
     for stale in Path(folder, "figures").glob("alpha-*.png"):  # of an earlier run at other temperatures
         if f"figures/{stale.name}" not in contents:
@@ -198,7 +198,7 @@ def _chapter(one: Comparison, fits: Mapping[str, Fit]) -> Chapter:
     """Lay out one temperature: tables, figures, a remark where a figure would be empty, and accounts in words."""
     ready, alpha = scene(one), show(one.temperature)
     best = max((row.elbo for row in one.rows), default=float("-inf"))
-    rows = tuple((row.name, rounded(best - row.elbo, best) == 0, _cells(one, row)) for row in one.rows)
+    rows = tuple((row.name, rounded(best - row.elbo, best) == 0, cells(one, row)) for row in one.rows)
     drawings = [drawing for drawing in _drawings(ready) if isinstance(drawing, Picture)]
     remarks = [remark for remark in _drawings_left_out(one) if remark]
     return Chapter(
@@ -249,7 +249,8 @@ def _nothing(one: Comparison, field: str) -> bool:
     return all(rounded(getattr(row, field), one.log_evidence or one.elbo_star) == 0 for row in one.rows)
 
 
-def _cells(one: Comparison, row: Row) -> tuple[Cell, ...]:
+def cells(one: Compared, row: Row) -> tuple[Cell, ...]:
+    """Return one policy's numbers, a cell a column."""
     gaps = {"optimality_gap": one.elbo_star, "evidence_gap": one.log_evidence}
     found = []
     for column in COLUMNS:
@@ -259,10 +260,12 @@ def _cells(one: Comparison, row: Row) -> tuple[Cell, ...]:
     return tuple(found)
 
 
-def _csv(comparisons: Sequence[Comparison]) -> str:
+def all_csv(comparisons: Sequence[Compared]) -> str:
+    """Return the rows of several comparisons as one CSV."""
     first, *others = (one.csv() for one in comparisons)
     return first + "".join(text.split("\n", 1)[1] for text in others)
 
 
-def _json(comparisons: Sequence[Comparison]) -> str:
+def all_json(comparisons: Sequence[Compared]) -> str:
+    """Return several comparisons as one JSON list."""
     return json.dumps([json.loads(one.json()) for one in comparisons], indent=2) + "\n"

@@ -9,9 +9,9 @@ from rich.markup import escape
 from rich.measure import Measurement
 from rich.table import Table
 
-from cai.comparison.compare import Comparison
 from cai.comparison.learner_rows import flaws, interval
 from cai.comparison.learners import LearnerComparison
+from cai.comparison.rows import Compared
 from cai.comparison.seeds import Estimate
 from cai.types import Tables
 from cai.variational.result import Fit
@@ -24,7 +24,7 @@ def describe(tables: Tables) -> str:
     return f"{S:,} states, {A:,} actions, {tables.log_prob.shape[-1]:,} outcomes, {clock}, γ = {tables.discount:g}"
 
 
-def print_comparison(world: str, one: Comparison) -> None:
+def print_comparison(world: str, one: Compared, size: str) -> None:
     """Print the accounts of every policy, and the two exact answers below them."""
     heads = (
         "policy",
@@ -41,8 +41,7 @@ def print_comparison(world: str, one: Comparison) -> None:
     columns = ["name", "expected_return", "entropy", "kl_to_prior", "elbo", "optimality_gap", "evidence_gap"]
     columns += ["start_nats", "action_nats", "luck_nats"]
     rows = [[getattr(row, name) for name in columns] for row in one.rows]
-    title = f"{world} at α = {one.temperature:g}: {describe(one.tables)}"
-    print_table(title, heads, rows)
+    print_table(f"{world} at α = {one.temperature:g}: {size}", heads, rows)
     star, evidence = (_cell(value) for value in (one.elbo_star, one.log_evidence))
     print(
         f"ELBO* = {star} nats (VARIATIONAL), log Z = {evidence} nats (POSTERIOR); returns in reward units, else nats\n"
