@@ -4,6 +4,7 @@ Shape letters: ``T`` time, ``S`` states, ``A`` actions, ``K`` successors, ``B`` 
 called ``log_*``; rewards and values are in reward units, evidence, ELBO, KL and entropy in nats.
 """
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Protocol, runtime_checkable
@@ -39,7 +40,7 @@ class Space:
     @property
     def size(self) -> int:
         """How many values the space holds, all variables together."""
-        return torch.Size(self.sizes).numel() if self.kept is None else len(self.kept)
+        return math.prod(self.sizes) if self.kept is None else len(self.kept)
 
     def join(self, values: Mapping[str, Tensor]) -> Tensor:
         """Number the joint values (any broadcastable shapes); -1 for a value that was dropped."""

@@ -45,10 +45,10 @@ def test_the_readmes_commands_run(command: str, tmp_path: Path) -> None:
         json.loads(done.stdout)  # the file prints on import; that must not get in between
 
 
-@pytest.mark.parametrize("number", range(3))
+@pytest.mark.parametrize("number", range(4))
 def test_the_readme_runs(number: int, tmp_path: Path) -> None:
     blocks = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
-    assert len(blocks) == 3
+    assert len(blocks) == 4
     words = [sys.executable, "-W", "error", "-c", blocks[number]]
     done = subprocess.run(words, capture_output=True, text=True, cwd=tmp_path, env={"PYTHONPATH": str(ROOT)})
     assert done.returncode == 0, done.stderr

@@ -1,5 +1,6 @@
 """What the nodes of a network hold: tables and functions, evaluated on their parents' values and looked over."""
 
+import math
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -66,8 +67,8 @@ def audit_content(node: Node, nodes: Mapping[Hashable, Node]) -> Iterator[Findin
     """Check the numbers of a node whose parents are all known: their shape, and that they are what they should be."""
     sizes = tuple(nodes[parent].size for parent in node.parents)
     expected = sizes if node.kind == "reward" else (*sizes, node.size)
-    if torch.Size(expected).numel() > LARGEST:
-        seen = f"{torch.Size(expected).numel():,} numbers over {len(sizes)} parents"
+    if math.prod(expected) > LARGEST:
+        seen = f"{math.prod(expected):,} numbers over {len(sizes)} parents"
         yield Finding(node.where, seen, f"at most {LARGEST:,}: fewer parents, or latents in between")
         return
     try:

@@ -7,6 +7,7 @@ state itself, passed on as it came (seen exactly), or is sampled at a site of it
 Time: o_t is seen at the beginning of slice t, given s_t, for every t = 0 … T-1; so is o_0.
 """
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -108,7 +109,7 @@ def _audit_names(single: _Run, shape: Shape) -> None:
 
 def _refuse_large(single: _Run, states: Space, max_bytes: float, dtype: torch.dtype) -> None:
     passed = [size for name, size in zip(states.names, states.sizes, strict=True) if name in single.names]
-    O = torch.Size(passed + list(single.sites.sizes.values())).numel()  # noqa: E741 — the number of observations
+    O = math.prod([*passed, *single.sites.sizes.values()])  # noqa: E741 — the number of observations
     need = states.size * O * dtype.itemsize
     if need > max_bytes:
         seen = f"S = {states.size:,} states x O = {O:,} observations, which need {need:,.0f} bytes"

@@ -2,6 +2,7 @@
 
 import dis
 import inspect
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -32,7 +33,7 @@ class Shape:
     @property
     def outcomes(self) -> int:
         """K, the joint values of the slice's latents."""
-        return torch.Size(list(self.latents.values())).numel()
+        return math.prod(self.latents.values())
 
 
 @dataclass(frozen=True)

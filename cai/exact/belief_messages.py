@@ -40,7 +40,8 @@ class BeliefMessages:
         tail: what is paid at T, reward units, ``[S]``: the terminal reward, or for an infinite horizon the middle of
             what may follow.
         full: the messages of the same rule where the state is seen.
-        action_values, values: q ``[N_t, A]`` and v ``[N_t]`` of each time, reward units.
+        action_values: q of each time, reward units, ``[N_t, A]``.
+        values: v of each time, reward units, ``[N_t]``.
         error_bound: a proved bound on the error of ``value``, reward units; 0 for a finite horizon (rounding apart).
     """
 

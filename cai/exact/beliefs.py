@@ -115,7 +115,7 @@ def table_beliefs(world: World) -> TableBeliefs:
     return TableBeliefs(tabulate(world).detach(), tabulate_observations(world))
 
 
-def belief_engine(world: World) -> BeliefEngine:
+def belief_engine(world: World | Tables | Factors) -> BeliefEngine:
     """Compile a world and what is seen of it to whichever form ``cai.solve`` takes it in: tables, or factors.
 
     Factors are taken too where the table of all states and observations would be too large.
@@ -138,14 +138,14 @@ def belief_engine(world: World) -> BeliefEngine:
         return factored_beliefs(world)
 
 
-def filter_beliefs(world: World, observations: Record, actions: Record) -> Float[Tensor, "T S"]:
+def filter_beliefs(world: World | Tables | Factors, observations: Record, actions: Record) -> Float[Tensor, "T S"]:
     """Filter exactly: the beliefs p(s_t | o_{<=t}, a_{<t}) along one record, ``[n, S]``.
 
     ``b_t(s) ∝ p(o_t|s) Σ_s' b_{t-1}(s') p(s|s', a_{t-1})`` (Kaelbling, Littman & Cassandra 1998). With as
     many actions as observations one more row follows, the prediction of the last state before it is seen.
 
     Args:
-        world: a world with ``observe``.
+        world: a world with ``observe``; what it was compiled to has forgotten that.
         observations: o_0 … o_{n-1}: numbers, or the named values of each variable.
         actions: a_0 … a_{n-2}, or one more; numbers or named values.
 

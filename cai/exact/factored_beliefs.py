@@ -64,7 +64,7 @@ class FactoredBeliefs:
         Raises:
             IntractableError: a belief would need more than ``MAX_BYTES``.
         """
-        _refuse_large(f"S = {self.factors.states.size:,} joint states", self.factors.states.size)
+        _refuse_large(f"S = {self.factors.states.size:,} joint states", float(self.factors.states.size))
         return joint(tuple(self.factors.initial.values()), self.factors).exp()
 
     def predict(self, belief: Float[Tensor, " S"], action: int, t: int) -> Float[Tensor, " S"]:

@@ -143,8 +143,16 @@ class FactoredMessages:
         ]
         return torch.stack(rows) + log_z
 
-    def sample(self, n: int, *, steps: int | None = None, generator: torch.Generator | None = None) -> Trajectories:
+    def sample(
+        self, n: int, *, steps: int | None = None, generator: torch.Generator | None = None, mortal: bool = True
+    ) -> Trajectories:
         """Draw n trajectories from the rule's own chain: exact samples of p(τ|O=1) for POSTERIOR.
+
+        Args:
+            n: how many.
+            steps: how many slices; T unless given.
+            generator: of the draws.
+            mortal: whether the discount ends trajectories; else they go on as if each step were survived.
 
         Raises:
             WorldError: ``n`` or ``steps`` is no such number, or ``steps`` is missing for the infinite horizon.
@@ -161,7 +169,7 @@ class FactoredMessages:
             return torch.multinomial(weights, 1, generator=generator).squeeze(-1)
 
         start = self.log_initial().unsqueeze(0)
-        return self._follow(torch.cat([draw(start) for _ in range(n)]), T, draw)
+        return self._follow(torch.cat([draw(start) for _ in range(n)]), T, draw, mortal)
 
     def most_probable(self) -> Trajectories:
         """Return the most probable trajectory given O=1, as a batch of one (Viterbi; ties go to the lowest number)."""
@@ -173,7 +181,7 @@ class FactoredMessages:
         scores = self.temperature * self.prepared.log_initial + best.v[0]
         return best._follow(scores.argmax().unsqueeze(0), T, lambda log_weights: log_weights.argmax(-1))
 
-    def _follow(self, s: Tensor, T: int, pick: object) -> Trajectories:
+    def _follow(self, s: Tensor, T: int, pick: object, mortal: bool = True) -> Trajectories:
         """Follow the rule's chain from ``s [N]`` for T steps."""
         assert callable(pick)
         alive = torch.ones_like(s, dtype=torch.bool)
@@ -188,7 +196,7 @@ class FactoredMessages:
             after, reward = following(one, over, c, self.temperature, s, a, pick)
             rewards.append(torch.where(alive, reward, 0.0))
             s = torch.where(alive, after, s)
-            if self.factors.discount < 1:
+            if mortal and self.factors.discount < 1:
                 alive = alive & (pick(self._log_survival(v_next, c)[s]) == 0)
             states.append(s)
             actions.append(a)

@@ -1,5 +1,6 @@
 """What happens next, variable by variable: draws from a factored slice, and its most probable outcome."""
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 
 import torch
@@ -105,7 +106,7 @@ def _width(factors: Sequence[Factor], name: str) -> int:
         if name in factor.scope
         for other, size in zip(factor.scope, factor.table.shape, strict=True)
     }
-    return torch.Size(list(sizes.values())).numel()
+    return math.prod(sizes.values())
 
 
 def _given(factor: Factor, known: Mapping[str, Tensor]) -> Factor:

@@ -84,6 +84,7 @@ class SeparateMessages:
         rule: how outcomes and actions were marginalised.
         temperature: α, reward units.
         form: the compiled form that was used.
+        error_bound: a proved bound on the error of ``value``, reward units: the sum of the parts'.
     """
 
     factors: Factors
@@ -127,16 +128,20 @@ class SeparateMessages:
     def marginal(self, t: int, names: str | Sequence[str]) -> Tensor:
         """Return the marginal of some state and action variables at time t, one axis each; parts are independent.
 
+        With a discount this counts living trajectories only, and the parts die together: alive they are independent.
+
         Raises:
             WorldError: a name is neither a state nor an action variable.
         """
         wanted = (names,) if isinstance(names, str) else tuple(names)
-        joint, order = torch.ones((), dtype=self.temperature.dtype), []
+        joint = torch.ones((), dtype=self.temperature.dtype)
+        order: list[str] = []
         for part in self.parts:
             own = [n for n in wanted if n in (*part.factors.states.names, *part.factors.actions.names)]
             if own:
                 one = part.marginal(t, own)
-                joint = joint.reshape(*joint.shape, *(1,) * one.dim()) * one
+                living = self.factors.discount**t if order else 1.0  # each part has the chance to live to t in it
+                joint = joint.reshape(*joint.shape, *(1,) * one.dim()) * one / living
                 order += own
         if sorted(order) != sorted(wanted) or not wanted:
             known = [*self.factors.states.names, *self.factors.actions.names]
@@ -144,21 +149,42 @@ class SeparateMessages:
         return joint.permute([order.index(name) for name in wanted])
 
     def sample(self, n: int, *, steps: int | None = None, generator: torch.Generator | None = None) -> Trajectories:
-        """Draw n trajectories, each part for itself; states are numbered jointly.
+        """Draw n trajectories, each part for itself; states are numbered jointly. With a discount the parts die as one.
 
         Raises:
             IntractableError: joint states have numbers beyond 2^62.
         """
-        return self._joined([part.sample(n, steps=steps, generator=generator) for part in self.parts])
+        self._require_numbers()
+        parts = [part.sample(n, steps=steps, generator=generator, mortal=False) for part in self.parts]
+        found, discount = self._joined(parts), self.factors.discount
+        if discount == 1:
+            return found
+        survives = torch.rand(found.actions.shape, generator=generator, dtype=self.temperature.dtype) < discount
+        alive = torch.cat([found.alive[:, :1], survives.cumprod(-1) > 0], -1)
+        last = alive.sum(-1, keepdim=True).clamp(max=survives.shape[-1])  # the state in which it died: there it stays
+        times = torch.arange(alive.shape[-1]).expand(alive.shape)
+        states = found.states.gather(-1, torch.minimum(times, last))
+        return Trajectories(states, found.actions, torch.where(alive[:, :-1], found.rewards, 0.0), alive)
 
     def most_probable(self) -> Trajectories:
-        """Return the most probable trajectory, as a batch of one."""
+        """Return the most probable trajectory, as a batch of one.
+
+        Raises:
+            IntractableError: joint states have numbers beyond 2^62, or there is a discount, by which all parts die at
+                once: what is most probable of each is not so of all.
+        """
+        self._require_numbers()
+        if self.factors.discount < 1:
+            seen = f"parts that die together, γ = {self.factors.discount:g}"
+            raise IntractableError([Finding("most_probable", seen, "no discount, or the parts one by one")])
         return self._joined([part.most_probable() for part in self.parts])
 
-    def _joined(self, drawn_parts: list[Trajectories]) -> Trajectories:
+    def _require_numbers(self) -> None:
         if self.factors.states.size > 1 << 62:
             seen = f"{self.factors.states.size:,} joint states"
             raise IntractableError([Finding("sample", seen, "at most 2^62 to be numbered; ask the parts")])
+
+    def _joined(self, drawn_parts: list[Trajectories]) -> Trajectories:
         states: dict[str, Tensor] = {}
         actions: dict[str, Tensor] = {}
         for part, found in zip(self.parts, drawn_parts, strict=True):

@@ -82,7 +82,8 @@ def solve(
 
     Returns:
         Messages, with ``v`` of shape ``[*B, T+1, S]`` (``[*B, S]`` for the infinite horizon); on factors
-        FactoredMessages, for one temperature, and not differentiable in it.
+        FactoredMessages, for one temperature, and not differentiable in it; SeparateMessages where a large joint state
+        falls into parts that nothing ties.
 
     Raises:
         WorldError: the world or an argument does not conform.

@@ -22,13 +22,13 @@ def variable_curves(one: FactoredComparison, names: Sequence[str] | None = None)
     how = "The mean number of each variable's value over time, under the true dynamics, a line a policy." + (
         f" The first {len(chosen)} of {len(states.names)} variables." if more > 0 else ""
     )
-    figure, axes = panels(len(chosen), (2.1, 1.15), title, how, Margins(bottom=0.95, across=0.45, down=0.5, right=0.3))
+    figure, axes = panels(len(chosen), (2.1, 1.15), title, how, Margins(bottom=0.95, across=0.45, down=0.68, right=0.3))
     for ax, name in zip(axes, chosen, strict=True):
         plain(ax, name)
         size = states.sizes[states.names.index(name)]
         for n, evaluation in enumerate(one.evaluations.values()):
             # Where lines coincide, the earlier one shows as a rim around the later one.
-            width = 1.4 + 0.9 * (len(one.evaluations) - 1 - n)
+            width = 1.2 + 0.6 * (len(one.evaluations) - 1 - n)
             ax.plot(_means(evaluation.visits, name), color=LINES[n % len(LINES)], linewidth=width)
         ax.set_ylim(-0.04 * (size - 1), 1.04 * (size - 1) or 1)
         ax.grid(color=FAINT, linewidth=0.5)

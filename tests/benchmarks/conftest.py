@@ -15,6 +15,10 @@ VARIANCES: list[dict[str, Any]] = []
 CURVES: list[dict[str, Any]] = []
 SPEEDS: list[dict[str, float]] = []
 SHARDS: list[dict[str, Any]] = []
+FACTORED: list[dict[str, Any]] = []
+WHOLE: list[dict[str, Any]] = []
+SYMBOLIC: list[dict[str, Any]] = []
+COMPETITION: list[dict[str, Any]] = []
 
 
 def table(rows: list[dict[str, Any]]) -> list[str]:
@@ -98,6 +102,51 @@ def shards() -> list[str]:
     return lines
 
 
+def factored() -> list[str]:
+    """Return what one backup costs on factors and on tables as a Markdown table."""
+    head = "| machines | rule | factors, ms | peak | compile and plan, s | tables, ms | peak | tabulate, s | ratio |"
+    lines = [head, "|--:|---|--:|--:|--:|--:|--:|--:|--:|"]
+    for row in FACTORED:
+        ours, flat = row["factors"], row.get("tables")
+        cells = [row["n"], row["rule"], f"{1e3 * ours['seconds']:.3g}", f"{ours['peak'] / 1e9:.2f} GB"]
+        cells += [f"{ours['ready']:.2f}"]
+        if flat is None:
+            cells += ["", "", "", ""]
+        else:
+            cells += [f"{1e3 * flat['seconds']:.3g}", f"{flat['peak'] / 1e9:.2f} GB", f"{flat['ready']:.2f}"]
+            cells += [f"{flat['seconds'] / ours['seconds']:.2g}"]
+        lines.append("| " + " | ".join(map(str, cells)) + " |")
+    return lines
+
+
+def whole() -> list[str]:
+    """Return whole solves on factors as a Markdown table."""
+    lines = ["| machines | T | seconds | peak |", "|--:|--:|--:|--:|"]
+    return lines + [f"| {x['n']} | {x['T']} | {x['seconds']:.2f} | {x['peak'] / 1e9:.2f} GB |" for x in WHOLE]
+
+
+def symbolic() -> list[str]:
+    """Return symbolic value iteration beside ours, five steps, as a Markdown table."""
+    head = "| machines | pyRDDLGym-symbolic, s | cai, s | ratio | its start value | cai's |"
+    lines = [head, "|--:|--:|--:|--:|--:|--:|"]
+    rows = [
+        f"{x['peer']:.2f} | {x['seconds']:.2f} | {x['peer'] / x['seconds']:.2g} | {x['theirs']:.6f} | {x['value']:.6f}"
+        for x in SYMBOLIC
+    ]
+    return lines + [f"| {x['n']} | {row} |" for x, row in zip(SYMBOLIC, rows, strict=True)]
+
+
+def competition() -> list[str]:
+    """Return IPPC 2011's instances, solved and run, as a Markdown table."""
+    head = "| problem | states | actions | value promised | mean of 300 runs | seconds | peak |"
+    lines = [head, "|---|--:|--:|--:|--:|--:|--:|"]
+    for x in COMPETITION:
+        name, mean = f"{x['problem']} {x['instance']}", f"{x['mean']:.2f} ± {x['error']:.2f}"
+        cells = [name, f"{x['states']:,}", x["actions"], f"{x['value']:.3f}", mean, f"{x['seconds']:.1f}"]
+        lines.append("| " + " | ".join(map(str, [*cells, f"{x['peak'] / 1e9:.2f} GB"])) + " |")
+    return lines
+
+
 def pytest_terminal_summary(terminalreporter: Any) -> None:
     """Print the tables of what was measured, and write them."""
     sections = {
@@ -109,6 +158,10 @@ def pytest_terminal_summary(terminalreporter: Any) -> None:
         "learners": learners(),
         "roll-outs of FrozenLake 8x8": speeds(),
         "ten million cells, T = 20, sharded": shards(),
+        "a ring of machines, one backup": factored(),
+        "a ring of machines, whole solves under VARIATIONAL": whole(),
+        "a ring of machines, four steps of value iteration": symbolic(),
+        "IPPC 2011, horizon 40, under HARD": competition(),
     }
     measured = {title: lines for title, lines in sections.items() if len(lines) > 2}
     if not measured:

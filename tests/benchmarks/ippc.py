@@ -1,6 +1,6 @@
 """IPPC 2011's problems solved exactly, and the exact policy run in pyRDDLGym beside what it promised.
 
-``python -m tests.benchmarks.ippc SysAdmin_MDP_ippc2011 3`` prints one row: value, seconds, peak memory, mean of 300 runs.
+``python -m tests.benchmarks.ippc SysAdmin_MDP_ippc2011 3`` prints a row: value, seconds, peak memory, mean of the runs.
 """
 
 import json
@@ -40,7 +40,9 @@ class Runs:
             flat = [state[label(name)] for name in names[fluent]]
             subs[fluent] = np.array(flat).astype(like.dtype).reshape(like.shape)[()]
         chosen = action.split(" + ")
-        given = {name: 1 for fluent in self.sampler.rddl.action_fluents for name in names[fluent] if label(name) in chosen}
+        given = {
+            name: 1 for fluent in self.sampler.rddl.action_fluents for name in names[fluent] if label(name) in chosen
+        }
         self.env.done = False
         after, reward, *_ = self.env.step(given)
         return {label(name): int(value) for name, value in after.items()}, float(reward)
