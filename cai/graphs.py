@@ -13,6 +13,7 @@ import torch
 from pyro.infer.inspect import get_dependencies
 from pyro.poutine.messenger import Messenger
 
+from cai.conditions import Conditions, Given, read_conditions
 from cai.errors import CaiError, fault, quoted
 from cai.program import Stamp, trajectory, variables
 from cai.world import World, discount_of, horizon_of
@@ -31,7 +32,7 @@ class Unrolled:
         return getattr(self.world, name)
 
 
-def graph(world: World, slices: int = 2) -> nx.DiGraph:
+def graph(world: World, slices: int = 2, *, observe: Given | None = None, do: Given | None = None) -> nx.DiGraph:
     """Read the graph of the first slices off the trajectory program, by Pyro's provenance tracking.
 
     Nodes are sites (``cell_0, move_0, slip_0, O_0, cell_1 …``) with the attributes ``kind`` (state, action, latent,
@@ -41,9 +42,12 @@ def graph(world: World, slices: int = 2) -> nx.DiGraph:
     Args:
         world: the world; its horizon is cut to ``slices``.
         slices: how many slices to write out; the state after the last one is in the graph too.
+        observe: evidence by site, ``{"floor_1": 3}``: those nodes are observed.
+        do: interventions by site: those nodes have the attribute ``forced``, and their edges from above are cut.
 
     Raises:
-        WorldError: ``slices`` is not a positive number within the horizon, or a variable is not a site.
+        WorldError: ``slices`` is not a positive number within the horizon, a variable is not a site, or a condition
+            names no node of this graph.
     """
     if not hasattr(world, "step"):
         raise fault("graph", f"a {type(world).__name__}", "a world, with initial, act and step")
@@ -71,7 +75,21 @@ def graph(world: World, slices: int = 2) -> nx.DiGraph:
         dag.add_node(name, kind=kind, time=int(time), variable=variable, observed=observed, plates=plates)
     for child, above in parents.items():
         dag.add_edges_from((parent, child) for parent in above if parent != child)
+    _condition(dag, read_conditions(observe, do))
     return dag
+
+
+def _condition(dag: nx.DiGraph, conditions: Conditions) -> None:
+    for what, part in (("observe", conditions.seen), ("do", conditions.forced)):
+        for name, t in part:
+            node = f"{name}_{t}"
+            if node not in dag:
+                raise fault(f"graph, {what}", f"no node '{node}'", f"one of {sorted(dag)}")
+            if what == "observe":
+                dag.nodes[node]["observed"] = True
+            else:
+                dag.nodes[node]["forced"] = True
+                dag.remove_edges_from(list(dag.in_edges(node)))
 
 
 def is_independent(

@@ -136,3 +136,18 @@ def test_wrong_questions_are_refused() -> None:
 def test_infinite_and_timed_worlds_have_graphs() -> None:
     assert "O_2" in cai.graph(grid(0.9, None), slices=3)
     assert "O_1" in cai.graph(TimedWorld(seed=0, S=2, A=2, K=2, horizon=3, holes=False))
+
+
+def test_conditions_show_in_the_graph() -> None:
+    plain = cai.graph(FactoredWorld(), 2)
+    dag = cai.graph(FactoredWorld(), 2, observe={"wind_0": 1, "floor_2": 0}, do={"door_1": 1, "lift_0": 0})
+    assert dag.nodes["wind_0"]["observed"]
+    assert dag.nodes["floor_2"]["observed"]
+    assert not list(dag.predecessors("door_1"))
+    assert not list(dag.predecessors("lift_0"))
+    assert set(dag.successors("door_1")) == set(plain.successors("door_1"))
+    assert list(plain.predecessors("door_1"))
+    # What is forced says nothing about what would have caused it; what is seen does.
+    assert cai.is_independent(dag, "door_1", "door_0")
+    with pytest.raises(cai.WorldError, match="no node 'door_9'"):
+        cai.graph(FactoredWorld(), 2, do={"door_9": 1})

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from cai.cli.app import app, told
-from cai.cli.options import Json, Settings, World, read_world
+from cai.cli.options import Do, Json, Observe, Settings, World, read_sites, read_world
 from cai.errors import CaiError, fault
 
 if TYPE_CHECKING:
@@ -25,6 +25,8 @@ def graph(
     world: World,
     slices: Annotated[int, typer.Option(help="How many slices to write out.")] = 2,
     settings: Settings = None,
+    observe: Observe = None,
+    do: Do = None,
     explain: Annotated[
         bool, typer.Option("--explain", help="Say what follows from the graph: what matters, what the policy needs.")
     ] = False,
@@ -41,7 +43,7 @@ def graph(
     made = read_world(world, settings, None, None)
     from cai.graphs import graph as read_graph
 
-    dag = read_graph(made, slices)
+    dag = read_graph(made, slices, observe=read_sites("--observe", observe), do=read_sites("--do", do))
     told_of = _explanation(made, dag) if explain else None
     pictures = []
     if entanglement is not None:
@@ -71,10 +73,14 @@ def _print_nodes(title: str, dag: "nx.DiGraph") -> None:
     from cai.view.terminal import print_table
 
     rows = [
-        (node, data["kind"], data["time"], "yes" if data["observed"] else "no", ", ".join(dag.predecessors(node)))
+        (node, data["kind"], data["time"], _known(data), ", ".join(dag.predecessors(node)))
         for node, data in dag.nodes(data=True)
     ]
     print_table(title, ("node", "kind", "t", "observed", "parents"), rows)
+
+
+def _known(data: dict[str, Any]) -> str:
+    return "forced" if data.get("forced") else "yes" if data["observed"] else "no"
 
 
 def _print_groups(dag: "nx.DiGraph") -> None:

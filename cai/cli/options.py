@@ -104,10 +104,11 @@ def read_conditions(observe: Sequence[str] | None, do: Sequence[str] | None) -> 
     """Read evidence and interventions from ``site=value``."""
     from cai.conditions import read_conditions as read
 
-    return read(_sites("--observe", observe), _sites("--do", do))
+    return read(read_sites("--observe", observe), read_sites("--do", do))
 
 
-def _sites(option: str, texts: Sequence[str] | None) -> dict[str, str]:
+def read_sites(option: str, texts: Sequence[str] | None) -> dict[str, str]:
+    """Read ``site=value`` texts."""
     found = {}
     for text in texts or ():
         site, equals, value = text.rpartition("=")

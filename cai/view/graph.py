@@ -115,6 +115,8 @@ def _draw_node(axes: Any, dag: nx.DiGraph, node: str, place: tuple[float, float]
     shape = Ellipse(
         place, 2 * _half_width(node), 2 * HALF_HEIGHT, facecolor=face, edgecolor=colour, linewidth=1.8, zorder=2
     )
+    if data.get("forced"):  # a thick rim, and no arrow from above
+        shape.set(linewidth=4.0, edgecolor=INK)
     axes.add_patch(shape)
     axes.text(*place, _label(node, data), ha="center", va="center", fontsize=9, color=INK, zorder=3, parse_math=False)
     if data["plates"]:
@@ -180,6 +182,8 @@ def _explain(figure: Figure, dag: nx.DiGraph) -> None:
         if kind in _kinds(dag)
     ]
     handles.append(Patch(facecolor=SHADE, edgecolor=GREY, label="shaded: observed"))
+    if any(data.get("forced") for _, data in dag.nodes(data=True)):
+        handles.append(Patch(facecolor="white", edgecolor=INK, linewidth=3, label="thick rim: forced, its causes cut"))
     plates = sorted({plate for _, data in dag.nodes(data=True) for plate in data["plates"]})
     if plates:
         handles.append(Line2D([], [], linestyle="", label=f"plates: {', '.join(plates)}"))
