@@ -22,6 +22,7 @@ from .comparison.learners import LearnerComparison as LearnerComparison
 from .comparison.learners import compare_learners as compare_learners
 from .comparison.losses import Choice as Choice
 from .comparison.losses import Loss as Loss
+from .comparison.separate import SeparateEvaluation as SeparateEvaluation
 from .comparison.sweeps import compare_all as compare_all
 from .compile.conditioned import condition as condition
 from .compile.factorise import factorise as factorise

@@ -17,7 +17,17 @@ import cai
 
 ROOT = Path(__file__).resolve().parent.parent
 DOCS = ROOT / "docs"
-CHAPTERS = ("inference", "variational", "learners", "claims", "your_world", "which_rule", "engine", "conventions")
+CHAPTERS = (
+    "inference",
+    "variational",
+    "learners",
+    "claims",
+    "your_world",
+    "which_rule",
+    "networks",
+    "engine",
+    "conventions",
+)
 PAGES = (*CHAPTERS, "index", "api", "benchmarks")
 
 pytest.importorskip("myst_nb", reason="the book needs the extra 'docs'")
@@ -62,7 +72,15 @@ def test_the_chapters_show_what_their_cells_gave(book: Path, page: str) -> None:
 
 @pytest.mark.parametrize(
     ("page", "figures"),
-    [("inference", 5), ("variational", 2), ("learners", 3), ("claims", 6), ("your_world", 1), ("which_rule", 3)],
+    [
+        ("inference", 5),
+        ("variational", 2),
+        ("learners", 3),
+        ("claims", 6),
+        ("your_world", 1),
+        ("which_rule", 3),
+        ("networks", 4),
+    ],
 )
 def test_the_figures_are_drawn(book: Path, page: str, figures: int) -> None:
     built = (book / f"{page}.html").read_text(encoding="utf-8")

@@ -1,6 +1,6 @@
 """compare: many policies on one world, measured by the same exact accounts, in one table."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, overload
@@ -11,8 +11,8 @@ from torch import Tensor
 from cai.comparison.evaluate import Answers, Evaluation, measure
 from cai.comparison.factored import FactoredAnswers, FactoredEvaluation, measure_factors
 from cai.comparison.rows import Row, as_csv, as_json, as_table, possible, row, save
+from cai.comparison.separate import SeparateEvaluation, answers_of, measure_separate, split
 from cai.errors import fault
-from cai.exact.factored_sweep import Prepared
 from cai.exact.forms import compiled
 from cai.exact.solve import as_temperature, single_temperature
 from cai.factors import Factors
@@ -70,7 +70,7 @@ class FactoredComparison:
 
     factors: Factors
     temperature: float
-    evaluations: Mapping[str, FactoredEvaluation]
+    evaluations: Mapping[str, FactoredEvaluation | SeparateEvaluation]
     rows: tuple[Row, ...]
     elbo_star: float | None
     log_evidence: float | None
@@ -132,20 +132,22 @@ def compare(
     answers = Answers(found.detach(), alpha.detach())  # the world's, not a policy's: solved once for all
     evaluations = {name: measure(answers, policy) for name, policy in policies.items()}
     rows = tuple(row(name, one) for name, one in evaluations.items())
-    return Comparison(answers.tables, float(alpha), evaluations, rows, *_exact(answers))
+    return Comparison(answers.tables, float(alpha), evaluations, rows, *_exact([answers]))
 
 
 def _compare_factors(factors: Factors, policies: Mapping[str, Any], alpha: Tensor) -> FactoredComparison:
-    answers = FactoredAnswers(Prepared(factors.detach()), alpha.detach())
-    evaluations = {name: measure_factors(answers, policy) for name, policy in policies.items()}
+    parts = split(factors)
+    answers = answers_of(parts or [factors], alpha)
+    measure_one = measure_separate if parts else lambda own, policy: measure_factors(own[0], policy)
+    evaluations = {name: measure_one(answers, policy) for name, policy in policies.items()}
     rows = tuple(row(name, one) for name, one in evaluations.items())
-    return FactoredComparison(answers.prepared.factors, float(alpha), evaluations, rows, *_exact(answers))
+    return FactoredComparison(factors.detach(), float(alpha), evaluations, rows, *_exact(answers))
 
 
-def _exact(answers: Answers | FactoredAnswers) -> tuple[float | None, float | None]:
-    """Return ELBO* and log Z, nats, each None where it is not finite."""
-    elbo_star = possible(lambda: float(answers.variational.elbo))
-    return elbo_star, possible(lambda: float(answers.posterior.log_evidence))
+def _exact(answers: Sequence[Answers | FactoredAnswers]) -> tuple[float | None, float | None]:
+    """Return ELBO* and log Z, nats, summed over the parts of the world, each None where it is not finite."""
+    elbo_star = possible(lambda: sum(float(one.variational.elbo) for one in answers))
+    return elbo_star, possible(lambda: sum(float(one.posterior.log_evidence) for one in answers))
 
 
 def _head(one: Comparison | FactoredComparison) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from cai.comparison.factored import FactoredEvaluation, evaluate_factors
 from cai.comparison.losses import Loss, account, worst
+from cai.comparison.separate import SeparateEvaluation, answers_of, measure_separate, split
 from cai.errors import ImpossibleError, NotConvergedError, fault
 from cai.exact.acting import occupancy, values
 from cai.exact.backup import look_ahead
@@ -215,13 +216,17 @@ class Evaluation:
 @overload
 def evaluate(world: Tables, policy: Any, *, temperature: float | Tensor = ...) -> Evaluation: ...
 @overload
-def evaluate(world: Factors, policy: Any, *, temperature: float | Tensor = ...) -> FactoredEvaluation: ...
+def evaluate(
+    world: Factors, policy: Any, *, temperature: float | Tensor = ...
+) -> FactoredEvaluation | SeparateEvaluation: ...
 @overload
-def evaluate(world: World, policy: Any, *, temperature: float | Tensor = ...) -> Evaluation | FactoredEvaluation: ...
+def evaluate(
+    world: World, policy: Any, *, temperature: float | Tensor = ...
+) -> Evaluation | FactoredEvaluation | SeparateEvaluation: ...
 @torch.no_grad()
 def evaluate(
     world: World | Tables | Factors, policy: Any, *, temperature: float | Tensor = 1.0
-) -> Evaluation | FactoredEvaluation:
+) -> Evaluation | FactoredEvaluation | SeparateEvaluation:
     """Evaluate any policy exactly, by pushing its state distribution forward through the true dynamics.
 
     ``ELBO(π) = E_π[Σ r]/α - E_π[Σ KL(π ‖ prior)]``, and two decompositions, both exact for every policy:
@@ -239,7 +244,8 @@ def evaluate(
     """
     tables = compiled(world)
     if isinstance(tables, Factors):
-        return evaluate_factors(tables, policy, single_temperature(temperature).to(tables.dtype))
+        alpha, parts = single_temperature(temperature).to(tables.dtype), split(tables)
+        return measure_separate(answers_of(parts, alpha), policy) if parts else evaluate_factors(tables, policy, alpha)
     alpha = as_temperature(temperature, tables)
     if alpha.dim() or tables.batch_shape:
         raise fault("evaluate", f"a batch of shape {[*tables.batch_shape, *alpha.shape]}", "one world, one temperature")

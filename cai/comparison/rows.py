@@ -10,6 +10,7 @@ from typing import Any, Protocol, runtime_checkable
 
 from cai.comparison.evaluate import Evaluation
 from cai.comparison.factored import FactoredEvaluation
+from cai.comparison.separate import SeparateEvaluation
 from cai.errors import ImpossibleError, NotConvergedError
 
 
@@ -58,7 +59,7 @@ class Compared(Protocol):
         """Return everything as JSON."""
 
 
-def row(name: str, one: Evaluation | FactoredEvaluation) -> Row:
+def row(name: str, one: Evaluation | FactoredEvaluation | SeparateEvaluation) -> Row:
     """Lay out one policy's numbers."""
     return Row(
         name=name,

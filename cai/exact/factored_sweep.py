@@ -17,6 +17,8 @@ from cai.factors import Factor, Factors
 from cai.progress import bar
 from cai.types import Space
 
+PATIENCE = 300
+"""Backups without any gain after which a fixed point is given up."""
 LONG = 2e9
 """Multiplications of a sweep from which on a bar shows how far it is."""
 
@@ -122,9 +124,13 @@ def factored_fixed_point(
 
     search = Anderson(step, torch.zeros(prepared.factors.states.size, dtype=prepared.factors.dtype))
     scale = 64 * torch.finfo(prepared.factors.dtype).eps
-    rounding = scale
+    rounding, earlier = scale, float("inf")
     while search.best.size > rounding and backups < most:
         search.advance()
+        if backups % PATIENCE == 0:
+            if search.best.size > 0.999 * earlier:  # it never will
+                break
+            earlier = search.best.size
         finite = search.best.fx[search.best.fx > -torch.inf]
         rounding = scale * max(1.0, float(finite.abs().max()) if finite.numel() else 1.0, float(alpha))
     v = search.best.fx

@@ -51,13 +51,17 @@ def solve_prepared(rule: Rule, prepared: Prepared, alpha: Tensor, max_bytes: flo
         v, iterations, bound = factored_sweep(rule, prepared, alpha), factors.horizon, 0.0
     messages = FactoredMessages(prepared, rule, alpha, v, iterations, bound)
     if float(messages.value.detach()) == -torch.inf:
-        lead = (
-            "the evidence is zero: no trajectory can be optimal"
-            if rule == POSTERIOR
-            else f"under {rule} the start value is -inf"
-        )
-        raise ImpossibleError(f"{lead}; every allowed way from the start meets a reward or evidence of -inf")
+        raise ImpossibleError(_why(rule))
     return messages
+
+
+def _why(rule: Rule) -> str:
+    if rule == POSTERIOR:
+        return "the evidence is zero: no trajectory can be optimal; every way from the start meets a -inf"
+    if isinstance(rule.over_outcomes, Expect):  # only a mean is lost by one bad outcome
+        risk = "every policy risks a forbidden reward, or evidence that may not hold (-inf)"
+        return f"under {rule} the start value is -inf: {risk}; POSTERIOR bends the dynamics towards it"
+    return f"under {rule} the start value is -inf: no trajectory can be optimal"
 
 
 def bytes_needed(prepared: Prepared, rule: Rule, most: float = float("inf")) -> float:

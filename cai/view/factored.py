@@ -7,6 +7,7 @@ from typing import Any
 import networkx as nx
 
 from cai.comparison.compare import FactoredComparison
+from cai.comparison.separate import split
 from cai.errors import fault
 from cai.exact.factored_sweep import Prepared
 from cai.exact.rules import POSTERIOR
@@ -27,11 +28,13 @@ GRAPH = 24
 
 def describe_factors(factors: Factors) -> str:
     """Say how large a world is, in one line, and what one backup of it costs."""
-    cost = Prepared(factors).cost(POSTERIOR)
+    costs = [Prepared(part).cost(POSTERIOR) for part in split(factors) or [factors]]
+    work, peak = sum(one.work for one in costs), max(one.peak for one in costs)
     n, S, A = len(factors.states.names), factors.states.size, factors.actions.size
     clock = f"T = {factors.horizon}" if factors.horizon is not None else "infinite horizon"
     size = f"{n} state variables, {S:,} joint states, {A:,} actions, {clock}, γ = {factors.discount:g}"
-    return f"{size}; a backup: {cost.work:.3g} multiplications, {8 * cost.peak:.3g} bytes"
+    apart = f" in {len(costs)} separate parts" if len(costs) > 1 else ""
+    return f"{size}; a backup{apart}: {work:.3g} multiplications, {8 * peak:.3g} bytes"
 
 
 def write_factored_report(
@@ -76,8 +79,9 @@ def _model(factors: Factors, dag: nx.DiGraph | None) -> list[Picture]:
     found = []
     if dag is not None and len(dag) <= GRAPH:
         found.append(Picture("graph", "The model", "Read off the program.", png(graph_figure(dag))))
+    largest = max(split(factors) or [factors], key=lambda part: part.states.size)
     caption = "Which variables the backward message ties as they are summed out."
-    found.append(Picture("elimination", "One backup", caption, png(entanglement_figure(factors))))
+    found.append(Picture("elimination", "One backup", caption, png(entanglement_figure(largest))))
     return found
 
 

@@ -1,0 +1,120 @@
+"""A policy on a world that falls apart: the accounts of its parts, added up."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+from torch import Tensor
+
+from cai.comparison.factored import FactoredAnswers, FactoredEvaluation, measure_factors
+from cai.errors import fault
+from cai.exact.factored_sweep import Prepared
+from cai.exact.rules import Rule
+from cai.exact.separate import SeparateMessages, SeparatePolicy, parts_of
+from cai.exact.solve_factors import JOINT
+from cai.factors import Factors
+
+
+@dataclass(frozen=True, repr=False)
+class SeparateEvaluation:
+    """A policy whose parts act side by side on a world that falls apart; every account is the sum of the parts'.
+
+    Attributes:
+        parts: the evaluation of each part; nats by time and state are found there.
+        temperature: α, reward units.
+        standard_error: 0, since nothing was sampled.
+    """
+
+    parts: tuple[FactoredEvaluation, ...]
+    temperature: Tensor
+    standard_error: float = 0.0
+
+    def __repr__(self) -> str:
+        return f"SeparateEvaluation(expected_return={self.expected_return:.6g}, elbo={self.elbo:.6g} nats)"
+
+    @property
+    def expected_return(self) -> float:
+        """E_π[Σ r], reward units."""
+        return sum(part.expected_return for part in self.parts)
+
+    @property
+    def entropy(self) -> float:
+        """E_π[Σ H(π(·|s_t))], nats."""
+        return sum(part.entropy for part in self.parts)
+
+    @property
+    def kl_to_prior(self) -> float:
+        """E_π[Σ KL(π ‖ prior)], nats."""
+        return sum(part.kl_to_prior for part in self.parts)
+
+    @property
+    def elbo(self) -> float:
+        """ELBO(π), nats."""
+        return sum(part.elbo for part in self.parts)
+
+    @property
+    def optimality_gap(self) -> float:
+        """ELBO* - ELBO(π), nats."""
+        return sum(part.optimality_gap for part in self.parts)
+
+    @property
+    def evidence_gap(self) -> float:
+        """log Z - ELBO(π), nats."""
+        return sum(part.evidence_gap for part in self.parts)
+
+    @property
+    def start_nats(self) -> float:
+        """KL(p(s_0) ‖ p(s_0|O)), nats."""
+        return sum(part.start_nats for part in self.parts)
+
+    @property
+    def policy_nats(self) -> Tensor:
+        """Nats against VARIATIONAL, a number for each part."""
+        return torch.stack([part.policy_nats.sum() for part in self.parts])
+
+    @property
+    def action_nats(self) -> Tensor:
+        """Nats against POSTERIOR's policy, a number for each part."""
+        return torch.stack([part.action_nats.sum() for part in self.parts])
+
+    @property
+    def luck_nats(self) -> Tensor:
+        """Nats of luck, a number for each part."""
+        return torch.stack([part.luck_nats.sum() for part in self.parts])
+
+    @cached_property
+    def visits(self) -> dict[str, Tensor]:
+        """p(x_t) of every state variable, ``[T+1, n]``."""
+        return {name: found for part in self.parts for name, found in part.visits.items()}
+
+
+def split(factors: Factors) -> list[Factors]:
+    """Return the parts that are measured for themselves: none where the joint state is small, or parts die together."""
+    if factors.states.size < JOINT or factors.discount < 1:
+        return []
+    parts = parts_of(factors)
+    return parts if len(parts) > 1 else []
+
+
+def answers_of(parts: Sequence[Factors], alpha: Tensor) -> tuple[FactoredAnswers, ...]:
+    """Return what the policies of each part are measured against."""
+    return tuple(FactoredAnswers(Prepared(part.detach()), alpha.detach()) for part in parts)
+
+
+def measure_separate(answers: Sequence[FactoredAnswers], policy: object) -> SeparateEvaluation:
+    """Evaluate a policy that acts part by part: the prior, a rule, or what was solved so.
+
+    Raises:
+        WorldError: the policy is of another kind, and would tie the parts.
+    """
+    chosen = policy.policy if isinstance(policy, SeparateMessages) else policy
+    if isinstance(chosen, SeparatePolicy):
+        each: Sequence[object] = chosen.parts
+    elif chosen is None or isinstance(chosen, Rule):
+        each = [chosen] * len(answers)
+    else:
+        expected = "None, a Rule, or what cai.solve returns for this world, since its parts are measured apart"
+        raise fault("policy", f"a {type(policy).__name__}", expected)
+    parts = tuple(measure_factors(one, own) for one, own in zip(answers, each, strict=True))
+    return SeparateEvaluation(parts, answers[0].temperature)
