@@ -78,7 +78,7 @@ def _slice(world: World, shape: Shape, t: int, dtype: torch.dtype) -> FactoredSl
     }
 
     def named(where: str, value: Tensor, own: str = "") -> Factor:
-        return _named(where, whole(value), axes, sizes, dtype, own)
+        return named_factor(where, whole(value), axes, sizes, dtype, own)
 
     prior = {name: named(f"act, t = {t}", one, name) for name, one in run.log_prior.items()}
     chance = {
@@ -114,7 +114,8 @@ def _initial(world: World, dtype: torch.dtype) -> dict[str, Factor]:
     _, begin = start(world)
     axes = {dim: name for name, dim in begin.dims.items()}
     return {
-        name: _named("initial", whole(one), axes, begin.sizes, dtype, name) for name, one in begin.log_probs.items()
+        name: named_factor("initial", whole(one), axes, begin.sizes, dtype, name)
+        for name, one in begin.log_probs.items()
     }
 
 
@@ -135,12 +136,12 @@ def _terminal(world: World, states: Space, dtype: torch.dtype) -> tuple[Factor, 
         raise fault("terminal", quoted(error), "code that broadcasts over a batch of states") from error
     axes = {-1 - i: name for i, name in enumerate(states.names)}
     sizes = dict(zip(states.names, states.sizes, strict=True))
-    found = tuple(_named("terminal", one, axes, sizes, dtype) for one in pieces)
+    found = tuple(named_factor("terminal", one, axes, sizes, dtype) for one in pieces)
     demand(finding for one in found for finding in audit_rewards("terminal", one.table.detach(), one.table.shape))
     return found
 
 
-def _named(
+def named_factor(
     where: str, value: Tensor, axes: dict[int, str], sizes: dict[str, int], dtype: torch.dtype, own: str = ""
 ) -> Factor:
     """Name the axes of an enumerated tensor, leaving out those along which nothing changes.

@@ -12,8 +12,8 @@ from torch import Tensor
 
 from cai.compile.audit import close
 from cai.compile.enumerate import Enumerate, first_value, precision, run
-from cai.compile.factorise import _named
-from cai.compile.observations import _audit_names, _observe, _Run, _space
+from cai.compile.factorise import named_factor
+from cai.compile.observations import Look, audit_readings, look, readings_space
 from cai.compile.slices import measure
 from cai.compile.tabulate import demand
 from cai.errors import Finding, fault
@@ -60,18 +60,20 @@ def factorise_observations(world: World, *, dtype: torch.dtype = torch.float64) 
         raise fault("observe", "no such method", expected)
     with precision(dtype), torch.no_grad():
         shape = measure(world)
-        _audit_names(_observe(world, shape.states, torch.tensor(0), first_value), shape)
+        audit_readings(look(world, shape.states, torch.tensor(0), first_value), shape)
         every = _spread(world, shape.states)
         axes = {-1 - i: name for i, name in enumerate(shape.states.names)}
         axes |= {dim: name for name, dim in every.sites.dims.items()}
         sizes = {**dict(zip(shape.states.names, shape.states.sizes, strict=True)), **every.sites.sizes}
-        sites = {name: _named("observe", one, axes, sizes, dtype, name) for name, one in every.sites.log_probs.items()}
-        found = ObservationFactors(_space(every, shape.states), sites)
+        sites = {
+            name: named_factor("observe", one, axes, sizes, dtype, name) for name, one in every.sites.log_probs.items()
+        }
+        found = ObservationFactors(readings_space(every, shape.states), sites)
         demand(_audit_alone(world, shape.states, found))
         return found
 
 
-def _spread(world: World, states: Space) -> _Run:
+def _spread(world: World, states: Space) -> Look:
     """Run ``observe`` on all states at once, their variables from dimension -1 leftwards, then the sites."""
     given = {
         name: torch.arange(size).to(kind).reshape((-1,) + (1,) * i)
@@ -80,7 +82,7 @@ def _spread(world: World, states: Space) -> _Run:
     sites = Enumerate("observe", first=-1 - len(given))
     returned = run(sites, world.observe, states.pack(given))  # type: ignore[attr-defined]
     names = variables(returned, {**given, **sites.values}, "observe")
-    return _Run(given, sites, names, isinstance(returned, dict))
+    return Look(given, sites, names, isinstance(returned, dict))
 
 
 def _audit_alone(world: World, states: Space, found: ObservationFactors, samples: int = 6) -> Iterator[Finding]:

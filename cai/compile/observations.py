@@ -40,7 +40,7 @@ class Observations:
 
 
 @dataclass(frozen=True)
-class _Run:
+class Look:
     """One run of ``observe``: the values it was given, what it sampled, and what it returned of both."""
 
     given: dict[str, Tensor]
@@ -73,16 +73,16 @@ def tabulate_observations(
         raise fault("observe", seen, "a method observe(state): what is seen of it (return state where all is)")
     with precision(dtype), torch.no_grad():
         shape = measure(world)
-        single = _observe(world, shape.states, torch.tensor(0), first_value)
-        _audit_names(single, shape)
+        single = look(world, shape.states, torch.tensor(0), first_value)
+        audit_readings(single, shape)
         _refuse_large(single, shape.states, max_bytes, dtype)
-        every = _observe(world, shape.states, torch.arange(shape.states.size))
+        every = look(world, shape.states, torch.arange(shape.states.size))
         joint = _joint(every, shape.states.size, dtype)
         _audit_pointwise(world, shape.states, every, joint)
-        return Observations(_space(every, shape.states), _table(every, shape.states, joint))
+        return Observations(readings_space(every, shape.states), _table(every, shape.states, joint))
 
 
-def _observe(world: Any, states: Space, numbers: Tensor, choose: Choice | None = None) -> _Run:
+def look(world: Any, states: Space, numbers: Tensor, choose: Choice | None = None) -> Look:
     """Run ``observe`` on these states along dimension -1, the readings leftwards from -2."""
     given = states.split(numbers)
     sites = Enumerate("observe", first=-2, choose=choose)
@@ -96,10 +96,11 @@ def _observe(world: Any, states: Space, numbers: Tensor, choose: Choice | None =
     if wrong:
         raise fault("observe", f"a {wrong[0]} returned", "a tensor, or a dict of named tensors")
     names = variables(returned, {**given, **sites.values}, "observe")
-    return _Run(given, sites, names, isinstance(returned, dict))
+    return Look(given, sites, names, isinstance(returned, dict))
 
 
-def _audit_names(single: _Run, shape: Shape) -> None:
+def audit_readings(single: Look, shape: Shape) -> None:
+    """Raise a ``WorldError`` where a reading takes a name that the trajectory has already."""
     taken = {*shape.actions.names, *shape.latents, *RESERVED}
     for name in single.sites.values:
         if name in taken:
@@ -107,7 +108,7 @@ def _audit_names(single: _Run, shape: Shape) -> None:
             raise fault(f"observe, variable '{name}'", seen, "another name")
 
 
-def _refuse_large(single: _Run, states: Space, max_bytes: float, dtype: torch.dtype) -> None:
+def _refuse_large(single: Look, states: Space, max_bytes: float, dtype: torch.dtype) -> None:
     passed = [size for name, size in zip(states.names, states.sizes, strict=True) if name in single.names]
     O = math.prod([*passed, *single.sites.sizes.values()])  # noqa: E741 — the number of observations
     need = states.size * O * dtype.itemsize
@@ -116,7 +117,7 @@ def _refuse_large(single: _Run, states: Space, max_bytes: float, dtype: torch.dt
         raise IntractableError([Finding("observe", seen, f"at most max_bytes = {max_bytes:,.0f}: see less")])
 
 
-def _joint(every: _Run, S: int, dtype: torch.dtype) -> Tensor:
+def _joint(every: Look, S: int, dtype: torch.dtype) -> Tensor:
     """Return log p(readings, latents|s), nats: the last site first, then leftwards the others, S last."""
     sites = every.sites
     full = (*list(sites.sizes.values())[::-1], S)
@@ -130,7 +131,8 @@ def _joint(every: _Run, S: int, dtype: torch.dtype) -> Tensor:
     return total.expand(full)
 
 
-def _space(every: _Run, states: Space) -> Space:
+def readings_space(every: Look, states: Space) -> Space:
+    """Return what is seen as a numbered space: variables of the state first, then readings as they are sampled."""
     sizes, dtypes = dict(zip(states.names, states.sizes, strict=True)), []
     for name in every.names:
         if name in every.given:
@@ -145,7 +147,7 @@ def _space(every: _Run, states: Space) -> Space:
     return Space(every.names, tuple(sizes[name] for name in every.names), tuple(dtypes), every.named)
 
 
-def _table(every: _Run, states: Space, joint: Tensor) -> Tensor:
+def _table(every: Look, states: Space, joint: Tensor) -> Tensor:
     """Sum the latents out, and set what is passed on beside the readings: log p(o|s), nats, ``[S, O]``."""
     latents = tuple(dim for name, dim in every.sites.dims.items() if name not in every.names)
     readings = logsumexp(joint, latents) if latents else joint
@@ -159,7 +161,7 @@ def _table(every: _Run, states: Space, joint: Tensor) -> Tensor:
     return table.flatten(1)
 
 
-def _audit_pointwise(world: World, states: Space, every: _Run, joint: Tensor, samples: int = 6) -> None:
+def _audit_pointwise(world: World, states: Space, every: Look, joint: Tensor, samples: int = 6) -> None:
     """Hold the batch to ``observe`` on single states: code that does not broadcast gives other numbers there."""
     g = torch.Generator().manual_seed(0)
     for i in range(samples):
@@ -184,7 +186,7 @@ def _alone(world: World, states: Space, s: int, picks: list[int], noise: int) ->
 
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(noise)
-        single = _observe(world, states, torch.tensor(s), choose)
+        single = look(world, states, torch.tensor(s), choose)
     return sum(single.sites.log_probs.values(), torch.zeros(()))
 
 
