@@ -65,6 +65,12 @@ Observe = Annotated[
     list[str] | None, typer.Option("--observe", help="Evidence on a site, floor_5=3: the value's number; repeatable.")
 ]
 Do = Annotated[list[str] | None, typer.Option("--do", help="Force a site, door_2=1, and cut its causes; repeatable.")]
+Partial = Annotated[
+    bool,
+    typer.Option(
+        "--partial", help="Act on what is seen: solve over beliefs (a world with observe; VARIATIONAL, HARD)."
+    ),
+]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 Out = Annotated[Path | None, typer.Option("--out", help="Write tables, figures and report.html into this folder.")]
 

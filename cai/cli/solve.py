@@ -14,6 +14,7 @@ from cai.cli.options import (
     Json,
     Observe,
     Out,
+    Partial,
     Rules,
     Settings,
     Shards,
@@ -47,6 +48,7 @@ def solve(
     form: Form = "auto",
     observe: Observe = None,
     do: Do = None,
+    partial: Partial = False,
     as_json: Json = False,
     out: Out = None,
     shards: Shards = None,
@@ -55,6 +57,11 @@ def solve(
     require_folder(out)
     made, rules = read_world(world, settings, horizon, discount), read_rules(rule or ["POSTERIOR"], prior=False)
     given = read_conditions(observe, do)
+    if partial:
+        if given or form != "auto" or shards is not None or out is not None:
+            raise fault("--partial", "--form, --observe, --do, --shards or --out", "rules and temperatures alone")
+        _solve_partial(world, made, rules if rule else read_rules(["VARIATIONAL"], prior=False), temperature, as_json)
+        return
     if shards is not None:
         if given or form not in ("auto", "tables"):
             raise fault("--shards", "--form, --observe or --do", "none of them: shards are tables of the world itself")
@@ -67,6 +74,28 @@ def solve(
     _print(f"{world}: {size}", rows, as_json=as_json)
     if out is not None:
         write(title_of(world, settings), made, compared(found, rules, temperature), out, [], quiet=as_json)
+
+
+def _solve_partial(
+    title: str, world: Any, rules: Mapping[str, Any], alphas: Sequence[float] | None, as_json: bool
+) -> None:
+    """Solve over beliefs, and tell the value beside QMDP's and that of full sight."""
+    from cai.exact.belief_messages import solve_partial
+
+    rows = []
+    for alpha in alphas or [1.0]:
+        for name, rule in rules.items():
+            found = solve_partial(world, rule, temperature=alpha)
+            elbo = float(found.elbo) if name == "VARIATIONAL" else None
+            row = {"rule": name, "temperature": alpha, "qmdp": float(found.qmdp), "value": float(found.value)}
+            rows.append({**row, "fully_observed": float(found.fully_observed), "elbo": elbo})
+    if as_json:
+        print(json.dumps(rows, indent=2))
+        return
+    from cai.view.terminal import print_table
+
+    heads = ("rule", "α", "QMDP (reward)", "start value (reward)", "seen state (reward)", "ELBO* (nats)")
+    print_table(f"{title}, seen in part: exact over beliefs", heads, [list(row.values()) for row in rows])
 
 
 def _solve_sharded(

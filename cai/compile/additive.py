@@ -141,6 +141,8 @@ def _add(func: Any, *args: Any) -> Tensor | None:
     if func in _MINUS:
         a, b = (b, a) if func in _REFLECTED else (a, b)
         b = -b if not isinstance(b, Tensor) or b.dtype != torch.bool else b
+    if func in _IN_PLACE and not isinstance(a, Sum):
+        return None  # torch's own: it writes into a plain tensor, or says why it cannot
     terms: list[Tensor] = []
     for one in (a, b):
         if isinstance(one, Sum):
@@ -195,10 +197,11 @@ def _as_terms(value: Any) -> tuple[Tensor, ...]:
     return (value if isinstance(value, Tensor) else torch.as_tensor(value, dtype=torch.get_default_dtype()),)
 
 
-_MINUS = {torch.sub, torch.subtract, Tensor.sub, Tensor.__sub__, Tensor.__rsub__, torch.rsub}
+_IN_PLACE = {Tensor.__iadd__, Tensor.__isub__}
+_MINUS = {Tensor.__isub__, torch.sub, torch.subtract, Tensor.sub, Tensor.__sub__, Tensor.__rsub__, torch.rsub}
 _REFLECTED = {Tensor.__rsub__, torch.rsub, Tensor.__rtruediv__, Tensor.__rdiv__}
 _QUOTIENT = {torch.div, torch.true_divide, Tensor.div, Tensor.__truediv__, Tensor.__rtruediv__, Tensor.__div__}
-_PLUS = {torch.add, Tensor.add, Tensor.__add__, Tensor.__radd__}
+_PLUS = {Tensor.__iadd__, torch.add, Tensor.add, Tensor.__add__, Tensor.__radd__}
 _TIMES = {torch.mul, torch.multiply, Tensor.mul, Tensor.__mul__, Tensor.__rmul__}
 _LINEAR: dict[Any, Callable[..., Tensor | None]] = {
     **dict.fromkeys(_PLUS | _MINUS, _add),
