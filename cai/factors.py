@@ -19,7 +19,7 @@ def primed(name: str) -> str:
     return f"{name}'"
 
 
-@dataclass(frozen=True, repr=False)
+@dataclass(frozen=True, repr=False, eq=False)
 class Factor:
     """A table over named variables, one axis each: log-probabilities in nats, or rewards in reward units.
 
@@ -96,6 +96,12 @@ class Factors:
     def dtype(self) -> torch.dtype:
         """The floating dtype of all tables."""
         return next(iter(self.initial.values())).table.dtype
+
+    @property
+    def requires_grad(self) -> bool:
+        """Whether any table asks for gradients."""
+        slices = [one for part in self.slices for one in (*part.prior.values(), *part.chance.values(), *part.reward)]
+        return any(one.table.requires_grad for one in (*self.initial.values(), *slices, *self.terminal))
 
     @property
     def sizes(self) -> dict[str, int]:

@@ -288,3 +288,81 @@ def test_large_ring_against_the_same_ring_on_tables() -> None:
     kept = cai.solve(Ring(8, 3), cai.POSTERIOR, temperature=0.3, form="factors")
     flat = cai.solve(Ring(8, 3), cai.POSTERIOR, temperature=0.3, form="tables")
     assert agree(flat.v, kept.v)
+
+
+class Odd:
+    """Sums that are changed in place, added as truth values, rounded, and chosen between."""
+
+    horizon = 3
+
+    def __init__(self, kind: str) -> None:
+        self.kind = kind
+
+    def initial(self) -> dict[str, Tensor]:
+        return {name: pyro.sample(name, Categorical(torch.ones(3))) for name in ("x", "y")}
+
+    def act(self, state: dict[str, Tensor], t: int) -> Tensor:
+        return pyro.sample("a", Categorical(torch.ones(2)))
+
+    def step(self, state: dict[str, Tensor], action: Tensor, t: int) -> tuple[dict[str, Tensor], Any]:
+        following = {name: pyro.sample(name, Categorical(torch.ones(3))) for name in ("x", "y")}
+        noise = pyro.sample("noise", Categorical(torch.stack([0.5 + 0.1 * state["x"], 0.5 - 0.1 * state["x"]], -1)))
+        x, y = state["x"], state["y"]
+        total = 1.0 * x + 1.0 * y
+        if self.kind == "set":
+            total[x == y] = -4.0
+        elif self.kind == "clamp":
+            total.clamp_(max=1.0)
+        elif self.kind == "truth":
+            total = (x == 2) + (y == 2)
+        elif self.kind == "rounded":
+            total = (0.5 * x + 0.5 * y).to(torch.long)
+        elif self.kind == "chosen":
+            total = torch.zeros(()).where(action == 1, total)
+        elif self.kind == "index":
+            total = torch.arange(5.0)[torch.where(action == 1, x + y, 0)]
+        elif self.kind == "added":
+            total += 0.5 * x
+        elif self.kind == "twice":
+            total = 1.0 * x + 2.0 * noise  # two pieces over x alone, once the noise is averaged
+        return following, total
+
+
+@pytest.mark.parametrize("kind", ["set", "clamp", "truth", "rounded", "chosen", "index", "added", "twice"])
+@pytest.mark.parametrize("rule", [cai.POSTERIOR, cai.VARIATIONAL], ids=str)
+def test_sums_mean_what_torch_means(kind: str, rule: cai.Rule) -> None:
+    flat, kept = (cai.solve(Odd(kind), rule, temperature=0.7, form=form) for form in ("tables", "factors"))
+    assert agree(flat.v, kept.v)
+
+
+def test_narrow_factors_do_not_underflow() -> None:
+    class Far(Odd):
+        def step(self, state: dict[str, Tensor], action: Tensor, t: int) -> tuple[dict[str, Tensor], Any]:
+            following = {name: pyro.sample(name, cai.Point(state[name], 3)) for name in ("x", "y")}
+            return following, 100.0 * state["x"] + 1.0 * state["y"]
+
+    for rule in (cai.POSTERIOR, cai.RISK(-1.0)):
+        wide = cai.solve(cai.factorise(Far("")), rule)
+        narrow = cai.solve(cai.factorise(Far(""), dtype=torch.float32), rule)
+        assert agree(wide.v, narrow.v.double(), 1e-5)
+
+
+def test_what_factors_refuse() -> None:
+    class Late(Odd):
+        def step(self, state: dict[str, Tensor], action: Tensor, t: int) -> tuple[dict[str, Tensor], Any]:
+            following, total = super().step(state, action, t)
+            return following, total + pyro.sample("late", Categorical(torch.ones(2))) if t == 2 else total
+
+    with pytest.raises(cai.WorldError, match="the same at all times"):
+        cai.factorise(Late(""))
+    scale = torch.tensor(1.0, dtype=torch.float64, requires_grad=True)
+
+    class Endless(Odd):
+        horizon, discount, stationary = None, 0.9, True
+
+        def step(self, state: dict[str, Tensor], action: Tensor, t: int) -> tuple[dict[str, Tensor], Any]:
+            following, _ = super().step(state, action, t)
+            return following, scale * state["x"]
+
+    with pytest.raises(cai.WorldError, match="gradients, with an infinite horizon"):
+        cai.solve(Endless(""), cai.VARIATIONAL, form="factors")

@@ -116,5 +116,8 @@ def measure_separate(answers: Sequence[FactoredAnswers], policy: object) -> Sepa
     else:
         expected = "None, a Rule, or what cai.solve returns for this world, since its parts are measured apart"
         raise fault("policy", f"a {type(policy).__name__}", expected)
+    own = [(one.prepared.states.names, one.prepared.actions.names) for one in answers]
+    if isinstance(chosen, SeparatePolicy) and [(p.states.names, p.actions.names) for p in chosen.parts] != own:
+        raise fault("policy", "a policy whose parts are others than this world's", "one that was solved for this world")
     parts = tuple(measure_factors(one, own) for one, own in zip(answers, each, strict=True))
     return SeparateEvaluation(parts, answers[0].temperature)

@@ -94,6 +94,8 @@ def whole(value: Any) -> Any:
 
 def apply(func: Callable[..., Any], args: Any, kwargs: Any) -> Any:
     """Apply a function of torch, keeping sums as sums where it is linear."""
+    if isinstance(args, tuple) and args and isinstance(args[0], Sum) and _writes(func):
+        return _written(func, args, kwargs)
     linear = _LINEAR.get(func)
     if linear is not None and not kwargs:
         kept = linear(func, *args)
@@ -106,6 +108,24 @@ def apply(func: Callable[..., Any], args: Any, kwargs: Any) -> Any:
             _admit(f"torch's {getattr(func, '__name__', func)}", torch.broadcast_shapes(*shapes))
     with torch._C.DisableTorchFunctionSubclass():
         return func(*args, **kwargs)
+
+
+def _writes(func: Any) -> bool:
+    """Tell whether a function changes its first argument in place."""
+    name = getattr(func, "__name__", "")
+    plain = name.endswith("_") and not name.endswith("__")
+    return plain or name == "__setitem__" or (name.startswith("__i") and func in _IN_PLACE)
+
+
+def _written(func: Any, args: Any, kwargs: Any) -> Sum:
+    """Change a sum in place: it is added up, changed, and holds what came of it, under every name that it has."""
+    held: Sum = args[0]
+    total = whole(held)
+    rest, kwargs = tree_map_only(Sum, whole, (args[1:], kwargs))
+    with torch._C.DisableTorchFunction():
+        func(total, *rest, **kwargs)
+    held.terms = (total,)
+    return held
 
 
 def _admit(what: str, shape: Sequence[int]) -> None:
@@ -141,14 +161,14 @@ def _add(func: Any, *args: Any) -> Tensor | None:
     if func in _MINUS:
         a, b = (b, a) if func in _REFLECTED else (a, b)
         b = -b if not isinstance(b, Tensor) or b.dtype != torch.bool else b
-    if func in _IN_PLACE and not isinstance(a, Sum):
-        return None  # torch's own: it writes into a plain tensor, or says why it cannot
     terms: list[Tensor] = []
     for one in (a, b):
         if isinstance(one, Sum):
             terms += one.terms
         else:
             terms.append(one if isinstance(one, Tensor) else torch.as_tensor(one))
+    if _dtype([one for one in (a, b) if isinstance(one, Tensor)]) not in _WIDE:
+        return None  # true + true is true, and small integers wrap: no sum of terms says that
     if not any(_is_sum(one) for one in args):
         if not all(isinstance(one, Tensor) for one in args) or _covers(a, b) or _covers(b, a):
             return None
@@ -180,28 +200,41 @@ def _negate(func: Any, *args: Any) -> Tensor | None:
 def _cast(func: Any, *args: Any) -> Tensor | None:
     if not _is_sum(args[0]) or (len(args) == 2 and not isinstance(args[1], torch.dtype)) or len(args) > 2:
         return None
+    if len(args) == 2 and not args[1].is_floating_point:  # a sum of rounded terms is no rounded sum
+        return None
     return Sum([func(term, *args[1:]) for term in args[0].terms])
 
 
 def _where(func: Any, *args: Any) -> Tensor | None:
-    if len(args) != 3 or not (_is_sum(args[1]) or _is_sum(args[2])) or _is_sum(args[0]):
+    if len(args) != 3 or not any(_is_sum(one) for one in args):
         return None
-    condition, a, b = args
-    kept = [torch.where(condition, one, torch.zeros_like(one)) for one in _as_terms(a)]
-    return Sum([*kept, *(torch.where(condition, torch.zeros_like(one), one) for one in _as_terms(b))])
+    condition, a, b = args if func is torch.where else (args[1], args[0], args[2])
+    if _is_sum(condition):
+        return None
+    own = _dtype([one for one in (a, b) if isinstance(one, Tensor)])
+    if own not in _WIDE:
+        return None
+    kept = [torch.where(condition, one, torch.zeros_like(one)) for one in _as_terms(a, own)]
+    return Sum([*kept, *(torch.where(condition, torch.zeros_like(one), one) for one in _as_terms(b, own))])
 
 
-def _as_terms(value: Any) -> tuple[Tensor, ...]:
+def _as_terms(value: Any, like: torch.dtype) -> tuple[Tensor, ...]:
     if isinstance(value, Sum):
         return value.terms
-    return (value if isinstance(value, Tensor) else torch.as_tensor(value, dtype=torch.get_default_dtype()),)
+    if isinstance(value, Tensor):
+        return (value,)
+    keeps = isinstance(value, float) <= like.is_floating_point
+    return (torch.as_tensor(value, dtype=like if keeps else torch.get_default_dtype()),)
 
 
-_IN_PLACE = {Tensor.__iadd__, Tensor.__isub__}
-_MINUS = {Tensor.__isub__, torch.sub, torch.subtract, Tensor.sub, Tensor.__sub__, Tensor.__rsub__, torch.rsub}
+_IN_PLACE = {getattr(Tensor, f"__i{name}__") for name in ("add", "sub", "mul", "truediv", "floordiv", "pow", "mod")} | {
+    getattr(Tensor, f"__i{name}__") for name in ("and", "or", "xor") if hasattr(Tensor, f"__i{name}__")
+}
+_WIDE = {torch.int64, torch.int32, torch.float32, torch.float64}
+_MINUS = {torch.sub, torch.subtract, Tensor.sub, Tensor.__sub__, Tensor.__rsub__, torch.rsub}
 _REFLECTED = {Tensor.__rsub__, torch.rsub, Tensor.__rtruediv__, Tensor.__rdiv__}
 _QUOTIENT = {torch.div, torch.true_divide, Tensor.div, Tensor.__truediv__, Tensor.__rtruediv__, Tensor.__div__}
-_PLUS = {Tensor.__iadd__, torch.add, Tensor.add, Tensor.__add__, Tensor.__radd__}
+_PLUS = {torch.add, Tensor.add, Tensor.__add__, Tensor.__radd__}
 _TIMES = {torch.mul, torch.multiply, Tensor.mul, Tensor.__mul__, Tensor.__rmul__}
 _LINEAR: dict[Any, Callable[..., Tensor | None]] = {
     **dict.fromkeys(_PLUS | _MINUS, _add),

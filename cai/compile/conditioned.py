@@ -9,9 +9,9 @@ from torch import Tensor
 
 from cai.compile.enumerate import base
 from cai.compile.slices import measure
-from cai.compile.tabulate import tabulate
+from cai.compile.tabulate import MAX_BYTES, tabulate
 from cai.conditions import Conditions, Given, read_conditions, require
-from cai.errors import fault
+from cai.errors import Finding, IntractableError, fault
 from cai.exactly import Numbered
 from cai.factors import Factor, FactoredSlice, Factors, primed
 from cai.types import Tables
@@ -203,7 +203,7 @@ def _point(size: int, value: int, dtype: torch.dtype) -> Tensor:
 
 
 def condition_tables(tables: Tables, conditions: Conditions) -> Tables:
-    """Return tables under conditions on states and actions: the prior, unnormalised, forbids what disagrees.
+    """Return tables under conditions on states and actions: a reward of -inf forbids what disagrees.
 
     Tables have forgotten how a state is made, so that nothing but the only action variable can be forced there.
 
@@ -219,23 +219,32 @@ def condition_tables(tables: Tables, conditions: Conditions) -> Tables:
         raise fault("do", seen, "the world itself: tables have forgotten what its other variables read")
     T = tables.horizon
     assert T is not None
-    S, A = tables.states.size, tables.actions.size
-    prior = tables.log_prior if tables.timed else tables.log_prior.expand(*tables.batch_shape, T, S, A)
-    prior, terminal, axis = prior.clone(), tables.terminal.clone(), len(tables.batch_shape)
-    values = {**tables.states.split(torch.arange(S)), **tables.actions.split(torch.arange(A))}
-    for (name, t), value in {**conditions.seen, **conditions.forced}.items():
-        agrees = values[name] == value
+    _refuse_large(tables, T)
+    S, axis, shape = tables.states.size, len(tables.batch_shape), (*tables.batch_shape, T)
+
+    def timed(name: str) -> Tensor:
+        field: Tensor = getattr(tables, name)
+        return field if tables.timed else field.unsqueeze(axis).expand(*shape, *field.shape[axis:])
+
+    fields = {name: timed(name) for name in ("log_prior", "log_prob", "successor", "reward")}
+    prior, reward, terminal = fields["log_prior"].clone(), fields["reward"].clone(), tables.terminal.clone()
+    values = {**tables.states.split(torch.arange(S)), **tables.actions.split(torch.arange(tables.actions.size))}
+    for (name, t), value in conditions.seen.items():
+        wrong = values[name] != value
         if t == T:
-            terminal[..., ~agrees] = -torch.inf
+            terminal[..., wrong] = -torch.inf
         elif name in states:
-            prior.select(axis, t)[..., ~agrees, :] = -torch.inf
+            reward.select(axis, t)[..., wrong, :, :] = -torch.inf
         else:
-            forced = (name, t) in conditions.forced
-            kept = torch.zeros(()) if forced else prior.select(axis, t)
-            prior.select(axis, t)[:] = torch.where(agrees, kept, -torch.inf)
-    names = ("log_prob", "successor", "reward")
-    shape = (*tables.batch_shape, T)
-    fields = {name: getattr(tables, name) for name in names}
-    if not tables.timed:
-        fields = {name: f.unsqueeze(axis).expand(*shape, *f.shape[axis:]) for name, f in fields.items()}
-    return replace(tables, log_prior=prior, terminal=terminal, timed=True, **fields)
+            reward.select(axis, t)[..., wrong, :] = -torch.inf
+    for (name, t), value in conditions.forced.items():
+        prior.select(axis, t)[:] = torch.where(values[name] == value, 0.0, -torch.inf)
+    kept: dict[str, Any] = {**fields, "log_prior": prior, "reward": reward, "terminal": terminal}
+    return replace(tables, timed=True, **kept)
+
+
+def _refuse_large(tables: Tables, T: int) -> None:
+    need = tables.reward.numel() * (1 if tables.timed else T) * tables.reward.element_size()
+    if need > MAX_BYTES:
+        seen = f"rewards that differ over T = {T:,} times, {need:,} bytes"
+        raise IntractableError([Finding("conditions on tables", seen, f"at most {MAX_BYTES:,.0f} bytes")])

@@ -48,19 +48,25 @@ def _compile(world: World, dtype: torch.dtype) -> Factors:
     slices = (
         [_slice(world, shape, t, dtype) for t in range(horizon or 1)] if timed else [_slice(world, shape, 0, dtype)]
     )
+    latents, terminal = _latents(slices[0], shape.states), _terminal(world, shape.states, dtype)
+    for t, one in enumerate(slices):
+        own = _latents(one, shape.states)
+        if own != latents:
+            raise fault(f"step, t = {t}", f"latents {own}", f"the same at all times, as at t = 0: {latents}")
     demand(audit_scope(world))
     with torch.no_grad():
         for t in {0, len(slices) - 1}:
             demand(_audit_alone(world, shape, slices[t], t))
+        demand(_audit_end(world, shape, terminal))
     return Factors(
         initial=_initial(world, dtype),
         slices=tuple(slices[:1] if all(_equal(one, slices[0]) for one in slices) else slices),
-        terminal=_terminal(world, shape.states, dtype),
+        terminal=terminal,
         horizon=horizon,
         discount=discount,
         states=shape.states,
         actions=shape.actions,
-        latents=_latents(slices[0], shape.states),
+        latents=latents,
         layout=getattr(world, "layout", None),
     )
 
@@ -70,6 +76,8 @@ def _slice(world: World, shape: Shape, t: int, dtype: torch.dtype) -> FactoredSl
     with Additive():
         run = enumerate_slice(world, shape, t, points=False)
         pieces = terms_of(run.reward)
+    if run.reward.is_complex():
+        raise fault(f"step, t = {t}", f"rewards of dtype {run.reward.dtype}", "real numbers")
     states = shape.states.names
     axes = {-1 - i: name for i, name in enumerate(states)}
     axes |= {dim: primed(name) if name in run.log_prob and name in states else name for name, dim in run.dims.items()}
@@ -108,6 +116,18 @@ def _audit_alone(world: World, shape: Shape, one: FactoredSlice, t: int, samples
                 expected = "code that broadcasts, and is a function of the slice alone"
                 yield Finding(f"act or step, t = {t}", f"{seen}, at {found.values}", expected)
                 return
+
+
+def _audit_end(world: World, shape: Shape, terminal: tuple[Factor, ...], samples: int = 6) -> Iterator[Finding]:
+    for i in range(samples if terminal else 0):
+        found = single(world, shape, 0, i, i)
+        lone = found.given["terminal: the reward"]
+        parts = [one.table[tuple(found.values[name] for name in one.scope)] for one in terminal]
+        batch = sum(parts, torch.zeros(()))
+        if lone.numel() != 1 or not close(lone, batch):
+            seen = f"{lone.flatten()[:3].tolist()} on single values, {float(batch):g} among all at once"
+            yield Finding("terminal", f"{seen}, at {found.values}", "code that broadcasts over a batch of states")
+            return
 
 
 def _initial(world: World, dtype: torch.dtype) -> dict[str, Factor]:

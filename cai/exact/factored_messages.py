@@ -166,7 +166,11 @@ class FactoredMessages:
         def draw(log_weights: Tensor) -> Tensor:
             top = log_weights.amax(-1, keepdim=True)  # -inf only after death, where anything will do
             weights = torch.where(top == -torch.inf, 1.0, (log_weights - top).exp())
-            return torch.multinomial(weights, 1, generator=generator).squeeze(-1)
+            if weights.shape[-1] < 1 << 24:
+                return torch.multinomial(weights, 1, generator=generator).squeeze(-1)
+            below = weights.cumsum(-1)  # torch draws from 2^24 categories at most
+            u = torch.rand(len(below), 1, generator=generator, dtype=below.dtype) * below[:, -1:]
+            return torch.searchsorted(below, u).clamp(max=below.shape[-1] - 1).squeeze(-1)
 
         start = self.log_initial().unsqueeze(0)
         return self._follow(torch.cat([draw(start) for _ in range(n)]), T, draw, mortal)

@@ -5,6 +5,7 @@ added to c, and only a piece that ties the two, or reads a latent, takes part in
 averaged not even that: its own mean is found once.
 """
 
+import math
 from collections.abc import Callable, Sequence
 from functools import cached_property
 
@@ -21,8 +22,8 @@ from cai.factors import Factor, FactoredSlice, Factors, primed
 
 WARM = 0.5
 """Nats below which the logarithm is of a number near 1, and is taken as such."""
-DEEP = 600.0
-"""Nats that a product of probabilities and exponentials may span before it is taken in log space."""
+DEEP = 0.85
+"""How much of the dtype's range, in nats, a product of probabilities and exponentials may span outside of log space."""
 
 
 class PreparedSlice:
@@ -135,7 +136,7 @@ class PreparedSlice:
         states, actions = self.states, self.actions
         scope = (*actions.names, *states.names)
         blind = [piece for piece in pieces if not set(piece.scope) & set(actions.names)]
-        seeing = [piece for piece in pieces if piece not in blind]
+        seeing = [piece for piece in pieces if set(piece.scope) & set(actions.names)]
         split = q.reshape(*actions.sizes, *states.sizes)
         for group in (blind, seeing):
             if group:
@@ -221,7 +222,8 @@ class PreparedSlice:
         if depth < WARM and not rewards and real.numel() == x.numel():  # log of a number near 1 would lose digits
             return shift + eta * torch.log1p(self._probabilities(torch.expm1(y)))
         tables = [*(one.tables for one in self.chance), *(one - a for one, a in zip(rewards, tops, strict=True))]
-        if depth + sum(_span(one.tables) for one in self.chance) < DEEP:
+        range_ = -DEEP * math.log(torch.finfo(x.dtype).tiny)
+        if depth + sum(_span(one.tables) for one in self.chance) < range_:
             linear = self._passes(("soft", key), lambda: Pass(self.tied, SumProduct(), [one.exp() for one in tables]))
             return shift + eta * log(linear(y.exp()))
         deep = self._passes(("deep", key), lambda: Pass(self.tied, LogSum(), tables))

@@ -71,8 +71,10 @@ class Prepared:
         return joint(tuple(self.factors.initial.values()), self.factors)
 
     def cost(self, rule: Rule) -> Cost:
-        """Predict what one backup costs."""
-        return self.at(0).cost(rule.over_outcomes)
+        """Predict what the costliest backup takes."""
+        times = range(self.horizon or 1) if self.factors.timed else (0,)
+        costs = [self.at(t).cost(rule.over_outcomes) for t in times]
+        return Cost(max(one.work for one in costs), max(one.peak for one in costs))
 
 
 def joint(pieces: tuple[Factor, ...], factors: Factors) -> Tensor:

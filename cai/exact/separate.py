@@ -209,10 +209,10 @@ class SeparatePolicy:
     def act(self, state: Values, t: int) -> Values:
         """Sample the action variables, part by part."""
         chosen: dict[str, Tensor] = {}
-        for part in self.parts:
+        first = {part: self.actions.names.index(part.actions.names[0]) for part in self.parts if part.actions.names}
+        for part in sorted(first, key=lambda one: first[one]):  # in the world's own order, as far as parts allow
             own = {name: value for name, value in state.items() if name in part.states.names}  # type: ignore[union-attr]
-            if part.actions.names:
-                chosen |= part.act(own, t)
+            chosen |= part.act(own, t)
         return self.actions.pack({name: chosen[name] for name in self.actions.names})
 
     def sample(self, state: Values, t: int = 0) -> Values:

@@ -137,7 +137,7 @@ def single_temperature(temperature: float | Sequence[float] | Tensor) -> Tensor:
     alpha = as_temperature(temperature)
     if alpha.dim():
         raise fault("temperature", f"{alpha.numel()} temperatures", "one at a time for a world that is kept in factors")
-    return alpha
+    return alpha.detach()
 
 
 def _require_possible(messages: Messages) -> None:

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from cai.errors import Finding, ImpossibleError, IntractableError
+from cai.errors import Finding, ImpossibleError, IntractableError, fault
 from cai.exact.factored_messages import FactoredMessages
 from cai.exact.factored_sweep import Prepared, factored_fixed_point, factored_sweep
 from cai.exact.rules import POSTERIOR, Expect, Rule
@@ -45,6 +45,9 @@ def solve_prepared(rule: Rule, prepared: Prepared, alpha: Tensor, max_bytes: flo
         seen = f"S = {S:,} joint states, A = {A:,} actions: messages and elimination need {need:,.0f} bytes"
         raise IntractableError([Finding("factors", seen, f"at most {max_bytes:,.0f}")])
     if factors.horizon is None:
+        if torch.is_grad_enabled() and factors.requires_grad:
+            seen = "tables that ask for gradients, with an infinite horizon"
+            raise fault("factors", seen, "a finite horizon, or form='tables': no derivative is had of this fixed point")
         with torch.no_grad():
             v, iterations, bound = factored_fixed_point(rule, prepared, alpha)
     else:
