@@ -10,7 +10,7 @@ demo: $(VENV)/.base
 	$(BIN)/cai compare frozen_lake --temperature 1 --temperature 0.1 --temperature 0.01 --out reports/frozen_lake
 
 test: $(VENV)/.dev lint
-	$(BIN)/python -m pytest -n auto --dist load -p no:benchmark
+	$(BIN)/python -m pytest -n auto --dist load -p no:benchmark --durations 20
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff format --check .

@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 import torch
+from beartype.roar import BeartypeCallHintParamViolation
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
@@ -333,7 +334,7 @@ def test_a_network_acts_by_the_prior_of_its_time() -> None:
     [("explore", 2.0), ("n_step", 0), ("minibatch", 0), ("lr", -1.0), ("updates", -2), ("polyak", 5.0), ("lr", "x")],
 )
 def test_settings_are_what_their_names_promise(setting: str, value: Any) -> None:
-    with pytest.raises((cai.WorldError, TypeError), match=setting):
+    with pytest.raises((cai.WorldError, TypeError, BeartypeCallHintParamViolation), match=setting):
         cai.learn.train(neural(**{setting: value}), "FrozenLake-v1", temperature=1.0, gamma=0.9, steps=10)
 
 

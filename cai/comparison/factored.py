@@ -132,7 +132,8 @@ class FactoredEvaluation:
     def luck_nats(self) -> Float[Tensor, "..."]:
         """Σ_a p(s_t, a) KL(p(outcome|s_t, a) ‖ p(outcome|s_t, a, O)), nats, ``[T, S]``; survival is in the outcome.
 
-        Since log p(outcome|O) = log p(outcome) + (r + v' - q)/α, this is ``(q - E[r + v'])/α`` of POSTERIOR.
+        Since log p(outcome|O) = log p(outcome) + (r + v' - q)/α, this is ``(q - E[r + v'])/α`` of POSTERIOR; 0 where
+        q is -inf, since nothing is tilted there.
         """
         return self._given(self._totals.luck_nats, POSTERIOR)
 

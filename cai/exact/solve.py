@@ -88,7 +88,8 @@ def solve(
     Raises:
         WorldError: the world or an argument does not conform.
         IntractableError: the world can be neither tabulated nor factorised, or would need too much memory.
-        ImpossibleError: the start value is -inf; for POSTERIOR the evidence is zero. The message names the states.
+        ImpossibleError: the start value is -inf; for POSTERIOR the evidence is zero. On tables the message names the
+            states.
         NotConvergedError: the infinite horizon has no fixed point in reach.
     """
     if not isinstance(rule, Rule):
