@@ -220,7 +220,7 @@ def plan(
         found = Planner(cases, orders, ahead, here, ranked).plan()
         if best is None or found.cost.work < best.cost.work:
             best = found
-        if not best.parts:
+        if len(best.parts) == 1:  # nothing is split: another line of the actions would not matter
             break
     assert best is not None
     shape = tuple(sizes[name] for name in states)
