@@ -50,7 +50,7 @@ class FactoredSlice:
     reward: tuple[Factor, ...]
 
 
-@dataclass(frozen=True, repr=False)
+@dataclass(frozen=True, repr=False, eq=False)
 class Factors:
     """A world with its variables kept apart: the compiled form that ``factorise`` returns.
 
@@ -125,7 +125,9 @@ class Factors:
         return self if self.timed else replace(self, slices=self.slices * self.horizon)
 
     def detach(self) -> "Factors":
-        """Return the same factors, cut from autograd."""
+        """Return the same factors, cut from autograd; themselves, where nothing hangs on it."""
+        if not self.requires_grad:
+            return self
 
         def cut(part: Any) -> Any:
             if isinstance(part, Factor):

@@ -366,3 +366,15 @@ def test_what_factors_refuse() -> None:
 
     with pytest.raises(cai.WorldError, match="gradients, with an infinite horizon"):
         cai.solve(Endless(""), cai.VARIATIONAL, form="factors")
+
+
+def test_messages_survive_a_pickle_and_worlds_are_planned_once() -> None:
+    import pickle
+
+    factors = cai.factorise(Machines())
+    kept = cai.solve(factors, cai.VARIATIONAL, temperature=0.7)
+    kept.marginals(1)
+    there = pickle.loads(pickle.dumps(kept))
+    assert agree(there.q(0), kept.q(0), 0.0)
+    assert agree(there.marginals(1), kept.marginals(1), 0.0)
+    assert cai.solve(factors, cai.POSTERIOR).prepared is kept.prepared

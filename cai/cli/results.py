@@ -24,7 +24,7 @@ def compiled(world: Any, form: str, given: "Conditions", *, quiet: bool) -> tupl
     from cai.compile.conditioned import conditioned
     from cai.exact.forms import compiled as compile_as
     from cai.factors import Factors
-    from cai.view.factored import describe_factors
+    from cai.view.factored import describe_factors, is_long
     from cai.view.terminal import describe
     from cai.world import remark
 
@@ -32,7 +32,12 @@ def compiled(world: Any, form: str, given: "Conditions", *, quiet: bool) -> tupl
     said = remark(world)
     if said and not quiet:
         print(f"cai: {said}", file=sys.stderr)
-    return found, describe_factors(found) if isinstance(found, Factors) else describe(found)
+    if not isinstance(found, Factors):
+        return found, describe(found)
+    size = describe_factors(found)
+    if not quiet and is_long(found):
+        print(f"cai: {size}", file=sys.stderr)
+    return found, size
 
 
 def solved(tables: "Tables | Factors", policies: Mapping[str, Any], alpha: float) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from torch import Tensor
 from cai.errors import ImpossibleError, NotConvergedError
 from cai.exact.backup import survive
 from cai.exact.factored_messages import FactoredMessages
-from cai.exact.factored_sweep import Prepared
+from cai.exact.factored_sweep import Prepared, prepare
 from cai.exact.rules import POSTERIOR, VARIATIONAL, Expect, Rule
 from cai.exact.solve_factors import solve_prepared
 from cai.factors import Factors
@@ -165,7 +165,7 @@ class FactoredEvaluation:
 
 def evaluate_factors(factors: Factors, policy: object, alpha: Tensor) -> FactoredEvaluation:
     """Evaluate any policy on factors; see ``cai.evaluate``."""
-    return measure_factors(FactoredAnswers(Prepared(factors.detach()), alpha.detach()), policy)
+    return measure_factors(FactoredAnswers(prepare(factors.detach()), alpha.detach()), policy)
 
 
 def measure_factors(answers: FactoredAnswers, policy: object) -> FactoredEvaluation:

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from cai.comparison.factored import FactoredAnswers, FactoredEvaluation, measure_factors
 from cai.errors import fault
-from cai.exact.factored_sweep import Prepared
+from cai.exact.factored_sweep import prepare
 from cai.exact.rules import Rule
 from cai.exact.separate import SeparateMessages, SeparatePolicy, parts_of
 from cai.exact.solve_factors import JOINT
@@ -99,7 +99,7 @@ def split(factors: Factors) -> list[Factors]:
 
 def answers_of(parts: Sequence[Factors], alpha: Tensor) -> tuple[FactoredAnswers, ...]:
     """Return what the policies of each part are measured against."""
-    return tuple(FactoredAnswers(Prepared(part.detach()), alpha.detach()) for part in parts)
+    return tuple(FactoredAnswers(prepare(part.detach()), alpha.detach()) for part in parts)
 
 
 def measure_separate(answers: Sequence[FactoredAnswers], policy: object) -> SeparateEvaluation:

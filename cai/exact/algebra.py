@@ -22,6 +22,10 @@ class Algebra(Protocol):
     """How tables are multiplied, and variables summed out; see the module's words."""
 
     @property
+    def unit(self) -> float:
+        """What multiplies without a change."""
+
+    @property
     def merges(self) -> int:
         """How many numbers a product of small tables may hold before it is applied to the message."""
 
@@ -33,6 +37,7 @@ class Algebra(Protocol):
 class SumProduct:
     """Products and sums, as matrix products: several variables are eliminated at once."""
 
+    unit: float = 1.0
     merges: int = 1 << 12
 
     def combine(self, a: Factor, b: Factor, keep: tuple[str, ...]) -> Factor:
@@ -47,6 +52,7 @@ class SumProduct:
 class LogSum:
     """Sums and log-sum-exps: nothing underflows."""
 
+    unit: float = 0.0
     merges: int = 0
 
     def combine(self, a: Factor, b: Factor, keep: tuple[str, ...]) -> Factor:
@@ -59,6 +65,7 @@ class LogSum:
 class MaxSum:
     """Sums and maxima."""
 
+    unit: float = 0.0
     merges: int = 0
 
     def combine(self, a: Factor, b: Factor, keep: tuple[str, ...]) -> Factor:
@@ -77,8 +84,7 @@ def aligned(factor: Factor, scope: tuple[str, ...]) -> Tensor:
 
 def summed(algebra: Algebra, factor: Factor, keep: tuple[str, ...]) -> Factor:
     """Sum out all variables of one table but ``keep``."""
-    neutral = 1.0 if isinstance(algebra, SumProduct) else 0.0
-    return algebra.combine(factor, Factor((), factor.table.new_tensor(neutral)), keep)
+    return algebra.combine(factor, Factor((), factor.table.new_tensor(algebra.unit)), keep)
 
 
 def _added(a: Factor, b: Factor, keep: tuple[str, ...]) -> tuple[Tensor, tuple[str, ...], int]:

@@ -163,17 +163,16 @@ class FactoredMessages:
         if not isinstance(T, int) or not 1 <= T <= (self.factors.horizon or T):
             raise fault("sample, steps", f"{T!r}", f"a number of steps from 1 to {self.factors.horizon or 'any'}")
 
-        def draw(log_weights: Tensor) -> Tensor:
+        def draw(log_weights: Tensor, many: int = 1) -> Tensor:
             top = log_weights.amax(-1, keepdim=True)  # -inf only after death, where anything will do
             weights = torch.where(top == -torch.inf, 1.0, (log_weights - top).exp())
             if weights.shape[-1] < 1 << 24:
-                return torch.multinomial(weights, 1, generator=generator).squeeze(-1)
+                return torch.multinomial(weights, many, replacement=True, generator=generator).reshape(-1)
             below = weights.cumsum(-1)  # torch draws from 2^24 categories at most
-            u = torch.rand(len(below), 1, generator=generator, dtype=below.dtype) * below[:, -1:]
-            return torch.searchsorted(below, u).clamp(max=below.shape[-1] - 1).squeeze(-1)
+            u = torch.rand(len(below), many, generator=generator, dtype=below.dtype) * below[:, -1:]
+            return torch.searchsorted(below, u, right=True).clamp(max=below.shape[-1] - 1).reshape(-1)
 
-        start = self.log_initial().unsqueeze(0)
-        return self._follow(torch.cat([draw(start) for _ in range(n)]), T, draw, mortal)
+        return self._follow(draw(self.log_initial().unsqueeze(0), n), T, draw, mortal)
 
     def most_probable(self) -> Trajectories:
         """Return the most probable trajectory given O=1, as a batch of one (Viterbi; ties go to the lowest number)."""

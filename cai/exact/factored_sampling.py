@@ -64,9 +64,7 @@ def _tilted(one: PreparedSlice, over: Mean, c: Tensor, alpha: Tensor, known: dic
     chance = [Factor(one_.scope, one_.table if soft else unit * one_.table) for one_ in one.one.chance.values()]
     pieces = [Factor(piece.scope, finite(piece.table, eta) / eta if soft else piece.table) for piece in one.mixed]
     left = [_given(factor, known) for factor in (*chance, *pieces)]
-    ahead = c.reshape(one.states.sizes)
-    for piece in one.ahead:
-        ahead = ahead + aligned(piece, one.following)
+    ahead = one.look_ahead(c)
     ahead = finite(ahead, eta) / eta if soft else ahead
     weights = eliminated(algebra, left, (CASE, *one.following))
     logits = aligned(weights, (CASE, *one.following)) + ahead

@@ -47,6 +47,7 @@ class PreparedSlice:
         ]
         self.chance = [by_action(factor, self.actions) for factor in one.chance.values()]
         self.rewards = [by_action(piece, self.actions) for piece in self.mixed]
+        self._kept: dict[tuple[object, ...], Pass] = {}
 
     @cached_property
     def plain(self) -> Plan:
@@ -80,7 +81,7 @@ class PreparedSlice:
             c: the continuation, reward units, ``[S]``.
             alpha: the temperature, reward units.
         """
-        x = self._look_ahead(c)
+        x = self.look_ahead(c)
         if isinstance(over, Viterbi):
             q = self._passes(("viterbi", float(alpha)), lambda: self._viterbi(alpha))(x)
             return self._with(q, self.outside)
@@ -125,7 +126,8 @@ class PreparedSlice:
         """E[r_m|s, a] of each piece that ties s' or latents to (s, a), reward units."""
         return [self._averaged(piece) for piece in self.mixed]
 
-    def _look_ahead(self, c: Tensor) -> Tensor:
+    def look_ahead(self, c: Tensor) -> Tensor:
+        """Return c(s') with the rewards of s' alone on it, reward units, an axis for each next-state variable."""
         x = c.reshape(self.states.sizes)
         for piece in self.ahead:
             x = x + aligned(piece, self.following)
@@ -150,11 +152,9 @@ class PreparedSlice:
         """Keep the pass of one kind; where tables are differentiated it is made anew each time."""
         if any(one.tables.requires_grad for one in (*self.chance, *self.rewards)):
             return make()
-        kept = self.__dict__.setdefault("_kept", {})
-        if key not in kept:
-            kept[key] = make()
-        found: Pass = kept[key]
-        return found
+        if key not in self._kept:
+            self._kept[key] = make()
+        return self._kept[key]
 
     def _probabilities(self, x: Tensor) -> Tensor:
         tables = [one.tables for one in self.chance]

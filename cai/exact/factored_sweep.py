@@ -1,7 +1,8 @@
 """The backward sweep on factors: the same equations as on tables, each mean taken by variable elimination."""
 
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -18,7 +19,7 @@ from cai.progress import bar
 from cai.types import Space
 
 PATIENCE = 300
-"""Backups without any gain after which a fixed point is given up."""
+"""Steps without any gain after which a fixed point is given up."""
 LONG = 2e9
 """Multiplications of a sweep from which on a bar shows how far it is."""
 
@@ -28,6 +29,9 @@ class Prepared:
     """Factors with the plan of each distinct slice, made when it is first asked for."""
 
     factors: Factors
+
+    def __reduce__(self) -> Any:
+        return Prepared, (self.factors,)  # plans are found by the identity of what they are for: made anew elsewhere
 
     @cached_property
     def _plans(self) -> dict[int, PreparedSlice]:
@@ -75,6 +79,19 @@ class Prepared:
         times = range(self.horizon or 1) if self.factors.timed else (0,)
         costs = [self.at(t).cost(rule.over_outcomes) for t in times]
         return Cost(max(one.work for one in costs), max(one.peak for one in costs))
+
+
+def prepare(factors: Factors) -> Prepared:
+    """Return factors with their plans; the last worlds keep theirs, so that several solves plan once.
+
+    Tables that are differentiated hold a graph of their own for each solve.
+    """
+    return Prepared(factors) if factors.requires_grad else _kept(factors)
+
+
+@lru_cache(maxsize=4)
+def _kept(factors: Factors) -> Prepared:
+    return Prepared(factors)
 
 
 def joint(pieces: tuple[Factor, ...], factors: Factors) -> Tensor:
@@ -126,10 +143,11 @@ def factored_fixed_point(
 
     search = Anderson(step, torch.zeros(prepared.factors.states.size, dtype=prepared.factors.dtype))
     scale = 64 * torch.finfo(prepared.factors.dtype).eps
-    rounding, earlier = scale, float("inf")
+    rounding, earlier, steps = scale, float("inf"), 0
     while search.best.size > rounding and backups < most:
         search.advance()
-        if backups % PATIENCE == 0:
+        steps += 1
+        if steps % PATIENCE == 0:
             if search.best.size > 0.999 * earlier:  # it never will
                 break
             earlier = search.best.size

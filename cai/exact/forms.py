@@ -4,7 +4,7 @@ from cai.compile.factorise import factorise
 from cai.compile.slices import is_timed, measure
 from cai.compile.tabulate import MAX_BYTES, tabulate
 from cai.errors import IntractableError, fault
-from cai.exact.factored_sweep import Prepared
+from cai.exact.factored_sweep import prepare
 from cai.exact.rules import VARIATIONAL
 from cai.factors import Factors
 from cai.types import Tables
@@ -45,7 +45,7 @@ def _cheaper(world: World) -> Tables | Factors:
     fits = 24 * entries * times <= MAX_BYTES
     try:
         factors = factorise(world)
-        if not fits or entries > Prepared(factors).cost(VARIATIONAL).work:
+        if not fits or entries > prepare(factors).cost(VARIATIONAL).work:
             return factors
     except IntractableError:
         if not fits:  # what ties the variables is the better reason

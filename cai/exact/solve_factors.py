@@ -5,7 +5,7 @@ from torch import Tensor
 
 from cai.errors import Finding, ImpossibleError, IntractableError, fault
 from cai.exact.factored_messages import FactoredMessages
-from cai.exact.factored_sweep import Prepared, factored_fixed_point, factored_sweep
+from cai.exact.factored_sweep import Prepared, factored_fixed_point, factored_sweep, prepare
 from cai.exact.rules import POSTERIOR, Expect, Rule
 from cai.exact.separate import SeparateMessages, parts_of
 from cai.factors import Factors
@@ -31,9 +31,9 @@ def solve_factors(
     if factors.states.size >= JOINT and (factors.discount == 1 or isinstance(rule.over_outcomes, Expect)):
         parts = parts_of(factors)
         if len(parts) > 1:
-            found = tuple(solve_prepared(rule, Prepared(part), alpha, max_bytes) for part in parts)
+            found = tuple(solve_prepared(rule, prepare(part), alpha, max_bytes) for part in parts)
             return SeparateMessages(factors, found, rule, alpha, error_bound=sum(one.error_bound for one in found))
-    return solve_prepared(rule, Prepared(factors), alpha, max_bytes)
+    return solve_prepared(rule, prepare(factors), alpha, max_bytes)
 
 
 def solve_prepared(rule: Rule, prepared: Prepared, alpha: Tensor, max_bytes: float = MAX_BYTES) -> FactoredMessages:

@@ -9,7 +9,8 @@ import networkx as nx
 from cai.comparison.compare import FactoredComparison
 from cai.comparison.separate import split
 from cai.errors import fault
-from cai.exact.factored_sweep import Prepared
+from cai.exact.elimination import Cost
+from cai.exact.factored_sweep import LONG, prepare
 from cai.exact.rules import POSTERIOR
 from cai.factors import Factors
 from cai.view.entanglement import entanglement_figure
@@ -28,13 +29,22 @@ GRAPH = 24
 
 def describe_factors(factors: Factors) -> str:
     """Say how large a world is, in one line, and what one backup of it costs."""
-    costs = [Prepared(part).cost(POSTERIOR) for part in split(factors) or [factors]]
+    costs = _costs(factors)
     work, peak = sum(one.work for one in costs), max(one.peak for one in costs)
     n, S, A = len(factors.states.names), factors.states.size, factors.actions.size
     clock = f"T = {factors.horizon}" if factors.horizon is not None else "infinite horizon"
     size = f"{n} state variables, {S:,} joint states, {A:,} actions, {clock}, γ = {factors.discount:g}"
     apart = f" in {len(costs)} separate parts" if len(costs) > 1 else ""
     return f"{size}; a backup{apart}: {work:.3g} multiplications, {8 * peak:.3g} bytes"
+
+
+def is_long(factors: Factors) -> bool:
+    """Tell whether a sweep takes so long that what it will cost should be said before it."""
+    return (factors.horizon or 1) * sum(one.work for one in _costs(factors)) > LONG
+
+
+def _costs(factors: Factors) -> list[Cost]:
+    return [prepare(part).cost(POSTERIOR) for part in split(factors) or [factors]]
 
 
 def write_factored_report(

@@ -24,7 +24,7 @@ def test_a_solve(n: int, horizon: int) -> None:
 
 @pytest.mark.parametrize("n", [3, 5, 7, 9])
 def test_symbolic_value_iteration(n: int) -> None:
-    pytest.importorskip("pyRDDLGym_symbolic")
+    pytest.importorskip("pyRDDLGym_symbolic", reason="the extra [bench] is not installed")
     found = fresh("factored.symbolic", n, 4)
     if n == 3:  # by recursion over the formula of the domain, in plain Python; the peer's own value is a little lower
         assert found["value"] == pytest.approx(11.232576965625, rel=1e-12)
@@ -36,7 +36,7 @@ def test_symbolic_value_iteration(n: int) -> None:
     [("SysAdmin_MDP_ippc2011", n) for n in (1, 2, 3, 4)] + [("GameOfLife_MDP_ippc2011", n) for n in (1, 2, 3, 4, 5, 6)],
 )
 def test_competition(problem: str, instance: int) -> None:
-    pytest.importorskip("rddlrepository")
+    pytest.importorskip("rddlrepository", reason="the extra [rddl] is not installed")
     found = fresh("ippc.promised_and_kept", problem, str(instance), 2, threads=2)
     assert abs(found["mean"] - found["value"]) <= 4 * found["error"]
     conftest.COMPETITION.append(found)
