@@ -116,6 +116,8 @@ def test_a_claim_to_be_stationary_is_believed_and_checked() -> None:
     liar.drift = 1.0
     with pytest.raises(cai.WorldError, match="stationary: True, but reward differs over time"):
         cai.tabulate(liar)
+    with pytest.raises(cai.WorldError, match="stationary: True, but slices differ over time"):
+        cai.factorise(liar)
 
 
 def test_unreachable_states_are_dropped_on_request_only() -> None:

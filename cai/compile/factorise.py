@@ -1,20 +1,19 @@
 """factorise: a world's program, enumerated once, as factors no larger than what they read."""
 
-from collections.abc import Iterable, Iterator
-from typing import Any
+from collections.abc import Iterator
 
 import torch
 from torch import Tensor
 
 from cai.compile.additive import Additive, terms_of, whole
-from cai.compile.audit import audit_factors, audit_layout, audit_members, audit_names, audit_rewards, audit_scope, close
+from cai.compile.audit import audit_factors, audit_rewards, audit_scope, close
 from cai.compile.enumerate import precision
-from cai.compile.slices import Shape, enumerate_slice, is_timed, measure, single, start
-from cai.compile.tabulate import demand
+from cai.compile.slices import Shape, enumerate_slice, single, start
+from cai.compile.survey import demand, survey
 from cai.errors import Finding, fault, quoted
 from cai.factors import Factor, FactoredSlice, Factors, primed
 from cai.types import Space
-from cai.world import World, discount_of, horizon_of
+from cai.world import World
 
 
 def factorise(world: World | Factors, *, dtype: torch.dtype = torch.float64) -> Factors:
@@ -39,15 +38,11 @@ def factorise(world: World | Factors, *, dtype: torch.dtype = torch.float64) -> 
 
 
 def _compile(world: World, dtype: torch.dtype) -> Factors:
-    demand(audit_members(world))
-    horizon, discount = horizon_of(world), discount_of(world)
-    shape, timed = measure(world), is_timed(world)
-    demand([*audit_names(shape), *audit_layout(world, shape)])
-    if timed and horizon is None:
-        raise fault("act and step", "they read t", "slices that do not depend on t where horizon = None")
-    slices = (
-        [_slice(world, shape, t, dtype) for t in range(horizon or 1)] if timed else [_slice(world, shape, 0, dtype)]
-    )
+    found = survey(world)
+    shape, horizon = found.shape, found.horizon
+    slices = [_slice(world, shape, t, dtype) for t in range(horizon or 1 if found.timed else 1)]
+    if found.claims and not _equal(slices[0], _slice(world, shape, (horizon or 2) - 1, dtype)):
+        raise fault("stationary", "True, but slices differ over time", "slices that do not depend on t")
     latents, terminal = _latents(slices[0], shape.states), _terminal(world, shape.states, dtype)
     for t, one in enumerate(slices):
         own = _latents(one, shape.states)
@@ -60,10 +55,10 @@ def _compile(world: World, dtype: torch.dtype) -> Factors:
         demand(_audit_end(world, shape, terminal))
     return Factors(
         initial=_initial(world, dtype),
-        slices=tuple(slices[:1] if all(_equal(one, slices[0]) for one in slices) else slices),
+        slices=_merged(slices),
         terminal=terminal,
         horizon=horizon,
-        discount=discount,
+        discount=found.discount,
         states=shape.states,
         actions=shape.actions,
         latents=latents,
@@ -211,13 +206,20 @@ def _latents(one: FactoredSlice, states: Space) -> dict[str, int]:
     return {name: factor.table.shape[-1] for name, factor in one.chance.items() if name not in following}
 
 
+def _tables(one: FactoredSlice) -> list[Factor]:
+    return [*one.prior.values(), *one.chance.values(), *one.reward]
+
+
 def _equal(one: FactoredSlice, other: FactoredSlice) -> bool:
-    def same(a: Factor, b: Factor) -> bool:
-        return a.scope == b.scope and not a.table.requires_grad and torch.equal(a.table, b.table)
+    """Tell whether two slices hold the same numbers."""
+    a, b = _tables(one), _tables(other)
+    return len(a) == len(b) and all(
+        x.scope == y.scope and torch.equal(x.table, y.table) for x, y in zip(a, b, strict=True)
+    )
 
-    def all_same(a: Iterable[Any], b: Iterable[Any]) -> bool:
-        a, b = list(a), list(b)
-        return len(a) == len(b) and all(same(x, y) for x, y in zip(a, b, strict=True))
 
-    pairs = ((one.prior.values(), other.prior.values()), (one.chance.values(), other.chance.values()))
-    return one is other or (all(all_same(a, b) for a, b in pairs) and all_same(one.reward, other.reward))
+def _merged(slices: list[FactoredSlice]) -> tuple[FactoredSlice, ...]:
+    """Return one slice where all are equal; one that is differentiated is kept apart, even where it agrees today."""
+    learned = any(factor.table.requires_grad for one in slices for factor in _tables(one))
+    same = not learned and all(_equal(one, slices[0]) for one in slices)
+    return tuple(slices[:1] if same else slices)

@@ -15,7 +15,7 @@ from cai.compile.enumerate import Enumerate, first_value, precision, run
 from cai.compile.factorise import named_factor
 from cai.compile.observations import Look, audit_readings, look, readings_space
 from cai.compile.slices import measure
-from cai.compile.tabulate import demand
+from cai.compile.survey import demand
 from cai.errors import Finding, fault
 from cai.factors import Factor
 from cai.program import variables

@@ -18,7 +18,8 @@ from torch import Tensor
 from cai.compile.audit import RESERVED, audit_factors
 from cai.compile.enumerate import Choice, Enumerate, first_value, precision, run
 from cai.compile.slices import Shape, measure
-from cai.compile.tabulate import MAX_BYTES, demand
+from cai.compile.survey import demand
+from cai.compile.tabulate import MAX_BYTES
 from cai.errors import Finding, IntractableError, fault
 from cai.exactly import logsumexp
 from cai.program import variables

@@ -6,11 +6,11 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from cai.compile.audit import audit_layout, audit_members, audit_names, audit_pointwise, audit_scope
+from cai.compile.audit import audit_pointwise, audit_scope
 from cai.compile.enumerate import precision
-from cai.compile.slices import Shape, is_timed, measure, single
-from cai.compile.tabulate import demand, require_equal_slices, start_log_prob, tabulate_slice, terminal_reward
-from cai.errors import fault
+from cai.compile.slices import Shape, single
+from cai.compile.survey import demand, survey
+from cai.compile.tabulate import require_equal_slices, start_log_prob, tabulate_slice, terminal_reward
 from cai.types import Slice, Tables
 from cai.world import World, discount_of, horizon_of
 
@@ -69,16 +69,12 @@ def rows(world: World, part: Callable[[int], range]) -> Rows:
     Raises:
         WorldError, IntractableError: the world does not conform, or a variable is not finite.
     """
-    demand(audit_members(world))
-    horizon, timed = horizon_of(world), is_timed(world)
     with precision(torch.float64), torch.no_grad():
-        shape = measure(world)
-        demand([*audit_names(shape), *audit_layout(world, shape)])
-        if timed and horizon is None:
-            raise fault("act and step", "they read t", "slices that do not depend on t where horizon = None")
+        found = survey(world)
+        shape, horizon = found.shape, found.horizon
         start = start_log_prob(world, torch.float64)
         few = _sample(world, shape)
-        if getattr(world, "stationary", False) and horizon != 1:
+        if found.claims:
             require_equal_slices(world, few, torch.float64)
         for t in sorted({0, (horizon or 1) - 1}):
             _audit(world, few, start, t)
@@ -90,8 +86,8 @@ def rows(world: World, part: Callable[[int], range]) -> Rows:
             shape=shape,
             states=states,
             horizon=horizon,
-            discount=discount_of(world),
-            timed=timed,
+            discount=found.discount,
+            timed=found.timed,
             log_initial=start[states.start : states.stop].clone(),  # the whole is let go
             terminal=terminal_reward(world, kept, torch.float64),
         )

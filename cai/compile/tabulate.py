@@ -1,6 +1,5 @@
 """tabulate: a world's program, enumerated once, as sparse tables of outcomes."""
 
-from collections.abc import Iterable
 from dataclasses import replace
 from typing import cast
 
@@ -9,9 +8,6 @@ from torch import Tensor
 
 from cai.compile.audit import (
     audit_factors,
-    audit_layout,
-    audit_members,
-    audit_names,
     audit_next,
     audit_pointwise,
     audit_prior,
@@ -20,10 +16,11 @@ from cai.compile.audit import (
     fits,
 )
 from cai.compile.enumerate import precision
-from cai.compile.slices import Enumerated, Shape, enumerate_slice, is_timed, measure, start
-from cai.errors import Finding, IntractableError, WorldError, fault, quoted
+from cai.compile.slices import Enumerated, Shape, enumerate_slice, start
+from cai.compile.survey import demand, survey
+from cai.errors import Finding, IntractableError, fault, quoted
 from cai.types import Slice, Space, Tables
-from cai.world import World, discount_of, horizon_of
+from cai.world import World, horizon_of
 
 MAX_BYTES = 8e9
 
@@ -61,14 +58,10 @@ def tabulate(
 
 
 def _compile(world: World, dtype: torch.dtype, max_bytes: float) -> Tables:
-    demand(audit_members(world))
-    horizon, discount = horizon_of(world), discount_of(world)
-    shape, timed = measure(world), is_timed(world)
-    demand([*audit_names(shape), *audit_layout(world, shape)])
-    if timed and horizon is None:
-        raise fault("act and step", "they read t", "slices that do not depend on t where horizon = None")
+    found = survey(world)
+    shape, horizon, discount, timed = found.shape, found.horizon, found.discount, found.timed
     refuse_large(shape, horizon if timed else None, max_bytes, dtype)
-    if getattr(world, "stationary", False) and horizon != 1:
+    if found.claims:
         require_equal_slices(world, shape, dtype)
     slices = [tabulate_slice(world, shape, t, dtype) for t in range(horizon or 1)] if timed else None
     fields = _stationary_or_stacked(slices) if slices else tabulate_slice(world, shape, 0, dtype)
@@ -156,13 +149,6 @@ def full_shape(shape: Shape) -> tuple[int, ...]:
     """Return the sizes of all dimensions of an enumerated slice, leftmost first."""
     rows = shape.states.sizes[::-1] if shape.states.kept is None else (shape.states.size,)
     return (*list(shape.latents.values())[::-1], *shape.actions.sizes[::-1], *rows)
-
-
-def demand(findings: Iterable[Finding]) -> None:
-    """Raise a ``WorldError`` if there is any finding."""
-    found = list(findings)
-    if found:
-        raise WorldError(found)
 
 
 def _total(factors: dict[str, Tensor], dims: dict[str, int], full: tuple[int, ...], dtype: torch.dtype) -> Tensor:
