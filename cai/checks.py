@@ -7,16 +7,16 @@ import torch
 from torch import Tensor
 
 from cai.compile.audit import audit_layout, audit_members, audit_names
-from cai.compile.enumerate import precision
 from cai.compile.observation_factors import factorise_observations
 from cai.compile.observations import tabulate_observations
-from cai.compile.slices import Shape, enumerate_slice, is_timed, measure
+from cai.compile.slices import enumerate_slice, is_timed, measure
 from cai.compile.tabulate import MAX_BYTES, audit_slice, refuse_large
 from cai.errors import Finding, ImpossibleError, IntractableError, NotConvergedError, WorldError, quoted
 from cai.exact.blame import blockers
-from cai.exact.forms import SMALL, compiled
+from cai.exact.forms import SMALL, compiled, may_be_factored
 from cai.exact.solve import solve
 from cai.factors import Factors
+from cai.process import precision
 from cai.types import Slice, Tables
 from cai.world import World, horizon_of
 
@@ -34,7 +34,7 @@ def check(world: Any) -> list[Finding]:
     echo. The findings are the errors of ``solve``, and those on ``terminated`` and ``observe``, which ``solve`` never
     asks: it takes the state of a world that is seen in part as seen, an upper bound, and ``solve_partial`` does not.
 
-    A world of several variables whose tables would be too large, or cost more, is looked at as ``solve`` takes it,
+    A world whose tables would be too large, or cost more than its factors, is looked at as ``solve`` takes it,
     through ``factorise``: its ``terminated`` is not looked at, and whether any trajectory can be optimal only where
     that is cheap, up to 10^6 joint states times actions. One that has neither form has a finding that says so.
 
@@ -65,7 +65,7 @@ def _names(world: World) -> Iterator[Finding]:
 
 def _slices(world: World) -> Iterator[Finding]:
     shape, horizon = measure(world), horizon_of(world)
-    if _may_be_factored(shape):
+    if may_be_factored(shape):
         return  # the form is still to be chosen: whichever it is, compiling it finds what is found here
     times = (horizon or 1) if is_timed(world) else 1
     refuse_large(shape, times, MAX_BYTES, torch.float64)
@@ -74,10 +74,6 @@ def _slices(world: World) -> Iterator[Finding]:
         if findings:  # later times would repeat them
             yield from findings
             return
-
-
-def _may_be_factored(shape: Shape) -> bool:
-    return len(shape.states.names) > 1 and shape.states.size * shape.actions.size * shape.outcomes > SMALL
 
 
 def _compiled(world: World) -> Iterator[Finding]:

@@ -15,6 +15,7 @@ from pyro.poutine.messenger import Messenger
 
 from cai.conditions import Conditions, Given, read_conditions
 from cai.errors import CaiError, fault, quoted
+from cai.process import alone
 from cai.program import Stamp, trajectory, variables
 from cai.world import World, discount_of, horizon_of
 
@@ -57,7 +58,7 @@ def graph(world: World, slices: int = 2, *, observe: Given | None = None, do: Gi
     short = Unrolled(world, slices)
     program = trajectory(short)
     try:
-        with torch.random.fork_rng(devices=[]), pyro.validation_enabled(False), _Shown():
+        with alone(), torch.random.fork_rng(devices=[]), pyro.validation_enabled(False), _Shown():
             parents: Any = get_dependencies(program)["prior_dependencies"]
             kinds = _kinds(world)
             sites = pyro.poutine.trace(program).get_trace().nodes

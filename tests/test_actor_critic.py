@@ -16,7 +16,6 @@ from torch.distributions.transforms import TanhTransform
 
 import cai
 from cai.catalogue import load_world
-from cai.compile.enumerate import precision
 from cai.learn.actor_critic import GAMMA, ActorCritic, Drawn, Summed, critic_loss, sac
 from cai.learn.actors import Squashed
 from cai.learn.functions import Network
@@ -25,6 +24,7 @@ from cai.learn.problem import Problem, State
 from cai.learn.result import Learned
 from cai.learn.training import problem_of, step
 from cai.policies.heads import MARGIN, tanh_gaussian
+from cai.process import precision
 from cai.simulate.environments import EnvironmentSimulator
 from cai.simulate.simulator import seeded
 from tests.worlds import PointMass, RandomWorld, TimedWorld

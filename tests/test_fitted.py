@@ -12,7 +12,6 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 import cai
-from cai.compile.enumerate import precision
 from cai.learn.batch import Transitions, of_values, to_values, transitions
 from cai.learn.dynamic_programming import soft_value_iteration, value_iteration
 from cai.learn.fitted import Fitted, backup_targets, fitted_q, soft_fitted_q
@@ -20,6 +19,7 @@ from cai.learn.keeping import Keeper
 from cai.learn.problem import Problem, State
 from cai.learn.regressors import Descent, Estimator, Means, Regressor, squared_loss
 from cai.learn.training import problem_of, step
+from cai.process import precision
 from cai.simulate.rollout import rollout
 from cai.simulate.simulator import drawing, seeded
 from tests.helpers import load_model

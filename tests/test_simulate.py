@@ -20,7 +20,7 @@ from torch import Tensor
 
 import cai
 from cai.catalogue import load_world
-from cai.compile.enumerate import precision
+from cai.process import precision
 from cai.simulate.environments import EnvironmentSimulator
 from cai.simulate.normalise import Moments, moments, normalised
 from cai.simulate.rollout import Rollout, prior_action, roll, simulator_of

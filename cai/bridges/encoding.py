@@ -11,9 +11,9 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.distributions import constraints
 
-from cai.compile.enumerate import precision
 from cai.errors import blamed, fault
 from cai.policies.spaces import Signature, Variable, example, signature
+from cai.process import alone, precision
 from cai.types import Values
 from cai.world import World
 
@@ -126,7 +126,7 @@ def _actions(world: Any, variables: tuple[Variable, ...], state: Values) -> tupl
     if finite and len(finite) < len(variables):
         seen = f"finite variables {finite} beside continuous ones"
         raise fault("act, t = 0", seen, "actions of one kind, which a learner's action space can hold")
-    with torch.random.fork_rng(devices=[]), pyro.poutine.block():
+    with alone(), torch.random.fork_rng(devices=[]), pyro.poutine.block():
         prior = pyro.poutine.trace(world.act).get_trace(state, 0)
     named = isinstance(prior.nodes["_RETURN"]["value"], dict)
     ends = [] if finite else [_ends(one, prior.nodes[one.name]["fn"].support) for one in variables]

@@ -10,8 +10,8 @@ import pyro
 import torch
 
 from cai.bridges.encoding import encode
-from cai.compile.enumerate import precision
 from cai.errors import blamed, fault
+from cai.process import precision
 from cai.simulate.worlds import ended_of
 from cai.types import Values
 from cai.world import World, discount_of, horizon_of

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from cai.compile.audit import fits
-from cai.compile.enumerate import precision
 from cai.errors import Finding, WorldError, quoted
+from cai.process import precision
 
 Content = Tensor | Callable[..., object]
 """A table with an axis for each parent, or a function of the parents' values."""

@@ -13,11 +13,11 @@ from torch import Tensor
 
 from cai.bridges.encoding import Encoding, encode
 from cai.bridges.environment import WorldEnvironment
-from cai.compile.enumerate import precision
 from cai.errors import fault
 from cai.policies.heads import tanh_gaussian
 from cai.policies.protocol import Policy, drawn, sample_joint, scored
 from cai.policies.spaces import finite_spaces
+from cai.process import precision
 from cai.types import Values
 
 KINDS = ("PPO", "A2C", "DQN", "SAC")

@@ -18,6 +18,8 @@ from cai.errors import Finding, IntractableError
 
 LARGEST = 1 << 27
 """Numbers in one tensor of a slice; more would tie too many variables together."""
+COUNTED = 1 << 62
+"""Joint values of the variables that a sum reads, its parts kept apart: torch counts no further."""
 
 
 class Sum(Tensor):
@@ -29,6 +31,7 @@ class Sum(Tensor):
     def __new__(cls, terms: Sequence[Tensor]) -> "Sum":
         """Hold these terms."""
         shape = torch.broadcast_shapes(*(term.shape for term in terms))
+        _admit("a sum", shape, COUNTED)
         dtype = _dtype(terms)
         held: Sum = Tensor._make_wrapper_subclass(cls, shape, dtype=dtype)
         held.terms = tuple(terms)
@@ -128,11 +131,11 @@ def _written(func: Any, args: Any, kwargs: Any) -> Sum:
     return held
 
 
-def _admit(what: str, shape: Sequence[int]) -> None:
-    if math.prod(shape) > LARGEST:
+def _admit(what: str, shape: Sequence[int], most: int = LARGEST) -> None:
+    if math.prod(shape) > most:
         variables = sum(size > 1 for size in shape)
         seen = f"{what} over {variables} variables at once, {math.prod(shape):,} numbers"
-        expected = f"parts over few variables each ({LARGEST:,} numbers at most); sums of parts are kept apart"
+        expected = f"parts over few variables each ({most:,} numbers at most); sums of parts are kept apart"
         raise IntractableError([Finding("the slice", seen, expected)])
 
 

@@ -139,10 +139,11 @@ class _Force(Messenger):
     def _pyro_sample(self, msg: Any) -> None:
         self.now = msg["name"]  # by the time it is sampled an outer messenger may have set its time on it
         if msg["name"] in self.forced:
-            support, value = msg["fn"].enumerate_support(expand=False).reshape(-1), self.forced[msg["name"]]
-            if isinstance(base(msg["fn"]), Point):  # what takes no room in tables shall take none when it is forced
-                msg["fn"] = Point(support[value], len(support))
+            value, point = self.forced[msg["name"]], base(msg["fn"])
+            if isinstance(point, Point):  # what takes no room in tables shall take none when it is forced
+                msg["fn"] = Point(torch.tensor(value), point.cardinality)
             else:
+                support = msg["fn"].enumerate_support(expand=False).reshape(-1)
                 msg["fn"] = Numbered(_point(len(support), value, torch.get_default_dtype()), support.dtype)
 
     def _pyro_post_sample(self, msg: Any) -> None:

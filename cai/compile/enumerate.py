@@ -1,7 +1,6 @@
 """One messenger runs a slice with every variable enumerated on a tensor dimension of its own."""
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Any
 
 import pyro
@@ -13,6 +12,7 @@ from torch import Tensor
 
 from cai.errors import CaiError, Finding, IntractableError, fault, quoted
 from cai.exactly import exact
+from cai.process import alone
 from cai.world import Point
 
 Choice = Callable[[int], int]
@@ -75,7 +75,7 @@ class Enumerate(Messenger):
             msg["value"] = point.value.view_as(point.value)  # an object of its own: sites are told apart by identity
             log_prob = torch.zeros(())
         else:
-            msg["value"] = self._support(where, name, fn)
+            msg["value"] = self._support(name, fn)
             log_prob = exact(fn).log_prob(msg["value"])
         msg["done"] = True
         self.values[name], self.log_probs[name] = msg["value"], log_prob
@@ -100,27 +100,20 @@ class Enumerate(Messenger):
             seen = f"events of shape {tuple(msg['fn'].event_shape)}"
             raise fault(where, seen, "scalar events: write a vector as several named variables")
 
-    def _support(self, where: str, name: str, fn: Any) -> Tensor:
+    def _support(self, name: str, fn: Any) -> Tensor:
+        point = base(fn)
+        if self.choose is not None and isinstance(point, Point):  # of its many values one is asked for
+            self.sizes[name] = point.cardinality
+            self.chosen[name] = self.choose(point.cardinality)
+            return torch.tensor(self.chosen[name])
         support: Tensor = fn.enumerate_support(expand=False).reshape(-1)
-        self.sizes[name] = len(support)
-        self.cardinalities[name] = len(support)
+        self.sizes[name] = self.cardinalities[name] = len(support)
         if self.choose is not None:
             self.chosen[name] = self.choose(len(support))
             return support[self.chosen[name]]
         self.dims[name] = self.next
         self.next -= 1
         return support.reshape((-1,) + (1,) * (-self.dims[name] - 1))
-
-
-@contextmanager
-def precision(dtype: torch.dtype) -> Iterator[None]:
-    """Let the world's code make its tensors in ``dtype``: constants written inside a slice are exact to that dtype."""
-    before = torch.get_default_dtype()
-    torch.set_default_dtype(dtype)
-    try:
-        yield
-    finally:
-        torch.set_default_dtype(before)
 
 
 def run(messenger: Enumerate, piece: Callable[..., Any], *args: Any) -> Any:
@@ -131,7 +124,7 @@ def run(messenger: Enumerate, piece: Callable[..., Any], *args: Any) -> Any:
     """
     try:
         # Our own audits are stricter than torch's validation, and name the variable and the state.
-        with torch.random.fork_rng(devices=[]), pyro.validation_enabled(False), messenger:
+        with alone(), torch.random.fork_rng(devices=[]), pyro.validation_enabled(False), messenger:
             return piece(*args)
     except CaiError:
         raise

@@ -5,13 +5,13 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from cai.compile.additive import Additive, terms_of, whole
+from cai.compile.additive import LARGEST, Additive, terms_of, whole
 from cai.compile.audit import audit_factors, audit_rewards, audit_scope, close
-from cai.compile.enumerate import precision
 from cai.compile.slices import Shape, enumerate_slice, single, start
 from cai.compile.survey import demand, survey
-from cai.errors import Finding, fault, quoted
+from cai.errors import Finding, IntractableError, fault, quoted
 from cai.factors import Factor, FactoredSlice, Factors, primed
+from cai.process import precision
 from cai.types import Space
 from cai.world import World
 
@@ -40,6 +40,7 @@ def factorise(world: World | Factors, *, dtype: torch.dtype = torch.float64) -> 
 def _compile(world: World, dtype: torch.dtype) -> Factors:
     found = survey(world)
     shape, horizon = found.shape, found.horizon
+    _refuse_wide(shape)
     slices = [_slice(world, shape, t, dtype) for t in range(horizon or 1 if found.timed else 1)]
     if found.claims and not _equal(slices[0], _slice(world, shape, (horizon or 2) - 1, dtype)):
         raise fault("stationary", "True, but slices differ over time", "slices that do not depend on t")
@@ -64,6 +65,17 @@ def _compile(world: World, dtype: torch.dtype) -> Factors:
         latents=latents,
         layout=getattr(world, "layout", None),
     )
+
+
+def _refuse_wide(shape: Shape) -> None:
+    """Raise an ``IntractableError`` where a variable has more values than a factor may have numbers."""
+    sizes = dict(
+        zip((*shape.states.names, *shape.actions.names), (*shape.states.sizes, *shape.actions.sizes), strict=True)
+    )
+    for name, size in (sizes | shape.sites).items():
+        if size > LARGEST:
+            seen = f"{size:,} values"
+            raise IntractableError([Finding(f"variable '{name}'", seen, f"at most {LARGEST:,} in a world of factors")])
 
 
 def _slice(world: World, shape: Shape, t: int, dtype: torch.dtype) -> FactoredSlice:

@@ -11,13 +11,14 @@ import torch
 from torch import Tensor
 
 from cai.compile.audit import close
-from cai.compile.enumerate import Enumerate, first_value, precision, run
+from cai.compile.enumerate import Enumerate, first_value, run
 from cai.compile.factorise import named_factor
 from cai.compile.observations import Look, audit_readings, look, readings_space
 from cai.compile.slices import measure
 from cai.compile.survey import demand
 from cai.errors import Finding, fault
 from cai.factors import Factor
+from cai.process import precision
 from cai.program import variables
 from cai.types import Space
 from cai.world import World

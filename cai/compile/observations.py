@@ -16,12 +16,13 @@ from jaxtyping import Float
 from torch import Tensor
 
 from cai.compile.audit import RESERVED, audit_factors
-from cai.compile.enumerate import Choice, Enumerate, first_value, precision, run
+from cai.compile.enumerate import Choice, Enumerate, first_value, run
 from cai.compile.slices import Shape, measure
 from cai.compile.survey import demand
 from cai.compile.tabulate import MAX_BYTES
 from cai.errors import Finding, IntractableError, fault
 from cai.exactly import logsumexp
+from cai.process import precision
 from cai.program import variables
 from cai.types import Space
 from cai.world import World

@@ -7,10 +7,10 @@ import torch
 from torch import Tensor
 
 from cai.compile.audit import audit_pointwise, audit_scope
-from cai.compile.enumerate import precision
 from cai.compile.slices import Shape, single
 from cai.compile.survey import demand, survey
 from cai.compile.tabulate import require_equal_slices, start_log_prob, tabulate_slice, terminal_reward
+from cai.process import precision
 from cai.types import Slice, Tables
 from cai.world import World, discount_of, horizon_of
 

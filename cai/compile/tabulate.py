@@ -15,10 +15,10 @@ from cai.compile.audit import (
     audit_scope,
     fits,
 )
-from cai.compile.enumerate import precision
 from cai.compile.slices import Enumerated, Shape, enumerate_slice, start
 from cai.compile.survey import demand, survey
 from cai.errors import Finding, IntractableError, fault, quoted
+from cai.process import precision
 from cai.types import Slice, Space, Tables
 from cai.world import World, horizon_of
 

@@ -1,7 +1,7 @@
 """Which compiled form a world is solved in: tables, or factors where tables would cost more or cannot be had."""
 
 from cai.compile.factorise import factorise
-from cai.compile.slices import is_timed, measure
+from cai.compile.slices import Shape, is_timed, measure
 from cai.compile.tabulate import MAX_BYTES, tabulate
 from cai.errors import IntractableError, fault
 from cai.exact.factored_sweep import prepare
@@ -38,9 +38,9 @@ def compiled(world: World | Tables | Factors, form: str = "auto") -> Tables | Fa
 
 def _cheaper(world: World) -> Tables | Factors:
     shape = measure(world)
-    entries = shape.states.size * shape.actions.size * shape.outcomes
-    if entries <= SMALL or len(shape.states.names) == 1:
+    if not may_be_factored(shape):
         return tabulate(world)
+    entries = shape.states.size * shape.actions.size * shape.outcomes
     times = (horizon_of(world) or 1) if is_timed(world) else 1
     fits = 24 * entries * times <= MAX_BYTES
     try:
@@ -51,3 +51,12 @@ def _cheaper(world: World) -> Tables | Factors:
         if not fits:  # what ties the variables is the better reason
             raise
     return tabulate(world)
+
+
+def may_be_factored(shape: Shape) -> bool:
+    """Tell whether factors may serve better than tables, so that both are to be weighed.
+
+    Tables of one state variable and one latent, or none, are as small as their factors.
+    """
+    entries = shape.states.size * shape.actions.size * shape.outcomes
+    return entries > SMALL and (len(shape.states.names) > 1 or len(shape.latents) > 1)

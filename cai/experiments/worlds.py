@@ -6,9 +6,9 @@ from typing import Any
 import torch
 
 from cai.catalogue import load_world
-from cai.compile.enumerate import precision
 from cai.learn.problem import Algorithm, Metrics, Problem, State
 from cai.learn.training import problem_of, step
+from cai.process import precision
 from cai.simulate.simulator import drawing, seeded
 
 

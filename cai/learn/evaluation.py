@@ -9,12 +9,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from cai.compile.enumerate import precision
 from cai.errors import ImpossibleError, NotConvergedError
 from cai.exact.acting import occupancy
 from cai.exact.rules import VARIATIONAL
 from cai.exact.solve import solve
 from cai.policies.gate import as_policy, checked_table
+from cai.process import precision
 from cai.simulate.rollout import roll
 from cai.simulate.simulator import Simulator, drawing, seeded
 from cai.types import Tables

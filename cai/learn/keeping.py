@@ -10,10 +10,10 @@ from typing import Any
 
 import torch
 
-from cai.compile.enumerate import precision
 from cai.errors import fault
 from cai.learn.problem import Algorithm, Problem, State
 from cai.learn.result import Progress
+from cai.process import precision
 from cai.simulate.rollout import prior_action, roll
 from cai.simulate.simulator import drawing, seeded
 from cai.variational.checkpoint import listed, save

@@ -7,7 +7,6 @@ from typing import Any, TypedDict, Unpack
 
 import torch
 
-from cai.compile.enumerate import precision
 from cai.compile.tabulate import tabulate
 from cai.errors import IntractableError, fault
 from cai.exact.solve import as_temperature
@@ -17,6 +16,7 @@ from cai.learn.logs import Log
 from cai.learn.problem import Algorithm, Metrics, Problem, State
 from cai.learn.result import Learned, Progress
 from cai.learn.settings import require_settings
+from cai.process import precision
 from cai.progress import Interrupt, bar
 from cai.simulate.normalise import normalised
 from cai.simulate.rollout import simulator_of

@@ -8,11 +8,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from cai.compile.enumerate import precision
 from cai.errors import blamed, fault
 from cai.exactly import log
 from cai.policies.protocol import drawn, sample_joint, scored
 from cai.policies.spaces import enumerated, finite_spaces, signature
+from cai.process import precision
 from cai.types import Numbered, Space, Values
 from cai.world import World
 

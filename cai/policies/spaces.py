@@ -9,8 +9,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from cai.compile.enumerate import Enumerate, base, precision, run
+from cai.compile.enumerate import Enumerate, base, run
 from cai.errors import Finding, IntractableError, blamed, fault
+from cai.process import alone, precision
 from cai.program import variables
 from cai.types import Numbered, Space, Values
 from cai.world import Point, World
@@ -97,7 +98,7 @@ def example(world: World | Numbered) -> Values:
 
 def _traced(where: str, piece: Any, *args: Any) -> tuple[Any, Any]:
     """Run a piece of a world once; return its trace, and what it returned."""
-    with blamed(where, "code that runs"), torch.random.fork_rng(devices=[]), pyro.poutine.block():
+    with blamed(where, "code that runs"), alone(), torch.random.fork_rng(devices=[]), pyro.poutine.block():
         run_once = pyro.poutine.trace(piece).get_trace(*args)
     return run_once, run_once.nodes["_RETURN"]["value"]
 

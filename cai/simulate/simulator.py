@@ -11,6 +11,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from cai.policies.spaces import Signature
+from cai.process import alone
 from cai.types import Values
 
 
@@ -107,7 +108,7 @@ def but_last(states: Any) -> Any:
 @contextmanager
 def drawing(random: Tensor) -> Iterator[None]:
     """Draw from a given state of torch's generator; ``torch.get_rng_state()`` inside gives the state to go on from."""
-    with torch.random.fork_rng(devices=[]), pyro.validation_enabled(False):
+    with alone(), torch.random.fork_rng(devices=[]), pyro.validation_enabled(False):
         torch.set_rng_state(random)
         yield
 

@@ -15,6 +15,7 @@ from cai.compile.slices import depends_on_time
 from cai.errors import blamed, fault
 from cai.exactly import exact
 from cai.policies.spaces import Signature, Variable, enumerated, signature
+from cai.process import alone
 from cai.simulate.simulator import Scene, where
 from cai.types import Values
 from cai.world import World, discount_of, horizon_of
@@ -64,7 +65,7 @@ class WorldSimulator:
     @cached_property
     def example(self) -> Any:
         """Some first state of each copy."""
-        with torch.random.fork_rng(devices=[]):
+        with alone(), torch.random.fork_rng(devices=[]):
             return self._initial()
 
     def begin(self) -> Scene:
@@ -204,7 +205,7 @@ def _batch(variable: Variable, state: Any) -> torch.Size:
 
 def one_action(simulator: Any) -> Any:
     """Return the prior's distribution of the one action variable, at some state."""
-    with torch.random.fork_rng(devices=[]):
+    with alone(), torch.random.fork_rng(devices=[]):
         return _read(simulator.act, simulator.example, 0)
 
 

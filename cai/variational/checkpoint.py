@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from cai.errors import fault
+from cai.process import alone
 from cai.program import trajectory
 from cai.types import Tables
 from cai.variational.estimators import Problem
@@ -37,7 +38,7 @@ def listed(tables: Tables) -> str:
 def _drawn(problem: Problem) -> str:
     """Describe a world without tables by one seeded trajectory and what every site thinks of it."""
     assert problem.world is not None
-    with torch.random.fork_rng(devices=[]), torch.no_grad():
+    with alone(), torch.random.fork_rng(devices=[]), torch.no_grad():
         torch.manual_seed(0)
         trace = pyro.poutine.trace(trajectory(problem.world, temperature=problem.alpha)).get_trace()
     trace.compute_log_prob()

@@ -24,6 +24,7 @@ from cai.errors import blamed, fault
 from cai.exact.acting import policy_elbo
 from cai.policies.gate import as_policy, log_table
 from cai.policies.spaces import signature
+from cai.process import alone
 from cai.program import Guide, trajectory
 from cai.types import Tables
 from cai.variational.baseline import Baseline, with_baseline
@@ -134,7 +135,7 @@ def choose(problem: Problem) -> str:
     if problem.tables is not None:
         return "tables"
     assert problem.world is not None
-    with blamed("fit", "a world and a policy whose programs run"), torch.random.fork_rng(devices=[]):
+    with blamed("fit", "a world and a policy whose programs run"), alone(), torch.random.fork_rng(devices=[]):
         sites = pyro.poutine.trace(trajectory(problem.world, problem.policy)).get_trace()
     smooth = [bool(getattr(sites.nodes[name]["fn"], "has_rsample", False)) for name in sites.stochastic_nodes]
     return "reparameterised" if all(smooth) else "score"

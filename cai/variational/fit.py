@@ -9,7 +9,6 @@ import pyro
 import torch
 from torch import Tensor, nn
 
-from cai.compile.enumerate import precision
 from cai.errors import NotConvergedError, fault
 from cai.exact.rules import POSTERIOR, VARIATIONAL
 from cai.exact.safety import without_risk
@@ -17,6 +16,7 @@ from cai.exact.solve import as_temperature, solve
 from cai.policies.neural import NeuralPolicy
 from cai.policies.spaces import require_actor
 from cai.policies.tabular import TabularPolicy
+from cai.process import precision
 from cai.program import Actor, Guide
 from cai.types import Tables
 from cai.variational.climb import Run, Task, climb

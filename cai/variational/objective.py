@@ -8,7 +8,6 @@ from pyro.infer import TraceEnum_ELBO, config_enumerate
 from pyro.infer.importance import vectorized_importance_weights
 from torch import Tensor
 
-from cai.compile.enumerate import precision
 from cai.compile.tabulate import tabulate
 from cai.errors import IntractableError, blamed, fault
 from cai.exact.acting import policy_elbo
@@ -17,6 +16,7 @@ from cai.exact.solve import as_temperature, solve
 from cai.policies.function import FunctionPolicy
 from cai.policies.gate import as_policy, checked_table
 from cai.policies.spaces import require_actor
+from cai.process import precision
 from cai.program import Actor, Guide, trajectory
 from cai.types import Tables
 from cai.world import World
