@@ -29,6 +29,14 @@ def test_what_is_kept_goes_on_with_the_same_numbers(tmp_path: Path) -> None:
     assert "seed = 0" in other.stderr
 
 
+def test_options_of_an_environment_reach_it(tmp_path: Path) -> None:
+    """On a lake of two cells without slips the first step to the right ends every episode with the reward."""
+    words = ("FrozenLake-v1", "-a", "q", "--set", "is_slippery=False", "--set", "desc=['SG']", "--steps", "600")
+    done = cai("learn", *words, "-o", "batch=50", "--json", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["history"][-1]["deterministic_return"] == 1.0
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [
@@ -39,6 +47,8 @@ def test_what_is_kept_goes_on_with_the_same_numbers(tmp_path: Path) -> None:
         (("frozen_lake", "-o", "lr=abc"), "lr: 'abc'"),
         (("frozen_lake", "-t", "0"), "temperature"),
         (("CartPole-v1", "--discount", "0"), "--discount"),
+        (("FrozenLake-v1", "--set", "slips=1"), "FrozenLake-v1 slips=1"),
+        (("FrozenLake-v1", "-o", "is_slippery=False"), "--set"),
         (("pendulum", "-a", "q"), "finitely many"),
     ],
 )

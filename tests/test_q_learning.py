@@ -304,7 +304,7 @@ def test_a_reward_of_minus_infinity_is_refused_and_not_averaged(learner: str, ne
 
 def test_a_ring_too_small_for_n_steps_is_refused_and_an_empty_one_is_not_learned_from() -> None:
     with pytest.raises(cai.WorldError, match="capacity"):
-        cai.learn.q_learning("FrozenLake-v1", n_step=50, capacity=64, progress=False)
+        cai.learn.q_learning("CartPole-v1", n_step=50, capacity=64, progress=False)
     one = neural(n_step=10, warmup=0)
     problem = problem_of(one, "FrozenLake-v1", 0.5, 0.9)
     state = _first(one, problem, 0)

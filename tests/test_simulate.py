@@ -712,7 +712,8 @@ class Stuck(Counted):
         (5, {}, "a int"),
         (gymnasium.make("CartPole-v1"), {}, "expected an id"),
         (Cut, {}, "makes a Cut"),
-        ("Blackjack-v1", {}, "state space"),
+        (Cut(), {"env_options": {"is_slippery": False}}, "env_options: options ['is_slippery'] beside a Cut"),
+        ("FrozenLake-v1", {"env_options": {"slips": 1}}, "environment 'FrozenLake-v1 slips=1'"),
     ],
 )
 def test_faults_are_one_line_that_names_the_argument(world: Any, options: dict[str, Any], words: str) -> None:

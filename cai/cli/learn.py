@@ -14,7 +14,7 @@ import typer
 
 from cai.cli.app import app, told
 from cai.cli.fits import read_name
-from cai.cli.options import Discount, Horizon, Json, Settings, read_world, require_folder, title_of
+from cai.cli.options import Discount, Horizon, Json, Settings, read_settings, read_world, require_folder, title_of
 from cai.errors import fault
 
 if TYPE_CHECKING:
@@ -77,7 +77,11 @@ def learn(
         wishes["steps"] = steps
     if out is not None:
         wishes |= {"log": out, "checkpoint": out / "learner.checkpoint"}
-    found = learner(target(world, settings, horizon, discount), seed=seed, **wishes)
+    if is_id(world):
+        wishes["env_options"] = read_env_options(settings, horizon, discount)
+        found = learner(world, seed=seed, **wishes)
+    else:
+        found = learner(read_world(world, settings, horizon, discount), seed=seed, **wishes)
     if as_json:
         print(json.dumps(_plain(found), indent=2))
     else:
@@ -90,13 +94,20 @@ def learn(
         raise KeyboardInterrupt
 
 
-def target(spec: str, settings: Any, horizon: Any, discount: Any) -> Any:
-    """Return what a spec names: a Gymnasium id as it is, else a world."""
-    if re.fullmatch(r"([\w-]+/)?[\w-]+-v\d+", spec):
-        if settings or horizon is not None or discount is not None:
-            raise fault("learn", "--set, --horizon or --discount beside a Gymnasium id", "a world for those")
-        return spec
-    return read_world(spec, settings, horizon, discount)
+def is_id(spec: str) -> bool:
+    """Tell a Gymnasium id from the names of worlds."""
+    return re.fullmatch(r"([\w-]+/)?[\w-]+-v\d+", spec) is not None
+
+
+def read_env_options(settings: Sequence[str] | None, horizon: Any, discount: Any) -> dict[str, Any]:
+    """Read the options of an environment, name=value; values are Python literals, or else words.
+
+    Raises:
+        WorldError: one is no name=value; an environment has no horizon and no discount of ours.
+    """
+    if horizon is not None or discount is not None:
+        raise fault("learn", "--horizon or --discount beside a Gymnasium id", "a world for those")
+    return {name: literal(value) for name, value in read_settings(settings).items()}
 
 
 def read_options(texts: Sequence[str] | None, learner: Callable[..., Any]) -> dict[str, Any]:
@@ -112,12 +123,18 @@ def read_options(texts: Sequence[str] | None, learner: Callable[..., Any]) -> di
     for text in texts or ():
         name, equals, value = text.partition("=")
         if not equals or name not in known:
-            raise fault("--option", f"'{text}'", f"name=value with one of {', '.join(known)}")
-        try:
-            found[name] = ast.literal_eval(value)
-        except (ValueError, SyntaxError):
-            found[name] = value
+            expected = f"name=value with one of {', '.join(known)}; options of an environment stand in --set"
+            raise fault("--option", f"'{text}'", expected)
+        found[name] = literal(value)
     return found
+
+
+def literal(text: str) -> Any:
+    """Return the Python literal that a text is, or else the text."""
+    try:
+        return ast.literal_eval(text)
+    except (ValueError, SyntaxError):
+        return text
 
 
 def _print(title: str, found: "Learned") -> None:

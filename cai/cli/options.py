@@ -20,7 +20,10 @@ World = Annotated[
         "rddlrepository (rddl:SysAdmin_MDP_ippc2011:1)."
     ),
 ]
-Settings = Annotated[list[str] | None, typer.Option("--set", help="An argument of the world, name=value; repeatable.")]
+Settings = Annotated[
+    list[str] | None,
+    typer.Option("--set", help="An argument of the world, or of a Gymnasium id, name=value; repeatable."),
+]
 Horizon = Annotated[str | None, typer.Option(help="T, or 'inf' (needs a discount below 1).")]
 Discount = Annotated[float | None, typer.Option(help="The chance γ to survive a step, in (0, 1].")]
 Temperature = Annotated[
@@ -77,12 +80,7 @@ Out = Annotated[Path | None, typer.Option("--out", help="Write tables, figures a
 
 def read_world(spec: str, settings: Sequence[str] | None, horizon: str | None, discount: float | None) -> Any:
     """Make the world that a spec names, with its settings; a horizon or discount that is given replaces its own."""
-    pairs = {}
-    for text in settings or ():
-        name, equals, value = text.partition("=")
-        if not equals or not name.isidentifier():
-            raise fault("--set", f"'{text}'", "name=value")
-        pairs[name] = value
+    pairs = read_settings(settings)
     overrides: dict[str, Any] = {}
     if horizon is not None:
         if horizon not in {"inf", "none", "None"} and not horizon.isdecimal():
@@ -92,6 +90,17 @@ def read_world(spec: str, settings: Sequence[str] | None, horizon: str | None, d
         overrides["discount"] = discount
     with contextlib.redirect_stdout(sys.stderr):  # what a file prints on its own is no part of the answer
         return _from_rddl(spec, pairs, overrides) if spec.startswith("rddl:") else load_world(spec, pairs, overrides)
+
+
+def read_settings(texts: Sequence[str] | None) -> dict[str, str]:
+    """Read ``name=value`` texts; a later one of one name counts."""
+    pairs = {}
+    for text in texts or ():
+        name, equals, value = text.partition("=")
+        if not equals or not name.isidentifier():
+            raise fault("--set", f"'{text}'", "name=value")
+        pairs[name] = value
+    return pairs
 
 
 def _from_rddl(spec: str, pairs: dict[str, str], overrides: dict[str, Any]) -> Any:

@@ -23,8 +23,8 @@ from cai.learn.regressors import Regressor, regressor_of
 from cai.learn.result import Learned
 from cai.learn.soft_values import log_policy, state_value
 from cai.learn.stationary import times
-from cai.learn.training import Options, train
-from cai.policies.spaces import signature
+from cai.learn.training import Options, chosen, train
+from cai.simulate.rollout import signature_of
 from cai.simulate.simulator import Scene
 from cai.world import World, discount_of
 
@@ -212,6 +212,7 @@ def soft_fitted_q(
 def _learn(
     name: str, soft: bool, world: Any, temperature: Any, gamma: Any, given: dict[str, Any], options: Options
 ) -> Learned:
+    world, options = chosen(world, options)
     data, n = given["data"], _transitions(name, given, options)
     horizon = getattr(world, "horizon", None)
     stationary = horizon is None if given["stationary"] is None else given["stationary"]
@@ -219,7 +220,7 @@ def _learn(
         raise fault(f"{name}, stationary", "False, without a horizon", "True: there is no last time to begin at")
     if gamma is None and stationary and (not isinstance(world, World) or discount_of(world) == 1):
         gamma = 0.99
-    finite = isinstance(world, World) and signature(world).state_space is not None
+    finite = signature_of(world).state_space is not None
     regressor = regressor_of(name, given["regressor"], finite, given["epochs"], given["lr"], options.get("seed", 0))
     most = _enough(discount_of(world) if gamma is None else gamma) if stationary else horizon
     iterations = most if given["iterations"] is None else given["iterations"]

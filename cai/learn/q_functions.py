@@ -9,8 +9,8 @@ from cai.errors import fault
 from cai.learn.neural_q import NeuralQ
 from cai.learn.result import Learned
 from cai.learn.tabular import Schedule, Tabular, recent
-from cai.learn.training import Options, train
-from cai.policies.spaces import signature
+from cai.learn.training import Options, chosen, train
+from cai.simulate.rollout import signature_of
 from cai.world import World
 
 TABLE: dict[str, Any] = {"batch": 500, "lr": recent, "explore": 0.1}
@@ -47,7 +47,7 @@ def q_learning(
     Args:
         world: a world, a Gymnasium id, or a function that makes an environment.
         temperature: α, reward units, at which the policy is measured; learning is hard and does not use it.
-        gamma: the discount; the world's own unless given, and 0.99 for a network where that is 1.
+        gamma: the discount; the world's own unless given, and 0.99 where that is 1 for a network or an environment.
         batch: copies of the world: 500 episodes at a time for a table, 32 steps at a time for a network.
         lr: the step size; for a table also a function of how often each entry was visited, 5/(4 + n) unless given.
         explore: the share of actions that follow the prior; 0.1 for a table; for a network it falls from 1 to 0.05.
@@ -103,7 +103,7 @@ def soft_q_learning(
     Args:
         world: a world, a Gymnasium id, or a function that makes an environment.
         temperature: α > 0, reward units.
-        gamma: the discount; the world's own unless given, and 0.99 for a network where that is 1.
+        gamma: the discount; the world's own unless given, and 0.99 where that is 1 for a network or an environment.
         batch: copies of the world: 500 episodes at a time for a table, 32 steps at a time for a network.
         lr: the step size; for a table also a function of how often each entry was visited, 5/(4 + n) unless given.
         explore: the share of actions that follow the prior; 0.1 for a table; for a network it falls from 1 to 0.05.
@@ -131,15 +131,17 @@ def soft_q_learning(
 def _learn(
     name: str, soft: bool, c: float, world: Any, temperature: Any, given: dict[str, Any], options: Any
 ) -> Learned:
+    world, options = chosen(world, options)
     shared = {"name": name, "soft": soft, "value_gradient": c, "behaviour": given["behaviour"]}
-    finite = isinstance(world, World) and signature(world).spaces is not None
-    tabular = finite and given["network"] is None
+    tabular = given["network"] is None and signature_of(world).spaces is not None
+    cheap, gamma = tabular and isinstance(world, World), given["gamma"]
+    if gamma is None and not cheap and getattr(world, "discount", 1.0) == 1.0:
+        gamma = 0.99  # one Q for all times, of what may go on for ever
     usual = TABLE if tabular else NETWORK
     shared |= {key: usual[key] if given[key] is None else given[key] for key in usual}
-    shared["budget"] = options.get("steps", 2_000_000 if tabular else 100_000)
-    gamma = given["gamma"]
+    shared["budget"] = options.get("steps", 2_000_000 if cheap else 100_000)
     if tabular:
-        if world.horizon is None and given["max_steps"] is None:
+        if cheap and world.horizon is None and given["max_steps"] is None:
             raise fault(f"{name}, max_steps", "none, on a world without a horizon", "where to cut episodes off")
         own = {key: given[key] for key in ("stationary", "max_steps")}
         return train(Tabular(**shared, **own), world, temperature=temperature, gamma=gamma, **options)
@@ -147,6 +149,4 @@ def _learn(
         raise fault(f"{name}, lr", "a function", "a number, for a network")
     keys = ("settle", "double", "n_step", "minibatch", "updates", "warmup", "capacity", "polyak", "max_steps")
     own = {**{key: given[key] for key in keys}, "network": given["network"] or (64, 64), "dtype": torch.float32}
-    if gamma is None and getattr(world, "discount", 1.0) == 1.0:
-        gamma = 0.99
     return train(NeuralQ(**shared, **own), world, temperature=temperature, gamma=gamma, **options)

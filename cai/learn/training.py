@@ -1,6 +1,7 @@
 """The one training loop: step, evaluate, log, keep; until the steps are taken, the target is held, or Ctrl-C."""
 
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypedDict, Unpack
@@ -18,6 +19,7 @@ from cai.learn.result import Learned, Progress
 from cai.learn.settings import require_settings
 from cai.process import precision
 from cai.progress import Interrupt, bar
+from cai.simulate.environments import with_options
 from cai.simulate.normalise import normalised
 from cai.simulate.rollout import simulator_of
 from cai.simulate.simulator import drawing, seeded
@@ -30,6 +32,8 @@ class Options(TypedDict, total=False):
     """What every learner takes besides its own settings.
 
     Keys:
+        env_options: the options of an environment that is given by its id, ``{"is_slippery": False}``: apart from all
+            settings of the learner, whatever they are called.
         seed: of all randomness in here; the caller's random state is left alone. 0 unless given.
         steps: environment steps, those of all copies and those before a resume counted; a batch of episodes that has
             begun is finished, so that it may be more. Step sizes settle by them: with other steps it is another run.
@@ -44,6 +48,7 @@ class Options(TypedDict, total=False):
         progress: show a bar on a terminal. True unless given.
     """
 
+    env_options: Mapping[str, Any]
     seed: int
     steps: int
     evaluations: int
@@ -87,6 +92,7 @@ def train(
 ) -> Learned:
     """Run a learner on a world or an environment."""
     require_settings(algorithm)
+    world, options = chosen(world, options)
     task = _task(algorithm, options)
     problem = problem_of(algorithm, world, temperature, gamma)
     if task.normalise:
@@ -119,6 +125,12 @@ def train(
         policy = algorithm.policy(problem, state)
     counts = (state.steps, state.updates, seconds)
     return Learned(policy, algorithm.name, problem.temperature, task.seed, history, *counts, stopped)
+
+
+def chosen(world: Any, options: Options) -> tuple[Any, Options]:
+    """Return what is learned on, an id with its options, and the other options."""
+    rest: Any = {name: value for name, value in options.items() if name != "env_options"}
+    return with_options(world, options.get("env_options")), rest
 
 
 def step(algorithm: Algorithm, problem: Problem, state: State) -> tuple[State, Metrics]:
@@ -204,7 +216,8 @@ def _task(algorithm: Algorithm, options: Options) -> Task:
     unknown = sorted(set(options) - set(vars(Task())))
     if unknown:
         known = ", ".join(vars(Task()))
-        raise fault(algorithm.name, f"no option {', '.join(unknown)}", f"its own settings, or one of {known}")
+        expected = f"its own settings, or one of {known}; options of an environment in env_options={{…}}"
+        raise fault(algorithm.name, f"no option {', '.join(unknown)}", expected)
     asked: dict[str, Any] = {**vars(Task()), "steps": algorithm.budget, **options}
     for name, least in (("seed", 0), ("steps", 1), ("evaluations", 1), ("episodes", 1)):
         value = asked[name]

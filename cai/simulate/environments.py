@@ -5,8 +5,8 @@ from a scene that is not the present one replays at most the running episodes. T
 the uninterrupted one bit for bit.
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -16,15 +16,52 @@ import torch
 from torch import Tensor
 
 from cai.errors import blamed, fault
-from cai.policies.spaces import Signature, Variable
+from cai.policies.spaces import Signature
+from cai.simulate.flattening import flattened
 from cai.simulate.simulator import Scene
 from cai.simulate.worlds import features_of
-from cai.types import Space, Values
+from cai.types import Values
+
+
+@dataclass(frozen=True)
+class Made:
+    """A Gymnasium id with its options, as the function that makes the environment."""
+
+    id: str
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+    def __call__(self) -> Any:
+        """Make one."""
+        import gymnasium
+
+        return gymnasium.make(self.id, **self.options)
+
+    def __str__(self) -> str:
+        return self.id + _said(self.options)
+
+
+def with_options(env: Any, options: Mapping[str, Any] | None) -> Any:
+    """Return an id with its options as a function that makes the environment; whatever else as it is.
+
+    Raises:
+        WorldError: options beside what is no id, or under names that are none.
+    """
+    if options is None:
+        return env
+    if not isinstance(options, Mapping) or not all(isinstance(name, str) for name in options):
+        raise fault("env_options", f"{options!r}", "a dict of the environment's options by name")
+    if not isinstance(env, str):
+        seen = f"options {sorted(options)} beside a {type(env).__name__}"
+        raise fault("env_options", seen, "a Gymnasium id, to which options belong")
+    return Made(env, dict(options))
 
 
 @dataclass(frozen=True)
 class Tape:
-    """The running episode of one environment: the seed it was reset with, and its first ``length`` actions."""
+    """The running episode of one environment: the seed it was reset with, and its first ``length`` actions.
+
+    The actions are flat ones: a number, several, or a vector.
+    """
 
     seed: int
     actions: list[Any]
@@ -40,37 +77,36 @@ class Tape:
 class EnvironmentSimulator:
     """B copies of a Gymnasium environment; see ``Simulator``. The action prior is uniform.
 
+    Finite spaces are numbered from 0, a variable for each of their numbers; all other observations are one vector.
+
     Args:
         env: an id, a function that makes an environment, or a ``gymnasium.vector.SyncVectorEnv``, whose environments
             are made anew, since another simulator may run them too; B is then theirs.
         batch: B.
-        env_kwargs: passed on to ``gymnasium.make``.
 
     Raises:
-        WorldError: the id is unknown, or its spaces are neither Discrete nor bounded Box.
+        WorldError: the id or an option is unknown, or its spaces cannot be flattened (see ``flattened``).
     """
 
     endless = timed = False
     horizon: int | None = None  # a time limit is the environment's own, and truncates
 
-    def __init__(self, env: Any, batch: int, **env_kwargs: Any) -> None:
-        self.envs = _made(env, batch, env_kwargs)
+    def __init__(self, env: Any, batch: int) -> None:
+        self.envs = _made(env, batch)
         self.batch, self.dtype = len(self.envs), torch.get_default_dtype()
-        spec = self.envs[0].spec
-        self.name = f"{spec.id} of {spec.max_episode_steps} steps" if spec else type(self.envs[0].unwrapped).__name__
-        space = self.envs[0].action_space
-        self.discrete, self.offset = hasattr(space, "n"), int(getattr(space, "start", 0))
-        self.first = int(getattr(self.envs[0].observation_space, "start", 0))  # our numbers begin at 0
-        if not self.discrete:
-            self.low, self.high = (torch.as_tensor(bound, dtype=torch.float32) for bound in (space.low, space.high))
-        state, action = _variable("state", self.envs[0].observation_space), _variable("action", space)
-        self.signature = Signature((state,), (action,), _space(state), _space(action))
+        self.name = _name(self.envs[0])
+        self.seen = flattened("state", self.envs[0].observation_space)
+        self.taken = flattened("action", self.envs[0].action_space, bounded=True)
+        self.signature = Signature(self.seen.variables, self.taken.variables, self.seen.numbered, self.taken.numbered)
+        if not self.taken.finite:
+            box = self.taken.box
+            self.low, self.high = (torch.as_tensor(bound, dtype=torch.float32) for bound in (box.low, box.high))
         self.now: list[Tape | None] = [None] * self.batch
 
     @property
-    def example(self) -> Tensor:
+    def example(self) -> Values:
         """Zeros, which disturb no running episode."""
-        return torch.zeros((self.batch, *self.signature.states[0].shape), dtype=self.signature.states[0].dtype)
+        return self.seen.pack(torch.zeros((self.batch, *self.seen.shape), dtype=self.seen.variables[0].dtype))
 
     def begin(self) -> Scene:
         """Reset every environment with a seed of its own."""
@@ -80,55 +116,57 @@ class EnvironmentSimulator:
 
     def step(self, scene: Scene, action: Values) -> tuple[Scene, Tensor]:
         """Take an action in every environment that has not ended."""
-        assert isinstance(action, Tensor)
-        state, tapes = scene.state.clone(), list(scene.memory)
+        state, tapes = self.seen.unpack(scene.state).clone(), list(scene.memory)
         reward = torch.zeros(self.batch)
         ended, terminated, truncated = scene.ended.tolist(), scene.terminated.clone(), scene.truncated.clone()
-        actions = (action + self.offset).tolist() if self.discrete else list(action.detach().float().numpy())
+        actions = self._listed(self.taken.unpack(action).detach())
         for i, env in enumerate(self.envs):
             if ended[i]:
                 continue
             self._bring(i, tapes[i])
             self.now[i] = None  # whatever breaks in there, the environment is nowhere known until it has stepped
-            seen, paid, over, cut, _ = env.step(actions[i])
-            state[i], reward[i] = torch.as_tensor(seen) - self.first, float(paid)
+            seen, paid, over, cut, _ = env.step(self.taken.value(actions[i]))
+            state[i], reward[i] = self.seen.flat(seen), float(paid)
             terminated[i], truncated[i] = over, cut and not over
             tapes[i] = self.now[i] = tapes[i].then(actions[i])
         t = torch.where(scene.ended, scene.t, scene.t + 1)
-        return Scene(state, t, terminated, truncated, tuple(tapes)), reward
+        return Scene(self.seen.pack(state), t, terminated, truncated, tuple(tapes)), reward
 
     def restart(self, scene: Scene) -> Scene:
         """Reset the environments that have ended, each with a new seed."""
         if not bool(scene.ended.any()):
             return scene
-        state, tapes = scene.state.clone(), list(scene.memory)
+        state, tapes = self.seen.unpack(scene.state).clone(), list(scene.memory)
         seeds = torch.randint(2**31 - 1, (self.batch,)).tolist()
         for i in scene.ended.nonzero().flatten().tolist():
             self.now[i] = None
             seen, _ = self.envs[i].reset(seed=seeds[i])
-            state[i] = torch.as_tensor(seen) - self.first
+            state[i] = self.seen.flat(seen)
             tapes[i] = self.now[i] = Tape(seeds[i], [], 0)
         never = torch.zeros_like(scene.ended)
-        return Scene(state, torch.where(scene.ended, 0, scene.t), never, never, tuple(tapes))
+        return Scene(self.seen.pack(state), torch.where(scene.ended, 0, scene.t), never, never, tuple(tapes))
 
     def features(self, state: Any) -> Tensor:
         """Return the observation as one vector, one-hot where it is a number."""
         return features_of(self.signature.states, state).to(self.dtype)
 
     def act(self, state: Any, t: Any) -> Any:
-        """Sample uniformly from the actions, at the site "action"."""
-        shape = state.shape[: state.dim() - len(self.signature.states[0].shape)]
-        if self.discrete:
-            return pyro.sample("action", dist.Categorical(torch.ones(*shape, self.signature.actions[0].size or 0)))
+        """Sample uniformly from the actions, at their sites."""
+        shape, space = self._batch(state), self.taken.numbered
+        if space is not None:
+            draws = {
+                name: pyro.sample(name, dist.Categorical(torch.ones(*shape, n)))
+                for name, n in zip(space.names, space.sizes, strict=True)
+            }
+            return space.pack(draws)
         low, high = (bound.expand(*shape, *bound.shape) for bound in (self.low, self.high))
         return pyro.sample("action", dist.Uniform(low, high).to_event(self.low.dim()))
 
     def log_prior(self, state: Any, t: Any = 0) -> Tensor:
         """Return the uniform log p(a|s), nats."""
-        n = self.signature.actions[0].size
-        assert n is not None
-        shape = state.shape[: state.dim() - len(self.signature.states[0].shape)]
-        return torch.full((*shape, n), -float(np.log(n)), dtype=self.dtype)
+        space = self.taken.numbered
+        assert space is not None
+        return torch.full((*self._batch(state), space.size), -float(np.log(space.size)), dtype=self.dtype)
 
     def pack(self, scene: Scene) -> dict[str, Any]:
         """Return a scene as tensors: its tapes too."""
@@ -143,7 +181,7 @@ class EnvironmentSimulator:
 
     def unpack(self, kept: dict[str, Any]) -> Scene:
         """Return the scene that was packed."""
-        listed = [one.tolist() if self.discrete else list(one.numpy()) for one in kept["actions"]]
+        listed = [self._listed(one) for one in kept["actions"]]
         tapes = tuple(Tape(seed, one, len(one)) for seed, one in zip(kept["seeds"], listed, strict=True))
         return Scene(kept["state"], kept["t"], kept["terminated"], kept["truncated"], tapes)
 
@@ -154,44 +192,41 @@ class EnvironmentSimulator:
         self.now[i] = None
         self.envs[i].reset(seed=tape.seed)
         for action in tape.actions[: tape.length]:
-            self.envs[i].step(action)
+            self.envs[i].step(self.taken.value(action))
+
+    def _listed(self, actions: Tensor) -> list[Any]:
+        return actions.tolist() if self.taken.finite else list(actions.float().numpy())
+
+    def _batch(self, state: Any) -> torch.Size:
+        first = self.seen.variables[0]
+        value: Tensor = state[first.name] if isinstance(state, dict) else state
+        return value.shape[: value.dim() - len(first.shape)]
 
 
-def _made(env: Any, batch: int, env_kwargs: dict[str, Any]) -> list[Any]:
+def _name(env: Any) -> str:
+    """Name an environment with its options, so that a run of another one is not taken up."""
+    if not env.spec:
+        return type(env.unwrapped).__name__
+    return f"{env.spec.id}{_said(env.spec.kwargs)} of {env.spec.max_episode_steps} steps"
+
+
+def _said(options: Mapping[str, Any]) -> str:
+    return "".join(f" {name}={value!r}" for name, value in options.items())
+
+
+def _made(env: Any, batch: int) -> list[Any]:
     import gymnasium  # slow to import, and only black boxes need it
 
     if isinstance(env, gymnasium.vector.SyncVectorEnv):
         return [make() for make in env.env_fns]
-    make: Callable[[], Any] = env
-    if isinstance(env, str):
-
-        def make() -> Any:
-            return gymnasium.make(env, **env_kwargs)
-
-    elif not callable(env):
+    make: Callable[[], Any] = Made(env) if isinstance(env, str) else env
+    if not callable(make):
         seen = f"a {type(env).__name__}"
         raise fault("simulator, env", seen, "an id, a function that makes an environment, or a SyncVectorEnv")
-    with blamed(f"environment '{env}'", "an installed id and its options"):
+    with blamed(f"environment '{make}'", "an installed id and its options"):
         made = [make() for _ in range(batch)]
     if not isinstance(made[0], gymnasium.Env):
         raise fault(
             "simulator, env", f"a function that makes a {type(made[0]).__name__}", "one that makes an environment"
         )
     return made
-
-
-def _variable(name: str, space: Any) -> Variable:
-    import gymnasium
-
-    if isinstance(space, gymnasium.spaces.Discrete):
-        return Variable(name, int(space.n), torch.Size(), torch.long)
-    bounded = name == "state" or (isinstance(space, gymnasium.spaces.Box) and space.is_bounded())
-    if isinstance(space, gymnasium.spaces.Box) and bounded:
-        return Variable(name, None, torch.Size(space.shape), torch.float32)
-    raise fault(f"environment, {name} space", f"{space}", "Discrete, or Box (with bounds, for actions)")
-
-
-def _space(variable: Variable) -> Space | None:
-    if variable.size is None:
-        return None
-    return Space((variable.name,), (variable.size,), (variable.dtype,), named=False)

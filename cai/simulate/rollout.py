@@ -1,6 +1,6 @@
 """rollout: thousands of trajectories at once, as tensors."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,7 +10,8 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from cai.errors import fault
-from cai.simulate.environments import EnvironmentSimulator
+from cai.policies.spaces import Signature, signature
+from cai.simulate.environments import EnvironmentSimulator, with_options
 from cai.simulate.simulator import Scene, Simulator, drawing
 from cai.simulate.worlds import Many, WorldSimulator
 from cai.types import Values
@@ -62,6 +63,7 @@ def rollout(
     batch: int = 1000,
     generator: torch.Generator | None = None,
     max_steps: int | None = None,
+    env_options: Mapping[str, Any] | None = None,
 ) -> Rollout:
     """Draw B trajectories of a policy: p̂(τ) = p(s_0) Π_t π_t(a_t|s_t) p(s_{t+1}|s_t, a_t).
 
@@ -72,11 +74,12 @@ def rollout(
         batch: B.
         generator: what to draw from; torch's global generator moves on unless given.
         max_steps: cut off after so many steps; needed where neither world nor environment ends.
+        env_options: the options of an environment that is given by its id, ``{"is_slippery": False}``.
 
     Raises:
         WorldError: the world, the policy or an argument does not conform.
     """
-    simulator = simulator_of(world, batch)
+    simulator = simulator_of(with_options(world, env_options), batch)
     acting = policy.policy if hasattr(policy, "policy") and not hasattr(policy, "act") else policy
     if acting is not None and not hasattr(acting, "act") and not hasattr(acting, "sample"):
         raise fault("rollout, policy", f"a {type(policy).__name__}", "a policy with sample(state, t), or None")
@@ -153,6 +156,18 @@ def simulator_of(world: Any, batch: int) -> Simulator:
     if isinstance(world, World) and not isinstance(world, type):
         return WorldSimulator(world, batch)
     return EnvironmentSimulator(world, batch)
+
+
+def signature_of(world: Any) -> Signature:
+    """Return the variables of whatever can be simulated; of an environment, as one copy shows them.
+
+    Raises:
+        WorldError: it is no world, environment or simulator.
+    """
+    if isinstance(world, World) and not isinstance(world, type):
+        return signature(world)
+    found: Signature = simulator_of(world, 1).signature
+    return found
 
 
 def _stacked(values: list[Any]) -> Any:
