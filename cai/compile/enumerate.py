@@ -1,6 +1,6 @@
 """One messenger runs a slice with every variable enumerated on a tensor dimension of its own."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any
 
 import pyro
@@ -17,6 +17,8 @@ from cai.world import Point
 
 Choice = Callable[[int], int]
 """Which of n values to take."""
+MOST = 62
+"""Dimensions of a tensor that may stand for variables: torch has 64, and distributions need some for themselves."""
 
 
 def first_value(n: int) -> int:
@@ -50,11 +52,20 @@ class Enumerate(Messenger):
         first: the first free dimension, negative.
         points: whether a ``Point`` passes its value on instead of being enumerated.
         choose: take a single value of each support, the number that this returns for its size; None takes them all.
+        window: the sites that are enumerated, the others taken at their first value; None enumerates all.
     """
 
-    def __init__(self, where: str, first: int = -1, *, points: bool = False, choose: Choice | None = None) -> None:
+    def __init__(
+        self,
+        where: str,
+        first: int = -1,
+        *,
+        points: bool = False,
+        choose: Choice | None = None,
+        window: Collection[str] | None = None,
+    ) -> None:
         super().__init__()
-        self.where, self.next, self.points, self.choose = where, first, points, choose
+        self.where, self.next, self.points, self.choose, self.window = where, first, points, choose, window
         self.values: dict[str, Tensor] = {}
         self.log_probs: dict[str, Tensor] = {}
         self.dims: dict[str, int] = {}
@@ -101,19 +112,25 @@ class Enumerate(Messenger):
             raise fault(where, seen, "scalar events: write a vector as several named variables")
 
     def _support(self, name: str, fn: Any) -> Tensor:
-        point = base(fn)
-        if self.choose is not None and isinstance(point, Point):  # of its many values one is asked for
+        point, choose = base(fn), self._choice(name)
+        if choose is not None and isinstance(point, Point):  # of its many values one is asked for
             self.sizes[name] = point.cardinality
-            self.chosen[name] = self.choose(point.cardinality)
+            self.chosen[name] = choose(point.cardinality)
             return torch.tensor(self.chosen[name])
         support: Tensor = fn.enumerate_support(expand=False).reshape(-1)
         self.sizes[name] = self.cardinalities[name] = len(support)
-        if self.choose is not None:
-            self.chosen[name] = self.choose(len(support))
+        if choose is not None:
+            self.chosen[name] = choose(len(support))
             return support[self.chosen[name]]
+        if -self.next > MOST:
+            seen = f"{-self.next} variables, each along a dimension of its own"
+            raise IntractableError([Finding(f"{self.where}, variable '{name}'", seen, f"at most {MOST}, torch's own")])
         self.dims[name] = self.next
         self.next -= 1
         return support.reshape((-1,) + (1,) * (-self.dims[name] - 1))
+
+    def _choice(self, name: str) -> Choice | None:
+        return self.choose if self.window is None or name in self.window else first_value
 
 
 def run(messenger: Enumerate, piece: Callable[..., Any], *args: Any) -> Any:

@@ -1,15 +1,18 @@
 """factorise: a world's program, enumerated once, as factors no larger than what they read."""
 
 from collections.abc import Iterator
+from typing import Any
 
 import torch
+from pyro.ops.provenance import get_provenance
 from torch import Tensor
 
 from cai.compile.additive import LARGEST, Additive, terms_of, whole
 from cai.compile.audit import audit_factors, audit_rewards, audit_scope, close
-from cai.compile.slices import Shape, enumerate_slice, single, start
+from cai.compile.slices import REWARD, Shape, enumerate_slice, single, slice_windows, start, start_windows
 from cai.compile.survey import demand, survey
-from cai.errors import Finding, IntractableError, fault, quoted
+from cai.compile.windows import ROOM, Names, Window, spread, spread_names, traced, windows
+from cai.errors import Finding, IntractableError, blamed, fault
 from cai.factors import Factor, FactoredSlice, Factors, primed
 from cai.process import precision
 from cai.types import Space
@@ -55,7 +58,7 @@ def _compile(world: World, dtype: torch.dtype) -> Factors:
             demand(_audit_alone(world, shape, slices[t], t))
         demand(_audit_end(world, shape, terminal))
     return Factors(
-        initial=_initial(world, dtype),
+        initial=_initial(world, shape.states, dtype),
         slices=_merged(slices),
         terminal=terminal,
         horizon=horizon,
@@ -80,27 +83,32 @@ def _refuse_wide(shape: Shape) -> None:
 
 def _slice(world: World, shape: Shape, t: int, dtype: torch.dtype) -> FactoredSlice:
     """Enumerate and check the slice of time t, and name the dimensions of each of its factors."""
+    parts = [_part(world, shape, t, dtype, window) for window in slice_windows(world, shape, t)]
+    prior = {name: factor for part in parts for name, factor in part.prior.items()}
+    chance = {name: factor for part in parts for name, factor in part.chance.items()}
+    return FactoredSlice(prior, chance, tuple(piece for part in parts for piece in part.reward))
+
+
+def _part(world: World, shape: Shape, t: int, dtype: torch.dtype, window: Window | None) -> FactoredSlice:
+    """Return the factors of a slice that one run of it gives."""
+    names = None if window is None else window.names
     with Additive():
-        run = enumerate_slice(world, shape, t, points=False)
-        pieces = terms_of(run.reward)
+        run = enumerate_slice(world, shape, t, points=False, window=names)
+        pieces = terms_of(run.reward) if window is None or REWARD in window.factors else ()
     if run.reward.is_complex():
         raise fault(f"step, t = {t}", f"rewards of dtype {run.reward.dtype}", "real numbers")
     states = shape.states.names
-    axes = {-1 - i: name for i, name in enumerate(states)}
-    axes |= {dim: primed(name) if name in run.log_prob and name in states else name for name, dim in run.dims.items()}
-    sizes = dict(zip(states, shape.states.sizes, strict=True)) | {
-        axes[dim]: run.sizes[name] for name, dim in run.dims.items()
-    }
+    own = {name: primed(name) if name in run.log_prob and name in states else name for name in run.sizes}
+    axes = {-1 - i: name for i, name in enumerate(spread_names(shape.states, names))}
+    axes |= {dim: own[name] for name, dim in run.dims.items()}
+    sizes = dict(zip(states, shape.states.sizes, strict=True)) | {own[name]: run.sizes[name] for name in run.dims}
 
-    def named(where: str, value: Tensor, own: str = "") -> Factor:
-        return named_factor(where, whole(value), axes, sizes, dtype, own)
+    def factors(where: str, log_probs: dict[str, Tensor]) -> dict[str, Factor]:
+        wanted = {own[name]: one for name, one in log_probs.items() if window is None or own[name] in window.factors}
+        return {name: named_factor(where, whole(one), axes, sizes, dtype, name) for name, one in wanted.items()}
 
-    prior = {name: named(f"act, t = {t}", one, name) for name, one in run.log_prior.items()}
-    chance = {
-        (own := primed(name) if name in states else name): named(f"step, t = {t}", one, own)
-        for name, one in run.log_prob.items()
-    }
-    reward = tuple(named(f"step, t = {t}", piece) for piece in pieces)
+    prior, chance = factors(f"act, t = {t}", run.log_prior), factors(f"step, t = {t}", run.log_prob)
+    reward = tuple(named_factor(f"step, t = {t}", piece, axes, sizes, dtype) for piece in map(whole, pieces))
     demand(
         finding for one in reward for finding in audit_rewards(f"step, t = {t}", one.table.detach(), one.table.shape)
     )
@@ -137,35 +145,38 @@ def _audit_end(world: World, shape: Shape, terminal: tuple[Factor, ...], samples
             return
 
 
-def _initial(world: World, dtype: torch.dtype) -> dict[str, Factor]:
-    _, begin = start(world)
-    axes = {dim: name for name, dim in begin.dims.items()}
-    return {
-        name: named_factor("initial", whole(one), axes, begin.sizes, dtype, name)
-        for name, one in begin.log_probs.items()
-    }
+def _initial(world: World, states: Space, dtype: torch.dtype) -> dict[str, Factor]:
+    found: dict[str, Factor] = {}
+    for window in start_windows(world, states):
+        _, begin = start(world, window=None if window is None else window.names)
+        axes = {dim: name for name, dim in begin.dims.items()}
+        for name, one in begin.log_probs.items():
+            if window is None or name in window.factors:
+                found[name] = named_factor("initial", whole(one), axes, begin.sizes, dtype, name)
+    return found
 
 
 def _terminal(world: World, states: Space, dtype: torch.dtype) -> tuple[Factor, ...]:
     """Return the pieces of the terminal reward; none where the world has no such reward."""
-    terminal = getattr(world, "terminal", None)
-    if terminal is None:
+    if getattr(world, "terminal", None) is None:
         return ()
-    values = {
-        name: torch.arange(size).to(kind).reshape((-1,) + (1,) * i)
-        for i, (name, size, kind) in enumerate(zip(states.names, states.sizes, states.dtypes, strict=True))
-    }
-    try:
-        with Additive():
-            reward = terminal(states.pack(values))
-            pieces = terms_of(reward if isinstance(reward, Tensor) else torch.as_tensor(reward))
-    except Exception as error:
-        raise fault("terminal", quoted(error), "code that broadcasts over a batch of states") from error
-    axes = {-1 - i: name for i, name in enumerate(states.names)}
+    names: Names | None = None
+    if len(states.names) > ROOM:
+        alone = {name: traced(one, name) for name, one in spread(states, frozenset()).items()}
+        ((names, _),) = windows("terminal", {REWARD: get_provenance(_rewarded(world, states, alone))})
+    with Additive():
+        pieces = terms_of(_rewarded(world, states, spread(states, names)))
+    axes = {-1 - i: name for i, name in enumerate(spread_names(states, names))}
     sizes = dict(zip(states.names, states.sizes, strict=True))
     found = tuple(named_factor("terminal", one, axes, sizes, dtype) for one in pieces)
     demand(finding for one in found for finding in audit_rewards("terminal", one.table.detach(), one.table.shape))
     return found
+
+
+def _rewarded(world: Any, states: Space, values: dict[str, Tensor]) -> Tensor:
+    with blamed("terminal", "code that broadcasts over a batch of states"):
+        reward = world.terminal(states.pack(values))
+        return reward if isinstance(reward, Tensor) else torch.as_tensor(reward)
 
 
 def named_factor(

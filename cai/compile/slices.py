@@ -8,14 +8,19 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from pyro.ops.provenance import get_provenance
 from torch import Tensor
 
 from cai.compile.enumerate import Choice, Enumerate, first_value, run
+from cai.compile.windows import ROOM, Names, Traced, Window, spread, traced, windows
 from cai.errors import fault
 from cai.factors import primed
 from cai.program import variables
 from cai.types import Space, Values
 from cai.world import World
+
+REWARD = "the reward"
+"""What the reward is called among the factors of a slice."""
 
 
 @dataclass(frozen=True)
@@ -80,9 +85,9 @@ def is_timed(world: World) -> bool:
     return reads and not getattr(world, "stationary", False)
 
 
-def start(world: World, choose: Choice | None = None) -> tuple[Space, Enumerate]:
+def start(world: World, choose: Choice | None = None, *, window: Names | None = None) -> tuple[Space, Enumerate]:
     """Enumerate ``initial``: the state space, and the messenger that holds its factors."""
-    messenger = Enumerate("initial", choose=choose)
+    messenger = Enumerate("initial", choose=choose, window=window)
     state = run(messenger, world.initial)
     return _space(state, messenger, "initial"), messenger
 
@@ -156,16 +161,21 @@ def single(world: World, shape: Shape, t: int, choices: int, noise: int) -> Sing
     return Single(s, a, k, given, values, log_probs)
 
 
-def enumerate_slice(world: World, shape: Shape, t: int, *, points: bool = True) -> Enumerated:
+def enumerate_slice(
+    world: World, shape: Shape, t: int, *, points: bool = True, window: Names | None = None
+) -> Enumerated:
     """Run ``act`` and ``step`` at time ``t`` on all states of the shape, or those it keeps, and all actions at once.
 
-    Without ``points`` every variable lies on a dimension of its own, what is a ``Point`` too.
+    Without ``points`` every variable lies on a dimension of its own, what is a ``Point`` too; with a ``window`` those
+    of its variables alone (next states primed), the others at their first value.
 
     Raises:
         WorldError: the code does not broadcast, or what it returns is not what it sampled.
+        IntractableError: the variables are more than torch has dimensions.
     """
-    states = _spread(shape.states)
-    act = Enumerate(f"act, t = {t}", first=-1 - max(value.dim() for value in states.values()))
+    kept, ahead = shape.states.kept, None if window is None else _sites(window, shape.states)
+    states = spread(shape.states, window) if kept is None else shape.states.split(torch.arange(len(kept)))
+    act = Enumerate(f"act, t = {t}", first=-1 - max(value.dim() for value in states.values()), window=window)
     action = run(act, world.act, shape.states.pack(states), t)
     actions = _space(action, act, f"act, t = {t}")
     if (actions.names, actions.sizes) != (shape.actions.names, shape.actions.sizes):
@@ -174,7 +184,7 @@ def enumerate_slice(world: World, shape: Shape, t: int, *, points: bool = True) 
             "the same variables and sizes at all times",
         )
         raise fault(f"act, t = {t}", f"{seen}", expected)
-    step = Enumerate(f"step, t = {t}", first=act.next, points=points)
+    step = Enumerate(f"step, t = {t}", first=act.next, points=points, window=ahead)
     next_state, reward = _step(world, shape.states, step, shape.states.pack(states), action, t)
     if points and step.sizes != shape.latents:
         raise fault(f"step, t = {t}", f"latents {step.sizes}", f"the same at all times, as at t = 0: {shape.latents}")
@@ -205,14 +215,31 @@ def _step(
     return {name: step.values[name] for name in states.names}, reward
 
 
-def _spread(space: Space) -> dict[str, Tensor]:
-    """Lay each state variable's values along its own dimension, the first at -1; what is kept in part, all along -1."""
-    if space.kept is not None:
-        return space.split(torch.arange(space.size))
-    return {
-        name: torch.arange(size).to(dtype).reshape((-1,) + (1,) * axis)
-        for axis, (name, size, dtype) in enumerate(zip(space.names, space.sizes, space.dtypes, strict=True))
-    }
+def slice_windows(world: World, shape: Shape, t: int) -> list[Window | None]:
+    """Divide the slice of time t into runs of few variables; one run of all, None, where dimensions are enough."""
+    if len(shape.states.names) + len(shape.actions.names) + len(shape.sites) <= ROOM:
+        return [None]
+    states = shape.states.pack({name: traced(one, name) for name, one in spread(shape.states, frozenset()).items()})
+    act = Traced(f"act, t = {t}", {})
+    action = run(act, world.act, states, t)
+    step = Traced(f"step, t = {t}", {name: primed(name) for name in shape.states.names})
+    _, reward = _step(world, shape.states, step, states, action, t)
+    return list(windows(f"t = {t}", {**act.reads, **step.reads, REWARD: get_provenance(reward)}))
+
+
+def start_windows(world: World, states: Space) -> list[Window | None]:
+    """Divide the start into runs of few variables; one run of all, None, where dimensions are enough."""
+    if len(states.names) <= ROOM:
+        return [None]
+    begin = Traced("initial", {})
+    run(begin, world.initial)
+    return list(windows("initial", begin.reads))
+
+
+def _sites(window: Names, states: Space) -> Names:
+    """Return the sites of ``step`` in a window: latents by their names, next states by those of their variables."""
+    ahead = {name for name in states.names if primed(name) in window}
+    return frozenset(ahead | {name for name in window if name not in states.names})
 
 
 def _space(values: Values, messenger: Enumerate, where: str) -> Space:
@@ -221,7 +248,7 @@ def _space(values: Values, messenger: Enumerate, where: str) -> Space:
     if latents:
         expected = "only the returned variables sampled here: a latent belongs into step"
         raise fault(where, f"latents {latents} sampled beside {list(names)}", expected)
-    for name in names if messenger.choose is None else ():
+    for name in messenger.dims:
         seen = messenger.values[name].reshape(-1)
         if not torch.equal(seen, torch.arange(len(seen)).to(seen.dtype)):
             span = f"values {seen[:3].tolist()} … {float(seen[-1]):g}"
