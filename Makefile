@@ -4,13 +4,16 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: demo test bench docs lint clean
+.PHONY: demo test test-all bench docs lint clean
 
 demo: $(VENV)/.base
 	$(BIN)/cai compare frozen_lake --temperature 1 --temperature 0.1 --temperature 0.01 --out reports/frozen_lake
 
 test: $(VENV)/.dev lint
-	$(BIN)/python -m pytest -n auto --dist load -p no:benchmark --durations 20
+	$(BIN)/python -m pytest -n auto -p no:benchmark --durations 20 -m 'not slow'
+
+test-all: $(VENV)/.dev lint
+	$(BIN)/python -m pytest -n auto -p no:benchmark --durations 20
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff format --check .

@@ -1,22 +1,37 @@
-"""The command line in a process of its own, as a user meets it, but forked from one that has the slow imports."""
+"""The command line and other code in a process of its own, but forked from one that is warm (``tests.warm``)."""
 
 import multiprocessing
 import os
 import subprocess
 import sys
 import tempfile
+import traceback
+import warnings
+from collections.abc import Callable
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
 FORKS = multiprocessing.get_context("forkserver")
-FORKS.set_forkserver_preload(["pyro", "sympy", "cai.cli.app", "cai.exact.sharded"])  # torch asks for sympy late
+FORKS.set_forkserver_preload(["tests.warm"])
 
 
 def cai(*words: str, cwd: Path | None = None, timeout: float = 120) -> subprocess.CompletedProcess[str]:
     """Run ``cai words`` in a folder; return its exit code and what it wrote on both of its streams."""
+    return forked(_command, *words, cwd=cwd, timeout=timeout)
+
+
+def script(code: str, cwd: Path | None = None, timeout: float = 120) -> subprocess.CompletedProcess[str]:
+    """Run ``python -W error -c code`` in a folder."""
+    return forked(_script, code, cwd=cwd, timeout=timeout)
+
+
+def forked(
+    run: Callable[..., None], *words: str, cwd: Path | None = None, timeout: float = 120
+) -> subprocess.CompletedProcess[str]:
+    """Call a function in a process of its own; return its exit code and what it wrote."""
     with tempfile.TemporaryDirectory() as folder:
         out, err = Path(folder, "out"), Path(folder, "err")
-        process = FORKS.Process(target=_be, args=(words, cwd or Path.cwd(), out, err))
+        process = FORKS.Process(target=_be, args=(run, words, cwd or Path.cwd(), out, err))
         process.start()
         process.join(timeout)
         code = process.exitcode
@@ -26,17 +41,27 @@ def cai(*words: str, cwd: Path | None = None, timeout: float = 120) -> subproces
         return subprocess.CompletedProcess(words, code, out.read_text(), err.read_text())
 
 
-def _be(words: tuple[str, ...], cwd: Path, out: Path, err: Path) -> None:
-    """Be ``python -m cai.cli words``, down to the streams' numbers, for C writes there too."""
+def _be(run: Callable[..., None], words: tuple[str, ...], cwd: Path, out: Path, err: Path) -> None:
+    """Have the streams of a process, down to their numbers, for C writes there too; then run."""
     for stream, path in ((1, out), (2, err)):
         os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT), stream)
     sys.stdout, sys.stderr = (os.fdopen(stream, "w", closefd=False) for stream in (1, 2))
     os.chdir(cwd)
     sys.path[:0] = [str(cwd)]
-    sys.argv = ["cai", *words]
-    import torch
+    run(*words)
 
+
+def _command(*words: str) -> None:
     from cai.cli import main
 
-    torch.set_num_threads(1)
+    sys.argv = ["cai", *words]
     main()
+
+
+def _script(code: str) -> None:
+    warnings.simplefilter("error")
+    try:
+        exec(compile(code, "<script>", "exec"), {"__name__": "__main__"})
+    except Exception:
+        traceback.print_exc()
+        sys.exit(1)

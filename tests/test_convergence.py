@@ -14,6 +14,7 @@ import pytest
 
 import cai
 
+pytestmark = pytest.mark.slow
 ROOT = Path(__file__).parent.parent
 LAKE, CLIFF = "FrozenLake-v1", "CliffWalking-v1"
 LEARN = """

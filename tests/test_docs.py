@@ -1,4 +1,8 @@
-"""The book: it builds without a warning, its cells run, and no public name is undocumented."""
+"""The book: its cells run, it builds without a warning, and no public name is undocumented.
+
+The build, minutes of it, and the chapters that learn for long are marked slow. The other chapters' cells run as plain
+Python each time, and so do all that they assert.
+"""
 
 import ast
 import html
@@ -7,6 +11,8 @@ import os
 import re
 import subprocess
 import sys
+from collections.abc import Callable
+from functools import cache
 from itertools import pairwise
 from pathlib import Path
 from types import ModuleType
@@ -14,9 +20,10 @@ from types import ModuleType
 import pytest
 
 import cai
+from tests import chapters
+from tests.chapters import DOCS
+from tests.command import ROOT, forked
 
-ROOT = Path(__file__).resolve().parent.parent
-DOCS = ROOT / "docs"
 CHAPTERS = (
     "inference",
     "variational",
@@ -28,14 +35,46 @@ CHAPTERS = (
     "engine",
     "conventions",
 )
+QUICK = ("index", "inference", "your_world", "which_rule", "networks", "engine", "conventions")
 PAGES = (*CHAPTERS, "index", "api", "benchmarks")
 
-pytest.importorskip("myst_nb", reason="the book needs the extra 'docs'")
+
+@pytest.fixture(scope="module")
+def said(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], str]:
+    """Return what runs a chapter once, and tells what its cells printed."""
+
+    @cache
+    def run(page: str) -> str:
+        done = forked(chapters.run, page, cwd=tmp_path_factory.mktemp(page), timeout=600)
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
+
+    return run
+
+
+@pytest.mark.parametrize("page", QUICK)
+def test_the_cells_run(said: Callable[[str], str], page: str) -> None:
+    said(page)
+
+
+def test_the_published_numbers_are_printed(said: Callable[[str], str]) -> None:
+    # agentmodels' restaurant, both rules, and the number that three methods agree on.
+    assert "p(french) = 0.8909031788" in said("inference")
+    assert "p(french) = 0.3792508719" in said("inference")
+    assert said("inference").count("-1.680350390854 nats") == 3
+
+
+def test_the_mistakes_are_answered_in_words(said: Callable[[str], str]) -> None:
+    source = (DOCS / "your_world.md").read_text(encoding="utf-8")
+    asked = len(re.findall(r"^complaints\(", source, re.MULTILINE))
+    assert asked >= 10
+    assert len(re.findall(r"^where {5}", said("your_world"), re.MULTILINE)) >= asked
 
 
 @pytest.fixture(scope="module")
 def book(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Build the book from nothing; warnings and failing cells are errors."""
+    pytest.importorskip("myst_nb", reason="the book needs the extra 'docs'")
     folder = tmp_path_factory.mktemp("book")
     sphinx = (sys.executable, "-m", "sphinx", "-W", "--keep-going", "-q", "-E", "-b", "html")
     command = (*sphinx, "-d", str(folder / "doctrees"), str(DOCS), str(folder / "html"))
@@ -46,30 +85,28 @@ def book(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "html"
 
 
-def cells(page: str) -> int:
-    """Count the cells of a chapter's source."""
-    return (DOCS / f"{page}.md").read_text(encoding="utf-8").count("```{code-cell}")
-
-
 def text_of(book: Path, page: str) -> str:
     """Return a built page as plain text, tags dropped."""
     return html.unescape(re.sub(r"<[^>]+>", "", (book / f"{page}.html").read_text(encoding="utf-8")))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("page", PAGES)
 def test_every_page_is_built(book: Path, page: str) -> None:
     assert (book / f"{page}.html").is_file()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("page", CHAPTERS)
 def test_the_chapters_show_what_their_cells_gave(book: Path, page: str) -> None:
     built = (book / f"{page}.html").read_text(encoding="utf-8")
-    assert cells(page) > 5
+    assert len(chapters.cells(page)) > 5
     # Cells of assertions and of definitions give nothing, and the set-up cell is hidden.
-    assert built.count('class="cell_output') > cells(page) // 3
+    assert built.count('class="cell_output') > len(chapters.cells(page)) // 3
     assert "Traceback" not in built
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("page", "figures"),
     [
@@ -89,21 +126,7 @@ def test_the_figures_are_drawn(book: Path, page: str, figures: int) -> None:
     assert all((book / image).stat().st_size > 1000 for image in images)
 
 
-def test_the_published_numbers_are_in_the_book(book: Path) -> None:
-    # agentmodels' restaurant, both rules, and the number that three methods agree on.
-    text = text_of(book, "inference")
-    assert "p(french) = 0.8909031788" in text
-    assert "p(french) = 0.3792508719" in text
-    assert text.count("-1.680350390854 nats") == 3
-
-
-def test_the_mistakes_are_answered_in_words(book: Path) -> None:
-    source = (DOCS / "your_world.md").read_text(encoding="utf-8")
-    asked = len(re.findall(r"^complaints\(", source, re.MULTILINE))
-    assert asked >= 10
-    assert len(re.findall(r"^where {5}", text_of(book, "your_world"), re.MULTILINE)) >= asked
-
-
+@pytest.mark.slow
 def test_the_book_names_no_machine(book: Path) -> None:
     for page in PAGES:
         assert not re.search(r"/(home|root|work|tmp|Users)/", text_of(book, page)), page
@@ -127,6 +150,7 @@ def test_every_public_name_is_on_an_api_page(room: ModuleType) -> None:
     assert set(re.findall(name, source, re.MULTILINE)) == set(room.__all__)
 
 
+@pytest.mark.slow
 def test_every_public_name_is_built(book: Path) -> None:
     built = (book / "api.html").read_text(encoding="utf-8")
     names = [f"cai.{name}" for name in cai.__all__] + [f"cai.learn.{name}" for name in cai.learn.__all__]

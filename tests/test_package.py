@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parent.parent
+from tests.command import ROOT, cai, script
 
 
 def test_the_wheel_carries_all_it_needs(tmp_path: Path) -> None:
@@ -33,13 +33,16 @@ def test_the_wheel_carries_all_it_needs(tmp_path: Path) -> None:
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 COMMANDS = [line.split("#")[0].strip() for line in README.splitlines() if line.startswith("cai ")]
+LONG = re.compile("cliff_walking|8x8|--ray|--fit|--learn ")
+"""What takes seconds; the tests of ``cai compare`` ask the same with fewer steps."""
 
 
-@pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.parametrize(
+    "command", [pytest.param(one, marks=pytest.mark.slow if LONG.search(one) else ()) for one in COMMANDS]
+)
 def test_the_readmes_commands_run(command: str, tmp_path: Path) -> None:
     (tmp_path / "my_world.py").write_text(re.findall(r"```python\n(.*?)```", README, re.DOTALL)[1])
-    words = [sys.executable, "-m", "cai.cli", *shlex.split(command)[1:]]
-    done = subprocess.run(words, capture_output=True, text=True, cwd=tmp_path, env={"PYTHONPATH": str(ROOT)})
+    done = cai(*shlex.split(command)[1:], cwd=tmp_path, timeout=600)
     assert done.returncode == 0, done.stderr
     if "--json" in command:
         json.loads(done.stdout)  # the file prints on import; that must not get in between
@@ -49,6 +52,5 @@ def test_the_readmes_commands_run(command: str, tmp_path: Path) -> None:
 def test_the_readme_runs(number: int, tmp_path: Path) -> None:
     blocks = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
     assert len(blocks) == 4
-    words = [sys.executable, "-W", "error", "-c", blocks[number]]
-    done = subprocess.run(words, capture_output=True, text=True, cwd=tmp_path, env={"PYTHONPATH": str(ROOT)})
+    done = script(blocks[number], cwd=tmp_path, timeout=600)
     assert done.returncode == 0, done.stderr
