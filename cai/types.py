@@ -17,6 +17,8 @@ from cai.errors import fault
 
 Values = Tensor | dict[str, Tensor]
 """A state or an action as a program sees it: one tensor, or a dict of named variables."""
+ROLES = ("state", "action")
+"""Names of variables that say no more than what the thing is: beside the name of a value they are left out."""
 
 
 @dataclass(frozen=True)
@@ -29,6 +31,8 @@ class Space:
         dtypes: the dtype in which the program sees each.
         named: whether the program speaks of a dict of variables, or of one bare tensor.
         kept: the row-major numbers that are kept, where unreachable ones were dropped on request; else None.
+        labels: what the values are called, for each variable a name or None for every value, or None for the variable;
+            empty where no variable has names.
     """
 
     names: tuple[str, ...]
@@ -36,6 +40,7 @@ class Space:
     dtypes: tuple[torch.dtype, ...]
     named: bool
     kept: Int[Tensor, " S"] | None = None
+    labels: tuple[tuple[str | None, ...] | None, ...] = ()
 
     @property
     def size(self) -> int:
@@ -69,9 +74,23 @@ class Space:
         """Read the program's form back as named values."""
         return dict(values) if isinstance(values, dict) else {self.names[0]: values}
 
+    def called(self, names: Mapping[str, Sequence[str | None]]) -> "Space":
+        """Return the same space, the values of its variables called by these names, ``{variable: a name a value}``."""
+        labels = tuple(tuple(names[one]) if one in names else None for one in self.names)
+        return replace(self, labels=labels if any(labels) else ())
+
+    def value_label(self, variable: str, value: int) -> str | None:
+        """Return what a value of a variable is called, or None where it has no name."""
+        labels = self.labels[self.names.index(variable)] if self.labels else None
+        return labels[value] if labels is not None else None
+
     def label(self, number: int) -> str:
-        """Name one value for people, e.g. ``cell=3, door=1``."""
-        return ", ".join(f"{name}={int(value)}" for name, value in self.split(torch.tensor(number)).items())
+        """Name one value for people, e.g. ``cell=3, door=open``; ``left`` alone where the one variable is "action"."""
+        values = {name: int(value) for name, value in self.split(torch.tensor(number)).items()}
+        names = {name: self.value_label(name, value) for name, value in values.items()}
+        if len(names) == 1 and self.names[0] in ROLES and names[self.names[0]] is not None:
+            return str(names[self.names[0]])
+        return ", ".join(f"{name}={names[name] or value}" for name, value in values.items())
 
 
 @dataclass(frozen=True)

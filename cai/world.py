@@ -19,7 +19,8 @@ class World(Protocol):
     ``terminated(state)`` (bool: absorbing, with no further reward, so that roll-outs may stop; not asked beside a
     ``terminal`` reward, which is paid at T), ``features(state)`` (``[*, F]``: what a network is fed),
     ``observe(state)`` (samples what is seen of the state, see ``solve_partial``; exact answers take all as seen where
-    they do not ask for it). None is absent.
+    they do not ask for it), ``labels`` (what values are called in every output, ``{"move": ["left", None, …]}``: a name
+    or None for each value of a variable). None is absent.
     A state or an action is one tensor, or a dict of named variables whose keys are the names of their sample sites.
     """
 

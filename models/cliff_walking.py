@@ -13,7 +13,7 @@ import cai
 
 
 def cliff_walking(is_slippery: bool = False, horizon: int | None = 100, discount: float = 1.0) -> cai.World:
-    """Return the cliff as a world: the 48 cells of Gymnasium's grid, and the absorbing state "done".
+    """Return the cliff as a world: the 48 cells of Gymnasium's grid, and the absorbing state "ended".
 
     Args:
         is_slippery: whether a move goes ahead or to either side with probability 1/3 each.

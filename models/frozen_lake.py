@@ -19,7 +19,7 @@ def frozen_lake(
     seed: int = 0,
     frozen: float = 0.8,
 ) -> cai.World:
-    """Return the lake as a world: one state for each tile, and the absorbing state "done".
+    """Return the lake as a world: one state for each tile, and the absorbing state "ended".
 
     Args:
         map_name: "4x4" or "8x8".

@@ -14,7 +14,7 @@ import cai
 def taxi(
     is_rainy: bool = False, horizon: int | None = 200, discount: float = 1.0, rainy_probability: float = 0.8
 ) -> cai.World:
-    """Return the taxi as a world: Gymnasium's 500 states, and the absorbing state "done".
+    """Return the taxi as a world: Gymnasium's 500 states, and the absorbing state "ended".
 
     Args:
         is_rainy: whether a drive may drift to either side.

@@ -282,9 +282,9 @@ def test_slices_that_differ_have_no_network() -> None:
         to_networkx(TimedWorld(0, 2, 2, 2, 3))
 
 
-def test_value_names_survive() -> None:
+def test_labels_survive() -> None:
     world = from_networkx(small(), horizon=2)
-    assert world.value_names == {"rust": ("no", "yes"), "crew": ("rest", "mend")}  # type: ignore[attr-defined]
+    assert world.labels == {"rust": ("no", "yes"), "crew": ("rest", "mend")}  # type: ignore[attr-defined]
     assert to_networkx(world).nodes["rust_1"]["states"] == ["no", "yes"]
 
 

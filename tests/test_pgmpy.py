@@ -155,7 +155,7 @@ def test_files_are_read_back(tmp_path: Path, suffix: str) -> None:
     for rule in (cai.POSTERIOR, cai.VARIATIONAL):
         found, expected = (cai.solve(one, rule, temperature=ALPHA) for one in (world, truth))
         assert float(found.value) == pytest.approx(float(expected.value), abs=1e-9)
-    assert world.value_names["wear"] == tuple(NAMES["wear"])  # type: ignore[attr-defined]
+    assert world.labels["wear"] == tuple(NAMES["wear"])  # type: ignore[attr-defined]
     assert str(world.name) == "machine"  # type: ignore[attr-defined]
 
 

@@ -15,13 +15,16 @@ ARROWS = {"left": (-1.0, 0.0), "down": (0.0, 1.0), "right": (1.0, 0.0), "up": (0
 ACTIONS = {
     "FrozenLakeEnv": ("left", "down", "right", "up"),
     "CliffWalkingEnv": ("up", "right", "down", "left"),
+    "TaxiEnv": ("south", "north", "east", "west", "pick up", "drop off"),
 }
+ENDED = "ended"
+"""What the state of an episode that has ended is called."""
 
 
 class GymnasiumWorld:
-    """A Gymnasium environment as a world: its outcomes as a list, done as an absorbing state with no further reward.
+    """A Gymnasium environment as a world: outcomes as a list, ``done`` as an absorbing state without further reward.
 
-    States and actions keep Gymnasium's numbers; the state "done", where there is one, is the last. The number in the
+    States and actions keep Gymnasium's numbers; the state "ended", where there is one, is the last. The number in the
     list ``P[s][a]`` is the latent ``outcome``; the next state and the reward are functions of it.
     """
 
@@ -46,7 +49,7 @@ class GymnasiumWorld:
                     probability[s, a, k] = p
                     self.successor[s, a, k] = S if done else int(successor)
                     self.reward[s, a, k] = float(reward)
-        if self.ends:  # done: one certain outcome, back to done, with no reward
+        if self.ends:  # one certain outcome, back to itself, with no reward
             probability[S, :, 0] = 1.0
             self.successor[S] = S
         # Logarithms, because torch's Categorical takes a probability of 0 for one of 2e-16.
@@ -54,6 +57,8 @@ class GymnasiumWorld:
         self.log_start = torch.full((self.n_states,), -torch.inf, dtype=torch.float64)
         self.log_start[:S] = torch.as_tensor(start, dtype=torch.float64).log()
         self.layout = _layout(env.unwrapped, self.n_states)
+        names = ACTIONS.get(type(env.unwrapped).__name__)
+        self.labels = {"state": [None] * S + [ENDED] * self.ends} | ({"action": names} if names else {})
 
     def initial(self) -> Tensor:
         """Sample the state that ``reset`` gives."""
@@ -64,22 +69,23 @@ class GymnasiumWorld:
         return _sample("action", Categorical(torch.ones(self.n_actions).expand(*state.shape, self.n_actions)))
 
     def step(self, state: Tensor, action: Tensor, t: int) -> tuple[Tensor, Tensor]:
-        """Sample an entry of ``P[s][a]``; done leads to the absorbing state."""
+        """Sample an entry of ``P[s][a]``; ``done`` leads to the state "ended"."""
         log_prob = self.log_prob[state, action].to(torch.get_default_dtype())
         outcome = _sample("outcome", Categorical(logits=log_prob))
         state_next = _sample("state", Point(self.successor[state, action, outcome], self.n_states))
         return state_next, self.reward[state, action, outcome].to(torch.get_default_dtype())
 
     def terminated(self, state: Tensor) -> Tensor:
-        """Tell the absorbing state "done", where there is one."""
+        """Tell the state "ended", where there is one."""
         return (state == self.n_states - 1) & self.ends
 
 
 def from_gymnasium(env: Any, *, horizon: int | None = None, discount: float = 1.0, **env_kwargs: Any) -> World:
     """Import a Gymnasium environment with a table ``P`` as a world.
 
-    ``P[s][a]`` is a list of outcomes (p, s', r, done), and stays one. Where ``done`` holds the trajectory goes to an
-    absorbing state without reward; Gymnasium's time limit is a truncation, no part of the world: the horizon is.
+    ``P[s][a]`` is a list of outcomes (p, s', r, done), and stays one. Where ``done`` holds the trajectory goes to one
+    state more, the last, called "ended": it is absorbing, pays nothing and belongs to no policy, since nobody acts
+    there. Gymnasium's time limit is a truncation, no part of the world: the horizon is.
 
     Args:
         env: an id such as "FrozenLake-v1", or an environment.
@@ -132,8 +138,8 @@ def _require_table(env: Any) -> None:
 
 
 def _layout(env: Any, n_states: int) -> Layout | None:
-    names = ACTIONS.get(type(env).__name__)
-    if names is None:
+    names = ACTIONS.get(type(env).__name__, ())
+    if not names or not set(names) <= set(ARROWS):
         return None
     rows, columns = (env.nrow, env.ncol) if hasattr(env, "nrow") else env.shape
     cell = torch.arange(n_states)

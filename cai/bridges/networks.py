@@ -23,7 +23,7 @@ class NetworkWorld:
     """A two-slice network as a world: every node a sample site, drawn after its parents; the reward a sum of nodes.
 
     Attributes:
-        value_names: what the values of a variable are called, where the graph says so.
+        labels: what the values of a variable are called, where the graph says so.
     """
 
     stationary = True  # one slice stands for all times
@@ -37,7 +37,7 @@ class NetworkWorld:
         self._rewards = [node for node in nodes if node.kind == "reward" and not node.terminal]
         self._last = [node for node in nodes if node.terminal and node.kind == "reward"]
         self._points = {node.key: one for node in self._slice if (one := _point(node)) is not None}
-        self.value_names = {node.variable: node.values for node in nodes if node.values is not None}
+        self.labels = {node.variable: node.values for node in nodes if node.values is not None}
         self.terminal = self._terminal if self._last else None
 
     def initial(self) -> Values:
@@ -133,7 +133,7 @@ def to_networkx(world: World | Factors) -> nx.DiGraph:
         )
     name = getattr(world, "name", type(world).__name__)
     dag = nx.DiGraph(name=str(name), slices=1, horizon=factors.horizon, discount=factors.discount)
-    named: Mapping[str, Sequence[str]] = getattr(world, "value_names", None) or {}
+    named = _named(world, factors)
     one, states = factors.slices[0], factors.states.names
     keys = {variable: f"{variable}_0" for variable in factors.sizes}
     keys |= {primed(variable): f"{variable}_1" for variable in states}
@@ -150,6 +150,14 @@ def to_networkx(world: World | Factors) -> nx.DiGraph:
     last = {**keys, **{variable: f"{variable}_1" for variable in states}}
     _add_rewards(dag, last, factors.terminal, 1, terminal=True)
     return dag
+
+
+def _named(world: World | Factors, factors: Factors) -> dict[str, list[str]]:
+    """Return what the values of each variable are called, its number where only others have a name."""
+    names = dict(getattr(world, "labels", None) or {})
+    for space in (factors.states, factors.actions):
+        names |= {name: one for name, one in zip(space.names, space.labels, strict=False) if one is not None}
+    return {name: [str(n) if one is None else one for n, one in enumerate(own)] for name, own in names.items()}
 
 
 def _add(

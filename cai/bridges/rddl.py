@@ -23,7 +23,7 @@ class RDDLWorld:
     A termination condition makes its states absorbing, without any further reward.
 
     Attributes:
-        action_names: what each number of the variable "action" does.
+        action_names: what each number of the variable "action" does; its labels.
     """
 
     stationary = True  # RDDL knows no time
@@ -31,6 +31,7 @@ class RDDLWorld:
     def __init__(self, name: str, domain: Domain, horizon: int, discount: float) -> None:
         self.name, self.domain, self.horizon, self.discount = name, domain, horizon, discount
         self.action_names = domain.actions.names
+        self.labels = {"action": self.action_names}
         read = frozenset[str]().union(*(rule.reads for rule in domain.rules.values() if isinstance(rule, Term)))
         read = read.union(*(term.reads for _, term in domain.reward if isinstance(term, Term)))
         self._read_actions = {name: column for name, column in domain.actions.columns.items() if name in read}

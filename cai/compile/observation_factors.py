@@ -69,7 +69,7 @@ def factorise_observations(world: World, *, dtype: torch.dtype = torch.float64) 
         sites = {
             name: named_factor("observe", one, axes, sizes, dtype, name) for name, one in every.sites.log_probs.items()
         }
-        found = ObservationFactors(readings_space(every, shape.states), sites)
+        found = ObservationFactors(readings_space(world, every, shape.states), sites)
         demand(_audit_alone(world, shape.states, found))
         return found
 

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from cai.compile.audit import RESERVED, audit_factors
 from cai.compile.enumerate import Choice, Enumerate, first_value, run
+from cai.compile.labels import labels_of
 from cai.compile.slices import Shape, measure
 from cai.compile.survey import demand
 from cai.compile.tabulate import MAX_BYTES
@@ -81,7 +82,7 @@ def tabulate_observations(
         every = look(world, shape.states, torch.arange(shape.states.size))
         joint = _joint(every, shape.states.size, dtype)
         _audit_pointwise(world, shape.states, every, joint)
-        return Observations(readings_space(every, shape.states), _table(every, shape.states, joint))
+        return Observations(readings_space(world, every, shape.states), _table(every, shape.states, joint))
 
 
 def look(world: Any, states: Space, numbers: Tensor, choose: Choice | None = None) -> Look:
@@ -133,7 +134,7 @@ def _joint(every: Look, S: int, dtype: torch.dtype) -> Tensor:
     return total.expand(full)
 
 
-def readings_space(every: Look, states: Space) -> Space:
+def readings_space(world: World, every: Look, states: Space) -> Space:
     """Return what is seen as a numbered space: variables of the state first, then readings as they are sampled."""
     sizes, dtypes = dict(zip(states.names, states.sizes, strict=True)), []
     for name in every.names:
@@ -146,7 +147,8 @@ def readings_space(every: Look, states: Space) -> Space:
         if not torch.equal(values, torch.arange(len(values)).to(values.dtype)):
             span = f"values {values[:3].tolist()} … {float(values[-1]):g}"
             raise fault(f"observe, variable '{name}'", span, "values 0 … n-1")
-    return Space(every.names, tuple(sizes[name] for name in every.names), tuple(dtypes), every.named)
+    seen = {name: sizes[name] for name in every.names}
+    return Space(every.names, tuple(seen.values()), tuple(dtypes), every.named).called(labels_of(world, seen))
 
 
 def _table(every: Look, states: Space, joint: Tensor) -> Tensor:

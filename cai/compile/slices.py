@@ -12,6 +12,7 @@ from pyro.ops.provenance import get_provenance
 from torch import Tensor
 
 from cai.compile.enumerate import Choice, Enumerate, first_value, run
+from cai.compile.labels import labels_of, require_known
 from cai.compile.windows import ROOM, Names, Traced, Window, spread, traced, windows
 from cai.errors import fault
 from cai.factors import primed
@@ -105,7 +106,10 @@ def measure(world: World, t: int = 0) -> Shape:
     actions = _space(action, act, f"act, t = {t}")
     step = Enumerate(f"step, t = {t}", points=True, choose=first_value)
     _step(world, states, step, state, action, t)
-    return Shape(states, actions, dict(step.sizes), dict(step.cardinalities))
+    sizes = {**begin.cardinalities, **act.cardinalities, **step.cardinalities}
+    names = labels_of(world, sizes)
+    require_known(world, sizes)
+    return Shape(states.called(names), actions.called(names), dict(step.sizes), dict(step.cardinalities))
 
 
 @dataclass(frozen=True)

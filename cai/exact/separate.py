@@ -71,7 +71,8 @@ def _restricted(factors: Factors, names: set[str]) -> Factors:
 def _subspace(space: Space, names: set[str]) -> Space:
     kept = [i for i, name in enumerate(space.names) if name in names]
     sizes, dtypes = tuple(space.sizes[i] for i in kept), tuple(space.dtypes[i] for i in kept)
-    return Space(tuple(space.names[i] for i in kept), sizes, dtypes, named=True)
+    labels = tuple(space.labels[i] for i in kept) if space.labels else ()
+    return Space(tuple(space.names[i] for i in kept), sizes, dtypes, named=True, labels=labels)
 
 
 @dataclass(frozen=True, repr=False)

@@ -10,6 +10,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from cai.compile.enumerate import Enumerate, base, run
+from cai.compile.labels import labels_of
 from cai.errors import Finding, IntractableError, blamed, fault
 from cai.process import alone, precision
 from cai.program import variables
@@ -63,7 +64,9 @@ def signature(world: Any) -> Signature:
     begin, state = _traced("initial", world.initial)
     chosen, action = _traced("act, t = 0", world.act, state, 0)
     states, actions = _variables(state, begin, "initial"), _variables(action, chosen, "act, t = 0")
-    return Signature(states, actions, _space(states, state), _space(actions, action))
+    named = labels_of(world, {one.name: one.size for one in (*states, *actions) if one.size is not None})
+    spaces = _space(states, state), _space(actions, action)
+    return Signature(states, actions, *(space and space.called(named) for space in spaces))
 
 
 def require_actor(world: World, act: Any) -> None:

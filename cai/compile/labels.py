@@ -1,0 +1,48 @@
+"""What a world calls the values of its variables: its optional member ``labels``."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from cai.errors import Finding, WorldError, fault
+
+
+def labels_of(world: Any, sizes: Mapping[str, int]) -> dict[str, tuple[str | None, ...]]:
+    """Return the names of the values of these variables, as far as the world gives any.
+
+    Args:
+        world: a world.
+        sizes: how many values each variable takes.
+
+    Raises:
+        WorldError: ``labels`` is no mapping, a name is missing or no text, or two values have the same.
+    """
+    given = getattr(world, "labels", None)
+    if given is None:
+        return {}
+    if not isinstance(given, Mapping):
+        raise fault("labels", f"a {type(given).__name__}", "a dict: {variable: a name for each of its values}")
+    findings = [found for name in given if name in sizes for found in _audit(name, given[name], sizes[name])]
+    if findings:
+        raise WorldError(findings)
+    return {name: tuple(given[name]) for name in given if name in sizes}
+
+
+def require_known(world: Any, sizes: Mapping[str, int]) -> None:
+    """Raise a ``WorldError`` where ``labels`` speak of other variables, readings of an ``observe`` apart."""
+    unknown = [name for name in getattr(world, "labels", None) or {} if name not in sizes]
+    if unknown and getattr(world, "observe", None) is None:
+        raise fault("labels", f"variables {unknown}", f"some of the world's own, {sorted(sizes)}")
+
+
+def _audit(variable: str, names: Any, size: int) -> list[Finding]:
+    where = f"labels, variable '{variable}'"
+    if not isinstance(names, list | tuple):
+        return [Finding(where, f"a {type(names).__name__}", f"a list of {size} names, None for a value without")]
+    if len(names) != size:
+        return [Finding(where, f"{len(names)} names", f"{size}, one for each value (None for a value without)")]
+    wrong = [name for name in names if name is not None and not (isinstance(name, str) and name)]
+    if wrong:
+        return [Finding(where, f"{wrong[0]!r} as a name", "text, or None for a value without")]
+    named = [name for name in names if name is not None]
+    twice = sorted({name for name in named if named.count(name) > 1}) if len(set(named)) < len(named) else []
+    return [Finding(where, f"the name '{twice[0]}' twice", "a name of its own for each value")] if twice else []
