@@ -170,6 +170,7 @@ class Tables:
         timed: whether the slices differ over time, so that a T axis stands before S.
         states, actions: what the numbers mean.
         layout: where states lie in space, if the world says so.
+        latents: what the numbers of outcomes mean: the variables of a slice that took room; None where it is not known.
     """
 
     log_initial: Float[Tensor, "*B S"]
@@ -184,6 +185,7 @@ class Tables:
     states: Space
     actions: Space
     layout: Layout | None = None
+    latents: Space | None = None
 
     def __repr__(self) -> str:
         clock = f"T = {self.horizon}" if self.horizon is not None else "infinite horizon"

@@ -27,6 +27,9 @@ def read_network(graph: Any) -> tuple[Node, ...]:
     """
     if not isinstance(graph, nx.DiGraph) or graph.is_multigraph():
         raise fault("from_networkx", f"a {type(graph).__name__}", "a networkx.DiGraph")
+    if not graph:
+        raise fault("from_networkx", "a graph without nodes", "a node for each variable")
+    graph = _joined(graph)
     names = {key: _identify(key, data) for key, data in graph.nodes(data=True)}
     findings: list[Finding] = []
     nodes: dict[Hashable, Node] = {}
@@ -42,7 +45,32 @@ def read_network(graph: Any) -> tuple[Node, ...]:
     if findings:
         raise WorldError(list(dict.fromkeys(findings)))
     order = {key: i for i, key in enumerate(graph)}
-    return tuple(nodes[key] for key in nx.lexicographical_topological_sort(graph, key=order.__getitem__))
+    found = [nodes[key] for key in nx.lexicographical_topological_sort(graph, key=order.__getitem__)]
+    return (*found, *_placeholders(found))
+
+
+def _joined(graph: nx.DiGraph) -> nx.DiGraph:
+    """Return the graph with an edge from every parent that a node lists."""
+    joined = nx.DiGraph(graph)
+    for key, data in graph.nodes(data=True):
+        joined.add_edges_from((parent, key) for parent in _listed(data.get("parents", ())) if parent in graph)
+    return joined
+
+
+def _listed(parents: Any) -> tuple[Hashable, ...]:
+    return tuple(parents) if isinstance(parents, list | tuple) else (parents,)
+
+
+def _placeholders(nodes: list[Node]) -> list[Node]:
+    """Return a state or an action of a single value where a network has none: a world has both."""
+    names, kinds, found = {node.variable for node in nodes}, {node.kind for node in nodes}, []
+    for kind, variable, times in (("state", "clock", (0, 1)), ("action", "watch", (0,))):
+        while variable in names:
+            variable += "_"
+        for time in times if kind not in kinds else ():
+            one = torch.ones(1, dtype=torch.float64)
+            found.append(Node((variable, time), variable, time, kind, (), 1, None, one, terminal=False))
+    return found
 
 
 def _identify(key: Hashable, data: Mapping[str, Any]) -> tuple[str, Any]:
@@ -71,7 +99,7 @@ def _node(graph: nx.DiGraph, key: Hashable, names: Mapping[Hashable, tuple[str, 
         size = content.shape[-1] if isinstance(content, Tensor) and content.dim() else getattr(content, "size", 0)
         size = size if isinstance(size, int) else 0
     listed = data.get("parents")
-    parents = tuple(graph.pred[key] if listed is None else listed if isinstance(listed, list | tuple) else [listed])
+    parents = tuple(graph.pred[key]) if listed is None else _listed(listed)
     terminal = bool(data.get("terminal", False))
     return Node(key, variable, time if timed else -1, kind, parents, size, values, content, terminal)
 
@@ -135,9 +163,6 @@ def _twinned(node: Node, other: Node) -> bool:
 
 def _kinds(graph: nx.DiGraph, nodes: Mapping[Hashable, Node]) -> Iterator[Finding]:
     """Check what each node is, when it is, and that it has what it needs."""
-    for kind in ("state", "action"):
-        if not any(node.kind == kind for node in nodes.values()):
-            yield Finding("from_networkx", f"no {kind} among {len(nodes)} nodes", f"a node of kind '{kind}'")
     seen: dict[tuple[str, int], Hashable] = {}
     for node in nodes.values():
         if node.kind not in KINDS:
@@ -194,8 +219,6 @@ def _parents(graph: nx.DiGraph, nodes: Mapping[Hashable, Node]) -> Iterator[Find
         for parent in dict.fromkeys(node.parents):
             if parent not in nodes:
                 yield Finding(node.where, f"a missing parent '{parent}'", "parents that are nodes of the graph")
-            elif parent not in shown:
-                yield Finding(node.where, f"a parent '{parent}' without an edge", f"an edge {parent} → {node.key}")
             if node.parents.count(parent) > 1:
                 yield Finding(node.where, f"the parent '{parent}' twice", "one axis for each parent")
         for parent in shown:

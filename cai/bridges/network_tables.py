@@ -16,6 +16,8 @@ Content = Tensor | Callable[..., object]
 
 ROUNDING = 1e-6
 """How far from 1 a row of probabilities may sum: the digits of a number written as text, or of a float32."""
+DUST = 1e-9
+"""How far below 0 a probability may lie: the rounding of 1 - a - b, which counts as 0."""
 LARGEST = 1 << 24
 """Numbers in one node's table."""
 
@@ -109,7 +111,7 @@ def _probabilities(node: Node, nodes: Mapping[Hashable, Node], p: Tensor) -> Ite
     total = p.sum(-1)
     faults = (
         ((p.isnan() | p.isinf()).any(-1), "probabilities that are NaN or infinite", "numbers from 0 to 1"),
-        ((p < 0).any(-1), "negative probabilities", "numbers from 0 to 1"),
+        ((p < -DUST).any(-1), "negative probabilities", "numbers from 0 to 1"),
         ((total - 1).abs() > ROUNDING, "probabilities that do not sum to 1", "a sum of 1 over its own values"),
     )
     for rows, seen, expected in faults:

@@ -1,8 +1,10 @@
 """pgmpy in: its dynamic Bayesian networks, and the BIF and XMLBIF files that it reads, become worlds."""
 
-import importlib
+import gzip
+import importlib.util
 import re
 import warnings
+import zlib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -10,6 +12,7 @@ from typing import Any
 import networkx as nx
 import numpy as np
 
+from cai.bridges.network_static import Conditional, static_world
 from cai.bridges.networks import from_networkx
 from cai.errors import fault, quoted
 from cai.world import World
@@ -22,35 +25,48 @@ DIGITS = 0.01
 
 
 def from_pgmpy(
-    dbn: Any,
+    network: Any,
     *,
-    actions: str | Iterable[Any],
-    rewards: Mapping[Any, Any],
-    horizon: int | None,
+    actions: str | Iterable[Any] = (),
+    rewards: Mapping[Any, Any] | None = None,
+    horizon: int | None = 1,
     discount: float = 1.0,
 ) -> World:
-    """Import a ``pgmpy.models.DynamicBayesianNetwork`` as a world.
+    """Import a ``pgmpy.models.DynamicBayesianNetwork``, or a static ``DiscreteBayesianNetwork``, as a world.
 
     A variable is a state where its next value reads the slice before, or where an action or another state of its own
     slice reads it; what is neither state nor action is a latent of the slice, which who acts does not see. The second
     slice stands for all later ones: a distribution that is given in one slice only holds in both, if all its parents
     lie there. Rows off 1 by written digits (0.01 at most, as pgmpy admits) are normalised.
 
+    A static network is a world of horizon 1: what the actions read is the state, all else are latents of the slice.
+    Conditions name them "smoke_0", and ``marginal(0, "smoke")`` asks for them. Without actions, or states, there is one
+    of a single value, "watch", or "clock". Variables called "O" and "alive", names that the trajectory has itself, are
+    "O_" and "alive_".
+
     Args:
-        dbn: the network with its CPDs.
-        actions: the variables that are controlled; a CPD of theirs is the prior, else it is uniform.
+        network: the network with its CPDs.
+        actions: the variables that are controlled, if any; a CPD of theirs is the prior, else it is uniform.
         rewards: by node, or by tuple of nodes, a table with an axis for each or a function of their values (see
             ``cai.from_networkx``). A node is ``("cell", 0)``, ``("cell", 1)`` for the next state, or ``"cell"``, which
             is ``("cell", 0)``.
-        horizon: T, or None for the infinite horizon with a discount below 1.
+        horizon: T, or None for the infinite horizon with a discount below 1; 1 for a static network.
         discount: the chance γ to survive a step.
 
     Raises:
         WorldError: pgmpy is missing, or the network does not conform; ``findings`` list every fault.
     """
-    where = "from_pgmpy"
-    if not isinstance(dbn, _module(where, "pgmpy.models").DynamicBayesianNetwork):
-        raise fault(where, f"a {type(dbn).__name__}", "a pgmpy.models.DynamicBayesianNetwork")
+    where, paid = "from_pgmpy", {} if rewards is None else rewards
+    models = _module(where, "pgmpy.models")
+    if isinstance(network, models.DiscreteBayesianNetwork):
+        variables = _static_variables(where, network)
+        acting = _listed(where, actions, list(variables))
+        name = getattr(network, "name", None) or "network"
+        return static_world(where, name, variables, acting, _by_names(paid), horizon, discount)
+    if not isinstance(network, models.DynamicBayesianNetwork):
+        expected = "a pgmpy.models.DynamicBayesianNetwork or DiscreteBayesianNetwork"
+        raise fault(where, f"a {type(network).__name__}", expected)
+    dbn = network
     names = list(dict.fromkeys(node[0] for node in dbn.nodes()))
     acting = _listed(where, actions, names)
     states = _states(dbn, acting)
@@ -64,54 +80,82 @@ def from_pgmpy(
         for time in (0, 1) if kind == "state" else (0,):
             parents, values, said = _conditional(cpds, (name, time))
             said = said or ({"cardinality": sizes[name]} if name in sizes else {})
-            _add(dag, _key((name, time)), kind, [_key(one) for one in parents], values, said)
+            above = [_key(one) for one in parents]
+            dag.add_node(_key((name, time)), kind=kind, table=_normalised(values), parents=above, **said)
     _require_order(where, dag, cpds)
     _require_edges(where, dbn, cpds)
-    _finish(dag, {tuple(_key(one) for one in _slots(key)): table for key, table in rewards.items()})
+    _finish(dag, {tuple(_key(one) for one in _slots(key)): table for key, table in paid.items()})
     return from_networkx(dag, horizon=horizon, discount=discount)
 
 
 def from_bif(
     path: str | Path,
     *,
-    actions: str | Iterable[str],
-    rewards: Mapping[Any, Any],
-    horizon: int | None,
+    actions: str | Iterable[str] = (),
+    rewards: Mapping[Any, Any] | None = None,
+    horizon: int | None = 1,
     discount: float = 1.0,
 ) -> World:
-    """Import a network of two slices from a BIF file, or an XMLBIF file (.xmlbif, .xml), as pgmpy reads them.
+    """Import a network from a BIF file, or an XMLBIF file (.xmlbif, .xml), as pgmpy reads them; either may be .gz.
 
-    Variables are named as ``cai.graph`` names nodes: ``cell_0`` and ``cell_1`` are a state and its next value, a
-    variable without such a twin is an action where ``actions`` names it, else a latent of the slice. Rows off 1 by
-    written digits (0.01 at most) are normalised.
+    In a network of two slices variables are named as ``cai.graph`` names nodes: ``cell_0`` and ``cell_1`` are a state
+    and its next value, a variable without such a twin is an action where ``actions`` names it, else a latent of the
+    slice. A network without any such twin, or with later slices, is static: a world of horizon 1, see
+    ``cai.from_pgmpy``. Rows off 1 by written digits (0.01 at most) are normalised; the format's default rows are not
+    read.
 
     Args:
-        path: the file.
-        actions: the variables that are controlled, ``"move"`` or ``"move_0"``; their distribution is the prior.
+        path: the file, or the name of a network that pgmpy ships, such as "asia".
+        actions: the variables that are controlled, if any, ``"move"`` or ``"move_0"``; their distribution is the prior.
         rewards: by variable, or by tuple of variables, a table with an axis for each or a function of their values.
-        horizon: T, or None for the infinite horizon with a discount below 1.
+        horizon: T, or None for the infinite horizon with a discount below 1; 1 for a static network.
         discount: the chance γ to survive a step.
 
     Raises:
         WorldError: pgmpy is missing, the file cannot be read, or the network does not conform.
     """
-    path = Path(path)
+    path = _located(Path(path))
     where = f"from_bif('{path.name}')"
     states, parents, cpds = _read(where, path)
+    paid = _by_names({} if rewards is None else rewards)
     given = [actions] if isinstance(actions, str) else list(actions)
     acting = _listed(where, [one if one in states else f"{one}_0" for one in given], list(states))
-    dag = nx.DiGraph(name=path.stem)
+    variables = {}
     for name, values in states.items():
+        above, table = parents.get(name, []), cpds.get(name)
+        if table is not None:
+            table = np.moveaxis(table.reshape(len(values), *(len(states[one]) for one in above)), 0, -1)
+        variables[name] = Conditional({"states": values}, above, _normalised(table))
+    if not _in_two_slices(states):
+        return static_world(where, path.name.split(".")[0], variables, acting, paid, horizon, discount)
+    dag = nx.DiGraph(name=path.name.split(".")[0])
+    for name, one in variables.items():
         base, time = name[:-2], name[-2:]
         twins = f"{base}_0" in states and f"{base}_1" in states
         kind = "action" if name in acting else "state" if time == "_1" or (twins and time == "_0") else "latent"
-        above = parents.get(name, [])
-        table = cpds.get(name)
-        if table is not None:
-            table = np.moveaxis(table.reshape(len(values), *(len(states[one]) for one in above)), 0, -1)
-        _add(dag, name, kind, above, table, {"states": values})
-    _finish(dag, {key if isinstance(key, tuple) else (key,): table for key, table in rewards.items()})
+        dag.add_node(name, kind=kind, table=one.table, parents=list(one.parents), **one.said)
+    _finish(dag, paid)
     return from_networkx(dag, horizon=horizon, discount=discount)
+
+
+def _located(path: Path) -> Path:
+    """Return the file, or that of a network which pgmpy ships, if it is the name of one."""
+    if path.suffix or path.exists():
+        return path
+    spec = importlib.util.find_spec("pgmpy")
+    found = Path(spec.origin).parent / "utils" / "example_models" / f"{path}.bif.gz" if spec and spec.origin else path
+    return found if found.exists() else path
+
+
+def _in_two_slices(names: Iterable[str]) -> bool:
+    """Tell whether variables have a time, 0 or 1, and one of them both."""
+    timed = [match for name in names if (match := re.fullmatch(r"(.+)_([01])", name))]
+    base = {one[1] for one in timed if one[2] == "0"}
+    return bool(base & {one[1] for one in timed if one[2] == "1"}) and not any(f"{one}_2" in names for one in base)
+
+
+def _by_names(rewards: Mapping[Any, Any]) -> dict[tuple[Any, ...], Any]:
+    return {key if isinstance(key, tuple) else (key,): table for key, table in rewards.items()}
 
 
 def _read(where: str, path: Path) -> tuple[dict[str, list[str]], dict[str, list[str]], dict[str, Any]]:
@@ -119,21 +163,25 @@ def _read(where: str, path: Path) -> tuple[dict[str, list[str]], dict[str, list[
 
     The reader's own model is left aside: of XMLBIF it gives parents the names of the child's states.
     """
-    if path.suffix.lower() not in SUFFIXES:
-        raise fault(where, f"the suffix '{path.suffix}'", f"a file in {', '.join(SUFFIXES)}")
-    kind = SUFFIXES[path.suffix.lower()]
+    suffixes = [one.lower() for one in path.suffixes]
+    packed = suffixes[-1:] == [".gz"]
+    suffix = (suffixes[:-1] if packed else suffixes)[-1:]
+    if not SUFFIXES.keys() & set(suffix):
+        raise fault(where, f"the suffix '{path.suffix}'", f"a file in {', '.join(SUFFIXES)}, or such a name of pgmpy's")
+    kind = SUFFIXES[suffix[0]]
     reader = getattr(_module(where, "pgmpy.readwrite"), kind)
     form = kind.removesuffix("Reader")
     try:
-        text = path.read_bytes().decode("utf-8", "replace" if form == "XMLBIF" else "strict").replace("\r\n", "\n")
-    except (OSError, UnicodeDecodeError) as error:
+        data = gzip.decompress(path.read_bytes()) if packed else path.read_bytes()
+        text = data.decode("utf-8", "replace" if form == "XMLBIF" else "strict").replace("\r\n", "\n")
+    except (OSError, EOFError, zlib.error, UnicodeDecodeError) as error:
         raise fault(where, quoted(error), "a file of text that can be read") from None
     # The reader ends a block where a line ends in "}", and leaves out one that has blanks behind it.
     text = re.sub(r"\}[ \t]*$", "}", text, flags=re.MULTILINE) + "\n"
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            found = reader(path=str(path)) if form == "XMLBIF" else reader(string=text)
+            found = reader(string=data) if form == "XMLBIF" else reader(string=text)
         states = {str(name): [str(value) for value in values] for name, values in found.variable_states.items()}
         parents = {name: [str(one) for one in above] for name, above in found.variable_parents.items()}
         cpds = dict(found.variable_CPD if form == "XMLBIF" else found.variable_cpds)
@@ -175,6 +223,34 @@ def _listed(where: str, actions: Any, names: list[Any]) -> list[Any]:
         if one not in names:
             raise fault(f"{where}, actions", f"no variable '{one}'", f"variables among {names}")
     return acting
+
+
+def _static_variables(where: str, network: Any) -> dict[str, Conditional]:
+    """Return the variables of a static network, each CPD held to the edges and to its parents' own values."""
+    cpds = {str(cpd.variable): cpd for cpd in network.get_cpds()}
+    named = {name: [str(one) for one in cpd.state_names[cpd.variable]] for name, cpd in cpds.items()}
+    found = {}
+    for node in network.nodes():
+        name, cpd = str(node), cpds.get(str(node))
+        if cpd is None:
+            sizes = [one.get_cardinality([node])[node] for one in cpds.values() if node in one.variables]
+            found[name] = Conditional({"cardinality": int(sizes[0])} if sizes else {}, [], None)
+            continue
+        parents = [str(one) for one in cpd.variables[1:]]
+        shown = sorted(str(one) for one in network.predecessors(node))
+        if sorted(parents) != shown:
+            raise fault(f"{where}, CPD of {name}", f"parents {sorted(parents)}", f"{shown}, as the edges say")
+        for parent in cpd.variables[1:]:
+            listed = [str(one) for one in cpd.state_names[parent]]
+            own = named.get(str(parent), listed)
+            if listed not in (own, [str(i) for i in range(len(own))]):
+                here, seen = f"{where}, CPD of {name}", f"the states {listed} of its parent '{parent}'"
+                raise fault(here, seen, f"{own}, as its own CPD has them")
+        table = np.moveaxis(np.asarray(cpd.values, dtype=np.float64), 0, -1)
+        numbers = named[name] == [str(i) for i in range(len(named[name]))]
+        said = {"cardinality": len(named[name])} if numbers else {"states": named[name]}
+        found[name] = Conditional(said, parents, _normalised(table))
+    return found
 
 
 def _states(dbn: Any, acting: list[Any]) -> set[Any]:
@@ -251,19 +327,16 @@ def _key(slot: Any) -> str:
     return f"{slot[0]}_{slot[1]}"
 
 
-def _add(dag: nx.DiGraph, key: str, kind: str, parents: list[str], table: Any, said: dict[str, Any]) -> None:
-    if table is not None:
-        total = table.sum(-1, keepdims=True)
-        table = np.where(np.abs(total - 1) <= DIGITS, table / np.where(total == 0, 1.0, total), table)
-    dag.add_node(key, kind=kind, table=table, parents=parents, **said)
+def _normalised(table: Any) -> Any:
+    """Return probabilities with rows that are off 1 by written digits normalised."""
+    if table is None:
+        return None
+    total = table.sum(-1, keepdims=True)
+    return np.where(np.abs(total - 1) <= DIGITS, table / np.where(total == 0, 1.0, total), table)
 
 
-def _finish(dag: nx.DiGraph, rewards: Mapping[tuple[str, ...], Any]) -> nx.DiGraph:
-    """Add the reward nodes, and the edges from all parents that are there."""
+def _finish(dag: nx.DiGraph, rewards: Mapping[tuple[str, ...], Any]) -> None:
+    """Add the reward nodes."""
     for i, (parents, table) in enumerate(rewards.items()):
         key = "O_0" if len(rewards) == 1 else f"O.{i + 1}_0"
-        _add(dag, key, "reward", list(parents), None, {})
-        dag.nodes[key]["table"] = table
-    edges = [(parent, key) for key, data in dag.nodes(data=True) for parent in data["parents"] if parent in dag]
-    dag.add_edges_from(edges)
-    return dag
+        dag.add_node(key, kind="reward", parents=list(parents), table=table)

@@ -41,6 +41,12 @@ class Shape:
         """K, the joint values of the slice's latents."""
         return math.prod(self.latents.values())
 
+    @property
+    def noise(self) -> Space:
+        """The latents as a space, which numbers the outcomes; next states that are random are primed."""
+        names = tuple(primed(name) if name in self.states.names else name for name in self.latents)
+        return Space(names, tuple(self.latents.values()), (torch.long,) * len(names), named=True)
+
 
 @dataclass(frozen=True)
 class Enumerated:

@@ -78,6 +78,7 @@ def _compile(world: World, dtype: torch.dtype, max_bytes: float) -> Tables:
         states=shape.states,
         actions=shape.actions,
         layout=getattr(world, "layout", None),
+        latents=shape.noise,
     )
     demand(audit_scope(world))
     with torch.no_grad():

@@ -10,12 +10,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
 
-from cai.exact.algebra import aligned
+from cai.exact.cases import Cases, Cost
 from cai.exact.ordering import Order, Orders
-from cai.factors import Factor
-from cai.types import Space
+from cai.exact.reduction import Reduction, reduction
 
 ACTION = "#"
 """The axis of the actions of one leaf."""
@@ -25,21 +23,6 @@ MANY = 40
 """Actions up to which every place to split them is weighed; more are halved."""
 TRIES = 4
 """Orders of the whole slice that are tried, each a way to line the actions up."""
-
-
-@dataclass(frozen=True)
-class Cases:
-    """A factor by joint action: the distinct tables that it has, and which of them each action sees.
-
-    Attributes:
-        scope: its variables but for the actions.
-        tables: ``[C, *scope]``.
-        case: which table each joint action sees, ``[A]``.
-    """
-
-    scope: tuple[str, ...]
-    tables: Tensor
-    case: Tensor
 
 
 @dataclass(frozen=True)
@@ -62,37 +45,11 @@ class Node:
 
 
 @dataclass(frozen=True)
-class Cost:
-    """What one backup takes: multiplications, and the most numbers held at a time."""
-
-    work: float
-    peak: float
-
-
-@dataclass(frozen=True)
 class _State:
     """Where a set of actions stands once all that is common to them is summed out."""
 
     message: int
     left: tuple[int, ...]
-
-
-def by_action(factor: Factor, actions: Space) -> Cases:
-    """Split a factor by joint action, equal tables once."""
-    own = [name for name in factor.scope if name in actions.names]
-    rest = tuple(name for name in factor.scope if name not in actions.names)
-    table = aligned(factor, (*own, *rest))
-    if not own:
-        return Cases(rest, table.unsqueeze(0), torch.zeros(actions.size, dtype=torch.long))
-    values = actions.split(torch.arange(actions.size))
-    index = torch.zeros(actions.size, dtype=torch.long)
-    for name in own:
-        index = index * factor.table.shape[factor.scope.index(name)] + values[name].long()
-    rows = table.flatten(0, len(own) - 1)
-    if table.requires_grad:
-        return Cases(rest, rows, index)
-    distinct, inverse = torch.unique(rows.flatten(1), dim=0, return_inverse=True)
-    return Cases(rest, distinct.reshape(-1, *rows.shape[1:]), inverse[index])
 
 
 class Planner:
@@ -181,13 +138,15 @@ class Plan:
     """The plan for one slice.
 
     Attributes:
-        cases: the factors, by action.
+        reduction: what is summed out before a message comes.
+        cases: the factors that are left, by action.
         following, states: the variables of the incoming message, and those that stay.
         shape: the sizes of the states.
         actions: how many joint actions there are.
         root: the tree.
     """
 
+    reduction: Reduction
     cases: tuple[Cases, ...]
     orders: Orders
     following: tuple[str, ...]
@@ -196,14 +155,34 @@ class Plan:
     actions: int
     root: Node
 
+    @property
+    def cost(self) -> Cost:
+        """What one backup takes, what is done before it among it."""
+        before, after = self.reduction.cost, self.root.cost
+        return Cost(before.work + after.work, max(before.peak, after.peak))
+
 
 def plan(
     cases: Sequence[Cases], sizes: dict[str, int], following: tuple[str, ...], states: tuple[str, ...], actions: int
 ) -> Plan:
-    """Plan the elimination for one slice: the actions in the order in which a whole pass meets what sets them apart.
+    """Plan the elimination for one slice: latents before the message or after it, whichever costs less."""
+    seen = {name for one in cases for name in one.scope}
+    latents = seen - {*following, *states}
+    ways = [reduction(cases, (), sizes)]
+    if latents:
+        ways.append(reduction(cases, latents, sizes))
+    plans = [planned(one, sizes, following, states, actions) for one in ways if one.steps or one is ways[0]]
+    return min(plans, key=lambda one: one.cost.work)
+
+
+def planned(
+    before: Reduction, sizes: dict[str, int], following: tuple[str, ...], states: tuple[str, ...], actions: int
+) -> Plan:
+    """Plan what is left: the actions in the order in which a whole pass meets what sets them apart.
 
     Several such orders are tried, and the tree that costs least is taken.
     """
+    cases = before.left
     orders = Orders([one.scope for one in cases], sizes)
     ahead, here = orders.mask(following), orders.mask(states)
     usual = [int(torch.mode(one.case).values) for one in cases]
@@ -224,4 +203,4 @@ def plan(
             break
     assert best is not None
     shape = tuple(sizes[name] for name in states)
-    return Plan(tuple(cases), orders, following, states, shape, actions, best)
+    return Plan(before, cases, orders, following, states, shape, actions, best)

@@ -6,8 +6,10 @@ from math import prod
 
 from cai.compile.factorise import factorise
 from cai.errors import fault
-from cai.exact.elimination import Node
+from cai.exact.cases import by_action
+from cai.exact.elimination import Node, planned
 from cai.exact.factored_slice import PreparedSlice
+from cai.exact.reduction import reduction
 from cai.factors import Factor, Factors
 from cai.world import World
 
@@ -47,7 +49,8 @@ def elimination_trace(factors: World | Factors, t: int = 0) -> list[Step]:
     The message starts as ``x(s')``, over all next-state variables. Every step multiplies one factor on and sums out
     ``m ← Σ_w m · p(x|parents)`` over the variables w that no later factor reads; what the factor reads joins the
     message. It is the plan that a backup of the VARIATIONAL rule follows, for the first joint action: the steps that
-    it shares with other actions first. Rewards are left aside, for their means are taken apart from this.
+    it shares with other actions first. Rewards are left aside, for their means are taken apart from this; a solve that
+    sums latents out before the message comes, where that costs less, does not show here.
 
     Args:
         factors: what ``cai.factorise`` returns, or a world that it takes.
@@ -69,7 +72,9 @@ def elimination_trace(factors: World | Factors, t: int = 0) -> list[Step]:
     applied = [_in_order(factor, sizes) for factor in one.one.chance.values()]
     steps: list[Step] = []
     message = set(one.following)
-    for node in _path(one.plain.root, 0):
+    cases = [by_action(factor, world.actions) for factor in one.one.chance.values()]
+    tree = planned(reduction(cases, (), sizes), sizes, one.following, world.states.names, world.actions.size)
+    for node in _path(tree.root, 0):
         shared = len(node.actions) if node.parts else 1  # the actions of a leaf have an axis of the message each
         for i, scope in zip(node.order, node.scopes, strict=True):
             summed = tuple(name for name in sizes if name in (message | _random(applied[i], one)) - set(scope))

@@ -109,19 +109,23 @@ class FactoredMessages:
         return self._flow[t]
 
     def marginal(self, t: int, names: str | Sequence[str]) -> Tensor:
-        """Return the marginal of some state and action variables at time t, one axis each, in the order given.
+        """Return the marginal of some states, actions and latents of time t, one axis each, in the order given.
 
         Raises:
-            WorldError: a name is neither a state nor an action variable.
+            WorldError: a name is none of these variables.
         """
         wanted = (names,) if isinstance(names, str) else tuple(names)
         states, actions = self.factors.states, self.factors.actions
-        known = (*states.names, *actions.names)
+        known = (*states.names, *actions.names, *self.factors.latents)
         if not wanted or not set(wanted) <= set(known) or len(set(wanted)) < len(wanted):
             raise fault("marginal, names", f"{list(wanted)}", f"some of {list(known)}, each once")
         if set(wanted) <= set(states.names):
             joint, known = self.states(t).reshape(states.sizes), states.names
+        elif set(wanted) & set(self.factors.latents):
+            c, weights = self._continue(self._v(self._time(t) + 1)), self.marginals(t).detach()
+            return self.prepared.at(t).spread(self.rule.over_outcomes, c, self.temperature, weights, wanted)
         else:
+            known = (*states.names, *actions.names)
             joint = self.marginals(t).reshape(*states.sizes, *actions.sizes)
         gone = [i for i, name in enumerate(known) if name not in wanted]
         joint = joint.sum(gone) if gone else joint

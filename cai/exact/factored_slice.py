@@ -7,6 +7,7 @@ averaged not even that: its own mean is found once.
 
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import cached_property
 
 import opt_einsum
@@ -14,7 +15,8 @@ import torch
 from torch import Tensor
 
 from cai.exact.algebra import LogSum, MaxSum, SumProduct, aligned
-from cai.exact.elimination import Cases, Cost, Plan, by_action, plan
+from cai.exact.cases import Cases, Cost, by_action
+from cai.exact.elimination import Plan, plan
 from cai.exact.passes import Pass
 from cai.exact.rules import Expect, Mean, Soft, Viterbi
 from cai.exactly import log
@@ -45,19 +47,29 @@ class PreparedSlice:
         self.mixed = [
             piece for piece in one.reward if not (here.issuperset(piece.scope) or there.issuperset(piece.scope))
         ]
-        self.chance = [by_action(factor, self.actions) for factor in one.chance.values()]
+        self.dynamics = self._needed(there)
+        self.chance = self._needed(there.union(*(piece.scope for piece in self.mixed)))
         self.rewards = [by_action(piece, self.actions) for piece in self.mixed]
         self._kept: dict[tuple[object, ...], Pass] = {}
 
     @cached_property
     def plain(self) -> Plan:
         """The plan over probabilities alone."""
-        return self._plan(self.chance)
+        return self._plan(self.dynamics)
 
     @cached_property
     def tied(self) -> Plan:
         """The plan over probabilities and the rewards that tie s' or latents to (s, a)."""
         return self._plan([*self.chance, *self.rewards]) if self.mixed else self.plain
+
+    def _needed(self, names: set[str]) -> list[Cases]:
+        """Return the distributions of some variables and of all that they read; any other sums to 1 by itself."""
+        wanted, found = set(names), []
+        for name, factor in reversed(self.one.chance.items()):  # children come after their parents
+            if name in wanted or factor.table.requires_grad:
+                found.append(by_action(factor, self.actions))
+                wanted |= set(factor.scope)
+        return found[::-1]
 
     def _plan(self, cases: Sequence[Cases]) -> Plan:
         return plan(cases, self.sizes, self.following, self.states.names, self.actions.size)
@@ -109,6 +121,19 @@ class PreparedSlice:
             (flow,) = torch.autograd.grad(q, c, weights)
         return flow
 
+    def spread(self, over: Mean, c: Tensor, alpha: Tensor, weights: Tensor, names: tuple[str, ...]) -> Tensor:
+        """Return how ``weights(s, a)`` spread over some variables of the slice, latents too, an axis for each.
+
+        It is the derivative of q in a reward of these variables alone: for a mean, their tilted distribution.
+        """
+        reward = torch.zeros([self.sizes[name] for name in names], dtype=c.dtype, requires_grad=True)
+        with torch.enable_grad():
+            paid = replace(self.one, reward=(*self.one.reward, Factor(names, reward)))
+            q = PreparedSlice(self.world, paid).mean(over, c.detach(), alpha.detach())
+            weights = torch.where(q.detach() == -torch.inf, 0.0, weights)
+            (found,) = torch.autograd.grad(q, reward, weights)
+        return found
+
     def step(self, weights: Tensor) -> Tensor:
         """Return p(s') where ``weights`` is p(s, a), ``[S, A]``, under the true dynamics, ``[S]``."""
         zero = torch.zeros(self.states.size, dtype=weights.dtype)
@@ -119,7 +144,7 @@ class PreparedSlice:
 
     def cost(self, over: Mean) -> Cost:
         """Predict what one mean costs."""
-        return (self.plain if isinstance(over, Expect) else self.tied).root.cost
+        return (self.plain if isinstance(over, Expect) else self.tied).cost
 
     @cached_property
     def averaged(self) -> list[Factor]:
@@ -157,12 +182,12 @@ class PreparedSlice:
         return self._kept[key]
 
     def _probabilities(self, x: Tensor) -> Tensor:
-        tables = [one.tables for one in self.chance]
+        tables = [one.tables for one in self.dynamics]
         return self._passes(("p",), lambda: Pass(self.plain, SumProduct(), [one.exp() for one in tables]))(x)
 
     def _possible(self, x: Tensor) -> Tensor:
         """Tell whether an outcome can lead to where x holds, for every action and state."""
-        tables = [one.tables for one in self.chance]
+        tables = [one.tables for one in self.dynamics]
         support = lambda: Pass(self.plain, SumProduct(), [(one > -torch.inf).to(one.dtype) for one in tables])  # noqa: E731
         with torch.no_grad():
             return self._passes(("possible",), support)(x.to(self.world.dtype)) > 0

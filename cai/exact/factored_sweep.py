@@ -11,7 +11,7 @@ from cai.errors import NotConvergedError
 from cai.exact.algebra import aligned
 from cai.exact.anderson import Anderson
 from cai.exact.backup import survive
-from cai.exact.elimination import Cost
+from cai.exact.cases import Cost
 from cai.exact.factored_slice import PreparedSlice
 from cai.exact.rules import Rule
 from cai.factors import Factor, Factors

@@ -1,6 +1,7 @@
 """The result of a solve: messages, and everything that follows from them on demand."""
 
-from collections.abc import Iterator
+import math
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -138,6 +139,35 @@ class Messages:
         """Return p(s_t, a_t, outcome_t|O=1): the marginals with the outcome beside them."""
         return push(self._states_at(t), self.tables.at(self._time(t)), self.tilt(t))[0]
 
+    def marginal(self, t: int, names: str | Sequence[str]) -> Float[Tensor, "..."]:
+        """Return the marginal of some states, actions and latents of time t, ``[*B]`` and one axis each as given.
+
+        Latents are those that took room in the tables: a ``Point`` is none, and is had with ``form="factors"``.
+
+        Raises:
+            WorldError: a name is none of these variables.
+        """
+        wanted = (names,) if isinstance(names, str) else tuple(names)
+        tables = self.tables
+        spaces = [tables.states, tables.actions]
+        if tables.latents is not None and tables.latents.size == tables.log_prob.shape[-1]:
+            spaces.append(tables.latents)
+        known = [name for space in spaces for name in space.names]
+        if not wanted or not set(wanted) <= set(known) or len(set(wanted)) < len(wanted):
+            raise fault("marginal, names", f"{list(wanted)}", f"some of {known}, each once")
+        used = spaces[: 1 + max(i for i, space in enumerate(spaces) if set(space.names) & set(wanted))]
+        joint = (self._entered, self.marginals, self.outcome_marginals)[len(used) - 1](t)
+        sizes, number = [], torch.zeros((), dtype=torch.long, device=joint.device)
+        for name in wanted:
+            axis, space = next((i, space) for i, space in enumerate(used) if name in space.names)
+            values = space.split(torch.arange(space.size, device=joint.device))[name].long()
+            sizes.append(space.sizes[space.names.index(name)])
+            number = number * sizes[-1] + values.reshape(-1, *(1,) * (len(used) - 1 - axis))
+        where = number.expand([space.size for space in used]).reshape(-1)
+        batch = joint.shape[: joint.dim() - len(used)]
+        total = joint.new_zeros(*batch, math.prod(sizes)).index_add(-1, where, joint.reshape(*batch, -1))
+        return total.reshape(*batch, *sizes)
+
     def pairs(self, t: int = 0) -> Tensor:
         """Return p(s_t, s_{t+1}|O=1), the trajectory alive in both, as a sparse COO tensor ``[S, S]``.
 
@@ -226,6 +256,13 @@ class Messages:
 
     def _states_at(self, t: int) -> Tensor:
         return self._states if self.tables.horizon is None else self._states[..., self._time(t), :]
+
+    def _entered(self, t: int) -> Tensor:
+        """Return p(s_t, alive), for t = 0 … T."""
+        T = self.tables.horizon
+        if T is not None and not 0 <= t <= T:
+            raise fault("t", f"{t}", f"a time from 0 to {T}")
+        return self._states if T is None else self._states[..., t, :]
 
     def _v(self, t: int) -> Tensor:
         return self.v if self.tables.horizon is None else self.v[..., t, :]

@@ -17,11 +17,11 @@ class Pass:
     """``x -> Σ_{w, s'} Π f(·|a) x(s')`` for every action: a plan with its tables, small products made once."""
 
     def __init__(self, plan: Plan, algebra: Algebra, tables: Sequence[Tensor]) -> None:
-        """Take the tables of every factor, ``[C, *scope]``, in the terms of the algebra."""
+        """Take the tables of every factor of the slice, ``[C, *scope]``, in the terms of the algebra."""
         self.plan, self.algebra = plan, algebra
         self.blocks: dict[int, list[tuple[Factor, tuple[str, ...]]]] = {}
         self.places: dict[tuple[str, ...], Tensor] = {}
-        self._prepare(plan.root, plan.following, tables)
+        self._prepare(plan.root, plan.following, plan.reduction(algebra, tables))
 
     def __call__(self, message: Tensor) -> Tensor:
         """Return the sums, ``[A, *s]``, of a message over the next-state variables, one axis each."""

@@ -75,6 +75,10 @@ def _subspace(space: Space, names: set[str]) -> Space:
     return Space(tuple(space.names[i] for i in kept), sizes, dtypes, named=True, labels=labels)
 
 
+def _variables(factors: Factors) -> list[str]:
+    return [*factors.states.names, *factors.actions.names, *factors.latents]
+
+
 @dataclass(frozen=True, repr=False)
 class SeparateMessages:
     """The messages of a world that falls apart: one ``FactoredMessages`` for each part, in no joint table.
@@ -127,25 +131,25 @@ class SeparateMessages:
         return SeparatePolicy(self.factors.actions, tuple(part.policy for part in self.parts))
 
     def marginal(self, t: int, names: str | Sequence[str]) -> Tensor:
-        """Return the marginal of some state and action variables at time t, one axis each; parts are independent.
+        """Return the marginal of some states, actions and latents of time t, one axis each; parts are independent.
 
         With a discount this counts living trajectories only, and the parts die together: alive they are independent.
 
         Raises:
-            WorldError: a name is neither a state nor an action variable.
+            WorldError: a name is none of these variables.
         """
         wanted = (names,) if isinstance(names, str) else tuple(names)
         joint = torch.ones((), dtype=self.temperature.dtype)
         order: list[str] = []
         for part in self.parts:
-            own = [n for n in wanted if n in (*part.factors.states.names, *part.factors.actions.names)]
+            own = [n for n in wanted if n in _variables(part.factors)]
             if own:
                 one = part.marginal(t, own)
                 living = self.factors.discount**t if order else 1.0  # each part has the chance to live to t in it
                 joint = joint.reshape(*joint.shape, *(1,) * one.dim()) * one / living
                 order += own
         if sorted(order) != sorted(wanted) or not wanted:
-            known = [*self.factors.states.names, *self.factors.actions.names]
+            known = _variables(self.factors)
             raise fault("marginal, names", f"{list(wanted)}", f"some of {known}, each once")
         return joint.permute([order.index(name) for name in wanted])
 

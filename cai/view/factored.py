@@ -9,7 +9,7 @@ import networkx as nx
 from cai.comparison.compare import FactoredComparison
 from cai.comparison.separate import split
 from cai.errors import fault
-from cai.exact.elimination import Cost
+from cai.exact.cases import Cost
 from cai.exact.factored_sweep import LONG, prepare
 from cai.exact.rules import POSTERIOR
 from cai.factors import Factors

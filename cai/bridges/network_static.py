@@ -1,0 +1,80 @@
+"""Networks without time as worlds of horizon 1: what is random is a latent, unless a decision reads it."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import networkx as nx
+import torch
+
+from cai.bridges.networks import from_networkx
+from cai.compile.audit import RESERVED
+from cai.errors import fault
+from cai.world import World
+
+
+@dataclass(frozen=True)
+class Conditional:
+    """A variable of a static network.
+
+    Attributes:
+        said: how many values it has, or what they are called, as attributes of a node.
+        parents: what it reads, in the order of the axes of its table.
+        table: probabilities, the own value last; None where none are given.
+    """
+
+    said: Mapping[str, Any]
+    parents: Sequence[str]
+    table: Any
+
+    @property
+    def size(self) -> int:
+        """The number of its values."""
+        return int(self.said["cardinality"]) if "cardinality" in self.said else len(self.said["states"])
+
+
+def static_world(
+    where: str,
+    name: str,
+    variables: Mapping[str, Conditional],
+    actions: Iterable[str],
+    rewards: Mapping[tuple[str, ...], Any],
+    horizon: int | None,
+    discount: float,
+) -> World:
+    """Make a world of horizon 1 of a static network.
+
+    Actions are decisions; what they read, and what that reads, is known before they are taken: the state. All else is
+    a latent of the slice. A variable with a name that the trajectory program uses itself has an underscore behind it.
+
+    Raises:
+        WorldError: the horizon is not 1, or the network does not conform.
+    """
+    if horizon != 1:
+        expected = "1: a network without a second slice (cell_0 and cell_1) is a world of one step"
+        raise fault(f"{where}, horizon", f"{horizon}", expected)
+    acting = list(actions)
+    known = _known(variables, acting)
+    dag = nx.DiGraph(name=name)
+    for key, one in variables.items():
+        kind = "action" if key in acting else "state" if key in known else "latent"
+        plain = f"{key}_" if key in RESERVED else key
+        said = {"kind": kind, "variable": plain, **one.said}
+        dag.add_node(key, time=0, table=one.table, parents=list(one.parents), **said)
+        if kind == "state":  # once the decision is taken it stays what it was
+            dag.add_node((key, 1), time=1, table=torch.eye(one.size), parents=[key], **said)
+    for i, (parents, table) in enumerate(rewards.items()):
+        dag.add_node(("reward", i), kind="reward", time=0, variable=f"O.{i + 1}", table=table, parents=list(parents))
+    return from_networkx(dag, horizon=1, discount=discount)
+
+
+def _known(variables: Mapping[str, Conditional], acting: Sequence[str]) -> set[str]:
+    """Return what must be known before the actions are taken."""
+    known: set[str] = set()
+    while (
+        more := {one for key in (*acting, *known) for one in variables[key].parents if one in variables}
+        - known
+        - set(acting)
+    ):
+        known |= more
+    return known
