@@ -358,3 +358,45 @@ def test_forms() -> None:
             wrong()
     with pytest.raises(cai.WorldError, match=r"weights\[0\]: shape \(\); expected \(2,\), the shape of the bias"):
         Logistic([1.0], bias=[0.0, 1.0])
+
+
+def test_parents_alone_are_enough() -> None:
+    """Edges are what the parents say; only an edge without an axis contradicts them."""
+    bare, full = nx.DiGraph(), small()
+    full.nodes["O_0"]["parents"] = ["rust_0"]
+    bare.add_nodes_from(full.nodes(data=True))
+    assert not bare.edges
+    a, b = (cai.solve(from_networkx(dag, horizon=3)).v for dag in (bare, full))
+    assert torch.equal(a, b)
+    assert not bare.edges  # what was given is as it was
+
+
+@pytest.mark.parametrize("written", ["table", "conditional"])
+def test_the_rounding_of_a_complement_is_no_negative_probability(written: str) -> None:
+    """1 - ok - worn is -2.8e-17 for 0.9 and 0.1: it counts as 0, a probability of 0 and not of 2.8e-17."""
+    dust = 1 - 0.9 - 0.1
+    assert -1e-16 < dust < 0
+    dag = nx.DiGraph()
+    dag.add_node("pump_0", cardinality=3, table=[0.9, 0.1, dust])
+    row = torch.tensor([0.9, 0.1, dust], dtype=torch.float64)
+    content: Any = torch.stack([row] * 3) if written == "table" else lambda pump: row.expand(*pump.shape, 3)
+    dag.add_node("pump_1", parents=["pump_0"], **{written: content})
+    dag.add_node("O_0", parents=["pump_1"], table=[1.0, 0.0, 60.0])
+    for form in ("tables", "factors"):
+        found = cai.solve(from_networkx(dag, horizon=2), form=form)
+        assert float(found.log_evidence) == pytest.approx(2 * math.log(0.9 * math.e + 0.1), abs=1e-12)
+
+
+def test_a_chain_without_actions_is_a_world() -> None:
+    """A forward pass in plain Python: the evidence of two sights of a chain, and where it was between them."""
+    dag, move = nx.DiGraph(), [[0.7, 0.3], [0.2, 0.8]]
+    dag.add_node("x_0", table=[0.5, 0.5])
+    dag.add_node("x_1", parents=["x_0"], table=move)
+    world = from_networkx(dag, horizon=2)
+    for form in ("tables", "factors"):
+        found = cai.solve(world, form=form, observe={"x_0": 0, "x_2": 1})
+        path = [0.5 * move[0][x] * move[x][1] for x in (0, 1)]
+        assert float(found.log_evidence) == pytest.approx(math.log(sum(path)), abs=1e-12)
+        between = found.marginal(1, "x")
+        assert between.tolist() == pytest.approx([p / sum(path) for p in path], abs=1e-12)
+    assert cai.check(world) == []
