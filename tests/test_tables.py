@@ -136,6 +136,24 @@ def test_unreachable_states_are_dropped_on_request_only() -> None:
     pyro.poutine.trace(cai.trajectory(world, policy)).get_trace()
 
 
+def test_what_a_forbidden_action_reaches_is_kept_for_who_forces_it() -> None:
+    """Three states in a row pay -1, -2 and -13 a step; the action that leads on, from s to s + 1, is forbidden."""
+    world = RandomWorld(seed=0, S=4, A=2, K=1, horizon=3, holes=False)
+    world.start = torch.tensor([1.0, 0.0, 0.0, 0.0], dtype=torch.float64)
+    world.prior[0] = torch.tensor([1.0, 0.0], dtype=torch.float64)
+    world.successor[0, :, :, 0] = torch.tensor([[0, 1], [1, 2], [2, 2], [3, 3]])
+    world.reward[0, :, :, 0] = torch.tensor([-1.0, -2.0, -13.0, 0.0], dtype=torch.float64)[:, None]
+    world.last = torch.zeros(4, dtype=torch.float64)
+    kept = cai.tabulate(world, reachable=True)
+    assert kept.states.kept.tolist() == [0, 1, 2]
+    assert float(cai.solve(kept, do={"a_0": 1, "a_1": 1}).log_evidence) == -16.0
+    assert float(cai.solve(kept).log_evidence) == -3.0
+    assert cai.solve(kept).q(0)[0].tolist() == [-3.0, -1.0 - 2.0 - 2.0]
+    forward = torch.tensor([0.0, 1.0], dtype=torch.float64).expand(3, 3, 2)
+    with torch.no_grad():
+        assert cai.evaluate(kept, forward).expected_return == -16.0
+
+
 def test_large_tables_are_refused_before_they_are_allocated() -> None:
     class Huge:
         horizon = 3

@@ -41,7 +41,8 @@ def tabulate(
     Args:
         world: the world, or tables, which are returned as they are.
         dtype: of probabilities and rewards.
-        reachable: drop the states that no allowed action ever reaches; ``states.kept`` lists those that stay.
+        reachable: drop the states that no action ever reaches, a forbidden one included: ``do`` and policies may take
+            it; ``states.kept`` lists those that stay.
         max_bytes: refuse larger tables before allocating them.
 
     Raises:
@@ -223,10 +224,7 @@ def refuse_large(shape: Shape, times: int | None, max_bytes: float, dtype: torch
 
 def _drop_unreachable(tables: Tables) -> Tables:
     seen = tables.log_initial > -torch.inf
-    edges = [
-        (one.successor, (one.log_prob > -torch.inf) & (one.log_prior > -torch.inf).unsqueeze(-1))
-        for one in tables.slices()
-    ]
+    edges = [(one.successor, one.log_prob > -torch.inf) for one in tables.slices()]
     while True:
         grown = seen.clone()
         for successor, possible in edges:
