@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from cai.errors import fault
+from cai.memory import require_room
 from cai.types import Layout, Space
 
 
@@ -122,7 +123,10 @@ class Factors:
         """Return the same factors with one slice for every time (the same objects)."""
         if self.horizon is None:
             raise fault("factors", "an infinite horizon", "a finite one: evidence and actions at a time need it")
-        return self if self.timed else replace(self, slices=self.slices * self.horizon)
+        if self.timed:
+            return self
+        require_room("factors", f"one slice for each of T = {self.horizon:,} times", 8 * self.horizon)
+        return replace(self, slices=self.slices * self.horizon)
 
     def detach(self) -> "Factors":
         """Return the same factors, cut from autograd; themselves, where nothing hangs on it."""

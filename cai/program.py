@@ -12,6 +12,7 @@ from torch import Tensor
 
 from cai.errors import fault
 from cai.exactly import exact, log
+from cai.memory import TENSOR, require_room
 from cai.types import Values
 from cai.world import Optimality, World, discount_of, horizon_of
 
@@ -115,10 +116,12 @@ def trajectory(
 
     Raises:
         WorldError: the horizon is infinite, or a variable is not a site.
+        IntractableError: a trajectory of so many times needs more memory than there is.
     """
     T, discount = horizon or horizon_of(world), discount_of(world)
     if T is None or T < 1:
         raise fault("horizon", f"{T}", "a finite horizon to write the trajectory out: trajectory(world, horizon=…)")
+    require_room("trajectory", f"three sites at each of T = {T:,} times", 3 * TENSOR * T)
     if not bool((torch.as_tensor(temperature) > 0).all()):
         raise fault("temperature", f"{temperature}", "a positive number")
     terminal = getattr(world, "terminal", None)

@@ -15,6 +15,7 @@ from cai.exact.factored_sweep import Prepared, prepare
 from cai.exact.rules import POSTERIOR, VARIATIONAL, Expect, Rule
 from cai.exact.solve_factors import solve_prepared
 from cai.factors import Factors
+from cai.memory import TENSOR, require_room
 from cai.policies.gate import as_policy, policy_table
 from cai.policies.protocol import FinitePolicy
 from cai.types import Space
@@ -170,6 +171,8 @@ def evaluate_factors(factors: Factors, policy: object, alpha: Tensor) -> Factore
 
 def measure_factors(answers: FactoredAnswers, policy: object) -> FactoredEvaluation:
     """Evaluate a policy of any form against given answers."""
+    S, T = answers.prepared.states.size, answers.prepared.horizon or 1
+    require_room("evaluate", f"three accounts of S = {S:,} states at T = {T:,} times", 3 * T * (8 * S + TENSOR))
     if isinstance(policy, Rule):
         policy = solve_prepared(policy, answers.prepared, answers.temperature)
     return FactoredEvaluation(as_policy(answers.prepared, policy), answers.temperature, answers)

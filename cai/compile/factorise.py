@@ -10,10 +10,11 @@ from torch import Tensor
 from cai.compile.additive import LARGEST, Additive, terms_of, whole
 from cai.compile.audit import audit_factors, audit_rewards, audit_scope, close
 from cai.compile.slices import REWARD, Shape, enumerate_slice, single, slice_windows, start, start_windows
-from cai.compile.survey import demand, survey
+from cai.compile.survey import Survey, demand, survey
 from cai.compile.windows import ROOM, Names, Window, spread, spread_names, traced, windows
 from cai.errors import Finding, IntractableError, blamed, fault
 from cai.factors import Factor, FactoredSlice, Factors, primed
+from cai.memory import TENSOR, require_room
 from cai.process import precision
 from cai.types import Space
 from cai.world import World
@@ -44,7 +45,8 @@ def _compile(world: World, dtype: torch.dtype) -> Factors:
     found = survey(world)
     shape, horizon = found.shape, found.horizon
     _refuse_wide(shape)
-    slices = [_slice(world, shape, t, dtype) for t in range(horizon or 1 if found.timed else 1)]
+    first = _slice(world, shape, 0, dtype)
+    slices = [first, *(_slice(world, shape, t, dtype) for t in range(1, _times(first, found)))]
     if found.claims and not _equal(slices[0], _slice(world, shape, (horizon or 2) - 1, dtype)):
         raise fault("stationary", "True, but slices differ over time", "slices that do not depend on t")
     latents, terminal = _latents(slices[0], shape.states), _terminal(world, shape.states, dtype)
@@ -79,6 +81,16 @@ def _refuse_wide(shape: Shape) -> None:
         if size > LARGEST:
             seen = f"{size:,} values"
             raise IntractableError([Finding(f"variable '{name}'", seen, f"at most {LARGEST:,} in a world of factors")])
+
+
+def _times(first: FactoredSlice, found: Survey) -> int:
+    """Return how many slices there are to be made; refused where they would not fit."""
+    T = found.horizon or 1 if found.timed else 1
+    held = sum(
+        factor.table.nbytes + TENSOR for factor in (*first.prior.values(), *first.chance.values(), *first.reward)
+    )
+    require_room("factors", f"slices that differ over T = {T:,} times", T * held)
+    return T
 
 
 def _slice(world: World, shape: Shape, t: int, dtype: torch.dtype) -> FactoredSlice:

@@ -235,7 +235,7 @@ def _far(walk: _Walk, growth: Growth | None, T: int) -> _Answer:
     m, left = divmod(T - walk.n, growth.period)
     gain, doubt = growth.best(growth.period * walk.rounding(walk.v))
     top = gain.max() if walk.tables.discount == 1 else gain.new_zeros(())
-    v, offset, error = walk.v + m * (gain - top), walk.offset + m * Fraction(float(top)), walk.error + m * doubt
+    v, offset, error = walk.v + float(m) * (gain - top), walk.offset + m * Fraction(float(top)), walk.error + m * doubt
     for _ in range(left):
         before, v = v, walk.apply(v)
         error += walk.rounding(before, v)

@@ -15,6 +15,7 @@ from torch import Tensor
 from cai.errors import fault
 from cai.exact.rules import POSTERIOR, VARIATIONAL, Rule
 from cai.exact.shards import Group
+from cai.memory import require_disk
 
 KEYS = {"of", "shards", "reached", "value"}
 
@@ -152,6 +153,8 @@ class Folder:
         self.path.mkdir(parents=True, exist_ok=True)
         draft = self.file.with_name(f".{self.file.name}.part")
         shape = (self.of["horizon"] + 1, len(terminal))
+        size = f"values of {len(terminal):,} states at T = {self.of['horizon']:,} times"
+        require_disk(self.path, size, shape[0] * terminal.nbytes)
         v = np.lib.format.open_memmap(draft, mode="w+", dtype=np.float64, shape=shape)
         v[-1] = terminal.numpy()
         v.flush()

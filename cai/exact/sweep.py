@@ -9,6 +9,7 @@ from cai.exact.prepare import prepare, room
 from cai.exact.rounding import largest
 from cai.exact.rules import Rule
 from cai.exact.scan import scan, scan_pays
+from cai.memory import require_room
 from cai.types import Tables
 
 
@@ -22,14 +23,19 @@ def sweep(rule: Rule, tables: Tables, alpha: Float[Tensor, "*M"], step: Step | N
         tables: with a finite horizon; its batch broadcasts against that of ``alpha``.
         alpha: temperatures, reward units.
         step: ``ready(rule, tables, alpha)``, if that is at hand.
+
+    Raises:
+        IntractableError: the values of all times need more memory than there is.
     """
     assert tables.horizon is not None
+    T, S = tables.horizon, tables.states.size
+    batch = torch.broadcast_shapes(tables.batch_shape, alpha.shape)
+    size = f"values of S = {S:,} states at T = {T:,} times" + (f" in a batch of {batch.numel():,}" if batch else "")
+    require_room("solve", size, (T + 1) * batch.numel() * S * tables.dtype.itemsize)
     at_once = scan(tables, alpha) if scan_pays(rule, tables, alpha) else None
     if at_once is not None:
         return at_once
-    T = tables.horizon
-    batch = torch.broadcast_shapes(tables.batch_shape, alpha.shape)
-    v = room(tables.reward, T + 1, *batch, tables.states.size)
+    v = room(tables.reward, T + 1, *batch, S)
     v[T] = tables.terminal
     step = step or ready(rule, tables, alpha)
     for t in reversed(range(T)):

@@ -13,7 +13,7 @@ from cai.errors import blamed, fault
 from cai.learn.functions import part
 from cai.policies.spaces import Variable
 from cai.simulate.rollout import Rollout, prior_action
-from cai.simulate.simulator import Simulator
+from cai.simulate.simulator import NEVER, Simulator
 
 
 @dataclass(frozen=True, repr=False)
@@ -158,7 +158,7 @@ def _checked(name: str, variables: tuple[Variable, ...], given: Any, n: int) -> 
 def _whole(where: str, given: Any, shape: torch.Size, size: int) -> Tensor:
     with blamed(where, f"whole numbers, {[*shape]}"):
         value = _shaped(where, torch.as_tensor(given), shape)
-    wrong = (value < 0) | (value >= size) | (value != value.long())
+    wrong = (value < 0) | (value >= min(size, NEVER)) | (value != value.long())
     if bool(wrong.any()):
         raise fault(where, f"{value[wrong][0].item()}", f"a whole number from 0 to {size - 1}")
     return value.long()

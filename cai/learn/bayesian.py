@@ -30,6 +30,7 @@ from cai.learn.problem import Metrics, Problem, State
 from cai.learn.result import Learned
 from cai.learn.soft_values import log_policy, state_value
 from cai.learn.training import Options, train
+from cai.memory import TENSOR, require_room
 from cai.simulate.rollout import roll
 from cai.simulate.simulator import Scene, Simulator
 from cai.types import Space
@@ -125,7 +126,9 @@ class Bayesian:
         return DiscretePolicy(problem.simulator, self._log_pi(problem, state), problem.simulator.horizon)
 
     def _plan(self, problem: Problem, values: dict[str, Tensor], episode: int) -> Float[Tensor, "T S A"]:
-        states, _, horizon = _finite(self.name, problem.simulator)
+        states, actions, horizon = _finite(self.name, problem.simulator)
+        size = f"a plan for A = {actions.size:,} actions in S = {states.size:,} states at T = {horizon:,} times"
+        require_room(self.name, size, horizon * (8 * states.size * actions.size + TENSOR))
         beliefs = beliefs_of(values)
         model = self.imagines.model(beliefs, *beliefs.reward(self.spread, self.noise), episode, problem.temperature)
         everywhere = states.pack(states.split(torch.arange(states.size)))

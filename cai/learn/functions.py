@@ -15,6 +15,7 @@ from torch.func import functional_call
 from torch.optim.adam import adam as adam_in_place
 
 from cai.errors import fault
+from cai.memory import require_room
 from cai.simulate.simulator import Simulator
 
 
@@ -30,6 +31,9 @@ class Function(Protocol):
 
     def __call__(self, theta: Tensor, x: Tensor) -> Tensor:
         """Return the function's value, ``[*copies, *B, out]``."""
+
+
+SHORTER = "a network, or a horizon that is not as far"
 
 
 @dataclass(frozen=True)
@@ -51,7 +55,12 @@ class Table:
         """Return zeros."""
         states = self.simulator.signature.state_space
         assert states is not None
-        return torch.zeros(*copies, (self.horizon or 1) * states.size * self.out)
+        S, T = states.size, self.horizon or 1
+        size = math.prod(copies) * T * S * self.out
+        require_room(
+            "table", f"{self.out:,} numbers for each of S = {S:,} states at T = {T:,} times", 8 * size, SHORTER
+        )
+        return torch.zeros(*copies, T * S * self.out)
 
     def __call__(self, theta: Tensor, x: Tensor) -> Tensor:
         """Return the rows."""

@@ -9,6 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from cai.errors import fault
+from cai.memory import TENSOR, require_room
 from cai.policies.fixed import FixedPolicy
 from cai.policies.function import FunctionPolicy, checked
 from cai.policies.protocol import FinitePolicy
@@ -43,10 +44,19 @@ def checked_table(tables: Numbered, policy: FinitePolicy) -> Float[Tensor, "*T S
 
     Raises:
         WorldError: a table has a wrong shape, an entry is NaN, or a row does not sum to 1.
+        IntractableError: the table needs more memory than there is.
     """
     if tables.horizon is None:
         return policy_table(tables, policy, 0)
+    require_table("policy", tables)
     return torch.stack([policy_table(tables, policy, t) for t in range(tables.horizon)])
+
+
+def require_table(where: str, tables: Numbered) -> None:
+    """Raise an ``IntractableError`` where a policy's table for every time needs more memory than there is."""
+    T, S, A = tables.horizon or 1, tables.states.size, tables.actions.size
+    size = f"probabilities of A = {A:,} actions in S = {S:,} states at T = {T:,} times"
+    require_room(where, size, T * (2 * S * A * tables.dtype.itemsize + TENSOR))  # one by one, then stacked
 
 
 def log_table(tables: Numbered, policy: FinitePolicy) -> Float[Tensor, "*T S A"]:

@@ -12,10 +12,12 @@ from torch import Tensor, nn
 from cai.compile.slices import depends_on_time
 from cai.errors import fault
 from cai.exactly import exact
+from cai.memory import require_room
 from cai.policies.fixed import FixedPolicy
 from cai.policies.heads import head, width
 from cai.policies.protocol import Act, drawn, scored
 from cai.policies.spaces import Variable, enumerated, example, finite_spaces, signature
+from cai.policies.tabular import STATIONARY
 from cai.types import Tables
 from cai.world import World, horizon_of
 
@@ -136,6 +138,8 @@ class First(nn.Module):
         self.real = nn.ModuleDict({f"of {name}": nn.Linear(n, out, bias=False) for name, n in real.items()})
         self.events = {one.name: len(one.shape) for one in seen}
         self.features = nn.Linear(features, out, bias=False) if features else None
+        rows = f"{out:,} parameters for each of T = {horizon or 0:,} times"
+        require_room("neural policy", rows, (horizon or 0) * out * 8, STATIONARY)
         self.time = None if horizon is None else nn.Embedding(horizon, out)
         self.bias = nn.Parameter(torch.zeros(out))
 

@@ -1,13 +1,18 @@
 """A learnable table: one logit for every time, state and action, on top of the action prior."""
 
+import math
+
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from cai.compile.tabulate import tabulate
+from cai.memory import require_room
 from cai.policies.protocol import drawn, sample_joint, scored
 from cai.types import Tables, Values
 from cai.world import World
+
+STATIONARY = "stationary=True, or a horizon that is not as far"
 
 
 class TabularPolicy(nn.Module):
@@ -20,7 +25,7 @@ class TabularPolicy(nn.Module):
         stationary: one table for all times, ``[S, A]``, in place of ``[T, S, A]``.
 
     Raises:
-        WorldError, IntractableError: the world cannot be tabulated.
+        WorldError, IntractableError: the world cannot be tabulated, or the table needs more memory than there is.
     """
 
     log_base: Tensor
@@ -31,8 +36,10 @@ class TabularPolicy(nn.Module):
         self.states, self.actions = tables.states, tables.actions
         self.horizon = None if stationary else tables.horizon
         self.register_buffer("log_base", tables.log_prior.contiguous())
-        times = [] if self.horizon is None else [self.horizon]
-        shape = (*times, tables.states.size, tables.actions.size)
+        S, A, T = tables.states.size, tables.actions.size, self.horizon
+        shape = (S, A) if T is None else (T, S, A)
+        size = f"one logit for each of A = {A:,} actions in S = {S:,} states at T = {T or 1:,} times"
+        require_room("tabular policy", size, math.prod(shape) * self.log_base.itemsize, STATIONARY)
         self.logits = nn.Parameter(torch.zeros(shape, dtype=self.log_base.dtype, device=self.log_base.device))
 
     def log_table(self) -> Float[Tensor, "*T S A"]:

@@ -10,6 +10,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from cai.errors import fault
+from cai.memory import TENSOR, require_room
 from cai.policies.spaces import Signature, signature
 from cai.simulate.environments import EnvironmentSimulator, with_options
 from cai.simulate.simulator import Scene, Simulator, drawing
@@ -104,6 +105,7 @@ def roll(simulator: Simulator, choose: Callable[[Scene, int], Values], max_steps
 
     Raises:
         WorldError: some episode does not end.
+        IntractableError: none ends before a horizon that is too far to be kept.
     """
     scene = simulator.begin()
     states: list[Any] = [scene.state]
@@ -111,8 +113,8 @@ def roll(simulator: Simulator, choose: Callable[[Scene, int], Values], max_steps
     rewards: list[Tensor] = []
     alive: list[Tensor] = []
     limit = min((n for n in (simulator.horizon, max_steps) if n is not None), default=None)
-    if limit is None and simulator.endless:
-        raise fault("roll-out, max_steps", "none, on a world that never ends", "a whole number, at least 1")
+    if simulator.endless:
+        _require_end(limit)
     while not bool(scene.ended.all()) and (limit is None or len(rewards) < limit):
         if limit is None and len(rewards) == LONGEST:
             expected = "an end: max_steps, a horizon, or a function that makes the environment with max_episode_steps"
@@ -129,6 +131,13 @@ def roll(simulator: Simulator, choose: Callable[[Scene, int], Values], max_steps
         raise fault("roll-out", "episodes that end where they start", "a start that is no end")
     stacked = (_stacked(states), _stacked(actions), torch.stack(rewards), torch.stack(alive))
     return Rollout(*stacked, scene.terminated, truncated)
+
+
+def _require_end(limit: int | None) -> None:
+    if limit is None:
+        raise fault("roll-out, max_steps", "none, on a world that never ends", "a whole number, at least 1")
+    size = f"episodes of T = {limit:,} steps, four tensors each"
+    require_room("roll-out", size, 4 * TENSOR * limit, "max_steps, or a horizon that is not as far")
 
 
 def prior_action(simulator: Simulator, state: Any, t: int) -> Values:

@@ -14,6 +14,8 @@ from cai.policies.spaces import Signature
 from cai.process import alone
 from cai.types import Values
 
+NEVER = 2**62  # a step that no episode comes to: int64 can still count it
+
 
 @dataclass(frozen=True)
 class Scene:
@@ -47,7 +49,7 @@ class Simulator(Protocol):
         signature: the variables of what is observed and of the actions.
         batch: B.
         horizon: T, or None where only the world itself ends an episode.
-        endless: whether nothing ever ends an episode.
+        endless: whether nothing but a horizon ever ends an episode.
         timed: whether the slices differ over time, so that all copies are at the same time.
         dtype: of features and prior: torch's default when the simulator was made.
         example: some state of each copy, from which shapes are read.
@@ -90,7 +92,7 @@ class Simulator(Protocol):
 
 def clock(simulator: Simulator, scene: Scene) -> Int[Tensor, " B"]:
     """Return the time whose slice each copy is in, ``[B]``: no action follows the last state, whose prior is T-1's."""
-    return scene.t if simulator.horizon is None else scene.t.clamp(max=simulator.horizon - 1)
+    return scene.t if simulator.horizon is None else scene.t.clamp(max=min(simulator.horizon - 1, NEVER))
 
 
 def cut(scene: Scene, max_steps: int | None) -> Scene:

@@ -16,7 +16,7 @@ from cai.errors import blamed, fault
 from cai.exactly import exact
 from cai.policies.spaces import Signature, Variable, enumerated, signature
 from cai.process import alone
-from cai.simulate.simulator import Scene, where
+from cai.simulate.simulator import NEVER, Scene, where
 from cai.types import Values
 from cai.world import World, discount_of, horizon_of
 
@@ -60,7 +60,7 @@ class WorldSimulator:
         )
         self.terminal = getattr(world, "terminal", None)
         self.ended = ended_of(world)
-        self.endless = self.horizon is None and self.ended is None
+        self.endless = self.ended is None
 
     @cached_property
     def example(self) -> Any:
@@ -83,7 +83,7 @@ class WorldSimulator:
         reward = reward if reward.is_floating_point() else reward.to(self.dtype)
         after = scene.t + 1
         terminated = self._terminated(state, scene.terminated)
-        late = after >= self.horizon if self.horizon is not None else torch.zeros_like(terminated)
+        late = after >= min(self.horizon, NEVER) if self.horizon is not None else torch.zeros_like(terminated)
         if self.terminal is not None:
             reward = torch.where(late, reward + self.discount * self.terminal(state), reward)
         gone = scene.ended
