@@ -2,12 +2,14 @@
 
 jaxtyping's hook wraps all functions alike: arguments are bound to names and checked twice, so that the letters of a
 shape can be compared between them. Where no annotation has letters beartype alone says the same in a tenth of the time.
+A function within a function is made anew by each call, and its checks with it: they are made the first time.
 """
 
 import dataclasses
 import inspect
 from collections.abc import Callable, Iterable
 from functools import partial
+from types import CodeType
 from typing import Any, ForwardRef, get_args
 
 import jaxtyping
@@ -16,10 +18,15 @@ import jaxtyping
 def install() -> None:
     """Take the place of ``jaxtyping.jaxtyped``, which the hook puts on all functions; before cai is imported."""
     whole = jaxtyping.jaxtyped
+    made: set[CodeType] = set()
 
     def jaxtyped(thing: Any = None, *, typechecker: Callable[[Any], Any]) -> Any:
         if thing is None:
             return partial(jaxtyped, typechecker=typechecker)
+        if inspect.isfunction(thing) and "<locals>" in thing.__qualname__:
+            if thing.__code__ in made:
+                return thing
+            made.add(thing.__code__)
         if inspect.isfunction(thing) and not shaped(thing.__annotations__.values()):
             return typechecker(thing)
         if dataclasses.is_dataclass(thing) and not shaped(thing.__init__.__annotations__.values()):

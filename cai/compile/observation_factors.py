@@ -121,6 +121,6 @@ def _alone(world: World, states: Space, given: dict[str, Tensor], picks: list[in
 
     sites = Enumerate("observe", choose=choose)
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(noise)
+        torch.default_generator.manual_seed(noise)
         run(sites, world.observe, states.pack(given))  # type: ignore[attr-defined]
     return sites.log_probs

@@ -189,7 +189,7 @@ def _alone(world: World, states: Space, s: int, picks: list[int], noise: int) ->
         return min(next(ahead, 0), n - 1)
 
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(noise)
+        torch.default_generator.manual_seed(noise)
         single = look(world, states, torch.tensor(s), choose)
     return sum(single.sites.log_probs.values(), torch.zeros(()))
 

@@ -141,7 +141,7 @@ def single(world: World, shape: Shape, t: int, choices: int, noise: int) -> Sing
         return int(torch.randint(n, (), generator=g))
 
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(noise)
+        torch.default_generator.manual_seed(noise)
         states, begin = start(world, choose)
         state = states.pack(begin.values)
         act = Enumerate(f"act, t = {t}", choose=choose)
