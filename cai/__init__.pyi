@@ -1,5 +1,6 @@
 from . import learn as learn
 from .bridges.environment import to_gymnasium as to_gymnasium
+from .bridges.environment import to_gymnasium_vec as to_gymnasium_vec
 from .bridges.gymnasium import from_gymnasium as from_gymnasium
 from .bridges.network_forms import Logistic as Logistic
 from .bridges.network_forms import NoisyOr as NoisyOr

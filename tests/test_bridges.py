@@ -241,7 +241,9 @@ def test_what_does_not_fit_is_named() -> None:
     with pytest.raises(cai.WorldError, match="action 2; expected one of Discrete"):
         env.step(2)
     world.reward[:] = -torch.inf
-    with pytest.raises(cai.WorldError, match="reward -inf; expected a finite reward"):
+    env = to_gymnasium(world)
+    env.reset()
+    with pytest.raises(cai.WorldError, match="action 0: reward -inf; expected a finite reward"):
         env.step(0)
 
 

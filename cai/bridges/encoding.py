@@ -47,8 +47,10 @@ class Encoding:
         return seen.long() if isinstance(space, gymnasium.spaces.MultiDiscrete) else seen[..., 0].long()
 
     def decode(self, action: Any) -> Values:
-        """Return one action of the learner's space as the world's program sees it."""
-        numbers = torch.as_tensor(np.asarray(action)).reshape(-1)
+        """Return actions of the learner's space, one or a batch, as the world's program sees them."""
+        given = np.asarray(action)
+        batch = given.shape[: given.ndim - len(self.action_space.shape)]
+        numbers = torch.as_tensor(given).reshape(*batch, -1)
         if len(self.low):  # the ends of a Box are rounded to float32, perhaps beyond the world's own
             numbers = torch.minimum(torch.maximum(numbers.to(self.low.dtype), self.low), self.high)
         return self.pack(self.split(numbers))

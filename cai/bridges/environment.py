@@ -1,20 +1,17 @@
-"""Gymnasium out: any world as an environment, one slice a step."""
+"""Gymnasium out: any world as an environment, or as a batch of them, one slice a step."""
 
-import math
-from collections.abc import Callable
 from typing import Any
 
 import gymnasium
 import numpy as np
-import pyro
-import torch
+from gymnasium.vector import AutoresetMode
+from gymnasium.vector.utils import batch_space
 
+from cai.bridges.dynamics import advance, dynamics_of
 from cai.bridges.encoding import encode
-from cai.errors import blamed, fault
-from cai.process import precision
-from cai.simulate.worlds import ended_of
+from cai.errors import fault
 from cai.types import Values
-from cai.world import World, discount_of, horizon_of
+from cai.world import World, discount_of
 
 
 class WorldEnvironment(gymnasium.Env[Any, Any]):
@@ -23,27 +20,31 @@ class WorldEnvironment(gymnasium.Env[Any, Any]):
     Attributes:
         world: the world.
         encoding: how its states and actions are shown to a learner.
-        state: s_t as the world's program sees it; None before the first reset.
         t: the time.
     """
 
     metadata: dict[str, Any] = {"render_modes": ["ansi"], "render_fps": 4}  # noqa: RUF012 — Gymnasium's own convention
 
     def __init__(self, world: World, render_mode: str | None = None) -> None:
-        self.encoding, self.horizon = encode(world, "to_gymnasium"), horizon_of(world)
+        self.encoding = encode(world, "to_gymnasium")
         if render_mode not in (None, "ansi"):
             raise fault("to_gymnasium, render_mode", f"{render_mode!r}", "None or 'ansi'")
-        self.world, self.render_mode = world, render_mode
-        self.discount, self.ended = discount_of(world), ended_of(world)
+        self.world, self.render_mode, self.discount = world, render_mode, discount_of(world)
+        self.dynamics = dynamics_of(self.encoding)
         self.observation_space, self.action_space = self.encoding.observation_space, self.encoding.action_space
-        self.state: Values | None = None
+        self.here: Any = None
         self.t, self.over = 0, True
+
+    @property
+    def state(self) -> Values | None:
+        """s_t as the world's program sees it; None before the first reset."""
+        return None if self.here is None else self.dynamics.values(self.here)
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
         """Sample s_0; return the observation and ``{"t": 0}``."""
         super().reset(seed=seed)
         self.t, self.over = 0, False
-        self.state = self._run("initial", self.world.initial)
+        self.here = self.dynamics.start((), self.np_random)
         return self._observation(), {"t": self.t}
 
     def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
@@ -55,50 +56,120 @@ class WorldEnvironment(gymnasium.Env[Any, Any]):
         """
         if self.over:
             raise gymnasium.error.ResetNeeded("the episode is over: call reset before the next step")
-        where = f"step, t = {self.t}"
-        if not self._contains(action):
-            raise fault(where, f"action {action!r}", f"one of {self.action_space}")
-        self.state, reward = self._run(where, self.world.step, self.state, self.encoding.decode(action), self.t)
+        if not _contains(self.action_space, action):
+            raise fault(f"step, t = {self.t}", f"action {action!r}", f"one of {self.action_space}")
+        self.here, paid, ended, cut = advance(self.dynamics, self.here, action, self.t, self.np_random)
         self.t += 1
-        last, terminal = self.t == self.horizon, getattr(self.world, "terminal", None)
-        paid = float(reward)
-        if last and terminal is not None:
-            paid += self.discount * float(self._run("terminal", terminal, self.state))
-        if not math.isfinite(paid):
-            expected = "a finite reward, which a learner can average: write what is forbidden as a large loss"
-            raise fault(f"{where}, action {action!r}", f"reward {paid:g}", expected)
-        terminated = self.ended is not None and bool(self._run("terminated", self.ended, self.state))
-        truncated = last and not terminated
+        terminated, truncated = bool(ended), bool(cut)
         self.over = terminated or truncated
-        return self._observation(), paid, terminated, truncated, {"t": self.t}
+        return self._observation(), float(paid), terminated, truncated, {"t": self.t}
+
+    def action_masks(self) -> Any:
+        """Return which actions the prior allows now, as MaskablePPO of sb3-contrib asks: bool, ``[A]``.
+
+        Of several variables one mask after the other, ``[A_1 + A_2 + …]``: each has the values of which an allowed
+        joint action can be made.
+
+        Raises:
+            ResetNeeded: no episode has begun.
+            WorldError: the actions are not finite.
+        """
+        _require_masks(self)
+        return self.dynamics.masks(self.here, self.t)
 
     def render(self) -> Any:
         """Return time and state as a line of text, where the render mode is "ansi"."""
-        if self.render_mode is None or self.state is None:
+        state = self.state
+        if self.render_mode is None or state is None:
             return None
         names = [one.name for one in self.encoding.read.states]
-        values = self.state if isinstance(self.state, dict) else {names[0]: self.state}
+        values = state if isinstance(state, dict) else {names[0]: state}
         return f"t = {self.t}: " + ", ".join(f"{name} = {values[name].tolist()}" for name in names)
 
     def _observation(self) -> Any:
-        assert self.state is not None
-        with precision(torch.float64):
-            seen = self.encoding.observe(self.state).numpy()
+        seen = self.dynamics.observe(self.here)
         return np.int64(seen) if seen.ndim == 0 else seen.copy()
 
-    def _contains(self, action: Any) -> bool:
-        space = self.action_space
-        if isinstance(space, gymnasium.spaces.Box):
-            action = np.asarray(action, space.dtype)
-        return bool(space.contains(action))
 
-    def _run(self, where: str, piece: Callable[..., Any], *args: Any) -> Any:
-        """Run a piece of the world, its random numbers drawn from Gymnasium's generator alone."""
-        seed = int(self.np_random.integers(2**63))
-        with precision(torch.float64), torch.random.fork_rng(devices=[]), torch.no_grad(), pyro.poutine.block():
-            torch.default_generator.manual_seed(seed)
-            with blamed(where, "code that runs"):
-                return piece(*args)
+class WorldEnvironments(gymnasium.vector.VectorEnv[Any, Any, Any]):
+    """N copies of a world, stepped together; ``to_gymnasium_vec`` makes them and says what they promise.
+
+    Attributes:
+        world: the world.
+        encoding: how its states and actions are shown to a learner.
+        t: the time of each copy, ``[N]``.
+    """
+
+    metadata: dict[str, Any] = {  # noqa: RUF012 — Gymnasium's own convention
+        "render_modes": [],
+        "autoreset_mode": AutoresetMode.NEXT_STEP,
+    }
+
+    def __init__(self, world: World, num_envs: int) -> None:
+        self.encoding = encode(world, "to_gymnasium_vec")
+        if isinstance(num_envs, bool) or not isinstance(num_envs, int) or num_envs < 1:
+            raise fault("to_gymnasium_vec, num_envs", f"{num_envs!r}", "a whole number, at least 1")
+        self.world, self.num_envs, self.dynamics = world, num_envs, dynamics_of(self.encoding)
+        self.single_observation_space = self.encoding.observation_space
+        self.single_action_space = self.encoding.action_space
+        self.observation_space = batch_space(self.single_observation_space, num_envs)
+        self.action_space = batch_space(self.single_action_space, num_envs)
+        self.here: Any = None
+        self.t, self.over = np.zeros(num_envs, np.int64), np.ones(num_envs, bool)
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
+        """Sample s_0 of every copy; return the observations and their times, 0."""
+        super().reset(seed=seed)
+        self.t, self.over = np.zeros_like(self.t), np.zeros_like(self.over)
+        self.here = self.dynamics.start((self.num_envs,), self.np_random)
+        return self.dynamics.observe(self.here), self._info()
+
+    def step(self, actions: Any) -> tuple[Any, Any, Any, Any, dict[str, Any]]:
+        """Sample a slice in every copy; one whose episode has ended begins anew instead, with reward 0.
+
+        Raises:
+            ResetNeeded: none has begun.
+            WorldError: an action lies outside the action space, or a reward is not finite.
+        """
+        if self.here is None:
+            raise gymnasium.error.ResetNeeded("no episode has begun: call reset before the first step")
+        actions = np.asarray(actions)
+        if not _contains(self.action_space, actions):
+            raise fault("step", f"actions {actions!r}", f"{self.action_space}")
+        anew, before = self.over, self.here
+        if anew.any():  # what these do in their last state is of no account: they act in their first
+            before = self.dynamics.renewed(anew, self.dynamics.start((self.num_envs,), self.np_random), before)
+        going, t = ~anew, np.where(anew, 0, self.t)
+        after, paid, ended, cut = advance(self.dynamics, before, actions, t, self.np_random, going)
+        self.here = self.dynamics.renewed(anew, before, after) if anew.any() else after
+        self.t, self.over = t + going, (ended | cut) & going
+        return self.dynamics.observe(self.here), np.where(going, paid, 0.0), ended & going, cut & going, self._info()
+
+    def action_masks(self) -> Any:
+        """Return which actions the prior allows now in each copy, bool, ``[N, A]``, as ``to_gymnasium`` does for one.
+
+        Raises:
+            ResetNeeded: no episode has begun.
+            WorldError: the actions are not finite.
+        """
+        _require_masks(self)
+        return self.dynamics.masks(self.here, self.t)
+
+    def _info(self) -> dict[str, Any]:
+        return {"t": self.t.copy(), "_t": np.ones(self.num_envs, bool)}
+
+
+def _contains(space: Any, action: Any) -> bool:
+    if isinstance(space, gymnasium.spaces.Box):
+        action = np.asarray(action, space.dtype)
+    return bool(space.contains(action))
+
+
+def _require_masks(env: Any) -> None:
+    if env.encoding.read.action_space is None:
+        raise fault("action_masks", "actions that are not finite", "finitely many")
+    if env.here is None:
+        raise gymnasium.error.ResetNeeded("no episode has begun: call reset before the masks are read")
 
 
 def to_gymnasium(world: World, *, render_mode: str | None = None) -> gymnasium.Env[Any, Any]:
@@ -116,8 +187,10 @@ def to_gymnasium(world: World, *, render_mode: str | None = None) -> gymnasium.E
     - ``terminated(state)``, an optional member of a world, tells the absorbing states without further reward, in which
       an episode ends; where there is a ``terminal`` reward it goes on to T, where that is paid.
     - A discount γ ends no episode: learners apply it themselves; ``env.unwrapped.world`` has it.
-    - The action prior is not enforced: only the support of its variables is, as the action space.
-    - ``reset(seed=…)`` fixes every draw; torch's own random state is left alone. The program runs in float64.
+    - The action prior is not enforced: only the support of its variables is, as the action space. ``action_masks()``
+      says what it allows in the present state.
+    - ``reset(seed=…)`` fixes every draw; torch's own random state is left alone. The world is read once: where it has
+      tables of at most a million outcomes, steps are looked up in them; else its program runs, in float64.
 
     Args:
         world: the world; its tables will not do.
@@ -130,3 +203,22 @@ def to_gymnasium(world: World, *, render_mode: str | None = None) -> gymnasium.E
     Source: Towers et al. 2024, Gymnasium: a standard interface for reinforcement learning environments.
     """
     return WorldEnvironment(world, render_mode)
+
+
+def to_gymnasium_vec(world: World, num_envs: int) -> gymnasium.vector.VectorEnv[Any, Any, Any]:
+    """Turn any world into N environments that are stepped together, each what ``to_gymnasium`` makes of the world.
+
+    Steps are looked up in the world's tables, or its program runs on the batch: no loop over copies. A copy whose
+    episode has ended begins anew at the *next* step, whatever action it is given (``AutoresetMode.NEXT_STEP``, declared
+    in ``metadata``); ``info["t"]`` has each copy's time.
+
+    Args:
+        world: the world; its tables will not do.
+        num_envs: N.
+
+    Raises:
+        WorldError: as for ``to_gymnasium``.
+
+    Source: Towers et al. 2024, Gymnasium: a standard interface for reinforcement learning environments.
+    """
+    return WorldEnvironments(world, num_envs)

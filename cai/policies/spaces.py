@@ -162,20 +162,25 @@ def enumerated(act: Any, states: Space, actions: Space, t: Any, dtype: torch.dty
     Raises:
         WorldError: the program does not broadcast, or its sites are not the world's action sites.
     """
+    return enumerated_at(act, states.pack(states.split(torch.arange(states.size))), states.size, actions, t, dtype)
+
+
+def enumerated_at(act: Any, state: Values, n: int, actions: Space, t: Any, dtype: torch.dtype) -> Tensor:
+    """Return log π(a|s) as ``enumerated`` does, at n states, finite or not, ``[*T, n, A]``."""
     at = "all times" if isinstance(t, Tensor) else f"t = {t}"
     lead = (len(t),) if isinstance(t, Tensor) else ()
     messenger = Enumerate(f"policy, {at}", first=-2 - len(lead))
     with precision(dtype):
-        run(messenger, act, states.pack(states.split(torch.arange(states.size))), t)
+        run(messenger, act, state, t)
     require_sites(messenger, actions)
     total = torch.zeros((), dtype=dtype)
     for log_prob in messenger.log_probs.values():
         total = total + log_prob.to(dtype)
-    total = total.expand(*actions.sizes[::-1], *lead, states.size)
+    total = total.expand(*actions.sizes[::-1], *lead, n)
     last = total.dim() - 1
     order = (last,) if not lead else (last - 1, last)
     axes = range(len(actions.sizes) - 1, -1, -1)  # the first action variable lies rightmost among the actions
-    return total.permute(*order, *axes).reshape(*lead, states.size, actions.size)
+    return total.permute(*order, *axes).reshape(*lead, n, actions.size)
 
 
 def require_sites(messenger: Enumerate, actions: Space) -> None:

@@ -1,0 +1,281 @@
+"""How the copies of a world move in an environment: by look-up where the world has tables, else by its program.
+
+One copy or many: ``*B`` is no dimension, or the number of copies. All randomness is Gymnasium's generator.
+"""
+
+from collections.abc import Callable
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
+import pyro
+import torch
+from torch import Tensor
+
+from cai.bridges.encoding import Encoding
+from cai.compile.slices import is_timed
+from cai.compile.tabulate import tabulate
+from cai.errors import IntractableError, WorldError, blamed, fault
+from cai.policies.spaces import enumerated_at
+from cai.process import precision
+from cai.simulate.simulator import where
+from cai.simulate.worlds import Many, ended_of
+from cai.types import Space, Tables, Values
+from cai.world import discount_of, horizon_of
+
+MOST = 1_000_000
+"""Outcomes of all times that are worth a table for steps."""
+
+Array = Any
+"""A NumPy array, or a number where there is one copy."""
+
+
+@runtime_checkable
+class Dynamics(Protocol):
+    """What an environment asks of a world. A state is whatever ``start`` and ``step`` give.
+
+    Attributes:
+        horizon, discount: T and γ.
+    """
+
+    horizon: int | None
+    discount: float
+
+    def start(self, shape: tuple[int, ...], rng: np.random.Generator) -> Any:
+        """Draw s_0 of copies of a shape, ``()`` or ``(N,)``."""
+
+    def step(self, state: Any, action: Array, t: Array, rng: np.random.Generator) -> tuple[Any, Array]:
+        """Draw the slice of time t, of actions of the learner's space; return the next state and the reward."""
+
+    def terminal(self, state: Any) -> Array:
+        """Return r_T(s_T), reward units; 0 where the world has none."""
+
+    def ended(self, state: Any) -> Array:
+        """Tell where an episode may stop before T, at no loss of reward."""
+
+    def observe(self, state: Any) -> Array:
+        """Return what a learner sees."""
+
+    def masks(self, state: Any, t: Array) -> Array:
+        """Return which values of each action variable the prior allows, one variable after the other, ``[*B, M]``."""
+
+    def values(self, state: Any) -> Values:
+        """Return a state as the world's program sees it."""
+
+    def renewed(self, mask: Array, new: Any, old: Any) -> Any:
+        """Return the states with those of a mask, ``[N]``, taken from ``new``."""
+
+
+class LookedUp:
+    """Dynamics by the outcomes of tables; a state is its number."""
+
+    def __init__(self, encoding: Encoding, tables: Tables) -> None:
+        self.horizon, self.discount = tables.horizon, tables.discount
+        self.states, actions = tables.states, tables.actions
+        self.times = tables.horizon if tables.timed else None
+        self.strides = np.array([int(np.prod(actions.sizes[i + 1 :])) for i in range(len(actions.sizes))])
+        self.several = len(actions.sizes) > 1
+        self.A, self.K = actions.size, tables.log_prob.shape[-1]
+        self.first = _cumulative(tables.log_initial)
+        self.chances = _cumulative(tables.log_prob).reshape(-1, self.K)
+        self.successor = tables.successor.reshape(-1, self.K).numpy()
+        self.reward = tables.reward.reshape(-1, self.K).numpy()
+        self.last = tables.terminal.numpy()
+        self.allowed = _marginal(tables.log_prior > -torch.inf, actions).reshape(-1, sum(actions.sizes)).numpy()
+        every = self.states.pack(self.states.split(torch.arange(self.states.size)))
+        with precision(torch.float64):
+            self.seen = encoding.observe(every).numpy()
+            self.over = _flags(encoding.world, every, (self.states.size,))
+
+    def start(self, shape: tuple[int, ...], rng: np.random.Generator) -> Array:
+        """Draw numbers of states."""
+        return self.first.searchsorted(rng.random(shape), side="right")
+
+    def step(self, state: Array, action: Array, t: Array, rng: np.random.Generator) -> tuple[Array, Array]:
+        """Look the outcome up: the first whose cumulative probability lies above a uniform draw."""
+        number = action @ self.strides if self.several else action
+        row = self._row(state, t) * self.A + number
+        if self.K == 1:
+            return self.successor[row, 0], self.reward[row, 0]
+        k = (self.chances[row] <= rng.random((*np.shape(row), 1))).sum(-1)
+        return self.successor[row, k], self.reward[row, k]
+
+    def terminal(self, state: Array) -> Array:
+        """Look the terminal reward up."""
+        return self.last[state]
+
+    def ended(self, state: Array) -> Array:
+        """Look up where an episode may stop."""
+        return self.over[state]
+
+    def observe(self, state: Array) -> Array:
+        """Look up what is seen."""
+        return self.seen[state]
+
+    def masks(self, state: Array, t: Array) -> Array:
+        """Look up what is allowed."""
+        return self.allowed[self._row(state, t)]
+
+    def values(self, state: Array) -> Values:
+        """Return the variables of a number."""
+        return self.states.pack(self.states.split(torch.as_tensor(state)))
+
+    def renewed(self, mask: Array, new: Array, old: Array) -> Array:
+        """Choose by the mask."""
+        return np.where(mask, new, old)
+
+    def _row(self, state: Array, t: Array) -> Array:
+        return state if self.times is None else np.minimum(t, self.times - 1) * self.states.size + state
+
+
+class Programmed:
+    """Dynamics by the world's own program, every site drawn once for each copy; a state is what the program sees."""
+
+    def __init__(self, encoding: Encoding) -> None:
+        self.encoding, self.world = encoding, encoding.world
+        self.horizon, self.discount = horizon_of(self.world), discount_of(self.world)
+        self.timed = is_timed(self.world)
+
+    def start(self, shape: tuple[int, ...], rng: np.random.Generator) -> Values:
+        """Run ``initial``."""
+        state: Values = _run("initial", shape, rng, self.world.initial)
+        return state
+
+    def step(self, state: Values, action: Array, t: Array, rng: np.random.Generator) -> tuple[Values, Array]:
+        """Run ``step``; where slices differ over time, once for each time at which some copy is."""
+        taken, shape = self.encoding.decode(action), np.shape(t)
+        if not shape or not self.timed:
+            return self._slice(state, taken, int(t) if not shape else 0, shape, rng)
+        after, paid = state, np.zeros(shape)
+        for time in np.unique(t):
+            one, reward = self._slice(state, taken, int(time), shape, rng)
+            after, paid = self.renewed(t == time, one, after), np.where(t == time, reward, paid)
+        return after, paid
+
+    def terminal(self, state: Values) -> Array:
+        """Run ``terminal``, if the world has one."""
+        own = getattr(self.world, "terminal", None)
+        if own is None:
+            return np.zeros(())
+        with precision(torch.float64), torch.no_grad(), blamed("terminal", "code that runs"):
+            return torch.as_tensor(own(state)).numpy()
+
+    def ended(self, state: Values) -> Array:
+        """Run ``terminated``, if the world has one that may stop an episode."""
+        seen = self.observe(state)
+        space = self.encoding.observation_space
+        with precision(torch.float64), torch.no_grad():
+            return _flags(self.world, state, np.shape(seen)[: np.ndim(seen) - len(space.shape)])
+
+    def observe(self, state: Values) -> Array:
+        """Encode the state."""
+        with precision(torch.float64), torch.no_grad():
+            return self.encoding.observe(state).numpy().copy()
+
+    def masks(self, state: Values, t: Array) -> Array:
+        """Read the support of the prior off the program; every copy's own time where slices differ."""
+        actions = self.encoding.read.action_space
+        assert actions is not None
+        shape = np.shape(t)
+        n = shape[0] if shape else 1
+        batch = state if shape else _map(lambda value: value.unsqueeze(0), state)
+        times = np.unique(t) if self.timed else np.zeros(1, int)
+        found = np.zeros((n, sum(actions.sizes)), bool)
+        for time in times:
+            log_prior = enumerated_at(self.world.act, batch, n, actions, int(time), torch.float64)
+            allowed = _marginal(log_prior > -torch.inf, actions).numpy()
+            found = np.where(np.reshape(t == time, (-1, 1)) | (not self.timed), allowed, found)
+        return found if shape else found[0]
+
+    def values(self, state: Values) -> Values:
+        """Return it as it is."""
+        return state
+
+    def renewed(self, mask: Array, new: Values, old: Values) -> Values:
+        """Choose by the mask."""
+        chosen: Values = where(torch.as_tensor(mask), new, old)
+        return chosen
+
+    def _slice(
+        self, state: Values, action: Values, t: int, shape: tuple[int, ...], rng: np.random.Generator
+    ) -> tuple[Values, Array]:
+        after, reward = _run(f"step, t = {t}", shape, rng, self.world.step, state, action, t)
+        return after, torch.as_tensor(reward, dtype=torch.float64).expand(shape).numpy()
+
+
+def dynamics_of(encoding: Encoding) -> Dynamics:
+    """Return the look-up in tables where they are of modest size, else the program."""
+    try:
+        tables = tabulate(encoding.world, max_bytes=24.0 * MOST).detach()
+    except (IntractableError, WorldError):  # a single slice may be run where all of them cannot be laid out
+        return Programmed(encoding)
+    return LookedUp(encoding, tables)
+
+
+def advance(
+    dynamics: Dynamics, state: Any, action: Array, t: Array, rng: np.random.Generator, going: Array = True
+) -> tuple[Any, Array, Array, Array]:
+    """Take one step; return the next state, the reward, and whether the episode terminated or was truncated.
+
+    The reward of s_T comes with step T, times γ. Only the copies of ``going`` are looked at.
+
+    Raises:
+        WorldError: a reward is not finite, so that no learner could average it.
+    """
+    after, reward = dynamics.step(state, action, t, rng)
+    last = np.equal(t + 1, dynamics.horizon or 0)
+    if last.any():
+        reward = reward + np.where(last, dynamics.discount * dynamics.terminal(after), 0.0)
+    wrong = ~np.isfinite(reward) & going
+    if wrong.any():
+        _refuse(wrong, reward, action, t)
+    terminated = dynamics.ended(after)
+    return after, reward, terminated, last & ~terminated
+
+
+def _refuse(wrong: Array, reward: Array, action: Array, t: Array) -> None:
+    """Raise for the first reward that is not finite."""
+    n = int(np.argmax(wrong))
+    taken = np.reshape(action, (np.size(reward), -1))[n].tolist()
+    one = f"step, t = {np.reshape(t, -1)[n]}, action {taken[0] if len(taken) == 1 else taken}"
+    expected = "a finite reward, which a learner can average: write what is forbidden as a large loss"
+    raise fault(one, f"reward {np.reshape(reward, -1)[n]:g}", expected)
+
+
+def _run(place: str, shape: tuple[int, ...], rng: np.random.Generator, piece: Callable[..., Any], *args: Any) -> Any:
+    """Run a piece of the world, its random numbers drawn from Gymnasium's generator alone."""
+    seed = int(rng.integers(2**63))
+    with precision(torch.float64), torch.random.fork_rng(devices=[]), torch.no_grad(), pyro.poutine.block():
+        torch.default_generator.manual_seed(seed)
+        with blamed(place, "code that runs"):
+            if not shape:
+                return piece(*args)
+            with Many(*shape):
+                return piece(*args)
+
+
+def _flags(world: Any, state: Values, shape: tuple[int, ...]) -> Array:
+    """Tell where an episode may stop."""
+    told = ended_of(world)
+    if told is None:
+        return np.zeros(shape, bool)
+    with blamed("terminated", "code that runs"):
+        return torch.as_tensor(told(state)).expand(shape).numpy()
+
+
+def _cumulative(log_prob: Tensor) -> Array:
+    """Return cumulative probabilities; 1 from the last possible one on, so that no rounding leads beyond it."""
+    p = log_prob.exp().numpy().cumsum(-1)
+    return np.where(p >= p[..., -1:], 1.0, p / p[..., -1:])
+
+
+def _marginal(allowed: Tensor, actions: Space) -> Tensor:
+    """Return from which values of each variable an allowed joint action can be made, ``[*, M]``."""
+    n = len(actions.sizes)
+    if n == 1:
+        return allowed
+    joint = allowed.reshape(*allowed.shape[:-1], *actions.sizes)
+    return torch.cat([joint.movedim(i - n, -n).flatten(-n + 1).any(-1) for i in range(n)], -1)
+
+
+def _map(function: Callable[[Tensor], Tensor], values: Values) -> Values:
+    return {name: function(one) for name, one in values.items()} if isinstance(values, dict) else function(values)
