@@ -1,18 +1,21 @@
 """Conditions on the sites of a trajectory: what was seen (``observe``), and what is forced (``do``).
 
-Seen: a factor of 0 or 1 beside the optimality nodes, ``p(τ, O=1) 1[floor_5 = 3]``. Forced: the site's distribution is
-replaced by a point mass and its edges from above are cut (Pearl 2009, section 3.2).
+Seen: a factor of 0 or 1 beside the optimality nodes, ``p(τ, O=1) 1[floor_5 = 3]``; or, of an uncertain sight, how
+likely it is under each value, ``p(τ, O=1) w(floor_5)`` (virtual evidence, Pearl 1988, section 2.3.3). Forced: the
+site's distribution is replaced by a point mass and its edges from above are cut (Pearl 2009, section 3.2).
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from cai.errors import fault
 
 Given = Mapping[str, Any]
-"""Values by site, ``{"floor_5": 3}``: the variable's name and its time."""
+"""By site, a variable's name and its time: a value, ``{"floor_5": 3}``, by number or name, or a likelihood of each."""
+Value = int | str | tuple[float, ...]
+"""The number of a value, its name, or a likelihood of each value."""
 
 
 @dataclass(frozen=True)
@@ -24,11 +27,26 @@ class Conditions:
         forced: interventions.
     """
 
-    seen: Mapping[tuple[str, int], int]
-    forced: Mapping[tuple[str, int], int]
+    seen: Mapping[tuple[str, int], Value]
+    forced: Mapping[tuple[str, int], Value]
 
     def __bool__(self) -> bool:
         return bool(self.seen or self.forced)
+
+    @property
+    def certain(self) -> dict[tuple[str, int], int]:
+        """The evidence that is a value, by number."""
+        return {site: value for site, value in self.seen.items() if isinstance(value, int)}
+
+    @property
+    def likely(self) -> dict[tuple[str, int], tuple[float, ...]]:
+        """The evidence that is a likelihood of each value."""
+        return {site: value for site, value in self.seen.items() if isinstance(value, tuple)}
+
+    @property
+    def put(self) -> dict[tuple[str, int], int]:
+        """What is forced, by number."""
+        return {site: value for site, value in self.forced.items() if isinstance(value, int)}
 
     def at(self, t: int) -> "Conditions":
         """Return the conditions on sites of time t."""
@@ -36,10 +54,10 @@ class Conditions:
 
 
 def read_conditions(observe: Given | None, do: Given | None) -> Conditions:
-    """Read conditions; names are checked against a world by ``require``.
+    """Read conditions; ``settled`` holds them against a world.
 
     Raises:
-        WorldError: a site has no time, a value is no whole number, or one site is seen and forced.
+        WorldError: a site has no time, a value is none, or one site is seen and forced.
     """
     parts = [_read(what, given or {}) for what, given in (("observe", observe), ("do", do))]
     both = sorted(set(parts[0]) & set(parts[1]))
@@ -49,7 +67,7 @@ def read_conditions(observe: Given | None, do: Given | None) -> Conditions:
     return Conditions(*parts)
 
 
-def _read(what: str, given: Given) -> dict[tuple[str, int], int]:
+def _read(what: str, given: Given) -> dict[tuple[str, int], Value]:
     if not isinstance(given, Mapping):
         raise fault(what, f"a {type(given).__name__}", 'a dict such as {"floor_5": 3}: values by site')
     found = {}
@@ -57,37 +75,80 @@ def _read(what: str, given: Given) -> dict[tuple[str, int], int]:
         match = re.fullmatch(r"(.*)_(\d+)", site, re.DOTALL) if isinstance(site, str) else None
         if match is None:
             raise fault(f"{what}, site {site!r}", "no time", "a variable and its time, such as 'floor_5'")
-        try:
-            whole = int(value) == float(value)
-        except (TypeError, ValueError, OverflowError, RuntimeError):
-            whole = False
-        if not whole:
-            raise fault(f"{what}, site '{site}'", f"value {value!r}", "the number of a value, 0 …")
-        found[match[1], int(match[2])] = int(value)
+        found[match[1], int(match[2])] = _value(f"{what}, site '{site}'", value)
     return found
 
 
-def require(conditions: Conditions, states: Mapping[str, int], others: Mapping[str, int], horizon: int | None) -> None:
-    """Raise unless every site is one of the world's, at a time that it has, with a value in range.
+def _value(where: str, value: Any) -> Value:
+    expected = "the number of a value, 0 …, its name, or a likelihood of each value"
+    if isinstance(value, str):
+        return value
+    try:
+        if isinstance(value, Sequence) or getattr(value, "ndim", 0) == 1:
+            return tuple(float(one) for one in value)
+        whole = int(value) == float(value)
+    except (TypeError, ValueError, OverflowError, RuntimeError):
+        whole = False
+    if not whole:
+        raise fault(where, f"value {value!r}", expected)
+    return int(value)
+
+
+def settled(
+    conditions: Conditions,
+    states: Mapping[str, int],
+    others: Mapping[str, int],
+    horizon: int | None,
+    labels: Mapping[str, Sequence[str | None]],
+) -> Conditions:
+    """Return the conditions with every value by its number, or as likelihoods, once each is one of the world's.
 
     Args:
         conditions: what is asked.
         states: the sizes of the state variables, whose times are 0 … T.
         others: the sizes of actions and latents, whose times are 0 … T-1.
         horizon: T.
+        labels: what values are called.
 
     Raises:
         WorldError: a site or a value does not exist, or the horizon is infinite.
     """
-    for what, part in (("observe", conditions.seen), ("do", conditions.forced)):
-        for (name, t), value in part.items():
-            where, sizes = f"{what}, site '{name}_{t}'", {**others, **states}
-            if name not in sizes:
-                raise fault(where, f"no variable '{name}'", f"one of {list(sizes)}")
-            if horizon is None:
-                raise fault(where, "an infinite horizon", "a finite one: a condition stands at a time")
-            last = horizon if name in states else horizon - 1
-            if t > last:
-                raise fault(where, f"time {t}", f"a time from 0 to {last}")
-            if not 0 <= value < sizes[name]:
-                raise fault(where, f"value {value}", f"0 … {sizes[name] - 1}")
+    sizes = {**others, **states}
+
+    def one(what: str, name: str, t: int, value: Value) -> Value:
+        where = f"{what}, site '{name}_{t}'"
+        if name not in sizes:
+            raise fault(where, f"no variable '{name}'", f"one of {list(sizes)}")
+        if horizon is None:
+            raise fault(where, "an infinite horizon", "a finite one: a condition stands at a time")
+        last = horizon if name in states else horizon - 1
+        if t > last:
+            raise fault(where, f"time {t}", f"a time from 0 to {last}")
+        if isinstance(value, tuple):
+            return _likelihoods(where, what, value, sizes[name])
+        return _number(where, value, sizes[name], labels.get(name, ()))
+
+    parts = (("observe", conditions.seen), ("do", conditions.forced))
+    found = ({(name, t): one(what, name, t, value) for (name, t), value in part.items()} for what, part in parts)
+    return Conditions(*found)
+
+
+def _number(where: str, value: int | str, size: int, names: Sequence[str | None]) -> int:
+    """Return the number of a value: text is its name, if one is called so, else a number that was written out."""
+    if isinstance(value, str):
+        if value in names:
+            return list(names).index(value)
+        if not re.fullmatch(r"\d+", value):
+            known = ", ".join(str(one) for one in names if one is not None)
+            raise fault(where, f"value {value!r}", f"one of {known}" if known else f"a number, 0 … {size - 1}")
+    if not 0 <= int(value) < size:
+        raise fault(where, f"value {value}", f"0 … {size - 1}")
+    return int(value)
+
+
+def _likelihoods(where: str, what: str, value: tuple[float, ...], size: int) -> tuple[float, ...]:
+    if what == "do":
+        raise fault(where, f"{list(value)}", "one value: what is forced is certain")
+    if len(value) != size or not all(0 <= one <= 1 for one in value) or not any(value):
+        raise fault(where, f"{list(value)}", f"{size} likelihoods from 0 to 1, one for each value, not all 0")
+    return value

@@ -1,5 +1,6 @@
 """Evidence and interventions: tables, factors and the program under Pyro's own condition and inference say the same."""
 
+import itertools
 import math
 from collections.abc import Callable
 from typing import Any
@@ -74,6 +75,81 @@ def test_solve_equals_the_program_under_conditions(given: dict[str, int], what: 
     wrapped = cai.condition(world, **{what: given})
     assert float(cai.solve(wrapped, temperature=alpha, form=form).log_evidence) == pytest.approx(truth, abs=1e-10)
     assert evidence(wrapped, alpha, {}, {}) == pytest.approx(truth, abs=1e-10)
+
+
+LIKELY = [
+    {"floor_0": [0.2, 0.0, 1.0]},
+    {"floor_2": [0.3, 0.7, 0.1], "lift_1": [0.9, 0.2]},
+    {"floor_3": [0.5, 0.4, 0.0], "floor_2": (0.1, 0.2, 0.3), "door_3": torch.tensor([0.6, 0.2])},
+    {"wind_1": [0.25, 0.5], "push_1": 1, "door_3": [0.0, 1.0]},
+]
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("given", LIKELY, ids=lambda sites: "-".join(sites))
+def test_likelihoods_weigh_the_values(given: dict[str, Any], form: str) -> None:
+    """Σ w(x) p(O=1, x), the p(O=1, x) by Pyro's own enumeration of the program."""
+    world, alpha = FactoredWorld(), 0.7
+    soft = {site: [float(w) for w in one] for site, one in given.items() if not isinstance(one, int)}
+    hard = {site: one for site, one in given.items() if isinstance(one, int)}
+    total = 0.0
+    for values in itertools.product(*(range(len(one)) for one in soft.values())):
+        weight = math.prod(one[value] for one, value in zip(soft.values(), values, strict=True))
+        seen = {**hard, **dict(zip(soft, values, strict=True))}
+        total += weight * math.exp(evidence(world, alpha, seen, {})) if weight else 0.0
+    ours = cai.solve(world, temperature=alpha, form=form, observe=given)
+    assert float(ours.log_evidence) == pytest.approx(math.log(total), abs=1e-10)
+    wrapped = cai.condition(world, observe=given)
+    assert evidence(wrapped, alpha, {}, {}) == pytest.approx(math.log(total), abs=1e-10)
+    assert float(cai.solve(wrapped, temperature=alpha, form=form).log_evidence) == pytest.approx(
+        math.log(total), abs=1e-10
+    )
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_likelihoods_tilt_the_marginals(form: str) -> None:
+    """p(x|seen, O) ∝ w(x) p(x|O), whatever else there is; a sight that is certain of a value is that value."""
+    weights = torch.tensor([0.3, 0.7, 0.05])
+    plain = cai.solve(FactoredWorld(), form=form).marginal(1, "floor")
+    tilted = cai.solve(FactoredWorld(), form=form, observe={"floor_1": weights.tolist()}).marginal(1, "floor")
+    torch.testing.assert_close(tilted, plain * weights / (plain * weights).sum())
+    both = [cai.solve(FactoredWorld(), form=form, observe={"floor_2": one}) for one in (1, [0.0, 1.0, 0.0])]
+    assert float(both[0].log_evidence) == pytest.approx(float(both[1].log_evidence), abs=1e-12)
+    sure = [cai.solve(FactoredWorld(), cai.HARD, form=form, observe={"lift_1": one}) for one in (1, [0.0, 1.0])]
+    assert float(sure[0].value) == pytest.approx(float(sure[1].value), abs=1e-12)
+    with pytest.raises(cai.ImpossibleError, match="under HARD the start value is -inf"):
+        cai.solve(FactoredWorld(), cai.HARD, form=form, observe={"lift_1": [0.5, 0.9]})
+
+
+def test_values_are_seen_by_their_names() -> None:
+    class Named(FactoredWorld):
+        labels = {"floor": ["ground", "1", "roof"], "lift": ["off", "on"], "wind": ["calm", "storm"]}  # noqa: RUF012
+
+    world = Named()
+    for name, number in (({"floor_2": "roof"}, {"floor_2": 2}), ({"wind_1": "storm"}, {"wind_1": 1})):
+        for form in FORMS:
+            by_name, by_number = (cai.solve(world, form=form, observe=one) for one in (name, number))
+            assert float(by_name.log_evidence) == float(by_number.log_evidence)
+    assert float(cai.solve(world, do={"lift_0": "on"}).value) == float(cai.solve(world, do={"lift_0": 1}).value)
+    assert cai.condition(cai.tabulate(world), observe={"floor_1": "1"}) is not None
+    with pytest.raises(cai.WorldError, match="value 'cellar'; expected one of ground, 1, roof"):
+        cai.solve(world, observe={"floor_1": "cellar"})
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ({"observe": {"floor_1": [0.5, 0.5]}}, "3 likelihoods from 0 to 1"),
+        ({"observe": {"floor_1": [0.5, 1.5, 0]}}, "3 likelihoods from 0 to 1"),
+        ({"observe": {"floor_1": [0, 0, 0]}}, "not all 0"),
+        ({"observe": {"floor_1": [0.5, math.nan, 0]}}, "3 likelihoods from 0 to 1"),
+        ({"do": {"floor_1": [0.5, 0.5, 0]}}, "what is forced is certain"),
+    ],
+)
+@pytest.mark.parametrize("compiled", [cai.tabulate, cai.factorise, lambda world: world])
+def test_likelihoods_that_are_none(given: dict[str, Any], words: str, compiled: Callable[[Any], Any]) -> None:
+    with pytest.raises(cai.WorldError, match=words):
+        cai.condition(compiled(FactoredWorld()), **given)
 
 
 @pytest.mark.parametrize("form", FORMS)

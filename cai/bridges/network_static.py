@@ -44,8 +44,8 @@ def static_world(
 ) -> World:
     """Make a world of horizon 1 of a static network.
 
-    Actions are decisions; what they read, and what that reads, is known before they are taken: the state. All else is
-    a latent of the slice. A variable with a name that the trajectory program uses itself has an underscore behind it.
+    Actions are decisions; what they read is known before they are taken: the state. All else is a latent of the slice.
+    A variable with a name that the trajectory program uses itself has an underscore behind it.
 
     Raises:
         WorldError: the horizon is not 1, or the network does not conform.
@@ -54,7 +54,7 @@ def static_world(
         expected = "1: a network without a second slice (cell_0 and cell_1) is a world of one step"
         raise fault(f"{where}, horizon", f"{horizon}", expected)
     acting = list(actions)
-    known = _known(variables, acting)
+    known = _known(where, variables, acting)
     dag = nx.DiGraph(name=name)
     for key, one in variables.items():
         kind = "action" if key in acting else "state" if key in known else "latent"
@@ -68,13 +68,13 @@ def static_world(
     return from_networkx(dag, horizon=1, discount=discount)
 
 
-def _known(variables: Mapping[str, Conditional], acting: Sequence[str]) -> set[str]:
-    """Return what must be known before the actions are taken."""
-    known: set[str] = set()
-    while (
-        more := {one for key in (*acting, *known) for one in variables[key].parents if one in variables}
-        - known
-        - set(acting)
-    ):
-        known |= more
+def _known(where: str, variables: Mapping[str, Conditional], acting: Sequence[str]) -> set[str]:
+    """Return what the actions read. What that reads in turn must be read too: who acts sees the state, all of it."""
+    known = {one for key in acting for one in variables[key].parents} - set(acting)
+    for key in sorted(known & variables.keys()):
+        hidden = [one for one in variables[key].parents if one not in known and one not in acting]
+        if hidden:
+            seen = f"an action that reads '{key}', but not {hidden}, which '{key}' reads"
+            expected = "actions that read all that lies above what they read (what is seen in part needs solve_partial)"
+            raise fault(f"{where}, actions", seen, expected)
     return known

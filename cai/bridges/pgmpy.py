@@ -1,10 +1,6 @@
 """pgmpy in: its dynamic Bayesian networks, and the BIF and XMLBIF files that it reads, become worlds."""
 
-import gzip
-import importlib.util
 import re
-import warnings
-import zlib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -12,16 +8,14 @@ from typing import Any
 import networkx as nx
 import numpy as np
 
+from cai.bridges.network_files import located, module, normalised, read
 from cai.bridges.network_static import Conditional, static_world
 from cai.bridges.networks import from_networkx
-from cai.errors import fault, quoted
+from cai.errors import fault
 from cai.world import World
 
 Slot = tuple[Any, int]
 """A variable and its slice, as pgmpy names a node (its own ``DynamicNode`` is equal to it)."""
-SUFFIXES = {".bif": "BIFReader", ".xmlbif": "XMLBIFReader", ".xml": "XMLBIFReader"}
-DIGITS = 0.01
-"""How far from 1 pgmpy lets a row of probabilities sum: the digits that were written down."""
 
 
 def from_pgmpy(
@@ -57,7 +51,7 @@ def from_pgmpy(
         WorldError: pgmpy is missing, or the network does not conform; ``findings`` list every fault.
     """
     where, paid = "from_pgmpy", {} if rewards is None else rewards
-    models = _module(where, "pgmpy.models")
+    models = module(where, "pgmpy.models")
     if isinstance(network, models.DiscreteBayesianNetwork):
         variables = _static_variables(where, network)
         acting = _listed(where, actions, list(variables))
@@ -81,7 +75,7 @@ def from_pgmpy(
             parents, values, said = _conditional(cpds, (name, time))
             said = said or ({"cardinality": sizes[name]} if name in sizes else {})
             above = [_key(one) for one in parents]
-            dag.add_node(_key((name, time)), kind=kind, table=_normalised(values), parents=above, **said)
+            dag.add_node(_key((name, time)), kind=kind, table=normalised(values), parents=above, **said)
     _require_order(where, dag, cpds)
     _require_edges(where, dbn, cpds)
     _finish(dag, {tuple(_key(one) for one in _slots(key)): table for key, table in paid.items()})
@@ -114,9 +108,9 @@ def from_bif(
     Raises:
         WorldError: pgmpy is missing, the file cannot be read, or the network does not conform.
     """
-    path = _located(Path(path))
+    path = located(Path(path))
     where = f"from_bif('{path.name}')"
-    states, parents, cpds = _read(where, path)
+    states, parents, cpds = read(where, path)
     paid = _by_names({} if rewards is None else rewards)
     given = [actions] if isinstance(actions, str) else list(actions)
     acting = _listed(where, [one if one in states else f"{one}_0" for one in given], list(states))
@@ -125,7 +119,7 @@ def from_bif(
         above, table = parents.get(name, []), cpds.get(name)
         if table is not None:
             table = np.moveaxis(table.reshape(len(values), *(len(states[one]) for one in above)), 0, -1)
-        variables[name] = Conditional({"states": values}, above, _normalised(table))
+        variables[name] = Conditional({"states": values}, above, normalised(table))
     if not _in_two_slices(states):
         return static_world(where, path.name.split(".")[0], variables, acting, paid, horizon, discount)
     dag = nx.DiGraph(name=path.name.split(".")[0])
@@ -138,15 +132,6 @@ def from_bif(
     return from_networkx(dag, horizon=horizon, discount=discount)
 
 
-def _located(path: Path) -> Path:
-    """Return the file, or that of a network which pgmpy ships, if it is the name of one."""
-    if path.suffix or path.exists():
-        return path
-    spec = importlib.util.find_spec("pgmpy")
-    found = Path(spec.origin).parent / "utils" / "example_models" / f"{path}.bif.gz" if spec and spec.origin else path
-    return found if found.exists() else path
-
-
 def _in_two_slices(names: Iterable[str]) -> bool:
     """Tell whether variables have a time, 0 or 1, and one of them both."""
     timed = [match for name in names if (match := re.fullmatch(r"(.+)_([01])", name))]
@@ -156,65 +141,6 @@ def _in_two_slices(names: Iterable[str]) -> bool:
 
 def _by_names(rewards: Mapping[Any, Any]) -> dict[tuple[Any, ...], Any]:
     return {key if isinstance(key, tuple) else (key,): table for key, table in rewards.items()}
-
-
-def _read(where: str, path: Path) -> tuple[dict[str, list[str]], dict[str, list[str]], dict[str, Any]]:
-    """Return the states, the parents and the probabilities ``[own, parents]`` of a file's variables.
-
-    The reader's own model is left aside: of XMLBIF it gives parents the names of the child's states.
-    """
-    suffixes = [one.lower() for one in path.suffixes]
-    packed = suffixes[-1:] == [".gz"]
-    suffix = (suffixes[:-1] if packed else suffixes)[-1:]
-    if not SUFFIXES.keys() & set(suffix):
-        raise fault(where, f"the suffix '{path.suffix}'", f"a file in {', '.join(SUFFIXES)}, or such a name of pgmpy's")
-    kind = SUFFIXES[suffix[0]]
-    reader = getattr(_module(where, "pgmpy.readwrite"), kind)
-    form = kind.removesuffix("Reader")
-    try:
-        data = gzip.decompress(path.read_bytes()) if packed else path.read_bytes()
-        text = data.decode("utf-8", "replace" if form == "XMLBIF" else "strict").replace("\r\n", "\n")
-    except (OSError, EOFError, zlib.error, UnicodeDecodeError) as error:
-        raise fault(where, quoted(error), "a file of text that can be read") from None
-    # The reader ends a block where a line ends in "}", and leaves out one that has blanks behind it.
-    text = re.sub(r"\}[ \t]*$", "}", text, flags=re.MULTILINE) + "\n"
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            found = reader(string=data) if form == "XMLBIF" else reader(string=text)
-        states = {str(name): [str(value) for value in values] for name, values in found.variable_states.items()}
-        parents = {name: [str(one) for one in above] for name, above in found.variable_parents.items()}
-        cpds = dict(found.variable_CPD if form == "XMLBIF" else found.variable_cpds)
-        for name, table in cpds.items():
-            columns = int(np.prod([len(states[one]) for one in parents[name]]))
-            if table.shape != (len(states[name]), columns):
-                raise ValueError(f"{table.size} probabilities of '{name}' where {len(states[name])} × {columns} belong")
-    except Exception as error:  # the readers' errors have no common base
-        words = "text that is no such network" if isinstance(error, AttributeError) else quoted(error)
-        raise fault(where, words, f"a network in {form}, as pgmpy reads it") from None
-    if form == "BIF":
-        _require_blocks(where, found)
-    if not states:
-        raise fault(where, "no variables", f"a network in {form}, as pgmpy reads it")
-    return states, parents, cpds
-
-
-def _require_blocks(where: str, reader: Any) -> None:
-    """Check that the reader left out no block of the text, which it does without a word."""
-    for word, found in (("variable", reader.variable_names), ("probability", reader.variable_parents)):
-        written = len(re.findall(rf"^\s*{word}\b", reader.network, re.MULTILINE))
-        if written != len(found):
-            seen = f"{written} blocks '{word}', of which {len(found)} could be read"
-            raise fault(where, seen, "one block a variable, each closed by a '}' at the end of a line")
-
-
-def _module(where: str, name: str) -> Any:
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            return importlib.import_module(name)
-    except ImportError as error:
-        raise fault(where, f"{error}", "the package that reads such networks: pip install 'cai[pgmpy]'") from None
 
 
 def _listed(where: str, actions: Any, names: list[Any]) -> list[Any]:
@@ -249,7 +175,7 @@ def _static_variables(where: str, network: Any) -> dict[str, Conditional]:
         table = np.moveaxis(np.asarray(cpd.values, dtype=np.float64), 0, -1)
         numbers = named[name] == [str(i) for i in range(len(named[name]))]
         said = {"cardinality": len(named[name])} if numbers else {"states": named[name]}
-        found[name] = Conditional(said, parents, _normalised(table))
+        found[name] = Conditional(said, parents, normalised(table))
     return found
 
 
@@ -325,14 +251,6 @@ def _slots(key: Any) -> list[Slot]:
 
 def _key(slot: Any) -> str:
     return f"{slot[0]}_{slot[1]}"
-
-
-def _normalised(table: Any) -> Any:
-    """Return probabilities with rows that are off 1 by written digits normalised."""
-    if table is None:
-        return None
-    total = table.sum(-1, keepdims=True)
-    return np.where(np.abs(total - 1) <= DIGITS, table / np.where(total == 0, 1.0, total), table)
 
 
 def _finish(dag: nx.DiGraph, rewards: Mapping[tuple[str, ...], Any]) -> None:

@@ -1,5 +1,6 @@
 """A world under conditions, in each of its forms: as a program, as tables, as factors."""
 
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, overload
 
@@ -8,14 +9,16 @@ from pyro.poutine.messenger import Messenger
 from torch import Tensor
 
 from cai.compile.enumerate import base
+from cai.compile.labels import labels_of
+from cai.compile.sights import Sights, require_alive, seen_factors, seen_tables
 from cai.compile.slices import measure
 from cai.compile.tabulate import MAX_BYTES, tabulate
-from cai.conditions import Conditions, Given, read_conditions, require
+from cai.conditions import Conditions, Given, read_conditions, settled
 from cai.errors import Finding, IntractableError, fault
 from cai.exactly import Numbered
 from cai.factors import Factor, FactoredSlice, Factors, primed
-from cai.types import Tables
-from cai.world import Point, World, horizon_of
+from cai.types import Space, Tables
+from cai.world import Point, World, discount_of, horizon_of
 
 
 @overload
@@ -30,14 +33,17 @@ def condition(
     """Return a world under conditions, in the form in which it came: it can be solved, compared and learned as any.
 
     ``observe`` multiplies p(τ, O=1) by 1 where the site has the value and by 0 elsewhere, as one more optimality node:
-    goals may be set so, in place of rewards. Rules that hold the dynamics fixed then ask for certainty. ``do`` replaces
+    goals may be set so, in place of rewards. With likelihoods in place of a value it multiplies by that of the site's
+    value: an uncertain sight, whose likelihoods need not sum to 1 and are in log Z as they are given. Rules that hold
+    the dynamics fixed ask for certainty, of the sight too. ``do`` replaces
     the site's distribution by a point mass, which cuts its edges from above (Pearl 2009, section 3.2). With a discount
     a condition counts while the trajectory lives.
 
     Args:
         world: a world, or the tables or factors it was compiled to.
-        observe: values by site, ``{"floor_5": 3}``: states at times 0 … T, actions and latents at 0 … T-1.
-        do: the same.
+        observe: by site a value, ``{"floor_5": 3}``, by number or by its name, or likelihoods from 0 to 1 for each of
+            its values, ``{"floor_5": [0.3, 0.7]}``: states at times 0 … T, actions and latents at 0 … T-1.
+        do: values, the same.
 
     Raises:
         WorldError: a site or a value does not exist, the horizon is infinite, or the form has forgotten the site.
@@ -55,7 +61,7 @@ def conditioned(world: World | Tables | Factors, found: Tables | Factors, given:
     if not given:
         return found
     if isinstance(found, Factors):
-        return condition_factors(found, given)
+        return condition_factors(found, given, _names(world))
     kept = {*found.states.names, *found.actions.names}
     if isinstance(world, Tables | Factors) or (not given.forced and kept.issuperset(name for name, _ in given.seen)):
         return condition_tables(found, given)
@@ -76,13 +82,16 @@ class Conditioned:
     stationary = False
 
     def __init__(self, world: World, conditions: Conditions) -> None:
-        self.world, self.conditions = world, conditions
+        self.world = world
         self.horizon, shape = horizon_of(world), measure(world)
         self.names = (shape.states.names, shape.actions.names)
         states = dict(zip(shape.states.names, shape.states.sizes, strict=True))
         actions = dict(zip(shape.actions.names, shape.actions.sizes, strict=True))
         latents = {name: size for name, size in shape.sites.items() if name not in states}
-        require(conditions, states, {**actions, **latents}, self.horizon)
+        others = {**actions, **latents}
+        self.conditions = settled(conditions, states, others, self.horizon, labels_of(world, {**others, **states}))
+        require_alive(self.conditions, self.horizon, discount_of(world))
+        self.sights = Sights(self.conditions.likely, states, self.horizon or 0)
 
     def __getattr__(self, name: str) -> Any:
         if name == "world":  # asked for before __init__ by copy and pickle
@@ -115,16 +124,17 @@ class Conditioned:
         with _Force({**now, **ahead}) as forced:
             after, reward = self.world.step(state, action, t)
         seen = self._seen(t)
-        if not seen:
+        if not seen and not self.sights:
             return after, reward
         values = {**forced.values, **_named(state, states), **_named(action, actions)}
-        return after, reward + _disagreement(seen, values)
+        blind = self.sights.sample(t, values, _named(after, states))
+        return after, reward + _disagreement(seen, values) + blind
 
     def _seen(self, t: int) -> dict[str, int]:
-        return {name: value for (name, time), value in self.conditions.seen.items() if time == t}
+        return {name: value for (name, time), value in self.conditions.certain.items() if time == t}
 
     def _forced(self, t: int) -> dict[str, int]:
-        return {name: value for (name, time), value in self.conditions.forced.items() if time == t}
+        return {name: value for (name, time), value in self.conditions.put.items() if time == t}
 
 
 class _Force(Messenger):
@@ -162,26 +172,35 @@ def _disagreement(seen: dict[str, int], values: dict[str, Tensor]) -> Any:
     return total
 
 
-def condition_factors(factors: Factors, conditions: Conditions) -> Factors:
+def condition_factors(
+    factors: Factors, conditions: Conditions, names: Mapping[str, Sequence[str | None]] | None = None
+) -> Factors:
     """Return the factors under conditions: evidence is a piece of 0 and -inf, a forced site loses its parents.
+
+    Args:
+        factors: the factors.
+        conditions: on their sites.
+        names: what values are called, where the factors do not say it themselves.
 
     Raises:
         WorldError: a condition names no site of the world.
     """
     sizes, states = factors.sizes, dict(zip(factors.states.names, factors.states.sizes, strict=True))
     others = {name: sizes[name] for name in (*factors.actions.names, *factors.latents)}
-    require(conditions, states, others, factors.horizon)
+    names = {**_called(factors.states), **_called(factors.actions), **(names or {})}
+    conditions = settled(conditions, states, others, factors.horizon, names)
+    require_alive(conditions, factors.horizon, factors.discount)
     whole = factors.unrolled()
     assert whole.horizon is not None
     slices = list(whole.slices)
     initial, terminal = dict(whole.initial), whole.terminal
-    for (name, t), value in conditions.seen.items():
+    for (name, t), value in conditions.certain.items():
         piece = Factor((name,), _point(sizes[name], value, factors.dtype))
         if t == whole.horizon:
             terminal = (*terminal, piece)
         else:
             slices[t] = replace(slices[t], reward=(*slices[t].reward, piece))
-    for (name, t), value in conditions.forced.items():
+    for (name, t), value in conditions.put.items():
         point = _point(sizes[name], value, factors.dtype)
         if name in states and t == 0:
             initial[name] = Factor((name,), point)
@@ -189,7 +208,17 @@ def condition_factors(factors: Factors, conditions: Conditions) -> Factors:
             slices[t - 1] = _forced(slices[t - 1], primed(name), point)
         else:
             slices[t] = _forced(slices[t], name, point)
-    return replace(whole, initial=initial, slices=tuple(slices), terminal=terminal)
+    found = replace(whole, initial=initial, slices=tuple(slices), terminal=terminal)
+    return seen_factors(found, conditions.likely)
+
+
+def _called(space: Space) -> dict[str, tuple[str | None, ...]]:
+    return {name: one for name, one in zip(space.names, space.labels, strict=False) if one is not None}
+
+
+def _names(world: World | Tables | Factors) -> dict[str, tuple[str | None, ...]]:
+    """Return what a world calls values of its latents, which factors do not keep."""
+    return {} if isinstance(world, Tables | Factors) else labels_of(world, measure(world).sites)
 
 
 def _forced(one: FactoredSlice, name: str, point: Tensor) -> FactoredSlice:
@@ -213,7 +242,9 @@ def condition_tables(tables: Tables, conditions: Conditions) -> Tables:
     """
     states = dict(zip(tables.states.names, tables.states.sizes, strict=True))
     actions = dict(zip(tables.actions.names, tables.actions.sizes, strict=True))
-    require(conditions, states, actions, tables.horizon)
+    names = {**_called(tables.states), **_called(tables.actions)}
+    conditions = settled(conditions, states, actions, tables.horizon, names)
+    require_alive(conditions, tables.horizon, tables.discount)
     barred = [name for name, _ in conditions.forced if name in states or len(actions) > 1]
     if barred:
         seen = f"'{barred[0]}' of a world that is compiled to tables"
@@ -230,7 +261,7 @@ def condition_tables(tables: Tables, conditions: Conditions) -> Tables:
     fields = {name: timed(name) for name in ("log_prior", "log_prob", "successor", "reward")}
     prior, reward, terminal = fields["log_prior"].clone(), fields["reward"].clone(), tables.terminal.clone()
     values = {**tables.states.split(torch.arange(S)), **tables.actions.split(torch.arange(tables.actions.size))}
-    for (name, t), value in conditions.seen.items():
+    for (name, t), value in conditions.certain.items():
         wrong = values[name] != value
         if t == T:
             terminal[..., wrong] = -torch.inf
@@ -238,10 +269,10 @@ def condition_tables(tables: Tables, conditions: Conditions) -> Tables:
             reward.select(axis, t)[..., wrong, :, :] = -torch.inf
         else:
             reward.select(axis, t)[..., wrong, :] = -torch.inf
-    for (name, t), value in conditions.forced.items():
+    for (name, t), value in conditions.put.items():
         prior.select(axis, t)[:] = torch.where(values[name] == value, 0.0, -torch.inf)
     kept: dict[str, Any] = {**fields, "log_prior": prior, "reward": reward, "terminal": terminal}
-    return replace(tables, timed=True, **kept)
+    return seen_tables(replace(tables, timed=True, **kept), conditions.likely)
 
 
 def _refuse_large(tables: Tables, T: int) -> None:

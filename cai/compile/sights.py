@@ -1,0 +1,127 @@
+"""Uncertain sights of a site: how likely what was seen is under each of its values.
+
+What is seen is a variable of its own, below the site: ``p(seen = 1|x) = w(x)`` and, as certain evidence, ``seen = 1``
+(virtual evidence, Pearl 1988, section 2.3.3). So a sight is a chance that may fail, as any other evidence is.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import pyro
+import torch
+from pyro.distributions import Categorical
+from torch import Tensor
+
+from cai.conditions import Conditions
+from cai.errors import fault
+from cai.exactly import log, logsumexp
+from cai.factors import Factor, Factors, primed
+from cai.types import Tables
+
+Likely = Mapping[tuple[str, int], tuple[float, ...]]
+"""Likelihoods, one for each value, by variable and time."""
+
+
+def require_alive(conditions: Conditions, horizon: int | None, discount: float) -> None:
+    """Raise where the last state is seen uncertainly under a discount: it may never be entered.
+
+    Raises:
+        WorldError: there is such a sight.
+    """
+    for name, t in conditions.likely:
+        if t == horizon and discount < 1:
+            seen = f"likelihoods of the last state, which is entered with probability γ = {discount:g}"
+            raise fault(f"observe, site '{name}_{t}'", seen, "a value, or no discount")
+
+
+@dataclass(frozen=True)
+class Sights:
+    """Sights in a program: a latent for each variable that is seen uncertainly at some time.
+
+    Attributes:
+        likely: how likely each sight is.
+        states: the state variables, which may be seen on entering s_T too.
+        horizon: T.
+    """
+
+    likely: Likely
+    states: Mapping[str, int]
+    horizon: int
+
+    def __bool__(self) -> bool:
+        return bool(self.likely)
+
+    def sample(self, t: int, values: Mapping[str, Tensor], after: Mapping[str, Tensor]) -> Any:
+        """Sample the sights of time t, those of s_T with the last slice; return 0 where they are had, else -inf.
+
+        A variable has its latent in every slice: where it is not looked at, that is certain.
+        """
+        reward: Any = 0.0
+        for name in dict.fromkeys(name for name, time in self.likely if time < self.horizon):
+            reward = reward + _sampled(f"{name}.seen", self.likely.get((name, t)), values.get(name))
+        for name in dict.fromkeys(name for name, time in self.likely if time == self.horizon):
+            last = self.likely[name, self.horizon] if t == self.horizon - 1 else None
+            reward = reward + _sampled(f"{name}.last", last, after[name])
+        return reward
+
+
+def _sampled(site: str, weights: tuple[float, ...] | None, value: Tensor | None) -> Tensor:
+    if weights is None or value is None:
+        logits = torch.tensor([-torch.inf, 0.0])
+    else:
+        logits = _log_likelihoods(weights, torch.get_default_dtype())[value.long()]
+    seen = pyro.sample(site, Categorical(logits=logits))
+    return torch.where(seen == 1, 0.0, -torch.inf)
+
+
+def seen_factors(factors: Factors, likely: Likely) -> Factors:
+    """Return factors of a finite horizon, a slice for each time, with their sights."""
+    slices, latents = list(factors.slices), dict(factors.latents)
+    for (name, t), weights in likely.items():
+        last = t == factors.horizon
+        site, slot = (f"{name}.last", t - 1) if last else (f"{name}.seen", t)
+        own = Factor((primed(name) if last else name, site), _log_likelihoods(weights, factors.dtype))
+        had = Factor((site,), torch.tensor([-torch.inf, 0.0], dtype=factors.dtype))
+        one, latents[site] = slices[slot], 2
+        slices[slot] = replace(one, chance={**one.chance, site: own}, reward=(*one.reward, had))
+    return replace(factors, slices=tuple(slices), latents=latents)
+
+
+def seen_tables(tables: Tables, likely: Likely) -> Tables:
+    """Return tables that have a time axis with one more outcome: that a sight fails, which is barred."""
+    if not likely:
+        return tables
+    axis, S = len(tables.batch_shape), tables.states.size
+    values = {**tables.states.split(torch.arange(S)), **tables.actions.split(torch.arange(tables.actions.size))}
+    log_had, log_lost = tables.log_prob.clone(), torch.full_like(tables.log_prob[..., :1], -torch.inf)
+    for t in {min(time, (tables.horizon or 0) - 1) for _, time in likely}:
+        had = torch.ones(())
+        for (name, time), weights in likely.items():
+            w = torch.tensor(weights, dtype=tables.dtype)
+            if time == t:
+                row = w[values[name].long()]
+                had = had * (row[:, None, None] if name in tables.states.names else row[:, None])
+            elif time == t + 1 == tables.horizon:
+                had = had * w[values[name].long()][tables.successor.select(axis, t)]
+        one = tables.log_prob.select(axis, t)
+        log_had.select(axis, t)[:] = one + log(had)
+        log_lost.select(axis, t)[:] = logsumexp(one + log(1 - had), -1, keepdim=True)
+
+    def wider(field: Tensor, last: Tensor) -> Tensor:
+        return torch.cat([field, last], -1)
+
+    barred = torch.where(log_lost > -torch.inf, -torch.inf, 0.0).to(tables.dtype)
+    return replace(
+        tables,
+        log_prob=wider(log_had, log_lost),
+        successor=wider(tables.successor, torch.zeros_like(tables.successor[..., :1])),
+        reward=wider(tables.reward, barred),
+        latents=None,
+    )
+
+
+def _log_likelihoods(weights: tuple[float, ...], dtype: torch.dtype) -> Tensor:
+    """Return log p(seen|x), nats, ``[n, 2]``: not seen, seen."""
+    w = torch.tensor(weights, dtype=dtype)
+    return torch.stack([log(1 - w), log(w)], -1)
