@@ -149,6 +149,23 @@ def test_values_are_those_of_the_recursion_over_histories(rule: str, world: Hidd
     assert found.error_bound == 0
 
 
+@pytest.mark.parametrize("rule", RULES)
+@pytest.mark.parametrize(
+    ("forbidden", "at"), [((0,), (0,)), ((0,), (1,)), ((0,), (0, 1, 2)), ((0, 1), (1,)), ((2,), (0, 1))]
+)
+def test_actions_may_be_forbidden_in_every_belief_of_a_time(
+    rule: str, forbidden: tuple[int, ...], at: tuple[int, ...]
+) -> None:
+    world = HiddenTimed(seed=5, S=3, A=3, K=2, O=2, horizon=3, holes=False)
+    for t in at:
+        world.prior[t, :, list(forbidden)] = 0.0
+    world.prior /= world.prior.sum(-1, keepdim=True)
+    found = solve_partial(world, RULES[rule], temperature=0.7)
+    assert float(found.value) == pytest.approx(oracle(world, rule, 0.7), rel=1e-12)
+    for t in at:
+        assert bool((found.policy(t)[:, list(forbidden)] == 0).all())
+
+
 @few(6)
 @given(world=hidden_worlds(holes=False, horizon=2), alpha=temperatures)
 def test_the_policy_attains_the_value_and_others_do_not(world: HiddenWorld, alpha: float) -> None:

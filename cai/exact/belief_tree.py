@@ -96,7 +96,7 @@ def _children(engine: TableBeliefs, beliefs: Tensor, log_prior: Tensor, t: int) 
     size = max(1, BLOCK // (beliefs.shape[-1] * max(K, O)))
     for a in range(A):
         allowed = (log_prior[:, a] > -torch.inf).nonzero().flatten()
-        for rows in allowed.split(size):
+        for rows in allowed.split(size) if len(allowed) else ():  # torch splits nothing into one empty block
             yield from _seen(engine, engine.predict(beliefs[rows], a, t), rows * A + a)
 
 
