@@ -10,7 +10,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from cai.errors import CaiError, fault, quoted
+from cai.errors import blamed, fault
+from cai.names import meant
 
 LOADED = "cai_world_"
 """How the names of modules begin that were made of a world's file: they cannot be imported elsewhere."""
@@ -42,22 +43,18 @@ def load_world(spec: str, settings: Mapping[str, str] | None = None, overrides: 
     target, _, attribute = spec.partition(":") if re.search(r"\.py(:|$)", spec) else (spec, "", "")
     path = Path(target) if target.endswith(".py") else folder() / f"{target}.py"
     if not path.is_file():
-        expected = f"a Python file, or one of the catalogue: {', '.join(names())}"
+        expected = f"a Python file, or one of the catalogue: {', '.join(names())}{meant(spec, names())}"
         raise fault(f"world '{spec}'", f"no such {'file' if target.endswith('.py') else 'name'}", expected)
     module = _run(path)
     make = _pick(module, path, attribute)
-    arguments = {name: _literal(text) for name, text in (settings or {}).items()}
+    arguments = {name: literal(text) for name, text in (settings or {}).items()}
     taken = {name: value for name, value in (overrides or {}).items() if name in inspect.signature(make).parameters}
     _require_arguments(spec, make, {**arguments, **taken})
-    try:
+    with blamed(f"world '{spec}'", "a world that can be made"):
         world = make(**{**arguments, **taken})
         for name in set(overrides or {}) - set(taken):
             setattr(world, name, (overrides or {})[name])
         return world
-    except CaiError:
-        raise
-    except Exception as error:
-        raise fault(f"world '{spec}'", quoted(error), "a world that can be made") from error
 
 
 def _run(path: Path) -> ModuleType:
@@ -67,10 +64,8 @@ def _run(path: Path) -> ModuleType:
     assert found.loader is not None
     module = importlib.util.module_from_spec(found)
     sys.modules[name] = module  # dataclasses and pickle look a module up by its name
-    try:
+    with blamed(str(path), "a Python file that runs"):
         found.loader.exec_module(module)
-    except Exception as error:
-        raise fault(str(path), quoted(error), "a Python file that runs") from error
     return module
 
 
@@ -102,7 +97,8 @@ def _require_arguments(spec: str, make: Callable[..., Any], arguments: Mapping[s
     unknown = sorted(set(arguments) - set(parameters))
     if unknown:
         known = ", ".join(f"{n}={p.default!r}" if p.default is not p.empty else n for n, p in parameters.items())
-        raise fault(f"world '{spec}'", f"no argument {', '.join(unknown)}", f"some of: {known or 'none at all'}")
+        near = meant(unknown[0], parameters)
+        raise fault(f"world '{spec}'", f"no argument {', '.join(unknown)}", f"some of: {known or 'none at all'}{near}")
     missing = [
         name
         for name, one in parameters.items()
@@ -112,8 +108,9 @@ def _require_arguments(spec: str, make: Callable[..., Any], arguments: Mapping[s
         raise fault(f"world '{spec}'", f"no value for {', '.join(missing)}", f"--set {missing[0]}=…")
 
 
-def _literal(text: str) -> Any:
+def literal(text: str) -> Any:
+    """Return the Python literal that a text is, or else the text."""
     try:
         return ast.literal_eval(text)
-    except (ValueError, SyntaxError):
+    except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError):  # what Python says it may raise
         return text

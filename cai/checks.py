@@ -11,7 +11,7 @@ from cai.compile.observation_factors import factorise_observations
 from cai.compile.observations import tabulate_observations
 from cai.compile.slices import enumerate_slice, is_timed, measure
 from cai.compile.tabulate import MAX_BYTES, audit_slice, refuse_large
-from cai.errors import Finding, ImpossibleError, IntractableError, NotConvergedError, WorldError, quoted
+from cai.errors import Finding, ImpossibleError, IntractableError, NotConvergedError, WorldError, blamed
 from cai.exact.blame import blockers
 from cai.exact.forms import SMALL, compiled, may_be_factored
 from cai.exact.solve import solve
@@ -122,11 +122,8 @@ def _ends(world: World, tables: Tables) -> Iterator[Finding]:
     if terminated is None:
         return
     states, expected = tables.states, f"a bool tensor of shape ({tables.states.size},), one for each state of a batch"
-    try:
+    with blamed("terminated", "code that broadcasts over a batch of states"):
         over = terminated(states.pack(states.split(torch.arange(states.size))))
-    except Exception as error:
-        yield Finding("terminated", quoted(error), "code that broadcasts over a batch of states")
-        return
     if not isinstance(over, Tensor):
         yield Finding("terminated", f"a {type(over).__name__}", expected)
     elif over.dtype != torch.bool or over.shape != (states.size,):

@@ -53,6 +53,10 @@ class Conditions:
         return Conditions(*({site: n for site, n in part.items() if site[1] == t} for part in (self.seen, self.forced)))
 
 
+NOTHING = Conditions({}, {})
+"""No condition."""
+
+
 def read_conditions(observe: Given | None, do: Given | None) -> Conditions:
     """Read conditions; ``settled`` holds them against a world.
 

@@ -71,14 +71,28 @@ def quoted(error: BaseException) -> str:
     return f"{words} ({Path(own[-1].filename).name}:{own[-1].lineno})" if own else words
 
 
+def passes(error: Exception) -> bool:
+    """Tell whether an error is nobody's fault in the code where it arose: our own words, no memory, no time left.
+
+    torch tells a lack of memory by a ``RuntimeError``. Ctrl-C and ``sys.exit`` are no ``Exception``, and pass anyway.
+    """
+    return isinstance(error, CaiError | MemoryError | TimeoutError) or lacks_memory(error)
+
+
+def lacks_memory(error: BaseException) -> bool:
+    """Tell whether an error says that memory ran out, in Python's way or in torch's."""
+    torchs = isinstance(error, RuntimeError) and "DefaultCPUAllocator: can't allocate memory" in str(error)
+    return isinstance(error, MemoryError) or torchs or type(error).__name__ == "OutOfMemoryError"
+
+
 @contextmanager
 def blamed(where: str, expected: str) -> Iterator[None]:
-    """Turn an error of somebody else's code into a ``WorldError`` that quotes it; our own pass as they are."""
+    """Turn an error of somebody else's code into a ``WorldError`` that quotes it; what ``passes`` stays as it is."""
     try:
         yield
-    except CaiError:
-        raise
     except Exception as error:
+        if passes(error):
+            raise
         raise fault(where, quoted(error), expected) from error
 
 

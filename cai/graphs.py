@@ -14,7 +14,7 @@ from pyro.infer.inspect import get_dependencies
 from pyro.poutine.messenger import Messenger
 
 from cai.conditions import Conditions, Given, read_conditions
-from cai.errors import CaiError, fault, quoted
+from cai.errors import blamed, fault
 from cai.process import alone
 from cai.program import Stamp, trajectory, variables
 from cai.world import World, discount_of, horizon_of
@@ -57,15 +57,16 @@ def graph(world: World, slices: int = 2, *, observe: Given | None = None, do: Gi
         raise fault("graph, slices", f"{slices!r}", f"a whole number from 1 to {horizon or 'any'}")
     short = Unrolled(world, slices)
     program = trajectory(short)
-    try:
-        with alone(), torch.random.fork_rng(devices=[]), pyro.validation_enabled(False), _Shown():
-            parents: Any = get_dependencies(program)["prior_dependencies"]
-            kinds = _kinds(world)
-            sites = pyro.poutine.trace(program).get_trace().nodes
-    except CaiError:
-        raise
-    except Exception as error:
-        raise fault("the trajectory program", quoted(error), "slices that run (cai.check says more)") from error
+    with (
+        blamed("the trajectory program", "slices that run (cai.check says more)"),
+        alone(),
+        torch.random.fork_rng(devices=[]),
+        pyro.validation_enabled(False),
+        _Shown(),
+    ):
+        parents: Any = get_dependencies(program)["prior_dependencies"]
+        kinds = _kinds(world)
+        sites = pyro.poutine.trace(program).get_trace().nodes
     dag = nx.DiGraph(name=getattr(world, "name", type(world).__name__), slices=slices)
     for name in parents:
         variable, time = re.fullmatch(r"(.*)_(\d+)", name, re.DOTALL).groups()  # type: ignore[union-attr]

@@ -14,7 +14,7 @@ from cai.errors import fault
 from cai.exactly import exact, log
 from cai.memory import TENSOR, require_room
 from cai.types import Values
-from cai.world import Optimality, World, discount_of, horizon_of
+from cai.world import Optimality, World, discount_of, horizon_of, require_acting, require_methods
 
 
 @runtime_checkable
@@ -118,6 +118,11 @@ def trajectory(
         WorldError: the horizon is infinite, or a variable is not a site.
         IntractableError: a trajectory of so many times needs more memory than there is.
     """
+    require_methods(world)
+    if policy is not None:
+        require_acting("trajectory, policy", policy)
+        if not hasattr(policy, "act"):
+            raise fault("trajectory, policy", f"a {type(policy).__name__}", "an object with act(state, t), or None")
     T, discount = horizon or horizon_of(world), discount_of(world)
     if T is None or T < 1:
         raise fault("horizon", f"{T}", "a finite horizon to write the trajectory out: trajectory(world, horizon=…)")

@@ -1,6 +1,9 @@
 """Long work: a bar that shows how far it is, and an orderly end at Ctrl-C."""
 
+import contextlib
+import os
 import signal
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -36,9 +39,8 @@ class Interrupt:
     def __enter__(self) -> "Interrupt":
         self.before = signal.getsignal(signal.SIGINT)
         # Somebody who ignores Ctrl-C, or handles it in another way, keeps it so.
-        self.mine = threading.current_thread() is threading.main_thread() and (
-            self.before is signal.default_int_handler
-        )
+        plain = (signal.default_int_handler, end_or_raise)
+        self.mine = threading.current_thread() is threading.main_thread() and self.before in plain
         if self.mine:
             signal.signal(signal.SIGINT, self._press)
         return self
@@ -51,3 +53,19 @@ class Interrupt:
         if self.pressed:
             raise KeyboardInterrupt
         self.pressed = True
+
+
+def end_or_raise(number: int, frame: FrameType | None) -> None:
+    """Handle Ctrl-C on the command line: raise ``KeyboardInterrupt``, but during an import end the process at once.
+
+    A module that is broken off half imported cannot be used by those that go on: NumPy and torch then fail in ways of
+    their own, or the word is lost on the way.
+    """
+    while frame is not None:
+        if frame.f_code.co_filename == "<frozen importlib._bootstrap>":
+            with contextlib.suppress(Exception):  # standard output may be in the middle of a line
+                sys.stdout.flush()
+            os.write(2, b"cai: interrupted\n")
+            os._exit(130)
+        frame = frame.f_back
+    raise KeyboardInterrupt

@@ -1,5 +1,7 @@
 """A world: the one slice that a user writes, and the two distributions it is written with."""
 
+import inspect
+from collections.abc import Iterator
 from typing import Any, Protocol, runtime_checkable
 
 import torch
@@ -7,7 +9,7 @@ from pyro.distributions import TorchDistribution
 from torch import Tensor
 from torch.distributions import constraints
 
-from cai.errors import fault
+from cai.errors import Finding, WorldError, fault
 
 
 @runtime_checkable
@@ -36,6 +38,44 @@ class World(Protocol):
 
     def step(self, state: Any, action: Any, t: int) -> tuple[Any, Tensor]:
         """Sample s_{t+1}, and any latents of the slice; return it with the reward."""
+
+
+METHODS = {"initial": "()", "act": "(state, t)", "step": "(state, action, t)"}
+"""The methods of every world, with what they take."""
+
+
+def audit_methods(world: Any) -> Iterator[Finding]:
+    """Check that an object is an instance of something that has the methods of a world."""
+    if inspect.isclass(world) or isinstance(world, str):
+        what = f"the class {world.__name__}" if inspect.isclass(world) else "a str"
+        yield Finding("world", what, "an instance of a world (the command line alone knows the catalogue's names)")
+        return
+    for name, signature in METHODS.items():
+        if not callable(getattr(world, name, None)):
+            yield Finding(name, "no such method", f"a method {name}{signature}")
+
+
+def require_methods(world: Any) -> None:
+    """Raise unless an object has the methods of a world.
+
+    Raises:
+        WorldError: it lacks some, or is a class.
+    """
+    found = list(audit_methods(world))
+    if found:
+        raise WorldError(found)
+
+
+def require_acting(where: str, policy: Any) -> None:
+    """Raise if a policy is a class, or has an ``act`` that cannot be called.
+
+    Raises:
+        WorldError: it is so.
+    """
+    if inspect.isclass(policy):
+        raise fault(where, f"the class {policy.__name__}", "an instance of it")
+    if not callable(getattr(policy, "act", len)):
+        raise fault(where, f"an act that is a {type(policy.act).__name__}", "a method act(state, t)")
 
 
 def discount_of(world: Any) -> float:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from cai.compile.audit import fits
-from cai.errors import Finding, WorldError, quoted
+from cai.errors import Finding, WorldError, passes, quoted
 from cai.process import precision
 
 Content = Tensor | Callable[..., object]
@@ -80,6 +80,8 @@ def audit_content(node: Node, nodes: Mapping[Hashable, Node]) -> Iterator[Findin
         yield from (Finding(f"{node.where}, {one.where}", one.seen, one.expected) for one in error.findings)
         return
     except Exception as error:
+        if passes(error):
+            raise
         seen = f"a function that raises {quoted(error)}"
         yield Finding(node.where, seen, f"a function of {_listed(node.parents)} that broadcasts over their values")
         return

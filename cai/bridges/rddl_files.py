@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from cai.errors import CaiError, Finding, IntractableError, fault
+from cai.errors import Finding, IntractableError, fault, passes
 
 _EXAMPLES = ("SysAdmin_MDP_ippc2011", "Navigation_MDP_ippc2011")
 
@@ -48,16 +48,18 @@ def ground(problem: str | Path, instance: str | int | Path) -> Any:
             machine.build(write_tables=False, debug=False)
             parsed = machine.parse(text)
         except Exception as error:  # the parser's errors have no common base
+            if passes(error):
+                raise
             expected = "a domain and an instance in RDDL, as pyRDDLGym parses it"
             raise fault(where, _line(error), expected) from None
         try:
             return _grounder(grounder.RDDLGrounder, parser.Expression)(parsed).ground()
-        except CaiError:
-            raise
         except NotImplementedError as error:
             expected = "a domain that can be grounded, without nested fluents, matrices and Python functions"
             raise IntractableError([Finding(where, _line(error), expected)]) from None
         except Exception as error:  # nor have the grounder's
+            if passes(error):
+                raise
             raise fault(where, _line(error), "a domain and an instance that fit") from None
 
 
@@ -78,7 +80,9 @@ def _files(where: str, problem: str | Path, instance: str | int | Path) -> tuple
     managers = _module(where, "rddlrepository.core.manager")
     try:
         known = managers.RDDLRepoManager()
-    except Exception:  # its list of problems was never finished
+    except Exception as error:  # its list of problems was never finished
+        if passes(error):
+            raise
         known = managers.RDDLRepoManager(rebuild=True)
     if str(problem) not in known.list_problems():
         near = difflib.get_close_matches(str(problem), known.list_problems(), n=3, cutoff=0.3)
@@ -94,8 +98,10 @@ def _files(where: str, problem: str | Path, instance: str | int | Path) -> tuple
 
 def _line(error: BaseException) -> str:
     lines = [line.strip() for line in str(error).splitlines() if line.strip() not in ("", "...")]
-    if not lines or isinstance(error, AttributeError):  # what the parser says at an unexpected end
+    if isinstance(error, AttributeError):  # what the parser says at an unexpected end
         return "text that breaks off"
+    if not lines:
+        return type(error).__name__
     return " ".join([lines[0].rstrip("."), *lines[-1:][: len(lines) - 1]])
 
 

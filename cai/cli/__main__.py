@@ -1,4 +1,4 @@
-"""``python -m cai.cli`` is the same as ``cai``."""
+"""``python -m cai.cli`` is the same as ``cai``, but that Ctrl-C during its first imports is Python's own."""
 
 from cai.cli import main
 

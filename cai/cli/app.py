@@ -1,13 +1,16 @@
 """The app that every command joins, and how a command ends when something is wrong."""
 
 import functools
+import json
 import sys
 from collections.abc import Callable
-from typing import Annotated, Any, NoReturn
+from contextlib import nullcontext, redirect_stdout
+from contextvars import ContextVar
+from typing import Annotated, Any, NoReturn, TextIO
 
 import typer
 
-from cai.errors import CaiError
+from cai.errors import CaiError, lacks_memory
 
 app = typer.Typer(
     help="Control as inference: exact posterior, variational and hard optimum of any finite world.",
@@ -18,27 +21,66 @@ app = typer.Typer(
 )
 
 
+_answers: ContextVar[TextIO | None] = ContextVar("_answers", default=None)
+"""Standard output as the command found it, while all else that is printed goes to stderr."""
+
+
 def told(command: Callable[..., None]) -> Callable[..., None]:
-    """Turn the errors that cai raises on purpose, and Ctrl-C, into one clear message and an exit code."""
+    """Turn what ends a command into one clear message and an exit code: 1 findings, 2 whatever is wrong, 130 Ctrl-C.
+
+    With --json standard output carries the answer alone: what a world prints, or the command beside it, is on stderr.
+    """
 
     @functools.wraps(command)
     def wrapped(*args: Any, **kwargs: Any) -> None:
+        aside = redirect_stdout(sys.stderr) if kwargs.get("as_json") else nullcontext()
+        token = _answers.set(sys.stdout)
         try:
-            command(*args, **kwargs)
-        except CaiError as error:
-            _stop(str(error), 2)
+            with aside:
+                command(*args, **kwargs)
+            sys.stdout.flush()
+        except typer.Exit:
+            raise
         except BrokenPipeError:  # somebody took the first lines and left
             sys.stdout = None
             raise typer.Exit(0) from None
-        except OSError as error:
-            _stop(f"{error.strerror or error}: {error.filename or ''}".rstrip(": "), 2)
-        except KeyboardInterrupt:
-            _stop("interrupted", 130)
+        except BaseException as error:
+            ending = _ending(error)
+            if ending is None:
+                raise
+            _stop(*ending)
+        finally:
+            _answers.reset(token)
 
     return wrapped
 
 
+def print_json(value: Any) -> None:
+    """Print an answer as JSON, on the standard output that the command found."""
+    print(json.dumps(value, indent=2), file=_answers.get() or sys.stdout)
+
+
+def _ending(error: BaseException) -> tuple[str, int] | None:
+    """Return the words and the exit code for an error; None where it is a fault of cai itself."""
+    if isinstance(error, CaiError):
+        return str(error), 2
+    if isinstance(error, KeyboardInterrupt):
+        return "interrupted", 130
+    if lacks_memory(error):
+        return f"out of memory: {(str(error) or type(error).__name__).splitlines()[0]}", 2
+    if isinstance(error, OSError):
+        return f"{error.strerror or str(error) or type(error).__name__}: {error.filename or ''}".rstrip(": "), 2
+    if isinstance(error, Exception):
+        return None
+    said = f"sys.exit({error.code!r})" if isinstance(error, SystemExit) else f"{type(error).__name__} {error}".strip()
+    return f"ended by {said} in the code of the world, or of what it calls", 2
+
+
 def _stop(message: str, code: int) -> NoReturn:
+    try:
+        sys.stdout.flush()
+    except OSError:  # Python would try once more at its end, and say so in its own words
+        sys.stdout = None
     for line in message.splitlines():
         print(f"cai: {line}", file=sys.stderr)
     raise typer.Exit(code)

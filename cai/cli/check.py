@@ -1,12 +1,11 @@
 """cai check and cai list: what is wrong with a world, and which worlds there are."""
 
-import json
 import re
 
 import typer
 
 from cai.catalogue import folder, names
-from cai.cli.app import app, told
+from cai.cli.app import app, print_json, told
 from cai.cli.options import Json, Settings, World, read_world
 
 
@@ -19,7 +18,7 @@ def check(world: World, settings: Settings = None, as_json: Json = False) -> Non
 
     findings = findings_of(made)
     if as_json:
-        print(json.dumps([vars(finding) for finding in findings], indent=2))
+        print_json([vars(finding) for finding in findings])
     elif findings:
         for finding in findings:
             print(f"- {finding}")

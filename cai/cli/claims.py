@@ -9,8 +9,8 @@ from typing import Annotated, Any
 import typer
 
 from cai.cli.app import app, told
-from cai.cli.fits import read_name
 from cai.cli.options import require_folder
+from cai.names import read_name
 
 Names = Annotated[
     list[str] | None,
@@ -46,8 +46,8 @@ def tell(name: str, result: Any) -> None:
 
 def keep(name: str, result: Any, out: Path) -> None:
     """Write the figure and the numbers, both or none."""
+    from cai.files import write_whole
     from cai.view.claims import figure_of
-    from cai.view.files import write_whole
     from cai.view.style import png
 
     numbers = {"claim": result.claim, "verdict": result.verdict.word, "checks": result.verdict.lines, **asdict(result)}

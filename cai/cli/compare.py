@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from cai.cli.app import app, told
+from cai.cli.app import app, print_json, told
 from cai.cli.fits import COMPARABLE, Job, fitted_each, read_names, read_temperatures, record
 from cai.cli.inference import inference
 from cai.cli.learners import learners, read_learners
@@ -30,9 +30,12 @@ from cai.cli.options import (
     Temperature,
     World,
     read_conditions,
+    read_form,
     read_rules,
+    read_settings,
     read_world,
     require_folder,
+    require_rules,
     title_of,
 )
 from cai.cli.results import Fits, compared, compared_each, compiled, write
@@ -41,6 +44,7 @@ from cai.errors import fault
 
 if TYPE_CHECKING:
     from cai.comparison.compare import Comparison
+    from cai.conditions import Conditions
     from cai.types import Tables
     from cai.variational.result import Fit
 
@@ -88,6 +92,7 @@ def compare(
     _refuse({"--rule": rule, "--fit": fit, "--twin": twin} if inference_types else {}, "beside --inference-types")
     _refuse({"--steps": steps, "--seed": seed} if fit is None else {}, "without --fit (--learn has its own options)")
     lesson = read_learners(learn, seeds=seeds, steps=learn_steps, jobs=jobs, ray=ray)
+    read_settings(twin, "--twin")
     title, changed = title_of(world, settings), [*(settings or []), *(twin or [])]
     if lesson is not None:
         types, kept = inference_types or None, form if form != "auto" else None
@@ -96,16 +101,18 @@ def compare(
         made, alphas = read_world(world, settings, horizon, discount), read_temperatures(temperature)
         learners(title, made, lesson, alphas, out, as_json=as_json)
         return
+    require_rules(rule or EVERY, prior=True)
+    names, alphas = read_names(fit), read_temperatures(temperature)
+    tabled = bool(inference_types or names or twin)
+    if read_form(form) == "factors" and tabled:
+        raise fault("--form", "factors beside --fit, --twin or --inference-types", "tables: those need them")
+    made, given = read_world(world, settings, horizon, discount), read_conditions(observe, do)
     from cai.factors import Factors
 
-    names, rules, alphas = read_names(fit), read_rules(rule or EVERY, prior=True), read_temperatures(temperature)
-    made, given = read_world(world, settings, horizon, discount), read_conditions(observe, do)
-    tabled = bool(inference_types or names or twin)
-    if tabled and form == "factors":
-        raise fault("--form", "factors beside --fit, --twin or --inference-types", "tables: those need them")
+    rules = read_rules(rule or EVERY, prior=True)
     found, size = compiled(made, "tables" if tabled else form, given, quiet=as_json)
     if isinstance(found, Factors):
-        _tell_factors(title, size, made, compared(found, rules, alphas), out, as_json=as_json)
+        _tell_factors(title, size, made, compared(found, rules, alphas, given=given), out, as_json=as_json)
         return
     asked = {name: value for name, value in (("steps", steps), ("seed", seed)) if value is not None}
     job = Job(made, found, None, asked)
@@ -116,11 +123,11 @@ def compare(
     tables = job.compiled  # a world without them is refused before any fit
     with joined(ray):
         fits, whole = fitted_each(job, names, alphas, ray)
-        comparisons, notes = _compared(title, tables, rules, fits, other, ray)
+        comparisons, notes = _compared(title, tables, rules, fits, other, ray, given)
     if comparisons:
         _print(world, comparisons, fits, notes, as_json=as_json)
     if comparisons and out is not None:
-        write(title, job.world, comparisons, out, notes, quiet=as_json, fits=fits)
+        write(title, job.world, comparisons, out, notes, fits)
     if not whole:
         raise KeyboardInterrupt
 
@@ -128,14 +135,14 @@ def compare(
 def _tell_factors(title: str, size: str, world: Any, comparisons: Sequence[Any], out: Any, *, as_json: bool) -> None:
     """Print what was compared on factors, and write its report."""
     if as_json:
-        print(json.dumps([json.loads(one.json()) for one in comparisons], indent=2))
+        print_json([json.loads(one.json()) for one in comparisons])
     else:
         from cai.view.terminal import print_comparison
 
         for one in comparisons:
             print_comparison(title, one, size)
     if out is not None:
-        write(title, world, comparisons, out, [], quiet=as_json)
+        write(title, world, comparisons, out, [])
 
 
 def _refuse(options: Mapping[str, Any], where: str) -> None:
@@ -150,22 +157,28 @@ def _refuse(options: Mapping[str, Any], where: str) -> None:
 
 
 def _compared(
-    title: str, tables: "Tables", rules: Mapping[str, Any], fits: Fits, twin: tuple[str, Any] | None, ray: str | None
+    title: str,
+    tables: "Tables",
+    rules: Mapping[str, Any],
+    fits: Fits,
+    twin: tuple[str, Any] | None,
+    ray: str | None,
+    given: "Conditions",
 ) -> tuple[list["Comparison"], list[str]]:
     """Compare the world and its twin, if it has one; the note says what changes between them and what does not."""
     from cai.compile.tabulate import tabulate
     from cai.view.lessons import twin_lesson
 
     if twin is None or not fits:
-        return compared_each([tables], rules, list(fits), [fits], ray)[0], []
+        return compared_each([tables], rules, list(fits), [fits], ray, given)[0], []
     name, world = twin
-    found, other = compared_each([tables, tabulate(world)], rules, list(fits), [fits, {}], ray)
+    found, other = compared_each([tables, tabulate(world)], rules, list(fits), [fits, {}], ray, given)
     return found, [twin_lesson(title, found, name, other)]
 
 
 def _print(world: str, comparisons: Sequence["Comparison"], fits: Fits, notes: Sequence[str], *, as_json: bool) -> None:
     if as_json:
-        print(json.dumps([_plain(one, fits[one.temperature]) for one in comparisons], indent=2))
+        print_json([_plain(one, fits[one.temperature]) for one in comparisons])
         return
     from cai.view.sections import STOPPED
     from cai.view.terminal import describe, print_comparison

@@ -1,6 +1,5 @@
 """cai fit: a policy fitted to the posterior by stochastic variational inference."""
 
-import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -8,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from cai.cli.app import app, told
+from cai.cli.app import app, print_json, told
 from cai.cli.fits import (
     ESTIMATORS,
     POLICIES,
@@ -17,7 +16,6 @@ from cai.cli.fits import (
     job_of,
     log_evidence_of,
     print_one,
-    read_name,
     read_temperatures,
     record,
 )
@@ -37,6 +35,7 @@ from cai.cli.options import (
     title_of,
 )
 from cai.errors import fault
+from cai.names import read_name
 
 if TYPE_CHECKING:
     from cai.variational.result import Fit
@@ -89,9 +88,9 @@ def fit(
     title = title_of(world, settings)
     fits = _fit_at(title, job, name, alphas, quiet=as_json)
     if as_json:
-        print(json.dumps([record(name, one, log_z) for one, log_z in fits], indent=2))
+        print_json([record(name, one, log_z) for one, log_z in fits])
     if out is not None:
-        keep(title, job, name, fits, out, quiet=as_json)
+        keep(title, job, name, fits, out)
     if fits[-1][0].stopped == "interrupted":
         raise KeyboardInterrupt
 

@@ -15,6 +15,7 @@ from cai.errors import (
     WorldError,
     fault,
 )
+from cai.names import read_name
 
 if TYPE_CHECKING:
     from cai.types import Tables
@@ -72,17 +73,6 @@ def job_of(world: Any, *, lr: float | None = None, **settings: Any) -> Job:
         return Job(world, None, error, given, lr)
 
 
-def read_name(option: str, text: str, known: Sequence[str]) -> str:
-    """Return a name that is known.
-
-    Raises:
-        WorldError: it is not.
-    """
-    if text not in known:
-        raise fault(option, f"'{text}'", f"one of {', '.join(known)}")
-    return text
-
-
 def read_names(text: str | None) -> list[str]:
     """Read the comma list of policies that compare is to fit, each once."""
     names = [] if text is None else [part.strip() for part in text.split(",")]
@@ -91,11 +81,10 @@ def read_names(text: str | None) -> list[str]:
 
 def read_temperatures(texts: Sequence[float] | None) -> list[float]:
     """Return the temperatures, each once, checked before any work is done on the first of them."""
-    from cai.exact.solve import as_temperature
-
     alphas = list(dict.fromkeys(texts or [1.0]))
     for alpha in alphas:
-        as_temperature(alpha)
+        if not 0 < alpha < math.inf:
+            raise fault("temperature", f"{alpha}", "positive, finite numbers (the limit 0 is the rule HARD)")
     return alphas
 
 

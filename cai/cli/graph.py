@@ -1,14 +1,12 @@
 """cai graph: the graphical model that a world's program is."""
 
-import json
-import sys
 import textwrap
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from cai.cli.app import app, told
+from cai.cli.app import app, print_json, told
 from cai.cli.options import Do, Json, Observe, Settings, World, read_sites, read_world
 from cai.errors import CaiError, fault
 
@@ -58,7 +56,7 @@ def graph(
         import networkx as nx
 
         extra = {} if told_of is None else {"explanation": told_of}
-        print(json.dumps({**nx.node_link_data(dag, edges="edges"), **extra}, indent=2))
+        print_json({**nx.node_link_data(dag, edges="edges"), **extra})
     else:
         _print_nodes(f"{world}, {slices} slice{'s' if slices > 1 else ''}", dag)
         if told_of is None:
@@ -66,7 +64,7 @@ def graph(
         else:
             _print_explanation(told_of)
     for picture in pictures:
-        print(f"picture: {picture}", file=sys.stderr if as_json else sys.stdout)
+        print(f"picture: {picture}")
 
 
 def _print_nodes(title: str, dag: "nx.DiGraph") -> None:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from cai.cli.app import print_json
 from cai.cli.fits import Job
 from cai.cli.results import write
 from cai.cluster import each
@@ -22,14 +23,14 @@ def inference(
     done = dict(each(_types, job.compiled, alphas, ray=ray, title="temperatures"))
     found = [done[n] for n in range(len(alphas))]
     if as_json:
-        print(json.dumps([_plain(one) for one in found], indent=2))
+        print_json([_plain(one) for one in found])
     else:
         from cai.view.terminal import describe
 
         for one in found:
             print(f"{title} at α = {one.temperature:g}: {describe(job.compiled)}\n\n{one.table()}\n")
     if out is not None:
-        write(title, job.world, [one.comparison for one in found], out, [_note(one) for one in found], quiet=as_json)
+        write(title, job.world, [one.comparison for one in found], out, [_note(one) for one in found])
 
 
 def _types(tables: "Tables", alpha: float) -> "InferenceTypes":

@@ -2,7 +2,6 @@
 
 import io
 import json
-import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -18,12 +17,12 @@ Told = Sequence[tuple["Fit", float | None]]
 """Fits, a temperature each, with log Z in nats where it is known."""
 
 
-def keep(title: str, job: Job, name: str, fits: Told, out: Path, *, quiet: bool) -> None:
+def keep(title: str, job: Job, name: str, fits: Told, out: Path) -> None:
     """Write ``policy.pt`` and ``fit.json``, and a report; without exact answers a picture in its place.
 
     At several temperatures the names of the files say which.
     """
-    from cai.view.files import write_whole
+    from cai.files import write_whole
 
     several = len(fits) > 1
     contents, lines = {}, []
@@ -37,9 +36,9 @@ def keep(title: str, job: Job, name: str, fits: Told, out: Path, *, quiet: bool)
     write_whole(out, contents)
     kinds = {".pt": "policy", ".json": "numbers", ".png": "picture"}
     for path in contents:
-        print(f"{kinds[Path(path).suffix]}: {(out / path).resolve()}", file=sys.stderr if quiet else sys.stdout)
+        print(f"{kinds[Path(path).suffix]}: {(out / path).resolve()}")
     if _reported(job, name):
-        _report(title, job, name, fits, out, quiet=quiet)
+        _report(title, job, name, fits, out)
 
 
 def _reported(job: Job, name: str) -> bool:
@@ -47,14 +46,14 @@ def _reported(job: Job, name: str) -> bool:
     return job.tables is not None and name != "full"
 
 
-def _report(title: str, job: Job, name: str, fits: Told, out: Path, *, quiet: bool) -> None:
+def _report(title: str, job: Job, name: str, fits: Told, out: Path) -> None:
     from cai.exact.rules import POSTERIOR, VARIATIONAL
 
     assert job.tables is not None
     named = {one.temperature: {f"fit:{name}": one} for one, _ in fits}
     policies = {"POSTERIOR": POSTERIOR, "VARIATIONAL": VARIATIONAL, "prior": None}
     comparisons = compared(job.tables, policies, list(named), named)
-    write(title, job.world, comparisons, out, [], quiet=quiet, fits=named)
+    write(title, job.world, comparisons, out, [], named)
 
 
 def _state(one: "Fit") -> bytes:

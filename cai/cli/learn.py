@@ -1,8 +1,6 @@
 """cai learn: one learner on a world or on a Gymnasium environment, kept in a folder from which it can go on."""
 
-import ast
 import inspect
-import json
 import re
 import sys
 from collections.abc import Callable, Sequence
@@ -12,10 +10,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from cai.cli.app import app, told
-from cai.cli.fits import read_name
+from cai.catalogue import literal
+from cai.cli.app import app, print_json, told
+from cai.cli.fits import read_temperatures
 from cai.cli.options import Discount, Horizon, Json, Settings, read_settings, read_world, require_folder, title_of
 from cai.errors import fault
+from cai.names import LEARNERS, read_name
 
 if TYPE_CHECKING:
     from cai.learn.result import Learned
@@ -23,9 +23,7 @@ if TYPE_CHECKING:
 World = Annotated[
     str, typer.Argument(help="A catalogue name, a file, file.py:Class, or a Gymnasium id such as CartPole-v1.")
 ]
-Algorithm = Annotated[
-    str, typer.Option("--algorithm", "-a", help="reinforce | soft_pg | q | soft_q | fitted_q | soft_fitted_q | sac.")
-]
+Algorithm = Annotated[str, typer.Option("--algorithm", "-a", help=f"{' | '.join(LEARNERS)}.")]
 Alpha = Annotated[
     float | None, typer.Option("--temperature", "-t", help="α, reward units; 1 unless given; for sac learned.")
 ]
@@ -64,10 +62,13 @@ def learn(
     out: Out = None,
 ) -> None:
     """Learn from samples: REINFORCE, soft policy gradient, (soft) Q, fitted Q or soft actor-critic."""
+    require_folder(out)
+    read_name("--algorithm", algorithm, LEARNERS)
+    if temperature is not None:
+        read_temperatures([temperature])
     from cai.learn.names import ALGORITHMS
 
-    require_folder(out)
-    learner = ALGORITHMS[read_name("--algorithm", algorithm, tuple(ALGORITHMS))]
+    learner = ALGORITHMS[algorithm]
     wishes = read_options(option, learner)
     if temperature is None and algorithm != "sac":
         temperature = 1.0
@@ -83,11 +84,11 @@ def learn(
     else:
         found = learner(read_world(world, settings, horizon, discount), seed=seed, **wishes)
     if as_json:
-        print(json.dumps(_plain(found), indent=2))
+        print_json(_plain(found))
     else:
         _print(title_of(world, settings), found)
     if out is not None:
-        print(f"kept: {out.resolve()}", file=sys.stderr if as_json else sys.stdout)
+        print(f"kept: {out.resolve()}")
     if found.stopped == "interrupted":
         if out is not None:
             print("cai: the same command goes on from there", file=sys.stderr)
@@ -127,14 +128,6 @@ def read_options(texts: Sequence[str] | None, learner: Callable[..., Any]) -> di
             raise fault("--option", f"'{text}'", expected)
         found[name] = literal(value)
     return found
-
-
-def literal(text: str) -> Any:
-    """Return the Python literal that a text is, or else the text."""
-    try:
-        return ast.literal_eval(text)
-    except (ValueError, SyntaxError):
-        return text
 
 
 def _print(title: str, found: "Learned") -> None:

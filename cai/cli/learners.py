@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cai.cli.fits import read_name
+from cai.cli.app import print_json
 from cai.errors import CaiError, fault
+from cai.names import LEARNERS, read_name
 
 if TYPE_CHECKING:
     from cai.comparison.learners import LearnerComparison
@@ -46,13 +47,11 @@ def read_learners(
         return None
     if ray is not None and jobs is not None:
         raise fault("compare", "--jobs beside --ray", "one of them: a cluster decides how many run at a time")
-    from cai.learn.names import ALGORITHMS
-
-    names = list(ALGORITHMS) if text == "all" else [part.strip() for part in text.split(",")]
+    names = list(LEARNERS) if text == "all" else [part.strip() for part in text.split(",")]
     for option, value in numbers.items():
         if value is not None and value < 1:
             raise fault(option, f"{value}", "a whole number, at least 1")
-    known = (*ALGORITHMS, "all")
+    known = (*LEARNERS, "all")
     each = tuple(dict.fromkeys(read_name("--learn", one, known) for one in names))
     return Lesson(each, seeds or SEEDS, steps, jobs or 1, ray)
 
@@ -73,12 +72,12 @@ def learners(
             if not as_json:
                 print_learners(title, found[-1])
     if as_json:
-        print(json.dumps([json.loads(one.json()) for one in found], indent=2))
+        print_json([json.loads(one.json()) for one in found])
     if out is not None and found:
         from cai.view.learners import write_learners
 
         page = write_learners(found, out, title=title)
-        print(f"report: {page.resolve()}", file=sys.stderr if as_json else sys.stdout)
+        print(f"report: {page.resolve()}")
     if not whole:
         raise KeyboardInterrupt
 

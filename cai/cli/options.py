@@ -12,6 +12,7 @@ import typer
 
 from cai.catalogue import load_world
 from cai.errors import fault
+from cai.names import RULES, meant, read_name
 
 World = Annotated[
     str,
@@ -34,8 +35,8 @@ Rules = Annotated[
     typer.Option(
         "--rule",
         "-r",
-        help="POSTERIOR, VARIATIONAL, HARD, MAP or 'RISK(eta)'; repeatable. Unless given, solve takes POSTERIOR, "
-        "compare all four and the prior (MAP-plan: replan the most probable trajectory at every state).",
+        help=f"{', '.join(RULES)} or 'RISK(eta)'; repeatable. Unless given, solve takes POSTERIOR, compare the first "
+        "four and the prior (MAP-plan: replan the most probable trajectory at every state).",
     ),
 ]
 Steps = Annotated[int | None, typer.Option(min=0, help="How many updates at most; 2000 unless given.")]
@@ -83,24 +84,32 @@ def read_world(spec: str, settings: Sequence[str] | None, horizon: str | None, d
     pairs = read_settings(settings)
     overrides: dict[str, Any] = {}
     if horizon is not None:
-        if horizon not in {"inf", "none", "None"} and not horizon.isdecimal():
-            raise fault("--horizon", f"'{horizon}'", "a positive integer, or 'inf'")
-        overrides["horizon"] = int(horizon) if horizon.isdecimal() else None
+        overrides["horizon"] = _read_horizon(horizon)
     if discount is not None:
+        if not 0 < discount <= 1:
+            raise fault("--discount", f"{discount}", "a number above 0 and at most 1")
         overrides["discount"] = discount
     with contextlib.redirect_stdout(sys.stderr):  # what a file prints on its own is no part of the answer
         return _from_rddl(spec, pairs, overrides) if spec.startswith("rddl:") else load_world(spec, pairs, overrides)
 
 
-def read_settings(texts: Sequence[str] | None) -> dict[str, str]:
+def read_settings(texts: Sequence[str] | None, option: str = "--set") -> dict[str, str]:
     """Read ``name=value`` texts; a later one of one name counts."""
     pairs = {}
     for text in texts or ():
         name, equals, value = text.partition("=")
         if not equals or not name.isidentifier():
-            raise fault("--set", f"'{text}'", "name=value")
+            raise fault(option, f"'{text}'", "name=value")
         pairs[name] = value
     return pairs
+
+
+def _read_horizon(text: str) -> int | None:
+    if text in {"inf", "none", "None"}:
+        return None
+    if not re.fullmatch(r"0*[1-9][0-9]{0,17}", text):
+        raise fault("--horizon", f"'{text}'", "a positive integer, or 'inf'")
+    return int(text)
 
 
 def _from_rddl(spec: str, pairs: dict[str, str], overrides: dict[str, Any]) -> Any:
@@ -113,6 +122,11 @@ def _from_rddl(spec: str, pairs: dict[str, str], overrides: dict[str, Any]) -> A
     from cai.bridges.rddl import from_rddl
 
     return from_rddl(name, instance or "1", **overrides)
+
+
+def read_form(text: str) -> str:
+    """Read the form that is asked for."""
+    return read_name("--form", text, ("auto", "tables", "factors"))
 
 
 def read_conditions(observe: Sequence[str] | None, do: Sequence[str] | None) -> Any:
@@ -135,38 +149,40 @@ def read_sites(option: str, texts: Sequence[str] | None) -> dict[str, str]:
 
 def title_of(world: str, settings: Sequence[str] | None) -> str:
     """Name a world with its settings; a later setting of one name counts."""
-    pairs = dict(text.split("=", 1) for text in settings or ())
-    return " ".join([world, *(f"{name}={value}" for name, value in pairs.items())])
+    return " ".join([world, *(f"{name}={value}" for name, value in read_settings(settings).items())])
+
+
+def require_rules(texts: Sequence[str], *, prior: bool) -> None:
+    """Refuse what is no rule, before any work is done."""
+    for text in texts:
+        if _read_risk(text) is None and text.upper() not in RULES and not (text == "prior" and prior):
+            expected = f"{', '.join(RULES)}, RISK(eta){' or prior' if prior else ''}"
+            raise fault("--rule", f"'{text}'", f"{expected}{meant(text, RULES)}")
 
 
 def read_rules(texts: Sequence[str], *, prior: bool) -> dict[str, Any]:
     """Find the rules by name; with ``prior``, they stand for policies, and the prior, as None, may be among them."""
-    from cai.exact.rules import HARD, MAP, POSTERIOR, RISK, VARIATIONAL
+    require_rules(texts, prior=prior)
+    from cai.exact.rules import MAP, NAMED, RISK
 
-    known = {rule.name: rule for rule in (POSTERIOR, VARIATIONAL, HARD, MAP)}
     found: dict[str, Any] = {}
     for text in texts:
-        risk = re.fullmatch(r"RISK\((.+)\)", text, re.IGNORECASE)
-        if text == "prior" and prior:
+        if text == "prior":
             found["prior"] = None
-        elif text.upper() in known:
-            rule = known[text.upper()]
-            found["MAP-plan" if rule is MAP and prior else rule.name] = rule
-        elif risk and _is_number(risk.group(1)):
-            rule = RISK(float(risk.group(1)))
-            found[rule.name] = rule
-        else:
-            expected = f"{', '.join(known)}, RISK(eta){' or prior' if prior else ''}"
-            raise fault("--rule", f"'{text}'", expected)
+            continue
+        eta = _read_risk(text)
+        rule = NAMED[text.upper()] if eta is None else RISK(eta)
+        found["MAP-plan" if rule is MAP and prior else rule.name] = rule
     return found
 
 
-def _is_number(text: str) -> bool:
+def _read_risk(text: str) -> float | None:
+    """Return η of a text such as RISK(-0.5); None where it is none."""
+    inside = re.fullmatch(r"RISK\((.+)\)", text, re.IGNORECASE)
     try:
-        float(text)
+        return float(inside[1]) if inside else None
     except ValueError:
-        return False
-    return True
+        return None
 
 
 def require_folder(out: Path | None) -> None:

@@ -40,32 +40,41 @@ def compiled(world: Any, form: str, given: "Conditions", *, quiet: bool) -> tupl
     return found, size
 
 
-def solved(tables: "Tables | Factors", policies: Mapping[str, Any], alpha: float) -> dict[str, Any]:
+def solved(
+    tables: "Tables | Factors", policies: Mapping[str, Any], alpha: float, given: "Conditions"
+) -> dict[str, Any]:
     """Solve the rules among the policies; one without a finite answer is left out, with a word, unless all are."""
+    from cai.exact.blame import evidence_explained
     from cai.exact.rules import Rule
     from cai.exact.solve import solve as solve_exactly
 
     found: dict[str, Any] = {}
-    reason: Exception | None = None
+    left_out: dict[str, Exception] = {}
     for name, policy in policies.items():
+        if not isinstance(policy, Rule):
+            found[name] = policy
+            continue
         try:
-            found[name] = solve_exactly(tables, policy, temperature=alpha) if isinstance(policy, Rule) else policy
+            with evidence_explained(policy, given):
+                found[name] = solve_exactly(tables, policy, temperature=alpha)
         except (ImpossibleError, NotConvergedError) as error:
-            reason = error
-            print(f"cai: {name} left out at α = {alpha:g}: {error}", file=sys.stderr)
-    if reason is not None and not any(policy is not None for policy in found.values()):
-        raise reason
+            left_out[name] = error
+    if left_out and not any(policy is not None for policy in found.values()):
+        raise left_out.popitem()[1]
+    for name, reason in left_out.items():
+        print(f"cai: {name} left out at α = {alpha:g}: {reason}", file=sys.stderr)
     return found
 
 
 def compared(
     tables: "Tables | Factors",
     policies: Mapping[str, Any],
-    temperature: Sequence[float] | None,
+    alphas: Sequence[float],
     fits: Fits | None = None,
+    given: "Conditions | None" = None,
 ) -> list[Any]:
     """Compare policies at every temperature, the rules among them solved anew at each, with what was fitted there."""
-    return compared_each([tables], policies, temperature or [1.0], [fits or {}])[0]
+    return compared_each([tables], policies, alphas, [fits or {}], given=given)[0]
 
 
 def compared_each(
@@ -74,10 +83,13 @@ def compared_each(
     alphas: Sequence[float],
     fits: Sequence[Fits],
     ray: str | None = None,
+    given: "Conditions | None" = None,
 ) -> list[list[Any]]:
     """Compare as ``compared`` does on several worlds, each with its own fits, here or on a Ray cluster."""
+    from cai.conditions import NOTHING
+
     asked = [(n, alpha, fits[n].get(alpha, {})) for n in range(len(worlds)) for alpha in alphas]
-    done = dict(each(_compared, (worlds, policies), asked, ray=ray, title="comparisons"))
+    done = dict(each(_compared, (worlds, policies, given or NOTHING), asked, ray=ray, title="comparisons"))
     T = len(alphas)
     return [[done[n * T + i] for i in range(T)] for n in range(len(worlds))]
 
@@ -86,12 +98,12 @@ Asked = tuple[int, float, Mapping[str, "Fit"]]
 
 
 def _compared(
-    common: tuple[Sequence["Tables | Factors"], Mapping[str, Any]], asked: Asked
+    common: tuple[Sequence["Tables | Factors"], Mapping[str, Any], "Conditions"], asked: Asked
 ) -> "Comparison | FactoredComparison":
     from cai.comparison.compare import compare as compare_exactly
 
-    (worlds, policies), (n, alpha, fits) = common, asked
-    return compare_exactly(worlds[n], solved(worlds[n], {**policies, **fits}, alpha), temperature=alpha)
+    (worlds, policies, given), (n, alpha, fits) = common, asked
+    return compare_exactly(worlds[n], solved(worlds[n], {**policies, **fits}, alpha, given), temperature=alpha)
 
 
 def write(
@@ -100,11 +112,9 @@ def write(
     comparisons: Sequence[Any],
     out: Path,
     notes: Sequence[str],
-    *,
-    quiet: bool,
     fits: Fits | None = None,
 ) -> None:
-    """Write the report's folder and say where it is: on stderr if ``quiet``, where stdout carries JSON."""
+    """Write the report's folder and say where it is."""
     from cai.graphs import graph as read_graph
     from cai.view.report import write_report
 
@@ -115,4 +125,4 @@ def write(
         page = write_factored_report(comparisons, out, title=title, notes=notes, dag=dag)
     else:
         page = write_report(comparisons, out, title=title, notes=notes, dag=dag, fits=fits)
-    print(f"report: {page.resolve()}", file=sys.stderr if quiet else sys.stdout)
+    print(f"report: {page.resolve()}")

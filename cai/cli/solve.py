@@ -1,11 +1,11 @@
 """cai solve: a world solved exactly, under one rule or several."""
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cai.cli.app import app, told
+from cai.cli.app import app, print_json, told
+from cai.cli.fits import read_temperatures
 from cai.cli.options import (
     Discount,
     Do,
@@ -21,9 +21,11 @@ from cai.cli.options import (
     Temperature,
     World,
     read_conditions,
+    read_form,
     read_rules,
     read_world,
     require_folder,
+    require_rules,
     title_of,
 )
 from cai.cli.results import compared, compiled, solved, write
@@ -55,42 +57,53 @@ def solve(
 ) -> None:
     """Solve a world exactly: evidence, ELBO* or start value under one rule or several."""
     require_folder(out)
-    made, rules = read_world(world, settings, horizon, discount), read_rules(rule or ["POSTERIOR"], prior=False)
-    given = read_conditions(observe, do)
+    shape = None if read_form(form) == "auto" else form
+    beside = {"--form": shape, "--observe": observe, "--do": do, "--shards": shards, "--out": out}
     if partial:
-        if given or form != "auto" or shards is not None or out is not None:
-            raise fault("--partial", "--form, --observe, --do, --shards or --out", "rules and temperatures alone")
-        _solve_partial(world, made, rules if rule else read_rules(["VARIATIONAL"], prior=False), temperature, as_json)
+        _refuse(beside, "--partial", "rules and temperatures alone")
+    elif shards is not None:
+        others = {**beside, "--shards": None, "--form": None if form == "tables" else shape}
+        _refuse(others, "--shards", "one rule and one temperature: shards are tables of the world itself")
+    alphas = read_temperatures(temperature)
+    texts = rule or ["VARIATIONAL" if partial else "POSTERIOR"]
+    require_rules(texts, prior=False)
+    made = read_world(world, settings, horizon, discount)
+    rules = read_rules(texts, prior=False)
+    if partial:
+        _solve_partial(world, made, rules, alphas, as_json)
         return
     if shards is not None:
-        if given or form not in ("auto", "tables"):
-            raise fault("--shards", "--form, --observe or --do", "none of them: shards are tables of the world itself")
-        _solve_sharded(world, made, rules, temperature or [1.0], shards, as_json=as_json, out=out)
+        _solve_sharded(world, made, rules, alphas, shards, as_json=as_json)
         return
+    given = read_conditions(observe, do)
     found, size = compiled(made, form, given, quiet=as_json)
     rows = []
-    for alpha in temperature or [1.0]:
-        rows += [_solution(name, one) for name, one in solved(found, rules, alpha).items()]
+    for alpha in alphas:
+        rows += [_solution(name, one) for name, one in solved(found, rules, alpha, given).items()]
     _print(f"{world}: {size}", rows, as_json=as_json)
     if out is not None:
-        write(title_of(world, settings), made, compared(found, rules, temperature), out, [], quiet=as_json)
+        write(title_of(world, settings), made, compared(found, rules, alphas, given=given), out, [])
 
 
-def _solve_partial(
-    title: str, world: Any, rules: Mapping[str, Any], alphas: Sequence[float] | None, as_json: bool
-) -> None:
+def _refuse(options: Mapping[str, Any], beside: str, expected: str) -> None:
+    given = [name for name, value in options.items() if value is not None]
+    if given:
+        raise fault(beside, f"{', '.join(given)} beside it", expected)
+
+
+def _solve_partial(title: str, world: Any, rules: Mapping[str, Any], alphas: Sequence[float], as_json: bool) -> None:
     """Solve over beliefs, and tell the value beside QMDP's and that of full sight."""
     from cai.exact.belief_messages import solve_partial
 
     rows = []
-    for alpha in alphas or [1.0]:
+    for alpha in alphas:
         for name, rule in rules.items():
             found = solve_partial(world, rule, temperature=alpha)
             elbo = float(found.elbo) if name == "VARIATIONAL" else None
             row = {"rule": name, "temperature": alpha, "qmdp": float(found.qmdp), "value": float(found.value)}
             rows.append({**row, "fully_observed": float(found.fully_observed), "elbo": elbo})
     if as_json:
-        print(json.dumps(rows, indent=2))
+        print_json(rows)
         return
     from cai.view.terminal import print_table
 
@@ -99,12 +112,12 @@ def _solve_partial(
 
 
 def _solve_sharded(
-    title: str, world: Any, rules: Mapping[str, Any], alphas: Sequence[float], folder: Path, *, as_json: bool, out: Any
+    title: str, world: Any, rules: Mapping[str, Any], alphas: Sequence[float], folder: Path, *, as_json: bool
 ) -> None:
     """Solve in all processes, and tell it in the first."""
-    if len(rules) > 1 or len(alphas) > 1 or out is not None:
-        seen = f"{', '.join(rules)} at α = {', '.join(f'{alpha:g}' for alpha in alphas)}{', and --out' if out else ''}"
-        raise fault("--shards", seen, "one rule and one temperature for a folder, and no report")
+    if len(rules) > 1 or len(alphas) > 1:
+        seen = f"{', '.join(rules)} at α = {', '.join(f'{alpha:g}' for alpha in alphas)}"
+        raise fault("--shards", seen, "one rule and one temperature for a folder")
     from cai.exact.sharded import solve_sharded
 
     ((name, rule),) = rules.items()
@@ -116,7 +129,7 @@ def _solve_sharded(
 
 def _print(title: str, rows: Sequence[Mapping[str, Any]], *, as_json: bool) -> None:
     if as_json:
-        print(json.dumps(rows, indent=2))
+        print_json(rows)
         return
     from cai.view.terminal import print_table
 

@@ -14,6 +14,7 @@ from torch import Tensor
 from cai.comparison.compare import Comparison, compare
 from cai.comparison.evaluate import Answers, Evaluation, measure
 from cai.comparison.learner_rows import LearnerRow, finite, learner_row, plain, rows_csv, runs_csv, table
+from cai.comparison.rows import save
 from cai.comparison.seeds import Curve, learning_curve
 from cai.comparison.statistics import Profile, performance_profile
 from cai.compile.tabulate import tabulate
@@ -125,15 +126,8 @@ class LearnerComparison:
         return json.dumps({**head, "learners": told}, indent=2)
 
     def save(self, folder: str | Path) -> Path:
-        """Write ``learners.csv``, ``runs.csv`` and ``learners.json`` into the folder, each whole or not at all."""
-        target = Path(folder)
-        target.mkdir(parents=True, exist_ok=True)
-        texts = {"learners.csv": self.csv(), "runs.csv": self.runs_csv(), "learners.json": self.json()}
-        for name, text in texts.items():
-            draft = target / f".{name}.part"
-            draft.write_text(text, encoding="utf-8")
-            draft.replace(target / name)
-        return target
+        """Write ``learners.csv``, ``runs.csv`` and ``learners.json`` into the folder, all of them or none."""
+        return save(folder, {"learners.csv": self.csv(), "runs.csv": self.runs_csv(), "learners.json": self.json()})
 
     def runs_csv(self) -> str:
         """Return a line a run as CSV."""

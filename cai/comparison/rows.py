@@ -12,6 +12,7 @@ from cai.comparison.evaluate import Evaluation
 from cai.comparison.factored import FactoredEvaluation
 from cai.comparison.separate import SeparateEvaluation
 from cai.errors import ImpossibleError, NotConvergedError
+from cai.files import write_whole
 
 
 @dataclass(frozen=True)
@@ -122,11 +123,6 @@ def as_json(head: Mapping[str, Any], rows: Sequence[Row]) -> str:
 
 
 def save(folder: str | Path, texts: Mapping[str, str]) -> Path:
-    """Write texts into the folder by file name, each whole or not at all."""
-    target = Path(folder)
-    target.mkdir(parents=True, exist_ok=True)
-    for name, text in texts.items():
-        draft = target / f".{name}.part"
-        draft.write_text(text, encoding="utf-8")
-        draft.replace(target / name)
-    return target
+    """Write texts into the folder by file name, all of them or none."""
+    write_whole(Path(folder), {name: text.encode() for name, text in texts.items()})
+    return Path(folder)

@@ -18,7 +18,7 @@ from cai.errors import Finding, IntractableError, fault
 from cai.exactly import Numbered
 from cai.factors import Factor, FactoredSlice, Factors, primed
 from cai.types import Space, Tables
-from cai.world import Point, World, discount_of, horizon_of
+from cai.world import Point, World, discount_of, horizon_of, require_methods
 
 
 @overload
@@ -82,6 +82,7 @@ class Conditioned:
     stationary = False
 
     def __init__(self, world: World, conditions: Conditions) -> None:
+        require_methods(world)
         self.world = world
         self.horizon, shape = horizon_of(world), measure(world)
         self.names = (shape.states.names, shape.actions.names)

@@ -10,7 +10,7 @@ from pyro.poutine.messenger import Messenger
 from pyro.poutine.util import site_is_subsample
 from torch import Tensor
 
-from cai.errors import CaiError, Finding, IntractableError, fault, quoted
+from cai.errors import Finding, IntractableError, blamed, fault
 from cai.exactly import exact
 from cai.process import alone
 from cai.world import Point
@@ -139,17 +139,14 @@ def run(messenger: Enumerate, piece: Callable[..., Any], *args: Any) -> Any:
     Raises:
         WorldError: the piece itself failed; the finding quotes its error.
     """
-    try:
-        # Our own audits are stricter than torch's validation, and name the variable and the state.
-        with alone(), torch.random.fork_rng(devices=[]), pyro.validation_enabled(False), messenger:
-            return piece(*args)
-    except CaiError:
-        raise
-    except Exception as error:
-        seen = quoted(error)
-        expected = (
-            "code that runs"
-            if messenger.choose is not None
-            else "code that broadcasts over a batch of states and actions"
-        )
-        raise fault(messenger.where, seen, expected) from error
+    single = messenger.choose is not None
+    expected = "code that runs" if single else "code that broadcasts over a batch of states and actions"
+    # Our own audits are stricter than torch's validation, and name the variable and the state.
+    with (
+        blamed(messenger.where, expected),
+        alone(),
+        torch.random.fork_rng(devices=[]),
+        pyro.validation_enabled(False),
+        messenger,
+    ):
+        return piece(*args)

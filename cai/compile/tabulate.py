@@ -17,7 +17,7 @@ from cai.compile.audit import (
 )
 from cai.compile.slices import Enumerated, Shape, enumerate_slice, start
 from cai.compile.survey import demand, survey
-from cai.errors import Finding, IntractableError, fault, quoted
+from cai.errors import Finding, IntractableError, blamed, fault
 from cai.process import precision
 from cai.types import Slice, Space, Tables
 from cai.world import World, horizon_of
@@ -180,10 +180,8 @@ def terminal_reward(world: World, states: Space, dtype: torch.dtype) -> Tensor:
     if terminal is None:
         return reward
     values = states.split(torch.arange(states.size))
-    try:
+    with blamed("terminal", "code that broadcasts over a batch of states"):
         reward = torch.as_tensor(terminal(states.pack(values))).to(dtype)
-    except Exception as error:
-        raise fault("terminal", quoted(error), "code that broadcasts over a batch of states") from error
     demand(audit_rewards("terminal", reward.detach(), (states.size,)))
     return reward.expand(states.size)
 

@@ -1,9 +1,27 @@
 """Why nothing is possible: the states at which every way on is forbidden."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import torch
 
-from cai.errors import Finding
+from cai.conditions import Conditions
+from cai.errors import Finding, ImpossibleError
+from cai.exact.rules import Expect, Rule
 from cai.types import Tables
+
+
+@contextmanager
+def evidence_explained(rule: Rule, given: Conditions) -> Iterator[None]:
+    """Say in plain words why a rule that holds the dynamics has no answer where something was seen."""
+    try:
+        yield
+    except ImpossibleError as error:
+        if not given.seen or not isinstance(rule.over_outcomes, Expect):
+            raise
+        seen = ", ".join(f"{name}_{t} = {value}" for (name, t), value in given.seen.items())
+        words = f"{rule} asks for the best policy, and no policy makes certain what was seen ({seen})"
+        raise ImpossibleError(f"{words}: evidence is a question for POSTERIOR") from error
 
 
 def blockers(tables: Tables, *, risk: bool = False) -> list[Finding]:

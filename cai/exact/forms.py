@@ -8,7 +8,7 @@ from cai.exact.factored_sweep import prepare
 from cai.exact.rules import VARIATIONAL
 from cai.factors import Factors
 from cai.types import Tables
-from cai.world import World, horizon_of
+from cai.world import World, horizon_of, require_methods
 
 FORMS = ("auto", "tables", "factors")
 SMALL = 1_000_000
@@ -37,6 +37,7 @@ def compiled(world: World | Tables | Factors, form: str = "auto") -> Tables | Fa
 
 
 def _cheaper(world: World) -> Tables | Factors:
+    require_methods(world)
     shape = measure(world)
     if not may_be_factored(shape):
         return tabulate(world)

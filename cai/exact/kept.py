@@ -1,7 +1,6 @@
 """Messages kept in a folder, a file of v a shard, and one small file that says what they are and how far they go."""
 
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,6 +14,7 @@ from torch import Tensor
 from cai.errors import fault
 from cai.exact.rules import POSTERIOR, VARIATIONAL, Rule
 from cai.exact.shards import Group
+from cai.files import draft, flush, write_whole
 from cai.memory import require_disk
 
 KEYS = {"of", "shards", "reached", "value"}
@@ -124,14 +124,11 @@ class Folder:
 
     def write(self, t: int, v: Tensor) -> None:
         """Write the shard's v of time t; it counts once it is marked."""
-        rows = np.load(self.file, mmap_mode="r")
-        with self.file.open("r+b") as file:  # several times as fast as to write through the map
-            file.seek(rows.offset + t * rows.strides[0])
-            file.write(v.cpu().numpy().data)
+        _put(self.file, t, v)
 
     def mark(self, t: int, value: float | None = None) -> None:
         """Make sure that all shards have v of time t on disk, and then say so."""
-        self.group.agree(lambda: _flush(self.file))
+        self.group.agree(lambda: flush(self.file))
         self.group.agree(lambda: self._say(t, value) if self.group.rank == 0 else None)
 
     def finish(self, value: Tensor, seconds: Mapping[str, float]) -> ShardedMessages:
@@ -144,21 +141,17 @@ class Folder:
         return {"of": self.of, "shards": shards, "reached": t, "value": value}
 
     def _say(self, t: int, value: float | None) -> None:
-        draft = self.path / ".messages.json.part"
-        draft.write_text(json.dumps(self._about(t, value), indent=2) + "\n", encoding="utf-8")
-        _flush(draft)
-        draft.replace(self.path / "messages.json")
+        about = json.dumps(self._about(t, value), indent=2) + "\n"
+        write_whole(self.path, {"messages.json": about.encode()})
 
     def _begin(self, terminal: Tensor) -> None:
         self.path.mkdir(parents=True, exist_ok=True)
-        draft = self.file.with_name(f".{self.file.name}.part")
         shape = (self.of["horizon"] + 1, len(terminal))
         size = f"values of {len(terminal):,} states at T = {self.of['horizon']:,} times"
         require_disk(self.path, size, shape[0] * terminal.nbytes)
-        v = np.lib.format.open_memmap(draft, mode="w+", dtype=np.float64, shape=shape)
-        v[-1] = terminal.numpy()
-        v.flush()
-        draft.replace(self.file)
+        with draft(self.file) as file:
+            np.lib.format.open_memmap(file, mode="w+", dtype=np.float64, shape=shape)
+            _put(file, self.of["horizon"], terminal)
 
     def _kept(self, t: int) -> Tensor:
         if not self.file.is_file():
@@ -221,6 +214,9 @@ def _row(file: Path, t: int) -> Tensor:
     return torch.from_numpy(np.load(file, mmap_mode="c")[t])  # "c": what is done to the tensor stays in memory
 
 
-def _flush(file: Path) -> None:
-    with file.open("rb") as there:
-        os.fsync(there.fileno())
+def _put(file: Path, t: int, v: Tensor) -> None:
+    """Write the row of time t; through the map it would be slow, and a full disk would kill the process."""
+    rows = np.load(file, mmap_mode="r")
+    with file.open("r+b") as there:
+        there.seek(rows.offset + t * rows.strides[0])
+        there.write(v.cpu().numpy().data)

@@ -3,6 +3,7 @@
 import heapq
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import count
 from typing import Any
 
@@ -100,14 +101,16 @@ def marginal_map(world: World | Tables, *, temperature: Any = 1.0, max_nodes: An
 
 def open_loop(tables: Tables, actions: Sequence[int]) -> FixedPolicy:
     """Return the policy that takes a_t at time t whatever the state; after the end of the sequence the prior acts."""
-    S, A = tables.states.size, tables.actions.size
-    rows = torch.full((len(actions), A), -torch.inf).to(tables.log_initial)
+    rows = torch.full((len(actions), tables.actions.size), -torch.inf).to(tables.log_initial)
     rows[range(len(actions)), list(actions)] = 0.0
 
-    def table(t: int) -> Tensor:
-        return rows[t].expand(S, A) if t < len(rows) else tables.at(t).log_prior
+    return FixedPolicy(partial(_listed, tables, rows), tables.states, tables.actions, tables.horizon)
 
-    return FixedPolicy(table, tables.states, tables.actions, tables.horizon)
+
+def _listed(tables: Tables, rows: Tensor, t: int) -> Tensor:
+    """Return the row of time t for all states; the prior where the list has ended."""
+    S, A = tables.states.size, tables.actions.size
+    return rows[t].expand(S, A) if t < len(rows) else tables.at(t).log_prior
 
 
 def block_bounds(tables: Tables, alpha: Tensor) -> list[Float[Tensor, "S _"]]:

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from cai.errors import fault
+from cai.names import RULES
 
 
 @runtime_checkable
@@ -172,6 +173,9 @@ PLANNING = Rule("PLANNING", Soft(), Viterbi())
 """The best α log E exp(return/α), each action's prior paid (Lázaro-Gredilla et al. 2024); optimistic about luck."""
 MAP = Rule("MAP", Viterbi(), Viterbi())
 """The most probable trajectory (Viterbi), each slice's latents included: two outcomes with one successor compete."""
+
+NAMED: dict[str, Rule] = dict(zip(RULES, (POSTERIOR, VARIATIONAL, HARD, MAP, PLANNING), strict=True))
+"""The rules that a name alone says."""
 
 
 def RISK(eta: float) -> Rule:  # noqa: N802 — a rule, written as the design writes it

@@ -9,7 +9,7 @@ from torch import Tensor
 from cai.compile.conditioned import conditioned
 from cai.conditions import Given, read_conditions
 from cai.errors import ImpossibleError, fault
-from cai.exact.blame import blockers
+from cai.exact.blame import blockers, evidence_explained
 from cai.exact.factored_messages import FactoredMessages
 from cai.exact.fixed_point import differentiable_fixed_point, fixed_point, require_stationary
 from cai.exact.forms import compiled
@@ -94,10 +94,15 @@ def solve(
     """
     if not isinstance(rule, Rule):
         raise fault("rule", f"{rule!r}", "cai.POSTERIOR, VARIATIONAL, HARD, MAP, PLANNING or RISK(eta)")
-    found = conditioned(world, compiled(world, form), read_conditions(observe, do))
-    if isinstance(found, Factors):
-        return solve_factors(rule, found, single_temperature(temperature).to(found.dtype))
-    tables = found
+    given = read_conditions(observe, do)
+    found = conditioned(world, compiled(world, form), given)
+    with evidence_explained(rule, given):
+        if isinstance(found, Factors):
+            return solve_factors(rule, found, single_temperature(temperature).to(found.dtype))
+        return _solve_tables(found, rule, temperature)
+
+
+def _solve_tables(tables: Tables, rule: Rule, temperature: float | Sequence[float] | Tensor) -> Messages:
     alpha = as_temperature(temperature, tables)
     if tables.horizon is None:
         require_stationary(tables)

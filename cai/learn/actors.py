@@ -7,6 +7,7 @@ the prior. For a uniform prior over finitely many actions it is log π + log|A|.
 
 import math
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Protocol, runtime_checkable
 
 import pyro.distributions as dist
@@ -84,11 +85,10 @@ class Discrete:
 
     def policy(self, function: Function, theta: Tensor, horizon: int | None) -> DiscretePolicy:
         """Return the policy."""
+        return DiscretePolicy(self.simulator, partial(self._says, function, theta), horizon)
 
-        def log_pi(state: Any, t: Any) -> Tensor:
-            return self.log_pi(function(theta, function.inputs(state, t)), self.prior(state, t))
-
-        return DiscretePolicy(self.simulator, log_pi, horizon)
+    def _says(self, function: Function, theta: Tensor, state: Any, t: Any) -> Tensor:
+        return self.log_pi(function(theta, function.inputs(state, t)), self.prior(state, t))
 
 
 @dataclass(frozen=True)
@@ -134,20 +134,18 @@ class Squashed:
 
     def policy(self, function: Function, theta: Tensor, horizon: int | None) -> SampledPolicy:
         """Return the policy; its mode is the tanh of the mean."""
-
-        def halves(state: Any, t: Any) -> tuple[Tensor, Tensor]:
-            out = function(theta, function.inputs(state, t))
-            loc, log_scale = out.chunk(2, -1)
-            shape = (*out.shape[:-1], *self.low.shape)
-            return loc.reshape(shape), log_scale.clamp(-5, 2).reshape(shape)
-
-        def distribution(state: Any, t: Any) -> Any:
-            return tanh_gaussian(self.low, self.high, *halves(state, t), self.low.dim())
-
-        def mode(state: Any, t: Any) -> Tensor:
-            return self.values(function(theta, function.inputs(state, t)).chunk(2, -1)[0])
-
+        distribution, mode = (partial(says, function, theta) for says in (self._distribution, self._mode))
         return SampledPolicy(self.simulator, distribution, mode)
+
+    def _distribution(self, function: Function, theta: Tensor, state: Any, t: Any) -> Any:
+        out = function(theta, function.inputs(state, t))
+        loc, log_scale = out.chunk(2, -1)
+        shape = (*out.shape[:-1], *self.low.shape)
+        halves = loc.reshape(shape), log_scale.clamp(-5, 2).reshape(shape)
+        return tanh_gaussian(self.low, self.high, *halves, self.low.dim())
+
+    def _mode(self, function: Function, theta: Tensor, state: Any, t: Any) -> Tensor:
+        return self.values(function(theta, function.inputs(state, t)).chunk(2, -1)[0])
 
     def _split(self, out: Tensor) -> tuple[Tensor, Tensor]:
         mean, log_scale = out.chunk(2, -1)

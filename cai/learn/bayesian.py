@@ -17,6 +17,7 @@ terminal reward counts as part of the last action's.
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, Protocol, Unpack, runtime_checkable
 
 import torch
@@ -144,7 +145,11 @@ class Bayesian:
     def _log_pi(self, problem: Problem, state: State) -> Callable[[Any, Any], Tensor]:
         states, _, _ = _finite(self.name, problem.simulator)
         table = state.values["log_pi"]
-        return lambda s, t: table[t, states.join(states.unpack(s))]
+        return partial(_looked_up, states, table)
+
+
+def _looked_up(states: Space, table: Tensor, s: Any, t: Any) -> Tensor:
+    return table[t, states.join(states.unpack(s))]
 
 
 def _finite(name: str, simulator: Simulator) -> tuple[Space, Space, int]:

@@ -18,6 +18,7 @@ risks a reward of -inf is worth -inf, now or later; where nothing else is left v
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -26,7 +27,7 @@ from torch import Tensor
 
 from cai.exact.chain import Chain, life_to_come
 from cai.learn.stationary import Limits, Stationary, distance, finite, limits_of, stationary_problem, times
-from cai.policies.fixed import FixedPolicy
+from cai.policies.fixed import FixedPolicy, always
 from cai.policies.gate import as_policy, policy_table
 from cai.types import Tables
 from cai.world import World
@@ -278,6 +279,6 @@ def _evaluated(problem: Stationary, log_pi: Tensor, lost: Tensor) -> Tensor:
 def _solution(
     problem: Stationary, v: Tensor, log_pi: Tensor, bound: float, history: list[float], stopped: str
 ) -> Solution:
-    policy = FixedPolicy(lambda t: log_pi, problem.tables.states, problem.tables.actions)
+    policy = FixedPolicy(partial(always, log_pi), problem.tables.states, problem.tables.actions)
     temperature = float(problem.alpha) or None
     return Solution(problem.tables, v, problem.q(v), policy, len(history), bound, tuple(history), temperature, stopped)

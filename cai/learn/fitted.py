@@ -10,6 +10,7 @@ the data may come from any policy.
 
 import math
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, Unpack
 
 import torch
@@ -84,15 +85,14 @@ class Fitted:
     def policy(self, problem: Problem, state: State) -> DiscretePolicy:
         """Return the (soft-)greedy policy of the fits; at times that have none yet, the prior."""
         horizon = None if self.stationary else problem.simulator.horizon
+        return DiscretePolicy(problem.simulator, partial(self._log_pi, problem, state), horizon)
 
-        def log_pi(s: Any, t: Any) -> Tensor:
-            time = 0 if self.stationary else int(t)
-            log_prior, q = problem.simulator.log_prior(s, time), self._q(problem, state, s, time)
-            if q is None:
-                return log_prior
-            return log_policy(q.to(log_prior.dtype), log_prior, self._alpha(problem))
-
-        return DiscretePolicy(problem.simulator, log_pi, horizon)
+    def _log_pi(self, problem: Problem, state: State, s: Any, t: Any) -> Tensor:
+        time = 0 if self.stationary else int(t)
+        log_prior, q = problem.simulator.log_prior(s, time), self._q(problem, state, s, time)
+        if q is None:
+            return log_prior
+        return log_policy(q.to(log_prior.dtype), log_prior, self._alpha(problem))
 
     def _value(self, problem: Problem, state: State, states: Any, t: int) -> Tensor:
         q = self._q(problem, state, states, t)

@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from cai.errors import fault
+from cai.errors import fault, passes
 from cai.learn.problem import Algorithm, Problem, State
 from cai.learn.result import Progress
 from cai.process import precision
@@ -67,9 +67,9 @@ class Keeper:
         where, expected = f"checkpoint '{path}'", "a whole file that a learner wrote"
         try:
             kept: dict[str, Any] = torch.load(path, weights_only=True)
-        except (PermissionError, IsADirectoryError):
-            raise
         except Exception as error:
+            if passes(error) or isinstance(error, OSError):
+                raise
             raise fault(where, f"no checkpoint of a learner ({type(error).__name__})", expected) from None
         if not isinstance(kept, dict) or set(kept) != KEYS or not isinstance(kept["of"], dict):
             raise fault(where, "no checkpoint of a learner", expected)

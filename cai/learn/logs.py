@@ -6,6 +6,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from cai.files import write_whole
+from cai.learn.events import Events
 from cai.learn.result import Progress
 
 
@@ -17,8 +19,7 @@ class Log:
 
     def __init__(self, folder: Path | None) -> None:
         self.folder = folder
-        self.events: Any = None
-        self.told = 0
+        self.events: Events | None = None
 
     def __enter__(self) -> "Log":
         return self
@@ -31,24 +32,20 @@ class Log:
         """Write the history, of which the last evaluation is new."""
         if self.folder is None:
             return
-        draft = self.folder / ".progress.jsonl.part"
         lines = (json.dumps(plain(asdict(one)), allow_nan=False) for one in history)
-        draft.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
-        draft.replace(self.folder / "progress.jsonl")
+        write_whole(self.folder, {"progress.jsonl": "".join(f"{line}\n" for line in lines).encode()})
         self._tell(history[-1])
 
     def _tell(self, one: Progress) -> None:
+        assert self.folder is not None
         if self.events is None:
             try:
-                from torch.utils.tensorboard import SummaryWriter  # slow to import, and an extra
+                self.events = Events(self.folder, one.steps)  # after a resume: nothing twice
             except ImportError:
                 return
-            self.events = SummaryWriter(self.folder, purge_step=one.steps)  # after a resume: nothing twice
         row = plain(asdict(one))
-        for name, value in {**row, **row["metrics"]}.items():
-            if isinstance(value, int | float) and name != "steps":
-                self.events.add_scalar(name, value, one.steps)
-        self.events.flush()
+        numbers = {name: x for name, x in {**row, **row["metrics"]}.items() if isinstance(x, int | float)}
+        self.events.scalars(one.steps, {name: x for name, x in numbers.items() if name != "steps"})
 
 
 def plain(row: dict[str, Any]) -> dict[str, Any]:

@@ -8,6 +8,7 @@ actions is small beside V, and is found late, or never, where the features diffe
 """
 
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -19,7 +20,7 @@ from cai.learn.acting import DiscretePolicy, draw
 from cai.learn.functions import Adam, Function, function_of, named, part
 from cai.learn.problem import Metrics, Problem, State, require_finite
 from cai.learn.soft_values import log_policy, policy_value, q_loss, state_value
-from cai.simulate.simulator import Scene, clock, cut
+from cai.simulate.simulator import Scene, Simulator, clock, cut
 
 
 @dataclass(frozen=True)
@@ -108,12 +109,7 @@ class NeuralQ:
         """Return the (soft-)greedy policy of Q_θ', which wavers less than Q_θ."""
         function, theta, alpha = self._function(problem), state.values["target"], self._alpha(problem)
         seen = part(state.values, "seen")
-
-        def log_pi(s: Any, t: Any) -> Tensor:
-            q = function(theta, scaled(seen, function.inputs(s, t)))
-            return log_policy(q, problem.simulator.log_prior(s, t), alpha)
-
-        return DiscretePolicy(problem.simulator, log_pi)
+        return DiscretePolicy(problem.simulator, partial(_log_pi, problem.simulator, function, theta, seen, alpha))
 
     def sample(self, values: dict[str, Tensor], problem: Problem) -> Batch:
         """Draw transitions, and add up the rewards of their next n steps, the KL on the way paid."""
@@ -200,3 +196,16 @@ class NeuralQ:
     def _function(self, problem: Problem) -> Function:
         space = problem.actions
         return function_of(problem.simulator, space.size, self.network, activation=torch.tanh)
+
+
+def _log_pi(
+    simulator: Simulator,
+    function: Function,
+    theta: Tensor,
+    seen: dict[str, Tensor],
+    alpha: float | None,
+    s: Any,
+    t: Any,
+) -> Tensor:
+    q = function(theta, scaled(seen, function.inputs(s, t)))
+    return log_policy(q, simulator.log_prior(s, t), alpha)

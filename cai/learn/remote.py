@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from cai.cluster import each
-from cai.errors import CaiError, fault, quoted
+from cai.errors import CaiError, fault, passes, quoted
+from cai.files import write_whole
 from cai.learn.logs import Log
 from cai.learn.result import Learned
 
@@ -59,6 +60,8 @@ def _learn(world: Any, asked: Asked) -> tuple[Learned | CaiError, bytes]:
         except CaiError as error:
             return error, b""
         except Exception as error:
+            if passes(error):
+                raise
             return fault(f"{learner.__name__}, seed {settings['seed']}", quoted(error), "a run that ends"), b""
         return one, _read(path)
 
@@ -69,10 +72,7 @@ def _read(path: Path | None) -> bytes:
 
 def _keep(run: Errand, one: Learned, content: bytes) -> None:
     if run.checkpoint is not None:
-        run.checkpoint.parent.mkdir(parents=True, exist_ok=True)
-        draft = run.checkpoint.with_name(f".{run.checkpoint.name}.part")
-        draft.write_bytes(content)
-        draft.replace(run.checkpoint)
+        write_whole(run.checkpoint.parent, {run.checkpoint.name: content})
     if run.log is not None:
         run.log.mkdir(parents=True, exist_ok=True)
         with Log(run.log) as log:

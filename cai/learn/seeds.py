@@ -11,10 +11,11 @@ from typing import Any
 
 import torch
 
-from cai.errors import CaiError, Finding, WorldError, fault, quoted
+from cai.errors import CaiError, blamed, fault
 from cai.learn.names import ALGORITHMS
 from cai.learn.remote import Errand, learned_remotely
 from cai.learn.result import Learned
+from cai.names import LEARNERS, read_name
 from cai.progress import bar
 
 Run = Callable[[], Learned]
@@ -64,8 +65,8 @@ def many(
         WorldError: there is no such learner, or a run failed.
         BrokenOff: Ctrl-C; it has the runs that had ended by themselves.
     """
-    if isinstance(learner, str) and learner not in ALGORITHMS:
-        raise fault("learner", f"'{learner}'", f"one of {', '.join(ALGORITHMS)}")
+    if isinstance(learner, str):
+        read_name("learner", learner, LEARNERS)
     if not isinstance(seeds, Sequence) or not seeds or len(set(seeds)) < len(seeds):
         raise fault("seeds", f"{seeds!r}", "a list or a range of at least one, each but once")
     if settings.get("checkpoint") is not None:
@@ -149,12 +150,12 @@ def _side_by_side(runs: list[Run], jobs: int, title: str, progress: bool) -> lis
     _RUNS[:] = runs
     try:
         with ProcessPoolExecutor(min(jobs, len(runs)), multiprocessing.get_context("fork"), _calm) as pool:
-            waiting: list[Future[str | tuple[Finding, ...]]] = [pool.submit(_run, n) for n in range(len(runs))]
+            waiting: list[Future[str]] = [pool.submit(_run, n) for n in range(len(runs))]
             try:
                 _watch(waiting, title, progress)
             except KeyboardInterrupt:  # of this process, or of a run
                 pool.shutdown(cancel_futures=True)
-            except WorldError:
+            except Exception:
                 pool.shutdown(cancel_futures=True)
                 raise
         return [n for n, one in enumerate(waiting) if _whole(one)]
@@ -164,19 +165,14 @@ def _side_by_side(runs: list[Run], jobs: int, title: str, progress: bool) -> lis
         _RUNS.clear()
 
 
-def _whole(one: "Future[str | tuple[Finding, ...]]") -> bool:
-    if one.cancelled() or one.exception() is not None:
-        return False
-    return isinstance(one.result(), str) and one.result() != "interrupted"
+def _whole(one: "Future[str]") -> bool:
+    return not one.cancelled() and one.exception() is None and one.result() != "interrupted"
 
 
-def _watch(waiting: list[Future[str | tuple[Finding, ...]]], title: str, progress: bool) -> None:
+def _watch(waiting: list[Future[str]], title: str, progress: bool) -> None:
     with bar(title, len(waiting), shown=progress) as tell:
         for done, one in enumerate(as_completed(waiting), 1):
-            found = one.result()
-            if isinstance(found, tuple):
-                raise WorldError(found)
-            if found == "interrupted":
+            if one.result() == "interrupted":
                 raise KeyboardInterrupt
             tell(done, "seeds")
 
@@ -185,14 +181,10 @@ def _calm() -> None:
     torch.set_num_threads(1)  # as many processes as cores
 
 
-def _run(n: int) -> str | tuple[Finding, ...]:
-    """Return why a run stopped, or what went wrong: not every error can be sent to another process."""
-    try:
+def _run(n: int) -> str:
+    """Return why a run stopped; an error of somebody else's is quoted, since not every one can be sent to a process."""
+    with blamed(f"run {n} of many", "one that ends"):
         return _RUNS[n]().stopped
-    except WorldError as error:
-        return error.findings
-    except Exception as error:
-        return (Finding(f"run {n} of many", quoted(error), "one that ends"),)
 
 
 @contextmanager

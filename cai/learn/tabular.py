@@ -9,6 +9,7 @@ mean counts c times, at most wholly.
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -130,12 +131,7 @@ class Tabular:
         return choose
 
     def _log_pi(self, problem: Problem, state: State) -> Callable[[Any, Any], Tensor]:
-        table, alpha, q = self._table(problem), self._alpha(problem), state.values["q"]
-
-        def log_pi(s: Any, t: Any) -> Tensor:
-            return log_policy(table(q, table.inputs(s, t)), problem.simulator.log_prior(s, t), alpha)
-
-        return log_pi
+        return partial(_log_pi, problem.simulator, self._table(problem), state.values["q"], self._alpha(problem))
 
     def _table(self, problem: Problem) -> Table:
         simulator = problem.simulator
@@ -150,6 +146,10 @@ class Tabular:
         states = problem.simulator.signature.state_space
         assert states is not None
         return states.pack(states.split(torch.arange(states.size)))
+
+
+def _log_pi(simulator: Simulator, table: Table, q: Tensor, alpha: float | None, s: Any, t: Any) -> Tensor:
+    return log_policy(table(q, table.inputs(s, t)), simulator.log_prior(s, t), alpha)
 
 
 @dataclass(frozen=True)

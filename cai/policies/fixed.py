@@ -8,7 +8,18 @@ from torch import Tensor
 
 from cai.errors import fault
 from cai.policies.protocol import drawn, sample_joint, scored
-from cai.types import Space, Values
+from cai.types import Numbered, Space, Values
+
+
+def prior_at(tables: Numbered, t: int) -> Tensor:
+    """Return the action prior of time t, nats, ``[S, A]``: a table for a ``FixedPolicy``."""
+    log_prior: Tensor = tables.at(t).log_prior
+    return log_prior
+
+
+def always(log_pi: Tensor, t: int) -> Tensor:
+    """Return the same table at all times."""
+    return log_pi
 
 
 @dataclass(frozen=True)
@@ -16,7 +27,7 @@ class FixedPolicy:
     """A policy over numbered states and actions, whose table of time t is computed when it is asked for.
 
     Attributes:
-        table: maps t to log π_t(a|s), nats, shape ``[*B, S, A]``.
+        table: maps t to log π_t(a|s), nats, shape ``[*B, S, A]``; no local function, so that a policy can be pickled.
         states, actions: what the numbers mean, and how the program names them.
         horizon: the T that its times count towards, or None for a policy that is the same at all times.
     """

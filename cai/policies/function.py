@@ -92,6 +92,8 @@ class FunctionPolicy(nn.Module):
         values = state if isinstance(state, dict) else {self.states[0].name: state}
         shapes = [values[one.name].shape[: values[one.name].dim() - len(one.shape)] for one in self.states]
         A = self.actions.size
+        if probs.is_complex():
+            raise fault(f"policy, t = {t}", "complex probabilities", "real ones")
         if probs.dim() == 0 or probs.shape[-1] != A:
             raise fault(f"policy, t = {t}", f"shape {list(probs.shape)}", f"probabilities of shape [*, {A}]")
         wrong = _improper(probs)
@@ -120,6 +122,8 @@ def checked(states: Space, actions: Space, probs: Any, t: int, dtype: torch.dtyp
     where, S, A = f"policy, t = {t}", states.size, actions.size
     if not isinstance(probs, Tensor):
         raise fault(where, f"a {type(probs).__name__}", f"a tensor of probabilities of shape [{S}, {A}]")
+    if probs.is_complex():
+        raise fault(where, "complex probabilities", "real ones")
     try:
         probs = probs.expand(S, A)
     except RuntimeError:

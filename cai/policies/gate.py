@@ -1,6 +1,7 @@
 """The gate to every exact number: whatever acts is read as a policy, and its tables are checked."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -8,13 +9,14 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from cai.errors import fault
+from cai.errors import blamed, fault
 from cai.memory import TENSOR, require_room
-from cai.policies.fixed import FixedPolicy
+from cai.policies.fixed import FixedPolicy, always, prior_at
 from cai.policies.function import FunctionPolicy, checked
-from cai.policies.protocol import FinitePolicy
+from cai.policies.protocol import Act, FinitePolicy
 from cai.policies.spaces import enumerated
-from cai.types import Numbered
+from cai.types import Numbered, Space
+from cai.world import require_acting
 
 
 def policy_table(tables: Numbered, policy: FinitePolicy, t: int) -> Float[Tensor, "S A"]:
@@ -28,6 +30,8 @@ def policy_table(tables: Numbered, policy: FinitePolicy, t: int) -> Float[Tensor
     if not isinstance(log_pi, Tensor) or tuple(log_pi.shape) != (S, A):
         seen = f"log-probabilities of shape {list(getattr(log_pi, 'shape', []))}"
         raise fault(where, seen, f"shape [S, A] = [{S}, {A}]")
+    if log_pi.is_complex():
+        raise fault(where, "complex log-probabilities", "real ones")
     log_pi = log_pi.detach().to(tables.dtype)
     total = log_pi.logsumexp(-1, keepdim=True)
     wrong = ~(total.abs() <= 1e-5).squeeze(-1) | log_pi.isnan().any(-1)
@@ -84,12 +88,14 @@ def as_policy(tables: Numbered, policy: Any) -> FinitePolicy:
     Raises:
         WorldError: a shape, a sum or a site is not as it should be.
     """
+    require_acting("policy", policy)
     if policy is None:
-        return _from_table(tables, lambda t: tables.at(t).log_prior)
+        return _from_table(tables, partial(prior_at, tables))
     if hasattr(policy, "policy") and not hasattr(policy, "act"):
         return as_policy(tables, policy.policy)
     if isinstance(policy, list | tuple | np.ndarray):
-        policy = torch.as_tensor(np.asarray(policy))
+        with blamed("policy", "numbers: probabilities [S, A] or [T, S, A]"):
+            policy = torch.as_tensor(np.asarray(policy))
     if isinstance(policy, Tensor):
         return _from_tensor(tables, policy)
     if hasattr(policy, "log_probs"):
@@ -98,8 +104,7 @@ def as_policy(tables: Numbered, policy: Any) -> FinitePolicy:
             raise fault("policy", f"a policy for the horizon {horizon}", f"one for this world's, {tables.horizon}")
         return policy if isinstance(policy, FinitePolicy) else _from_table(tables, policy.log_probs)
     if hasattr(policy, "act"):
-        spaces = tables.states, tables.actions
-        return _from_table(tables, lambda t: enumerated(policy.act, *spaces, t, tables.dtype))
+        return _from_table(tables, partial(_enumerated, tables.states, tables.actions, tables.dtype, policy.act))
     if callable(policy):
         return FunctionPolicy(tables, policy)
     expected = "None, a tensor [S, A] or [T, S, A], a function (state, t) -> probabilities, or an object with act"
@@ -110,6 +115,10 @@ def _from_table(tables: Numbered, table: Callable[[int], Tensor]) -> FixedPolicy
     return FixedPolicy(table, tables.states, tables.actions)
 
 
+def _enumerated(states: Space, actions: Space, dtype: torch.dtype, act: Act, t: int) -> Tensor:
+    return enumerated(act, states, actions, t, dtype)
+
+
 def _from_tensor(tables: Numbered, probs: Tensor) -> FixedPolicy:
     S, A, T, dtype = tables.states.size, tables.actions.size, tables.horizon, tables.dtype
     if tuple(probs.shape) not in {(S, A), (T, S, A)}:
@@ -117,6 +126,6 @@ def _from_tensor(tables: Numbered, probs: Tensor) -> FixedPolicy:
         raise fault("policy", f"a tensor of shape {list(probs.shape)}", f"probabilities of shape {shapes}")
     if probs.dim() == 2:
         stationary = checked(tables.states, tables.actions, probs, 0, dtype).log()
-        return _from_table(tables, lambda t: stationary)
+        return _from_table(tables, partial(always, stationary))
     timed = [checked(tables.states, tables.actions, probs[t], t, dtype).log() for t in range(len(probs))]
-    return _from_table(tables, lambda t: timed[t])
+    return _from_table(tables, timed.__getitem__)

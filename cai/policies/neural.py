@@ -1,6 +1,7 @@
 """A network as a policy: the world's own action sites, each distribution tilted by what the network says."""
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from itertools import pairwise
 from typing import Any
 
@@ -13,7 +14,7 @@ from cai.compile.slices import depends_on_time
 from cai.errors import fault
 from cai.exactly import exact
 from cai.memory import require_room
-from cai.policies.fixed import FixedPolicy
+from cai.policies.fixed import FixedPolicy, prior_at
 from cai.policies.heads import head, width
 from cai.policies.protocol import Act, drawn, scored
 from cai.policies.spaces import Variable, enumerated, example, finite_spaces, signature
@@ -172,5 +173,5 @@ def _layers(hidden: Sequence[int], out: int) -> list[nn.Module]:
 def _prior(world: World | Tables) -> tuple[Act, bool]:
     """Return the program of the action prior, and whether it may differ over time."""
     if isinstance(world, Tables):
-        return FixedPolicy(lambda t: world.at(t).log_prior, world.states, world.actions).act, world.timed
+        return FixedPolicy(partial(prior_at, world), world.states, world.actions).act, world.timed
     return world.act, depends_on_time(world.act, 1) and not getattr(world, "stationary", False)

@@ -16,7 +16,7 @@ from cai.simulate.environments import EnvironmentSimulator, with_options
 from cai.simulate.simulator import Scene, Simulator, drawing
 from cai.simulate.worlds import Many, WorldSimulator
 from cai.types import Values
-from cai.world import World
+from cai.world import World, require_acting
 
 LONGEST = 100_000  # steps of an episode that nothing limits
 
@@ -81,6 +81,7 @@ def rollout(
         WorldError: the world, the policy or an argument does not conform.
     """
     simulator = simulator_of(with_options(world, env_options), batch)
+    require_acting("rollout, policy", policy)
     acting = policy.policy if hasattr(policy, "policy") and not hasattr(policy, "act") else policy
     if acting is not None and not hasattr(acting, "act") and not hasattr(acting, "sample"):
         raise fault("rollout, policy", f"a {type(policy).__name__}", "a policy with sample(state, t), or None")

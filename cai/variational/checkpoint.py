@@ -1,7 +1,7 @@
 """A fit on disk: everything that the next step depends on, written whole or not at all."""
 
 import hashlib
-import os
+import io
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +9,8 @@ import pyro
 import torch
 from torch import nn
 
-from cai.errors import fault
+from cai.errors import fault, passes
+from cai.files import write_whole
 from cai.process import alone
 from cai.program import trajectory
 from cai.types import Tables
@@ -53,14 +54,10 @@ def _digest(content: bytes) -> str:
 
 
 def save(path: Path, state: dict[str, Any]) -> None:
-    """Write a checkpoint beside its place, and then put it there."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.with_name(f".{path.name}.part")
-    with draft.open("wb") as out:
-        torch.save(state, out)
-        out.flush()
-        os.fsync(out.fileno())
-    draft.replace(path)
+    """Write a checkpoint, whole or not at all."""
+    out = io.BytesIO()  # where a disk is full, torch's own writer may say so by a RuntimeError
+    torch.save(state, out)
+    write_whole(path.parent, {path.name: out.getvalue()})
 
 
 def load(path: Path, expected: dict[str, str]) -> dict[str, Any]:
@@ -72,9 +69,9 @@ def load(path: Path, expected: dict[str, str]) -> dict[str, Any]:
     where = f"checkpoint '{path}'"
     try:
         state: dict[str, Any] = torch.load(path, weights_only=True)
-    except (FileNotFoundError, PermissionError, IsADirectoryError):
-        raise
     except Exception as error:
+        if passes(error) or isinstance(error, OSError):
+            raise
         raise fault(where, f"no checkpoint of a fit ({type(error).__name__})", "a file that cai.fit wrote") from None
     if not isinstance(state, dict) or set(state) != KEYS or not isinstance(state["of"], dict):
         raise fault(where, "no checkpoint of a fit", "a file that cai.fit wrote")

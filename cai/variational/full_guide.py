@@ -21,7 +21,7 @@ from cai.exact.solve import solve
 from cai.exactly import exact
 from cai.policies.heads import categorical
 from cai.types import Space, Tables
-from cai.world import Point, World, discount_of, horizon_of
+from cai.world import Point, World, discount_of, horizon_of, require_methods
 
 
 class FullGuide(nn.Module):
@@ -44,6 +44,7 @@ class FullGuide(nn.Module):
         super().__init__()
         if isinstance(world, Tables):
             raise fault("full guide, world", f"{world}", "a world, whose program can be bent, not its tables")
+        require_methods(world)
         horizon = horizon_of(world)
         if horizon is None:
             raise fault("horizon", "None", "a finite horizon: the full guide has a table for every time")

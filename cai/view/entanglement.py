@@ -14,7 +14,7 @@ from cai.compile.factorise import factorise
 from cai.errors import fault
 from cai.exact.entanglement import Step, elimination_trace
 from cai.factors import Factors, primed
-from cai.view.files import write_whole
+from cai.files import write_whole
 from cai.view.graph import KINDS
 from cai.view.style import DPI, FAINT, GREY, INK, foot_key, head, plain
 from cai.world import World

@@ -13,8 +13,8 @@ from cai.exact.cases import Cost
 from cai.exact.factored_sweep import LONG, prepare
 from cai.exact.rules import POSTERIOR
 from cai.factors import Factors
+from cai.files import write_whole
 from cai.view.entanglement import entanglement_figure
-from cai.view.files import write_whole
 from cai.view.graph import graph_figure
 from cai.view.report import COLUMNS, Picture, all_csv, all_json, cells, environment
 from cai.view.sections import cell

@@ -12,7 +12,7 @@ from cai.comparison.learners import LearnerComparison, Place
 from cai.comparison.rows import Row
 from cai.comparison.seeds import Estimate
 from cai.errors import fault
-from cai.view.files import write_whole
+from cai.files import write_whole
 from cai.view.learned import loss_maps, performance_profiles
 from cai.view.learning import nats_curves, return_curves
 from cai.view.report import Column, Picture, environment, size_of

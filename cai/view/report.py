@@ -14,11 +14,11 @@ from cai.comparison.by_horizon import by_horizon
 from cai.comparison.compare import Comparison
 from cai.comparison.rows import Compared, Row
 from cai.errors import fault
+from cai.files import write_whole
 from cai.types import Tables
 from cai.variational.result import Fit
 from cai.view import figures
 from cai.view.curves import elbo_curves
-from cai.view.files import write_whole
 from cai.view.graph import graph_figure
 from cai.view.horizons import horizon_curves
 from cai.view.lessons import lesson, warm_to_cold

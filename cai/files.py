@@ -1,0 +1,43 @@
+"""Files that appear whole or not at all: written beside their place, and put there once they are safe on the disk."""
+
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+
+@contextmanager
+def draft(path: Path) -> Iterator[Path]:
+    """Yield the file to be written in the place of ``path``; it is put there at the end.
+
+    Whatever ends the work before that, Ctrl-C too, the draft is removed, and what stood there before still stands.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    part = path.with_name(f".{path.name}.part")
+    try:
+        yield part
+        flush(part)
+        part.replace(path)
+    except BaseException:
+        part.unlink(missing_ok=True)
+        raise
+
+
+def write_whole(folder: Path, contents: Mapping[str, bytes]) -> None:
+    """Write files (relative path to bytes) into a folder: first all as drafts, then each put in its place.
+
+    Raises:
+        OSError: the folder cannot be written to; then what stood there before still stands.
+    """
+    with ExitStack() as drafts:
+        for path, content in contents.items():
+            (folder / path).parent.mkdir(parents=True, exist_ok=True)
+            drafts.enter_context(draft(folder / path)).write_bytes(content)
+
+
+def flush(file: Path) -> None:
+    """Make sure that what was written to a file is on the disk."""
+    with file.open("rb") as there:
+        os.fsync(there.fileno())

@@ -1,0 +1,29 @@
+"""Names that people write: those that must be known before torch is loaded, and what one that is not known may mean."""
+
+import difflib
+from collections.abc import Iterable, Sequence
+
+from cai.errors import fault
+
+RULES = ("POSTERIOR", "VARIATIONAL", "HARD", "MAP", "PLANNING")
+"""The rules that a name alone says; RISK(eta) needs its number."""
+LEARNERS = ("reinforce", "soft_pg", "q", "soft_q", "fitted_q", "soft_fitted_q", "sac")
+"""The learners by the short names that the command line uses."""
+
+
+def read_name(where: str, text: str, known: Sequence[str]) -> str:
+    """Return a name that is known.
+
+    Raises:
+        WorldError: it is not.
+    """
+    if text not in known:
+        raise fault(where, f"'{text}'", f"one of {', '.join(known)}{meant(text, known)}")
+    return text
+
+
+def meant(text: str, known: Iterable[str]) -> str:
+    """Return ``"; did you mean …?"`` where a known name is near to the text, whatever its capitals; else nothing."""
+    by_lower = {name.lower(): name for name in known}
+    near = difflib.get_close_matches(text.lower(), by_lower, n=1)
+    return f"; did you mean {by_lower[near[0]]}?" if near else ""
