@@ -71,6 +71,7 @@ from .graphs import why_markov as why_markov
 from .policies.fixed import FixedPolicy as FixedPolicy
 from .policies.function import FunctionPolicy as FunctionPolicy
 from .policies.mixture import MixturePolicy as MixturePolicy
+from .policies.named import Chances as Chances
 from .policies.neural import NeuralPolicy as NeuralPolicy
 from .policies.protocol import FinitePolicy as FinitePolicy
 from .policies.protocol import Policy as Policy

@@ -17,7 +17,7 @@ from cai.errors import fault
 
 Values = Tensor | dict[str, Tensor]
 """A state or an action as a program sees it: one tensor, or a dict of named variables."""
-ROLES = ("state", "action")
+ROLES = ("state", "action", "move")
 """Names of variables that say no more than what the thing is: beside the name of a value they are left out."""
 
 
@@ -83,6 +83,45 @@ class Space:
         """Return what a value of a variable is called, or None where it has no name."""
         labels = self.labels[self.names.index(variable)] if self.labels else None
         return labels[value] if labels is not None else None
+
+    def number(self, values: Mapping[str, int | str], where: str) -> int:
+        """Return the number of joint values, each given by number or by name; ``where`` is said in errors.
+
+        Raises:
+            WorldError: a variable is missing or unknown, has no such value, or the joint value was dropped.
+        """
+        if set(values) != set(self.names):
+            known = ", ".join(f"{name} ({self._known(name)})" for name in self.names)
+            raise fault(where, f"variables {sorted(values)}", f"each of {known}")
+        numbers = {name: torch.tensor(self._value(name, values[name], where)) for name in self.names}
+        number = int(self.join(numbers))
+        if number < 0:
+            raise fault(where, f"{dict(values)}, which was dropped as unreachable", "a state that was kept")
+        return number
+
+    def _value(self, variable: str, given: int | str, where: str) -> int:
+        """Return the number of one variable's value."""
+        i = self.names.index(variable)
+        labels = (self.labels[i] if self.labels else None) or ()
+        if isinstance(given, str) and given in labels:
+            return labels.index(given)
+        try:
+            value = int(given)
+        except (TypeError, ValueError):
+            value = -1
+        if isinstance(given, str) or value != given or not 0 <= value < self.sizes[i]:
+            raise fault(f"{where}, variable '{variable}'", f"value {given!r}", self._known(variable))
+        return value
+
+    def _known(self, variable: str) -> str:
+        """Say which values a variable has."""
+        size = self.sizes[self.names.index(variable)]
+        named = (
+            [name for n in range(size) if (name := self.value_label(variable, n)) is not None] if self.labels else []
+        )
+        numbers = "0" if size == 1 else f"0 … {size - 1}"
+        shown = ", ".join(named[:12]) + (", …" if len(named) > 12 else "")
+        return f"{shown}, or {numbers}" if named else numbers
 
     def label(self, number: int) -> str:
         """Name one value for people, e.g. ``cell=3, door=open``; ``left`` alone where the one variable is "action"."""
@@ -247,21 +286,13 @@ class Tables:
             raise fault("state", f"number {number}", f"0 … {self.states.size - 1}")
         return {name: int(value) for name, value in self.states.split(torch.tensor(number)).items()}
 
-    def index(self, **values: int) -> int:
-        """Return the number of the state with these values.
+    def index(self, **values: int | str) -> int:
+        """Return the number of the state with these values, each given by number or by name.
 
         Raises:
             WorldError: a variable is missing, unknown or out of range, or the state was dropped.
         """
-        if set(values) != set(self.states.names):
-            raise fault("index", f"variables {sorted(values)}", f"each of {list(self.states.names)}")
-        for name, size in zip(self.states.names, self.states.sizes, strict=True):
-            if int(values[name]) != values[name] or not 0 <= values[name] < size:
-                raise fault(f"index, variable '{name}'", f"value {values[name]}", f"0 … {size - 1}")
-        number = int(self.states.join({name: torch.tensor(value) for name, value in values.items()}))
-        if number < 0:
-            raise fault("index", f"{values}, which was dropped as unreachable", "a state that was kept")
-        return number
+        return self.states.number(values, "index")
 
 
 @dataclass(frozen=True)

@@ -50,6 +50,7 @@ class Elevator:
         self.floors, self.top = floors, floors - 1
         self.arrival, self.waiting, self.riding, self.moving = arrival, waiting, riding, moving
         self.horizon, self.discount = horizon, discount
+        self.labels = {"direction": ["up", "down"], "lift": ["wait", "go on", "open for up", "open for down"]}
         # Nobody goes up from the top, nor down from the ground.
         self.calls = {f"up_{f}": (f, OPEN_UP) for f in range(floors - 1)}
         self.calls |= {f"down_{f}": (f, OPEN_DOWN) for f in range(1, floors)}

@@ -53,6 +53,8 @@ class Factory:
         self.n, self.paint, self.late_paint, self.join = n, paint, late_paint, join
         self.cost, self.finish, self.joint = cost, finish, joint
         self.horizon, self.discount = horizon, discount
+        jobs = [f"{what} {i}" for what in ("shape", "paint") for i in range(n)]
+        self.labels = {"job": ["wait", *jobs, *(f"join {i} to {i + 1}" for i in range(n - 1))]}
 
     def initial(self) -> dict[str, Tensor]:
         """All parts are raw."""

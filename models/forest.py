@@ -47,6 +47,7 @@ class Forest:
             raise cai.WorldError([cai.Finding("Forest, start", f"{start}", f"an age 0 … {n_ages - 1}")])
         self.n_ages, self.r1, self.r2, self.p, self.start = n_ages, r1, r2, p, start
         self.horizon, self.discount = horizon, discount
+        self.labels = {"axe": ["wait", "cut"], "fire": ["no", "yes"]}
 
     def initial(self) -> Tensor:
         """Start at the age that was asked for."""

@@ -66,6 +66,10 @@ class Grid:
             expected = "start and goals on free cells"
             raise cai.WorldError([cai.Finding("Grid, walls", "a wall on the start or a goal", expected)])
         self.layout = self._map()
+        self.labels = {
+            "move": ["left", "down", "right", "up", "stay"],
+            "slip": ["ahead", "to its left", "to its right"],
+        }
 
     def initial(self) -> Tensor:
         """Start in the one start cell."""

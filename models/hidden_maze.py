@@ -56,6 +56,8 @@ class HiddenMaze:
         self.entry = torch.tensor([step_reward, 0.0, *exit_rewards], dtype=torch.float64)[marks]
         self.sight = torch.where(self.exit, marks + 2, self._beside(-1) + 2 * self._beside(1))
         self.layout = self._map(cells)
+        walls = ["no wall", "wall left", "wall right", "walls on both sides"]
+        self.labels = {"move": ["left", "down", "right", "up"], "sight": [*walls, "good exit", "bad exit"]}
 
     def initial(self) -> Tensor:
         """Start on any free cell."""

@@ -46,6 +46,7 @@ class Restaurant:
             raise cai.WorldError([cai.Finding("Restaurant, utility", f"{utility}", expected)])
         self.chances, self.utility = [list(italian), list(french)], list(utility)
         self.horizon, self.discount = horizon, discount
+        self.labels = {"choice": ["Italian", "French"], "meal": ["none yet", "bad", "good", "spectacular"]}
 
     def initial(self) -> Tensor:
         """Arrive hungry."""

@@ -38,6 +38,7 @@ class RiverSwim:
             raise cai.WorldError([cai.Finding("RiverSwim, n_places", f"{n_places}", "3 places or more")])
         self.n_places, self.small, self.large = n_places, small, large
         self.horizon, self.discount = horizon, discount
+        self.labels = {"stroke": ["left", "right"], "drift": ["back", "stay", "ahead"]}
         places = torch.arange(n_places)
         self.layout = cai.Layout(places, (1, n_places), ((-1.0, 0.0), (1.0, 0.0)), {n_places - 1: "G"})
 

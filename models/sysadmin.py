@@ -49,6 +49,7 @@ class Sysadmin:
         self.machines = [f"machine_{i}" for i in range(n)]
         self.neighbours = self._wire(n, topology, seed)
         self.cost, self.recovery, self.horizon, self.discount = cost, recovery, horizon, discount
+        self.labels = {name: ["down", "running"] for name in self.machines} | {"reboot": [*self.machines, "none"]}
 
     def initial(self) -> dict[str, Tensor]:
         """All machines run."""

@@ -44,6 +44,11 @@ class Tiger:
             raise cai.WorldError([cai.Finding("Tiger, accuracy", f"{accuracy}", "a probability")])
         self.accuracy, self.listening, self.treasure, self.mauling = accuracy, listening, treasure, mauling
         self.horizon, self.discount = horizon, discount
+        self.labels = {
+            "tiger": ["left", "right"],
+            "growl": ["left", "right", "none"],
+            "door": ["listen", "open left", "open right"],
+        }
 
     def initial(self) -> dict[str, Tensor]:
         """Put the tiger behind either door; nothing is heard yet."""

@@ -58,6 +58,8 @@ class Traffic:
         self.n, self.light = n, {cell: f"light_{j}" for j, cell in enumerate(crossings)}
         self.places, self.arrival, self.ring, self.waiting = places, arrival, ring, waiting
         self.horizon, self.discount = horizon, discount
+        self.labels = {name: ["road", "side street"] for name in self.light.values()}  # for whom it is green
+        self.labels |= {f"car_{i}": ["free", "taken"] for i in range(n)}
 
     def initial(self) -> dict[str, Tensor]:
         """An empty road, or a ring that is half full; nobody waits."""

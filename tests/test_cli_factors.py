@@ -29,9 +29,29 @@ def test_compare_on_factors_writes_its_report(tmp_path: Path) -> None:
     page = (tmp_path / "report" / "report.html").read_text(encoding="utf-8")
     truth = library.compare(load_model("sysadmin")(n=4, horizon=4), {"prior": None}, temperature=0.1)
     assert repr(truth.rows[0].elbo)[:8] in page
+    assert "Where each policy loses most" in page
+    assert "it plays reboot=" in page
     figures = {path.name for path in (tmp_path / "report" / "figures").iterdir()}
     assert {"ladder.png", "elimination.png", "alpha-0.1-variables.png", "alpha-1.0-accounts.png"} <= figures
     assert len(json.loads((tmp_path / "report" / "comparison.json").read_text())) == 2
+
+
+def test_solve_prints_the_policy_by_name() -> None:
+    options = ["sysadmin", "--set", "n=3", "--set", "horizon=4", "-r", "HARD", "--policy"]
+    shown = cai("solve", *options, "--form", "factors").stdout
+    assert "machine_0=running, machine_1=running, machine_2=running" in shown
+    assert "reboot=none 1" in " ".join(shown.split())
+    for form in ("factors", "tables"):
+        (row,) = json.loads(cai("solve", *options, "--form", form, "--json").stdout)
+        ((part,),) = [row["policy"]]
+        assert (part["t"], part["states"], len(part["rows"])) == (0, 8, 8)
+        first = part["rows"][0]
+        assert (first["state"], first["start"]) == ("machine_0=running, machine_1=running, machine_2=running", 1.0)
+        truth = library.solve(load_model("sysadmin")(n=3, horizon=4), library.HARD).policy
+        for one in part["rows"]:
+            state = dict(pair.split("=") for pair in one["state"].split(", "))
+            assert one["actions"] == pytest.approx({name: p for name, p in truth.at(0, **state).items() if p > 0})
+    assert "20 of 32 states" in cai("solve", "sysadmin", "--set", "n=5", "--set", "horizon=2", "--policy").stdout
 
 
 def test_conditions() -> None:

@@ -220,10 +220,12 @@ def test_every_chapter_says_where_each_policy_loses_most(tmp_path: Path) -> None
     assert page.tags >= {"details", "summary"}
     assert "Where each policy loses most" in words
     assert "How the fits went" not in words
-    for loss in comparison.evaluations["still"].worst():
+    for loss in comparison.evaluations["still"].worst(together=True):
         assert str(loss) in words
-    first = comparison.evaluations["still"].worst(1)[0]
-    assert f"the most in one place at t = {first.t}, {first.label} ({show(first.nats)} nats)" in words
+    for loss in comparison.evaluations["still"].worst(by="regret", together=True):
+        assert str(loss) in words
+    first = comparison.evaluations["still"].worst(1, together=True)[0]
+    assert f"the most in one place at {first.where} ({show(first.lost)} nats)" in words
     for one in comparison.evaluations.values():
         account = re.sub(r"\s+", " ", one.account()).replace(" -", " −")
         assert account in words

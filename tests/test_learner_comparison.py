@@ -80,8 +80,8 @@ def test_where_a_learner_loses_adds_up_to_what_it_loses(both: LearnerComparison)
     assert tuple(lost.shape) == (4, 4)
     assert float(lost.sum()) == pytest.approx(np.mean(both.rows[0].policy_nats.runs), abs=1e-12)
     places = both.worst("soft", 3)
-    assert [one.nats for one in places] == sorted(lost.flatten().tolist(), reverse=True)[:3]
-    assert all(float(lost[one.t, one.state]) == one.nats and one.seeds == 5 for one in places)
+    assert [one.lost for one in places] == sorted(lost.flatten().tolist(), reverse=True)[:3]
+    assert all(float(lost[one.t, one.state]) == one.lost and one.seeds == 5 for one in places)
 
 
 def test_a_score_is_0_for_the_prior_and_1_for_the_best() -> None:

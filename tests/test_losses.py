@@ -72,11 +72,11 @@ def everywhere(one: cai.Evaluation) -> tuple[cai.Loss, ...]:
 def test_a_world_by_hand(world: Any) -> None:
     (loss,) = cai.evaluate(world, LEFT).worst()
     assert (loss.t, loss.state, loss.reach) == (0, 0, 0.5)
-    assert loss.nats == pytest.approx(0.5 * math.log(4))
+    assert loss.lost == pytest.approx(0.5 * math.log(4))
     assert loss.per_visit == pytest.approx(math.log(4))
     assert (loss.does.action, loss.does.policy, loss.does.best) == (0, 1.0, pytest.approx(0.25))
     assert (loss.should.action, loss.should.policy, loss.should.best) == (1, 0.0, pytest.approx(0.75))
-    where, left, right = ("s=0 (S)", "left", "right") if world.layout else ("s=0", "a=0", "a=1")
+    where, left, right = ("s=0 (S)", "a=left", "a=right") if world.layout else ("s=0", "a=0", "a=1")
     assert str(loss) == (
         f"t = 0, {where}: 0.693 nats (reached with probability 0.50, 1.39 nats a visit): it plays {left} with 1.00 "
         f"where the best policy does with 0.25; the best policy plays {right} with 0.75, it with 0."
@@ -106,12 +106,12 @@ def test_the_losses_are_the_policy_nats(world: RandomWorld, alpha: float, which:
     one = cai.evaluate(world, (None, cai.POSTERIOR, cai.HARD, cai.MAP)[which], temperature=alpha)
     assume(one.elbo > -math.inf)
     found, scale = everywhere(one), max(1.0, abs(float(one.variational.elbo)))
-    assert sum(loss.nats for loss in found) == pytest.approx(float(one.policy_nats.sum()), abs=2 * ROUNDING * scale)
-    nats = [loss.nats for loss in found]
+    assert sum(loss.lost for loss in found) == pytest.approx(float(one.policy_nats.sum()), abs=2 * ROUNDING * scale)
+    nats = [loss.lost for loss in found]
     assert nats == sorted(nats, reverse=True)
     assert found[:2] == one.worst(2)[: len(found)]
     for loss in found:
-        assert loss.nats == one.policy_nats[loss.t, loss.state]
+        assert loss.lost == one.policy_nats[loss.t, loss.state]
         pi, best = one.policy.probs(loss.t)[loss.state], one.variational.policy.probs(loss.t)[loss.state]
         assert (loss.does.policy, loss.does.best) == (
             pytest.approx(float(pi[loss.does.action])),
@@ -140,7 +140,7 @@ def test_what_the_best_policy_never_does_costs_without_end() -> None:
     world.prior[0] = torch.tensor([0.0, 0.4, 0.6])
     one = cai.evaluate(world, torch.tensor([0.5, 0.3, 0.2]).expand(2, 3))
     for loss in one.worst():
-        assert loss.nats == loss.per_visit == math.inf
+        assert loss.lost == loss.per_visit == math.inf
         assert loss.does.action == 0
         assert f"{loss.label}: infinitely many nats (reached with" in str(loss)
         assert "it plays a=0 with 0.50 where the best policy does with 0;" in str(loss)
@@ -164,7 +164,7 @@ def test_the_infinite_horizon_counts_visits() -> None:
     world = RandomWorld(2, 6, 3, 3, None, holes=False, discount=0.9, positive=False)
     one = cai.evaluate(world, None)
     found = everywhere(one)
-    assert sum(loss.nats for loss in found) == pytest.approx(one.optimality_gap, abs=1e-7)
+    assert sum(loss.lost for loss in found) == pytest.approx(one.optimality_gap, abs=1e-7)
     assert {loss.t for loss in found} == {None}
     assert sum(loss.reach for loss in found) == pytest.approx(10)  # a life of 1/(1-γ) steps
     assert str(found[0]).startswith(f"s={found[0].state}: ")
@@ -207,6 +207,8 @@ def test_the_account_by_hand() -> None:
         f"ELBO* - ELBO(π) = {policy:.3g} nats, from the best that any policy can reach, ELBO* = "
         f"{0.5 * math.log(2):.3g} nats, down to it:",
         f"  policy nats: {policy:.3g}, Σ E KL(π ‖ π*), for acting otherwise than the best policy does.",
+        f"J* - J(π) = {0.5 * math.log(3):.3g} reward units, the regret: the highest return of any policy is J* = "
+        f"{0.5 * math.log(3):.3g}, its own J(π) = 0.",
         f"A better policy can win {policy:.3g} nats; {start:.3g} nats are out of every policy's reach: the start.",
     ]
 
@@ -277,3 +279,33 @@ def test_the_account_says_what_cannot_be_had() -> None:
     assert "cannot be had: POSTERIOR with γ = 0.9" in told
     assert "likely rewards that outweigh the chance" in told
     assert "policy nats: " in told
+
+
+# Worlds kept in factors, and worlds that fall apart
+
+
+@pytest.mark.parametrize("policy", [None, cai.HARD, cai.POSTERIOR])
+def test_factors_say_what_tables_say(policy: Any) -> None:
+    flat, kept = (
+        cai.evaluate(form(FactoredWorld()), policy, temperature=0.7) for form in (cai.tabulate, cai.factorise)
+    )
+    assert kept.account() == flat.account()
+    for by in ("nats", "regret"):
+        for together in (False, True):
+            there, here = (one.worst(4, by, together=together) for one in (flat, kept))
+            assert list(map(str, there)) == list(map(str, here))
+
+
+def test_the_worst_places_of_parts_are_those_of_the_whole(monkeypatch: Any) -> None:
+    from tests.test_separate import Islands
+
+    monkeypatch.setattr("cai.comparison.separate.JOINT", 1)
+    apart = cai.evaluate(cai.factorise(Islands((0, 1))), None)
+    assert isinstance(apart, cai.SeparateEvaluation)
+    whole = cai.evaluate(cai.tabulate(Islands((0, 1))), None)
+    assert apart.account().splitlines()[-2:] == whole.account().splitlines()[-2:]
+    for by, total in (("nats", apart.optimality_gap), ("regret", apart.regret)):
+        found = apart.worst(1000, by)
+        assert [loss.lost for loss in found] == sorted((loss.lost for loss in found), reverse=True)
+        assert sum(loss.lost for loss in found) == pytest.approx(total, abs=1e-8)
+        assert apart.worst(2, by) == found[:2]

@@ -15,17 +15,18 @@ from cai.bridges.encoding import Encoding, encode
 from cai.bridges.environment import WorldEnvironment
 from cai.errors import fault
 from cai.policies.heads import tanh_gaussian
+from cai.policies.named import ByName
 from cai.policies.protocol import Policy, drawn, sample_joint, scored
 from cai.policies.spaces import finite_spaces
 from cai.process import precision
-from cai.types import Values
+from cai.types import Space, Values
 
 KINDS = ("PPO", "A2C", "DQN", "SAC")
 CHUNK = 4096  # states at once: the network sees one number for each value of a finite variable
 
 
 @dataclass(frozen=True)
-class StableBaselinesPolicy:
+class StableBaselinesPolicy(ByName):
     """A model's policy at the world's own action sites; it reads the model's weights whenever it is asked.
 
     Attributes:
@@ -46,6 +47,10 @@ class StableBaselinesPolicy:
         gaussian = self._gaussian(state)
         drawn_here = {one.name: pyro.sample(one.name, gaussian[one.name]) for one in self.encoding.read.actions}
         return self.encoding.pack(drawn_here)
+
+    def numbered(self) -> tuple[Space, Space]:
+        """Return what the numbers of states and actions mean, where they are finite."""
+        return finite_spaces(self.encoding.read.spaces)
 
     def log_probs(self, t: int = 0) -> Float[Tensor, "S A"]:
         """Return log π(a|s), nats, float64.

@@ -75,6 +75,9 @@ Partial = Annotated[
         "--partial", help="Act on what is seen: solve over beliefs (a world with observe; VARIATIONAL, HARD)."
     ),
 ]
+Policy = Annotated[
+    bool, typer.Option("--policy", help="Print what is done at t = 0, too, by the names of states and actions.")
+]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 Out = Annotated[Path | None, typer.Option("--out", help="Write tables, figures and report.html into this folder.")]
 

@@ -15,6 +15,7 @@ from cai.cli.options import (
     Observe,
     Out,
     Partial,
+    Policy,
     Rules,
     Settings,
     Shards,
@@ -51,6 +52,7 @@ def solve(
     observe: Observe = None,
     do: Do = None,
     partial: Partial = False,
+    policy: Policy = False,
     as_json: Json = False,
     out: Out = None,
     shards: Shards = None,
@@ -58,7 +60,8 @@ def solve(
     """Solve a world exactly: evidence, ELBO* or start value under one rule or several."""
     require_folder(out)
     shape = None if read_form(form) == "auto" else form
-    beside = {"--form": shape, "--observe": observe, "--do": do, "--shards": shards, "--out": out}
+    beside: dict[str, Any] = {"--form": shape, "--observe": observe, "--do": do, "--shards": shards, "--out": out}
+    beside |= {"--policy": policy or None}
     if partial:
         _refuse(beside, "--partial", "rules and temperatures alone")
     elif shards is not None:
@@ -77,10 +80,11 @@ def solve(
         return
     given = read_conditions(observe, do)
     found, size = compiled(made, form, given, quiet=as_json)
-    rows = []
-    for alpha in alphas:
-        rows += [_solution(name, one) for name, one in solved(found, rules, alpha, given).items()]
+    answers = [one for alpha in alphas for one in solved(found, rules, alpha, given).items()]
+    rows = [_solution(name, one) | (_policy(one) if policy and as_json else {}) for name, one in answers]
     _print(f"{world}: {size}", rows, as_json=as_json)
+    if policy and not as_json:
+        _print_policies(answers)
     if out is not None:
         write(title_of(world, settings), made, compared(found, rules, alphas, given=given), out, [])
 
@@ -135,6 +139,20 @@ def _print(title: str, rows: Sequence[Mapping[str, Any]], *, as_json: bool) -> N
 
     heads = ("rule", "α", "start value (reward)", "log Z (nats)", "ELBO* (nats)", "form", "backups", "error bound")
     print_table(title, heads, [list(row.values()) for row in rows])
+
+
+def _print_policies(answers: Sequence[tuple[str, Any]]) -> None:
+    from cai.view.policies import print_policy
+
+    for name, one in answers:
+        print_policy(f"{name} at α = {float(one.temperature):g}", one)
+
+
+def _policy(one: Any) -> dict[str, Any]:
+    """Return the policy at t = 0 as plain data, a list of the parts of the world."""
+    from cai.view.policies import policy_rows
+
+    return {"policy": [part.plain() for part in policy_rows(one)]}
 
 
 def _solution(name: str, found: "Messages | FactoredMessages | SeparateMessages") -> dict[str, Any]:

@@ -8,8 +8,9 @@ from typing import Any, overload
 import torch
 from torch import Tensor
 
-from cai.comparison.evaluate import Answers, Evaluation, measure
-from cai.comparison.factored import FactoredAnswers, FactoredEvaluation, measure_factors
+from cai.comparison.answers import Answers
+from cai.comparison.evaluate import Evaluation, TableAnswers, measure
+from cai.comparison.factored import FactoredEvaluation, measure_factors
 from cai.comparison.rows import Row, as_csv, as_json, as_table, possible, row, save
 from cai.comparison.separate import SeparateEvaluation, answers_of, measure_separate, split
 from cai.errors import fault
@@ -129,10 +130,10 @@ def compare(
     alpha = as_temperature(temperature, found)
     if alpha.dim() or found.batch_shape:
         raise fault("compare", f"a batch of shape {[*found.batch_shape, *alpha.shape]}", "one world, one temperature")
-    answers = Answers(found.detach(), alpha.detach())  # the world's, not a policy's: solved once for all
+    answers = TableAnswers(found.detach(), alpha.detach())  # the world's, not a policy's: solved once for all
     evaluations = {name: measure(answers, policy) for name, policy in policies.items()}
     rows = tuple(row(name, one) for name, one in evaluations.items())
-    return Comparison(answers.tables, float(alpha), evaluations, rows, *_exact([answers]))
+    return Comparison(answers.world, float(alpha), evaluations, rows, *_exact([answers]))
 
 
 def _compare_factors(factors: Factors, policies: Mapping[str, Any], alpha: Tensor) -> FactoredComparison:
@@ -144,7 +145,7 @@ def _compare_factors(factors: Factors, policies: Mapping[str, Any], alpha: Tenso
     return FactoredComparison(factors.detach(), float(alpha), evaluations, rows, *_exact(answers))
 
 
-def _exact(answers: Sequence[Answers | FactoredAnswers]) -> tuple[float | None, float | None]:
+def _exact(answers: Sequence[Answers[Any, Any]]) -> tuple[float | None, float | None]:
     """Return ELBO* and log Z, nats, summed over the parts of the world, each None where it is not finite."""
     elbo_star = possible(lambda: sum(float(one.variational.elbo) for one in answers))
     return elbo_star, possible(lambda: sum(float(one.posterior.log_evidence) for one in answers))

@@ -1,6 +1,6 @@
 """evaluate: what a policy gets, and where every nat between it and the exact answers goes."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, overload
 
@@ -8,56 +8,29 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from cai.comparison.accounts import ROUNDING
+from cai.comparison.answers import Answers, shortfall
 from cai.comparison.factored import FactoredEvaluation, evaluate_factors
-from cai.comparison.losses import Loss, account, worst
+from cai.comparison.measured import Single, by_state, expected
 from cai.comparison.separate import SeparateEvaluation, answers_of, measure_separate, split
-from cai.errors import ImpossibleError, NotConvergedError, fault
+from cai.errors import fault
 from cai.exact.acting import occupancy, values
 from cai.exact.backup import look_ahead
 from cai.exact.forms import compiled
 from cai.exact.messages import Messages
-from cai.exact.rules import POSTERIOR, VARIATIONAL, Rule
-from cai.exact.solve import as_temperature, single_temperature, solve
+from cai.exact.rules import Rule
+from cai.exact.solve import as_temperature, single_temperature
 from cai.factors import Factors
 from cai.policies.gate import as_policy, checked_table
 from cai.policies.protocol import FinitePolicy
 from cai.types import Tables
 from cai.world import World
 
-
-@dataclass(frozen=True)
-class Answers:
-    """The exact answers that policies of one world are measured against, each solved when it is first asked for."""
-
-    tables: Tables
-    temperature: Tensor
-    known: dict[Rule, Messages | ImpossibleError | NotConvergedError] = field(default_factory=dict, repr=False)
-
-    @property
-    def variational(self) -> Messages:
-        """The variational optimum."""
-        return self.under(VARIATIONAL)
-
-    @property
-    def posterior(self) -> Messages:
-        """The exact posterior."""
-        return self.under(POSTERIOR)
-
-    def under(self, rule: Rule) -> Messages:
-        """Return the answer under a rule; that there is none is kept too, for a search in vain is the longest."""
-        if rule not in self.known:
-            try:
-                self.known[rule] = solve(self.tables, rule, temperature=self.temperature)
-            except (ImpossibleError, NotConvergedError) as error:
-                self.known[rule] = error.with_traceback(None)
-        found = self.known[rule]
-        if isinstance(found, Messages):
-            return found
-        raise found.with_traceback(None)
+TableAnswers = Answers[Tables, Messages]
 
 
 @dataclass(frozen=True, repr=False)
-class Evaluation:
+class Evaluation(Single[Messages]):
     """A policy on a world, exactly. For the infinite horizon read every ``[T, …]`` without T, summed over all times.
 
     Attributes:
@@ -77,7 +50,7 @@ class Evaluation:
     log_policy: Float[Tensor, "..."]
     occupancy: Float[Tensor, "..."]
     final_states: Float[Tensor, " S"]
-    answers: Answers
+    answers: TableAnswers
     standard_error: float = 0.0
 
     def __repr__(self) -> str:
@@ -86,44 +59,21 @@ class Evaluation:
     @cached_property
     def expected_return(self) -> float:
         """E_π[Σ r], the terminal reward included, reward units."""
-        total = _weighted(self.final_states, self.tables.terminal) if self.tables.horizon else torch.zeros(())
+        total = expected(self.final_states, self.tables.terminal) if self.tables.horizon else torch.zeros(())
         for t, joint in enumerate(self._by_time(self.occupancy)):
             one = self.tables.at(t)
-            total = total + _weighted(joint.unsqueeze(-1) * one.log_prob.exp(), one.reward)
+            total = total + expected(joint.unsqueeze(-1) * one.log_prob.exp(), one.reward)
         return float(total)
 
     @cached_property
     def entropy(self) -> float:
         """E_π[Σ H(π(·|s_t))], nats."""
-        return float(-_weighted(self.occupancy, self.log_policy))
+        return float(-expected(self.occupancy, self.log_policy))
 
     @cached_property
     def kl_to_prior(self) -> float:
         """E_π[Σ KL(π(·|s_t) ‖ p(·|s_t))], nats; inf where the policy does what the prior forbids."""
         return float(sum(self._kl(occ, t, self.tables.at(t).log_prior).sum() for t, occ in self._times()))
-
-    @cached_property
-    def elbo(self) -> float:
-        """ELBO(π) = E_π[Σ r]/α - E_π[Σ KL(π ‖ prior)], nats; -inf where the policy risks what is forbidden."""
-        return self.expected_return / float(self.temperature) - self.kl_to_prior
-
-    @property
-    def optimality_gap(self) -> float:
-        """ELBO* - ELBO(π) >= 0, nats; equals the sum of ``policy_nats``.
-
-        Raises:
-            ImpossibleError: ELBO* is -inf, so that there is nothing to measure against.
-        """
-        return float(self.variational.elbo) - self.elbo
-
-    @property
-    def evidence_gap(self) -> float:
-        """log Z - ELBO(π) = KL(p̂(τ) ‖ p(τ|O)) >= 0, nats; the sum of start, action and luck nats.
-
-        Raises:
-            ImpossibleError: the evidence is zero.
-        """
-        return float(self.posterior.log_evidence) - self.elbo
 
     @cached_property
     def v(self) -> Float[Tensor, "..."]:
@@ -134,12 +84,6 @@ class Evaluation:
     def policy_nats(self) -> Float[Tensor, "..."]:
         """p(s_t) KL(π(·|s_t) ‖ π*(·|s_t)) against VARIATIONAL, nats, ``[T, S]``."""
         return self._stacked(self._kl(occ, t, self.variational.policy.log_probs(t)) for t, occ in self._times())
-
-    @cached_property
-    def start_nats(self) -> float:
-        """KL(p(s_0) ‖ p(s_0|O)), nats: the start that the posterior would have wished for."""
-        log_p = self.tables.log_initial
-        return float(_weighted(log_p.exp(), log_p - self.posterior.log_initial()))
 
     @cached_property
     def action_nats(self) -> Float[Tensor, "..."]:
@@ -154,38 +98,38 @@ class Evaluation:
         """
         return self._stacked(self._luck(occ, t) for t, occ in self._times())
 
-    def worst(self, n: int = 10) -> tuple[Loss, ...]:
-        """Return the n state-times where the policy loses most policy nats, the costliest first; ``str`` says it.
-
-        Fewer where it loses at fewer, none for a best policy: what is rounding is left out.
-
-        Raises:
-            WorldError: ``n`` is below 1.
-            ImpossibleError: ELBO* is -inf, so that there is nothing to measure against.
-        """
-        return worst(self.variational, self.log_policy, self.occupancy, self.policy_nats, n)
-
-    def account(self) -> str:
-        """Say in words, a line a part, where every nat between the policy and the two exact answers goes.
-
-        Where ELBO* or log Z cannot be had, it says so and why.
-        """
-        return account(self.tables, self.elbo, lambda: float(self.variational.elbo), self._promised)
+    @cached_property
+    def regret_per_state(self) -> Float[Tensor, "..."]:
+        """p(s_t) Σ_a π(a|s_t) (v*_t(s_t) - q*_t(s_t, a)) against HARD, reward units, ``[T, S]``."""
+        return self._stacked(by_state(occ, shortfall(self.tables, self.hard, t)) for t, occ in self._times())
 
     @property
-    def variational(self) -> Messages:
-        """The variational optimum at this temperature: the best any policy can do."""
-        return self.answers.variational
+    def world(self) -> Tables:
+        """The compiled world."""
+        return self.tables
 
     @property
-    def posterior(self) -> Messages:
-        """The exact posterior at this temperature."""
-        return self.answers.posterior
+    def reach(self) -> Float[Tensor, "..."]:
+        """p(s_t, alive) under the policy, ``[T, S]``."""
+        return self.occupancy.sum(-1)
 
-    def _promised(self) -> tuple[float, float, float, float]:
-        """Return log Z and its gap's parts: start, action and luck nats."""
-        parts = (float(self.action_nats.sum()), float(self.luck_nats.sum()))
-        return float(self.posterior.log_evidence), self.start_nats, *parts
+    def log_policy_at(self, t: int) -> Float[Tensor, "S A"]:
+        """Return log π_t(a|s), nats."""
+        return self._by_time(self.log_policy)[t]
+
+    @property
+    def timed(self) -> bool:
+        """Whether the slices differ over time."""
+        return self.tables.timed
+
+    @property
+    def certain(self) -> bool:
+        """Whether the dynamics are deterministic, so that nothing can be left to luck."""
+        return self.tables.discount == 1 and bool((self.tables.log_prob.exp().amax(-1) > 1 - ROUNDING).all())
+
+    @property
+    def _log_initial(self) -> Tensor:
+        return self.tables.log_initial
 
     def _luck(self, occupancy: Tensor, t: int) -> Tensor:
         one, tilted = self.tables.at(t), self.posterior.tilt(t)
@@ -199,8 +143,7 @@ class Evaluation:
 
     def _kl(self, occupancy: Tensor, t: int, log_other: Tensor) -> Tensor:
         """Return ``Σ_a p(s_t, a) (log π - log other)``, nats, [S]."""
-        gap = self._by_time(self.log_policy)[t] - log_other
-        return torch.where(occupancy > 0, occupancy * gap, 0.0).sum(-1)
+        return by_state(occupancy, self.log_policy_at(t) - log_other)
 
     def _times(self) -> Any:
         return enumerate(self._by_time(self.occupancy))
@@ -249,20 +192,16 @@ def evaluate(
     alpha = as_temperature(temperature, tables)
     if alpha.dim() or tables.batch_shape:
         raise fault("evaluate", f"a batch of shape {[*tables.batch_shape, *alpha.shape]}", "one world, one temperature")
-    return measure(Answers(tables.detach(), alpha.detach()), policy)
+    return measure(TableAnswers(tables.detach(), alpha.detach()), policy)
 
 
-def measure(answers: Answers, policy: Any) -> Evaluation:
+def measure(answers: TableAnswers, policy: Any) -> Evaluation:
     """Evaluate a policy of any form against given answers."""
     if isinstance(policy, Rule):
         policy = answers.under(policy)
-    tables, acting = answers.tables, as_policy(answers.tables, policy)
+    tables, acting = answers.world, as_policy(answers.world, policy)
     log_pi = checked_table(tables, acting)
     states, end = occupancy(tables, log_pi), tables.log_initial.exp()
     if tables.horizon is not None:
         states, end = states[:-1], states[-1]
     return Evaluation(tables, acting, answers.temperature, log_pi, states.unsqueeze(-1) * log_pi.exp(), end, answers)
-
-
-def _weighted(weights: Tensor, x: Tensor) -> Tensor:
-    return torch.where(weights > 0, weights * x, 0.0).sum()

@@ -3,17 +3,20 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from cai.comparison.accounts import ROUNDING
+from cai.comparison.answers import Answers, shortfall
+from cai.comparison.measured import Single, by_state, expected
 from cai.errors import ImpossibleError, NotConvergedError
 from cai.exact.backup import survive
 from cai.exact.factored_messages import FactoredMessages
 from cai.exact.factored_sweep import Prepared, prepare
-from cai.exact.rules import POSTERIOR, VARIATIONAL, Expect, Rule
-from cai.exact.solve_factors import solve_prepared
+from cai.exact.rules import HARD, POSTERIOR, VARIATIONAL, Expect, Rule
 from cai.factors import Factors
 from cai.memory import TENSOR, require_room
 from cai.policies.gate import as_policy, policy_table
@@ -24,27 +27,12 @@ SETTLED = 1e-14
 """Chance to be alive at which the sum over an infinite horizon is broken off."""
 
 
-@dataclass(frozen=True)
-class FactoredAnswers:
-    """The exact answers that policies of one world are measured against, each solved when it is first asked for."""
-
-    prepared: Prepared
-    temperature: Tensor
-
-    @cached_property
-    def variational(self) -> FactoredMessages:
-        """The variational optimum."""
-        return solve_prepared(VARIATIONAL, self.prepared, self.temperature)
-
-    @cached_property
-    def posterior(self) -> FactoredMessages:
-        """The exact posterior."""
-        return solve_prepared(POSTERIOR, self.prepared, self.temperature)
+FactoredAnswers = Answers[Prepared, FactoredMessages]
 
 
 @dataclass(frozen=True)
 class _Pass:
-    """What one pass forward adds up: totals, and nats by time and state (by state alone where T is infinite).
+    """What one pass forward adds up: totals, and accounts by time and state (by state alone where T is infinite).
 
     ``visits`` has p(x_t, alive) of every state variable, ``[T+1, n]``; a single row of sums where T is infinite.
     """
@@ -55,11 +43,13 @@ class _Pass:
     policy_nats: Tensor | None
     action_nats: Tensor | None
     luck_nats: Tensor | None
+    regret: Tensor | None
+    reach: Tensor
     visits: dict[str, Tensor]
 
 
 @dataclass(frozen=True, repr=False)
-class FactoredEvaluation:
+class FactoredEvaluation(Single[FactoredMessages]):
     """A policy on factors, exactly; the members are those of ``Evaluation``.
 
     Attributes:
@@ -81,7 +71,12 @@ class FactoredEvaluation:
     @property
     def factors(self) -> Factors:
         """The compiled world."""
-        return self.answers.prepared.factors
+        return self.answers.world.factors
+
+    @property
+    def world(self) -> Prepared:
+        """The factors with their plans of elimination."""
+        return self.answers.world
 
     @property
     def expected_return(self) -> float:
@@ -99,30 +94,14 @@ class FactoredEvaluation:
         return self._totals.kl_to_prior
 
     @property
-    def elbo(self) -> float:
-        """ELBO(π) = E_π[Σ r]/α - E_π[Σ KL(π ‖ prior)], nats; -inf where the policy risks what is forbidden."""
-        return self.expected_return / float(self.temperature) - self.kl_to_prior
-
-    @property
-    def optimality_gap(self) -> float:
-        """ELBO* - ELBO(π) >= 0, nats; equals the sum of ``policy_nats``."""
-        return float(self.variational.elbo) - self.elbo
-
-    @property
-    def evidence_gap(self) -> float:
-        """log Z - ELBO(π) = KL(p̂(τ) ‖ p(τ|O)) >= 0, nats; the sum of start, action and luck nats."""
-        return float(self.posterior.log_evidence) - self.elbo
-
-    @property
     def policy_nats(self) -> Float[Tensor, "..."]:
         """p(s_t) KL(π(·|s_t) ‖ π*(·|s_t)) against VARIATIONAL, nats, ``[T, S]``."""
         return self._given(self._totals.policy_nats, VARIATIONAL)
 
-    @cached_property
-    def start_nats(self) -> float:
-        """KL(p(s_0) ‖ p(s_0|O)), nats."""
-        log_p = self.answers.prepared.log_initial
-        return float(_weighted(log_p.exp(), log_p - self.posterior.log_initial()))
+    @property
+    def regret_per_state(self) -> Float[Tensor, "..."]:
+        """p(s_t) Σ_a π(a|s_t) (v*_t(s_t) - q*_t(s_t, a)) against HARD, reward units, ``[T, S]``."""
+        return self._given(self._totals.regret, HARD)
 
     @property
     def action_nats(self) -> Float[Tensor, "..."]:
@@ -144,19 +123,34 @@ class FactoredEvaluation:
         return self._totals.visits
 
     @property
-    def variational(self) -> FactoredMessages:
-        """The variational optimum at this temperature: the best any policy can do."""
-        return self.answers.variational
+    def reach(self) -> Float[Tensor, "..."]:
+        """p(s_t, alive) under the policy, ``[T, S]``."""
+        return self._totals.reach
+
+    def log_policy_at(self, t: int) -> Float[Tensor, "S A"]:
+        """Return log π_t(a|s), nats."""
+        return policy_table(self.world, self.policy, t)
 
     @property
-    def posterior(self) -> FactoredMessages:
-        """The exact posterior at this temperature."""
-        return self.answers.posterior
+    def timed(self) -> bool:
+        """Whether the slices differ over time."""
+        return self.factors.timed
 
-    def _given(self, nats: Tensor | None, rule: Rule) -> Tensor:
-        if nats is None:
-            raise ImpossibleError(f"{rule} has no finite answer to measure against")
-        return nats
+    @property
+    def certain(self) -> bool:
+        """Whether the dynamics are deterministic, so that nothing can be left to luck."""
+        chances = (factor.table for one in self.factors.slices for factor in one.chance.values())
+        return self.factors.discount == 1 and all(bool((p.exp().amax(-1) > 1 - ROUNDING).all()) for p in chances)
+
+    @property
+    def _log_initial(self) -> Tensor:
+        return self.world.log_initial
+
+    def _given(self, lost: Tensor | None, rule: Rule) -> Tensor:
+        if lost is None:
+            self.answers.under(rule)  # raises why there is no such answer
+            raise AssertionError(rule)
+        return lost
 
     @cached_property
     def _totals(self) -> _Pass:
@@ -171,16 +165,16 @@ def evaluate_factors(factors: Factors, policy: object, alpha: Tensor) -> Factore
 
 def measure_factors(answers: FactoredAnswers, policy: object) -> FactoredEvaluation:
     """Evaluate a policy of any form against given answers."""
-    S, T = answers.prepared.states.size, answers.prepared.horizon or 1
-    require_room("evaluate", f"three accounts of S = {S:,} states at T = {T:,} times", 3 * T * (8 * S + TENSOR))
+    S, T = answers.world.states.size, answers.world.horizon or 1
+    require_room("evaluate", f"five accounts of S = {S:,} states at T = {T:,} times", 5 * T * (8 * S + TENSOR))
     if isinstance(policy, Rule):
-        policy = solve_prepared(policy, answers.prepared, answers.temperature)
-    return FactoredEvaluation(as_policy(answers.prepared, policy), answers.temperature, answers)
+        policy = answers.under(policy)
+    return FactoredEvaluation(as_policy(answers.world, policy), answers.temperature, answers)
 
 
 def _occupancies(one: FactoredEvaluation) -> Iterator[tuple[int, Tensor]]:
     """Yield each time with p(s_t, a_t, alive), ``[S, A]``; for the infinite horizon their sum, once."""
-    prepared, policy = one.answers.prepared, one.policy
+    prepared, policy = one.answers.world, one.policy
     d, gamma = prepared.log_initial.exp(), prepared.factors.discount
     if prepared.horizon is not None:
         for t in range(prepared.horizon):
@@ -198,31 +192,40 @@ def _occupancies(one: FactoredEvaluation) -> Iterator[tuple[int, Tensor]]:
 
 def _account(one: FactoredEvaluation) -> _Pass:
     """Walk through all times once, and add up every account."""
-    prepared, alpha = one.answers.prepared, one.temperature
-    best, promised = (_possible(one, name) for name in ("variational", "posterior"))
+    prepared = one.answers.world
     totals = [0.0, 0.0, 0.0]
-    rows: dict[str, list[Tensor]] = {"policy": [], "action": [], "luck": []}
+    rows: dict[str, list[Tensor]] = {"policy_nats": [], "action_nats": [], "luck_nats": [], "regret": [], "reach": []}
     visits: list[dict[str, Tensor]] = []
     for t, weights in _occupancies(one):
         visits.append(_by_variable(prepared.states, weights.sum(-1)))
         if t == prepared.horizon:
-            totals[0] += float(_weighted(weights.squeeze(-1), prepared.terminal))
+            totals[0] += float(expected(weights.squeeze(-1), prepared.terminal))
             break
         plan, log_pi = prepared.at(t), policy_table(prepared, one.policy, t)
-        totals[0] += float(_weighted(weights, plan.expected_reward))
-        totals[1] -= float(_weighted(weights, log_pi))
-        totals[2] += float(_weighted(weights, log_pi - plan.log_prior))
-        if best is not None:
-            rows["policy"].append(_by_state(weights, log_pi - best.policy.log_probs(t)))
-        if promised is not None:
-            rows["action"].append(_by_state(weights, log_pi - promised.policy.log_probs(t)))
-            rows["luck"].append(_by_state(weights, _luck(promised, t) / alpha))
+        totals[0] += float(expected(weights, plan.expected_reward))
+        totals[1] -= float(expected(weights, log_pi))
+        totals[2] += float(expected(weights, log_pi - plan.log_prior))
+        for name, x in _compared(one, log_pi, t).items():
+            rows[name].append(by_state(weights, x))
+        rows["reach"].append(weights.sum(-1))
     timed = prepared.horizon is not None
-    policy, action, luck = (
-        torch.stack(found) if timed and found else (found[0] if found else None) for found in rows.values()
-    )
+    found: dict[str, Any] = {name: torch.stack(x) if timed and x else (x[0] if x else None) for name, x in rows.items()}
     by_name = {name: torch.stack([row[name] for row in visits]) for name in prepared.states.names}
-    return _Pass(totals[0], totals[1], totals[2], policy, action, luck, by_name)
+    return _Pass(totals[0], totals[1], totals[2], **found, visits=by_name)
+
+
+def _compared(one: FactoredEvaluation, log_pi: Tensor, t: int) -> dict[str, Tensor]:
+    """Return what each action costs at time t against every answer that there is, ``[S, A]`` by account."""
+    answers, found = one.answers, dict[str, Tensor]()
+    best, promised, hard = (_possible(answers, rule) for rule in (VARIATIONAL, POSTERIOR, HARD))
+    if best is not None:
+        found["policy_nats"] = log_pi - best.policy.log_probs(t)
+    if promised is not None:
+        found["action_nats"] = log_pi - promised.policy.log_probs(t)
+        found["luck_nats"] = _luck(promised, t) / one.temperature
+    if hard is not None:
+        found["regret"] = shortfall(answers.world, hard, t)
+    return found
 
 
 def _by_variable(states: Space, weights: Tensor) -> dict[str, Tensor]:
@@ -244,17 +247,8 @@ def _luck(promised: FactoredMessages, t: int) -> Tensor:
     return torch.where(q == -torch.inf, 0.0, q - mean)  # impossible: a matter of action nats, nothing is tilted there
 
 
-def _possible(one: FactoredEvaluation, name: str) -> FactoredMessages | None:
+def _possible(answers: FactoredAnswers, rule: Rule) -> FactoredMessages | None:
     try:
-        found: FactoredMessages = getattr(one.answers, name)
+        return answers.under(rule)
     except (ImpossibleError, NotConvergedError):
         return None
-    return found
-
-
-def _weighted(weights: Tensor, x: Tensor) -> Tensor:
-    return torch.where(weights > 0, weights * x, 0.0).sum()
-
-
-def _by_state(weights: Tensor, x: Tensor) -> Tensor:
-    return torch.where(weights > 0, weights * x, 0.0).sum(-1)

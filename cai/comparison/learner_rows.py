@@ -9,9 +9,8 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 from cai.comparison.evaluate import Evaluation
-from cai.comparison.rows import Row
+from cai.comparison.rows import Row, possible
 from cai.comparison.seeds import Estimate, over_seeds, worst_gap
-from cai.errors import ImpossibleError, NotConvergedError
 from cai.learn.result import Learned
 
 
@@ -24,6 +23,7 @@ class LearnerRow:
         seeds: how many runs.
         stopped: why they ended, and how many for each reason.
         expected_return: E_π[Σ r] of the final policy, reward units: exact where there are tables.
+        regret: J* - J(π) of the final policy, reward units; known where there are tables.
         entropy: E_π[Σ H(π(·|s_t))] of the final policy, nats.
         elbo: ELBO(π) of the final policy, nats.
         policy_nats: ELBO* - ELBO(π) of the final policy, nats.
@@ -39,6 +39,7 @@ class LearnerRow:
     seeds: int
     stopped: Mapping[str, int]
     expected_return: Estimate | None
+    regret: Estimate | None
     entropy: Estimate | None
     elbo: Estimate | None
     policy_nats: Estimate | None
@@ -62,6 +63,7 @@ def learner_row(name: str, runs: Sequence[Learned], evaluations: Sequence[Evalua
     last = [run.history[-1] for run in runs]
     sampled: dict[str, Sequence[float | None]] = {
         "expected_return": [one.stochastic_return for one in last],
+        "regret": [None for _ in last],
         "entropy": [one.entropy for one in last],
         "elbo": [one.elbo for one in last],
         "policy_nats": [one.policy_nats for one in last],
@@ -69,10 +71,11 @@ def learner_row(name: str, runs: Sequence[Learned], evaluations: Sequence[Evalua
     }
     exact: dict[str, Sequence[float | None]] = {
         "expected_return": [one.expected_return for one in evaluations],
+        "regret": [_total(one, "regret_per_state") for one in evaluations],
         "entropy": [one.entropy for one in evaluations],
         "elbo": [one.elbo for one in evaluations],
-        "policy_nats": [policy_nats(one) for one in evaluations],
-        "luck_nats": [_luck_nats(one) for one in evaluations],
+        "policy_nats": [_total(one, "policy_nats") for one in evaluations],
+        "luck_nats": [_total(one, "luck_nats") for one in evaluations],
     }
     held: dict[str, Sequence[float | None]] = {
         "worst_policy_nats": [worst_gap(run) for run in runs],
@@ -85,19 +88,10 @@ def learner_row(name: str, runs: Sequence[Learned], evaluations: Sequence[Evalua
     return LearnerRow(name, len(runs), dict(Counter(run.stopped for run in runs)), **numbers)
 
 
-def policy_nats(one: Evaluation) -> float | None:
-    """Return the sum of the policy nats, or None where ELBO* is not finite."""
-    try:
-        return float(one.policy_nats.sum())
-    except (ImpossibleError, NotConvergedError):
-        return None
-
-
-def _luck_nats(one: Evaluation) -> float | None:
-    try:
-        return float(one.luck_nats.sum())
-    except (ImpossibleError, NotConvergedError):
-        return None
+def _total(one: Evaluation, field: str) -> float | None:
+    """Return the sum of an account; None where the exact answer behind it is not finite."""
+    total: float | None = possible(lambda: float(getattr(one, field).sum()))
+    return total
 
 
 def table(exact: Sequence[Row], learned: Sequence[LearnerRow]) -> str:

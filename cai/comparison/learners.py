@@ -12,9 +12,10 @@ from jaxtyping import Float
 from torch import Tensor
 
 from cai.comparison.compare import Comparison, compare
-from cai.comparison.evaluate import Answers, Evaluation, measure
+from cai.comparison.evaluate import Evaluation, measure
 from cai.comparison.learner_rows import LearnerRow, finite, learner_row, plain, rows_csv, runs_csv, table
-from cai.comparison.rows import save
+from cai.comparison.losses import UNITS, state_label
+from cai.comparison.rows import possible, save
 from cai.comparison.seeds import Curve, learning_curve
 from cai.comparison.statistics import Profile, performance_profile
 from cai.compile.tabulate import tabulate
@@ -41,14 +42,16 @@ class Place:
         t: the time, or None for the infinite horizon, all times together.
         state: its number.
         label: its name for people.
-        nats: p(s_t) KL(π_t(·|s) ‖ π*_t(·|s)), the mean over seeds, nats.
+        lost: what ``Evaluation.worst`` calls so, the mean over seeds.
+        unit: "nats" or "reward units".
         seeds: how many of them lose there.
     """
 
     t: int | None
     state: int
     label: str
-    nats: float
+    lost: float
+    unit: str
     seeds: int
 
 
@@ -91,24 +94,46 @@ class LearnerComparison:
 
         None where there are no tables, or ELBO* is not finite.
         """
-        if self.exact is None or self.exact.elbo_star is None:
-            return None
-        return torch.stack([one.policy_nats for one in self.evaluations[name]]).mean(0)
+        return self._mean(name, "policy_nats")
 
-    def worst(self, name: str, n: int = 10) -> tuple[Place, ...]:
+    def regret(self, name: str) -> Float[Tensor, "..."] | None:
+        """Return where a learner still gives reward away, the mean over its seeds, reward units, ``[T, S]``.
+
+        None where there are no tables, or J* is not finite.
+        """
+        return self._mean(name, "regret_per_state")
+
+    def worst(self, name: str, n: int = 10, by: str = "nats") -> tuple[Place, ...]:
         """Return the n state-times where a learner loses most over its seeds, the costliest first; fewer if fewer lose.
 
+        Args:
+            name: of the learner.
+            n: how many at most.
+            by: "nats", policy nats against VARIATIONAL, or "regret", reward units against HARD.
+
         Raises:
-            WorldError: ``n`` is below 1.
+            WorldError: ``n`` is below 1, or ``by`` is neither.
         """
         if n < 1:
             raise fault("worst, n", f"{n}", "a number of state-times, at least 1")
-        mean, tables = self.policy_nats(name), self.tables
+        if by not in UNITS:
+            raise fault("worst, by", f"{by!r}", f"one of {list(UNITS)}")
+        field = "policy_nats" if by == "nats" else "regret_per_state"
+        mean, tables = self._mean(name, field), self.tables
         if mean is None or tables is None:
             return ()
-        lost, each = mean.flatten(), torch.stack([one.policy_nats.flatten() for one in self.evaluations[name]])
+        lost, each = mean.flatten(), torch.stack([getattr(one, field).flatten() for one in self.evaluations[name]])
         first = lost.argsort(descending=True, stable=True)[:n].tolist()
-        return tuple(_place(tables, i, float(lost[i]), each[:, i]) for i in first if lost[i] > ROUNDING)
+        return tuple(_place(tables, i, float(lost[i]), UNITS[by], each[:, i]) for i in first if lost[i] > ROUNDING)
+
+    def _mean(self, name: str, field: str) -> Tensor | None:
+        """Return the mean over seeds of an account by state and time; None where the answer behind it is not finite."""
+        if self.exact is None:
+            return None
+        mean: Tensor | None = possible(
+            lambda: torch.stack([getattr(one, field) for one in self.evaluations[name]]).mean(0)
+        )
+        return mean
 
     def table(self) -> str:
         """Return the exact rows and the learners' as aligned text."""
@@ -139,7 +164,7 @@ class LearnerComparison:
         curves = {field: _columns(one) for field, one in self.curves[row.name].items()}
         scores = [finite(one) for one in self.scores[row.name].tolist()] if row.name in self.scores else None
         profile = _columns(self.profiles[row.name]) if row.name in self.profiles else None
-        places = [{**asdict(one), "nats": finite(one.nats)} for one in self.worst(row.name)]
+        places = [{**asdict(one), "lost": finite(one.lost)} for one in self.worst(row.name)]
         return {**head, **numbers, "scores": scores, "profile": profile, "curves": curves, "worst": places}
 
 
@@ -216,7 +241,7 @@ def _exact(tables: Tables, alpha: Tensor) -> Comparison:
 
 @torch.no_grad()
 def _measured(exact: Comparison, runs: Mapping[str, Sequence[Learned]]) -> dict[str, tuple[Evaluation, ...]]:
-    answers: Answers = exact.evaluations["prior"].answers
+    answers = exact.evaluations["prior"].answers
     return {name: tuple(measure(answers, one) for one in each) for name, each in runs.items()}
 
 
@@ -259,12 +284,10 @@ def _flaws(
     return found
 
 
-def _place(tables: Tables, i: int, nats: float, each: Tensor) -> Place:
+def _place(tables: Tables, i: int, lost: float, unit: str, each: Tensor) -> Place:
     t, s = divmod(i, tables.states.size)
-    label, layout = tables.states.label(s), tables.layout
-    mark = layout.marks.get(int(layout.cell[s])) if layout is not None else None
-    named = f"{label} ({mark})" if mark else label
-    return Place(None if tables.horizon is None else t, s, named, nats, int((each > ROUNDING).sum()))
+    seeds = int((each > ROUNDING).sum())
+    return Place(None if tables.horizon is None else t, s, state_label(tables, s), lost, unit, seeds)
 
 
 def _columns(one: Curve | Profile) -> dict[str, Any]:

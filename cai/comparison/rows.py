@@ -8,20 +8,19 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
-from cai.comparison.evaluate import Evaluation
-from cai.comparison.factored import FactoredEvaluation
-from cai.comparison.separate import SeparateEvaluation
+from cai.comparison.measured import Measured
 from cai.errors import ImpossibleError, NotConvergedError
 from cai.files import write_whole
 
 
 @dataclass(frozen=True)
 class Row:
-    """One policy's numbers: reward units for the return, else nats; None where the exact answer is not finite."""
+    """One policy's numbers: reward units for return and regret, else nats; None where no exact answer is finite."""
 
     name: str
     temperature: float
     expected_return: float
+    regret: float | None
     entropy: float
     kl_to_prior: float
     elbo: float
@@ -60,12 +59,13 @@ class Compared(Protocol):
         """Return everything as JSON."""
 
 
-def row(name: str, one: Evaluation | FactoredEvaluation | SeparateEvaluation) -> Row:
+def row(name: str, one: Measured) -> Row:
     """Lay out one policy's numbers."""
     return Row(
         name=name,
         temperature=float(one.temperature),
         expected_return=one.expected_return,
+        regret=possible(lambda: one.regret),
         entropy=one.entropy,
         kl_to_prior=one.kl_to_prior,
         elbo=one.elbo,

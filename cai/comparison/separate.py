@@ -8,6 +8,8 @@ import torch
 from torch import Tensor
 
 from cai.comparison.factored import FactoredAnswers, FactoredEvaluation, measure_factors
+from cai.comparison.losses import Loss
+from cai.comparison.measured import Measured
 from cai.errors import fault
 from cai.exact.factored_sweep import prepare
 from cai.exact.rules import Rule
@@ -17,7 +19,7 @@ from cai.factors import Factors
 
 
 @dataclass(frozen=True, repr=False)
-class SeparateEvaluation:
+class SeparateEvaluation(Measured):
     """A policy whose parts act side by side on a world that falls apart; every account is the sum of the parts'.
 
     Attributes:
@@ -49,19 +51,19 @@ class SeparateEvaluation:
         return sum(part.kl_to_prior for part in self.parts)
 
     @property
-    def elbo(self) -> float:
-        """ELBO(π), nats."""
-        return sum(part.elbo for part in self.parts)
+    def elbo_star(self) -> float:
+        """ELBO* of VARIATIONAL, nats."""
+        return sum(part.elbo_star for part in self.parts)
 
     @property
-    def optimality_gap(self) -> float:
-        """ELBO* - ELBO(π), nats."""
-        return sum(part.optimality_gap for part in self.parts)
+    def log_evidence(self) -> float:
+        """log Z of POSTERIOR, nats."""
+        return sum(part.log_evidence for part in self.parts)
 
     @property
-    def evidence_gap(self) -> float:
-        """log Z - ELBO(π), nats."""
-        return sum(part.evidence_gap for part in self.parts)
+    def best_return(self) -> float:
+        """J* of HARD, reward units."""
+        return sum(part.best_return for part in self.parts)
 
     @property
     def start_nats(self) -> float:
@@ -72,6 +74,11 @@ class SeparateEvaluation:
     def policy_nats(self) -> Tensor:
         """Nats against VARIATIONAL, a number for each part."""
         return torch.stack([part.policy_nats.sum() for part in self.parts])
+
+    @property
+    def regret_per_state(self) -> Tensor:
+        """Regret against HARD, reward units, a number for each part."""
+        return torch.stack([part.regret_per_state.sum() for part in self.parts])
 
     @property
     def action_nats(self) -> Tensor:
@@ -87,6 +94,26 @@ class SeparateEvaluation:
     def visits(self) -> dict[str, Tensor]:
         """p(x_t) of every state variable, ``[T+1, n]``."""
         return {name: found for part in self.parts for name, found in part.visits.items()}
+
+    @property
+    def timed(self) -> bool:
+        """Whether the slices differ over time."""
+        return any(part.timed for part in self.parts)
+
+    @property
+    def one_start(self) -> bool:
+        """Whether there is one start state."""
+        return all(part.one_start for part in self.parts)
+
+    @property
+    def certain(self) -> bool:
+        """Whether the dynamics are deterministic, so that nothing can be left to luck."""
+        return all(part.certain for part in self.parts)
+
+    def _worst(self, n: int, by: str, scale: float, together: bool) -> tuple[Loss, ...]:
+        """Return the worst places of all parts; a place is a state of one part, numbered there."""
+        found = [loss for part in self.parts for loss in part._worst(n, by, scale, together)]
+        return tuple(sorted(found, key=lambda loss: -loss.lost)[:n])
 
 
 def split(factors: Factors) -> list[Factors]:
@@ -116,7 +143,7 @@ def measure_separate(answers: Sequence[FactoredAnswers], policy: object) -> Sepa
     else:
         expected = "None, a Rule, or what cai.solve returns for this world, since its parts are measured apart"
         raise fault("policy", f"a {type(policy).__name__}", expected)
-    own = [(one.prepared.states.names, one.prepared.actions.names) for one in answers]
+    own = [(one.world.states.names, one.world.actions.names) for one in answers]
     if isinstance(chosen, SeparatePolicy) and [(p.states.names, p.actions.names) for p in chosen.parts] != own:
         raise fault("policy", "a policy whose parts are others than this world's", "one that was solved for this world")
     parts = tuple(measure_factors(one, own) for one, own in zip(answers, each, strict=True))

@@ -1,30 +1,46 @@
 """What a world calls the values of its variables: its optional member ``labels``."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from cai.errors import Finding, WorldError, fault
+from cai.types import Layout
+
+MOVES = {(-1.0, 0.0): "left", (1.0, 0.0): "right", (0.0, -1.0): "up", (0.0, 1.0): "down", None: "stay"}
+"""What the moves of a map are called."""
 
 
-def labels_of(world: Any, sizes: Mapping[str, int]) -> dict[str, tuple[str | None, ...]]:
+def labels_of(world: Any, sizes: Mapping[str, int], actions: Collection[str] = ()) -> dict[str, tuple[str | None, ...]]:
     """Return the names of the values of these variables, as far as the world gives any.
+
+    Where it gives none of its one action, and each move on its map is one of its own, the moves' directions are.
 
     Args:
         world: a world.
         sizes: how many values each variable takes.
+        actions: which of the variables are the actions.
 
     Raises:
         WorldError: ``labels`` is no mapping, a name is missing or no text, or two values have the same.
     """
-    given = getattr(world, "labels", None)
+    given, moves = getattr(world, "labels", None), _moves(world, sizes, actions)
     if given is None:
-        return {}
+        return moves
     if not isinstance(given, Mapping):
         raise fault("labels", f"a {type(given).__name__}", "a dict: {variable: a name for each of its values}")
     findings = [found for name in given if name in sizes for found in _audit(name, given[name], sizes[name])]
     if findings:
         raise WorldError(findings)
-    return {name: tuple(given[name]) for name in given if name in sizes}
+    return moves | {name: tuple(given[name]) for name in given if name in sizes}
+
+
+def _moves(world: Any, sizes: Mapping[str, int], actions: Collection[str]) -> dict[str, tuple[str | None, ...]]:
+    layout = getattr(world, "layout", None)
+    found = layout.moves if isinstance(layout, Layout) else ()
+    clear = bool(found) and len(set(found)) == len(found) and set(found) <= set(MOVES)
+    if not clear or [sizes[name] for name in actions] != [len(found)]:
+        return {}
+    return {name: tuple(MOVES[move] for move in found) for name in actions}
 
 
 def require_known(world: Any, sizes: Mapping[str, int]) -> None:

@@ -113,7 +113,7 @@ def measure(world: World, t: int = 0) -> Shape:
     step = Enumerate(f"step, t = {t}", points=True, choose=first_value)
     _step(world, states, step, state, action, t)
     sizes = {**begin.cardinalities, **act.cardinalities, **step.cardinalities}
-    names = labels_of(world, sizes)
+    names = labels_of(world, sizes, actions.names)
     require_known(world, sizes)
     return Shape(states.called(names), actions.called(names), dict(step.sizes), dict(step.cardinalities))
 

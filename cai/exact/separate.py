@@ -16,8 +16,12 @@ from cai.exact.factored_messages import FactoredMessages
 from cai.exact.rules import POSTERIOR, VARIATIONAL, Rule
 from cai.factors import Factor, FactoredSlice, Factors
 from cai.policies.fixed import FixedPolicy
+from cai.policies.named import Chances
 from cai.policies.protocol import drawn, scored
 from cai.types import Space, Trajectories, Values
+
+MANY = 1 << 16
+"""Joint actions up to which they are listed."""
 
 
 def parts_of(factors: Factors) -> list[Factors]:
@@ -210,6 +214,25 @@ class SeparatePolicy:
 
     actions: Space
     parts: tuple[FixedPolicy, ...]
+
+    def at(self, t: int, /, **state: int | str) -> Chances:
+        """Return what is done at time t in one state: the chances of the parts' actions, multiplied.
+
+        Raises:
+            WorldError: there is no such time, a variable is missing or unknown, or it has no such value.
+            IntractableError: the joint actions are too many to be listed.
+        """
+        known = [name for part in self.parts for name in part.states.names]
+        if self.actions.size > MANY:
+            seen = f"{self.actions.size:,} joint actions"
+            raise IntractableError([Finding("at", seen, f"at most {MANY:,}; ask the parts: policy.parts[0].at")])
+        if set(state) != set(known):
+            raise fault("at", f"variables {sorted(state)}", f"each of {known}")
+        found = [part.at(t, **{name: state[name] for name in part.states.names}) for part in self.parts]
+        values = self.actions.split(torch.arange(self.actions.size))
+        each = [one.probs[one.actions.join(values)].expand(self.actions.size) for one in found]
+        probs = torch.stack(each).prod(0)
+        return Chances(t, ", ".join(one.state for one in found), self.actions, probs)
 
     def act(self, state: Values, t: int) -> Values:
         """Sample the action variables, part by part."""

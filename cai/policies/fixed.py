@@ -7,6 +7,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from cai.errors import fault
+from cai.policies.named import ByName
 from cai.policies.protocol import drawn, sample_joint, scored
 from cai.types import Numbered, Space, Values
 
@@ -23,7 +24,7 @@ def always(log_pi: Tensor, t: int) -> Tensor:
 
 
 @dataclass(frozen=True)
-class FixedPolicy:
+class FixedPolicy(ByName):
     """A policy over numbered states and actions, whose table of time t is computed when it is asked for.
 
     Attributes:
@@ -36,6 +37,10 @@ class FixedPolicy:
     states: Space
     actions: Space
     horizon: int | None = None
+
+    def numbered(self) -> tuple[Space, Space]:
+        """Return what the numbers of states and actions mean."""
+        return self.states, self.actions
 
     def log_probs(self, t: int = 0) -> Float[Tensor, "*B S A"]:
         """Return log π_t(a|s), nats; -inf where the policy never acts so."""

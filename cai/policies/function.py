@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from cai.errors import blamed, fault
 from cai.exactly import log
+from cai.policies.named import ByName
 from cai.policies.protocol import drawn, sample_joint, scored
 from cai.policies.spaces import enumerated, finite_spaces, signature
 from cai.process import precision
@@ -19,7 +20,7 @@ from cai.world import World
 FORMS = "a function (state, t) -> probabilities [*, A], a distribution, or a dict of distributions by variable"
 
 
-class FunctionPolicy(nn.Module):
+class FunctionPolicy(ByName, nn.Module):
     """The policy that a function ``(state, t)`` describes; where it is a module, its parameters can be fitted.
 
     The function gives probabilities ``[*, A]`` of the numbered actions, a Pyro distribution of the one action
@@ -58,6 +59,10 @@ class FunctionPolicy(nn.Module):
         if len(self.names) > 1 or not hasattr(given, "log_prob"):
             raise fault(f"policy, t = {t}", f"a {type(given).__name__}", FORMS)
         return pyro.sample(self.names[0], given)
+
+    def numbered(self) -> tuple[Space, Space]:
+        """Return what the numbers of states and actions mean, where they are finite."""
+        return finite_spaces(self.spaces)
 
     def log_probs(self, t: int = 0) -> Float[Tensor, "S A"]:
         """Return log π_t(a|s), nats.

@@ -12,11 +12,13 @@ from torch import Tensor, nn
 
 from cai.errors import fault
 from cai.exactly import logsumexp
+from cai.policies.named import ByName
 from cai.policies.protocol import Policy, drawn, scored
 from cai.program import NextSite
+from cai.types import Space
 
 
-class MixturePolicy(nn.Module):
+class MixturePolicy(ByName, nn.Module):
     """π_t(a|s) = Σ_i w_i π_i,t(a|s), the weights learnable: soft choices among policies, ε-greedy, several Gaussians.
 
     Args:
@@ -60,6 +62,18 @@ class MixturePolicy(nn.Module):
             fn = _Mixed(log_w, [one.fn for one in found])
             given[name] = pyro.sample(name, fn)
             log_w = fn.joint(given[name])
+
+    def numbered(self) -> tuple[Space, Space]:
+        """Return what the numbers of states and actions mean, as the first component that knows it says.
+
+        Raises:
+            WorldError: no component knows.
+        """
+        knows = next((one for one in self.policies if isinstance(one, ByName)), None)
+        if knows is None:
+            expected = "a component of cai's own: cai.FunctionPolicy, cai.solve(…).policy, …"
+            raise fault("mixture, at", "components that do not say what their numbers mean", expected)
+        return knows.numbered()
 
     def log_probs(self, t: int = 0) -> Float[Tensor, "*B S A"]:
         """Return log π_t(a|s), nats; every component must have tables."""

@@ -16,17 +16,18 @@ from cai.exactly import exact
 from cai.memory import require_room
 from cai.policies.fixed import FixedPolicy, prior_at
 from cai.policies.heads import head, width
+from cai.policies.named import ByName
 from cai.policies.protocol import Act, drawn, scored
 from cai.policies.spaces import Variable, enumerated, example, finite_spaces, signature
 from cai.policies.tabular import STATIONARY
-from cai.types import Tables
+from cai.types import Space, Tables
 from cai.world import World, horizon_of
 
 Features = Callable[[Any, Any], Tensor]
 """A function ``(state, t) -> [*, F]``."""
 
 
-class NeuralPolicy(nn.Module):
+class NeuralPolicy(ByName, nn.Module):
     """One network an action variable, fed with state, time and the earlier action variables (the chain rule).
 
     Finite variables: ``π(a_i|s, a_<i) ∝ p(a_i|s, a_<i) exp(f_i(s, t, a_<i))``. Real ones: a Gaussian; ones on an
@@ -73,6 +74,10 @@ class NeuralPolicy(nn.Module):
         """Run the prior's program with every distribution tilted."""
         with _Tilt(self, state, t):
             return self.prior(state, 0 if isinstance(t, Tensor) else t)  # all times at once: the prior is the same
+
+    def numbered(self) -> tuple[Space, Space]:
+        """Return what the numbers of states and actions mean, where they are finite."""
+        return finite_spaces(self.spaces)
 
     def log_table(self) -> Float[Tensor, "*T S A"]:
         """Return log π of all times at once, nats; without T where nothing changes over time."""

@@ -64,7 +64,8 @@ def signature(world: Any) -> Signature:
     begin, state = _traced("initial", world.initial)
     chosen, action = _traced("act, t = 0", world.act, state, 0)
     states, actions = _variables(state, begin, "initial"), _variables(action, chosen, "act, t = 0")
-    named = labels_of(world, {one.name: one.size for one in (*states, *actions) if one.size is not None})
+    sizes = {one.name: one.size for one in (*states, *actions) if one.size is not None}
+    named = labels_of(world, sizes, [one.name for one in actions])
     spaces = _space(states, state), _space(actions, action)
     return Signature(states, actions, *(space and space.called(named) for space in spaces))
 

@@ -8,14 +8,15 @@ from torch import Tensor, nn
 
 from cai.compile.tabulate import tabulate
 from cai.memory import require_room
+from cai.policies.named import ByName
 from cai.policies.protocol import drawn, sample_joint, scored
-from cai.types import Tables, Values
+from cai.types import Space, Tables, Values
 from cai.world import World
 
 STATIONARY = "stationary=True, or a horizon that is not as far"
 
 
-class TabularPolicy(nn.Module):
+class TabularPolicy(ByName, nn.Module):
     """π_t(a|s) ∝ p(a|s) exp(logits_t(s,a)): the prior where all logits are 0, and every policy within its support.
 
     The logits play the part of q/α in the exact policy ``π = p exp((q - v)/α)`` (Levine 2018, section 2.3).
@@ -41,6 +42,10 @@ class TabularPolicy(nn.Module):
         size = f"one logit for each of A = {A:,} actions in S = {S:,} states at T = {T or 1:,} times"
         require_room("tabular policy", size, math.prod(shape) * self.log_base.itemsize, STATIONARY)
         self.logits = nn.Parameter(torch.zeros(shape, dtype=self.log_base.dtype, device=self.log_base.device))
+
+    def numbered(self) -> tuple[Space, Space]:
+        """Return what the numbers of states and actions mean."""
+        return self.states, self.actions
 
     def log_table(self) -> Float[Tensor, "*T S A"]:
         """Return log π of all times at once, nats; without T where neither prior nor logits change over time."""

@@ -17,7 +17,7 @@ from cai.files import write_whole
 from cai.view.entanglement import entanglement_figure
 from cai.view.graph import graph_figure
 from cai.view.report import COLUMNS, Picture, all_csv, all_json, cells, environment
-from cai.view.sections import cell
+from cai.view.sections import cell, told
 from cai.view.style import png
 from cai.view.summaries import accounts, ladder
 from cai.view.variables import variable_curves
@@ -113,4 +113,5 @@ def _chapter(one: FactoredComparison) -> dict[str, Any]:
         "elbo_star": cell("elbo_star", one.elbo_star),
         "rows": [(row.name, rounded(best - row.elbo, best) == 0, cells(one, row)) for row in one.rows],
         "pictures": pictures,
+        "told": told(one),
     }

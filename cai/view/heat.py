@@ -5,11 +5,13 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import torch
 from matplotlib.axes import Axes
 from matplotlib.colors import LogNorm, Normalize
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
+from cai.types import Space
 from cai.view.scene import Scene
 from cai.view.style import DPI, FAINT, GREY, INK, amounts, colour_bar, hatch_ground, pale, plain
 from cai.view.words import show
@@ -35,12 +37,18 @@ def panel_size(scene: Scene) -> tuple[float, float]:
     return (2.75, height)
 
 
+def _value(space: Space, number: int) -> str:
+    """Say the value of the one variable, by its name where it has one."""
+    ((variable, value),) = space.split(torch.tensor(number)).items()
+    return space.value_label(variable, int(value)) or str(int(value))
+
+
 def row_labels(scene: Scene) -> list[str]:
     """Name the states that are shown: their values, with the map's mark where there is one."""
     space, layout = scene.tables.states, scene.tables.layout
     labels = []
     for number in scene.states.tolist():
-        name = space.label(number) if len(space.names) > 1 else str(next(iter(scene.tables.state(number).values())))
+        name = space.label(number) if len(space.names) > 1 else _value(space, number)
         cell = int(layout.cell[number]) if layout is not None else -1
         mark = layout.marks.get(cell) if layout is not None else None
         away = " (off map)" if layout is not None and cell < 0 else ""

@@ -25,6 +25,7 @@ COLUMNS = (
     Column("worst_policy_nats", "worst after best", "nats", "The largest policy nats at or after the smallest."),
     Column("elbo", "ELBO(π)", "nats", "return/α − KL to the prior of the final policy. The higher the better."),
     Column("expected_return", "return", "reward units", "E_π[Σ r] of the final policy, acting by chance as it does."),
+    Column("regret", "regret", "reward units", "J* − J(π) of the final policy: what its return lacks of the highest."),
     Column("deterministic_return", "likeliest action", "reward units", "The final return of its most probable action."),
     Column("worst_return", "worst after best", "reward units", "The lowest such return at or after the highest."),
     Column("entropy", "entropy", "nats", "E_π[Σ H(π(·|s_t))], how undecided the final policy is along its way."),
@@ -203,8 +204,8 @@ def _losses(comparison: LearnerComparison, row: LearnerRow) -> Losses:
     places = comparison.worst(row.name)
     if not places:
         return Losses(row.name, "no seed loses anything", ())
-    lead = f"the most in one place at {_where(places[0])}, {brief(places[0].nats)} nats"
-    told = (f"{_where(one)}: {brief(one.nats)} nats, {one.seeds} of {row.seeds} seeds" for one in places)
+    lead = f"the most in one place at {_where(places[0])}, {brief(places[0].lost)} {places[0].unit}"
+    told = (f"{_where(one)}: {brief(one.lost)} {one.unit}, {one.seeds} of {row.seeds} seeds" for one in places)
     return Losses(row.name, lead, tuple(told))
 
 

@@ -41,6 +41,7 @@ class Column:
 
 COLUMNS = (
     Column("expected_return", "return", "reward units", "E_π[Σ r], the expected return under the true dynamics."),
+    Column("regret", "regret", "reward units", "J* − J(π), what the return lacks of HARD's, the highest there is."),
     Column("entropy", "entropy", "nats", "E_π[Σ H(π(·|s_t))], how undecided the policy is along its way."),
     Column("kl_to_prior", "KL to prior", "nats", "E_π[Σ KL(π ‖ prior)], how far the policy strays from the prior."),
     Column("elbo", "ELBO(π)", "nats", "return/α − KL to prior: what the policy reaches. The higher the better."),

@@ -4,8 +4,8 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from cai.comparison.compare import Comparison
-from cai.comparison.evaluate import Evaluation
+from cai.comparison.compare import Comparison, FactoredComparison
+from cai.comparison.measured import Measured
 from cai.variational.result import Fit
 from cai.view.words import MINUS, rounded, show
 
@@ -58,30 +58,36 @@ def fit_rows(fits: Mapping[str, Fit]) -> tuple[FitRow, ...]:
 
 @dataclass(frozen=True)
 class Told:
-    """What is said of one policy: a line to begin with, the account, and where it loses most."""
+    """What is said of one policy: a line to begin with, the account, and where it loses most nats, and most reward."""
 
     name: str
     lead: str
     account: str
     worst: tuple[str, ...]
+    regret: tuple[str, ...]
 
 
-def told(comparison: Comparison) -> tuple[Told, ...]:
-    """Say of every policy of a comparison where its nats go, and the ten state-times at which it loses most."""
+def told(comparison: Comparison | FactoredComparison) -> tuple[Told, ...]:
+    """Say of every policy of a comparison where its nats go, and the ten places at which it loses most.
+
+    Where the slices do not differ over time, all times of a state are one place.
+    """
     return tuple(_told(name, one, comparison.elbo_star is not None) for name, one in comparison.evaluations.items())
 
 
-def _told(name: str, one: Evaluation, measurable: bool) -> Told:
-    worst = one.worst() if measurable else ()
+def _told(name: str, one: Measured, measurable: bool) -> Told:
+    together = not one.timed
+    worst = one.worst(together=together) if measurable else ()
+    regret = one.worst(by="regret", together=together) if measurable else ()
     if not measurable:
         lead = "ELBO* is not finite, so there is nothing to measure against"
     elif not worst:
         lead = "no policy does better"
     else:
-        first, gap = worst[0], rounded(one.optimality_gap, float(one.variational.elbo))
-        where = first.label if first.t is None else f"t = {first.t}, {first.label}"
-        lead = f"{show(gap)} nats below ELBO*, the most in one place at {where} ({show(first.nats)} nats)"
-    return Told(name, lead, _typeset(one.account()), tuple(_typeset(str(loss)) for loss in worst))
+        first, gap = worst[0], rounded(one.optimality_gap, one.elbo_star)
+        lead = f"{show(gap)} nats below ELBO*, the most in one place at {first.where} ({show(first.lost)} nats)"
+    words = (tuple(_typeset(str(loss)) for loss in losses) for losses in (worst, regret))
+    return Told(name, lead, _typeset(one.account()), *words)
 
 
 def _typeset(text: str) -> str:

@@ -29,6 +29,7 @@ def print_comparison(world: str, one: Compared, size: str) -> None:
     heads = (
         "policy",
         "return",
+        "regret",
         "entropy",
         "KL prior",
         "ELBO",
@@ -38,13 +39,14 @@ def print_comparison(world: str, one: Compared, size: str) -> None:
         "action",
         "luck",
     )
-    columns = ["name", "expected_return", "entropy", "kl_to_prior", "elbo", "optimality_gap", "evidence_gap"]
+    columns = ["name", "expected_return", "regret", "entropy", "kl_to_prior", "elbo", "optimality_gap", "evidence_gap"]
     columns += ["start_nats", "action_nats", "luck_nats"]
     rows = [[getattr(row, name) for name in columns] for row in one.rows]
     print_table(f"{world} at α = {one.temperature:g}: {size}", heads, rows)
     star, evidence = (_cell(value) for value in (one.elbo_star, one.log_evidence))
     print(
-        f"ELBO* = {star} nats (VARIATIONAL), log Z = {evidence} nats (POSTERIOR); returns in reward units, else nats\n"
+        f"ELBO* = {star} nats (VARIATIONAL), log Z = {evidence} nats (POSTERIOR); "
+        "return and regret in reward units, else nats\n"
     )
 
 
@@ -53,6 +55,7 @@ LEARNED = {
     "worst_policy_nats": "after best",
     "elbo": "ELBO",
     "expected_return": "return",
+    "regret": "regret",
     "deterministic_return": "likeliest",
     "worst_return": "after best",
     "entropy": "entropy",
@@ -75,7 +78,7 @@ def print_learners(world: str, one: LearnerComparison) -> None:
     size = describe(one.tables) if one.tables is not None else "without tables"
     print_table(f"{world} at α = {one.temperature:g}: {size}", ["policy", *(LEARNED[name] for name in fields)], rows)
     print("interquartile mean over seeds, below it the 95 % bootstrap interval; after best: the worst at or after the")
-    print("best, of policy nats and of the likeliest action's return; returns in reward units, else nats")
+    print("best, of policy nats and of the likeliest action's return; returns and regret in reward units, else nats")
     for remark in one.remarks:
         print(remark)
     print()

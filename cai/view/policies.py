@@ -1,0 +1,57 @@
+"""The policy that a solve found, as rows: what is done at t = 0, in the start states first."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from cai.exact.factored_messages import FactoredMessages
+from cai.exact.messages import Messages
+from cai.exact.separate import SeparateMessages
+from cai.policies.named import Chances
+from cai.view.terminal import print_table
+
+ROWS = 20
+"""The most states of a table."""
+
+
+@dataclass(frozen=True)
+class PolicyRows:
+    """What is done at t = 0: in each state p(s_0) and the chances of the actions, and how many states are left out."""
+
+    rows: tuple[tuple[float, Chances], ...]
+    states: int
+
+    def plain(self) -> dict[str, Any]:
+        """Return it as plain data for JSON; actions of probability 0 are left out."""
+        rows = [{"state": one.state, "start": p, "actions": one.likeliest(len(one))} for p, one in self.rows]
+        return {"t": 0, "rows": rows, "states": self.states}
+
+
+def policy_rows(found: Messages | FactoredMessages | SeparateMessages, most: int = ROWS) -> Iterator[PolicyRows]:
+    """Yield the policy at t = 0, of each part where the world falls apart; the likeliest start states come first."""
+    if isinstance(found, SeparateMessages):
+        for part in found.parts:
+            yield from policy_rows(part, most)
+        return
+    policy = found.policy
+    start = (found.tables if isinstance(found, Messages) else found.prepared).log_initial.exp()
+    states, actions = policy.numbered()
+    probs = policy.probs(0)
+    shown = start.argsort(descending=True, stable=True)[:most].tolist()
+    rows = tuple((float(start[s]), Chances(0, states.label(s), actions, probs[s])) for s in shown)
+    yield PolicyRows(rows, states.size)
+
+
+def print_policy(title: str, found: Messages | FactoredMessages | SeparateMessages) -> None:
+    """Print the policy at t = 0, a table for each part of the world."""
+    for one in policy_rows(found):
+        lines = [[chances.state, p, _does(chances)] for p, chances in one.rows]
+        print_table(title, ("state", "p(s_0)", "does at t = 0"), lines)
+        if len(lines) < one.states:
+            print(f"{len(lines)} of {one.states:,} states, the start first; any other: cai.solve(…).policy.at(t, …)\n")
+
+
+def _does(chances: Chances) -> str:
+    shown = chances.likeliest(4)
+    left = int((chances.probs > 0).sum()) - len(shown)
+    return "; ".join(f"{name} {p:.3g}" for name, p in shown.items()) + ("; …" if left > 0 else "")
