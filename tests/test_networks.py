@@ -400,3 +400,14 @@ def test_a_chain_without_actions_is_a_world() -> None:
         between = found.marginal(1, "x")
         assert between.tolist() == pytest.approx([p / sum(path) for p in path], abs=1e-12)
     assert cai.check(world) == []
+
+
+def test_the_likeliest_value_counts_of_a_latent_that_nothing_reads() -> None:
+    """MAP is max over trajectories, all of it: a coin on the side costs log of its likelier side."""
+    dag = small()
+    dag.add_node("coin_0", kind="latent", table=[0.4, 0.6])
+    plain, coin = (cai.factorise(from_networkx(one, horizon=2)) for one in (small(), dag))
+    gap = cai.solve(coin, cai.MAP).value - cai.solve(plain, cai.MAP).value
+    assert float(gap) == pytest.approx(2 * math.log(0.6), abs=1e-12)
+    for rule in (cai.POSTERIOR, cai.VARIATIONAL, cai.HARD):
+        assert float(cai.solve(coin, rule).value) == pytest.approx(float(cai.solve(plain, rule).value), abs=1e-12)

@@ -7,6 +7,7 @@ import warnings
 from pathlib import Path
 from typing import Any
 
+import networkx as nx
 import numpy as np
 import pytest
 import torch
@@ -208,7 +209,7 @@ def test_a_file_by_hand(tmp_path: Path) -> None:
         (("1.0, 0.0;\n}", "1.0, 0.0;\n} x"), "3 blocks 'probability', of which 2 could be read"),
         ((BIF, "once upon a time"), "no variables; expected a network in BIF"),
         ((BIF, ""), "no variables|Must specify"),
-        (("on_1", "lit_1"), "variable 'lit': a state at time 1 only; expected a state node of this variable at time 0"),
+        (("on_1", "lit_1"), "horizon: 2; expected 1: a network without a second slice"),
     ],
 )
 def test_broken_files_get_one_clear_line(tmp_path: Path, change: tuple[str, str], words: str) -> None:
@@ -237,7 +238,8 @@ def test_networks_that_are_no_world() -> None:
         with pytest.raises(cai.WorldError, match=words):
             from_pgmpy(dbn, actions=actions, rewards=rewards, horizon=T)
 
-    refused("from_pgmpy: a DiscreteBayesianNetwork", static())
+    refused("from_pgmpy, actions: no variable 'crew'", static())
+    refused("from_pgmpy: a DiGraph; expected a pgmpy.models.Dyn", nx.DiGraph())
     refused("from_pgmpy, actions: no variable 'boss'", dynamic(), "boss")
     refused("'load': an edge from the slice before", dynamic(), ["crew", "load"])
     refused("node 'O_0': a missing parent 'boss_0'", dynamic(), rewards={"boss": [0, 1]})

@@ -47,6 +47,8 @@ class PreparedSlice:
         self.mixed = [
             piece for piece in one.reward if not (here.issuperset(piece.scope) or there.issuperset(piece.scope))
         ]
+        self._cases = {name: by_action(factor, self.actions) for name, factor in one.chance.items()}
+        self.every = list(self._cases.values())
         self.dynamics = self._needed(there)
         self.chance = self._needed(there.union(*(piece.scope for piece in self.mixed)))
         self.rewards = [by_action(piece, self.actions) for piece in self.mixed]
@@ -62,12 +64,17 @@ class PreparedSlice:
         """The plan over probabilities and the rewards that tie s' or latents to (s, a)."""
         return self._plan([*self.chance, *self.rewards]) if self.mixed else self.plain
 
+    @cached_property
+    def likeliest(self) -> Plan:
+        """The plan over all probabilities and rewards: of a latent that nothing reads the likeliest value counts too."""
+        return self._plan([*self.every, *self.rewards])
+
     def _needed(self, names: set[str]) -> list[Cases]:
-        """Return the distributions of some variables and of all that they read; any other sums to 1 by itself."""
+        """Return the distributions of some variables and of all that they read; the others sum to 1."""
         wanted, found = set(names), []
         for name, factor in reversed(self.one.chance.items()):  # children come after their parents
             if name in wanted or factor.table.requires_grad:
-                found.append(by_action(factor, self.actions))
+                found.append(self._cases[name])
                 wanted |= set(factor.scope)
         return found[::-1]
 
@@ -144,6 +151,8 @@ class PreparedSlice:
 
     def cost(self, over: Mean) -> Cost:
         """Predict what one mean costs."""
+        if isinstance(over, Viterbi):
+            return self.likeliest.cost
         return (self.plain if isinstance(over, Expect) else self.tied).cost
 
     @cached_property
@@ -215,8 +224,8 @@ class PreparedSlice:
         return Factor(out, torch.where(risk.table > 0, -torch.inf, mean.table))
 
     def _viterbi(self, alpha: Tensor) -> Pass:
-        tables = [*(alpha * one.tables for one in self.chance), *(one.tables for one in self.rewards)]
-        return Pass(self.tied, MaxSum(), tables)
+        tables = [*(alpha * one.tables for one in self.every), *(one.tables for one in self.rewards)]
+        return Pass(self.likeliest, MaxSum(), tables)
 
     def _soft(self, x: Tensor, eta: Tensor) -> Tensor:
         """Return η log E exp((r + x)/η) over the tied rewards, ``[A, *s]``."""
