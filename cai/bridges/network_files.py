@@ -49,7 +49,8 @@ def read(where: str, path: Path) -> tuple[dict[str, list[str]], dict[str, list[s
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            found = reader(string=data) if form == "XMLBIF" else reader(string=text)
+            whole = form == "XMLBIF" and not packed  # its file says how it is encoded
+            found = reader(path=str(path)) if whole else reader(string=text)
         states = {str(name): [str(value) for value in values] for name, values in found.variable_states.items()}
         parents = {name: [str(one) for one in above] for name, above in found.variable_parents.items()}
         cpds = dict(found.variable_CPD if form == "XMLBIF" else found.variable_cpds)

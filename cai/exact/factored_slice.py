@@ -66,7 +66,7 @@ class PreparedSlice:
 
     @cached_property
     def likeliest(self) -> Plan:
-        """The plan over all probabilities and rewards: of a latent that nothing reads the likeliest value counts too."""
+        """The plan over all that is in the slice: the likeliest value counts of a latent that nothing reads, too."""
         return self._plan([*self.every, *self.rewards])
 
     def _needed(self, names: set[str]) -> list[Cases]:
