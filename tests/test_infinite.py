@@ -1,17 +1,19 @@
 """The infinite horizon: the fixed point, its proved bound, and policies evaluated over a lifetime."""
 
+import math
 from dataclasses import replace
 
 import mpmath
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
 import cai
 from cai.exact.chain import DENSE, chain_of
 from cai.exact.fixed_point import Problem
 from tests.helpers import load_model
+from tests.oracles.endless import DIGITS, Endless
 from tests.worlds import RandomWorld
 
 RULES = [cai.POSTERIOR, cai.VARIATIONAL, cai.HARD, cai.MAP, cai.PLANNING, cai.RISK(3.0)]
@@ -77,6 +79,55 @@ def _exact_fixed_point(tables: cai.Tables, posterior: bool, alpha: mpmath.mpf) -
 
         v = [soft(prior[s], [q(s, a) for a in range(A)]) for s in range(S)]
     return v
+
+
+@pytest.mark.parametrize("form", ["tables", "factors"])
+@pytest.mark.parametrize("rule", [*RULES, cai.RISK(-2.0)], ids=str)
+@settings(max_examples=3, phases=[Phase.generate])
+@given(
+    st.integers(0, 2**31 - 1),
+    st.floats(-12, 8),
+    st.floats(-6, 6),
+    st.sampled_from([0.5, 0.9, 0.99, 0.999]),
+    st.integers(1, 3),
+)
+def test_every_bound_holds_against_60_digits_at_every_scale(
+    rule, form: str, seed: int, size: float, heat: float, gamma: float, S: int
+) -> None:
+    mpmath.mp.dps = DIGITS
+    world = RandomWorld(seed=seed, S=S, A=2, K=2, horizon=None, holes=False, discount=gamma, positive=False)
+    world.reward *= 10**size
+    alpha = 10**heat
+    oracle = Endless(cai.tabulate(world), str(rule), alpha)
+    try:
+        found = cai.solve(world, rule, temperature=alpha, form=form)
+    except cai.NotConvergedError:
+        assert rule not in (cai.VARIATIONAL, cai.HARD)  # a contraction, always
+        if rule is cai.MAP:
+            assert oracle.settled() != [one[0] for one in oracle.backup(oracle.settled())]
+        return
+    truth = oracle.settled() if rule is cai.MAP else oracle.solve([mpmath.mpf(v) for v in found.v.tolist()])
+    error = max(abs(float(mpmath.mpf(v) - w)) for v, w in zip(found.v.tolist(), truth, strict=True))
+    scale = max(10**size, *(abs(float(w)) for w in truth))
+    heat_counts = form == "factors" and rule not in (cai.VARIATIONAL, cai.HARD)  # plain logarithms
+    assert error <= found.error_bound < 1e-8 * max(scale, alpha if heat_counts else 0)
+    assert found.error_bound <= scale
+
+
+@pytest.mark.parametrize("form", ["tables", "factors"])
+def test_the_best_path_may_end_at_once(form: str) -> None:
+    """One state that pays nothing: every step that is survived costs α log γ, the last one α log(1 - γ)."""
+    world = RandomWorld(seed=0, S=1, A=1, K=1, horizon=None, holes=False, discount=0.9)
+    world.reward[:] = 0.0
+    found = cai.solve(world, cai.MAP, form=form)
+    assert float(found.v) == pytest.approx(math.log(0.1), abs=1e-15)
+    assert found.iterations <= 8
+    world.reward[:] = 0.2  # more than -log γ = 0.105
+    with pytest.raises(cai.NotConvergedError, match=r"infinite: values still rise by 0.0946 after S = 1 sweeps"):
+        cai.solve(world, cai.MAP, form=form)
+    world.reward[:] = -math.log(0.9)
+    with pytest.raises(cai.NotConvergedError, match="costs nothing, as far as rounding"):
+        cai.solve(world, cai.MAP, form=form)
 
 
 @pytest.mark.parametrize("rule", [cai.VARIATIONAL, cai.HARD, cai.POSTERIOR], ids=str)

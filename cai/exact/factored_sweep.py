@@ -13,7 +13,9 @@ from cai.exact.anderson import Anderson
 from cai.exact.backup import survive
 from cai.exact.cases import Cost
 from cai.exact.factored_slice import PreparedSlice
-from cai.exact.rules import Rule
+from cai.exact.longest_path import is_path, longest_path
+from cai.exact.rounding import WARM, Rounding, largest
+from cai.exact.rules import Expect, Rule
 from cai.factors import Factor, Factors
 from cai.progress import bar
 from cai.types import Space
@@ -141,25 +143,29 @@ def factored_fixed_point(
         backups += 1
         return factored_backup(rule, prepared, 0, v, alpha)[1]
 
-    search = Anderson(step, torch.zeros(prepared.factors.states.size, dtype=prepared.factors.dtype))
-    scale = 64 * torch.finfo(prepared.factors.dtype).eps
-    rounding, earlier, steps = scale, float("inf"), 0
-    while search.best.size > rounding and backups < most:
+    start = torch.zeros(prepared.factors.states.size, dtype=prepared.factors.dtype)
+    reward = sum(largest(piece.table) for piece in prepared.factors.at(0).reward)
+    warm = WARM if isinstance(rule.over_outcomes, Expect) else float("inf")  # elimination takes plain logarithms
+    rounding, what = Rounding(reward, float(alpha), 64, warm), f"{rule} with γ = {prepared.factors.discount:g}"
+    if is_path(rule):
+        v, e = longest_path(step, torch.full_like(start, -torch.inf), rounding, what)
+        return v, backups, e
+    search = Anderson(step, start)
+    earlier, steps = float("inf"), 0
+    while search.best.size > rounding(search.best.fx) and backups < most:
         search.advance()
         steps += 1
         if steps % PATIENCE == 0:
             if search.best.size > 0.999 * earlier:  # it never will
                 break
             earlier = search.best.size
-        finite = search.best.fx[search.best.fx > -torch.inf]
-        rounding = scale * max(1.0, float(finite.abs().max()) if finite.numel() else 1.0, float(alpha))
-    v = search.best.fx
-    e = 2 * max(search.best.size, rounding) / (1 - prepared.factors.discount)
+    v, slack = search.best.fx, rounding(search.best.fx)
+    e = 2 * max(search.best.size, slack) / (1 - prepared.factors.discount)
     for _ in range(20):
-        if bool((step(v + e) + rounding <= v + e).all()) and bool((step(v - e) - rounding >= v - e).all()):
+        if e > rounding.size(v):
+            break
+        if bool((step(v + e) + slack <= v + e).all()) and bool((step(v - e) - slack >= v - e).all()):
             return v, backups, e
         e *= 2
     seen = f"a change of {search.best.size:.3g} at best in {backups:,} backups"
-    raise NotConvergedError(
-        f"{rule} with γ = {prepared.factors.discount:g}: {seen}, and no bound up to {e:.3g} could be proved"
-    )
+    raise NotConvergedError(f"{what}: {seen}, and no bound up to {e:.3g} could be proved")

@@ -10,6 +10,7 @@ from cai.errors import NotConvergedError, fault
 from cai.exact.anderson import Anderson, gap
 from cai.exact.backup import Step, back_up, differentiable_backup, refuse_second_derivative, tilt
 from cai.exact.chain import DENSE, Chain, chain_of, life_to_come, visits
+from cai.exact.longest_path import is_path, longest_path
 from cai.exact.prepare import prepare
 from cai.exact.rounding import Rounding, largest
 from cai.exact.rules import Expect, Rule
@@ -36,7 +37,7 @@ class Problem:
     def __init__(self, rule: Rule, one: Slice, alpha: Tensor, log_survival: Tensor) -> None:
         self.rule, self.one, self.alpha, self.log_survival = rule, one, alpha, log_survival
         self.step: Step = prepare(rule, one, alpha, log_survival, uses=1000)
-        self.rounding = Rounding(one, alpha)
+        self.rounding = Rounding.of(one, alpha)
         self.backups = 0
 
     def backup(self, v: Tensor) -> Tensor:
@@ -62,6 +63,7 @@ def fixed_point(rule: Rule, tables: Tables, alpha: Tensor, *, max_iterations: in
     where the rule is HARD). However v was found, the bound is proved, not assumed: F is monotone, so if
     ``F(v + e h) <= v + e h`` and ``F(v - e h) >= v - e h`` for some e > 0 and h >= 1, then F maps that interval into
     itself and the fixed point lies in it. Both inequalities are checked, with room for rounding; see ``_lives`` for h.
+    Where all means are maxima, ``longest_path`` finds and proves it.
 
     Args:
         rule: how outcomes and actions are marginalised.
@@ -71,11 +73,16 @@ def fixed_point(rule: Rule, tables: Tables, alpha: Tensor, *, max_iterations: in
 
     Raises:
         NotConvergedError: there is no fixed point in reach: under POSTERIOR, positive rewards can outweigh the chance
-            of ending, and the evidence is then infinite.
+            of ending, and the evidence is then infinite; or no bound below the size of the values could be proved.
     """
     problem = Problem(rule, next(iter(tables.slices())), alpha, tables.log_survival)
     batch = torch.broadcast_shapes(tables.batch_shape, alpha.shape)
-    search = Anderson(problem.backup, torch.zeros_like(tables.terminal).expand(*batch, -1).contiguous())
+    start = torch.zeros_like(tables.terminal).expand(*batch, -1).contiguous()
+    if is_path(rule):
+        what = f"{rule} with γ = {tables.discount:g}"
+        v, bound = longest_path(problem.backup, torch.full_like(start, -torch.inf), problem.rounding, what)
+        return FixedPoint(v, problem.backups, bound)
+    search = Anderson(problem.backup, start)
     earlier, steps = float("inf"), 1
     while search.best.size > problem.rounding(search.best.fx):
         if problem.backups >= max_iterations:
@@ -125,7 +132,7 @@ def _proved_bound(problem: Problem, v: Tensor) -> float:
         above, below = v + e * life, v - e * life
         rises = (problem.backup(above) + slack > above).any()
         falls = (problem.backup(below) - slack < below).any()
-        if not rises and not falls:
+        if not rises and not falls and e * float(life.max()) <= problem.rounding.size(v):
             return e * float(life.max())
         e *= 2
     raise NotConvergedError(f"{problem.rule}: no bound up to {e * float(life.max()):.3g} could be proved")
@@ -154,7 +161,7 @@ def _lives(problem: Problem, v: Tensor) -> Tensor:
 
 
 def _pull(problem: Problem, v: Tensor, h: Tensor) -> Tensor:
-    small = 1e-6 * max(1.0, largest(v)) / float(h.abs().max())
+    small = 1e-6 * problem.rounding.size(v) / float(h.abs().max())
     return gap(problem.backup(v + small * h), v) / small
 
 

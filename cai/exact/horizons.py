@@ -143,7 +143,7 @@ class _Walk:
         self.tables, self.alpha, self.wanted, self.last = tables, alpha, wanted, max(wanted)
         one, uses = tables.at(0), min(self.last, 10_000)  # most settle before
         self.backup = prepare(rule, one, alpha, tables.log_survival, uses=uses)
-        self.rounding = Rounding(one, alpha)
+        self.rounding = Rounding.of(one, alpha)
         self.n, self.sweeps, self.error = 0, 0, 0.0
         self.offset, self.v = Fraction(0), tables.terminal
         self.kept: dict[int, _Answer] = {}

@@ -14,16 +14,33 @@ WARM = 30.0
 class Rounding:
     """A bound on the rounding of one backup, reward units: called with v ``[*B, S]``, before the backup or after it.
 
-    A soft mean passes through ``α log Σ``, so α counts beside values and rewards.
+    It is relative to the numbers at hand, whatever their unit. A soft mean passes through ``α log Σ``, so α counts
+    beside values and rewards, as far as it is not so warm that the logarithm is taken near 1.
+
+    Args:
+        reward: the largest size of a reward, reward units.
+        alpha: the largest temperature, reward units.
+        ulps: what a backup may lose, in units in the last place of the largest number.
+        warm: from so many times the size of all values on α costs no digits; inf where it always does.
     """
 
-    def __init__(self, one: Slice, alpha: Tensor) -> None:
-        self.reward, self.alpha = largest(one.reward), float(alpha.max())
+    def __init__(self, reward: float, alpha: float, ulps: int = ULPS, warm: float = WARM) -> None:
+        self.reward, self.alpha, self.ulps, self.warm = reward, alpha, ulps, warm
+
+    @staticmethod
+    def of(one: Slice, alpha: Tensor) -> "Rounding":
+        """Return the bound for a slice."""
+        return Rounding(largest(one.reward), float(alpha.max()))
+
+    def size(self, *values: Tensor) -> float:
+        """Return the size of the largest number at hand, reward units."""
+        return max(self.reward, *map(largest, values))
 
     def __call__(self, *values: Tensor) -> float:
         """Return the bound."""
-        size = max(self.reward, *map(largest, values))
-        return ULPS * torch.finfo(values[0].dtype).eps * (max(1.0, size) + min(self.alpha, WARM * size))
+        size = self.size(*values)
+        heat = self.alpha if self.warm == float("inf") else min(self.alpha, self.warm * size)
+        return self.ulps * torch.finfo(values[0].dtype).eps * (size + heat)
 
 
 def largest(values: Tensor) -> float:
