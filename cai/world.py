@@ -131,6 +131,8 @@ class Point(TorchDistribution):
     def __init__(self, value: Tensor, size: int, validate_args: bool | None = None) -> None:
         self.value = torch.as_tensor(value)
         self.cardinality = int(size)
+        if self.cardinality < 1:
+            raise fault("Point, size", f"{size}", "a whole number, at least 1")
         super().__init__(self.value.shape, torch.Size(), validate_args=validate_args)
 
     def __repr__(self) -> str:

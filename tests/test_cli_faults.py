@@ -52,7 +52,6 @@ FILES: dict[str, Any] = {
     "late.py": HEAD.format("raise TimeoutError").replace("MyWorld", "Late"),
     "stopped.py": HEAD.format("raise KeyboardInterrupt").replace("MyWorld", "Stopped"),
     "needy.py": "class Needy:\n    def __init__(self, size):\n        pass\n    def step(self):\n        pass\n",
-    "idle.py": "class Idle:\n    horizon = 2\n    def step(self, state, action, t):\n        pass\n",
     "network.py": "import cai\n\n"
     "def network():\n    return cai.from_bif('broken.bif', actions=[], rewards={}, horizon=1)\n",
     "broken.bif": "network x { variable",
