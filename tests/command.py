@@ -2,9 +2,11 @@
 
 import multiprocessing
 import os
+import signal
 import subprocess
 import sys
 import tempfile
+import time
 import traceback
 import warnings
 from collections.abc import Callable
@@ -25,15 +27,29 @@ def script(code: str, cwd: Path | None = None, timeout: float = 120) -> subproce
     return forked(_script, code, cwd=cwd, timeout=timeout)
 
 
+def interrupted(*words: str, cwd: Path, when: Callable[[], bool]) -> subprocess.CompletedProcess[str]:
+    """Run ``cai words``, press Ctrl-C at a moment, and return how it ended."""
+    return forked(_command, *words, cwd=cwd, when=when)
+
+
 def forked(
-    run: Callable[..., None], *words: str, cwd: Path | None = None, timeout: float = 120
+    run: Callable[..., None],
+    *words: str,
+    cwd: Path | None = None,
+    timeout: float = 120,
+    when: Callable[[], bool] | None = None,
 ) -> subprocess.CompletedProcess[str]:
-    """Call a function in a process of its own; return its exit code and what it wrote."""
+    """Call a function in a process of its own, interrupt it at a moment, if one is given; return what it wrote."""
     with tempfile.TemporaryDirectory() as folder:
         out, err = Path(folder, "out"), Path(folder, "err")
         process = FORKS.Process(target=_be, args=(run, words, cwd or Path.cwd(), out, err))
         process.start()
-        process.join(timeout)
+        until = time.monotonic() + timeout
+        if when is not None:
+            while not when() and process.exitcode is None and time.monotonic() < until:
+                time.sleep(0.02)
+            os.kill(process.pid or 0, signal.SIGINT)
+        process.join(until - time.monotonic())
         code = process.exitcode
         if code is None:
             process.kill()

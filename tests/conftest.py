@@ -13,7 +13,7 @@ from tests import checked
 checked.install()
 
 # The same examples every time, so that a red run can be run again; HYPOTHESIS_PROFILE=explore looks for new ones.
-settings.register_profile("fixed", deadline=None, derandomize=True)
+settings.register_profile("fixed", deadline=None, derandomize=True, max_examples=30)
 settings.register_profile("explore", deadline=None, max_examples=300, print_blob=True)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "fixed"))
 

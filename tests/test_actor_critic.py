@@ -65,7 +65,7 @@ def test_the_critics_loss_is_half_a_squared_error_of_each(seed: int) -> None:
     assert float(critic_loss(q, target)) == pytest.approx(float(naive), abs=1e-12)
 
 
-@settings(max_examples=15)
+@settings(max_examples=6)
 @given(seeds, st.floats(0.01, 5))
 def test_the_value_of_finitely_many_actions_is_a_sum(seed: int, alpha: float) -> None:
     critic = Network(EnvironmentSimulator("CartPole-v1", 1), (4, 5, 3))
@@ -93,7 +93,7 @@ def test_a_forbidden_action_leaves_the_gradient_finite(seed: int) -> None:
     assert bool((gradient[:, 1] == 0).all())
 
 
-@settings(max_examples=15)
+@settings(max_examples=6)
 @given(seeds, st.floats(0.01, 5))
 def test_the_value_of_a_draw_is_that_of_its_action(seed: int, alpha: float) -> None:
     simulator = EnvironmentSimulator("Pendulum-v1", 1)
@@ -120,7 +120,7 @@ def test_the_value_of_a_draw_is_that_of_its_action(seed: int, alpha: float) -> N
 # The head
 
 
-@settings(max_examples=30)
+@settings(max_examples=12)
 @given(seeds)
 def test_the_ratio_of_a_squashed_gaussian_is_torchs(seed: int) -> None:
     low, high = torch.tensor([-2.0, 0.0], dtype=torch.float64), torch.tensor([2.0, 5.0], dtype=torch.float64)
@@ -317,6 +317,7 @@ def test_the_policy_comes_close_to_the_soft_optimum_of_a_small_world() -> None:
     assert last < 0.01 * first
 
 
+@pytest.mark.slow
 def test_a_point_is_pushed_to_zero() -> None:
     asked: dict[str, Any] = {"steps": 3000, "warmup": 200, "minibatch": 64, "network": (32,), "episodes": 200}
     run = sac(PointMass(bounded=True), batch=4, updates=1, lr=3e-3, evaluations=2, progress=False, **asked)
@@ -324,6 +325,7 @@ def test_a_point_is_pushed_to_zero() -> None:
     assert run.history[-1].stochastic_return > 0.2 * run.history[0].stochastic_return
 
 
+@pytest.mark.slow
 def test_a_pole_stands_longer_than_by_chance() -> None:
     asked: dict[str, Any] = {"steps": 3000, "warmup": 500, "minibatch": 64, "network": (32, 32), "episodes": 10}
     run = sac("CartPole-v1", evaluations=2, progress=False, **asked)

@@ -20,7 +20,7 @@ def worlds(seed: int, horizon: int | None, discount: float, kind=RandomWorld) ->
 
 
 @pytest.mark.parametrize("rule", RULES, ids=str)
-@settings(max_examples=10)
+@settings(max_examples=4)
 @given(st.integers(0, 10**6), st.sampled_from([1.0, 0.7]))
 def test_temperatures_and_worlds_at_once_equal_the_loop(rule, seed: int, discount: float) -> None:
     for kind in (RandomWorld, TimedWorld):

@@ -140,7 +140,7 @@ def test_sampled_transitions_have_the_posteriors_mean_and_support(float64: None)
     assert bool(((drawn.mean(0) - p).abs() <= 5 * sd / 4000**0.5 + 1e-12).all())
 
 
-@settings(max_examples=15)
+@settings(max_examples=6)
 @given(st.integers(0, 1000))
 def test_neighbours_are_the_possible_successors(seed: int) -> None:
     tables = cai.tabulate(RandomWorld(seed, S=4, A=2, K=3, horizon=2))
@@ -269,7 +269,10 @@ def test_entropy_return_and_coverage_of_exploration_by_hand() -> None:
     assert nats == pytest.approx(2 * math.log(5)), "from one step away of three the goal is not entered before the last"
 
 
-@pytest.mark.parametrize("name", CLAIMS)
+LONG = ("fine-tuning", "exploration")
+
+
+@pytest.mark.parametrize("name", [pytest.param(one, marks=pytest.mark.slow if one in LONG else ()) for one in CLAIMS])
 def test_every_claim_runs_small_and_is_drawn(name: str, tmp_path: Any) -> None:
     told = CliRunner().invoke(app, ["claims", name, "--quick", "--out", str(tmp_path)])
     assert told.exit_code == 0, told.output

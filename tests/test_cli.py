@@ -1,15 +1,14 @@
 """The command line, as a user meets it: in a process of its own."""
 
 import json
-import signal
+import re
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
 
-from tests.command import ROOT, cai
+from tests.command import ROOT, cai, interrupted
 
 GOOD = """
 import pyro, torch, cai
@@ -49,8 +48,9 @@ def test_help_does_not_import_torch() -> None:
 
 
 def test_import_cai_imports_neither_gymnasium_nor_matplotlib() -> None:
-    # The two that are Gymnasium's own kind apart: what they make is a gymnasium.Env, or speaks to one.
-    script = "import sys, cai; [getattr(cai, n) for n in {*cai.__all__} - {'to_gymnasium', 'from_sb3'}]\n"
+    # Those that are Gymnasium's own kind apart: what they make is a gymnasium.Env, or speaks to one.
+    apart = {"to_gymnasium", "to_gymnasium_vec", "from_sb3"}
+    script = f"import sys, cai; [getattr(cai, n) for n in {{*cai.__all__}} - {apart}]\n"
     script += "print(sorted({'gymnasium', 'matplotlib', 'rich', 'typer'} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=ROOT)
     assert done.stdout.strip() == "[]", done.stderr
@@ -188,7 +188,6 @@ def test_list_names_the_catalogue() -> None:
     ],
 )
 def test_bad_input_gets_a_clear_line_and_no_traceback(folder: Path, words: tuple, told: str) -> None:
-    import re
 
     (folder / "syntax.py").write_text("class World(:\n")
     (folder / "empty.py").write_text("x = 1\n")
@@ -200,20 +199,14 @@ def test_bad_input_gets_a_clear_line_and_no_traceback(folder: Path, words: tuple
 
 
 def test_ctrl_c_ends_with_one_word_and_nothing_half_written(folder: Path) -> None:
-    slow = GOOD.replace("slip = ", "import time; time.sleep(0.3); slip = ").replace("horizon = 5", "horizon = 200")
+    slow = GOOD.replace("slip = ", "open('begun', 'w').close(); import time; time.sleep(0.3); slip = ")
+    slow = slow.replace("horizon = 5", "horizon = 200")
     slow = slow.replace("return cell,", "return cell, t * 0.0")
     (folder / "slow.py").write_text(slow)
-    process = subprocess.Popen(
-        [sys.executable, "-m", "cai.cli", "compare", "slow.py:MyWorld", "--out", "r"],
-        stderr=subprocess.PIPE,
-        text=True,
-        cwd=folder,
-        env={"PYTHONPATH": str(ROOT), "PATH": "/usr/bin:/bin", "OMP_NUM_THREADS": "1"},
-    )
-    time.sleep(6)
-    process.send_signal(signal.SIGINT)
-    _, told = process.communicate(timeout=30)
-    assert process.returncode == 130
+    words = ("compare", "slow.py:MyWorld", "--out", "r")
+    done = interrupted(*words, cwd=folder, when=(folder / "begun").exists)
+    told = done.stderr
+    assert done.returncode == 130
     assert told.strip().splitlines()[-1] == "cai: interrupted"
     assert "Traceback" not in told
     assert not (folder / "r").exists()

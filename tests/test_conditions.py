@@ -266,7 +266,7 @@ def shares(world: Any, name: str, t: int, size: int) -> float:
     return math.log(total)
 
 
-@settings(max_examples=10)
+@settings(max_examples=4)
 @given(st.sampled_from(sorted(SIZES)), st.integers(0, 3), st.integers(0, 3))
 def test_the_values_of_a_site_share_the_evidence(name: str, t: int, seed: int) -> None:
     t = t if name in STATES else min(t, 2)
@@ -275,7 +275,7 @@ def test_the_values_of_a_site_share_the_evidence(name: str, t: int, seed: int) -
     assert shares(factors, name, t, SIZES[name]) == pytest.approx(whole, abs=1e-10)
 
 
-@settings(max_examples=10)
+@settings(max_examples=4)
 @given(random_worlds(holes=False, discount=1.0), st.data())
 def test_the_values_of_a_site_share_the_evidence_of_random_worlds(world: RandomWorld, data: st.DataObject) -> None:
     name, size = data.draw(st.sampled_from([("s", world.S), ("a", world.A)]))

@@ -179,7 +179,7 @@ def assert_within_bound(found: Solution, truth: list[mpmath.mpf]) -> None:
 
 
 @pytest.mark.parametrize("learn", HARD)
-@settings(max_examples=8)
+@settings(max_examples=4)
 @given(seeds, st.booleans())
 def test_the_bound_holds_after_every_iteration(learn, seed: int, holes: bool) -> None:
     world = endless(seed, holes)
@@ -189,7 +189,7 @@ def test_the_bound_holds_after_every_iteration(learn, seed: int, holes: bool) ->
 
 
 @pytest.mark.parametrize("learn", SOFT)
-@settings(max_examples=10)
+@settings(max_examples=4)
 @given(seeds, st.booleans(), st.sampled_from([1e-3, 0.3, 1.0, 7.0, 1e4]))
 def test_the_soft_bound_holds_after_every_iteration(learn, seed: int, holes: bool, alpha: float) -> None:
     world = endless(seed, holes)
@@ -198,7 +198,7 @@ def test_the_soft_bound_holds_after_every_iteration(learn, seed: int, holes: boo
         assert_within_bound(learn(tables, temperature=alpha, tolerance=0.0, max_iterations=n), truth)
 
 
-@settings(max_examples=10)
+@settings(max_examples=4)
 @given(seeds, st.booleans(), st.sampled_from([None, 1e-3, 1.0, 1e4]))
 def test_the_bound_of_an_evaluation_holds_after_every_sweep(seed: int, holes: bool, alpha: float | None) -> None:
     world = endless(seed, holes)
@@ -211,7 +211,7 @@ def test_the_bound_of_an_evaluation_holds_after_every_sweep(seed: int, holes: bo
 
 
 @pytest.mark.parametrize("learn", HARD)
-@settings(max_examples=15)
+@settings(max_examples=6)
 @given(seeds)
 def test_no_deterministic_policy_is_better(learn, seed: int) -> None:
     """Every deterministic policy by numpy's linear solve; the best of them in each state is v*."""
@@ -228,7 +228,7 @@ def test_no_deterministic_policy_is_better(learn, seed: int) -> None:
     assert np.abs(found.v.numpy() - best).max() <= found.error_bound + 1e-13
 
 
-@settings(max_examples=25)
+@settings(max_examples=10)
 @given(seeds, temperatures)
 def test_the_exact_fixed_point_agrees_within_both_bounds(seed: int, alpha: float) -> None:
     world = cai.tabulate(endless(seed, holes=False))
@@ -244,7 +244,7 @@ def test_the_exact_fixed_point_agrees_within_both_bounds(seed: int, alpha: float
 # Laws.
 
 
-@settings(max_examples=25)
+@settings(max_examples=10)
 @given(seeds, st.booleans(), st.one_of(st.none(), temperatures))
 def test_every_policy_improves_on_the_one_before(seed: int, holes: bool, alpha: float | None) -> None:
     """In every state, up to rounding; and no slower than value iteration: |v_k - v*| <= γ^k |v_0 - v*|."""
@@ -267,7 +267,7 @@ def test_every_policy_improves_on_the_one_before(seed: int, holes: bool, alpha: 
 
 
 @pytest.mark.parametrize("learn", [*HARD, *SOFT])
-@settings(max_examples=10)
+@settings(max_examples=4)
 @given(seeds)
 def test_the_residuals_shrink_by_gamma(learn, seed: int) -> None:
     history = learn(endless(seed, holes=False)).history
@@ -277,7 +277,7 @@ def test_the_residuals_shrink_by_gamma(learn, seed: int) -> None:
 
 
 @pytest.mark.parametrize("learn", [*HARD, *SOFT])
-@settings(max_examples=10)
+@settings(max_examples=4)
 @given(seeds)
 def test_the_policy_goes_through_evaluate_and_loses_no_more_than_its_bound(learn, seed: int) -> None:
     world = cai.tabulate(endless(seed, holes=False))

@@ -128,7 +128,7 @@ def test_rules_agree_where_dynamics_are_deterministic(world: RandomWorld, alpha:
     torch.testing.assert_close(post.log_evidence, var.elbo, rtol=1e-12, atol=TOLERANCE)
 
 
-@settings(max_examples=25)
+@settings(max_examples=10)
 @given(random_worlds(holes=False), temperatures)
 def test_risk_is_monotone_in_eta_and_holds_both_ends(world: RandomWorld, alpha: float) -> None:
     tables = cai.tabulate(world)

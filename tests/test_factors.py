@@ -92,7 +92,7 @@ def test_factors_equal_tables(world: RandomWorld, rule: cai.Rule, alpha: float) 
         same(*found)
 
 
-@settings(max_examples=20)
+@settings(max_examples=8)
 @given(random_worlds(), temperatures)
 def test_evidence_equals_enumeration(world: RandomWorld, alpha: float) -> None:
     truth = oracle.log_evidence(world, alpha)

@@ -69,7 +69,7 @@ def after(algorithm: Fitted, problem: Problem, state: State, n: int) -> State:
 
 
 @given(seed=seeds, K=st.sampled_from([1, 3]), timed=st.booleans(), alpha=st.sampled_from([None, 0.3, 2.0]))
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=6, deadline=None)
 def test_on_enumerated_data_every_iteration_is_the_exact_backup(
     seed: int, K: int, timed: bool, alpha: float | None
 ) -> None:
@@ -87,7 +87,7 @@ def test_on_enumerated_data_every_iteration_is_the_exact_backup(
 
 
 @given(seed=seeds, alpha=st.sampled_from([None, 0.5]))
-@settings(max_examples=6, deadline=None)
+@settings(max_examples=4, deadline=None)
 def test_one_q_for_all_times_goes_to_the_fixed_point(seed: int, alpha: float | None) -> None:
     world = in_eighths(RandomWorld(seed=seed, S=3, A=2, K=2, horizon=None, holes=False, discount=0.6))
     solution = value_iteration(world) if alpha is None else soft_value_iteration(world, temperature=alpha)

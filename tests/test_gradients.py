@@ -21,7 +21,7 @@ def leaves(tables: cai.Tables) -> tuple[cai.Tables, dict[str, Tensor]]:
     return replace(tables, **fresh), fresh
 
 
-@settings(max_examples=40)
+@settings(max_examples=16)
 @given(random_worlds(), temperatures)
 def test_reward_gradient_is_the_posterior_marginals_over_alpha(world: RandomWorld, alpha: float) -> None:
     assume(oracle.log_evidence(world, alpha) > -math.inf)
@@ -47,7 +47,7 @@ def plain(tables: cai.Tables, alpha: Tensor) -> Tensor:
     return torch.logsumexp(tables.log_initial + v / alpha, -1)
 
 
-@settings(max_examples=30)
+@settings(max_examples=12)
 @given(random_worlds(holes=False, discount=1.0), temperatures)
 def test_gradient_equals_unrolled_autograd(world: RandomWorld, temperature: float) -> None:
     ours, fresh = leaves(cai.tabulate(world))
@@ -88,7 +88,7 @@ def test_q_is_differentiable_too(rule: cai.Rule) -> None:
     )
 
 
-@settings(max_examples=40)
+@settings(max_examples=16)
 @given(random_worlds(holes=True), temperatures)
 def test_no_gradient_is_nan_where_something_is_impossible(world: RandomWorld, temperature: float) -> None:
     assume(oracle.log_evidence(world, temperature) > -math.inf)

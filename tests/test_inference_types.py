@@ -136,7 +136,7 @@ def elbo(world: RandomWorld, policy: cai.FinitePolicy, alpha: float) -> float:
 
 
 class TestPlanning:
-    @settings(max_examples=30)
+    @settings(max_examples=12)
     @given(random_worlds(), temperatures)
     def test_its_value_is_the_best_of_all_policies(self, world: RandomWorld, alpha: float) -> None:
         assume(possible(world, alpha))
@@ -157,7 +157,7 @@ class TestPlanning:
         chain = [best, *middle, planning, posterior]
         assert all(low <= high + TOLERANCE * max(1.0, abs(high)) for low, high in pairwise(chain))
 
-    @settings(max_examples=20)
+    @settings(max_examples=8)
     @given(random_worlds(holes=False), st.sampled_from([0.3, 1.0]))
     def test_its_gradient_is_its_own_flow(self, world: RandomWorld, alpha: float) -> None:
         tables = cai.tabulate(world)
@@ -270,7 +270,7 @@ class TestInferenceTypes:
         assert bool((one.policy.probs(19) == 0.25).all())
         assert "then by the prior" in types.table()
 
-    @settings(max_examples=40)
+    @settings(max_examples=16)
     @given(random_worlds(), temperatures)
     def test_every_world_has_its_accounts(self, world: RandomWorld, alpha: float) -> None:
         if not possible(world, alpha):

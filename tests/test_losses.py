@@ -99,7 +99,7 @@ def test_every_form_of_policy_loses_at_the_same_places() -> None:
     assert len(cai.evaluate(world, messages).worst()) == 10
 
 
-@settings(max_examples=40)
+@settings(max_examples=16)
 @given(random_worlds(), temperatures, st.integers(0, 3))
 def test_the_losses_are_the_policy_nats(world: RandomWorld, alpha: float, which: int) -> None:
     assume(oracle.value(world, "VARIATIONAL", alpha) > -math.inf)

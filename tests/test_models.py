@@ -303,6 +303,7 @@ else:
 """
 
 
+@pytest.mark.slow
 def test_a_million_cells_tabulate_within_two_gigabytes() -> None:
     """In a fresh process, torch included; docs/benchmarks.md has the time it takes."""
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}

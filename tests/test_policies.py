@@ -97,7 +97,7 @@ def test_log_prob_reads_the_table_and_sample_follows_it(name: str, kind: str) ->
     assert bool(((share - truth).abs() <= 5 * (truth * (1 - truth) / n).sqrt() + 1e-12).all())
 
 
-@settings(max_examples=20)
+@settings(max_examples=8)
 @given(random_worlds())
 def test_at_zero_a_policy_is_the_prior_and_what_is_forbidden_stays_so(world: RandomWorld) -> None:
     for policy in (cai.TabularPolicy(world), cai.NeuralPolicy(world, hidden=(4,))):
@@ -108,7 +108,7 @@ def test_at_zero_a_policy_is_the_prior_and_what_is_forbidden_stays_so(world: Ran
             assert bool((policy.probs(t)[world.prior[world.time(t)] == 0] == 0).all())
 
 
-@settings(max_examples=20)
+@settings(max_examples=8)
 @given(random_worlds(holes=False), st.integers(0, 1000))
 def test_all_times_at_once_equal_time_by_time(world: RandomWorld, seed: int) -> None:
     tables = cai.tabulate(world)

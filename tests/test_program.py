@@ -29,7 +29,7 @@ def elbo_of(world, policy, alpha: float) -> float:
     return -TraceEnum_ELBO(max_plate_nesting=0).loss(cai.trajectory(world, temperature=alpha), guide)
 
 
-@settings(max_examples=25)
+@settings(max_examples=10)
 @given(random_worlds(), temperatures)
 def test_evidence_equals_traceenum(world: RandomWorld, alpha: float) -> None:
     assume(oracle.log_evidence(world, alpha) > -math.inf)
@@ -37,7 +37,7 @@ def test_evidence_equals_traceenum(world: RandomWorld, alpha: float) -> None:
     assert ours == pytest.approx(evidence(world, alpha), rel=1e-10, abs=1e-10)
 
 
-@settings(max_examples=25)
+@settings(max_examples=10)
 @given(random_worlds(holes=False), temperatures)
 def test_elbo_equals_traceenum_with_the_policy_as_guide(world: RandomWorld, alpha: float) -> None:
     best = cai.solve(world, cai.VARIATIONAL, temperature=alpha)

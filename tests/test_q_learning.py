@@ -53,7 +53,7 @@ def test_a_hard_policy_shares_ties_as_the_prior_does_and_never_does_what_is_forb
 # What the shortcut drops
 
 
-@settings(max_examples=15)
+@settings(max_examples=6)
 @given(seeds, st.sampled_from([0.3, 1.0, 4.0]))
 def test_the_two_step_identity(seed: int, alpha: float) -> None:
     # The lectures' (∇Q - ∇V)(r + V(s') - Q + V), in expectation: the soft Q-learning direction ∇Q (r + V(s') - Q)
@@ -77,7 +77,7 @@ def test_the_two_step_identity(seed: int, alpha: float) -> None:
     assert float(dropped.abs().max()) > 1e-6  # the shortcut is one
 
 
-@settings(max_examples=15)
+@settings(max_examples=6)
 @given(seeds, st.sampled_from([0.3, 1.0, 4.0]))
 def test_with_the_dropped_term_it_is_the_gradient_of_the_elbo(seed: int, alpha: float) -> None:
     # Where V_θ(s') is what the policy is worth from s' on, (∇Q - ∇V) δ summed over all outcomes is α ∇ELBO.
@@ -139,7 +139,7 @@ def tabular(**changed: Any) -> Tabular:
 
 
 @pytest.mark.parametrize("soft", [True, False])
-@settings(max_examples=10)
+@settings(max_examples=4)
 @given(seeds)
 def test_one_pass_over_a_deterministic_world_is_the_exact_backup(soft: bool, seed: int) -> None:
     # K = 1, every (s, a) tried, a step size of 1: going backward through the episodes is the backward sweep.
@@ -249,6 +249,7 @@ def test_a_ring_forgets_the_oldest_rows_and_an_old_state_keeps_its_own() -> None
     assert int(states[2]["replay.count"]) == 2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("double", [False, True])
 def test_a_network_comes_close_to_the_soft_optimum(double: bool) -> None:
     world = RandomWorld(seed=5, S=3, A=2, K=2, horizon=None, holes=False, discount=0.7)

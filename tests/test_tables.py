@@ -10,7 +10,7 @@ import cai
 from tests.worlds import FactoredWorld, RandomWorld, TimedWorld, random_worlds
 
 
-@settings(max_examples=30)
+@settings(max_examples=12)
 @given(random_worlds())
 def test_tables_are_the_numbers_the_world_was_written_with(world: RandomWorld) -> None:
     tables = cai.tabulate(world)

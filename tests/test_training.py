@@ -171,14 +171,17 @@ def places(folder: Path, name: str) -> dict[str, Path]:
     return {"checkpoint": folder / f"{name}.learner", "log": folder / name}
 
 
+@pytest.mark.parametrize("breaks", [(2, 3), pytest.param((1, 4), marks=pytest.mark.slow)], ids=str)
 @pytest.mark.parametrize("name", list(RUNS))
-def test_a_resumed_run_is_the_uninterrupted_one(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_resumed_run_is_the_uninterrupted_one(
+    name: str, breaks: tuple[int, int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     run = RUNS[name]
     first = places(tmp_path, "whole")
     whole = run(**first)
     assert len(whole.history) == 4
     assert whole.history[0].steps == 0
-    for n in range(1, 5):
+    for n in breaks:
         here = places(tmp_path, f"{n}")
         broken(run, here, n, monkeypatch, early=n % 2 == 0)
         resumed = run(**here)
@@ -188,6 +191,7 @@ def test_a_resumed_run_is_the_uninterrupted_one(name: str, tmp_path: Path, monke
     assert told(run()) == told(whole)  # nor does the file itself change anything
 
 
+@pytest.mark.slow
 def test_a_run_that_is_killed_again_and_again_is_the_uninterrupted_one(tmp_path: Path) -> None:
     """SIGKILL at 20 moments, in forked children; then the same call to the end."""
     asked = {**NEURAL, "evaluations": 30, "episodes": 1, "capacity": 300, "batch": 2, "temperature": 0.5, "updates": 1}

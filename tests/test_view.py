@@ -551,6 +551,7 @@ def test_a_world_of_minus_infinities_has_a_report(tmp_path: Path) -> None:
     assert list((tmp_path / "figures").glob("*luck-nats*"))
 
 
+@pytest.mark.slow
 def test_an_infinite_horizon_and_a_map_with_walls_have_a_report(tmp_path: Path) -> None:
     lasting = compared(RandomWorld(2, 4, 3, 3, None, holes=False, discount=0.9, positive=False), [1.0])
     words = "".join(Page(write_report(lasting, tmp_path / "a", title="on").read_text(encoding="utf-8")).words)

@@ -5,13 +5,21 @@ backup; polynomials vectorise. Errors stay below 2 units in the last place on th
 asks mpmath).
 """
 
+from contextlib import suppress
 from typing import Any, no_type_check
 
 from numba import njit, types
 from numba.extending import intrinsic
 
-kernel = njit(nogil=True, cache=True, error_model="numpy", fastmath={"contract", "nsz"})
-"""How every kernel is compiled: free of the interpreter's lock, kept on disk; inf and NaN as IEEE has them."""
+
+@no_type_check
+def kernel(function: Any) -> Any:
+    """Compile a kernel: free of the interpreter's lock, kept on disk if it can be; inf and NaN as IEEE has them."""
+    compiled = njit(function, nogil=True, error_model="numpy", fastmath={"contract", "nsz"})
+    with suppress(RuntimeError):  # numba's word for no folder that it may write to
+        compiled.enable_caching()
+    return compiled
+
 
 inlined = njit(inline="always", error_model="numpy", fastmath={"contract", "nsz"})
 """How the parts of a kernel are compiled."""
