@@ -4,20 +4,18 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from cai.compile.audit import audit_layout, audit_members, audit_names
 from cai.compile.observation_factors import factorise_observations
 from cai.compile.observations import tabulate_observations
 from cai.compile.slices import enumerate_slice, is_timed, measure
 from cai.compile.tabulate import MAX_BYTES, audit_slice, refuse_large
-from cai.errors import Finding, ImpossibleError, IntractableError, NotConvergedError, WorldError, blamed
+from cai.errors import Finding, ImpossibleError, IntractableError, NotConvergedError, WorldError
 from cai.exact.blame import blockers
 from cai.exact.forms import SMALL, compiled, may_be_factored
 from cai.exact.solve import solve
 from cai.factors import Factors
 from cai.process import precision
-from cai.types import Slice, Tables
 from cai.world import World, horizon_of
 
 CHEAP = 1_000_000
@@ -28,15 +26,16 @@ def check(world: Any) -> list[Finding]:
     """Look a world over and return every finding; an empty list means that it conforms.
 
     Goes from the outside in: the members, the horizon, one slice on single values, the slice on all states and
-    actions at every time, the reach of each slice on the program's graph, whether any trajectory can be optimal,
-    whether the states that an optional ``terminated`` tells are absorbing and pay nothing, and what an optional
-    ``observe`` shows of the state. It stops at the first layer that shows a fault, since the next would only show its
-    echo. The findings are the errors of ``solve``, and those on ``terminated`` and ``observe``, which ``solve`` never
-    asks: it takes the state of a world that is seen in part as seen, an upper bound, and ``solve_partial`` does not.
+    actions at every time, whether the states that an optional ``terminated`` tells are absorbing and pay nothing, the
+    reach of each slice on the program's graph, whether any trajectory can be optimal, and what an optional ``observe``
+    shows of the state. It stops at the first layer that shows a fault, since the next would only show its echo. The
+    findings are the errors of ``solve``, and those on ``observe``, which ``solve`` never asks: it takes the state of a
+    world that is seen in part as seen, an upper bound, and ``solve_partial`` does not.
 
     A world whose tables would be too large, or cost more than its factors, is looked at as ``solve`` takes it,
-    through ``factorise``: its ``terminated`` is not looked at, and whether any trajectory can be optimal only where
-    that is cheap, up to 10^6 joint states times actions. One that has neither form has a finding that says so.
+    through ``factorise``: its ``terminated`` is held against draws alone, and whether any trajectory can be optimal is
+    seen only where that is cheap, up to 10^6 joint states times actions. One that has neither form has a finding that
+    says so.
 
     Args:
         world: any object.
@@ -81,7 +80,6 @@ def _compiled(world: World) -> Iterator[Finding]:
     if isinstance(found, Factors):
         yield from _impossible(found)
         return
-    yield from _ends(world, found)
     try:
         solve(found)
     except ImpossibleError:
@@ -114,39 +112,3 @@ def _observed(world: World) -> Iterator[Finding]:
                 raise
             factorise_observations(world)
     return iter(())
-
-
-def _ends(world: World, tables: Tables) -> Iterator[Finding]:
-    """Check that ``terminated`` tells each state of a batch, and only states that no action leaves or is paid in."""
-    terminated = getattr(world, "terminated", None)
-    if terminated is None:
-        return
-    states, expected = tables.states, f"a bool tensor of shape ({tables.states.size},), one for each state of a batch"
-    with blamed("terminated", "code that broadcasts over a batch of states"):
-        over = terminated(states.pack(states.split(torch.arange(states.size))))
-    if not isinstance(over, Tensor):
-        yield Finding("terminated", f"a {type(over).__name__}", expected)
-    elif over.dtype != torch.bool or over.shape != (states.size,):
-        yield Finding("terminated", f"a tensor of {over.dtype} and shape {tuple(over.shape)}", expected)
-    else:
-        for t, one in enumerate(tables.slices()):
-            findings = list(_goes_on(tables, one, over, t))
-            if findings:  # later times would repeat them
-                yield from findings
-                return
-
-
-def _goes_on(tables: Tables, one: Slice, over: Tensor, t: int) -> Iterator[Finding]:
-    """Tell the first outcome that leaves a terminated state, and the first that pays there."""
-    possible = (one.log_prior.unsqueeze(-1) > -torch.inf) & (one.log_prob > -torch.inf) & over[:, None, None]
-    here = torch.arange(tables.states.size)[:, None, None]
-    for s, a, k in (possible & (one.successor != here)).nonzero()[:1].tolist():
-        led = f"{_point(tables, s, a)} leads to {tables.states.label(int(one.successor[s, a, k]))}"
-        yield Finding(f"terminated, t = {t}", led, "an absorbing state: it stays, whatever is done and happens")
-    for s, a, k in (possible & (one.reward != 0)).nonzero()[:1].tolist():
-        paid = f"{_point(tables, s, a)} pays {float(one.reward[s, a, k]):g}"
-        yield Finding(f"terminated, t = {t}", paid, "no further reward: an episode may stop there")
-
-
-def _point(tables: Tables, s: int, a: int) -> str:
-    return f"{tables.states.label(s)}; {tables.actions.label(a)}"

@@ -48,6 +48,13 @@ class Conditions:
         """What is forced, by number."""
         return {site: value for site, value in self.forced.items() if isinstance(value, int)}
 
+    def spare_ends(self, states: Sequence[str]) -> bool:
+        """Tell whether all is still alike, whatever is done, where an episode has ended.
+
+        It is, unless an action or a latent was seen, which is a factor on what is done there, or the dynamics changed.
+        """
+        return all(name in states for name, _ in self.seen) and not any(name in states for name, _ in self.forced)
+
     def at(self, t: int) -> "Conditions":
         """Return the conditions on sites of time t."""
         return Conditions(*({site: n for site, n in part.items() if site[1] == t} for part in (self.seen, self.forced)))

@@ -64,6 +64,8 @@ class Factors:
         states, actions: the variables and their sizes, numbered jointly as in ``Tables``.
         latents: the sizes of the other variables of a slice.
         layout: where states lie in space, if the world says so.
+        ends: in which states an episode has ended, True and False over the variables that tell; nobody acts there, and
+            no account goes on. None where nothing ends.
     """
 
     initial: dict[str, Factor]
@@ -75,6 +77,7 @@ class Factors:
     actions: Space
     latents: dict[str, int]
     layout: Layout | None = None
+    ends: Factor | None = None
 
     def __repr__(self) -> str:
         clock = f"T = {self.horizon}" if self.horizon is not None else "infinite horizon"
@@ -103,6 +106,15 @@ class Factors:
         """Whether any table asks for gradients."""
         slices = [one for part in self.slices for one in (*part.prior.values(), *part.chance.values(), *part.reward)]
         return any(one.table.requires_grad for one in (*self.initial.values(), *slices, *self.terminal))
+
+    @property
+    def ended(self) -> Tensor | None:
+        """In which joint states an episode has ended, ``[S]``; None where nothing ends."""
+        if self.ends is None:
+            return None
+        scope = self.ends.scope  # in the order of the states
+        shape = [size if name in scope else 1 for name, size in zip(self.states.names, self.states.sizes, strict=True)]
+        return self.ends.table.reshape(shape).expand(self.states.sizes).reshape(-1)
 
     @property
     def sizes(self) -> dict[str, int]:

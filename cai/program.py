@@ -102,7 +102,8 @@ def trajectory(
     ``p(τ, O=1) = p(s_0) Π_t p(a_t|s_t) p(s_{t+1}|s_t, a_t) exp(r_t / α)`` (Levine 2018, eq. 4). Sites are
     ``cell_0, move_0, slip_0, O_0, cell_1 …``. With ``policy`` the optimality nodes are left out: the same program is
     then the guide that keeps the true dynamics. A discount adds the sites ``alive_1 …``: survival with probability γ;
-    once dead, no factor counts and all follows the world's own program.
+    once dead, no factor counts and all follows the world's own program. Where ``terminated(state)``, an optional member
+    of the world, says that the episode has ended nobody acts: the actions are the prior's, whatever the policy.
 
     For ``TraceEnum_ELBO`` decorate *either* the model *or* the guide with ``config_enumerate``: with an enumerated
     guide the model replays the guide's sites, and Pyro 1.9.2 gives a wrong number if the model is marked as well.
@@ -149,7 +150,8 @@ def trajectory(
         alive: Tensor | None = None  # until a first death is possible there is no such site
         for t in pyro.markov(range(T)):
             with Stamp("act", t):
-                action = _until_death(acting.act, world.act, alive, state, t)
+                goes_on = alive if policy is None else _goes_on(world, state, alive)
+                action = _until_death(acting.act, world.act, goes_on, state, t)
             with Stamp("step", t, carried) as step:
                 state, reward = _until_death(moving.step, world.step, alive, state, action, t)
             variables(state, step.values, f"step, t = {t}")
@@ -161,6 +163,15 @@ def trajectory(
                 optimality(f"O_{T}", terminal(state), alive)
 
     return program
+
+
+def _goes_on(world: Any, state: Any, alive: Tensor | None) -> Tensor | None:
+    """Return 1 where the policy acts: alive, and in a state in which the episode has not ended; None for everywhere."""
+    terminated = getattr(world, "terminated", None)
+    if terminated is None:
+        return alive
+    going = 1 - torch.as_tensor(terminated(state)).long()
+    return going if alive is None else alive * going
 
 
 def _until_death(piece: Callable[..., Any], own: Callable[..., Any], alive: Tensor | None, *args: Any) -> Any:

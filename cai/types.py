@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Protocol, runtime_checkable
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from cai.errors import fault
@@ -210,6 +210,7 @@ class Tables:
         states, actions: what the numbers mean.
         layout: where states lie in space, if the world says so.
         latents: what the numbers of outcomes mean: the variables of a slice that took room; None where it is not known.
+        ended: in which states an episode has ended: nobody acts there, and no account goes on; None where nothing ends.
     """
 
     log_initial: Float[Tensor, "*B S"]
@@ -225,6 +226,7 @@ class Tables:
     actions: Space
     layout: Layout | None = None
     latents: Space | None = None
+    ended: Bool[Tensor, "*B S"] | None = None
 
     def __repr__(self) -> str:
         clock = f"T = {self.horizon}" if self.horizon is not None else "infinite horizon"
@@ -274,7 +276,8 @@ class Tables:
         """Return the tables on another device, in another floating dtype, or both: ``solve`` follows them."""
         names = ("log_initial", "log_prior", "log_prob", "reward", "terminal")
         fields: dict[str, Any] = {name: getattr(self, name).to(device=device, dtype=dtype) for name in names}
-        return replace(self, successor=self.successor.to(device), **fields)
+        ended = None if self.ended is None else self.ended.to(device)
+        return replace(self, successor=self.successor.to(device), ended=ended, **fields)
 
     def state(self, number: int) -> dict[str, int]:
         """Return the values of the variables of state ``number``.
@@ -341,7 +344,9 @@ def stack(tables: Sequence[Tables]) -> Tables:
     padded = [_pad(one, widest) for one in tables]
     names = ("log_initial", "log_prior", "log_prob", "successor", "reward", "terminal")
     stacked: dict[str, Any] = {name: torch.stack([getattr(one, name) for one in padded]) for name in names}
-    return replace(first, **stacked)
+    ends = [torch.zeros_like(one.terminal, dtype=torch.bool) if one.ended is None else one.ended for one in tables]
+    ended = None if all(one.ended is None for one in tables) else torch.stack(ends)
+    return replace(first, ended=ended, **stacked)
 
 
 def _pad(tables: Tables, width: int) -> Tables:

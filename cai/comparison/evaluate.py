@@ -13,6 +13,8 @@ from cai.comparison.answers import Answers, shortfall
 from cai.comparison.factored import FactoredEvaluation, evaluate_factors
 from cai.comparison.measured import Single, by_state, expected
 from cai.comparison.separate import SeparateEvaluation, answers_of, measure_separate, split
+from cai.compile.ends import audit_ends
+from cai.compile.survey import demand
 from cai.errors import fault
 from cai.exact.acting import occupancy, values
 from cai.exact.backup import look_ahead
@@ -21,7 +23,7 @@ from cai.exact.messages import Messages
 from cai.exact.rules import Rule
 from cai.exact.solve import as_temperature, single_temperature
 from cai.factors import Factors
-from cai.policies.gate import as_policy, checked_table
+from cai.policies.gate import acted, as_policy, checked_table
 from cai.policies.protocol import FinitePolicy
 from cai.types import Tables
 from cai.world import World
@@ -67,8 +69,8 @@ class Evaluation(Single[Messages]):
 
     @cached_property
     def entropy(self) -> float:
-        """E_π[Σ H(π(·|s_t))], nats."""
-        return float(-expected(self.occupancy, self.log_policy))
+        """E_π[Σ H(π(·|s_t))] until the episode ends, nats."""
+        return float(-expected(acted(self.tables, self.occupancy), self.log_policy))
 
     @cached_property
     def kl_to_prior(self) -> float:
@@ -200,6 +202,7 @@ def measure(answers: TableAnswers, policy: Any) -> Evaluation:
     if isinstance(policy, Rule):
         policy = answers.under(policy)
     tables, acting = answers.world, as_policy(answers.world, policy)
+    demand(audit_ends(tables))
     log_pi = checked_table(tables, acting)
     states, end = occupancy(tables, log_pi), tables.log_initial.exp()
     if tables.horizon is not None:

@@ -19,7 +19,7 @@ from cai.exact.factored_sweep import Prepared, prepare
 from cai.exact.rules import HARD, POSTERIOR, VARIATIONAL, Expect, Rule
 from cai.factors import Factors
 from cai.memory import TENSOR, require_room
-from cai.policies.gate import as_policy, policy_table
+from cai.policies.gate import acted, as_policy, policy_table
 from cai.policies.protocol import FinitePolicy
 from cai.types import Space
 
@@ -203,7 +203,7 @@ def _account(one: FactoredEvaluation) -> _Pass:
             break
         plan, log_pi = prepared.at(t), policy_table(prepared, one.policy, t)
         totals[0] += float(expected(weights, plan.expected_reward))
-        totals[1] -= float(expected(weights, log_pi))
+        totals[1] -= float(expected(acted(prepared, weights), log_pi))
         totals[2] += float(expected(weights, log_pi - plan.log_prior))
         for name, x in _compared(one, log_pi, t).items():
             rows[name].append(by_state(weights, x))

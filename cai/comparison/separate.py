@@ -121,7 +121,8 @@ def split(factors: Factors) -> list[Factors]:
     if factors.states.size < JOINT or factors.discount < 1:
         return []
     parts = parts_of(factors)
-    return parts if len(parts) > 1 else []
+    together = factors.ends is not None and all(part.ends is None for part in parts)  # an end that no part knows alone
+    return parts if len(parts) > 1 and not together else []
 
 
 def answers_of(parts: Sequence[Factors], alpha: Tensor) -> tuple[FactoredAnswers, ...]:

@@ -107,6 +107,11 @@ class Conditioned:
             return own
         return lambda state: (0.0 if own is None else own(state)) + _disagreement(seen, _named(state, self.names[0]))
 
+    @property
+    def terminated(self) -> Any:
+        """Tells where an episode has ended; None where a condition has a say there too."""
+        return getattr(self.world, "terminated", None) if self.conditions.spare_ends(self.names[0]) else None
+
     def initial(self) -> Any:
         """Sample s_0."""
         with _Force(self._forced(0)):
@@ -209,7 +214,8 @@ def condition_factors(
             slices[t - 1] = _forced(slices[t - 1], primed(name), point)
         else:
             slices[t] = _forced(slices[t], name, point)
-    found = replace(whole, initial=initial, slices=tuple(slices), terminal=terminal)
+    ends = whole.ends if conditions.spare_ends(factors.states.names) else None
+    found = replace(whole, initial=initial, slices=tuple(slices), terminal=terminal, ends=ends)
     return seen_factors(found, conditions.likely)
 
 
@@ -273,7 +279,8 @@ def condition_tables(tables: Tables, conditions: Conditions) -> Tables:
     for (name, t), value in conditions.put.items():
         prior.select(axis, t)[:] = torch.where(values[name] == value, 0.0, -torch.inf)
     kept: dict[str, Any] = {**fields, "log_prior": prior, "reward": reward, "terminal": terminal}
-    return seen_tables(replace(tables, timed=True, **kept), conditions.likely)
+    ended = tables.ended if conditions.spare_ends(tables.states.names) else None
+    return seen_tables(replace(tables, timed=True, ended=ended, **kept), conditions.likely)
 
 
 def _refuse_large(tables: Tables, T: int) -> None:

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from cai.compile.additive import LARGEST, Additive, terms_of, whole
 from cai.compile.audit import audit_factors, audit_rewards, audit_scope, close
+from cai.compile.ends import audit_drawn_ends, ended_factor
 from cai.compile.slices import REWARD, Shape, enumerate_slice, single, slice_windows, start, start_windows
 from cai.compile.survey import Survey, demand, survey
 from cai.compile.windows import ROOM, Names, Window, spread, spread_names, traced, windows
@@ -59,6 +60,9 @@ def _compile(world: World, dtype: torch.dtype) -> Factors:
         for t in {0, len(slices) - 1}:
             demand(_audit_alone(world, shape, slices[t], t))
         demand(_audit_end(world, shape, terminal))
+    ends = ended_factor(world, shape.states)
+    for t in {0, len(slices) - 1}:
+        demand(audit_drawn_ends(world, shape.states, ends, t))
     return Factors(
         initial=_initial(world, shape.states, dtype),
         slices=_merged(slices),
@@ -69,6 +73,7 @@ def _compile(world: World, dtype: torch.dtype) -> Factors:
         actions=shape.actions,
         latents=latents,
         layout=getattr(world, "layout", None),
+        ends=ends,
     )
 
 

@@ -15,6 +15,7 @@ from cai.compile.audit import (
     audit_scope,
     fits,
 )
+from cai.compile.ends import audit_ends, ended_states
 from cai.compile.slices import Enumerated, Shape, enumerate_slice, start
 from cai.compile.survey import demand, survey
 from cai.errors import Finding, IntractableError, blamed, fault
@@ -80,7 +81,9 @@ def _compile(world: World, dtype: torch.dtype, max_bytes: float) -> Tables:
         actions=shape.actions,
         layout=getattr(world, "layout", None),
         latents=shape.noise,
+        ended=ended_states(world, shape.states),
     )
+    demand(audit_ends(tables))
     demand(audit_scope(world))
     with torch.no_grad():
         for t in {0, (horizon or 1) - 1}:
@@ -244,4 +247,5 @@ def _drop_unreachable(tables: Tables) -> Tables:
         terminal=tables.terminal[kept],
         states=replace(tables.states, kept=kept),
         layout=layout,
+        ended=None if tables.ended is None else tables.ended[kept],
     )

@@ -76,6 +76,11 @@ class Prepared:
         """log p(s_0), nats, ``[S]``."""
         return joint(tuple(self.factors.initial.values()), self.factors)
 
+    @cached_property
+    def ended(self) -> Tensor | None:
+        """In which states an episode has ended, ``[S]``; None where nothing ends."""
+        return self.factors.ended
+
     def cost(self, rule: Rule) -> Cost:
         """Predict what the costliest backup takes."""
         times = range(self.horizon or 1) if self.factors.timed else (0,)

@@ -69,6 +69,7 @@ def _restricted(factors: Factors, names: set[str]) -> Factors:
         actions=_subspace(factors.actions, names),
         latents={name: size for name, size in factors.latents.items() if name in names},
         layout=None,
+        ends=factors.ends if factors.ends is not None and names.issuperset(factors.ends.scope) else None,
     )
 
 

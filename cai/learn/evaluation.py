@@ -13,7 +13,7 @@ from cai.errors import ImpossibleError, NotConvergedError
 from cai.exact.acting import occupancy
 from cai.exact.rules import VARIATIONAL
 from cai.exact.solve import solve
-from cai.policies.gate import as_policy, checked_table
+from cai.policies.gate import acted, as_policy, checked_table
 from cai.process import precision
 from cai.simulate.rollout import roll
 from cai.simulate.simulator import Simulator, drawing, seeded
@@ -68,7 +68,7 @@ class Exactly:
         weights = d.unsqueeze(-1) * log_pi.exp()
         value = _mean(weights, _mean(tables.log_prob.exp(), tables.reward, -1)) + _mean(end, tables.terminal)
         kl = _mean(weights, log_pi - tables.log_prior)
-        return float(value), float(kl), -float(_mean(weights, log_pi))
+        return float(value), float(kl), -float(_mean(acted(tables, weights), log_pi))
 
 
 @dataclass(frozen=True)

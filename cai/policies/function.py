@@ -8,8 +8,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from cai.compile.ends import ended_states
 from cai.errors import blamed, fault
 from cai.exactly import log
+from cai.policies.ends import lived_in, where_ended, with_ended
 from cai.policies.named import ByName
 from cai.policies.protocol import drawn, sample_joint, scored
 from cai.policies.spaces import enumerated, finite_spaces, signature
@@ -17,6 +19,7 @@ from cai.process import precision
 from cai.types import Numbered, Space, Values
 from cai.world import World
 
+MANY = 100_000_000
 FORMS = "a function (state, t) -> probabilities [*, A], a distribution, or a dict of distributions by variable"
 
 
@@ -24,7 +27,8 @@ class FunctionPolicy(ByName, nn.Module):
     """The policy that a function ``(state, t)`` describes; where it is a module, its parameters can be fitted.
 
     The function gives probabilities ``[*, A]`` of the numbered actions, a Pyro distribution of the one action
-    variable, or a dict of distributions by variable, sampled in the world's order. It is called on a batch of states.
+    variable, or a dict of distributions by variable, sampled in the world's order. It is called on a batch of states,
+    never on one in which an episode has ended, where states are finite.
 
     Args:
         world: a world, or what it was compiled to.
@@ -43,8 +47,11 @@ class FunctionPolicy(ByName, nn.Module):
         self.function = function
         self.names = tuple(one.name for one in read.actions)
         self.spaces, self.actions, self.states = read.spaces, read.action_space, read.states
+        self.space = read.state_space
         self.dtype = dtype or (world.dtype if isinstance(world, Numbered) else torch.float64)
         self.horizon = None
+        self.ended = _ended(world, read.state_space)
+        self.asked = lived_in(self.ended)
 
     def act(self, state: Any, t: int) -> Any:
         """Sample the action variables from what the function gives."""
@@ -76,6 +83,7 @@ class FunctionPolicy(ByName, nn.Module):
             given = self._call(states.pack(states.split(torch.arange(states.size))), t)
             if hasattr(given, "log_prob") or isinstance(given, Mapping):
                 return enumerated(self.act, states, actions, t, self.dtype)
+            given = with_ended(self.ended, given) if isinstance(given, Tensor) else given
             return log(checked(states, actions, given, t, self.dtype))
 
     def probs(self, t: int = 0) -> Float[Tensor, "S A"]:
@@ -108,8 +116,18 @@ class FunctionPolicy(ByName, nn.Module):
         return self.actions, log(probs.expand(*torch.broadcast_shapes(*shapes, probs.shape[:-1]), A))
 
     def _call(self, state: Values, t: int) -> Any:
+        if self.asked is not None and self.space is not None:
+            number = self.space.join(self.space.unpack(state))
+            state = self.space.pack(self.space.split(self.asked[number]))
         with blamed(f"policy, t = {t}", FORMS):
             return self.function(state, t)
+
+
+def _ended(world: World | Numbered, states: Space | None) -> Tensor | None:
+    """Return in which of finitely many states an episode has ended; None where nothing ends, or they are too many."""
+    if isinstance(world, Numbered):
+        return where_ended(world)
+    return ended_states(world, states) if states is not None and states.size <= MANY else None
 
 
 def _improper(probs: Tensor) -> Tensor:

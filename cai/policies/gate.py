@@ -11,6 +11,7 @@ from torch import Tensor
 
 from cai.errors import blamed, fault
 from cai.memory import TENSOR, require_room
+from cai.policies.ends import lived_in, where_ended, with_ended
 from cai.policies.fixed import FixedPolicy, always, prior_at
 from cai.policies.function import FunctionPolicy, checked
 from cai.policies.protocol import Act, FinitePolicy
@@ -22,6 +23,8 @@ from cai.world import require_acting
 def policy_table(tables: Numbered, policy: FinitePolicy, t: int) -> Float[Tensor, "S A"]:
     """Return log π_t(a|s), nats, checked and normalised in the tables' dtype: the one gate to every exact number.
 
+    Where an episode has ended nobody acts: there the row is the prior's, whatever the policy says.
+
     Raises:
         WorldError: the shape is not ``[S, A]``, an entry is NaN, or a row does not sum to 1.
     """
@@ -32,7 +35,7 @@ def policy_table(tables: Numbered, policy: FinitePolicy, t: int) -> Float[Tensor
         raise fault(where, seen, f"shape [S, A] = [{S}, {A}]")
     if log_pi.is_complex():
         raise fault(where, "complex log-probabilities", "real ones")
-    log_pi = log_pi.detach().to(tables.dtype)
+    log_pi = _prior_where_ended(tables, log_pi.detach().to(tables.dtype), t)
     total = log_pi.logsumexp(-1, keepdim=True)
     wrong = ~(total.abs() <= 1e-5).squeeze(-1) | log_pi.isnan().any(-1)
     if bool(wrong.any()):
@@ -73,7 +76,24 @@ def log_table(tables: Numbered, policy: FinitePolicy) -> Float[Tensor, "*T S A"]
         table: Tensor = policy.log_table()
     else:
         table = policy.log_probs(0) if not times else torch.stack([policy.log_probs(t) for t in range(times[0])])
-    return table.to(tables.dtype).expand(*times, tables.states.size, tables.actions.size)
+    table = table.to(tables.dtype).expand(*times, tables.states.size, tables.actions.size)
+    ended = where_ended(tables)
+    if ended is None:
+        return table
+    differs = bool(times) and getattr(tables, "timed", True)
+    prior = torch.stack([tables.at(t).log_prior for t in range(times[0])]) if differs else tables.at(0).log_prior
+    return torch.where(ended[:, None], prior.detach(), table)
+
+
+def _prior_where_ended(tables: Numbered, log_pi: Tensor, t: int) -> Tensor:
+    ended = where_ended(tables)
+    return log_pi if ended is None else torch.where(ended[:, None], tables.at(t).log_prior.detach(), log_pi)
+
+
+def acted(tables: Numbered, weights: Float[Tensor, "*T S A"]) -> Float[Tensor, "*T S A"]:
+    """Return weights of states and actions without those in which an episode has ended: there nobody acts."""
+    ended = where_ended(tables)
+    return weights if ended is None else torch.where(ended[:, None], 0.0, weights)
 
 
 def as_policy(tables: Numbered, policy: Any) -> FinitePolicy:
@@ -83,7 +103,9 @@ def as_policy(tables: Numbered, policy: Any) -> FinitePolicy:
         tables: the compiled world.
         policy: None (the action prior), a ``Policy``, anything with a ``.policy`` (messages, a fit), a tensor, array or
             list of probabilities ``[S, A]`` or ``[T, S, A]``, an object whose ``act`` samples the world's action sites,
-            or a function ``(state, t) -> probabilities [S, A]`` that is called on all states at once.
+            or a function ``(state, t) -> probabilities [S, A]`` that is called on all states at once. Nobody acts where
+            an episode has ended: programs and functions are not asked about such states, and a tensor may leave them
+            out where they are the last, as a policy of the plain Gymnasium environment does.
 
     Raises:
         WorldError: a shape, a sum or a site is not as it should be.
@@ -104,7 +126,9 @@ def as_policy(tables: Numbered, policy: Any) -> FinitePolicy:
             raise fault("policy", f"a policy for the horizon {horizon}", f"one for this world's, {tables.horizon}")
         return policy if isinstance(policy, FinitePolicy) else _from_table(tables, policy.log_probs)
     if hasattr(policy, "act"):
-        return _from_table(tables, partial(_enumerated, tables.states, tables.actions, tables.dtype, policy.act))
+        numbers = lived_in(where_ended(tables))
+        asked = partial(_enumerated, tables.states, tables.actions, tables.dtype, policy.act, numbers)
+        return _from_table(tables, asked)
     if callable(policy):
         return FunctionPolicy(tables, policy)
     expected = "None, a tensor [S, A] or [T, S, A], a function (state, t) -> probabilities, or an object with act"
@@ -115,12 +139,13 @@ def _from_table(tables: Numbered, table: Callable[[int], Tensor]) -> FixedPolicy
     return FixedPolicy(table, tables.states, tables.actions)
 
 
-def _enumerated(states: Space, actions: Space, dtype: torch.dtype, act: Act, t: int) -> Tensor:
-    return enumerated(act, states, actions, t, dtype)
+def _enumerated(states: Space, actions: Space, dtype: torch.dtype, act: Act, numbers: Tensor | None, t: int) -> Tensor:
+    return enumerated(act, states, actions, t, dtype, numbers)
 
 
 def _from_tensor(tables: Numbered, probs: Tensor) -> FixedPolicy:
     S, A, T, dtype = tables.states.size, tables.actions.size, tables.horizon, tables.dtype
+    probs = with_ended(where_ended(tables), probs)
     if tuple(probs.shape) not in {(S, A), (T, S, A)}:
         shapes = f"[S, A] = [{S}, {A}]" + (f" or [T, S, A] = [{T}, {S}, {A}]" if T else "")
         raise fault("policy", f"a tensor of shape {list(probs.shape)}", f"probabilities of shape {shapes}")

@@ -151,7 +151,9 @@ def cardinality(fn: Any) -> int | None:
     return len(fn.enumerate_support(expand=False))
 
 
-def enumerated(act: Any, states: Space, actions: Space, t: Any, dtype: torch.dtype) -> Float[Tensor, "*T S A"]:
+def enumerated(
+    act: Any, states: Space, actions: Space, t: Any, dtype: torch.dtype, numbers: Tensor | None = None
+) -> Float[Tensor, "*T S A"]:
     """Return log π(a|s), nats, of a program of actions, run once on all states with all actions enumerated.
 
     Args:
@@ -159,11 +161,13 @@ def enumerated(act: Any, states: Space, actions: Space, t: Any, dtype: torch.dty
         states, actions: what the numbers mean.
         t: a time, or times ``[T, 1]`` for a program that takes them all at once; the result then is ``[T, S, A]``.
         dtype: of the result.
+        numbers: the states to be asked in their place, ``[S]``.
 
     Raises:
         WorldError: the program does not broadcast, or its sites are not the world's action sites.
     """
-    return enumerated_at(act, states.pack(states.split(torch.arange(states.size))), states.size, actions, t, dtype)
+    asked = torch.arange(states.size) if numbers is None else numbers
+    return enumerated_at(act, states.pack(states.split(asked)), states.size, actions, t, dtype)
 
 
 def enumerated_at(act: Any, state: Values, n: int, actions: Space, t: Any, dtype: torch.dtype) -> Tensor:

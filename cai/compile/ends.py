@@ -1,0 +1,134 @@
+"""Where an episode has ended: the optional member ``terminated``, as a mask of states or a factor.
+
+After the end nobody acts and nothing is paid: such a state is absorbing, and all that is done there is alike.
+"""
+
+from collections.abc import Iterator
+from typing import Any
+
+import pyro
+import torch
+from jaxtyping import Bool
+from pyro.ops.provenance import get_provenance
+from torch import Tensor
+
+from cai.compile.additive import LARGEST
+from cai.compile.windows import spread, traced
+from cai.errors import Finding, IntractableError, blamed, fault
+from cai.factors import Factor
+from cai.process import alone
+from cai.types import Slice, Space, Tables
+
+
+def ended_states(world: Any, states: Space) -> Bool[Tensor, " S"] | None:
+    """Return in which states an episode has ended, None where the world does not say.
+
+    Raises:
+        WorldError: ``terminated`` fails, or does not tell each state of a batch.
+    """
+    if getattr(world, "terminated", None) is None:
+        return None
+    over = _told(world, states, states.split(torch.arange(states.size)), states.size)
+    return over if bool(over.any()) else None
+
+
+def ended_factor(world: Any, states: Space) -> Factor | None:
+    """Return the same as a factor of True and False over the variables that ``terminated`` reads.
+
+    Raises:
+        WorldError: ``terminated`` fails, or does not tell each state of a batch.
+        IntractableError: it reads too many variables at once.
+    """
+    if getattr(world, "terminated", None) is None:
+        return None
+    scope = [name for name in states.names if name in _read(world, states)]
+    sizes = [size for name, size in zip(states.names, states.sizes, strict=True) if name in scope]
+    numbers = torch.Size(sizes).numel()
+    if numbers > LARGEST:
+        seen = f"{len(scope)} variables read at once, {numbers:,} joint values"
+        raise IntractableError([Finding("terminated", seen, f"at most {LARGEST:,}")])
+    within = Space(tuple(scope), tuple(sizes), (torch.long,) * len(scope), named=True)
+    values = {**spread(states, frozenset()), **within.split(torch.arange(numbers))}
+    typed = {
+        name: values[name].to(dtype).expand(numbers) for name, dtype in zip(states.names, states.dtypes, strict=True)
+    }
+    over = _told(world, states, typed, numbers)
+    return Factor(tuple(scope), over.reshape(sizes)) if bool(over.any()) else None
+
+
+def _read(world: Any, states: Space) -> frozenset[str]:
+    """Name the variables that ``terminated`` reads."""
+    alone = {name: traced(one.reshape(1), name) for name, one in spread(states, frozenset()).items()}
+    with blamed("terminated", "code that broadcasts over a batch of states"):
+        found: frozenset[str] = get_provenance(world.terminated(states.pack(alone)))
+    return found
+
+
+def _told(world: Any, states: Space, values: dict[str, Tensor], n: int) -> Tensor:
+    with blamed("terminated", "code that broadcasts over a batch of states"):
+        over = world.terminated(states.pack(values))
+    expected = f"a bool tensor of shape ({n},), one for each state of a batch"
+    if not isinstance(over, Tensor):
+        raise fault("terminated", f"a {type(over).__name__}", expected)
+    if over.dtype != torch.bool or over.shape != (n,):
+        raise fault("terminated", f"a tensor of {over.dtype} and shape {tuple(over.shape)}", expected)
+    return over
+
+
+def audit_ends(tables: Tables) -> Iterator[Finding]:
+    """Check that no action leads out of a state in which an episode has ended, and that none is paid there."""
+    if tables.ended is None or tables.batch_shape:
+        return
+    ended = tables.ended.nonzero().flatten()
+    for t, one in enumerate(tables.slices()):
+        findings = list(_goes_on(tables, one, ended, t))
+        if findings:  # later times would repeat them
+            yield from findings
+            return
+
+
+def audit_drawn_ends(world: Any, states: Space, ends: Factor | None, t: int, samples: int = 16) -> Iterator[Finding]:
+    """Draw a slice from some ended states of a world in factors: each must stay as it is, and pay nothing."""
+    if ends is None:
+        return
+    values = _some(states, ends, samples)
+    with alone(), pyro.poutine.block(), torch.random.fork_rng(devices=[]), blamed(f"step, t = {t}", "code that runs"):
+        torch.manual_seed(0)
+        state = states.pack(values)
+        after, reward = world.step(state, world.act(state, t), t)
+    where = f"terminated, t = {t}"
+    for name, value in states.unpack(after).items():
+        if bool((value != values[name]).any()):
+            yield Finding(where, f"'{name}' changes", "an absorbing state: it stays, whatever is done and happens")
+    reward = torch.as_tensor(reward)
+    wrong = (reward != 0) & (reward != -torch.inf)  # evidence may forbid to be there
+    for paid in reward[wrong].flatten()[:1].tolist():
+        yield Finding(where, f"a reward of {paid:g} there", "no further reward: an episode may stop there")
+
+
+def _some(states: Space, ends: Factor, samples: int) -> dict[str, Tensor]:
+    """Choose ended states at random, ``[samples]`` by variable."""
+    g = torch.Generator().manual_seed(0)
+    ended = ends.table.reshape(-1).nonzero().flatten()
+    chosen = ended[torch.randint(len(ended), (samples,), generator=g)]
+    told = dict(zip(ends.scope, torch.unravel_index(chosen, ends.table.shape), strict=True)) if ends.scope else {}
+    sizes = dict(zip(states.names, states.sizes, strict=True))
+    drawn = {name: torch.randint(size, (samples,), generator=g) for name, size in sizes.items()}
+    return {name: {**drawn, **told}[name].to(dtype) for name, dtype in zip(states.names, states.dtypes, strict=True)}
+
+
+def _goes_on(tables: Tables, one: Slice, ended: Tensor, t: int) -> Iterator[Finding]:
+    """Tell the first outcome that leaves an ended state, and the first that pays there."""
+    log_prior, log_prob, reward = one.log_prior[ended], one.log_prob[ended], one.reward[ended]
+    possible = (log_prior.unsqueeze(-1) > -torch.inf) & (log_prob > -torch.inf)
+    for i, a, k in (possible & (one.successor[ended] != ended[:, None, None])).nonzero()[:1].tolist():
+        led = f"{_point(tables, int(ended[i]), a)} leads to {tables.states.label(int(one.successor[ended[i], a, k]))}"
+        yield Finding(f"terminated, t = {t}", led, "an absorbing state: it stays, whatever is done and happens")
+    barred = ((reward == -torch.inf) | ~possible).all(-1).all(-1)[:, None, None]  # evidence forbids to be there
+    for i, a, k in (possible & (reward != 0) & ~barred).nonzero()[:1].tolist():
+        paid = f"{_point(tables, int(ended[i]), a)} pays {float(reward[i, a, k]):g}"
+        yield Finding(f"terminated, t = {t}", paid, "no further reward: an episode may stop there")
+
+
+def _point(tables: Tables, s: int, a: int) -> str:
+    return f"{tables.states.label(s)}; {tables.actions.label(a)}"
