@@ -8,6 +8,7 @@ from .bridges.networks import from_networkx as from_networkx
 from .bridges.networks import to_networkx as to_networkx
 from .bridges.pgmpy import from_bif as from_bif
 from .bridges.pgmpy import from_pgmpy as from_pgmpy
+from .bridges.q_values import from_q as from_q
 from .bridges.rddl import from_rddl as from_rddl
 from .bridges.stable_baselines import from_sb3 as from_sb3
 from .checks import check as check

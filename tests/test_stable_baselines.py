@@ -17,6 +17,7 @@ from tests.helpers import load_model
 from tests.worlds import FactoredWorld, PointMass, RandomWorld
 
 sb3 = pytest.importorskip("stable_baselines3", reason="the extra [sb3] is not installed")
+contrib = pytest.importorskip("sb3_contrib", reason="sb3-contrib is not installed")
 TINY = {"PPO": {"n_steps": 32, "batch_size": 32, "n_epochs": 1}, "A2C": {}, "DQN": {"learning_starts": 20}}
 
 
@@ -216,3 +217,88 @@ def test_a_missing_package_is_named_with_its_extra(monkeypatch: pytest.MonkeyPat
     monkeypatch.setitem(sys.modules, "stable_baselines3", None)
     with pytest.raises(cai.WorldError, match=r"pip install 'cai\[sb3\]'"):
         from_sb3(object())
+
+
+FEW = {"n_steps": 8, "batch_size": 8, "device": "cpu", "seed": 0}
+
+
+@pytest.mark.parametrize("kind", ["PPO", "DQN"])
+def test_a_model_of_the_plain_environment_is_read(kind: str) -> None:
+    model = getattr(sb3, kind)("MlpPolicy", "FrozenLake-v1", device="cpu", seed=0)
+    world = cai.from_gymnasium("FrozenLake-v1", horizon=6)
+    policy: Any = from_sb3(model, world)
+    if kind == "PPO":
+        own = model.policy.get_distribution(torch.arange(16)).distribution.probs.detach().double()
+    else:
+        own = torch.eye(4, dtype=torch.float64)[torch.as_tensor(model.predict(np.arange(16), deterministic=True)[0])]
+    torch.testing.assert_close(policy.probs(0)[:16], own, rtol=0, atol=1e-6)
+    own = own / own.sum(-1, keepdim=True)
+    expected = cai.evaluate(world, own, temperature=0.1)
+    assert cai.evaluate(world, policy, temperature=0.1).elbo == pytest.approx(expected.elbo, abs=1e-5)
+    assert cai.rollout(world, policy, batch=50).alive.shape[1] == 50
+
+
+def test_a_model_of_another_environment_is_not() -> None:
+    model = sb3.PPO("MlpPolicy", "FrozenLake8x8-v1", **FEW)
+    with pytest.raises(cai.WorldError, match=r"Discrete\(64\); expected the world's, Discrete\(17\)"):
+        from_sb3(model, cai.from_gymnasium("FrozenLake-v1", horizon=6))
+
+
+def test_trpo_has_its_own_probabilities() -> None:
+    model = contrib.TRPO("MlpPolicy", to_gymnasium(small()), **FEW)
+    own = model.policy.get_distribution(torch.arange(3)).distribution.probs.detach().double()
+    torch.testing.assert_close(from_sb3(model).probs(0), own, rtol=0, atol=1e-6)  # type: ignore[attr-defined]
+
+
+def test_qr_dqn_is_greedy_in_the_mean_of_its_quantiles() -> None:
+    model = contrib.QRDQN("MlpPolicy", to_gymnasium(small()), device="cpu", seed=0, buffer_size=10)
+    greedy, _ = model.predict(np.arange(3), deterministic=True)
+    probs = from_sb3(model).probs(0)  # type: ignore[attr-defined]
+    assert torch.equal(probs, torch.eye(3, dtype=torch.float64)[torch.as_tensor(greedy)])
+
+
+@pytest.mark.parametrize("kind", ["TQC", "CrossQ"])
+def test_tqc_and_cross_q_draw_what_the_model_draws(kind: str) -> None:
+    world = load_model("pendulum")(horizon=10)
+    nets = {"net_arch": [8]}
+    made = getattr(contrib, kind)
+    model = made("MlpPolicy", to_gymnasium(world), device="cpu", seed=0, buffer_size=10, policy_kwargs=nets)
+    policy, state = from_sb3(model), torch.tensor([[0.1, 0.2], [2.0, -1.0]], dtype=torch.float64)
+    model.policy.set_training_mode(False)  # CrossQ normalises batches
+    mean, log_std, _ = model.actor.get_action_dist_params(world.features(state).float())
+    own = model.actor.action_dist.proba_distribution(mean, log_std)
+    scaled = torch.tensor([[-0.6], [0.3]])
+    density = own.log_prob(scaled).detach().double() - math.log(2)  # torques of ±2 Nm
+    torch.testing.assert_close(policy.log_prob(state, 2 * scaled[:, 0].double()), density, rtol=0, atol=2e-5)
+
+
+def test_maskable_ppo_is_masked_by_the_prior() -> None:
+    world = RandomWorld(1, 4, 3, 2, 4, holes=True)
+    model = contrib.MaskablePPO("MlpPolicy", to_gymnasium(world), **FEW)
+    policy: Any = from_sb3(model, world)
+    allowed = cai.tabulate(world).at(1).log_prior > -torch.inf
+    assert not bool(allowed.all())
+    own = model.policy.get_distribution(torch.arange(4), action_masks=allowed.numpy()).distribution.probs
+    torch.testing.assert_close(policy.probs(1), own.detach().double(), rtol=0, atol=1e-6)
+    assert policy.probs(1)[~allowed].max() == 0
+    assert cai.evaluate(world, policy).kl_to_prior < math.inf
+
+
+def test_maskable_ppo_over_several_actions() -> None:
+    world = FactoredWorld()
+    model = contrib.MaskablePPO("MlpPolicy", to_gymnasium(world), **FEW)
+    rows = torch.tensor([[floor, door] for floor in range(3) for door in range(2)])
+    lift, push = (one.probs.detach().double() for one in model.policy.get_distribution(rows).distributions)
+    prior = cai.tabulate(world).at(0).log_prior.reshape(6, lift.shape[-1], -1) > -torch.inf
+    lift, push = lift * prior.any(2), push * prior.any(1)
+    own = (lift / lift.sum(-1, keepdim=True)).unsqueeze(-1) * (push / push.sum(-1, keepdim=True)).unsqueeze(-2)
+    torch.testing.assert_close(from_sb3(model).probs(0), own.flatten(1), rtol=0, atol=1e-6)  # type: ignore[attr-defined]
+
+
+def test_kinds_without_a_policy_are_refused_with_the_reason() -> None:
+    recurrent = contrib.RecurrentPPO("MlpLstmPolicy", to_gymnasium(small()), **FEW)
+    with pytest.raises(cai.WorldError, match="memory of its LSTM"):
+        from_sb3(recurrent)
+    sure = sb3.TD3("MlpPolicy", to_gymnasium(load_model("pendulum")(horizon=10)), device="cpu", buffer_size=10)
+    with pytest.raises(cai.WorldError, match="acts without chance"):
+        from_sb3(sure)

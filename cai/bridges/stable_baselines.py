@@ -1,6 +1,7 @@
-"""Stable-Baselines3 in: a trained PPO, A2C, DQN or SAC model becomes a policy of the world it was trained on."""
+"""Stable-Baselines3 in: a trained model, of sb3-contrib too, becomes a policy of the world it was trained on."""
 
 import math
+import sys
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,15 +14,27 @@ from torch import Tensor
 
 from cai.bridges.encoding import Encoding, encode
 from cai.bridges.environment import WorldEnvironment
+from cai.compile.ends import ended_states
 from cai.errors import fault
+from cai.policies.ends import lived_in
 from cai.policies.heads import tanh_gaussian
 from cai.policies.named import ByName
 from cai.policies.protocol import Policy, drawn, sample_joint, scored
-from cai.policies.spaces import finite_spaces
+from cai.policies.spaces import enumerated, finite_spaces
 from cai.process import precision
+from cai.simulate.worlds import prior_at
 from cai.types import Space, Values
 
-KINDS = ("PPO", "A2C", "DQN", "SAC")
+SAMPLED = ("PPO", "A2C", "TRPO", "MaskablePPO")
+GREEDY = ("DQN", "QRDQN")
+SQUASHED = ("SAC", "TQC", "CrossQ")
+KINDS = (*SAMPLED, *GREEDY, *SQUASHED)
+REFUSED = {
+    "RecurrentPPO": "its actions hang on the memory of its LSTM, so that they are no function of the state",
+    "TD3": "it acts without chance: a point mass, whose KL to a prior with a density is infinite",
+    "DDPG": "it acts without chance: a point mass, whose KL to a prior with a density is infinite",
+}
+"""Kinds of which there is no policy p(a|s), and why."""
 CHUNK = 4096  # states at once: the network sees one number for each value of a finite variable
 
 
@@ -32,18 +45,20 @@ class StableBaselinesPolicy(ByName):
     Attributes:
         model: the Stable-Baselines3 model.
         encoding: what it sees of the world.
+        asked: the states it is asked about in place of all, ``[S]``, where it does not know the ended ones; else None.
         horizon: None: the model knows no time, its policy is the same at all times.
     """
 
     model: Any
     encoding: Encoding
+    asked: Tensor | None = None
     horizon: None = None
 
     def act(self, state: Values, t: int) -> Values:
         """Sample the world's action sites."""
         actions = self.encoding.read.action_space
         if actions is not None:
-            return sample_joint(actions, self._log_pi(state))
+            return sample_joint(actions, self._log_pi(state, t))
         gaussian = self._gaussian(state)
         drawn_here = {one.name: pyro.sample(one.name, gaussian[one.name]) for one in self.encoding.read.actions}
         return self.encoding.pack(drawn_here)
@@ -61,7 +76,7 @@ class StableBaselinesPolicy(ByName):
         states, _ = finite_spaces(self.encoding.read.spaces)
         with precision(torch.float64):
             chunks = torch.arange(states.size).split(CHUNK)
-            return torch.cat([self._log_pi(states.pack(states.split(some))) for some in chunks])
+            return torch.cat([self._log_pi(states.pack(states.split(some)), t) for some in chunks])
 
     def probs(self, t: int = 0) -> Float[Tensor, "S A"]:
         """Return π(a|s)."""
@@ -76,26 +91,44 @@ class StableBaselinesPolicy(ByName):
         return scored(self.act, state, action, t)
 
     @torch.no_grad()
-    def _log_pi(self, state: Values) -> Tensor:
+    def _log_pi(self, state: Values, t: int) -> Tensor:
         """Return log π of the numbered actions, ``[*, A]``, float64."""
         batch, seen = self._seen(state)
-        if _kind(self.model) == "DQN":
-            q = self.model.q_net(seen)
+        kind = _kind(self.model)
+        if kind in GREEDY:
+            q = self.model.q_net(seen) if kind == "DQN" else self.model.quantile_net(seen).mean(-2)
             log_pi = torch.full(q.shape, -torch.inf, dtype=torch.float64)
             log_pi.scatter_(-1, q.argmax(-1, keepdim=True).cpu(), 0.0)
-        else:
-            given = self.model.policy.get_distribution(seen).distribution
-            log_pi = torch.zeros((len(seen), 1), dtype=torch.float64)
-            for one in given if isinstance(given, list) else [given]:  # independent: row-major over the variables
-                logits = one.logits.cpu().double().log_softmax(-1)
-                log_pi = (log_pi.unsqueeze(-1) + logits.unsqueeze(-2)).flatten(-2)
+            return log_pi.reshape((*batch, -1))
+        given = self.model.policy.get_distribution(seen)
+        given = given.distributions if hasattr(given, "distributions") else given.distribution  # several, maskable
+        parts = [one.logits.cpu().double() for one in (given if isinstance(given, list) else [given])]
+        if kind == "MaskablePPO":
+            parts = [_masked(logits, mask) for logits, mask in zip(parts, self._masks(state, t), strict=True)]
+        log_pi = torch.zeros((len(seen), 1), dtype=torch.float64)
+        for logits in parts:  # independent: row-major over the variables
+            log_pi = (log_pi.unsqueeze(-1) + logits.log_softmax(-1).unsqueeze(-2)).flatten(-2)
         return log_pi.reshape((*batch, -1))
+
+    def _masks(self, state: Values, t: int) -> list[Tensor]:
+        """Return which values of each action variable the world's prior allows, ``[N, A_i]``, as in training."""
+        read = self.encoding.read
+        actions = read.action_space
+        assert actions is not None
+        if read.spaces is None:
+            return [(prior_at(self.encoding.world, read, state, t) > -torch.inf).reshape(-1, actions.size)]
+        states, prior = read.spaces[0], enumerated(self.encoding.world.act, *read.spaces, t, torch.float64)
+        rows = prior[states.join(states.unpack(state)).reshape(-1)] > -torch.inf
+        joint = rows.reshape(len(rows), *actions.sizes)
+        return [
+            joint.movedim(i + 1, 1).reshape(len(rows), actions.sizes[i], -1).any(-1) for i in range(len(actions.sizes))
+        ]
 
     @torch.no_grad()
     def _gaussian(self, state: Values) -> dict[str, Any]:
         """Return the distribution of each continuous action variable."""
         batch, seen = self._seen(state)
-        squashed = _kind(self.model) == "SAC"
+        squashed = _kind(self.model) in SQUASHED
         if squashed:
             mean, log_deviation, _ = self.model.actor.get_action_dist_params(seen)
         else:
@@ -108,6 +141,9 @@ class StableBaselinesPolicy(ByName):
 
     def _seen(self, state: Values) -> tuple[torch.Size, Tensor]:
         """Return the shape of a batch of states, and what the model sees of them, ``[N]`` or ``[N, F]``."""
+        space = self.encoding.read.state_space
+        if self.asked is not None and space is not None:
+            state = space.pack(space.split(self.asked[space.join(space.unpack(state))]))
         seen = self.encoding.observe(state)
         width = self.encoding.observation_space.shape
         batch = seen.shape[: seen.dim() - len(width)]
@@ -117,6 +153,10 @@ class StableBaselinesPolicy(ByName):
             seen = torch.as_tensor(normalised.normalize_obs(seen.numpy()))
         self.model.policy.set_training_mode(False)
         return batch, seen.to(self.model.device)
+
+
+def _masked(logits: Tensor, mask: Tensor) -> Tensor:
+    return torch.where(mask, logits, -torch.inf)
 
 
 class Clipped(dist.Normal):
@@ -159,50 +199,79 @@ def _squashed(event_dim: int, loc: Tensor, log_scale: Tensor, low: Tensor, high:
 
 
 def from_sb3(model: Any, world_or_env: Any = None) -> Policy:
-    """Read a Stable-Baselines3 model as a policy of the world that it was trained on through ``to_gymnasium``.
+    """Read a model of Stable-Baselines3 or sb3-contrib as a policy of the world that it was trained on.
 
-    PPO and A2C: the distribution that they sample from; over several finite actions the product of theirs. Continuous
-    actions are clipped by Stable-Baselines3, so that the ends of the interval are point masses: draws and returns are
-    right, the KL to a prior with a density is infinite. DQN: the greedy policy, the first of equal actions; the
-    exploration that it trains with is left out. SAC: its tanh-Gaussian, in the world's units.
+    PPO, A2C, TRPO and MaskablePPO: the distribution that they sample from; over several finite actions the product of
+    theirs; the masks are the zeros of the world's prior. Continuous actions are clipped by Stable-Baselines3, so that
+    the ends of the interval are point masses: draws and returns are right, the KL to a prior with a density is
+    infinite. DQN, and QR-DQN by the mean of its quantiles: the greedy policy, the first of equal actions; the
+    exploration that they train with is left out. SAC, TQC and CrossQ: their tanh-Gaussian, in the world's units.
+
+    The model was trained through ``to_gymnasium``, or on a plain Gymnasium environment that ``from_gymnasium`` imports:
+    the state "ended", which the world has besides, belongs to no policy.
 
     The model sees the state alone, so that the policy is the same at all times. A ``VecNormalize`` around the model's
     environment is applied as in training (a model loaded from a file needs it again: ``model.set_env``). The policy
     reads the model's weights whenever it is asked: train on, and it changes.
 
     Args:
-        model: a trained PPO, A2C, DQN or SAC.
+        model: a trained model of these kinds.
         world_or_env: the world, or its environment; may be left out where the model still has that environment.
 
     Raises:
-        WorldError: Stable-Baselines3 is not installed; the model is of another kind, explores by gSDE, sees the world
-            through a wrapper, or has no world; its spaces are not the world's.
+        WorldError: Stable-Baselines3 is not installed; the model is of another kind (TD3 and DDPG act without chance,
+            RecurrentPPO by its memory), explores by gSDE, sees the world through a wrapper, or has no world; its spaces
+            are not the world's.
 
     Source: Raffin et al. 2021, Stable-Baselines3: reliable reinforcement learning implementations.
     """
     if not _kind(model):
-        raise fault("from_sb3, model", f"a {type(model).__name__}", f"a model of Stable-Baselines3: {', '.join(KINDS)}")
+        why = next((f": {words}" for name, words in REFUSED.items() if _is(model, name)), "")
+        raise fault("from_sb3, model", f"a {type(model).__name__}{why}", f"a model of the kinds {', '.join(KINDS)}")
     if getattr(model, "use_sde", False):
         seen = "use_sde=True, whose noise lasts over many steps"
         raise fault("from_sb3, model", seen, "a model whose actions depend on the state alone: use_sde=False")
     _require_no_wrapper(model)
     encoding = encode(_world(model, world_or_env), "from_sb3")
+    plain = _plain(encoding)
     for name in ("observation_space", "action_space"):
         of_model, of_world = getattr(model, name), getattr(encoding, name)
-        if of_model != of_world:
+        if of_model != of_world and (name == "action_space" or plain is None or of_model != plain):
             expected = f"the world's, {of_world}: train on cai.to_gymnasium(world)"
             raise fault(f"from_sb3, {name}", f"the model's {of_model}", expected)
-    return StableBaselinesPolicy(model, encoding)
+    asked = None if model.observation_space == encoding.observation_space else lived_in(_ended(encoding))
+    return StableBaselinesPolicy(model, encoding, asked)
+
+
+def _ended(encoding: Encoding) -> Tensor | None:
+    states = encoding.read.state_space
+    return None if states is None else ended_states(encoding.world, states)
+
+
+def _plain(encoding: Encoding) -> Any:
+    """Return the observation space without the ended states, where they are the last; None where they are not."""
+    ended = _ended(encoding)
+    if ended is None or not isinstance(encoding.observation_space, gymnasium.spaces.Discrete):
+        return None
+    living = len(ended) - int(ended.sum())
+    return gymnasium.spaces.Discrete(living) if living and not bool(ended[:living].any()) else None
 
 
 def _kind(model: Any) -> str:
     """Name the algorithm of a model, or return "" for anything else."""
+    return next((kind for kind in KINDS if _is(model, kind)), "")
+
+
+def _is(model: Any, kind: str) -> bool:
+    """Tell whether a model is of a kind of Stable-Baselines3 or sb3-contrib."""
     try:
         import stable_baselines3
     except ImportError as error:
         expected = "the extra: pip install 'cai[sb3]'"
         raise fault("from_sb3", f"Stable-Baselines3 cannot be imported ({error})", expected) from error
-    return next((kind for kind in KINDS if isinstance(model, getattr(stable_baselines3, kind))), "")
+    contrib = sys.modules.get("sb3_contrib")  # whose models are made by it
+    known = [found for module in (stable_baselines3, contrib) if (found := getattr(module, kind, None)) is not None]
+    return isinstance(model, tuple(known))
 
 
 def _require_no_wrapper(model: Any) -> None:
@@ -225,5 +294,5 @@ def _world(model: Any, given: Any) -> Any:
         return given
     if not isinstance(given.unwrapped, WorldEnvironment):
         seen = f"an environment that is no world, {type(given.unwrapped).__name__}"
-        raise fault("from_sb3, world", seen, "a world, or to_gymnasium(world)")
+        raise fault("from_sb3, world", seen, "a world (cai.from_gymnasium makes one), or to_gymnasium(world)")
     return given.unwrapped.world

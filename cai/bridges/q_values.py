@@ -1,0 +1,114 @@
+"""Q-values in: a table or a function of action values becomes a policy, greedy or Boltzmann."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from cai.errors import blamed, fault
+from cai.exact.factored_sweep import prepare
+from cai.exact.forms import compiled
+from cai.factors import Factors
+from cai.policies.ends import lived_in, where_ended, with_ended
+from cai.policies.fixed import FixedPolicy
+from cai.process import precision
+
+EXPECTED = "finite numbers, or -inf"
+
+
+def from_q(q: Any, world: Any = None, *, temperature: float | None = None) -> FixedPolicy | Tensor:
+    """Read action values as a policy: greedy, or Boltzmann at a temperature.
+
+    ``π(a|s) = 1/n`` for the n best of the allowed actions, ties (equal numbers) shared; with a temperature
+    ``π(a|s) ∝ p(a|s) exp(q(s,a)/α)``, p the world's action prior. Where an episode has ended nobody acts: the table may
+    leave such states out where they are the last, and a function is not asked about them.
+
+    Args:
+        q: action values, reward units, ``[S, A]`` or ``[T, S, A]``: a tensor, an array, a list, or a function
+            ``(state, t) -> [S, A]``, called on all states at once.
+        world: the world, or what it was compiled to, whose prior says what is allowed. Without it all actions are, q is
+            no function, and the probabilities themselves are returned, which ``evaluate`` and ``compare`` take.
+        temperature: α > 0, reward units; None is greedy.
+
+    Raises:
+        WorldError: q is none of these, has another shape, NaN or +inf; or the temperature is not positive.
+        IntractableError: the world cannot be compiled.
+    """
+    if temperature is not None and not 0 < temperature < float("inf"):
+        raise fault("from_q, temperature", f"{temperature!r}", "a positive, finite number, or None for greedy")
+    if world is None:
+        table = _table(q)
+        return _log_policy(table, torch.zeros_like(table), temperature).exp()
+    found = compiled(world)
+    numbered = prepare(found) if isinstance(found, Factors) else found
+    given = q if callable(q) and not isinstance(q, Tensor) else _fitting(numbered, _table(q))
+    timed = isinstance(given, Tensor) and given.dim() == 3
+    horizon = numbered.horizon if timed else None
+    return FixedPolicy(_Rows(given, numbered, temperature), numbered.states, numbered.actions, horizon)
+
+
+@dataclass(frozen=True)
+class _Rows:
+    """The table of each time, made when it is asked for."""
+
+    q: Tensor | Callable[..., Any]
+    world: Any
+    temperature: float | None
+
+    def __call__(self, t: int) -> Tensor:
+        log_prior = self.world.at(t).log_prior
+        if isinstance(self.q, Tensor):
+            rows = self.q if self.q.dim() == 2 else self.q[t]
+        else:
+            rows = _asked(self.q, self.world, t)
+        return _log_policy(rows.to(log_prior), log_prior, self.temperature)
+
+
+def _asked(q: Callable[..., Any], world: Any, t: int) -> Tensor:
+    """Call a function on all states in which somebody acts."""
+    states, ended = world.states, where_ended(world)
+    numbers = lived_in(ended)
+    numbers = torch.arange(states.size) if numbers is None else numbers
+    with precision(world.dtype), torch.no_grad(), blamed(f"from_q, t = {t}", "a function (state, t) -> q [S, A]"):
+        found = q(states.pack(states.split(numbers)), t)
+    return _fitting(world, _table(found), timed=False)
+
+
+def _table(q: Any) -> Tensor:
+    try:
+        table = q.detach() if isinstance(q, Tensor) else torch.as_tensor(np.asarray(q))
+        table = table if table.is_floating_point() else table.to(torch.float64)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise fault("from_q", f"a {type(q).__name__}", "a tensor, an array, or a function (state, t) -> q") from error
+    if table.dim() not in (2, 3):
+        raise fault("from_q", f"q of shape {list(table.shape)}", "[S, A] or [T, S, A]")
+    if bool((table.isnan() | (table == torch.inf)).any()):
+        raise fault("from_q", "q with NaN or +inf", EXPECTED)
+    return table
+
+
+def _fitting(world: Any, table: Tensor, *, timed: bool = True) -> Tensor:
+    """Return the table with rows for all states, or raise what its shape should be."""
+    S, A, T = world.states.size, world.actions.size, world.horizon
+    table = with_ended(where_ended(world), table)
+    if tuple(table.shape) != (S, A) and not (timed and T is not None and tuple(table.shape) == (T, S, A)):
+        shapes = f"[S, A] = [{S}, {A}]" + (f" or [T, S, A] = [{T}, {S}, {A}]" if timed and T is not None else "")
+        raise fault("from_q", f"q of shape {list(table.shape)}", shapes)
+    return table
+
+
+def _log_policy(
+    q: Float[Tensor, "*T S A"], log_prior: Float[Tensor, "*T S A"], temperature: float | None
+) -> Float[Tensor, "*T S A"]:
+    """Return log π, nats; where no allowed action has a finite value they are all alike."""
+    allowed = log_prior > -torch.inf
+    best = torch.where(allowed, q, -torch.inf).amax(-1, keepdim=True)
+    if temperature is None:
+        ties = allowed & (q == best)
+        return torch.where(ties, -ties.sum(-1, keepdim=True).to(q.dtype).log(), -torch.inf)
+    advantage = torch.where(best == -torch.inf, 0.0, q - best)  # all -inf: the prior
+    return (log_prior + advantage / temperature).log_softmax(-1)
