@@ -18,9 +18,9 @@ class World(Protocol):
 
     Optional members: ``discount`` (1.0 unless given), ``terminal(state)`` (a reward on s_T), ``layout`` (a ``Layout``),
     ``stationary = True`` (the slices do not depend on t, where code that is decorated or calls on cannot show it),
-    ``terminated(state)`` (bool: the episode has ended; the state is absorbing, with no further reward in a slice, nobody
-    acts there, and no account of entropy, KL or nats goes on; roll-outs stop there too, unless a ``terminal`` reward is
-    still to be paid at T), ``features(state)`` (``[*, F]``: what a network is fed),
+    ``terminated(state)`` (bool: the episode has ended; the state is absorbing, a slice pays nothing there, nobody acts,
+    and no account of entropy, KL or nats goes on; roll-outs stop there too, unless a ``terminal`` reward is still to be
+    paid at T), ``features(state)`` (``[*, F]``: what a network is fed),
     ``observe(state)`` (samples what is seen of the state, see ``solve_partial``; exact answers take all as seen where
     they do not ask for it), ``labels`` (what values are called in every output, ``{"move": ["left", None, …]}``: a name
     or None for each value of a variable). None is absent.
