@@ -22,6 +22,7 @@ with quiet():
     pytest.importorskip("pyRDDLGym")
     managers = pytest.importorskip("rddlrepository.core.manager")
     from pyRDDLGym.core.compiler.model import RDDLLiftedModel  # type: ignore[import-untyped]
+    from pyRDDLGym.core.grounder import RDDLGrounder
     from pyRDDLGym.core.parser.parser import RDDLParser  # type: ignore[import-untyped]
     from pyRDDLGym.core.parser.reader import RDDLReader  # type: ignore[import-untyped]
     from pyRDDLGym.core.simulator import RDDLSimulator  # type: ignore[import-untyped]
@@ -430,6 +431,11 @@ class TestFaults:
         with pytest.raises(cai.IntractableError, match=r"'theta': state-fluent of real numbers"):
             from_rddl("Pendulum_gym", 0)
 
+    def test_many_actions_are_refused_before_they_are_grounded(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(RDDLGrounder, "_ground_pvariables_and_cpf", None)
+        with pytest.raises(cai.IntractableError, match=r"536,870,912 joint actions of 29 fluents"):
+            from_rddl("ChromaticDice_ippc2018", 1)
+
     def test_many_actions(self) -> None:
         with pytest.raises(cai.IntractableError, match=r"16,777,216 joint actions of 24 fluents"):
             from_rddl("Manufacturer_ippc2018", 1)
@@ -450,3 +456,88 @@ class TestFaults:
     def test_nothing_is_printed(self, capfd: pytest.CaptureFixture[str]) -> None:
         from_rddl("GameOfLife_MDP_ippc2011", 1)
         assert capfd.readouterr() == ("", "")
+
+
+QUEUE_DOMAIN = """
+domain queue {
+  pvariables {
+    waiting : { state-fluent, int, default = 0 };
+    busy    : { state-fluent, bool, default = false };
+    serve   : { action-fluent, bool, default = false };
+  };
+  cpfs {
+    waiting' = max[0, waiting + Bernoulli(0.4) - (serve ^ ~busy)];
+    busy' = if (serve) then Bernoulli(0.5) else false;
+  };
+  reward = -waiting - 0.3 * serve;
+}
+"""
+QUEUE_INSTANCE = """
+non-fluents none { domain = queue; }
+instance first { domain = queue; non-fluents = none; init-state { waiting = 1; };
+  max-nondef-actions = 1; horizon = 5; discount = 1.0; }
+"""
+
+
+@pytest.fixture
+def queue(tmp_path: Path) -> tuple[str, str]:
+    paths = tmp_path / "queue.rddl", tmp_path / "first.rddl"
+    for path, text in zip(paths, (QUEUE_DOMAIN, QUEUE_INSTANCE), strict=True):
+        path.write_text(text)
+    return str(paths[0]), str(paths[1])
+
+
+def best(waiting: int, busy: int, left: int) -> float:
+    """The queue's value by plain recursion, without any bound on how many wait."""
+    if not left:
+        return 0.0
+    values = []
+    for serve in (0, 1):
+        mean = -waiting - 0.3 * serve
+        for comes, p in ((0, 0.6), (1, 0.4)):
+            for after, q in ((0, 1 - 0.5 * serve), (1, 0.5 * serve)):
+                mean += p * q * best(max(0, waiting + comes - (serve and not busy)), after, left - 1) if p * q else 0.0
+        values.append(mean)
+    return max(values)
+
+
+@pytest.mark.usefixtures("float64")
+def test_a_number_without_bounds_is_given_some(queue: tuple[str, str]) -> None:
+    world = from_rddl(*queue, bounds={"waiting": (0, 6)})
+    for form in ("tables", "factors"):
+        assert float(cai.solve(world, cai.HARD, form=form).value) == pytest.approx(best(1, 0, 5), abs=1e-12)
+    with pytest.raises(cai.ImpossibleError):  # two may come: what lies beyond is forbidden, not cut off
+        cai.solve(from_rddl(*queue, bounds={"waiting": (0, 2)}), cai.HARD)
+    with pytest.raises(cai.WorldError, match=r"bounds: 'wait'.*expected a fluent's name"):
+        from_rddl(*queue, bounds={"wait": (0, 2)})
+    with pytest.raises(cai.IntractableError, match="int without bounds"):
+        from_rddl(*queue)
+
+
+@pytest.mark.usefixtures("float64")
+@pytest.mark.parametrize("problem", ["ring", "queue"])
+def test_the_hard_policy_earns_its_value_in_the_simulator(problem: str, request: Any, tmp_path: Path) -> None:
+    """Returns of HARD's policy in pyRDDLGym, step by step, against the exact value, within four standard errors."""
+    if problem == "ring":
+        instance = tmp_path / "ring.rddl"
+        instance.write_text(RING)
+        paths, bounds = (files("SysAdmin_MDP_ippc2011", 1)[0], str(instance)), None
+    else:
+        paths, bounds = request.getfixturevalue("queue"), {"waiting": (0, 6)}
+    world: Any = from_rddl(*paths, discount=1.0, bounds=bounds)
+    found, oracle = cai.solve(world, cai.HARD), Oracle(*paths)
+    states, returns = cai.tabulate(world).states, []
+    chosen = [found.policy.probs(t).argmax(-1) for t in range(world.horizon)]
+    for _ in range(300):
+        oracle.simulator.reset()
+        total = 0.0
+        for t in range(world.horizon):
+            now: dict[str, float] = {}
+            for fluent in oracle.model.state_fluents:
+                now |= oracle.spread(fluent, oracle.simulator.subs[fluent])
+            s = int(states.join({name: torch.tensor(int(now[name])) for name in states.names}))
+            total += float(oracle.simulator.step(oracle.actions(world.action_names[int(chosen[t][s])]))[1])
+        returns.append(total)
+    error = np.std(returns) / np.sqrt(len(returns))
+    assert error > 0
+    assert abs(np.mean(returns) - float(found.value)) < 4 * error

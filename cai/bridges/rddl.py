@@ -1,5 +1,6 @@
 """RDDL in: a discrete problem in the planning competitions' language becomes a world with one variable a fluent."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -68,6 +69,8 @@ class RDDLWorld:
             part = number(run.value(term))
             part = part if scale == 1 else scale * part
             reward = reward + part if i else part  # a sum of small tensors, which a compiler may keep apart
+        for beyond in run.beyond:
+            reward = reward + torch.where(beyond, -torch.inf, 0.0)
         return following, reward if isinstance(reward, Tensor) else torch.tensor(reward)
 
     def _named(self, state: Any) -> dict[str, Tensor]:
@@ -98,6 +101,7 @@ def from_rddl(
     *,
     horizon: int | None = None,
     discount: float | None = None,
+    bounds: Mapping[str, tuple[int, int]] | None = None,
 ) -> World:
     """Import a discrete RDDL problem as a world whose state is a dict of the grounded fluents.
 
@@ -112,13 +116,16 @@ def from_rddl(
         instance: its number there, or the path of an instance file.
         horizon: T, in place of the instance's.
         discount: γ, in place of the instance's.
+        bounds: the least and the largest value of int fluents whose domain declares none, by name, ``{"waiting":
+            (0, 3)}`` or ``{"waiting(f0)": (0, 3)}``. What would lie beyond is forbidden, a reward of -inf: choose them
+            so wide that no trajectory of this horizon leaves them, and nothing is lost.
 
     Raises:
         WorldError: pyRDDLGym or rddlrepository is missing, there is no such problem, or it cannot be parsed.
         IntractableError: a fluent, a distribution or the number of joint actions is not finite or too large.
     """
     model = ground(problem, instance)
-    domain = read_domain(model)
+    domain = read_domain(model, bounds)
     kind = PartiallyObservedRDDLWorld if domain.observed else RDDLWorld
     T = int(model.horizon) if horizon is None else horizon
     gamma = float(model.discount) if discount is None else discount

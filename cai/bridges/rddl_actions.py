@@ -43,10 +43,7 @@ def joint_actions(fluents: Mapping[str, Fluent], defaults: Mapping[str, int], mo
         name: [value for value in range(_size(fluent)) if value != defaults[name]] for name, fluent in fluents.items()
     }
     most = min(most, len(names))
-    count = _count([len(values) for values in others.values()], most)
-    if count > MOST or count * len(names) > LARGEST:
-        seen = f"{count:,} joint actions of {len(names):,} fluents, at most {most:,} of them off their default"
-        raise IntractableError([Finding("from_rddl, actions", seen, f"at most {MOST:,}, and {LARGEST:,} numbers")])
+    count = refuse_many([len(values) for values in others.values()], most)
     labels: list[str] = []
     changes: dict[str, list[tuple[int, int]]] = {name: [] for name in names}
     for size in range(most + 1):
@@ -63,6 +60,24 @@ def joint_actions(fluents: Mapping[str, Fluent], defaults: Mapping[str, int], mo
             rows, set_to = torch.tensor(changes[name]).unbind(1)
             columns[name][rows] = set_to.to(narrow)
     return Actions(tuple(labels), columns)
+
+
+def refuse_many(choices: Sequence[int], most: int) -> int:
+    """Return how many joint actions there are.
+
+    Args:
+        choices: how many values off its default each fluent has.
+        most: how many fluents may be off their default.
+
+    Raises:
+        IntractableError: there are too many.
+    """
+    most = min(most, len(choices))
+    count = _count(choices, most)
+    if count > MOST or count * len(choices) > LARGEST:
+        seen = f"{count:,} joint actions of {len(choices):,} fluents, at most {most:,} of them off their default"
+        raise IntractableError([Finding("from_rddl, actions", seen, f"at most {MOST:,}, and {LARGEST:,} numbers")])
+    return count
 
 
 def keep_allowed(

@@ -10,7 +10,7 @@ from cai.bridges.rddl_expressions import Fluent
 from cai.bridges.rddl_terms import Folder, Term
 from cai.errors import Finding, IntractableError, fault
 
-FINITE = "finitely many values: bool, an enumerated type, objects, or int between bounds that an invariant declares"
+FINITE = "finitely many values: bool, an enumerated type, objects, or int between bounds, by an invariant or by bounds="
 
 
 @dataclass(frozen=True)
@@ -40,8 +40,12 @@ class Domain:
     actions: Actions
 
 
-def read_domain(model: Any) -> Domain:
+def read_domain(model: Any, limits: Mapping[str, tuple[int, int]] | None = None) -> Domain:
     """Read pyRDDLGym's grounded model.
+
+    Args:
+        model: the model.
+        limits: the least and the largest value of int fluents that have no bounds of their own, by name.
 
     Raises:
         IntractableError: a fluent has no finite range, or something is read that a world of one slice cannot give it.
@@ -53,7 +57,8 @@ def read_domain(model: Any) -> Domain:
     promises = [folder.fold(one, "state-invariants") for one in model.invariants]
     conditions = [folder.fold(one, "action-preconditions") for one in model.preconditions]
     bounds = _bounds(one for term in (*promises, *conditions) for one in _conjuncts(term))
-    fluents = {name: _bounded(name, fluent, bounds, model) for name, fluent in unbound.items()}
+    limits = _limits(limits or {}, unbound.values())
+    fluents = {name: _bounded(name, fluent, bounds, limits, model) for name, fluent in unbound.items()}
     rules = {name: folder.fold(expression, fluents[name].label) for name, (_, expression) in model.cpfs.items()}
     reward = folder.addends(folder.fold(model.reward, "reward"))
     done = folder.make("|", *(folder.fold(one, "termination") for one in model.terminations))
@@ -92,11 +97,34 @@ def _declared(name: str, kind: str, model: Any) -> Fluent:
     return Fluent(label, len(model.type_to_objects[kind]) if kind in model.type_to_objects else None)
 
 
-def _bounded(name: str, fluent: Fluent, bounds: Mapping[str, tuple[float, float]], model: Any) -> Fluent:
+def _limits(limits: Mapping[str, tuple[int, int]], fluents: Iterable[Fluent]) -> dict[str, tuple[int, int]]:
+    """Return the limits by the label of each fluent, those of a fluent of many objects for all of its copies."""
+    labels = [fluent.label.removesuffix("'") for fluent in fluents]
+    found: dict[str, tuple[int, int]] = {}
+    for name, pair in limits.items():
+        mine = [label for label in labels if name in (label, label.split("(")[0])]
+        whole = isinstance(pair, list | tuple) and len(pair) == 2 and all(isinstance(one, int) for one in pair)
+        if not mine or not whole or pair[0] > pair[1]:
+            expected = "a fluent's name, and the least and the largest of its whole numbers"
+            raise fault("from_rddl, bounds", f"{name!r}: {pair!r}", expected)
+        found |= dict.fromkeys(mine, (pair[0], pair[1]))
+    return found
+
+
+def _bounded(
+    name: str,
+    fluent: Fluent,
+    bounds: Mapping[str, tuple[float, float]],
+    limits: Mapping[str, tuple[int, int]],
+    model: Any,
+) -> Fluent:
     role, kind = model.variable_types[name], model.variable_ranges[name]
     if fluent.size is not None or role in ("interm-fluent", "derived-fluent"):
         return fluent  # an intermediate number needs no bounds: it is computed, not sampled
     low, high = bounds.get(name.removesuffix("'"), (-math.inf, math.inf))
+    limit = limits.get(fluent.label.removesuffix("'"))
+    if limit is not None and kind == "int":
+        return replace(fluent, size=limit[1] - limit[0] + 1, low=limit[0], limited=True)
     if kind != "int" or not math.isfinite(low + high):
         seen = f"{role} of {'real numbers' if kind == 'real' else f'{kind} without bounds'}"
         raise IntractableError([Finding(f"from_rddl, '{fluent.label}'", seen, FINITE)])

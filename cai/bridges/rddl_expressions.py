@@ -27,12 +27,14 @@ class Fluent:
         size: how many values it takes; None for numbers without bounds.
         boolean: whether it is a truth value.
         low: the number that its first value stands for.
+        limited: whether the caller said so: what lies beyond is then forbidden.
     """
 
     label: str
     size: int | None
     boolean: bool = False
     low: int = 0
+    limited: bool = False
 
 
 class Evaluation:
@@ -49,6 +51,8 @@ class Evaluation:
         self.known = dict(known)
         self.meant: dict[str, Any] = {}
         self.memory: dict[Term, Any] = {}
+        self.beyond: list[Tensor] = []
+        """Where a fluent that was sampled left its limits."""
 
     def sample(self, name: str) -> Tensor:
         """Sample a fluent at its own site, a Point where it is certain; its value ``0 … size-1``."""
@@ -60,6 +64,9 @@ class Evaluation:
                 self.known[name] = _draw(fluent.label, law)
             else:
                 point = torch.as_tensor(number(law) - fluent.low).long()
+                if fluent.limited:
+                    self.beyond.append((point < 0) | (point >= fluent.size))
+                    point = point.clamp(0, fluent.size - 1)
                 self.known[name] = pyro.sample(fluent.label, Point(point, fluent.size))
         return self.known[name]
 

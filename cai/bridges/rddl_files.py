@@ -4,11 +4,13 @@ import contextlib
 import difflib
 import importlib
 import io
+import math
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from cai.bridges.rddl_actions import refuse_many
 from cai.errors import Finding, IntractableError, fault, passes
 
 _EXAMPLES = ("SysAdmin_MDP_ippc2011", "Navigation_MDP_ippc2011")
@@ -120,6 +122,10 @@ def _grounder(base: Any, expression: Any) -> Any:
 
         def _extract_objects(self) -> None:
             super()._extract_objects()
+            choices, most = self._choices(), getattr(self.AST.instance, "max_nondef_actions", "pos-inf")
+            refuse_many(
+                choices, len(choices) if most == "pos-inf" else int(most)
+            )  # known before anything is written out
             self.enum_types |= set(self.objects)  # an object is a value like any other
             for block, name in ((self.AST.instance, "init_state"), (self.AST.non_fluents, "init_non_fluent")):
                 if hasattr(block, name):  # an enumerated value is written with its @ there, and grounded without
@@ -128,6 +134,15 @@ def _grounder(base: Any, expression: Any) -> Any:
             for (name, objects), value in getattr(self.AST.non_fluents, "init_non_fluent", []):
                 if name in self.truths:
                     self.truths[self._append_variation_to_name(name, objects) if objects else name] = bool(value)
+
+        def _choices(self) -> list[int]:
+            """Return how many values off its default each action fluent has; an int has one at least."""
+            found: list[int] = []
+            for one in self.AST.domain.pvariables:
+                if one.fluent_type == "action-fluent":
+                    copies = math.prod(len(self.objects[kind]) for kind in one.param_types or ())
+                    found += [max(1, len(self.objects.get(one.range, ())) - 1)] * copies
+            return found
 
         def _ground_constraints(self) -> None:
             constraints, self.AST.domain.constraints = self.AST.domain.constraints, []
