@@ -13,7 +13,9 @@ import torch
 from pyro.distributions import Categorical
 from torch import Tensor
 
+from cai.bridges.network_tables import ROUNDING
 from cai.bridges.rddl_terms import ABSORBING, DRAWS, OPERATIONS, Term
+from cai.errors import fault
 from cai.exactly import log
 from cai.world import Point
 
@@ -144,9 +146,14 @@ class Evaluation:
 
     def _discrete(self, term: Term) -> list[Any]:
         chances = [number(self.value(arg)) for arg in term.args]
-        if term.op == "Discrete":
-            return chances
         total = sum(chances[1:], chances[0])
+        if term.op == "Discrete":
+            off = (torch.as_tensor(total) - 1).abs()
+            if bool((off > ROUNDING).any()):
+                site = term.site.partition("#")[0]
+                seen = f"Discrete of chances that sum to {float(torch.as_tensor(total).flatten()[off.argmax()]):g}"
+                raise fault(f"RDDL, '{site}'", seen, "a sum of 1 in every state, or UnnormDiscrete")
+            return chances
         return [chance / total for chance in chances]
 
 

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from cai.bridges.network_tables import DUST, ROUNDING
 from cai.errors import Finding, IntractableError, fault
 
 _NAMED = ("abs", "round", "floor", "ceil", "exp", "sqrt", "cos", "sin", "tan", "acos", "asin", "atan")
@@ -96,6 +97,7 @@ class Folder:
         if op == "not":
             return self._term("not", args) if isinstance(args[0], Term) else not args[0]
         if op in DRAWS:
+            self._require_chances(op, args)
             if op == "Bernoulli" and not isinstance(args[0], Term) and not 0 < args[0] < 1:
                 return bool(args[0] > 0)
             self.draws += 1
@@ -105,6 +107,18 @@ class Folder:
         if not any(isinstance(arg, Term) for arg in args):
             return OPERATIONS[op](*(torch.tensor(float(arg), dtype=torch.float64) for arg in args)).item()
         return self._term(op, args)
+
+    def _require_chances(self, op: str, args: Sequence[Any]) -> None:
+        """Raise where constant chances are no probabilities; those that read fluents are looked at in every slice."""
+        p = [float(arg) for arg in args if not isinstance(arg, Term)]
+        where = f"RDDL, '{self.where}'"
+        for one in p:
+            if not one >= -DUST or (op != "UnnormDiscrete" and one > 1 + ROUNDING):
+                raise fault(
+                    where, f"{op} of {one:g}", "numbers from 0 to 1" if op != "UnnormDiscrete" else "at least 0"
+                )
+        if op == "Discrete" and len(p) == len(args) and abs(sum(p) - 1) > ROUNDING:
+            raise fault(where, f"Discrete of chances that sum to {sum(p):g}", "a sum of 1, or UnnormDiscrete")
 
     def read(self, name: str) -> Any:
         """Return the term that reads a fluent, or the value of a constant."""
