@@ -1,5 +1,6 @@
 """RDDL problems as worlds: one slice agrees with pyRDDLGym's own simulator, the oracle of this file."""
 
+import functools
 import re
 import sys
 from collections.abc import Callable
@@ -490,6 +491,7 @@ def queue(tmp_path: Path) -> tuple[str, str]:
     return str(paths[0]), str(paths[1])
 
 
+@functools.cache
 def best(waiting: int, busy: int, left: int) -> float:
     """The queue's value by plain recursion, without any bound on how many wait."""
     if not left:
