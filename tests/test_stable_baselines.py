@@ -80,6 +80,9 @@ def test_every_nat_is_accounted_for(kind: str) -> None:
     assert result.optimality_gap == pytest.approx(float(result.policy_nats.sum()), abs=1e-10)
     parts = result.start_nats + float(result.action_nats.sum()) + float(result.luck_nats.sum())
     assert result.evidence_gap == pytest.approx(parts, abs=1e-10)
+    assert result.regret == pytest.approx(result.best_return - result.expected_return, abs=1e-10)
+    state = cai.tabulate(world).state(0)
+    assert list(result.policy.at(0, **state).values()) == pytest.approx(result.policy.probs(0)[0].tolist())
 
 
 def test_the_program_and_the_table_are_one_policy() -> None:
