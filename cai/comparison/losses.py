@@ -152,21 +152,22 @@ def worst(
     first = order[amounts[order] > 0].tolist()
     S = rows.shape[-1]
     places = [(losing[:, i].nonzero().flatten().tolist(), i) if together else ([i // S], i % S) for i in first]
-    told = _Reader(one, by)
+    told = _Reader(one, by, [s for _, s in places])
     return tuple(told.loss(times, s, float(amounts[i])) for (times, s), i in zip(places, first, strict=True))
 
 
 class _Reader:
-    """Reads what a policy does, and what it should, off the tables of each time, computed once."""
+    """Reads what a policy does in some states, and what it should, off the tables of each time, computed once."""
 
-    def __init__(self, one: Losing, by: str) -> None:
+    def __init__(self, one: Losing, by: str, states: Sequence[int]) -> None:
         self.one, self.by, self.known = one, by, dict[int, tuple[Tensor, Tensor, Tensor]]()
+        self.rows = {s: i for i, s in enumerate(dict.fromkeys(states))}
         self.reach = one.reach.reshape(-1, one.world.states.size)
 
     def loss(self, times: Sequence[int], s: int, lost: float) -> Loss:
         """Tell one place, its times together: probabilities and costs are weighed by the visits of each time."""
         one, visits = self.one, self.reach[times, s]
-        pi, best, cost = (torch.stack([self.at(t)[i][s] for t in times]) for i in range(3))
+        pi, best, cost = (torch.stack([self.at(t)[i][self.rows[s]] for t in times]) for i in range(3))
         weights = (visits / visits.sum()).unsqueeze(-1)
         adds = torch.where(pi > 0, weights * pi * cost, 0.0)
         if bool((adds == torch.inf).any()):  # what π* never does costs without end: name the likeliest of these
@@ -182,12 +183,13 @@ class _Reader:
         return Loss(t, s, state_label(one.world, s), float(visits.sum()), lost, UNITS[self.by], *most, until)
 
     def at(self, t: int) -> tuple[Tensor, Tensor, Tensor]:
-        """Return π, π* and the cost of each action at time t, ``[S, A]`` each."""
+        """Return π, π* and the cost of each action at time t, of the states asked for alone, ``[n, A]`` each."""
         if t not in self.known:
             log_pi, best = self.one.log_policy_at(t), self.one.variational if self.by == "nats" else self.one.hard
             log_best = best.policy.log_probs(t)
             cost = log_pi - log_best if self.by == "nats" else shortfall(self.one.world, best, t)
-            self.known[t] = log_pi.exp(), log_best.exp(), cost
+            kept = list(self.rows)  # the tables themselves may be large
+            self.known[t] = log_pi[kept].exp(), log_best[kept].exp(), cost[kept]
         return self.known[t]
 
 
