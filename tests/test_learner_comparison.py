@@ -18,6 +18,7 @@ from cai.comparison.learners import LearnerComparison, compare_learners
 from cai.comparison.seeds import interpolated, learning_curve, over_seeds, worst_gap
 from cai.learn.result import Learned, Progress
 from tests.learned import blind, rising, run_of
+from tests.oracles import enumeration as oracle
 from tests.test_view import Corridor, Gamble
 from tests.worlds import RandomWorld
 
@@ -54,6 +55,7 @@ def test_every_number_is_the_interquartile_mean_of_the_exact_evaluations(both: L
         "expected_return": "expected_return",
         "entropy": "entropy",
         "elbo": "elbo",
+        "regret": "regret",
         "policy_nats": "optimality_gap",
     }
     for ours, theirs in fields.items():
@@ -82,6 +84,14 @@ def test_where_a_learner_loses_adds_up_to_what_it_loses(both: LearnerComparison)
     places = both.worst("soft", 3)
     assert [one.lost for one in places] == sorted(lost.flatten().tolist(), reverse=True)[:3]
     assert all(float(lost[one.t, one.state]) == one.lost and one.seeds == 5 for one in places)
+    gone = both.regret("soft")
+    assert gone is not None
+    best = oracle.value(WORLD, "HARD", ALPHA)
+    returns = [cai.evaluate(WORLD, run, temperature=ALPHA).expected_return for run in both.learned["soft"]]
+    assert float(gone.sum()) == pytest.approx(best - np.mean(returns), abs=1e-12)
+    places = both.worst("soft", 3, by="regret")
+    assert [one.lost for one in places] == sorted(gone.flatten().tolist(), reverse=True)[:3]
+    assert {one.unit for one in places} == {"reward units"}
 
 
 def test_a_score_is_0_for_the_prior_and_1_for_the_best() -> None:
