@@ -185,6 +185,8 @@ def test_the_page_tells_what_was_computed(compared: LearnerComparison, tmp_path:
     words = re.sub(r"\s+", " ", " ".join(page.words))
     for text in ("<lake>: learners", "4 seeds", "q: its history knows no policy nats", "Where each learner loses most"):
         assert text in words
+    place = compared.worst("q", 1, by="regret")[0]  # a hard learner is told by reward
+    assert f"{brief(place.lost)} reward units, {place.seeds} of 4 seeds" in words
     assert len(page.sources) == 4
     assert not page.elsewhere
     assert best_of(compared.rows) == "soft_q"

@@ -201,7 +201,8 @@ def _settled(value: float | None) -> float | None:
 
 
 def _losses(comparison: LearnerComparison, row: LearnerRow) -> Losses:
-    places = comparison.worst(row.name)
+    hard = all(run.temperature is None for run in comparison.learned[row.name])
+    places = comparison.worst(row.name, by="regret" if hard else "nats")  # a hard learner cares for reward alone
     if not places:
         return Losses(row.name, "no seed loses anything", ())
     lead = f"the most in one place at {_where(places[0])}, {brief(places[0].lost)} {places[0].unit}"
