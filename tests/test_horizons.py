@@ -5,12 +5,13 @@ from dataclasses import replace
 import mpmath
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
 import cai
 from cai.exact.sweep import sweep
 from tests.helpers import load_model
+from tests.oracles.endless import DIGITS, Endless
 from tests.worlds import RandomWorld, TimedWorld
 
 RULES = [cai.POSTERIOR, cai.VARIATIONAL, cai.HARD, cai.MAP, cai.PLANNING, cai.RISK(3.0), cai.RISK(-2.0)]
@@ -136,6 +137,41 @@ def test_the_bound_is_a_bound_in_arbitrary_precision(seed: int, alpha: float) ->
         beta = M**T * last
         off = max(abs(mpmath.mpf(float(x)) - mpmath.mpf(alpha) * mpmath.log(b)) for x, b in zip(v, beta, strict=True))
         assert off <= float(bound) < 2e-12 * T
+
+
+@pytest.mark.parametrize("rule", RULES, ids=str)
+@settings(max_examples=3, phases=[Phase.generate])
+@given(st.integers(0, 2**31 - 1), st.floats(-12, 8), st.floats(-6, 6), st.sampled_from([1.0, 0.9]))
+def test_the_bound_holds_for_v_and_for_the_start_value_at_every_scale(
+    rule: cai.Rule, seed: int, size: float, heat: float, gamma: float
+) -> None:
+    mpmath.mp.dps = DIGITS
+    world = RandomWorld(seed=seed, S=3, A=2, K=2, horizon=3, holes=False, discount=gamma)
+    world.reward *= 10**size
+    world.last *= 10**size
+    tables, horizons = cai.tabulate(world), [1, 5, 30]
+    found = cai.solve_horizons(tables, horizons, rule, temperature=10**heat, tolerance=0.0)
+    oracle = Endless(tables, str(rule), 10**heat)
+    v = [mpmath.mpf(r) for r in tables.terminal.tolist()]
+    for n in range(1, 31):
+        v = [one[0] for one in oracle.backup(v)]
+        if n in horizons:
+            i = horizons.index(n)
+            bound = float(found.error_bound[i])
+            assert max(abs(mpmath.mpf(x) - w) for x, w in zip(found.v[i].tolist(), v, strict=True)) <= bound
+            assert abs(mpmath.mpf(float(found.value[i])) - oracle.start(v, tables.log_initial)) <= bound
+            assert bound < 1e-11 * max(10**size, *(abs(float(w)) for w in v))
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_the_bound_holds_where_the_start_alone_is_costly(seed: int) -> None:
+    """One action, one outcome, so that v is small; under MAP the start value is α log p(s_0) and more."""
+    mpmath.mp.dps = DIGITS
+    tables = cai.tabulate(RandomWorld(seed=seed, S=3, A=1, K=1, horizon=1, holes=False))
+    found, oracle = cai.solve_horizons(tables, 1, cai.MAP, temperature=1e5), Endless(tables, "MAP", 1e5)
+    v = [one[0] for one in oracle.backup([mpmath.mpf(r) for r in tables.terminal.tolist()])]
+    off = abs(mpmath.mpf(float(found.value)) - oracle.start(v, tables.log_initial))
+    assert off <= float(found.error_bound) < 1e-8
 
 
 def _exact(tables: cai.Tables, alpha: mpmath.mpf) -> tuple[mpmath.matrix, mpmath.matrix]:

@@ -121,7 +121,8 @@ def solve_horizons(
         if start == -torch.inf:
             raise _impossible(rule, tables, T)
     rate = None if growth is None else _rate(walk, growth)
-    bounds = v.new_tensor([one.error for one in found])
+    start_mean = Rounding(0.0, float(alpha))
+    bounds = v.new_tensor([one.error + start_mean(one.v, start) for one, start in zip(found, value, strict=True)])
     return HorizonValues(tables, rule, alpha, asked, v, value, rate, bounds, walk.sweeps)
 
 
@@ -236,6 +237,7 @@ def _far(walk: _Walk, growth: Growth | None, T: int) -> _Answer:
     gain, doubt = growth.best(growth.period * walk.rounding(walk.v))
     top = gain.max() if walk.tables.discount == 1 else gain.new_zeros(())
     v, offset, error = walk.v + float(m) * (gain - top), walk.offset + m * Fraction(float(top)), walk.error + m * doubt
+    error += 4 * torch.finfo(v.dtype).eps * max(largest(v), largest(walk.v))  # of the product and the sum
     for _ in range(left):
         before, v = v, walk.apply(v)
         error += walk.rounding(before, v)

@@ -96,6 +96,10 @@ class Endless:
             v = [x + step[i] for i, x in enumerate(v)]
         raise ArithmeticError("Newton's method did not settle")
 
+    def start(self, v: list[Number], log_initial: Any) -> Number:
+        """Return the mean of v over s_0."""
+        return self.over(_normal(log_initial), [(x, []) for x in v])[0]
+
     def settled(self) -> list[Number]:
         """Return the limit of sweeps in which, at first, nobody survives: of a rule whose means are maxima."""
         v = [mpf("-inf")] * self.S
@@ -105,7 +109,8 @@ class Endless:
 
 
 def _mixed(weights: list[Number], x: list[Dual]) -> list[Number]:
-    return [mpmath.fsum(w * g[i] for w, (_, g) in zip(weights, x, strict=True)) for i in range(len(x[0][1]))]
+    slopes = zip(*(g for _, g in x), strict=True)
+    return [mpmath.fsum(w * g for w, g in zip(weights, column, strict=True)) for column in slopes]
 
 
 def _normal(logs: Any) -> list[Number]:
