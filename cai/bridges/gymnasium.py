@@ -7,6 +7,7 @@ import torch
 from pyro.distributions import Categorical
 from torch import Tensor
 
+from cai.bridges.gymnasium_tables import labels, read_table
 from cai.errors import fault
 from cai.types import Layout
 from cai.world import Point, World, horizon_of
@@ -32,41 +33,44 @@ class GymnasiumWorld:
 
     def __init__(self, env: Any, horizon: int | None, discount: float) -> None:
         self.horizon, self.discount = horizon, discount
-        self.name = env.spec.id if env.spec else type(env.unwrapped).__name__
-        table, start = env.unwrapped.P, env.unwrapped.initial_state_distrib
-        S, A = len(table), len(table[0])
-        outcomes = [[table[s][a] for a in range(A)] for s in range(S)]
-        K = max(len(listed) for row in outcomes for listed in row)
-        self.ends = any(bool(one[3]) for row in outcomes for listed in row for one in listed)
-        self.n_states, self.n_actions = S + self.ends, A
-        shape = (self.n_states, A, K)
+        self.name = _name(env)
+        listed = read_table(f"from_gymnasium('{self.name}')", env.unwrapped)
+        S, A = len(listed.states), len(listed.actions)
+        ends = any(done for row in listed.rows.values() for *_, done in row)
+        self.n_states, self.n_actions = S + ends, A
+        self.over = torch.tensor([*listed.over, *[True] * ends])
+        shape = (self.n_states, A, max(map(len, listed.rows.values())))
         probability = torch.zeros(shape, dtype=torch.float64)
-        self.successor = torch.zeros(shape, dtype=torch.long)
-        self.reward = torch.zeros(shape, dtype=torch.float64)
-        for s, row in enumerate(outcomes):
-            for a, listed in enumerate(row):
-                for k, (p, successor, reward, done) in enumerate(listed):
-                    probability[s, a, k] = p
-                    self.successor[s, a, k] = S if done else int(successor)
-                    self.reward[s, a, k] = float(reward)
-        if self.ends:  # one certain outcome, back to itself, with no reward
-            probability[S, :, 0] = 1.0
-            self.successor[S] = S
+        probability[..., 0] = 1.0  # where the table has no row: one certain outcome, back to itself
+        self.successor = torch.arange(self.n_states).reshape(-1, 1, 1).expand(shape).clone()
+        self.allowed = self.over.unsqueeze(-1).expand(self.n_states, A).clone()
+        self.reward = torch.where(self.allowed.unsqueeze(-1), 0.0, -torch.inf).to(torch.float64).expand(shape).clone()
+        for (s, a), row in listed.rows.items():
+            probability[s, a, 0], self.allowed[s, a], self.reward[s, a] = 0.0, True, 0.0
+            for k, (p, successor, reward, done) in enumerate(row):
+                probability[s, a, k] = max(p, 0.0)
+                self.successor[s, a, k] = S if done else successor
+                self.reward[s, a, k] = reward
+        self.free = bool(self.allowed.all())
         # Logarithms, because torch's Categorical takes a probability of 0 for one of 2e-16.
         self.log_prob = probability.log()
         self.log_start = torch.full((self.n_states,), -torch.inf, dtype=torch.float64)
-        self.log_start[:S] = torch.as_tensor(start, dtype=torch.float64).log()
+        self.log_start[:S] = listed.start.log()
         self.layout = _layout(env.unwrapped, self.n_states)
-        names = ACTIONS.get(type(env.unwrapped).__name__)
-        self.labels = {"state": [None] * S + [ENDED] * self.ends} | ({"action": names} if names else {})
+        moves = ACTIONS.get(type(env.unwrapped).__name__, labels(listed.actions))
+        named = {"state": [*labels(listed.states), *[ENDED] * ends], "action": list(moves)}
+        self.labels = {name: values for name, values in named.items() if any(values)}
 
     def initial(self) -> Tensor:
         """Sample the state that ``reset`` gives."""
         return _sample("state", Categorical(logits=self.log_start.to(torch.get_default_dtype())))
 
     def act(self, state: Tensor, t: int) -> Tensor:
-        """Sample uniformly from the actions."""
-        return _sample("action", Categorical(torch.ones(self.n_actions).expand(*state.shape, self.n_actions)))
+        """Sample uniformly from the actions that the table has."""
+        if self.free:
+            return _sample("action", Categorical(torch.ones(self.n_actions).expand(*state.shape, self.n_actions)))
+        log_allowed = self.allowed.to(torch.get_default_dtype()).log()
+        return _sample("action", Categorical(logits=log_allowed[state]))
 
     def step(self, state: Tensor, action: Tensor, t: int) -> tuple[Tensor, Tensor]:
         """Sample an entry of ``P[s][a]``; ``done`` leads to the state "ended"."""
@@ -76,8 +80,8 @@ class GymnasiumWorld:
         return state_next, self.reward[state, action, outcome].to(torch.get_default_dtype())
 
     def terminated(self, state: Tensor) -> Tensor:
-        """Tell the state "ended", where there is one."""
-        return (state == self.n_states - 1) & self.ends
+        """Tell the states in which nobody acts: "ended", and those for which the table has no actions."""
+        return self.over[state]
 
 
 def from_gymnasium(env: Any, *, horizon: int | None = None, discount: float = 1.0, **env_kwargs: Any) -> World:
@@ -87,6 +91,10 @@ def from_gymnasium(env: Any, *, horizon: int | None = None, discount: float = 1.
     state more, the last, called "ended": it is absorbing, pays nothing and belongs to no policy, since nobody acts
     there. Gymnasium's time limit is a truncation, no part of the world: the horizon is.
 
+    States and actions may have names, or numbers that do not begin at 0: they are numbered in order and keep their
+    names as labels. An action that ``P[s]`` has not is forbidden in s, a state for which ``P[s]`` is empty is an end,
+    and an outcome (p, s', r) is not done.
+
     Args:
         env: an id such as "FrozenLake-v1", or an environment.
         horizon: T, or None for the infinite horizon with a discount below 1.
@@ -94,7 +102,8 @@ def from_gymnasium(env: Any, *, horizon: int | None = None, discount: float = 1.
         env_kwargs: passed on to ``gymnasium.make``.
 
     Raises:
-        WorldError: the id or an option is unknown, or the environment has no table ``P`` that holds its dynamics.
+        WorldError: the id or an option is unknown; the environment has no table ``P`` that holds its dynamics; a row of
+            ``P``, or the start, is no distribution.
     """
     import gymnasium
 
@@ -121,10 +130,13 @@ def from_gymnasium(env: Any, *, horizon: int | None = None, discount: float = 1.
             env.close()
 
 
+def _name(env: Any) -> str:
+    return env.spec.id if env.spec else type(env.unwrapped).__name__
+
+
 def _require_table(env: Any) -> None:
     inner = env.unwrapped
-    name = env.spec.id if env.spec else type(inner).__name__
-    where = f"from_gymnasium('{name}')"
+    where = f"from_gymnasium('{_name(env)}')"
     for attribute in ("P", "initial_state_distrib"):
         if not hasattr(inner, attribute):
             expected = (
@@ -132,7 +144,7 @@ def _require_table(env: Any) -> None:
                 "(initial, act, step), or learn from samples"
             )
             raise fault(where, f"no unwrapped.{attribute}", expected)
-    if getattr(inner, "fickle_passenger", False):
+    if getattr(inner, "fickle_passenger", False) and getattr(inner, "fickle_probability", 1.0) > 0:
         seen = "fickle_passenger=True, which changes the destination outside the table P"
         raise fault(where, seen, "an environment whose P holds all of its dynamics")
 
