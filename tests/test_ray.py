@@ -31,6 +31,8 @@ from tests.errands import dies, divides, learns, precision, refuses, sleeps
 from tests.test_training import told
 from tests.worlds import RandomWorld
 
+pytestmark = pytest.mark.slow  # a cluster, whose workers import torch one after the other
+
 
 @pytest.fixture(scope="module")
 def ray() -> Iterator[str]:

@@ -10,6 +10,7 @@ import matplotlib as mpl
 import sympy  # noqa: F401  # torch asks for it late
 import torch
 
+import cai.exact.sharded  # noqa: F401  # a command imports it late, and torch.distributed with it
 from cai.cli import app
 
 mpl.use("agg")
@@ -17,7 +18,7 @@ torch.set_num_threads(1)
 
 COMMANDS = (
     "list",
-    "check grid --horizon 2",
+    "check grid",
     "graph grid --slices 2 --out graph.svg",
     "solve sysadmin --set n=3 --horizon 2 --form factors --json",
     "solve grid --horizon inf --discount 0.5 -r POSTERIOR -r HARD --json",
