@@ -117,7 +117,7 @@ def test_likelihoods_tilt_the_marginals(form: str) -> None:
     assert float(both[0].log_evidence) == pytest.approx(float(both[1].log_evidence), abs=1e-12)
     sure = [cai.solve(FactoredWorld(), cai.HARD, form=form, observe={"lift_1": one}) for one in (1, [0.0, 1.0])]
     assert float(sure[0].value) == pytest.approx(float(sure[1].value), abs=1e-12)
-    with pytest.raises(cai.ImpossibleError, match="under HARD the start value is -inf"):
+    with pytest.raises(cai.ImpossibleError, match=r"HARD asks .* evidence is a question for POSTERIOR"):
         cai.solve(FactoredWorld(), cai.HARD, form=form, observe={"lift_1": [0.5, 0.9]})
 
 
@@ -196,7 +196,7 @@ def test_with_a_discount_factors_equal_tables(rule: cai.Rule, conditions: dict[s
 
 @pytest.mark.parametrize("form", FORMS)
 def test_a_rule_that_holds_the_dynamics_asks_for_certainty(form: str) -> None:
-    with pytest.raises(cai.ImpossibleError, match="under VARIATIONAL the start value is -inf"):
+    with pytest.raises(cai.ImpossibleError, match=r"VARIATIONAL asks .* evidence is a question for POSTERIOR"):
         cai.solve(FactoredWorld(), cai.VARIATIONAL, form=form, observe={"floor_2": 0})
     sure = cai.solve(FactoredWorld(), cai.VARIATIONAL, form=form, observe={"lift_1": 1})
     assert math.isfinite(float(sure.elbo))

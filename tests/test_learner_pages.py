@@ -243,6 +243,7 @@ def school(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
 
     names, of_seeds = ModuleType("cai.learn.names"), ModuleType("cai.learn.seeds")
     names.ALGORITHMS = dict.fromkeys(("soft_q", "q", "fussy", "slow", "stuck"))  # type: ignore[attr-defined]
+    monkeypatch.setattr("cai.cli.learners.LEARNERS", tuple(names.ALGORITHMS))
     of_seeds.many, of_seeds.BrokenOff = many, BrokenOff  # type: ignore[attr-defined]
     monkeypatch.setitem(__import__("sys").modules, "cai.learn.names", names)
     monkeypatch.setitem(__import__("sys").modules, "cai.learn.seeds", of_seeds)
