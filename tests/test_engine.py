@@ -212,7 +212,7 @@ def test_the_adjoint_flows_alike_in_every_form(seed: int, alpha: float, discount
     given_slice = (world.at(0), a, world.log_survival)
     v = plain(cai.POSTERIOR, *given_slice)(v_next)
     v_bar = torch.randn(7, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
-    known, v_bar = torch.where(v == -torch.inf, 0.0, v), torch.where(v == -torch.inf, 0.0, v_bar)
+    v_bar = torch.where(v == -torch.inf, 0.0, v_bar)
     forms: list[Gathering | None] = [
         adjoints.Plain(cai.POSTERIOR, *given_slice),
         adjoints.Linear(*given_slice),
@@ -221,7 +221,7 @@ def test_the_adjoint_flows_alike_in_every_form(seed: int, alpha: float, discount
     sent = []
     for one in forms:
         if one is not None:
-            back = [one.push(v_next, known, v_bar), one.push(v_next, known, 2 * v_bar)]
+            back = [one.push(v_next, v_bar), one.push(v_next, 2 * v_bar)]
             sent.append([*back, *(getattr(one.total(), name) for name in ("log_prior", "log_prob", "reward", "alpha"))])
     assert len(sent) > 1
     for other in sent[1:]:
@@ -247,7 +247,7 @@ def test_merged_successors_keep_the_sum(world: RandomWorld, alpha: float) -> Non
     from cai.exact.merge import log_weights, merge
 
     merged, dense = merge(cai.POSTERIOR, one, a), torch.full((world.S, world.S), -torch.inf, dtype=torch.float64)
-    log_w = log_weights(one, a)
+    log_w = log_weights(one, a, merged.gain)
     for s, action, k in np.ndindex(*log_w.shape):
         to = int(one.successor[s, action, k])
         dense[s, to] = torch.logaddexp(dense[s, to], log_w[s, action, k])

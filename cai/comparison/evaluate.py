@@ -140,7 +140,7 @@ class Evaluation(Single[Messages]):
         if self.tables.discount < 1:
             log_survival = self.tables.log_survival
             survival = (log_survival.exp() * (log_survival - tilted.log_survival)).sum(-1)
-            nats = nats + (p * look_ahead(survival, one.successor)).sum(-1)
+            nats = nats + torch.where(p > 0, p * look_ahead(survival, one.successor), 0.0).sum(-1)
         return torch.where(occupancy > 0, occupancy * nats, 0.0).sum(-1)
 
     def _kl(self, occupancy: Tensor, t: int, log_other: Tensor) -> Tensor:

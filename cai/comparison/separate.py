@@ -139,10 +139,10 @@ def measure_separate(answers: Sequence[FactoredAnswers], policy: object) -> Sepa
     chosen = policy.policy if isinstance(policy, SeparateMessages) else policy
     if isinstance(chosen, SeparatePolicy):
         each: Sequence[object] = chosen.parts
-    elif chosen is None or isinstance(chosen, Rule):
+    elif chosen is None or (isinstance(chosen, Rule) and chosen.is_known):
         each = [chosen] * len(answers)
     else:
-        expected = "None, a Rule, or what cai.solve returns for this world, since its parts are measured apart"
+        expected = "None, a Rule of cai's means, or what cai.solve returns for this world: its parts are measured apart"
         raise fault("policy", f"a {type(policy).__name__}", expected)
     own = [(one.world.states.names, one.world.actions.names) for one in answers]
     if isinstance(chosen, SeparatePolicy) and [(p.states.names, p.actions.names) for p in chosen.parts] != own:

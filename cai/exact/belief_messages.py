@@ -20,7 +20,7 @@ from cai.exact.belief_tree import Edges, Layer, grow
 from cai.exact.beliefs import Record, TableBeliefs, numbers, table_beliefs, unseen
 from cai.exact.held import Held, hold
 from cai.exact.messages import Messages
-from cai.exact.rules import VARIATIONAL, Expect, Rule
+from cai.exact.rules import VARIATIONAL, Rule
 from cai.exact.solve import as_temperature, solve
 from cai.types import Tables
 from cai.world import World
@@ -216,7 +216,7 @@ def solve_partial(
 
 
 def _require_held(rule: Rule) -> None:
-    if not isinstance(rule, Rule) or not isinstance(rule.over_outcomes, Expect):
+    if not isinstance(rule, Rule) or not rule.averages:
         expected = "VARIATIONAL or HARD: only the rules that hold the dynamics fixed have a policy over beliefs"
         raise fault("rule", f"{rule}", expected)
 

@@ -185,20 +185,21 @@ class FactoredMessages:
         if self.rule != MAP:
             v = factored_sweep(MAP, self.prepared, self.temperature)
             best = FactoredMessages(self.prepared, MAP, self.temperature, v, T)
-        scores = self.temperature * self.prepared.log_initial + best.v[0]
-        return best._follow(scores.argmax().unsqueeze(0), T, lambda log_weights: log_weights.argmax(-1))
+
+        def first(log_weights: Tensor) -> Tensor:
+            return (log_weights > -torch.inf).byte().argmax(-1)
+
+        return best._follow(first(best.log_initial().unsqueeze(0)), T, first)
 
     def _follow(self, s: Tensor, T: int, pick: object, mortal: bool = True) -> Trajectories:
         """Follow the rule's chain from ``s [N]`` for T steps."""
         assert callable(pick)
         alive = torch.ones_like(s, dtype=torch.bool)
         states, actions, rewards, living = [s], [], [], [alive]
-        over, hard = self.rule.over_outcomes, self.rule == MAP
+        over = self.rule.over_outcomes
         for t in range(T):
             one, v_next = self.prepared.at(t), self._v(t + 1)
-            q = self.q(t)
-            scores = self.temperature * one.log_prior + q if hard else self._log_policy(t, q)
-            a = pick(scores[s])
+            a = pick(self._log_policy(t)[s])
             c = self._continue(v_next)
             after, reward = following(one, over, c, self.temperature, s, a, pick)
             rewards.append(torch.where(alive, reward, 0.0))
@@ -210,8 +211,8 @@ class FactoredMessages:
             living.append(alive)
         return Trajectories(*(torch.stack(part, -1) for part in (states, actions, rewards, living)))
 
-    def _log_policy(self, t: int, q: Tensor | None = None) -> Tensor:
-        q = self.q(t) if q is None else q
+    def _log_policy(self, t: int) -> Tensor:
+        q = self.q(t)
         over, log_prior, alpha = self.rule.over_actions, self.prepared.at(t).log_prior, self.temperature.unsqueeze(-1)
         return over.log_weights(q, log_prior, alpha, over.value(q, log_prior, alpha))
 

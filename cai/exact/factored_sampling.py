@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 
 from cai.exact.algebra import Algebra, LogSum, MaxSum, aligned, summed
-from cai.exact.factored_slice import PreparedSlice, finite
-from cai.exact.rules import Expect, Mean, Soft
+from cai.exact.factored_slice import PreparedSlice, finite, priced, separable
+from cai.exact.rules import TIE, Mean
 from cai.factors import Factor
 
 CASE = "#"
@@ -43,7 +43,7 @@ def _following(
 ) -> tuple[Tensor, Tensor]:
     known = {**one.states.split(s), **one.actions.split(a)}
     known = {name: value.long() for name, value in known.items()}
-    if isinstance(over, Expect):
+    if separable(over).kind == "averaged":
         for name, factor in one.one.chance.items():  # nothing is tilted: the program's own order
             known[name] = pick(aligned(_given(factor, known), (CASE, name)).expand(len(s), -1))
     else:
@@ -57,24 +57,32 @@ def _following(
 
 def _tilted(one: PreparedSlice, over: Mean, c: Tensor, alpha: Tensor, known: dict[str, Tensor], pick: Pick) -> None:
     """Pick the next state jointly, then the latents one by one, each given what is known by then."""
-    soft = isinstance(over, Soft)
-    eta = alpha if not isinstance(over, Soft) or over.eta is None else alpha.new_tensor(over.eta)
+    mean = separable(over)
+    soft = mean.kind == "linear"
+    eta = alpha if mean.eta is None else alpha.new_tensor(mean.eta)
     algebra: Algebra = LogSum() if soft else MaxSum()
-    unit = 1.0 if soft else eta  # MAP weighs by α log p + r, the others by log p + r/η
-    chance = [Factor(one_.scope, one_.table if soft else unit * one_.table) for one_ in one.one.chance.values()]
+    price = alpha.new_tensor(1.0) if soft else alpha * float(mean.paid)  # log p + r/η, for a maximum α log p + r or r
+    weights_of = (lambda x: x) if soft else _maximisers
+    chance = [Factor(one_.scope, priced(one_.table, price)) for one_ in one.one.chance.values()]
     pieces = [Factor(piece.scope, finite(piece.table, eta) / eta if soft else piece.table) for piece in one.mixed]
     left = [_given(factor, known) for factor in (*chance, *pieces)]
     ahead = one.look_ahead(c)
     ahead = finite(ahead, eta) / eta if soft else ahead
     weights = eliminated(algebra, left, (CASE, *one.following))
     logits = aligned(weights, (CASE, *one.following)) + ahead
-    number = pick(logits.expand(len(next(iter(known.values()))), *one.states.sizes).flatten(1))
+    number = pick(weights_of(logits.expand(len(next(iter(known.values()))), *one.states.sizes).flatten(1)))
     for name, value in one.states.split(number).items():
         known[f"{name}'"] = value.long()
     for name in one.world.latents:
         left = [_given(factor, known) for factor in (*chance, *pieces)]
         of_this = aligned(eliminated(algebra, left, (CASE, name)), (CASE, name))
-        known[name] = pick(of_this.expand(len(number), -1))
+        known[name] = pick(weights_of(of_this.expand(len(number), -1)))
+
+
+def _maximisers(scores: Tensor) -> Tensor:
+    """Return log-weights ``[N, n]`` that share evenly among the best of each row, rounding apart."""
+    best = scores.amax(-1, keepdim=True)
+    return torch.where(scores >= best - TIE * torch.finfo(scores.dtype).eps * best.abs(), 0.0, -torch.inf)
 
 
 def eliminated(algebra: Algebra, factors: Sequence[Factor], keep: tuple[str, ...]) -> Factor:

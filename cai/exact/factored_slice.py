@@ -14,11 +14,12 @@ import opt_einsum
 import torch
 from torch import Tensor
 
+from cai.errors import Finding, IntractableError
 from cai.exact.algebra import LogSum, MaxSum, SumProduct, aligned
 from cai.exact.cases import Cases, Cost, by_action
 from cai.exact.elimination import Plan, plan
 from cai.exact.passes import Pass
-from cai.exact.rules import Expect, Mean, Soft, Viterbi
+from cai.exact.rules import Assumption, Expect, Mean, assumption
 from cai.exactly import log
 from cai.factors import Factor, FactoredSlice, Factors, primed
 
@@ -99,16 +100,19 @@ class PreparedSlice:
             over: the mean.
             c: the continuation, reward units, ``[S]``.
             alpha: the temperature, reward units.
+
+        Raises:
+            IntractableError: the mean says nothing of itself, so that it cannot be taken variable by variable.
         """
-        x = self.look_ahead(c)
-        if isinstance(over, Viterbi):
-            q = self._passes(("viterbi", float(alpha)), lambda: self._viterbi(alpha))(x)
+        x, known = self.look_ahead(c), separable(over)
+        if known.kind == "averaged":
+            return self._with(self._average(x), [*self.outside, *self.averaged])
+        if known.kind == "maximum":
+            price = alpha if known.paid else torch.zeros_like(alpha)
+            q = self._passes(("maximum", float(price)), lambda: self._maximum(price))(x)
             return self._with(q, self.outside)
-        if isinstance(over, Soft):
-            eta = alpha if over.eta is None else alpha.new_tensor(over.eta)
-            return self._with(self._soft(x, eta), self.outside)
-        assert isinstance(over, Expect)
-        return self._with(self._average(x), [*self.outside, *self.averaged])
+        eta = alpha if known.eta is None else alpha.new_tensor(known.eta)
+        return self._with(self._soft(x, eta), self.outside)
 
     @cached_property
     def expected_reward(self) -> Tensor:
@@ -151,9 +155,10 @@ class PreparedSlice:
 
     def cost(self, over: Mean) -> Cost:
         """Predict what one mean costs."""
-        if isinstance(over, Viterbi):
+        kind = separable(over).kind
+        if kind == "maximum":
             return self.likeliest.cost
-        return (self.plain if isinstance(over, Expect) else self.tied).cost
+        return (self.plain if kind == "averaged" else self.tied).cost
 
     @cached_property
     def averaged(self) -> list[Factor]:
@@ -223,8 +228,8 @@ class PreparedSlice:
         risk = _contract([Factor(piece.scope, barred.to(piece.table.dtype)), *support], out)
         return Factor(out, torch.where(risk.table > 0, -torch.inf, mean.table))
 
-    def _viterbi(self, alpha: Tensor) -> Pass:
-        tables = [*(alpha * one.tables for one in self.every), *(one.tables for one in self.rewards)]
+    def _maximum(self, price: Tensor) -> Pass:
+        tables = [*(priced(one.tables, price) for one in self.every), *(one.tables for one in self.rewards)]
         return Pass(self.likeliest, MaxSum(), tables)
 
     def _soft(self, x: Tensor, eta: Tensor) -> Tensor:
@@ -262,6 +267,24 @@ class PreparedSlice:
             return shift + eta * log(linear(y.exp()))
         deep = self._passes(("deep", key), lambda: Pass(self.tied, LogSum(), tables))
         return shift + eta * deep(y)
+
+
+def separable(over: Mean) -> Assumption:
+    """Return what is known of a mean that is to be taken variable by variable.
+
+    Raises:
+        IntractableError: it says nothing of itself.
+    """
+    known = assumption(over)
+    if known is None:
+        seen = f"{over!r} over outcomes, a mean that cannot be taken variable by variable"
+        raise IntractableError([Finding("factors", seen, "form='tables', or one of cai's own means")])
+    return known
+
+
+def priced(log_p: Tensor, price: Tensor) -> Tensor:
+    """Return ``price · log p``, -inf where p is 0 at every price."""
+    return torch.where(log_p == -torch.inf, log_p, price * log_p)
 
 
 def _total(pieces: Sequence[Factor], scope: tuple[str, ...]) -> Tensor:

@@ -13,7 +13,7 @@ from cai.exact.chain import DENSE, Chain, chain_of, life_to_come, visits
 from cai.exact.longest_path import is_path, longest_path
 from cai.exact.prepare import prepare
 from cai.exact.rounding import Rounding, largest
-from cai.exact.rules import Expect, Rule
+from cai.exact.rules import Rule
 from cai.types import Slice, Tables
 
 WARM_UP = 200
@@ -102,7 +102,7 @@ def fixed_point(rule: Rule, tables: Tables, alpha: Tensor, *, max_iterations: in
 
 def _gave_up(problem: Problem, discount: float, search: Anderson) -> NotConvergedError:
     cause = "a discount too close to 1"
-    if not isinstance(problem.rule.over_outcomes, Expect):
+    if not problem.rule.averages:
         cause = "rewards that outweigh the chance 1-γ of ending, so that the answer is infinite"
         cause += " (a higher temperature, VARIATIONAL or a finite horizon has one)"
     seen = f"a change of {search.best.size:.3g} at best in {problem.backups:,} backups"
@@ -144,7 +144,7 @@ def _lives(problem: Problem, v: Tensor) -> Tensor:
     1/(1-γ) where outcomes are averaged, for then J loses 1-γ whatever the actions. Otherwise ``h = 1 + J h``: solved
     in small worlds, in large ones brought within 1/4 by backups, ``J h ≈ (F(v + ε h) - F(v))/ε``, and stretched.
     """
-    if isinstance(problem.rule.over_outcomes, Expect):
+    if problem.rule.averages:
         return torch.full_like(v, 1 / float(problem.log_survival[1].exp()))
     one = torch.ones_like(v)
     if v.shape[-1] <= DENSE:

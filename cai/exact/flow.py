@@ -41,8 +41,7 @@ def posterior_flow(tables: Tables, alpha: Tensor, v: Tensor, mu: Tensor) -> Iter
         if one is None or tables.timed:
             uses = 1 if tables.timed else T
             one = gathering(POSTERIOR, tables.at(t), alpha, tables.log_survival, uses=uses, scale=scale)
-        now = v[..., t, :]
-        mu = one.push(v[..., t + 1, :], torch.where(now == -torch.inf, 0.0, now), mu)
+        mu = one.push(v[..., t + 1, :], mu)
         yield mu
 
 

@@ -8,11 +8,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from cai.exact.backup import Step
 from cai.exact.kernels import backups, merging, pointwise
 from cai.exact.layout import LOST, NEVER, STRIP, Array, Laid, Numbers, Span, Threads, once, whole
 from cai.exact.rounding import WARM
-from cai.exact.rules import POSTERIOR, Expect, Rule, Soft, Viterbi
+from cai.exact.rules import POSTERIOR, Assumption, Rule, assumption
 from cai.types import Slice
 
 LEAST = 2.0**-500
@@ -21,16 +20,21 @@ Work = Callable[[int, int], None]
 """A backup of the states ``low … high-1``, its arguments in hand."""
 
 
-def fused(rule: Rule, one: Slice, alpha: Tensor, log_survival: Tensor) -> Step:
-    """Return the slice's backup by kernels, for each temperature of ``alpha`` in its best form."""
+def fused(rule: Rule, one: Slice, alpha: Tensor, log_survival: Tensor) -> "Fused | None":
+    """Return the slice's backup by kernels, for each temperature in its best form; None where no kernel has a mean."""
+    over_outcomes, over_actions = assumption(rule.over_outcomes), assumption(rule.over_actions)
+    if over_outcomes is None or over_actions is None or over_actions.kind == "averaged":
+        return None
     numbers, threads = Numbers(one), Threads(one.log_prob.shape[0])
-    forms = [_form(Staged(rule, numbers, a, float(log_survival[0].exp()), threads)) for a in alpha.flatten().tolist()]
+    rest = (numbers, float(log_survival[0].exp()), threads)
+    staged = [Staged(over_outcomes, over_actions, a, *rest) for a in alpha.flatten().tolist()]
+    forms = [_linear(form) if rule == POSTERIOR else form for form in staged]
     return Fused(tuple(forms), alpha.shape, numbers.shape[0], threads)
 
 
-def _form(staged: "Staged") -> "Staged | Linear":
+def _linear(staged: "Staged") -> "Staged | Linear":
     """Take POSTERIOR as a sparse product in β, where its numbers allow it."""
-    operator = operator_of(staged) if staged.rule == POSTERIOR else None
+    operator = operator_of(staged)
     return staged if operator is None else Linear(staged, operator)
 
 
@@ -66,9 +70,10 @@ def _in_turn(works: list[Work], low: int, high: int) -> None:
 class Staged:
     """``q = mean over outcomes of r + c(v')``, then ``v = mean over actions of q``, in one pass over the states."""
 
-    rule: Rule
-    numbers: Numbers
+    over_outcomes: Assumption
+    over_actions: Assumption
     alpha: float
+    numbers: Numbers
     discount: float
     threads: Threads
 
@@ -78,7 +83,8 @@ class Staged:
         warm, weight, gain, bias = self.is_warm(span), self.numbers.p, self._gain, self._bias
         kernel = backups.staged(self._inner(warm), self._outer(warm), A, K)
         laid = (weight.flat, weight.step, gain.flat, gain.step, bias.flat, bias.step)
-        return partial(kernel, v, self.survive(span, warm), self.numbers.successor, *laid, self.alpha, self.eta)
+        scales = (_scale(self.over_actions, self.alpha), self.eta)
+        return partial(kernel, v, self.survive(span, warm), self.numbers.successor, *laid, *scales)
 
     def close(self, span: Span, v: Array) -> None:
         """Put -inf where an average met what is forbidden."""
@@ -87,7 +93,8 @@ class Staged:
 
     def is_warm(self, span: Span) -> bool:
         """Tell whether the temperature is beyond all values, so that a plain logarithm would lose their digits."""
-        return max(abs(self.eta), self.alpha) > WARM * max(self.numbers.largest_reward, span.size)
+        warmest = max(abs(self.eta), abs(_scale(self.over_actions, self.alpha)), self.alpha)
+        return warmest > WARM * max(self.numbers.largest_reward, span.size)
 
     def survive(self, span: Span, warm: bool) -> Array:
         """Return c(s'): the mean over going on with v and ending with 0."""
@@ -98,8 +105,8 @@ class Staged:
             return v
         if self.averages:
             return np.asarray(v * self.discount)
-        if isinstance(self.rule.over_outcomes, Viterbi):
-            return np.asarray(np.maximum(v + self.alpha * np.log(self.discount), self.alpha * np.log(rest)))
+        if self.over_outcomes.kind == "maximum":
+            return np.asarray(np.maximum(v + self._price * np.log(self.discount), self._price * np.log(rest)))
         c = np.empty_like(v)
         self.threads.run(pointwise.survive, len(v), v, c, self.discount, self.eta, warm)
         return c
@@ -107,23 +114,27 @@ class Staged:
     @property
     def averages(self) -> bool:
         """Whether outcomes are averaged."""
-        return isinstance(self.rule.over_outcomes, Expect)
+        return self.over_outcomes.kind == "averaged"
 
     @property
     def eta(self) -> float:
         """η of the mean over outcomes; α where the rule names none."""
-        over = self.rule.over_outcomes
-        return over.eta if isinstance(over, Soft) and over.eta is not None else self.alpha
+        return _scale(self.over_outcomes, self.alpha)
+
+    @property
+    def _price(self) -> float:
+        """What a nat of improbability costs a maximum over outcomes, reward units."""
+        return self.alpha if self.over_outcomes.paid else 0.0
 
     def _inner(self, warm: bool) -> int:
         if self.averages:
             return backups.EXPECT
-        if isinstance(self.rule.over_outcomes, Viterbi):
+        if self.over_outcomes.kind == "maximum":
             return backups.VITERBI
         return backups.WARM if warm else backups.SOFT
 
     def _outer(self, warm: bool) -> int:
-        if not isinstance(self.rule.over_actions, Soft):
+        if self.over_actions.kind == "maximum":
             return backups.BEST
         return backups.WARM if warm else backups.SOFT
 
@@ -131,19 +142,22 @@ class Staged:
     def _gain(self) -> Laid:
         if self.averages:
             return self.numbers.expected_reward
-        if isinstance(self.rule.over_outcomes, Viterbi):
-            return self.numbers.viterbi_reward(self.alpha)
+        if self.over_outcomes.kind == "maximum":
+            return self.numbers.viterbi_reward(self._price)
         return self.numbers.reward
 
     @cached_property
     def _bias(self) -> Laid:
-        prior, over = self.numbers.prior, self.rule.over_actions
-        if isinstance(over, Soft):
+        prior = self.numbers.prior
+        if self.over_actions.kind == "linear":
             return prior
-        with np.errstate(divide="ignore"):
-            log_prior = np.log(prior.flat)
-        bias = self.alpha * log_prior if isinstance(over, Viterbi) else np.where(prior.flat > 0, 0.0, -np.inf)
-        return Laid(bias, prior.step)
+        price, possible = self.alpha if self.over_actions.paid else 0.0, prior.flat > 0
+        return Laid(np.where(possible, price * np.log(np.where(possible, prior.flat, 1.0)), -np.inf), prior.step)
+
+
+def _scale(over: Assumption, alpha: float) -> float:
+    """Return η of a mean, reward units; α where it names none."""
+    return alpha if over.eta is None else over.eta
 
 
 @dataclass(frozen=True)

@@ -30,14 +30,14 @@ class FusedLinear:
         self.flow = np.zeros_like(operator.M)
         self.alpha_bar = torch.zeros_like(alpha)
 
-    def push(self, v_next: Tensor, v: Tensor, v_bar: Tensor) -> Tensor:
+    def push(self, v_next: Tensor, v_bar: Tensor) -> Tensor:
         """Gather, and return v̄_next."""
         M, threads = self.operator, self.staged.threads
         c = self.staged.survive(Span.of(v_next), False)
         c_bar = np.zeros((threads.n, len(c)), c.dtype)
         paid = np.zeros(threads.n)
-        given = (v_bar.contiguous().numpy(), v.contiguous().numpy(), c, M.M, M.successor, M.gain, self.staged.alpha)
-        threads.run(flowing.flow(M.E), len(v), *given, self.flow, c_bar, paid)
+        given = (v_bar.contiguous().numpy(), c, M.M, M.successor, self.staged.alpha)
+        threads.run(flowing.flow(M.E), len(v_bar), *given, self.flow, c_bar, paid)
         self.alpha_bar = self.alpha_bar - float(paid.sum()) / self.alpha
         sent = torch.from_numpy(c_bar.sum(0) if threads.n > 1 else c_bar[0])
         v_next_bar, by_alpha = through_survival(
@@ -50,7 +50,8 @@ class FusedLinear:
         """Return the sum, shared out among the outcomes."""
         one, M, S = self.staged.numbers.one, self.operator, self.staged.numbers.shape[0]
         chances = (one.successor.numpy(), whole(once(one.log_prob).exp(), S), whole(once(one.log_prior).exp(), S))
-        out = np.empty(one.log_prob.shape, M.M.dtype)
+        out, paid = np.empty(one.log_prob.shape, M.M.dtype), np.zeros(self.staged.threads.n)
         given = (*chances, one.reward.detach().numpy(), M.gain, self.staged.alpha, M.E, M.successor, M.M, self.flow)
-        self.staged.threads.run(flowing.share, S, *given, out)
-        return Shared(one, self.alpha, torch.from_numpy(out).to(one.reward.dtype), self.alpha_bar)
+        self.staged.threads.run(flowing.share, S, *given, out, paid)
+        alpha_bar = self.alpha_bar - float(paid.sum()) / self.alpha
+        return Shared(self.alpha, torch.from_numpy(out).to(one.reward.dtype), alpha_bar)

@@ -7,7 +7,6 @@ import torch
 from torch import Tensor
 
 from cai.exact.rules import POSTERIOR
-from cai.types import Slice
 
 
 @runtime_checkable
@@ -47,15 +46,11 @@ class Sums:
 
 @dataclass(frozen=True)
 class Shared:
-    """POSTERIOR's: everything follows from what the rewards gathered, ``[*B, S, A, K]``.
+    """POSTERIOR's: all but α's ``[*B]`` follows from what the rewards gathered, ``[*B, S, A, K]``."""
 
-    ``passed [*B]`` is the part of α's derivative that is not the rewards'.
-    """
-
-    one: Slice
     temperature: Tensor
     reward: Tensor
-    passed: Tensor
+    alpha: Tensor
 
     @property
     def log_prob(self) -> Tensor:
@@ -67,21 +62,15 @@ class Shared:
         """α times the rewards' derivative, over all outcomes of an action."""
         return self.temperature[..., None, None] * self.reward.sum(-1)
 
-    @property
-    def alpha(self) -> Tensor:
-        """``(v - E[r + c])/α``, of which the rewards' part is taken here."""
-        paid = torch.where(self.reward == 0, 0.0, self.reward * self.one.reward).sum((-1, -2, -3))
-        return self.passed - paid / self.temperature
-
 
 @runtime_checkable
 class Gathering(Protocol):
     """The adjoint of a slice and what it has gathered so far."""
 
-    def push(self, v_next: Tensor, v: Tensor, v_bar: Tensor) -> Tensor:
+    def push(self, v_next: Tensor, v_bar: Tensor) -> Tensor:
         """Gather what ``v_bar [*B, S]`` sends to the parameters; return what it sends to v_next, ``[*B, S']``.
 
-        Where nothing is possible both v and v_bar are 0: there is no derivative, whatever flows into it.
+        Where nothing is possible v_bar is 0: there is no derivative, whatever flows into it.
         """
 
     def total(self) -> Gathered:

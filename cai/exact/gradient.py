@@ -63,9 +63,8 @@ class _Flow:
     """Yields what each slice gathered, once for all times where they share one; then ``last`` is v̄_T."""
 
     def __init__(self, rule: Rule, tables: Tables, alpha: Tensor, v: Tensor, v_bar: Tensor, step: Step | None) -> None:
-        never = v == -torch.inf
-        self.rule, self.tables, self.alpha, self.v_next, self.step = rule, tables, alpha, v, step
-        self.v, self.v_bar = torch.where(never, 0.0, v), torch.where(never, 0.0, v_bar)
+        self.rule, self.tables, self.alpha, self.v, self.step = rule, tables, alpha, v, step
+        self.v_bar = torch.where(v == -torch.inf, 0.0, v_bar)
         self.last = self.v_bar[..., 0, :]
 
     def __iter__(self) -> Iterator[Gathered]:
@@ -77,7 +76,7 @@ class _Flow:
                 uses = 1 if tables.timed else T
                 given = (self.rule, tables.at(t), self.alpha, tables.log_survival)
                 one = gathering(*given, uses=uses, scale=scale, step=self.step)
-            flowed = one.push(self.v_next[..., t + 1, :], self.v[..., t, :], self.last)
+            flowed = one.push(self.v[..., t + 1, :], self.last)
             self.last = self.v_bar[..., t + 1, :] + flowed
             if tables.timed or t == T - 1:
                 yield one.total()

@@ -14,7 +14,7 @@ from cai.exact.blame import blockers
 from cai.exact.growth import Growth, common_growth, growth_by_level
 from cai.exact.prepare import prepare
 from cai.exact.rounding import Rounding, largest
-from cai.exact.rules import POSTERIOR, VARIATIONAL, Expect, Rule
+from cai.exact.rules import POSTERIOR, VARIATIONAL, Rule
 from cai.exact.solve import as_temperature
 from cai.progress import bar
 from cai.types import Tables
@@ -99,12 +99,16 @@ def solve_horizons(
         tolerance: how far off a far horizon may be, reward units, beside rounding.
 
     Raises:
-        WorldError: the slices depend on time, or an argument does not conform.
+        WorldError: the slices depend on time, or an argument does not conform; the rule has a mean of your own, of
+            whose growth nothing can be proved.
         IntractableError: the world cannot be tabulated.
         ImpossibleError: at one of the horizons the start value is -inf; the message names the states.
     """
     if not isinstance(rule, Rule):
         raise fault("rule", f"{rule!r}", "cai.POSTERIOR, VARIATIONAL, HARD, MAP, PLANNING or RISK(eta)")
+    if not rule.is_known:
+        seen = f"{rule}, whose means say nothing of themselves"
+        raise fault("solve_horizons, rule", seen, "cai's own means, whose growth has a bound; cai.solve takes any")
     asked = _whole(horizons)
     if not isinstance(tolerance, int | float) or not 0 <= tolerance < float("inf"):
         raise fault("tolerance", f"{tolerance!r}", "a finite number of reward units, 0 or more")
@@ -268,6 +272,6 @@ def _stationary(world: World | Tables) -> Tables:
 def _impossible(rule: Rule, tables: Tables, T: int) -> ImpossibleError:
     # After S steps nothing new is reached, but which states are may alternate: the least common periods are kept.
     shown = min(T, tables.states.size + (T - tables.states.size) % LONGEST_PERIOD)
-    found = blockers(replace(tables, horizon=shown), risk=isinstance(rule.over_outcomes, Expect))
+    found = blockers(replace(tables, horizon=shown), risk=rule.lost_by_one)
     lead = f"under {rule} the start value with {T:,} steps to go is -inf"
     return ImpossibleError("; ".join([lead, *(str(finding) for finding in found[:5])]))

@@ -135,9 +135,10 @@ class Numbers:
         """Whether an action may lead to a reward of -inf."""
         return bool(self.expected_reward.flat.min() < LOST)
 
-    def viterbi_reward(self, alpha: float) -> Laid:
-        """α log p(outcome|s, a) + r."""
-        return lay(alpha * once(self.one.log_prob) + once(self.one.reward))
+    def viterbi_reward(self, price: float) -> Laid:
+        """``price log p(outcome|s, a) + r``, -inf where an outcome is impossible."""
+        log_prob = once(self.one.log_prob)
+        return lay(torch.where(log_prob == -torch.inf, log_prob, price * log_prob) + once(self.one.reward))
 
     @cached_property
     def expected_reward(self) -> Laid:

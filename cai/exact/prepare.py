@@ -2,7 +2,7 @@
 
 Which form is best is chosen here, by size: for what is worth compiling, kernels on a CPU and compiled tensor operations
 on a GPU; a few tensor operations for the rest, and the equation as it stands where the temperature is so high that
-digits would be lost to a logarithm near 0.
+digits would be lost to a logarithm near 0, so low that r/α overflows, or where a form does not know the rule's means.
 """
 
 import numpy as np
@@ -11,7 +11,7 @@ from torch import Tensor
 
 from cai.exact.backup import Step
 from cai.exact.eager import eager, plain
-from cai.exact.rounding import WARM, largest
+from cai.exact.rounding import COLD, WARM, largest
 from cai.exact.rules import Rule
 from cai.types import Slice
 
@@ -34,11 +34,14 @@ def prepare(rule: Rule, one: Slice, alpha: Tensor, log_survival: Tensor, *, uses
         uses: how often the step will be taken: what is worth preparing depends on it.
         scale: the size of the values that it will meet, reward units, where rewards alone do not tell.
     """
-    if kernels_pay(one, alpha, uses):
+    step: Step | None
+    if kernels_pay(one, alpha, uses) and not too_cold(one, alpha, scale):
         from cai.exact.fused import fused  # numba is slow to import
 
-        return fused(rule, one, alpha, log_survival)
-    if uses < WORTH_MERGING or too_warm(one, alpha, scale):
+        step = fused(rule, one, alpha, log_survival)
+        if step is not None:
+            return step
+    if uses < WORTH_MERGING or out_of_range(one, alpha, scale):
         return plain(rule, one, alpha, log_survival)
     step = eager(rule, one, alpha, log_survival)
     large = one.log_prob.numel() * alpha.numel() * uses >= KERNEL_WORK
@@ -60,9 +63,15 @@ def kernels_pay(one: Slice, alpha: Tensor, uses: int) -> bool:
     return kernels_can(one)
 
 
-def too_warm(one: Slice, alpha: Tensor, scale: float) -> bool:
-    """Tell whether a temperature lies so far above all values that ``α log Σ`` would lose their digits."""
-    return bool((alpha > WARM * max(scale, largest(one.reward))).any())
+def out_of_range(one: Slice, alpha: Tensor, scale: float) -> bool:
+    """Tell whether a temperature lies so far above all values that ``α log Σ`` would lose their digits, or too low."""
+    return bool((alpha > WARM * max(scale, largest(one.reward))).any()) or too_cold(one, alpha, scale)
+
+
+def too_cold(one: Slice, alpha: Tensor, scale: float) -> bool:
+    """Tell whether a temperature is so low that a sum of rewards over it may overflow."""
+    least = COLD * torch.finfo(alpha.dtype).tiny
+    return bool((alpha < least * max(1.0, scale, largest(one.reward))).any())
 
 
 def room(like: Tensor, *shape: int) -> Tensor:

@@ -9,6 +9,8 @@ ULPS = 32
 """Units in the last place that a backup may lose, of the largest number that it handles."""
 WARM = 30.0
 """From so many times the size of all values on, every form of the backup sees to it that α costs no digits."""
+COLD = 1e18
+"""Room that a sum of rewards over α keeps below the largest number."""
 
 
 class Rounding:

@@ -2,22 +2,47 @@
 
 A mean reduces the last axis of ``x`` (reward units) under log-weights ``log_w`` (nats). All share four small methods:
 
-* ``value(x, log_w, alpha)`` is the mean, reward units; no possible entry gives -inf, never NaN;
-* ``log_weights(x, log_w, alpha, value)`` is the tilted distribution ``log ∂value/∂x``: the policy, the bent dynamics.
-  Where the value is -inf nothing is possible and it falls back to ``log_w``;
+* ``value(x, log_w, alpha)`` is the mean, reward units; no possible entry gives -inf, never NaN. It never falls where an
+  x rises: bounds that are proved rely on it;
+* ``log_weights(x, log_w, alpha, value)`` is the tilted distribution ``log ∂value/∂x``, normalised: the policy, the bent
+  dynamics. Where the value is -inf nothing is possible and it falls back to ``log_w``;
 * ``by_log_w`` and ``by_alpha`` are the derivatives with respect to the log-weights and to α.
 
-``alpha`` has the shape of the value, or broadcasts to it.
+``alpha`` has the shape of the value, or broadcasts to it. That is all a mean of your own needs. One that also has
+``assumption()`` says what a fast form may put in its place; a mean without it is taken by the equation as it stands.
 """
 
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from typing import Literal, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
 
 from cai.errors import fault
 from cai.names import RULES
+
+TIE = 32
+"""Units in the last place of the best score by which a choice may fall short of it and still be tied.
+
+Choices that are equal by symmetry differ by the rounding of sums in another order, which adds up over the steps to go:
+a few units in worlds of a thousand steps. There is no least slack: a reward of 1e-14 is a preference like any other.
+"""
+
+
+@dataclass(frozen=True)
+class Assumption:
+    """What a fast form may assume of a mean.
+
+    Attributes:
+        kind: "linear" is ``η log Σ w exp(x/η)``, linear in exp(x/η); "averaged" is ``Σ w x``; "maximum" is
+            ``max x`` over w > 0.
+        eta: η of a linear mean, reward units; None where it is α.
+        paid: whether a maximum is one of ``α log w + x``.
+    """
+
+    kind: Literal["linear", "averaged", "maximum"]
+    eta: float | None = None
+    paid: bool = False
 
 
 @runtime_checkable
@@ -37,51 +62,82 @@ class Mean(Protocol):
         """Return ∂value/∂α."""
 
 
+def assumption(mean: Mean) -> Assumption | None:
+    """Return what a fast form may assume of a mean; None where it says nothing.
+
+    A class speaks for itself alone: what inherits from a mean may have changed it.
+    """
+    said = vars(type(mean)).get("assumption")
+    found: Assumption | None = None if said is None else said(mean)
+    return found
+
+
 @dataclass(frozen=True)
 class Soft:
     """The log-mean-exp ``η log Σ w exp(x/η)``; η is α unless given, η < 0 is risk-averse."""
 
     eta: float | None = None
 
+    def assumption(self) -> Assumption:
+        """Say that it is linear in exp(x/η)."""
+        return Assumption("linear", self.eta)
+
     def _eta(self, alpha: Tensor) -> Tensor:
         return alpha if self.eta is None else alpha.new_tensor(self.eta)
 
-    def _logits(self, x: Tensor, log_w: Tensor, alpha: Tensor) -> Tensor:
-        logits = log_w + x / self._eta(alpha).unsqueeze(-1)
-        if self.eta is not None and self.eta < 0:  # x = -inf turns to +inf: an entry of weight zero must stay out
-            logits = torch.where(log_w == -torch.inf, log_w, logits)
-        return logits
+    def _from_best(self, x: Tensor, log_w: Tensor, alpha: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Return the x that counts most, ``(x - best)/η`` and ``log Σ w exp((x - best)/η)``, which no x overflows.
+
+        It is the largest x of positive weight, the least where η < 0: then one of -inf rules, ``best`` is -inf, and so
+        is the value. It is infinite also where nothing is possible.
+        """
+        eta, sign = self._eta(alpha), 1.0 if self.eta is None or self.eta > 0 else -1.0
+        x = torch.where(log_w == -torch.inf, -sign * torch.inf, x)
+        best = sign * (sign * x.detach()).amax(-1, keepdim=True)
+        ruled, out = best.isinf(), x.isinf()
+        gain = torch.where(out | ruled, 0.0, x) - torch.where(out | ruled, 0.0, best)
+        gain = torch.where(out, -torch.inf, gain / eta.unsqueeze(-1))
+        total = torch.where(ruled, 0.0, log_w + gain).logsumexp(-1)
+        ruled, best = ruled.squeeze(-1), best.squeeze(-1)
+        if bool((eta.abs() > 4 * torch.where(ruled, 0.0, best + eta * total).abs().max()).any()):
+            total = _warm(total, gain, log_w)
+        return best, gain, total
 
     def value(self, x: Tensor, log_w: Tensor, alpha: Tensor) -> Tensor:
         """Return η log Σ w exp(x/η)."""
-        eta = self._eta(alpha)
-        value = eta * torch.logsumexp(self._logits(x, log_w, alpha), -1)
-        hot = eta.abs() > 4 * torch.where(value == -torch.inf, 0.0, value).abs().max()
-        return _warm(value, x, log_w, eta) if bool(hot.any()) else value
+        best, _, total = self._from_best(x, log_w, alpha)
+        ruled = best.isinf()
+        return torch.where(ruled, -torch.inf, torch.where(ruled, 0.0, best) + self._eta(alpha) * total)
 
     def log_weights(self, x: Tensor, log_w: Tensor, alpha: Tensor, value: Tensor) -> Tensor:
-        """Return log w + (x - value)/η: the posterior over entries."""
-        # Differences with -inf are kept out of the arithmetic, so that autograd never meets inf - inf.
+        """Return log w + (x - value)/η, the posterior over entries: normalised, however cold.
+
+        The sum is taken anew: (x - value)/η has the rounding of the value in it, which at a value of 1e10 and a
+        temperature of 1e-6 is a nat.
+        """
+        _, gain, total = self._from_best(x, log_w, alpha)
         nothing = (value == -torch.inf).unsqueeze(-1)
-        barred = (x == -torch.inf) & ~nothing
-        plain = torch.where(nothing, 0.0, value.unsqueeze(-1))
-        gain = torch.where(nothing | barred, 0.0, x) - torch.where(barred, 0.0, plain)
-        return torch.where(barred, -torch.inf, self._logits(gain, log_w, alpha))
+        return torch.where(nothing, log_w, log_w + gain - total.unsqueeze(-1))
 
     def by_log_w(self, x: Tensor, log_w: Tensor, alpha: Tensor, weights: Tensor) -> Tensor:
         """Return η times the weights."""
         return self._eta(alpha).unsqueeze(-1) * weights
 
     def by_alpha(self, x: Tensor, log_w: Tensor, alpha: Tensor, value: Tensor, weights: Tensor) -> Tensor:
-        """Return (value - Σ weights · x)/α where η is α, else 0."""
+        """Return (value - Σ weights · x)/α where η is α, else 0: minus the KL divergence of the weights from w."""
         if self.eta is not None:
             return torch.zeros_like(value)
-        return torch.where(value == -torch.inf, 0.0, (value - _times(weights, x).sum(-1)) / alpha)
+        _, gain, total = self._from_best(x, log_w, alpha)
+        return torch.where(value == -torch.inf, 0.0, -_times(weights, gain - total.unsqueeze(-1)).sum(-1))
 
 
 @dataclass(frozen=True)
 class Expect:
     """The expectation ``Σ w x``."""
+
+    def assumption(self) -> Assumption:
+        """Say that it is an average."""
+        return Assumption("averaged")
 
     def value(self, x: Tensor, log_w: Tensor, alpha: Tensor) -> Tensor:
         """Return Σ w x; an entry of weight zero does not count, whatever its x."""
@@ -104,6 +160,10 @@ class Expect:
 class Best:
     """The maximum of x over the support of w; ties share the weight as w does."""
 
+    def assumption(self) -> Assumption:
+        """Say that it is a maximum."""
+        return Assumption("maximum")
+
     def value(self, x: Tensor, log_w: Tensor, alpha: Tensor) -> Tensor:
         """Return max x where w > 0."""
         return torch.where(log_w == -torch.inf, -torch.inf, x).amax(-1)
@@ -124,6 +184,10 @@ class Best:
 @dataclass(frozen=True)
 class Viterbi:
     """The maximum of ``α log w + x``; ties share the weight as w does."""
+
+    def assumption(self) -> Assumption:
+        """Say that it is a maximum of ``α log w + x``."""
+        return Assumption("maximum", paid=True)
 
     def _scores(self, x: Tensor, log_w: Tensor, alpha: Tensor) -> Tensor:
         return alpha.unsqueeze(-1) * log_w + x
@@ -147,20 +211,50 @@ class Viterbi:
 
 @dataclass(frozen=True)
 class Rule:
-    """A rule of inference.
+    """A rule of inference: two means, cai's own or yours.
 
     Attributes:
         name: what it is called.
         over_outcomes: the mean over outcomes, over the start, and over survival.
         over_actions: the mean over actions.
+
+    Raises:
+        WorldError: one of them is not a mean.
     """
 
     name: str
     over_outcomes: Mean
     over_actions: Mean
 
+    def __post_init__(self) -> None:
+        for where, mean in (("over_outcomes", self.over_outcomes), ("over_actions", self.over_actions)):
+            if isinstance(mean, type) or not isinstance(mean, Mean):
+                expected = "an object with value, log_weights, by_log_w and by_alpha"
+                raise fault(f"rule {self.name!r}, {where}", f"{mean!r}", expected)
+
+    def __hash__(self) -> int:
+        return hash(self.name)  # a mean of the user's need not be hashable
+
     def __str__(self) -> str:
         return self.name
+
+    @property
+    def averages(self) -> bool:
+        """Whether outcomes are averaged: the dynamics are held fixed."""
+        found = assumption(self.over_outcomes)
+        return found is not None and found.kind == "averaged"
+
+    @property
+    def is_known(self) -> bool:
+        """Whether both means say what may be assumed of them."""
+        return assumption(self.over_outcomes) is not None and assumption(self.over_actions) is not None
+
+    @property
+    def lost_by_one(self) -> bool:
+        """Whether a single outcome of -inf, however unlikely, makes the mean -inf."""
+        half = torch.tensor([0.5, 0.5], dtype=torch.float64)
+        x = torch.tensor([0.0, -torch.inf], dtype=torch.float64)
+        return bool(self.over_outcomes.value(x, half.log(), half.sum()) == -torch.inf)
 
 
 POSTERIOR = Rule("POSTERIOR", Soft(), Soft())
@@ -193,18 +287,16 @@ def RISK(eta: float) -> Rule:  # noqa: N802 — a rule, written as the design wr
     return Rule(f"RISK({eta:g})", over_outcomes, Soft())
 
 
-def _warm(value: Tensor, x: Tensor, log_w: Tensor, eta: Tensor) -> Tensor:
-    """Return η log Σ w exp(x/η) for |η| beyond the spread of x, where the logarithm is of a number near 1.
+def _warm(total: Tensor, gain: Tensor, log_w: Tensor) -> Tensor:
+    """Return log Σ w exp(gain), gain <= 0, where the sum is near 1 and its rounded logarithm would lose the digits.
 
-    ``m + η log1p(Σ w expm1((x - m)/η))`` keeps the digits that η times a rounded logarithm loses; ``value``
-    stands where the sum is not near 1 after all.
+    ``log1p(Σ w expm1(gain))`` keeps them; ``total`` stands where the sum is not near 1 after all.
     """
     w = log_w.exp()
-    m = torch.where((x == -torch.inf) | (log_w == -torch.inf), -torch.inf, x).amax(-1, keepdim=True)
-    near = _times(w, torch.expm1((x - m) / eta.unsqueeze(-1))).sum(-1)
+    near = _times(w, torch.expm1(gain)).sum(-1)
     defect = w.sum(-1) - 1  # 0 for a distribution, rounding apart; a derivative may ask what weights beside it give
     near = near + torch.where(defect.abs() < 64 * torch.finfo(w.dtype).eps, 0.0, defect)
-    return torch.where(near.abs() < 0.5, m.squeeze(-1) + eta * torch.log1p(near), value)
+    return torch.where(near.abs() < 0.5, torch.log1p(near), total)
 
 
 def _times(w: Tensor, x: Tensor) -> Tensor:
@@ -216,8 +308,7 @@ def _finite(x: Tensor) -> Tensor:
 
 
 def _on_maximisers(scores: Tensor, log_w: Tensor, value: Tensor) -> Tensor:
-    # Symmetric choices differ by rounding; a gap below 256 ulp is a tie.
-    slack = 256 * torch.finfo(value.dtype).eps * value.abs().clamp(min=1)
+    slack = TIE * torch.finfo(value.dtype).eps * value.abs()
     kept = (scores >= (value - slack).unsqueeze(-1)) & (log_w > -torch.inf)
     chosen = torch.where(kept, log_w, -torch.inf)
     chosen = chosen - chosen.logsumexp(-1, keepdim=True)

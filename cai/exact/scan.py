@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from cai.exact.merge import merge
-from cai.exact.prepare import too_warm
+from cai.exact.prepare import out_of_range
 from cai.exact.rounding import largest
 from cai.exact.rules import POSTERIOR, Rule
 from cai.types import Slice, Tables
@@ -26,7 +26,7 @@ def scan_pays(rule: Rule, tables: Tables, alpha: Tensor) -> bool:
     T, S = tables.horizon or 0, tables.states.size
     if rule != POSTERIOR or tables.timed or T < SHORTEST or T * S > LARGEST:
         return False
-    return not too_warm(tables.at(0), alpha, largest(tables.terminal))
+    return not out_of_range(tables.at(0), alpha, largest(tables.terminal))
 
 
 def scan(tables: Tables, alpha: Tensor) -> Tensor | None:
@@ -52,7 +52,8 @@ def scan(tables: Tables, alpha: Tensor) -> Tensor | None:
 def dense(one: Slice, alpha: Tensor, log_survival: Tensor) -> Tensor:
     """Return log M, nats, ``[*B, S, S]``; with a discount ``[*B, S+1, S+1]``, death as the last state."""
     merged = merge(POSTERIOR, one, alpha)
-    log_m, to = merged.log_m.squeeze(-2), merged.successor.squeeze(-2)
+    log_m = (merged.log_m + merged.gain / alpha[..., None, None, None]).squeeze(-2)
+    to = merged.successor.squeeze(-2)
     S = log_m.shape[-2]
     # Entries that a row does not need point to state 0 with no weight: the largest of those that meet is the row's own.
     M = log_m.new_full((*log_m.shape[:-1], S), -torch.inf).scatter_reduce(-1, to.expand(log_m.shape), log_m, "amax")

@@ -15,7 +15,7 @@ from cai.errors import ImpossibleError, fault
 from cai.exact.kept import Folder, ShardedMessages
 from cai.exact.prepare import prepare
 from cai.exact.rounding import largest
-from cai.exact.rules import POSTERIOR, Expect, Rule
+from cai.exact.rules import POSTERIOR, Mean, Rule, assumption
 from cai.exact.shards import Group, cut, plan
 from cai.exact.solve import as_temperature
 from cai.types import Slice
@@ -108,7 +108,7 @@ class Shard:
             "horizon": self.T,
             "discount": self.own.discount,
             "rule": self.rule.name,
-            "means": f"{self.rule.over_outcomes!r} over outcomes, {self.rule.over_actions!r} over actions",
+            "means": f"{_said(self.rule.over_outcomes)} over outcomes, {_said(self.rule.over_actions)} over actions",
             "temperature": float(self.alpha),
         }
 
@@ -127,6 +127,11 @@ class Shard:
     def start_value(self, v: Tensor) -> Tensor:
         """Return the mean over s_0 of ``v [S_r]``, reward units: of each shard's states, then of the shards."""
         log_p = self.own.log_initial.to(v.device)
+        if assumption(self.rule.over_outcomes) is None:  # a mean of means need not be the mean
+            mine = log_p > -torch.inf
+            parts = self.group.gather((v[mine].cpu(), log_p[mine].cpu()))
+            x, log_w = (torch.cat(part) for part in zip(*parts, strict=True))
+            return self.rule.over_outcomes.value(x, log_w, self.alpha.cpu())
         log_share = log_p.logsumexp(-1)
         mean = self.rule.over_outcomes.value
         own = mean(v, log_p - log_share, self.alpha) if log_share > -torch.inf else torch.zeros_like(log_share)
@@ -165,6 +170,12 @@ class Shard:
         return back_up
 
 
+def _said(mean: Mean) -> str:
+    """Describe a mean alike in every process; what Python says by itself has an address in it."""
+    kind = type(mean)
+    return repr(mean) if kind.__repr__ is not object.__repr__ else f"{kind.__module__}.{kind.__qualname__} {vars(mean)}"
+
+
 def _fields(one: Slice) -> list[Tensor]:
     return [getattr(one, name) for name in FIELDS]
 
@@ -195,6 +206,6 @@ def _require_possible(rule: Rule, value: Tensor) -> None:
         return
     lead = "the evidence is zero: no trajectory can be optimal"
     if rule != POSTERIOR:
-        why = "every policy risks a forbidden reward" if isinstance(rule.over_outcomes, Expect) else lead.split(": ")[1]
+        why = "every policy risks a forbidden reward" if rule.lost_by_one else lead.split(": ")[1]
         lead = f"under {rule} the start value is -inf: {why}"
     raise ImpossibleError(f"{lead}; cai.solve on a smaller world of this kind names the states that block it")

@@ -15,7 +15,7 @@ from cai.exact.fixed_point import differentiable_fixed_point, fixed_point, requi
 from cai.exact.forms import compiled
 from cai.exact.gradient import differentiable_sweep
 from cai.exact.messages import Messages
-from cai.exact.rules import POSTERIOR, Expect, Rule
+from cai.exact.rules import POSTERIOR, Rule, assumption
 from cai.exact.separate import SeparateMessages
 from cai.exact.solve_factors import solve_factors
 from cai.factors import Factors
@@ -94,6 +94,8 @@ def solve(
     """
     if not isinstance(rule, Rule):
         raise fault("rule", f"{rule!r}", "cai.POSTERIOR, VARIATIONAL, HARD, MAP, PLANNING or RISK(eta)")
+    if form == "auto" and not isinstance(world, Tables | Factors) and assumption(rule.over_outcomes) is None:
+        form = "tables"  # the mean of a user's own cannot be taken variable by variable
     given = read_conditions(observe, do)
     found = conditioned(world, compiled(world, form), given)
     with evidence_explained(rule, given):
@@ -121,17 +123,36 @@ def _solve_tables(tables: Tables, rule: Rule, temperature: float | Sequence[floa
 def as_temperature(temperature: float | Sequence[float] | Tensor, tables: Tables | None = None) -> Tensor:
     """Return α as a tensor of the tables' dtype and device; float64 where there are no tables.
 
+    A tensor of lower precision is read as it was written: ``torch.tensor(0.1)``, a float32, is 0.1 and not
+    0.100000001, the shortest decimal that this dtype rounds to it.
+
     Raises:
         WorldError: a temperature is not a positive, finite number.
     """
     like = torch.zeros((), dtype=torch.float64) if tables is None else tables.log_initial
     try:
         alpha = torch.as_tensor(temperature, dtype=like.dtype, device=like.device)
+        if isinstance(temperature, Tensor):
+            alpha = alpha + (_as_written(temperature).to(alpha) - alpha).detach()
     except (TypeError, ValueError, RuntimeError):
         raise fault("temperature", f"{temperature!r}", "a positive number, or several") from None
     if not bool(((alpha > 0) & alpha.isfinite()).all()) or alpha.numel() == 0:
         raise fault("temperature", f"{alpha.tolist()}", "positive, finite numbers (the limit 0 is the rule HARD)")
     return alpha
+
+
+def _as_written(temperature: Tensor) -> Tensor:
+    """Return float64 numbers, of each the shortest decimal that rounds to it in its own dtype."""
+    exact = temperature.detach().to("cpu", torch.float64)
+    if temperature.dtype == torch.float64 or not temperature.is_floating_point():
+        return exact
+
+    def shortest(x: float) -> float:
+        decimals = (float(f"{x:.{digits}g}") for digits in range(1, 10))
+        kind = temperature.dtype
+        return next((d for d in decimals if float(torch.tensor(d, dtype=torch.float64).to(kind)) == x), x)
+
+    return exact.apply_(shortest)
 
 
 def single_temperature(temperature: float | Sequence[float] | Tensor) -> Tensor:
@@ -157,11 +178,11 @@ def _require_possible(messages: Messages) -> None:
         raise ImpossibleError(
             f"{messages.rule}: the start value is -inf in batch entries {worlds}; solve one to see why"
         )
-    found = blockers(tables, risk=isinstance(messages.rule.over_outcomes, Expect))
+    risky = messages.rule.lost_by_one
+    found = blockers(tables, risk=risky)
     if messages.rule == POSTERIOR:
         lead = "the evidence is zero: no trajectory can be optimal"
     else:
-        risky = isinstance(messages.rule.over_outcomes, Expect)  # only a mean is lost by one bad outcome
         why = "every policy risks a forbidden reward" if risky else "no trajectory can be optimal"
         lead = f"under {messages.rule} the start value is -inf: {why}"
     raise ImpossibleError("; ".join([lead, *(str(finding) for finding in found[:5])]))

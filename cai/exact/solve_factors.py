@@ -6,7 +6,7 @@ from torch import Tensor
 from cai.errors import Finding, ImpossibleError, IntractableError, fault
 from cai.exact.factored_messages import FactoredMessages
 from cai.exact.factored_sweep import Prepared, factored_fixed_point, factored_sweep, prepare
-from cai.exact.rules import POSTERIOR, Expect, Rule
+from cai.exact.rules import POSTERIOR, Rule
 from cai.exact.separate import SeparateMessages, parts_of
 from cai.factors import Factors
 
@@ -22,13 +22,14 @@ def solve_factors(
     """Solve factors under a rule; see ``cai.solve``.
 
     Where the joint state is large and the world falls apart, each part is solved for itself. With a discount the parts
-    die together, which only a rule that averages outcomes does not see.
+    die together, which only a rule that averages outcomes does not see. Of a mean that says nothing of itself it is not
+    known that it adds up over parts.
 
     Raises:
         IntractableError: the messages or a step of the elimination would need more than ``max_bytes``.
         ImpossibleError: the start value is -inf.
     """
-    if factors.states.size >= JOINT and (factors.discount == 1 or isinstance(rule.over_outcomes, Expect)):
+    if factors.states.size >= JOINT and rule.is_known and (factors.discount == 1 or rule.averages):
         parts = parts_of(factors)
         if len(parts) > 1:
             found = tuple(solve_prepared(rule, prepare(part), alpha, max_bytes) for part in parts)
@@ -61,7 +62,7 @@ def solve_prepared(rule: Rule, prepared: Prepared, alpha: Tensor, max_bytes: flo
 def _why(rule: Rule) -> str:
     if rule == POSTERIOR:
         return "the evidence is zero: no trajectory can be optimal; every way from the start meets a -inf"
-    if isinstance(rule.over_outcomes, Expect):  # only a mean is lost by one bad outcome
+    if rule.lost_by_one:
         risk = "every policy risks a forbidden reward, or evidence that may not hold (-inf)"
         return f"under {rule} the start value is -inf: {risk}; POSTERIOR bends the dynamics towards it"
     return f"under {rule} the start value is -inf: no trajectory can be optimal"

@@ -1,0 +1,100 @@
+"""Temperatures and rewards at the edge: cold, float32 and infinite; against plain Python and mpmath."""
+
+import math
+from dataclasses import replace
+
+import mpmath
+import pytest
+import torch
+
+import cai
+from cai.exact import adjoints, prepare
+from tests.test_engine import tables_of
+from tests.worlds import RandomWorld
+
+
+def lever(rewards: tuple[float, float], horizon: int, prior: tuple[float, float] = (0.3, 0.7)) -> cai.Tables:
+    """One state and two actions."""
+    world = RandomWorld(0, 1, 2, 1, horizon, holes=False)
+    world.prior, world.last = torch.tensor([[prior]], dtype=torch.float64), torch.zeros(1, dtype=torch.float64)
+    world.reward = torch.tensor(rewards, dtype=torch.float64).reshape(1, 1, 2, 1)
+    return tables_of(world)
+
+
+@pytest.mark.parametrize("work", [math.inf, 0])
+@pytest.mark.parametrize("rule", [cai.POSTERIOR, cai.VARIATIONAL, cai.RISK(-1e-6)], ids=str)
+def test_weights_sum_to_one_however_cold(rule: cai.Rule, work: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    for room, name in ((prepare, "KERNEL_WORK"), (adjoints, "WORTH_MERGING")):
+        monkeypatch.setattr(room, name, work if name == "KERNEL_WORK" else 8)
+    tables = lever((1e8, 0.0), 200)
+    reward, alpha = tables.reward.clone().requires_grad_(), torch.tensor(1e-6).double().requires_grad_()
+    found = cai.solve(replace(tables, reward=reward), rule, temperature=alpha)
+    found.value.backward()
+    quiet = cai.solve(tables, rule, temperature=1e-6)
+    with mpmath.workdps(60):
+        each = [p * mpmath.exp(mpmath.mpf(r) / mpmath.mpf(1e-6)) for p, r in ((0.3, 1e8), (0.7, 0))]
+        truth = float(200 * mpmath.mpf(1e-6) * mpmath.log(sum(each)))
+    assert float(quiet.value) == pytest.approx(truth, rel=1e-14)
+    for t in (0, 50, 199):
+        torch.testing.assert_close(quiet.policy.probs(t)[0], torch.tensor([1.0, 0.0]).double(), rtol=0, atol=1e-14)
+        assert float(quiet.marginals(t).sum()) == pytest.approx(1, abs=1e-12)
+    assert float(reward.grad.sum()) == pytest.approx(200, abs=1e-10)
+    assert float(alpha.grad) == pytest.approx(200 * math.log(0.3), rel=1e-10)
+    assert cai.evaluate(tables, quiet, temperature=1e-6).expected_return == pytest.approx(200e8, rel=1e-12)
+
+
+@pytest.mark.parametrize("rewards", [(1e-14, 0.0), (0.0, 1e-14)])
+def test_a_small_reward_is_a_preference(rewards: tuple[float, float]) -> None:
+    found = cai.solve(lever(rewards, 3), cai.HARD)
+    assert found.policy.probs(0)[0].tolist() == [float(r > 0) for r in rewards]
+    assert cai.evaluate(found.tables, found).expected_return == pytest.approx(float(found.value), rel=1e-14)
+
+
+def test_a_choice_of_1e_6_counts_beside_1e8() -> None:
+    tables = replace(lever((1e-6, 0.0), 1), terminal=torch.tensor([1e8], dtype=torch.float64))
+    found = cai.solve(tables, cai.HARD)
+    assert found.policy.probs(0)[0].tolist() == [1, 0]
+
+
+@pytest.mark.parametrize("rule", [cai.POSTERIOR, cai.VARIATIONAL, cai.MAP, cai.PLANNING], ids=str)
+@pytest.mark.parametrize("horizon", [3, 12])
+@pytest.mark.parametrize("best", [1.0, -1.0])
+def test_rewards_over_a_temperature_may_overflow(rule: cai.Rule, horizon: int, best: float) -> None:
+    found = cai.solve(lever((best, -3.0), horizon), rule, temperature=1e-310)
+    assert float(found.value) == pytest.approx(horizon * best, rel=1e-14)
+    assert found.policy.probs(0)[0].tolist() == [1, 0]
+
+
+def test_a_temperature_of_float32_is_what_was_written() -> None:
+    tables, alpha = lever((1.0, 0.0), 3), torch.tensor(0.1, requires_grad=True)
+    found = cai.solve(tables, temperature=alpha)
+    assert found.temperature.tolist() == 0.1
+    found.value.backward()
+    exact = torch.tensor(0.1, dtype=torch.float64, requires_grad=True)
+    cai.solve(tables, temperature=exact).value.backward()
+    assert float(alpha.grad) == pytest.approx(float(exact.grad), rel=1e-6)
+    several = cai.solve(tables, temperature=torch.tensor([0.3, 1 / 3, 2.0])).temperature.tolist()
+    assert several == [0.3, 0.33333334, 2.0]
+    half = cai.solve(tables, temperature=torch.tensor(0.1, dtype=torch.bfloat16)).temperature
+    assert float(half) == 0.1
+
+
+def test_luck_of_what_cannot_be_is_none() -> None:
+    """An outcome of probability 0 leads to a state with v = -inf, under a discount."""
+    world = RandomWorld(0, 2, 1, 2, 2, holes=False, discount=0.9)
+    world.start = torch.tensor([1.0, 0.0], dtype=torch.float64)
+    world.outcome = torch.tensor([1.0, 0.0], dtype=torch.float64).expand(1, 2, 1, 2).clone()
+    world.successor = torch.tensor([0, 1]).expand(1, 2, 1, 2).clone()
+    world.reward = torch.tensor([-1.0, -torch.inf], dtype=torch.float64).reshape(1, 2, 1, 1).expand(1, 2, 1, 2).clone()
+    world.last = torch.tensor([0.5, 0.0], dtype=torch.float64)
+    found = cai.evaluate(tables_of(world), None, temperature=1.0)
+    v, luck, alive = 0.5, 0.0, 1.0
+    stages = []
+    for _ in range(2):
+        survives = 0.9 * math.exp(v) / (0.9 * math.exp(v) + 0.1)
+        stages.append(0.9 * math.log(0.9 / survives) + 0.1 * math.log(0.1 / (1 - survives)))
+        v = -1 + math.log(0.9 * math.exp(v) + 0.1)
+    for nats in reversed(stages):
+        luck, alive = luck + alive * nats, alive * 0.9
+    assert float(found.luck_nats.sum()) == pytest.approx(luck, abs=1e-12)
+    assert "nan" not in found.account()
