@@ -7,7 +7,7 @@ import torch
 
 from cai.conditions import Conditions
 from cai.errors import Finding, ImpossibleError
-from cai.exact.rules import Expect, Rule
+from cai.exact.rules import Rule
 from cai.types import Tables
 
 
@@ -17,7 +17,7 @@ def evidence_explained(rule: Rule, given: Conditions) -> Iterator[None]:
     try:
         yield
     except ImpossibleError as error:
-        if not given.seen or not isinstance(rule.over_outcomes, Expect):
+        if not given.seen or not rule.averages:
             raise
         seen = ", ".join(f"{name}_{t} = {value}" for (name, t), value in given.seen.items())
         words = f"{rule} asks for the best policy, and no policy makes certain what was seen ({seen})"

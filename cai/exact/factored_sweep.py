@@ -15,7 +15,7 @@ from cai.exact.cases import Cost
 from cai.exact.factored_slice import PreparedSlice
 from cai.exact.longest_path import is_path, longest_path
 from cai.exact.rounding import WARM, Rounding, largest
-from cai.exact.rules import Expect, Rule
+from cai.exact.rules import Rule
 from cai.factors import Factor, Factors
 from cai.progress import bar
 from cai.types import Space
@@ -150,7 +150,7 @@ def factored_fixed_point(
 
     start = torch.zeros(prepared.factors.states.size, dtype=prepared.factors.dtype)
     reward = sum(largest(piece.table) for piece in prepared.factors.at(0).reward)
-    warm = WARM if isinstance(rule.over_outcomes, Expect) else float("inf")  # elimination takes plain logarithms
+    warm = WARM if rule.averages else float("inf")  # elimination takes plain logarithms
     rounding, what = Rounding(reward, float(alpha), 64, warm), f"{rule} with γ = {prepared.factors.discount:g}"
     if is_path(rule):
         v, e = longest_path(step, torch.full_like(start, -torch.inf), rounding, what)

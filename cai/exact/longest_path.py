@@ -13,7 +13,7 @@ from torch import Tensor
 
 from cai.errors import NotConvergedError
 from cai.exact.anderson import gap
-from cai.exact.rules import Best, Rule, Viterbi
+from cai.exact.rules import Rule, assumption
 
 MOST = 100_000
 """Sweeps after which it is left open whether they would settle."""
@@ -21,7 +21,8 @@ MOST = 100_000
 
 def is_path(rule: Rule) -> bool:
     """Tell whether a rule seeks a best path: whether all its means are maxima."""
-    return isinstance(rule.over_outcomes, Viterbi | Best) and isinstance(rule.over_actions, Viterbi | Best)
+    means = assumption(rule.over_outcomes), assumption(rule.over_actions)
+    return all(mean is not None and mean.kind == "maximum" for mean in means)
 
 
 def longest_path(
