@@ -10,7 +10,7 @@ import numpy as np
 import pyro
 import pytest
 import torch
-from pyro.distributions import Categorical
+from pyro.distributions import Categorical, Normal
 from torch import Tensor
 from torch.nn.functional import one_hot
 
@@ -186,6 +186,29 @@ class TestForms:
             here = after
         paid += (bonus or 0.0) * (1 - sum(here.values()))
         assert agrees(value.elbo, paid / 0.5 - lost)
+
+    def test_a_continuous_walk_pays_until_it_ends(self) -> None:
+        class Walk:
+            horizon = 4
+
+            def initial(self) -> Any:
+                return pyro.sample("x", Normal(torch.tensor(0.0), 1e-3))
+
+            def act(self, state: Any, t: int) -> Any:
+                return pyro.sample("go", Categorical(logits=torch.zeros(2)))
+
+            def step(self, state: Any, action: Any, t: int) -> Any:
+                on = torch.where(state > 1, 0.0, 0.6 * action)
+                return pyro.sample("x", Normal(state + on, 1e-3)), 0.0 * state
+
+            def terminated(self, state: Any) -> Tensor:
+                return state > 1
+
+        steps = sum(t * p for t, p in ((2, 0.81), (3, 2 * 0.81 * 0.1), (4, 1 - 0.81 - 2 * 0.81 * 0.1)))
+        kl = 0.9 * math.log(1.8) + 0.1 * math.log(0.2)
+        found = cai.elbo(Walk(), lambda s, t: Categorical(torch.tensor([0.1, 0.9])), samples=4000)  # type: ignore[arg-type]
+        assert found.method == "sampling"
+        assert abs(found.value + kl * steps) < 5 * found.standard_error
 
     def test_the_factor_reads_what_tells(self) -> None:
         factors = cai.factorise(Fall())
