@@ -202,7 +202,7 @@ def test_what_does_not_fit_is_named() -> None:
     options: dict[str, Any] = {"device": "cpu"}
     box = to_gymnasium(PointMass(bounded=True))
     for arguments, message in (
-        ((3,), "a int; expected a model of Stable-Baselines3: PPO, A2C, DQN, SAC"),
+        ((3,), "a int; expected a model of Stable-Baselines3: PPO, A2C, TRPO, MaskablePPO, DQN"),
         ((sb3.TD3("MlpPolicy", box, **options),), "a TD3"),
         ((sb3.SAC("MlpPolicy", box, use_sde=True, **options),), "use_sde"),
         ((model, 3), "a world"),

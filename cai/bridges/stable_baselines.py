@@ -227,7 +227,9 @@ def from_sb3(model: Any, world_or_env: Any = None) -> Policy:
     """
     if not _kind(model):
         why = next((f": {words}" for name, words in REFUSED.items() if _is(model, name)), "")
-        raise fault("from_sb3, model", f"a {type(model).__name__}{why}", f"a model of the kinds {', '.join(KINDS)}")
+        raise fault(
+            "from_sb3, model", f"a {type(model).__name__}{why}", f"a model of Stable-Baselines3: {', '.join(KINDS)}"
+        )
     if getattr(model, "use_sde", False):
         seen = "use_sde=True, whose noise lasts over many steps"
         raise fault("from_sb3, model", seen, "a model whose actions depend on the state alone: use_sde=False")
