@@ -18,6 +18,7 @@ from cai.factors import Factor, FactoredSlice, Factors, primed
 from cai.memory import TENSOR, require_room
 from cai.process import precision
 from cai.types import Space
+from cai.validate import require_valid
 from cai.world import World
 
 
@@ -37,6 +38,7 @@ def factorise(world: World | Factors, *, dtype: torch.dtype = torch.float64) -> 
         IntractableError: a variable is not finite, or the program ties too many variables in one tensor.
     """
     if isinstance(world, Factors):
+        require_valid(world)
         return world
     with precision(dtype):
         return _compile(world, dtype)

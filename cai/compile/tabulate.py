@@ -21,6 +21,7 @@ from cai.compile.survey import demand, survey
 from cai.errors import Finding, IntractableError, blamed, fault
 from cai.process import precision
 from cai.types import Slice, Space, Tables
+from cai.validate import require_valid
 from cai.world import World, horizon_of
 
 MAX_BYTES = 8e9
@@ -51,6 +52,7 @@ def tabulate(
         IntractableError: a variable is not finite, or the tables would exceed ``max_bytes``.
     """
     if isinstance(world, Tables):
+        require_valid(world)
         if reachable or (dtype, max_bytes) != (torch.float64, MAX_BYTES):
             raise fault("tabulate", "options beside tables that are compiled already", "the world itself")
         return world

@@ -8,6 +8,7 @@ from cai.exact.factored_sweep import prepare
 from cai.exact.rules import VARIATIONAL
 from cai.factors import Factors
 from cai.types import Tables
+from cai.validate import require_valid
 from cai.world import World, horizon_of, require_methods
 
 FORMS = ("auto", "tables", "factors")
@@ -28,6 +29,7 @@ def compiled(world: World | Tables | Factors, form: str = "auto") -> Tables | Fa
         own = "tables" if isinstance(world, Tables) else "factors"
         if form not in ("auto", own):
             raise fault("form", f"'{form}', of a world that is compiled to {own}", "the world itself")
+        require_valid(world)
         return world
     if form == "factors":
         return factorise(world)
