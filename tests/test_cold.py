@@ -63,6 +63,9 @@ def test_rewards_over_a_temperature_may_overflow(rule: cai.Rule, horizon: int, b
     found = cai.solve(lever((best, -3.0), horizon), rule, temperature=1e-310)
     assert float(found.value) == pytest.approx(horizon * best, rel=1e-14)
     assert found.policy.probs(0)[0].tolist() == [1, 0]
+    if rule == cai.POSTERIOR:
+        with pytest.raises(cai.IntractableError, match="too large in nats"):
+            _ = found.log_evidence
 
 
 def test_a_temperature_of_float32_is_what_was_written() -> None:

@@ -12,6 +12,7 @@ from cai.errors import fault
 from cai.exact.backup import survive
 from cai.exact.factored_sampling import following
 from cai.exact.factored_sweep import Prepared, factored_backup, factored_sweep
+from cai.exact.rounding import nats
 from cai.exact.rules import MAP, POSTERIOR, VARIATIONAL, Rule
 from cai.factors import Factors
 from cai.policies.fixed import FixedPolicy
@@ -69,13 +70,13 @@ class FactoredMessages:
     def log_evidence(self) -> Float[Tensor, ""]:
         """log Z = log p(O=1), nats: ``log Σ p(s_0) exp(v_0/α)``; POSTERIOR only."""
         self._belongs_to(POSTERIOR, "log_evidence")
-        return self.value / self.temperature
+        return nats(self.value, self.temperature)
 
     @property
     def elbo(self) -> Float[Tensor, ""]:
         """ELBO* = max over policies of ELBO(π), nats: ``Σ p(s_0) v_0/α``; VARIATIONAL only."""
         self._belongs_to(VARIATIONAL, "elbo")
-        return self.value / self.temperature
+        return nats(self.value, self.temperature)
 
     def initial(self) -> Float[Tensor, " S"]:
         """Return the start distribution under the rule: p(s_0|O) for POSTERIOR, p(s_0) where the dynamics are held."""

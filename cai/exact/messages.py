@@ -13,6 +13,7 @@ from cai.errors import fault
 from cai.exact.backup import Backup, Tilt, action_values, back_up, differentiable_backup, tilt
 from cai.exact.chain import chain_of, visits
 from cai.exact.flow import flow, forward_message, posterior_flow, push
+from cai.exact.rounding import nats
 from cai.exact.rules import MAP, POSTERIOR, VARIATIONAL, Rule
 from cai.exact.sampling import decode, sample
 from cai.exact.sweep import sweep
@@ -101,13 +102,13 @@ class Messages:
     def log_evidence(self) -> Float[Tensor, "*B"]:
         """log Z = log p(O=1), nats: ``log Σ p(s_0) exp(v_0/α)``; POSTERIOR only."""
         self._belongs_to(POSTERIOR, "log_evidence")
-        return self.value / self.temperature
+        return nats(self.value, self.temperature)
 
     @property
     def elbo(self) -> Float[Tensor, "*B"]:
         """ELBO* = max over policies of ELBO(π), nats: ``Σ p(s_0) v_0/α``; VARIATIONAL only."""
         self._belongs_to(VARIATIONAL, "elbo")
-        return self.value / self.temperature
+        return nats(self.value, self.temperature)
 
     def initial(self) -> Float[Tensor, "*B S"]:
         """Return the start distribution under the rule: p(s_0|O) for POSTERIOR, p(s_0) where the dynamics are held."""
