@@ -74,3 +74,10 @@ def test_what_is_forbidden_and_what_is_repeated_are_right() -> None:
     assert float(cai.solve(replace(TABLES, log_prior=prior)).value) < INF
     assert float(cai.solve(changed("reward", -INF, (0, 1, 0))).value) < INF
     assert float(cai.solve(TABLES.to(dtype=torch.float32)).value) < INF
+
+
+def test_a_discount_of_0_is_one_step() -> None:
+    found = cai.learn.value_iteration(TABLES, gamma=0.0)
+    assert cai.evaluate(found.tables, found).expected_return == pytest.approx(
+        float(TABLES.log_initial.exp() @ found.v), abs=1e-12
+    )
