@@ -167,7 +167,8 @@ def test_marginals_across_parts_are_products(rule: cai.Rule, factors: cai.Factor
     one, other = parts.marginal(2, "v0_0"), parts.marginal(2, ("v2_0", "v2_1"))
     product = one[:, None, None] * other
     torch.testing.assert_close(parts.marginal(2, ("v0_0", "v2_0", "v2_1")), product, rtol=0, atol=1e-15)
-    for wrong in ("w1", (), ("v0_0", "v0_0"), ("v0_0", "v9_0")):
+    torch.testing.assert_close(parts.marginal(1, ("w1", "v0_0")), whole.marginal(1, ("w1", "v0_0")), rtol=0, atol=1e-12)
+    for wrong in ("w9", (), ("v0_0", "v0_0"), ("v0_0", "v9_0")):
         with pytest.raises(cai.WorldError, match="marginal, names"):
             parts.marginal(1, wrong)
 
