@@ -10,10 +10,10 @@ demo: $(VENV)/.base
 	$(BIN)/cai compare frozen_lake --temperature 1 --temperature 0.1 --temperature 0.01 --out reports/frozen_lake
 
 test: $(VENV)/.dev lint
-	$(BIN)/python -m pytest -n auto -p no:benchmark --durations 20 -m 'not slow'
+	$(BIN)/python -m pytest -n logical -p no:benchmark --durations 20 -m 'not slow'
 
 test-all: $(VENV)/.dev lint
-	$(BIN)/python -m pytest -n auto -p no:benchmark --durations 20
+	$(BIN)/python -m pytest -n logical -p no:benchmark --durations 20
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff format --check .
