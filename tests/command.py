@@ -62,6 +62,7 @@ def _be(run: Callable[..., None], words: tuple[str, ...], cwd: Path, out: Path, 
     for stream, path in ((1, out), (2, err)):
         os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT), stream)
     sys.stdout, sys.stderr = (os.fdopen(stream, "w", closefd=False) for stream in (1, 2))
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # the shell lets what runs in the background ignore it
     os.chdir(cwd)
     sys.path[:0] = [str(cwd)]
     run(*words)
