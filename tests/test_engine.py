@@ -23,6 +23,7 @@ from cai.exact.fused_adjoint import fused_gathering
 from cai.exact.gathered import Gathering
 from cai.exact.kernels import arithmetic
 from tests.helpers import load_model
+from tests.oracles.sweep import Swept
 from tests.worlds import RandomWorld, TimedWorld, random_worlds
 
 RULES = [cai.POSTERIOR, cai.VARIATIONAL, cai.HARD, cai.MAP, cai.PLANNING, cai.RISK(-0.5), cai.RISK(2.0)]
@@ -338,3 +339,28 @@ def test_the_linear_form_is_what_large_worlds_get(always_kernels: None) -> None:
     step = prepare.prepare(cai.POSTERIOR, world.at(0), torch.tensor(0.1).double(), world.log_survival)
     assert isinstance(step.forms[0], Linear)
     assert step.forms[0].operator.E == 5  # ahead, left, right, behind by another action, and here
+
+
+Crowd = tuple[RandomWorld, cai.Tables]
+
+
+@pytest.fixture(scope="module")
+def crowd() -> Crowd:
+    world = RandomWorld(seed=5, S=100_000, A=4, K=3, horizon=10, holes=False)
+    return world, cai.tabulate(world)
+
+
+@pytest.mark.parametrize(
+    "rule", ["POSTERIOR", *(pytest.param(r, marks=pytest.mark.slow) for r in ("VARIATIONAL", "HARD", "MAP"))]
+)
+def test_a_hundred_thousand_states_are_those_of_numpy(rule: str, crowd: Crowd) -> None:
+    """v, the start value, π and the marginals, to the rounding of ten backups of numbers below 20."""
+    world, tables = crowd
+    assert prepare.kernels_pay(tables.at(0), torch.tensor(0.5), 10)
+    found, swept = cai.solve(tables, getattr(cai, rule), temperature=0.5), Swept(world, rule, 0.5)
+    rounding = 10 * 32 * np.finfo(float).eps * 20
+    assert np.abs(found.v.numpy() - swept.v).max() < rounding
+    assert abs(float(found.value) - swept.value) < rounding
+    assert np.abs(found.policy.probs(3).numpy() - swept.policy(3)).max() < rounding / 0.5
+    marginals = swept.marginals(3)
+    assert np.abs(found.marginals(3).numpy() - marginals).max() < 3 * rounding / 0.5 * marginals.max()

@@ -4,6 +4,8 @@ import json
 import os
 import signal
 import socket
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from functools import partial
@@ -22,6 +24,7 @@ from cai.compile.rows import rows
 from cai.exact.shards import Group
 from tests.command import FORKS
 from tests.helpers import load_model
+from tests.oracles.sweep import Swept
 from tests.worlds import FactoredWorld, RandomWorld, TimedWorld
 
 RULES = (cai.POSTERIOR, cai.VARIATIONAL, cai.HARD, cai.MAP, cai.PLANNING, cai.RISK(-2.0))
@@ -122,6 +125,34 @@ def test_two_processes_give_the_messages_of_one(tmp_path: Path) -> None:
         )
         assert (tmp_path / f"dead.{rank}").read_text().startswith("ImpossibleError: the evidence is zero")
         assert "processes: 2 of them for 1 states" in (tmp_path / f"single.{rank}").read_text()
+
+
+TORCHRUN = """
+import sys
+import cai
+from tests.worlds import RandomWorld
+
+world = RandomWorld(6, 300, 3, 2, 12, holes=False)
+for rule in (cai.POSTERIOR, cai.VARIATIONAL):
+    cai.solve_sharded(world, rule, temperature=0.4, folder=f"{sys.argv[1]}/{rule}", timeout=60)
+"""
+
+
+@pytest.mark.slow
+def test_two_processes_under_torchrun_give_the_messages_of_numpy(tmp_path: Path) -> None:
+    (tmp_path / "run.py").write_text(TORCHRUN)
+    torchrun = (sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2")
+    places = {"PYTHONPATH": f"{Path(__file__).parents[1]}", "OMP_NUM_THREADS": "1"}
+    words = (*torchrun, str(tmp_path / "run.py"), str(tmp_path))
+    done = subprocess.run(words, capture_output=True, text=True, env={**os.environ, **places}, timeout=200)
+    assert done.returncode == 0, done.stderr
+    world = RandomWorld(6, 300, 3, 2, 12, holes=False)
+    for rule in ("POSTERIOR", "VARIATIONAL"):
+        found, swept = cai.open_messages(tmp_path / rule), Swept(world, rule, 0.4)
+        assert sorted(file.name for file in (tmp_path / rule).glob("v-*")) == ["v-0-of-2.npy", "v-1-of-2.npy"]
+        assert float(found.value) == pytest.approx(swept.value, rel=1e-13)
+        for t in range(13):
+            np.testing.assert_allclose(found.v(t).numpy(), swept.v[t], rtol=1e-13, atol=1e-13)
 
 
 def test_a_killed_process_is_told_and_made_good(tmp_path: Path) -> None:
