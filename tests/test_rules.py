@@ -10,7 +10,6 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from torch import Tensor
 
 import cai
 from cai.exact import adjoints, prepare, solve_factors
@@ -34,6 +33,16 @@ MEANS: dict[str, tuple[Mean, Plain]] = {
     "halved": (Halved(), lambda pairs, alpha: soft(pairs, alpha / 2)),
 }
 PAIRS = list(itertools.product(MEANS, MEANS))
+FEW = [
+    *zip(MEANS, [*list(MEANS)[4:], *list(MEANS)[:4]], strict=True),
+    ("average", "soft"),
+    ("soft", "sparse"),
+    ("sparse", "viterbi"),
+]
+"""Each mean in each place."""
+every_pair = pytest.mark.parametrize(
+    "names", [pytest.param(one, marks=[] if one in FEW else [pytest.mark.slow]) for one in PAIRS], ids=" / ".join
+)
 seeds = st.integers(0, 2**31 - 1)
 
 
@@ -88,7 +97,7 @@ def assert_is_the_sweep(world: RandomWorld, names: tuple[str, str], alpha: float
     torch.testing.assert_close(several.v[0], found.v, rtol=0, atol=1e-11 * size)
 
 
-@pytest.mark.parametrize("names", PAIRS, ids=" / ".join)
+@every_pair
 def test_a_rule_is_its_two_means(names) -> None:
     world = RandomWorld(PAIRS.index(names), 4, 5, 3, 9, holes=False, discount=0.8)  # A and K of other tests' kernels
     for work in (math.inf, 0):
@@ -107,33 +116,39 @@ def test_a_rule_is_its_two_means_in_every_form(names, seed, horizon, alpha, disc
         assert_is_the_sweep(world, names, alpha)
 
 
-@pytest.mark.parametrize("names", [pair for pair in PAIRS if pair != ("averse", "viterbi")], ids=" / ".join)
+@every_pair
 def test_the_fixed_point_is_that_of_the_two_means(names) -> None:
-    """Where going on costs what a rule fears, or pays what it may choose, no answer is finite: such are left out."""
+    """Where going on costs what a rule fears, or pays what it may choose, no answer is finite, and none is given."""
     world = RandomWorld(PAIRS.index(names), 4, 5, 3, 5, holes=False, discount=0.5, positive=False)
     world.reward = (0.02 if names[0] == "best" else -0.02) * world.reward
-    v = [0.0] * world.S
+    endless, rule = replace(tables_of(world), horizon=None), rule_of(names)
+    v, before = [0.0] * world.S, [0.0] * world.S
     for _ in range(100):
-        _, v, pi = step(world, names, 0.6, v, 0)
-    found = cai.solve(replace(tables_of(world), horizon=None), rule_of(names), temperature=0.6)
+        before, (_, v, pi) = v, step(world, names, 0.6, v, 0)
+    if max(abs(x - y) for x, y in zip(v, before, strict=True)) > 1e-6:
+        with pytest.raises(cai.NotConvergedError):
+            cai.solve(endless, rule, temperature=0.6)
+        return
+    found = cai.solve(endless, rule, temperature=0.6)
     assert 0 < found.error_bound < 1e-11
     torch.testing.assert_close(found.v, torch.tensor(v, dtype=torch.float64), rtol=0, atol=found.error_bound)
     torch.testing.assert_close(found.policy.probs(), torch.tensor(pi, dtype=torch.float64), rtol=0, atol=1e-9)
 
 
-class Falling(Expect):
-    """Mean minus variance: no mean, for it falls where an x rises."""
+@pytest.mark.parametrize("act", ["soft", "average", "halved", "best"])
+def test_the_best_path_may_end_at_once(act: str) -> None:
+    """One state, one action: v = max(α log γ + r + v, α log (1-γ) + r), and going on costs."""
+    world = RandomWorld(0, 1, 1, 1, 1, holes=False, discount=0.95)
+    world.reward = torch.full_like(world.reward, -0.01)
+    found = cai.solve(replace(tables_of(world), horizon=None), rule_of(("viterbi", act)), temperature=2.6)
+    assert found.v.tolist() == pytest.approx([2.6 * math.log(1 - 0.95) - 0.01], rel=1e-13)
+    assert found.error_bound < 1e-11
 
-    def value(self, x: Tensor, log_w: Tensor, alpha: Tensor) -> Tensor:
-        mean = super().value(x, log_w, alpha)
-        return mean - 3 * super().value((x - mean.unsqueeze(-1)) ** 2, log_w, alpha)
 
-
-def test_no_bound_is_proved_of_a_mean_that_falls() -> None:
-    world = RandomWorld(4, 4, 5, 3, 5, holes=False, discount=0.9)
-    tables = replace(tables_of(world), horizon=None)
-    with pytest.raises((cai.WorldError, cai.NotConvergedError)):
-        cai.solve(tables, Rule("falling", Falling(), Soft()), temperature=0.6)
+def test_factors_find_the_path_that_ends_at_once(variables) -> None:
+    tables, factors = (replace(one, discount=0.9, horizon=None) for one in variables)
+    whole, apart = (cai.solve(one, rule_of(("viterbi", "soft")), temperature=5.0) for one in (tables, factors))
+    torch.testing.assert_close(apart.v, whole.v, rtol=0, atol=1e-11)
 
 
 @pytest.fixture(scope="module")

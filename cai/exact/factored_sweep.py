@@ -13,7 +13,7 @@ from cai.exact.anderson import Anderson
 from cai.exact.backup import survive
 from cai.exact.cases import Cost
 from cai.exact.factored_slice import PreparedSlice
-from cai.exact.longest_path import is_path, longest_path
+from cai.exact.longest_path import is_maximum, is_path, longest_path
 from cai.exact.rounding import WARM, Rounding, largest
 from cai.exact.rules import Rule
 from cai.factors import Factor, Factors
@@ -148,12 +148,13 @@ def factored_fixed_point(
         backups += 1
         return factored_backup(rule, prepared, 0, v, alpha)[1]
 
-    start = torch.zeros(prepared.factors.states.size, dtype=prepared.factors.dtype)
+    nothing = -torch.inf if is_maximum(rule.over_outcomes) else 0.0  # as on tables
+    start = torch.full((prepared.factors.states.size,), nothing, dtype=prepared.factors.dtype)
     reward = sum(largest(piece.table) for piece in prepared.factors.at(0).reward)
     warm = WARM if rule.averages else float("inf")  # elimination takes plain logarithms
     rounding, what = Rounding(reward, float(alpha), 64, warm), f"{rule} with γ = {prepared.factors.discount:g}"
     if is_path(rule):
-        v, e = longest_path(step, torch.full_like(start, -torch.inf), rounding, what)
+        v, e = longest_path(step, start, rounding, what)
         return v, backups, e
     search = Anderson(step, start)
     earlier, steps = float("inf"), 0

@@ -10,7 +10,7 @@ from cai.errors import NotConvergedError, fault
 from cai.exact.anderson import Anderson, gap
 from cai.exact.backup import Step, back_up, differentiable_backup, refuse_second_derivative, tilt
 from cai.exact.chain import DENSE, Chain, chain_of, life_to_come, visits
-from cai.exact.longest_path import is_path, longest_path
+from cai.exact.longest_path import is_maximum, is_path, longest_path
 from cai.exact.prepare import prepare
 from cai.exact.rounding import Rounding, largest
 from cai.exact.rules import Rule
@@ -78,9 +78,11 @@ def fixed_point(rule: Rule, tables: Tables, alpha: Tensor, *, max_iterations: in
     problem = Problem(rule, next(iter(tables.slices())), alpha, tables.log_survival)
     batch = torch.broadcast_shapes(tables.batch_shape, alpha.shape)
     start = torch.zeros_like(tables.terminal).expand(*batch, -1).contiguous()
+    if is_maximum(rule.over_outcomes):  # from 0 a life that loses by going on would fall for long: nobody survives yet
+        start = torch.full_like(start, -torch.inf)
     if is_path(rule):
         what = f"{rule} with γ = {tables.discount:g}"
-        v, bound = longest_path(problem.backup, torch.full_like(start, -torch.inf), problem.rounding, what)
+        v, bound = longest_path(problem.backup, start, problem.rounding, what)
         return FixedPoint(v, problem.backups, bound)
     search = Anderson(problem.backup, start)
     earlier, steps = float("inf"), 1

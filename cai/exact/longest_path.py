@@ -13,7 +13,7 @@ from torch import Tensor
 
 from cai.errors import NotConvergedError
 from cai.exact.anderson import gap
-from cai.exact.rules import Rule, assumption
+from cai.exact.rules import Mean, Rule, assumption
 
 MOST = 100_000
 """Sweeps after which it is left open whether they would settle."""
@@ -21,8 +21,13 @@ MOST = 100_000
 
 def is_path(rule: Rule) -> bool:
     """Tell whether a rule seeks a best path: whether all its means are maxima."""
-    means = assumption(rule.over_outcomes), assumption(rule.over_actions)
-    return all(mean is not None and mean.kind == "maximum" for mean in means)
+    return is_maximum(rule.over_outcomes) and is_maximum(rule.over_actions)
+
+
+def is_maximum(mean: Mean) -> bool:
+    """Tell whether a mean says that it is a maximum."""
+    said = assumption(mean)
+    return said is not None and said.kind == "maximum"
 
 
 def longest_path(
