@@ -1,6 +1,8 @@
 """Files that appear whole or not at all: written beside their place, and put there once they are safe on the disk."""
 
 import os
+import secrets
+import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -10,16 +12,21 @@ from pathlib import Path
 def draft(path: Path) -> Iterator[Path]:
     """Yield the file to be written in the place of ``path``; it is put there at the end.
 
-    Whatever ends the work before that, Ctrl-C too, the draft is removed, and what stood there before still stands.
+    Whatever ends the work before that, Ctrl-C too, the draft is removed, and what stood there before still stands. Each
+    writer has a draft of its own: of several at once the last one's file stands, whole. A link still leads to its file,
+    which keeps its permissions.
 
     Raises:
         OSError: it cannot be written.
     """
-    part = path.with_name(f".{path.name}.part")
+    place = Path(os.path.realpath(path))
+    part = place.with_name(f".{place.name}.{secrets.token_hex(4)}.part")
     try:
         yield part
+        if place.exists():
+            shutil.copymode(place, part)
         flush(part)
-        part.replace(path)
+        part.replace(place)
     except BaseException:
         part.unlink(missing_ok=True)
         raise
@@ -39,5 +46,5 @@ def write_whole(folder: Path, contents: Mapping[str, bytes]) -> None:
 
 def flush(file: Path) -> None:
     """Make sure that what was written to a file is on the disk."""
-    with file.open("rb") as there:
+    with file.open("rb+") as there:
         os.fsync(there.fileno())

@@ -3,14 +3,18 @@
 A world's program runs under both, so that one thread runs programs at a time, and leaves them as it found them.
 """
 
+import os
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from pyro.poutine.runtime import _PYRO_STACK
 
 _LOCK = threading.RLock()
+_WITHIN: list[tuple[int, list[Any], torch.dtype]] = []
+"""Of each program that runs, the outermost first: its thread, and the stack and the dtype that it found."""
 
 
 @contextmanager
@@ -20,12 +24,33 @@ def alone() -> Iterator[None]:
     Pyro takes its own handlers off its stack, but not those that an interrupt catches while they are put on it.
     """
     with _LOCK:
-        stack, dtype = list(_PYRO_STACK), torch.get_default_dtype()
+        found = threading.get_ident(), list(_PYRO_STACK), torch.get_default_dtype()
+        _WITHIN.append(found)
         try:
             yield
         finally:
-            _PYRO_STACK[:] = stack
-            torch.set_default_dtype(dtype)
+            _WITHIN.pop()
+            _put_back(found)
+
+
+def _put_back(found: tuple[int, list[Any], torch.dtype]) -> None:
+    _, _PYRO_STACK[:], dtype = found
+    torch.set_default_dtype(dtype)
+
+
+def _forked() -> None:
+    """Forget a program that ran in another thread when this process was forked: it goes on in the parent alone."""
+    global _LOCK
+    if _WITHIN and _WITHIN[0][0] == threading.get_ident():
+        return
+    _LOCK = threading.RLock()
+    if _WITHIN:
+        _put_back(_WITHIN[0])
+        _WITHIN.clear()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forked)
 
 
 @contextmanager

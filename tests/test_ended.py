@@ -238,6 +238,16 @@ class TestForms:
         assert tables.to(dtype=torch.float32).detach().ended is tables.ended
         assert torch.equal(pickle.loads(pickle.dumps(tables)).ended, tables.ended)
 
+    def test_an_entry_of_a_batch_has_its_own_mask(self) -> None:
+        open_ended: Any = lake(3)
+        open_ended.terminated = None
+        two = [cai.tabulate(lake(3)), cai.tabulate(open_ended)]
+        found, pi = cai.solve(cai.stack(two)), random_policy(1, 17)
+        for i in range(2):
+            told = [cai.evaluate(one, pi).entropy for one in (found[i].tables, two[i])]
+            assert agrees(*told)
+        assert agrees(cai.evaluate(two[0], pi).entropy, by_hand(lambda t, s: pi[s].tolist(), 3)[2])
+
     @pytest.mark.parametrize("compiled", [lambda world: world, cai.tabulate, cai.factorise])
     def test_conditions(self, compiled: Any) -> None:
         def ends(**given: Any) -> bool:
@@ -247,6 +257,16 @@ class TestForms:
         assert ends(observe={"state_3": 16})
         assert ends(do={"action_0": 1})
         assert not ends(observe={"action_2": 1})
+
+    @pytest.mark.parametrize("form", [lambda world: world, cai.tabulate, cai.factorise])
+    def test_an_uncertain_sight_may_fail_after_the_end_too(self, form: Any) -> None:
+        """A trajectory goes on as it does unseen, whether a sight fails or not: return apart, nothing changes."""
+        sight, pi = {"state_3": [0.5 + s / 40 for s in range(17)], "state_5": [0.9] * 17}, random_policy(4, 17)
+        seen = cai.evaluate(cai.condition(form(lake(5)), observe=sight), pi, temperature=0.1)
+        _, kl, entropy = by_hand(lambda t, s: pi[s].tolist(), 5)
+        assert agrees(seen.kl_to_prior, kl)
+        assert agrees(seen.entropy, entropy)
+        assert seen.elbo == -math.inf
 
     def test_a_fit_has_nothing_to_learn_there(self) -> None:
         tables = cai.tabulate(lake(8))

@@ -96,6 +96,25 @@ def test_whatever_ends_the_writing_leaves_no_draft(tmp_path: Path, stops: BaseEx
     assert contents(tmp_path) == {"kept": b"old"}
 
 
+def test_writers_of_one_file_do_not_mix(tmp_path: Path) -> None:
+    with draft(tmp_path / "kept") as slow:
+        slow.write_bytes(b"slow" * 9)
+        write_whole(tmp_path, {"kept": b"fast"})
+        assert contents(tmp_path)["kept"] == b"fast"
+    assert contents(tmp_path) == {"kept": b"slow" * 9}
+
+
+def test_a_link_leads_to_its_file_and_permissions_stay(tmp_path: Path) -> None:
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "disk" / "kept").write_bytes(b"old")
+    (tmp_path / "disk" / "kept").chmod(0o640)
+    (tmp_path / "link").symlink_to(tmp_path / "disk" / "kept")
+    write_whole(tmp_path, {"link": b"new"})
+    assert (tmp_path / "link").is_symlink()
+    assert contents(tmp_path / "disk") == {"kept": b"new"}
+    assert (tmp_path / "disk" / "kept").stat().st_mode & 0o777 == 0o640
+
+
 def test_a_fit_goes_on_after_the_disk_was_full(tmp_path: Path) -> None:
     file = tmp_path / "kept"
     asked: dict[str, Any] = {"checkpoint": file, "progress": False}

@@ -1,6 +1,7 @@
 """Programs in several threads, and programs that are cut off: what belongs to the process is as it was before."""
 
 import math
+import multiprocessing
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
@@ -12,6 +13,7 @@ from pyro.poutine.runtime import _PYRO_STACK
 from torch import Tensor
 
 import cai
+from cai.process import precision
 
 GOOD = 0.3
 
@@ -70,3 +72,41 @@ def test_what_breaks_off_leaves_nothing_behind(error: type[BaseException]) -> No
             verb(Broken(2))
         assert of_process() == before
     assert float(cai.solve(Coin(1)).log_evidence) == pytest.approx(math.log(1 - GOOD + GOOD * math.e), abs=1e-12)
+
+
+def test_a_fork_does_not_wait_for_another_thread() -> None:
+    """``many(jobs=2)`` forks: what another thread has begun would never end in the child."""
+    fork = multiprocessing.get_context("fork")
+    begun, over = threading.Event(), threading.Event()
+    told = fork.SimpleQueue()
+
+    def fit() -> None:
+        with pyro.poutine.block(), precision(torch.float16):
+            begun.set()
+            over.wait(timeout=60)
+
+    def child() -> None:
+        told.put((float(cai.solve(Coin(1)).log_evidence), torch.get_default_dtype()))
+
+    other = threading.Thread(target=fit)
+    other.start()
+    begun.wait(timeout=60)
+    process = fork.Process(target=child)
+    process.start()
+    process.join(timeout=20)
+    ended = process.exitcode
+    process.kill()
+    over.set()
+    other.join()
+    assert ended == 0
+    assert told.get() == (pytest.approx(math.log(1 - GOOD + GOOD * math.e), abs=1e-12), torch.float32)
+
+
+def test_a_fork_goes_on_with_the_program_of_its_own_thread() -> None:
+    fork = multiprocessing.get_context("fork")
+    told = fork.SimpleQueue()
+    with precision(torch.float64):
+        process = fork.Process(target=lambda: told.put(torch.get_default_dtype()))
+        process.start()
+        process.join(timeout=20)
+    assert told.get() == torch.float64

@@ -120,12 +120,16 @@ def _some(states: Space, ends: Factor, samples: int) -> dict[str, Tensor]:
 def _goes_on(tables: Tables, one: Slice, ended: Tensor, t: int) -> Iterator[Finding]:
     """Tell the first outcome that leaves an ended state, and the first that pays there."""
     log_prior, log_prob, reward = one.log_prior[ended], one.log_prob[ended], one.reward[ended]
-    possible = (log_prior.unsqueeze(-1) > -torch.inf) & (log_prob > -torch.inf)
+    allowed = log_prior > -torch.inf
+    barred = reward == -torch.inf
+    chance = torch.where(barred, log_prob.exp(), 0.0).sum(-1)
+    spread = torch.where(allowed, chance, 0.0).amax(-1) - torch.where(allowed, chance, 1.0).amin(-1)
+    alike = (spread < 1e-6)[:, None, None]  # evidence may forbid to be there, whatever is done
+    possible = allowed.unsqueeze(-1) & (log_prob > -torch.inf) & ~(barred & alike)
     for i, a, k in (possible & (one.successor[ended] != ended[:, None, None])).nonzero()[:1].tolist():
         led = f"{_point(tables, int(ended[i]), a)} leads to {tables.states.label(int(one.successor[ended[i], a, k]))}"
         yield Finding(f"terminated, t = {t}", led, "an absorbing state: it stays, whatever is done and happens")
-    barred = ((reward == -torch.inf) | ~possible).all(-1).all(-1)[:, None, None]  # evidence forbids to be there
-    for i, a, k in (possible & (reward != 0) & ~barred).nonzero()[:1].tolist():
+    for i, a, k in (possible & (reward != 0)).nonzero()[:1].tolist():
         paid = f"{_point(tables, int(ended[i]), a)} pays {float(reward[i, a, k]):g}"
         yield Finding(f"terminated, t = {t}", paid, "no further reward: an episode may stop there")
 

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from cai.conditions import Conditions
 from cai.errors import fault
-from cai.exactly import log, logsumexp
+from cai.exactly import log
 from cai.factors import Factor, Factors, primed
 from cai.types import Tables
 
@@ -89,12 +89,12 @@ def seen_factors(factors: Factors, likely: Likely) -> Factors:
 
 
 def seen_tables(tables: Tables, likely: Likely) -> Tables:
-    """Return tables that have a time axis with one more outcome: that a sight fails, which is barred."""
+    """Return tables that have a time axis with every outcome twice: all is seen, or a sight fails, which is barred."""
     if not likely:
         return tables
     axis, S = len(tables.batch_shape), tables.states.size
     values = {**tables.states.split(torch.arange(S)), **tables.actions.split(torch.arange(tables.actions.size))}
-    log_had, log_lost = tables.log_prob.clone(), torch.full_like(tables.log_prob[..., :1], -torch.inf)
+    log_had, log_lost = tables.log_prob.clone(), torch.full_like(tables.log_prob, -torch.inf)
     for t in {min(time, (tables.horizon or 0) - 1) for _, time in likely}:
         had = torch.ones(())
         for (name, time), weights in likely.items():
@@ -106,17 +106,14 @@ def seen_tables(tables: Tables, likely: Likely) -> Tables:
                 had = had * w[values[name].long()][tables.successor.select(axis, t)]
         one = tables.log_prob.select(axis, t)
         log_had.select(axis, t)[:] = one + log(had)
-        log_lost.select(axis, t)[:] = logsumexp(one + log(1 - had), -1, keepdim=True)
-
-    def wider(field: Tensor, last: Tensor) -> Tensor:
-        return torch.cat([field, last], -1)
+        log_lost.select(axis, t)[:] = one + log(1 - had)
 
     barred = torch.where(log_lost > -torch.inf, -torch.inf, 0.0).to(tables.dtype)
     return replace(
         tables,
-        log_prob=wider(log_had, log_lost),
-        successor=wider(tables.successor, torch.zeros_like(tables.successor[..., :1])),
-        reward=wider(tables.reward, barred),
+        log_prob=torch.cat([log_had, log_lost], -1),
+        successor=torch.cat([tables.successor, tables.successor], -1),
+        reward=torch.cat([tables.reward, barred], -1),
         latents=None,
     )
 

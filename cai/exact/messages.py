@@ -59,8 +59,8 @@ class Messages:
             raise fault("Messages", f"index {index}", f"an entry below {self.batch_shape[0]}")
         tables, inner = self.tables, len(self.tables.batch_shape)
         if inner == len(self.batch_shape):  # else the first axis is one of temperatures, and all share the worlds
-            names = ("log_initial", "log_prior", "log_prob", "successor", "reward", "terminal")
-            fields = {name: getattr(tables, name) for name in names}
+            names = ("log_initial", "log_prior", "log_prob", "successor", "reward", "terminal", "ended")
+            fields = {name: field for name in names if (field := getattr(tables, name)) is not None}
             whole = {name: f.expand(*self.batch_shape, *f.shape[inner:])[index] for name, f in fields.items()}
             tables = replace(tables, **whole)
         return replace(
