@@ -8,7 +8,7 @@ import numpy as np
 import pyro
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 from pyro.distributions import Categorical
 from torch import Tensor
@@ -23,6 +23,7 @@ from cai.learn.dynamic_programming import (
     value_iteration,
 )
 from tests.helpers import load_model
+from tests.oracles.endless import DIGITS, Endless
 from tests.test_published import UNIFORM, Puterman, Teleports, printed
 from tests.worlds import RandomWorld, TimedWorld, temperatures
 
@@ -449,3 +450,51 @@ def test_a_wrong_policy_is_named() -> None:
         policy_evaluation(world, torch.ones(2, 2) / 2, gamma=0.9)
     with pytest.raises(cai.WorldError, match="horizon 3"):
         policy_evaluation(world, cai.solve(world), gamma=0.9)
+
+
+@pytest.mark.parametrize("learn", [*HARD, *SOFT])
+@settings(max_examples=3, phases=[Phase.generate])
+@given(seeds, st.floats(-12, 8), st.floats(-6, 6), st.sampled_from([0.5, 0.9, 0.99]))
+def test_the_bound_holds_against_60_digits_at_every_scale(
+    learn, seed: int, size: float, heat: float, gamma: float
+) -> None:
+    mpmath.mp.dps = DIGITS
+    world = RandomWorld(seed, 3, 2, 2, None, holes=False, discount=gamma)
+    world.reward *= 10**size
+    tables, soft = cai.tabulate(world), {"temperature": 10**heat} if learn in SOFT else {}
+    found = learn(tables, **soft)
+    oracle = Endless(tables, "VARIATIONAL" if soft else "HARD", 10**heat)
+    truth = oracle.solve([mpmath.mpf(x) for x in found.v.tolist()])
+    off = max(abs(mpmath.mpf(x) - y) for x, y in zip(found.v.tolist(), truth, strict=True))
+    scale = max(float(tables.reward.abs().max()), *(abs(float(y)) for y in truth))
+    assert off <= found.error_bound <= 1.01e-10 * scale
+    assert found.stopped == "tolerance"
+
+
+@settings(max_examples=6, phases=[Phase.generate])
+@given(seeds, st.floats(-12, 8), st.one_of(st.none(), st.floats(-6, 6)), st.sampled_from([0.5, 0.9, 0.99]))
+def test_the_bound_of_an_evaluation_holds_against_60_digits_at_every_scale(
+    seed: int, size: float, heat: float | None, gamma: float
+) -> None:
+    """v = (I - γ P)⁻¹ r, the price of acting otherwise than the prior in r."""
+    mpmath.mp.dps = DIGITS
+    world = RandomWorld(seed, 3, 2, 2, None, holes=False, discount=gamma)
+    world.reward *= 10**size
+    pi = torch.rand(3, 2, generator=torch.Generator().manual_seed(seed), dtype=torch.float64) + 0.01
+    pi, tables = pi / pi.sum(-1, keepdim=True), cai.tabulate(world)
+    alpha = None if heat is None else 10**heat
+    found = policy_evaluation(tables, pi, temperature=alpha)
+    known, P, r, dear = Endless(tables, "HARD", 1.0), mpmath.matrix(3, 3), mpmath.matrix(3, 1), mpmath.mpf(0)
+    for s in range(3):
+        w = [mpmath.mpf(x) for x in pi[s].tolist()]
+        for a in range(2):
+            share = w[a] / mpmath.fsum(w)
+            price = mpmath.mpf(alpha or 0) * mpmath.log(share / known.prior[s][a])
+            r[s], dear = r[s] - share * price, max(dear, abs(share * price))
+            for p, to, paid in zip(known.p[s][a], known.to[s][a], known.reward[s][a], strict=True):
+                P[s, to] += share * p
+                r[s] += share * p * mpmath.mpf(paid)
+    truth = list(mpmath.lu_solve(mpmath.eye(3) - known.gamma * P, r))
+    off = max(abs(mpmath.mpf(x) - y) for x, y in zip(found.v.tolist(), truth, strict=True))
+    scale = max(float(tables.reward.abs().max()), float(dear), *(abs(float(y)) for y in truth))
+    assert off <= found.error_bound <= 1e-9 * scale

@@ -6,22 +6,24 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+import mpmath
 import pyro
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 from pyro.distributions import Bernoulli, Categorical, Normal
 from torch import Tensor
 
 import cai
 from cai.compile.observations import tabulate_observations
-from cai.exact import belief_tree, forms
+from cai.exact import belief_bounds, belief_tree, forms
 from cai.exact import factored_beliefs as factored
 from cai.exact.belief_messages import BeliefMessages, solve_partial
 from cai.exact.beliefs import BeliefEngine, TableBeliefs, belief_engine, filter_beliefs, filter_with, table_beliefs
 from cai.exact.factored_beliefs import FactoredBeliefs, factored_beliefs
 from tests.helpers import load_model
+from tests.oracles.endless import DIGITS, Endless
 from tests.oracles.enumeration import NEVER, soft
 from tests.worlds import FactoredWorld, RandomWorld, Ring, TimedWorld, temperatures
 
@@ -703,3 +705,90 @@ def test_the_models_conform_and_solve_where_all_is_seen(make: Callable[..., Any]
 def test_a_model_refuses_nonsense(make: Callable[..., Any], arguments: dict[str, Any], words: str) -> None:
     with pytest.raises(cai.WorldError, match=words):
         make(**arguments)
+
+
+# ------------------------------------------------------------------------------------------ bounds, against 60 digits
+
+
+@pytest.mark.parametrize("rule", RULES)
+@settings(max_examples=5, phases=[Phase.generate])
+@given(st.integers(0, 2**31 - 1), st.floats(-12, 8), st.floats(-6, 6), st.sampled_from([0.3, 0.7, 0.9]))
+def test_the_bound_holds_where_all_is_seen_at_every_scale(
+    rule: str, seed: int, size: float, heat: float, gamma: float
+) -> None:
+    mpmath.mp.dps = DIGITS
+    world = HiddenWorld(seed, 3, 2, 2, None, holes=False, discount=gamma, O=3)
+    world.seen = torch.eye(3, dtype=torch.float64)
+    world.reward *= 10**size
+    found = solve_partial(world, RULES[rule], temperature=10**heat, horizon=int(40 / -math.log(gamma)))
+    tables = cai.tabulate(world)
+    known = Endless(tables, rule, 10**heat)
+    v = known.solve([mpmath.mpf(0)] * 3)
+    truth = mpmath.fsum(p * x for p, x in zip(weights(world.start), v, strict=True))
+    scale = max(float(tables.reward.abs().max()), *(abs(float(x)) for x in v))
+    assert abs(mpmath.mpf(float(found.value)) - truth) <= found.error_bound < 1e-8 * scale
+
+
+def weights(p: Tensor) -> list[Any]:
+    numbers = [mpmath.mpf(x) for x in p.log().tolist()]
+    return [mpmath.exp(x) / mpmath.fsum(map(mpmath.exp, numbers)) for x in numbers]
+
+
+@pytest.mark.parametrize("cell", [belief_tree.CELL, 1e-4])
+@settings(max_examples=4, phases=[Phase.generate])
+@given(st.integers(0, 2**31 - 1), st.floats(-12, 8), st.sampled_from([0.03, 0.1]))
+def test_the_bound_holds_however_beliefs_are_merged(cell: float, seed: int, size: float, gamma: float) -> None:
+    """With one action nothing is decided: the value is that of the chain, whatever is seen."""
+    mpmath.mp.dps = DIGITS
+    world = HiddenWorld(seed, 3, 1, 3, None, holes=False, discount=gamma, O=2)
+    world.reward *= 10**size
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(belief_tree, "CELL", cell)
+        patch.setattr(belief_bounds, "CELL", cell)
+        found = solve_partial(world, cai.HARD, horizon=9)
+    v = Endless(cai.tabulate(world), "HARD", 1.0).solve([mpmath.mpf(0)] * 3)
+    truth = mpmath.fsum(p * x for p, x in zip(weights(world.start), v, strict=True))
+    assert abs(mpmath.mpf(float(found.value)) - truth) <= found.error_bound
+
+
+@pytest.mark.parametrize("rule", RULES)
+@pytest.mark.parametrize("size", [1e-12, 1.0, 1e8])
+def test_the_bound_holds_where_little_is_seen_at_every_scale(rule: str, size: float) -> None:
+    """With γ = 1e-4, six steps over histories are the truth to 24 digits."""
+    mpmath.mp.dps = DIGITS
+    world = HiddenWorld(2, 2, 2, 2, None, holes=False, discount=1e-4, O=2)
+    world.reward *= size
+    truth = history_value(world, rule, 0.3 * size, 6)
+    for T in (1, 4, 6):
+        found = solve_partial(world, RULES[rule], temperature=0.3 * size, horizon=T)
+        assert abs(mpmath.mpf(float(found.value)) - truth) <= found.error_bound < 10 * size * (1e-4**T + 1e-11)
+
+
+def history_value(world: HiddenWorld, rule: str, alpha: float, T: int) -> Any:
+    """The start value to 60 digits, by recursion over histories."""
+    S, A, K = range(world.S), range(world.A), range(world.K)
+    prior, gamma = weights(world.prior[0, 0]), mpmath.mpf(world.discount)
+    seen, chance = [weights(world.seen[s]) for s in S], [[weights(world.outcome[0, s, a]) for a in A] for s in S]
+    to, reward = world.successor[0].tolist(), world.reward[0].tolist()
+
+    def before(joint: list[Any], t: int) -> Any:
+        if t == T:
+            return mpmath.mpf(0)
+        return mpmath.fsum(after([joint[s] * seen[s][o] for s in S], t) for o in range(world.O))
+
+    def after(joint: list[Any], t: int) -> Any:
+        mass, q = mpmath.fsum(joint), []
+        for a in A:
+            paid, following = mpmath.mpf(0), [mpmath.mpf(0) for _ in S]
+            for s, k in itertools.product(S, K):
+                w = joint[s] * chance[s][a][k]
+                paid += w * mpmath.mpf(reward[s][a][k])
+                following[to[s][a][k]] += w * gamma
+            q.append((paid + before(following, t + 1)) / mass)
+        if rule == "HARD":
+            return mass * max(q)
+        top = max(q)
+        shares = mpmath.fsum(p * mpmath.exp((x - top) / alpha) for p, x in zip(prior, q, strict=True))
+        return mass * (top + alpha * mpmath.log(shares))
+
+    return before(weights(world.start), 0)

@@ -6,9 +6,12 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
+import mpmath
 import pyro
 import pytest
 import torch
+from hypothesis import Phase, given, settings
+from hypothesis import strategies as st
 from pyro.distributions import Categorical
 from torch import Tensor
 
@@ -16,6 +19,8 @@ import cai
 from cai.exact import solve_factors
 from cai.exact.factored_messages import FactoredMessages
 from cai.exact.separate import SeparateMessages, parts_of
+from tests.oracles.endless import DIGITS, Endless
+from tests.worlds import RandomWorld
 
 RULES = (cai.POSTERIOR, cai.VARIATIONAL, cai.HARD, cai.MAP, cai.PLANNING, cai.RISK(2.0), cai.RISK(-0.7))
 KINDS = (((2,), True), ((3, 2), False), ((2, 2, 2), True), ((2,), False))
@@ -326,3 +331,51 @@ def test_what_has_too_many_states_for_a_number_is_told() -> None:
     for ask in (lambda: vast.sample(2), vast.most_probable):
         with pytest.raises(cai.IntractableError, match=r"at most 2\^62"):
             ask()
+
+
+class Pair(RandomWorld):
+    """Two random worlds side by side; states ``x, y``, actions ``a, b``."""
+
+    def __init__(self, seed: int, size: float, gamma: float) -> None:
+        self.horizon, self.discount = None, gamma
+        self.two = [RandomWorld(seed + i, 3, 2, 2, None, holes=False, discount=gamma) for i in range(2)]
+        for one in self.two:
+            one.reward *= size
+
+    def initial(self) -> dict[str, Tensor]:
+        return {n: pyro.sample(n, Categorical(logits=one.start.log())) for n, one in zip("xy", self.two, strict=True)}
+
+    def act(self, state: dict[str, Tensor], t: int) -> dict[str, Tensor]:
+        pairs = zip("xy", "ab", self.two, strict=True)
+        return {a: pyro.sample(a, Categorical(logits=one.prior[0][state[n]].log())) for n, a, one in pairs}
+
+    def step(self, state: dict[str, Tensor], action: dict[str, Tensor], t: int) -> tuple[dict[str, Tensor], Any]:
+        following, paid = {}, 0.0
+        for n, a, k, one in zip("xy", "ab", "kl", self.two, strict=True):
+            key = state[n], action[a]
+            way = pyro.sample(k, Categorical(logits=one.outcome[0][key].log()))
+            following[n] = pyro.sample(n, cai.Point(one.successor[0][(*key, way)], 3))
+            paid = paid + one.reward[0][(*key, way)]
+        return following, paid
+
+    terminal = None  # type: ignore[assignment]
+
+
+@pytest.mark.parametrize("rule", [cai.VARIATIONAL, cai.HARD], ids=str)
+@settings(max_examples=4, phases=[Phase.generate])
+@given(st.integers(0, 2**31 - 1), st.floats(-12, 8), st.floats(-6, 6), st.sampled_from([0.5, 0.9, 0.99]))
+def test_the_bound_of_a_sum_over_parts_holds_at_every_scale(
+    rule: cai.Rule, seed: int, size: float, heat: float, gamma: float
+) -> None:
+    mpmath.mp.dps = DIGITS
+    world, truth, scale = Pair(seed, 10**size, gamma), mpmath.mpf(0), 10**size
+    with apart():
+        found = cai.solve(world, rule, temperature=10**heat, form="factors")
+    assert isinstance(found, SeparateMessages)
+    for one in world.two:
+        tables = cai.tabulate(one)
+        oracle = Endless(tables, str(rule), 10**heat)
+        v = oracle.solve([mpmath.mpf(0)] * 3)
+        truth += oracle.start(v, tables.log_initial)
+        scale = max(scale, *(abs(float(x)) for x in v))
+    assert abs(mpmath.mpf(float(found.value)) - truth) <= found.error_bound < 1e-9 * scale

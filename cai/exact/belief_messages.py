@@ -15,7 +15,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from cai.errors import ImpossibleError, fault
-from cai.exact import acting
+from cai.exact.belief_bounds import drift, tail_of
 from cai.exact.belief_tree import Edges, Layer, grow
 from cai.exact.beliefs import Record, TableBeliefs, numbers, table_beliefs, unseen
 from cai.exact.held import Held, hold
@@ -179,7 +179,7 @@ def solve_partial(
     An infinite horizon is cut at ``horizon`` = T. What follows a belief at T is worth at most ``hi``, the best that the
     fully observed world offers in the states possible then, and at least ``lo``, the least that the action prior earns
     there, which is a policy over beliefs and pays no KL. The middle is paid at T, so that ``value`` is within
-    ``γ^T (hi - lo)/2`` of the truth; a constant changes no policy.
+    ``γ^T (hi - lo)/2`` of the truth, and what rounding and merging move it by; a constant changes no policy.
 
     Args:
         world: a world with ``observe``.
@@ -203,12 +203,13 @@ def solve_partial(
             raise fault("temperature", f"{alpha.tolist()}", "a single number")
         full = solve(tables, rule, temperature=alpha)
         root, layers = grow(engine, T, max_beliefs)
-        tail, bound = (tables.terminal, 0.0) if tables.horizon else _tail(engine, layers[-1], full, T)
+        tail, bound = (tables.terminal, 0.0) if tables.horizon else tail_of(engine, layers[-1], full, T)
 
         def best(t: int, layer: Layer, q: Tensor) -> Tensor:
             return rule.over_actions.value(q, layer.log_prior, alpha.reshape(1))
 
         q, v = _backward(tables, tuple(layers), tail, best)
+        bound += 0.0 if tables.horizon else drift(full, v)
         found = BeliefMessages(engine, rule, alpha, T, root, tuple(layers), tail, full, tuple(q), tuple(v), bound)
         if bool(found.value == -torch.inf):
             raise _forbidden(found)
@@ -266,19 +267,6 @@ def _expected(beliefs: Float[Tensor, "N S"], x: Float[Tensor, "S A"]) -> Float[T
         return total
     risked = (beliefs > 0).to(x.dtype) @ barred.to(x.dtype) > 0
     return torch.where(risked, -torch.inf, total)
-
-
-def _tail(engine: TableBeliefs, last: Layer, full: Messages, T: int) -> tuple[Tensor, float]:
-    """Return the middle of what may follow time T, reward units ``[S]``, and γ^T times half of its range."""
-    tables = engine.tables
-    one, here = tables.at(0), (last.beliefs > 0).any(0)
-    possible = (one.log_prob > -torch.inf) & (one.log_prior > -torch.inf).unsqueeze(-1) & here[:, None, None]
-    ahead = one.successor[possible].unique()
-    hi = float(full.v[ahead].max()) + full.error_bound
-    lo = float(acting.values(tables, tables.log_prior, full.temperature).v[ahead].min())
-    if lo == -torch.inf:  # the prior risks what is forbidden: nothing is proved
-        return torch.zeros_like(tables.terminal), torch.inf
-    return torch.full_like(tables.terminal, (hi + lo) / 2), tables.discount**T * (hi - lo) / 2
 
 
 def _forbidden(found: BeliefMessages) -> ImpossibleError:

@@ -94,7 +94,8 @@ class SeparateMessages:
         rule: how outcomes and actions were marginalised.
         temperature: α, reward units.
         form: the compiled form that was used.
-        error_bound: a proved bound on the error of ``value``, reward units: the sum of the parts'.
+        error_bound: a proved bound on the error of ``value``, reward units: the sum of the parts', and the rounding of
+            their start values; 0 for a finite horizon (rounding apart).
     """
 
     factors: Factors

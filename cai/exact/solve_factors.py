@@ -6,6 +6,7 @@ from torch import Tensor
 from cai.errors import Finding, ImpossibleError, IntractableError, fault
 from cai.exact.factored_messages import FactoredMessages
 from cai.exact.factored_sweep import Prepared, factored_fixed_point, factored_sweep, prepare
+from cai.exact.rounding import Rounding
 from cai.exact.rules import POSTERIOR, Rule
 from cai.exact.separate import SeparateMessages, parts_of
 from cai.factors import Factors
@@ -33,8 +34,14 @@ def solve_factors(
         parts = parts_of(factors)
         if len(parts) > 1:
             found = tuple(solve_prepared(rule, prepare(part), alpha, max_bytes) for part in parts)
-            return SeparateMessages(factors, found, rule, alpha, error_bound=sum(one.error_bound for one in found))
+            bound = sum(map(_start_bound, found)) if factors.horizon is None else 0.0
+            return SeparateMessages(factors, found, rule, alpha, error_bound=bound)
     return solve_prepared(rule, prepare(factors), alpha, max_bytes)
+
+
+def _start_bound(part: FactoredMessages) -> float:
+    """Return a bound on the error of a part's start value, an average of v, in a sum of several, reward units."""
+    return part.error_bound + Rounding(0.0, 0.0)(part.v)
 
 
 def solve_prepared(rule: Rule, prepared: Prepared, alpha: Tensor, max_bytes: float = MAX_BYTES) -> FactoredMessages:

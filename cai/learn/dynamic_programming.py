@@ -76,7 +76,7 @@ def policy_evaluation(
     *,
     gamma: float | None = None,
     temperature: float | None = None,
-    tolerance: float = 1e-9,
+    tolerance: float | None = None,
     max_iterations: int = 100_000,
 ) -> Solution:
     """Evaluate a policy by sweeps of its own backup (Sutton & Barto 2018, section 4.1).
@@ -89,7 +89,7 @@ def policy_evaluation(
         policy: None (the action prior), or anything stationary that ``cai.evaluate`` takes as a policy.
         gamma: γ in [0, 1); the world's own discount unless given.
         temperature: α > 0, reward units; None for the plain expected return.
-        tolerance: stop when the bound is no larger, reward units.
+        tolerance: stop when the bound is no larger, reward units; None is 1e-10 of the largest reward or value.
         max_iterations: stop after so many sweeps; ``Solution.stopped`` says so.
 
     Raises:
@@ -108,7 +108,7 @@ def value_iteration(
     world: World | Tables,
     *,
     gamma: float | None = None,
-    tolerance: float = 1e-9,
+    tolerance: float | None = None,
     max_iterations: int = 100_000,
 ) -> Solution:
     """Find v* by sweeps of the Bellman backup, ``v_k = max_a E[r + γ v_{k-1}(s')]`` from v_0 = 0 (Bellman 1957).
@@ -119,7 +119,7 @@ def value_iteration(
     Args:
         world: a world, or its tables; its horizon and terminal reward play no part.
         gamma: γ in [0, 1); the world's own discount unless given.
-        tolerance: stop when the bound is no larger, reward units.
+        tolerance: stop when the bound is no larger, reward units; None is 1e-10 of the largest reward or value.
         max_iterations: stop after so many sweeps; ``Solution.stopped`` says so.
 
     Raises:
@@ -136,7 +136,7 @@ def soft_value_iteration(
     *,
     temperature: float = 1.0,
     gamma: float | None = None,
-    tolerance: float = 1e-9,
+    tolerance: float | None = None,
     max_iterations: int = 100_000,
 ) -> Solution:
     """Find the soft v* by sweeps, ``v_k = α log Σ_a p(a|s) exp(E[r + γ v_{k-1}(s')]/α)`` from v_0 = 0.
@@ -148,7 +148,7 @@ def soft_value_iteration(
         world: a world, or its tables; its horizon and terminal reward play no part.
         temperature: α > 0, reward units.
         gamma: γ in [0, 1); the world's own discount unless given.
-        tolerance: stop when the bound is no larger, reward units.
+        tolerance: stop when the bound is no larger, reward units; None is 1e-10 of the largest reward or value.
         max_iterations: stop after so many sweeps; ``Solution.stopped`` says so.
 
     Raises:
@@ -164,7 +164,7 @@ def policy_iteration(
     world: World | Tables,
     *,
     gamma: float | None = None,
-    tolerance: float = 1e-9,
+    tolerance: float | None = None,
     max_iterations: int = 1000,
 ) -> Solution:
     """Find v* by evaluating a policy exactly and acting greedily on it, in turn, from the action prior (Howard 1960).
@@ -176,7 +176,7 @@ def policy_iteration(
     Args:
         world: a world, or its tables; its horizon and terminal reward play no part.
         gamma: γ in [0, 1); the world's own discount unless given.
-        tolerance: stop when the bound is no larger, reward units.
+        tolerance: stop when the bound is no larger, reward units; None is 1e-10 of the largest reward or value.
         max_iterations: stop after so many policies; ``Solution.stopped`` says so.
 
     Raises:
@@ -193,7 +193,7 @@ def soft_policy_iteration(
     *,
     temperature: float = 1.0,
     gamma: float | None = None,
-    tolerance: float = 1e-9,
+    tolerance: float | None = None,
     max_iterations: int = 1000,
 ) -> Solution:
     """Find the soft v* by evaluating a policy exactly, its KL paid, and ``π' ∝ p(a|s) exp(q^π(s,a)/α)``, in turn.
@@ -206,7 +206,7 @@ def soft_policy_iteration(
         world: a world, or its tables; its horizon and terminal reward play no part.
         temperature: α > 0, reward units.
         gamma: γ in [0, 1); the world's own discount unless given.
-        tolerance: stop when the bound is no larger, reward units.
+        tolerance: stop when the bound is no larger, reward units; None is 1e-10 of the largest reward or value.
         max_iterations: stop after so many policies; ``Solution.stopped`` says so.
 
     Raises:
@@ -231,7 +231,7 @@ def _by_sweeps(
         residual, rounding = distance(v, before), problem.rounding(v, *numbers)
         history.append(residual)
         bound = (gamma * residual + rounding) / (1 - gamma)
-        stopped = limits.reached(bound, residual, rounding, len(history))
+        stopped = limits.reached(bound, problem.rounding.size(v, *numbers), residual, rounding, len(history))
     q = problem.q(v)
     return _solution(problem, v, acting(q), bound, history, stopped)
 
@@ -239,23 +239,24 @@ def _by_sweeps(
 def _by_policies(problem: Stationary, limits: Limits) -> Solution:
     """Evaluate and improve in turn until no backup improves."""
     gamma, history, stopped = problem.tables.discount, list[float](), ""
-    lost, log_pi = _safe_start(problem)
-    v_next = _evaluated(problem, log_pi, lost)
+    lost, log_pi, price = _safe_start(problem)
+    v_next = _evaluated(problem, log_pi, price, lost)
     while not stopped:
         v, q = v_next, problem.q(v_next)
         residual, rounding = distance(problem.best(q), v), problem.rounding(v)
         history.append(residual)
         bound = (residual + rounding) / (1 - gamma)
-        stopped = limits.reached(bound, residual, rounding, len(history))
+        stopped = limits.reached(bound, problem.rounding.size(v), residual, rounding, len(history))
         if not stopped:
-            v_next = _evaluated(problem, problem.greedy(q), lost)
+            log_pi = problem.greedy(q)
+            v_next = _evaluated(problem, log_pi, problem.price(log_pi, q), lost)
             # Values rise, until only rounding moves them.
             stopped = "" if float(finite(v_next - v).sum()) > 0 else "rounding"
     return _solution(problem, v, problem.greedy(q), bound, history, stopped)
 
 
-def _safe_start(problem: Stationary) -> tuple[Tensor, Tensor]:
-    """Return the states where v* = -inf, ``[S]``, and log of the prior kept to what never risks -inf, ``[S, A]``.
+def _safe_start(problem: Stationary) -> tuple[Tensor, Tensor, Tensor]:
+    """Return the states where v* = -inf, log of the prior kept to what never risks it ``[S, A]``, its α KL ``[S]``.
 
     From a policy that risks -inf everywhere no improvement leads out: q is -inf whatever is done first.
     """
@@ -264,15 +265,17 @@ def _safe_start(problem: Stationary) -> tuple[Tensor, Tensor]:
         before, floor = floor, torch.where(problem.best(problem.q(floor)) == -torch.inf, -torch.inf, 0.0)
         if torch.equal(floor, before):
             break
-    kept = torch.where(problem.q(floor) == -torch.inf, -torch.inf, log_prior)
-    lost = floor == -torch.inf
-    return lost, torch.where(lost.unsqueeze(-1), log_prior, kept.log_softmax(-1))
+    lost, risky = floor == -torch.inf, problem.q(floor) == -torch.inf
+    kept = torch.where(risky & ~lost.unsqueeze(-1), -torch.inf, log_prior)
+    left_out = torch.where(lost.unsqueeze(-1) | ~risky, 0.0, log_prior.exp()).sum(-1)
+    return lost, kept.log_softmax(-1), times(problem.alpha, -torch.log1p(-left_out))
 
 
-def _evaluated(problem: Stationary, log_pi: Tensor, lost: Tensor) -> Tensor:
-    """Return v = (I - γ P_π)⁻¹ r_π, ``[S]``, of a policy that never enters ``lost`` from outside."""
-    r_pi = problem.under(log_pi, problem.reward)
-    P_pi = Chain(log_pi.exp().unsqueeze(-1) * problem.onward, problem.successor)
+def _evaluated(problem: Stationary, log_pi: Tensor, price: Tensor, lost: Tensor) -> Tensor:
+    """Return v = (I - γ P_π)⁻¹ r_π, ``[S]``, of a policy that pays ``price`` and never enters ``lost`` from outside."""
+    pi = log_pi.exp()
+    r_pi = times(pi, problem.reward).sum(-1) - price
+    P_pi = Chain(pi.unsqueeze(-1) * problem.onward, problem.successor)
     return torch.where(lost, -torch.inf, life_to_come(P_pi, torch.where(lost, 0.0, r_pi)))
 
 

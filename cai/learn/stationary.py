@@ -10,10 +10,14 @@ from torch import Tensor
 from cai.compile.tabulate import tabulate
 from cai.errors import fault
 from cai.exact.backup import look_ahead
+from cai.exact.rounding import Rounding
 from cai.exact.rules import Best, Mean, Soft
 from cai.exact.solve import as_temperature
 from cai.types import Tables
 from cai.world import World
+
+SHARE = 1e-10
+"""The bound at which iterations stop unless they are told one, as a share of the largest reward or value."""
 
 
 @dataclass(frozen=True)
@@ -25,7 +29,7 @@ class Stationary:
         reward: E[r|s,a], ``[S, A]``, reward units.
         onward: γ p(outcome|s,a), ``[S, A, K]``.
         successor: the next state of each outcome, ``[S, A, K]``.
-        largest: the largest finite |r|, reward units: the scale of the rounding.
+        largest: the largest finite |r|, reward units.
         over_actions: ``Best`` or ``Soft``.
         alpha: α, reward units; 0 where it is hard.
     """
@@ -56,26 +60,31 @@ class Stationary:
         log_pi = self.over_actions.log_weights(q, self.tables.log_prior, self.alpha, self.best(q))
         return log_pi.log_softmax(-1)  # (q - v)/α is rounded at the scale of q/α, which is large where it is cold
 
+    def price(self, log_pi: Float[Tensor, "S A"], q: Float[Tensor, "S A"]) -> Float[Tensor, " S"]:
+        """Return α KL(π(·|s) ‖ p(·|s)) of the greedy policy of q: ``Σ π q - v``, exact also where α is far above q."""
+        price = times(log_pi.exp(), q).sum(-1) - self.best(q)
+        return torch.where(price.isfinite() & (self.alpha > 0), price, 0.0)
+
     def under(self, log_pi: Float[Tensor, "S A"], q: Float[Tensor, "S A"]) -> Float[Tensor, " S"]:
         """Return Σ_a π(a|s) (q(s,a) - α log π(a|s)/p(a|s))."""
         return times(log_pi.exp(), q - times(self.alpha, log_pi - self.tables.log_prior)).sum(-1)
 
-    def rounding(self, *numbers: Tensor) -> float:
-        """Return a bound on the rounding of one backup in which ``numbers`` take part, reward units."""
-        largest = max(1.0, self.largest, *(float(finite(x).abs().max()) for x in numbers))
-        return 32 * torch.finfo(self.reward.dtype).eps * largest
+    @property
+    def rounding(self) -> Rounding:
+        """A bound on the rounding of one backup, called with the numbers that take part in it beside the rewards."""
+        return Rounding(self.largest, float(self.alpha))
 
 
 @dataclass(frozen=True)
 class Limits:
-    """When to stop: the bound asked for, reward units, and the most iterations."""
+    """When to stop: the bound asked for, reward units (None: ``SHARE`` of the values), and the most iterations."""
 
-    tolerance: float
+    tolerance: float | None
     max_iterations: int
 
-    def reached(self, bound: float, residual: float, rounding: float, iterations: int) -> str:
+    def reached(self, bound: float, size: float, residual: float, rounding: float, iterations: int) -> str:
         """Say why to stop; nothing, to go on."""
-        if bound <= self.tolerance:
+        if bound <= (SHARE * size if self.tolerance is None else self.tolerance):
             return "tolerance"
         if residual <= rounding:
             return "rounding"
@@ -129,11 +138,12 @@ def limits_of(tolerance: Any, max_iterations: Any) -> Limits:
     Raises:
         WorldError: the tolerance is no finite number >= 0, or the iterations are no whole number >= 1.
     """
-    if isinstance(tolerance, bool) or not isinstance(tolerance, int | float) or not 0 <= tolerance < float("inf"):
-        raise fault("tolerance", f"{tolerance!r}", "a finite number, 0 or more, in reward units")
+    number = isinstance(tolerance, int | float) and not isinstance(tolerance, bool)
+    if tolerance is not None and not (number and 0 <= tolerance < float("inf")):
+        raise fault("tolerance", f"{tolerance!r}", "a finite number, 0 or more, in reward units, or None")
     if isinstance(max_iterations, bool) or not isinstance(max_iterations, int) or max_iterations < 1:
         raise fault("max_iterations", f"{max_iterations!r}", "a whole number, 1 or more")
-    return Limits(float(tolerance), max_iterations)
+    return Limits(None if tolerance is None else float(tolerance), max_iterations)
 
 
 def times(w: Tensor, x: Tensor) -> Tensor:
