@@ -1,4 +1,4 @@
-"""Probabilities of exactly zero, kept at zero.
+"""Probabilities of exactly zero, kept at zero; and numbers in nats that are too large, told.
 
 torch's distributions clamp ``probs`` to the machine's epsilon before they take the logarithm, so that an impossible
 value passes as one of probability 2e-16: at a low temperature that is the likeliest miracle of all. ``exact`` gives the
@@ -10,6 +10,11 @@ from typing import Any
 import pyro.distributions as dist
 import torch
 from torch import Tensor
+
+from cai.errors import Finding, IntractableError
+
+COLD = 1e18
+"""Room below the largest number of a dtype: so many numbers in nats can be added up, or one be that unlikely."""
 
 
 def exact(fn: Any) -> Any:
@@ -33,6 +38,23 @@ def logsumexp(x: Tensor, dim: int | tuple[int, ...], keepdim: bool = False) -> T
     total = torch.where(nothing, 0.0, x).logsumexp(dim, keepdim=True)
     total = torch.where(nothing, -torch.inf, total)
     return total if keepdim else total.squeeze(dim)
+
+
+def nats(value: Tensor, alpha: Tensor) -> Tensor:
+    """Return value/α, nats; -inf stays -inf.
+
+    Raises:
+        IntractableError: it is finite, and so large that the dtype has no room to add such numbers up.
+    """
+    found = value / alpha
+    most = torch.finfo(found.dtype).max / COLD
+    lost = (found.abs() > most) & value.isfinite()
+    if bool(lost.any()):
+        x, a = (float(one.detach().expand(lost.shape)[lost][0]) for one in (value, alpha))
+        seen = f"{x:.6g} reward units at temperature {a:.6g}, too large in nats"
+        expected = f"at most {most:.3g}: a higher temperature; .value is in reward units, and tables solve for it"
+        raise IntractableError([Finding("a number in nats", seen, expected)])
+    return found
 
 
 def _all(flags: Tensor, dims: tuple[int, ...]) -> Tensor:

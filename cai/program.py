@@ -11,7 +11,7 @@ from pyro.poutine.util import site_is_subsample
 from torch import Tensor
 
 from cai.errors import fault
-from cai.exactly import exact, log
+from cai.exactly import exact, log, nats
 from cai.memory import TENSOR, require_room
 from cai.types import Values
 from cai.world import Optimality, World, discount_of, horizon_of, require_acting, require_methods
@@ -128,7 +128,8 @@ def trajectory(
     if T is None or T < 1:
         raise fault("horizon", f"{T}", "a finite horizon to write the trajectory out: trajectory(world, horizon=…)")
     require_room("trajectory", f"three sites at each of T = {T:,} times", 3 * TENSOR * T)
-    if not bool((torch.as_tensor(temperature) > 0).all()):
+    alpha = torch.as_tensor(temperature, dtype=torch.float64)
+    if not bool((alpha > 0).all()):
         raise fault("temperature", f"{temperature}", "a positive number")
     terminal = getattr(world, "terminal", None)
     acting = world if policy is None else policy
@@ -136,7 +137,9 @@ def trajectory(
 
     def optimality(name: str, reward: Tensor, alive: Tensor | None) -> None:
         if policy is None:
-            log_potential = torch.as_tensor(reward) / temperature
+            reward = torch.as_tensor(reward)
+            kind = reward.dtype if reward.is_floating_point() else torch.get_default_dtype()
+            log_potential = nats(reward, alpha.to(kind))
             log_potential = log_potential if alive is None else torch.where(alive > 0, log_potential, 0.0)
             pyro.sample(name, Optimality(log_potential), obs=torch.tensor(1.0))
 

@@ -1,16 +1,21 @@
 """Temperatures and rewards at the edge: cold, float32 and infinite; against plain Python and mpmath."""
 
+import inspect
 import math
+from collections.abc import Callable
 from dataclasses import replace
 
 import mpmath
+import numpy as np
 import pytest
 import torch
 
 import cai
-from cai.exact import adjoints, prepare
+from cai.exact import adjoints, prepare, solve_factors
+from cai.exact.solve import as_temperature
 from tests.test_engine import tables_of
-from tests.worlds import RandomWorld
+from tests.test_separate import Islands
+from tests.worlds import FactoredWorld, RandomWorld
 
 
 def lever(rewards: tuple[float, float], horizon: int, prior: tuple[float, float] = (0.3, 0.7)) -> cai.Tables:
@@ -82,6 +87,13 @@ def test_a_temperature_of_float32_is_what_was_written() -> None:
     assert float(half) == 0.1
 
 
+@pytest.mark.parametrize("kind", [np.float16, np.float32, np.float64])
+def test_a_temperature_of_numpy_is_what_was_written(kind: type) -> None:
+    read: Callable[[object], torch.Tensor] = inspect.unwrap(as_temperature)  # under pytest types are checked before
+    assert float(read(kind(0.1))) == 0.1
+    assert read(np.array([0.1, 0.7], dtype=kind)).tolist() == [0.1, 0.7]
+
+
 def test_luck_of_what_cannot_be_is_none() -> None:
     """An outcome of probability 0 leads to a state with v = -inf, under a discount."""
     world = RandomWorld(0, 2, 1, 2, 2, holes=False, discount=0.9)
@@ -101,3 +113,50 @@ def test_luck_of_what_cannot_be_is_none() -> None:
         luck, alive = luck + alive * nats, alive * 0.9
     assert float(found.luck_nats.sum()) == pytest.approx(luck, abs=1e-12)
     assert "nan" not in found.account()
+
+
+def test_what_is_too_large_in_nats_is_told() -> None:
+    """3 reward units at a temperature of 1e-310 are 3e310 nats, and -3 are no impossible event."""
+    for best in (1.0, -1.0):
+        tables = lever((best, -3.0), 3)
+        posterior, uniform = cai.solve(tables, temperature=1e-310), torch.full((1, 2), 0.5, dtype=torch.float64)
+        seen = cai.evaluate(tables, uniform, temperature=1e-310)
+        assert f"{seen.expected_return:g}" in repr(seen)
+        assert seen.regret == pytest.approx(3 * (best + 3) / 2, rel=1e-14)
+        asked: dict[str, Callable[[], object]] = {
+            "forward": lambda m=posterior: m.forward,
+            "horizons": lambda one=tables: cai.solve_horizons(one, [3, 1000], temperature=1e-310).log_evidence,
+            "marginal_map": lambda one=tables: cai.marginal_map(one, temperature=1e-310),
+            "inference_types": lambda one=tables: cai.inference_types(one, temperature=1e-310),
+            "fit": lambda one=tables: cai.fit(one, temperature=1e-310, steps=1),
+            "elbo": lambda one=tables: cai.elbo(one, None, temperature=1e-310),
+            "account": lambda e=seen: e.account(),
+            "worst": lambda e=seen: e.worst(),
+        }
+        gaps = ("elbo", "elbo_star", "log_evidence", "optimality_gap", "evidence_gap", "policy_nats", "action_nats")
+        for name in gaps:
+            asked[f"evaluate, {name}"] = lambda e=seen, name=name: getattr(e, name)
+        assert_told(asked)
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_what_is_too_large_in_nats_is_told_of_programs_and_factors(monkeypatch: pytest.MonkeyPatch) -> None:
+    world, factors = FactoredWorld(1), cai.factorise(FactoredWorld(1))
+    monkeypatch.setattr(solve_factors, "JOINT", 1)
+    apart, cold = cai.factorise(Islands((0, 3))), 1e-310
+    assert_told(
+        {
+            "factors": lambda: cai.solve(factors, temperature=cold),
+            "factors, elbo": lambda: cai.solve(factors, cai.VARIATIONAL, temperature=cold).elbo,
+            "factors, evaluate": lambda: cai.evaluate(factors, None, temperature=cold).policy_nats,
+            "parts": lambda: cai.solve(apart, temperature=cold),
+            "parts, elbo": lambda: cai.solve(apart, cai.VARIATIONAL, temperature=cold).elbo,
+            "sampling": lambda: cai.elbo(world, None, temperature=cold, method="sampling", samples=10),
+        }
+    )
+
+
+def assert_told(asked: dict[str, Callable[[], object]]) -> None:
+    for ask in asked.values():
+        with pytest.raises(cai.IntractableError, match="too large in nats"):
+            ask()

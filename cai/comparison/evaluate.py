@@ -56,7 +56,7 @@ class Evaluation(Single[Messages]):
     standard_error: float = 0.0
 
     def __repr__(self) -> str:
-        return f"Evaluation(expected_return={self.expected_return:.6g}, elbo={self.elbo:.6g} nats, on {self.tables})"
+        return f"Evaluation({self.shown}, on {self.tables})"
 
     @cached_property
     def expected_return(self) -> float:
@@ -85,12 +85,14 @@ class Evaluation(Single[Messages]):
     @cached_property
     def policy_nats(self) -> Float[Tensor, "..."]:
         """p(s_t) KL(π(·|s_t) ‖ π*(·|s_t)) against VARIATIONAL, nats, ``[T, S]``."""
-        return self._stacked(self._kl(occ, t, self.variational.policy.log_probs(t)) for t, occ in self._times())
+        rows = (self._kl(occ, t, self.variational.policy.log_probs(t)) for t, occ in self._times())
+        return self.in_room(self._stacked(rows))
 
     @cached_property
     def action_nats(self) -> Float[Tensor, "..."]:
         """p(s_t) KL(π(·|s_t) ‖ p(·|s_t, O)) against POSTERIOR, nats, ``[T, S]``."""
-        return self._stacked(self._kl(occ, t, self.posterior.policy.log_probs(t)) for t, occ in self._times())
+        rows = (self._kl(occ, t, self.posterior.policy.log_probs(t)) for t, occ in self._times())
+        return self.in_room(self._stacked(rows))
 
     @cached_property
     def luck_nats(self) -> Float[Tensor, "..."]:
@@ -98,7 +100,7 @@ class Evaluation(Single[Messages]):
 
         With a discount, survival is part of the outcome.
         """
-        return self._stacked(self._luck(occ, t) for t, occ in self._times())
+        return self.in_room(self._stacked(self._luck(occ, t) for t, occ in self._times()))
 
     @cached_property
     def regret_per_state(self) -> Float[Tensor, "..."]:

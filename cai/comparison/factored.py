@@ -65,8 +65,7 @@ class FactoredEvaluation(Single[FactoredMessages]):
     standard_error: float = 0.0
 
     def __repr__(self) -> str:
-        numbers = f"expected_return={self.expected_return:.6g}, elbo={self.elbo:.6g} nats"
-        return f"FactoredEvaluation({numbers}, on {self.factors})"
+        return f"FactoredEvaluation({self.shown}, on {self.factors})"
 
     @property
     def factors(self) -> Factors:
@@ -96,7 +95,7 @@ class FactoredEvaluation(Single[FactoredMessages]):
     @property
     def policy_nats(self) -> Float[Tensor, "..."]:
         """p(s_t) KL(π(·|s_t) ‖ π*(·|s_t)) against VARIATIONAL, nats, ``[T, S]``."""
-        return self._given(self._totals.policy_nats, VARIATIONAL)
+        return self.in_room(self._given(self._totals.policy_nats, VARIATIONAL))
 
     @property
     def regret_per_state(self) -> Float[Tensor, "..."]:
@@ -106,7 +105,7 @@ class FactoredEvaluation(Single[FactoredMessages]):
     @property
     def action_nats(self) -> Float[Tensor, "..."]:
         """p(s_t) KL(π(·|s_t) ‖ p(·|s_t, O)) against POSTERIOR, nats, ``[T, S]``."""
-        return self._given(self._totals.action_nats, POSTERIOR)
+        return self.in_room(self._given(self._totals.action_nats, POSTERIOR))
 
     @property
     def luck_nats(self) -> Float[Tensor, "..."]:
@@ -115,7 +114,7 @@ class FactoredEvaluation(Single[FactoredMessages]):
         Since log p(outcome|O) = log p(outcome) + (r + v' - q)/α, this is ``(q - E[r + v'])/α`` of POSTERIOR; 0 where
         q is -inf, since nothing is tilted there.
         """
-        return self._given(self._totals.luck_nats, POSTERIOR)
+        return self.in_room(self._given(self._totals.luck_nats, POSTERIOR))
 
     @property
     def visits(self) -> dict[str, Tensor]:

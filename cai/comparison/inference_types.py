@@ -14,6 +14,7 @@ from cai.errors import CaiError, fault
 from cai.exact.marginal_map import marginal_map, open_loop
 from cai.exact.rules import MAP, PLANNING, POSTERIOR, VARIATIONAL, Rule
 from cai.exact.solve import as_temperature, solve
+from cai.exactly import nats
 from cai.policies.protocol import FinitePolicy
 from cai.types import Tables
 from cai.world import World
@@ -155,7 +156,7 @@ def _rungs(tables: Tables, alpha: Tensor, max_nodes: int) -> dict[str, Callable[
     def rule(which: Rule, formula: str) -> Callable[[str], Rung]:
         def climb(name: str) -> Rung:
             messages = solve(tables, which, temperature=alpha)
-            return Rung(name, formula, float(messages.value / alpha), None, messages.policy)
+            return Rung(name, formula, float(nats(messages.value, alpha)), None, messages.policy)
 
         return climb
 
@@ -164,7 +165,7 @@ def _rungs(tables: Tables, alpha: Tensor, max_nodes: int) -> dict[str, Callable[
         best = messages.most_probable()
         actions = best.actions[0, best.alive[0, :-1]].tolist()
         labels = tuple(tables.actions.label(a) for a in actions)
-        return Rung(name, "log max p(τ, O)", float(messages.value / alpha), labels, open_loop(tables, actions))
+        return Rung(name, "log max p(τ, O)", float(nats(messages.value, alpha)), labels, open_loop(tables, actions))
 
     def sequence(name: str) -> Rung:
         found = marginal_map(tables, temperature=alpha, max_nodes=max_nodes)

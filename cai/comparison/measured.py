@@ -10,7 +10,8 @@ from torch import Tensor
 from cai.comparison.accounts import ROUNDING, Ledger, account
 from cai.comparison.answers import Answers, Found
 from cai.comparison.losses import UNITS, Losing, Loss, worst
-from cai.errors import fault
+from cai.errors import Finding, IntractableError, fault
+from cai.exactly import nats
 
 
 class Measured(ABC):
@@ -36,7 +37,28 @@ class Measured(ABC):
     @property
     def elbo(self) -> float:
         """ELBO(π) = E_π[Σ r]/α - E_π[Σ KL(π ‖ prior)], nats; -inf where the policy risks what is forbidden."""
-        return self.expected_return / float(self.temperature) - self.kl_to_prior
+        return float(nats(self.temperature.new_tensor(self.expected_return), self.temperature)) - self.kl_to_prior
+
+    @property
+    def shown(self) -> str:
+        """Return and ELBO in words."""
+        try:
+            elbo = f"{self.elbo:.6g} nats"
+        except IntractableError:
+            elbo = "too large in nats"
+        return f"expected_return={self.expected_return:.6g}, elbo={elbo}"
+
+    def in_room(self, lost: Tensor) -> Tensor:
+        """Return nats that the policy loses, infinite ones only where its ELBO is -inf.
+
+        Raises:
+            IntractableError: else they are finite, and too large for their dtype.
+        """
+        if bool(lost.isinf().any()) and self.elbo > -torch.inf:
+            seen = f"a loss at temperature {float(self.temperature):.6g}, too large in nats"
+            expected = f"at most {torch.finfo(lost.dtype).max:.3g}: a higher temperature; .regret is in reward units"
+            raise IntractableError([Finding("evaluate", seen, expected)])
+        return lost
 
     @property
     @abstractmethod
@@ -209,12 +231,12 @@ class Single(Measured, Losing, Generic[Found]):
     @property
     def elbo_star(self) -> float:
         """ELBO* of VARIATIONAL, nats: the best any policy can do."""
-        return float(self.variational.value / self.temperature)
+        return float(nats(self.variational.value, self.temperature))
 
     @property
     def log_evidence(self) -> float:
         """log Z of POSTERIOR, nats."""
-        return float(self.posterior.value / self.temperature)
+        return float(nats(self.posterior.value, self.temperature))
 
     @property
     def best_return(self) -> float:
@@ -225,7 +247,7 @@ class Single(Measured, Losing, Generic[Found]):
     def start_nats(self) -> float:
         """KL(p(s_0) ‖ p(s_0|O)), nats: the start that the posterior would have wished for."""
         log_p = self._log_initial
-        return float(expected(log_p.exp(), log_p - self.posterior.log_initial()))
+        return float(self.in_room(expected(log_p.exp(), log_p - self.posterior.log_initial())))
 
     @property
     def one_start(self) -> bool:

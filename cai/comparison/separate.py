@@ -33,7 +33,7 @@ class SeparateEvaluation(Measured):
     standard_error: float = 0.0
 
     def __repr__(self) -> str:
-        return f"SeparateEvaluation(expected_return={self.expected_return:.6g}, elbo={self.elbo:.6g} nats)"
+        return f"SeparateEvaluation({self.shown})"
 
     @property
     def expected_return(self) -> float:

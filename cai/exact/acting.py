@@ -20,6 +20,7 @@ from torch import Tensor
 from cai.exact.backup import put_back, refuse_second_derivative
 from cai.exact.chain import Chain, life_to_come, visits
 from cai.exact.held import Held, hold
+from cai.exactly import nats
 from cai.types import Tables
 
 
@@ -83,7 +84,7 @@ class _PolicyElbo(torch.autograd.Function):
         ctx.save_for_backward(log_pi, found.q)
         p = tables.log_initial.exp()
         v_0 = found.v if tables.horizon is None else found.v[0]
-        return torch.where(p > 0, p * v_0, 0.0).sum() / alpha
+        return nats(torch.where(p > 0, p * v_0, 0.0).sum(), alpha)
 
     @staticmethod
     def backward(ctx: Any, elbo_bar: Tensor) -> Any:
@@ -98,7 +99,7 @@ def gradient(tables: Tables, log_pi: Tensor, q: Tensor, alpha: Tensor) -> Tensor
     d = d if tables.horizon is None else d[:-1]
     log_prior = tables.log_prior  # [S, A], or [T, S, A] where the slices differ
     weights = d.unsqueeze(-1) * log_pi.exp()
-    return torch.where(weights > 0, weights * (q / alpha - (log_pi - log_prior) - 1), 0.0)
+    return torch.where(weights > 0, weights * (nats(q, alpha) - (log_pi - log_prior) - 1), 0.0)
 
 
 def _held(tables: Tables) -> list[Held]:

@@ -22,6 +22,7 @@ from cai.exact.held import Held, hold
 from cai.exact.messages import Messages
 from cai.exact.rules import VARIATIONAL, Rule
 from cai.exact.solve import as_temperature, solve
+from cai.exactly import nats
 from cai.types import Tables
 from cai.world import World
 
@@ -80,7 +81,7 @@ class BeliefMessages:
             raise AttributeError(
                 f"elbo belongs to VARIATIONAL; these messages are {self.rule}: ask .value (reward units)"
             )
-        return self.value / self.temperature
+        return nats(self.value, self.temperature)
 
     @property
     def fully_observed(self) -> Float[Tensor, ""]:

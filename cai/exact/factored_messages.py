@@ -12,8 +12,8 @@ from cai.errors import fault
 from cai.exact.backup import survive
 from cai.exact.factored_sampling import following
 from cai.exact.factored_sweep import Prepared, factored_backup, factored_sweep
-from cai.exact.rounding import nats
 from cai.exact.rules import MAP, POSTERIOR, VARIATIONAL, Rule
+from cai.exactly import nats
 from cai.factors import Factors
 from cai.policies.fixed import FixedPolicy
 from cai.types import Trajectories
@@ -143,7 +143,7 @@ class FactoredMessages:
         T = self._finite("forward")
         log_z = self.log_evidence
         rows = [
-            self.states(t).log() - torch.where(self.v[t] > -torch.inf, self.v[t] / self.temperature, 0.0)
+            self.states(t).log() - torch.where(self.v[t] > -torch.inf, nats(self.v[t], self.temperature), 0.0)
             for t in range(T + 1)
         ]
         return torch.stack(rows) + log_z

@@ -9,6 +9,7 @@ from torch import Tensor
 from cai.exact.algebra import Algebra, LogSum, MaxSum, aligned, summed
 from cai.exact.factored_slice import PreparedSlice, finite, priced, separable
 from cai.exact.rules import TIE, Mean
+from cai.exactly import nats
 from cai.factors import Factor
 
 CASE = "#"
@@ -64,10 +65,10 @@ def _tilted(one: PreparedSlice, over: Mean, c: Tensor, alpha: Tensor, known: dic
     price = alpha.new_tensor(1.0) if soft else alpha * float(mean.paid)  # log p + r/η, for a maximum α log p + r or r
     weights_of = (lambda x: x) if soft else _maximisers
     chance = [Factor(one_.scope, priced(one_.table, price)) for one_ in one.one.chance.values()]
-    pieces = [Factor(piece.scope, finite(piece.table, eta) / eta if soft else piece.table) for piece in one.mixed]
+    pieces = [Factor(piece.scope, nats(finite(piece.table, eta), eta) if soft else piece.table) for piece in one.mixed]
     left = [_given(factor, known) for factor in (*chance, *pieces)]
     ahead = one.look_ahead(c)
-    ahead = finite(ahead, eta) / eta if soft else ahead
+    ahead = nats(finite(ahead, eta), eta) if soft else ahead
     weights = eliminated(algebra, left, (CASE, *one.following))
     logits = aligned(weights, (CASE, *one.following)) + ahead
     number = pick(weights_of(logits.expand(len(next(iter(known.values()))), *one.states.sizes).flatten(1)))

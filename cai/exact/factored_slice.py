@@ -20,7 +20,7 @@ from cai.exact.cases import Cases, Cost, by_action
 from cai.exact.elimination import Plan, plan
 from cai.exact.passes import Pass
 from cai.exact.rules import Assumption, Expect, Mean, assumption
-from cai.exactly import log
+from cai.exactly import log, nats
 from cai.factors import Factor, FactoredSlice, Factors, primed
 
 WARM = 0.5
@@ -249,13 +249,13 @@ class PreparedSlice:
 
     def _log_mean(self, x: Tensor, eta: Tensor) -> Tensor:
         key = float(eta)
-        rewards = [finite(one.tables, eta) / eta for one in self.rewards]
+        rewards = [nats(finite(one.tables, eta), eta) for one in self.rewards]
         tops = [one.detach().max() for one in rewards]
         real = x.detach()[x.detach() > -torch.inf]
         if real.numel() == 0:
             return torch.full((self.actions.size, *self.states.sizes), -torch.inf, dtype=x.dtype)
         top = real.max() if key > 0 else real.min()
-        y = (x - top) / eta
+        y = nats(x - top, eta)
         shift = top + eta * sum(tops, torch.zeros_like(eta))
         depth = float((real - top).abs().max() / abs(key)) + sum(_span(one) for one in rewards)
         if depth < WARM and not rewards and real.numel() == x.numel():  # log of a number near 1 would lose digits

@@ -9,6 +9,7 @@ from cai.exact.adjoints import gathering
 from cai.exact.backup import Tilt, put_back
 from cai.exact.rounding import largest
 from cai.exact.rules import POSTERIOR
+from cai.exactly import nats
 from cai.types import Slice, Tables
 
 
@@ -51,7 +52,7 @@ def forward_message(log_f: Tensor, one: Slice, alpha: Tensor, log_discount: Tens
     ``f_{t+1}(s') = γ Σ f_t(s) p(a|s) p(outcome|s,a) exp(r/α)`` over all that leads to s': the forward half of the
     forward-backward recursion (Rabiner 1989, section III.A).
     """
-    entries = one.log_prior.unsqueeze(-1) + one.log_prob + one.reward / alpha[..., None, None, None]
+    entries = one.log_prior.unsqueeze(-1) + one.log_prob + nats(one.reward, alpha[..., None, None, None])
     entries = (log_f[..., None, None] + entries).flatten(-3)
     number = one.successor.flatten(-3).expand(entries.shape)
     top = torch.full_like(log_f, -torch.inf).scatter_reduce(-1, number, entries, "amax")

@@ -16,6 +16,7 @@ from cai.exact.prepare import prepare
 from cai.exact.rounding import Rounding, largest
 from cai.exact.rules import POSTERIOR, VARIATIONAL, Rule
 from cai.exact.solve import as_temperature
+from cai.exactly import nats
 from cai.progress import bar
 from cai.types import Tables
 from cai.world import World
@@ -71,7 +72,7 @@ class HorizonValues:
     def _nats(self, rule: Rule, what: str) -> Tensor:
         if self.rule != rule:
             raise AttributeError(f"{what} belongs to {rule}; these values are {self.rule}: ask .value (reward units)")
-        return self.value / self.temperature
+        return nats(self.value, self.temperature)
 
 
 @torch.no_grad()

@@ -14,6 +14,7 @@ from torch import Tensor
 from cai.errors import fault
 from cai.exact.rules import POSTERIOR, VARIATIONAL, Rule
 from cai.exact.shards import Group
+from cai.exactly import nats
 from cai.files import draft, flush, write_whole
 from cai.memory import require_disk
 
@@ -53,13 +54,13 @@ class ShardedMessages:
     def log_evidence(self) -> Float[Tensor, ""]:
         """log Z = log p(O=1), nats: ``log Σ p(s_0) exp(v_0/α)``; POSTERIOR only."""
         self._belongs_to(POSTERIOR, "log_evidence")
-        return self.value / self.temperature
+        return nats(self.value, self.temperature)
 
     @property
     def elbo(self) -> Float[Tensor, ""]:
         """ELBO* = max over policies of ELBO(π), nats: ``Σ p(s_0) v_0/α``; VARIATIONAL only."""
         self._belongs_to(VARIATIONAL, "elbo")
-        return self.value / self.temperature
+        return nats(self.value, self.temperature)
 
     def v(self, t: int) -> Float[Tensor, " S"]:
         """Return v of time t for ``states``, reward units; read from disk, and no more of it than is looked at.

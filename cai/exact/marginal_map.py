@@ -16,6 +16,7 @@ from cai.errors import Finding, IntractableError, fault
 from cai.exact.flow import forward_message
 from cai.exact.rules import POSTERIOR
 from cai.exact.solve import as_temperature, solve
+from cai.exactly import nats
 from cai.policies.fixed import FixedPolicy
 from cai.types import Slice, Tables
 from cai.world import World
@@ -94,7 +95,7 @@ def marginal_map(world: World | Tables, *, temperature: Any = 1.0, max_nodes: An
     with torch.no_grad():
         log_evidence = float(solve(tables, POSTERIOR, temperature=alpha).log_evidence)
         found, nodes = _search(tables, alpha, max_nodes)
-        score = float((found.log_f + tables.terminal / alpha).logsumexp(-1))
+        score = float((found.log_f + nats(tables.terminal, alpha)).logsumexp(-1))
     actions = torch.tensor(found.prefix(), device=alpha.device)
     return MarginalMap(tables, alpha, actions, score, log_evidence, nodes)
 
@@ -126,11 +127,11 @@ def block_bounds(tables: Tables, alpha: Tensor) -> list[Float[Tensor, "S _"]]:
     m = 1
     while m < T and T * S * A ** (m + 1) <= _ENTRIES:
         m += 1
-    best = (tables.terminal / alpha).unsqueeze(-1)
+    best = nats(tables.terminal, alpha).unsqueeze(-1)
     bounds = []
     for t in reversed(range(T)):
         one = tables.at(t)
-        entries = one.log_prior.unsqueeze(-1) + one.log_prob + one.reward / alpha
+        entries = one.log_prior.unsqueeze(-1) + one.log_prob + nats(one.reward, alpha)
         best = (entries.unsqueeze(-1) + best[one.successor]).logsumexp(2).reshape(S, -1)
         if best.shape[-1] > A**m:
             best = best.reshape(S, -1, A).amax(-1)

@@ -13,10 +13,10 @@ from cai.errors import fault
 from cai.exact.backup import Backup, Tilt, action_values, back_up, differentiable_backup, tilt
 from cai.exact.chain import chain_of, visits
 from cai.exact.flow import flow, forward_message, posterior_flow, push
-from cai.exact.rounding import nats
 from cai.exact.rules import MAP, POSTERIOR, VARIATIONAL, Rule
 from cai.exact.sampling import decode, sample
 from cai.exact.sweep import sweep
+from cai.exactly import nats
 from cai.policies.fixed import FixedPolicy
 from cai.types import Slice, Tables, Trajectories
 

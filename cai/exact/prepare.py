@@ -11,8 +11,9 @@ from torch import Tensor
 
 from cai.exact.backup import Step
 from cai.exact.eager import eager, plain
-from cai.exact.rounding import COLD, WARM, largest
+from cai.exact.rounding import WARM, largest
 from cai.exact.rules import Rule
+from cai.exactly import COLD
 from cai.types import Slice
 
 KERNEL_WORK = 10_000_000

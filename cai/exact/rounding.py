@@ -3,15 +3,12 @@
 import torch
 from torch import Tensor
 
-from cai.errors import Finding, IntractableError
 from cai.types import Slice
 
 ULPS = 32
 """Units in the last place that a backup may lose, of the largest number that it handles."""
 WARM = 30.0
 """From so many times the size of all values on, every form of the backup sees to it that α costs no digits."""
-COLD = 1e18
-"""Room that a sum of rewards over α keeps below the largest number."""
 
 
 class Rounding:
@@ -44,21 +41,6 @@ class Rounding:
         size = self.size(*values)
         heat = self.alpha if self.warm == float("inf") else min(self.alpha, self.warm * size)
         return self.ulps * torch.finfo(values[0].dtype).eps * (size + heat)
-
-
-def nats(value: Tensor, alpha: Tensor) -> Tensor:
-    """Return value/α, nats.
-
-    Raises:
-        IntractableError: it is beyond the largest number of the dtype.
-    """
-    found = value / alpha
-    if bool((found.isinf() & value.isfinite()).any()):
-        seen = f"a value of {value.flatten()[0]:.6g} at temperature {alpha.flatten()[0]:.6g}, too large in nats"
-        raise IntractableError(
-            [Finding("value in nats", seen, f"at most {torch.finfo(found.dtype).max:.3g}: ask .value")]
-        )
-    return found
 
 
 def largest(values: Tensor) -> float:

@@ -14,6 +14,7 @@ from torch import Tensor
 from cai.errors import Finding, IntractableError, fault
 from cai.exact.factored_messages import FactoredMessages
 from cai.exact.rules import POSTERIOR, VARIATIONAL, Rule
+from cai.exactly import nats
 from cai.factors import Factor, FactoredSlice, Factors
 from cai.policies.fixed import FixedPolicy
 from cai.policies.named import Chances
@@ -123,13 +124,13 @@ class SeparateMessages:
     def log_evidence(self) -> Tensor:
         """log Z = Σ_parts log Z, nats; POSTERIOR only."""
         self._belongs_to(POSTERIOR, "log_evidence")
-        return self.value / self.temperature
+        return nats(self.value, self.temperature)
 
     @property
     def elbo(self) -> Tensor:
         """ELBO* = Σ_parts ELBO*, nats; VARIATIONAL only."""
         self._belongs_to(VARIATIONAL, "elbo")
-        return self.value / self.temperature
+        return nats(self.value, self.temperature)
 
     @property
     def policy(self) -> "SeparatePolicy":

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import overload
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -124,13 +125,15 @@ def as_temperature(temperature: float | Sequence[float] | Tensor, tables: Tables
     """Return α as a tensor of the tables' dtype and device; float64 where there are no tables.
 
     A tensor of lower precision is read as it was written: ``torch.tensor(0.1)``, a float32, is 0.1 and not
-    0.100000001, the shortest decimal that this dtype rounds to it.
+    0.100000001, the shortest decimal that this dtype rounds to it; and so is NumPy's ``float32(0.1)``.
 
     Raises:
         WorldError: a temperature is not a positive, finite number.
     """
     like = torch.zeros((), dtype=torch.float64) if tables is None else tables.log_initial
     try:
+        if isinstance(temperature, np.generic | np.ndarray):
+            temperature = torch.as_tensor(temperature)
         alpha = torch.as_tensor(temperature, dtype=like.dtype, device=like.device)
         if isinstance(temperature, Tensor):
             alpha = alpha + (_as_written(temperature).to(alpha) - alpha).detach()

@@ -13,6 +13,7 @@ from cai.errors import NotConvergedError, fault
 from cai.exact.rules import POSTERIOR, VARIATIONAL
 from cai.exact.safety import without_risk
 from cai.exact.solve import as_temperature, solve
+from cai.exactly import nats
 from cai.policies.neural import NeuralPolicy
 from cai.policies.spaces import require_actor
 from cai.policies.tabular import TabularPolicy
@@ -119,7 +120,7 @@ def _start(world: World | Tables, tables: Tables | None, policy: Any, alpha: Ten
         return (TabularPolicy(tables) if policy is None else policy), None
     if policy is None:
         policy = TabularPolicy(without_risk(tables))
-    return policy, float(messages.value / alpha)
+    return policy, float(nats(messages.value, alpha))
 
 
 @contextmanager

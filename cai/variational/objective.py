@@ -77,8 +77,9 @@ def elbo(
     """
     if method not in METHODS:
         raise fault("elbo, method", f"{method!r}", f"one of {', '.join(METHODS)}")
-    if as_temperature(temperature).dim():
-        raise fault("elbo", f"temperatures {torch.as_tensor(temperature).tolist()}", "one temperature")
+    temperature = as_temperature(temperature)
+    if temperature.dim():
+        raise fault("elbo", f"temperatures {temperature.tolist()}", "one temperature")
     if isinstance(getattr(policy, "policy", policy), Guide):  # its tables would be those of its policy alone
         if method == "tables":
             raise fault("elbo, method", "'tables' for a full guide", "'enumeration' or 'sampling'")
