@@ -416,7 +416,8 @@ class Coins(Good):
 
 def test_a_world_too_large_for_tables_is_told_so_without_making_them() -> None:
     (finding,) = cai.check(Coins())
-    assert finding.seen == "a sum over 63 variables at once, 9,223,372,036,854,775,808 numbers"
+    assert finding.seen == "67 variables read at once"
+    assert "61" in finding.expected
     with pytest.raises(cai.IntractableError, match=r"K = 18,446,744,073,709,551,616 outcomes"):
         cai.tabulate(Coins())
 

@@ -110,8 +110,8 @@ def read_settings(texts: Sequence[str] | None, option: str = "--set") -> dict[st
 def _read_horizon(text: str) -> int | None:
     if text in {"inf", "none", "None"}:
         return None
-    if not re.fullmatch(r"0*[1-9][0-9]{0,17}", text):
-        raise fault("--horizon", f"'{text}'", "a positive integer, or 'inf'")
+    if not re.fullmatch(r"0*[1-9][0-9]{0,99}", text):
+        raise fault("--horizon", f"'{text}'", "a positive integer of at most 100 digits, or 'inf'")
     return int(text)
 
 

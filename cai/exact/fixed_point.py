@@ -88,10 +88,10 @@ def fixed_point(rule: Rule, tables: Tables, alpha: Tensor, *, max_iterations: in
     earlier, steps = float("inf"), 1
     while search.best.size > problem.rounding(search.best.fx):
         if problem.backups >= max_iterations:
-            raise _gave_up(problem, tables.discount, search)
+            raise _gave_up(problem, search)
         if steps % PATIENCE == 0:
             if search.best.size > 0.9995 * earlier:
-                raise _gave_up(problem, tables.discount, search)
+                raise _gave_up(problem, search)
             earlier = search.best.size
         if steps % WARM_UP == 0 and tables.states.size <= DENSE:
             search = Anderson(problem.backup, _newton(problem, search.best.fx))
@@ -102,13 +102,17 @@ def fixed_point(rule: Rule, tables: Tables, alpha: Tensor, *, max_iterations: in
     return FixedPoint(v, problem.backups, bound)
 
 
-def _gave_up(problem: Problem, discount: float, search: Anderson) -> NotConvergedError:
+def _gave_up(problem: Problem, search: Anderson) -> NotConvergedError:
+    seen = f"a change of {search.best.size:.3g} at best in {problem.backups:,} backups"
+    return _no_answer(problem, f"{seen}, values up to {largest(search.last.fx):.3g}")
+
+
+def _no_answer(problem: Problem, seen: str) -> NotConvergedError:
     cause = "a discount too close to 1"
     if not problem.rule.averages:
         cause = "rewards that outweigh the chance 1-γ of ending, so that the answer is infinite"
         cause += " (a higher temperature, VARIATIONAL or a finite horizon has one)"
-    seen = f"a change of {search.best.size:.3g} at best in {problem.backups:,} backups"
-    seen += f", values up to {largest(search.last.fx):.3g}"
+    discount = float(problem.log_survival[0].exp())
     return NotConvergedError(f"{problem.rule} with γ = {discount:g}: {seen}; likely {cause}")
 
 
@@ -137,7 +141,7 @@ def _proved_bound(problem: Problem, v: Tensor) -> float:
         if not rises and not falls and e * float(life.max()) <= problem.rounding.size(v):
             return e * float(life.max())
         e *= 2
-    raise NotConvergedError(f"{problem.rule}: no bound up to {e * float(life.max()):.3g} could be proved")
+    raise _no_answer(problem, f"no bound up to {e * float(life.max()):.3g} could be proved")
 
 
 def _lives(problem: Problem, v: Tensor) -> Tensor:
@@ -159,7 +163,7 @@ def _lives(problem: Problem, v: Tensor) -> Tensor:
             if search.best.size < 0.25:
                 return search.best.x / 0.75
             search.advance()
-    raise NotConvergedError(f"{problem.rule}: the expected remaining life is not finite; no bound can be proved")
+    raise _no_answer(problem, "the expected remaining life is not finite, and no bound can be proved")
 
 
 def _pull(problem: Problem, v: Tensor, h: Tensor) -> Tensor:
