@@ -1,7 +1,7 @@
 """Compiled worlds are looked at when they enter a verb: numbers that mean nothing are named, not computed with.
 
 A compiler makes none; ``dataclasses.replace`` and tables made by hand can. What was seen to be right is not looked at
-again.
+again: a tensor that is changed in place after that is taken as it is. Of each field the first wrong place is named.
 """
 
 import math

@@ -139,6 +139,22 @@ def test_the_bound_is_a_bound_in_arbitrary_precision(seed: int, alpha: float) ->
         assert off <= float(bound) < 2e-12 * T
 
 
+@pytest.mark.parametrize("size", [1e-12, 1e-6, 1.0, 1e8])
+def test_far_horizons_are_as_good_in_whatever_unit(size: float) -> None:
+    mpmath.mp.dps = 60
+    world, T = RandomWorld(seed=3, S=4, A=2, K=2, horizon=3, holes=False), 10**4
+    world.reward, world.last = world.reward * size, world.last * size
+    tables = cai.tabulate(world)
+    found = cai.solve_horizons(tables, T, temperature=0.7 * size)
+    M, last = _exact(tables, mpmath.mpf(0.7 * size))
+    truth = [mpmath.mpf(0.7 * size) * mpmath.log(b) for b in M**T * last]
+    off = max(abs(mpmath.mpf(float(x)) - y) for x, y in zip(found.v[0], truth, strict=True))
+    assert off <= float(found.error_bound) < 1e-8 * max(size, *(abs(float(y)) for y in truth))
+    assert 5 < found.sweeps < 400
+    asked = cai.solve_horizons(tables, T, temperature=0.7 * size, tolerance=0.1 * size)
+    assert asked.sweeps < found.sweeps
+
+
 @pytest.mark.parametrize("rule", RULES, ids=str)
 @settings(max_examples=3, phases=[Phase.generate])
 @given(st.integers(0, 2**31 - 1), st.floats(-12, 8), st.floats(-6, 6), st.sampled_from([1.0, 0.9]))

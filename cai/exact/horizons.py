@@ -28,6 +28,9 @@ STRIDE = 0.1
 SPARE = 8
 """Growth is read off until its bracket is so many times narrower than rounding over the same steps may be."""
 
+SHARE = 1e-10
+"""How far off a far horizon may be unless it is said, as a share of the largest reward or value."""
+
 
 @dataclass(frozen=True, repr=False)
 class HorizonValues:
@@ -82,7 +85,7 @@ def solve_horizons(
     rule: Rule = POSTERIOR,
     *,
     temperature: float | Tensor = 1.0,
-    tolerance: float = 1e-9,
+    tolerance: float | None = None,
 ) -> HorizonValues:
     """Solve a stationary world at many horizons by one backward sweep, and the far ones without sweeping there.
 
@@ -97,7 +100,8 @@ def solve_horizons(
         horizons: one horizon T or several, whole numbers from 1 on, in any order.
         rule: POSTERIOR, VARIATIONAL, HARD, MAP, PLANNING or RISK(eta).
         temperature: α > 0, reward units.
-        tolerance: how far off a far horizon may be, reward units, beside rounding.
+        tolerance: how far off a far horizon may be, reward units, beside rounding; None is 1e-10 of the largest reward
+            or value.
 
     Raises:
         WorldError: the slices depend on time, or an argument does not conform; the rule has a mean of your own, of
@@ -111,14 +115,14 @@ def solve_horizons(
         seen = f"{rule}, whose means say nothing of themselves"
         raise fault("solve_horizons, rule", seen, "cai's own means, whose growth has a bound; cai.solve takes any")
     asked = _whole(horizons)
-    if not isinstance(tolerance, int | float) or not 0 <= tolerance < float("inf"):
-        raise fault("tolerance", f"{tolerance!r}", "a finite number of reward units, 0 or more")
+    if tolerance is not None and not (isinstance(tolerance, int | float) and 0 <= tolerance < float("inf")):
+        raise fault("tolerance", f"{tolerance!r}", "a finite number of reward units, 0 or more, or None")
     tables = _stationary(world)
     alpha = as_temperature(temperature, tables)
     if alpha.dim():
         raise fault("temperature", f"{alpha.tolist()}", "one number")
     walk = _Walk(rule, tables, alpha, set(asked))
-    growth = _settle(walk, float(tolerance))
+    growth = _settle(walk, tolerance)
     found = [walk.kept.get(T) or _far(walk, growth, T) for T in asked]
     v = torch.stack([one.v for one in found])
     value = rule.over_outcomes.value(v, tables.log_initial, alpha)
@@ -153,6 +157,11 @@ class _Walk:
         self.n, self.sweeps, self.error = 0, 0, 0.0
         self.offset, self.v = Fraction(0), tables.terminal
         self.kept: dict[int, _Answer] = {}
+
+    @property
+    def size(self) -> float:
+        """The largest reward or value so far, reward units."""
+        return max(self.rounding.reward, largest(self.v + float(self.offset)))
 
     def step(self) -> None:
         """Take one more step, and keep the values where they are wanted."""
@@ -193,7 +202,7 @@ class _Walk:
         return _Answer(whole, error + 2 * torch.finfo(v.dtype).eps * largest(whole))
 
 
-def _settle(walk: _Walk, tolerance: float) -> Growth | None:
+def _settle(walk: _Walk, tolerance: float | None) -> Growth | None:
     """Sweep until growth is known well enough for the last horizon, or to the last horizon itself."""
     with bar("backups", walk.last) as update:
         while walk.n < walk.last:
@@ -209,7 +218,7 @@ def _settle(walk: _Walk, tolerance: float) -> Growth | None:
     return None
 
 
-def _look(walk: _Walk, tolerance: float) -> Growth | None:
+def _look(walk: _Walk, tolerance: float | None) -> Growth | None:
     """Take up to ``LONGEST_PERIOD`` steps in search of a period whose growth is known well enough."""
     walk.lift()
     v, start = walk.v, walk.n
@@ -226,10 +235,11 @@ def _look(walk: _Walk, tolerance: float) -> Growth | None:
     return None
 
 
-def _allowed(walk: _Walk, tolerance: float, p: int) -> float:
+def _allowed(walk: _Walk, tolerance: float | None, p: int) -> float:
     """Return how wide a bracket of p steps may be so that the last horizon is as near as was asked, or as it can be."""
     m = max(1, (walk.last - walk.n) // p)
-    return 2 * max(tolerance, m * p * walk.rounding(walk.v) / SPARE) / m
+    wanted = SHARE * walk.size if tolerance is None else tolerance
+    return 2 * max(wanted, m * p * walk.rounding(walk.v) / SPARE) / m
 
 
 def _far(walk: _Walk, growth: Growth | None, T: int) -> _Answer:
