@@ -56,6 +56,7 @@ def _tables(tables: Tables) -> Iterator[Finding]:
     K = tables.log_prob.shape[-1]
     shapes = {"log_initial": (*lead, S), "terminal": (*lead, S), "log_prior": (*inner, S, A)}
     shapes |= dict.fromkeys(("log_prob", "successor", "reward"), (*inner, S, A, K))
+    shapes |= {} if tables.ended is None else {"ended": (*lead, S)}
     bad = [
         Finding(f"tables, {name}", f"shape {tuple(getattr(tables, name).shape)}", f"shape {shape}")
         for name, shape in shapes.items()

@@ -21,6 +21,12 @@ def changed(name: str, number: float, at: tuple[int, ...]) -> cai.Tables:
     return replace(TABLES, **{name: field})
 
 
+def misfit() -> cai.Tables:
+    tables = replace(TABLES)
+    object.__setattr__(tables, "ended", torch.zeros(1, dtype=torch.bool))  # past the types that only tests check
+    return tables
+
+
 WRONG: dict[str, tuple[Callable[[], Any], str]] = {
     "discount 1.5": (lambda: replace(TABLES, discount=1.5), "discount: 1.5"),
     "discount 95": (lambda: replace(TABLES, discount=95.0), "discount: 95.0"),
@@ -35,6 +41,7 @@ WRONG: dict[str, tuple[Callable[[], Any], str]] = {
     "row": (lambda: changed("log_prob", -0.01, (1, 0, 1)), r"log_prob at \[1, 0\]: probabilities that sum to"),
     "prior": (lambda: changed("log_prior", NAN, (1, 0)), r"log_prior at \[1\]: NaN"),
     "start": (lambda: changed("log_initial", 0.0, (0,)), "log_initial: probabilities that sum to"),
+    "ended": (misfit, r"tables, ended: shape \(1,\)"),
     "successor": (lambda: changed("successor", 3, (0, 0, 0)), r"successor at \[0, 0, 0\]: states from"),
     "times": (lambda: replace(TABLES, timed=True), "log_prior: shape"),
     "float32": (lambda: replace(TABLES.to(dtype=torch.float32), discount=2.0), "discount: 2.0"),

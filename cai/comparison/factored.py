@@ -171,22 +171,27 @@ def measure_factors(answers: FactoredAnswers, policy: object) -> FactoredEvaluat
     return FactoredEvaluation(as_policy(answers.world, policy), answers.temperature, answers)
 
 
-def _occupancies(one: FactoredEvaluation) -> Iterator[tuple[int, Tensor]]:
-    """Yield each time with p(s_t, a_t, alive), ``[S, A]``; for the infinite horizon their sum, once."""
+def _occupancies(one: FactoredEvaluation) -> Iterator[tuple[int, Tensor, Tensor]]:
+    """Yield each time with log π_t and p(s_t, a_t, alive), ``[S, A]``; for the infinite horizon their sum, once.
+
+    At T nobody acts: there both are ``[S, 1]``.
+    """
     prepared, policy = one.answers.world, one.policy
     d, gamma = prepared.log_initial.exp(), prepared.factors.discount
     if prepared.horizon is not None:
         for t in range(prepared.horizon):
-            weights = d.unsqueeze(-1) * policy_table(prepared, policy, t).exp()
-            yield t, weights
+            log_pi = policy_table(prepared, policy, t)
+            weights = d.unsqueeze(-1) * log_pi.exp()
+            yield t, log_pi, weights
             d = gamma * prepared.at(t).step(weights)
-        yield prepared.horizon, d.unsqueeze(-1)
+        yield prepared.horizon, torch.zeros_like(d.unsqueeze(-1)), d.unsqueeze(-1)
         return
-    pi, total = policy_table(prepared, policy, 0).exp(), torch.zeros_like(d)
+    log_pi, total = policy_table(prepared, policy, 0), torch.zeros_like(d)
+    pi = log_pi.exp()
     while float(d.sum()) > SETTLED:
         total = total + d
         d = gamma * prepared.at(0).step(d.unsqueeze(-1) * pi)
-    yield 0, total.unsqueeze(-1) * pi
+    yield 0, log_pi, total.unsqueeze(-1) * pi
 
 
 def _account(one: FactoredEvaluation) -> _Pass:
@@ -195,12 +200,12 @@ def _account(one: FactoredEvaluation) -> _Pass:
     totals = [0.0, 0.0, 0.0]
     rows: dict[str, list[Tensor]] = {"policy_nats": [], "action_nats": [], "luck_nats": [], "regret": [], "reach": []}
     visits: list[dict[str, Tensor]] = []
-    for t, weights in _occupancies(one):
+    for t, log_pi, weights in _occupancies(one):
         visits.append(_by_variable(prepared.states, weights.sum(-1)))
         if t == prepared.horizon:
             totals[0] += float(expected(weights.squeeze(-1), prepared.terminal))
             break
-        plan, log_pi = prepared.at(t), policy_table(prepared, one.policy, t)
+        plan = prepared.at(t)
         totals[0] += float(expected(weights, plan.expected_reward))
         totals[1] -= float(expected(acted(prepared, weights), log_pi))
         totals[2] += float(expected(weights, log_pi - plan.log_prior))
