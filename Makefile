@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: demo test test-all bench docs lint clean
+.PHONY: demo test test-all bench docs docs-data lint clean
 
 demo: $(VENV)/.base
 	$(BIN)/cai compare frozen_lake --temperature 1 --temperature 0.1 --temperature 0.01 --out reports/frozen_lake
@@ -26,6 +26,9 @@ bench: $(VENV)/.bench
 
 docs: $(VENV)/.dev
 	$(BIN)/sphinx-build -W --keep-going -b html docs docs/_build/html
+
+docs-data: $(VENV)/.dev
+	$(BIN)/python docs/stored.py
 
 clean:
 	rm -rf $(VENV) docs/_build reports

@@ -16,8 +16,10 @@ from sphinx.util.nodes import make_refnode
 ROOT = Path(__file__).resolve().parent.parent
 STUBS = {"cai": ROOT / "cai" / "__init__.pyi", "cai.learn": ROOT / "cai" / "learn" / "__init__.pyi"}
 sys.path.insert(0, str(ROOT))
-# The cells run in kernels of their own: give them this checkout, and one thread each.
-os.environ["PYTHONPATH"] = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
+# The cells run in kernels of their own: give them this checkout, ``stored``, and one thread each.
+os.environ["PYTHONPATH"] = os.pathsep.join(
+    [str(ROOT), str(ROOT / "docs"), *filter(None, [os.environ.get("PYTHONPATH")])]
+)
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ["PYTHONWARNINGS"] = "ignore:IProgress not found"  # tqdm, by way of Pyro, would like to have widgets
 

@@ -1,6 +1,8 @@
 """The cells of the book's chapters, as plain Python: all that they compute and assert, without notebook and pages."""
 
+import os
 import re
+import sys
 from pathlib import Path
 
 DOCS = Path(__file__).parent.parent / "docs"
@@ -21,11 +23,16 @@ def _written(cell: str) -> str:
     return f"__import__('pathlib').Path({head.split()[1]!r}).write_text({text!r})"
 
 
-def run(page: str) -> None:
-    """Run the cells of a chapter, one after the other, in a process and a folder of its own."""
+def run(page: str, stored: str = "sample") -> None:
+    """Run the cells of a chapter, one after the other, in a process and a folder of its own.
+
+    Of its stored experiments it does a sample, and compares; ``docs/stored.py`` says what else can be done.
+    """
     import matplotlib as mpl
 
     mpl.use("agg")
+    sys.path.insert(0, str(DOCS))  # where ``stored`` is
+    os.environ["CAI_STORED"] = stored
     names = {"__name__": "__main__"}
     for number, cell in enumerate(cells(page)):
         exec(compile(cell, f"{page}, cell {number}", "exec"), names)

@@ -269,7 +269,7 @@ def test_entropy_return_and_coverage_of_exploration_by_hand() -> None:
     assert nats == pytest.approx(2 * math.log(5)), "from one step away of three the goal is not entered before the last"
 
 
-LONG = ("fine-tuning", "exploration")
+LONG = ("fine-tuning", "exploration", "deep-sea")
 
 
 @pytest.mark.parametrize("name", [pytest.param(one, marks=pytest.mark.slow if one in LONG else ()) for one in CLAIMS])

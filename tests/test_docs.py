@@ -1,11 +1,12 @@
 """The book: its cells run, it builds without a warning, and no public name is undocumented.
 
-The build, minutes of it, and the chapters that learn for long are marked slow. The other chapters' cells run as plain
-Python each time, and so do all that they assert.
+The chapters' cells run as plain Python each time, and so do all that they assert; of the experiments whose results are
+stored a sample is done again. The build, and the whole of those experiments, are marked slow.
 """
 
 import ast
 import html
+import importlib
 import inspect
 import os
 import re
@@ -35,7 +36,7 @@ CHAPTERS = (
     "engine",
     "conventions",
 )
-QUICK = ("index", "inference", "your_world", "which_rule", "networks", "engine", "conventions")
+LONG = ("variational", "learners", "claims")
 PAGES = (*CHAPTERS, "index", "api", "benchmarks")
 
 
@@ -52,7 +53,7 @@ def said(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], str]:
     return run
 
 
-@pytest.mark.parametrize("page", QUICK)
+@pytest.mark.parametrize("page", [*CHAPTERS, "index"])
 def test_the_cells_run(said: Callable[[str], str], page: str) -> None:
     said(page)
 
@@ -69,6 +70,24 @@ def test_the_mistakes_are_answered_in_words(said: Callable[[str], str]) -> None:
     asked = len(re.findall(r"^complaints\(", source, re.MULTILINE))
     assert asked >= 10
     assert len(re.findall(r"^where {5}", said("your_world"), re.MULTILINE)) >= asked
+
+
+def test_a_number_that_differs_from_the_stored_one_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(DOCS))
+    differences = importlib.import_module("stored").differences
+    whole = {"a": [1.0, 2.0], "b": {"c": "gap"}}
+    assert differences({"a": [1.0 + 1e-7]}, whole, "x", 1e-5) == []
+    assert differences({"a": [1.0, 2.1]}, whole, "x", 1e-5) == ["x, a[1]: 2.1 where 2.0 is stored"]
+    assert differences({"b": {"c": "steps"}}, whole, "x", 1e-5) == ["x, b, c: steps where gap is stored"]
+    for nothing in ({}, {"a": []}, {"a": [1.0, 2.0, 3.0]}, {"d": 1.0}):
+        assert len(differences(nothing, whole, "x", 1e-5)) == 1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("page", LONG)
+def test_the_stored_experiments_find_the_same_again(tmp_path: Path, page: str) -> None:
+    done = forked(chapters.run, page, "compare", cwd=tmp_path, timeout=600)
+    assert done.returncode == 0, done.stdout + done.stderr
 
 
 @pytest.fixture(scope="module")

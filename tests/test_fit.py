@@ -70,14 +70,15 @@ def test_deterministic_dynamics_and_one_start_leave_no_kl_to_the_posterior() -> 
 def test_taxi_keeps_exactly_the_nats_of_its_random_start() -> None:
     taxi = cai.tabulate(load_model("taxi")())
     taxi = replace(taxi, horizon=25)
-    found = cai.fit(taxi, tolerance=1e-6)
+    found = cai.fit(taxi, tolerance=1e-3)
     account = cai.evaluate(taxi, found)
     start = cai.solve(taxi).initial()
     p = taxi.log_initial.exp()
     kl = torch.where(p > 0, p * (p / start.clamp(min=1e-300)).log(), 0.0).sum()
     assert account.start_nats > 0.1
     assert account.start_nats == pytest.approx(float(kl), rel=1e-9)
-    assert account.evidence_gap == pytest.approx(account.start_nats, abs=2e-6)
+    assert found.gap <= 1e-3
+    assert account.evidence_gap == pytest.approx(account.start_nats + found.gap, abs=1e-9)
 
 
 @pytest.mark.parametrize("estimator", ["tables", "enumeration"])
@@ -199,7 +200,7 @@ def test_a_bounded_action_space_is_climbed_by_a_squashed_gaussian() -> None:
 # The full guide
 
 
-@pytest.mark.parametrize("kind", ["plain", "dying", "factored"])
+@pytest.mark.parametrize("kind", ["plain", "dying", pytest.param("factored", marks=pytest.mark.slow)])
 def test_the_full_guide_becomes_the_posterior(kind: str) -> None:
     world = FactoredWorld() if kind == "factored" else small(discount=0.8 if kind == "dying" else 1.0)
     world.horizon = 2

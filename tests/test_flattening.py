@@ -99,7 +99,7 @@ def test_our_own_environment_of_several_variables_is_learned_from() -> None:
     """Every kind of learner does better than the uniform policy, whose return is exact."""
     world = FactoredWorld()
     uniform = cai.evaluate(world, torch.full((3, 6, 4), 0.25)).expected_return
-    settings: dict[str, Any] = {"batch": 20, "steps": 1500, "evaluations": 1, "episodes": 20, "progress": False}
+    settings: dict[str, Any] = {"batch": 4, "steps": 1500, "evaluations": 1, "episodes": 8, "progress": False}
     for learner in (cai.learn.q_learning, cai.learn.reinforce, cai.learn.fitted_q):
         found = learner(lambda: cai.to_gymnasium(world), **settings)  # type: ignore[operator]
         assert found.history[-1].deterministic_return > uniform + 0.3, learner.__name__

@@ -128,7 +128,7 @@ def test_the_full_guide_starts_without_what_is_forbidden(world: RandomWorld) -> 
     ],
 )
 def test_our_score_estimator_is_unbiased(world: Any, discount: float) -> None:
-    """With a random baseline and the dynamics left to chance: the mean of 60 gradients of 500 trajectories each."""
+    """With a random baseline and the dynamics left to chance: the mean of 30 gradients of 500 trajectories each."""
     world.discount = discount
     policy = random_policy(world, 1)
     truth = by_tables(world, policy, 1.0)[1]
@@ -139,7 +139,7 @@ def test_our_score_estimator_is_unbiased(world: Any, discount: float) -> None:
         for p in at.modules["baseline"].parameters():
             nn.init.normal_(p, std=0.3)
         drawn = []
-        for _ in range(60):
+        for _ in range(30):
             policy.zero_grad()
             at.loss.loss_and_grads(at.model, at.guide)
             drawn.append(-policy.logits.grad.clone())
@@ -167,7 +167,7 @@ def test_a_squashed_policy_lives_with_death() -> None:
     policy = cai.NeuralPolicy(Bounded(), hidden=(4,))
     edge = torch.tensor([-1.0, 1.0, 0.9999999999, 1.5])
     assert bool(policy.log_prob(torch.tensor(0.0), edge, 0).isfinite().all())
-    found = cai.fit(Bounded(), policy, steps=5, particles=500, samples=5000)
+    found = cai.fit(Bounded(), policy, steps=2, particles=500, samples=1000)
     assert all(bool(p.isfinite().all()) for p in policy.parameters())
     assert found.standard_error > 0
 
