@@ -1,6 +1,7 @@
 """Temperatures and rewards at the edge: cold, float32 and infinite; against plain Python and mpmath."""
 
 import inspect
+import itertools
 import math
 from collections.abc import Callable
 from dataclasses import replace
@@ -154,6 +155,36 @@ def test_what_is_too_large_in_nats_is_told_of_programs_and_factors(monkeypatch: 
             "sampling": lambda: cai.elbo(world, None, temperature=cold, method="sampling", samples=10),
         }
     )
+
+
+def mirrored(n: int = 6, slip: float = 0.2) -> cai.Tables:
+    """A slippery grid with rewards that are the same mirrored: on the diagonal right is down, and left is up."""
+    seed = torch.Generator().manual_seed(2)
+    pays = torch.tensor([0.1, -0.1, 0.3, 1 / 3, -0.7, 0.0, -0.01], dtype=torch.float64)
+    pays = pays[torch.randint(0, 7, (n, n), generator=seed)].triu()
+    pays = pays + pays.triu(1).T
+    world = RandomWorld(0, n * n, 4, 3, 10, holes=False, discount=0.999)
+    world.prior = torch.full_like(world.prior, 0.25)
+    moves = [(0, 1), (1, 0), (0, -1), (-1, 0)]
+    for x, y, a in itertools.product(range(n), range(n), range(4)):
+        for k, i in enumerate(torch.randperm(3, generator=seed).tolist()):
+            dx, dy = moves[(a + (0, 1, 3)[i]) % 4]
+            to = min(max(x + dx, 0), n - 1), min(max(y + dy, 0), n - 1)
+            world.successor[0, x * n + y, a, k] = to[0] * n + to[1]
+            world.outcome[0, x * n + y, a, k] = 1 - 2 * slip if i == 0 else slip
+            world.reward[0, x * n + y, a, k] = pays[to]
+    return replace(tables_of(world), horizon=None)
+
+
+@pytest.mark.parametrize("work", [math.inf, 0])
+def test_what_is_equal_by_symmetry_is_tied_however_long(work: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(prepare, "KERNEL_WORK", work)
+    found = cai.solve(mirrored(), cai.HARD)
+    on_diagonal = found.policy.probs()[::7]
+    assert torch.equal(on_diagonal[:, 0], on_diagonal[:, 1])
+    assert torch.equal(on_diagonal[:, 2], on_diagonal[:, 3])
+    joint = found.tilt().log_policy.exp()[::7]
+    torch.testing.assert_close(joint, on_diagonal, rtol=0, atol=1e-15)
 
 
 def assert_told(asked: dict[str, Callable[[], object]]) -> None:

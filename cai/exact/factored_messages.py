@@ -12,7 +12,8 @@ from cai.errors import fault
 from cai.exact.backup import survive
 from cai.exact.factored_sampling import following
 from cai.exact.factored_sweep import Prepared, factored_backup, factored_sweep
-from cai.exact.rules import MAP, POSTERIOR, VARIATIONAL, Rule
+from cai.exact.rounding import at_hand, largest, tied_from
+from cai.exact.rules import MAP, POSTERIOR, VARIATIONAL, Rule, is_maximum
 from cai.exactly import nats
 from cai.factors import Factors
 from cai.policies.fixed import FixedPolicy
@@ -215,7 +216,16 @@ class FactoredMessages:
     def _log_policy(self, t: int) -> Tensor:
         q = self.q(t)
         over, log_prior, alpha = self.rule.over_actions, self.prepared.at(t).log_prior, self.temperature.unsqueeze(-1)
-        return over.log_weights(q, log_prior, alpha, over.value(q, log_prior, alpha))
+        value = over.value(q, log_prior, alpha)
+        return over.log_weights(q, log_prior, alpha, self._tied_from(t, value))
+
+    def _tied_from(self, t: int, value: Tensor) -> Tensor:
+        if not is_maximum(self.rule.over_actions):
+            return value
+        T, v_next = self.factors.horizon, self._v(t + 1)
+        reward = sum((largest(piece.table) for piece in self.factors.at(t).reward), 0.0)
+        sizes = at_hand(v_next.new_full((1, 1, 1), reward), v_next)
+        return tied_from(value, sizes, 0 if T is None else T - t, self.error_bound)
 
     @cached_property
     def _flow(self) -> list[Tensor]:

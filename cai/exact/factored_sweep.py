@@ -13,9 +13,9 @@ from cai.exact.anderson import Anderson
 from cai.exact.backup import survive
 from cai.exact.cases import Cost
 from cai.exact.factored_slice import PreparedSlice
-from cai.exact.longest_path import is_maximum, is_path, longest_path
+from cai.exact.longest_path import is_path, longest_path
 from cai.exact.rounding import WARM, Rounding, largest
-from cai.exact.rules import Rule
+from cai.exact.rules import Rule, is_maximum
 from cai.factors import Factor, Factors
 from cai.progress import bar
 from cai.types import Space

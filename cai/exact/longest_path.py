@@ -13,7 +13,7 @@ from torch import Tensor
 
 from cai.errors import NotConvergedError
 from cai.exact.anderson import gap
-from cai.exact.rules import Mean, Rule, assumption
+from cai.exact.rules import Rule, is_maximum
 
 MOST = 100_000
 """Sweeps after which it is left open whether they would settle."""
@@ -22,12 +22,6 @@ MOST = 100_000
 def is_path(rule: Rule) -> bool:
     """Tell whether a rule seeks a best path: whether all its means are maxima."""
     return is_maximum(rule.over_outcomes) and is_maximum(rule.over_actions)
-
-
-def is_maximum(mean: Mean) -> bool:
-    """Tell whether a mean says that it is a maximum."""
-    said = assumption(mean)
-    return said is not None and said.kind == "maximum"
 
 
 def longest_path(

@@ -13,7 +13,8 @@ from cai.errors import fault
 from cai.exact.backup import Backup, Tilt, action_values, back_up, differentiable_backup, tilt
 from cai.exact.chain import chain_of, visits
 from cai.exact.flow import flow, forward_message, posterior_flow, push
-from cai.exact.rules import MAP, POSTERIOR, VARIATIONAL, Rule
+from cai.exact.rounding import at_hand, tied_from
+from cai.exact.rules import MAP, POSTERIOR, VARIATIONAL, Rule, is_maximum
 from cai.exact.sampling import decode, sample
 from cai.exact.sweep import sweep
 from cai.exactly import nats
@@ -88,7 +89,14 @@ class Messages:
         if q.requires_grad:
             return self.tilt(t).log_policy
         over, alpha = self.rule.over_actions, self.temperature[..., None]
-        return over.log_weights(q, log_prior, alpha, over.value(q, log_prior, alpha))
+        return over.log_weights(q, log_prior, alpha, self._tied_from(t, over.value(q, log_prior, alpha)))
+
+    def _tied_from(self, t: int, value: Tensor) -> Tensor:
+        if not is_maximum(self.rule.over_actions):
+            return value
+        steps = 0 if self.tables.horizon is None else self.tables.horizon - t
+        sizes = at_hand(self.tables.at(t).reward, self._v_next(t))
+        return tied_from(value, sizes, steps, self.error_bound)
 
     @property
     def value(self) -> Float[Tensor, "*B"]:
@@ -237,6 +245,7 @@ class Messages:
         if v_next.requires_grad:
             q, v = differentiable_backup(self.rule, one, v_next, self.temperature, self.tables.log_survival)
             values = replace(values, q=q, v=v)
+        values = replace(values, v=self._tied_from(t, values.v))
         return tilt(self.rule, one, v_next, values, self.temperature, self.tables.log_survival)
 
     @cached_property

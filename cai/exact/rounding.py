@@ -7,6 +7,8 @@ from cai.types import Slice
 
 ULPS = 32
 """Units in the last place that a backup may lose, of the largest number that it handles."""
+DRIFT = 4
+"""Units in the last place a step by which symmetric choices may drift apart, at most; measured: 0.06 (see TIE)."""
 WARM = 30.0
 """From so many times the size of all values on, every form of the backup sees to it that α costs no digits."""
 
@@ -41,6 +43,27 @@ class Rounding:
         size = self.size(*values)
         heat = self.alpha if self.warm == float("inf") else min(self.alpha, self.warm * size)
         return self.ulps * torch.finfo(values[0].dtype).eps * (size + heat)
+
+
+def tied_from(value: Tensor, sizes: Tensor, steps: int, error_bound: float) -> Tensor:
+    """Return the score from which on choices are tied, where the mean over them is a maximum.
+
+    Choices that are equal by symmetry differ by what the sweep has lost: DRIFT units in the last place a step, of the
+    largest number at hand, or of an endless sweep its proved bound, both ways.
+
+    Args:
+        value: the maximum, reward units, ``[*B, S]``.
+        sizes: of the numbers that were added up, reward units, ``[*B, 1]``.
+        steps: to go; 0 for the infinite horizon.
+        error_bound: of v, reward units.
+    """
+    return value - DRIFT * steps * torch.finfo(value.dtype).eps * sizes - 2 * error_bound
+
+
+def at_hand(reward: Tensor, v_next: Tensor) -> Tensor:
+    """Return the largest finite size of rewards ``[*B, S, A, K]`` and values ``[*B, S]``, ``[*B, 1]``."""
+    sizes = [torch.where(x.detach().isinf(), 0.0, x.detach().abs()) for x in (reward.flatten(-3), v_next)]
+    return torch.maximum(*(x.amax(-1, keepdim=True) for x in sizes))
 
 
 def largest(values: Tensor) -> float:
