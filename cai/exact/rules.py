@@ -107,7 +107,8 @@ class Soft:
         gain = torch.where(out, -torch.inf, gain / eta.unsqueeze(-1))
         total = torch.where(ruled, 0.0, log_w + gain).logsumexp(-1)
         ruled, best = ruled.squeeze(-1), best.squeeze(-1)
-        if bool((eta.abs() > 4 * torch.where(ruled, 0.0, best + eta * total).abs().max()).any()):
+        hot = eta.abs() > 4 * torch.where(ruled, 0.0, best + eta * total).abs()
+        if bool((hot & (total != 0)).any()):  # a sure outcome loses nothing
             total = _warm(total, gain, log_w)
         return best, gain, total
 

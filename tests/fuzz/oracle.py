@@ -266,7 +266,7 @@ def account(
                 totals["policy_nats"] += times(weight, log_ratio(pi, best_policy[t][s][a]))
                 totals["action_nats"] += times(weight, log_ratio(pi, wished[t][s][a]))
                 totals["luck_nats"] += times(weight, luck(case, exact, posterior, alpha, t, s, a))
-                totals["regret"] += times(weight, hard.v[t][s] - hard.q[t][s][a])
+                totals["regret"] += times(weight, regret(hard.v[t][s], hard.q[t][s][a]))
                 totals["expected_return"] += times(weight, expect([(p, r) for p, _, r in exact.outcomes(t, s, a)]))
     if case.horizon is not None:
         totals["expected_return"] += mp.fsum(times(mu, r) for mu, r in zip(reached[-1], exact.last, strict=True))
@@ -275,6 +275,11 @@ def account(
         for p, v in zip(exact.start, posterior.v[0], strict=True)
     )
     return Account(start_nats=start, **totals)
+
+
+def regret(v: Any, q: Any) -> Any:
+    """v* - q*; nothing where all is lost already."""
+    return mpf(0) if v == -inf else v - q
 
 
 def luck(case: Case, exact: Exact, found: Sweep, alpha: Any, t: int, s: int, a: int) -> Any:

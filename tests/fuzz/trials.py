@@ -170,8 +170,11 @@ class Trial:
                 self._fault(self.outcome)
 
     def _steep(self) -> bool:
-        """Tell whether a user's mean may stretch distances: for such a rule no fixed point is promised."""
-        return not all(isinstance(m, (Soft, Expect, Best, Viterbi)) for m in self._means())
+        """Tell whether a backup may keep distances or stretch them: for such a rule no fixed point is promised."""
+        known = all(isinstance(m, (Soft, Expect, Best, Viterbi)) for m in self._means())
+        return not known or isinstance(
+            self.asked.rule.over_outcomes, Best
+        )  # the best of going on and ending: no discount
 
     def _means(self) -> tuple[Any, Any]:
         return self.asked.rule.over_outcomes, self.asked.rule.over_actions
@@ -179,7 +182,7 @@ class Trial:
     # What is compared
 
     def _scale(self, found: oracle.Sweep) -> Any:
-        rows = [x for row in found.v for x in row if x > -inf]
+        rows = [x for row in (*found.v, [found.value]) for x in row if x > -inf]
         rewards = [
             abs(mpf(r)) for one in self.case.slices for row in one.outcomes for o in row for _, _, r in o if r > -inf
         ]
@@ -187,7 +190,8 @@ class Trial:
 
     def _tolerance(self, found: oracle.Sweep) -> Any:
         scale, heat = self._scale(found), max(self.alpha, abs(mpf(self.asked.eta)))
-        return 64 * EPS * ((self.case.horizon or 1) + 2) * (scale + min(heat, 30 * scale))
+        kept = heat if self.form == "factors" else min(heat, 30 * scale)  # elimination takes plain logarithms
+        return 64 * EPS * ((self.case.horizon or 1) + 2) * (scale + kept)
 
     def _rows(self) -> list[int]:
         """Return the states that are kept."""
