@@ -18,13 +18,26 @@ COLD = 1e18
 
 
 def exact(fn: Any) -> Any:
-    """Return the distribution with -inf for every value of probability 0; itself, where there is none."""
-    if type(fn) not in _EXACT or fn._param is not fn.__dict__.get("probs"):
+    """Return the distribution with -inf for every value of probability 0, no narrower than torch's default dtype."""
+    if type(fn) not in _EXACT:
+        return fn
+    fn = _wide(fn)
+    if fn._param is not fn.__dict__.get("probs"):
         return fn
     p: Tensor = fn.probs
     if not bool(((p == 0) | (p == 1)).any()):
         return fn
     return _EXACT[type(fn)](fn)  # type: ignore[no-untyped-call]
+
+
+def _wide(fn: Any) -> Any:
+    """Return the distribution in torch's default dtype where its own is narrower: log p then keeps p's digits."""
+    kind = torch.promote_types(fn._param.dtype, torch.get_default_dtype())
+    if kind == fn._param.dtype:
+        return fn
+    name = "probs" if fn._param is fn.__dict__.get("probs") else "logits"
+    count = {"total_count": fn.total_count} if isinstance(fn, dist.Binomial) else {}
+    return type(fn)(**count, **{name: getattr(fn, name).to(kind)})
 
 
 def log(p: Tensor) -> Tensor:

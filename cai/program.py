@@ -138,8 +138,8 @@ def trajectory(
     def optimality(name: str, reward: Tensor, alive: Tensor | None) -> None:
         if policy is None:
             reward = torch.as_tensor(reward)
-            kind = reward.dtype if reward.is_floating_point() else torch.get_default_dtype()
-            log_potential = nats(reward, alpha.to(kind))
+            kind = torch.promote_types(reward.dtype, torch.get_default_dtype())
+            log_potential = nats(reward.to(kind), alpha.to(kind))
             log_potential = log_potential if alive is None else torch.where(alive > 0, log_potential, 0.0)
             pyro.sample(name, Optimality(log_potential), obs=torch.tensor(1.0))
 

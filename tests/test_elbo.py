@@ -171,6 +171,27 @@ def test_three_ways_agree(world: RandomWorld, alpha: float, seed: int) -> None:
     assert abs(sampled.value - found["tables"].value) <= 4.5 * sampled.standard_error + 1e-12
 
 
+class Narrow(RandomWorld):
+    """A world whose own tensors are float32, torch's default."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name in ("start", "prior", "outcome", "reward", "last"):
+            setattr(self, name, getattr(self, name).float())
+
+
+@pytest.mark.parametrize("seed", [1, 2, 3])
+def test_a_world_in_float32_has_its_own_numbers_to_the_last_digit_and_the_wide_ones_to_seven(seed: int) -> None:
+    wide, narrow = (kind(seed, S=3, A=2, K=2, horizon=3, holes=False) for kind in (RandomWorld, Narrow))
+    policy = [[[0.5, 0.5]] * 3] * 3
+    exact = oracle.elbo(narrow, policy, 0.3)
+    for how in ("tables", "enumeration"):
+        found = cai.elbo(narrow, torch.full((3, 2), 0.5), temperature=0.3, method=how).value
+        assert found == pytest.approx(exact, abs=2e-6)  # the oracle takes rows as they are: sums of 1 to seven digits
+        assert found == pytest.approx(cai.elbo(narrow, torch.full((3, 2), 0.5), temperature=0.3).value, abs=1e-10)
+        assert found == pytest.approx(oracle.elbo(wide, policy, 0.3), rel=1e-5)
+
+
 def test_elbo_of_anything_that_acts() -> None:
     world = FactoredWorld()
     table = cai.solve(world).policy.probs(0)
