@@ -65,7 +65,7 @@ def nats(value: Tensor, alpha: Tensor) -> Tensor:
     if bool(lost.any()):
         x, a = (float(one.detach().expand(lost.shape)[lost][0]) for one in (value, alpha))
         seen = f"{x:.6g} reward units at temperature {a:.6g}, too large in nats"
-        expected = f"at most {most:.3g}: a higher temperature; .value is in reward units, and tables solve for it"
+        expected = f"at most {most:.3g} nats: a higher temperature, or the number in reward units"
         raise IntractableError([Finding("a number in nats", seen, expected)])
     return found
 

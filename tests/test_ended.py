@@ -306,3 +306,22 @@ class TestPoliciesOfThePlainEnvironment:
     def test_another_number_of_rows_is_refused(self) -> None:
         with pytest.raises(cai.WorldError, match=r"shape \[15, 4\]"):
             cai.evaluate(lake(3), np.full((15, 4), 0.25))
+
+
+def test_a_policy_learned_on_the_plain_environment_is_measured_on_its_world() -> None:
+    lake = cai.tabulate(cai.from_gymnasium("FrozenLake-v1", horizon=20))
+    learned = cai.learn.q_learning("FrozenLake-v1", steps=50, seed=0)
+    rows = learned.policy.probs(0)
+    assert rows.shape == (16, 4)
+    for policy in (learned, learned.policy):
+        found, plain = (cai.evaluate(lake, one, temperature=0.1) for one in (policy, rows))
+        assert (found.expected_return, found.elbo, found.regret) == (plain.expected_return, plain.elbo, plain.regret)
+    with pytest.raises(cai.WorldError, match="S = 16 without the states of an ended episode"):
+        cai.evaluate(lake, rows[:15], temperature=0.1)
+
+
+def test_what_cannot_be_seen_is_told_without_blaming_the_rewards() -> None:
+    lake = cai.from_gymnasium("FrozenLake-v1", horizon=20)
+    for form in ("tables", "factors"):
+        with pytest.raises(cai.ImpossibleError, match=r"what was seen \(state_10 = 15\) happens on no trajectory"):
+            cai.solve(lake, form=form, observe={"state_10": 15})  # who is at the goal has ended

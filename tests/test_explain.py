@@ -276,8 +276,8 @@ def test_where_nothing_is_possible_anything_may_be_done(monkeypatch: pytest.Monk
     assert (found.variables, found.unread, found.free) == (("x0",), ("x1",), 2)
     assert policy_reads(post.policy).variables == ("x0", "x1")  # as a mere policy all of its states count
     assert str(found) == (
-        f"The policy reads x0, not x1: rebuilt from that alone, no probability changes by more than "
-        f"{found.verified:.2g}."
+        f"The policy reads x0, not x1. A policy of these variables alone has the same probabilities, "
+        f"to {found.verified:.2g}."
     )
     monkeypatch.setattr(reads, "MOST", 1)
     hurried = policy_reads(post)

@@ -208,7 +208,7 @@ def test_what_does_not_fit_is_named() -> None:
         ((model, 3), "a world"),
         ((model, RandomWorld(0, 4, 3, 2, 4, holes=False)), r"observation_space: the model's Discrete\(3\)"),
         ((model, RandomWorld(0, 3, 2, 2, 4, holes=False)), "action_space"),
-        ((model, gymnasium.make("FrozenLake-v1")), "no world, FrozenLakeEnv"),
+        ((model, gymnasium.make("FrozenLake-v1")), "FrozenLakeEnv, and no world beside it"),
         ((sb3.A2C("MlpPolicy", wrapped, **options),), "ActionWrapper"),
         ((sb3.A2C("MlpPolicy", gymnasium.make("FrozenLake-v1"), **options),), "FrozenLakeEnv"),
     ):

@@ -128,18 +128,18 @@ def test_the_full_guide_starts_without_what_is_forbidden(world: RandomWorld) -> 
     ],
 )
 def test_our_score_estimator_is_unbiased(world: Any, discount: float) -> None:
-    """With a random baseline and the dynamics left to chance: the mean of 30 gradients of 500 trajectories each."""
+    """With a random baseline and the dynamics left to chance: the mean of 60 gradients of 250 trajectories each."""
     world.discount = discount
     policy = random_policy(world, 1)
     truth = by_tables(world, policy, 1.0)[1]
     tables = cai.tabulate(world)
     torch.manual_seed(0)
     with pyro.get_param_store().scope():
-        at = estimator_of("score", Problem(world, tables, policy, torch.tensor(1.0)), 500)
+        at = estimator_of("score", Problem(world, tables, policy, torch.tensor(1.0)), 250)
         for p in at.modules["baseline"].parameters():
             nn.init.normal_(p, std=0.3)
         drawn = []
-        for _ in range(30):
+        for _ in range(60):
             policy.zero_grad()
             at.loss.loss_and_grads(at.model, at.guide)
             drawn.append(-policy.logits.grad.clone())

@@ -36,7 +36,7 @@ def from_pgmpy(
     A static network is a world of horizon 1: what the actions read is the state, all else are latents of the slice.
     Conditions name them "smoke_0", and ``marginal(0, "smoke")`` asks for them. Without actions, or states, there is one
     of a single value, "watch", or "clock". Variables called "O" and "alive", names that the trajectory has itself, are
-    "O_" and "alive_".
+    ``"O_"`` and ``"alive_"``.
 
     Args:
         network: the network with its CPDs.

@@ -295,6 +295,7 @@ def _world(model: Any, given: Any) -> Any:
     if not isinstance(given, gymnasium.Env):
         return given
     if not isinstance(given.unwrapped, WorldEnvironment):
-        seen = f"an environment that is no world, {type(given.unwrapped).__name__}"
-        raise fault("from_sb3, world", seen, "a world (cai.from_gymnasium makes one), or to_gymnasium(world)")
+        seen = f"a model trained on {type(given.unwrapped).__name__}, and no world beside it"
+        expected = "from_sb3(model, world), with the world that cai.from_gymnasium makes of that environment"
+        raise fault("from_sb3, world", seen, expected)
     return given.unwrapped.world

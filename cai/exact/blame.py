@@ -7,19 +7,23 @@ import torch
 
 from cai.conditions import Conditions
 from cai.errors import Finding, ImpossibleError
-from cai.exact.rules import Rule
+from cai.exact.rules import POSTERIOR, Rule
 from cai.types import Tables
 
 
 @contextmanager
 def evidence_explained(rule: Rule, given: Conditions) -> Iterator[None]:
-    """Say in plain words why a rule that holds the dynamics has no answer where something was seen."""
+    """Say in plain words why a rule has no answer where something was seen."""
     try:
         yield
     except ImpossibleError as error:
-        if not given.seen or not rule.averages:
+        if not given.seen:
             raise
         seen = ", ".join(f"{name}_{t} = {value}" for (name, t), value in given.seen.items())
+        if not rule.averages:
+            lead = "the evidence is zero" if rule == POSTERIOR else f"under {rule} the start value is -inf"
+            words = f"{lead}: what was seen ({seen}) happens on no trajectory that can be optimal"
+            raise ImpossibleError(words) from error
         words = f"{rule} asks for the best policy, and no policy makes certain what was seen ({seen})"
         raise ImpossibleError(f"{words}: evidence is a question for POSTERIOR") from error
 

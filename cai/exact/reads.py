@@ -49,10 +49,12 @@ class Reads:
         else:
             what = f"reads {listed(self.variables)}, not {listed(self.unread)}"
         fewer = [f"{t}" for t, names in enumerate(self.by_time) if len(names) < len(self.variables)]
-        less = f" (less at t = {listed(fewer)})" if fewer else ""
+        few = "nothing" if all(not self.by_time[int(t)] for t in fewer) else "less"
+        less = f" ({few} at t = {listed(fewer)})" if fewer else ""
         caution = "" if self.smallest else " (none can be left out; whether another set is smaller was not settled)"
-        return f"The policy {what}{less}{caution}: rebuilt from that alone, no probability changes by more than " + (
-            f"{self.verified:.2g}."
+        return (
+            f"The policy {what}{less}{caution}. A policy of these variables alone has the same "
+            f"probabilities, to {self.verified:.2g}."
         )
 
 

@@ -26,7 +26,7 @@ def lived_in(ended: Bool[Tensor, " S"] | None) -> Int[Tensor, " S"] | None:
 def with_ended(ended: Bool[Tensor, " S"] | None, rows: Tensor) -> Tensor:
     """Add the rows of ended states to a table ``[…, S, A]`` that leaves them out, where they are the last.
 
-    What is added is uniform over the actions: whatever it is, nobody acts there.
+    What is added is 1/A, whether the table is of probabilities or of logarithms: whatever it is, nobody acts there.
     """
     if ended is None or rows.dim() < 2 or rows.shape[-2] == len(ended):
         return rows

@@ -30,9 +30,10 @@ def policy_table(tables: Numbered, policy: FinitePolicy, t: int) -> Float[Tensor
     """
     where, S, A = f"policy, t = {t}", tables.states.size, tables.actions.size
     log_pi = policy.log_probs(t)
+    log_pi = with_ended(where_ended(tables), log_pi) if isinstance(log_pi, Tensor) else log_pi
     if not isinstance(log_pi, Tensor) or tuple(log_pi.shape) != (S, A):
         seen = f"log-probabilities of shape {list(getattr(log_pi, 'shape', []))}"
-        raise fault(where, seen, f"shape [S, A] = [{S}, {A}]")
+        raise fault(where, seen, f"shape [S, A] = [{S}, {A}]{_without_ended(tables)}")
     if log_pi.is_complex():
         raise fault(where, "complex log-probabilities", "real ones")
     log_pi = _prior_where_ended(tables, log_pi.detach().to(tables.dtype), t)
@@ -88,6 +89,15 @@ def log_table(tables: Numbered, policy: FinitePolicy) -> Float[Tensor, "*T S A"]
 def _prior_where_ended(tables: Numbered, log_pi: Tensor, t: int) -> Tensor:
     ended = where_ended(tables)
     return log_pi if ended is None else torch.where(ended[:, None], tables.at(t).log_prior.detach(), log_pi)
+
+
+def _without_ended(tables: Numbered) -> str:
+    """Say how many rows a table needs that leaves ended states out; nothing where it cannot."""
+    ended = where_ended(tables)
+    living = 0 if ended is None else len(ended) - int(ended.sum())
+    if ended is None or not living or bool(ended[:living].any()):
+        return ""
+    return f"; S = {living} without the states of an ended episode, where nobody acts"
 
 
 def acted(tables: Numbered, weights: Float[Tensor, "*T S A"]) -> Float[Tensor, "*T S A"]:
@@ -148,7 +158,8 @@ def _from_tensor(tables: Numbered, probs: Tensor) -> FixedPolicy:
     probs = with_ended(where_ended(tables), probs)
     if tuple(probs.shape) not in {(S, A), (T, S, A)}:
         shapes = f"[S, A] = [{S}, {A}]" + (f" or [T, S, A] = [{T}, {S}, {A}]" if T else "")
-        raise fault("policy", f"a tensor of shape {list(probs.shape)}", f"probabilities of shape {shapes}")
+        expected = f"probabilities of shape {shapes}{_without_ended(tables)}"
+        raise fault("policy", f"a tensor of shape {list(probs.shape)}", expected)
     if probs.dim() == 2:
         stationary = checked(tables.states, tables.actions, probs, 0, dtype).log()
         return _from_table(tables, partial(always, stationary))
