@@ -13,7 +13,7 @@ test: $(VENV)/.dev lint
 	$(BIN)/python -m pytest -n logical -p no:benchmark --durations 20 -m 'not slow'
 
 test-all: $(VENV)/.dev lint
-	$(BIN)/python -m pytest -n logical -p no:benchmark --durations 20
+	$(BIN)/python -m pytest -n logical -p no:benchmark --durations 20 --jaxtyping-packages=cai,beartype.beartype
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff format --check .

@@ -299,6 +299,7 @@ def test_a_policy_that_cannot_be_fitted_is_left_out_with_a_word(folder: Path, mo
     assert "fit:neural left out at α = 1" in done.stderr
 
 
+@pytest.mark.slow
 def test_compare_shows_the_types_of_inference(folder: Path) -> None:
     words = ("compare", "frozen_lake", "--horizon", "4", "-t", "0.1", "-t", "1", "--inference-types")
     told = numbers(*words, "--out", "r")
@@ -343,6 +344,7 @@ def test_ctrl_c_ends_a_comparison_with_the_fits_that_are_there(folder: Path, mon
     assert {"alpha-0.1-fits.png", "alpha-1.0-fits.png"} <= {path.name for path in (folder / "r" / "figures").iterdir()}
 
 
+@pytest.mark.slow
 def test_ctrl_c_ends_a_fit_with_its_result_and_the_same_command_goes_on(folder: Path) -> None:
     small = ("--set", "n=14", "--horizon", "1", "--particles", "4", "--samples", "20")
     words = ("fit", "machines.py", *small, "--checkpoint", "fit.pt", "--out", "r")

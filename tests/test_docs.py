@@ -53,7 +53,13 @@ def said(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], str]:
     return run
 
 
-@pytest.mark.parametrize("page", [*CHAPTERS, "index"])
+HEAVY = ("learners", "variational", "engine")
+"""Chapters whose cells take more than ten seconds though their long experiments are stored."""
+
+
+@pytest.mark.parametrize(
+    "page", [pytest.param(one, marks=pytest.mark.slow if one in HEAVY else ()) for one in (*CHAPTERS, "index")]
+)
 def test_the_cells_run(said: Callable[[str], str], page: str) -> None:
     said(page)
 

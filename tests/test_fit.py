@@ -57,6 +57,7 @@ def test_any_random_world_is_climbed_to_elbo_star(world: RandomWorld, alpha: flo
     assert found.elbo == pytest.approx(star, abs=2e-6)
 
 
+@pytest.mark.slow
 def test_deterministic_dynamics_and_one_start_leave_no_kl_to_the_posterior() -> None:
     lake = cai.from_gymnasium("FrozenLake-v1", horizon=20, is_slippery=False)
     for alpha in (1.0, 0.1):
@@ -200,7 +201,9 @@ def test_a_bounded_action_space_is_climbed_by_a_squashed_gaussian() -> None:
 # The full guide
 
 
-@pytest.mark.parametrize("kind", ["plain", "dying", pytest.param("factored", marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    "kind", ["plain", *(pytest.param(one, marks=pytest.mark.slow) for one in ("dying", "factored"))]
+)
 def test_the_full_guide_becomes_the_posterior(kind: str) -> None:
     world = FactoredWorld() if kind == "factored" else small(discount=0.8 if kind == "dying" else 1.0)
     world.horizon = 2

@@ -133,6 +133,7 @@ def wait_for(path: Path, process: subprocess.Popen[str]) -> None:
         time.sleep(0.05)
 
 
+@pytest.mark.slow
 def test_ctrl_c_leaves_a_usable_result_and_sigkill_the_last_checkpoint(tmp_path: Path) -> None:
     path = tmp_path / "fit.pt"
     process = started(path, 100_000)

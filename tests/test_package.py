@@ -13,6 +13,7 @@ import pytest
 from tests.command import ROOT, cai, script
 
 
+@pytest.mark.slow
 def test_the_wheel_carries_all_it_needs(tmp_path: Path) -> None:
     words = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(tmp_path), str(ROOT)]
     built = subprocess.run(words, capture_output=True, text=True)
