@@ -103,6 +103,7 @@ def test_compare_writes_the_whole_report(folder: Path) -> None:
     assert "http://" not in page.replace("http://www.w3.org", "")
 
 
+@pytest.mark.slow
 def test_the_twin_lesson_is_told_in_the_report(tmp_path: Path) -> None:
     words = ("compare", "cliff_walking", "--set", "is_slippery=True", "--twin", "is_slippery=False", "-t", "1")
     done = cai(*words, "-r", "POSTERIOR", "-r", "VARIATIONAL", "--horizon", "20", "--out", "r", cwd=tmp_path)

@@ -1,7 +1,7 @@
 """The book: its cells run, it builds without a warning, and no public name is undocumented.
 
-The chapters' cells run as plain Python each time, and so do all that they assert; of the experiments whose results are
-stored a sample is done again. The build, and the whole of those experiments, are marked slow.
+The chapters' cells run as plain Python, and so does all that they assert; of the experiments whose results are stored a
+sample is done again. The heavy chapters, the build, and the whole of those experiments are marked slow.
 """
 
 import ast
@@ -53,7 +53,7 @@ def said(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], str]:
     return run
 
 
-HEAVY = ("learners", "variational", "engine")
+HEAVY = ("learners", "variational", "engine", "networks")
 """Chapters whose cells take more than ten seconds though their long experiments are stored."""
 
 

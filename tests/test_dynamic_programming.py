@@ -309,7 +309,7 @@ def test_a_cold_soft_optimum_is_the_hard_one() -> None:
 
 
 @pytest.mark.parametrize("learn", [*HARD, *SOFT])
-@pytest.mark.parametrize("gamma", [0.0, 0.3, 0.99, 0.999])
+@pytest.mark.parametrize("gamma", [0.0, 0.3, 0.99, pytest.param(0.999, marks=pytest.mark.slow)])
 def test_a_world_of_ties_ends_with_all_tied_actions(learn, gamma: float) -> None:
     world = endless(0, holes=False)
     world.reward[:] = 0.1

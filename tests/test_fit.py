@@ -92,7 +92,7 @@ def test_exact_estimators_make_the_same_climb(estimator: str) -> None:
         assert one.gap == pytest.approx(two.gap, abs=1e-9)
 
 
-@pytest.mark.parametrize("discount", [1.0, 0.8])
+@pytest.mark.parametrize("discount", [pytest.param(1.0, marks=pytest.mark.slow), 0.8])
 def test_the_score_function_climbs_too(discount: float) -> None:
     world = small(discount=discount)
     found = cai.fit(world, cai.TabularPolicy(world), estimator="score", steps=150, tolerance=0.002, every=10)
@@ -137,6 +137,7 @@ def test_a_module_of_one_s_own_with_act_alone_can_be_fitted() -> None:
 # Where the exact answer cannot be had
 
 
+@pytest.mark.slow
 def test_ten_to_the_twelve_states_get_a_standard_error_and_no_gap() -> None:
     world = Ring()
     with pytest.raises(cai.IntractableError):

@@ -95,6 +95,7 @@ def test_the_program_and_the_table_are_one_policy() -> None:
     assert cai.compare(world, {"ppo": policy, "best": cai.VARIATIONAL}).rows[0].elbo == pytest.approx(exact)
 
 
+@pytest.mark.slow
 def test_ppo_learns() -> None:
     """Four thousand steps close most of the gap between the prior and the best return."""
     world = small()
