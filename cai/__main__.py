@@ -2,7 +2,7 @@
 
 import signal
 
-from cai.progress import end_or_raise
+from cai.support.progress import end_or_raise
 
 
 def main() -> None:

@@ -56,7 +56,7 @@ html_css_files = ["book.css"]
 
 @cache
 def public_names() -> dict[str, str]:
-    """Map where each public object is defined to its public name: ``cai.types.Tables`` to ``cai.Tables``."""
+    """Map where each public object is defined to its public name: its module and name to ``cai.Tables``."""
     lines = [(room, line) for room, stub in STUBS.items() for line in ast.parse(stub.read_text()).body]
     imports = [(room, line) for room, line in lines if isinstance(line, ast.ImportFrom) and line.module]
     return {f"{room}.{line.module}.{one.name}": f"{room}.{one.name}" for room, line in imports for one in line.names}

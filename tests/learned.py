@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 import cai
+from cai.compile.table_model import Tables
 from cai.learn.result import Learned, Progress
-from cai.types import Tables
 
 
 def run_of(

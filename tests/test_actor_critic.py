@@ -15,18 +15,18 @@ from torch.distributions import AffineTransform, Normal, TransformedDistribution
 from torch.distributions.transforms import TanhTransform
 
 import cai
-from cai.catalogue import load_world
 from cai.learn.actor_critic import GAMMA, ActorCritic, Drawn, Summed, critic_loss, sac
 from cai.learn.actors import Squashed
+from cai.learn.checkpoint import Keeper
 from cai.learn.functions import Network
-from cai.learn.keeping import Keeper
 from cai.learn.problem import Problem, State
 from cai.learn.result import Learned
 from cai.learn.training import problem_of, step
 from cai.policies.heads import MARGIN, tanh_gaussian
-from cai.process import precision
 from cai.simulate.environments import EnvironmentSimulator
 from cai.simulate.simulator import seeded
+from cai.support.catalogue import load_world
+from cai.support.process import precision
 from tests.worlds import PointMass, RandomWorld, TimedWorld
 
 SHORT: dict[str, Any] = {

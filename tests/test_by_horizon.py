@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 import cai
-from cai.comparison.by_horizon import by_horizon
+from cai.evaluation.by_horizon import by_horizon
 from cai.view.horizons import horizon_curves
 from tests.worlds import RandomWorld, TimedWorld
 

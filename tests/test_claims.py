@@ -14,7 +14,6 @@ from torch import Tensor
 from typer.testing import CliRunner
 
 import cai
-from cai.catalogue import load_world
 from cai.cli import app
 from cai.experiments import deep_sea, exploration, fine_tuning, reward_scale, robustness, ties
 from cai.experiments.claims import CLAIMS, Claim
@@ -24,6 +23,7 @@ from cai.learn.bayesian import Bayesian, Optimism, Sampling, k_learning, posteri
 from cai.learn.beliefs import any_state, beliefs_of, neighbours, nothing_seen, observed
 from cai.learn.policy_gradient import soft_policy_gradient
 from cai.simulate.rollout import rollout
+from cai.support.catalogue import load_world
 from cai.view.claims import figure_of
 from tests.worlds import RandomWorld, TimedWorld
 

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 import cai
-from cai.catalogue import load_world, names
+from cai.support.catalogue import load_world, names
 
 pytestmark = pytest.mark.usefixtures("float64")
 

@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 
 from cai import __main__ as entry
 from cai.cli import app
-from cai.progress import end_or_raise
+from cai.support.progress import end_or_raise
 from tests.command import ROOT
 
 HEAD = """

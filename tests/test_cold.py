@@ -12,8 +12,9 @@ import pytest
 import torch
 
 import cai
-from cai.exact import adjoints, prepare, solve_factors
+from cai.exact.factors import solve_factors
 from cai.exact.solve import as_temperature
+from cai.exact.tables import adjoints, prepare
 from tests.test_engine import tables_of
 from tests.test_separate import Islands
 from tests.worlds import FactoredWorld, RandomWorld

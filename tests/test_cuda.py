@@ -4,7 +4,7 @@ import pytest
 import torch
 
 import cai
-from cai.exact import prepare
+from cai.exact.tables import prepare
 from tests.helpers import load_model
 from tests.worlds import RandomWorld
 

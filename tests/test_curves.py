@@ -12,7 +12,7 @@ import torch
 from matplotlib.figure import Figure
 
 import cai
-from cai.variational.result import Fit, Record
+from cai.learn.svi.fit_result import Fit, Record
 from cai.view.curves import curve, elbo_curves
 from cai.view.report import write_report
 from cai.view.sections import told

@@ -11,7 +11,7 @@ from pyro.infer import Trace_ELBO, TraceEnum_ELBO, config_enumerate
 from torch import Tensor
 
 import cai
-from cai.exact.acting import gradient, occupancy, policy_elbo, values
+from cai.exact.tables.policy_evaluation import gradient, occupancy, policy_elbo, values
 from tests.gradients import samples
 from tests.oracles import enumeration as oracle
 from tests.worlds import FactoredWorld, PointMass, RandomWorld, Ring, random_worlds, temperatures

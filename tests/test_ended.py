@@ -15,9 +15,9 @@ from torch import Tensor
 from torch.nn.functional import one_hot
 
 import cai
-from cai.exact.acting import policy_elbo
-from cai.learn.evaluation import Exactly
-from cai.policies.gate import as_policy, log_table
+from cai.exact.tables.policy_evaluation import policy_elbo
+from cai.learn.scores import Exactly
+from cai.policies.as_policy import as_policy, log_table
 
 Rows = Callable[[int, int], list[float]]
 

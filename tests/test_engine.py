@@ -15,13 +15,16 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 import cai
-from cai.exact import adjoints, backup, layout, prepare, scan, sweep
-from cai.exact.backup import Step
-from cai.exact.eager import eager, plain
-from cai.exact.fused import Linear, fused
-from cai.exact.fused_adjoint import fused_gathering
-from cai.exact.gathered import Gathering
-from cai.exact.kernels import arithmetic
+from cai.exact import sweep
+from cai.exact.tables import adjoints, backup, prepare
+from cai.exact.tables import doubling as scan
+from cai.exact.tables import laid as layout
+from cai.exact.tables.backup import Step
+from cai.exact.tables.eager import eager, plain
+from cai.exact.tables.fused import Linear, fused
+from cai.exact.tables.fused_adjoint import fused_gathering
+from cai.exact.tables.gathered import Gathering
+from cai.exact.tables.kernels import arithmetic
 from tests.helpers import load_model
 from tests.oracles.sweep import Swept
 from tests.worlds import RandomWorld, TimedWorld, random_worlds
@@ -245,7 +248,7 @@ def test_messages_of_a_large_world_come_block_by_block(monkeypatch: pytest.Monke
 @given(random_worlds(horizon=3), alphas)
 def test_merged_successors_keep_the_sum(world: RandomWorld, alpha: float) -> None:
     one, a = cai.tabulate(world).at(0), torch.tensor(alpha, dtype=torch.float64)
-    from cai.exact.merge import log_weights, merge
+    from cai.exact.tables.merged import log_weights, merge
 
     merged, dense = merge(cai.POSTERIOR, one, a), torch.full((world.S, world.S), -torch.inf, dtype=torch.float64)
     log_w = log_weights(one, a, merged.gain)

@@ -13,13 +13,13 @@ from pyro.distributions import Categorical
 from torch import Tensor
 
 import cai
-from cai.exact import reads
-from cai.exact.entanglement import elimination_trace
-from cai.exact.reads import policy_reads
-from cai.factors import primed
-from cai.graphs import listed, relevant, why_markov
+from cai.compile.factor_model import primed
+from cai.exact import policy_support as reads
+from cai.exact.factors.entanglement import elimination_trace
+from cai.exact.policy_support import policy_reads
 from cai.view.entanglement import draw_entanglement, entanglement_figure
 from cai.view.style import png
+from cai.world.dependencies import listed, relevant, why_markov
 from tests import command
 from tests.test_graph import Two
 from tests.worlds import FactoredWorld, RandomWorld, Ring

@@ -12,8 +12,9 @@ from pyro.distributions import Categorical
 from torch import Tensor
 
 import cai
-from cai.exact import elimination, factored_slice
-from cai.exact.factored_messages import FactoredMessages
+from cai.exact.factors import elimination
+from cai.exact.factors import prepared_slice as factored_slice
+from cai.exact.factors.factored_messages import FactoredMessages
 from tests.oracles import enumeration as oracle
 from tests.worlds import FactoredWorld, RandomWorld, Ring, random_worlds, temperatures
 
@@ -134,7 +135,7 @@ def test_a_split_tree_of_actions_changes_nothing(rule: cai.Rule, monkeypatch: py
 
 
 def test_a_gather_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    from cai.exact import passes
+    from cai.exact.factors import contraction as passes
 
     monkeypatch.setattr(passes, "GATHERED", 1)
     found = solved(Machines(), cai.VARIATIONAL, 0.5)

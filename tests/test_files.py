@@ -9,17 +9,17 @@ from typing import Any
 import pytest
 
 import cai
-from cai.comparison.learners import compare_learners
-from cai.comparison.rows import save
-from cai.files import draft, write_whole
-from cai.graphs import graph
+from cai.evaluation.learners import compare_learners
+from cai.evaluation.row import save
 from cai.learn.events import Events
 from cai.learn.logs import Log
 from cai.learn.remote import Errand, _keep
-from cai.variational import checkpoint
+from cai.learn.svi import svi_checkpoint as checkpoint
+from cai.support.files import draft, write_whole
 from cai.view.entanglement import draw_entanglement
 from cai.view.graph import draw_graph
 from cai.view.report import write_report
+from cai.world.dependencies import graph
 from tests.helpers import load_model
 from tests.worlds import RandomWorld
 

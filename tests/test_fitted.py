@@ -13,15 +13,15 @@ from torch import Tensor, nn
 
 import cai
 from cai.learn.batch import Transitions, of_values, to_values, transitions
+from cai.learn.checkpoint import Keeper
 from cai.learn.dynamic_programming import soft_value_iteration, value_iteration
 from cai.learn.fitted import Fitted, backup_targets, fitted_q, soft_fitted_q
-from cai.learn.keeping import Keeper
 from cai.learn.problem import Problem, State
 from cai.learn.regressors import Descent, Estimator, Means, Regressor, squared_loss
 from cai.learn.training import problem_of, step
-from cai.process import precision
 from cai.simulate.rollout import rollout
 from cai.simulate.simulator import drawing, seeded
+from cai.support.process import precision
 from tests.helpers import load_model
 from tests.worlds import FactoredWorld, RandomWorld, TimedWorld
 

@@ -10,8 +10,8 @@ from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
 import cai
-from cai.exact.chain import DENSE, chain_of
 from cai.exact.fixed_point import Problem
+from cai.exact.tables.chain import DENSE, chain_of
 from tests.helpers import load_model
 from tests.oracles.endless import DIGITS, Endless
 from tests.worlds import RandomWorld

@@ -14,8 +14,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import cai
-from cai.comparison.learners import LearnerComparison, compare_learners
-from cai.comparison.seeds import interpolated, learning_curve, over_seeds, worst_gap
+from cai.evaluation.across_seeds import interpolated, learning_curve, over_seeds, worst_gap
+from cai.evaluation.learners import LearnerComparison, compare_learners
 from cai.learn.result import Learned, Progress
 from tests.learned import blind, rising, run_of
 from tests.oracles import enumeration as oracle

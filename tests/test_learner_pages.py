@@ -21,8 +21,8 @@ from typer.testing import CliRunner
 
 import cai
 from cai.cli import app
-from cai.comparison.learners import LearnerComparison, compare_learners
 from cai.errors import fault
+from cai.evaluation.learners import LearnerComparison, compare_learners
 from cai.learn.result import Learned, Progress
 from cai.learn.seeds import BrokenOff, many
 from cai.view.learned import loss_maps, performance_profiles

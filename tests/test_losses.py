@@ -12,7 +12,7 @@ from pyro.distributions import Categorical
 from torch import Tensor
 
 import cai
-from cai.comparison.losses import ROUNDING
+from cai.evaluation.losses import ROUNDING
 from tests.helpers import load_model
 from tests.oracles import enumeration as oracle
 from tests.worlds import FactoredWorld, RandomWorld, random_worlds, temperatures
@@ -299,7 +299,7 @@ def test_factors_say_what_tables_say(policy: Any) -> None:
 def test_the_worst_places_of_parts_are_those_of_the_whole(monkeypatch: Any) -> None:
     from tests.test_separate import Islands
 
-    monkeypatch.setattr("cai.comparison.separate.JOINT", 1)
+    monkeypatch.setattr("cai.evaluation.separate.JOINT", 1)
     apart = cai.evaluate(cai.factorise(Islands((0, 1))), None)
     assert isinstance(apart, cai.SeparateEvaluation)
     whole = cai.evaluate(cai.tabulate(Islands((0, 1))), None)

@@ -17,11 +17,12 @@ from torch import Tensor
 
 import cai
 from cai.compile.observations import tabulate_observations
-from cai.exact import belief_bounds, belief_tree, forms
-from cai.exact import factored_beliefs as factored
-from cai.exact.belief_messages import BeliefMessages, solve_partial
-from cai.exact.beliefs import BeliefEngine, TableBeliefs, belief_engine, filter_beliefs, filter_with, table_beliefs
-from cai.exact.factored_beliefs import FactoredBeliefs, factored_beliefs
+from cai.exact import forms
+from cai.partial import belief_bounds, belief_tree
+from cai.partial import factored_beliefs as factored
+from cai.partial.belief_messages import BeliefMessages, solve_partial
+from cai.partial.beliefs import BeliefEngine, TableBeliefs, belief_engine, filter_beliefs, filter_with, table_beliefs
+from cai.partial.factored_beliefs import FactoredBeliefs, factored_beliefs
 from tests.helpers import load_model
 from tests.oracles.endless import DIGITS, Endless
 from tests.oracles.enumeration import NEVER, soft

@@ -13,9 +13,9 @@ from pyro.distributions import Categorical
 from torch import Tensor
 
 import cai
-from cai import catalogue
 from cai.bridges.networks import from_networkx
 from cai.errors import blamed, lacks_memory
+from cai.support import catalogue
 
 ENDS = [
     MemoryError(),

@@ -11,14 +11,8 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 import cai
-from cai.exact.acting import policy_elbo
-from cai.learn.policy_gradient import (
-    PolicyGradient,
-    clipped_loss,
-    mean_baseline,
-    rewards_to_go,
-    score_function_loss,
-)
+from cai.exact.tables.policy_evaluation import policy_elbo
+from cai.learn.policy_gradient import PolicyGradient, clipped_loss, mean_baseline, rewards_to_go, score_function_loss
 from cai.learn.problem import Problem
 from cai.learn.training import problem_of, step
 from cai.simulate.simulator import drawing, seeded

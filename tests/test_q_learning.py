@@ -10,11 +10,11 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 import cai
-from cai.exact.acting import policy_elbo, values
+from cai.exact.tables.policy_evaluation import policy_elbo, values
 from cai.learn import replay
 from cai.learn.neural_q import NeuralQ, accumulated, scaled
 from cai.learn.soft_values import log_policy, policy_value, q_loss, state_value
-from cai.learn.tabular import Tabular
+from cai.learn.tabular_q import Tabular
 from cai.learn.training import _first, problem_of, step
 from tests.worlds import FactoredWorld, RandomWorld, TimedWorld
 

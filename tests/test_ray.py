@@ -21,12 +21,12 @@ import torch
 from typer.testing import CliRunner
 
 import cai
-from cai import cluster
-from cai.catalogue import load_world
 from cai.cli.app import app
 from cai.cli.learners import Lesson, learned_afar, learned_each
-from cai.cluster import each, joined
 from cai.learn.seeds import BrokenOff
+from cai.support import parallel as cluster
+from cai.support.catalogue import load_world
+from cai.support.parallel import each, joined
 from tests.errands import dies, divides, learns, precision, refuses, sleeps
 from tests.test_training import told
 from tests.worlds import RandomWorld

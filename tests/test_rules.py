@@ -12,9 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import cai
-from cai.exact import adjoints, prepare, solve_factors
+from cai.exact.factors import solve_factors
+from cai.exact.product import SeparateMessages
 from cai.exact.rules import Best, Expect, Mean, Rule, Soft, Viterbi
-from cai.exact.separate import SeparateMessages
+from cai.exact.tables import adjoints, prepare
 from tests.means import Halved, Pairs, Quantile, Sparse, average, greatest, quantile, soft, sparse
 from tests.test_engine import tables_of
 from tests.test_separate import Islands

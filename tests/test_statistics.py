@@ -9,12 +9,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 import cai
-from cai.comparison.statistics import (
-    interquartile_mean,
-    interquartile_means,
-    performance_profile,
-    stratified_bootstrap,
-)
+from cai.evaluation.statistics import interquartile_mean, interquartile_means, performance_profile, stratified_bootstrap
 
 NUMBERS = st.lists(st.floats(-1e6, 1e6), min_size=1, max_size=40)
 

@@ -13,7 +13,7 @@ from pyro.poutine.runtime import _PYRO_STACK
 from torch import Tensor
 
 import cai
-from cai.process import precision
+from cai.support.process import precision
 
 GOOD = 0.3
 

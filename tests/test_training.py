@@ -21,16 +21,18 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 import cai
-from cai.catalogue import load_world
-from cai.learn import keeping, replay, training
-from cai.learn.evaluation import ByEpisodes
+from cai.learn import checkpoint as keeping
+from cai.learn import replay
+from cai.learn import train as training
+from cai.learn.checkpoint import Keeper
 from cai.learn.functions import Adam, Network, Table, function_of
-from cai.learn.keeping import Keeper
 from cai.learn.problem import Problem, State
 from cai.learn.result import Learned, Progress
+from cai.learn.scores import ByEpisodes
 from cai.simulate.rollout import simulator_of
 from cai.simulate.simulator import drawing, seeded
 from cai.simulate.worlds import WorldSimulator
+from cai.support.catalogue import load_world
 from tests.worlds import FactoredWorld, PointMass, RandomWorld, TimedWorld
 
 Run = Callable[..., Learned]

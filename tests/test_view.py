@@ -22,7 +22,7 @@ from pyro.distributions import Categorical
 from torch import Tensor
 
 import cai
-from cai.files import write_whole
+from cai.support.files import write_whole
 from cai.view import figures, summaries
 from cai.view.graph import draw_graph, graph_figure
 from cai.view.lessons import kernel_distance, lesson, promise_gap, twin_lesson

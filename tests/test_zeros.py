@@ -11,7 +11,7 @@ from pyro.distributions import Bernoulli, Binomial, Categorical, Normal, Uniform
 from torch import nn
 
 import cai
-from cai.variational.estimators import Problem, estimator_of
+from cai.learn.svi.estimators import Problem, estimator_of
 from tests.test_elbo import by_pyro, by_tables, random_policy
 from tests.worlds import FactoredWorld, RandomWorld, random_worlds, temperatures
 

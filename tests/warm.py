@@ -10,7 +10,7 @@ import matplotlib as mpl
 import sympy  # noqa: F401  # torch asks for it late
 import torch
 
-import cai.exact.sharded  # noqa: F401  # a command imports it late, and torch.distributed with it
+import cai.distributed.sharded  # noqa: F401  # a command imports it late, and torch.distributed with it
 from cai.cli import app
 
 mpl.use("agg")

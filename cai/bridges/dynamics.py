@@ -13,14 +13,15 @@ from torch import Tensor
 
 from cai.bridges.encoding import Encoding
 from cai.compile.slices import is_timed
+from cai.compile.table_model import Tables
 from cai.compile.tabulate import tabulate
 from cai.errors import IntractableError, WorldError, blamed, fault
-from cai.policies.spaces import enumerated_at
-from cai.process import precision
+from cai.policies.signature import enumerated_at
 from cai.simulate.simulator import where
 from cai.simulate.worlds import Many, ended_of
-from cai.types import Space, Tables, Values
-from cai.world import discount_of, horizon_of
+from cai.support.process import precision
+from cai.world.definition import discount_of, horizon_of
+from cai.world.spaces import Space, Values
 
 MOST = 1_000_000
 """Outcomes of all times that are worth a table for steps."""

@@ -12,10 +12,10 @@ from torch import Tensor
 from torch.distributions import constraints
 
 from cai.errors import blamed, fault
-from cai.policies.spaces import Signature, Variable, example, signature
-from cai.process import alone, precision
-from cai.types import Values
-from cai.world import World
+from cai.policies.signature import Signature, Variable, example, signature
+from cai.support.process import alone, precision
+from cai.world.definition import World
+from cai.world.spaces import Values
 
 
 @dataclass(frozen=True)

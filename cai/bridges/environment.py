@@ -10,8 +10,8 @@ from gymnasium.vector.utils import batch_space
 from cai.bridges.dynamics import advance, dynamics_of
 from cai.bridges.encoding import encode
 from cai.errors import fault
-from cai.types import Values
-from cai.world import World, discount_of
+from cai.world.definition import World, discount_of
+from cai.world.spaces import Values
 
 
 class WorldEnvironment(gymnasium.Env[Any, Any]):

@@ -9,8 +9,8 @@ from torch import Tensor
 
 from cai.bridges.gymnasium_tables import labels, read_table
 from cai.errors import fault
-from cai.types import Layout
-from cai.world import Point, World, horizon_of
+from cai.world.definition import Point, World, horizon_of
+from cai.world.spaces import Layout
 
 ARROWS = {"left": (-1.0, 0.0), "down": (0.0, 1.0), "right": (1.0, 0.0), "up": (0.0, -1.0)}
 ACTIONS = {

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from cai.bridges.network_tables import Content, Node, audit_content
-from cai.compile.audit import RESERVED
+from cai.compile.inspect import RESERVED
 from cai.errors import Finding, WorldError, fault, quoted
 
 KINDS = ("state", "action", "latent", "reward")

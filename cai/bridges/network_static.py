@@ -8,9 +8,9 @@ import networkx as nx
 import torch
 
 from cai.bridges.networks import from_networkx
-from cai.compile.audit import RESERVED
+from cai.compile.inspect import RESERVED
 from cai.errors import fault
-from cai.world import World
+from cai.world.definition import World
 
 
 @dataclass(frozen=True)

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from cai.compile.audit import fits
+from cai.compile.inspect import fits
 from cai.errors import Finding, WorldError, passes, quoted
-from cai.process import precision
+from cai.support.process import precision
 
 Content = Tensor | Callable[..., object]
 """A table with an axis for each parent, or a function of the parents' values."""

@@ -11,12 +11,12 @@ from torch import Tensor
 
 from cai.bridges.network_nodes import read_network
 from cai.bridges.network_tables import Node, evaluate
+from cai.compile.factor_model import Factor, Factors, primed
 from cai.compile.factorise import factorise
 from cai.errors import fault
-from cai.exactly import log
-from cai.factors import Factor, Factors, primed
-from cai.types import Values
-from cai.world import Point, World, discount_of, horizon_of
+from cai.support.numerics import log
+from cai.world.definition import Point, World, discount_of, horizon_of
+from cai.world.spaces import Values
 
 
 class NetworkWorld:

@@ -12,7 +12,7 @@ from cai.bridges.network_files import located, module, normalised, read
 from cai.bridges.network_static import Conditional, static_world
 from cai.bridges.networks import from_networkx
 from cai.errors import fault
-from cai.world import World
+from cai.world.definition import World
 
 Slot = tuple[Any, int]
 """A variable and its slice, as pgmpy names a node (its own ``DynamicNode`` is equal to it)."""

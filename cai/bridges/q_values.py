@@ -9,13 +9,13 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from cai.compile.factor_model import Factors
 from cai.errors import blamed, fault
-from cai.exact.factored_sweep import prepare
+from cai.exact.factors.factored_sweep import prepare
 from cai.exact.forms import compiled
-from cai.factors import Factors
-from cai.policies.ends import lived_in, where_ended, with_ended
+from cai.policies.ended import lived_in, where_ended, with_ended
 from cai.policies.fixed import FixedPolicy
-from cai.process import precision
+from cai.support.process import precision
 
 EXPECTED = "finite numbers, or -inf"
 

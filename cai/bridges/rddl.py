@@ -14,7 +14,7 @@ from cai.bridges.rddl_domain import Domain, read_domain
 from cai.bridges.rddl_expressions import Evaluation, number, truth
 from cai.bridges.rddl_files import ground
 from cai.bridges.rddl_terms import Term
-from cai.world import Point, World, discount_of, horizon_of
+from cai.world.definition import Point, World, discount_of, horizon_of
 
 
 class RDDLWorld:

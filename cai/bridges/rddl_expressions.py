@@ -16,8 +16,8 @@ from torch import Tensor
 from cai.bridges.network_tables import ROUNDING
 from cai.bridges.rddl_terms import ABSORBING, DRAWS, OPERATIONS, Term
 from cai.errors import fault
-from cai.exactly import log
-from cai.world import Point
+from cai.support.numerics import log
+from cai.world.definition import Point
 
 
 @dataclass(frozen=True)

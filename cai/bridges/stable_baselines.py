@@ -16,14 +16,14 @@ from cai.bridges.encoding import Encoding, encode
 from cai.bridges.environment import WorldEnvironment
 from cai.compile.ends import ended_states
 from cai.errors import fault
-from cai.policies.ends import lived_in
+from cai.policies.by_name import ByName
+from cai.policies.ended import lived_in
 from cai.policies.heads import tanh_gaussian
-from cai.policies.named import ByName
 from cai.policies.protocol import Policy, drawn, sample_joint, scored
-from cai.policies.spaces import enumerated, finite_spaces
-from cai.process import precision
+from cai.policies.signature import enumerated, finite_spaces
 from cai.simulate.worlds import prior_at
-from cai.types import Space, Values
+from cai.support.process import precision
+from cai.world.spaces import Space, Values
 
 SAMPLED = ("PPO", "A2C", "TRPO", "MaskablePPO")
 GREEDY = ("DQN", "QRDQN")

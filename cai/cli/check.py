@@ -4,9 +4,9 @@ import re
 
 import typer
 
-from cai.catalogue import folder, names
 from cai.cli.app import app, print_json, told
 from cai.cli.options import Json, Settings, World, read_world
+from cai.support.catalogue import folder, names
 
 
 @app.command()
@@ -14,7 +14,7 @@ from cai.cli.options import Json, Settings, World, read_world
 def check(world: World, settings: Settings = None, as_json: Json = False) -> None:
     """Say in words what is wrong with a world; exit code 1 if anything is."""
     made = read_world(world, settings, None, None)
-    from cai.checks import check as findings_of
+    from cai.exact.check import check as findings_of
 
     findings = findings_of(made)
     if as_json:

@@ -10,7 +10,7 @@ import typer
 
 from cai.cli.app import app, told
 from cai.cli.options import require_folder
-from cai.names import read_name
+from cai.support.names import read_name
 
 Names = Annotated[
     list[str] | None,
@@ -46,7 +46,7 @@ def tell(name: str, result: Any) -> None:
 
 def keep(name: str, result: Any, out: Path) -> None:
     """Write the figure and the numbers, both or none."""
-    from cai.files import write_whole
+    from cai.support.files import write_whole
     from cai.view.claims import figure_of
     from cai.view.style import png
 

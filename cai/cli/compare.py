@@ -39,14 +39,14 @@ from cai.cli.options import (
     title_of,
 )
 from cai.cli.results import Fits, compared, compared_each, compiled, write
-from cai.cluster import joined
 from cai.errors import fault
+from cai.support.parallel import joined
 
 if TYPE_CHECKING:
-    from cai.comparison.compare import Comparison
-    from cai.conditions import Conditions
-    from cai.types import Tables
-    from cai.variational.result import Fit
+    from cai.compile.table_model import Tables
+    from cai.evaluation.comparison import Comparison
+    from cai.learn.svi.fit_result import Fit
+    from cai.world.conditions import Conditions
 
 EVERY = ("POSTERIOR", "VARIATIONAL", "HARD", "MAP", "prior")
 
@@ -107,7 +107,7 @@ def compare(
     if read_form(form) == "factors" and tabled:
         raise fault("--form", "factors beside --fit, --twin or --inference-types", "tables: those need them")
     made, given = read_world(world, settings, horizon, discount), read_conditions(observe, do)
-    from cai.factors import Factors
+    from cai.compile.factor_model import Factors
 
     rules = read_rules(rule or EVERY, prior=True)
     found, size = compiled(made, "tables" if tabled else form, given, quiet=as_json)

@@ -35,10 +35,10 @@ from cai.cli.options import (
     title_of,
 )
 from cai.errors import fault
-from cai.names import read_name
+from cai.support.names import read_name
 
 if TYPE_CHECKING:
-    from cai.variational.result import Fit
+    from cai.learn.svi.fit_result import Fit
 
 Policy = Annotated[
     str | None, typer.Option(help=f"{' | '.join(POLICIES)}; tabular unless given, neural where there can be no table.")

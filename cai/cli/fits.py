@@ -6,20 +6,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from cai.cluster import each
-from cai.errors import (
-    Finding,
-    ImpossibleError,
-    IntractableError,
-    NotConvergedError,
-    WorldError,
-    fault,
-)
-from cai.names import read_name
+from cai.errors import Finding, ImpossibleError, IntractableError, NotConvergedError, WorldError, fault
+from cai.support.names import read_name
+from cai.support.parallel import each
 
 if TYPE_CHECKING:
-    from cai.types import Tables
-    from cai.variational.result import Fit
+    from cai.compile.table_model import Tables
+    from cai.learn.svi.fit_result import Fit
 
 POLICIES = ("tabular", "stationary", "neural", "neural-stationary", "full")
 """The policies by name; the last one bends the dynamics too, so that it is no policy of the world itself."""
@@ -94,7 +87,7 @@ def fitted(job: Job, name: str, alpha: float) -> "Fit":
     Raises:
         IntractableError: it, or its estimator, needs tables that cannot be had.
     """
-    from cai.variational.fit import fit
+    from cai.learn.svi.fit import fit
 
     _require(job, name)
     world = job.world
@@ -160,9 +153,9 @@ def _made(job: Job, name: str) -> Any:
     import torch
 
     from cai.exact.safety import without_risk
+    from cai.learn.svi.full_guide import FullGuide
     from cai.policies.neural import NeuralPolicy
     from cai.policies.tabular import TabularPolicy
-    from cai.variational.full_guide import FullGuide
 
     safe = job.world if job.tables is None or name in {"full", "tabular"} else without_risk(job.tables)
     with torch.random.fork_rng(devices=[]):

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 from cai.cli.app import print_json
 from cai.cli.fits import Job
 from cai.cli.results import write
-from cai.cluster import each
+from cai.support.parallel import each
 
 if TYPE_CHECKING:
-    from cai.comparison.inference_types import InferenceTypes
-    from cai.types import Tables
+    from cai.compile.table_model import Tables
+    from cai.evaluation.inference_types import InferenceTypes
 
 
 def inference(
@@ -34,7 +34,7 @@ def inference(
 
 
 def _types(tables: "Tables", alpha: float) -> "InferenceTypes":
-    from cai.comparison.inference_types import inference_types
+    from cai.evaluation.inference_types import inference_types
 
     return inference_types(tables, temperature=alpha)
 

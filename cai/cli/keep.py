@@ -11,7 +11,7 @@ from cai.cli.fits import Job, record
 from cai.cli.results import compared, write
 
 if TYPE_CHECKING:
-    from cai.variational.result import Fit
+    from cai.learn.svi.fit_result import Fit
 
 Told = Sequence[tuple["Fit", float | None]]
 """Fits, a temperature each, with log Z in nats where it is known."""
@@ -22,7 +22,7 @@ def keep(title: str, job: Job, name: str, fits: Told, out: Path) -> None:
 
     At several temperatures the names of the files say which.
     """
-    from cai.files import write_whole
+    from cai.support.files import write_whole
 
     several = len(fits) > 1
     contents, lines = {}, []

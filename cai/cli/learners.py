@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 from cai.cli.app import print_json
 from cai.errors import CaiError, fault
-from cai.names import LEARNERS, read_name
+from cai.support.names import LEARNERS, read_name
 
 if TYPE_CHECKING:
-    from cai.comparison.learners import LearnerComparison
+    from cai.evaluation.learners import LearnerComparison
     from cai.learn.remote import Errand
     from cai.learn.result import Learned
 
@@ -60,7 +60,7 @@ def learners(
     title: str, world: Any, lesson: Lesson, alphas: Sequence[float], out: Path | None, *, as_json: bool
 ) -> None:
     """Learn at every temperature, compare over seeds, tell, and write the page; Ctrl-C ends all with what there is."""
-    from cai.comparison.learners import compare_learners
+    from cai.evaluation.learners import compare_learners
     from cai.view.terminal import print_learners
 
     found: list[LearnerComparison] = []

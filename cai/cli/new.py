@@ -25,7 +25,7 @@ def new(file: Annotated[Path, typer.Argument(help="The file to write: my_world.p
         raise fault("new", f"no folder '{file.parent}'", "one that exists")
     if file.exists() or file.is_symlink():
         raise fault("new", f"'{file}' exists", "a name that is free: nothing is overwritten")
-    from cai.files import write_whole
+    from cai.support.files import write_whole
 
     text = TEMPLATE.read_text(encoding="utf-8").replace("my_world.py", file.name).replace("MyWorld", name)
     write_whole(file.parent, {file.name: text.encode()})

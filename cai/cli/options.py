@@ -10,9 +10,9 @@ from typing import Annotated, Any
 
 import typer
 
-from cai.catalogue import load_world
 from cai.errors import fault
-from cai.names import RULES, meant, read_name
+from cai.support.catalogue import load_world
+from cai.support.names import RULES, meant, read_name
 
 World = Annotated[
     str,
@@ -134,7 +134,7 @@ def read_form(text: str) -> str:
 
 def read_conditions(observe: Sequence[str] | None, do: Sequence[str] | None) -> Any:
     """Read evidence and interventions from ``site=value``."""
-    from cai.conditions import read_conditions as read
+    from cai.world.conditions import read_conditions as read
 
     return read(read_sites("--observe", observe), read_sites("--do", do))
 

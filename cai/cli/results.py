@@ -5,15 +5,15 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cai.cluster import each
 from cai.errors import ImpossibleError, NotConvergedError
+from cai.support.parallel import each
 
 if TYPE_CHECKING:
-    from cai.comparison.compare import Comparison, FactoredComparison
-    from cai.conditions import Conditions
-    from cai.factors import Factors
-    from cai.types import Tables
-    from cai.variational.result import Fit
+    from cai.compile.factor_model import Factors
+    from cai.compile.table_model import Tables
+    from cai.evaluation.comparison import Comparison, FactoredComparison
+    from cai.learn.svi.fit_result import Fit
+    from cai.world.conditions import Conditions
 
 Fits = Mapping[float, Mapping[str, "Fit"]]
 """What was fitted: by temperature, then by name."""
@@ -22,11 +22,11 @@ Fits = Mapping[float, Mapping[str, "Fit"]]
 def compiled(world: Any, form: str, given: "Conditions", *, quiet: bool) -> tuple["Tables | Factors", str]:
     """Compile a world under conditions; say on stderr what a long run will cost, and return the size in words."""
     from cai.compile.conditioned import conditioned
+    from cai.compile.factor_model import Factors
     from cai.exact.forms import compiled as compile_as
-    from cai.factors import Factors
     from cai.view.factored import describe_factors, is_long
     from cai.view.terminal import describe
-    from cai.world import remark
+    from cai.world.definition import remark
 
     found = conditioned(world, compile_as(world, form), given)
     said = remark(world)
@@ -44,7 +44,7 @@ def solved(
     tables: "Tables | Factors", policies: Mapping[str, Any], alpha: float, given: "Conditions"
 ) -> dict[str, Any]:
     """Solve the rules among the policies; one without a finite answer is left out, with a word, unless all are."""
-    from cai.exact.blame import evidence_explained
+    from cai.exact.diagnose import evidence_explained
     from cai.exact.rules import Rule
     from cai.exact.solve import solve as solve_exactly
 
@@ -86,7 +86,7 @@ def compared_each(
     given: "Conditions | None" = None,
 ) -> list[list[Any]]:
     """Compare as ``compared`` does on several worlds, each with its own fits, here or on a Ray cluster."""
-    from cai.conditions import NOTHING
+    from cai.world.conditions import NOTHING
 
     asked = [(n, alpha, fits[n].get(alpha, {})) for n in range(len(worlds)) for alpha in alphas]
     done = dict(each(_compared, (worlds, policies, given or NOTHING), asked, ray=ray, title="comparisons"))
@@ -100,7 +100,7 @@ Asked = tuple[int, float, Mapping[str, "Fit"]]
 def _compared(
     common: tuple[Sequence["Tables | Factors"], Mapping[str, Any], "Conditions"], asked: Asked
 ) -> "Comparison | FactoredComparison":
-    from cai.comparison.compare import compare as compare_exactly
+    from cai.evaluation.comparison import compare as compare_exactly
 
     (worlds, policies, given), (n, alpha, fits) = common, asked
     return compare_exactly(worlds[n], solved(worlds[n], {**policies, **fits}, alpha, given), temperature=alpha)
@@ -115,8 +115,8 @@ def write(
     fits: Fits | None = None,
 ) -> None:
     """Write the report's folder and say where it is."""
-    from cai.graphs import graph as read_graph
     from cai.view.report import write_report
+    from cai.world.dependencies import graph as read_graph
 
     dag = read_graph(world, min(2, world.horizon or 2))
     if hasattr(comparisons[0], "factors"):

@@ -33,10 +33,10 @@ from cai.cli.results import compared, compiled, solved, write
 from cai.errors import fault
 
 if TYPE_CHECKING:
-    from cai.exact.factored_messages import FactoredMessages
-    from cai.exact.kept import ShardedMessages
+    from cai.distributed.store import ShardedMessages
+    from cai.exact.factors.factored_messages import FactoredMessages
     from cai.exact.messages import Messages
-    from cai.exact.separate import SeparateMessages
+    from cai.exact.product import SeparateMessages
 
 
 @app.command()
@@ -97,7 +97,7 @@ def _refuse(options: Mapping[str, Any], beside: str, expected: str) -> None:
 
 def _solve_partial(title: str, world: Any, rules: Mapping[str, Any], alphas: Sequence[float], as_json: bool) -> None:
     """Solve over beliefs, and tell the value beside QMDP's and that of full sight."""
-    from cai.exact.belief_messages import solve_partial
+    from cai.partial.belief_messages import solve_partial
 
     rows = []
     for alpha in alphas:
@@ -122,7 +122,7 @@ def _solve_sharded(
     if len(rules) > 1 or len(alphas) > 1:
         seen = f"{', '.join(rules)} at α = {', '.join(f'{alpha:g}' for alpha in alphas)}"
         raise fault("--shards", seen, "one rule and one temperature for a folder")
-    from cai.exact.sharded import solve_sharded
+    from cai.distributed.sharded import solve_sharded
 
     ((name, rule),) = rules.items()
     found = solve_sharded(world, rule, temperature=alphas[0], folder=folder)

@@ -9,16 +9,17 @@ from pyro.poutine.messenger import Messenger
 from torch import Tensor
 
 from cai.compile.enumerate import base
+from cai.compile.factor_model import Factor, FactoredSlice, Factors, primed
 from cai.compile.labels import labels_of
 from cai.compile.sights import Sights, require_alive, seen_factors, seen_tables
 from cai.compile.slices import measure
+from cai.compile.table_model import Tables
 from cai.compile.tabulate import MAX_BYTES, tabulate
-from cai.conditions import Conditions, Given, read_conditions, settled
 from cai.errors import Finding, IntractableError, fault
-from cai.exactly import Numbered
-from cai.factors import Factor, FactoredSlice, Factors, primed
-from cai.types import Space, Tables
-from cai.world import Point, World, discount_of, horizon_of, require_methods
+from cai.world.conditions import Conditions, Given, read_conditions, settled
+from cai.world.definition import Point, World, discount_of, horizon_of, require_methods
+from cai.world.distributions import Numbered
+from cai.world.spaces import Space
 
 
 @overload

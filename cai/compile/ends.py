@@ -13,11 +13,12 @@ from pyro.ops.provenance import get_provenance
 from torch import Tensor
 
 from cai.compile.additive import LARGEST
+from cai.compile.factor_model import Factor
+from cai.compile.table_model import Slice, Tables
 from cai.compile.windows import spread, traced
 from cai.errors import Finding, IntractableError, blamed, fault
-from cai.factors import Factor
-from cai.process import alone
-from cai.types import Slice, Space, Tables
+from cai.support.process import alone
+from cai.world.spaces import Space
 
 
 def ended_states(world: Any, states: Space) -> Bool[Tensor, " S"] | None:

@@ -11,9 +11,9 @@ from pyro.poutine.util import site_is_subsample
 from torch import Tensor
 
 from cai.errors import Finding, IntractableError, blamed, fault
-from cai.exactly import exact
-from cai.process import alone
-from cai.world import Point
+from cai.support.process import alone
+from cai.world.definition import Point
+from cai.world.distributions import exact
 
 Choice = Callable[[int], int]
 """Which of n values to take."""

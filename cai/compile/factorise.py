@@ -8,18 +8,18 @@ from pyro.ops.provenance import get_provenance
 from torch import Tensor
 
 from cai.compile.additive import LARGEST, Additive, terms_of, whole
-from cai.compile.audit import audit_factors, audit_rewards, audit_scope, close
 from cai.compile.ends import audit_drawn_ends, ended_factor
+from cai.compile.factor_model import Factor, FactoredSlice, Factors, primed
+from cai.compile.inspect import audit_factors, audit_rewards, audit_scope, close
 from cai.compile.slices import REWARD, Shape, enumerate_slice, single, slice_windows, start, start_windows
 from cai.compile.survey import Survey, demand, survey
+from cai.compile.validate import require_valid
 from cai.compile.windows import ROOM, Names, Window, spread, spread_names, traced, windows
 from cai.errors import Finding, IntractableError, blamed, fault
-from cai.factors import Factor, FactoredSlice, Factors, primed
-from cai.memory import TENSOR, require_room
-from cai.process import precision
-from cai.types import Space
-from cai.validate import require_valid
-from cai.world import World
+from cai.support.memory import TENSOR, require_room
+from cai.support.process import precision
+from cai.world.definition import World
+from cai.world.spaces import Space
 
 
 def factorise(world: World | Factors, *, dtype: torch.dtype = torch.float64) -> Factors:

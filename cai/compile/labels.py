@@ -4,7 +4,7 @@ from collections.abc import Collection, Mapping
 from typing import Any
 
 from cai.errors import Finding, WorldError, fault
-from cai.types import Layout
+from cai.world.spaces import Layout
 
 MOVES = {(-1.0, 0.0): "left", (1.0, 0.0): "right", (0.0, -1.0): "up", (0.0, 1.0): "down", None: "stay"}
 """What the moves of a map are called."""

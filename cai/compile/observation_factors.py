@@ -10,18 +10,18 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from cai.compile.audit import close
 from cai.compile.enumerate import Enumerate, first_value, run
+from cai.compile.factor_model import Factor
 from cai.compile.factorise import named_factor
+from cai.compile.inspect import close
 from cai.compile.observations import Look, audit_readings, look, readings_space
 from cai.compile.slices import measure
 from cai.compile.survey import demand
 from cai.errors import Finding, fault
-from cai.factors import Factor
-from cai.process import precision
-from cai.program import variables
-from cai.types import Space
-from cai.world import World
+from cai.support.process import precision
+from cai.world.definition import World
+from cai.world.program import variables
+from cai.world.spaces import Space
 
 
 @dataclass(frozen=True)

@@ -15,18 +15,18 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from cai.compile.audit import RESERVED, audit_factors
 from cai.compile.enumerate import Choice, Enumerate, first_value, run
+from cai.compile.inspect import RESERVED, audit_factors
 from cai.compile.labels import labels_of
 from cai.compile.slices import Shape, measure
 from cai.compile.survey import demand
 from cai.compile.tabulate import MAX_BYTES
 from cai.errors import Finding, IntractableError, fault
-from cai.exactly import logsumexp
-from cai.process import precision
-from cai.program import variables
-from cai.types import Space
-from cai.world import World
+from cai.support.numerics import logsumexp
+from cai.support.process import precision
+from cai.world.definition import World
+from cai.world.program import variables
+from cai.world.spaces import Space
 
 
 @dataclass(frozen=True)

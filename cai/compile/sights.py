@@ -13,11 +13,11 @@ import torch
 from pyro.distributions import Categorical
 from torch import Tensor
 
-from cai.conditions import Conditions
+from cai.compile.factor_model import Factor, Factors, primed
+from cai.compile.table_model import Tables
 from cai.errors import fault
-from cai.exactly import log
-from cai.factors import Factor, Factors, primed
-from cai.types import Tables
+from cai.support.numerics import log
+from cai.world.conditions import Conditions
 
 Likely = Mapping[tuple[str, int], tuple[float, ...]]
 """Likelihoods, one for each value, by variable and time."""

@@ -12,13 +12,13 @@ from pyro.ops.provenance import get_provenance
 from torch import Tensor
 
 from cai.compile.enumerate import Choice, Enumerate, first_value, run
+from cai.compile.factor_model import primed
 from cai.compile.labels import labels_of, require_known
 from cai.compile.windows import ROOM, Names, Traced, Window, spread, traced, windows
 from cai.errors import fault
-from cai.factors import primed
-from cai.program import variables
-from cai.types import Space, Values
-from cai.world import World
+from cai.world.definition import World
+from cai.world.program import variables
+from cai.world.spaces import Space, Values
 
 REWARD = "the reward"
 """What the reward is called among the factors of a slice."""

@@ -3,10 +3,10 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from cai.compile.audit import audit_layout, audit_members, audit_names
+from cai.compile.inspect import audit_layout, audit_members, audit_names
 from cai.compile.slices import Shape, is_timed, measure
 from cai.errors import Finding, WorldError, fault
-from cai.world import World, discount_of, horizon_of
+from cai.world.definition import World, discount_of, horizon_of
 
 
 @dataclass(frozen=True)

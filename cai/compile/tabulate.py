@@ -6,7 +6,8 @@ from typing import cast
 import torch
 from torch import Tensor
 
-from cai.compile.audit import (
+from cai.compile.ends import audit_ends, ended_states
+from cai.compile.inspect import (
     audit_factors,
     audit_next,
     audit_pointwise,
@@ -15,14 +16,14 @@ from cai.compile.audit import (
     audit_scope,
     fits,
 )
-from cai.compile.ends import audit_ends, ended_states
 from cai.compile.slices import Enumerated, Shape, enumerate_slice, start
 from cai.compile.survey import demand, survey
+from cai.compile.table_model import Slice, Tables
+from cai.compile.validate import require_valid
 from cai.errors import Finding, IntractableError, blamed, fault
-from cai.process import precision
-from cai.types import Slice, Space, Tables
-from cai.validate import require_valid
-from cai.world import World, horizon_of
+from cai.support.process import precision
+from cai.world.definition import World, horizon_of
+from cai.world.spaces import Space
 
 MAX_BYTES = 8e9
 

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from cai.compile.enumerate import Enumerate, first_value
 from cai.errors import Finding, IntractableError
-from cai.types import Space
+from cai.world.spaces import Space
 
 ROOM = 61
 """Variables on dimensions of their own at a time: torch has 64, and distributions need some for themselves."""

@@ -6,15 +6,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from cai.compile.table_model import Slice, Tables
 from cai.errors import NotConvergedError, fault
 from cai.exact.anderson import Anderson, gap
-from cai.exact.backup import Step, back_up, differentiable_backup, refuse_second_derivative, tilt
-from cai.exact.chain import DENSE, Chain, chain_of, life_to_come, visits
 from cai.exact.longest_path import is_path, longest_path
-from cai.exact.prepare import prepare
 from cai.exact.rounding import Rounding, largest
 from cai.exact.rules import Rule, is_maximum
-from cai.types import Slice, Tables
+from cai.exact.tables.backup import Step, back_up, differentiable_backup, refuse_second_derivative, tilt
+from cai.exact.tables.chain import DENSE, Chain, chain_of, life_to_come, visits
+from cai.exact.tables.prepare import prepare
 
 WARM_UP = 200
 """Accelerated steps before Newton's method takes over in small worlds: by then most have settled."""

@@ -1,15 +1,15 @@
 """Which compiled form a world is solved in: tables, or factors where tables would cost more or cannot be had."""
 
+from cai.compile.factor_model import Factors
 from cai.compile.factorise import factorise
 from cai.compile.slices import Shape, is_timed, measure
+from cai.compile.table_model import Tables
 from cai.compile.tabulate import MAX_BYTES, tabulate
+from cai.compile.validate import require_valid
 from cai.errors import IntractableError, fault
-from cai.exact.factored_sweep import prepare
+from cai.exact.factors.factored_sweep import prepare
 from cai.exact.rules import VARIATIONAL
-from cai.factors import Factors
-from cai.types import Tables
-from cai.validate import require_valid
-from cai.world import World, horizon_of, require_methods
+from cai.world.definition import World, horizon_of, require_methods
 
 FORMS = ("auto", "tables", "factors")
 SMALL = 1_000_000

@@ -12,13 +12,13 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from cai.exact.adjoints import gathering
-from cai.exact.backup import Step, refuse_second_derivative
-from cai.exact.gathered import Gathered, Gathering
+from cai.compile.table_model import Tables
 from cai.exact.rounding import largest
 from cai.exact.rules import Rule
 from cai.exact.sweep import ready, sweep
-from cai.types import Tables
+from cai.exact.tables.adjoints import gathering
+from cai.exact.tables.backup import Step, refuse_second_derivative
+from cai.exact.tables.gathered import Gathered, Gathering
 
 
 def differentiable_sweep(rule: Rule, tables: Tables, alpha: Float[Tensor, "*M"]) -> Float[Tensor, "*B T1 S"]:

@@ -8,18 +8,18 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from cai.compile.table_model import Tables
 from cai.compile.tabulate import tabulate
 from cai.errors import ImpossibleError, fault
-from cai.exact.blame import blockers
+from cai.exact.diagnose import blockers
 from cai.exact.growth import Growth, common_growth, growth_by_level
-from cai.exact.prepare import prepare
 from cai.exact.rounding import Rounding, largest
 from cai.exact.rules import POSTERIOR, VARIATIONAL, Rule
 from cai.exact.solve import as_temperature
-from cai.exactly import nats
-from cai.progress import bar
-from cai.types import Tables
-from cai.world import World
+from cai.exact.tables.prepare import prepare
+from cai.support.numerics import nats
+from cai.support.progress import bar
+from cai.world.definition import World
 
 LONGEST_PERIOD = 12
 """Periods of growth that are looked for: 12 is a multiple of the commonest."""

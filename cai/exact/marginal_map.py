@@ -11,15 +11,15 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from cai.compile.table_model import Slice, Tables
 from cai.compile.tabulate import tabulate
 from cai.errors import Finding, IntractableError, fault
-from cai.exact.flow import forward_message
+from cai.exact.forward import forward_message
 from cai.exact.rules import POSTERIOR
 from cai.exact.solve import as_temperature, solve
-from cai.exactly import nats
 from cai.policies.fixed import FixedPolicy
-from cai.types import Slice, Tables
-from cai.world import World
+from cai.support.numerics import nats
+from cai.world.definition import World
 
 _ENTRIES = 1_000_000  # the numbers that all bounds together may hold; see ``block_bounds``
 _TIE = 256  # ulp; what differs by less is a tie, as for the rules

@@ -9,17 +9,17 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from cai.compile.table_model import Slice, Tables, Trajectories
 from cai.errors import fault
-from cai.exact.backup import Backup, Tilt, action_values, back_up, differentiable_backup, tilt
-from cai.exact.chain import chain_of, visits
-from cai.exact.flow import flow, forward_message, posterior_flow, push
+from cai.exact.forward import flow, forward_message, posterior_flow, push
 from cai.exact.rounding import at_hand, tied_from
 from cai.exact.rules import MAP, POSTERIOR, VARIATIONAL, Rule, is_maximum
 from cai.exact.sampling import decode, sample
 from cai.exact.sweep import sweep
-from cai.exactly import nats
+from cai.exact.tables.backup import Backup, Tilt, action_values, back_up, differentiable_backup, tilt
+from cai.exact.tables.chain import chain_of, visits
 from cai.policies.fixed import FixedPolicy
-from cai.types import Slice, Tables, Trajectories
+from cai.support.numerics import nats
 
 
 @dataclass(frozen=True, repr=False)

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from cai.types import Slice
+from cai.compile.table_model import Slice
 
 ULPS = 32
 """Units in the last place that a backup may lose, of the largest number that it handles."""

@@ -4,11 +4,11 @@ from dataclasses import replace
 
 import torch
 
+from cai.compile.table_model import Tables
 from cai.compile.tabulate import tabulate
 from cai.exact.rules import VARIATIONAL
 from cai.exact.solve import solve
-from cai.types import Tables
-from cai.world import World
+from cai.world.definition import World
 
 
 @torch.no_grad()

@@ -5,9 +5,9 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from cai.exact.backup import Tilt, back_up
+from cai.compile.table_model import Tables, Trajectories
 from cai.exact.rules import MAP
-from cai.types import Tables, Trajectories
+from cai.exact.tables.backup import Tilt, back_up
 
 
 def sample(

@@ -8,20 +8,20 @@ import torch
 from torch import Tensor
 
 from cai.compile.conditioned import conditioned
-from cai.conditions import Given, read_conditions
+from cai.compile.factor_model import Factors
+from cai.compile.table_model import Tables
 from cai.errors import ImpossibleError, fault
-from cai.exact.blame import blockers, evidence_explained
-from cai.exact.factored_messages import FactoredMessages
+from cai.exact.diagnose import blockers, evidence_explained
+from cai.exact.factors.factored_messages import FactoredMessages
 from cai.exact.fixed_point import differentiable_fixed_point, fixed_point, require_stationary
 from cai.exact.forms import compiled
 from cai.exact.gradient import differentiable_sweep
 from cai.exact.messages import Messages
+from cai.exact.product import SeparateMessages
 from cai.exact.rules import POSTERIOR, Rule, assumption
-from cai.exact.separate import SeparateMessages
 from cai.exact.solve_factors import solve_factors
-from cai.factors import Factors
-from cai.types import Tables
-from cai.world import World
+from cai.world.conditions import Given, read_conditions
+from cai.world.definition import World
 
 
 @overload

@@ -3,13 +3,13 @@
 import torch
 from torch import Tensor
 
+from cai.compile.factor_model import Factors
 from cai.errors import Finding, ImpossibleError, IntractableError, fault
-from cai.exact.factored_messages import FactoredMessages
-from cai.exact.factored_sweep import Prepared, factored_fixed_point, factored_sweep, prepare
+from cai.exact.factors.factored_messages import FactoredMessages
+from cai.exact.factors.factored_sweep import Prepared, factored_fixed_point, factored_sweep, prepare
+from cai.exact.product import SeparateMessages, parts_of
 from cai.exact.rounding import Rounding
 from cai.exact.rules import POSTERIOR, Rule
-from cai.exact.separate import SeparateMessages, parts_of
-from cai.factors import Factors
 
 JOINT = 1 << 16
 """Joint states from which on independent parts are solved apart."""

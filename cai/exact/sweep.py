@@ -4,13 +4,13 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from cai.exact.backup import Step
-from cai.exact.prepare import prepare, room
+from cai.compile.table_model import Tables
 from cai.exact.rounding import largest
 from cai.exact.rules import Rule
-from cai.exact.scan import scan, scan_pays
-from cai.memory import require_room
-from cai.types import Tables
+from cai.exact.tables.backup import Step
+from cai.exact.tables.doubling import scan, scan_pays
+from cai.exact.tables.prepare import prepare, room
+from cai.support.memory import require_room
 
 
 def sweep(rule: Rule, tables: Tables, alpha: Float[Tensor, "*M"], step: Step | None = None) -> Float[Tensor, "*B T1 S"]:

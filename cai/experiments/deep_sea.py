@@ -15,18 +15,18 @@ from typing import Any
 
 import torch
 
+from cai.compile.table_model import Tables
 from cai.compile.tabulate import tabulate
-from cai.exact.acting import occupancy
 from cai.exact.rules import VARIATIONAL
 from cai.exact.solve import solve
+from cai.exact.tables.policy_evaluation import occupancy
 from cai.experiments.verdict import Check, Verdict, judged
 from cai.experiments.worlds import life, world_of
 from cai.learn.bayesian import Bayesian, Certainty, Optimism, Sampling
 from cai.learn.beliefs import neighbours
 from cai.learn.problem import Algorithm
-from cai.learn.tabular import Tabular, recent
-from cai.progress import bar
-from cai.types import Tables
+from cai.learn.tabular_q import Tabular, recent
+from cai.support.progress import bar
 
 SOFT, BELIEFS, K_LEARNING, PSRL = "soft Q-learning", "soft Q on beliefs", "K-learning", "PSRL"
 HOPELESS, PATIENT = (SOFT, BELIEFS), (K_LEARNING, PSRL)

@@ -13,14 +13,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from cai.compile.table_model import Tables
 from cai.compile.tabulate import tabulate
-from cai.exact.acting import occupancy
+from cai.exact.tables.policy_evaluation import occupancy
 from cai.experiments.verdict import Check, Mean, Verdict, above, judged, mean_of
 from cai.experiments.worlds import life, world_of
 from cai.learn.policy_gradient import PolicyGradient
-from cai.policies.gate import checked_table
-from cai.progress import bar
-from cai.types import Tables
+from cai.policies.as_policy import checked_table
+from cai.support.progress import bar
 
 HARD = "REINFORCE"
 NEAR, FAR = 0.5, 1.0

@@ -14,15 +14,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from cai.compile.table_model import Tables
 from cai.compile.tabulate import tabulate
-from cai.exact.acting import occupancy, policy_elbo
+from cai.exact.tables.policy_evaluation import occupancy, policy_elbo
 from cai.experiments.verdict import Check, Mean, Verdict, above, judged, mean_of
 from cai.experiments.worlds import world_of
 from cai.learn.policy_gradient import reinforce, soft_policy_gradient
 from cai.learn.result import Learned
-from cai.policies.gate import checked_table
-from cai.progress import bar
-from cai.types import Tables
+from cai.policies.as_policy import checked_table
+from cai.support.progress import bar
 
 HARD, SOFT, SCRATCH = "REINFORCE", "soft policy gradient", "from scratch"
 CORNERS = ((0, 0), (0, 4), (4, 0), (4, 4))

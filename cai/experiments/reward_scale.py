@@ -12,14 +12,14 @@ from typing import Any
 
 import torch
 
-from cai.comparison.evaluate import evaluate
 from cai.compile.tabulate import tabulate
+from cai.evaluation.evaluate import evaluate
 from cai.exact.rules import HARD, VARIATIONAL
 from cai.exact.solve import solve
 from cai.experiments.deep_sea import slope
 from cai.experiments.verdict import Check, Verdict, judged
 from cai.experiments.worlds import world_of
-from cai.progress import bar
+from cai.support.progress import bar
 
 WORLDS: Mapping[str, Mapping[str, Any]] = {
     "grid": {"horizon": 20},

@@ -16,15 +16,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from cai.compile.table_model import Tables
 from cai.compile.tabulate import tabulate
-from cai.exact.acting import occupancy
 from cai.exact.rules import HARD, VARIATIONAL, Rule
 from cai.exact.solve import solve
+from cai.exact.tables.policy_evaluation import occupancy
 from cai.experiments.ties import one_of_the_best
 from cai.experiments.verdict import Check, Verdict, judged
 from cai.experiments.worlds import world_of
-from cai.progress import bar
-from cai.types import Tables
+from cai.support.progress import bar
 
 ARG_MAX, SHARED = "arg-max", "HARD, ties shared"
 ROOM: Mapping[str, Any] = {

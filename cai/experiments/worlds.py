@@ -5,11 +5,11 @@ from typing import Any
 
 import torch
 
-from cai.catalogue import load_world
 from cai.learn.problem import Algorithm, Metrics, Problem, State
 from cai.learn.training import problem_of, step
-from cai.process import precision
 from cai.simulate.simulator import drawing, seeded
+from cai.support.catalogue import load_world
+from cai.support.process import precision
 
 
 def world_of(name: str, **settings: Any) -> Any:

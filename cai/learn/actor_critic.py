@@ -25,7 +25,7 @@ from cai.learn.problem import Metrics, Problem, State, require_finite
 from cai.learn.result import Learned
 from cai.learn.training import Options, train
 from cai.simulate.simulator import Scene, Simulator, clock, cut
-from cai.world import World, discount_of
+from cai.world.definition import World, discount_of
 
 GAMMA = 0.99  # where neither the caller nor the world discounts
 ROW = ("x", "prior", "action", "reward", "terminated", "x_next", "prior_next")  # of the replay ring

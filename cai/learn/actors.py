@@ -17,7 +17,7 @@ from torch.nn.functional import softplus
 
 from cai.compile.enumerate import base
 from cai.errors import fault
-from cai.learn.acting import DiscretePolicy, SampledPolicy, draw
+from cai.learn.actions import DiscretePolicy, SampledPolicy, draw
 from cai.learn.functions import Function
 from cai.policies.heads import MARGIN, tanh_gaussian
 from cai.simulate.simulator import Simulator

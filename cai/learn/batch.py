@@ -11,7 +11,7 @@ from torch import Tensor
 
 from cai.errors import blamed, fault
 from cai.learn.functions import part
-from cai.policies.spaces import Variable
+from cai.policies.signature import Variable
 from cai.simulate.rollout import Rollout, prior_action
 from cai.simulate.simulator import NEVER, Simulator
 

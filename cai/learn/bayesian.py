@@ -25,16 +25,16 @@ from jaxtyping import Float
 from torch import Tensor
 
 from cai.errors import fault
-from cai.learn.acting import DiscretePolicy, draw
+from cai.learn.actions import DiscretePolicy, draw
 from cai.learn.beliefs import Beliefs, any_state, beliefs_of, nothing_seen, observed
 from cai.learn.problem import Metrics, Problem, State
 from cai.learn.result import Learned
 from cai.learn.soft_values import log_policy, state_value
 from cai.learn.training import Options, train
-from cai.memory import TENSOR, require_room
 from cai.simulate.rollout import roll
 from cai.simulate.simulator import Scene, Simulator
-from cai.types import Space
+from cai.support.memory import TENSOR, require_room
+from cai.world.spaces import Space
 
 
 @dataclass(frozen=True)

@@ -14,9 +14,10 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from cai.compile.table_model import Tables
 from cai.errors import fault
 from cai.simulate.rollout import Rollout
-from cai.types import Space, Tables
+from cai.world.spaces import Space
 
 
 @dataclass(frozen=True)

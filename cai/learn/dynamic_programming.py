@@ -25,12 +25,12 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from cai.exact.chain import Chain, life_to_come
+from cai.compile.table_model import Tables
+from cai.exact.tables.chain import Chain, life_to_come
 from cai.learn.stationary import Limits, Stationary, distance, finite, limits_of, stationary_problem, times
+from cai.policies.as_policy import as_policy, policy_table
 from cai.policies.fixed import FixedPolicy, always
-from cai.policies.gate import as_policy, policy_table
-from cai.types import Tables
-from cai.world import World
+from cai.world.definition import World
 
 
 @dataclass(frozen=True, repr=False)

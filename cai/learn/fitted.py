@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from cai.errors import fault
-from cai.learn.acting import DiscretePolicy
+from cai.learn.actions import DiscretePolicy
 from cai.learn.batch import Transitions, checked, drawn, of_values, to_values
 from cai.learn.problem import Metrics, Problem, State
 from cai.learn.regressors import Regressor, regressor_of
@@ -27,7 +27,7 @@ from cai.learn.stationary import times
 from cai.learn.training import Options, chosen, train
 from cai.simulate.rollout import signature_of
 from cai.simulate.simulator import Scene
-from cai.world import World, discount_of
+from cai.world.definition import World, discount_of
 
 
 def backup_targets(rewards: Tensor, terminated: Tensor, v_next: Tensor, gamma: float) -> Tensor:

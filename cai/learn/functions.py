@@ -15,8 +15,8 @@ from torch.func import functional_call
 from torch.optim.adam import adam as adam_in_place
 
 from cai.errors import fault
-from cai.memory import require_room
 from cai.simulate.simulator import Simulator
+from cai.support.memory import require_room
 
 
 @runtime_checkable

@@ -6,9 +6,9 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from cai.files import write_whole
 from cai.learn.events import Events
 from cai.learn.result import Progress
+from cai.support.files import write_whole
 
 
 class Log:

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from cai.errors import fault
 from cai.learn import replay
-from cai.learn.acting import DiscretePolicy, draw
+from cai.learn.actions import DiscretePolicy, draw
 from cai.learn.functions import Adam, Function, function_of, named, part
 from cai.learn.problem import Metrics, Problem, State, require_finite
 from cai.learn.soft_values import log_policy, policy_value, q_loss, state_value

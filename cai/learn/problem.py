@@ -7,9 +7,10 @@ from typing import Any, Protocol, runtime_checkable
 import torch
 from torch import Tensor
 
+from cai.compile.table_model import Tables
 from cai.errors import fault
 from cai.simulate.simulator import Scene, Simulator
-from cai.types import Space, Tables
+from cai.world.spaces import Space
 
 
 @dataclass(frozen=True)

@@ -8,10 +8,10 @@ import torch
 from cai.errors import fault
 from cai.learn.neural_q import NeuralQ
 from cai.learn.result import Learned
-from cai.learn.tabular import Schedule, Tabular, recent
+from cai.learn.tabular_q import Schedule, Tabular, recent
 from cai.learn.training import Options, chosen, train
 from cai.simulate.rollout import signature_of
-from cai.world import World
+from cai.world.definition import World
 
 TABLE: dict[str, Any] = {"batch": 500, "lr": recent, "explore": 0.1}
 NETWORK: dict[str, Any] = {"batch": 32, "lr": 2e-3, "explore": 0.05}

@@ -6,11 +6,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cai.cluster import each
 from cai.errors import CaiError, fault, passes, quoted
-from cai.files import write_whole
 from cai.learn.logs import Log
 from cai.learn.result import Learned
+from cai.support.files import write_whole
+from cai.support.parallel import each
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ hard   V(s) = max of Q(s,a) over p(a|s) > 0      π(a|s) ∝ p(a|s) where Q(s,a)
 import torch
 from torch import Tensor
 
-from cai.exactly import logsumexp
+from cai.support.numerics import logsumexp
 
 
 def state_value(q: Tensor, log_prior: Tensor, alpha: float | None) -> Tensor:

@@ -7,14 +7,14 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from cai.compile.table_model import Tables
 from cai.compile.tabulate import tabulate
 from cai.errors import fault
-from cai.exact.backup import look_ahead
 from cai.exact.rounding import Rounding
 from cai.exact.rules import Best, Mean, Soft
 from cai.exact.solve import as_temperature
-from cai.types import Tables
-from cai.world import World
+from cai.exact.tables.backup import look_ahead
+from cai.world.definition import World
 
 SHARE = 1e-10
 """The bound at which iterations stop unless they are told one, as a share of the largest reward or value."""

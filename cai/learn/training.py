@@ -8,24 +8,24 @@ from typing import Any, TypedDict, Unpack
 
 import torch
 
+from cai.compile.table_model import Tables
 from cai.compile.tabulate import tabulate
 from cai.errors import IntractableError, fault
 from cai.exact.solve import as_temperature
-from cai.learn import keeping
-from cai.learn.evaluation import SEED, ByEpisodes, Exactly
+from cai.learn import checkpoint as keeping
 from cai.learn.logs import Log
 from cai.learn.problem import Algorithm, Metrics, Problem, State
 from cai.learn.result import Learned, Progress
+from cai.learn.scores import SEED, ByEpisodes, Exactly
 from cai.learn.settings import require_settings
-from cai.process import precision
-from cai.progress import Interrupt, bar
 from cai.simulate.environments import with_options
 from cai.simulate.normalise import normalised
 from cai.simulate.rollout import simulator_of
 from cai.simulate.simulator import drawing, seeded
 from cai.simulate.worlds import WorldSimulator
-from cai.types import Tables
-from cai.world import World, discount_of
+from cai.support.process import precision
+from cai.support.progress import Interrupt, bar
+from cai.world.definition import World, discount_of
 
 
 class Options(TypedDict, total=False):

@@ -6,10 +6,11 @@ from dataclasses import dataclass
 from jaxtyping import Float
 from torch import Tensor
 
+from cai.compile.table_model import Numbered
 from cai.errors import fault
-from cai.policies.named import ByName
+from cai.policies.by_name import ByName
 from cai.policies.protocol import drawn, sample_joint, scored
-from cai.types import Numbered, Space, Values
+from cai.world.spaces import Space, Values
 
 
 def prior_at(tables: Numbered, t: int) -> Tensor:

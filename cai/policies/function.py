@@ -9,15 +9,16 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from cai.compile.ends import ended_states
+from cai.compile.table_model import Numbered
 from cai.errors import blamed, fault
-from cai.exactly import log
-from cai.policies.ends import lived_in, where_ended, with_ended
-from cai.policies.named import ByName
+from cai.policies.by_name import ByName
+from cai.policies.ended import lived_in, where_ended, with_ended
 from cai.policies.protocol import drawn, sample_joint, scored
-from cai.policies.spaces import enumerated, finite_spaces, signature
-from cai.process import precision
-from cai.types import Numbered, Space, Values
-from cai.world import World
+from cai.policies.signature import enumerated, finite_spaces, signature
+from cai.support.numerics import log
+from cai.support.process import precision
+from cai.world.definition import World
+from cai.world.spaces import Space, Values
 
 MANY = 100_000_000
 FORMS = "a function (state, t) -> probabilities [*, A], a distribution, or a dict of distributions by variable"

@@ -11,11 +11,11 @@ from pyro.distributions import TorchDistribution
 from torch import Tensor, nn
 
 from cai.errors import fault
-from cai.exactly import logsumexp
-from cai.policies.named import ByName
+from cai.policies.by_name import ByName
 from cai.policies.protocol import Policy, drawn, scored
-from cai.program import NextSite
-from cai.types import Space
+from cai.support.numerics import logsumexp
+from cai.world.program import NextSite
+from cai.world.spaces import Space
 
 
 class MixturePolicy(ByName, nn.Module):

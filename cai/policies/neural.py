@@ -11,17 +11,18 @@ from pyro.poutine.messenger import Messenger
 from torch import Tensor, nn
 
 from cai.compile.slices import depends_on_time
+from cai.compile.table_model import Tables
 from cai.errors import fault
-from cai.exactly import exact
-from cai.memory import require_room
+from cai.policies.by_name import ByName
 from cai.policies.fixed import FixedPolicy, prior_at
 from cai.policies.heads import head, width
-from cai.policies.named import ByName
 from cai.policies.protocol import Act, drawn, scored
-from cai.policies.spaces import Variable, enumerated, example, finite_spaces, signature
+from cai.policies.signature import Variable, enumerated, example, finite_spaces, signature
 from cai.policies.tabular import STATIONARY
-from cai.types import Space, Tables
-from cai.world import World, horizon_of
+from cai.support.memory import require_room
+from cai.world.definition import World, horizon_of
+from cai.world.distributions import exact
+from cai.world.spaces import Space
 
 Features = Callable[[Any, Any], Tensor]
 """A function ``(state, t) -> [*, F]``."""

@@ -11,8 +11,9 @@ from pyro.poutine.messenger import Messenger
 from torch import Tensor
 
 from cai.errors import fault
-from cai.exactly import Numbered, exact, logsumexp
-from cai.types import Space, Values
+from cai.support.numerics import logsumexp
+from cai.world.distributions import Numbered, exact
+from cai.world.spaces import Space, Values
 
 Act = Callable[[Any, int], Any]
 """A program ``(state, t) -> action`` that samples the world's action sites."""

@@ -6,12 +6,13 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from cai.compile.table_model import Tables
 from cai.compile.tabulate import tabulate
-from cai.memory import require_room
-from cai.policies.named import ByName
+from cai.policies.by_name import ByName
 from cai.policies.protocol import drawn, sample_joint, scored
-from cai.types import Space, Tables, Values
-from cai.world import World
+from cai.support.memory import require_room
+from cai.world.definition import World
+from cai.world.spaces import Space, Values
 
 STATIONARY = "stationary=True, or a horizon that is not as far"
 

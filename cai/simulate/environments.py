@@ -16,11 +16,11 @@ import torch
 from torch import Tensor
 
 from cai.errors import blamed, fault
-from cai.policies.spaces import Signature
+from cai.policies.signature import Signature
 from cai.simulate.flattening import flattened
 from cai.simulate.simulator import Scene
 from cai.simulate.worlds import features_of
-from cai.types import Values
+from cai.world.spaces import Values
 
 
 @dataclass(frozen=True)

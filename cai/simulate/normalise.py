@@ -13,7 +13,7 @@ from torch import Tensor
 
 from cai.simulate.rollout import prior_action, roll
 from cai.simulate.simulator import Scene, Simulator, but_last
-from cai.types import Values
+from cai.world.spaces import Values
 
 LONGEST = 1000  # steps of an episode that is measured
 

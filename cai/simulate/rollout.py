@@ -10,13 +10,13 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from cai.errors import fault
-from cai.memory import TENSOR, require_room
-from cai.policies.spaces import Signature, signature
+from cai.policies.signature import Signature, signature
 from cai.simulate.environments import EnvironmentSimulator, with_options
 from cai.simulate.simulator import Scene, Simulator, drawing
 from cai.simulate.worlds import Many, WorldSimulator
-from cai.types import Values
-from cai.world import World, require_acting
+from cai.support.memory import TENSOR, require_room
+from cai.world.definition import World, require_acting
+from cai.world.spaces import Values
 
 LONGEST = 100_000  # steps of an episode that nothing limits
 

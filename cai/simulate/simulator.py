@@ -10,9 +10,9 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from cai.policies.spaces import Signature
-from cai.process import alone
-from cai.types import Values
+from cai.policies.signature import Signature
+from cai.support.process import alone
+from cai.world.spaces import Values
 
 NEVER = 2**62  # a step that no episode comes to: int64 can still count it
 

@@ -13,12 +13,12 @@ from torch.nn.functional import one_hot
 
 from cai.compile.slices import depends_on_time
 from cai.errors import blamed, fault
-from cai.exactly import exact
-from cai.policies.spaces import Signature, Variable, enumerated, signature
-from cai.process import alone
+from cai.policies.signature import Signature, Variable, enumerated, signature
 from cai.simulate.simulator import NEVER, Scene, where
-from cai.types import Values
-from cai.world import World, discount_of, horizon_of
+from cai.support.process import alone
+from cai.world.definition import World, discount_of, horizon_of
+from cai.world.distributions import exact
+from cai.world.spaces import Values
 
 LONGEST = 100_000_000  # entries of a table of the action prior
 

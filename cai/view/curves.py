@@ -13,7 +13,7 @@ from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 from cai.errors import fault
-from cai.variational.result import Fit
+from cai.learn.svi.fit_result import Fit
 from cai.view.style import FAINT, GREY, INK, LINES, MARKERS, Margins, foot_key, log_gaps, panels, plain
 from cai.view.words import rounded, show
 

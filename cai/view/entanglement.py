@@ -10,14 +10,14 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch, Rectangle
 
+from cai.compile.factor_model import Factors, primed
 from cai.compile.factorise import factorise
 from cai.errors import fault
-from cai.exact.entanglement import Step, elimination_trace
-from cai.factors import Factors, primed
-from cai.files import write_whole
+from cai.exact.factors.entanglement import Step, elimination_trace
+from cai.support.files import write_whole
 from cai.view.graph import KINDS
 from cai.view.style import DPI, FAINT, GREY, INK, foot_key, head, plain
-from cai.world import World
+from cai.world.definition import World
 
 NEXT, HERE, BETWEEN = "#E69F00", KINDS["state"], KINDS["latent"]
 """The colours of the next state, of the state, and of the latents of the slice."""

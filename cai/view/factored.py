@@ -6,14 +6,14 @@ from typing import Any
 
 import networkx as nx
 
-from cai.comparison.compare import FactoredComparison
-from cai.comparison.separate import split
+from cai.compile.factor_model import Factors
 from cai.errors import fault
-from cai.exact.cases import Cost
-from cai.exact.factored_sweep import LONG, prepare
+from cai.evaluation.comparison import FactoredComparison
+from cai.evaluation.separate import split
+from cai.exact.factors.cases import Cost
+from cai.exact.factors.factored_sweep import LONG, prepare
 from cai.exact.rules import POSTERIOR
-from cai.factors import Factors
-from cai.files import write_whole
+from cai.support.files import write_whole
 from cai.view.entanglement import entanglement_figure
 from cai.view.graph import graph_figure
 from cai.view.report import COLUMNS, Picture, all_csv, all_json, cells, environment

@@ -12,7 +12,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Ellipse, FancyArrowPatch, Patch
 
 from cai.errors import fault
-from cai.files import write_whole
+from cai.support.files import write_whole
 from cai.view.style import DPI, GREY, INK, foot_key, head
 
 KINDS = {"action": "#D55E00", "state": "#0072B2", "latent": "#009E73", "survival": "#8c6d31", "optimality": "#7b5aa6"}

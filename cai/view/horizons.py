@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from cai.comparison.by_horizon import ByHorizon
+from cai.evaluation.by_horizon import ByHorizon
 from cai.view.style import FAINT, GREY, INK, LINES, Margins, foot_key, panels, plain
 from cai.view.words import show
 

@@ -9,14 +9,14 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator, PercentFormatter
 from torch import Tensor
 
-from cai.comparison.learners import LearnerComparison
 from cai.errors import fault
-from cai.types import Layout
+from cai.evaluation.learners import LearnerComparison
 from cai.view.heat import shared_norm
 from cai.view.learning import looks
 from cai.view.maps import cell_inches, draw_map, keys
 from cai.view.style import DPI, FAINT, GREY, INK, Margins, amounts, colour_bar, foot_key, hatch_key, panels, plain
 from cai.view.words import MINUS, ROUNDING, brief, show
+from cai.world.spaces import Layout
 
 SHARES = (10.0, 1.0, 0.1, 1e-2, 1e-3, 1e-4)
 """What a run may miss of the way from the prior to the best: the ticks of the profiles' axis."""

@@ -7,12 +7,12 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
-from cai.comparison.learner_rows import LearnerRow
-from cai.comparison.learners import LearnerComparison, Place
-from cai.comparison.rows import Row
-from cai.comparison.seeds import Estimate
 from cai.errors import fault
-from cai.files import write_whole
+from cai.evaluation.across_seeds import Estimate
+from cai.evaluation.learner_rows import LearnerRow
+from cai.evaluation.learners import LearnerComparison, Place
+from cai.evaluation.row import Row
+from cai.support.files import write_whole
 from cai.view.learned import loss_maps, performance_profiles
 from cai.view.learning import nats_curves, return_curves
 from cai.view.report import Column, Picture, environment, size_of

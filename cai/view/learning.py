@@ -10,11 +10,11 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogFormatterMathtext, MaxNLocator
 from numpy.typing import NDArray
 
-from cai.comparison.learner_rows import LearnerRow
-from cai.comparison.learners import LearnerComparison
-from cai.comparison.rows import Row
-from cai.comparison.seeds import Curve, Estimate
 from cai.errors import fault
+from cai.evaluation.across_seeds import Curve, Estimate
+from cai.evaluation.learner_rows import LearnerRow
+from cai.evaluation.learners import LearnerComparison
+from cai.evaluation.row import Row
 from cai.view.style import DPI, FAINT, GREY, INK, LINES, Margins, panels, plain
 from cai.view.words import MINUS, brief, show
 

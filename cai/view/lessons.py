@@ -4,10 +4,10 @@ from collections.abc import Sequence
 
 import torch
 
-from cai.comparison.compare import Comparison
-from cai.comparison.rows import Row
+from cai.compile.table_model import Slice, Tables
 from cai.errors import fault
-from cai.types import Slice, Tables
+from cai.evaluation.comparison import Comparison
+from cai.evaluation.row import Row
 from cai.view.words import listed, rounded, show
 
 

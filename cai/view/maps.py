@@ -12,9 +12,10 @@ from matplotlib.patches import Patch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from cai.types import Layout, Slice
+from cai.compile.table_model import Slice
 from cai.view.style import INK, WALL, hatch_ground, plain
 from cai.view.words import show
+from cai.world.spaces import Layout
 
 Array = NDArray[Any]
 REACH = 0.36

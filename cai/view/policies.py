@@ -4,10 +4,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from cai.exact.factored_messages import FactoredMessages
+from cai.exact.factors.factored_messages import FactoredMessages
 from cai.exact.messages import Messages
-from cai.exact.separate import SeparateMessages
-from cai.policies.named import Chances
+from cai.exact.product import SeparateMessages
+from cai.policies.by_name import Chances
 from cai.view.terminal import print_table
 
 ROWS = 20

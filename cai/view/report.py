@@ -10,13 +10,13 @@ import networkx as nx
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from matplotlib.figure import Figure
 
-from cai.comparison.by_horizon import by_horizon
-from cai.comparison.compare import Comparison
-from cai.comparison.rows import Compared, Row
+from cai.compile.table_model import Tables
 from cai.errors import fault
-from cai.files import write_whole
-from cai.types import Tables
-from cai.variational.result import Fit
+from cai.evaluation.by_horizon import by_horizon
+from cai.evaluation.comparison import Comparison
+from cai.evaluation.row import Compared, Row
+from cai.learn.svi.fit_result import Fit
+from cai.support.files import write_whole
 from cai.view import figures
 from cai.view.curves import elbo_curves
 from cai.view.graph import graph_figure

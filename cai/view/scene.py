@@ -7,10 +7,10 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from cai.comparison.compare import Comparison
-from cai.comparison.evaluate import Evaluation
+from cai.compile.table_model import Tables
 from cai.errors import fault
-from cai.types import Tables
+from cai.evaluation.comparison import Comparison
+from cai.evaluation.evaluate import Evaluation
 
 PROMISE = "promised by the posterior"
 

@@ -4,9 +4,9 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from cai.comparison.compare import Comparison, FactoredComparison
-from cai.comparison.measured import Measured
-from cai.variational.result import Fit
+from cai.evaluation.comparison import Comparison, FactoredComparison
+from cai.evaluation.measured import Measured
+from cai.learn.svi.fit_result import Fit
 from cai.view.words import MINUS, rounded, show
 
 

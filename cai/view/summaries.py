@@ -10,7 +10,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import NullLocator
 
-from cai.comparison.rows import Compared, Row
+from cai.evaluation.row import Compared, Row
 from cai.view.style import FAINT, INK, LINES, MARKERS, Margins, drawn, foot_key, log_gaps, panels, plain
 from cai.view.words import rounded, show
 

@@ -9,12 +9,12 @@ from rich.markup import escape
 from rich.measure import Measurement
 from rich.table import Table
 
-from cai.comparison.learner_rows import flaws, interval
-from cai.comparison.learners import LearnerComparison
-from cai.comparison.rows import Compared
-from cai.comparison.seeds import Estimate
-from cai.types import Tables
-from cai.variational.result import Fit
+from cai.compile.table_model import Tables
+from cai.evaluation.across_seeds import Estimate
+from cai.evaluation.learner_rows import flaws, interval
+from cai.evaluation.learners import LearnerComparison
+from cai.evaluation.row import Compared
+from cai.learn.svi.fit_result import Fit
 
 
 def describe(tables: Tables) -> str:

@@ -6,7 +6,7 @@ import torch
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from cai.comparison.compare import FactoredComparison
+from cai.evaluation.comparison import FactoredComparison
 from cai.view.style import FAINT, INK, LINES, Margins, foot_key, panels, plain
 
 MOST = 24

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 import cai
-from cai.exact.prepare import prepare
+from cai.exact.tables.prepare import prepare
 from tests.benchmarks import posterior_peers, variational_peers
 from tests.benchmarks.cases import grid
 from tests.benchmarks.peer import Peer, of_values

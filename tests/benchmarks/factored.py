@@ -7,7 +7,7 @@ import torch
 
 import cai
 from cai.bridges.rddl_files import quiet
-from cai.exact.factored_sweep import Prepared, factored_backup
+from cai.exact.factors.factored_sweep import Prepared, factored_backup
 from tests.benchmarks.worker import clocked, peak, reset_peak, summary
 from tests.helpers import load_model
 

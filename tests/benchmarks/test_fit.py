@@ -6,7 +6,7 @@ import pytest
 import torch
 
 import cai
-from cai.exact.acting import policy_elbo
+from cai.exact.tables.policy_evaluation import policy_elbo
 from tests.benchmarks.conftest import FITS, GRADIENTS, VARIANCES
 from tests.gradients import samples
 from tests.test_elbo import by_pyro, by_tables, random_policy

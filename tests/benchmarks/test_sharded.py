@@ -14,7 +14,7 @@ from typing import Any
 import torch
 
 import cai
-from cai.exact import sharded
+from cai.distributed import sharded
 from tests.benchmarks.conftest import SHARDS
 from tests.benchmarks.worker import peak, reset_peak
 from tests.helpers import load_model

@@ -13,7 +13,7 @@ import torch
 from numba import njit
 
 import cai
-from cai.exact.eager import plain
+from cai.exact.tables.eager import plain
 from tests.benchmarks.by_hand import compiled, shared_out
 from tests.benchmarks.peer import Method, Peer, of_values, rooms, torch_compiled, torch_csr
 

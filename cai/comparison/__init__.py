@@ -1,1 +1,0 @@
-"""Comparison: any policy evaluated exactly, every nat accounted for."""

@@ -1,0 +1,159 @@
+"""A world with its discrete variables kept apart: the factors of one slice, as small as their scopes.
+
+Variables are named as the program samples them; the next state's carry a prime, ``cell'``.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from cai.errors import fault
+from cai.support.memory import require_room
+from cai.world.spaces import Layout, Space
+
+
+def primed(name: str) -> str:
+    """Return the name of a state variable in the next state."""
+    return f"{name}'"
+
+
+@dataclass(frozen=True, repr=False, eq=False)
+class Factor:
+    """A table over named variables, one axis each: log-probabilities in nats, or rewards in reward units.
+
+    Attributes:
+        scope: the variables, in the order of the axes.
+        table: the numbers; for a conditional distribution the last axis is the variable it is of.
+    """
+
+    scope: tuple[str, ...]
+    table: Tensor
+
+    def __repr__(self) -> str:
+        return f"Factor({', '.join(self.scope)}: {'×'.join(str(n) for n in self.table.shape) or '1'})"
+
+
+@dataclass(frozen=True)
+class FactoredSlice:
+    """One slice: what is random in it, and what it pays.
+
+    Attributes:
+        prior: log p(a_i|s, a_<i), nats, by action variable.
+        chance: log p(x|parents), nats, by latent and by next-state variable, in the order of the program.
+        reward: the pieces whose sum is the slice's reward, reward units; evidence is a piece of 0 and -inf.
+    """
+
+    prior: dict[str, Factor]
+    chance: dict[str, Factor]
+    reward: tuple[Factor, ...]
+
+
+@dataclass(frozen=True, repr=False, eq=False)
+class Factors:
+    """A world with its variables kept apart: the compiled form that ``factorise`` returns.
+
+    Attributes:
+        initial: log p(s_0), nats, by state variable.
+        slices: one slice for all times, or one for each.
+        terminal: the pieces of r_T(s_T), reward units.
+        horizon: T, or None for the infinite horizon.
+        discount: the probability γ of surviving a step.
+        states, actions: the variables and their sizes, numbered jointly as in ``Tables``.
+        latents: the sizes of the other variables of a slice.
+        layout: where states lie in space, if the world says so.
+        ends: in which states an episode has ended, True and False over the variables that tell; nobody acts there, and
+            no account goes on. None where nothing ends.
+    """
+
+    initial: dict[str, Factor]
+    slices: tuple[FactoredSlice, ...]
+    terminal: tuple[Factor, ...]
+    horizon: int | None
+    discount: float
+    states: Space
+    actions: Space
+    latents: dict[str, int]
+    layout: Layout | None = None
+    ends: Factor | None = None
+
+    def __repr__(self) -> str:
+        clock = f"T = {self.horizon}" if self.horizon is not None else "infinite horizon"
+        S, A, n = self.states.size, self.actions.size, len(self.states.names)
+        numbers = sum(one.table.numel() for one in (*self.slices[0].chance.values(), *self.slices[0].reward))
+        shape = f"{n} state variables ({S:,} joint states), {A:,} actions, {numbers:,} numbers a slice"
+        return f"Factors({shape}, {clock}, γ = {self.discount:g})"
+
+    @property
+    def timed(self) -> bool:
+        """Whether the slices differ over time."""
+        return len(self.slices) > 1
+
+    @property
+    def log_survival(self) -> Tensor:
+        """log of (γ, 1 - γ): the chances to go on and to end after a step, nats."""
+        return torch.tensor([self.discount, 1 - self.discount], dtype=self.dtype).log()
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The floating dtype of all tables."""
+        return next(iter(self.initial.values())).table.dtype
+
+    @property
+    def requires_grad(self) -> bool:
+        """Whether any table asks for gradients."""
+        slices = [one for part in self.slices for one in (*part.prior.values(), *part.chance.values(), *part.reward)]
+        return any(one.table.requires_grad for one in (*self.initial.values(), *slices, *self.terminal))
+
+    @property
+    def ended(self) -> Tensor | None:
+        """In which joint states an episode has ended, ``[S]``; None where nothing ends."""
+        if self.ends is None:
+            return None
+        scope = self.ends.scope  # in the order of the states
+        shape = [size if name in scope else 1 for name, size in zip(self.states.names, self.states.sizes, strict=True)]
+        return self.ends.table.reshape(shape).expand(self.states.sizes).reshape(-1)
+
+    @property
+    def sizes(self) -> dict[str, int]:
+        """The number of values of every variable of a slice, next-state variables too."""
+        states = dict(zip(self.states.names, self.states.sizes, strict=True))
+        actions = dict(zip(self.actions.names, self.actions.sizes, strict=True))
+        return {**states, **actions, **self.latents, **{primed(name): size for name, size in states.items()}}
+
+    def at(self, t: int) -> FactoredSlice:
+        """Return the slice of time ``t``."""
+        return self.slices[t if self.timed else 0]
+
+    def times(self) -> Iterator[FactoredSlice]:
+        """Yield the slice of every time, 0 first, or the one that stands for all."""
+        yield from self.slices
+
+    def unrolled(self) -> "Factors":
+        """Return the same factors with one slice for every time (the same objects)."""
+        if self.horizon is None:
+            raise fault("factors", "an infinite horizon", "a finite one: evidence and actions at a time need it")
+        if self.timed:
+            return self
+        require_room("factors", f"one slice for each of T = {self.horizon:,} times", 8 * self.horizon)
+        return replace(self, slices=self.slices * self.horizon)
+
+    def detach(self) -> "Factors":
+        """Return the same factors, cut from autograd; themselves, where nothing hangs on it."""
+        if not self.requires_grad:
+            return self
+
+        def cut(part: Any) -> Any:
+            if isinstance(part, Factor):
+                return Factor(part.scope, part.table.detach())
+            if isinstance(part, dict):
+                return {name: cut(one) for name, one in part.items()}
+            return tuple(cut(one) for one in part)
+
+        def cut_slice(one: FactoredSlice) -> FactoredSlice:
+            return FactoredSlice(cut(one.prior), cut(one.chance), cut(one.reward))
+
+        slices = tuple(cut_slice(one) for one in self.slices)
+        return replace(self, initial=cut(self.initial), slices=slices, terminal=cut(self.terminal))

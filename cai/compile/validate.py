@@ -1,0 +1,150 @@
+"""Compiled worlds are looked at when they enter a verb: numbers that mean nothing are named, not computed with.
+
+A compiler makes none; ``dataclasses.replace`` and tables made by hand can. What was seen to be right is not looked at
+again: a tensor that is changed in place after that is taken as it is. Of each field the first wrong place is named.
+"""
+
+import math
+import weakref
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+
+from cai.compile.factor_model import Factor, Factors
+from cai.compile.table_model import Tables
+from cai.errors import Finding, WorldError
+
+SEEN: "weakref.WeakValueDictionary[int, Tables | Factors]" = weakref.WeakValueDictionary()
+"""The compiled worlds that were found right, by identity."""
+SLACK = 1e-4
+"""How far from 0 the logarithm of a row's sum may be: rounding in float32, and what a difference quotient asks."""
+
+
+def require_valid(compiled: Tables | Factors) -> None:
+    """Raise a ``WorldError`` that lists what is wrong with tables or factors; each object is looked at once.
+
+    Raises:
+        WorldError: a horizon, a discount, a shape, a dtype, a successor, a probability or a reward does not conform.
+    """
+    if SEEN.get(id(compiled)) is compiled:
+        return
+    with torch.no_grad():
+        found = [*_clock(compiled), *(_tables(compiled) if isinstance(compiled, Tables) else _factors(compiled))]
+    if found:
+        raise WorldError(found)
+    SEEN[id(compiled)] = compiled
+
+
+def _clock(compiled: Tables | Factors) -> Iterator[Finding]:
+    T, gamma = compiled.horizon, compiled.discount
+    number = isinstance(gamma, int | float) and not isinstance(gamma, bool)
+    if not number or not 0 <= gamma <= 1:
+        yield Finding("discount", f"{gamma!r}", "a number from 0 to 1: the chance to survive a step")
+    elif T is None and gamma == 1:
+        yield Finding("horizon", "None with a discount of 1", "a positive integer, or a discount below 1")
+    if T is not None and (isinstance(T, bool) or not isinstance(T, int) or T < 1):
+        yield Finding("horizon", f"{T!r}", "a positive integer, or None with a discount below 1")
+
+
+def _tables(tables: Tables) -> Iterator[Finding]:
+    S, A, lead = tables.states.size, tables.actions.size, tuple(tables.batch_shape)
+    if tables.timed and tables.horizon is None:
+        yield Finding("tables, timed", "slices that differ over time, and no horizon", "a horizon, or one slice")
+        return
+    inner = (*lead, tables.horizon) if tables.timed else lead
+    K = tables.log_prob.shape[-1]
+    shapes = {"log_initial": (*lead, S), "terminal": (*lead, S), "log_prior": (*inner, S, A)}
+    shapes |= dict.fromkeys(("log_prob", "successor", "reward"), (*inner, S, A, K))
+    shapes |= {} if tables.ended is None else {"ended": (*lead, S)}
+    bad = [
+        Finding(f"tables, {name}", f"shape {tuple(getattr(tables, name).shape)}", f"shape {shape}")
+        for name, shape in shapes.items()
+        if tuple(getattr(tables, name).shape) != shape
+    ]
+    if bad:
+        yield from bad
+        return
+    for name in ("log_initial", "log_prior", "log_prob"):
+        yield from _rows(f"tables, {name}", getattr(tables, name))
+    for name in ("reward", "terminal"):
+        yield from _rewards(f"tables, {name}", getattr(tables, name))
+    if tables.successor.is_floating_point():
+        yield Finding("tables, successor", f"dtype {tables.successor.dtype}", "whole numbers")
+        return
+    low, high = (int(end) for end in torch.aminmax(tables.successor))
+    if low < 0 or high >= S:
+        place = _place((tables.successor < 0) | (tables.successor >= S))
+        yield Finding(f"tables, successor{place}", f"states from {low} to {high}", f"states 0 … {S - 1}")
+
+
+def _factors(factors: Factors) -> Iterator[Finding]:
+    sizes = factors.sizes
+    T = len(factors.slices)
+    if T != 1 and factors.horizon != T:
+        yield Finding("factors, slices", f"{T} of them with horizon {factors.horizon}", "one, or one for each time")
+    for name, one in factors.initial.items():
+        yield from _factor(f"factors, initial of '{name}'", one, sizes, chance=True)
+    for piece in factors.terminal:
+        yield from _factor("factors, terminal", piece, sizes, chance=False)
+    for t, part in enumerate(factors.slices):
+        if t and part is factors.slices[t - 1]:
+            continue
+        for name, one in (*part.prior.items(), *part.chance.items()):
+            yield from _factor(f"factors, t = {t}, p of '{name}'", one, sizes, chance=True)
+        for piece in part.reward:
+            yield from _factor(f"factors, t = {t}, reward", piece, sizes, chance=False)
+
+
+def _factor(where: str, one: Factor, sizes: dict[str, int], *, chance: bool) -> Iterator[Finding]:
+    unknown = [name for name in one.scope if name not in sizes]
+    shape = tuple(sizes.get(name, 0) for name in one.scope)
+    if unknown or tuple(one.table.shape) != shape:
+        yield Finding(where, f"{one!r}", f"known variables, and a table of shape {shape}")
+    elif chance:
+        yield from _rows(where, one.table)
+    else:
+        yield from _rewards(where, one.table)
+
+
+def _rows(where: str, logs: Tensor) -> Iterator[Finding]:
+    """Check that rows of log-probabilities sum to 1; rows that are repeated in memory are looked at once."""
+    if not logs.is_floating_point():
+        yield Finding(where, f"dtype {logs.dtype}", "log-probabilities, nats")
+        return
+    once = _once(logs, keep=1)
+    total = once.logsumexp(-1) if once.dim() else once
+    wrong = ~(total.abs() <= SLACK)  # NaN is wrong too
+    if bool(wrong.any()):
+        seen = float(total[wrong].flatten()[0].exp()) if total.dim() else float(total.exp())
+        words = "NaN" if math.isnan(seen) else f"probabilities that sum to {seen:.6g}"
+        yield Finding(f"{where}{_place(wrong)}", words, "log-probabilities (nats) whose exponentials sum to 1")
+
+
+def _rewards(where: str, rewards: Tensor) -> Iterator[Finding]:
+    if not rewards.is_floating_point():
+        yield Finding(where, f"dtype {rewards.dtype}", "real numbers")
+        return
+    once = _once(rewards, keep=0)
+    if bool((once.amax() < torch.inf) if once.numel() else True):  # NaN is no less
+        return
+    wrong = once.isnan() | (once == torch.inf)
+    seen = "NaN" if bool(once.isnan().any()) else "+inf"
+    yield Finding(
+        f"{where}{_place(wrong)}",
+        f"{int(wrong.sum())} rewards are {seen}",
+        "finite numbers, or -inf for what is forbidden",
+    )
+
+
+def _once(field: Tensor, keep: int) -> Tensor:
+    """Drop repetitions along axes of stride 0, but for the last ``keep`` axes."""
+    for axis in range(field.dim() - keep):
+        if field.stride(axis) == 0 and field.shape[axis] > 1:
+            field = field.narrow(axis, 0, 1)
+    return field
+
+
+def _place(wrong: Tensor) -> str:
+    place = wrong.nonzero()[0].tolist()
+    return f" at {place}" if place else ""

@@ -1,0 +1,1 @@
+"""Worlds too large for one process: shards of the states."""

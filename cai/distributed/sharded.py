@@ -1,0 +1,211 @@
+"""solve_sharded: the backward sweep of a world whose states are shared out among processes."""
+
+import hashlib
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from cai.compile.table_model import Slice
+from cai.distributed.rows import FIELDS, Rows, rows
+from cai.distributed.shards import Group, cut, plan
+from cai.distributed.store import Folder, ShardedMessages
+from cai.errors import ImpossibleError, fault
+from cai.exact.rounding import largest
+from cai.exact.rules import POSTERIOR, Mean, Rule, assumption
+from cai.exact.solve import as_temperature
+from cai.exact.tables.prepare import prepare
+from cai.world.definition import World
+
+
+@torch.no_grad()
+def solve_sharded(
+    world: World,
+    rule: Rule = POSTERIOR,
+    *,
+    temperature: float | Tensor = 1.0,
+    folder: Path | str,
+    every: int = 10,
+    device: str = "cpu",
+    timeout: float = 1800.0,
+) -> ShardedMessages:
+    """Solve a world with a finite horizon in many processes: the sweep of ``solve``, a range of states in each.
+
+    Called alike in every process of a torch.distributed group; ``torchrun`` makes one, and without it a process is
+    alone. Each tabulates the rows of its own states only; a backup needs of the others the v of its halo, the foreign
+    states that its successors name. ``v_t`` goes to disk as it is made, a file a shard, so a run that lost a process
+    goes on, when the same command starts it again, from the last time that all shards have kept, to the same numbers.
+
+    Args:
+        world: a world; every process makes its own.
+        rule: POSTERIOR, VARIATIONAL, HARD, MAP, PLANNING or RISK(eta).
+        temperature: α > 0, reward units; one alone.
+        folder: where the messages are kept; the processes of several machines may each see a folder of their own.
+        every: after how many backups the files are made sure, so that a run can go on from there.
+        device: where to compute: "cpu" (gloo carries the halo), or "cuda" (NCCL).
+        timeout: seconds to wait for another process before it counts as lost.
+
+    Returns:
+        ShardedMessages: the start value, and v of this process's own states.
+
+    Raises:
+        WorldError: the world or an argument does not conform, or the folder holds messages of something else.
+        IntractableError: a variable is not finite.
+        ImpossibleError: the start value is -inf; for POSTERIOR the evidence is zero.
+        CaiError: another process is lost.
+    """
+    alpha = _checked(rule, temperature, every).to(device)
+    group = Group.join(torch.device(device), timeout)
+    shard = Shard(group, group.agree(lambda: rows(world, lambda S: cut(S, group)[group.rank])), rule, alpha)
+    store = Folder(Path(folder), group, cut(shard.own.shape.states.size, group), shard.described())
+    reached, v = store.resume(shard.own.terminal)
+    v = v.to(device)
+    for t in range(reached - 1, -1, -1):
+        v = shard.backup(t)(v)
+        with shard.timed("write"):
+            store.write(t, v)
+            if t and t % every == 0:
+                store.mark(t)
+    value = shard.start_value(v)
+    _require_possible(rule, value)
+    return store.finish(value, shard.seconds)
+
+
+class Shard:
+    """One process's states under a rule, and their backups.
+
+    Args:
+        group: the processes.
+        own: the rows of this one's states.
+        rule: how outcomes and actions are marginalised.
+        alpha: the temperature, reward units; its device is where the backups are computed.
+
+    Raises:
+        WorldError: the horizon is infinite, or the slice does not conform.
+    """
+
+    def __init__(self, group: Group, own: Rows, rule: Rule, alpha: Tensor) -> None:
+        if own.horizon is None:
+            raise fault("horizon", "None", "a finite one: cai.solve finds the fixed point in one process")
+        self.group, self.own, self.rule, self.alpha, self.T = group, own, rule, alpha, own.horizon
+        self.seconds = dict.fromkeys(("tabulate", "exchange", "backup", "write"), 0.0)
+        self._first: Slice | None = self._tabulate(0)
+        self._step: Callable[[Tensor], Tensor] | None = None
+
+    def described(self) -> dict[str, Any]:
+        """Say what the messages are of; a world that reads t is known by its first slice and its last."""
+        assert self._first is not None
+        slices = [self._first, self._tabulate(self.T - 1)] if self.own.timed else [self._first]
+        digests = self.group.gather(_digest([self.own.log_initial, self.own.terminal], *map(_fields, slices)))
+        states, actions = self.own.shape.states, self.own.shape.actions
+        sizes = dict(zip((*states.names, *actions.names), (*states.sizes, *actions.sizes), strict=True))
+        return {
+            "world": f"{sizes} {hashlib.sha256(' '.join(digests).encode()).hexdigest()[:16]}",
+            "horizon": self.T,
+            "discount": self.own.discount,
+            "rule": self.rule.name,
+            "means": f"{_said(self.rule.over_outcomes)} over outcomes, {_said(self.rule.over_actions)} over actions",
+            "temperature": float(self.alpha),
+        }
+
+    def backup(self, t: int) -> Callable[[Tensor], Tensor]:
+        """Return the backup of time t, from this shard's ``v_{t+1} [S_r]`` to ``v_t [S_r]``, the halo's v fetched.
+
+        The v that it returns stands until the next v but one is made.
+        """
+        if self.own.timed:
+            return self._ready(self._tabulate(t), uses=1)
+        if self._first is not None:
+            self._step, self._first = self._ready(self._first, uses=self.T), None
+        assert self._step is not None
+        return self._step
+
+    def start_value(self, v: Tensor) -> Tensor:
+        """Return the mean over s_0 of ``v [S_r]``, reward units: of each shard's states, then of the shards."""
+        log_p = self.own.log_initial.to(v.device)
+        if assumption(self.rule.over_outcomes) is None:  # a mean of means need not be the mean
+            mine = log_p > -torch.inf
+            parts = self.group.gather((v[mine].cpu(), log_p[mine].cpu()))
+            x, log_w = (torch.cat(part) for part in zip(*parts, strict=True))
+            return self.rule.over_outcomes.value(x, log_w, self.alpha.cpu())
+        log_share = log_p.logsumexp(-1)
+        mean = self.rule.over_outcomes.value
+        own = mean(v, log_p - log_share, self.alpha) if log_share > -torch.inf else torch.zeros_like(log_share)
+        found = self.group.gather((float(own), float(log_share)))
+        means, log_shares = torch.tensor(found, dtype=torch.float64).unbind(-1)
+        return mean(means, log_shares, self.alpha.cpu())
+
+    @contextmanager
+    def timed(self, what: str) -> Iterator[None]:
+        """Add the seconds that a piece of work takes to those of its kind."""
+        begin = time.perf_counter()
+        yield
+        self.seconds[what] += time.perf_counter() - begin
+
+    def _tabulate(self, t: int) -> Slice:
+        with self.timed("tabulate"):
+            return self.group.agree(lambda: self.own.slice(t))
+
+    def _ready(self, one: Slice, uses: int) -> Callable[[Tensor], Tensor]:
+        device = self.alpha.device
+        with self.timed("tabulate"):
+            halo, places = plan(self.group, cut(self.own.shape.states.size, self.group), one.successor.to(device))
+            here = Slice(one.log_prior.to(device), one.log_prob.to(device), places, one.reward.to(device))
+            log_survival = self.alpha.new_tensor([self.own.discount, 1 - self.own.discount]).log()
+            step = prepare(self.rule, here, self.alpha, log_survival, uses=uses, scale=largest(self.own.terminal))
+        n = len(self.own.states)
+        rooms = [torch.empty(n + len(halo.wanted), dtype=torch.float64, device=device) for _ in range(2)]
+
+        def back_up(v_next: Tensor) -> Tensor:
+            rooms.reverse()  # what the last backup wrote is read where it lies
+            with self.timed("exchange"):
+                halo.extend(v_next, rooms[0])
+            with self.timed("backup"):
+                return step(rooms[0], out=rooms[1][:n])
+
+        return back_up
+
+
+def _said(mean: Mean) -> str:
+    """Describe a mean alike in every process; what Python says by itself has an address in it."""
+    kind = type(mean)
+    return repr(mean) if kind.__repr__ is not object.__repr__ else f"{kind.__module__}.{kind.__qualname__} {vars(mean)}"
+
+
+def _fields(one: Slice) -> list[Tensor]:
+    return [getattr(one, name) for name in FIELDS]
+
+
+def _digest(*parts: list[Tensor]) -> str:
+    """Digest numbers; of a row that is repeated for all states, one is enough."""
+    found = hashlib.sha256()
+    for value in (value for part in parts for value in part):
+        found.update((value[:1] if value.stride(0) == 0 else value).contiguous().numpy().data)
+    return found.hexdigest()
+
+
+def _checked(rule: Rule, temperature: float | Tensor, every: int) -> Tensor:
+    if not isinstance(rule, Rule):
+        raise fault("rule", f"{rule!r}", "cai.POSTERIOR, VARIATIONAL, HARD, MAP, PLANNING or RISK(eta)")
+    if not isinstance(every, int) or every < 1:
+        raise fault("every", f"{every!r}", "a whole number, at least 1")
+    alpha = as_temperature(temperature)
+    if alpha.dim():
+        raise fault(
+            "temperature", f"a batch of shape {tuple(alpha.shape)}", "one temperature, with a folder of its own"
+        )
+    return alpha
+
+
+def _require_possible(rule: Rule, value: Tensor) -> None:
+    if value > -torch.inf:
+        return
+    lead = "the evidence is zero: no trajectory can be optimal"
+    if rule != POSTERIOR:
+        why = "every policy risks a forbidden reward" if rule.lost_by_one else lead.split(": ")[1]
+        lead = f"under {rule} the start value is -inf: {why}"
+    raise ImpossibleError(f"{lead}; cai.solve on a smaller world of this kind names the states that block it")

@@ -1,0 +1,114 @@
+"""check: everything that is wrong with a world, in words, as far as it can be seen."""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import torch
+
+from cai.compile.factor_model import Factors
+from cai.compile.inspect import audit_layout, audit_members, audit_names
+from cai.compile.observation_factors import factorise_observations
+from cai.compile.observations import tabulate_observations
+from cai.compile.slices import enumerate_slice, is_timed, measure
+from cai.compile.tabulate import MAX_BYTES, audit_slice, refuse_large
+from cai.errors import Finding, ImpossibleError, IntractableError, NotConvergedError, WorldError
+from cai.exact.diagnose import blockers
+from cai.exact.forms import SMALL, compiled, may_be_factored
+from cai.exact.solve import solve
+from cai.support.process import precision
+from cai.world.definition import World, horizon_of
+
+CHEAP = 1_000_000
+"""Joint states times actions up to which a world that is kept in factors is solved, to see whether it can be."""
+
+
+def check(world: Any) -> list[Finding]:
+    """Look a world over and return every finding; an empty list means that it conforms.
+
+    Goes from the outside in: the members, the horizon, one slice on single values, the slice on all states and
+    actions at every time, whether the states that an optional ``terminated`` tells are absorbing and pay nothing, the
+    reach of each slice on the program's graph, whether any trajectory can be optimal, and what an optional ``observe``
+    shows of the state. It stops at the first layer that shows a fault, since the next would only show its echo. The
+    findings are the errors of ``solve``, and those on ``observe``, which ``solve`` never asks: it takes the state of a
+    world that is seen in part as seen, an upper bound, and ``solve_partial`` does not.
+
+    A world whose tables would be too large, or cost more than its factors, is looked at as ``solve`` takes it,
+    through ``factorise``: its ``terminated`` is held against draws alone, and whether any trajectory can be optimal is
+    seen only where that is cheap, up to 10^6 joint states times actions. One that has neither form has a finding that
+    says so.
+
+    Args:
+        world: any object.
+    """
+    layers: tuple[Callable[[Any], Iterator[Finding]], ...] = (audit_members, _names, _slices, _compiled, _observed)
+    for layer in layers:
+        with precision(torch.float64):
+            findings = list(dict.fromkeys(_caught(layer, world)))
+        if findings:
+            return findings
+    return []
+
+
+def _caught(layer: Callable[[Any], Iterator[Finding]], world: Any) -> Iterator[Finding]:
+    try:
+        yield from layer(world)
+    except (WorldError, IntractableError) as error:
+        yield from error.findings
+
+
+def _names(world: World) -> Iterator[Finding]:
+    shape = measure(world)
+    yield from audit_names(shape)
+    yield from audit_layout(world, shape)
+
+
+def _slices(world: World) -> Iterator[Finding]:
+    shape, horizon = measure(world), horizon_of(world)
+    if may_be_factored(shape):
+        return  # the form is still to be chosen: whichever it is, compiling it finds what is found here
+    times = (horizon or 1) if is_timed(world) else 1
+    refuse_large(shape, times, MAX_BYTES, torch.float64)
+    for t in range(times):
+        findings = audit_slice(enumerate_slice(world, shape, t), shape, t)
+        if findings:  # later times would repeat them
+            yield from findings
+            return
+
+
+def _compiled(world: World) -> Iterator[Finding]:
+    found = compiled(world)
+    if isinstance(found, Factors):
+        yield from _impossible(found)
+        return
+    try:
+        solve(found)
+    except ImpossibleError:
+        yield from blockers(found)
+    except NotConvergedError:
+        return  # infinite evidence at α = 1 is a matter of the temperature, no fault of the world
+
+
+def _impossible(factors: Factors) -> Iterator[Finding]:
+    """Tell a world in factors whose evidence is zero, where that is cheaply seen."""
+    if factors.states.size * factors.actions.size > CHEAP:
+        return
+    try:
+        with torch.no_grad():
+            solve(factors)
+    except ImpossibleError as error:
+        yield Finding("the slices together", str(error), "a way on that is not forbidden")
+    except (NotConvergedError, IntractableError):
+        return  # what a solve costs, or its temperature, is no fault of the world
+
+
+def _observed(world: World) -> Iterator[Finding]:
+    """Compile an optional ``observe``, which raises what is wrong: to a table if small, else a factor a reading."""
+    if getattr(world, "observe", None) is not None:
+        several = len(measure(world).states.names) > 1
+        try:
+            tabulate_observations(world, max_bytes=8.0 * SMALL if several else MAX_BYTES)
+        except IntractableError:
+            if not several:  # its only factor would be the table
+                raise
+            factorise_observations(world)
+    return iter(())

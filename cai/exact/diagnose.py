@@ -1,0 +1,85 @@
+"""Why nothing is possible: the states at which every way on is forbidden."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+
+from cai.compile.table_model import Tables
+from cai.errors import Finding, ImpossibleError
+from cai.exact.rules import POSTERIOR, Rule
+from cai.world.conditions import Conditions
+
+
+@contextmanager
+def evidence_explained(rule: Rule, given: Conditions) -> Iterator[None]:
+    """Say in plain words why a rule has no answer where something was seen."""
+    try:
+        yield
+    except ImpossibleError as error:
+        if not given.seen:
+            raise
+        seen = ", ".join(f"{name}_{t} = {value}" for (name, t), value in given.seen.items())
+        if not rule.averages:
+            lead = "the evidence is zero" if rule == POSTERIOR else f"under {rule} the start value is -inf"
+            words = f"{lead}: what was seen ({seen}) happens on no trajectory that can be optimal"
+            raise ImpossibleError(words) from error
+        words = f"{rule} asks for the best policy, and no policy makes certain what was seen ({seen})"
+        raise ImpossibleError(f"{words}: evidence is a question for POSTERIOR") from error
+
+
+def blockers(tables: Tables, *, risk: bool = False) -> list[Finding]:
+    """Find the states that stop every trajectory: reachable, with each allowed outcome at reward -inf.
+
+    Walks forward from the start through what is allowed and not forbidden, and names each time's dead ends. With
+    ``risk`` an action counts as blocked if any of its outcomes is forbidden, as for rules that take an expectation.
+    """
+    reached = tables.log_initial > -torch.inf
+    findings = [_dead_end(tables, "initial", reached, "no start state")] if not reached.any() else []
+    for t in range(tables.horizon or 1):
+        one = tables.at(t)
+        possible = (one.log_prior > -torch.inf).unsqueeze(-1) & (one.log_prob > -torch.inf) & (one.reward > -torch.inf)
+        open_ways = possible.any(-1)
+        seen = "every allowed outcome has a reward of -inf"
+        if risk:
+            barred = (one.log_prob > -torch.inf) & (one.reward == -torch.inf)
+            open_ways = open_ways & ~barred.any(-1)
+            seen = "every allowed action risks a reward of -inf"
+        stuck = reached & ~open_ways.any(-1)
+        if stuck.any():
+            findings.append(_dead_end(tables, f"step, t = {t}", stuck, seen))
+        following = torch.zeros_like(reached)
+        following[one.successor[reached][possible[reached]]] = True
+        reached = following
+    stuck = reached & (tables.terminal == -torch.inf)
+    if stuck.any():
+        findings.append(_dead_end(tables, "terminal", stuck, "a terminal reward of -inf"))
+    return findings
+
+
+def _dead_end(tables: Tables, where: str, stuck: torch.Tensor, seen: str) -> Finding:
+    numbers = stuck.nonzero().flatten()
+    names = "; ".join(tables.states.label(int(s)) for s in numbers[:5])
+    more = f" and {len(numbers) - 5} more" if len(numbers) > 5 else ""
+    return Finding(f"{where}, state {names}{more}", seen, "a way on that is not forbidden")
+
+
+def risks(tables: Tables, log_pi: torch.Tensor) -> list[Finding]:
+    """Name the first time and state where a policy ``[T, S, A]`` makes ELBO(π) = -inf, and by which action."""
+    reached = tables.log_initial > -torch.inf
+    for t in range(tables.horizon or tables.states.size):  # after S steps an endless world shows nothing new
+        one, acts = tables.at(t), (log_pi if tables.horizon is None else log_pi[t]) > -torch.inf
+        possible = one.log_prob > -torch.inf
+        paid = (possible & (one.reward == -torch.inf)).any(-1)
+        for seen, wrong in (("a reward of -inf", paid), ("what the prior forbids", one.log_prior == -torch.inf)):
+            found = (reached.unsqueeze(-1) & acts & wrong).nonzero()
+            if len(found):
+                s, a = (int(i) for i in found[0])
+                where = f"policy, t = {t}, state {tables.states.label(s)}"
+                plays = f"{tables.actions.label(a)} can be chosen, which risks {seen}"
+                return [Finding(where, plays, "an action that does not: ELBO(π) is -inf (forbid it in act)")]
+        following = torch.zeros_like(reached)
+        following[one.successor[reached][(acts.unsqueeze(-1) & possible)[reached]]] = True
+        reached = following if tables.horizon is not None else reached | following
+    stuck = reached & (tables.terminal == -torch.inf)
+    return [_dead_end(tables, "terminal", stuck, "a terminal reward of -inf")] if bool(stuck.any()) else []

@@ -1,0 +1,1 @@
+"""Worlds as factors: each mean taken by variable elimination."""

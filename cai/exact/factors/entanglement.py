@@ -1,0 +1,104 @@
+"""How a backward message entangles: the elimination of one slice, step by step, as the engine plans it."""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from math import prod
+
+from cai.compile.factor_model import Factor, Factors
+from cai.compile.factorise import factorise
+from cai.errors import fault
+from cai.exact.factors.cases import by_action
+from cai.exact.factors.elimination import Node, planned
+from cai.exact.factors.prepared_slice import PreparedSlice
+from cai.exact.factors.reduction import reduction
+from cai.world.definition import World
+
+
+@dataclass(frozen=True)
+class Step:
+    """One step: a factor is multiplied onto the message, and what nothing else reads is summed out.
+
+    Attributes:
+        factor: log p(x|parents), the last variable of its scope is x.
+        summed: the variables that are summed out.
+        scope: the variables of the message after the step.
+        size: how many numbers that message holds, for one action.
+        shared: for how many joint actions at once the step is done.
+    """
+
+    factor: Factor
+    summed: tuple[str, ...]
+    scope: tuple[str, ...]
+    size: int
+    shared: int = 1
+
+    @property
+    def applied(self) -> str:
+        """The factor in words, such as ``p(x'|x, a)``."""
+        *parents, own = self.factor.scope
+        return f"p({own}|{', '.join(parents)})" if parents else f"p({own})"
+
+    def __str__(self) -> str:
+        gone = f"sums out {', '.join(self.summed)}" if self.summed else "sums out nothing"
+        return f"{self.applied} {gone}, leaves {', '.join(self.scope) or 'a number'}: {self.size:,} numbers"
+
+
+def elimination_trace(factors: World | Factors, t: int = 0) -> list[Step]:
+    """Follow the message of one backup from all of s' to s: which variables it ties at each step.
+
+    The message starts as ``x(s')``, over all next-state variables. Every step multiplies one factor on and sums out
+    ``m ← Σ_w m · p(x|parents)`` over the variables w that no later factor reads; what the factor reads joins the
+    message. It is the plan that a backup of the VARIATIONAL rule follows, for the first joint action: the steps that
+    it shares with other actions first. Rewards are left aside, for their means are taken apart from this; a solve that
+    sums latents out before the message comes, where that costs less, does not show here.
+
+    Args:
+        factors: what ``cai.factorise`` returns, or a world that it takes.
+        t: the time of the slice.
+
+    Raises:
+        WorldError: there is no such time, or the world does not conform.
+        IntractableError: the world cannot be factorised.
+
+    Source: variable elimination and its induced graph, Koller & Friedman (2009), Probabilistic Graphical Models,
+    chapter 9.
+    """
+    world = factorise(factors)
+    if t < 0 or (world.horizon is not None and t >= world.horizon):
+        last = "any" if world.horizon is None else world.horizon - 1
+        raise fault("elimination_trace, t", f"{t}", f"a time from 0 to {last}")
+    one = PreparedSlice(world, world.at(t))
+    sizes = one.sizes
+    applied = [_in_order(factor, sizes) for factor in one.one.chance.values()]
+    steps: list[Step] = []
+    message = set(one.following)
+    cases = [by_action(factor, world.actions) for factor in one.one.chance.values()]
+    tree = planned(reduction(cases, (), sizes), sizes, one.following, world.states.names, world.actions.size)
+    for node in _path(tree.root, 0):
+        shared = len(node.actions) if node.parts else 1  # the actions of a leaf have an axis of the message each
+        for i, scope in zip(node.order, node.scopes, strict=True):
+            summed = tuple(name for name in sizes if name in (message | _random(applied[i], one)) - set(scope))
+            size = prod(sizes[name] for name in scope)
+            steps.append(Step(applied[i], summed, scope, size, shared))
+            message = set(scope)
+    return steps
+
+
+def _in_order(factor: Factor, names: Iterable[str]) -> Factor:
+    """Return a conditional distribution with its parents in the order of the slice: states, actions, latents."""
+    parents = tuple(name for name in names if name in factor.scope[:-1])
+    scope = (*parents, factor.scope[-1])
+    return Factor(scope, factor.table.permute([factor.scope.index(name) for name in scope]))
+
+
+def _random(factor: Factor, one: PreparedSlice) -> set[str]:
+    """Return the variables of a factor that a message can hold: all but the actions, which are given."""
+    return set(factor.scope) - set(one.actions.names)
+
+
+def _path(node: Node, action: int) -> Iterator[Node]:
+    """Yield the nodes from the root to the leaf of an action."""
+    yield node
+    for part in node.parts:
+        if action in part.actions:
+            yield from _path(part, action)

@@ -1,0 +1,1 @@
+"""Worlds as tables: the equation of a backup, and its faster forms."""

@@ -1,0 +1,1 @@
+"""Variational policies: the ELBO, its estimators, and the fit."""

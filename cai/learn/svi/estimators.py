@@ -1,0 +1,184 @@
+"""The estimators of the ELBO's gradient: each names a Pyro objective, the model and the guide that go with it.
+
+| name            | Pyro objective | gradient                                                              |
+|-----------------|----------------|-----------------------------------------------------------------------|
+| tables          | (below)        | exact, analytic, on the compiled tables                               |
+| enumeration     | TraceEnum_ELBO | exact, by summing out every site of the program, linear in T          |
+| score           | TraceGraph_ELBO| score function with dependency tracking and a learned baseline        |
+| reparameterised | Trace_ELBO     | through the samples, where every site has a reparameterised draw      |
+"""
+
+import math
+import warnings
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import pyro
+import torch
+from pyro.infer import ELBO, Trace_ELBO, TraceEnum_ELBO, TraceGraph_ELBO, config_enumerate
+from torch import Tensor, nn
+
+from cai.compile.table_model import Tables
+from cai.compile.tabulate import tabulate
+from cai.errors import blamed, fault
+from cai.exact.tables.policy_evaluation import policy_elbo
+from cai.learn.svi.baseline import Baseline, with_baseline
+from cai.learn.svi.objective import sampled
+from cai.learn.svi.unscored import unscored
+from cai.policies.as_policy import as_policy, log_table
+from cai.policies.signature import signature
+from cai.support.process import alone
+from cai.world.definition import World
+from cai.world.program import Guide, trajectory
+
+NAMES = ("tables", "enumeration", "score", "reparameterised")
+
+
+@dataclass(frozen=True)
+class Problem:
+    """What is fitted to what.
+
+    Attributes:
+        world: the world, or None where only its tables are there.
+        tables: its tables, or None where they cannot be had.
+        policy: the module whose parameters are fitted.
+        alpha: the temperature, reward units.
+    """
+
+    world: World | None
+    tables: Tables | None
+    policy: Any
+    alpha: Tensor
+
+
+@dataclass(frozen=True)
+class Estimator:
+    """An estimator at work on a problem: what ``pyro.infer.SVI`` is built of.
+
+    Attributes:
+        name: as in the table above, or the class of a Pyro objective that was handed in.
+        model, guide: the programs.
+        loss: a Pyro ``ELBO``, or a function of model and guide that returns the negative ELBO.
+        exact: whether the ELBO and its gradient carry no noise.
+        modules: what has parameters.
+    """
+
+    name: str
+    model: Callable[[], None]
+    guide: Callable[[], None]
+    loss: Any
+    exact: bool
+    modules: dict[str, nn.Module]
+
+
+def estimator_of(name: Any, problem: Problem, particles: int) -> Estimator:
+    """Build an estimator by its name, by "auto", or around a Pyro ``ELBO``.
+
+    Raises:
+        WorldError: there is no such estimator, or it does not go with the world.
+    """
+    if name == "auto":
+        name = choose(problem)
+    modules = {"policy": problem.policy}
+    if name == "tables":
+        return Estimator(name, _nothing, _registered(_nothing, modules), _tables_loss(problem), True, modules)
+    if problem.world is None:
+        raise fault("fit, estimator", f"{name!r} with tables alone", "a world, whose program can be run; or 'tables'")
+    model = trajectory(problem.world, temperature=problem.alpha)
+    guide = _registered(trajectory(problem.world, problem.policy), modules)
+    if isinstance(name, TraceEnum_ELBO):
+        finite = problem.tables is not None  # else what has no finite support is drawn once, and the value is noisy
+        return Estimator(type(name).__name__, model, config_enumerate(guide), name, finite, modules)
+    if isinstance(name, ELBO):
+        return Estimator(type(name).__name__, model, guide, name, False, modules)
+    if name == "enumeration":
+        tables_for(problem)
+        loss = TraceEnum_ELBO(max_plate_nesting=0)
+        return Estimator(name, model, config_enumerate(guide), loss, True, modules)
+    sampling = {"num_particles": particles, "vectorize_particles": particles > 1, "max_plate_nesting": 0}
+    if name == "reparameterised":
+        return Estimator(name, model, guide, Trace_ELBO(**sampling), False, modules)
+    if name != "score":
+        raise fault("fit, estimator", f"{name!r}", f"'auto', {', '.join(map(repr, NAMES))}, or a pyro.infer.ELBO")
+    if isinstance(problem.policy, Guide):
+        return Estimator(name, model, guide, TraceGraph_ELBO(**sampling), False, modules)
+    baseline = _first_baseline(problem.world, problem, particles)
+    modules = {"policy": problem.policy, "baseline": baseline}
+    guide = _registered(_scored(problem.world, problem.policy, baseline), modules)
+    return Estimator(name, model, guide, TraceGraph_ELBO(**sampling), False, modules)
+
+
+def _scored(world: World, policy: Any, baseline: Baseline) -> Callable[[], None]:
+    """Return the guide whose action sites carry the baseline, and whose other sites are spared the score function."""
+    program = trajectory(world, with_baseline(policy, baseline))
+    actions = signature(world).actions
+    if any(one.size is None for one in actions):  # the dynamics may depend on a parameter, by a smooth draw
+        return program
+    return unscored(program, frozenset(one.name for one in actions))
+
+
+def _first_baseline(world: World, problem: Problem, particles: int) -> Baseline:
+    found = sampled(world, problem.policy, problem.alpha, max(100, particles), int(torch.randint(2**31, ())))
+    deviation = found.standard_error * found.samples**0.5
+    usual = math.isfinite(found.value) and deviation > 0
+    return Baseline(world, found.value, deviation) if usual else Baseline(world, 0.0, 1.0)
+
+
+def choose(problem: Problem) -> str:
+    """Choose: exact on tables where there are any; else through the samples where all can be; else the score function.
+
+    The full guide, which no policy's table holds, is enumerated.
+    """
+    if isinstance(problem.policy, Guide):
+        return "enumeration"
+    if problem.tables is not None:
+        return "tables"
+    assert problem.world is not None
+    with blamed("fit", "a world and a policy whose programs run"), alone(), torch.random.fork_rng(devices=[]):
+        sites = pyro.poutine.trace(trajectory(problem.world, problem.policy)).get_trace()
+    smooth = [bool(getattr(sites.nodes[name]["fn"], "has_rsample", False)) for name in sites.stochastic_nodes]
+    return "reparameterised" if all(smooth) else "score"
+
+
+def _registered(program: Callable[[], None], modules: dict[str, nn.Module]) -> Callable[[], None]:
+    """Return the program that first tells Pyro of the modules' parameters."""
+
+    def guide() -> None:
+        register(modules)
+        program()
+
+    return guide
+
+
+def register(modules: Mapping[str, nn.Module]) -> None:
+    """Tell Pyro of the modules' parameters, those that are frozen left out."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", ".* was not registered in the param store")
+        for name, module in modules.items():
+            pyro.module(name, module)
+
+
+def _tables_loss(problem: Problem) -> Callable[[Any, Any], Tensor]:
+    if isinstance(problem.policy, Guide):
+        raise fault("fit, estimator", "'tables' with a full guide", "'enumeration' or 'score'")
+    tables = tables_for(problem)
+    acting = as_policy(tables, problem.policy)
+
+    def loss(model: Any, guide: Any) -> Tensor:
+        guide()
+        return -policy_elbo(tables, log_table(tables, acting), problem.alpha)
+
+    return loss
+
+
+def tables_for(problem: Problem) -> Tables:
+    """Return the problem's tables, or raise the error that says why there are none."""
+    if problem.tables is not None:
+        return problem.tables
+    assert problem.world is not None
+    return tabulate(problem.world)
+
+
+def _nothing() -> None:
+    """No program: the tables say all."""

@@ -1,0 +1,178 @@
+"""fit: a variational policy climbs its ELBO on ``pyro.infer.SVI``; made ready here, the steps are in ``climb``."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pyro
+import torch
+from torch import Tensor, nn
+
+from cai.compile.table_model import Tables
+from cai.errors import NotConvergedError, fault
+from cai.exact.rules import POSTERIOR, VARIATIONAL
+from cai.exact.safety import without_risk
+from cai.exact.solve import as_temperature, solve
+from cai.learn.svi.estimators import Problem, estimator_of
+from cai.learn.svi.fit_result import Fit
+from cai.learn.svi.full_guide import FullGuide
+from cai.learn.svi.objective import tables_of
+from cai.learn.svi.optimizers import as_optimizer
+from cai.learn.svi.svi_loop import Run, Task, climb
+from cai.policies.neural import NeuralPolicy
+from cai.policies.signature import require_actor
+from cai.policies.tabular import TabularPolicy
+from cai.support.numerics import nats
+from cai.support.process import precision
+from cai.world.definition import World
+from cai.world.program import Actor, Guide
+
+
+def fit(
+    world: World | Tables,
+    policy: Any = None,
+    *,
+    temperature: float | Tensor = 1.0,
+    estimator: Any = "auto",
+    optimizer: Any = None,
+    steps: int = 2000,
+    particles: int = 100,
+    tolerance: float = 1e-4,
+    seed: int = 0,
+    checkpoint: Any = None,
+    every: int = 50,
+    samples: int = 10_000,
+    progress: bool = True,
+) -> Fit:
+    """Fit a policy to the posterior with the dynamics held fixed, by stochastic variational inference.
+
+    ``maximise ELBO(π) = E_π[Σ r]/α - E_π[Σ KL(π ‖ prior)] = log Z - KL(p̂(τ) ‖ p(τ|O))`` (Levine 2018, section 3):
+    Pyro's SVI with ``trajectory(world)`` as model and ``trajectory(world, policy)`` as guide. A policy is changed in
+    place. Ctrl-C ends the fit after the step at hand, with what there is.
+
+    Args:
+        world: a world, or its tables (for the estimator "tables").
+        policy: a module that acts; unless given a ``TabularPolicy`` that starts at the prior, without what risks a
+            reward of -inf, or a ``NeuralPolicy`` where there can be no table.
+            A ``FullGuide`` bends the dynamics too, and its optimum is the posterior.
+        temperature: α > 0, reward units; one number.
+        estimator: of the gradient: "tables" (exact, on the compiled tables), "enumeration" (exact, ``TraceEnum_ELBO``),
+            "score" (``TraceGraph_ELBO`` with a learned baseline), "reparameterised" (``Trace_ELBO``), a
+            ``pyro.infer.ELBO`` of your own, or "auto", which chooses; ``Fit.estimator`` says which.
+        optimizer: of Pyro or torch; Adam with a settling step size unless given, whose first step size a number sets.
+        steps: how many updates, those before a resume included.
+        particles: trajectories an update, in a plate, where the gradient is sampled.
+        tolerance: stop as soon as the exact gap ELBO* - ELBO(π) is at most this, nats, where it is known.
+        seed: of all randomness in here; the caller's random state is left alone.
+        checkpoint: a file that keeps the fit; where it is there already, the fit goes on from it with the same numbers
+            that it would have had without the break.
+        every: how many steps lie between checkpoints, and between exact measurements of a sampled fit.
+        samples: trajectories for the final estimate where the ELBO cannot be had exactly.
+        progress: show a bar on a terminal.
+
+    Raises:
+        WorldError: the world, the policy or an argument does not conform, or the policy risks a reward of -inf.
+        ImpossibleError: every policy does.
+    """
+    task = Task(
+        steps=_whole("steps", steps, 0),
+        particles=_whole("particles", particles, 1),
+        every=_whole("every", every, 1),
+        samples=_whole("samples", samples, 2),
+        tolerance=_number("tolerance", tolerance),
+        seed=_seed(seed),
+        checkpoint=_path(checkpoint),
+        progress=progress,
+    )
+    tables = tables_of(world)
+    alpha = as_temperature(temperature, tables)
+    if alpha.dim() or (tables is not None and tables.batch_shape):
+        raise fault("fit", "a batch of worlds or temperatures", "one world, one temperature")
+    with _seeded(task.seed):
+        module, best = _start(world, tables, policy, alpha)
+    if isinstance(module, FullGuide) and module.world is not world:
+        raise fault("fit, policy", "a full guide of another world", "cai.FullGuide(world) of this one")
+    if not isinstance(world, Tables) and not isinstance(module, Guide):
+        require_actor(world, module.act)
+    problem = Problem(None if isinstance(world, Tables) else world, tables, module, alpha)
+    # Parameters belong to their modules; SVI speaks of them through Pyro's store, which is emptied for us and put back.
+    with _seeded(task.seed), precision(torch.float64), _held(world, module), pyro.get_param_store().scope():
+        at_work = estimator_of(estimator, problem, task.particles)
+        tuned = as_optimizer(optimizer, module, exact=at_work.exact, network=isinstance(module, NeuralPolicy))
+        return climb(Run(problem, at_work, tuned, best), task)
+
+
+def _start(world: World | Tables, tables: Tables | None, policy: Any, alpha: Tensor) -> tuple[nn.Module, float | None]:
+    """Return the module to be fitted, and the best that it could reach: ELBO*, or log Z where dynamics bend."""
+    if policy is not None and not (isinstance(policy, nn.Module) and isinstance(policy, Actor)):
+        raise fault("fit, policy", f"a {type(policy).__name__}", "a torch module with act: cai.TabularPolicy(world), …")
+    if policy is not None and not any(p.requires_grad for p in policy.parameters()):
+        raise fault("fit, policy", "no parameter that requires a gradient", "a module with something to fit")
+    if tables is None:
+        assert not isinstance(world, Tables)
+        return (NeuralPolicy(world) if policy is None else policy), None
+    rule = POSTERIOR if isinstance(policy, Guide) else VARIATIONAL
+    try:
+        with torch.no_grad():
+            messages = solve(tables, rule, temperature=alpha)
+    except NotConvergedError:
+        return (TabularPolicy(tables) if policy is None else policy), None
+    if policy is None:
+        policy = TabularPolicy(without_risk(tables))
+    return policy, float(nats(messages.value, alpha))
+
+
+@contextmanager
+def _held(world: Any, module: nn.Module) -> Iterator[None]:
+    """Leave the parameters of a world that is a module out of the fit: no gradient piles up in them."""
+    fitted = {id(p) for p in module.parameters()}
+    own = [p for p in world.parameters() if p.requires_grad] if isinstance(world, nn.Module) else []
+    held = [p for p in own if id(p) not in fitted]
+    try:
+        for p in held:
+            p.requires_grad_(False)
+        yield
+    finally:
+        for p in held:
+            p.requires_grad_(True)
+
+
+@contextmanager
+def _seeded(seed: int) -> Iterator[None]:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        yield
+
+
+def _whole(name: str, value: Any, least: int) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or value < least:
+        raise fault(f"fit, {name}", f"{value!r}", f"a whole number, at least {least}")
+    return value
+
+
+def _path(value: Any) -> Path | None:
+    if value is not None and not isinstance(value, str | Path):
+        raise fault("fit, checkpoint", f"{value!r}", "the path of a file")
+    if value is None:
+        return None
+    expected = "a file in a folder that can be written"
+    try:  # before the work, not after it
+        Path(value).parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise fault("fit, checkpoint", f"{value}: {error.strerror}", expected) from error
+    if Path(value).is_dir():
+        raise fault("fit, checkpoint", f"{value}, a directory", "a file")
+    return Path(value)
+
+
+def _seed(value: Any) -> int:
+    if _whole("seed", value, 0) >= 2**32:
+        raise fault("fit, seed", f"{value}", "a whole number below 2**32")
+    return int(value)
+
+
+def _number(name: str, value: Any) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not value >= 0:
+        raise fault(f"fit, {name}", f"{value!r}", "a number, at least 0")
+    return float(value)

@@ -1,0 +1,167 @@
+"""The guide that may bend everything: start, actions, dynamics and survival. Its optimum is the posterior itself.
+
+A policy's guide keeps the true dynamics, and what it cannot reach of log Z is luck. This one keeps nothing: the ELBO
+climbs to log Z and its dynamics become p(outcome|s, a, O), which no agent can command: why the dynamics must be held.
+"""
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from pyro.poutine.messenger import Messenger
+from torch import Tensor, nn
+
+from cai.compile.enumerate import base
+from cai.compile.slices import measure
+from cai.compile.table_model import Tables
+from cai.compile.tabulate import tabulate
+from cai.errors import Finding, IntractableError, fault
+from cai.exact.rules import POSTERIOR
+from cai.exact.solve import solve
+from cai.policies.heads import categorical
+from cai.world.definition import Point, World, discount_of, horizon_of, require_methods
+from cai.world.distributions import exact
+from cai.world.spaces import Space
+
+
+class FullGuide(nn.Module):
+    """A world like the given one, every distribution of it tilted by a learnable table: p(x|…) exp(logit), normalised.
+
+    ``trajectory(world, guide)`` is the guide's program, and ``tabulate(guide)`` its tables: the bent start, policy and
+    dynamics. ``KL(guide ‖ p(τ|O)) = log Z - ELBO(guide)`` reaches 0.
+
+    Args:
+        world: with finite variables and a finite horizon.
+        max_entries: refuse more parameters than that.
+
+    Raises:
+        WorldError: the horizon is infinite.
+        IntractableError: a variable is not finite, or the tables would be too large.
+        ImpossibleError: the evidence is zero.
+    """
+
+    def __init__(self, world: Any, *, max_entries: int = 20_000_000) -> None:
+        super().__init__()
+        if isinstance(world, Tables):
+            raise fault("full guide, world", f"{world}", "a world, whose program can be bent, not its tables")
+        require_methods(world)
+        horizon = horizon_of(world)
+        if horizon is None:
+            raise fault("horizon", "None", "a finite horizon: the full guide has a table for every time")
+        shape = measure(world)
+        self._world = (world,)  # in a tuple: a world that is a module keeps its parameters to itself
+        self.horizon, self.discount, self.terminal = horizon, discount_of(world), _terminal(world)
+        self.states, self.actions = shape.states, shape.actions
+        S, A, T = shape.states.size, shape.actions.size, horizon
+        sizes = {"initial": _chain(shape.states), "act": _chain(shape.actions), "step": _grown(shape.latents)}
+        lead = {"initial": (), "act": (T, S), "step": (T, S, A)}
+        entries = sum(math.prod((*lead[piece], *one)) for piece in sizes for one in sizes[piece].values())
+        if entries > max_entries:
+            raise IntractableError([Finding("full guide", f"{entries:,} parameters", f"at most {max_entries:,}")])
+        self.tables = nn.ModuleDict(
+            {piece: _tables({name: (*lead[piece], *one) for name, one in sizes[piece].items()}) for piece in sizes}
+        )
+        self.survival = nn.Parameter(torch.zeros(T, S, dtype=torch.float64)) if self.discount < 1 else None
+        self._leave_out_the_impossible(shape.latents)
+
+    @torch.no_grad()
+    def _leave_out_the_impossible(self, latents: Mapping[str, int]) -> None:
+        """Start without what can only end in a reward of -inf: the posterior never goes there, and the ELBO is -inf."""
+        tables = tabulate(self.world)
+        if bool((tables.reward > -torch.inf).all() and (tables.terminal > -torch.inf).all()):
+            return
+        post = solve(tables, POSTERIOR)  # what is impossible is so at every temperature
+        _forbid(self.tables["initial"], post.log_initial() > -torch.inf, (), self.states.sizes)
+        for t in range(self.horizon):
+            tilted = post.tilt(t)
+            _forbid(self.tables["act"], tilted.log_policy > -torch.inf, (t,), self.actions.sizes)
+            _forbid(self.tables["step"], tilted.log_outcome > -torch.inf, (t,), tuple(latents.values()))
+            if self.survival is not None:
+                self.survival.data[t, post.v[t + 1] == -torch.inf] = -torch.inf
+
+    @property
+    def world(self) -> World:
+        """The world whose program is bent."""
+        world: World = self._world[0]
+        return world
+
+    def initial(self) -> Any:
+        """Sample s_0 from the bent start."""
+        with _Bend(self.tables["initial"], ()):
+            return self.world.initial()
+
+    def act(self, state: Any, t: int) -> Any:
+        """Sample a_t from the bent prior: the guide's policy."""
+        with _Bend(self.tables["act"], (torch.tensor(t), self._number(self.states, state))):
+            return self.world.act(state, t)
+
+    def step(self, state: Any, action: Any, t: int) -> tuple[Any, Tensor]:
+        """Sample the slice's latents and s_{t+1} from the bent dynamics."""
+        here = (torch.tensor(t), self._number(self.states, state), self._number(self.actions, action))
+        with _Bend(self.tables["step"], here):
+            return self.world.step(state, action, t)
+
+    def survive(self, state: Any, t: int) -> Tensor:
+        """Return the bent probability to survive step t on entering ``state``."""
+        if self.survival is None:
+            return torch.ones(())
+        gamma = torch.tensor(self.discount, dtype=torch.float64)
+        return torch.sigmoid(gamma.logit() + self.survival[t, self._number(self.states, state)])
+
+    @staticmethod
+    def _number(space: Space, values: Any) -> Tensor:
+        return space.join(space.unpack(values))
+
+
+class _Bend(Messenger):
+    """Tilts every site of a piece by its table, at the index of what came before; a ``Point`` stays what it is."""
+
+    def __init__(self, tables: Any, index: tuple[Tensor, ...]) -> None:
+        super().__init__()
+        self.tables, self.index, self.bending = tables, index, False
+
+    def _pyro_sample(self, msg: Any) -> None:
+        self.bending = not isinstance(base(msg["fn"]), Point)
+        if self.bending:
+            table = self.tables[f"of {msg['name']}"]
+            msg["fn"] = categorical(exact(msg["fn"]), table[self.index] if self.index else table)
+
+    def _pyro_post_sample(self, msg: Any) -> None:
+        if self.bending:
+            self.index = (*self.index, msg["value"].long())
+
+
+def _forbid(tables: Any, possible: Tensor, at: tuple[int, ...], sizes: tuple[int, ...]) -> None:
+    """Set the logits of impossible values to -inf, each variable given those before it; ``possible [*, joint]``."""
+    lead = possible.shape[:-1]
+    possible = possible.reshape(*lead, *sizes)
+    for n, table in enumerate(tables.values()):
+        some = possible
+        for _ in range(len(sizes) - n - 1):
+            some = some.any(-1)
+        some = some | ~some.any(-1, keepdim=True)  # where nothing is possible it does not matter
+        table.data[at] = torch.where(some, table.data[at], -torch.inf)
+
+
+def _tables(shapes: Mapping[str, tuple[int, ...]]) -> nn.ParameterDict:
+    zeros = {f"of {name}": nn.Parameter(torch.zeros(shape, dtype=torch.float64)) for name, shape in shapes.items()}
+    return nn.ParameterDict(zeros)
+
+
+def _chain(space: Space) -> dict[str, tuple[int, ...]]:
+    return _grown(dict(zip(space.names, space.sizes, strict=True)))
+
+
+def _grown(sizes: Mapping[str, int]) -> dict[str, tuple[int, ...]]:
+    """Give each variable the sizes of those before it and its own: its table under the chain rule."""
+    before: tuple[int, ...] = ()
+    found = {}
+    for name, size in sizes.items():
+        before = (*before, size)
+        found[name] = before
+    return found
+
+
+def _terminal(world: World) -> Any:
+    return getattr(world, "terminal", None) or (lambda state: torch.zeros(()))

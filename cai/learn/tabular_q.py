@@ -1,0 +1,188 @@
+"""Q-learning and soft Q-learning on a table, from batches of whole episodes, the last time first.
+
+    Q_t(s,a) ← Q_t(s,a) + lr (r + γ V_{t+1}(s') - Q_t(s,a))
+
+With a finite horizon the table has a time. Where the slices do not depend on it, a transition seen once teaches every
+Q_t; going backward in time lets a reward reach the start at once. Where c transitions of a batch share an entry, their
+mean counts c times, at most wholly.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from cai.errors import fault
+from cai.learn.actions import DiscretePolicy, draw
+from cai.learn.functions import Table
+from cai.learn.problem import Metrics, Problem, State, require_finite
+from cai.learn.soft_values import log_policy, state_value
+from cai.simulate.rollout import Rollout, roll
+from cai.simulate.simulator import Scene, Simulator
+
+ANY = -1
+"""Stands for every time in place of one."""
+Schedule = Callable[[Tensor], Tensor]
+"""The step size of an entry, of how often it was visited."""
+
+
+def recent(n: Tensor) -> Tensor:
+    """Return 5/(4 + n): a mean in which the n-th visit weighs about n^4, so that early targets are soon forgotten.
+
+    (H + 1)/(H + n) at H = 4 (Jin et al. 2018, Is Q-learning provably efficient?, equation 4.1).
+    """
+    return 5 / (4 + n)
+
+
+@dataclass(frozen=True)
+class Tabular:
+    """Q-learning on a table; with ``soft`` soft Q-learning; see ``q_learning`` and ``soft_q_learning``."""
+
+    name: str
+    soft: bool
+    batch: int
+    lr: float | Schedule
+    explore: float
+    behaviour: Any
+    value_gradient: float
+    stationary: bool
+    max_steps: int | None
+    budget: int
+    dtype: torch.dtype = torch.float64
+
+    def init(self, problem: Problem) -> tuple[Scene | None, dict[str, Tensor]]:
+        """Return Q = 0, and that nothing was visited."""
+        if self.stationary and problem.simulator.timed:
+            raise fault(
+                f"{self.name}, stationary", "True, and slices that differ over time", "False: a table each time"
+            )
+        q = self._table(problem).init()
+        return None, {"q": q, "visits": torch.zeros_like(q)}
+
+    def step(self, problem: Problem, state: State) -> tuple[State, Metrics]:
+        """Draw a batch of episodes, and go backward through it."""
+        simulator, table = problem.simulator, self._table(problem)
+        space = problem.actions
+        found = roll(simulator, self._behaviour(problem, state), self.max_steps)
+        actions = space.join(space.unpack(found.actions))
+        q, visits = state.values["q"].clone(), state.values["visits"].clone()
+        require_finite(found.rewards)
+        wrong = self._backward(problem, table, self._tallies(simulator, found, actions), q, visits)
+        values = {"q": q, "visits": visits}
+        metrics = {"td_error": wrong, "return": float(found.returns.mean())}
+        return replace(state, steps=state.steps + found.steps, updates=state.updates + 1, values=values), metrics
+
+    def policy(self, problem: Problem, state: State) -> DiscretePolicy:
+        """Return the (soft-)greedy policy of Q."""
+        table = self._table(problem)
+        return DiscretePolicy(problem.simulator, self._log_pi(problem, state), table.horizon)
+
+    def _backward(
+        self, problem: Problem, table: Table, tallies: dict[int, "Tally"], flat: Tensor, counts: Tensor
+    ) -> float:
+        """Update Q, ``[T, S, A]``, in place; return the mean |δ| over its updated entries, reward units."""
+        alpha, T, A = self._alpha(problem), table.horizon, table.out
+        q, visits = flat.view(T or 1, -1, A), counts.view(T or 1, -1, A)
+        prior = problem.simulator.log_prior
+        wrong = []
+        for t in range((T or 1) - 1, -1, -1):
+            tally = tallies.get(ANY, tallies.get(t))
+            if tally is None:  # no episode has come so far
+                continue
+            v = torch.zeros(q.shape[1], dtype=q.dtype)  # after the last time
+            if T is None or t + 1 < T:
+                v = state_value(q[0 if T is None else t + 1], prior(self._all(problem), t + 1), alpha)
+            delta = tally.mean(v, problem.gamma, q.shape[1:]) - q[t]
+            count = tally.count(q.shape[1:])
+            visits[t] += count
+            lr = self.lr(visits[t].clamp(min=1)) if callable(self.lr) else torch.full_like(count, self.lr)
+            moved = (count * lr).clamp(max=1.0) * torch.where(count > 0, delta, 0.0)
+            if self.value_gradient:  # ∇V(s) = π(·|s)
+                pi = log_policy(q[t], prior(self._all(problem), t), alpha).exp()
+                moved = moved - self.value_gradient * pi * moved.sum(-1, keepdim=True)
+            q[t] += moved
+            wrong.append(delta[count > 0].abs().mean())
+        return float(torch.stack(wrong).nanmean()) if wrong else 0.0
+
+    def _tallies(self, simulator: Simulator, found: Rollout, actions: Tensor) -> dict[int, "Tally"]:
+        """Return one tally for ``ANY`` time; where slices differ (r_T makes the last one differ), one for each."""
+        terminal, T = getattr(simulator, "terminal", None), len(found.rewards)
+        last = torch.arange(T) == (simulator.horizon or 0) - 1
+        if self.stationary and terminal is not None:
+            return {ANY: _tally(simulator, found, actions, ~last)}  # r_T belongs to no slice of a stationary problem
+        if self.stationary or (not simulator.timed and terminal is None):
+            return {ANY: _tally(simulator, found, actions, torch.ones_like(last))}
+        return {t: _tally(simulator, found, actions, torch.arange(T) == t) for t in range(T)}
+
+    def _behaviour(self, problem: Problem, state: State) -> Callable[[Scene, int], Any]:
+        if self.behaviour is not None:
+            return lambda scene, t: self.behaviour.sample(scene.state, t)
+        simulator, log_pi = problem.simulator, self._log_pi(problem, state)
+        space = problem.actions
+
+        def choose(scene: Scene, t: int) -> Any:
+            prior = simulator.log_prior(scene.state, t)
+            pi = (1 - self.explore) * log_pi(scene.state, t).exp() + self.explore * prior.exp()
+            return space.pack(space.split(draw(pi.log())))
+
+        return choose
+
+    def _log_pi(self, problem: Problem, state: State) -> Callable[[Any, Any], Tensor]:
+        return partial(_log_pi, problem.simulator, self._table(problem), state.values["q"], self._alpha(problem))
+
+    def _table(self, problem: Problem) -> Table:
+        simulator = problem.simulator
+        space = problem.actions
+        return Table(simulator, space.size, None if self.stationary else simulator.horizon)
+
+    def _alpha(self, problem: Problem) -> float | None:
+        return problem.alpha if self.soft else None
+
+    def _all(self, problem: Problem) -> Any:
+        """Return every state, in order."""
+        states = problem.simulator.signature.state_space
+        assert states is not None
+        return states.pack(states.split(torch.arange(states.size)))
+
+
+def _log_pi(simulator: Simulator, table: Table, q: Tensor, alpha: float | None, s: Any, t: Any) -> Tensor:
+    return log_policy(table(q, table.inputs(s, t)), simulator.log_prior(s, t), alpha)
+
+
+@dataclass(frozen=True)
+class Tally:
+    """Transitions by (s, a, s') and whether the world ended: how often, and the sum of their rewards, ``[M]`` each."""
+
+    cell: Tensor
+    following: Tensor
+    over: Tensor
+    times: Tensor
+    paid: Tensor
+
+    def count(self, shape: torch.Size) -> Tensor:
+        """Return how often each (s, a) was seen, ``[S, A]``."""
+        return torch.zeros(shape.numel(), dtype=self.paid.dtype).index_add_(0, self.cell, self.times).view(shape)
+
+    def mean(self, v: Tensor, gamma: float, shape: torch.Size) -> Tensor:
+        """Return the mean of r + γ V(s') for each (s, a), ``[S, A]``, reward units; 0 where none was seen."""
+        target = self.paid + gamma * self.times * torch.where(self.over, 0.0, v[self.following])
+        total = torch.zeros(shape.numel(), dtype=v.dtype).index_add_(0, self.cell, target).view(shape)
+        return total / self.count(shape).clamp(min=1)
+
+
+def _tally(simulator: Simulator, found: Rollout, actions: Tensor, times: Tensor) -> Tally:
+    """Return the tally of the steps at the times of a mask, ``[T]``."""
+    states, space = simulator.signature.state_space, simulator.signature.action_space
+    assert states is not None
+    assert space is not None
+    number, seen = states.join(states.unpack(found.states)), found.alive & times.unsqueeze(-1)
+    going_on = torch.cat([found.alive[1:], torch.zeros_like(found.alive[:1])])
+    over = (found.alive & ~going_on & found.terminated)[seen]
+    cell, following = (number[:-1] * space.size + actions)[seen], number[1:][seen]
+    code, which = torch.unique((cell * states.size + following) * 2 + over, return_inverse=True)
+    paid = torch.zeros(len(code), dtype=torch.float64).index_add_(0, which, found.rewards[seen].double())
+    count = torch.bincount(which, minlength=len(code)).double()
+    return Tally(code // 2 // states.size, code // 2 % states.size, code % 2 > 0, count, paid)

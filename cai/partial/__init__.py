@@ -1,0 +1,1 @@
+"""Worlds that are seen in part: beliefs and what is best to do on them."""

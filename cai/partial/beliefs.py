@@ -1,0 +1,243 @@
+"""Beliefs: what is known of a hidden state after what was seen and done, p(s_t | o_{<=t}, a_{<t}).
+
+    predict:  p(s_{t+1} | o_{<=t}, a_{<=t}) = Σ_s b(s) p(s_{t+1}|s, a_t)
+    see:      b(s) ∝ p(o_t|s) p(s_t = s | o_{<t}, a_{<t})
+
+Survival (the discount) does not depend on the state, so that a belief of the living is the same with and without it.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol, runtime_checkable
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from cai.compile.factor_model import Factors
+from cai.compile.observations import Observations, tabulate_observations
+from cai.compile.table_model import Tables
+from cai.compile.tabulate import tabulate
+from cai.errors import ImpossibleError, IntractableError, fault
+from cai.exact.forms import compiled
+from cai.partial.factored_beliefs import factored_beliefs
+from cai.support.numerics import log, logsumexp
+from cai.world.definition import World
+from cai.world.spaces import Space
+
+Record = Mapping[str, Any] | Sequence[Any] | Tensor
+"""A record of observations or actions over time: numbers; named values, each a sequence; or a sequence of dicts."""
+
+
+@runtime_checkable
+class BeliefEngine(Protocol):
+    """What a filter needs, whatever form a belief has: ``TableBeliefs`` here, ``FactoredBeliefs`` for large worlds."""
+
+    @property
+    def observations(self) -> Space:
+        """What can be seen."""
+
+    @property
+    def actions(self) -> Space:
+        """The actions."""
+
+    @property
+    def horizon(self) -> int | None:
+        """T, or None for the infinite horizon."""
+
+    def start(self) -> Any:
+        """Return the belief before anything is seen, p(s_0)."""
+
+    def predict(self, belief: Any, action: int, t: int) -> Any:
+        """Return the belief of s_{t+1} after action a_t, before o_{t+1}."""
+
+    def see(self, belief: Any, observation: int, t: int) -> tuple[Any, float]:
+        """Return the belief after o_t, and log p(o_t | o_{<t}, a_{<t}), nats; -inf where it cannot be seen."""
+
+    def label(self, observation: int) -> str:
+        """Name an observation for people."""
+
+
+@dataclass(frozen=True)
+class TableBeliefs:
+    """Beliefs as rows of probabilities over a world's tables; any number of them at once.
+
+    Attributes:
+        tables: the compiled world.
+        seen: log p(o|s), and what the observations are.
+    """
+
+    tables: Tables
+    seen: Observations
+
+    @property
+    def observations(self) -> Space:
+        """What can be seen."""
+        return self.seen.space
+
+    @property
+    def actions(self) -> Space:
+        """The actions."""
+        return self.tables.actions
+
+    @property
+    def horizon(self) -> int | None:
+        """T, or None for the infinite horizon."""
+        return self.tables.horizon
+
+    def start(self) -> Float[Tensor, " S"]:
+        """Return p(s_0)."""
+        return self.tables.log_initial.exp()
+
+    def predict(self, belief: Float[Tensor, "*N S"], action: int, t: int) -> Float[Tensor, "*N S"]:
+        """Push beliefs through the outcomes of one action: ``Σ_s b(s) p(outcome|s,a)``, added up at the successors."""
+        one = self.tables.at(t)
+        amounts = belief.unsqueeze(-1) * one.log_prob[:, action].exp()
+        total = torch.zeros_like(belief)
+        return total.index_add(-1, one.successor[:, action].reshape(-1), amounts.flatten(-2))
+
+    def see(self, belief: Float[Tensor, " S"], observation: int, t: int) -> tuple[Float[Tensor, " S"], float]:
+        """Return ``b(s) p(o|s) / p(o)`` and log p(o), nats; in log space, so that no likelihood underflows."""
+        joint = log(belief) + self.seen.log_prob[:, observation]
+        log_p = logsumexp(joint, -1)
+        return (joint - torch.where(log_p == -torch.inf, 0.0, log_p)).exp(), float(log_p)
+
+    def label(self, observation: int) -> str:
+        """Name an observation for people."""
+        return self.seen.space.label(observation)
+
+
+def table_beliefs(world: World) -> TableBeliefs:
+    """Compile a world and what is seen of it.
+
+    Raises:
+        WorldError, IntractableError: as ``tabulate`` and ``tabulate_observations`` do.
+    """
+    return TableBeliefs(tabulate(world).detach(), tabulate_observations(world))
+
+
+def belief_engine(world: World | Tables | Factors) -> BeliefEngine:
+    """Compile a world and what is seen of it to whichever form ``cai.solve`` takes it in: tables, or factors.
+
+    Factors are taken too where the table of all states and observations would be too large.
+
+    Raises:
+        WorldError: the world or its ``observe`` does not conform, or it comes compiled, without its ``observe``.
+        IntractableError: it can be had in neither form.
+    """
+    if isinstance(world, Tables | Factors):
+        form = type(world).__name__
+        raise fault("world", f"cai.{form}, which have forgotten observe", "the world itself")
+    found = compiled(world)
+    if isinstance(found, Factors):
+        return factored_beliefs(world, found)
+    try:
+        return TableBeliefs(found.detach(), tabulate_observations(world))
+    except IntractableError:
+        if len(found.states.names) == 1:
+            raise
+        return factored_beliefs(world)
+
+
+def filter_beliefs(world: World | Tables | Factors, observations: Record, actions: Record) -> Float[Tensor, "T S"]:
+    """Filter exactly: the beliefs p(s_t | o_{<=t}, a_{<t}) along one record, ``[n, S]``.
+
+    ``b_t(s) ∝ p(o_t|s) Σ_s' b_{t-1}(s') p(s|s', a_{t-1})`` (Kaelbling, Littman & Cassandra 1998). With as
+    many actions as observations one more row follows, the prediction of the last state before it is seen.
+
+    Args:
+        world: a world with ``observe``; what it was compiled to has forgotten that.
+        observations: o_0 … o_{n-1}: numbers, or the named values of each variable.
+        actions: a_0 … a_{n-2}, or one more; numbers or named values.
+
+    Returns:
+        ``[n, S]``, or ``[n+1, S]`` with the prediction.
+
+    Raises:
+        WorldError: the world or the record does not conform.
+        IntractableError: the world can be had neither in tables nor in factors, or a belief would be too large.
+        ImpossibleError: an observation has probability zero; the message names the time.
+    """
+    with torch.no_grad():
+        engine = belief_engine(world)
+        seen = numbers(engine.observations, observations, "observations")
+        done = numbers(engine.actions, actions, "actions")
+        T = engine.horizon
+        if T is not None and len(seen) > T:
+            raise fault("observations", f"{len(seen)} of them", f"at most T = {T}: o_0 … o_{T - 1}")
+        return torch.stack(filter_with(engine, seen, done))
+
+
+def filter_with(engine: BeliefEngine, observations: Sequence[int], actions: Sequence[int]) -> list[Any]:
+    """Filter along one record with any engine; see ``filter_beliefs``.
+
+    Raises:
+        WorldError: the record has no observation, or its lengths do not fit.
+        ImpossibleError: an observation has probability zero.
+    """
+    n = len(observations)
+    if n < 1 or len(actions) not in {n - 1, n}:
+        seen = f"{n} observations and {len(actions)} actions"
+        raise fault("filter_beliefs", seen, "at least one observation, and as many actions or one fewer")
+    belief, found = engine.start(), []
+    for t, observation in enumerate(observations):
+        belief = engine.predict(belief, actions[t - 1], t - 1) if t else belief
+        belief, log_p = engine.see(belief, observation, t)
+        if log_p == -torch.inf:
+            raise unseen(engine.label(observation), t)
+        found.append(belief)
+    if len(actions) == n:
+        found.append(engine.predict(belief, actions[-1], n - 1))
+    return found
+
+
+def unseen(label: str, t: int) -> ImpossibleError:
+    """Return the error for an observation that cannot be seen at time t."""
+    return ImpossibleError(f"observe, t = {t}: {label} has probability zero after what was seen and done before")
+
+
+def numbers(space: Space, record: Record, where: str) -> list[int]:
+    """Read a record as numbers of a space.
+
+    Raises:
+        WorldError: a variable is missing, or a value lies outside the space.
+    """
+    values = _columns(space, record, where)
+    if values is None:
+        found = _whole(record, where)
+        wrong = [int(n) for n in found if not 0 <= n < space.size]
+        if wrong:
+            raise fault(where, f"number {wrong[0]}", f"numbers 0 … {space.size - 1}")
+        return [int(n) for n in found]
+    columns = {name: _whole(values[name], f"{where}, variable '{name}'") for name in space.names}
+    if len({len(column) for column in columns.values()}) != 1:
+        seen = f"lengths { {name: len(column) for name, column in columns.items()} }"
+        raise fault(where, seen, "as many values of each variable")
+    for name, size in zip(space.names, space.sizes, strict=True):
+        if bool(((columns[name] < 0) | (columns[name] >= size)).any()):
+            raise fault(f"{where}, variable '{name}'", f"{columns[name].tolist()}", f"values 0 … {size - 1}")
+    return [int(n) for n in space.join(columns)]
+
+
+def _columns(space: Space, record: Record, where: str) -> Mapping[str, Any] | None:
+    """Return the record's named values, each over time; None where it holds numbers."""
+    if isinstance(record, Sequence) and len(record) > 0 and all(isinstance(one, Mapping) for one in record):
+        missing = [name for name in space.names if not all(name in one for one in record)]
+        record = {name: [one.get(name) for one in record] for name in space.names}
+    elif isinstance(record, Mapping):
+        missing = [name for name in space.names if name not in record]
+    else:
+        return None
+    if missing:
+        raise fault(where, f"no values of {missing}", f"values of each of {list(space.names)}")
+    return record
+
+
+def _whole(values: Any, where: str) -> Tensor:
+    try:
+        found = torch.as_tensor(values).reshape(-1)
+    except (TypeError, ValueError, RuntimeError):
+        raise fault(where, f"{values!r}", "whole numbers, one for each time") from None
+    if found.is_complex() or (found.is_floating_point() and bool((found != found.round()).any())):
+        raise fault(where, f"{found.tolist()}", "whole numbers, one for each time")
+    return found.long()

@@ -1,0 +1,161 @@
+"""Beliefs where tables cannot be had: a vector over the joint states, moved by variable elimination.
+
+    predict:  p(s') = Σ_s b(s) Σ_w Π_x p(x|parents, a)          one action's slice, factor by factor
+    see:      b(s) ∝ b(s) Σ_latents Π_x p(x|parents)             the sites of ``observe``, at what was seen
+
+No number is kept for a pair of states, nor for a state and an observation: what a belief costs is S times a few.
+"""
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from cai.compile.factor_model import Factor, Factors, primed
+from cai.compile.factorise import factorise
+from cai.compile.observation_factors import ObservationFactors, factorise_observations
+from cai.errors import Finding, IntractableError
+from cai.exact.factors.algebra import LogSum, SumProduct, aligned
+from cai.exact.factors.factored_sweep import joint
+from cai.exact.factors.ordering import Orders
+from cai.exact.factors.outcome_sampling import eliminated
+from cai.support.numerics import log, logsumexp
+from cai.world.definition import World
+from cai.world.spaces import Space
+
+MAX_BYTES = 6e9
+"""What a belief and a step of its elimination may hold: more is refused before it is begun."""
+TRIES = 4
+"""Orders of elimination that are tried for each action."""
+
+
+@dataclass(frozen=True)
+class FactoredBeliefs:
+    """Beliefs as vectors of probabilities over the joint states of a world whose variables are kept apart.
+
+    Attributes:
+        factors: the compiled world.
+        seen: log p(reading|what it looks at), and what the observations are.
+    """
+
+    factors: Factors
+    seen: ObservationFactors
+
+    @property
+    def observations(self) -> Space:
+        """What can be seen."""
+        return self.seen.space
+
+    @property
+    def actions(self) -> Space:
+        """The actions."""
+        return self.factors.actions
+
+    @property
+    def horizon(self) -> int | None:
+        """T, or None for the infinite horizon."""
+        return self.factors.horizon
+
+    def start(self) -> Float[Tensor, " S"]:
+        """Return p(s_0).
+
+        Raises:
+            IntractableError: a belief would need more than ``MAX_BYTES``.
+        """
+        _refuse_large(f"S = {self.factors.states.size:,} joint states", float(self.factors.states.size))
+        return joint(tuple(self.factors.initial.values()), self.factors).exp()
+
+    def predict(self, belief: Float[Tensor, " S"], action: int, t: int) -> Float[Tensor, " S"]:
+        """Push a belief through one action's slice: ``Σ_{s,w} b(s) Π_x p(x|parents, a)``, latents w summed out.
+
+        Raises:
+            IntractableError: a step of the elimination would need more than ``MAX_BYTES``.
+        """
+        states = self.factors.states
+        message = Factor(states.names, belief.reshape(states.sizes))
+        for factor, keep in self._steps(action, t):
+            message = SumProduct().combine(message, factor, keep)
+        return aligned(message, tuple(primed(name) for name in states.names)).reshape(-1)
+
+    def see(self, belief: Float[Tensor, " S"], observation: int, t: int) -> tuple[Float[Tensor, " S"], float]:
+        """Return ``b(s) p(o|s) / p(o)`` and log p(o), nats; in log space, so that no likelihood underflows."""
+        states = self.factors.states
+        total = log(belief).reshape(states.sizes)
+        for factor in self.likelihood(observation):
+            total = total + aligned(factor, states.names)
+        total = total.reshape(-1)
+        log_p = logsumexp(total, -1)
+        return (total - torch.where(log_p == -torch.inf, 0.0, log_p)).exp(), float(log_p)
+
+    def label(self, observation: int) -> str:
+        """Name an observation for people."""
+        return self.seen.space.label(observation)
+
+    def likelihood(self, observation: int) -> list[Factor]:
+        """Return log p(o|s), nats, as factors over variables of the state, whose sum it is."""
+        values = {name: int(value) for name, value in self.seen.space.split(torch.tensor(observation)).items()}
+        found = [_at(factor, values) for factor in self.seen.sites.values()]
+        sizes = self.factors.sizes
+        for name in values:
+            if name not in self.seen.sites:  # a variable of the state, seen as it is
+                point = torch.where(torch.arange(sizes[name]) == values[name], 0.0, -torch.inf)
+                found.append(Factor((name,), point.to(self.factors.dtype)))
+        for name in reversed(self.seen.latents):  # children come after their parents
+            ties = [factor for factor in found if name in factor.scope]
+            others = tuple(dict.fromkeys(other for factor in ties for other in factor.scope if other != name))
+            found = [factor for factor in found if name not in factor.scope]
+            found.append(eliminated(LogSum(), ties, others))
+        return found
+
+    def _steps(self, action: int, t: int) -> list[tuple[Factor, tuple[str, ...]]]:
+        """Return the factors of one action's slice in the order in which they are applied, and what is kept after."""
+        one = self.factors.at(t)
+        key = (id(one), action)
+        if key not in self._orders:
+            values = {name: int(value) for name, value in self.actions.split(torch.tensor(action)).items()}
+            cut = [_at(factor, values) for factor in one.chance.values()]
+            orders = Orders([factor.scope for factor in cut], self.factors.sizes)
+            here, ahead = (
+                orders.mask(names)
+                for names in (self.factors.states.names, [primed(name) for name in self.factors.states.names])
+            )
+            order = orders.best(here, range(len(cut)), ahead, TRIES)
+            _refuse_large(f"{self.actions.label(action)}: a step of the elimination", order.peak)
+            chosen = zip(order.factors, order.after, strict=True)
+            self._orders[key] = [
+                (Factor(cut[i].scope, cut[i].table.exp()), orders.variables(after)) for i, after in chosen
+            ]
+        return self._orders[key]
+
+    @cached_property
+    def _orders(self) -> dict[tuple[int, int], list[tuple[Factor, tuple[str, ...]]]]:
+        return {}
+
+
+def factored_beliefs(world: World, factors: Factors | None = None) -> FactoredBeliefs:
+    """Compile a world and what is seen of it, each variable kept apart.
+
+    Args:
+        world: a world with ``observe``.
+        factors: what it was compiled to, if it was.
+
+    Raises:
+        WorldError, IntractableError: as ``factorise`` and ``factorise_observations`` do.
+    """
+    kept = factorise(world) if factors is None else factors
+    return FactoredBeliefs(kept.detach(), factorise_observations(world))
+
+
+def _at(factor: Factor, values: dict[str, int]) -> Factor:
+    """Read a table at some values of its variables; what is left is over the others."""
+    index = tuple(values.get(name, slice(None)) for name in factor.scope)
+    return Factor(tuple(name for name in factor.scope if name not in values), factor.table[index])
+
+
+def _refuse_large(what: str, numbers: float) -> None:
+    need = 8.0 * numbers
+    if need > MAX_BYTES:
+        seen = f"{what}: {need:,.0f} bytes"
+        raise IntractableError([Finding("beliefs", seen, f"at most {MAX_BYTES:,.0f}")])

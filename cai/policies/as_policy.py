@@ -1,0 +1,168 @@
+"""The gate to every exact number: whatever acts is read as a policy, and its tables are checked."""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from cai.compile.table_model import Numbered
+from cai.errors import blamed, fault
+from cai.policies.ended import lived_in, where_ended, with_ended
+from cai.policies.fixed import FixedPolicy, always, prior_at
+from cai.policies.function import FunctionPolicy, checked
+from cai.policies.protocol import Act, FinitePolicy
+from cai.policies.signature import enumerated
+from cai.support.memory import TENSOR, require_room
+from cai.world.definition import require_acting
+from cai.world.spaces import Space
+
+
+def policy_table(tables: Numbered, policy: FinitePolicy, t: int) -> Float[Tensor, "S A"]:
+    """Return log π_t(a|s), nats, checked and normalised in the tables' dtype: the one gate to every exact number.
+
+    Where an episode has ended nobody acts: there the row is the prior's, whatever the policy says.
+
+    Raises:
+        WorldError: the shape is not ``[S, A]``, an entry is NaN, or a row does not sum to 1.
+    """
+    where, S, A = f"policy, t = {t}", tables.states.size, tables.actions.size
+    log_pi = policy.log_probs(t)
+    log_pi = with_ended(where_ended(tables), log_pi) if isinstance(log_pi, Tensor) else log_pi
+    if not isinstance(log_pi, Tensor) or tuple(log_pi.shape) != (S, A):
+        seen = f"log-probabilities of shape {list(getattr(log_pi, 'shape', []))}"
+        raise fault(where, seen, f"shape [S, A] = [{S}, {A}]{_without_ended(tables)}")
+    if log_pi.is_complex():
+        raise fault(where, "complex log-probabilities", "real ones")
+    log_pi = _prior_where_ended(tables, log_pi.detach().to(tables.dtype), t)
+    total = log_pi.logsumexp(-1, keepdim=True)
+    wrong = ~(total.abs() <= 1e-5).squeeze(-1) | log_pi.isnan().any(-1)
+    if bool(wrong.any()):
+        s = int(wrong.nonzero()[0])
+        probs = [round(p, 6) for p in log_pi[s].exp().tolist()]
+        raise fault(where, f"probabilities {probs} in state {tables.states.label(s)}", "numbers that sum to 1")
+    rounding = 64 * torch.finfo(log_pi.dtype).eps
+    return log_pi - torch.where(total.abs() < rounding, 0.0, total)
+
+
+def checked_table(tables: Numbered, policy: FinitePolicy) -> Float[Tensor, "*T S A"]:
+    """Return log π of every time, nats, ``[T, S, A]`` (``[S, A]`` for the infinite horizon), checked time by time.
+
+    Raises:
+        WorldError: a table has a wrong shape, an entry is NaN, or a row does not sum to 1.
+        IntractableError: the table needs more memory than there is.
+    """
+    if tables.horizon is None:
+        return policy_table(tables, policy, 0)
+    require_table("policy", tables)
+    return torch.stack([policy_table(tables, policy, t) for t in range(tables.horizon)])
+
+
+def require_table(where: str, tables: Numbered) -> None:
+    """Raise an ``IntractableError`` where a policy's table for every time needs more memory than there is."""
+    T, S, A = tables.horizon or 1, tables.states.size, tables.actions.size
+    size = f"probabilities of A = {A:,} actions in S = {S:,} states at T = {T:,} times"
+    require_room(where, size, T * (2 * S * A * tables.dtype.itemsize + TENSOR))  # one by one, then stacked
+
+
+def log_table(tables: Numbered, policy: FinitePolicy) -> Float[Tensor, "*T S A"]:
+    """Return log π of every time, nats, ``[T, S, A]`` (``[S, A]`` for the infinite horizon), differentiable, unchecked.
+
+    At once where the policy can, by its own ``log_table()``; else time by time.
+    """
+    times = [] if tables.horizon is None else [tables.horizon]
+    if hasattr(policy, "log_table"):
+        table: Tensor = policy.log_table()
+    else:
+        table = policy.log_probs(0) if not times else torch.stack([policy.log_probs(t) for t in range(times[0])])
+    table = table.to(tables.dtype).expand(*times, tables.states.size, tables.actions.size)
+    ended = where_ended(tables)
+    if ended is None:
+        return table
+    differs = bool(times) and getattr(tables, "timed", True)
+    prior = torch.stack([tables.at(t).log_prior for t in range(times[0])]) if differs else tables.at(0).log_prior
+    return torch.where(ended[:, None], prior.detach(), table)
+
+
+def _prior_where_ended(tables: Numbered, log_pi: Tensor, t: int) -> Tensor:
+    ended = where_ended(tables)
+    return log_pi if ended is None else torch.where(ended[:, None], tables.at(t).log_prior.detach(), log_pi)
+
+
+def _without_ended(tables: Numbered) -> str:
+    """Say how many rows a table needs that leaves ended states out; nothing where it cannot."""
+    ended = where_ended(tables)
+    living = 0 if ended is None else len(ended) - int(ended.sum())
+    if ended is None or not living or bool(ended[:living].any()):
+        return ""
+    return f"; S = {living} without the states of an ended episode, where nobody acts"
+
+
+def acted(tables: Numbered, weights: Float[Tensor, "*T S A"]) -> Float[Tensor, "*T S A"]:
+    """Return weights of states and actions without those in which an episode has ended: there nobody acts."""
+    ended = where_ended(tables)
+    return weights if ended is None else torch.where(ended[:, None], 0.0, weights)
+
+
+def as_policy(tables: Numbered, policy: Any) -> FinitePolicy:
+    """Read anything that acts as a ``Policy`` on these tables.
+
+    Args:
+        tables: the compiled world.
+        policy: None (the action prior), a ``Policy``, anything with a ``.policy`` (messages, a fit), a tensor, array or
+            list of probabilities ``[S, A]`` or ``[T, S, A]``, an object whose ``act`` samples the world's action sites,
+            or a function ``(state, t) -> probabilities [S, A]`` that is called on all states at once. Nobody acts where
+            an episode has ended: programs and functions are not asked about such states, and a tensor may leave them
+            out where they are the last, as a policy of the plain Gymnasium environment does.
+
+    Raises:
+        WorldError: a shape, a sum or a site is not as it should be.
+    """
+    require_acting("policy", policy)
+    if policy is None:
+        return _from_table(tables, partial(prior_at, tables))
+    if hasattr(policy, "policy") and not hasattr(policy, "act"):
+        return as_policy(tables, policy.policy)
+    if isinstance(policy, list | tuple | np.ndarray):
+        with blamed("policy", "numbers: probabilities [S, A] or [T, S, A]"):
+            policy = torch.as_tensor(np.asarray(policy))
+    if isinstance(policy, Tensor):
+        return _from_tensor(tables, policy)
+    if hasattr(policy, "log_probs"):
+        horizon = getattr(policy, "horizon", None)
+        if horizon is not None and horizon != tables.horizon:
+            raise fault("policy", f"a policy for the horizon {horizon}", f"one for this world's, {tables.horizon}")
+        return policy if isinstance(policy, FinitePolicy) else _from_table(tables, policy.log_probs)
+    if hasattr(policy, "act"):
+        numbers = lived_in(where_ended(tables))
+        asked = partial(_enumerated, tables.states, tables.actions, tables.dtype, policy.act, numbers)
+        return _from_table(tables, asked)
+    if callable(policy):
+        return FunctionPolicy(tables, policy)
+    expected = "None, a tensor [S, A] or [T, S, A], a function (state, t) -> probabilities, or an object with act"
+    raise fault("policy", f"a {type(policy).__name__}", expected)
+
+
+def _from_table(tables: Numbered, table: Callable[[int], Tensor]) -> FixedPolicy:
+    return FixedPolicy(table, tables.states, tables.actions)
+
+
+def _enumerated(states: Space, actions: Space, dtype: torch.dtype, act: Act, numbers: Tensor | None, t: int) -> Tensor:
+    return enumerated(act, states, actions, t, dtype, numbers)
+
+
+def _from_tensor(tables: Numbered, probs: Tensor) -> FixedPolicy:
+    S, A, T, dtype = tables.states.size, tables.actions.size, tables.horizon, tables.dtype
+    probs = with_ended(where_ended(tables), probs)
+    if tuple(probs.shape) not in {(S, A), (T, S, A)}:
+        shapes = f"[S, A] = [{S}, {A}]" + (f" or [T, S, A] = [{T}, {S}, {A}]" if T else "")
+        expected = f"probabilities of shape {shapes}{_without_ended(tables)}"
+        raise fault("policy", f"a tensor of shape {list(probs.shape)}", expected)
+    if probs.dim() == 2:
+        stationary = checked(tables.states, tables.actions, probs, 0, dtype).log()
+        return _from_table(tables, partial(always, stationary))
+    timed = [checked(tables.states, tables.actions, probs[t], t, dtype).log() for t in range(len(probs))]
+    return _from_table(tables, timed.__getitem__)

@@ -1,0 +1,37 @@
+"""Where an episode has ended nobody acts: what a policy need not say there."""
+
+import torch
+from jaxtyping import Bool, Int
+from torch import Tensor
+
+from cai.compile.table_model import Numbered
+
+
+def where_ended(tables: Numbered) -> Bool[Tensor, " S"] | None:
+    """Return in which states of a compiled world an episode has ended; None where nothing ends."""
+    ended: Tensor | None = getattr(tables, "ended", None)
+    return ended
+
+
+def lived_in(ended: Bool[Tensor, " S"] | None) -> Int[Tensor, " S"] | None:
+    """Return the numbers of all states, an ended one replaced by the first in which somebody acts; None for no change.
+
+    Who is asked about the states of these numbers is never asked about one in which an episode has ended.
+    """
+    if ended is None or bool(ended.all()):
+        return None
+    return torch.where(ended.cpu(), int((~ended).nonzero()[0]), torch.arange(len(ended)))
+
+
+def with_ended(ended: Bool[Tensor, " S"] | None, rows: Tensor) -> Tensor:
+    """Add the rows of ended states to a table ``[…, S, A]`` that leaves them out, where they are the last.
+
+    What is added is 1/A, whether the table is of probabilities or of logarithms: whatever it is, nobody acts there.
+    """
+    if ended is None or rows.dim() < 2 or rows.shape[-2] == len(ended):
+        return rows
+    living = len(ended) - int(ended.sum())
+    if rows.shape[-2] != living or bool(ended[:living].any()):
+        return rows
+    added = torch.full((*rows.shape[:-2], len(ended) - living, rows.shape[-1]), 1 / rows.shape[-1])
+    return torch.cat([rows, added.to(rows)], -2)

@@ -1,0 +1,116 @@
+"""The catalogue: worlds by name, by file or by ``file.py:Class``, with their arguments from strings."""
+
+import ast
+import importlib.util
+import inspect
+import re
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from cai.errors import blamed, fault
+from cai.support.names import meant
+
+LOADED = "cai_world_"
+"""How the names of modules begin that were made of a world's file: they cannot be imported elsewhere."""
+
+
+def folder() -> Path:
+    """Return the folder of the catalogue: inside the package where it was installed from a wheel, else beside it."""
+    package = Path(__file__).parent
+    inside = package / "models"
+    return inside if inside.is_dir() else package.parent / "models"
+
+
+def names() -> list[str]:
+    """Return the names of the worlds in the catalogue."""
+    return sorted(path.stem for path in folder().glob("*.py") if not path.stem.startswith("_"))
+
+
+def load_world(spec: str, settings: Mapping[str, str] | None = None, overrides: Mapping[str, Any] | None = None) -> Any:
+    """Make the world that a spec names.
+
+    Args:
+        spec: a catalogue name, a file ``my_world.py``, or ``my_world.py:Class``.
+        settings: arguments for the world as text; numbers, True, None, lists and tuples are read as Python literals.
+        overrides: values for ``horizon`` or ``discount``: arguments where the world takes them, else attributes.
+
+    Raises:
+        WorldError: there is no such world, file, class or argument, or the file or the class fails.
+    """
+    target, _, attribute = spec.partition(":") if re.search(r"\.py(:|$)", spec) else (spec, "", "")
+    path = Path(target) if target.endswith(".py") else folder() / f"{target}.py"
+    if not path.is_file():
+        expected = f"a Python file, or one of the catalogue: {', '.join(names())}{meant(spec, names())}"
+        raise fault(f"world '{spec}'", f"no such {'file' if target.endswith('.py') else 'name'}", expected)
+    module = _run(path)
+    make = _pick(module, path, attribute)
+    arguments = {name: literal(text) for name, text in (settings or {}).items()}
+    taken = {name: value for name, value in (overrides or {}).items() if name in inspect.signature(make).parameters}
+    _require_arguments(spec, make, {**arguments, **taken})
+    with blamed(f"world '{spec}'", "a world that can be made"):
+        world = make(**{**arguments, **taken})
+        for name in set(overrides or {}) - set(taken):
+            setattr(world, name, (overrides or {})[name])
+        return world
+
+
+def _run(path: Path) -> ModuleType:
+    name = f"{LOADED}{path.stem}"
+    found = importlib.util.spec_from_file_location(name, path)
+    assert found is not None
+    assert found.loader is not None
+    module = importlib.util.module_from_spec(found)
+    sys.modules[name] = module  # dataclasses and pickle look a module up by its name
+    with blamed(str(path), "a Python file that runs"):
+        found.loader.exec_module(module)
+    return module
+
+
+def _pick(module: ModuleType, path: Path, attribute: str) -> Callable[..., Any]:
+    own: dict[str, Callable[..., Any]] = {
+        name: value
+        for name, value in vars(module).items()
+        if callable(value) and getattr(value, "__module__", "") == module.__name__
+    }
+    if attribute:
+        if attribute not in own:
+            raise fault(str(path), f"no '{attribute}'", f"one of {sorted(own)}")
+        return own[attribute]
+    camel = "".join(part.capitalize() for part in path.stem.split("_"))
+    for name in (path.stem, camel):
+        if name in own:
+            return own[name]
+    worlds = {name: value for name, value in own.items() if inspect.isclass(value) and hasattr(value, "step")}
+    if len(worlds) != 1:
+        seen = f"{len(worlds)} classes with a step: {sorted(worlds)}"
+        raise fault(str(path), seen, f"a single one, one called {camel}, or the spec '{path}:Class'")
+    return next(iter(worlds.values()))
+
+
+def _require_arguments(spec: str, make: Callable[..., Any], arguments: Mapping[str, Any]) -> None:
+    parameters = inspect.signature(make).parameters
+    if any(one.kind is inspect.Parameter.VAR_KEYWORD for one in parameters.values()):
+        return
+    unknown = sorted(set(arguments) - set(parameters))
+    if unknown:
+        known = ", ".join(f"{n}={p.default!r}" if p.default is not p.empty else n for n, p in parameters.items())
+        near = meant(unknown[0], parameters)
+        raise fault(f"world '{spec}'", f"no argument {', '.join(unknown)}", f"some of: {known or 'none at all'}{near}")
+    missing = [
+        name
+        for name, one in parameters.items()
+        if one.default is one.empty and name not in arguments and one.kind is not inspect.Parameter.VAR_POSITIONAL
+    ]
+    if missing:
+        raise fault(f"world '{spec}'", f"no value for {', '.join(missing)}", f"--set {missing[0]}=…")
+
+
+def literal(text: str) -> Any:
+    """Return the Python literal that a text is, or else the text."""
+    try:
+        return ast.literal_eval(text)
+    except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError):  # what Python says it may raise
+        return text

@@ -1,1 +1,0 @@
-"""Variational policies: the ELBO of a policy, its gradient, and the fit that climbs it."""

@@ -1,0 +1,240 @@
+"""The trajectory as a plain Pyro program: slices stamped with their time, and an optimality node on each."""
+
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol, runtime_checkable
+
+import pyro
+import pyro.distributions as dist
+import torch
+from pyro.poutine.messenger import Messenger
+from pyro.poutine.util import site_is_subsample
+from torch import Tensor
+
+from cai.errors import fault
+from cai.support.memory import TENSOR, require_room
+from cai.support.numerics import log, nats
+from cai.world.definition import Optimality, World, discount_of, horizon_of, require_acting, require_methods
+from cai.world.distributions import exact
+from cai.world.spaces import Values
+
+
+@runtime_checkable
+class Actor(Protocol):
+    """Whatever samples the world's action sites: the world itself (its prior) or a policy."""
+
+    def act(self, state: Any, t: int) -> Any:
+        """Sample a_t given s_t."""
+
+
+@runtime_checkable
+class Guide(Actor, Protocol):
+    """A policy that takes the place of the start, the dynamics and survival too, at the world's own sites."""
+
+    def initial(self) -> Any:
+        """Sample s_0."""
+
+    def step(self, state: Any, action: Any, t: int) -> tuple[Any, Tensor]:
+        """Sample s_{t+1}, and the latents of the slice."""
+
+    def survive(self, state: Any, t: int) -> Tensor:
+        """Return the probability to survive step t on entering ``state`` = s_{t+1}."""
+
+
+class Stamp(Messenger):
+    """Stamps the time on every site of a slice: ``name`` becomes ``name_t``, and a carried variable ``name_{t+1}``.
+
+    On the way a probability of exactly zero is kept at zero, where torch would make it 2e-16.
+    """
+
+    def __init__(self, piece: str, t: int, carried: tuple[str, ...] = ()) -> None:
+        super().__init__()
+        self.piece, self.t, self.carried = piece, t, carried
+        self.values: dict[str, Tensor] = {}
+        self._plain: dict[str, str] = {}
+
+    def _pyro_sample(self, msg: Any) -> None:
+        if site_is_subsample(msg):  # a plate of one name may open in each piece of a slice
+            msg["name"] = f"{msg['name']}_{self.piece}_{self.t}"
+            return
+        msg["fn"] = exact(msg["fn"])
+        stamped = f"{msg['name']}_{self.t + (msg['name'] in self.carried)}"
+        self._plain[stamped] = msg["name"]
+        msg["name"] = stamped
+
+    def _pyro_post_sample(self, msg: Any) -> None:
+        if msg["name"] in self._plain:
+            self.values[self._plain[msg["name"]]] = msg["value"]
+
+
+def variables(values: Values, sites: dict[str, Tensor], where: str) -> tuple[str, ...]:
+    """Name the variables that a state or an action consists of, in the order in which they were sampled.
+
+    Args:
+        values: what the world returned.
+        sites: the value of every site that it sampled, in order.
+        where: which method returned it, for the error.
+
+    Raises:
+        WorldError: a returned variable was not sampled under its name.
+    """
+    expected = "each variable sampled at a site of its own name (cai.Point makes a deterministic value a site)"
+    if isinstance(values, dict):
+        wrong = sorted(name for name in values if name not in sites or sites[name] is not values[name])
+        if wrong or not values:
+            raise fault(where, f"variables {wrong or 'none'} returned, not as sampled at {list(sites)}", expected)
+        return tuple(name for name in sites if name in values)
+    if not isinstance(values, Tensor):
+        raise fault(where, f"a {type(values).__name__} returned", "a tensor, or a dict of named tensors")
+    same = [name for name, value in sites.items() if value is values]
+    if len(same) == 1:
+        return (same[0],)
+    raise fault(where, f"a tensor returned that is none of the sampled sites {list(sites)}", expected)
+
+
+def trajectory(
+    world: World,
+    policy: Actor | None = None,
+    *,
+    temperature: float | Tensor = 1.0,
+    horizon: int | None = None,
+) -> Callable[[], None]:
+    """Return the trajectory program: p(τ, O = 1) with the action prior, or p̂(τ) with a policy in its place.
+
+    ``p(τ, O=1) = p(s_0) Π_t p(a_t|s_t) p(s_{t+1}|s_t, a_t) exp(r_t / α)`` (Levine 2018, eq. 4). Sites are
+    ``cell_0, move_0, slip_0, O_0, cell_1 …``. With ``policy`` the optimality nodes are left out: the same program is
+    then the guide that keeps the true dynamics. A discount adds the sites ``alive_1 …``: survival with probability γ;
+    once dead, no factor counts and all follows the world's own program. Where ``terminated(state)``, an optional member
+    of the world, says that the episode has ended nobody acts: the actions are the prior's, whatever the policy.
+
+    For ``TraceEnum_ELBO`` decorate *either* the model *or* the guide with ``config_enumerate``: with an enumerated
+    guide the model replays the guide's sites, and Pyro 1.9.2 gives a wrong number if the model is marked as well.
+
+    Args:
+        world: the world.
+        policy: samples the world's action sites given ``(state, t)``; None is the action prior, with optimality nodes.
+            One that also has ``initial``, ``step`` and ``survive`` (``FullGuide``) bends the start and the dynamics.
+        temperature: α, reward units.
+        horizon: how many slices to write out; the world's own horizon unless given.
+
+    Raises:
+        WorldError: the horizon is infinite, or a variable is not a site.
+        IntractableError: a trajectory of so many times needs more memory than there is.
+    """
+    require_methods(world)
+    if policy is not None:
+        require_acting("trajectory, policy", policy)
+        if not hasattr(policy, "act"):
+            raise fault("trajectory, policy", f"a {type(policy).__name__}", "an object with act(state, t), or None")
+    T, discount = horizon or horizon_of(world), discount_of(world)
+    if T is None or T < 1:
+        raise fault("horizon", f"{T}", "a finite horizon to write the trajectory out: trajectory(world, horizon=…)")
+    require_room("trajectory", f"three sites at each of T = {T:,} times", 3 * TENSOR * T)
+    alpha = torch.as_tensor(temperature, dtype=torch.float64)
+    if not bool((alpha > 0).all()):
+        raise fault("temperature", f"{temperature}", "a positive number")
+    terminal = getattr(world, "terminal", None)
+    acting = world if policy is None else policy
+    moving = policy if isinstance(policy, Guide) else world
+
+    def optimality(name: str, reward: Tensor, alive: Tensor | None) -> None:
+        if policy is None:
+            reward = torch.as_tensor(reward)
+            kind = torch.promote_types(reward.dtype, torch.get_default_dtype())
+            log_potential = nats(reward.to(kind), alpha.to(kind))
+            log_potential = log_potential if alive is None else torch.where(alive > 0, log_potential, 0.0)
+            pyro.sample(name, Optimality(log_potential), obs=torch.tensor(1.0))
+
+    def survival(state: Values, t: int) -> Tensor:
+        return moving.survive(state, t) if isinstance(moving, Guide) else torch.tensor(discount)
+
+    def program() -> None:
+        with Stamp("initial", 0) as start:
+            state = moving.initial()
+        carried = variables(state, start.values, "initial")
+        alive: Tensor | None = None  # until a first death is possible there is no such site
+        for t in pyro.markov(range(T)):
+            with Stamp("act", t):
+                goes_on = alive if policy is None else _goes_on(world, state, alive)
+                action = _until_death(acting.act, world.act, goes_on, state, t)
+            with Stamp("step", t, carried) as step:
+                state, reward = _until_death(moving.step, world.step, alive, state, action, t)
+            variables(state, step.values, f"step, t = {t}")
+            optimality(f"O_{t}", reward, alive)
+            if discount < 1:
+                live = survival(state, t) * (1 if alive is None else alive)
+                alive = pyro.sample(f"alive_{t + 1}", dist.Categorical(logits=log(torch.stack([1 - live, live], -1))))
+            if terminal is not None and t == T - 1:  # inside the loop: after it s_T is out of markov's scope
+                optimality(f"O_{T}", terminal(state), alive)
+
+    return program
+
+
+def _goes_on(world: Any, state: Any, alive: Tensor | None) -> Tensor | None:
+    """Return 1 where the policy acts: alive, and in a state in which the episode has not ended; None for everywhere."""
+    terminated = getattr(world, "terminated", None)
+    if terminated is None:
+        return alive
+    going = 1 - torch.as_tensor(terminated(state)).long()
+    return going if alive is None else alive * going
+
+
+def _until_death(piece: Callable[..., Any], own: Callable[..., Any], alive: Tensor | None, *args: Any) -> Any:
+    """Run a guide's piece of a slice, which gives way to the world's own once the trajectory has ended."""
+    if alive is None or piece == own:
+        return piece(*args)
+    with _OwnAfterDeath(own, args, alive):
+        return piece(*args)
+
+
+class _OwnAfterDeath(Messenger):
+    """Lets the world's own distributions rule where the trajectory has ended, so that no KL is paid there."""
+
+    def __init__(self, own: Callable[..., Any], args: tuple[Any, ...], alive: Tensor) -> None:
+        super().__init__()
+        self.own, self.args, self.alive = own, args, alive
+        self.given: dict[str, Tensor] = {}
+        self.now = ""
+
+    def _pyro_sample(self, msg: Any) -> None:
+        self.now = msg["name"]  # by the time it is sampled the outer Stamp has set its time on it
+        own = NextSite(self.given, self.own, *self.args)
+        if own.name != self.now:
+            where, expected = f"policy, t = {self.args[-1]}", f"the world's own order of sites, '{own.name}' here"
+            raise fault(where, f"a site '{self.now}'", expected)
+        msg["fn"] = _Switch(self.alive > 0, own.fn, msg["fn"])  # type: ignore[no-untyped-call]
+
+    def _pyro_post_sample(self, msg: Any) -> None:
+        self.given[self.now] = msg["value"]
+
+
+class NextSite(Messenger):
+    """Runs a piece of a program in which the first sites are given, and reads the first one that is not.
+
+    Attributes:
+        name, fn: of that site, None where all are given.
+        returned: what the piece returned.
+    """
+
+    def __init__(self, given: Mapping[str, Tensor], piece: Callable[..., Any], *args: Any) -> None:
+        super().__init__()
+        self.given = given
+        self.name: str | None = None
+        self.fn: Any = None
+        with pyro.poutine.block(), self:
+            self.returned = piece(*args)
+
+    def _pyro_sample(self, msg: Any) -> None:
+        if msg["name"] in self.given:
+            msg["value"], msg["done"] = self.given[msg["name"]], True
+        elif self.name is None:
+            self.name, self.fn = msg["name"], exact(msg["fn"])
+
+
+class _Switch(dist.MaskedMixture):
+    """Pyro's MaskedMixture of two distributions on one support, which may be enumerated."""
+
+    has_enumerate_support = True  # the components have, where enumeration is asked for at all
+
+    def enumerate_support(self, expand: bool = True) -> Tensor:
+        values: Tensor = self.component1.enumerate_support(expand)
+        return values

@@ -1,0 +1,144 @@
+"""The spaces of a world: named variables with finitely many values, numbered jointly; and where they lie on a map."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from jaxtyping import Int
+from torch import Tensor
+
+from cai.errors import fault
+
+Values = Tensor | dict[str, Tensor]
+"""A state or an action as a program sees it: one tensor, or a dict of named variables."""
+ROLES = ("state", "action", "move")
+"""Names of variables that say no more than what the thing is: beside the name of a value they are left out."""
+
+
+@dataclass(frozen=True)
+class Space:
+    """A finite space: variables with values ``0 … size-1``, numbered row-major in the order they are sampled.
+
+    Attributes:
+        names: the variables, in the order in which the program samples them.
+        sizes: how many values each takes.
+        dtypes: the dtype in which the program sees each.
+        named: whether the program speaks of a dict of variables, or of one bare tensor.
+        kept: the row-major numbers that are kept, where unreachable ones were dropped on request; else None.
+        labels: what the values are called, for each variable a name or None for every value, or None for the variable;
+            empty where no variable has names.
+    """
+
+    names: tuple[str, ...]
+    sizes: tuple[int, ...]
+    dtypes: tuple[torch.dtype, ...]
+    named: bool
+    kept: Int[Tensor, " S"] | None = None
+    labels: tuple[tuple[str | None, ...] | None, ...] = ()
+
+    @property
+    def size(self) -> int:
+        """How many values the space holds, all variables together."""
+        return math.prod(self.sizes) if self.kept is None else len(self.kept)
+
+    def join(self, values: Mapping[str, Tensor]) -> Tensor:
+        """Number the joint values (any broadcastable shapes); -1 for a value that was dropped."""
+        number: Tensor = torch.zeros((), dtype=torch.long)
+        for name, size in zip(self.names, self.sizes, strict=True):
+            number = number * size + values[name].long()
+        if self.kept is None:
+            return number
+        row = torch.searchsorted(self.kept, number.contiguous()).clamp(max=len(self.kept) - 1)
+        return torch.where(self.kept[row] == number, row, -1)
+
+    def split(self, number: Tensor) -> dict[str, Tensor]:
+        """Give each variable's value for every number (any shape); the inverse of ``join``."""
+        number = number if self.kept is None else self.kept[number]
+        values: dict[str, Tensor] = {}
+        for name, size, dtype in zip(self.names[::-1], self.sizes[::-1], self.dtypes[::-1], strict=True):
+            values[name] = (number % size).to(dtype)
+            number = number // size
+        return {name: values[name] for name in self.names}
+
+    def pack(self, values: Mapping[str, Tensor]) -> Values:
+        """Hand named values to the program in the form it speaks of: a dict, or one bare tensor."""
+        return dict(values) if self.named else values[self.names[0]]
+
+    def unpack(self, values: Values) -> dict[str, Tensor]:
+        """Read the program's form back as named values."""
+        return dict(values) if isinstance(values, dict) else {self.names[0]: values}
+
+    def called(self, names: Mapping[str, Sequence[str | None]]) -> "Space":
+        """Return the same space, the values of its variables called by these names, ``{variable: a name a value}``."""
+        labels = tuple(tuple(names[one]) if one in names else None for one in self.names)
+        return replace(self, labels=labels if any(labels) else ())
+
+    def value_label(self, variable: str, value: int) -> str | None:
+        """Return what a value of a variable is called, or None where it has no name."""
+        labels = self.labels[self.names.index(variable)] if self.labels else None
+        return labels[value] if labels is not None else None
+
+    def number(self, values: Mapping[str, int | str], where: str) -> int:
+        """Return the number of joint values, each given by number or by name; ``where`` is said in errors.
+
+        Raises:
+            WorldError: a variable is missing or unknown, has no such value, or the joint value was dropped.
+        """
+        if set(values) != set(self.names):
+            known = ", ".join(f"{name} ({self._known(name)})" for name in self.names)
+            raise fault(where, f"variables {sorted(values)}", f"each of {known}")
+        numbers = {name: torch.tensor(self._value(name, values[name], where)) for name in self.names}
+        number = int(self.join(numbers))
+        if number < 0:
+            raise fault(where, f"{dict(values)}, which was dropped as unreachable", "a state that was kept")
+        return number
+
+    def _value(self, variable: str, given: int | str, where: str) -> int:
+        """Return the number of one variable's value."""
+        i = self.names.index(variable)
+        labels = (self.labels[i] if self.labels else None) or ()
+        if isinstance(given, str) and given in labels:
+            return labels.index(given)
+        try:
+            value = int(given)
+        except (TypeError, ValueError):
+            value = -1
+        if isinstance(given, str) or value != given or not 0 <= value < self.sizes[i]:
+            raise fault(f"{where}, variable '{variable}'", f"value {given!r}", self._known(variable))
+        return value
+
+    def _known(self, variable: str) -> str:
+        """Say which values a variable has."""
+        size = self.sizes[self.names.index(variable)]
+        named = (
+            [name for n in range(size) if (name := self.value_label(variable, n)) is not None] if self.labels else []
+        )
+        numbers = "0" if size == 1 else f"0 … {size - 1}"
+        shown = ", ".join(named[:12]) + (", …" if len(named) > 12 else "")
+        return f"{shown}, or {numbers}" if named else numbers
+
+    def label(self, number: int) -> str:
+        """Name one value for people, e.g. ``cell=3, door=open``; ``left`` alone where the one variable is "action"."""
+        values = {name: int(value) for name, value in self.split(torch.tensor(number)).items()}
+        names = {name: self.value_label(name, value) for name, value in values.items()}
+        if len(names) == 1 and self.names[0] in ROLES and names[self.names[0]] is not None:
+            return str(names[self.names[0]])
+        return ", ".join(f"{name}={names[name] or value}" for name, value in values.items())
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Where states lie in space, so that they can be drawn as a map.
+
+    Attributes:
+        cell: the map cell of each state, row-major; -1 for a state that is not on the map. Shape ``[S]``.
+        shape: rows and columns of the map.
+        moves: for each action the step it means as (right, down), or None where it means no move.
+        marks: a short text for map cells, e.g. ``{0: "S", 15: "G"}``.
+    """
+
+    cell: Int[Tensor, " S"]
+    shape: tuple[int, int]
+    moves: tuple[tuple[float, float] | None, ...]
+    marks: Mapping[int, str]
