@@ -12,7 +12,7 @@ import pytest
 import torch
 
 import cai
-from cai.exact.factors import solve_factors
+from cai.exact import solve_factors
 from cai.exact.solve import as_temperature
 from cai.exact.tables import adjoints, prepare
 from tests.test_engine import tables_of

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import cai
-from cai.exact.factors import solve_factors
+from cai.exact import solve_factors
 from cai.exact.product import SeparateMessages
 from cai.exact.rules import Best, Expect, Mean, Rule, Soft, Viterbi
 from cai.exact.tables import adjoints, prepare

@@ -16,7 +16,7 @@ from pyro.distributions import Categorical
 from torch import Tensor
 
 import cai
-from cai.exact.factors import solve_factors
+from cai.exact import solve_factors
 from cai.exact.factors.factored_messages import FactoredMessages
 from cai.exact.product import SeparateMessages, parts_of
 from tests.oracles.endless import DIGITS, Endless

@@ -19,7 +19,7 @@ LOADED = "cai_world_"
 
 def folder() -> Path:
     """Return the folder of the catalogue: inside the package where it was installed from a wheel, else beside it."""
-    package = Path(__file__).parent
+    package = Path(__file__).parents[1]
     inside = package / "models"
     return inside if inside.is_dir() else package.parent / "models"
 
