@@ -17,7 +17,7 @@ from cai.world.spaces import Layout, Space
 
 
 @runtime_checkable
-class Numbered(Protocol):
+class Model(Protocol):
     """A compiled world, whatever its form: states and actions that are numbered; ``at(t).log_prior`` is ``[S, A]``."""
 
     @property
@@ -57,7 +57,7 @@ class Slice:
     reward: Float[Tensor, "*B S A K"]
 
 
-@dataclass(frozen=True, repr=False)
+@dataclass(frozen=True, repr=False, eq=False)
 class Tables:
     """A world with its discrete variables flattened: the compiled form that ``tabulate`` returns.
 
@@ -133,9 +133,17 @@ class Tables:
             return Slice(*fields)
         return Slice(*(field.select(len(self.batch_shape), t) for field in fields))
 
+    @property
+    def requires_grad(self) -> bool:
+        """Whether any number asks for gradients."""
+        numbers = (self.log_initial, self.log_prior, self.log_prob, self.reward, self.terminal)
+        return any(field.requires_grad for field in numbers)
+
     def detach(self) -> "Tables":
-        """Return the same tables, cut from autograd."""
-        names = ("log_initial", "log_prior", "log_prob", "successor", "reward", "terminal")
+        """Return the same tables, cut from autograd; themselves, where nothing hangs on it."""
+        if not self.requires_grad:
+            return self
+        names = ("log_initial", "log_prior", "log_prob", "reward", "terminal")
         fields: dict[str, Any] = {name: getattr(self, name).detach() for name in names}
         return replace(self, **fields)
 

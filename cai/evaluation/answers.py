@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from cai.compile.table_model import Numbered, Tables
+from cai.compile.table_model import Model, Tables
 from cai.errors import ImpossibleError, NotConvergedError
 from cai.exact.factors.factored_messages import FactoredMessages
 from cai.exact.factors.factored_sweep import Prepared
@@ -72,7 +72,7 @@ class Answers(Generic[Form, Found]):
         return solve_prepared(rule, self.world, self.temperature)
 
 
-def shortfall(world: Numbered, hard: Solved, t: int) -> Float[Tensor, "S A"]:
+def shortfall(world: Model, hard: Solved, t: int) -> Float[Tensor, "S A"]:
     """Return v* - q* of HARD, reward units: what each action gives away; 0 where nothing finite is left to be had."""
     q, log_prior = hard.q(t), world.at(t).log_prior
     v = HARD.over_actions.value(q, log_prior, q.new_ones(())).unsqueeze(-1)

@@ -14,7 +14,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from cai.compile.table_model import Numbered
+from cai.compile.table_model import Model
 from cai.errors import fault
 from cai.evaluation.accounts import ROUNDING, number
 from cai.evaluation.answers import Solved, shortfall
@@ -103,7 +103,7 @@ class Losing(ABC):
 
     @property
     @abstractmethod
-    def world(self) -> Numbered:
+    def world(self) -> Model:
         """The compiled world."""
 
     @property
@@ -199,7 +199,7 @@ def _first_largest(x: Tensor) -> int:
     return int((x >= x.max() - 1e-12 * float(x.abs().max())).nonzero()[0])
 
 
-def state_label(world: Numbered, number: int) -> str:
+def state_label(world: Model, number: int) -> str:
     """Name a state for people, with the map's mark where there is one."""
     layout: Layout | None = getattr(world, "layout", None)
     label = world.states.label(number)

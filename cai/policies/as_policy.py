@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from cai.compile.table_model import Numbered
+from cai.compile.table_model import Model
 from cai.errors import blamed, fault
 from cai.policies.ended import lived_in, where_ended, with_ended
 from cai.policies.fixed import FixedPolicy, always, prior_at
@@ -21,7 +21,7 @@ from cai.world.definition import require_acting
 from cai.world.spaces import Space
 
 
-def policy_table(tables: Numbered, policy: FinitePolicy, t: int) -> Float[Tensor, "S A"]:
+def policy_table(tables: Model, policy: FinitePolicy, t: int) -> Float[Tensor, "S A"]:
     """Return log π_t(a|s), nats, checked and normalised in the tables' dtype: the one gate to every exact number.
 
     Where an episode has ended nobody acts: there the row is the prior's, whatever the policy says.
@@ -48,7 +48,7 @@ def policy_table(tables: Numbered, policy: FinitePolicy, t: int) -> Float[Tensor
     return log_pi - torch.where(total.abs() < rounding, 0.0, total)
 
 
-def checked_table(tables: Numbered, policy: FinitePolicy) -> Float[Tensor, "*T S A"]:
+def checked_table(tables: Model, policy: FinitePolicy) -> Float[Tensor, "*T S A"]:
     """Return log π of every time, nats, ``[T, S, A]`` (``[S, A]`` for the infinite horizon), checked time by time.
 
     Raises:
@@ -61,14 +61,14 @@ def checked_table(tables: Numbered, policy: FinitePolicy) -> Float[Tensor, "*T S
     return torch.stack([policy_table(tables, policy, t) for t in range(tables.horizon)])
 
 
-def require_table(where: str, tables: Numbered) -> None:
+def require_table(where: str, tables: Model) -> None:
     """Raise an ``IntractableError`` where a policy's table for every time needs more memory than there is."""
     T, S, A = tables.horizon or 1, tables.states.size, tables.actions.size
     size = f"probabilities of A = {A:,} actions in S = {S:,} states at T = {T:,} times"
     require_room(where, size, T * (2 * S * A * tables.dtype.itemsize + TENSOR))  # one by one, then stacked
 
 
-def log_table(tables: Numbered, policy: FinitePolicy) -> Float[Tensor, "*T S A"]:
+def log_table(tables: Model, policy: FinitePolicy) -> Float[Tensor, "*T S A"]:
     """Return log π of every time, nats, ``[T, S, A]`` (``[S, A]`` for the infinite horizon), differentiable, unchecked.
 
     At once where the policy can, by its own ``log_table()``; else time by time.
@@ -87,12 +87,12 @@ def log_table(tables: Numbered, policy: FinitePolicy) -> Float[Tensor, "*T S A"]
     return torch.where(ended[:, None], prior.detach(), table)
 
 
-def _prior_where_ended(tables: Numbered, log_pi: Tensor, t: int) -> Tensor:
+def _prior_where_ended(tables: Model, log_pi: Tensor, t: int) -> Tensor:
     ended = where_ended(tables)
     return log_pi if ended is None else torch.where(ended[:, None], tables.at(t).log_prior.detach(), log_pi)
 
 
-def _without_ended(tables: Numbered) -> str:
+def _without_ended(tables: Model) -> str:
     """Say how many rows a table needs that leaves ended states out; nothing where it cannot."""
     ended = where_ended(tables)
     living = 0 if ended is None else len(ended) - int(ended.sum())
@@ -101,13 +101,13 @@ def _without_ended(tables: Numbered) -> str:
     return f"; S = {living} without the states of an ended episode, where nobody acts"
 
 
-def acted(tables: Numbered, weights: Float[Tensor, "*T S A"]) -> Float[Tensor, "*T S A"]:
+def acted(tables: Model, weights: Float[Tensor, "*T S A"]) -> Float[Tensor, "*T S A"]:
     """Return weights of states and actions without those in which an episode has ended: there nobody acts."""
     ended = where_ended(tables)
     return weights if ended is None else torch.where(ended[:, None], 0.0, weights)
 
 
-def as_policy(tables: Numbered, policy: Any) -> FinitePolicy:
+def as_policy(tables: Model, policy: Any) -> FinitePolicy:
     """Read anything that acts as a ``Policy`` on these tables.
 
     Args:
@@ -146,7 +146,7 @@ def as_policy(tables: Numbered, policy: Any) -> FinitePolicy:
     raise fault("policy", f"a {type(policy).__name__}", expected)
 
 
-def _from_table(tables: Numbered, table: Callable[[int], Tensor]) -> FixedPolicy:
+def _from_table(tables: Model, table: Callable[[int], Tensor]) -> FixedPolicy:
     return FixedPolicy(table, tables.states, tables.actions)
 
 
@@ -154,7 +154,7 @@ def _enumerated(states: Space, actions: Space, dtype: torch.dtype, act: Act, num
     return enumerated(act, states, actions, t, dtype, numbers)
 
 
-def _from_tensor(tables: Numbered, probs: Tensor) -> FixedPolicy:
+def _from_tensor(tables: Model, probs: Tensor) -> FixedPolicy:
     S, A, T, dtype = tables.states.size, tables.actions.size, tables.horizon, tables.dtype
     probs = with_ended(where_ended(tables), probs)
     if tuple(probs.shape) not in {(S, A), (T, S, A)}:

@@ -4,10 +4,10 @@ import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
 
-from cai.compile.table_model import Numbered
+from cai.compile.table_model import Model
 
 
-def where_ended(tables: Numbered) -> Bool[Tensor, " S"] | None:
+def where_ended(tables: Model) -> Bool[Tensor, " S"] | None:
     """Return in which states of a compiled world an episode has ended; None where nothing ends."""
     ended: Tensor | None = getattr(tables, "ended", None)
     return ended

@@ -6,14 +6,14 @@ from dataclasses import dataclass
 from jaxtyping import Float
 from torch import Tensor
 
-from cai.compile.table_model import Numbered
+from cai.compile.table_model import Model
 from cai.errors import fault
 from cai.policies.by_name import ByName
 from cai.policies.protocol import drawn, sample_joint, scored
 from cai.world.spaces import Space, Values
 
 
-def prior_at(tables: Numbered, t: int) -> Tensor:
+def prior_at(tables: Model, t: int) -> Tensor:
     """Return the action prior of time t, nats, ``[S, A]``: a table for a ``FixedPolicy``."""
     log_prior: Tensor = tables.at(t).log_prior
     return log_prior

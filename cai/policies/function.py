@@ -9,7 +9,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from cai.compile.ends import ended_states
-from cai.compile.table_model import Numbered
+from cai.compile.table_model import Model
 from cai.errors import blamed, fault
 from cai.policies.by_name import ByName
 from cai.policies.ended import lived_in, where_ended, with_ended
@@ -40,16 +40,14 @@ class FunctionPolicy(ByName, nn.Module):
         WorldError: the function fails, or gives something else.
     """
 
-    def __init__(
-        self, world: World | Numbered, function: Callable[..., Any], *, dtype: torch.dtype | None = None
-    ) -> None:
+    def __init__(self, world: World | Model, function: Callable[..., Any], *, dtype: torch.dtype | None = None) -> None:
         super().__init__()
         read = signature(world)
         self.function = function
         self.names = tuple(one.name for one in read.actions)
         self.spaces, self.actions, self.states = read.spaces, read.action_space, read.states
         self.space = read.state_space
-        self.dtype = dtype or (world.dtype if isinstance(world, Numbered) else torch.float64)
+        self.dtype = dtype or (world.dtype if isinstance(world, Model) else torch.float64)
         self.horizon = None
         self.ended = _ended(world, read.state_space)
         self.asked = lived_in(self.ended)
@@ -124,9 +122,9 @@ class FunctionPolicy(ByName, nn.Module):
             return self.function(state, t)
 
 
-def _ended(world: World | Numbered, states: Space | None) -> Tensor | None:
+def _ended(world: World | Model, states: Space | None) -> Tensor | None:
     """Return in which of finitely many states an episode has ended; None where nothing ends, or they are too many."""
-    if isinstance(world, Numbered):
+    if isinstance(world, Model):
         return where_ended(world)
     return ended_states(world, states) if states is not None and states.size <= MANY else None
 

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from cai.compile.enumerate import Enumerate, base, run
 from cai.compile.labels import labels_of
-from cai.compile.table_model import Numbered
+from cai.compile.table_model import Model
 from cai.errors import Finding, IntractableError, blamed, fault
 from cai.support.process import alone, precision
 from cai.world.definition import Point, World
@@ -55,7 +55,7 @@ def signature(world: Any) -> Signature:
     Raises:
         WorldError: a returned variable is not a site of its name.
     """
-    if isinstance(world, Numbered):
+    if isinstance(world, Model):
         states, actions = (
             tuple(map(_finite, one.names, one.sizes, one.dtypes)) for one in (world.states, world.actions)
         )
@@ -93,9 +93,9 @@ def require_actor(world: World, act: Any) -> None:
     _variables(returned, sites, "policy, t = 0")
 
 
-def example(world: World | Numbered) -> Values:
+def example(world: World | Model) -> Values:
     """Return one state, as a program of actions would see it."""
-    if isinstance(world, Numbered):
+    if isinstance(world, Model):
         return world.states.pack(world.states.split(torch.tensor(0)))
     state: Values = _traced("initial", world.initial)[1]
     return state
