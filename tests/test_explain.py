@@ -15,7 +15,7 @@ from torch import Tensor
 import cai
 from cai.compile.factor_model import primed
 from cai.exact import policy_support as reads
-from cai.exact.factors.entanglement import elimination_trace
+from cai.exact.factors.elimination_trace import elimination_trace
 from cai.exact.policy_support import policy_reads
 from cai.view.entanglement import draw_entanglement, entanglement_figure
 from cai.view.style import png

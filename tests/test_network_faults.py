@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 import cai
-from cai.bridges.network_forms import NoisyOr
-from cai.bridges.networks import from_networkx
+from cai.bridges.networks.conditionals import NoisyOr
+from cai.bridges.networks.networkx import from_networkx
 from tests.test_networks import small
 
 

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 import cai
-from cai.bridges.network_forms import Logistic, NoisyOr
-from cai.bridges.networks import from_networkx, to_networkx
+from cai.bridges.networks.conditionals import Logistic, NoisyOr
+from cai.bridges.networks.networkx import from_networkx, to_networkx
 from cai.compile.factorise import factorise
 from cai.exact.solve_factors import solve_factors
 from tests.helpers import load_model

@@ -21,8 +21,8 @@ from cai.exact import forms
 from cai.partial import belief_bounds, belief_tree
 from cai.partial import factored_beliefs as factored
 from cai.partial.belief_messages import BeliefMessages, solve_partial
-from cai.partial.beliefs import BeliefEngine, TableBeliefs, belief_engine, filter_beliefs, filter_with, table_beliefs
 from cai.partial.factored_beliefs import FactoredBeliefs, factored_beliefs
+from cai.partial.filtering import BeliefEngine, TableBeliefs, belief_engine, filter_beliefs, filter_with, table_beliefs
 from tests.helpers import load_model
 from tests.oracles.endless import DIGITS, Endless
 from tests.oracles.enumeration import NEVER, soft

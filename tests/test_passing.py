@@ -13,7 +13,7 @@ from pyro.distributions import Categorical
 from torch import Tensor
 
 import cai
-from cai.bridges.networks import from_networkx
+from cai.bridges.networks.networkx import from_networkx
 from cai.errors import blamed, lacks_memory
 from cai.support import catalogue
 

@@ -13,8 +13,8 @@ import pytest
 import torch
 
 import cai
-from cai.bridges.networks import from_networkx, to_networkx
-from cai.bridges.pgmpy import from_bif, from_pgmpy
+from cai.bridges.networks.networkx import from_networkx, to_networkx
+from cai.bridges.networks.pgmpy import from_bif, from_pgmpy
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")

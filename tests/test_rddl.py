@@ -15,8 +15,8 @@ import torch
 from torch import Tensor
 
 import cai
-from cai.bridges.rddl import from_rddl
-from cai.bridges.rddl_files import quiet
+from cai.bridges.rddl.grounding import quiet
+from cai.bridges.rddl.rddl_world import from_rddl
 from cai.simulate.worlds import WorldSimulator
 
 with quiet():
@@ -451,7 +451,7 @@ class TestFaults:
         with pytest.raises(cai.IntractableError, match=r"'running-obs\(c1\)': it reads 'reboot\(c1\)'"):
             from_rddl(domain, files("SysAdmin_POMDP_ippc2011", 1)[1])
 
-    @pytest.mark.parametrize("module", ["rddlrepository.core.manager", "pyRDDLGym.core.grounder"])
+    @pytest.mark.parametrize("module", ["rddlrepository.core.manager", "pyRDDLGym.core.parser.reader"])
     def test_missing_package(self, module: str, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setitem(sys.modules, module, None)
         with pytest.raises(cai.WorldError, match=r"pip install 'cai\[rddl\]'"):

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 import cai
-from cai.bridges.pgmpy import from_bif, from_pgmpy
+from cai.bridges.networks.pgmpy import from_bif, from_pgmpy
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from cai.bridges.network_tables import DUST, ROUNDING
+from cai.bridges.networks.node_tables import DUST, ROUNDING
 from cai.errors import fault
 
 Outcome = tuple[float, int, float, bool]

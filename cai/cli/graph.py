@@ -91,7 +91,7 @@ def _print_groups(dag: "nx.DiGraph") -> None:
 
 def _explanation(made: Any, dag: "nx.DiGraph") -> dict[str, Any]:
     """Collect what follows from the graph, and the elimination where the world can be factorised."""
-    from cai.exact.factors.entanglement import elimination_trace
+    from cai.exact.factors.elimination_trace import elimination_trace
     from cai.world.definition import horizon_of
     from cai.world.dependencies import entangled, relevant, why_markov
     from cai.world.dependencies import graph as read_graph

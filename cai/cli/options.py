@@ -12,7 +12,7 @@ import typer
 
 from cai.errors import fault
 from cai.support.catalogue import load_world
-from cai.support.names import RULES, meant, read_name
+from cai.support.spelling import RULES, meant, read_name
 
 World = Annotated[
     str,
@@ -122,7 +122,7 @@ def _from_rddl(spec: str, pairs: dict[str, str], overrides: dict[str, Any]) -> A
         raise fault("--set", f"{', '.join(pairs)} for an RDDL problem", "no settings: the instance has them all")
     if "horizon" in overrides and overrides["horizon"] is None:
         raise fault("--horizon", "'inf' for an RDDL problem", "a positive integer")
-    from cai.bridges.rddl import from_rddl
+    from cai.bridges.rddl.rddl_world import from_rddl
 
     return from_rddl(name, instance or "1", **overrides)
 

@@ -11,7 +11,7 @@ from cai.exact.rounding import ULPS, Rounding, largest
 from cai.exact.rules import VARIATIONAL
 from cai.exact.tables import policy_evaluation as acting
 from cai.partial.belief_tree import CELL, Layer
-from cai.partial.beliefs import TableBeliefs
+from cai.partial.filtering import TableBeliefs
 
 
 def tail_of(engine: TableBeliefs, last: Layer, full: Messages, T: int) -> tuple[Float[Tensor, " S"], float]:

@@ -22,7 +22,7 @@ from cai.exact.solve import as_temperature, solve
 from cai.exact.tables.averaged import Held, hold
 from cai.partial.belief_bounds import drift, tail_of
 from cai.partial.belief_tree import Edges, Layer, grow
-from cai.partial.beliefs import Record, TableBeliefs, numbers, table_beliefs, unseen
+from cai.partial.filtering import Record, TableBeliefs, numbers, table_beliefs, unseen
 from cai.support.numerics import nats
 from cai.world.definition import World
 

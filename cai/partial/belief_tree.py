@@ -15,7 +15,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from cai.errors import Finding, IntractableError, fault
-from cai.partial.beliefs import TableBeliefs
+from cai.partial.filtering import TableBeliefs
 
 CELL = 2.0**-43
 """Probabilities nearer than this are taken for equal: 1.1e-13, the rounding of a few hundred steps."""

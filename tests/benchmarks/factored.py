@@ -6,7 +6,7 @@ from typing import Any
 import torch
 
 import cai
-from cai.bridges.rddl_files import quiet
+from cai.bridges.rddl.grounding import quiet
 from cai.exact.factors.factored_sweep import Prepared, factored_backup
 from tests.benchmarks.worker import clocked, peak, reset_peak, summary
 from tests.helpers import load_model

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 import cai
-from cai.bridges.rddl_files import quiet
+from cai.bridges.rddl.grounding import quiet
 
 RUNS = 300
 

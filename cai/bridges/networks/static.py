@@ -7,7 +7,7 @@ from typing import Any
 import networkx as nx
 import torch
 
-from cai.bridges.networks import from_networkx
+from cai.bridges.networks.networkx import from_networkx
 from cai.compile.inspect import RESERVED
 from cai.errors import fault
 from cai.world.definition import World

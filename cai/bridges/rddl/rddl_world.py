@@ -9,11 +9,11 @@ import torch
 from pyro.distributions import Categorical
 from torch import Tensor
 
-from cai.bridges.rddl_actions import allowed
-from cai.bridges.rddl_domain import Domain, read_domain
-from cai.bridges.rddl_expressions import Evaluation, number, truth
-from cai.bridges.rddl_files import ground
-from cai.bridges.rddl_terms import Term
+from cai.bridges.rddl.domain import Domain, read_domain
+from cai.bridges.rddl.expressions import Evaluation, number, truth
+from cai.bridges.rddl.grounding import ground
+from cai.bridges.rddl.joint_actions import allowed
+from cai.bridges.rddl.terms import Term
 from cai.world.definition import Point, World, discount_of, horizon_of
 
 

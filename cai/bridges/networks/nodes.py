@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from cai.bridges.network_tables import Content, Node, audit_content
+from cai.bridges.networks.node_tables import Content, Node, audit_content
 from cai.compile.inspect import RESERVED
 from cai.errors import Finding, WorldError, fault, quoted
 

@@ -13,8 +13,8 @@ import torch
 from pyro.distributions import Categorical
 from torch import Tensor
 
-from cai.bridges.network_tables import ROUNDING
-from cai.bridges.rddl_terms import ABSORBING, DRAWS, OPERATIONS, Term
+from cai.bridges.networks.node_tables import ROUNDING
+from cai.bridges.rddl.terms import ABSORBING, DRAWS, OPERATIONS, Term
 from cai.errors import fault
 from cai.support.numerics import log
 from cai.world.definition import Point

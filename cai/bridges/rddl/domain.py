@@ -5,9 +5,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from cai.bridges.rddl_actions import Actions, joint_actions, keep_allowed
-from cai.bridges.rddl_expressions import Fluent
-from cai.bridges.rddl_terms import Folder, Term
+from cai.bridges.rddl.expressions import Fluent
+from cai.bridges.rddl.joint_actions import Actions, joint_actions, keep_allowed
+from cai.bridges.rddl.terms import Folder, Term
 from cai.errors import Finding, IntractableError, fault
 
 FINITE = "finitely many values: bool, an enumerated type, objects, or int between bounds, by an invariant or by bounds="

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from cai.bridges.network_tables import DUST, ROUNDING
+from cai.bridges.networks.node_tables import DUST, ROUNDING
 from cai.errors import Finding, IntractableError, fault
 
 _NAMED = ("abs", "round", "floor", "ceil", "exp", "sqrt", "cos", "sin", "tan", "acos", "asin", "atan")

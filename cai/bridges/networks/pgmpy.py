@@ -8,9 +8,9 @@ from typing import Any
 import networkx as nx
 import numpy as np
 
-from cai.bridges.network_files import located, module, normalised, read
-from cai.bridges.network_static import Conditional, static_world
-from cai.bridges.networks import from_networkx
+from cai.bridges.networks.bif_files import located, module, normalised, read
+from cai.bridges.networks.networkx import from_networkx
+from cai.bridges.networks.static import Conditional, static_world
 from cai.errors import fault
 from cai.world.definition import World
 

@@ -9,8 +9,8 @@ import torch
 from jaxtyping import Bool, Integer
 from torch import Tensor
 
-from cai.bridges.rddl_expressions import Evaluation, Fluent, truth
-from cai.bridges.rddl_terms import Term
+from cai.bridges.rddl.expressions import Evaluation, Fluent, truth
+from cai.bridges.rddl.terms import Term
 from cai.errors import Finding, IntractableError, fault
 
 MOST = 100_000

@@ -9,8 +9,8 @@ import torch
 from pyro.distributions import Categorical
 from torch import Tensor
 
-from cai.bridges.network_nodes import read_network
-from cai.bridges.network_tables import Node, evaluate
+from cai.bridges.networks.node_tables import Node, evaluate
+from cai.bridges.networks.nodes import read_network
 from cai.compile.factor_model import Factor, Factors, primed
 from cai.compile.factorise import factorise
 from cai.errors import fault

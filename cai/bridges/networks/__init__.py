@@ -1,0 +1,1 @@
+"""Networks: two-slice and static graphical models become worlds, and worlds become graphs."""

@@ -1,0 +1,1 @@
+"""RDDL: problems of the planning competitions become worlds."""

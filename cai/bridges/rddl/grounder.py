@@ -1,0 +1,99 @@
+"""What pyRDDLGym's grounder leaves out: objects as values, chances of them, and constraints on actions."""
+
+import math
+from typing import Any
+
+from pyRDDLGym.core.grounder import RDDLGrounder
+from pyRDDLGym.core.parser.parser import Expression
+
+from cai.bridges.rddl.joint_actions import refuse_many
+
+
+class Grounder(RDDLGrounder):  # type: ignore[misc]
+    """Grounds what pyRDDLGym's grounder leaves out."""
+
+    def _extract_objects(self) -> None:
+        super()._extract_objects()
+        choices, most = self._choices(), getattr(self.AST.instance, "max_nondef_actions", "pos-inf")
+        refuse_many(choices, len(choices) if most == "pos-inf" else int(most))  # known before anything is written out
+        self.enum_types |= set(self.objects)  # an object is a value like any other
+        for block, name in ((self.AST.instance, "init_state"), (self.AST.non_fluents, "init_non_fluent")):
+            if hasattr(block, name):  # an enumerated value is written with its @ there, and grounded without
+                setattr(block, name, [_bare(entry) for entry in getattr(block, name)])
+        self.truths = {one.name: bool(one.default) for one in self.AST.domain.pvariables if _is_fixed(one)}
+        for (name, objects), value in getattr(self.AST.non_fluents, "init_non_fluent", []):
+            if name in self.truths:
+                self.truths[self._append_variation_to_name(name, objects) if objects else name] = bool(value)
+
+    def _choices(self) -> list[int]:
+        """Return how many values off its default each action fluent has; an int has one at least."""
+        found: list[int] = []
+        for one in self.AST.domain.pvariables:
+            if one.fluent_type == "action-fluent":
+                copies = math.prod(len(self.objects[kind]) for kind in one.param_types or ())
+                found += [max(1, len(self.objects.get(one.range, ())) - 1)] * copies
+        return found
+
+    def _ground_constraints(self) -> None:
+        constraints, self.AST.domain.constraints = self.AST.domain.constraints, []
+        super()._ground_constraints()
+        self.preconditions += [self._scan_expr_tree(one, {}) for one in constraints if one is not None]
+
+    def _scan_expr_tree_pvar(self, expr: Any, dic: Any) -> Any:
+        name, args = expr.args
+        if args is None and name in dic:
+            return Expression(("pvar_expr", (f"@{dic[name]}", None)))
+        grounded = super()._scan_expr_tree_pvar(expr, dic)
+        fixed = self.truths.get(grounded.args[0], self.truths.get(name))
+        return grounded if fixed is None else Expression(("boolean", fixed))
+
+    def _scan_expr_tree_abr(self, expr: Any, dic: Any) -> Any:
+        op = expr.etype[1]
+        if op not in ("^", "&", "|"):
+            return super()._scan_expr_tree_abr(expr, dic)
+        children = []
+        for child in expr.args:
+            children.append(self._scan_expr_tree(child, dic))
+            if children[-1].etype[0] == "constant" and bool(children[-1].args) == (op == "|"):
+                return children[-1]  # most of a large domain is ruled out so, before it is written out
+        return Expression((op, tuple(children)))
+
+    def _scan_expr_tree_control(self, expr: Any, dic: Any) -> Any:
+        subject = self._scan_expr_tree(expr.args[0], dic)
+        if expr.etype[1] == "if":
+            branches = expr.args[1:]
+            if subject.etype[0] == "constant":
+                return self._scan_expr_tree(branches[0 if subject.args else 1], dic)
+            return Expression(("if", (subject, *(self._scan_expr_tree(branch, dic) for branch in branches))))
+        cases: list[Any] = [subject]
+        for kind, case in expr.args[1:]:
+            literal, inner = case if kind == "case" else (None, case)
+            inner = self._scan_expr_tree(inner, dic)
+            cases.append((kind, (literal, inner) if kind == "case" else inner))
+        return Expression(("switch", tuple(cases)))
+
+    def _scan_expr_tree_func(self, expr: Any, dic: Any) -> Any:
+        op = expr.etype[1]
+        if op not in ("Discrete", "UnnormDiscrete", "Discrete(p)", "UnnormDiscrete(p)"):
+            return super()._scan_expr_tree_func(expr, dic)
+        if op.endswith("(p)"):
+            *variables, (inner,) = expr.args
+            (_, (variable, kind)), *more = variables
+            if more:
+                raise NotImplementedError(f"{op} over several objects at once.")
+            chances = [self._scan_expr_tree(inner, {**dic, variable: one}) for one in self.objects[kind]]
+        else:
+            (_, kind), *cases = expr.args
+            listed = {case[0].removeprefix("@"): case[1] for _, case in cases}
+            zero = Expression(("number", 0.0))
+            chances = [self._scan_expr_tree(listed.get(one, zero), dic) for one in self.objects[kind]]
+        return Expression(("randomvar", (op.removesuffix("(p)"), chances)))
+
+
+def _bare(entry: Any) -> Any:
+    (name, objects), value = entry
+    return (name, [one.removeprefix("@") for one in objects] if objects else objects), value
+
+
+def _is_fixed(variable: Any) -> bool:
+    return bool(variable.fluent_type == "non-fluent" and variable.range == "bool")
