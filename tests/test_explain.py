@@ -15,11 +15,12 @@ from torch import Tensor
 import cai
 from cai.compile.factor_model import primed
 from cai.exact import policy_support as reads
-from cai.exact.factors.elimination_trace import elimination_trace
-from cai.exact.policy_support import policy_reads
+from cai.exact.policy_support import policy_support
+from cai.graphs import relevant, why_markov
+from cai.graphs.elimination_steps import elimination_trace
+from cai.support.wording import listed
 from cai.view.entanglement import draw_entanglement, entanglement_figure
 from cai.view.style import png
-from cai.world.dependencies import listed, relevant, why_markov
 from tests import command
 from tests.test_graph import Two
 from tests.worlds import FactoredWorld, RandomWorld, Ring
@@ -120,7 +121,7 @@ def test_action_values_read_what_matters_and_policies_no_more_than_the_prior_bes
         q = post.q(0).reshape(2, 2, 2, 3)
         changes = {name for i, name in enumerate(world.names) if float((q.diff(dim=i)).abs().max()) > 1e-9}
         assert changes == matters  # numbers are random, so what may change does
-        assert set(policy_reads(post).by_time[0]) <= matters | set(world.preferred)
+        assert set(policy_support(post).by_time[0]) <= matters | set(world.preferred)
 
 
 def test_what_matters_late_needs_a_long_graph() -> None:
@@ -230,7 +231,7 @@ def smallest(post: object, t: int) -> int:
 @pytest.mark.parametrize("horizon", [3, None])
 @pytest.mark.parametrize("rule", [cai.POSTERIOR, cai.VARIATIONAL, cai.HARD])
 def test_a_distractor_is_not_read(form: str, horizon: int | None, rule: cai.Rule) -> None:
-    found = policy_reads(cai.solve(Distracted(horizon), rule=rule, temperature=0.5, form=form))
+    found = policy_support(cai.solve(Distracted(horizon), rule=rule, temperature=0.5, form=form))
     assert found.unread == ("x1", "x2") or (rule == cai.HARD and found.variables == ())
     assert found.verified <= 1e-12
     assert found.smallest
@@ -244,7 +245,7 @@ def test_reads_are_the_smallest_and_rebuild_the_policy(seed: int, barred: bool) 
     world = Structured(seed, barred=barred)
     for form in ("tables", "factors"):
         post = cai.solve(world, temperature=0.7, form=form)
-        found = policy_reads(post)
+        found = policy_support(post)
         assert found.verified <= 1e-9
         assert found.smallest
         assert found.free == int((post.v[:3] == -torch.inf).sum())
@@ -272,15 +273,15 @@ class Twins(Structured):
 
 def test_where_nothing_is_possible_anything_may_be_done(monkeypatch: pytest.MonkeyPatch) -> None:
     post = cai.solve(Twins())
-    found = policy_reads(post)
+    found = policy_support(post)
     assert (found.variables, found.unread, found.free) == (("x0",), ("x1",), 2)
-    assert policy_reads(post.policy).variables == ("x0", "x1")  # as a mere policy all of its states count
+    assert policy_support(post.policy).variables == ("x0", "x1")  # as a mere policy all of its states count
     assert str(found) == (
         f"The policy reads x0, not x1. A policy of these variables alone has the same probabilities, "
         f"to {found.verified:.2g}."
     )
     monkeypatch.setattr(reads, "MOST", 1)
-    hurried = policy_reads(post)
+    hurried = policy_support(post)
     assert hurried.variables == ("x1",)  # left out one by one from the first
     assert not hurried.smallest
     assert "not settled" in str(hurried)
@@ -288,15 +289,15 @@ def test_where_nothing_is_possible_anything_may_be_done(monkeypatch: pytest.Monk
 
 def test_dropped_states_do_not_count_and_policies_have_reads_too() -> None:
     tables = cai.tabulate(Distracted(), reachable=True)
-    assert policy_reads(cai.solve(tables)).variables == ("x0",)
+    assert policy_support(cai.solve(tables)).variables == ("x0",)
     prior = cai.TabularPolicy(Distracted(), stationary=True)
-    found = policy_reads(prior)
+    found = policy_support(prior)
     assert (found.variables, found.by_time) == ((), [()])
     assert "reads no state variable" in str(found)
     with torch.no_grad():
         prior.logits[5, 1] += 1
-    assert policy_reads(prior).variables == ("x0", "x1", "x2")
-    assert "every state variable" in str(policy_reads(prior))
+    assert policy_support(prior).variables == ("x0", "x1", "x2")
+    assert "every state variable" in str(policy_support(prior))
 
 
 def test_the_last_action_may_read_less() -> None:
@@ -306,18 +307,18 @@ def test_the_last_action_may_read_less() -> None:
     world.parents, world.steered = {"x0": ["x0"], "x1": ["x1"], "x2": ["x2"]}, dict.fromkeys(world.names, True)
     world.logits = {name: torch.randn((2, 3, 2), dtype=torch.float64) for name in world.names}
     world.terminal = lambda state: 1.0 * state["x0"] * state["x1"]
-    found = policy_reads(cai.solve(world))
+    found = policy_support(cai.solve(world))
     assert found.variables == ("x0", "x1")
     world.pay, world.terminal = torch.zeros(3), lambda state: 0.0 * state["x0"]
-    assert policy_reads(cai.solve(world)).by_time == [()] * 3
+    assert policy_support(cai.solve(world)).by_time == [()] * 3
 
 
 def test_wrong_policies_are_refused() -> None:
     world = Structured(0)
     with pytest.raises(cai.WorldError, match="batch of shape"):
-        policy_reads(cai.solve(world, temperature=[0.1, 1.0], form="tables"))
+        policy_support(cai.solve(world, temperature=[0.1, 1.0], form="tables"))
     with pytest.raises(cai.WorldError, match="tolerance"):
-        policy_reads(cai.solve(world), tolerance=-1.0)
+        policy_support(cai.solve(world), tolerance=-1.0)
 
 
 @pytest.mark.parametrize("world", [FactoredWorld(), Ring(4), Structured(2)], ids=["lift", "ring", "structured"])

@@ -129,13 +129,13 @@ def test_a_fit_goes_on_after_the_disk_was_full(tmp_path: Path) -> None:
 
 def test_sharded_messages_go_on_after_the_disk_was_full(tmp_path: Path) -> None:
     world = RandomWorld(seed=3, S=40, A=2, K=2, horizon=4, holes=False)
-    whole = float(cai.solve_sharded(world, folder=tmp_path / "whole").value)
+    whole = float(cai.distributed.solve(world, folder=tmp_path / "whole").value)
     size = max(len(one) for one in contents(tmp_path / "whole").values())
     for limit in (0, 100, size // 2, size - 8):
         with pytest.raises(OSError, match="too large"), disk_of(limit):
-            cai.solve_sharded(world, folder=tmp_path / "kept")
+            cai.distributed.solve(world, folder=tmp_path / "kept")
         assert not list(tmp_path.rglob("*.part"))
-    assert float(cai.solve_sharded(world, folder=tmp_path / "kept").value) == whole
+    assert float(cai.distributed.solve(world, folder=tmp_path / "kept").value) == whole
 
 
 def test_events_are_whole_records_where_the_disk_gets_full(tmp_path: Path) -> None:

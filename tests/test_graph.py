@@ -74,11 +74,11 @@ def test_a_plate_is_noted() -> None:
 def test_the_policy_needs_the_state_only() -> None:
     """Is a_t independent of O_{<t} given s_t? Yes; without s_t it is not; and a_t does depend on what is to come."""
     dag = cai.graph(grid(), slices=3)
-    assert cai.is_independent(dag, "a_1", ["O_0", "a_0", "s_0"], given="s_1")
-    assert not cai.is_independent(dag, "a_1", "O_0")
-    assert not cai.is_independent(dag, "a_1", "O_1", given="s_1")
+    assert cai.graphs.is_independent(dag, "a_1", ["O_0", "a_0", "s_0"], given="s_1")
+    assert not cai.graphs.is_independent(dag, "a_1", "O_0")
+    assert not cai.graphs.is_independent(dag, "a_1", "O_1", given="s_1")
     with pytest.raises(cai.WorldError, match="no node 'b_1'"):
-        cai.is_independent(dag, "b_1", "O_0")
+        cai.graphs.is_independent(dag, "b_1", "O_0")
 
 
 class Two:
@@ -116,7 +116,7 @@ class Two:
     ],
 )
 def test_what_entangles(shared: bool, joint: bool, coupled: bool, groups: list) -> None:
-    assert cai.entangled(cai.graph(Two(shared, joint, coupled), slices=2), 1) == groups
+    assert cai.graphs.entangled(cai.graph(Two(shared, joint, coupled), slices=2), 1) == groups
 
 
 def test_the_graph_of_a_factored_world() -> None:
@@ -130,7 +130,7 @@ def test_wrong_questions_are_refused() -> None:
         with pytest.raises(cai.WorldError, match="slices"):
             cai.graph(grid(), slices=slices)
     with pytest.raises(cai.WorldError, match="time"):
-        cai.entangled(cai.graph(grid()), 7)
+        cai.graphs.entangled(cai.graph(grid()), 7)
 
 
 def test_infinite_and_timed_worlds_have_graphs() -> None:
@@ -148,6 +148,6 @@ def test_conditions_show_in_the_graph() -> None:
     assert set(dag.successors("door_1")) == set(plain.successors("door_1"))
     assert list(plain.predecessors("door_1"))
     # What is forced says nothing about what would have caused it; what is seen does.
-    assert cai.is_independent(dag, "door_1", "door_0")
+    assert cai.graphs.is_independent(dag, "door_1", "door_0")
     with pytest.raises(cai.WorldError, match="no node 'door_9'"):
         cai.graph(FactoredWorld(), 2, do={"door_9": 1})

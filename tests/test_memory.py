@@ -67,7 +67,7 @@ def test_a_horizon_that_cannot_be_held_is_refused_with_its_size(name: str, T: in
 
 def test_sharded_messages_ask_for_room_on_disk(tmp_path: Path) -> None:
     with pytest.raises(cai.IntractableError, match=r"values of 3 states at T = 10,000,000,000,000 times"):
-        cai.solve_sharded(world(), folder=tmp_path / "v")
+        cai.distributed.solve(world(), folder=tmp_path / "v")
     assert [path.name for path in tmp_path.rglob("*") if path.is_file()] == []
 
 

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 import cai
-from cai.bridges.networks.conditionals import NoisyOr
 from cai.bridges.networks.networkx import from_networkx
+from cai.graphs.conditionals import NoisyOr
 from tests.test_networks import small
 
 

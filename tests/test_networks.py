@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 import cai
-from cai.bridges.networks.conditionals import Logistic, NoisyOr
 from cai.bridges.networks.networkx import from_networkx, to_networkx
 from cai.compile.factorise import factorise
 from cai.exact.solve_factors import solve_factors
+from cai.graphs.conditionals import Logistic, NoisyOr
 from tests.helpers import load_model
 from tests.oracles.enumeration import NEVER, log, soft
 from tests.worlds import FactoredWorld, Ring, TimedWorld, temperatures

@@ -20,7 +20,7 @@ from cai.compile.observations import tabulate_observations
 from cai.exact import forms
 from cai.partial import belief_bounds, belief_tree
 from cai.partial import factored_beliefs as factored
-from cai.partial.belief_messages import BeliefMessages, solve_partial
+from cai.partial.belief_messages import BeliefMessages
 from cai.partial.factored_beliefs import FactoredBeliefs, factored_beliefs
 from cai.partial.filtering import BeliefEngine, TableBeliefs, belief_engine, filter_beliefs, filter_with, table_beliefs
 from tests.helpers import load_model
@@ -143,9 +143,9 @@ def test_values_are_those_of_the_recursion_over_histories(rule: str, world: Hidd
     expected = oracle(world, rule, alpha)
     if expected == NEVER:
         with pytest.raises(cai.ImpossibleError):
-            solve_partial(world, RULES[rule], temperature=alpha)
+            cai.partial.solve(world, RULES[rule], temperature=alpha)
         return
-    found, slack = solve_partial(world, RULES[rule], temperature=alpha), 1e-10 * max(1, abs(expected))
+    found, slack = cai.partial.solve(world, RULES[rule], temperature=alpha), 1e-10 * max(1, abs(expected))
     assert abs(float(found.value) - expected) <= slack
     assert float(found.qmdp) <= expected + slack
     assert expected <= float(found.fully_observed) + slack
@@ -163,7 +163,7 @@ def test_actions_may_be_forbidden_in_every_belief_of_a_time(
     for t in at:
         world.prior[t, :, list(forbidden)] = 0.0
     world.prior /= world.prior.sum(-1, keepdim=True)
-    found = solve_partial(world, RULES[rule], temperature=0.7)
+    found = cai.partial.solve(world, RULES[rule], temperature=0.7)
     assert float(found.value) == pytest.approx(oracle(world, rule, 0.7), rel=1e-12)
     for t in at:
         assert bool((found.policy(t)[:, list(forbidden)] == 0).all())
@@ -172,7 +172,7 @@ def test_actions_may_be_forbidden_in_every_belief_of_a_time(
 @few(6)
 @given(world=hidden_worlds(holes=False, horizon=2), alpha=temperatures)
 def test_the_policy_attains_the_value_and_others_do_not(world: HiddenWorld, alpha: float) -> None:
-    found = solve_partial(world, cai.VARIATIONAL, temperature=alpha)
+    found = cai.partial.solve(world, cai.VARIATIONAL, temperature=alpha)
     value = float(found.value)
     attained = value_of(world, lambda history: found.act(*history).tolist(), alpha)
     assert abs(attained - value) <= 1e-10 * max(1, abs(value))
@@ -199,7 +199,7 @@ def test_hard_is_the_best_of_all_deterministic_policies_over_histories() -> None
                 # what follows an action that the plan does not take makes no new policy
                 values.append(value_of(world, lambda h, plan=plan: [1.0 - plan[h], float(plan[h])], 0.0))
         assert len(values) == 64
-        assert abs(float(solve_partial(world, cai.HARD).value) - max(values)) <= 1e-12
+        assert abs(float(cai.partial.solve(world, cai.HARD).value) - max(values)) <= 1e-12
 
 
 def test_where_nothing_is_seen_hard_is_the_best_sequence_of_actions() -> None:
@@ -208,7 +208,7 @@ def test_where_nothing_is_seen_hard_is_the_best_sequence_of_actions() -> None:
     best = max(
         value_of(world, lambda h, plan=plan: [float(a == plan[len(h[1])]) for a in range(2)], 0.0) for plan in plans
     )
-    found = solve_partial(world, cai.HARD)
+    found = cai.partial.solve(world, cai.HARD)
     assert abs(float(found.value) - best) <= 1e-12
     assert [len(found.beliefs(t)) for t in range(4)] == [1, 2, 4, 8]
 
@@ -220,7 +220,7 @@ def test_where_all_is_seen_it_is_the_plain_solution(rule: str) -> None:
             return state
 
     found, plain = (
-        solve_partial(Seen(3), RULES[rule], temperature=0.5),
+        cai.partial.solve(Seen(3), RULES[rule], temperature=0.5),
         cai.solve(Seen(3), RULES[rule], temperature=0.5),
     )
     assert abs(float(found.value - plain.value)) <= 1e-12
@@ -530,27 +530,27 @@ def test_sizes_and_supports_are_told() -> None:
 @pytest.mark.parametrize("rule", [cai.POSTERIOR, cai.MAP, cai.PLANNING, cai.RISK(-1.0)])
 def test_rules_that_bend_the_dynamics_have_no_policy_over_beliefs(rule: cai.Rule) -> None:
     with pytest.raises(cai.WorldError, match="only the rules that hold the dynamics fixed have a policy over beliefs"):
-        solve_partial(Tiger(), rule)
+        cai.partial.solve(Tiger(), rule)
 
 
 def test_a_prior_that_knows_more_than_is_seen_is_told() -> None:
     with pytest.raises(cai.WorldError, match="act, t = 0: different action priors in the states floor=0, door=0 and"):
-        solve_partial(Building(lambda s: s["floor"]))
+        cai.partial.solve(Building(lambda s: s["floor"]))
 
 
 def test_too_many_beliefs_are_refused_before_they_are_stored() -> None:
     with pytest.raises(cai.IntractableError, match=r"beliefs, t = 3: 5\d\d different beliefs .*max_beliefs = 500"):
-        solve_partial(HiddenMaze(), max_beliefs=500)
+        cai.partial.solve(HiddenMaze(), max_beliefs=500)
 
 
 def test_horizons_and_temperatures_that_do_not_fit_are_told() -> None:
     with pytest.raises(cai.WorldError, match="None for an infinite horizon"):
-        solve_partial(Tiger(horizon=None))
+        cai.partial.solve(Tiger(horizon=None))
     with pytest.raises(cai.WorldError, match="5 beside the world's own T = 20"):
-        solve_partial(Tiger(), horizon=5)
+        cai.partial.solve(Tiger(), horizon=5)
     with pytest.raises(cai.WorldError, match="a single number"):
-        solve_partial(Tiger(), temperature=torch.tensor([1.0, 2.0]))
-    found = solve_partial(Tiger(horizon=2), cai.HARD)
+        cai.partial.solve(Tiger(), temperature=torch.tensor([1.0, 2.0]))
+    found = cai.partial.solve(Tiger(horizon=2), cai.HARD)
     with pytest.raises(cai.WorldError, match="a time from 0 to 1"):
         found.v(2)
     with pytest.raises(cai.WorldError, match="1 to T = 2 observations"):
@@ -563,15 +563,15 @@ def test_horizons_and_temperatures_that_do_not_fit_are_told() -> None:
 
 def test_what_is_forbidden_is_never_risked() -> None:
     """A door is never safe: the belief is never sure. One listens for ever, and QMDP does so too."""
-    found = solve_partial(Tiger(mauling=-torch.inf, horizon=6, discount=1.0), cai.HARD)
+    found = cai.partial.solve(Tiger(mauling=-torch.inf, horizon=6, discount=1.0), cai.HARD)
     assert float(found.value) == pytest.approx(-6, abs=1e-12)
     assert float(found.qmdp) == pytest.approx(-6, abs=1e-12)
     assert float(found.fully_observed) == pytest.approx(60, abs=1e-12)
     with pytest.raises(
         cai.ImpossibleError, match="at t = 0 where the states tiger=left, growl=none; tiger=right, growl=none"
     ):
-        solve_partial(Tiger(mauling=-torch.inf, listening=-torch.inf, horizon=6), cai.HARD)
-    assert solve_partial(Tiger(mauling=-torch.inf, horizon=None), cai.HARD, horizon=5).error_bound == math.inf
+        cai.partial.solve(Tiger(mauling=-torch.inf, listening=-torch.inf, horizon=6), cai.HARD)
+    assert cai.partial.solve(Tiger(mauling=-torch.inf, horizon=None), cai.HARD, horizon=5).error_bound == math.inf
 
 
 # ------------------------------------------------------------------------------------------------------------- merging
@@ -595,12 +595,12 @@ def test_what_is_possible_is_not_merged_with_what_is_not() -> None:
 
 def test_neither_merging_nor_blocks_change_a_value(monkeypatch: pytest.MonkeyPatch) -> None:
     """Under one rule: the beliefs are the same under all."""
-    folded = solve_partial(HiddenMaze(horizon=4), cai.VARIATIONAL, temperature=0.2)
+    folded = cai.partial.solve(HiddenMaze(horizon=4), cai.VARIATIONAL, temperature=0.2)
     monkeypatch.setattr(belief_tree, "BLOCK", 100)
-    cut = solve_partial(HiddenMaze(horizon=4), cai.VARIATIONAL, temperature=0.2)
+    cut = cai.partial.solve(HiddenMaze(horizon=4), cai.VARIATIONAL, temperature=0.2)
     assert cut.n_beliefs == folded.n_beliefs
     monkeypatch.setattr(belief_tree, "CELL", 2.0**-62)  # only beliefs of the very same bits are one
-    apart = solve_partial(HiddenMaze(horizon=4), cai.VARIATIONAL, temperature=0.2)
+    apart = cai.partial.solve(HiddenMaze(horizon=4), cai.VARIATIONAL, temperature=0.2)
     assert apart.n_beliefs > folded.n_beliefs
     for other in (cut, apart):
         assert abs(float(other.value - folded.value)) <= 1e-12
@@ -614,7 +614,7 @@ def test_tiger_for_ever_has_its_published_value() -> None:
 
     SARSOP's bounds meet there within 1e-6, printed as 19.3714.
     """
-    found = solve_partial(Tiger(horizon=None), cai.HARD, horizon=400)
+    found = cai.partial.solve(Tiger(horizon=None), cai.HARD, horizon=400)
     assert found.error_bound < 1e-6
     assert abs(float(found.value) - 19.3714) <= 0.5e-4
     assert abs(float(found.fully_observed) - 10 / 0.05) <= 1e-9
@@ -635,7 +635,7 @@ def test_tiger_is_a_walk_on_the_lead_of_the_growls() -> None:
         up = [x * accuracy + (1 - x) * (1 - accuracy) for x in p]
         listening = [-1 + 0.95 * (u * v[min(d + 1, 100)] + (1 - u) * v[max(d - 1, 0)]) for d, u in enumerate(up)]
         v = [max(pair) for pair in zip(opening, listening, strict=True)]
-    found = solve_partial(Tiger(accuracy=accuracy, horizon=None), cai.HARD, horizon=400)
+    found = cai.partial.solve(Tiger(accuracy=accuracy, horizon=None), cai.HARD, horizon=400)
     assert abs(float(found.value) - v[50]) <= found.error_bound + 1e-10
     assert found.error_bound < 1e-6
     assert opens_after(found, [FROM_LEFT] * (lead - 1), LISTEN)
@@ -654,13 +654,13 @@ def test_tiger_of_short_horizons_has_its_published_policies() -> None:
     A door is worth -45 at the even belief, -6.5 after one growl, and 10 p - 100 (1-p) after two, p = 0.7225/0.745.
     """
     for T in (1, 2):
-        found = solve_partial(Tiger(horizon=T, discount=1.0), cai.HARD)
+        found = cai.partial.solve(Tiger(horizon=T, discount=1.0), cai.HARD)
         assert float(found.value) == pytest.approx(-T, abs=1e-12)
         assert opens_after(found, [], LISTEN)
         assert float(found.q(0)[0, LEFT]) == pytest.approx(-45 - (T - 1), abs=1e-12)
     assert opens_after(found, [FROM_LEFT], LISTEN)
     assert float(found.q(1)[found.find([SILENCE, FROM_LEFT], [LISTEN])[1], RIGHT]) == pytest.approx(-6.5, abs=1e-12)
-    found = solve_partial(Tiger(horizon=3, discount=1.0), cai.HARD)
+    found = cai.partial.solve(Tiger(horizon=3, discount=1.0), cai.HARD)
     p, twice = 0.7225 / 0.745, 0.745
     assert float(found.value) == pytest.approx(-2 + twice * (10 * p - 100 * (1 - p)) + (1 - twice) * -1, abs=1e-12)
     assert opens_after(found, [FROM_LEFT, FROM_LEFT], RIGHT)
@@ -671,7 +671,7 @@ def test_tiger_of_short_horizons_has_its_published_policies() -> None:
 def test_the_error_bound_of_a_cut_horizon_holds(rule: str) -> None:
     worlds = [HiddenWorld(seed=n, S=3, A=2, K=2, horizon=None, holes=False, discount=0.6, O=2) for n in range(2)]
     for world in [*worlds, Tiger(horizon=None)]:
-        near, far = (solve_partial(world, RULES[rule], temperature=0.3, horizon=T) for T in (4, 8))
+        near, far = (cai.partial.solve(world, RULES[rule], temperature=0.3, horizon=T) for T in (4, 8))
         assert far.error_bound < near.error_bound
         assert abs(float(near.value - far.value)) <= near.error_bound + far.error_bound
         assert float(near.qmdp) <= float(near.value) + 1e-10
@@ -682,7 +682,7 @@ def test_the_error_bound_of_a_cut_horizon_holds(rule: str) -> None:
 def test_the_hidden_maze_is_worth_less_than_the_seen_one(rule: str) -> None:
     world = HiddenMaze(horizon=5)
     assert world.sight.reshape(3, 4).tolist() == [[1, 0, 0, 4], [3, 0, 1, 5], [1, 0, 0, 2]]
-    found = solve_partial(world, RULES[rule], temperature=0.05)
+    found = cai.partial.solve(world, RULES[rule], temperature=0.05)
     assert float(found.qmdp) < float(found.value) < float(found.fully_observed)
     assert "6 observations, 2,611 beliefs" in repr(found)
 
@@ -691,7 +691,7 @@ def test_the_hidden_maze_is_worth_less_than_the_seen_one(rule: str) -> None:
 def test_the_models_conform_and_solve_where_all_is_seen(make: Callable[..., Any]) -> None:
     world = make(horizon=4)
     assert cai.check(world) == []
-    assert float(cai.solve(world, cai.HARD).value) >= float(solve_partial(world, cai.HARD).value)
+    assert float(cai.solve(world, cai.HARD).value) >= float(cai.partial.solve(world, cai.HARD).value)
 
 
 @pytest.mark.parametrize(
@@ -721,7 +721,7 @@ def test_the_bound_holds_where_all_is_seen_at_every_scale(
     world = HiddenWorld(seed, 3, 2, 2, None, holes=False, discount=gamma, O=3)
     world.seen = torch.eye(3, dtype=torch.float64)
     world.reward *= 10**size
-    found = solve_partial(world, RULES[rule], temperature=10**heat, horizon=int(40 / -math.log(gamma)))
+    found = cai.partial.solve(world, RULES[rule], temperature=10**heat, horizon=int(40 / -math.log(gamma)))
     tables = cai.tabulate(world)
     known = Endless(tables, rule, 10**heat)
     v = known.solve([mpmath.mpf(0)] * 3)
@@ -746,7 +746,7 @@ def test_the_bound_holds_however_beliefs_are_merged(cell: float, seed: int, size
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(belief_tree, "CELL", cell)
         patch.setattr(belief_bounds, "CELL", cell)
-        found = solve_partial(world, cai.HARD, horizon=9)
+        found = cai.partial.solve(world, cai.HARD, horizon=9)
     v = Endless(cai.tabulate(world), "HARD", 1.0).solve([mpmath.mpf(0)] * 3)
     truth = mpmath.fsum(p * x for p, x in zip(weights(world.start), v, strict=True))
     assert abs(mpmath.mpf(float(found.value)) - truth) <= found.error_bound
@@ -761,7 +761,7 @@ def test_the_bound_holds_where_little_is_seen_at_every_scale(rule: str, size: fl
     world.reward *= size
     truth = history_value(world, rule, 0.3 * size, 6)
     for T in (1, 4, 6):
-        found = solve_partial(world, RULES[rule], temperature=0.3 * size, horizon=T)
+        found = cai.partial.solve(world, RULES[rule], temperature=0.3 * size, horizon=T)
         assert abs(mpmath.mpf(float(found.value)) - truth) <= found.error_bound < 10 * size * (1e-4**T + 1e-11)
 
 

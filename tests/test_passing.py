@@ -84,7 +84,7 @@ def test_an_end_inside_a_world_passes_through_every_answer(end: BaseException) -
         same(end, cai.to_gymnasium, world) if method == "initial" else None
     same(end, cai.check, Ending("terminated", end))
     same(end, cai.check, Ending("observe", end))
-    same(end, cai.solve_partial, Ending("observe", end))
+    same(end, cai.partial.solve, Ending("observe", end))
     assert len(pyro.poutine.runtime._PYRO_STACK) == stack
     assert torch.get_default_dtype() == torch.float32
 

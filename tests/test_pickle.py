@@ -31,7 +31,7 @@ RESULTS: dict[str, Callable[[], Any]] = {
     "messages": lambda: cai.solve(WORLD),
     "factored messages": lambda: cai.solve(factors()),
     "separate messages": lambda: cai.solve(load_model("sysadmin")(n=2)),
-    "partial": lambda: cai.solve_partial(HiddenWorld(seed=1, S=2, A=2, K=1, horizon=2, holes=False)),
+    "partial": lambda: cai.partial.solve(HiddenWorld(seed=1, S=2, A=2, K=1, horizon=2, holes=False)),
     "horizons": lambda: cai.solve_horizons(WORLD, horizons=[1, 4]),
     "marginal map": lambda: cai.marginal_map(WORLD),
     "types": lambda: cai.inference_types(WORLD),

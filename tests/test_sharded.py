@@ -71,7 +71,7 @@ def work(rank: int, port: int, jobs: Jobs, folder: Path, killed: str) -> None:
     for name, (make, asked) in jobs.items():
         os.environ["KILLED"] = "1" if name == killed else "none"
         try:
-            found = cai.solve_sharded(make(), **asked, folder=folder / name, timeout=60)
+            found = cai.distributed.solve(make(), **asked, folder=folder / name, timeout=60)
             assert len(found.states) == len(found.v(0))
         except cai.CaiError as error:
             (folder / f"{name}.{rank}").write_text(f"{type(error).__name__}: {error}")
@@ -91,7 +91,7 @@ def together(jobs: Jobs, folder: Path, *, killed: str = "none") -> list[int]:
 
 
 def same(folder: Path, whole: cai.Messages) -> None:
-    found = cai.open_messages(folder)
+    found = cai.distributed.open_messages(folder)
     torch.testing.assert_close(found.value, whole.value, rtol=1e-12, atol=1e-12)
     for t in range(found.horizon + 1):
         torch.testing.assert_close(found.v(t), whole.v[t], rtol=1e-12, atol=1e-12)
@@ -134,7 +134,7 @@ from tests.worlds import RandomWorld
 
 world = RandomWorld(6, 300, 3, 2, 12, holes=False)
 for rule in (cai.POSTERIOR, cai.VARIATIONAL):
-    cai.solve_sharded(world, rule, temperature=0.4, folder=f"{sys.argv[1]}/{rule}", timeout=60)
+    cai.distributed.solve(world, rule, temperature=0.4, folder=f"{sys.argv[1]}/{rule}", timeout=60)
 """
 
 
@@ -148,7 +148,7 @@ def test_two_processes_under_torchrun_give_the_messages_of_numpy(tmp_path: Path)
     assert done.returncode == 0, done.stderr
     world = RandomWorld(6, 300, 3, 2, 12, holes=False)
     for rule in ("POSTERIOR", "VARIATIONAL"):
-        found, swept = cai.open_messages(tmp_path / rule), Swept(world, rule, 0.4)
+        found, swept = cai.distributed.open_messages(tmp_path / rule), Swept(world, rule, 0.4)
         assert sorted(file.name for file in (tmp_path / rule).glob("v-*")) == ["v-0-of-2.npy", "v-1-of-2.npy"]
         assert float(found.value) == pytest.approx(swept.value, rel=1e-13)
         for t in range(13):
@@ -163,13 +163,16 @@ def test_a_killed_process_is_told_and_made_good(tmp_path: Path) -> None:
     assert "process 0 of 2 lost touch with the others" in (tmp_path / "broken.0").read_text()
     assert json.loads((tmp_path / "broken" / "messages.json").read_text())["reached"] == 4
     with pytest.raises(cai.WorldError, match="reach from T = 8 back to t = 4; expected finished ones"):
-        cai.open_messages(tmp_path / "broken")
+        cai.distributed.open_messages(tmp_path / "broken")
 
     np.load(tmp_path / "broken" / "v-1-of-2.npy", mmap_mode="r+")[5] = 99.0  # to see that it goes on from t = 4
     (tmp_path / "broken.0").unlink()
     assert together({"broken": job}, tmp_path) == [0, 0]
     assert not list(tmp_path.glob("broken.*"))
-    again, before = cai.open_messages(tmp_path / "broken"), cai.open_messages(tmp_path / "whole")
+    again, before = (
+        cai.distributed.open_messages(tmp_path / "broken"),
+        cai.distributed.open_messages(tmp_path / "whole"),
+    )
     assert again.value == before.value
     assert all(torch.equal(again.v(t), before.v(t)) for t in (0, 1, 2, 3, 4, 6, 7, 8))
     assert (again.v(5)[5:] == 99.0).all()
@@ -191,15 +194,15 @@ def test_rows_are_those_of_the_tables(make: Callable[[], Any], monkeypatch: pyte
 
 def test_one_process_alone(tmp_path: Path) -> None:
     world = RandomWorld(7, 5, 2, 2, 4, holes=False)
-    found = cai.solve_sharded(world, temperature=0.5, folder=tmp_path)
+    found = cai.distributed.solve(world, temperature=0.5, folder=tmp_path)
     same(tmp_path, cai.solve(world, temperature=0.5))
-    assert found.log_evidence == cai.open_messages(tmp_path).value / 0.5
+    assert found.log_evidence == cai.distributed.open_messages(tmp_path).value / 0.5
     assert "POSTERIOR at temperature 0.5 on 5 states in 1 shards, T = 4" in repr(found)
     with pytest.raises(AttributeError, match="elbo belongs to VARIATIONAL"):
         _ = found.elbo
     with pytest.raises(cai.WorldError, match="t: 5; expected a time from 0 to 4"):
         found.v(5)
-    best = cai.solve_sharded(world, cai.VARIATIONAL, folder=tmp_path / "best")
+    best = cai.distributed.solve(world, cai.VARIATIONAL, folder=tmp_path / "best")
     torch.testing.assert_close(best.elbo, cai.solve(world, cai.VARIATIONAL).elbo)
 
 
@@ -219,32 +222,32 @@ def test_one_process_alone(tmp_path: Path) -> None:
 )
 def test_wrong_use_is_told(asked: dict[str, Any], words: str, kept: Path) -> None:
     with pytest.raises(cai.WorldError, match=words):
-        cai.solve_sharded(**{"world": RandomWorld(7, 5, 2, 2, 4), "temperature": 0.5, "folder": kept, **asked})
+        cai.distributed.solve(**{"world": RandomWorld(7, 5, 2, 2, 4), "temperature": 0.5, "folder": kept, **asked})
 
 
 @pytest.fixture(scope="module")
 def kept(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("kept")
-    cai.solve_sharded(RandomWorld(7, 5, 2, 2, 4), temperature=0.5, folder=folder)
+    cai.distributed.solve(RandomWorld(7, 5, 2, 2, 4), temperature=0.5, folder=folder)
     return folder
 
 
 def test_folders_that_hold_something_else(tmp_path: Path) -> None:
     world = RandomWorld(7, 5, 2, 2, 4)
     with pytest.raises(cai.WorldError, match=r"no messages\.json"):
-        cai.open_messages(tmp_path)
+        cai.distributed.open_messages(tmp_path)
     (tmp_path / "messages.json").write_text("[1]")
     with pytest.raises(cai.WorldError, match=r"a messages\.json of something else"):
-        cai.solve_sharded(world, folder=tmp_path)
+        cai.distributed.solve(world, folder=tmp_path)
     other = tmp_path / "other"
-    cai.solve_sharded(world, folder=other)
+    cai.distributed.solve(world, folder=other)
     about = json.loads((other / "messages.json").read_text())
     (other / "v-0-of-1.npy").unlink()
     with pytest.raises(cai.WorldError, match=r"no file v-0-of-1\.npy; expected the shard of process 0 of 1"):
-        cai.solve_sharded(world, folder=other)
+        cai.distributed.solve(world, folder=other)
     (other / "messages.json").write_text(json.dumps({**about, "shards": [[0, 2], [2, 5]]}))
     with pytest.raises(cai.WorldError, match="messages in 2 shards; expected 1, one a process"):
-        cai.solve_sharded(world, folder=other)
+        cai.distributed.solve(world, folder=other)
 
 
 def test_a_group_without_torchrun_is_alone() -> None:
@@ -257,7 +260,7 @@ def test_the_command_line(tmp_path: Path) -> None:
     assert done.exit_code == 0, done.output
     (row,) = json.loads(done.stdout)
     assert row["form"] == "1 shards"
-    assert row["log_evidence"] == float(cai.open_messages(tmp_path).log_evidence)
+    assert row["log_evidence"] == float(cai.distributed.open_messages(tmp_path).log_evidence)
     done = CliRunner().invoke(app, [*words, "-t", "1", "-t", "2"])
     assert done.exit_code == 2
     assert "POSTERIOR at α = 1, 2; expected one rule and one temperature for a folder" in done.output

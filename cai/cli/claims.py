@@ -10,7 +10,7 @@ import typer
 
 from cai.cli.app import app, told
 from cai.cli.options import require_folder
-from cai.support.spelling import read_name
+from cai.support.wording import read_name
 
 Names = Annotated[
     list[str] | None,

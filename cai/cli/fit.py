@@ -35,7 +35,7 @@ from cai.cli.options import (
     title_of,
 )
 from cai.errors import fault
-from cai.support.spelling import read_name
+from cai.support.wording import read_name
 
 if TYPE_CHECKING:
     from cai.learn.svi.fit_result import Fit

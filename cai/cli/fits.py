@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from cai.errors import Finding, ImpossibleError, IntractableError, NotConvergedError, WorldError, fault
 from cai.support.parallel import each
-from cai.support.spelling import read_name
+from cai.support.wording import read_name
 
 if TYPE_CHECKING:
     from cai.compile.table_model import Tables

@@ -82,7 +82,7 @@ def _known(data: dict[str, Any]) -> str:
 
 
 def _print_groups(dag: "nx.DiGraph") -> None:
-    from cai.world.dependencies import entangled
+    from cai.graphs import entangled
 
     groups = entangled(dag, 1)
     if sum(len(group) for group in groups) > 1:
@@ -91,9 +91,9 @@ def _print_groups(dag: "nx.DiGraph") -> None:
 
 def _explanation(made: Any, dag: "nx.DiGraph") -> dict[str, Any]:
     """Collect what follows from the graph, and the elimination where the world can be factorised."""
-    from cai.exact.factors.elimination_trace import elimination_trace
+    from cai.graphs import entangled, relevant, why_markov
+    from cai.graphs.elimination_steps import elimination_trace
     from cai.world.definition import horizon_of
-    from cai.world.dependencies import entangled, relevant, why_markov
     from cai.world.dependencies import graph as read_graph
 
     states = [node for node, data in dag.nodes(data=True) if data["kind"] == "state" and data["time"] == 0]
@@ -121,8 +121,8 @@ def _explanation(made: Any, dag: "nx.DiGraph") -> dict[str, Any]:
 
 
 def _print_explanation(told_of: dict[str, Any]) -> None:
+    from cai.support.wording import listed
     from cai.view.terminal import print_table
-    from cai.world.dependencies import listed
 
     n = told_of["slices"]
     within = f"given the action and the rest of the state, within {n} slice{'s' if n > 1 else ''}"

@@ -15,7 +15,7 @@ from cai.cli.fits import read_temperatures
 from cai.cli.options import Discount, Horizon, Json, Settings, read_settings, read_world, require_folder, title_of
 from cai.errors import fault
 from cai.support.catalogue import literal
-from cai.support.spelling import LEARNERS, read_name
+from cai.support.wording import LEARNERS, read_name
 
 if TYPE_CHECKING:
     from cai.learn.result import Learned

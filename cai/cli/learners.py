@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from cai.cli.app import print_json
 from cai.errors import CaiError, fault
-from cai.support.spelling import LEARNERS, read_name
+from cai.support.wording import LEARNERS, read_name
 
 if TYPE_CHECKING:
     from cai.evaluation.learners import LearnerComparison

@@ -12,7 +12,7 @@ import typer
 
 from cai.errors import fault
 from cai.support.catalogue import load_world
-from cai.support.spelling import RULES, meant, read_name
+from cai.support.wording import RULES, meant, read_name
 
 World = Annotated[
     str,

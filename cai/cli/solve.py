@@ -97,12 +97,12 @@ def _refuse(options: Mapping[str, Any], beside: str, expected: str) -> None:
 
 def _solve_partial(title: str, world: Any, rules: Mapping[str, Any], alphas: Sequence[float], as_json: bool) -> None:
     """Solve over beliefs, and tell the value beside QMDP's and that of full sight."""
-    from cai.partial.belief_messages import solve_partial
+    from cai import partial
 
     rows = []
     for alpha in alphas:
         for name, rule in rules.items():
-            found = solve_partial(world, rule, temperature=alpha)
+            found = partial.solve(world, rule, temperature=alpha)
             elbo = float(found.elbo) if name == "VARIATIONAL" else None
             row = {"rule": name, "temperature": alpha, "qmdp": float(found.qmdp), "value": float(found.value)}
             rows.append({**row, "fully_observed": float(found.fully_observed), "elbo": elbo})
@@ -122,10 +122,10 @@ def _solve_sharded(
     if len(rules) > 1 or len(alphas) > 1:
         seen = f"{', '.join(rules)} at α = {', '.join(f'{alpha:g}' for alpha in alphas)}"
         raise fault("--shards", seen, "one rule and one temperature for a folder")
-    from cai.distributed.sharded import solve_sharded
+    from cai import distributed
 
     ((name, rule),) = rules.items()
-    found = solve_sharded(world, rule, temperature=alphas[0], folder=folder)
+    found = distributed.solve(world, rule, temperature=alphas[0], folder=folder)
     if found.states.start == 0:
         form = f"{len(found.shards)} shards"
         _print(f"{title}: {found}", [_answer(name, found, form, found.horizon, 0.0)], as_json=as_json)

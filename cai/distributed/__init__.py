@@ -1,1 +1,5 @@
 """Worlds too large for one process: shards of the states."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -1,4 +1,4 @@
-"""solve_sharded: the backward sweep of a world whose states are shared out among processes."""
+"""solve: the backward sweep of a world whose states are shared out among processes."""
 
 import hashlib
 import time
@@ -23,7 +23,7 @@ from cai.world.definition import World
 
 
 @torch.no_grad()
-def solve_sharded(
+def solve(
     world: World,
     rule: Rule = POSTERIOR,
     *,

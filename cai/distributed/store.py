@@ -80,14 +80,14 @@ class ShardedMessages:
 
 
 def open_messages(folder: Path | str) -> ShardedMessages:
-    """Open the finished messages that ``solve_sharded`` left in a folder, in one ordinary process.
+    """Open the finished messages that ``cai.distributed.solve`` left in a folder, in one ordinary process.
 
     Raises:
         WorldError: the folder holds none, or they do not reach back to time 0.
     """
     about, where = read(Path(folder)), f"folder '{folder}'"
     if about is None:
-        raise fault(where, "no messages.json", "a folder that cai.solve_sharded wrote")
+        raise fault(where, "no messages.json", "a folder that cai.distributed.solve wrote")
     if about["value"] is None:
         seen = f"messages that reach from T = {about['of']['horizon']} back to t = {about['reached']}"
         raise fault(where, seen, "finished ones: run the command that makes them again, and it goes on")
@@ -191,7 +191,7 @@ def read(folder: Path) -> dict[str, Any] | None:
     except ValueError:
         about = None
     if not isinstance(about, dict) or set(about) != KEYS:
-        raise fault(f"folder '{folder}'", "a messages.json of something else", "one that cai.solve_sharded wrote")
+        raise fault(f"folder '{folder}'", "a messages.json of something else", "one that cai.distributed.solve wrote")
     return about
 
 

@@ -30,7 +30,7 @@ def check(world: Any) -> list[Finding]:
     reach of each slice on the program's graph, whether any trajectory can be optimal, and what an optional ``observe``
     shows of the state. It stops at the first layer that shows a fault, since the next would only show its echo. The
     findings are the errors of ``solve``, and those on ``observe``, which ``solve`` never asks: it takes the state of a
-    world that is seen in part as seen, an upper bound, and ``solve_partial`` does not.
+    world that is seen in part as seen, an upper bound, and ``cai.partial.solve`` does not.
 
     A world whose tables would be too large, or cost more than its factors, is looked at as ``solve`` takes it,
     through ``factorise``: its ``terminated`` is held against draws alone, and whether any trajectory can be optimal is

@@ -1,4 +1,4 @@
-"""What a policy reads: the fewest state variables from which it can be rebuilt."""
+"""The support of a policy: the fewest state variables from which it can be rebuilt."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ from cai.exact.factors.factored_messages import FactoredMessages
 from cai.exact.messages import Messages
 from cai.policies.fixed import FixedPolicy
 from cai.policies.tabular import TabularPolicy
-from cai.world.dependencies import listed
+from cai.support.wording import listed
 
 MOST = 4096
 """Sets of variables that are tried, the smallest first, before a set that merely has no spare variable is taken."""
@@ -22,12 +22,12 @@ NUMBERS = 1 << 27
 
 
 @dataclass(frozen=True)
-class Reads:
-    """The state variables that a policy reads.
+class PolicySupport:
+    """The state variables that a policy depends on.
 
     Attributes:
         variables: the set, in the order of the state's variables.
-        by_time: the part of it that is read at each time; one entry for a policy that is the same at all times.
+        by_time: the part of it that matters at each time; one entry for a policy that is the same at all times.
         verified: the largest change of any probability when the policy is rebuilt from those variables alone.
         unread: the other state variables.
         smallest: whether no set of fewer variables would do; else only: none of them can be left out.
@@ -71,8 +71,8 @@ class _Table:
         key = torch.zeros(len(self.values), dtype=torch.long, device=self.values.device)
         for i in columns:
             key = key * self.sizes[i] + self.values[:, i]
-        found, index = torch.unique(key, return_inverse=True)
-        return index, len(found)
+        kinds, index = torch.unique(key, return_inverse=True)
+        return index, len(kinds)
 
     def spread(self, columns: Sequence[int]) -> float:
         """Return how far a probability differs at most between states that agree in these variables."""
@@ -95,9 +95,9 @@ class _Table:
         return float((mean[index] - self.probs).abs().max())
 
 
-def policy_reads(
+def policy_support(
     messages: Messages | FactoredMessages | FixedPolicy | TabularPolicy, *, tolerance: float = 1e-9
-) -> Reads:
+) -> PolicySupport:
     """Find the smallest set of state variables that a policy reads.
 
     A set R does if ``|π_t(a|s) - π_t(a|s̃)| <= tolerance`` for all a, t, and all s, s̃ that agree in R. States where
@@ -107,8 +107,8 @@ def policy_reads(
     variables are left out one by one as long as that can be done, and ``smallest`` is False. Of several smallest sets
     the first in the order of the variables is taken.
 
-    ``cai.relevant`` reads the graph, and so speaks of every world that has it; this is about the numbers of one. It
-    names no variable that is neither relevant, given the action, nor read by the action prior.
+    ``cai.graphs.relevant`` reads the graph, and so speaks of every world that has it; this is about the numbers of one.
+    It names no variable that is neither relevant, given the action, nor read by the action prior.
 
     Args:
         messages: of ``cai.solve``, on tables or on factors; or a policy over numbered states, where all states count.
@@ -121,59 +121,64 @@ def policy_reads(
     representations.
     """
     if not tolerance >= 0:
-        raise fault("policy_reads, tolerance", f"{tolerance!r}", "a number from 0 on")
-    policy, possible = _policy(messages)
-    space, times = policy.states, policy.horizon or 1
-    names = space.names
-    values = torch.stack([one.long() for one in space.split(torch.arange(space.size)).values()], -1)
-
-    @lru_cache(maxsize=max(1, NUMBERS // (space.size * policy.actions.size)))
-    def table(t: int) -> _Table:
-        with torch.no_grad():
-            probs = policy.probs(t)
-        if probs.dim() != 2:
-            raise fault("policy_reads", f"a batch of shape {list(probs.shape[:-2])}", "one entry: messages[i]")
-        counts = possible(t)
-        here = values.to(probs.device)
-        if counts is None or bool(counts.all()):
-            return _Table(here, probs, space.sizes)
-        return _Table(here[counts], probs[counts], space.sizes)
-
-    def serves(some: Sequence[int], when: Iterable[int]) -> bool:
-        return all(table(t).spread(some) <= tolerance for t in when)
-
-    everything = range(len(names))
-    found, smallest = _smallest(everything, partial(serves, when=range(times)))
+        raise fault("policy_support, tolerance", f"{tolerance!r}", "a number from 0 on")
+    tables = _Tables(*_policy_of(messages))
+    names, times = tables.states.names, range(tables.policy.horizon or 1)
+    variables, smallest = _smallest(range(len(names)), partial(tables.suffice, times, tolerance))
     by_time, change, free = [], 0.0, 0
-    for t in range(times):
-        own, certain = _smallest(found, partial(serves, when=[t]))
+    for t in times:
+        own, certain = _smallest(variables, partial(tables.suffice, [t], tolerance))
         by_time.append(tuple(names[i] for i in own))
-        smallest, change = smallest and certain, max(change, table(t).change(own))
-        free += space.size - len(table(t).values)
-    return Reads(
-        variables=tuple(names[i] for i in found),
+        smallest, change = smallest and certain, max(change, tables.at(t).change(own))
+        free += tables.states.size - len(tables.at(t).values)
+    return PolicySupport(
+        variables=tuple(names[i] for i in variables),
         by_time=by_time,
         verified=change,
-        unread=tuple(names[i] for i in everything if i not in found),
+        unread=tuple(name for i, name in enumerate(names) if i not in variables),
         smallest=smallest,
         free=free,
     )
 
 
-def _smallest(variables: Sequence[int], serves: Callable[[Sequence[int]], bool]) -> tuple[list[int], bool]:
-    """Return the smallest part of some variables that serves, and whether it is known to be that; all of them serve."""
-    needed = [i for i in variables if not serves([j for j in variables if j != i])]
+class _Tables:
+    """The policy of each time, in the states that count; what was computed last is kept, as far as there is room."""
+
+    def __init__(self, policy: FixedPolicy | TabularPolicy, possible: Callable[[int], Tensor | None]) -> None:
+        self.policy, self.possible, self.states = policy, possible, policy.states
+        numbers = torch.arange(self.states.size)
+        self.values = torch.stack([column.long() for column in self.states.split(numbers).values()], -1)
+        self.at = lru_cache(maxsize=max(1, NUMBERS // (self.states.size * policy.actions.size)))(self._at)
+
+    def suffice(self, times: Iterable[int], tolerance: float, columns: Sequence[int]) -> bool:
+        """Tell whether the policy depends at these times on no other variables, to a tolerance."""
+        return all(self.at(t).spread(columns) <= tolerance for t in times)
+
+    def _at(self, t: int) -> _Table:
+        with torch.no_grad():
+            probs = self.policy.probs(t)
+        if probs.dim() != 2:
+            raise fault("policy_support", f"a batch of shape {list(probs.shape[:-2])}", "one entry: messages[i]")
+        counts, values = self.possible(t), self.values.to(probs.device)
+        if counts is None or bool(counts.all()):
+            return _Table(values, probs, self.states.sizes)
+        return _Table(values[counts], probs[counts], self.states.sizes)
+
+
+def _smallest(variables: Sequence[int], suffice: Callable[[Sequence[int]], bool]) -> tuple[list[int], bool]:
+    """Return the smallest part of some variables that suffices, and whether it is known to be that; all of them do."""
+    needed = [i for i in variables if not suffice([j for j in variables if j != i])]
     spare = [i for i in variables if i not in needed]
     for n, some in enumerate(_smaller_first(spare)):
         if n == MOST:
             break
-        if serves(found := sorted([*needed, *some])):
-            return found, True
-    kept = list(variables)
+        if suffice(columns := sorted([*needed, *some])):
+            return columns, True
+    left = list(variables)
     for i in spare:
-        if serves(fewer := [j for j in kept if j != i]):
-            kept = fewer
-    return kept, False
+        if suffice(fewer := [j for j in left if j != i]):
+            left = fewer
+    return left, False
 
 
 def _smaller_first(spare: Sequence[int]) -> Iterator[tuple[int, ...]]:
@@ -181,15 +186,15 @@ def _smaller_first(spare: Sequence[int]) -> Iterator[tuple[int, ...]]:
         yield from combinations(spare, k)
 
 
-def _policy(
+def _policy_of(
     messages: Messages | FactoredMessages | FixedPolicy | TabularPolicy,
 ) -> tuple[FixedPolicy | TabularPolicy, Callable[[int], Tensor | None]]:
     """Return the policy, and which states count at a time, ``[S]``; None stands for all."""
     if isinstance(messages, FixedPolicy | TabularPolicy):
         return messages, lambda t: None
     if not isinstance(messages, Messages | FactoredMessages):
-        raise fault("policy_reads", f"a {type(messages).__name__}", "what cai.solve returns, or a policy with tables")
+        raise fault("policy_support", f"a {type(messages).__name__}", "what cai.solve returns, or a policy with tables")
     if isinstance(messages, Messages) and messages.batch_shape:
-        raise fault("policy_reads", f"messages with a batch of shape {tuple(messages.batch_shape)}", "messages[i]")
+        raise fault("policy_support", f"messages with a batch of shape {tuple(messages.batch_shape)}", "messages[i]")
     policy, v = messages.policy, messages.v.detach()
     return policy, lambda t: (v if policy.horizon is None else v[t]) > -torch.inf

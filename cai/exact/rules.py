@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from cai.errors import fault
-from cai.support.spelling import RULES
+from cai.support.wording import RULES
 
 TIE = 32
 """Units in the last place of the best score by which a choice may fall short of it and still be tied.

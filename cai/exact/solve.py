@@ -70,7 +70,7 @@ def solve(
     log-probabilities, prior and temperature, by the analytic adjoint; a second derivative is refused.
 
     A world that is seen in part, with ``observe``, is solved as if the state were seen: under a rule that holds the
-    dynamics an upper bound on what can be had by acting on what is seen, which is ``solve_partial``'s.
+    dynamics an upper bound on what can be had by acting on what is seen, which is ``cai.partial.solve``'s.
 
     Args:
         world: a world, or the tables or factors it was compiled to.

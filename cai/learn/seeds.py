@@ -16,7 +16,7 @@ from cai.learn.names import ALGORITHMS
 from cai.learn.remote import Errand, learned_remotely
 from cai.learn.result import Learned
 from cai.support.progress import bar
-from cai.support.spelling import LEARNERS, read_name
+from cai.support.wording import LEARNERS, read_name
 
 Run = Callable[[], Learned]
 

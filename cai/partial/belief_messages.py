@@ -1,4 +1,4 @@
-"""solve_partial: the exact finite-horizon recursion over the beliefs that can be reached.
+"""solve: the exact finite-horizon recursion over the beliefs that can be reached.
 
     q_t(b,a) = Σ_s b(s) r(s,a) + γ Σ_o p(o|b,a) v_{t+1}(b_ao)
     v_t(b)   = mean over actions of q_t(b,a)          with weights p(a|b)
@@ -18,7 +18,8 @@ from cai.compile.table_model import Tables
 from cai.errors import ImpossibleError, fault
 from cai.exact.messages import Messages
 from cai.exact.rules import VARIATIONAL, Rule
-from cai.exact.solve import as_temperature, solve
+from cai.exact.solve import as_temperature
+from cai.exact.solve import solve as solve_seen
 from cai.exact.tables.averaged import Held, hold
 from cai.partial.belief_bounds import drift, tail_of
 from cai.partial.belief_tree import Edges, Layer, grow
@@ -163,7 +164,7 @@ class BeliefMessages:
         return t
 
 
-def solve_partial(
+def solve(
     world: World,
     rule: Rule = VARIATIONAL,
     *,
@@ -202,7 +203,7 @@ def solve_partial(
         alpha = as_temperature(temperature, tables)
         if alpha.dim() != 0:
             raise fault("temperature", f"{alpha.tolist()}", "a single number")
-        full = solve(tables, rule, temperature=alpha)
+        full = solve_seen(tables, rule, temperature=alpha)
         root, layers = grow(engine, T, max_beliefs)
         tail, bound = (tables.terminal, 0.0) if tables.horizon else tail_of(engine, layers[-1], full, T)
 
@@ -229,7 +230,7 @@ def _cut(tables: Tables, horizon: int | None) -> int:
             raise fault("horizon", f"{horizon} beside the world's own T = {tables.horizon}", "none where it has one")
         return tables.horizon
     if not isinstance(horizon, int) or isinstance(horizon, bool) or horizon < 1:
-        expected = "solve_partial(world, horizon=T): where to cut the infinite horizon"
+        expected = "cai.partial.solve(world, horizon=T): where to cut the infinite horizon"
         raise fault("horizon", f"{horizon!r} for an infinite horizon", expected)
     return horizon
 

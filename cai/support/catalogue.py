@@ -11,7 +11,7 @@ from types import ModuleType
 from typing import Any
 
 from cai.errors import blamed, fault
-from cai.support.spelling import meant
+from cai.support.wording import meant
 
 LOADED = "cai_world_"
 """How the names of modules begin that were made of a world's file: they cannot be imported elsewhere."""

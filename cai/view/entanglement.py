@@ -13,7 +13,7 @@ from matplotlib.patches import Patch, Rectangle
 from cai.compile.factor_model import Factors, primed
 from cai.compile.factorise import factorise
 from cai.errors import fault
-from cai.exact.factors.elimination_trace import Step, elimination_trace
+from cai.graphs.elimination_steps import Step, elimination_trace
 from cai.support.files import write_whole
 from cai.view.graph import KINDS
 from cai.view.style import DPI, FAINT, GREY, INK, foot_key, head, plain

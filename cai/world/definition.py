@@ -21,9 +21,9 @@ class World(Protocol):
     ``terminated(state)`` (bool: the episode has ended; the state is absorbing, a slice pays nothing there, nobody acts,
     and no account of entropy, KL or nats goes on; roll-outs stop there too, unless a ``terminal`` reward is still to be
     paid at T), ``features(state)`` (``[*, F]``: what a network is fed),
-    ``observe(state)`` (samples what is seen of the state, see ``solve_partial``; exact answers take all as seen where
-    they do not ask for it), ``labels`` (what values are called in every output, ``{"move": ["left", None, …]}``: a name
-    or None for each value of a variable). None is absent.
+    ``observe(state)`` (samples what is seen of the state, see ``cai.partial.solve``; exact answers take all as seen
+    where they do not ask for it), ``labels`` (what values are called in every output, ``{"move": ["left", None, …]}``:
+    a name or None for each value of a variable). None is absent.
     A state or an action is one tensor, or a dict of named variables whose keys are the names of their sample sites.
     """
 
@@ -115,7 +115,7 @@ def remark(world: Any) -> str | None:
         return None
     return (
         "the world is seen in part: what follows takes the state as seen, an upper bound; "
-        "cai.solve_partial finds the policy that acts on what is seen"
+        "cai.partial.solve finds the policy that acts on what is seen"
     )
 
 

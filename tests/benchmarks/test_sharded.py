@@ -39,10 +39,10 @@ def main(folder: Path) -> None:
         return made
 
     sharded_plan, sharded.plan = sharded.plan, plan
-    cai.solve_sharded(grid(300), temperature=0.1, folder=folder / "small")
+    cai.distributed.solve(grid(300), temperature=0.1, folder=folder / "small")
     reset_peak()
     begin = time.perf_counter()
-    found = cai.solve_sharded(grid(SIDE), temperature=0.1, folder=folder / "large")
+    found = cai.distributed.solve(grid(SIDE), temperature=0.1, folder=folder / "large")
     facts = {**found.seconds, "whole": time.perf_counter() - begin, "peak": peak(), "halo": halo[-1]}
     (folder / f"facts-{found.states.start}.json").write_text(json.dumps(facts))
 
@@ -63,7 +63,7 @@ def run(processes: int, folder: Path) -> list[dict[str, float]]:
 def test_two_processes_beside_one(tmp_path: Path) -> None:
     for processes in (1, 2):
         run(processes, tmp_path / f"{processes}")
-    one, two = (cai.open_messages(tmp_path / f"{processes}" / "large") for processes in (1, 2))
+    one, two = (cai.distributed.open_messages(tmp_path / f"{processes}" / "large") for processes in (1, 2))
     torch.testing.assert_close(two.value, one.value, rtol=1e-12, atol=0)
     for t in (0, T // 2, T):
         torch.testing.assert_close(two.v(t), one.v(t), rtol=1e-12, atol=1e-12)

@@ -92,7 +92,7 @@ def from_networkx(graph: Any, *, horizon: int | None, discount: float = 1.0) -> 
     - ``cardinality``, or ``states``: how many values, or what they are called; else as many as its table has.
     - ``table``: probabilities (of a reward: rewards), an axis for each of ``parents`` (the graph's order unless given),
       the own value last; or ``conditional``, a function of the parents' values, as tensors that broadcast, which
-      returns them; or ``form``, such as ``cai.NoisyOr`` or ``cai.Logistic``. Rows sum to 1 within 1e-6.
+      returns them; or ``form``, such as ``cai.graphs.NoisyOr`` or ``cai.graphs.Logistic``. Rows sum to 1 within 1e-6.
     - ``terminal = True``: a reward on the last state, whose parents are states of one time.
 
     The table of an action is its prior, uniform where it has none; states of time 0 hold the start. The reward is the

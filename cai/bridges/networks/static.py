@@ -75,6 +75,8 @@ def _known(where: str, variables: Mapping[str, Conditional], acting: Sequence[st
         hidden = [one for one in variables[key].parents if one not in known and one not in acting]
         if hidden:
             seen = f"an action that reads '{key}', but not {hidden}, which '{key}' reads"
-            expected = "actions that read all that lies above what they read (what is seen in part needs solve_partial)"
+            expected = (
+                "actions that read all that lies above what they read (what is seen in part needs cai.partial.solve)"
+            )
             raise fault(f"{where}, actions", seen, expected)
     return known

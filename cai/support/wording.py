@@ -1,4 +1,4 @@
-"""Names that people write: those that must be known before torch is loaded, and what one that is not known may mean."""
+"""Names that people write and read: those known before torch is loaded, near misses, and lists in a sentence."""
 
 import difflib
 from collections.abc import Iterable, Sequence
@@ -27,3 +27,11 @@ def meant(text: str, known: Iterable[str]) -> str:
     by_lower = {name.lower(): name for name in known}
     near = difflib.get_close_matches(text.lower(), by_lower, n=1)
     return f"; did you mean {by_lower[near[0]]}?" if near else ""
+
+
+def listed(names: Sequence[str], most: int = 6) -> str:
+    """Write names out for people, the middle left out where they are many."""
+    if len(names) > most:
+        shown = ", ".join([*names[: most - 2], "…", names[-1]])
+        return f"{shown} ({len(names)} in all)"
+    return " and ".join(part for part in (", ".join(names[:-1]), *names[-1:]) if part)

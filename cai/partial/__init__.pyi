@@ -1,0 +1,2 @@
+from .belief_messages import solve as solve
+from .filtering import filter_beliefs as filter_beliefs
