@@ -76,6 +76,7 @@ from .policies.protocol import Policy as Policy
 from .policies.tabular import TabularPolicy as TabularPolicy
 from .simulate.rollout import Rollout as Rollout
 from .simulate.rollout import rollout as rollout
+from .support.catalogue import load_world as load_world
 from .world.definition import Optimality as Optimality
 from .world.definition import Point as Point
 from .world.definition import World as World

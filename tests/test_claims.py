@@ -17,6 +17,7 @@ import cai
 from cai.cli import app
 from cai.experiments import deep_sea, exploration, fine_tuning, reward_scale, robustness, ties
 from cai.experiments.claims import CLAIMS, Claim
+from cai.experiments.measure import final_states, solved
 from cai.experiments.verdict import DEPENDS, FAILS, HOLDS, Check, Mean, above, judged, mean_of
 from cai.experiments.worlds import life
 from cai.learn.bayesian import Bayesian, Optimism, Sampling, k_learning, posterior_sampling, soft_q_on_beliefs
@@ -249,12 +250,14 @@ def test_the_value_gap_of_the_reward_scale_is_what_solve_says() -> None:
     assert float(cai.solve(world, cai.HARD).value) == pytest.approx(5.3)
 
 
-def test_returns_of_robustness_are_those_of_evaluate() -> None:
-    tables = cai.tabulate(load_world("grid", {"horizon": "6", "step_reward": "-0.1"}))
-    policy = cai.solve(tables, cai.VARIATIONAL, temperature=0.1).policy
-    log_pi = torch.stack([policy.log_probs(t) for t in range(6)])
-    wanted = cai.evaluate(tables, policy, temperature=0.1).expected_return
-    assert robustness.expected_return(tables, log_pi) == pytest.approx(wanted)
+def test_the_final_states_are_where_roll_outs_end() -> None:
+    tables = cai.tabulate(load_world("grid", {"rows": 2, "columns": 3, "slip": 0.3, "horizon": 3}))
+    d = tables.log_initial.exp()
+    log_pi = solved(tables, cai.VARIATIONAL, 0.1)
+    for t in range(3):
+        joint = (d.unsqueeze(-1) * log_pi[t].exp()).unsqueeze(-1) * tables.log_prob.exp()
+        d = torch.stack([joint[tables.successor == s].sum() for s in range(6)])
+    torch.testing.assert_close(final_states(tables, log_pi), d, rtol=0, atol=1e-14)
 
 
 def test_entropy_return_and_coverage_of_exploration_by_hand() -> None:

@@ -6,19 +6,17 @@ The middle one holds because the soft value pays its KL out of the return; the l
 price of its KL, is one of those that the soft one maximises over.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 
-from cai.compile.tabulate import tabulate
-from cai.evaluation.evaluate import evaluate
-from cai.exact.rules import HARD, VARIATIONAL
-from cai.exact.solve import solve
+import cai
 from cai.experiments.deep_sea import slope
+from cai.experiments.measure import table_of
 from cai.experiments.verdict import Check, Verdict, judged
-from cai.experiments.worlds import world_of
 from cai.support.progress import bar
 
 WORLDS: Mapping[str, Mapping[str, Any]] = {
@@ -76,20 +74,20 @@ class RewardScale:
         return heads, rows
 
 
-def verdict_of(found: RewardScale) -> Verdict:
+def verdict_of(result: RewardScale) -> Verdict:
     """Judge each world: within the bound at every α, and at the last ones in proportion to α, to next to nothing."""
     checks = []
-    alphas = torch.tensor(found.temperatures, dtype=torch.float64)
-    for name, gaps in found.value_gap.items():
-        value, bound = torch.tensor(gaps, dtype=torch.float64), torch.tensor(found.bound[name], dtype=torch.float64)
-        lost, odd = found.return_gap[name], found.policy_gap[name]
+    alphas = torch.tensor(result.temperatures, dtype=torch.float64)
+    for name, gaps in result.value_gap.items():
+        value, bound = torch.tensor(gaps, dtype=torch.float64), torch.tensor(result.bound[name], dtype=torch.float64)
+        lost, odd = result.return_gap[name], result.policy_gap[name]
         rounding = 1e-9 * max(1.0, float(value.abs().max()))
         within = bool((value <= bound + rounding).all()) and bool((value >= value.new_tensor(lost) - rounding).all())
         ratio = float((value / bound).max())
         checks.append(Check(f"{name}: v_HARD − v_soft is at most {ratio:.3f} of its bound at every α", within))
         rate = slope(alphas[-4:].log(), value[-4:].clamp(min=1e-300).log())
         arrived = abs(rate - 1) < 0.1 and lost[-1] < 0.01 * max(lost[0], rounding) and odd[-1] < RARE
-        first = next((alpha for alpha, one in zip(found.temperatures, odd, strict=True) if one < RARE), None)
+        first = next((alpha for alpha, one in zip(result.temperatures, odd, strict=True) if one < RARE), None)
         when = "at no α tried" if first is None else f"from α = {first:.1g} on"
         words = f"{name}: at last the gap falls like α^{rate:.2f}, {lost[-1]:.1g} of return is lost;"
         checks.append(Check(f"{words} odd actions are below {RARE:.0%} {when}", arrived))
@@ -113,29 +111,28 @@ def soft_against_hard(
         progress: show a bar on a terminal.
     """
     alphas = torch.logspace(torch.tensor(highest).log10(), torch.tensor(lowest).log10(), points, dtype=torch.float64)
-    found: dict[str, list[tuple[float, ...]]] = {}
+    gaps: dict[str, list[tuple[float, ...]]] = {}
     with bar("reward_scale", len(worlds), shown=progress) as tell:
         for done, (name, settings) in enumerate(worlds.items()):
-            found[name] = gaps_of(world_of(name, **settings), alphas.tolist())
+            gaps[name] = gaps_of(cai.load_world(name, settings), alphas.tolist())
             tell(done + 1, name)
     names = ("value_gap", "return_gap", "policy_gap", "bound")
-    fields = {field: {name: rows[n] for name, rows in found.items()} for n, field in enumerate(names)}
+    fields = {field: {name: rows[n] for name, rows in gaps.items()} for n, field in enumerate(names)}
     return RewardScale(tuple(alphas.tolist()), **fields)
 
 
 def gaps_of(world: Any, alphas: Sequence[float]) -> list[tuple[float, ...]]:
     """Return the gaps of value, return and policy, and the bound, a number for each α."""
-    tables = tabulate(world)
+    tables = cai.tabulate(world)
     assert tables.horizon is not None
-    hard = solve(tables, HARD)
-    best, support = evaluate(tables, hard), [hard.policy.probs(t) > 0 for t in range(tables.horizon)]
+    hard = cai.solve(tables, cai.HARD)
+    best, support = cai.evaluate(tables, hard), table_of(tables, hard.policy) > -torch.inf
     value, returned, odd = [], [], []
     for alpha in alphas:
-        soft = solve(tables, VARIATIONAL, temperature=alpha)
-        one = evaluate(tables, soft, temperature=alpha)
+        soft = cai.solve(tables, cai.VARIATIONAL, temperature=alpha)
+        evaluation = cai.evaluate(tables, soft, temperature=alpha)
         value.append(float(hard.value) - float(soft.value))
-        returned.append(best.expected_return - one.expected_return)
-        strange = sum(float(joint[~best_of].sum()) for joint, best_of in zip(one.occupancy, support, strict=True))
-        odd.append(strange / tables.horizon)
-    log_a = float(torch.tensor(tables.actions.size, dtype=torch.float64).log())
-    return [tuple(value), tuple(returned), tuple(odd), tuple(alpha * tables.horizon * log_a for alpha in alphas)]
+        returned.append(best.expected_return - evaluation.expected_return)
+        odd.append(float(evaluation.occupancy[~support].sum()) / tables.horizon)
+    bound = tables.horizon * math.log(tables.actions.size)
+    return [tuple(value), tuple(returned), tuple(odd), tuple(alpha * bound for alpha in alphas)]

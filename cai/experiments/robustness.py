@@ -13,17 +13,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import torch
 from torch import Tensor
 
-from cai.compile.table_model import Tables
-from cai.compile.tabulate import tabulate
-from cai.exact.rules import HARD, VARIATIONAL, Rule
-from cai.exact.solve import solve
-from cai.exact.tables.policy_evaluation import occupancy
+import cai
+from cai.experiments.measure import solved
 from cai.experiments.ties import one_of_the_best
 from cai.experiments.verdict import Check, Verdict, judged
-from cai.experiments.worlds import world_of
 from cai.support.progress import bar
 
 ARG_MAX, SHARED = "arg-max", "HARD, ties shared"
@@ -110,49 +105,41 @@ def withstood(
         draws: ways to break the ties of the arg-max policy, over which its return is the mean.
         progress: show a bar on a terminal.
     """
-    room = world_of("grid", **ROOM, slip=NOMINAL)
-    tables = tabulate(room).detach()
-    shared = _table(tables, HARD, 1.0)
+    world = _room()
+    tables = cai.tabulate(world).detach()
+    shared = solved(tables, cai.HARD)
     policies = {ARG_MAX: [one_of_the_best(shared, seed) for seed in range(draws)], SHARED: [shared]}
-    policies |= {f"soft, α = {alpha:g}": [_table(tables, VARIATIONAL, alpha)] for alpha in temperatures}
-    free = [cell for cell in range(room.n_cells) if cell != room.start and not room.goal[cell]]
-    walls = {cell: one for cell in free if _way_left(one := tabulate(_walled(cell)).detach())}
-    changed = [*(tabulate(world_of("grid", **ROOM, slip=slip)).detach() for slip in slips), *walls.values()]
+    policies |= {f"soft, α = {alpha:g}": [solved(tables, cai.VARIATIONAL, alpha)] for alpha in temperatures}
+    free = [cell for cell in range(world.n_cells) if cell != world.start and not world.goal[cell]]
+    walls = {cell: room for cell in free if _way_left(room := cai.tabulate(_walled(cell)).detach())}
+    rooms = [*(cai.tabulate(_room(slip=slip)).detach() for slip in slips), *walls.values()]
     nominal = {name: _returns(tables, rows) for name, rows in policies.items()}
-    found: dict[str, list[float]] = {name: [] for name in policies}
-    with bar("robustness", len(changed), shown=progress) as tell:
-        for done, one in enumerate(changed):
+    returns: dict[str, list[float]] = {name: [] for name in policies}
+    with bar("robustness", len(rooms), shown=progress) as tell:
+        for done, room in enumerate(rooms):
             for name, rows in policies.items():
-                found[name].append(_returns(one, rows))
+                returns[name].append(_returns(room, rows))
             tell(done + 1, "")
-    slipping = {name: tuple(row[: len(slips)]) for name, row in found.items()}
-    walled = {name: tuple(row[len(slips) :]) for name, row in found.items()}
+    slipping = {name: tuple(row[: len(slips)]) for name, row in returns.items()}
+    walled = {name: tuple(row[len(slips) :]) for name, row in returns.items()}
     return Robustness(nominal, tuple(slips), slipping, tuple(walls), walled)
 
 
+def _room(**changed: Any) -> Any:
+    return cai.load_world("grid", {**ROOM, "slip": NOMINAL, **changed})
+
+
 def _walled(cell: int) -> Any:
-    return world_of("grid", **ROOM, slip=NOMINAL, walls=[divmod(cell, ROOM["columns"])])
+    return _room(walls=[divmod(cell, ROOM["columns"])])
 
 
-def _way_left(tables: Tables) -> bool:
+def _way_left(tables: cai.Tables) -> bool:
     """Tell whether somebody who knows of the wall can still take the prize, in time."""
-    return float(solve(tables, HARD).value) > 0
+    return float(cai.solve(tables, cai.HARD).value) > 0
 
 
-def _table(tables: Tables, rule: Rule, alpha: float) -> Tensor:
-    policy = solve(tables, rule, temperature=alpha).policy
-    assert tables.horizon is not None
-    return torch.stack([policy.log_probs(t) for t in range(tables.horizon)])
-
-
-def _returns(tables: Tables, policies: Sequence[Tensor]) -> float:
-    return _mean([expected_return(tables, one) for one in policies])
-
-
-def expected_return(tables: Tables, log_pi: Tensor) -> float:
-    """Return E_π[Σ r] of a stationary world, reward units."""
-    joint = (occupancy(tables, log_pi)[:-1].unsqueeze(-1) * log_pi.exp()).sum(0).unsqueeze(-1)
-    return float(torch.where(tables.log_prob > -torch.inf, joint * tables.log_prob.exp() * tables.reward, 0.0).sum())
+def _returns(tables: cai.Tables, policies: Sequence[Tensor]) -> float:
+    return _mean([cai.evaluate(tables, log_pi.exp()).expected_return for log_pi in policies])
 
 
 def _mean(row: Sequence[float]) -> float:

@@ -17,13 +17,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from cai.compile.table_model import Tables
-from cai.compile.tabulate import tabulate
-from cai.exact.rules import HARD, VARIATIONAL, Rule
-from cai.exact.solve import solve
-from cai.exact.tables.policy_evaluation import occupancy
+import cai
+from cai.experiments.measure import final_states, moves, solved
 from cai.experiments.verdict import Check, Mean, Verdict, judged, mean_of
-from cai.experiments.worlds import world_of
 from cai.support.progress import bar
 
 ARG_MAX, SHARED = "arg-max", "HARD, ties shared"
@@ -75,22 +71,22 @@ class Ties:
         return heads, [[name, nats, self.best[name], str(self.moved[name][at])] for name, nats in self.entropy.items()]
 
 
-def verdict_of(found: Ties) -> Verdict:
+def verdict_of(result: Ties) -> Verdict:
     """Judge every soft policy beside the hard ones' jump."""
-    at, even = nearest(found.epsilons, LITTLE), math.log(found.paths)
-    jump = min(found.moved[name][at].value for name in (ARG_MAX, SHARED))
+    at, even = nearest(result.epsilons, LITTLE), math.log(result.paths)
+    jump = min(result.moved[name][at].value for name in (ARG_MAX, SHARED))
     checks = [
         Check(
-            f"hard policies jump: a change of {found.epsilons[at]:.0e} moves at least {jump:.2g} of what they do",
+            f"hard policies jump: a change of {result.epsilons[at]:.0e} moves at least {jump:.2g} of what they do",
             jump > 0.1,
         )
     ]
-    for name in found.temperatures:
-        nats, best, moved = found.entropy[name], found.best[name], found.moved[name][at].value
+    for name in result.temperatures:
+        nats, best, moved = result.entropy[name], result.best[name], result.moved[name][at].value
         words = f"{name}: {nats:.4g} nats where an even spread has {even:.4g}, {best:.3g} of it on best paths"
         checks.append(Check(words, best > 0.95 and abs(nats - even) < 0.05 * even))
-        words = f"{name}: the same change moves {moved:.1g}; |Δ log π| reaches {found.tightest[name]:.2g} of its bound"
-        checks.append(Check(words, moved < 0.01 and found.tightest[name] <= 1))
+        words = f"{name}: the same change moves {moved:.1g}; |Δ log π| reaches {result.tightest[name]:.2g} of its bound"
+        checks.append(Check(words, moved < 0.01 and result.tightest[name] <= 1))
     return judged(checks)
 
 
@@ -116,8 +112,9 @@ def ties_broken(
         epsilons: the largest change of a reward, reward units.
         progress: show a bar on a terminal.
     """
-    moves = 2 * (side - 1)
-    tables = tabulate(world_of("grid", rows=side, columns=side, slip=0.0, horizon=moves)).detach()
+    length = 2 * (side - 1)
+    grid = {"rows": side, "columns": side, "slip": 0.0, "horizon": length}
+    tables = cai.tabulate(cai.load_world("grid", grid)).detach()
     names = {f"soft, α = {alpha:g}": alpha for alpha in temperatures}
     before = _policies(tables, names, seed=0)
     moved: dict[str, list[Mean]] = {name: [] for name in before}
@@ -133,49 +130,36 @@ def ties_broken(
                     share = _share_of_bound(before[name], after[name], epsilon, alpha)
                     tightest[name] = max(tightest[name], share)
                 tell(n * seeds + seed + 1, f"ε = {epsilon:g}")
-            for name, found in runs.items():
-                moved[name].append(mean_of(found))
-    entropy = {name: _entropy(tables, table) for name, table in before.items()}
-    best = {name: float(occupancy(tables, table)[-1][-1]) for name, table in before.items()}
+            for name, distances in runs.items():
+                moved[name].append(mean_of(distances))
+    entropy = {name: cai.evaluate(tables, log_pi.exp()).entropy for name, log_pi in before.items()}
+    best = {name: float(final_states(tables, log_pi)[-1]) for name, log_pi in before.items()}
     as_tuples = {name: tuple(means) for name, means in moved.items()}
-    return Ties(math.comb(moves, moves // 2), entropy, best, tuple(epsilons), as_tuples, tightest, names, seeds)
+    return Ties(math.comb(length, length // 2), entropy, best, tuple(epsilons), as_tuples, tightest, names, seeds)
 
 
-def _policies(tables: Tables, soft: Mapping[str, float], seed: int) -> dict[str, Tensor]:
+def _policies(tables: cai.Tables, soft: Mapping[str, float], seed: int) -> dict[str, Tensor]:
     """Return log π of all policies, ``[T, S, A]``."""
-    shared = _table(tables, HARD, 1.0)
+    shared = solved(tables, cai.HARD)
     return {ARG_MAX: one_of_the_best(shared, seed), SHARED: shared} | {
-        name: _table(tables, VARIATIONAL, alpha) for name, alpha in soft.items()
+        name: solved(tables, cai.VARIATIONAL, alpha) for name, alpha in soft.items()
     }
 
 
 def one_of_the_best(log_pi: Tensor, seed: int) -> Tensor:
     """Return an arg-max: of equally probable actions one, which one a seed has fixed for each time and state."""
     rank = torch.rand(log_pi.shape, generator=torch.Generator().manual_seed(seed), dtype=log_pi.dtype)
-    most = log_pi == log_pi.amax(-1, keepdim=True)
-    first = torch.where(most, rank, -1.0).argmax(-1, keepdim=True)
+    first = torch.where(log_pi == log_pi.amax(-1, keepdim=True), rank, -1.0).argmax(-1, keepdim=True)
     return torch.full_like(log_pi, -torch.inf).scatter(-1, first, 0.0)
 
 
-def _table(tables: Tables, rule: Rule, alpha: float) -> Tensor:
-    policy = solve(tables, rule, temperature=alpha).policy
-    assert tables.horizon is not None
-    return torch.stack([policy.log_probs(t) for t in range(tables.horizon)])
-
-
-def _changed(tables: Tables, epsilon: float, seed: int) -> Tables:
+def _changed(tables: cai.Tables, epsilon: float, seed: int) -> cai.Tables:
     noise = torch.rand(tables.reward.shape, generator=torch.Generator().manual_seed(seed), dtype=tables.reward.dtype)
     return replace(tables, reward=tables.reward + epsilon * (2 * noise - 1))
 
 
-def _moved(tables: Tables, before: Tensor, after: Tensor) -> float:
-    joint = [occupancy(tables, table)[:-1].unsqueeze(-1) * table.exp() for table in (before, after)]
-    return float((joint[0] - joint[1]).abs().sum() / (2 * len(before)))
-
-
-def _entropy(tables: Tables, log_pi: Tensor) -> float:
-    weights = occupancy(tables, log_pi)[:-1].unsqueeze(-1) * log_pi.exp()
-    return -float(torch.where(weights > 0, weights * log_pi, 0.0).sum())
+def _moved(tables: cai.Tables, before: Tensor, after: Tensor) -> float:
+    return float((moves(tables, before) - moves(tables, after)).abs().sum() / (2 * len(before)))
 
 
 def _share_of_bound(before: Tensor, after: Tensor, epsilon: float, alpha: float) -> float:

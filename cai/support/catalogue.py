@@ -29,12 +29,12 @@ def names() -> list[str]:
     return sorted(path.stem for path in folder().glob("*.py") if not path.stem.startswith("_"))
 
 
-def load_world(spec: str, settings: Mapping[str, str] | None = None, overrides: Mapping[str, Any] | None = None) -> Any:
-    """Make the world that a spec names.
+def load_world(spec: str, settings: Mapping[str, Any] | None = None, overrides: Mapping[str, Any] | None = None) -> Any:
+    """Make the world that a spec names, ``load_world("grid", {"rows": 3})``.
 
     Args:
-        spec: a catalogue name, a file ``my_world.py``, or ``my_world.py:Class``.
-        settings: arguments for the world as text; numbers, True, None, lists and tuples are read as Python literals.
+        spec: a name of the catalogue (``cai list``), a file ``my_world.py``, or ``my_world.py:Class``.
+        settings: arguments for the world; of text, numbers, True, None, lists and tuples are read as Python literals.
         overrides: values for ``horizon`` or ``discount``: arguments where the world takes them, else attributes.
 
     Raises:
@@ -47,13 +47,14 @@ def load_world(spec: str, settings: Mapping[str, str] | None = None, overrides: 
         raise fault(f"world '{spec}'", f"no such {'file' if target.endswith('.py') else 'name'}", expected)
     module = _run(path)
     make = _pick(module, path, attribute)
-    arguments = {name: literal(text) for name, text in (settings or {}).items()}
-    taken = {name: value for name, value in (overrides or {}).items() if name in inspect.signature(make).parameters}
+    overrides = overrides or {}
+    arguments = {name: literal(value) for name, value in (settings or {}).items()}
+    taken = {name: value for name, value in overrides.items() if name in inspect.signature(make).parameters}
     _require_arguments(spec, make, {**arguments, **taken})
     with blamed(f"world '{spec}'", "a world that can be made"):
         world = make(**{**arguments, **taken})
-        for name in set(overrides or {}) - set(taken):
-            setattr(world, name, (overrides or {})[name])
+        for name in set(overrides) - set(taken):
+            setattr(world, name, overrides[name])
         return world
 
 
@@ -108,9 +109,9 @@ def _require_arguments(spec: str, make: Callable[..., Any], arguments: Mapping[s
         raise fault(f"world '{spec}'", f"no value for {', '.join(missing)}", f"--set {missing[0]}=…")
 
 
-def literal(text: str) -> Any:
-    """Return the Python literal that a text is, or else the text."""
+def literal(text: Any) -> Any:
+    """Return the Python literal that a text is, or else the text; what is no text is taken as it is."""
     try:
-        return ast.literal_eval(text)
+        return ast.literal_eval(text) if isinstance(text, str) else text
     except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError):  # what Python says it may raise
         return text
