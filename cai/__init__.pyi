@@ -3,7 +3,6 @@ from . import graphs as graphs
 from . import learn as learn
 from . import partial as partial
 from .bridges.environment import to_gymnasium as to_gymnasium
-from .bridges.environment import to_gymnasium_vec as to_gymnasium_vec
 from .bridges.gymnasium import from_gymnasium as from_gymnasium
 from .bridges.networks.networkx import from_networkx as from_networkx
 from .bridges.networks.networkx import to_networkx as to_networkx

@@ -66,7 +66,7 @@ def law(world: RandomWorld, actions: list[int]) -> dict[tuple[Any, ...], float]:
 def test_many_steps_at_once_have_the_worlds_frequencies(form: str) -> None:
     """20,000 trajectories against their exact law, every reward in it; 4 deviations of chi-square."""
     world, actions, n = timed(), [1, 0, 1], 20_000
-    env: Any = cai.to_gymnasium_vec(world, n)
+    env: Any = cai.to_gymnasium(world, num_envs=n)
     assert is_of(form, env)
     columns = [env.reset(seed=0)[0]]
     for t, a in enumerate(actions):
@@ -123,7 +123,7 @@ def test_samples_of_the_messages_have_the_posteriors_frequencies(discount: float
 
 def test_a_copy_that_has_ended_begins_anew_at_the_next_step(form: str) -> None:
     world = load_model("frozen_lake")(is_slippery=False, horizon=5)
-    env: Any = cai.to_gymnasium_vec(world, 2)
+    env: Any = cai.to_gymnasium(world, num_envs=2)
     assert is_of(form, env)
     assert env.metadata["autoreset_mode"] == AutoresetMode.NEXT_STEP
     env.reset(seed=0)
@@ -136,7 +136,7 @@ def test_a_copy_that_has_ended_begins_anew_at_the_next_step(form: str) -> None:
 
 
 def test_a_seed_fixes_every_draw(form: str) -> None:
-    env = cai.to_gymnasium_vec(timed(), 5)
+    env = cai.to_gymnasium(timed(), num_envs=5)
     before, found = torch.get_rng_state(), []
     for seed in (3, 3, 4):
         seen = [env.reset(seed=seed)[0]]
@@ -149,7 +149,7 @@ def test_a_seed_fixes_every_draw(form: str) -> None:
 @pytest.mark.parametrize("discount", [1.0, 0.5])
 def test_the_terminal_reward_is_paid_to_each_copy_at_its_own_horizon(form: str, discount: float) -> None:
     world = Goal(3, discount)
-    single, env = cai.to_gymnasium(world), cai.to_gymnasium_vec(world, 3)
+    single, env = cai.to_gymnasium(world), cai.to_gymnasium(world, num_envs=3)
     single.reset(seed=0)
     env.reset(seed=0)
     for _ in range(3):
@@ -160,7 +160,7 @@ def test_the_terminal_reward_is_paid_to_each_copy_at_its_own_horizon(form: str, 
 
 def test_spaces_and_faults_of_many() -> None:
     world = FactoredWorld()
-    env: Any = cai.to_gymnasium_vec(world, 4)
+    env: Any = cai.to_gymnasium(world, num_envs=4)
     assert env.single_observation_space == cai.to_gymnasium(world).observation_space
     assert env.observation_space.shape == (4, 2)
     assert env.reset(seed=0)[0] in env.observation_space
@@ -169,10 +169,10 @@ def test_spaces_and_faults_of_many() -> None:
     with pytest.raises(cai.WorldError, match="expected"):
         env.step(np.full((4, 2), 7))
     with pytest.raises(gymnasium.error.ResetNeeded):
-        cai.to_gymnasium_vec(world, 2).step(np.zeros((2, 2), int))
+        cai.to_gymnasium(world, num_envs=2).step(np.zeros((2, 2), int))
     with pytest.raises(cai.WorldError, match="num_envs: 0"):
-        cai.to_gymnasium_vec(world, 0)
-    mass: Any = cai.to_gymnasium_vec(PointMass(bounded=True), 3)
+        cai.to_gymnasium(world, num_envs=0)
+    mass: Any = cai.to_gymnasium(PointMass(bounded=True), num_envs=3)
     assert type(mass.dynamics).__name__ == "Programmed"
     mass.reset(seed=0)
     pushes = np.array([[-0.5], [0.0], [0.5]], np.float32)
@@ -205,7 +205,7 @@ def test_masks_are_the_priors_support(form: str) -> None:
     for _ in range(3):
         assert env.action_masks().tolist() == [True, True, True, int(env.state) < 2]
         env.step(np.zeros(2, int))
-    many: Any = cai.to_gymnasium_vec(Gated(), 6)
+    many: Any = cai.to_gymnasium(Gated(), num_envs=6)
     seen, _ = many.reset(seed=0)
     assert many.action_masks().tolist() == [[True, True, True, s < 2] for s in seen.tolist()]
     holes = TimedWorld(5, 4, 3, 2, 3)

@@ -1,6 +1,6 @@
 """Gymnasium out: any world as an environment, or as a batch of them, one slice a step."""
 
-from typing import Any
+from typing import Any, overload
 
 import gymnasium
 import numpy as np
@@ -92,7 +92,7 @@ class WorldEnvironment(gymnasium.Env[Any, Any]):
 
 
 class WorldEnvironments(gymnasium.vector.VectorEnv[Any, Any, Any]):
-    """N copies of a world, stepped together; ``to_gymnasium_vec`` makes them and says what they promise.
+    """N copies of a world, stepped together; ``to_gymnasium`` makes them and says what they promise.
 
     Attributes:
         world: the world.
@@ -106,9 +106,9 @@ class WorldEnvironments(gymnasium.vector.VectorEnv[Any, Any, Any]):
     }
 
     def __init__(self, world: World, num_envs: int) -> None:
-        self.encoding = encode(world, "to_gymnasium_vec")
+        self.encoding = encode(world, "to_gymnasium")
         if isinstance(num_envs, bool) or not isinstance(num_envs, int) or num_envs < 1:
-            raise fault("to_gymnasium_vec, num_envs", f"{num_envs!r}", "a whole number, at least 1")
+            raise fault("to_gymnasium, num_envs", f"{num_envs!r}", "a whole number, at least 1")
         self.world, self.num_envs, self.dynamics = world, num_envs, dynamics_of(self.encoding)
         self.single_observation_space = self.encoding.observation_space
         self.single_action_space = self.encoding.action_space
@@ -172,7 +172,13 @@ def _require_masks(env: Any) -> None:
         raise gymnasium.error.ResetNeeded("no episode has begun: call reset before the masks are read")
 
 
-def to_gymnasium(world: World, *, render_mode: str | None = None) -> gymnasium.Env[Any, Any]:
+@overload
+def to_gymnasium(world: World, *, render_mode: str | None = ...) -> gymnasium.Env[Any, Any]: ...
+@overload
+def to_gymnasium(world: World, *, num_envs: int) -> gymnasium.vector.VectorEnv[Any, Any, Any]: ...
+def to_gymnasium(
+    world: World, *, num_envs: int | None = None, render_mode: str | None = None
+) -> gymnasium.Env[Any, Any] | gymnasium.vector.VectorEnv[Any, Any, Any]:
     """Turn any world into a Gymnasium environment: ``reset`` samples s_0, ``step`` the slice of time t.
 
     One finite variable is a ``Discrete`` space, several are a ``MultiDiscrete`` one, in the order in which the program
@@ -192,9 +198,14 @@ def to_gymnasium(world: World, *, render_mode: str | None = None) -> gymnasium.E
     - ``reset(seed=…)`` fixes every draw; torch's own random state is left alone. The world is read once: where it has
       tables of at most a million outcomes, steps are looked up in them; else its program runs, in float64.
 
+    With ``num_envs`` = N it is N environments that are stepped together, without a loop over copies. A copy whose
+    episode has ended begins anew at the *next* step, whatever action it is given (``AutoresetMode.NEXT_STEP``, declared
+    in ``metadata``); ``info["t"]`` has each copy's time.
+
     Args:
         world: the world; its tables will not do.
-        render_mode: None, or "ansi" for a line of text.
+        num_envs: N, or None for a single environment.
+        render_mode: of a single one: None, or "ansi" for a line of text.
 
     Raises:
         WorldError: no world, no space for its variables, or, in ``step``, a reward that is not finite (a forbidden
@@ -202,23 +213,8 @@ def to_gymnasium(world: World, *, render_mode: str | None = None) -> gymnasium.E
 
     Source: Towers et al. 2024, Gymnasium: a standard interface for reinforcement learning environments.
     """
-    return WorldEnvironment(world, render_mode)
-
-
-def to_gymnasium_vec(world: World, num_envs: int) -> gymnasium.vector.VectorEnv[Any, Any, Any]:
-    """Turn any world into N environments that are stepped together, each what ``to_gymnasium`` makes of the world.
-
-    Steps are looked up in the world's tables, or its program runs on the batch: no loop over copies. A copy whose
-    episode has ended begins anew at the *next* step, whatever action it is given (``AutoresetMode.NEXT_STEP``, declared
-    in ``metadata``); ``info["t"]`` has each copy's time.
-
-    Args:
-        world: the world; its tables will not do.
-        num_envs: N.
-
-    Raises:
-        WorldError: as for ``to_gymnasium``.
-
-    Source: Towers et al. 2024, Gymnasium: a standard interface for reinforcement learning environments.
-    """
+    if num_envs is None:
+        return WorldEnvironment(world, render_mode)
+    if render_mode is not None:
+        raise fault("to_gymnasium, render_mode", f"{render_mode!r} beside num_envs", "None: one environment is shown")
     return WorldEnvironments(world, num_envs)

@@ -28,7 +28,7 @@ def measure(copies: int | None) -> None:
         plain, ours, n = gymnasium.make("FrozenLake-v1"), cai.to_gymnasium(lake), STEPS
     else:
         plain = gymnasium.make_vec("FrozenLake-v1", num_envs=copies, vectorization_mode="sync")  # type: ignore[assignment]
-        ours, n = cai.to_gymnasium_vec(lake, copies), 200  # type: ignore[assignment]
+        ours, n = cai.to_gymnasium(lake, num_envs=copies), 200  # type: ignore[assignment]
     plain.action_space.seed(0)
     actions = [plain.action_space.sample() for _ in range(n)]
     pairs = [(seconds(plain, actions, copies is None), seconds(ours, actions, copies is None)) for _ in range(3)]
