@@ -11,7 +11,7 @@ import pyro
 import torch
 from torch import Tensor
 
-from cai.bridges.encoding import Encoding
+from cai.bridges.encoding import Encoding, allowed_values
 from cai.compile.slices import is_timed
 from cai.compile.table_model import Tables
 from cai.compile.tabulate import tabulate
@@ -21,7 +21,7 @@ from cai.simulate.simulator import where
 from cai.simulate.worlds import Many, ended_of
 from cai.support.process import precision
 from cai.world.definition import discount_of, horizon_of
-from cai.world.spaces import Space, Values
+from cai.world.spaces import Values
 
 MOST = 1_000_000
 """Outcomes of all times that are worth a table for steps."""
@@ -81,7 +81,7 @@ class LookedUp:
         self.successor = tables.successor.reshape(-1, self.K).numpy()
         self.reward = tables.reward.reshape(-1, self.K).numpy()
         self.last = tables.terminal.numpy()
-        self.allowed = _marginal(tables.log_prior > -torch.inf, actions).reshape(-1, sum(actions.sizes)).numpy()
+        self.allowed = allowed_values(tables.log_prior > -torch.inf, actions).reshape(-1, sum(actions.sizes)).numpy()
         every = self.states.pack(self.states.split(torch.arange(self.states.size)))
         with precision(torch.float64):
             self.seen = encoding.observe(every).numpy()
@@ -183,7 +183,7 @@ class Programmed:
         found = np.zeros((n, sum(actions.sizes)), bool)
         for time in times:
             log_prior = enumerated_at(self.world.act, batch, n, actions, int(time), torch.float64)
-            allowed = _marginal(log_prior > -torch.inf, actions).numpy()
+            allowed = allowed_values(log_prior > -torch.inf, actions).numpy()
             found = np.where(np.reshape(t == time, (-1, 1)) | (not self.timed), allowed, found)
         return found if shape else found[0]
 
@@ -267,15 +267,6 @@ def _cumulative(log_prob: Tensor) -> Array:
     """Return cumulative probabilities; 1 from the last possible one on, so that no rounding leads beyond it."""
     p = log_prob.exp().numpy().cumsum(-1)
     return np.where(p >= p[..., -1:], 1.0, p / p[..., -1:])
-
-
-def _marginal(allowed: Tensor, actions: Space) -> Tensor:
-    """Return from which values of each variable an allowed joint action can be made, ``[*, M]``."""
-    n = len(actions.sizes)
-    if n == 1:
-        return allowed
-    joint = allowed.reshape(*allowed.shape[:-1], *actions.sizes)
-    return torch.cat([joint.movedim(i - n, -n).flatten(-n + 1).any(-1) for i in range(n)], -1)
 
 
 def _map(function: Callable[[Tensor], Tensor], values: Values) -> Values:

@@ -15,7 +15,7 @@ from cai.errors import blamed, fault
 from cai.policies.signature import Signature, Variable, example, signature
 from cai.support.process import alone, precision
 from cai.world.definition import World
-from cai.world.spaces import Values
+from cai.world.spaces import Space, Values
 
 
 @dataclass(frozen=True)
@@ -148,3 +148,12 @@ def _ends(variable: Variable, support: Any) -> tuple[Tensor, Tensor]:
     ]
     low, high = (end.double().expand(variable.shape).reshape(-1) for end in ends)
     return low, high
+
+
+def allowed_values(allowed: Tensor, actions: Space) -> Tensor:
+    """Return from which values of each variable an allowed joint action can be made, ``[*, M]``."""
+    n = len(actions.sizes)
+    if n == 1:
+        return allowed
+    joint = allowed.reshape(*allowed.shape[:-1], *actions.sizes)
+    return torch.cat([joint.movedim(i - n, -n).flatten(-n + 1).any(-1) for i in range(n)], -1)

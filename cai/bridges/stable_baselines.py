@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from cai.bridges.encoding import Encoding, encode
+from cai.bridges.encoding import Encoding, allowed_values, encode
 from cai.bridges.environment import WorldEnvironment
 from cai.compile.ends import ended_states
 from cai.errors import fault
@@ -116,13 +116,11 @@ class StableBaselinesPolicy(ByName):
         actions = read.action_space
         assert actions is not None
         if read.spaces is None:
-            return [(prior_at(self.encoding.world, read, state, t) > -torch.inf).reshape(-1, actions.size)]
-        states, prior = read.spaces[0], enumerated(self.encoding.world.act, *read.spaces, t, torch.float64)
-        rows = prior[states.join(states.unpack(state)).reshape(-1)] > -torch.inf
-        joint = rows.reshape(len(rows), *actions.sizes)
-        return [
-            joint.movedim(i + 1, 1).reshape(len(rows), actions.sizes[i], -1).any(-1) for i in range(len(actions.sizes))
-        ]
+            log_prior = prior_at(self.encoding.world, read, state, t).reshape(-1, actions.size)
+        else:
+            states, prior = read.spaces[0], enumerated(self.encoding.world.act, *read.spaces, t, torch.float64)
+            log_prior = prior[states.join(states.unpack(state)).reshape(-1)]
+        return list(allowed_values(log_prior > -torch.inf, actions).split(actions.sizes, -1))
 
     @torch.no_grad()
     def _gaussian(self, state: Values) -> dict[str, Any]:
