@@ -21,7 +21,7 @@ def learns(world: Any, *, seed: int, marks: Path, **options: Any) -> Any:
     begun = len(list(marks.glob(f"{seed}-*")))
     (marks / f"{seed}-{begun}").touch()
     asked = {"temperature": 0.5, "steps": 60, "evaluations": 2, "lr": 0.5}
-    one = cai.learn.soft_q_learning(world, seed=seed, **asked, **options)  # type: ignore[arg-type]
+    one = cai.learn.q_learning(world, seed=seed, **asked, **options)  # type: ignore[arg-type]
     if seed == 2 and begun == 0:
         os.kill(os.getpid(), signal.SIGKILL)
     return one

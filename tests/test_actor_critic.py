@@ -15,8 +15,8 @@ from torch.distributions import AffineTransform, Normal, TransformedDistribution
 from torch.distributions.transforms import TanhTransform
 
 import cai
-from cai.learn.actor_critic import GAMMA, ActorCritic, Drawn, Summed, critic_loss, sac
 from cai.learn.actors import Squashed
+from cai.learn.algorithms.actor_critic import GAMMA, ActorCritic, Drawn, Summed, critic_loss, sac
 from cai.learn.checkpoint import Keeper
 from cai.learn.functions import Network
 from cai.learn.problem import Problem, State
@@ -162,8 +162,7 @@ def began(env: Any, temperature: float | None, **settings: Any) -> tuple[ActorCr
         **{"target_kl": None, "batch": 2, "lr": 1e-2, "settle": True, "network": (16,), "minibatch": 8, "updates": 2},
         **{"warmup": 20, "capacity": 1000, "polyak": 0.1, "average": 0.1, "max_steps": None, "budget": 1000},
     }
-    soft = temperature is not None
-    algorithm = ActorCritic(name="sac", soft=soft, dtype=torch.float32, **{**usual, **settings})
+    algorithm = ActorCritic(dtype=torch.float32, **{**usual, **settings})
     problem = problem_of(algorithm, env, temperature, GAMMA)
     with torch.random.fork_rng():
         torch.manual_seed(0)

@@ -20,9 +20,16 @@ from cai.experiments.claims import CLAIMS, Claim
 from cai.experiments.measure import final_states, solved
 from cai.experiments.verdict import DEPENDS, FAILS, HOLDS, Check, Mean, above, judged, mean_of
 from cai.experiments.worlds import life
-from cai.learn.bayesian import Bayesian, Optimism, Sampling, k_learning, posterior_sampling, soft_q_on_beliefs
+from cai.learn.algorithms.bayesian import (
+    Bayesian,
+    Optimism,
+    Sampling,
+    certainty_equivalence,
+    k_learning,
+    posterior_sampling,
+)
+from cai.learn.algorithms.policy_gradient import reinforce
 from cai.learn.beliefs import any_state, beliefs_of, neighbours, nothing_seen, observed
-from cai.learn.policy_gradient import soft_policy_gradient
 from cai.simulate.rollout import rollout
 from cai.support.catalogue import load_world
 from cai.view.claims import figure_of
@@ -160,7 +167,7 @@ def test_a_successor_that_was_ruled_out_is_an_error() -> None:
 
 # The learners by beliefs.
 
-LEARNERS: dict[str, Callable[..., Any]] = {"k": k_learning, "psrl": posterior_sampling, "soft": soft_q_on_beliefs}
+LEARNERS: dict[str, Callable[..., Any]] = {"k": k_learning, "psrl": posterior_sampling, "mean": certainty_equivalence}
 
 
 @pytest.mark.parametrize("name", LEARNERS)
@@ -180,7 +187,7 @@ def test_learners_by_beliefs_are_refused_what_makes_no_sense(name: str) -> None:
 def test_beliefs_about_a_stochastic_world_end_at_its_optimum(name: str) -> None:
     world = load_world("restaurant")
     imagines = Optimism(0.3) if name == "k" else Sampling()
-    algorithm = Bayesian(name, False, imagines, 1, 5.0, 5.0, None, 1)
+    algorithm = Bayesian(name, imagines, spread=5.0, noise=5.0)
     evenings = [
         float(algorithm.policy(problem, state).probs(0)[0, 1])  # of going French, 5.3 on average to the Italian 3.2
         for problem, state, _ in itertools.islice(life(algorithm, world, temperature=None, seed=0), 600)
@@ -308,7 +315,7 @@ def test_ctrl_c_ends_all_and_keeps_what_is_there(tmp_path: Any, monkeypatch: pyt
 
 def test_a_learner_that_was_interrupted_ends_its_experiment(monkeypatch: pytest.MonkeyPatch) -> None:
     def interrupted(world: Any, **options: Any) -> Any:
-        return replace(soft_policy_gradient(world, **{**options, "steps": 1}), stopped="interrupted")
+        return replace(reinforce(world, **{**options, "steps": 1}), stopped="interrupted")
 
     monkeypatch.setattr(fine_tuning, "reinforce", interrupted)
     with pytest.raises(KeyboardInterrupt):

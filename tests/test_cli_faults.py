@@ -141,8 +141,8 @@ WRONG: dict[str, tuple[tuple[str, ...], ...]] = {
         ("--fit", "tabula"),
         ("--steps", "3"),
         ("--learn", "sofq"),
-        ("--learn", "q", "--seeds", "0"),
-        ("--learn", "q", "--jobs", "0"),
+        ("--learn", "q_learning", "--seeds", "0"),
+        ("--learn", "q_learning", "--jobs", "0"),
         ("--seeds", "2"),
         ("--inference-types", "--fit", "tabular"),
         ("--twin", "size"),
@@ -238,12 +238,12 @@ def test_wrong_words_of_the_other_commands_are_one_message(folder: Path) -> None
 def test_checkpoints_and_folders_of_something_else_are_told(folder: Path) -> None:
     runner = CliRunner()
     assert runner.invoke(app, ["fit", "good.py", "--steps", "1", "--checkpoint", "fit.pt"]).exit_code == 0
-    assert runner.invoke(app, ["learn", "good.py", "--steps", "2", "-a", "q", "--out", "run"]).exit_code == 0
+    assert runner.invoke(app, ["learn", "good.py", "--steps", "2", "-a", "q_learning", "--out", "run"]).exit_code == 0
     assert runner.invoke(app, ["solve", "good.py", "--shards", "shards"]).exit_code == 0
     for words in (
         ("fit", "good.py", "--steps", "2", "--checkpoint", "fit.pt", "--seed", "5"),
         ("fit", "good.py", "--set", "size=3", "--checkpoint", "fit.pt"),
-        ("learn", "good.py", "--steps", "2", "-a", "q", "--seed", "5", "--out", "run"),
+        ("learn", "good.py", "--steps", "2", "-a", "q_learning", "--seed", "5", "--out", "run"),
         ("solve", "good.py", "-t", "2", "--shards", "shards"),
     ):
         refused(words, folder)
@@ -252,7 +252,7 @@ def test_checkpoints_and_folders_of_something_else_are_told(folder: Path) -> Non
         for path, content in whole.items():
             (folder / path).write_bytes(content[:cut])
         refused(("fit", "good.py", "--steps", "1", "--checkpoint", "fit.pt"), folder)
-        refused(("learn", "good.py", "--steps", "2", "-a", "q", "--out", "run"), folder)
+        refused(("learn", "good.py", "--steps", "2", "-a", "q_learning", "--out", "run"), folder)
     (folder / "shards" / "messages.json").write_text("{")
     refused(("solve", "good.py", "--shards", "shards"), folder)
 
@@ -266,9 +266,9 @@ def test_words_are_checked_before_the_world_is_read(folder: Path) -> None:
         (("solve", "--form", "table"), "did you mean tables"),
         (("solve", "--partial", "--out", "page"), "--out"),
         (("compare", "-r", "hrad"), "did you mean HARD"),
-        (("compare", "--learn", "sofq"), "did you mean soft_q"),
+        (("compare", "--learn", "soft_qlearning"), "did you mean soft_q_learning"),
         (("compare", "--discount", "2"), "discount"),
-        (("learn", "-a", "sofq"), "did you mean soft_q"),
+        (("learn", "-a", "soft_qlearning"), "did you mean soft_q_learning"),
         (("fit", "--policy", "tabulra"), "did you mean tabular"),
     ):
         told = refused((words[0], "leaves.py", *words[1:]), folder)
@@ -292,9 +292,9 @@ def test_partial_names_what_was_given_beside_it(folder: Path) -> None:
         ("solve", "-r", "HARD", "-r", "PLANNING"),
         ("compare",),
         ("compare", "--inference-types"),
-        ("compare", "--learn", "q", "--seeds", "1", "--learn-steps", "2"),
+        ("compare", "--learn", "q_learning", "--seeds", "1", "--learn-steps", "2"),
         ("fit", "--steps", "2", "--estimator", "score", "--particles", "2", "--samples", "2"),
-        ("learn", "-a", "q", "--steps", "2"),
+        ("learn", "-a", "q_learning", "--steps", "2"),
         ("graph",),
         ("check",),
     ],

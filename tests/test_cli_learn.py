@@ -9,7 +9,7 @@ from tests.command import cai
 
 
 def test_a_world_is_learned_and_told_in_nats(tmp_path: Path) -> None:
-    words = ("frozen_lake", "-a", "soft_q", "-t", "0.1", "--steps", "3000", "-o", "evaluations=2")
+    words = ("frozen_lake", "-a", "soft_q_learning", "-t", "0.1", "--steps", "3000", "-o", "evaluations=2")
     done = cai("learn", *words, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert "policy nats" in done.stdout
@@ -17,7 +17,19 @@ def test_a_world_is_learned_and_told_in_nats(tmp_path: Path) -> None:
 
 
 def test_what_is_kept_goes_on_with_the_same_numbers(tmp_path: Path) -> None:
-    words = ("CartPole-v1", "-a", "soft_pg", "--steps", "2000", "-o", "batch=8", "-o", "evaluations=2", "--out", "r")
+    words = (
+        "CartPole-v1",
+        "-a",
+        "soft_reinforce",
+        "--steps",
+        "2000",
+        "-o",
+        "batch=8",
+        "-o",
+        "evaluations=2",
+        "--out",
+        "r",
+    )
     first = cai("learn", *words, "--json", cwd=tmp_path)
     assert first.returncode == 0, first.stderr
     again = cai("learn", *words, "--json", cwd=tmp_path)
@@ -31,7 +43,17 @@ def test_what_is_kept_goes_on_with_the_same_numbers(tmp_path: Path) -> None:
 
 def test_options_of_an_environment_reach_it(tmp_path: Path) -> None:
     """On a lake of two cells without slips the first step to the right ends every episode with the reward."""
-    words = ("FrozenLake-v1", "-a", "q", "--set", "is_slippery=False", "--set", "desc=['SG']", "--steps", "600")
+    words = (
+        "FrozenLake-v1",
+        "-a",
+        "q_learning",
+        "--set",
+        "is_slippery=False",
+        "--set",
+        "desc=['SG']",
+        "--steps",
+        "600",
+    )
     done = cai("learn", *words, "-o", "batch=50", "--json", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["history"][-1]["deterministic_return"] == 1.0
@@ -49,7 +71,7 @@ def test_options_of_an_environment_reach_it(tmp_path: Path) -> None:
         (("CartPole-v1", "--discount", "0"), "--discount"),
         (("FrozenLake-v1", "--set", "slips=1"), "FrozenLake-v1 slips=1"),
         (("FrozenLake-v1", "-o", "is_slippery=False"), "--set"),
-        (("pendulum", "-a", "q"), "finitely many"),
+        (("pendulum", "-a", "q_learning"), "finitely many"),
     ],
 )
 def test_faults_are_one_line(words: tuple[str, ...], said: str, tmp_path: Path) -> None:

@@ -44,7 +44,7 @@ def learned(**given: Any) -> list[list[float]]:
     ],
 )
 def test_soft_q_learning_comes_within_one_percent(world: str, alpha: float, steps: int, batch: int, seeds: int) -> None:
-    found = learned(learner="soft_q", id=world, temperature=alpha, steps=steps, batch=batch, seeds=seeds)
+    found = learned(learner="soft_q_learning", id=world, temperature=alpha, steps=steps, batch=batch, seeds=seeds)
     to_gain = cai.evaluate(cai.from_gymnasium(world, horizon=100), None, temperature=alpha).optimality_gap
     assert len(found) == seeds
     assert max(nats / to_gain for nats, _ in found) < 0.01
@@ -52,7 +52,7 @@ def test_soft_q_learning_comes_within_one_percent(world: str, alpha: float, step
 
 @pytest.mark.parametrize(("world", "steps", "batch"), [(LAKE, 1_000_000, 500), (CLIFF, 200_000, 100)])
 def test_q_learning_comes_to_the_hard_optimum(world: str, steps: int, batch: int) -> None:
-    found = learned(learner="q", id=world, steps=steps, batch=batch)
+    found = learned(learner="q_learning", id=world, steps=steps, batch=batch)
     best = float(cai.solve(cai.from_gymnasium(world, horizon=100), cai.HARD).value)
     assert min(value for _, value in found) > best - 0.01 * abs(best)
 

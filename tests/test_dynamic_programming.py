@@ -1,6 +1,7 @@
 """Dynamic programming: published values, bounds proved in arbitrary precision, laws of improvement, and termination."""
 
 from dataclasses import replace
+from functools import partial
 from itertools import pairwise, product
 
 import mpmath
@@ -18,8 +19,6 @@ from cai.learn.dynamic_programming import (
     Solution,
     policy_evaluation,
     policy_iteration,
-    soft_policy_iteration,
-    soft_value_iteration,
     value_iteration,
 )
 from tests.helpers import load_model
@@ -28,7 +27,8 @@ from tests.test_published import UNIFORM, Puterman, Teleports, printed
 from tests.worlds import RandomWorld, TimedWorld, temperatures
 
 HARD = [value_iteration, policy_iteration]
-SOFT = [soft_value_iteration, soft_policy_iteration]
+SOFT = [partial(value_iteration, temperature=1.0), partial(policy_iteration, temperature=1.0)]
+POLICIES = [HARD[1], SOFT[1]]
 ALL = [policy_evaluation, *HARD, *SOFT]
 GAMMA = 0.6
 seeds = st.integers(0, 2**31 - 1)
@@ -252,9 +252,7 @@ def test_every_policy_improves_on_the_one_before(seed: int, holes: bool, alpha: 
     world = cai.tabulate(endless(seed, holes))
 
     def after(n: int) -> Solution:
-        if alpha is None:
-            return policy_iteration(world, tolerance=0.0, max_iterations=n)
-        return soft_policy_iteration(world, temperature=alpha, tolerance=0.0, max_iterations=n)
+        return policy_iteration(world, temperature=alpha, tolerance=0.0, max_iterations=n)
 
     steps = [after(n) for n in range(1, 8)]
     final = after(100)
@@ -273,7 +271,7 @@ def test_every_policy_improves_on_the_one_before(seed: int, holes: bool, alpha: 
 def test_the_residuals_shrink_by_gamma(learn, seed: int) -> None:
     history = learn(endless(seed, holes=False)).history
     for before, one in pairwise(history):
-        assert one <= GAMMA * before + 1e-13 or learn in {policy_iteration, soft_policy_iteration}
+        assert one <= GAMMA * before + 1e-13 or learn in POLICIES
     assert history[-1] <= 1e-9
 
 
@@ -295,13 +293,13 @@ def test_the_policy_goes_through_evaluate_and_loses_no_more_than_its_bound(learn
 
 def test_a_comparison_takes_solutions() -> None:
     world = RandomWorld(seed=0, S=3, A=2, K=2, horizon=None, holes=False, discount=GAMMA, positive=False)
-    comparison = cai.compare(world, {"soft": soft_policy_iteration(world), "prior": None})
+    comparison = cai.compare(world, {"soft": policy_iteration(world, temperature=1.0), "prior": None})
     assert comparison.evaluations["soft"].optimality_gap == pytest.approx(0, abs=1e-9)
 
 
 def test_a_cold_soft_optimum_is_the_hard_one() -> None:
     world = load_model("forest")(horizon=None, discount=0.9)
-    cold, hard = soft_policy_iteration(world, temperature=1e-6), policy_iteration(world)
+    cold, hard = policy_iteration(world, temperature=1e-6), policy_iteration(world)
     torch.testing.assert_close(cold.v, hard.v, rtol=0, atol=1e-6 * float(np.log(2)) * 10)
 
 
@@ -389,9 +387,9 @@ def test_single_precision_stops_at_its_own_rounding(learn) -> None:
     assert float((rough.v.double() - fine.v).abs().max()) <= rough.error_bound + fine.error_bound
 
 
-@pytest.mark.parametrize("learn", [policy_iteration, soft_policy_iteration])
+@pytest.mark.parametrize("learn", POLICIES)
 def test_a_discount_near_one_is_no_obstacle(learn) -> None:
-    rule = cai.HARD if learn is policy_iteration else cai.VARIATIONAL
+    rule = cai.HARD if learn in HARD else cai.VARIATIONAL
     found = learn(endless(4, holes=False), gamma=1 - 1e-6)
     exact = cai.solve(found.tables, rule)
     assert found.iterations < 20

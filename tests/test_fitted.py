@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 import cai
+from cai.learn.algorithms.fitted import Fitted, backup_targets, fitted_q
 from cai.learn.batch import Transitions, of_values, to_values, transitions
 from cai.learn.checkpoint import Keeper
-from cai.learn.dynamic_programming import soft_value_iteration, value_iteration
-from cai.learn.fitted import Fitted, backup_targets, fitted_q, soft_fitted_q
+from cai.learn.dynamic_programming import value_iteration
 from cai.learn.problem import Problem, State
 from cai.learn.regressors import Descent, Estimator, Means, Regressor, squared_loss
 from cai.learn.training import problem_of, step
@@ -54,7 +54,7 @@ def enumerated(world: RandomWorld, times: range) -> Transitions:
 
 def begun(world: Any, data: Transitions | None, regressor: Regressor, alpha: float | None, n: int, **own: Any) -> Any:
     stationary = own.get("stationary", False)
-    algorithm = Fitted("fitted", alpha is not None, regressor, data, own.get("steps", 1), 10, stationary, n)
+    algorithm = Fitted(regressor, data, own.get("steps", 1), 10, stationary, n)
     problem = problem_of(algorithm, world, alpha, None)
     with precision(regressor.dtype), drawing(seeded(0)):
         state = State(0, 0, seeded(1), None, algorithm.init(problem)[1])
@@ -90,7 +90,7 @@ def test_on_enumerated_data_every_iteration_is_the_exact_backup(
 @settings(max_examples=4, deadline=None)
 def test_one_q_for_all_times_goes_to_the_fixed_point(seed: int, alpha: float | None) -> None:
     world = in_eighths(RandomWorld(seed=seed, S=3, A=2, K=2, horizon=None, holes=False, discount=0.6))
-    solution = value_iteration(world) if alpha is None else soft_value_iteration(world, temperature=alpha)
+    solution = value_iteration(world, temperature=alpha)
     algorithm, problem, state = begun(world, enumerated(world, range(1)), Means(), alpha, 60, stationary=True)
     state = after(algorithm, problem, state, 60)
     rest = 0.6**60 * 10 / 0.4 + solution.error_bound  # |v| is at most 4, |q_0 - q*| at most 10
@@ -125,7 +125,7 @@ def test_a_deterministic_world_is_learned_exactly_from_any_policy_that_tries_eve
     world = RandomWorld(seed=1, S=3, A=2, K=1, horizon=4, holes=False)
     policy = None if behaviour == "prior" else cai.solve(world, cai.VARIATIONAL, temperature=2.0).policy
     data = transitions(rollout(world, policy, batch=2000, generator=torch.Generator().manual_seed(0)))
-    soft, hard = soft_fitted_q(world, data=data, **QUIET), fitted_q(world, data=data, **QUIET)
+    soft, hard = fitted_q(world, temperature=1.0, data=data, **QUIET), fitted_q(world, data=data, **QUIET)
     assert abs(soft.history[-1].policy_nats) < 1e-10
     assert cai.evaluate(world, soft).optimality_gap == pytest.approx(0, abs=1e-10)
     assert hard.history[-1].stochastic_return == pytest.approx(float(cai.solve(world, cai.HARD).value), abs=1e-10)
@@ -214,7 +214,7 @@ def test_fully_grown_regressors_are_the_table(make: Any) -> None:
     """One-hot features tell all cells apart, so a fit without regularisation is the mean in each."""
     world = RandomWorld(seed=2, S=4, A=3, K=2, horizon=3, holes=False)
     data = transitions(rollout(world, batch=300, generator=torch.Generator().manual_seed(0)))
-    table, fit = (soft_fitted_q(world, data=data, regressor=one, **QUIET) for one in (None, make()))
+    table, fit = (fitted_q(world, temperature=1.0, data=data, regressor=one, **QUIET) for one in (None, make()))
     for t in range(3):
         torch.testing.assert_close(fit.policy.probs(t), table.policy.probs(t), rtol=0, atol=1e-10)
 
@@ -226,7 +226,8 @@ def test_a_module_learns_the_table() -> None:
     module = nn.Linear(4, 3)
     before = [p.clone() for p in module.parameters()]
     table, fit = (
-        soft_fitted_q(world, data=data, regressor=one, epochs=500, lr=0.05, **QUIET) for one in (None, module)
+        fitted_q(world, temperature=1.0, data=data, regressor=one, epochs=500, lr=0.05, **QUIET)
+        for one in (None, module)
     )
     for t in range(3):
         torch.testing.assert_close(fit.policy.probs(t).double(), table.policy.probs(t), rtol=0, atol=0.01)
@@ -240,7 +241,7 @@ def test_several_variables() -> None:
     assert all(torch.equal(again.states[name], one) for name, one in data.states.items())
     assert torch.equal(again.rewards, data.rewards)
     for regressor in (None, Lookup()):
-        first, last = soft_fitted_q(world, data=data, regressor=regressor, **QUIET).history
+        first, last = fitted_q(world, temperature=1.0, data=data, regressor=regressor, **QUIET).history
         assert last.policy_nats < first.policy_nats / 2
 
 
@@ -260,7 +261,7 @@ def test_the_same_seed_gives_the_same_policy(regressor: Any) -> None:
 
     def learned(seed: int) -> Tensor:
         own = trees(max_leaf_nodes=3) if regressor == "trees" else regressor
-        found = soft_fitted_q(world, regressor=own, steps=300, batch=10, seed=seed, epochs=5, **QUIET)
+        found = fitted_q(world, temperature=1.0, regressor=own, steps=300, batch=10, seed=seed, epochs=5, **QUIET)
         return torch.stack([found.policy.probs(t) for t in range(3)])
 
     torch.manual_seed(7)
@@ -295,11 +296,11 @@ def test_a_checkpoint_knows_its_data(tmp_path: Path) -> None:
     world = RandomWorld(seed=2, S=4, A=3, K=2, horizon=3, holes=False)
     one, two = (transitions(rollout(world, batch=9, generator=torch.Generator().manual_seed(n))) for n in (0, 1))
     kept = {"checkpoint": tmp_path / "kept", **QUIET}
-    first, again = (soft_fitted_q(world, data=one, **kept) for _ in range(2))
+    first, again = (fitted_q(world, temperature=1.0, data=one, **kept) for _ in range(2))
     assert torch.equal(first.policy.probs(0), again.policy.probs(0))
     assert first.history == again.history
     with pytest.raises(cai.WorldError, match="data"):
-        soft_fitted_q(world, data=two, **kept)
+        fitted_q(world, temperature=1.0, data=two, **kept)
 
 
 # Wrong arguments.
@@ -378,7 +379,7 @@ def test_data_and_worlds_that_do_not_fit_are_refused(small: RandomWorld) -> None
     with pytest.raises(cai.WorldError, match="a dict of the variables"):
         fitted_q(FactoredWorld(), data=rows(), **QUIET)
     with pytest.raises(cai.WorldError, match="temperature"):
-        soft_fitted_q(small, temperature=0.0, **QUIET)
+        fitted_q(small, temperature=0.0, **QUIET)
     with pytest.raises(cai.WorldError, match="rollouts"):
         transitions()
 

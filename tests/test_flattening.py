@@ -115,7 +115,7 @@ def test_options_of_an_environment_reach_it_by_id() -> None:
     assert len(led) > 20
     assert all(len(one) == 1 for one in led.values())
     asked: dict[str, Any] = {"env_options": {"desc": ["SG"], "is_slippery": False}, "steps": 50, "progress": False}
-    for learner in (cai.learn.q_learning, cai.learn.soft_policy_gradient, cai.learn.fitted_q):
+    for learner in (cai.learn.q_learning, cai.learn.reinforce, cai.learn.fitted_q):
         assert learner("FrozenLake-v1", batch=10, evaluations=1, **asked).history[-1].deterministic_return == 1.0
     with pytest.raises(cai.WorldError, match="options of an environment in env_options"):
         cai.learn.q_learning("FrozenLake-v1", is_slippery=False, progress=False)
@@ -147,7 +147,7 @@ def test_a_finite_observation_gets_a_table() -> None:
     generator = torch.Generator().manual_seed(3)
     options = {"is_slippery": False}
     data = transitions(cai.rollout("FrozenLake-v1", batch=300, generator=generator, env_options=options))
-    found = cai.learn.soft_fitted_q(
+    found = cai.learn.fitted_q(
         "FrozenLake-v1", data=data, env_options=options, gamma=0.9, temperature=0.1, evaluations=1, progress=False
     )
     q = fitted_by_hand(data, 0.9, 0.1, found.updates)

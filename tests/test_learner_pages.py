@@ -226,6 +226,11 @@ def test_the_terminal_tells_the_same(compared: LearnerComparison, capsys: pytest
 # The command
 
 
+def _alpha(asked: dict[str, Any]) -> float:
+    """α of a soft learner, or at which a hard one is measured."""
+    return float(asked.get("temperature") or asked["measured_at"])
+
+
 @pytest.fixture
 def school(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
     """Put learners that need no time in the place of the real ones; return how each was called."""
@@ -236,16 +241,14 @@ def school(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
         if name == "fussy":
             raise fault("fussy", "this world", "another one")
         seeds = asked["seeds"][:1] if name == "slow" else asked["seeds"]
-        made = [run_of(world, rising(4), seed=n, temperature=asked["temperature"], noise=0.1) for n in seeds]
+        made = [run_of(world, rising(4), seed=n, temperature=_alpha(asked), noise=0.1) for n in seeds]
         if name in ("slow", "stuck"):
             raise BrokenOff(made if name == "slow" else [])
         return made
 
-    names, of_seeds = ModuleType("cai.learn.names"), ModuleType("cai.learn.seeds")
-    names.ALGORITHMS = dict.fromkeys(("soft_q", "q", "fussy", "slow", "stuck"))  # type: ignore[attr-defined]
-    monkeypatch.setattr("cai.cli.learners.LEARNERS", tuple(names.ALGORITHMS))
+    of_seeds = ModuleType("cai.learn.seeds")
+    monkeypatch.setattr("cai.cli.learners.FORMS", ("soft_q", "q", "fussy", "slow", "stuck"))
     of_seeds.many, of_seeds.BrokenOff = many, BrokenOff  # type: ignore[attr-defined]
-    monkeypatch.setitem(__import__("sys").modules, "cai.learn.names", names)
     monkeypatch.setitem(__import__("sys").modules, "cai.learn.seeds", of_seeds)
     return calls
 
@@ -263,7 +266,7 @@ def test_learners_are_run_and_told(school: list[dict[str, Any]], tmp_path: Path)
     told = command(*asked, "--out", str(tmp_path)).stdout
     assert [call["name"] for call in school] == ["soft_q", "q"]
     assert all(list(call["seeds"]) == [0, 1, 2] for call in school)
-    assert all((call["steps"], call["jobs"], call["temperature"]) == (500, 2, 0.1) for call in school)
+    assert all((call["steps"], call["jobs"], _alpha(call)) == (500, 2, 0.1) for call in school)
     for words in ("soft_q", "3 seeds", "VARIATIONAL", "policy nats", "report:"):
         assert words in told
     assert (tmp_path / "learners.html").is_file()
@@ -275,7 +278,7 @@ def test_learners_are_run_and_told(school: list[dict[str, Any]], tmp_path: Path)
 def test_unless_told_otherwise_ten_seeds_of_the_learners_own_length(school: list[dict[str, Any]]) -> None:
     command("--learn", "q", "-t", "1")
     assert [(len(call["seeds"]), call.get("steps"), call["jobs"]) for call in school] == [(10, None, 1)] * 2
-    assert [call["temperature"] for call in school] == [0.1, 1.0]
+    assert [_alpha(call) for call in school] == [0.1, 1.0]
 
 
 def test_a_learner_that_cannot_is_left_out_with_a_word(school: list[dict[str, Any]]) -> None:
@@ -337,7 +340,7 @@ def test_ctrl_c_begins_no_further_seed(tmp_path: Path) -> None:
 
 def test_seeds_that_were_whole_are_read_from_their_files(tmp_path: Path) -> None:
     def learner(world: Any, *, steps: int = 420, seed: int, **asked: Any) -> Learned:
-        run = cai.learn.q_learning(world, steps=steps, batch=20, seed=seed, temperature=1.0, evaluations=2, **asked)
+        run = cai.learn.q_learning(world, steps=steps, batch=20, seed=seed, measured_at=1.0, evaluations=2, **asked)
         return replace(run, stopped="interrupted") if seed == 1 else run
 
     with pytest.raises(BrokenOff) as caught:

@@ -9,13 +9,14 @@ import pytest
 import torch
 
 import cai
+from cai.learn.names import at_temperature, learner_of
 from tests.helpers import load_model
 from tests.test_partial import HiddenWorld
 from tests.worlds import FactoredWorld, RandomWorld
 
 WORLD = RandomWorld(seed=3, S=3, A=2, K=2, horizon=2, holes=False)
 EVEN = torch.full((3, 2), 0.5)
-LEARNERS = ("q_learning", "soft_q_learning", "soft_policy_gradient", "soft_fitted_q", "sac", "posterior_sampling")
+LEARNERS = ("q_learning", "soft_q_learning", "soft_reinforce", "soft_fitted_q", "sac", "posterior_sampling")
 
 
 @cache
@@ -24,7 +25,8 @@ def factors() -> cai.Factors:
 
 
 def learned(name: str) -> Any:
-    return getattr(cai.learn, name)(WORLD, steps=4, evaluations=1, progress=False)
+    asked = {"steps": 4, "evaluations": 1, "progress": False, **at_temperature(name, 1.0)}
+    return learner_of(name)(WORLD, **asked)
 
 
 RESULTS: dict[str, Callable[[], Any]] = {

@@ -12,7 +12,13 @@ from torch import Tensor
 
 import cai
 from cai.exact.tables.policy_evaluation import policy_elbo
-from cai.learn.policy_gradient import PolicyGradient, clipped_loss, mean_baseline, rewards_to_go, score_function_loss
+from cai.learn.algorithms.policy_gradient import (
+    PolicyGradient,
+    clipped_loss,
+    mean_baseline,
+    rewards_to_go,
+    score_function_loss,
+)
 from cai.learn.problem import Problem
 from cai.learn.training import problem_of, step
 from cai.simulate.simulator import drawing, seeded
@@ -24,9 +30,8 @@ seeds = st.integers(0, 2**31 - 1)
 
 
 def algorithm(**changed: Any) -> PolicyGradient:
-    usual = {"name": "test", "soft": True, "reward_to_go": True, "baseline": None, "batch": 8, "lr": 0.1}
-    rest = {"settle": False, "network": None, "epochs": 1, "clip": None, "stationary": False, "budget": 1000}
-    return PolicyGradient(**{**usual, **rest, "dtype": torch.float64, **changed})
+    usual = {"baseline": None, "batch": 8, "lr": 0.1, "settle": False, "stationary": False, "budget": 1000}
+    return PolicyGradient(**{**usual, **changed})
 
 
 def test_the_loss_has_the_gradient_of_the_three_steps() -> None:
@@ -195,10 +200,11 @@ def test_a_step_is_a_function_of_the_state() -> None:
     assert replace(after, values={}).steps == again.steps == 24
 
 
-@pytest.mark.parametrize("learner", [cai.learn.reinforce, cai.learn.soft_policy_gradient])
-def test_learning_improves_on_the_prior_on_a_network_too(learner: Any) -> None:
+@pytest.mark.parametrize("alpha", ["measured_at", "temperature"])
+def test_learning_improves_on_the_prior_on_a_network_too(alpha: str) -> None:
     world = cai.from_gymnasium("CliffWalking-v1", horizon=20)
-    found = learner(world, temperature=1.0, network=(16,), steps=40_000, batch=100, evaluations=2, progress=False)
+    asked: dict[str, Any] = {alpha: 1.0, "network": (16,), "steps": 40_000, "evaluations": 2, "progress": False}
+    found = cai.learn.reinforce(world, **asked)
     assert found.history[-1].policy_nats < 0.5 * found.history[0].policy_nats
     one = cai.evaluate(world, found, temperature=1.0)
     assert one.optimality_gap == pytest.approx(found.history[-1].policy_nats, abs=1e-3)

@@ -12,9 +12,10 @@ from torch import Tensor
 import cai
 from cai.exact.tables.policy_evaluation import policy_elbo, values
 from cai.learn import replay
-from cai.learn.neural_q import NeuralQ, accumulated, scaled
+from cai.learn.algorithms.neural_q import NeuralQ, accumulated, scaled
+from cai.learn.algorithms.tabular_q import Tabular
+from cai.learn.names import at_temperature
 from cai.learn.soft_values import log_policy, policy_value, q_loss, state_value
-from cai.learn.tabular_q import Tabular
 from cai.learn.training import _first, problem_of, step
 from tests.worlds import FactoredWorld, RandomWorld, TimedWorld
 
@@ -134,8 +135,7 @@ def test_q_loss_is_the_shortcut_or_the_whole_of_it() -> None:
 
 
 def tabular(**changed: Any) -> Tabular:
-    usual = {"name": "test", "soft": True, "batch": 5000, "lr": 1.0, "explore": 1.0, "behaviour": None}
-    return Tabular(**{**usual, "value_gradient": 0.0, "stationary": False, "max_steps": None, "budget": 1, **changed})
+    return Tabular(**{"batch": 5000, "lr": 1.0, "explore": 1.0, "budget": 1, **changed})
 
 
 @pytest.mark.parametrize("soft", [True, False])
@@ -146,7 +146,7 @@ def test_one_pass_over_a_deterministic_world_is_the_exact_backup(soft: bool, see
     world = RandomWorld(seed=seed, S=3, A=2, K=1, horizon=4, holes=False)
     world.start, world.last = torch.full((3,), 1 / 3), torch.zeros(3)
     world.terminal = None  # a transition then teaches all times
-    one = tabular(soft=soft, batch=300)
+    one = tabular(batch=300)
     problem = problem_of(one, world, 0.7 if soft else None, None)
     after, _ = step(one, problem, _first(one, problem, 0))
     exact = cai.solve(world, cai.VARIATIONAL if soft else cai.HARD, temperature=0.7)
@@ -156,22 +156,20 @@ def test_one_pass_over_a_deterministic_world_is_the_exact_backup(soft: bool, see
 
 @pytest.mark.parametrize("world", [TimedWorld(1, 3, 2, 2, 3, holes=False), FactoredWorld(2)], ids=["timed", "factored"])
 def test_worlds_of_every_shape_are_learned(world: Any) -> None:
-    found = cai.learn.soft_q_learning(world, temperature=1.0, steps=300_000, batch=2000, progress=False)
+    found = cai.learn.q_learning(world, temperature=1.0, steps=300_000, batch=2000, progress=False)
     assert found.history[-1].policy_nats < 0.01 * found.history[0].policy_nats
 
 
 def test_learning_is_off_policy() -> None:
     world = RandomWorld(seed=5, S=3, A=2, K=2, horizon=4, holes=False)
     elsewhere = cai.solve(world, cai.VARIATIONAL, temperature=50.0).policy  # acts almost as the prior does
-    found = cai.learn.soft_q_learning(
-        world, temperature=0.2, behaviour=elsewhere, steps=400_000, batch=4000, progress=False
-    )
+    found = cai.learn.q_learning(world, temperature=0.2, behaviour=elsewhere, steps=400_000, batch=4000, progress=False)
     assert found.history[-1].policy_nats < 0.02 * found.history[0].policy_nats
 
 
 def test_a_world_without_a_horizon_is_learned_by_one_table() -> None:
     world = RandomWorld(seed=3, S=3, A=2, K=2, horizon=None, holes=False, discount=0.8)
-    found = cai.learn.soft_q_learning(
+    found = cai.learn.q_learning(
         world, temperature=0.5, max_steps=20, explore=1.0, steps=400_000, batch=200, progress=False
     )
     assert found.history[-1].policy_nats < 0.02 * found.history[0].policy_nats
@@ -182,7 +180,7 @@ def test_a_world_without_a_horizon_is_learned_by_one_table() -> None:
 def test_a_step_size_is_a_number_or_any_schedule() -> None:
     world = RandomWorld(seed=3, S=3, A=2, K=2, horizon=3, holes=False)
     for lr in (0.3, lambda n: 1 / n):
-        found = cai.learn.soft_q_learning(world, temperature=1.0, lr=lr, steps=50_000, progress=False)
+        found = cai.learn.q_learning(world, temperature=1.0, lr=lr, steps=50_000, progress=False)
         assert found.history[-1].policy_nats < 0.2 * found.history[0].policy_nats
 
 
@@ -201,10 +199,9 @@ def test_the_term_that_keeps_the_level_moves_no_level() -> None:
 
 
 def neural(**changed: Any) -> NeuralQ:
-    usual = {"name": "test", "soft": True, "batch": 3, "lr": 1e-2, "settle": False, "network": (8,), "explore": 1.0}
-    rest = {"behaviour": None, "value_gradient": 0.0, "double": True, "n_step": 1, "minibatch": 64, "updates": 1}
-    last = {"warmup": 0, "capacity": 300, "polyak": 0.1, "max_steps": None, "budget": 1000, "dtype": torch.float64}
-    return NeuralQ(**{**usual, **rest, **last, **changed})
+    usual = {"batch": 3, "lr": 1e-2, "settle": False, "network": (8,), "explore": 1.0, "n_step": 1, "minibatch": 64}
+    last = {"updates": 1, "warmup": 0, "capacity": 300, "polyak": 0.1, "budget": 1000, "dtype": torch.float64}
+    return NeuralQ(**{**usual, **last, **changed})
 
 
 @pytest.mark.parametrize("n", [1, 3])
@@ -254,7 +251,7 @@ def test_a_ring_forgets_the_oldest_rows_and_an_old_state_keeps_its_own() -> None
 def test_a_network_comes_close_to_the_soft_optimum(double: bool) -> None:
     world = RandomWorld(seed=5, S=3, A=2, K=2, horizon=None, holes=False, discount=0.7)
     settings_ = {"network": (32,), "double": double, "lr": 1e-2, "minibatch": 256, "updates": 1, "explore": 0.5}
-    found = cai.learn.soft_q_learning(
+    found = cai.learn.q_learning(
         world, temperature=0.5, steps=40_000, batch=40, evaluations=2, progress=False, **settings_
     )
     assert found.history[-1].policy_nats < 0.05 * found.history[0].policy_nats
@@ -294,13 +291,14 @@ def test_a_time_that_no_episode_came_to_is_not_learned() -> None:
         cai.learn.q_learning(world, stationary=True, progress=False)
 
 
-@pytest.mark.parametrize("learner", ["reinforce", "soft_pg", "q", "soft_q"])
+@pytest.mark.parametrize("learner", ["reinforce", "soft_reinforce", "q_learning", "soft_q_learning"])
 @pytest.mark.parametrize("network", [None, (8,)])
 def test_a_reward_of_minus_infinity_is_refused_and_not_averaged(learner: str, network: Any) -> None:
     world = RandomWorld(seed=3, S=3, A=2, K=2, horizon=3, holes=False)
     world.reward[0, :, 1] = -torch.inf
+    asked = {"network": network, "steps": 500, "progress": False, **at_temperature(learner, 1.0)}
     with pytest.raises(cai.WorldError, match="reward: -inf"):
-        cai.learn.many(learner, world, seeds=[0], temperature=1.0, network=network, steps=500, progress=False)
+        cai.learn.many(learner, world, seeds=[0], **asked)
 
 
 def test_a_ring_too_small_for_n_steps_is_refused_and_an_empty_one_is_not_learned_from() -> None:

@@ -150,7 +150,7 @@ def timeless(found: str) -> Any:
 
 def test_a_learner_that_cannot_is_left_out_with_the_same_word(ray: str) -> None:
     lasting = ("--horizon", "inf", "--discount", "0.5", "--learn-steps", "20", "--seeds", "1", "--json")
-    for names, code in (("soft_q,fitted_q", 0), ("soft_q", 2)):
+    for names, code in (("soft_q_learning,fitted_q", 0), ("soft_q_learning", 2)):
         out, said = command(*lasting, "--learn", names, code=code)
         found, afar = command(*lasting, "--learn", names, "--ray", ray, code=code)
         assert afar == said
@@ -213,5 +213,5 @@ def test_faults_of_compare_all(asked: dict[str, Any], words: str) -> None:
 
 def test_a_cluster_decides_how_many_run_at_a_time() -> None:
     with pytest.raises(cai.WorldError, match="jobs: 2 beside ray"):
-        cai.learn.many("q", lake(), seeds=[0], jobs=2, ray="local")
-    assert "--jobs beside --ray" in command("--learn", "q", "--jobs", "2", "--ray", "local", code=2)[1]
+        cai.learn.many("q_learning", lake(), seeds=[0], jobs=2, ray="local")
+    assert "--jobs beside --ray" in command("--learn", "q_learning", "--jobs", "2", "--ray", "local", code=2)[1]

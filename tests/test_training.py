@@ -22,8 +22,7 @@ from torch import Tensor, nn
 
 import cai
 from cai.learn import checkpoint as keeping
-from cai.learn import replay
-from cai.learn import train as training
+from cai.learn import replay, training
 from cai.learn.checkpoint import Keeper
 from cai.learn.functions import Adam, Network, Table, function_of
 from cai.learn.problem import Problem, State
@@ -48,8 +47,8 @@ def limited(steps: int) -> Any:
     return gymnasium.make("CartPole-v1", max_episode_steps=steps)
 
 
-soft_pg = partial(cai.learn.soft_policy_gradient, temperature=0.5, batch=10, **QUIET)
-soft_q = partial(cai.learn.soft_q_learning, temperature=0.5, **NEURAL)
+soft_pg = partial(cai.learn.reinforce, temperature=0.5, batch=10, **QUIET)
+soft_q = partial(cai.learn.q_learning, temperature=0.5, **NEURAL)
 
 RUNS: dict[str, Run] = {
     "soft_pg table": partial(soft_pg, small(), steps=300),
@@ -57,8 +56,8 @@ RUNS: dict[str, Run] = {
     "soft_pg continuous": partial(soft_pg, PointMass(bounded=True), steps=200, normalise=True),
     "reinforce value": partial(cai.learn.reinforce, small(), baseline="value", batch=10, steps=300, **QUIET),
     "reinforce black box": partial(cai.learn.reinforce, "CartPole-v1", baseline="value", batch=4, steps=600, **QUIET),
-    "soft_q table": partial(cai.learn.soft_q_learning, small(), temperature=0.5, batch=10, steps=300, **QUIET),
-    "soft_q factored": partial(cai.learn.soft_q_learning, FactoredWorld(), temperature=0.5, steps=4500, **QUIET),
+    "soft_q table": partial(cai.learn.q_learning, small(), temperature=0.5, batch=10, steps=300, **QUIET),
+    "soft_q factored": partial(cai.learn.q_learning, FactoredWorld(), temperature=0.5, steps=4500, **QUIET),
     "soft_q network": partial(soft_q, small(), batch=4, capacity=60, steps=160),  # the ring goes round
     "soft_q black box": partial(soft_q, "CartPole-v1", batch=2, n_step=3, capacity=150, steps=160, episodes=1),
     "q normalised": partial(cai.learn.q_learning, partial(limited, 30), batch=3, steps=120, normalise=True, **NEURAL),
@@ -197,7 +196,7 @@ def test_a_resumed_run_is_the_uninterrupted_one(
 def test_a_run_that_is_killed_again_and_again_is_the_uninterrupted_one(tmp_path: Path) -> None:
     """SIGKILL at 20 moments, in forked children; then the same call to the end."""
     asked = {**NEURAL, "evaluations": 30, "episodes": 1, "capacity": 300, "batch": 2, "temperature": 0.5, "updates": 1}
-    run = partial(cai.learn.soft_q_learning, "CartPole-v1", steps=900, **asked)
+    run = partial(cai.learn.q_learning, "CartPole-v1", steps=900, **asked)
     whole = run(checkpoint=tmp_path / "whole")
     moments, kills, midway, lives = random.Random(0), 0, 0, 0
     while kills < 20:
@@ -376,11 +375,11 @@ Heavier.__name__ = "PointMass"
 )
 def test_a_checkpoint_of_another_world_is_refused(world: Any, other: Any, tmp_path: Path) -> None:
     asked: dict[str, Any] = {**QUIET, "batch": 2, "steps": 2, "evaluations": 1, "checkpoint": tmp_path / "kept"}
-    run = partial(cai.learn.soft_policy_gradient, **{**asked, "episodes": 1})
+    run = partial(cai.learn.reinforce, **{**asked, "episodes": 1})
     run(world)
     run(world)
     refused(partial(run, other), "with world = ")
-    refused(partial(cai.learn.reinforce, world, **{**asked, "episodes": 1}), "with learner = soft_policy_gradient")
+    refused(partial(cai.learn.q_learning, world, **{**asked, "episodes": 1}), "with learner = reinforce")
 
 
 def test_a_policy_to_learn_from_is_told_without_its_address(tmp_path: Path) -> None:
@@ -447,8 +446,8 @@ def test_numbers_that_are_not_finite_are_null(tmp_path: Path) -> None:
 )
 @pytest.mark.parametrize("soft", [True, False])
 def test_scores_are_those_of_evaluate(world: Any, soft: bool) -> None:
-    learner = cai.learn.soft_policy_gradient if soft else cai.learn.reinforce
-    found = learner(world, temperature=0.5, steps=600, batch=20, **QUIET)
+    at = {"temperature" if soft else "measured_at": 0.5}
+    found = cai.learn.reinforce(world, steps=600, batch=20, **at, **QUIET)
     last, exact = found.history[-1], cai.evaluate(world, found, temperature=0.5)
     for name, expected in (
         ("stochastic_return", exact.expected_return),
@@ -472,7 +471,7 @@ def test_scores_are_those_of_evaluate(world: Any, soft: bool) -> None:
 @pytest.mark.usefixtures("float64")
 def test_episodes_agree_with_the_exact_scores_under_a_discount_too(horizon: int | None) -> None:
     world = small(horizon=horizon, discount=0.7)
-    run = partial(cai.learn.soft_q_learning, world, temperature=0.5, batch=50, max_steps=30, steps=3000)
+    run = partial(cai.learn.q_learning, world, temperature=0.5, batch=50, max_steps=30, steps=3000)
     found = run(**{**QUIET, "evaluations": 1})
     score = ByEpisodes(lambda n: simulator_of(world, n), 20_000, torch.float64, 0.7)(found.policy)
     exact = cai.evaluate(world, found, temperature=0.5).expected_return
@@ -599,7 +598,7 @@ class Odd(Exception):  # noqa: N818
         super().__init__(f"one {one}, other {other}")
 
 
-@pytest.mark.parametrize("name", ["soft_pg", "soft_q"])
+@pytest.mark.parametrize("name", ["soft_reinforce", "soft_q_learning"])
 def test_side_by_side_is_one_after_the_other(name: str, tmp_path: Path) -> None:
     asked = {"temperature": 0.5, "batch": 10, "steps": 150, "evaluations": 2, "progress": False}
     run = partial(cai.learn.many, name, small(), seeds=[3, 0, 8], **asked)
@@ -644,6 +643,7 @@ def test_a_run_that_is_killed_is_told_and_can_be_taken_up(tmp_path: Path) -> Non
     ("asked", "words"),
     [
         ({"learner": "no_such"}, "'no_such'"),
+        ({"learner": "soft_q_learning"}, "temperature: none"),
         ({"seeds": []}, "seeds"),
         ({"seeds": [1, 1]}, "seeds"),
         ({"jobs": 0}, "jobs: 0"),
@@ -651,7 +651,7 @@ def test_a_run_that_is_killed_is_told_and_can_be_taken_up(tmp_path: Path) -> Non
     ],
 )
 def test_faults_of_many(asked: dict[str, Any], words: str) -> None:
-    refused(lambda: cai.learn.many(**{"learner": "q", "world": small(), "seeds": [1], **asked}), words)
+    refused(lambda: cai.learn.many(**{"learner": "q_learning", "world": small(), "seeds": [1], **asked}), words)
 
 
 # Faults
@@ -680,15 +680,8 @@ def test_faults_are_one_line_that_names_the_option(asked: dict[str, Any], words:
     (tmp_path / "FILE").touch()
     (tmp_path / "FOLDER").mkdir()
     asked = {key: str(tmp_path / one) if str(one).startswith("F") else one for key, one in asked.items()}
-    for learner in (soft_pg, cai.learn.soft_q_learning):
+    for learner in (soft_pg, cai.learn.q_learning):
         refused(partial(learner, small(), **{"progress": False, "steps": 30, **asked}), words)
-
-
-def test_a_soft_learner_needs_a_temperature(monkeypatch: pytest.MonkeyPatch) -> None:
-    with monkeypatch.context() as patch:
-        spied = Spied(patch)
-        RUNS["soft_q table"]()
-    refused(lambda: training.problem_of(spied.algorithm, small(), None, 0.9), "temperature: none")
 
 
 @pytest.mark.parametrize(

@@ -14,8 +14,9 @@ from cai.cli.app import app, print_json, told
 from cai.cli.fits import read_temperatures
 from cai.cli.options import Discount, Horizon, Json, Settings, read_settings, read_world, require_folder, title_of
 from cai.errors import fault
+from cai.learn.names import FORMS, LEARNERS, at_temperature, learner_of
 from cai.support.catalogue import literal
-from cai.support.wording import LEARNERS, read_name
+from cai.support.wording import read_name
 
 if TYPE_CHECKING:
     from cai.learn.result import Learned
@@ -23,9 +24,10 @@ if TYPE_CHECKING:
 World = Annotated[
     str, typer.Argument(help="A catalogue name, a file, file.py:Class, or a Gymnasium id such as CartPole-v1.")
 ]
-Algorithm = Annotated[str, typer.Option("--algorithm", "-a", help=f"{' | '.join(LEARNERS)}.")]
+Algorithm = Annotated[str, typer.Option("--algorithm", "-a", help=f"{' | '.join(LEARNERS)}; soft_… at a temperature.")]
 Alpha = Annotated[
-    float | None, typer.Option("--temperature", "-t", help="α, reward units; 1 unless given; for sac learned.")
+    float | None,
+    typer.Option("--temperature", "-t", help="α, reward units; a hard learner is measured at it. 1 unless given."),
 ]
 Steps = Annotated[
     int | None,
@@ -50,7 +52,7 @@ Out = Annotated[
 @told
 def learn(
     world: World,
-    algorithm: Algorithm = "soft_q",
+    algorithm: Algorithm = "soft_q_learning",
     temperature: Alpha = None,
     steps: Steps = None,
     seed: Seed = 0,
@@ -63,17 +65,11 @@ def learn(
 ) -> None:
     """Learn from samples: REINFORCE, soft policy gradient, (soft) Q, fitted Q or soft actor-critic."""
     require_folder(out)
-    read_name("--algorithm", algorithm, LEARNERS)
+    read_name("--algorithm", algorithm, FORMS)
     if temperature is not None:
         read_temperatures([temperature])
-    from cai.learn.names import ALGORITHMS
-
-    learner = ALGORITHMS[algorithm]
-    wishes = read_options(option, learner)
-    if temperature is None and algorithm != "sac":
-        temperature = 1.0
-    if temperature is not None:
-        wishes["temperature"] = temperature
+    learner = learner_of(algorithm)
+    wishes = read_options(option, learner) | at_temperature(algorithm, 1.0 if temperature is None else temperature)
     if steps is not None:
         wishes["steps"] = steps
     if out is not None:

@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 from cai.cli.app import print_json
 from cai.errors import CaiError, fault
-from cai.support.wording import LEARNERS, read_name
+from cai.learn.names import FORMS, at_temperature, forms, learner_of
+from cai.support.wording import read_name
 
 if TYPE_CHECKING:
     from cai.evaluation.learners import LearnerComparison
-    from cai.learn.remote import Errand
+    from cai.learn.remote import RemoteRun
     from cai.learn.result import Learned
 
 SEEDS = 10
@@ -47,11 +48,11 @@ def read_learners(
         return None
     if ray is not None and jobs is not None:
         raise fault("compare", "--jobs beside --ray", "one of them: a cluster decides how many run at a time")
-    names = list(LEARNERS) if text == "all" else [part.strip() for part in text.split(",")]
+    names = list(forms()) if text == "all" else [part.strip() for part in text.split(",")]
     for option, value in numbers.items():
         if value is not None and value < 1:
             raise fault(option, f"{value}", "a whole number, at least 1")
-    known = (*LEARNERS, "all")
+    known = (*FORMS, "all")
     each = tuple(dict.fromkeys(read_name("--learn", one, known) for one in names))
     return Lesson(each, seeds or SEEDS, steps, jobs or 1, ray)
 
@@ -122,7 +123,7 @@ def learned_afar(
         yield alpha, found, len(ended) == len(asked)
 
 
-def _ended(world: Any, errands: "Sequence[Errand]", lesson: Lesson) -> "dict[int, Learned | CaiError]":
+def _ended(world: Any, errands: "Sequence[RemoteRun]", lesson: Lesson) -> "dict[int, Learned | CaiError]":
     """Return what became of every errand, by number; fewer than all after Ctrl-C, with a word."""
     from cai.learn.remote import learned_remotely
 
@@ -136,14 +137,13 @@ def _ended(world: Any, errands: "Sequence[Errand]", lesson: Lesson) -> "dict[int
     return found
 
 
-def _errand(lesson: Lesson, keep: Path | None, alpha: float, name: str, seed: int) -> "Errand":
-    from cai.learn.names import ALGORITHMS
-    from cai.learn.remote import Errand
+def _errand(lesson: Lesson, keep: Path | None, alpha: float, name: str, seed: int) -> "RemoteRun":
+    from cai.learn.remote import RemoteRun
     from cai.learn.seeds import checkpoint_of
 
     place = _place(keep, alpha, lesson)
-    checkpoint = None if place is None else checkpoint_of(place, ALGORITHMS[name], seed)
-    return Errand(ALGORITHMS[name], {**_asked(lesson), "temperature": alpha, "seed": seed}, checkpoint)
+    checkpoint = None if place is None else checkpoint_of(place, name, seed)
+    return RemoteRun(learner_of(name), {**_asked(lesson), **at_temperature(name, alpha), "seed": seed}, checkpoint)
 
 
 def learned_each(world: Any, lesson: Lesson, alpha: float, keep: Path | None) -> tuple[Runs, bool]:
@@ -162,7 +162,8 @@ def learned_each(world: Any, lesson: Lesson, alpha: float, keep: Path | None) ->
     asked = {**_asked(lesson), "folder": _place(keep, alpha, lesson)}
     for name in lesson.names:
         try:
-            found[name] = many(name, world, seeds=range(lesson.seeds), temperature=alpha, jobs=lesson.jobs, **asked)
+            at = at_temperature(name, alpha)
+            found[name] = many(name, world, seeds=range(lesson.seeds), jobs=lesson.jobs, **at, **asked)
         except CaiError as error:
             left_out[name] = error
         except BrokenOff as broken:

@@ -43,7 +43,9 @@ Steps = Annotated[int | None, typer.Option(min=0, help="How many updates at most
 Seed = Annotated[int | None, typer.Option(min=0, max=2**32 - 1, help="Of all randomness in a fit; 0 unless given.")]
 Learn = Annotated[
     str | None,
-    typer.Option(help="Learners to compare over seeds, a comma list such as reinforce,soft_q; 'all' for every one."),
+    typer.Option(
+        help="Learners to compare over seeds, a comma list such as reinforce,soft_q_learning; 'all' for every one."
+    ),
 ]
 Seeds = Annotated[int | None, typer.Option(help="How many seeds of each learner; 10 unless given.")]
 LearnSteps = Annotated[int | None, typer.Option(help="Environment steps of each run; the learner's own unless given.")]

@@ -22,10 +22,10 @@ from cai.exact.solve import solve
 from cai.exact.tables.policy_evaluation import occupancy
 from cai.experiments.verdict import Check, Verdict, judged
 from cai.experiments.worlds import life, world_of
-from cai.learn.bayesian import Bayesian, Certainty, Optimism, Sampling
+from cai.learn.algorithms.bayesian import Bayesian, Certainty, Optimism, Sampling
+from cai.learn.algorithms.tabular_q import Tabular
 from cai.learn.beliefs import neighbours
 from cai.learn.problem import Algorithm
-from cai.learn.tabular_q import Tabular, recent
 from cai.support.progress import bar
 
 SOFT, BELIEFS, K_LEARNING, PSRL = "soft Q-learning", "soft Q on beliefs", "K-learning", "PSRL"
@@ -157,10 +157,10 @@ def learners(size: int, tables: Tables, beta: float, noise: float) -> dict[str, 
     """Return the four learners for a size; all but the model-free one are told the map."""
     batch, where = max(1, 2**size // 16), neighbours(tables)
     return {
-        SOFT: lambda: Tabular(SOFT, True, batch, recent, 0.0, None, 0.0, False, None, 1),
-        BELIEFS: lambda: Bayesian(BELIEFS, True, Certainty(), batch, 1.0, noise, where, 1),
-        K_LEARNING: lambda: Bayesian(K_LEARNING, False, Optimism(beta), 1, 1.0, noise, where, 1),
-        PSRL: lambda: Bayesian(PSRL, False, Sampling(), 1, 1.0, noise, where, 1),
+        SOFT: lambda: Tabular(batch=batch, explore=0.0),
+        BELIEFS: lambda: Bayesian(BELIEFS, Certainty(), batch, noise=noise, following=where),
+        K_LEARNING: lambda: Bayesian(K_LEARNING, Optimism(beta), noise=noise, following=where),
+        PSRL: lambda: Bayesian(PSRL, Sampling(), noise=noise, following=where),
     }
 
 

@@ -18,7 +18,7 @@ from cai.compile.tabulate import tabulate
 from cai.exact.tables.policy_evaluation import occupancy
 from cai.experiments.verdict import Check, Mean, Verdict, above, judged, mean_of
 from cai.experiments.worlds import life, world_of
-from cai.learn.policy_gradient import PolicyGradient
+from cai.learn.algorithms.policy_gradient import PolicyGradient
 from cai.policies.as_policy import checked_table
 from cai.support.progress import bar
 
@@ -127,21 +127,7 @@ def watched(
     world: Any, alpha: float | None, seed: int, at: Sequence[int], batch: int, lr: float
 ) -> list[tuple[float, float, float]]:
     """Return entropy, return and coverage after so many updates of one run."""
-    algorithm = PolicyGradient(
-        name=HARD if alpha is None else "soft",
-        soft=alpha is not None,
-        reward_to_go=True,
-        baseline="mean",
-        batch=batch,
-        lr=lr,
-        settle=False,
-        network=None,
-        epochs=1,
-        clip=None,
-        stationary=False,
-        budget=1,
-        dtype=torch.float64,
-    )
+    algorithm = PolicyGradient(batch=batch, lr=lr, settle=False, stationary=False)
     tables, found = tabulate(world).detach(), []
     for update, (problem, state, _) in enumerate(life(algorithm, world, temperature=alpha, seed=seed)):
         if update in at:

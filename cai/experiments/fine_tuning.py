@@ -9,6 +9,7 @@ After Haarnoja, Tang, Abbeel & Levine (2017), Reinforcement learning with deep e
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -19,7 +20,7 @@ from cai.compile.tabulate import tabulate
 from cai.exact.tables.policy_evaluation import occupancy, policy_elbo
 from cai.experiments.verdict import Check, Mean, Verdict, above, judged, mean_of
 from cai.experiments.worlds import world_of
-from cai.learn.policy_gradient import reinforce, soft_policy_gradient
+from cai.learn.algorithms.policy_gradient import reinforce
 from cai.learn.result import Learned
 from cai.policies.as_policy import checked_table
 from cai.support.progress import bar
@@ -100,8 +101,8 @@ def specialised(
         progress: show a bar on a terminal.
     """
     room = room_with(CORNERS)
-    learners: dict[str, Callable[..., Learned]] = {HARD: reinforce, SOFT: soft_policy_gradient}
-    settings = {"temperature": temperature, "batch": 20, "lr": 0.1, "settle": False, "stationary": False}
+    learners: dict[str, Callable[..., Learned]] = {HARD: reinforce, SOFT: partial(reinforce, temperature=temperature)}
+    settings: dict[str, Any] = {"batch": 20, "lr": 0.1, "settle": False, "stationary": False}
     starts: dict[str, list[Tensor]] = {HARD: [], SOFT: []}
     tables, rooms = tabulate(room).detach(), [tabulate(room_with([corner])).detach() for corner in CORNERS]
     with bar("fine_tuning", 3 * seeds, shown=progress) as tell:

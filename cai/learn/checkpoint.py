@@ -87,7 +87,9 @@ def fingerprint(algorithm: Algorithm, problem: Problem, world: Any, task: Any) -
     assert is_dataclass(algorithm)
     own = {one.name: _told(getattr(algorithm, one.name)) for one in fields(algorithm)}
     numbers = {"temperature": problem.temperature, "gamma": problem.gamma}
-    asked = {name: getattr(task, name) for name in ("seed", "steps", "evaluations", "episodes", "normalise")}
+    asked = {
+        name: getattr(task, name) for name in ("seed", "steps", "evaluations", "episodes", "measured_at", "normalise")
+    }
     seen = _seen(problem, world) if problem.tables is None else listed(problem.tables)
     told = {key: str(value) for key, value in {**numbers, **asked}.items()}
     return {"learner": algorithm.name, "world": seen, **own, **told}

@@ -107,46 +107,20 @@ def policy_evaluation(
 def value_iteration(
     world: World | Tables,
     *,
+    temperature: float | None = None,
     gamma: float | None = None,
     tolerance: float | None = None,
     max_iterations: int = 100_000,
 ) -> Solution:
     """Find v* by sweeps of the Bellman backup, ``v_k = max_a E[r + γ v_{k-1}(s')]`` from v_0 = 0 (Bellman 1957).
 
-    ``|v_k - v*| <= γ/(1-γ) |v_k - v_{k-1}|`` (Puterman 2005, section 6.3), and a greedy policy loses at most
-    ``2γ/(1-γ)`` times the bound (Singh & Yee 1994).
+    At a temperature it is soft, ``v_k = α log Σ_a p(a|s) exp(E[r + γ v_{k-1}(s')]/α)``, and its v* that of the rule
+    VARIATIONAL. Either way ``|v_k - v*| <= γ/(1-γ) |v_k - v_{k-1}|`` (Puterman 2005, section 6.3; Haarnoja et al. 2017,
+    appendix A.2), and a greedy policy loses at most ``2γ/(1-γ)`` times the bound (Singh & Yee 1994).
 
     Args:
         world: a world, or its tables; its horizon and terminal reward play no part.
-        gamma: γ in [0, 1); the world's own discount unless given.
-        tolerance: stop when the bound is no larger, reward units; None is 1e-10 of the largest reward or value.
-        max_iterations: stop after so many sweeps; ``Solution.stopped`` says so.
-
-    Raises:
-        WorldError: the world or an argument does not conform, or the slices differ over time.
-        IntractableError: the world cannot be tabulated.
-    """
-    problem, limits = stationary_problem(world, gamma, None), limits_of(tolerance, max_iterations)
-    return _by_sweeps(problem, limits, lambda v: problem.best(problem.q(v)), problem.greedy)
-
-
-@torch.no_grad()
-def soft_value_iteration(
-    world: World | Tables,
-    *,
-    temperature: float = 1.0,
-    gamma: float | None = None,
-    tolerance: float | None = None,
-    max_iterations: int = 100_000,
-) -> Solution:
-    """Find the soft v* by sweeps, ``v_k = α log Σ_a p(a|s) exp(E[r + γ v_{k-1}(s')]/α)`` from v_0 = 0.
-
-    ``|v_k - v*| <= γ/(1-γ) |v_k - v_{k-1}|``: the soft backup contracts as the hard one does (Haarnoja et al. 2017,
-    appendix A.2, with an action prior here). Its v* is that of the rule VARIATIONAL.
-
-    Args:
-        world: a world, or its tables; its horizon and terminal reward play no part.
-        temperature: α > 0, reward units.
+        temperature: α > 0, reward units; None for the hard iteration.
         gamma: γ in [0, 1); the world's own discount unless given.
         tolerance: stop when the bound is no larger, reward units; None is 1e-10 of the largest reward or value.
         max_iterations: stop after so many sweeps; ``Solution.stopped`` says so.
@@ -163,6 +137,7 @@ def soft_value_iteration(
 def policy_iteration(
     world: World | Tables,
     *,
+    temperature: float | None = None,
     gamma: float | None = None,
     tolerance: float | None = None,
     max_iterations: int = 1000,
@@ -173,38 +148,13 @@ def policy_iteration(
     everywhere only at v*, and ``0 <= v* - v^π <= |F(v) - v|/(1-γ)``. Equally good policies end it: it stops when no
     backup improves on v, whichever of them would be next. ``v`` is the value of the last policy evaluated.
 
-    Args:
-        world: a world, or its tables; its horizon and terminal reward play no part.
-        gamma: γ in [0, 1); the world's own discount unless given.
-        tolerance: stop when the bound is no larger, reward units; None is 1e-10 of the largest reward or value.
-        max_iterations: stop after so many policies; ``Solution.stopped`` says so.
-
-    Raises:
-        WorldError: the world or an argument does not conform, or the slices differ over time.
-        IntractableError: the world cannot be tabulated.
-        NotConvergedError: γ is so close to 1 that a lifetime among more than 1500 states is too long to be added up.
-    """
-    return _by_policies(stationary_problem(world, gamma, None), limits_of(tolerance, max_iterations))
-
-
-@torch.no_grad()
-def soft_policy_iteration(
-    world: World | Tables,
-    *,
-    temperature: float = 1.0,
-    gamma: float | None = None,
-    tolerance: float | None = None,
-    max_iterations: int = 1000,
-) -> Solution:
-    """Find the soft v* by evaluating a policy exactly, its KL paid, and ``π' ∝ p(a|s) exp(q^π(s,a)/α)``, in turn.
-
-    ``v^π' >= v^π`` in every state (Haarnoja et al. 2018, lemmas 1 and 2, theorem 1, with an action prior here), and
-    ``0 <= v* - v^π <= |F(v) - v|/(1-γ)``. It is Newton's method on ``F(v) = v``: near v* the digits double. ``v`` is
-    the soft value of the last policy evaluated.
+    At a temperature it is soft: the KL to the prior is paid out of the reward, and ``π' ∝ p(a|s) exp(q^π(s,a)/α)``
+    (Haarnoja et al. 2018, lemmas 1 and 2, theorem 1, with an action prior here). Then it is Newton's method on
+    ``F(v) = v``: near v* the digits double.
 
     Args:
         world: a world, or its tables; its horizon and terminal reward play no part.
-        temperature: α > 0, reward units.
+        temperature: α > 0, reward units; None for the hard iteration.
         gamma: γ in [0, 1); the world's own discount unless given.
         tolerance: stop when the bound is no larger, reward units; None is 1e-10 of the largest reward or value.
         max_iterations: stop after so many policies; ``Solution.stopped`` says so.

@@ -19,7 +19,7 @@ class Problem:
 
     Attributes:
         simulator: B copies of the world, or of the environment.
-        temperature: α, reward units; for a hard learner only what its policy is measured at, or None.
+        temperature: α, reward units; None for a hard learner.
         gamma: the discount γ of the learner's targets.
         tables: the compiled world, by which policies are measured, or None where there is none.
         dtype: of parameters and features.
@@ -30,12 +30,6 @@ class Problem:
     gamma: float
     tables: Tables | None
     dtype: torch.dtype
-
-    @property
-    def alpha(self) -> float:
-        """α of a soft learner, which always has one."""
-        assert self.temperature is not None
-        return self.temperature
 
     @property
     def actions(self) -> Space:
@@ -90,13 +84,12 @@ def require_finite(rewards: Tensor) -> None:
 
 @runtime_checkable
 class Algorithm(Protocol):
-    """A learner: settings, and two functions that draw from the ambient generator.
+    """A learner: settings, and two functions that draw from the ambient generator; hard where there is no temperature.
 
     Attributes:
         name: what it is called.
         batch: how many copies of the world it wants.
         dtype: of its parameters.
-        soft: whether it learns soft optimality, at a temperature.
         budget: environment steps, unless a caller says otherwise.
     """
 
@@ -106,8 +99,6 @@ class Algorithm(Protocol):
     def batch(self) -> int: ...  # noqa: D102
     @property
     def dtype(self) -> torch.dtype: ...  # noqa: D102
-    @property
-    def soft(self) -> bool: ...  # noqa: D102
     @property
     def budget(self) -> int: ...  # noqa: D102
 

@@ -14,7 +14,7 @@ from cai.support.parallel import each
 
 
 @dataclass(frozen=True)
-class Errand:
+class RemoteRun:
     """A run to be made elsewhere.
 
     Attributes:
@@ -31,7 +31,7 @@ class Errand:
 
 
 def learned_remotely(
-    world: Any, runs: Sequence[Errand], *, ray: str, progress: bool = True
+    world: Any, runs: Sequence[RemoteRun], *, ray: str, progress: bool = True
 ) -> Iterator[tuple[int, Learned | CaiError]]:
     """Yield the number of every run and what became of it, as they end; kept and logged here before it is told.
 
@@ -70,7 +70,7 @@ def _read(path: Path | None) -> bytes:
     return path.read_bytes() if path is not None and path.is_file() else b""
 
 
-def _keep(run: Errand, one: Learned, content: bytes) -> None:
+def _keep(run: RemoteRun, one: Learned, content: bytes) -> None:
     if run.checkpoint is not None:
         write_whole(run.checkpoint.parent, {run.checkpoint.name: content})
     if run.log is not None:

@@ -41,7 +41,7 @@ class Learned:
     Attributes:
         policy: the policy after the last update.
         algorithm: the learner's name.
-        temperature: α, reward units; None for a learner of hard optimality.
+        temperature: α, reward units, at which it was learned, or a hard learner measured; None where it was neither.
         seed: of everything random in it.
         history: the evaluations, the one before the first update and the one after the last included.
         steps: environment steps taken.

@@ -2,7 +2,7 @@
 
 import multiprocessing
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
@@ -12,11 +12,11 @@ from typing import Any
 import torch
 
 from cai.errors import CaiError, blamed, fault
-from cai.learn.names import ALGORITHMS
-from cai.learn.remote import Errand, learned_remotely
+from cai.learn.names import FORMS, SOFT, learner_of
+from cai.learn.remote import RemoteRun, learned_remotely
 from cai.learn.result import Learned
 from cai.support.progress import bar
-from cai.support.wording import LEARNERS, read_name
+from cai.support.wording import read_name
 
 Run = Callable[[], Learned]
 
@@ -50,8 +50,7 @@ def many(
     """Run a learner with many seeds; the results are the same as one after the other.
 
     Args:
-        learner: a name in ``ALGORITHMS`` ("reinforce", "soft_pg", "q", "soft_q", "fitted_q", "soft_fitted_q", "sac") or
-            a learner's function.
+        learner: a learner's function, or its name, with ``soft_`` before it where there is a temperature.
         world: what it learns on.
         seeds: one run each.
         jobs: processes at a time, where the system can fork; 1 stays in this process.
@@ -66,44 +65,53 @@ def many(
         BrokenOff: Ctrl-C; it has the runs that had ended by themselves.
     """
     if isinstance(learner, str):
-        read_name("learner", learner, LEARNERS)
+        read_name("learner", learner, FORMS)
+        if learner.startswith(SOFT) and settings.get("temperature") is None:
+            raise fault(f"{learner}, temperature", "none", "α > 0, reward units")
     if not isinstance(seeds, Sequence) or not seeds or len(set(seeds)) < len(seeds):
         raise fault("seeds", f"{seeds!r}", "a list or a range of at least one, each but once")
     if settings.get("checkpoint") is not None:
         raise fault("many, checkpoint", f"{settings['checkpoint']}", "folder=, where each seed has a file of its own")
     if isinstance(jobs, bool) or not isinstance(jobs, int) or jobs < 1:
         raise fault("jobs", f"{jobs!r}", "a whole number, at least 1")
-    function = ALGORITHMS[learner] if isinstance(learner, str) else learner
+    function = learner_of(learner) if isinstance(learner, str) else learner
+    name = run_name(function, settings)
     if ray is not None:
         if jobs > 1:
             raise fault("jobs", f"{jobs} beside ray", "one of them: a cluster decides how many run at a time")
-        return _on_cluster(function, world, seeds, ray, folder, progress, settings)
+        return _on_cluster(function, name, world, seeds, ray, folder, progress, settings)
     with _place(folder, jobs) as place:
 
         def run(seed: int, *, shown: bool = False) -> Learned:
-            kept = {} if place is None else {"checkpoint": checkpoint_of(place, function, seed)}
-            logs = {"log": _log_of(settings["log"], function, seed)} if settings.get("log") else {}
+            kept = {} if place is None else {"checkpoint": checkpoint_of(place, name, seed)}
+            logs = {"log": _log_of(settings["log"], name, seed)} if settings.get("log") else {}
             return function(world, seed=seed, progress=shown, **{**settings, **kept, **logs})
 
         if jobs > 1 and len(seeds) > 1 and "fork" in multiprocessing.get_all_start_methods():
             runs: list[Run] = [lambda seed=seed: run(seed) for seed in seeds]  # type: ignore[misc]
-            whole = _side_by_side(runs, jobs, function.__name__, progress)
+            whole = _side_by_side(runs, jobs, name, progress)
             if len(whole) < len(seeds):
                 raise BrokenOff([runs[n]() for n in whole])
         return _one_by_one(run, seeds, progress)
 
 
-def checkpoint_of(folder: Path, function: Callable[..., Learned], seed: int) -> Path:
+def run_name(function: Callable[..., Learned], settings: Mapping[str, Any]) -> str:
+    """Return what the files of a learner are called: its name, and whether it is soft."""
+    return ("" if settings.get("temperature") is None else SOFT) + function.__name__
+
+
+def checkpoint_of(folder: Path, name: str, seed: int) -> Path:
     """Return the file that keeps one seed."""
-    return folder / f"{function.__name__}-{seed}.learner"
+    return folder / f"{name}-{seed}.learner"
 
 
-def _log_of(folder: Any, function: Callable[..., Learned], seed: int) -> Path:
-    return Path(folder) / f"{function.__name__}-{seed}"
+def _log_of(folder: Any, name: str, seed: int) -> Path:
+    return Path(folder) / f"{name}-{seed}"
 
 
 def _on_cluster(
     function: Callable[..., Learned],
+    name: str,
     world: Any,
     seeds: Sequence[int],
     ray: str,
@@ -111,13 +119,13 @@ def _on_cluster(
     progress: bool,
     settings: dict[str, Any],
 ) -> list[Learned]:
-    log, rest = settings.get("log"), {name: value for name, value in settings.items() if name != "log"}
+    log, rest = settings.get("log"), {key: value for key, value in settings.items() if key != "log"}
     runs = [
-        Errand(
+        RemoteRun(
             function,
             {**rest, "seed": seed},
-            None if folder is None else checkpoint_of(Path(folder), function, seed),
-            None if log is None else _log_of(log, function, seed),
+            None if folder is None else checkpoint_of(Path(folder), name, seed),
+            None if log is None else _log_of(log, name, seed),
         )
         for seed in seeds
     ]

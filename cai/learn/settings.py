@@ -1,56 +1,90 @@
-"""What a learner's settings may be: checked before any work is done, for all learners by name."""
+"""What a setting of an algorithm may be: said and checked where the algorithm is made, before any work is done."""
 
 import math
-from dataclasses import fields, is_dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 
 from cai.errors import fault
 
-WHOLE = {
-    "batch": 1,
-    "minibatch": 1,
-    "updates": 1,
-    "epochs": 1,
-    "n_step": 1,
-    "warmup": 0,
-    "capacity": 1,
-    "max_steps": 1,
-}
-"""Whole numbers, and the least that each may be."""
-NUMBERS = {
-    "lr": (0.0, math.inf),
-    "explore": (0.0, 1.0),
-    "polyak": (0.0, 1.0),
-    "average": (0.0, 1.0),
-    "clip": (0.0, math.inf),
-    "target_kl": (0.0, math.inf),
-    "value_gradient": (-math.inf, math.inf),
-}
-"""Numbers, and between what each must lie."""
-SWITCHES = ("settle", "double", "reward_to_go", "stationary")
-OPTIONAL = ("max_steps", "clip", "target_kl", "stationary")
+
+@dataclass(frozen=True)
+class Whole:
+    """A whole number, at least ``least``."""
+
+    least: int = 1
+
+    def __str__(self) -> str:
+        return f"a whole number, at least {self.least}"
+
+    def allows(self, value: Any) -> bool:
+        """Tell whether a value is one."""
+        return isinstance(value, int) and not isinstance(value, bool) and value >= self.least
 
 
-def require_settings(algorithm: Any) -> None:
-    """Raise unless every setting of a learner is what its name promises.
+@dataclass(frozen=True)
+class Number:
+    """A finite number between two bounds."""
+
+    low: float = 0.0
+    high: float = math.inf
+
+    def __str__(self) -> str:
+        return "a finite number" + (f" from {self.low:g} to {self.high:g}" if self.low == 0.0 else "")
+
+    def allows(self, value: Any) -> bool:
+        """Tell whether a value is one."""
+        number = isinstance(value, int | float) and not isinstance(value, bool)
+        return number and self.low <= value <= self.high and abs(value) < math.inf
+
+
+@dataclass(frozen=True)
+class Switch:
+    """True or False."""
+
+    def __str__(self) -> str:
+        return "True or False"
+
+    def allows(self, value: Any) -> bool:
+        """Tell whether a value is one."""
+        return isinstance(value, bool)
+
+
+@dataclass(frozen=True)
+class Positive:
+    """A number above 0."""
+
+    def __str__(self) -> str:
+        return "a number above 0"
+
+    def allows(self, value: Any) -> bool:
+        """Tell whether a value is one."""
+        return isinstance(value, int | float) and not isinstance(value, bool) and 0 < value < math.inf
+
+
+@dataclass(frozen=True)
+class Floating:
+    """A dtype of floating-point numbers."""
+
+    def __str__(self) -> str:
+        return "torch.float32 or torch.float64"
+
+    def allows(self, value: Any) -> bool:
+        """Tell whether a value is one."""
+        return isinstance(value, torch.dtype) and value.is_floating_point
+
+
+Kind = Whole | Number | Switch | Positive | Floating
+
+
+def check(algorithm: Any, optional: tuple[str, ...] = (), **kinds: Kind) -> None:
+    """Raise unless the settings are what is said of them; those that are optional may be None.
 
     Raises:
         WorldError: a setting has another type, or lies outside its bounds.
     """
-    assert is_dataclass(algorithm)
-    for name in (one.name for one in fields(algorithm)):
-        value, where = getattr(algorithm, name), f"{getattr(algorithm, 'name', 'learner')}, {name}"
-        if (value is None and name in OPTIONAL) or (name == "lr" and callable(value)):
-            continue
-        number = isinstance(value, int | float) and not isinstance(value, bool)
-        if name in WHOLE and not (number and isinstance(value, int) and value >= WHOLE[name]):
-            raise fault(where, f"{value!r}", f"a whole number, at least {WHOLE[name]}")
-        if name in NUMBERS and not (number and NUMBERS[name][0] <= value <= NUMBERS[name][1] and abs(value) < math.inf):
-            low, high = NUMBERS[name]
-            raise fault(where, f"{value!r}", "a finite number" + (f" from {low:g} to {high:g}" if low == 0.0 else ""))
-        if name in SWITCHES and not isinstance(value, bool):
-            raise fault(where, f"{value!r}", "True or False")
-        if name == "dtype" and not (isinstance(value, torch.dtype) and value.is_floating_point):
-            raise fault(where, f"{value!r}", "torch.float32 or torch.float64")
+    for name, kind in kinds.items():
+        value = getattr(algorithm, name)
+        if not (kind.allows(value) or (value is None and name in optional)):
+            raise fault(f"{algorithm.name}, {name}", f"{value!r}", str(kind))

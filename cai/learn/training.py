@@ -17,7 +17,6 @@ from cai.learn.logs import Log
 from cai.learn.problem import Algorithm, Metrics, Problem, State
 from cai.learn.result import Learned, Progress
 from cai.learn.scores import SEED, ByEpisodes, Exactly
-from cai.learn.settings import require_settings
 from cai.simulate.environments import with_options
 from cai.simulate.normalise import normalised
 from cai.simulate.rollout import simulator_of
@@ -39,6 +38,7 @@ class Options(TypedDict, total=False):
             begun is finished, so that it may be more. Step sizes settle by them: with other steps it is another run.
         evaluations: how often the policy is evaluated on the way, evenly spread. 20 unless given.
         episodes: of an evaluation where the world has no tables, on fixed seeds that no training uses. 20 unless given.
+        measured_at: α, reward units, at which a hard learner's policy is measured in nats; not at all unless given.
         normalise: shift and scale a network's features to mean 0 and deviation 1, as measured once under the action
             prior, before the first step (``cai.simulate.normalise``). False unless given.
         target: stop as soon as an evaluation's deterministic return is this, reward units.
@@ -53,6 +53,7 @@ class Options(TypedDict, total=False):
     steps: int
     evaluations: int
     episodes: int
+    measured_at: float
     normalise: bool
     target: float
     checkpoint: Any
@@ -68,6 +69,7 @@ class Task:
     steps: int = 0
     evaluations: int = 20
     episodes: int = 20
+    measured_at: float | None = None
     normalise: bool = False
     target: float | None = None
     checkpoint: Path | None = None
@@ -86,18 +88,18 @@ def train(
     algorithm: Algorithm,
     world: Any,
     *,
-    temperature: float | None,
-    gamma: float | None,
+    temperature: float | None = None,
+    gamma: float | None = None,
     **options: Unpack[Options],
 ) -> Learned:
-    """Run a learner on a world or an environment."""
-    require_settings(algorithm)
+    """Run a learner on a world or an environment; at no temperature it is the hard one."""
     world, options = chosen(world, options)
     task = _task(algorithm, options)
     problem = problem_of(algorithm, world, temperature, gamma)
     if task.normalise:
         problem = _normalised(problem, task.seed)
-    score = _measure(world, problem, task)
+    alpha = task.measured_at if problem.temperature is None else problem.temperature
+    score = _measure(world, problem, task, alpha)
     of = {} if task.checkpoint is None else keeping.fingerprint(algorithm, problem, world, task)
     kept = keeping.Keeper(task.checkpoint, of)
     with precision(algorithm.dtype), Interrupt() as interrupt, Log(task.log) as log:
@@ -124,7 +126,7 @@ def train(
             kept.save(problem, state, history, seconds)
         policy = algorithm.policy(problem, state)
     counts = (state.steps, state.updates, seconds)
-    return Learned(policy, algorithm.name, problem.temperature, task.seed, history, *counts, stopped)
+    return Learned(policy, algorithm.name, alpha, task.seed, history, *counts, stopped)
 
 
 def chosen(world: Any, options: Options) -> tuple[Any, Options]:
@@ -152,11 +154,7 @@ def problem_of(algorithm: Algorithm, world: Any, temperature: float | None, gamm
     Raises:
         WorldError: the world, the temperature or the discount does not conform.
     """
-    if temperature is None and algorithm.soft:
-        raise fault(f"{algorithm.name}, temperature", "none", "α > 0, reward units")
-    if temperature is not None and as_temperature(temperature).dim():
-        raise fault(f"{algorithm.name}, temperature", f"{temperature!r}", "one number")
-    alpha = None if temperature is None else float(as_temperature(temperature))
+    alpha = _temperature(f"{algorithm.name}, temperature", temperature)
     if isinstance(world, Tables):
         raise fault(f"{algorithm.name}, world", "tables", "a world or an environment, which can be sampled")
     with precision(algorithm.dtype):
@@ -166,6 +164,12 @@ def problem_of(algorithm: Algorithm, world: Any, temperature: float | None, gamm
     if isinstance(discount, bool) or not isinstance(discount, int | float) or not 0 <= discount <= 1:
         raise fault(f"{algorithm.name}, gamma", f"{discount!r}", "a number between 0 and 1")
     return Problem(simulator, alpha, float(discount), _tables(world), algorithm.dtype)
+
+
+def _temperature(where: str, value: Any) -> float | None:
+    if value is not None and as_temperature(value).dim():
+        raise fault(where, f"{value!r}", "one number")
+    return None if value is None else float(as_temperature(value))
 
 
 def _world(given: Any) -> World | None:
@@ -190,9 +194,9 @@ def _normalised(problem: Problem, seed: int) -> Problem:
         return replace(problem, simulator=normalised(problem.simulator))
 
 
-def _measure(world: Any, problem: Problem, task: Task) -> Exactly | ByEpisodes:
+def _measure(world: Any, problem: Problem, task: Task, alpha: float | None) -> Exactly | ByEpisodes:
     if problem.tables is not None:
-        return Exactly(problem.tables, problem.temperature)
+        return Exactly(problem.tables, alpha)
     discount = discount_of(_world(world)) if _world(world) is not None else 1.0
     return ByEpisodes(lambda n: simulator_of(world, n), task.episodes, problem.dtype, discount)
 
@@ -230,6 +234,7 @@ def _task(algorithm: Algorithm, options: Options) -> Task:
     if not isinstance(asked["normalise"], bool):
         raise fault(f"{algorithm.name}, normalise", f"{asked['normalise']!r}", "True or False")
     target = None if asked["target"] is None else float(asked["target"])
+    asked["measured_at"] = _temperature(f"{algorithm.name}, measured_at", asked["measured_at"])
     paths = {name: _path(algorithm.name, name, asked[name]) for name in ("checkpoint", "log")}
     return Task(**{**asked, **paths, "target": target})
 

@@ -7,8 +7,6 @@ from cai.errors import fault
 
 RULES = ("POSTERIOR", "VARIATIONAL", "HARD", "MAP", "PLANNING")
 """The rules that a name alone says; RISK(eta) needs its number."""
-LEARNERS = ("reinforce", "soft_pg", "q", "soft_q", "fitted_q", "soft_fitted_q", "sac")
-"""The learners by the short names that the command line uses."""
 
 
 def read_name(where: str, text: str, known: Sequence[str]) -> str:

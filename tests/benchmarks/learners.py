@@ -177,10 +177,10 @@ def peer(kind: str, steps: int, envs: int, **settings: Any) -> Learner:
 
 LEARNERS = {
     **both("REINFORCE", "reinforce", **GRADIENT),
-    **both("soft policy gradient", "soft_policy_gradient", temperature=0.1, **GRADIENT),
-    **both("soft Q-learning", "soft_q_learning", **SOFT_Q),
+    **both("soft policy gradient", "reinforce", temperature=0.1, **GRADIENT),
+    **both("soft Q-learning", "q_learning", **SOFT_Q),
     "soft policy gradient, Acrobot": Learner(
-        "Acrobot-v1", "Pyro", partial(ours, "soft_policy_gradient", "Acrobot-v1", "Pyro", **ACROBOT), holds=False
+        "Acrobot-v1", "Pyro", partial(ours, "reinforce", "Acrobot-v1", "Pyro", **ACROBOT), holds=False
     ),
     "PPO (SB3)": peer("PPO", 100_000, 8, **PPO),
     "A2C (SB3)": peer("A2C", 500_000, 8),

@@ -1,10 +1,10 @@
-"""Learners that know what they do not know: K-learning and posterior sampling, and soft Q-learning on the same beliefs.
+"""Learners that know what they do not know: K-learning and posterior sampling, and one that does not use it.
 
 Before every episode a finite-horizon problem is solved on the beliefs (``beliefs``), E the posterior's mean:
 
-    soft Q-learning      Q_t = E μ + Σ E P V_{t+1}                    V = 1/β log Σ p(a|s) exp(βQ)     π ∝ p exp(βQ)
-    K-learning           K_t = E μ + β_l/2 Var μ + Σ E P V_{t+1}      V = 1/β_l log Σ p exp(β_l K)     π ∝ p exp(β_l K)
-    posterior sampling   Q_t = μ' + Σ P' V_{t+1}, (μ', P') sampled    V = max_a Q                      π: argmax Q
+    certainty equivalence   Q_t = E μ + Σ E P V_{t+1}                  V = 1/β log Σ p(a|s) exp(βQ)   π ∝ p exp(βQ)
+    K-learning              K_t = E μ + β_l/2 Var μ + Σ E P V_{t+1}    V = 1/β_l log Σ p exp(β_l K)   π ∝ p exp(β_l K)
+    posterior sampling      Q_t = μ' + Σ P' V_{t+1}, sampled           V = max_a Q                    π: argmax Q
 
 with β_l = β √l in episode l. Sources: O'Donoghue, Osband & Ionescu (2020), Making sense of reinforcement learning and
 probabilistic inference, tables 1 to 3, in the wording of others, as the paper itself was out of reach: there the
@@ -29,6 +29,7 @@ from cai.learn.actions import DiscretePolicy, draw
 from cai.learn.beliefs import Beliefs, any_state, beliefs_of, nothing_seen, observed
 from cai.learn.problem import Metrics, Problem, State
 from cai.learn.result import Learned
+from cai.learn.settings import Positive, Whole, check
 from cai.learn.soft_values import log_policy, state_value
 from cai.learn.training import Options, train
 from cai.simulate.rollout import roll
@@ -73,7 +74,11 @@ class Certainty:
 class Optimism:
     """Plan with the bonus of K-learning, which is what is unknown about the reward; β_l = β √l."""
 
-    beta: float
+    beta: float = 1.0
+    name: str = "k_learning"
+
+    def __post_init__(self) -> None:
+        check(self, beta=Positive())
 
     def model(self, beliefs: Beliefs, mean: Tensor, deviation: Tensor, episode: int, alpha: float | None) -> Model:
         """Return the mean world with bonuses, at the temperature 1/β_l."""
@@ -92,17 +97,19 @@ class Sampling:
 
 @dataclass(frozen=True)
 class Bayesian:
-    """A learner by beliefs; see ``k_learning``, ``posterior_sampling`` and ``soft_q_on_beliefs``."""
+    """A learner by beliefs; see ``k_learning``, ``posterior_sampling`` and ``certainty_equivalence``."""
 
     name: str
-    soft: bool
     imagines: Imagination
-    batch: int
-    spread: float
-    noise: float
-    following: Tensor | None
-    budget: int
+    batch: int = 1
+    spread: float = 1.0
+    noise: float = 1.0
+    following: Tensor | None = None
+    budget: int = 10_000
     dtype: torch.dtype = torch.float64
+
+    def __post_init__(self) -> None:
+        check(self, batch=Whole(), spread=Positive(), noise=Positive())
 
     def init(self, problem: Problem) -> tuple[Scene | None, dict[str, Tensor]]:
         """Return the prior, and the plan of the first episode."""
@@ -164,7 +171,6 @@ def _finite(name: str, simulator: Simulator) -> tuple[Space, Space, int]:
 def k_learning(
     world: Any,
     *,
-    temperature: float | None = None,
     beta: float = 1.0,
     spread: float = 1.0,
     noise: float = 1.0,
@@ -179,7 +185,6 @@ def k_learning(
 
     Args:
         world: a world with finite states and actions and a horizon.
-        temperature: α, reward units, at which the policy is measured; learning does not use it.
         beta: β of the first episode, 1/reward units.
         spread: the prior's standard deviation of a mean reward, reward units.
         noise: the standard deviation of a reward about its mean, as it is believed, reward units.
@@ -191,15 +196,14 @@ def k_learning(
     Raises:
         WorldError: the world or an argument does not conform.
     """
-    _require("k_learning", beta=beta, spread=spread, noise=noise)
-    algorithm = Bayesian("k_learning", False, Optimism(beta), 1, spread, noise, following, options.get("steps", 10_000))
-    return train(algorithm, world, temperature=temperature, gamma=gamma, **options)
+    budget = options.get("steps", 10_000)
+    algorithm = Bayesian("k_learning", Optimism(beta), 1, spread, noise, following, budget)
+    return train(algorithm, world, temperature=None, gamma=gamma, **options)
 
 
 def posterior_sampling(
     world: Any,
     *,
-    temperature: float | None = None,
     spread: float = 1.0,
     noise: float = 1.0,
     following: Tensor | None = None,
@@ -212,7 +216,6 @@ def posterior_sampling(
 
     Args:
         world: a world with finite states and actions and a horizon.
-        temperature: α, reward units, at which the policy is measured; learning does not use it.
         spread: the prior's standard deviation of a mean reward, reward units.
         noise: the standard deviation of a reward about its mean, as it is believed, reward units.
         following: the states that may follow each, ``[S, J]``, -1 for none, as ``neighbours`` of tables gives them; any
@@ -223,17 +226,15 @@ def posterior_sampling(
     Raises:
         WorldError: the world or an argument does not conform.
     """
-    _require("posterior_sampling", spread=spread, noise=noise)
-    algorithm = Bayesian(
-        "posterior_sampling", False, Sampling(), 1, spread, noise, following, options.get("steps", 10_000)
-    )
-    return train(algorithm, world, temperature=temperature, gamma=gamma, **options)
+    budget = options.get("steps", 10_000)
+    algorithm = Bayesian("posterior_sampling", Sampling(), 1, spread, noise, following, budget)
+    return train(algorithm, world, temperature=None, gamma=gamma, **options)
 
 
-def soft_q_on_beliefs(
+def certainty_equivalence(
     world: Any,
     *,
-    temperature: float = 1.0,
+    temperature: float | None = None,
     spread: float = 1.0,
     noise: float = 1.0,
     following: Tensor | None = None,
@@ -241,13 +242,14 @@ def soft_q_on_beliefs(
     batch: int = 1,
     **options: Unpack[Options],
 ) -> Learned:
-    """Learn by soft Q-learning on the posterior's mean: the same beliefs as ``k_learning``, with no use for doubt.
+    """Learn by planning on the posterior's mean: the beliefs of ``k_learning``, with no use for doubt.
 
-    ``Q_t = E μ + E P V_{t+1}``, ``π ∝ p(a|s) exp(Q/α)`` (O'Donoghue et al. 2020, table 2).
+    ``Q_t = E μ + E P V_{t+1}``, ``π = argmax_a Q``; at a temperature ``π ∝ p(a|s) exp(Q/α)``, which is soft Q-learning
+    on beliefs (O'Donoghue et al. 2020, table 2).
 
     Args:
         world: a world with finite states and actions and a horizon.
-        temperature: α > 0, reward units.
+        temperature: α > 0, reward units; None for the hard learner.
         spread: the prior's standard deviation of a mean reward, reward units.
         noise: the standard deviation of a reward about its mean, as it is believed, reward units.
         following: the states that may follow each, ``[S, J]``, -1 for none, as ``neighbours`` of tables gives them; any
@@ -259,14 +261,6 @@ def soft_q_on_beliefs(
     Raises:
         WorldError: the world or an argument does not conform.
     """
-    _require("soft_q_on_beliefs", spread=spread, noise=noise)
-    algorithm = Bayesian(
-        "soft_q_on_beliefs", True, Certainty(), batch, spread, noise, following, options.get("steps", 10_000)
-    )
+    budget = options.get("steps", 10_000)
+    algorithm = Bayesian("certainty_equivalence", Certainty(), batch, spread, noise, following, budget)
     return train(algorithm, world, temperature=temperature, gamma=gamma, **options)
-
-
-def _require(name: str, **numbers: float) -> None:
-    for what, value in numbers.items():
-        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < float("inf"):
-            raise fault(f"{name}, {what}", f"{value!r}", "a number above 0")

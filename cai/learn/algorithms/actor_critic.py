@@ -10,7 +10,7 @@ Haarnoja et al. 2018 a (arXiv:1801.01290), b (arXiv:1812.05905); over finitely m
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any, Protocol, Unpack, runtime_checkable
 
@@ -23,6 +23,7 @@ from cai.learn.actors import Actor, Discrete, Squashed, actor_of
 from cai.learn.functions import Adam, Network, named, part, width_of
 from cai.learn.problem import Metrics, Problem, State, require_finite
 from cai.learn.result import Learned
+from cai.learn.settings import Floating, Number, Switch, Whole, check
 from cai.learn.training import Options, train
 from cai.simulate.simulator import Scene, Simulator, clock, cut
 from cai.world.definition import World, discount_of
@@ -124,24 +125,32 @@ def parts_of(simulator: Simulator, hidden: tuple[int, ...]) -> Parts:
 
 @dataclass(frozen=True)
 class ActorCritic:
-    """Soft actor-critic; see ``sac``. Without ``soft`` the temperature is learned, towards ``target_kl``."""
+    """Soft actor-critic; see ``sac``. At no temperature it is learned, towards ``target_kl``."""
 
-    name: str
-    soft: bool
-    target_kl: float | None
-    batch: int
-    lr: float
-    settle: bool
-    network: tuple[int, ...]
-    minibatch: int
-    updates: int
-    warmup: int
-    capacity: int
-    polyak: float
-    average: float
-    max_steps: int | None
-    budget: int
-    dtype: torch.dtype
+    target_kl: float | None = None
+    batch: int = 8
+    lr: float = 2e-3
+    settle: bool = True
+    network: Sequence[int] = (64, 64)
+    minibatch: int = 128
+    updates: int = 4
+    warmup: int = 1000
+    capacity: int = 100_000
+    polyak: float = 0.02
+    average: float = 0.02
+    max_steps: int | None = None
+    budget: int = 100_000
+    dtype: torch.dtype = torch.float32
+    name: str = "sac"
+
+    def __post_init__(self) -> None:
+        counts = dict.fromkeys(("batch", "minibatch", "updates", "capacity", "max_steps"), Whole())
+        shares = dict.fromkeys(("polyak", "average"), Number(0, 1))
+        if not isinstance(self.network, Sequence) or not all(isinstance(n, int) and n > 0 for n in self.network):
+            raise fault(f"{self.name}, network", f"{self.network!r}", "the widths of hidden layers")
+        if self.target_kl is not None and not self.target_kl > 0:
+            raise fault(f"{self.name}, target_kl", f"{self.target_kl!r}", "nats a step, > 0")
+        check(self, ("max_steps",), lr=Number(), settle=Switch(), warmup=Whole(0), dtype=Floating(), **counts, **shares)
 
     def init(self, problem: Problem) -> tuple[Scene | None, dict[str, Tensor]]:
         """Return the copies at their starts, φ, θ and its slow copy, log α = 0, and an empty ring."""
@@ -194,7 +203,7 @@ class ActorCritic:
         self, problem: Problem, parts: Parts, values: dict[str, Tensor], share: float
     ) -> tuple[dict[str, Tensor], Metrics]:
         """Update critics, actor and temperature once, each by the others as they were."""
-        alpha = problem.alpha if self.soft else float(values["log_alpha"].exp())
+        alpha = float(values["log_alpha"].exp()) if problem.temperature is None else problem.temperature
         place = replay.places(values, self.minibatch)
         x, prior, action, reward, terminated, x_next, prior_next = (replay.read(values, name, *place) for name in ROW)
         phi, theta = values["actor"].detach().requires_grad_(), values["critic"].detach().requires_grad_()
@@ -208,7 +217,7 @@ class ActorCritic:
         moved["target"] = torch.lerp(values["target"], moved["critic"], self.polyak)
         moved["mean"] = torch.lerp(values["mean"], moved["actor"], self.average)
         price = kl.detach().mean()
-        if not self.soft:
+        if problem.temperature is None:
             moved |= self._moved(values, "log_alpha", self._target_kl(problem) - price, share)
         told = {"critic_loss": wrong.item(), "value": value.item(), "kl_to_prior": price.item(), "temperature": alpha}
         return {**values, **moved}, told
@@ -237,16 +246,13 @@ class ActorCritic:
 
     def _parts(self, problem: Problem) -> Parts:
         simulator: Any = problem.simulator
-        return parts_of(simulator, self.network)
-
-
-SETTINGS = {one.name for one in fields(ActorCritic)} - {"name", "soft", "budget"}
+        return parts_of(simulator, tuple(self.network))
 
 
 def sac(
     world: Any,
     *,
-    temperature: float | str = "auto",
+    temperature: float | None = None,
     target_kl: float | None = None,
     gamma: float | None = None,
     batch: int = 8,
@@ -269,12 +275,11 @@ def sac(
 
     Args:
         world: a world, a Gymnasium id, or a function that makes an environment.
-        temperature: α, reward units, > 0; or "auto": learned, such that the mean KL to the prior is ``target_kl``. Then
-            the result, as a learner of hard optimality, is measured at no temperature (``Learned.temperature`` is
-            None), and α is told among the metrics.
-        target_kl: κ of "auto", nats a step; D (1 + log 2) unless given, for actions uniform in D dimensions: the same
-            as an entropy of -D on [-1, 1]^D (Haarnoja et al. 2018 b); for A actions 0.15 log A. (Christodoulou's
-            entropy, 0.98 log A under a uniform prior, is 0.02 log A here, even closer to the prior.)
+        temperature: α > 0, reward units; None: learned, such that the mean KL to the prior is ``target_kl``. Then α is
+            among the metrics, and the result, as a learner of hard optimality, is measured at ``measured_at`` alone.
+        target_kl: κ of a learned temperature, nats a step; D (1 + log 2) unless given, for actions uniform in D
+            dimensions: the same as an entropy of -D on [-1, 1]^D (Haarnoja et al. 2018 b); for A actions 0.15 log A.
+            (Christodoulou's entropy, 0.98 log A under a uniform prior, is 0.02 log A here, even closer to the prior.)
         gamma: the discount; the world's own unless given, and 0.99 where that is 1.
         batch: copies of the world, one step of each at a time.
         updates: of all parameters after each step of the copies.
@@ -293,18 +298,13 @@ def sac(
     Raises:
         WorldError: the world or an argument does not conform.
     """
-    auto = isinstance(temperature, str) and temperature == "auto"
-    if isinstance(temperature, str) and not auto:
-        raise fault("sac, temperature", f"'{temperature}'", "α > 0, reward units, or 'auto'")
-    if target_kl is not None and not (auto and target_kl > 0):
-        seen = f"{target_kl!r}" if auto else f"{target_kl!r} beside a fixed temperature"
-        raise fault("sac, target_kl", seen, "nats a step, > 0, with temperature='auto' only")
-    if not isinstance(network, Sequence) or not all(isinstance(n, int) and n > 0 for n in network):
-        raise fault("sac, network", f"{network!r}", "the widths of hidden layers")
-    settings = {key: value for key, value in locals().items() if key in SETTINGS}
-    budget = options.get("steps", 100_000)
-    algorithm = ActorCritic(name="sac", soft=not auto, budget=budget, **{**settings, "network": tuple(network)})
+    if target_kl is not None and temperature is not None:
+        seen = f"{target_kl!r} beside a fixed temperature"
+        raise fault("sac, target_kl", seen, "nats a step, > 0, with temperature=None only")
+    replayed: dict[str, Any] = {"batch": batch, "updates": updates, "minibatch": minibatch, "warmup": warmup}
+    followed: dict[str, Any] = {"capacity": capacity, "lr": lr, "settle": settle, "polyak": polyak, "average": average}
+    followed |= {"network": network, "max_steps": max_steps, "budget": options.get("steps", 100_000), "dtype": dtype}
+    algorithm = ActorCritic(target_kl, **replayed, **followed)
     own = discount_of(world) if isinstance(world, World) else 1.0
     gamma = gamma if gamma is not None else own if own < 1 else GAMMA
-    alpha = None if isinstance(temperature, str) else temperature
-    return train(algorithm, world, temperature=alpha, gamma=gamma, **options)
+    return train(algorithm, world, temperature=temperature, gamma=gamma, **options)

@@ -20,6 +20,7 @@ from cai.learn.actors import actor_of
 from cai.learn.functions import Adam, Function, Table, function_of, named, part
 from cai.learn.problem import Metrics, Problem, State, require_finite
 from cai.learn.result import Learned
+from cai.learn.settings import Floating, Number, Switch, Whole, check
 from cai.learn.training import Options, train
 from cai.simulate.rollout import Rollout, roll
 from cai.simulate.simulator import Scene, but_last
@@ -54,22 +55,31 @@ def mean_baseline(to_go: Tensor, alive: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class PolicyGradient:
-    """REINFORCE, or with ``soft`` the soft policy gradient; see ``reinforce`` and ``soft_policy_gradient``."""
+    """REINFORCE, at a temperature the soft policy gradient; see ``reinforce``."""
 
-    name: str
-    soft: bool
-    reward_to_go: bool
-    baseline: str | None
-    batch: int
-    lr: float
-    settle: bool
-    network: Any
-    epochs: int
-    clip: float | None
-    stationary: bool | None
-    budget: int
-    dtype: torch.dtype
+    reward_to_go: bool = True
+    baseline: str | None = "mean"
+    batch: int = 100
+    lr: float = 0.05
+    settle: bool = True
     average: float = 1.0
+    network: Any = None
+    epochs: int = 1
+    clip: float | None = None
+    stationary: bool | None = None
+    budget: int = 1_000_000
+    dtype: torch.dtype = torch.float64
+    name: str = "reinforce"
+
+    def __post_init__(self) -> None:
+        switches = dict.fromkeys(("reward_to_go", "settle", "stationary"), Switch())
+        numbers = {"lr": Number(), "average": Number(0, 1), "clip": Number()}
+        check(self, ("clip", "stationary"), batch=Whole(), epochs=Whole(), dtype=Floating(), **numbers, **switches)
+        if self.baseline not in (None, "mean", "value"):
+            raise fault(f"{self.name}, baseline", f"{self.baseline!r}", "None, 'mean' or 'value'")
+        if self.epochs != 1 and self.clip is None:
+            expected = "1; or clip=0.2, since later epochs are off-policy"
+            raise fault(f"{self.name}, epochs", f"{self.epochs!r} without clip", expected)
 
     def init(self, problem: Problem) -> tuple[Scene | None, dict[str, Tensor]]:
         """Return θ of policy, of its running mean and of the baseline, and the moments of their steps."""
@@ -104,7 +114,7 @@ class PolicyGradient:
             old = log_ratio(theta)
         require_finite(found.rewards)
         rewards = found.rewards.to(theta.dtype)
-        paid = rewards - problem.alpha * old if self.soft else rewards
+        paid = rewards if problem.temperature is None else rewards - problem.temperature * old
         weights, values = self._weights(problem, state, found, paid)
         values = {**state.values, **values}
         share = 1 - state.steps / self.budget if self.settle else 1.0
@@ -200,10 +210,13 @@ def reinforce(
     """Learn by REINFORCE: ``θ ← θ + lr ∇ 1/N Σ_i (Σ_t log π_θ(a_it|s_it)) (Σ_t r_it)`` (Williams 1992).
 
     With ``reward_to_go=False, baseline=None`` it is exactly that; the defaults change the variance, not the gradient.
+    At a temperature it is the soft policy gradient, REINFORCE on ``r_t - α log π(a_t|s_t)/p(a_t|s_t)``; it climbs
+    α ELBO(π): ``∇J = E Σ_t ∇log π(a_t|s_t) Σ_{t'≥t} (r_t' - α log π(a_t'|s_t')/p(a_t'|s_t'))`` (Levine 2018,
+    section 4.1).
 
     Args:
         world: a world, a Gymnasium id, or a function that makes an environment.
-        temperature: α, reward units, at which the policy is measured; learning is hard and does not use it.
+        temperature: α > 0, reward units; None for the hard learner.
         gamma: the discount of the reward to go; the world's own unless given.
         reward_to_go: leave out the rewards before an action, which it cannot change.
         baseline: None, "mean" (of the other trajectories at the same time) or "value" (a learned V(s)).
@@ -221,70 +234,14 @@ def reinforce(
     Raises:
         WorldError: the world or an argument does not conform.
     """
-    return _learn("reinforce", False, world, temperature, gamma, locals(), options)
-
-
-def soft_policy_gradient(
-    world: Any,
-    *,
-    temperature: float = 1.0,
-    gamma: float | None = None,
-    reward_to_go: bool = True,
-    baseline: str | None = "mean",
-    batch: int = 100,
-    lr: float = 0.05,
-    settle: bool = True,
-    average: float = 1.0,
-    network: Sequence[int] | Any = None,
-    epochs: int = 1,
-    clip: float | None = None,
-    stationary: bool | None = None,
-    dtype: torch.dtype | None = None,
-    **options: Unpack[Options],
-) -> Learned:
-    """Learn by the soft policy gradient: REINFORCE on ``r_t - α log π(a_t|s_t)/p(a_t|s_t)``; it climbs α ELBO(π).
-
-    ``∇J = E Σ_t ∇log π(a_t|s_t) Σ_{t'≥t} (r_t' - α log π(a_t'|s_t')/p(a_t'|s_t'))`` (Levine 2018, section 4.1).
-
-    Args:
-        world: a world, a Gymnasium id, or a function that makes an environment.
-        temperature: α > 0, reward units.
-        gamma: the discount of the reward to go; the world's own unless given.
-        reward_to_go: leave out the rewards before an action, which it cannot change.
-        baseline: None, "mean" (of the other trajectories at the same time) or "value" (a learned V(s)).
-        batch: N, trajectories an update.
-        lr: the step size of Adam.
-        settle: let the step size fall to 0 over the steps.
-        average: how far the policy that is given back moves to the one that acts at each update; 1 gives that itself.
-        network: hidden widths, or a torch module on the features; a table where states are finite, unless given.
-        epochs: updates on each batch; more than 1 only with ``clip``.
-        clip: ε of the clipped surrogate (PPO), None for the plain gradient.
-        stationary: leave the time out of a table.
-        dtype: of the parameters; float64 for tables, else float32.
-        options: of the training; see ``Options``.
-
-    Raises:
-        WorldError: the world or an argument does not conform.
-    """
-    return _learn("soft_policy_gradient", True, world, temperature, gamma, locals(), options)
-
-
-SETTINGS = ("reward_to_go", "baseline", "batch", "lr", "settle", "average", "network", "epochs", "clip", "stationary")
-
-
-def _learn(
-    name: str, soft: bool, world: Any, temperature: Any, gamma: Any, given: dict[str, Any], options: Any
-) -> Learned:
-    settings = {key: given[key] for key in SETTINGS}
-    if settings["baseline"] not in (None, "mean", "value"):
-        raise fault(f"{name}, baseline", f"{settings['baseline']!r}", "None, 'mean' or 'value'")
-    if settings["epochs"] != 1 and settings["clip"] is None:
-        raise fault(
-            f"{name}, epochs",
-            f"{settings['epochs']!r} without clip",
-            "1; or clip=0.2, since later epochs are off-policy",
-        )
-    budget = options.get("steps", 1_000_000)
-    dtype = given["dtype"] or (torch.float64 if settings["network"] is None else torch.float32)
-    algorithm = PolicyGradient(name=name, soft=soft, budget=budget, dtype=dtype, **settings)
+    dtype = dtype or (torch.float64 if network is None else torch.float32)
+    estimate: dict[str, Any] = {
+        "reward_to_go": reward_to_go,
+        "baseline": baseline,
+        "batch": batch,
+        "epochs": epochs,
+        "clip": clip,
+    }
+    steps: dict[str, Any] = {"lr": lr, "settle": settle, "average": average, "budget": options.get("steps", 1_000_000)}
+    algorithm = PolicyGradient(network=network, stationary=stationary, dtype=dtype, **estimate, **steps)
     return train(algorithm, world, temperature=temperature, gamma=gamma, **options)

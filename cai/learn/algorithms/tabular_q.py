@@ -7,6 +7,7 @@ Q_t; going backward in time lets a reward reach the start at once. Where c trans
 mean counts c times, at most wholly.
 """
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
@@ -19,6 +20,7 @@ from cai.errors import fault
 from cai.learn.actions import DiscretePolicy, draw
 from cai.learn.functions import Table
 from cai.learn.problem import Metrics, Problem, State, require_finite
+from cai.learn.settings import Kind, Number, Switch, Whole, check
 from cai.learn.soft_values import log_policy, state_value
 from cai.simulate.rollout import Rollout, roll
 from cai.simulate.simulator import Scene, Simulator
@@ -39,19 +41,23 @@ def recent(n: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class Tabular:
-    """Q-learning on a table; with ``soft`` soft Q-learning; see ``q_learning`` and ``soft_q_learning``."""
+    """Q-learning on a table; see ``q_learning``."""
 
-    name: str
-    soft: bool
-    batch: int
-    lr: float | Schedule
-    explore: float
-    behaviour: Any
-    value_gradient: float
-    stationary: bool
-    max_steps: int | None
-    budget: int
+    batch: int = 500
+    lr: float | Schedule = recent
+    explore: float = 0.1
+    behaviour: Any = None
+    value_gradient: float = 0.0
+    stationary: bool = False
+    max_steps: int | None = None
+    budget: int = 2_000_000
     dtype: torch.dtype = torch.float64
+    name: str = "q_learning"
+
+    def __post_init__(self) -> None:
+        bounds: dict[str, Kind] = {"explore": Number(0, 1), "value_gradient": Number(-math.inf), "stationary": Switch()}
+        bounds |= {} if callable(self.lr) else {"lr": Number()}
+        check(self, ("max_steps",), batch=Whole(), max_steps=Whole(), **bounds)
 
     def init(self, problem: Problem) -> tuple[Scene | None, dict[str, Tensor]]:
         """Return Q = 0, and that nothing was visited."""
@@ -84,7 +90,7 @@ class Tabular:
         self, problem: Problem, table: Table, tallies: dict[int, "Tally"], flat: Tensor, counts: Tensor
     ) -> float:
         """Update Q, ``[T, S, A]``, in place; return the mean |δ| over its updated entries, reward units."""
-        alpha, T, A = self._alpha(problem), table.horizon, table.out
+        alpha, T, A = problem.temperature, table.horizon, table.out
         q, visits = flat.view(T or 1, -1, A), counts.view(T or 1, -1, A)
         prior = problem.simulator.log_prior
         wrong = []
@@ -131,15 +137,12 @@ class Tabular:
         return choose
 
     def _log_pi(self, problem: Problem, state: State) -> Callable[[Any, Any], Tensor]:
-        return partial(_log_pi, problem.simulator, self._table(problem), state.values["q"], self._alpha(problem))
+        return partial(_log_pi, problem.simulator, self._table(problem), state.values["q"], problem.temperature)
 
     def _table(self, problem: Problem) -> Table:
         simulator = problem.simulator
         space = problem.actions
         return Table(simulator, space.size, None if self.stationary else simulator.horizon)
-
-    def _alpha(self, problem: Problem) -> float | None:
-        return problem.alpha if self.soft else None
 
     def _all(self, problem: Problem) -> Any:
         """Return every state, in order."""

@@ -22,6 +22,7 @@ from cai.learn.batch import Transitions, checked, drawn, of_values, to_values
 from cai.learn.problem import Metrics, Problem, State
 from cai.learn.regressors import Regressor, regressor_of
 from cai.learn.result import Learned
+from cai.learn.settings import Switch, Whole, check
 from cai.learn.soft_values import log_policy, state_value
 from cai.learn.stationary import times
 from cai.learn.training import Options, chosen, train
@@ -37,7 +38,7 @@ def backup_targets(rewards: Tensor, terminated: Tensor, v_next: Tensor, gamma: f
 
 @dataclass(frozen=True)
 class Fitted:
-    """Fitted Q-iteration, or with ``soft`` its soft form; see ``fitted_q``. The training loop's steps are iterations.
+    """Fitted Q-iteration; see ``fitted_q``. The training loop's steps are iterations.
 
     Attributes:
         data: what is learned from; None draws ``transitions`` of them from the prior.
@@ -45,14 +46,16 @@ class Fitted:
         budget: iterations.
     """
 
-    name: str
-    soft: bool
     regressor: Regressor
     data: Transitions | None
     transitions: int
     batch: int
     stationary: bool
     budget: int
+    name: str = "fitted_q"
+
+    def __post_init__(self) -> None:
+        check(self, batch=Whole(), stationary=Switch())
 
     @property
     def dtype(self) -> torch.dtype:
@@ -92,12 +95,12 @@ class Fitted:
         log_prior, q = problem.simulator.log_prior(s, time), self._q(problem, state, s, time)
         if q is None:
             return log_prior
-        return log_policy(q.to(log_prior.dtype), log_prior, self._alpha(problem))
+        return log_policy(q.to(log_prior.dtype), log_prior, problem.temperature)
 
     def _value(self, problem: Problem, state: State, states: Any, t: int) -> Tensor:
         q = self._q(problem, state, states, t)
         assert q is not None
-        return state_value(q, problem.simulator.log_prior(states, t), self._alpha(problem))
+        return state_value(q, problem.simulator.log_prior(states, t), problem.temperature)
 
     def _q(self, problem: Problem, state: State, states: Any, t: int) -> Tensor | None:
         kept = state.values.get(f"q.{t}")
@@ -114,9 +117,6 @@ class Fitted:
             return data
         last = data.times == horizon - 1  # these alone are paid the terminal reward
         return data.where(last if t == horizon - 1 and not self.stationary else ~last)
-
-    def _alpha(self, problem: Problem) -> float | None:
-        return problem.alpha if self.soft else None
 
 
 def _require(name: str, problem: Problem, stationary: bool) -> None:
@@ -142,9 +142,12 @@ def fitted_q(
     batch: int = 100,
     **options: Unpack[Options],
 ) -> Learned:
-    """Learn by fitted Q-iteration: ``φ ← argmin Σ_i ‖Q_φ(s_i, a_i) - r_i - γ max_a' Q_φ(s'_i, a')‖²``.
+    """Learn by (soft) fitted Q-iteration: ``φ ← argmin Σ_i ‖Q_φ(s_i, a_i) - r_i - γ V_φ(s'_i)‖²``.
 
-    (Ernst et al. 2005; Riedmiller 2005.) The data are fixed: of any policy, as ``transitions(rollout)`` takes them.
+    (Ernst et al. 2005; Riedmiller 2005.) V is ``max_a Q(s,a)``; at a temperature ``α log Σ_a p(a|s) exp(Q(s,a)/α)``,
+    and the policy ``p(a|s) exp((Q(s,a) - V(s))/α)``: the mean of a target is taken over luck, its V over actions, and
+    from enough data it is the rule VARIATIONAL. The data are fixed: of any policy, as ``transitions(rollout)`` takes
+    them.
 
     Args:
         world: a world, a Gymnasium id, or a function that makes an environment.
@@ -152,7 +155,7 @@ def fitted_q(
         regressor: hidden widths or a torch module (features -> ``[*, A]``), or an unfitted object with fit(x, y) and
             predict(x), x = features and one-hot action. Unless given, a table of means where states are finite, which
             forbids actions never tried in a state and shuns states in which nothing was; else widths (64, 64).
-        temperature: α, reward units, at which the policy is measured; learning is hard and does not use it.
+        temperature: α > 0, reward units; None for the hard learner.
         gamma: the discount; the world's own unless given, and 0.99 where that is 1 and one Q stands for all times.
         iterations: the horizon unless given; for a stationary Q as many as leave 1 % of a value, γ^k ≤ 0.01.
         stationary: one Q for all times; only without a horizon, unless given.
@@ -165,84 +168,34 @@ def fitted_q(
     Raises:
         WorldError: the world, the data or an argument does not conform.
     """
-    return _learn("fitted_q", False, world, temperature, gamma, locals(), options)
-
-
-def soft_fitted_q(
-    world: Any,
-    *,
-    data: Transitions | Any = None,
-    regressor: Any = None,
-    temperature: float = 1.0,
-    gamma: float | None = None,
-    iterations: int | None = None,
-    stationary: bool | None = None,
-    epochs: int = 100,
-    lr: float = 0.01,
-    batch: int = 100,
-    **options: Unpack[Options],
-) -> Learned:
-    """Learn by soft fitted Q-iteration: ``φ ← argmin Σ_i ‖Q_φ(s_i, a_i) - r_i - γ V_φ(s'_i)‖²``, softly valued.
-
-    ``V(s) = α log Σ_a p(a|s) exp(Q(s,a)/α)``; the policy is ``p(a|s) exp((Q(s,a) - V(s))/α)``. The mean of a target is
-    taken over luck, its V over actions: from enough data it is the rule VARIATIONAL.
-
-    Args:
-        world: a world, a Gymnasium id, or a function that makes an environment.
-        data: the transitions; unless given, ``steps`` of them are drawn from the prior.
-        regressor: hidden widths or a torch module (features -> ``[*, A]``), or an unfitted object with fit(x, y) and
-            predict(x), x = features and one-hot action. Unless given, a table of means where states are finite, which
-            forbids actions never tried in a state and shuns states in which nothing was; else widths (64, 64).
-        temperature: α > 0, reward units.
-        gamma: the discount; the world's own unless given, and 0.99 where that is 1 and one Q stands for all times.
-        iterations: the horizon unless given; for a stationary Q as many as leave 1 % of a value, γ^k ≤ 0.01.
-        stationary: one Q for all times; only without a horizon, unless given.
-        epochs: steps of Adam in each iteration, for a network.
-        lr: its first step size; it falls to 0 over the epochs.
-        batch: copies of the world that draw the data, fewer where they would not see whole episodes.
-        options: of the training; see ``Options``. ``steps`` is the number of transitions to draw, 100 000 unless given;
-            the steps of a log are iterations, those of the result are transitions.
-
-    Raises:
-        WorldError: the world, the data or an argument does not conform.
-    """
-    return _learn("soft_fitted_q", True, world, temperature, gamma, locals(), options)
-
-
-def _learn(
-    name: str, soft: bool, world: Any, temperature: Any, gamma: Any, given: dict[str, Any], options: Options
-) -> Learned:
     world, options = chosen(world, options)
-    data, n = given["data"], _transitions(name, given, options)
-    horizon = getattr(world, "horizon", None)
-    stationary = horizon is None if given["stationary"] is None else given["stationary"]
+    for setting, value in (("steps", options.get("steps", 1)), ("epochs", epochs), ("batch", batch)):
+        _require_whole(setting, value, 1)
+    n, horizon = _transitions(data, options), getattr(world, "horizon", None)
+    stationary = horizon is None if stationary is None else stationary
     if not stationary and horizon is None:
-        raise fault(f"{name}, stationary", "False, without a horizon", "True: there is no last time to begin at")
+        raise fault("fitted_q, stationary", "False, without a horizon", "True: there is no last time to begin at")
     if gamma is None and stationary and (not isinstance(world, World) or discount_of(world) == 1):
         gamma = 0.99
-    finite = signature_of(world).state_space is not None
-    regressor = regressor_of(name, given["regressor"], finite, given["epochs"], given["lr"], options.get("seed", 0))
     most = _enough(discount_of(world) if gamma is None else gamma) if stationary else horizon
-    iterations = most if given["iterations"] is None else given["iterations"]
-    _require_whole(f"{name}, iterations", iterations, 1, None if stationary else horizon)
-    assert iterations is not None
-    copies = max(1, min(given["batch"], n // (horizon or 1)))  # so that each sees whole episodes
-    algorithm = Fitted(name, soft, regressor, data, n, copies, stationary, iterations)
-    asked: Any = {**options, "steps": iterations}
-    return _counted(train(algorithm, world, temperature=temperature, gamma=gamma, **asked), n)
+    asked: Any = {**options, "steps": most if iterations is None else iterations}
+    _require_whole("iterations", asked["steps"], 1, None if stationary else horizon)
+    finite = signature_of(world).state_space is not None
+    fitting = regressor_of("fitted_q", regressor, finite, epochs, lr, options.get("seed", 0))
+    copies = max(1, min(batch, n // (horizon or 1)))  # so that each sees whole episodes
+    algorithm = Fitted(fitting, data, n, copies, stationary, asked["steps"])
+    learned = train(algorithm, world, temperature=temperature, gamma=gamma, **asked)
+    return _counted(learned, n)
 
 
-def _transitions(name: str, given: dict[str, Any], options: Options) -> int:
+def _transitions(data: Any, options: Options) -> int:
     """Return how many transitions there are, or are to be drawn."""
-    data, n = given["data"], options.get("steps", 100_000)
-    for one, number in (("steps", n), ("epochs", given["epochs"]), ("batch", given["batch"])):
-        _require_whole(f"{name}, {one}", number, 1)
     if data is None:
-        return n
+        return options.get("steps", 100_000)
     if not isinstance(data, Transitions):
-        raise fault(f"{name}, data", f"a {type(data).__name__}", "Transitions, as transitions(rollout) takes them")
+        raise fault("fitted_q, data", f"a {type(data).__name__}", "Transitions, as transitions(rollout) takes them")
     if "steps" in options:
-        raise fault(f"{name}, steps", f"{n}, beside data", "one of the two: the data are all there is")
+        raise fault("fitted_q, steps", f"{options['steps']}, beside data", "one of the two: the data are all there is")
     return len(data)
 
 
@@ -257,7 +210,7 @@ def _counted(found: Learned, n: int) -> Learned:
     return replace(found, steps=n, history=history)
 
 
-def _require_whole(where: str, value: Any, least: int, most: int | None = None) -> None:
+def _require_whole(setting: str, value: Any, least: int, most: int | None = None) -> None:
     if isinstance(value, bool) or not isinstance(value, int) or value < least or (most is not None and value > most):
         expected = f"a whole number, at least {least}" + ("" if most is None else f" and at most {most}")
-        raise fault(where, f"{value!r}", expected)
+        raise fault(f"fitted_q, {setting}", f"{value!r}", expected)

@@ -7,6 +7,7 @@ sees features less their running mean, over their running deviation (raw ones li
 actions is small beside V, and is found late, or never, where the features differ in scale.
 """
 
+import math
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -19,6 +20,7 @@ from cai.learn import replay
 from cai.learn.actions import DiscretePolicy, draw
 from cai.learn.functions import Adam, Function, function_of, named, part
 from cai.learn.problem import Metrics, Problem, State, require_finite
+from cai.learn.settings import Number, Switch, Whole, check
 from cai.learn.soft_values import log_policy, policy_value, q_loss, state_value
 from cai.simulate.simulator import Scene, Simulator, clock, cut
 
@@ -52,27 +54,34 @@ def scaled(kept: dict[str, Tensor], x: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class NeuralQ:
-    """Q-learning with a network; with ``soft`` soft Q-learning; see ``q_learning`` and ``soft_q_learning``."""
+    """Q-learning with a network; see ``q_learning``."""
 
-    name: str
-    soft: bool
-    batch: int
-    lr: float
-    settle: bool
-    network: Any
-    explore: float
-    behaviour: Any
-    value_gradient: float
-    double: bool
-    n_step: int
-    minibatch: int
-    updates: int
-    warmup: int
-    capacity: int
-    polyak: float
-    max_steps: int | None
-    budget: int
+    network: Any = (64, 64)
+    batch: int = 32
+    lr: float = 2e-3
+    settle: bool = True
+    explore: float = 0.05
+    behaviour: Any = None
+    value_gradient: float = 0.0
+    double: bool = True
+    n_step: int = 10
+    minibatch: int = 128
+    updates: int = 2
+    warmup: int = 1000
+    capacity: int = 100_000
+    polyak: float = 0.005
+    max_steps: int | None = None
+    budget: int = 100_000
     dtype: torch.dtype = torch.float32
+    name: str = "q_learning"
+
+    def __post_init__(self) -> None:
+        if callable(self.lr):
+            raise fault(f"{self.name}, lr", "a function", "a number, for a network")
+        counts = dict.fromkeys(("batch", "n_step", "minibatch", "updates", "capacity", "max_steps"), Whole())
+        shares = dict.fromkeys(("explore", "polyak"), Number(0, 1))
+        check(self, ("max_steps",), lr=Number(), value_gradient=Number(-math.inf), **counts, **shares)
+        check(self, warmup=Whole(0), settle=Switch(), double=Switch())
 
     def init(self, problem: Problem) -> tuple[Scene, dict[str, Tensor]]:
         """Return the copies at their starts, θ and θ', the features' moments, and an empty ring."""
@@ -107,7 +116,7 @@ class NeuralQ:
 
     def policy(self, problem: Problem, state: State) -> DiscretePolicy:
         """Return the (soft-)greedy policy of Q_θ', which wavers less than Q_θ."""
-        function, theta, alpha = self._function(problem), state.values["target"], self._alpha(problem)
+        function, theta, alpha = self._function(problem), state.values["target"], problem.temperature
         seen = part(state.values, "seen")
         return DiscretePolicy(problem.simulator, partial(_log_pi, problem.simulator, function, theta, seen, alpha))
 
@@ -116,7 +125,7 @@ class NeuralQ:
         row, copy = replay.places(values, self.minibatch, self.n_step)
         reward, discount = torch.zeros(len(row)), torch.ones(len(row))
         going, last = torch.ones(len(row)), row
-        alpha = self._alpha(problem) or 0.0
+        alpha = problem.temperature or 0.0
         for i in range(self.n_step):
             paid = replay.read(values, "reward", row + i, copy)
             if i:
@@ -140,7 +149,7 @@ class NeuralQ:
         with torch.no_grad():
             x, prior = self._seen(problem, scene)
             seen = scaled(part(state.values, "seen"), x)
-            log_pi = log_policy(function(state.values["theta"], seen), prior, self._alpha(problem))
+            log_pi = log_policy(function(state.values["theta"], seen), prior, problem.temperature)
             if self.behaviour is not None:
                 number = space.join(space.unpack(self.behaviour.sample(scene.state, 0)))
             else:
@@ -165,7 +174,7 @@ class NeuralQ:
         return max(self.explore, 1 - (1 - self.explore) * state.steps / (0.1 * self.budget))
 
     def _learn(self, problem: Problem, values: dict[str, Tensor], share: float) -> tuple[dict[str, Tensor], float]:
-        function, alpha, batch = self._function(problem), self._alpha(problem), self.sample(values, problem)
+        function, alpha, batch = self._function(problem), problem.temperature, self.sample(values, problem)
         seen = part(values, "seen")
         batch = replace(batch, x=scaled(seen, batch.x), x_next=scaled(seen, batch.x_next))
         with torch.no_grad():
@@ -189,9 +198,6 @@ class NeuralQ:
     @property
     def _adam(self) -> Adam:
         return Adam(self.lr, clip=10.0)
-
-    def _alpha(self, problem: Problem) -> float | None:
-        return problem.alpha if self.soft else None
 
     def _function(self, problem: Problem) -> Function:
         space = problem.actions

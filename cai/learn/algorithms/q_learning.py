@@ -1,0 +1,94 @@
+"""q_learning, hard or soft: on a table where states are finite, else with a network."""
+
+from collections.abc import Sequence
+from typing import Any, Unpack
+
+from cai.errors import fault
+from cai.learn.algorithms.neural_q import NeuralQ
+from cai.learn.algorithms.tabular_q import Schedule, Tabular
+from cai.learn.result import Learned
+from cai.learn.training import Options, chosen, train
+from cai.simulate.rollout import signature_of
+from cai.world.definition import World
+
+
+def q_learning(
+    world: Any,
+    *,
+    temperature: float | None = None,
+    gamma: float | None = None,
+    batch: int | None = None,
+    lr: float | Schedule | None = None,
+    explore: float | None = None,
+    behaviour: Any = None,
+    network: Sequence[int] | Any = None,
+    stationary: bool = False,
+    max_steps: int | None = None,
+    settle: bool = True,
+    double: bool = True,
+    n_step: int = 10,
+    minibatch: int = 128,
+    updates: int = 2,
+    warmup: int = 1000,
+    capacity: int = 100_000,
+    polyak: float = 0.005,
+    value_gradient: float = 0.0,
+    **options: Unpack[Options],
+) -> Learned:
+    """Learn by (soft) Q-learning: ``θ ← θ + lr ∇Q(s,a) (r + γ V(s') - Q(s,a))`` (Watkins 1989; Mnih et al. 2015).
+
+    V is ``max_a Q(s,a)``; at a temperature ``α log Σ_a p(a|s) exp(Q(s,a)/α)`` (Haarnoja et al. 2017, section 3). The
+    update drops a term -∇V(s) δ, without which it is no gradient of the objective; ``value_gradient`` restores a share
+    c of it, ``(∇Q - c ∇V) δ``. At c = 1 it is the soft policy gradient's direction, and nothing learns the level of V.
+
+    On a table (one for each time, where the horizon is finite) from whole episodes, the last step first; with a network
+    from a replay ring and a target network.
+
+    Args:
+        world: a world, a Gymnasium id, or a function that makes an environment.
+        temperature: α > 0, reward units; None for the hard learner.
+        gamma: the discount; the world's own unless given, and 0.99 where that is 1 for a network or an environment.
+        batch: copies of the world: 500 episodes at a time for a table, 32 steps at a time for a network.
+        lr: the step size; for a table also a function of how often each entry was visited, 5/(4 + n) unless given.
+        explore: the share of actions that follow the prior; 0.1 for a table; for a network it falls from 1 to 0.05.
+        behaviour: a policy to learn from, whatever it does, in place of the learner's own.
+        network: hidden widths, or a torch module on the features; None is a table, or (64, 64) where there is none.
+        stationary: one table for all times; a network always stands for all.
+        max_steps: cut episodes off after so many steps; needed for a table without a horizon.
+        settle: let the network's step size fall to 0 over the steps.
+        double: value the next state by the network's choice under the target's Q (van Hasselt et al. 2016).
+        n_step: how many rewards stand in a network's target before the bootstrap, the KL between them paid.
+        minibatch: transitions a network's update.
+        updates: of the network after each step of the copies.
+        warmup: environment steps before the first of them.
+        capacity: transitions that the replay ring holds.
+        polyak: how far the target network moves to the network at each update.
+        value_gradient: the share c of the dropped term.
+        options: of the training; see ``Options``.
+
+    Raises:
+        WorldError: the world or an argument does not conform.
+    """
+    world, options = chosen(world, options)
+    tabular = network is None and signature_of(world).spaces is not None
+    shared: dict[str, Any] = {"behaviour": behaviour, "value_gradient": value_gradient, "max_steps": max_steps}
+    shared |= {name: x for name, x in (("batch", batch), ("lr", lr), ("explore", explore)) if x is not None}
+    shared["budget"] = options.get("steps", 2_000_000 if tabular and isinstance(world, World) else 100_000)
+    algorithm: Tabular | NeuralQ
+    if tabular:
+        algorithm = Tabular(stationary=stationary, **shared)
+    else:
+        replayed: dict[str, Any] = {"n_step": n_step, "minibatch": minibatch, "updates": updates, "warmup": warmup}
+        followed: dict[str, Any] = {"capacity": capacity, "polyak": polyak, "settle": settle, "double": double}
+        algorithm = NeuralQ(network=network or (64, 64), **replayed, **followed, **shared)
+    gamma = _discount(world, gamma, algorithm)
+    return train(algorithm, world, temperature=temperature, gamma=gamma, **options)
+
+
+def _discount(world: Any, gamma: float | None, algorithm: Tabular | NeuralQ) -> float | None:
+    if isinstance(algorithm, Tabular) and isinstance(world, World):
+        if world.horizon is None and algorithm.max_steps is None:
+            raise fault("q_learning, max_steps", "none, on a world without a horizon", "where to cut episodes off")
+        return gamma
+    # One Q for all times, of what may go on for ever.
+    return 0.99 if gamma is None and getattr(world, "discount", 1.0) == 1.0 else gamma
