@@ -275,7 +275,7 @@ class TestScopes:
 
     def test_reward_is_a_sum_of_small_parts(self) -> None:
         world: Any = from_rddl("SysAdmin_MDP_ippc2011", 1)
-        assert [len(term.reads) for _, term in world.domain.reward] == [1] * 20
+        assert [len(term.scope) for _, term in world.domain.reward] == [1] * 20
 
 
 def _extent(shape: torch.Size, axis: int) -> int:

@@ -148,8 +148,8 @@ class Programmed:
             return self._slice(state, taken, int(t) if not shape else 0, shape, rng)
         after, paid = state, np.zeros(shape)
         for time in np.unique(t):
-            one, reward = self._slice(state, taken, int(time), shape, rng)
-            after, paid = self.renewed(t == time, one, after), np.where(t == time, reward, paid)
+            following, reward = self._slice(state, taken, int(time), shape, rng)
+            after, paid = self.renewed(t == time, following, after), np.where(t == time, reward, paid)
         return after, paid
 
     def terminal(self, state: Values) -> Array:
@@ -180,12 +180,12 @@ class Programmed:
         n = shape[0] if shape else 1
         batch = state if shape else _map(lambda value: value.unsqueeze(0), state)
         times = np.unique(t) if self.timed else np.zeros(1, int)
-        found = np.zeros((n, sum(actions.sizes)), bool)
+        mask = np.zeros((n, sum(actions.sizes)), bool)
         for time in times:
             log_prior = enumerated_at(self.world.act, batch, n, actions, int(time), torch.float64)
             allowed = allowed_values(log_prior > -torch.inf, actions).numpy()
-            found = np.where(np.reshape(t == time, (-1, 1)) | (not self.timed), allowed, found)
-        return found if shape else found[0]
+            mask = np.where(np.reshape(t == time, (-1, 1)) | (not self.timed), allowed, mask)
+        return mask if shape else mask[0]
 
     def values(self, state: Values) -> Values:
         """Return it as it is."""
@@ -237,9 +237,9 @@ def _refuse(wrong: Array, reward: Array, action: Array, t: Array) -> None:
     """Raise for the first reward that is not finite."""
     n = int(np.argmax(wrong))
     taken = np.reshape(action, (np.size(reward), -1))[n].tolist()
-    one = f"step, t = {np.reshape(t, -1)[n]}, action {taken[0] if len(taken) == 1 else taken}"
+    place = f"step, t = {np.reshape(t, -1)[n]}, action {taken[0] if len(taken) == 1 else taken}"
     expected = "a finite reward, which a learner can average: write what is forbidden as a large loss"
-    raise fault(one, f"reward {np.reshape(reward, -1)[n]:g}", expected)
+    raise fault(place, f"reward {np.reshape(reward, -1)[n]:g}", expected)
 
 
 def _run(place: str, shape: tuple[int, ...], rng: np.random.Generator, piece: Callable[..., Any], *args: Any) -> Any:
@@ -256,11 +256,11 @@ def _run(place: str, shape: tuple[int, ...], rng: np.random.Generator, piece: Ca
 
 def _flags(world: Any, state: Values, shape: tuple[int, ...]) -> Array:
     """Tell where an episode may stop."""
-    told = ended_of(world)
-    if told is None:
+    ended = ended_of(world)
+    if ended is None:
         return np.zeros(shape, bool)
     with blamed("terminated", "code that runs"):
-        return torch.as_tensor(told(state)).expand(shape).numpy()
+        return torch.as_tensor(ended(state)).expand(shape).numpy()
 
 
 def _cumulative(log_prob: Tensor) -> Array:
@@ -270,4 +270,4 @@ def _cumulative(log_prob: Tensor) -> Array:
 
 
 def _map(function: Callable[[Tensor], Tensor], values: Values) -> Values:
-    return {name: function(one) for name, one in values.items()} if isinstance(values, dict) else function(values)
+    return {name: function(value) for name, value in values.items()} if isinstance(values, dict) else function(values)

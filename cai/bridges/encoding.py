@@ -48,19 +48,19 @@ class Encoding:
 
     def decode(self, action: Any) -> Values:
         """Return actions of the learner's space, one or a batch, as the world's program sees them."""
-        given = np.asarray(action)
-        batch = given.shape[: given.ndim - len(self.action_space.shape)]
-        numbers = torch.as_tensor(given).reshape(*batch, -1)
+        array = np.asarray(action)
+        batch = array.shape[: array.ndim - len(self.action_space.shape)]
+        numbers = torch.as_tensor(array).reshape(*batch, -1)
         if len(self.low):  # the ends of a Box are rounded to float32, perhaps beyond the world's own
             numbers = torch.minimum(torch.maximum(numbers.to(self.low.dtype), self.low), self.high)
         return self.pack(self.split(numbers))
 
     def split(self, numbers: Tensor) -> dict[str, Tensor]:
         """Return each action variable's part of the flat numbers ``[*, D]``, in its own shape and dtype."""
-        parts = numbers.split([one.shape.numel() for one in self.read.actions], -1)
+        parts = numbers.split([variable.shape.numel() for variable in self.read.actions], -1)
         batch = numbers.shape[:-1]
         pairs = zip(self.read.actions, parts, strict=True)
-        return {one.name: part.reshape((*batch, *one.shape)).to(one.dtype) for one, part in pairs}
+        return {variable.name: part.reshape((*batch, *variable.shape)).to(variable.dtype) for variable, part in pairs}
 
     def pack(self, values: dict[str, Tensor]) -> Values:
         """Return an action in the form the program speaks of: a dict, or one bare tensor."""
@@ -103,9 +103,11 @@ def encode(world: Any, where: str) -> Encoding:
 def _numbers(world: Any, variables: tuple[Variable, ...], state: Values) -> Tensor:
     """Return a batch of states as vectors ``[*, F]``: the world's features, or its variables one after the other."""
     values = state if isinstance(state, dict) else {variables[0].name: state}
-    batches = [values[one.name].shape[: values[one.name].dim() - len(one.shape)] for one in variables]
+    batches = [
+        values[variable.name].shape[: values[variable.name].dim() - len(variable.shape)] for variable in variables
+    ]
     batch = torch.broadcast_shapes(*batches)
-    spread = {one.name: values[one.name].expand((*batch, *one.shape)) for one in variables}
+    spread = {variable.name: values[variable.name].expand((*batch, *variable.shape)) for variable in variables}
     own = getattr(world, "features", None)
     if own is not None:
         features: Tensor = own(spread if isinstance(state, dict) else spread[variables[0].name])
@@ -114,7 +116,7 @@ def _numbers(world: Any, variables: tuple[Variable, ...], state: Values) -> Tens
 
 
 def _numbered(variables: tuple[Variable, ...]) -> Any:
-    sizes = [one.size for one in variables if one.size is not None]
+    sizes = [variable.size for variable in variables if variable.size is not None]
     return gymnasium.spaces.Discrete(sizes[0]) if len(sizes) == 1 else gymnasium.spaces.MultiDiscrete(sizes)
 
 
@@ -124,14 +126,14 @@ def _box(low: Tensor, high: Tensor) -> Any:
 
 def _actions(world: Any, variables: tuple[Variable, ...], state: Values) -> tuple[bool, Tensor, Tensor]:
     """Tell whether the action is a dict, and the interval of each of its continuous numbers, ``[D]``."""
-    finite = [one.name for one in variables if one.size is not None]
+    finite = [variable.name for variable in variables if variable.size is not None]
     if finite and len(finite) < len(variables):
         seen = f"finite variables {finite} beside continuous ones"
         raise fault("act, t = 0", seen, "actions of one kind, which a learner's action space can hold")
     with alone(), torch.random.fork_rng(devices=[]), pyro.poutine.block():
         prior = pyro.poutine.trace(world.act).get_trace(state, 0)
     named = isinstance(prior.nodes["_RETURN"]["value"], dict)
-    ends = [] if finite else [_ends(one, prior.nodes[one.name]["fn"].support) for one in variables]
+    ends = [] if finite else [_ends(variable, prior.nodes[variable.name]["fn"].support) for variable in variables]
     low, high = (torch.cat(side) if side else torch.zeros(0) for side in ([e[0] for e in ends], [e[1] for e in ends]))
     return named, low.double(), high.double()
 

@@ -82,7 +82,7 @@ class WorldEnvironment(gymnasium.Env[Any, Any]):
         state = self.state
         if self.render_mode is None or state is None:
             return None
-        names = [one.name for one in self.encoding.read.states]
+        names = [variable.name for variable in self.encoding.read.states]
         values = state if isinstance(state, dict) else {names[0]: state}
         return f"t = {self.t}: " + ", ".join(f"{name} = {values[name].tolist()}" for name in names)
 

@@ -107,8 +107,8 @@ def from_gymnasium(env: Any, *, horizon: int | None = None, discount: float = 1.
     """
     import gymnasium
 
-    made = isinstance(env, str)
-    if made:
+    by_id = isinstance(env, str)
+    if by_id:
         try:
             env = gymnasium.make(env, **env_kwargs)
         except (gymnasium.error.Error, TypeError, ValueError, KeyError) as error:
@@ -126,7 +126,7 @@ def from_gymnasium(env: Any, *, horizon: int | None = None, discount: float = 1.
         horizon_of(world)
         return world
     finally:
-        if made:
+        if by_id:
             env.close()
 
 

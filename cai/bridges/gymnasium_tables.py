@@ -33,8 +33,8 @@ class Listed:
     @property
     def over(self) -> tuple[bool, ...]:
         """For each state whether it has no actions at all: an end."""
-        acting = {s for s, _ in self.rows}
-        return tuple(s not in acting for s in range(len(self.states)))
+        with_actions = {s for s, _ in self.rows}
+        return tuple(s not in with_actions for s in range(len(self.states)))
 
 
 def read_table(where: str, env: Any) -> Listed:
@@ -65,13 +65,13 @@ def labels(keys: Sequence[Any]) -> list[str | None]:
     return [None if _is_whole(key) and int(key) == i else str(key) for i, key in enumerate(keys)]
 
 
-def _entries(where: str, given: Any, expected: str) -> dict[Any, Any]:
+def _entries(where: str, table: Any, expected: str) -> dict[Any, Any]:
     """Return what is listed, by key; a list's keys are its numbers."""
-    if isinstance(given, Mapping):
-        return dict(given)
-    if isinstance(given, str) or not isinstance(given, Sequence | np.ndarray):
-        raise fault(where, f"a {type(given).__name__}", expected)
-    return dict(enumerate(given))
+    if isinstance(table, Mapping):
+        return dict(table)
+    if isinstance(table, str) or not isinstance(table, Sequence | np.ndarray):
+        raise fault(where, f"a {type(table).__name__}", expected)
+    return dict(enumerate(table))
 
 
 def _is_whole(key: Any) -> bool:
@@ -80,50 +80,50 @@ def _is_whole(key: Any) -> bool:
 
 def _ordered(keys: Iterable[Any]) -> tuple[Any, ...]:
     """Return keys once each: numbers ascending, names in the order given."""
-    found = list(dict.fromkeys(keys))
-    return tuple(sorted(found)) if all(map(_is_whole, found)) else tuple(found)
+    distinct = list(dict.fromkeys(keys))
+    return tuple(sorted(distinct)) if all(map(_is_whole, distinct)) else tuple(distinct)
 
 
 def _actions(where: str, env: Any, seen: list[Any]) -> tuple[Any, ...]:
     """Return the actions: those of a Discrete action space where the table's are among them."""
-    found, space = _ordered(seen), getattr(env, "action_space", None)
-    if not found:
+    actions, space = _ordered(seen), getattr(env, "action_space", None)
+    if not actions:
         raise fault(f"{where}, P", "no state with an action", "at least one")
     n, first = getattr(space, "n", None), int(getattr(space, "start", 0))
     if n is None:
-        return found
+        return actions
     whole = tuple(range(first, first + int(n)))
-    if set(found) <= set(whole):
+    if set(actions) <= set(whole):
         return whole
-    if len(found) != n:
-        raise fault(f"{where}, P", f"actions {list(found)}", f"the {n} of the action space {space}")
-    return found
+    if len(actions) != n:
+        raise fault(f"{where}, P", f"actions {list(actions)}", f"the {n} of the action space {space}")
+    return actions
 
 
-def _outcomes(where: str, given: Any, number: Mapping[Any, int]) -> tuple[Outcome, ...]:
-    if isinstance(given, str | Mapping) or not isinstance(given, Sequence | np.ndarray) or not len(given):
-        seen = "no outcome" if isinstance(given, Sequence | np.ndarray) else f"a {type(given).__name__}"
+def _outcomes(where: str, listed: Any, number: Mapping[Any, int]) -> tuple[Outcome, ...]:
+    if isinstance(listed, str | Mapping) or not isinstance(listed, Sequence | np.ndarray) or not len(listed):
+        seen = "no outcome" if isinstance(listed, Sequence | np.ndarray) else f"a {type(listed).__name__}"
         raise fault(where, seen, "a list of outcomes (p, s', r, done); leave out an action that is forbidden")
-    found = tuple(_outcome(where, one, number) for one in given)
-    _require_distribution(where, [p for p, *_ in found])
-    return found
+    outcomes = tuple(_outcome(where, outcome, number) for outcome in listed)
+    _require_distribution(where, [p for p, *_ in outcomes])
+    return outcomes
 
 
-def _outcome(where: str, given: Any, number: Mapping[Any, int]) -> Outcome:
+def _outcome(where: str, entry: Any, number: Mapping[Any, int]) -> Outcome:
     expected = "(p, s', r, done) or (p, s', r)"
-    if not isinstance(given, Sequence | np.ndarray) or len(given) not in (3, 4) or isinstance(given, str):
-        raise fault(where, f"an outcome {given!r}", expected)
-    p, following, reward = given[:3]
+    if not isinstance(entry, Sequence | np.ndarray) or len(entry) not in (3, 4) or isinstance(entry, str):
+        raise fault(where, f"an outcome {entry!r}", expected)
+    p, following, reward = entry[:3]
     try:
-        chance, paid, over = float(p), float(reward), len(given) == 4 and bool(given[3])
+        probability, paid, over = float(p), float(reward), len(entry) == 4 and bool(entry[3])
     except (TypeError, ValueError):
-        raise fault(where, f"an outcome {given!r}", f"{expected}, numbers for p and r") from None
+        raise fault(where, f"an outcome {entry!r}", f"{expected}, numbers for p and r") from None
     if math.isnan(paid) or paid == math.inf:
         raise fault(where, f"reward {paid:g}", "a finite reward, or -inf for what is forbidden")
     if not over and not _known(following, number):  # where the episode is over, nobody asks in which state
         seen = f"an outcome that leads to {following!r}"
         raise fault(where, seen, "a state of the table, or done")
-    return chance, number[following] if _known(following, number) else 0, paid, over
+    return probability, number[following] if _known(following, number) else 0, paid, over
 
 
 def _known(key: Any, number: Mapping[Any, int]) -> bool:
@@ -133,27 +133,27 @@ def _known(key: Any, number: Mapping[Any, int]) -> bool:
         return False
 
 
-def _start(where: str, given: Any, number: Mapping[Any, int]) -> Tensor:
+def _start(where: str, listed: Any, number: Mapping[Any, int]) -> Tensor:
     place, expected = f"{where}, initial_state_distrib", f"a probability for each of the {len(number)} states"
-    if isinstance(given, Mapping):
-        unknown = [s for s in given if s not in number]
+    if isinstance(listed, Mapping):
+        unknown = [s for s in listed if s not in number]
         if unknown:
             raise fault(place, f"{unknown[0]!r}", "states of the table P")
-        given = [given.get(s, 0.0) for s in number]
+        listed = [listed.get(s, 0.0) for s in number]
     try:
-        found = np.asarray(given, float)
+        start = np.asarray(listed, float)
     except (TypeError, ValueError):
-        raise fault(place, f"a {type(given).__name__}", expected) from None
-    if found.shape != (len(number),):
-        raise fault(place, f"shape {list(found.shape)}", expected)
-    _require_distribution(place, found.tolist())
-    return torch.from_numpy(found.clip(0.0))
+        raise fault(place, f"a {type(listed).__name__}", expected) from None
+    if start.shape != (len(number),):
+        raise fault(place, f"shape {list(start.shape)}", expected)
+    _require_distribution(place, start.tolist())
+    return torch.from_numpy(start.clip(0.0))
 
 
 def _require_distribution(where: str, p: list[float]) -> None:
     """Raise unless numbers are probabilities that sum to 1, up to rounding."""
-    for one in p:
-        if not -DUST <= one <= 1 + ROUNDING:
-            raise fault(where, f"probability {one:g}", "numbers from 0 to 1")
+    for probability in p:
+        if not -DUST <= probability <= 1 + ROUNDING:
+            raise fault(where, f"probability {probability:g}", "numbers from 0 to 1")
     if abs(math.fsum(p) - 1) > ROUNDING:
         raise fault(where, f"probabilities that sum to {math.fsum(p):.9g}", "a sum of 1")

@@ -43,12 +43,12 @@ def from_q(q: Any, world: Any = None, *, temperature: float | None = None) -> Fi
     if world is None:
         table = _table(q)
         return _log_policy(table, torch.zeros_like(table), temperature).exp()
-    found = compiled(world)
-    numbered = prepare(found) if isinstance(found, Factors) else found
-    given = q if callable(q) and not isinstance(q, Tensor) else _fitting(numbered, _table(q))
-    timed = isinstance(given, Tensor) and given.dim() == 3
+    model = compiled(world)
+    numbered = prepare(model) if isinstance(model, Factors) else model
+    values = q if callable(q) and not isinstance(q, Tensor) else _fitting(numbered, _table(q))
+    timed = isinstance(values, Tensor) and values.dim() == 3
     horizon = numbered.horizon if timed else None
-    return FixedPolicy(_Rows(given, numbered, temperature), numbered.states, numbered.actions, horizon)
+    return FixedPolicy(_Rows(values, numbered, temperature), numbered.states, numbered.actions, horizon)
 
 
 @dataclass(frozen=True)
@@ -74,8 +74,8 @@ def _asked(q: Callable[..., Any], world: Any, t: int) -> Tensor:
     numbers = lived_in(ended)
     numbers = torch.arange(states.size) if numbers is None else numbers
     with precision(world.dtype), torch.no_grad(), blamed(f"from_q, t = {t}", "a function (state, t) -> q [S, A]"):
-        found = q(states.pack(states.split(numbers)), t)
-    return _fitting(world, _table(found), timed=False)
+        values = q(states.pack(states.split(numbers)), t)
+    return _fitting(world, _table(values), timed=False)
 
 
 def _table(q: Any) -> Tensor:

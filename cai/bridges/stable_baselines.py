@@ -60,8 +60,8 @@ class StableBaselinesPolicy(ByName):
         if actions is not None:
             return sample_joint(actions, self._log_pi(state, t))
         gaussian = self._gaussian(state)
-        drawn_here = {one.name: pyro.sample(one.name, gaussian[one.name]) for one in self.encoding.read.actions}
-        return self.encoding.pack(drawn_here)
+        names = [variable.name for variable in self.encoding.read.actions]
+        return self.encoding.pack({name: pyro.sample(name, gaussian[name]) for name in names})
 
     def numbered(self) -> tuple[Space, Space]:
         """Return what the numbers of states and actions mean, where they are finite."""
@@ -100,9 +100,9 @@ class StableBaselinesPolicy(ByName):
             log_pi = torch.full(q.shape, -torch.inf, dtype=torch.float64)
             log_pi.scatter_(-1, q.argmax(-1, keepdim=True).cpu(), 0.0)
             return log_pi.reshape((*batch, -1))
-        given = self.model.policy.get_distribution(seen)
-        given = given.distributions if hasattr(given, "distributions") else given.distribution  # several, maskable
-        parts = [one.logits.cpu().double() for one in (given if isinstance(given, list) else [given])]
+        law = self.model.policy.get_distribution(seen)
+        law = law.distributions if hasattr(law, "distributions") else law.distribution  # several, maskable
+        parts = [part.logits.cpu().double() for part in (law if isinstance(law, list) else [law])]
         if kind == "MaskablePPO":
             parts = [_masked(logits, mask) for logits, mask in zip(parts, self._masks(state, t), strict=True)]
         log_pi = torch.zeros((len(seen), 1), dtype=torch.float64)
@@ -135,7 +135,8 @@ class StableBaselinesPolicy(ByName):
         flat = [x.cpu().expand(mean.shape).reshape((*batch, -1)) for x in (mean, log_deviation)]
         parts = [self.encoding.split(x) for x in (*flat, self.encoding.low, self.encoding.high)]
         law = _squashed if squashed else _clipped
-        return {one.name: law(len(one.shape), *(x[one.name] for x in parts)) for one in self.encoding.read.actions}
+        shapes = {variable.name: variable.shape for variable in self.encoding.read.actions}
+        return {name: law(len(shape), *(part[name] for part in parts)) for name, shape in shapes.items()}
 
     def _seen(self, state: Values) -> tuple[torch.Size, Tensor]:
         """Return the shape of a batch of states, and what the model sees of them, ``[N]`` or ``[N, F]``."""
@@ -270,7 +271,7 @@ def _is(model: Any, kind: str) -> bool:
         expected = "the extra: pip install 'cai[sb3]'"
         raise fault("from_sb3", f"Stable-Baselines3 cannot be imported ({error})", expected) from error
     contrib = sys.modules.get("sb3_contrib")  # whose models are made by it
-    known = [found for module in (stable_baselines3, contrib) if (found := getattr(module, kind, None)) is not None]
+    known = [kind_ for module in (stable_baselines3, contrib) if (kind_ := getattr(module, kind, None)) is not None]
     return isinstance(model, tuple(known))
 
 
@@ -283,17 +284,17 @@ def _require_no_wrapper(model: Any) -> None:
             raise fault("from_sb3, model", seen, "to_gymnasium(world) as it is (VecNormalize is known)")
 
 
-def _world(model: Any, given: Any) -> Any:
+def _world(model: Any, world: Any) -> Any:
     """Return the world that was given, or that of the model's own environment."""
-    if given is None and model.get_env() is not None:
-        given = model.get_env().get_attr("unwrapped")[0]
-    if given is None:
+    if world is None and model.get_env() is not None:
+        world = model.get_env().get_attr("unwrapped")[0]
+    if world is None:
         expected = "the world that it was trained on: from_sb3(model, world)"
         raise fault("from_sb3, world", "none given, and a model without its environment", expected)
-    if not isinstance(given, gymnasium.Env):
-        return given
-    if not isinstance(given.unwrapped, WorldEnvironment):
-        seen = f"a model trained on {type(given.unwrapped).__name__}, and no world beside it"
+    if not isinstance(world, gymnasium.Env):
+        return world
+    if not isinstance(world.unwrapped, WorldEnvironment):
+        seen = f"a model trained on {type(world.unwrapped).__name__}, and no world beside it"
         expected = "from_sb3(model, world), with the world that cai.from_gymnasium makes of that environment"
         raise fault("from_sb3, world", seen, expected)
-    return given.unwrapped.world
+    return world.unwrapped.world

@@ -22,8 +22,8 @@ def located(path: Path) -> Path:
     if path.suffix or path.exists():
         return path
     spec = importlib.util.find_spec("pgmpy")
-    found = Path(spec.origin).parent / "utils" / "example_models" / f"{path}.bif.gz" if spec and spec.origin else path
-    return found if found.exists() else path
+    example = Path(spec.origin).parent / "utils" / "example_models" / f"{path}.bif.gz" if spec and spec.origin else path
+    return example if example.exists() else path
 
 
 def read(where: str, path: Path) -> tuple[dict[str, list[str]], dict[str, list[str]], dict[str, Any]]:
@@ -31,7 +31,7 @@ def read(where: str, path: Path) -> tuple[dict[str, list[str]], dict[str, list[s
 
     The reader's own model is left aside: of XMLBIF it gives parents the names of the child's states.
     """
-    suffixes = [one.lower() for one in path.suffixes]
+    suffixes = [suffix.lower() for suffix in path.suffixes]
     packed = suffixes[-1:] == [".gz"]
     suffix = (suffixes[:-1] if packed else suffixes)[-1:]
     if not SUFFIXES.keys() & set(suffix):
@@ -50,12 +50,12 @@ def read(where: str, path: Path) -> tuple[dict[str, list[str]], dict[str, list[s
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             whole = form == "XMLBIF" and not packed  # its file says how it is encoded
-            found = reader(path=str(path)) if whole else reader(string=text)
-        states = {str(name): [str(value) for value in values] for name, values in found.variable_states.items()}
-        parents = {name: [str(one) for one in above] for name, above in found.variable_parents.items()}
-        cpds = dict(found.variable_CPD if form == "XMLBIF" else found.variable_cpds)
+            network = reader(path=str(path)) if whole else reader(string=text)
+        states = {str(name): [str(value) for value in values] for name, values in network.variable_states.items()}
+        parents = {name: [str(parent) for parent in above] for name, above in network.variable_parents.items()}
+        cpds = dict(network.variable_CPD if form == "XMLBIF" else network.variable_cpds)
         for name, table in cpds.items():
-            columns = int(np.prod([len(states[one]) for one in parents[name]]))
+            columns = int(np.prod([len(states[parent]) for parent in parents[name]]))
             if table.shape != (len(states[name]), columns):
                 raise ValueError(f"{table.size} probabilities of '{name}' where {len(states[name])} × {columns} belong")
     except Exception as error:  # the readers' errors have no common base
@@ -64,7 +64,7 @@ def read(where: str, path: Path) -> tuple[dict[str, list[str]], dict[str, list[s
         words = "text that is no such network" if isinstance(error, AttributeError) else quoted(error)
         raise fault(where, words, f"a network in {form}, as pgmpy reads it") from None
     if form == "BIF":
-        _require_blocks(where, found)
+        _require_blocks(where, network)
     if not states:
         raise fault(where, "no variables", f"a network in {form}, as pgmpy reads it")
     return states, parents, cpds
@@ -72,10 +72,10 @@ def read(where: str, path: Path) -> tuple[dict[str, list[str]], dict[str, list[s
 
 def _require_blocks(where: str, reader: Any) -> None:
     """Check that the reader left out no block of the text, which it does without a word."""
-    for word, found in (("variable", reader.variable_names), ("probability", reader.variable_parents)):
+    for word, blocks in (("variable", reader.variable_names), ("probability", reader.variable_parents)):
         written = len(re.findall(rf"^\s*{word}\b", reader.network, re.MULTILINE))
-        if written != len(found):
-            seen = f"{written} blocks '{word}', of which {len(found)} could be read"
+        if written != len(blocks):
+            seen = f"{written} blocks '{word}', of which {len(blocks)} could be read"
             raise fault(where, seen, "one block a variable, each closed by a '}' at the end of a line")
 
 

@@ -36,7 +36,7 @@ class NetworkWorld:
         self._following = {node.variable: node.key for node in self._slice if node.kind == "state"}
         self._rewards = [node for node in nodes if node.kind == "reward" and not node.terminal]
         self._last = [node for node in nodes if node.terminal and node.kind == "reward"]
-        self._points = {node.key: one for node in self._slice if (one := _point(node)) is not None}
+        self._points = {node.key: point for node in self._slice if (point := _point(node)) is not None}
         self.labels = {node.variable: node.values for node in nodes if node.values is not None}
         self.terminal = self._terminal if self._last else None
 
@@ -134,19 +134,19 @@ def to_networkx(world: World | Factors) -> nx.DiGraph:
     name = getattr(world, "name", type(world).__name__)
     dag = nx.DiGraph(name=str(name), slices=1, horizon=factors.horizon, discount=factors.discount)
     named = _named(world, factors)
-    one, states = factors.slices[0], factors.states.names
+    slice_, states = factors.slices[0], factors.states.names
     keys = {variable: f"{variable}_0" for variable in factors.sizes}
     keys |= {primed(variable): f"{variable}_1" for variable in states}
     for variable, factor in factors.initial.items():
         _add(dag, keys, variable, variable, "state", 0, factor, named)
-    for variable, factor in one.prior.items():
+    for variable, factor in slice_.prior.items():
         _add(dag, keys, variable, variable, "action", 0, factor, named)
     following = {primed(variable): variable for variable in states}
-    for variable, factor in one.chance.items():
+    for variable, factor in slice_.chance.items():
         plain = following.get(variable)
         kind, time = ("latent", 0) if plain is None else ("state", 1)
         _add(dag, keys, variable, plain or variable, kind, time, factor, named)
-    _add_rewards(dag, keys, one.reward, 0)
+    _add_rewards(dag, keys, slice_.reward, 0)
     last = {**keys, **{variable: f"{variable}_1" for variable in states}}
     _add_rewards(dag, last, factors.terminal, 1, terminal=True)
     return dag
@@ -156,8 +156,8 @@ def _named(world: World | Factors, factors: Factors) -> dict[str, list[str]]:
     """Return what the values of each variable are called, its number where only others have a name."""
     names = dict(getattr(world, "labels", None) or {})
     for space in (factors.states, factors.actions):
-        names |= {name: one for name, one in zip(space.names, space.labels, strict=False) if one is not None}
-    return {name: [str(n) if one is None else one for n, one in enumerate(own)] for name, own in names.items()}
+        names |= {name: own for name, own in zip(space.names, space.labels, strict=False) if own is not None}
+    return {name: [str(n) if label is None else label for n, label in enumerate(own)] for name, own in names.items()}
 
 
 def _add(
@@ -171,9 +171,9 @@ def _add(
     named: Mapping[str, Sequence[str]],
 ) -> None:
     parents = [keys[name] for name in factor.scope[:-1]]
-    said = {"states": list(named[variable])} if variable in named else {"cardinality": factor.table.shape[-1]}
-    shown = {"variable": variable, "time": time, "observed": False, "plates": ()}  # what cai.graph says of a node
-    dag.add_node(keys[own], kind=kind, table=factor.table.exp(), parents=parents, **said, **shown)
+    values = {"states": list(named[variable])} if variable in named else {"cardinality": factor.table.shape[-1]}
+    attributes = {"variable": variable, "time": time, "observed": False, "plates": ()}  # what cai.graph says of a node
+    dag.add_node(keys[own], kind=kind, table=factor.table.exp(), parents=parents, **values, **attributes)
     dag.add_edges_from((parent, keys[own]) for parent in parents)
 
 
@@ -183,9 +183,9 @@ def _add_rewards(
     for i, piece in enumerate(pieces):
         variable = "O" if len(pieces) == 1 else f"O.{i + 1}"
         parents = [keys[name] for name in piece.scope]
-        shown = {"variable": variable, "time": time, "observed": True, "plates": ()}
+        attributes = {"variable": variable, "time": time, "observed": True, "plates": ()}
         key = f"{variable}_{time}"
-        dag.add_node(key, kind="optimality", table=piece.table, parents=parents, terminal=terminal, **shown)
+        dag.add_node(key, kind="optimality", table=piece.table, parents=parents, terminal=terminal, **attributes)
         dag.add_edges_from((parent, key) for parent in parents)
 
 

@@ -57,12 +57,12 @@ def evaluate(node: Node, values: Sequence[Tensor]) -> Tensor:
     """Return the probabilities, own value on the last axis, or the reward at its parents' values (which broadcast)."""
     content = node.content
     if isinstance(content, Tensor):
-        found = content[tuple(values)] if values else content
+        table = content[tuple(values)] if values else content
     else:
         assert content is not None
-        given = content(*values)
-        found = given if isinstance(given, Tensor) else torch.as_tensor(given)
-    return found.to(torch.get_default_dtype())
+        value = content(*values)
+        table = value if isinstance(value, Tensor) else torch.as_tensor(value)
+    return table.to(torch.get_default_dtype())
 
 
 def audit_content(node: Node, nodes: Mapping[Hashable, Node]) -> Iterator[Finding]:
@@ -75,9 +75,11 @@ def audit_content(node: Node, nodes: Mapping[Hashable, Node]) -> Iterator[Findin
         return
     try:
         with precision(torch.float64), torch.no_grad():
-            found = node.content if isinstance(node.content, Tensor) else evaluate(node, _grid(sizes))
+            table = node.content if isinstance(node.content, Tensor) else evaluate(node, _grid(sizes))
     except WorldError as error:  # a form's own words
-        yield from (Finding(f"{node.where}, {one.where}", one.seen, one.expected) for one in error.findings)
+        yield from (
+            Finding(f"{node.where}, {finding.where}", finding.seen, finding.expected) for finding in error.findings
+        )
         return
     except Exception as error:
         if passes(error):
@@ -85,11 +87,11 @@ def audit_content(node: Node, nodes: Mapping[Hashable, Node]) -> Iterator[Findin
         seen = f"a function that raises {quoted(error)}"
         yield Finding(node.where, seen, f"a function of {_listed(node.parents)} that broadcasts over their values")
         return
-    words = _misshapen(node, found, expected)
+    words = _misshapen(node, table, expected)
     if words is not None:
         yield Finding(node.where, *words)
         return
-    full = found.detach().to(torch.float64).expand(expected)
+    full = table.detach().to(torch.float64).expand(expected)
     yield from (_rewards if node.kind == "reward" else _probabilities)(node, nodes, full)
 
 
@@ -98,14 +100,14 @@ def _grid(sizes: Sequence[int]) -> tuple[Tensor, ...]:
     return tuple(torch.arange(n).reshape((n,) + (1,) * (len(sizes) - 1 - i)) for i, n in enumerate(sizes))
 
 
-def _misshapen(node: Node, found: Tensor, expected: tuple[int, ...]) -> tuple[str, str] | None:
+def _misshapen(node: Node, table: Tensor, expected: tuple[int, ...]) -> tuple[str, str] | None:
     own = node.kind != "reward"
     axes = f"an axis for each parent, {_listed(node.parents)}" + (", then its own values" if own else "")
     if isinstance(node.content, Tensor):
-        if tuple(found.shape) != expected:
-            return f"a table of shape {tuple(found.shape)}", f"{expected}: {axes}"
-    elif not fits(found, expected) or (own and found.shape[-1:] != expected[-1:]):
-        return f"a function that gives shape {tuple(found.shape)}", f"a shape that broadcasts to {expected}: {axes}"
+        if tuple(table.shape) != expected:
+            return f"a table of shape {tuple(table.shape)}", f"{expected}: {axes}"
+    elif not fits(table, expected) or (own and table.shape[-1:] != expected[-1:]):
+        return f"a function that gives shape {tuple(table.shape)}", f"a shape that broadcasts to {expected}: {axes}"
     return None
 
 
@@ -120,7 +122,7 @@ def _probabilities(node: Node, nodes: Mapping[Hashable, Node], p: Tensor) -> Ite
         if bool(rows.any()):
             first = tuple(rows.nonzero()[0].tolist())
             count = f"{int(rows.sum())} of {rows.numel()} rows"
-            numbers = ", ".join(f"{one:.6g}" for one in p[first].tolist()[:8])
+            numbers = ", ".join(f"{probability:.6g}" for probability in p[first].tolist()[:8])
             yield Finding(node.where, f"{seen} in {count}, first{_row(node, nodes, first)}: {numbers}", expected)
             return
 

@@ -45,8 +45,8 @@ def read_network(graph: Any) -> tuple[Node, ...]:
     if findings:
         raise WorldError(list(dict.fromkeys(findings)))
     order = {key: i for i, key in enumerate(graph)}
-    found = [nodes[key] for key in nx.lexicographical_topological_sort(graph, key=order.__getitem__)]
-    return (*found, *_placeholders(found))
+    ordered = [nodes[key] for key in nx.lexicographical_topological_sort(graph, key=order.__getitem__)]
+    return (*ordered, *_placeholders(ordered))
 
 
 def _joined(graph: nx.DiGraph) -> nx.DiGraph:
@@ -63,14 +63,14 @@ def _listed(parents: Any) -> tuple[Hashable, ...]:
 
 def _placeholders(nodes: list[Node]) -> list[Node]:
     """Return a state or an action of a single value where a network has none: a world has both."""
-    names, kinds, found = {node.variable for node in nodes}, {node.kind for node in nodes}, []
+    names, kinds, added = {node.variable for node in nodes}, {node.kind for node in nodes}, []
     for kind, variable, times in (("state", "clock", (0, 1)), ("action", "watch", (0,))):
         while variable in names:
             variable += "_"
         for time in times if kind not in kinds else ():
-            one = torch.ones(1, dtype=torch.float64)
-            found.append(Node((variable, time), variable, time, kind, (), 1, None, one, terminal=False))
-    return found
+            certain = torch.ones(1, dtype=torch.float64)
+            added.append(Node((variable, time), variable, time, kind, (), 1, None, certain, terminal=False))
+    return added
 
 
 def _identify(key: Hashable, data: Mapping[str, Any]) -> tuple[str, Any]:
@@ -112,12 +112,12 @@ def _inferred(data: Mapping[str, Any], variable: str, times: list[Any]) -> str:
 
 
 def _content(key: Hashable, data: Mapping[str, Any], findings: list[Finding]) -> Content | None:
-    given = [name for name in HOLDERS if data.get(name) is not None]
-    if len(given) > 1:
-        findings.append(Finding(f"node '{key}'", f"both {' and '.join(given)}", f"one of {', '.join(HOLDERS)}"))
-    if not given:
+    holders = [name for name in HOLDERS if data.get(name) is not None]
+    if len(holders) > 1:
+        findings.append(Finding(f"node '{key}'", f"both {' and '.join(holders)}", f"one of {', '.join(HOLDERS)}"))
+    if not holders:
         return None
-    content: Any = data[given[0]]
+    content: Any = data[holders[0]]
     if callable(content):
         return content  # type: ignore[no-any-return]
     if isinstance(content, Tensor):
@@ -125,7 +125,7 @@ def _content(key: Hashable, data: Mapping[str, Any], findings: list[Finding]) ->
     try:
         return torch.as_tensor(np.array(content, dtype=np.float64))
     except (TypeError, ValueError) as error:
-        seen, expected = f"a {given[0]} that is no array: {quoted(error)}", "numbers, or a function of the parents"
+        seen, expected = f"a {holders[0]} that is no array: {quoted(error)}", "numbers, or a function of the parents"
         findings.append(Finding(f"node '{key}'", seen, expected))
         return None
 
@@ -171,7 +171,7 @@ def _kinds(graph: nx.DiGraph, nodes: Mapping[Hashable, Node]) -> Iterator[Findin
             yield Finding(node.where, f"unknown kind '{node.kind}'" if node.kind else "no kind", unasked)
             continue
         if node.kind == "reward":
-            if node.content is None and not _said(graph, node):
+            if node.content is None and not _holds_something(graph, node):
                 yield Finding(node.where, "a reward without a table", "table = rewards, an axis for each parent")
             continue
         times = (0, 1) if node.kind == "state" else (0,)
@@ -182,7 +182,7 @@ def _kinds(graph: nx.DiGraph, nodes: Mapping[Hashable, Node]) -> Iterator[Findin
             yield Finding(node.where, "a name that the trajectory program uses itself", "another name")
         if not node.size:
             yield Finding(node.where, "an unknown number of values", "cardinality, states, or a table")
-        if node.content is None and node.kind != "action" and not _said(graph, node):
+        if node.content is None and node.kind != "action" and not _holds_something(graph, node):
             yield Finding(
                 node.where, "no distribution", f"one of {', '.join(HOLDERS)}; only actions are uniform unasked"
             )
@@ -191,7 +191,7 @@ def _kinds(graph: nx.DiGraph, nodes: Mapping[Hashable, Node]) -> Iterator[Findin
             yield Finding(node.where, f"the variable and time of node '{twin}'", "one node for each variable and time")
 
 
-def _said(graph: nx.DiGraph, node: Node) -> bool:
+def _holds_something(graph: nx.DiGraph, node: Node) -> bool:
     """Tell whether it holds something that could not be read, which has a finding of its own."""
     return any(graph.nodes[node.key].get(name) is not None for name in HOLDERS)
 
@@ -215,13 +215,13 @@ def _twins(nodes: Mapping[Hashable, Node]) -> Iterator[Finding]:
 def _parents(graph: nx.DiGraph, nodes: Mapping[Hashable, Node]) -> Iterator[Finding]:
     """Check that the parents that a node lists are those that the graph shows."""
     for node in nodes.values():
-        shown = list(graph.pred[node.key])
+        above = list(graph.pred[node.key])
         for parent in dict.fromkeys(node.parents):
             if parent not in nodes:
                 yield Finding(node.where, f"a missing parent '{parent}'", "parents that are nodes of the graph")
             if node.parents.count(parent) > 1:
                 yield Finding(node.where, f"the parent '{parent}' twice", "one axis for each parent")
-        for parent in shown:
+        for parent in above:
             if parent not in node.parents:
                 seen = f"an edge {parent} → {node.key} without an axis in its table"
                 yield Finding(node.where, seen, f"'{parent}' among parents = {list(node.parents)}")
@@ -236,8 +236,12 @@ def _edges(graph: nx.DiGraph, nodes: Mapping[Hashable, Node]) -> Iterator[Findin
             if words is not None:
                 yield Finding(f"edge {parent.key} → {node.key}", *words)
         times = {parent.time for parent in read}
-        if node.kind == "reward" and node.terminal and (len(times) > 1 or any(one.kind != "state" for one in read)):
-            seen = f"a terminal reward that reads {[str(one.key) for one in read]}"
+        if (
+            node.kind == "reward"
+            and node.terminal
+            and (len(times) > 1 or any(parent.kind != "state" for parent in read))
+        ):
+            seen = f"a terminal reward that reads {[str(parent.key) for parent in read]}"
             yield Finding(node.where, seen, "states of one time only, the last state of all")
 
 
@@ -261,7 +265,7 @@ def _an(kind: str) -> str:
 def _cycles(graph: nx.DiGraph) -> Iterator[Finding]:
     """Name one cycle of each knot."""
     for knot in nx.strongly_connected_components(graph):
-        if len(knot) > 1 or any(graph.has_edge(one, one) for one in knot):
+        if len(knot) > 1 or any(graph.has_edge(node, node) for node in knot):
             edges = nx.find_cycle(graph.subgraph(knot))
-            path = " → ".join(str(one) for one in (*(start for start, _ in edges), edges[0][0]))
+            path = " → ".join(str(node) for node in (*(start for start, _ in edges), edges[0][0]))
             yield Finding("from_networkx", f"a cycle {path}", "a graph without cycles")

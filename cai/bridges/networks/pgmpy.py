@@ -54,31 +54,31 @@ def from_pgmpy(
     models = module(where, "pgmpy.models")
     if isinstance(network, models.DiscreteBayesianNetwork):
         variables = _static_variables(where, network)
-        acting = _listed(where, actions, list(variables))
+        controlled = _listed(where, actions, list(variables))
         name = getattr(network, "name", None) or "network"
-        return static_world(where, name, variables, acting, _by_names(paid), horizon, discount)
+        return static_world(where, name, variables, controlled, _by_names(paid), horizon, discount)
     if not isinstance(network, models.DynamicBayesianNetwork):
         expected = "a pgmpy.models.DynamicBayesianNetwork or DiscreteBayesianNetwork"
         raise fault(where, f"a {type(network).__name__}", expected)
     dbn = network
     names = list(dict.fromkeys(node[0] for node in dbn.nodes()))
-    acting = _listed(where, actions, names)
-    states = _states(dbn, acting)
+    controlled = _listed(where, actions, names)
+    states = _states(dbn, controlled)
     cpds = {(cpd.variable[0], cpd.variable[1]): cpd for cpd in dbn.cpds}
-    sizes = {one[0]: int(n) for cpd in cpds.values() for one, n in zip(cpd.variables, cpd.cardinality, strict=True)}
+    sizes = {slot[0]: int(n) for cpd in cpds.values() for slot, n in zip(cpd.variables, cpd.cardinality, strict=True)}
     dag = nx.DiGraph(name=getattr(dbn, "name", None) or "dynamic network")
     for name in names:
-        kind = "state" if name in states else "action" if name in acting else "latent"
+        kind = "state" if name in states else "action" if name in controlled else "latent"
         if kind != "state":
             _require_alike(where, cpds, name)
         for time in (0, 1) if kind == "state" else (0,):
-            parents, values, said = _conditional(cpds, (name, time))
-            said = said or ({"cardinality": sizes[name]} if name in sizes else {})
-            above = [_key(one) for one in parents]
-            dag.add_node(_key((name, time)), kind=kind, table=normalised(values), parents=above, **said)
+            parents, values, domain = _conditional(cpds, (name, time))
+            domain = domain or ({"cardinality": sizes[name]} if name in sizes else {})
+            above = [_key(slot) for slot in parents]
+            dag.add_node(_key((name, time)), kind=kind, table=normalised(values), parents=above, **domain)
     _require_order(where, dag, cpds)
     _require_edges(where, dbn, cpds)
-    _finish(dag, {tuple(_key(one) for one in _slots(key)): table for key, table in paid.items()})
+    _finish(dag, {tuple(_key(slot) for slot in _slots(key)): table for key, table in paid.items()})
     return from_networkx(dag, horizon=horizon, discount=discount)
 
 
@@ -112,22 +112,22 @@ def from_bif(
     where = f"from_bif('{path.name}')"
     states, parents, cpds = read(where, path)
     paid = _by_names({} if rewards is None else rewards)
-    given = [actions] if isinstance(actions, str) else list(actions)
-    acting = _listed(where, [one if one in states else f"{one}_0" for one in given], list(states))
+    names = [actions] if isinstance(actions, str) else list(actions)
+    controlled = _listed(where, [name if name in states else f"{name}_0" for name in names], list(states))
     variables = {}
     for name, values in states.items():
         above, table = parents.get(name, []), cpds.get(name)
         if table is not None:
-            table = np.moveaxis(table.reshape(len(values), *(len(states[one]) for one in above)), 0, -1)
+            table = np.moveaxis(table.reshape(len(values), *(len(states[parent]) for parent in above)), 0, -1)
         variables[name] = Conditional({"states": values}, above, normalised(table))
     if not _in_two_slices(states):
-        return static_world(where, path.name.split(".")[0], variables, acting, paid, horizon, discount)
+        return static_world(where, path.name.split(".")[0], variables, controlled, paid, horizon, discount)
     dag = nx.DiGraph(name=path.name.split(".")[0])
-    for name, one in variables.items():
+    for name, node in variables.items():
         base, time = name[:-2], name[-2:]
         twins = f"{base}_0" in states and f"{base}_1" in states
-        kind = "action" if name in acting else "state" if time == "_1" or (twins and time == "_0") else "latent"
-        dag.add_node(name, kind=kind, table=one.table, parents=list(one.parents), **one.said)
+        kind = "action" if name in controlled else "state" if time == "_1" or (twins and time == "_0") else "latent"
+        dag.add_node(name, kind=kind, table=node.table, parents=list(node.parents), **node.domain)
     _finish(dag, paid)
     return from_networkx(dag, horizon=horizon, discount=discount)
 
@@ -135,8 +135,10 @@ def from_bif(
 def _in_two_slices(names: Iterable[str]) -> bool:
     """Tell whether variables have a time, 0 or 1, and one of them both."""
     timed = [match for name in names if (match := re.fullmatch(r"(.+)_([01])", name))]
-    base = {one[1] for one in timed if one[2] == "0"}
-    return bool(base & {one[1] for one in timed if one[2] == "1"}) and not any(f"{one}_2" in names for one in base)
+    base = {match[1] for match in timed if match[2] == "0"}
+    return bool(base & {match[1] for match in timed if match[2] == "1"}) and not any(
+        f"{match}_2" in names for match in base
+    )
 
 
 def _by_names(rewards: Mapping[Any, Any]) -> dict[tuple[Any, ...], Any]:
@@ -144,50 +146,50 @@ def _by_names(rewards: Mapping[Any, Any]) -> dict[tuple[Any, ...], Any]:
 
 
 def _listed(where: str, actions: Any, names: list[Any]) -> list[Any]:
-    acting = [actions] if isinstance(actions, str) else list(actions)
-    for one in acting:
-        if one not in names:
-            raise fault(f"{where}, actions", f"no variable '{one}'", f"variables among {names}")
-    return acting
+    controlled = [actions] if isinstance(actions, str) else list(actions)
+    for name in controlled:
+        if name not in names:
+            raise fault(f"{where}, actions", f"no variable '{name}'", f"variables among {names}")
+    return controlled
 
 
 def _static_variables(where: str, network: Any) -> dict[str, Conditional]:
     """Return the variables of a static network, each CPD held to the edges and to its parents' own values."""
     cpds = {str(cpd.variable): cpd for cpd in network.get_cpds()}
-    named = {name: [str(one) for one in cpd.state_names[cpd.variable]] for name, cpd in cpds.items()}
-    found = {}
+    named = {name: [str(value) for value in cpd.state_names[cpd.variable]] for name, cpd in cpds.items()}
+    variables = {}
     for node in network.nodes():
         name, cpd = str(node), cpds.get(str(node))
         if cpd is None:
-            sizes = [one.get_cardinality([node])[node] for one in cpds.values() if node in one.variables]
-            found[name] = Conditional({"cardinality": int(sizes[0])} if sizes else {}, [], None)
+            sizes = [other.get_cardinality([node])[node] for other in cpds.values() if node in other.variables]
+            variables[name] = Conditional({"cardinality": int(sizes[0])} if sizes else {}, [], None)
             continue
-        parents = [str(one) for one in cpd.variables[1:]]
-        shown = sorted(str(one) for one in network.predecessors(node))
-        if sorted(parents) != shown:
-            raise fault(f"{where}, CPD of {name}", f"parents {sorted(parents)}", f"{shown}, as the edges say")
+        parents = [str(parent) for parent in cpd.variables[1:]]
+        edges = sorted(str(parent) for parent in network.predecessors(node))
+        if sorted(parents) != edges:
+            raise fault(f"{where}, CPD of {name}", f"parents {sorted(parents)}", f"{edges}, as the edges say")
         for parent in cpd.variables[1:]:
-            listed = [str(one) for one in cpd.state_names[parent]]
+            listed = [str(value) for value in cpd.state_names[parent]]
             own = named.get(str(parent), listed)
             if listed not in (own, [str(i) for i in range(len(own))]):
                 here, seen = f"{where}, CPD of {name}", f"the states {listed} of its parent '{parent}'"
                 raise fault(here, seen, f"{own}, as its own CPD has them")
         table = np.moveaxis(np.asarray(cpd.values, dtype=np.float64), 0, -1)
         numbers = named[name] == [str(i) for i in range(len(named[name]))]
-        said = {"cardinality": len(named[name])} if numbers else {"states": named[name]}
-        found[name] = Conditional(said, parents, normalised(table))
-    return found
+        domain = {"cardinality": len(named[name])} if numbers else {"states": named[name]}
+        variables[name] = Conditional(domain, parents, normalised(table))
+    return variables
 
 
-def _states(dbn: Any, acting: list[Any]) -> set[Any]:
+def _states(dbn: Any, controlled: list[Any]) -> set[Any]:
     """Return the variables that must be known before the actions are taken."""
     within = [(a[0], b[0]) for a, b in dbn.edges() if a[1] == b[1]]
     states = {b[0] for a, b in dbn.edges() if a[1] != b[1]}
-    for one in acting:
-        if one in states:
+    for action in controlled:
+        if action in states:
             seen, expected = "an edge from the slice before", "actions that read states of their own slice"
-            raise fault(f"from_pgmpy, action '{one}'", seen, expected)
-    while more := {a for a, b in within if b in states | set(acting)} - states - set(acting):
+            raise fault(f"from_pgmpy, action '{action}'", seen, expected)
+    while more := {a for a, b in within if b in states | set(controlled)} - states - set(controlled):
         states |= more
     return states
 
@@ -201,21 +203,23 @@ def _conditional(cpds: Mapping[Slot, Any], slot: Slot) -> tuple[list[Slot], Any,
     cpd, shift = cpds.get(slot), 0
     if cpd is None:
         cpd, shift = cpds.get((name, 1 - time)), 2 * time - 1
-        if cpd is None or any(one[1] != 1 - time for one in cpd.variables):
+        if cpd is None or any(slot[1] != 1 - time for slot in cpd.variables):
             return [], None, {}
-    parents = [(one[0], one[1] + shift) for one in cpd.variables[1:]]
+    parents = [(slot[0], slot[1] + shift) for slot in cpd.variables[1:]]
     table = np.moveaxis(np.asarray(cpd.values, dtype=np.float64), 0, -1)
     names = list(cpd.state_names[cpd.variables[0]])
-    said = {"cardinality": len(names)} if names == list(range(len(names))) else {"states": [str(one) for one in names]}
-    return parents, table, said
+    domain = (
+        {"cardinality": len(names)} if names == list(range(len(names))) else {"states": [str(name) for name in names]}
+    )
+    return parents, table, domain
 
 
 def _require_alike(where: str, cpds: Mapping[Slot, Any], name: Any) -> None:
     """Check that an action or a latent has one distribution in both slices."""
     if (name, 0) not in cpds or (name, 1) not in cpds:
         return
-    (above, one, _), (later, other, _) = _conditional(cpds, (name, 0)), _conditional(cpds, (name, 1))
-    if [(parent, time + 1) for parent, time in above] != later or not np.array_equal(one, other):
+    (above, first, _), (later, other, _) = _conditional(cpds, (name, 0)), _conditional(cpds, (name, 1))
+    if [(parent, time + 1) for parent, time in above] != later or not np.array_equal(first, other):
         seen = "distributions that differ between the slices"
         raise fault(f"{where}, variable '{name}'", seen, "one for all slices, as it is no state")
 
@@ -225,7 +229,7 @@ def _require_order(where: str, dag: nx.DiGraph, cpds: Mapping[Slot, Any]) -> Non
     for cpd in cpds.values():
         for parent in cpd.variables[1:]:
             own = dag.nodes.get(_key((parent[0], 0)), {}).get("states")
-            listed = [str(one) for one in cpd.state_names[parent]]
+            listed = [str(value) for value in cpd.state_names[parent]]
             if own is not None and listed not in (own, [str(i) for i in range(len(own))]):
                 here = f"{where}, CPD of {cpd.variable[0]}, slice {cpd.variable[1]}"
                 raise fault(here, f"the states {listed} of its parent '{parent[0]}'", f"{own}, as its own CPD has them")
@@ -234,10 +238,10 @@ def _require_order(where: str, dag: nx.DiGraph, cpds: Mapping[Slot, Any]) -> Non
 def _require_edges(where: str, dbn: Any, cpds: Mapping[Slot, Any]) -> None:
     """Check that every CPD reads the parents that the graph shows."""
     for (name, time), cpd in cpds.items():
-        read = {_key(one) for one in cpd.variables[1:]}
-        shown = {_key(one) for one in dbn.predecessors((name, time))}
-        if read != shown:
-            seen, expected = f"parents {sorted(read)}", f"{sorted(shown)}, as the edges of the network say"
+        read = {_key(slot) for slot in cpd.variables[1:]}
+        edges = {_key(slot) for slot in dbn.predecessors((name, time))}
+        if read != edges:
+            seen, expected = f"parents {sorted(read)}", f"{sorted(edges)}, as the edges of the network say"
             raise fault(f"{where}, CPD of {name}, slice {time}", seen, expected)
 
 
@@ -246,7 +250,7 @@ def _slots(key: Any) -> list[Slot]:
     if isinstance(key, tuple) and len(key) == 2 and isinstance(key[1], int):
         return [key]
     several = key if isinstance(key, tuple) else (key,)
-    return [one if isinstance(one, tuple) else (one, 0) for one in several]
+    return [node if isinstance(node, tuple) else (node, 0) for node in several]
 
 
 def _key(slot: Any) -> str:

@@ -18,19 +18,19 @@ class Conditional:
     """A variable of a static network.
 
     Attributes:
-        said: how many values it has, or what they are called, as attributes of a node.
+        domain: how many values it has, or what they are called, as attributes of a node.
         parents: what it reads, in the order of the axes of its table.
         table: probabilities, the own value last; None where none are given.
     """
 
-    said: Mapping[str, Any]
+    domain: Mapping[str, Any]
     parents: Sequence[str]
     table: Any
 
     @property
     def size(self) -> int:
         """The number of its values."""
-        return int(self.said["cardinality"]) if "cardinality" in self.said else len(self.said["states"])
+        return int(self.domain["cardinality"]) if "cardinality" in self.domain else len(self.domain["states"])
 
 
 def static_world(
@@ -53,26 +53,26 @@ def static_world(
     if horizon != 1:
         expected = "1: a network without a second slice (cell_0 and cell_1) is a world of one step"
         raise fault(f"{where}, horizon", f"{horizon}", expected)
-    acting = list(actions)
-    known = _known(where, variables, acting)
+    controlled = list(actions)
+    known = _known(where, variables, controlled)
     dag = nx.DiGraph(name=name)
-    for key, one in variables.items():
-        kind = "action" if key in acting else "state" if key in known else "latent"
+    for key, conditional in variables.items():
+        kind = "action" if key in controlled else "state" if key in known else "latent"
         plain = f"{key}_" if key in RESERVED else key
-        said = {"kind": kind, "variable": plain, **one.said}
-        dag.add_node(key, time=0, table=one.table, parents=list(one.parents), **said)
+        attributes = {"kind": kind, "variable": plain, **conditional.domain}
+        dag.add_node(key, time=0, table=conditional.table, parents=list(conditional.parents), **attributes)
         if kind == "state":  # once the decision is taken it stays what it was
-            dag.add_node((key, 1), time=1, table=torch.eye(one.size), parents=[key], **said)
+            dag.add_node((key, 1), time=1, table=torch.eye(conditional.size), parents=[key], **attributes)
     for i, (parents, table) in enumerate(rewards.items()):
         dag.add_node(("reward", i), kind="reward", time=0, variable=f"O.{i + 1}", table=table, parents=list(parents))
     return from_networkx(dag, horizon=1, discount=discount)
 
 
-def _known(where: str, variables: Mapping[str, Conditional], acting: Sequence[str]) -> set[str]:
+def _known(where: str, variables: Mapping[str, Conditional], controlled: Sequence[str]) -> set[str]:
     """Return what the actions read. What that reads in turn must be read too: who acts sees the state, all of it."""
-    known = {one for key in acting for one in variables[key].parents} - set(acting)
+    known = {parent for key in controlled for parent in variables[key].parents} - set(controlled)
     for key in sorted(known & variables.keys()):
-        hidden = [one for one in variables[key].parents if one not in known and one not in acting]
+        hidden = [parent for parent in variables[key].parents if parent not in known and parent not in controlled]
         if hidden:
             seen = f"an action that reads '{key}', but not {hidden}, which '{key}' reads"
             expected = (

@@ -54,18 +54,18 @@ def read_domain(model: Any, limits: Mapping[str, tuple[int, int]] | None = None)
     fluents = {name: _declared(name, kind, model) for name, kind in model.variable_ranges.items()}
     unbound = {name: fluent for name, fluent in fluents.items() if model.variable_types[name] != "non-fluent"}
     folder = Folder(_constants(model), unbound)
-    promises = [folder.fold(one, "state-invariants") for one in model.invariants]
-    conditions = [folder.fold(one, "action-preconditions") for one in model.preconditions]
-    bounds = _bounds(one for term in (*promises, *conditions) for one in _conjuncts(term))
+    promises = [folder.fold(expression, "state-invariants") for expression in model.invariants]
+    conditions = [folder.fold(expression, "action-preconditions") for expression in model.preconditions]
+    bounds = _bounds(part for term in (*promises, *conditions) for part in _conjuncts(term))
     limits = _limits(limits or {}, unbound.values())
     fluents = {name: _bounded(name, fluent, bounds, limits, model) for name, fluent in unbound.items()}
     rules = {name: folder.fold(expression, fluents[name].label) for name, (_, expression) in model.cpfs.items()}
     reward = folder.addends(folder.fold(model.reward, "reward"))
-    done = folder.make("|", *(folder.fold(one, "termination") for one in model.terminations))
+    done = folder.make("|", *(folder.fold(expression, "termination") for expression in model.terminations))
     if isinstance(done, Term):
         rules, reward = _absorbed(folder, done, rules, reward, model)
     _acyclic(rules)
-    actions, rest = _actions(model, fluents, rules, [one for term in conditions for one in _conjuncts(term)])
+    actions, rest = _actions(model, fluents, rules, [part for term in conditions for part in _conjuncts(term)])
     for name in model.observ_fluents:
         _observation(fluents[name].label, rules[name], rules, model)
     return Domain(
@@ -100,15 +100,15 @@ def _declared(name: str, kind: str, model: Any) -> Fluent:
 def _limits(limits: Mapping[str, tuple[int, int]], fluents: Iterable[Fluent]) -> dict[str, tuple[int, int]]:
     """Return the limits by the label of each fluent, those of a fluent of many objects for all of its copies."""
     labels = [fluent.label.removesuffix("'") for fluent in fluents]
-    found: dict[str, tuple[int, int]] = {}
+    bounds: dict[str, tuple[int, int]] = {}
     for name, pair in limits.items():
         mine = [label for label in labels if name in (label, label.split("(")[0])]
-        whole = isinstance(pair, list | tuple) and len(pair) == 2 and all(isinstance(one, int) for one in pair)
+        whole = isinstance(pair, list | tuple) and len(pair) == 2 and all(isinstance(end, int) for end in pair)
         if not mine or not whole or pair[0] > pair[1]:
             expected = "a fluent's name, and the least and the largest of its whole numbers"
             raise fault("from_rddl, bounds", f"{name!r}: {pair!r}", expected)
-        found |= dict.fromkeys(mine, (pair[0], pair[1]))
-    return found
+        bounds |= dict.fromkeys(mine, (pair[0], pair[1]))
+    return bounds
 
 
 def _bounded(
@@ -186,10 +186,10 @@ def _actions(
     alone: list[Any] = []
     rest: list[Term] = []
     for term in conditions:
-        reads = _require("action-preconditions", term, rules, known) if isinstance(term, Term) else frozenset()
-        if not reads & set(model.action_fluents):
+        scope = _require("action-preconditions", term, rules, known) if isinstance(term, Term) else frozenset()
+        if not scope & set(model.action_fluents):
             continue  # a promise on states
-        (rest if reads & set(model.state_fluents) else alone).append(term)
+        (rest if scope & set(model.state_fluents) else alone).append(term)
     named = {name: fluents[name] for name in model.action_fluents}
     defaults = {name: _first(fluents[name], value, model) for name, value in model.action_fluents.items()}
     actions = joint_actions(named, defaults, model.max_allowed_actions)
@@ -199,30 +199,30 @@ def _actions(
 def _observation(label: str, rule: Any, rules: Mapping[str, Any], model: Any) -> None:
     if not isinstance(rule, Term):
         return
-    reads = _require(f"'{label}'", rule, rules, {*model.state_fluents, *model.prev_state})
-    if reads & set(model.state_fluents) and reads & set(model.prev_state):
+    scope = _require(f"'{label}'", rule, rules, {*model.state_fluents, *model.prev_state})
+    if scope & set(model.state_fluents) and scope & set(model.prev_state):
         seen = "an observation that reads the state before and after the step"
         raise IntractableError([Finding(f"from_rddl, '{label}'", seen, "observations of one state")])
 
 
-def _require(where: str, term: Term, rules: Mapping[str, Any], given: Iterable[str]) -> frozenset[str]:
+def _require(where: str, term: Term, rules: Mapping[str, Any], known: Iterable[str]) -> frozenset[str]:
     """Return what a term reads of the given fluents, through intermediate ones without a draw; it may read no other."""
-    given, found, seen = set(given), set(), set()
-    left = list(term.reads)
+    known, scope, seen = set(known), set(), set()
+    left = list(term.scope)
     while left:
         name = left.pop()
         if name in seen:
             continue
         seen.add(name)
         rule = rules.get(name)
-        if name in given:
-            found.add(name)
+        if name in known:
+            scope.add(name)
         elif name not in rules or name.endswith("'") or (isinstance(rule, Term) and rule.random):
             expected = "nothing but the state, and for preconditions the action, without a draw"
             raise IntractableError([Finding(f"from_rddl, {where}", f"it reads '{_readable(name)}'", expected)])
         elif isinstance(rule, Term):
-            left += rule.reads
-    return frozenset(found)
+            left += rule.scope
+    return frozenset(scope)
 
 
 def _readable(name: str) -> str:
@@ -238,7 +238,7 @@ def _acyclic(rules: Mapping[str, Any]) -> None:
         path = {root}
         while stack:
             name, rest = stack[-1]
-            following = next((one for one in rest if one not in settled), None)
+            following = next((name for name in rest if name not in settled), None)
             if following is None:
                 settled.add(name)
                 path.discard(name)
@@ -253,4 +253,4 @@ def _acyclic(rules: Mapping[str, Any]) -> None:
 
 def _inner(name: str, rules: Mapping[str, Any]) -> list[str]:
     rule = rules[name]
-    return [one for one in rule.reads if one in rules] if isinstance(rule, Term) else []
+    return [name for name in rule.scope if name in rules] if isinstance(rule, Term) else []

@@ -104,10 +104,10 @@ class Evaluation:
             if term.op == "not":
                 return parts[0][::-1]
             side = int(term.op == "^")  # all of them true, or all of them false
-            chance = parts[0][side]
+            probability = parts[0][side]
             for part in parts[1:]:
-                chance = chance * part[side]
-            return [1 - chance, chance] if side else [chance, 1 - chance]
+                probability = probability * part[side]
+            return [1 - probability, probability] if side else [probability, 1 - probability]
         return self.value(term)
 
     def _read(self, name: str) -> Any:
@@ -145,16 +145,16 @@ class Evaluation:
         return OPERATIONS[term.op](*(torch.as_tensor(number(value), dtype=dtype) for value in values))
 
     def _discrete(self, term: Term) -> list[Any]:
-        chances = [number(self.value(arg)) for arg in term.args]
-        total = sum(chances[1:], chances[0])
+        weights = [number(self.value(arg)) for arg in term.args]
+        total = sum(weights[1:], weights[0])
         if term.op == "Discrete":
             off = (torch.as_tensor(total) - 1).abs()
             if bool((off > ROUNDING).any()):
                 site = term.site.partition("#")[0]
                 seen = f"Discrete of chances that sum to {float(torch.as_tensor(total).flatten()[off.argmax()]):g}"
                 raise fault(f"RDDL, '{site}'", seen, "a sum of 1 in every state, or UnnormDiscrete")
-            return chances
-        return [chance / total for chance in chances]
+            return weights
+        return [weight / total for weight in weights]
 
 
 TRUTH = Fluent("", 2, True)
@@ -189,10 +189,10 @@ def _probability(p: Any) -> Any:
     return p.clamp(0, 1) if isinstance(p, Tensor) else min(max(float(p), 0.0), 1.0)
 
 
-def _fit(chances: list[Any], fluent: Fluent) -> list[Any] | None:
-    if fluent.size is None or fluent.low or len(chances) > fluent.size:
+def _fit(probabilities: list[Any], fluent: Fluent) -> list[Any] | None:
+    if fluent.size is None or fluent.low or len(probabilities) > fluent.size:
         return None
-    return chances + [0.0] * (fluent.size - len(chances))
+    return probabilities + [0.0] * (fluent.size - len(probabilities))
 
 
 def _spread(law: Any, fluent: Fluent) -> list[Any]:
@@ -203,8 +203,8 @@ def _spread(law: Any, fluent: Fluent) -> list[Any]:
     return [number(number(law) == value) for value in values]
 
 
-def _draw(site: str, chances: Sequence[Any]) -> Tensor:
+def _draw(site: str, probabilities: Sequence[Any]) -> Tensor:
     dtype = torch.get_default_dtype()
-    together = torch.broadcast_tensors(*(torch.as_tensor(chance, dtype=dtype) for chance in chances))
+    together = torch.broadcast_tensors(*(torch.as_tensor(probability, dtype=dtype) for probability in probabilities))
     value: Tensor = pyro.sample(site, Categorical(logits=log(torch.stack(together, -1))))
     return value

@@ -20,24 +20,28 @@ class Grounder(RDDLGrounder):  # type: ignore[misc]
         for block, name in ((self.AST.instance, "init_state"), (self.AST.non_fluents, "init_non_fluent")):
             if hasattr(block, name):  # an enumerated value is written with its @ there, and grounded without
                 setattr(block, name, [_bare(entry) for entry in getattr(block, name)])
-        self.truths = {one.name: bool(one.default) for one in self.AST.domain.pvariables if _is_fixed(one)}
+        self.truths = {
+            variable.name: bool(variable.default) for variable in self.AST.domain.pvariables if _is_fixed(variable)
+        }
         for (name, objects), value in getattr(self.AST.non_fluents, "init_non_fluent", []):
             if name in self.truths:
                 self.truths[self._append_variation_to_name(name, objects) if objects else name] = bool(value)
 
     def _choices(self) -> list[int]:
         """Return how many values off its default each action fluent has; an int has one at least."""
-        found: list[int] = []
-        for one in self.AST.domain.pvariables:
-            if one.fluent_type == "action-fluent":
-                copies = math.prod(len(self.objects[kind]) for kind in one.param_types or ())
-                found += [max(1, len(self.objects.get(one.range, ())) - 1)] * copies
-        return found
+        choices: list[int] = []
+        for variable in self.AST.domain.pvariables:
+            if variable.fluent_type == "action-fluent":
+                copies = math.prod(len(self.objects[kind]) for kind in variable.param_types or ())
+                choices += [max(1, len(self.objects.get(variable.range, ())) - 1)] * copies
+        return choices
 
     def _ground_constraints(self) -> None:
         constraints, self.AST.domain.constraints = self.AST.domain.constraints, []
         super()._ground_constraints()
-        self.preconditions += [self._scan_expr_tree(one, {}) for one in constraints if one is not None]
+        self.preconditions += [
+            self._scan_expr_tree(constraint, {}) for constraint in constraints if constraint is not None
+        ]
 
     def _scan_expr_tree_pvar(self, expr: Any, dic: Any) -> Any:
         name, args = expr.args
@@ -81,18 +85,18 @@ class Grounder(RDDLGrounder):  # type: ignore[misc]
             (_, (variable, kind)), *more = variables
             if more:
                 raise NotImplementedError(f"{op} over several objects at once.")
-            chances = [self._scan_expr_tree(inner, {**dic, variable: one}) for one in self.objects[kind]]
+            probabilities = [self._scan_expr_tree(inner, {**dic, variable: value}) for value in self.objects[kind]]
         else:
             (_, kind), *cases = expr.args
             listed = {case[0].removeprefix("@"): case[1] for _, case in cases}
             zero = Expression(("number", 0.0))
-            chances = [self._scan_expr_tree(listed.get(one, zero), dic) for one in self.objects[kind]]
-        return Expression(("randomvar", (op.removesuffix("(p)"), chances)))
+            probabilities = [self._scan_expr_tree(listed.get(value, zero), dic) for value in self.objects[kind]]
+        return Expression(("randomvar", (op.removesuffix("(p)"), probabilities)))
 
 
 def _bare(entry: Any) -> Any:
     (name, objects), value = entry
-    return (name, [one.removeprefix("@") for one in objects] if objects else objects), value
+    return (name, [object_.removeprefix("@") for object_ in objects] if objects else objects), value
 
 
 def _is_fixed(variable: Any) -> bool:

@@ -91,7 +91,7 @@ def keep_allowed(
     fine = allowed(actions, conditions, rules, fluents, {})
     if not bool(fine.any()):
         raise fault("from_rddl, actions", f"none of {len(fine)} is allowed", "preconditions that some action satisfies")
-    names = tuple(name for name, kept in zip(actions.names, fine.tolist(), strict=True) if kept)
+    names = tuple(name for name, is_allowed in zip(actions.names, fine.tolist(), strict=True) if is_allowed)
     return Actions(names, {name: column[fine] for name, column in actions.columns.items()})
 
 

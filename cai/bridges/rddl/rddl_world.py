@@ -33,8 +33,8 @@ class RDDLWorld:
         self.name, self.domain, self.horizon, self.discount = name, domain, horizon, discount
         self.action_names = domain.actions.names
         self.labels = {"action": self.action_names}
-        read = frozenset[str]().union(*(rule.reads for rule in domain.rules.values() if isinstance(rule, Term)))
-        read = read.union(*(term.reads for _, term in domain.reward if isinstance(term, Term)))
+        read = frozenset[str]().union(*(rule.scope for rule in domain.rules.values() if isinstance(rule, Term)))
+        read = read.union(*(term.scope for _, term in domain.reward if isinstance(term, Term)))
         self._read_actions = {name: column for name, column in domain.actions.columns.items() if name in read}
         self.terminated = None if domain.done is None else self._done
 

@@ -44,14 +44,14 @@ class Term:
     Attributes:
         op: RDDL's operator or distribution, or "read".
         args: terms and Python constants; the fluent's name for "read".
-        reads: the fluents below, as they are named in the grounded domain.
+        scope: the fluents below, as they are named in the grounded domain.
         random: whether a draw is below.
         site: for a draw, the name of the latent that it becomes where no fluent's own site takes it in.
     """
 
     op: str
     args: tuple[Any, ...]
-    reads: frozenset[str]
+    scope: frozenset[str]
     random: bool
     site: str = ""
 
@@ -66,7 +66,7 @@ class Folder:
 
     def __init__(self, constants: Mapping[str, Any], fluents: Iterable[str]) -> None:
         self.constants, self.fluents = constants, frozenset(fluents)
-        self.made: dict[Any, Term] = {}
+        self.terms: dict[Any, Term] = {}
         self.where, self.draws = "", 0
 
     def fold(self, expression: Any, where: str) -> Any:
@@ -97,7 +97,7 @@ class Folder:
         if op == "not":
             return self._term("not", args) if isinstance(args[0], Term) else not args[0]
         if op in DRAWS:
-            self._require_chances(op, args)
+            self._require_probabilities(op, args)
             if op == "Bernoulli" and not isinstance(args[0], Term) and not 0 < args[0] < 1:
                 return bool(args[0] > 0)
             self.draws += 1
@@ -108,14 +108,14 @@ class Folder:
             return OPERATIONS[op](*(torch.tensor(float(arg), dtype=torch.float64) for arg in args)).item()
         return self._term(op, args)
 
-    def _require_chances(self, op: str, args: Sequence[Any]) -> None:
-        """Raise where constant chances are no probabilities; those that read fluents are looked at in every slice."""
+    def _require_probabilities(self, op: str, args: Sequence[Any]) -> None:
+        """Raise where constants are no probabilities; those that read fluents are looked at in every slice."""
         p = [float(arg) for arg in args if not isinstance(arg, Term)]
         where = f"RDDL, '{self.where}'"
-        for one in p:
-            if not one >= -DUST or (op != "UnnormDiscrete" and one > 1 + ROUNDING):
+        for probability in p:
+            if not probability >= -DUST or (op != "UnnormDiscrete" and probability > 1 + ROUNDING):
                 raise fault(
-                    where, f"{op} of {one:g}", "numbers from 0 to 1" if op != "UnnormDiscrete" else "at least 0"
+                    where, f"{op} of {probability:g}", "numbers from 0 to 1" if op != "UnnormDiscrete" else "at least 0"
                 )
         if op == "Discrete" and len(p) == len(args) and abs(sum(p) - 1) > ROUNDING:
             raise fault(where, f"Discrete of chances that sum to {sum(p):g}", "a sum of 1, or UnnormDiscrete")
@@ -134,20 +134,20 @@ class Folder:
         if not isinstance(term, Term):
             return [(scale * term, 1.0)]
         if term.op == "+":
-            return [one for arg in term.args for one in self.addends(arg, scale)]
+            return [addend for arg in term.args for addend in self.addends(arg, scale)]
         if term.op == "*":
             sums = [arg for arg in term.args if isinstance(arg, Term) and arg.op == "+"]
             if len(sums) == 1:  # a product of n sums has 2ⁿ terms, which no scope is worth
                 rest = [arg for arg in term.args if arg is not sums[0]]
-                return [one for arg in sums[0].args for one in self.addends(self.make("*", arg, *rest), scale)]
+                return [addend for arg in sums[0].args for addend in self.addends(self.make("*", arg, *rest), scale)]
             if not isinstance(term.args[0], Term):
                 return self.addends(self.make("*", *term.args[1:]), scale * term.args[0])
         if term.op == "if":
             condition, then, other = term.args
-            apart = [self.make("if", condition, self.make("*", s, one), 0.0) for s, one in self.addends(then)]
-            apart += [self.make("if", condition, 0.0, self.make("*", s, one)) for s, one in self.addends(other)]
+            apart = [self.make("if", condition, self.make("*", s, addend), 0.0) for s, addend in self.addends(then)]
+            apart += [self.make("if", condition, 0.0, self.make("*", s, addend)) for s, addend in self.addends(other)]
             if len(apart) > 2:
-                return [(scale, one) for one in apart]
+                return [(scale, addend) for addend in apart]
         return [(scale, term)]
 
     def _fold(self, expression: Any) -> Any:
@@ -180,7 +180,7 @@ class Folder:
 
     def _switch(self, subject: Any, cases: Sequence[Any]) -> Any:
         value: Any = 0
-        for kind, case in sorted(cases, key=lambda one: bool(one[0] == "default"), reverse=True):
+        for kind, case in sorted(cases, key=lambda pair: bool(pair[0] == "default"), reverse=True):
             if kind == "default":
                 value = self._fold(case)
             else:
@@ -188,42 +188,43 @@ class Folder:
         return value
 
     def _junction(self, op: str, args: Sequence[Any]) -> Any:
-        kept: dict[Term, None] = {}  # in order, each once
+        terms: dict[Term, None] = {}  # in order, each once
         for arg in args:
             if isinstance(arg, Term):
-                kept |= dict.fromkeys(arg.args if arg.op == op else (arg,))
+                terms |= dict.fromkeys(arg.args if arg.op == op else (arg,))
             elif bool(arg) == ABSORBING[op]:
                 return ABSORBING[op]
-        if len(kept) < 2:
-            return next(iter(kept), not ABSORBING[op])
-        return self._term(op, list(kept))
+        if len(terms) < 2:
+            return next(iter(terms), not ABSORBING[op])
+        return self._term(op, list(terms))
 
     def _arithmetic(self, op: str, args: Sequence[Any]) -> Any:
         constant: float = 0 if op == "+" else 1
-        kept: list[Any] = []
-        for one in (part for arg in args for part in (arg.args if isinstance(arg, Term) and arg.op == op else (arg,))):
-            if isinstance(one, Term):
-                kept.append(one)
+        terms: list[Any] = []
+        nested = ((*arg.args,) if isinstance(arg, Term) and arg.op == op else (arg,) for arg in args)
+        for part in (part for parts in nested for part in parts):
+            if isinstance(part, Term):
+                terms.append(part)
             else:
-                constant = constant + one if op == "+" else constant * one
-        if not kept or (op == "*" and constant == 0):
+                constant = constant + part if op == "+" else constant * part
+        if not terms or (op == "*" and constant == 0):
             return constant
         if constant == (0 if op == "+" else 1):
-            return kept[0] if len(kept) == 1 else self._term(op, kept)
-        return self._term(op, (constant, *kept))
+            return terms[0] if len(terms) == 1 else self._term(op, terms)
+        return self._term(op, (constant, *terms))
 
     def _term(self, op: str, args: Sequence[Any], site: str = "") -> Term:
         terms = [arg for arg in args if isinstance(arg, Term)]
         random = bool(site) or any(term.random for term in terms)
         # True, 1 and 1.0 are equal keys, but a truth value is no number.
         key = (op, *((id(arg),) if isinstance(arg, Term) else (type(arg), arg) for arg in args))
-        if random or key not in self.made:
-            reads = frozenset(args) if op == "read" else frozenset[str]().union(*(term.reads for term in terms))
-            made = Term(op, tuple(args), reads, random, site)
+        if random or key not in self.terms:
+            scope = frozenset(args) if op == "read" else frozenset[str]().union(*(term.scope for term in terms))
+            term = Term(op, tuple(args), scope, random, site)
             if random:  # two draws are two, however alike
-                return made
-            self.made[key] = made
-        return self.made[key]
+                return term
+            self.terms[key] = term
+        return self.terms[key]
 
 
 def _same(a: Any, b: Any) -> bool:
