@@ -1,7 +1,7 @@
 """The errors: every one says what was looked at, what was seen and what was expected."""
 
 import traceback
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -94,6 +94,13 @@ def blamed(where: str, expected: str) -> Iterator[None]:
         if passes(error):
             raise
         raise fault(where, quoted(error), expected) from error
+
+
+def demand(findings: Iterable[Finding]) -> None:
+    """Raise a ``WorldError`` if there is any finding."""
+    faults = list(findings)
+    if faults:
+        raise WorldError(faults)
 
 
 def fault(where: str, seen: str, expected: str) -> WorldError:

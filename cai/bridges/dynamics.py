@@ -12,16 +12,15 @@ import torch
 from torch import Tensor
 
 from cai.bridges.encoding import Encoding, allowed_values
-from cai.compile.slices import is_timed
 from cai.compile.table_model import Tables
 from cai.compile.tabulate import tabulate
 from cai.errors import IntractableError, WorldError, blamed, fault
 from cai.policies.signature import enumerated_at
 from cai.simulate.simulator import where
-from cai.simulate.worlds import Many, ended_of
+from cai.simulate.worlds import Many
 from cai.support.process import precision
-from cai.world.definition import discount_of, horizon_of
 from cai.world.spaces import Values
+from cai.world.spec import Spec
 
 MOST = 1_000_000
 """Outcomes of all times that are worth a table for steps."""
@@ -85,7 +84,7 @@ class LookedUp:
         every = self.states.pack(self.states.split(torch.arange(self.states.size)))
         with precision(torch.float64):
             self.seen = encoding.observe(every).numpy()
-            self.over = _flags(encoding.world, every, (self.states.size,))
+            self.over = _flags(encoding.spec, every, (self.states.size,))
 
     def start(self, shape: tuple[int, ...], rng: np.random.Generator) -> Array:
         """Draw numbers of states."""
@@ -132,9 +131,8 @@ class Programmed:
     """Dynamics by the world's own program, every site drawn once for each copy; a state is what the program sees."""
 
     def __init__(self, encoding: Encoding) -> None:
-        self.encoding, self.world = encoding, encoding.world
-        self.horizon, self.discount = horizon_of(self.world), discount_of(self.world)
-        self.timed = is_timed(self.world)
+        self.encoding, self.spec, self.world = encoding, encoding.spec, encoding.spec.world
+        self.horizon, self.discount, self.timed = self.spec.horizon, self.spec.discount, self.spec.timed
 
     def start(self, shape: tuple[int, ...], rng: np.random.Generator) -> Values:
         """Run ``initial``."""
@@ -154,18 +152,17 @@ class Programmed:
 
     def terminal(self, state: Values) -> Array:
         """Run ``terminal``, if the world has one."""
-        own = getattr(self.world, "terminal", None)
-        if own is None:
+        if self.spec.terminal is None:
             return np.zeros(())
         with precision(torch.float64), torch.no_grad(), blamed("terminal", "code that runs"):
-            return torch.as_tensor(own(state)).numpy()
+            return torch.as_tensor(self.spec.terminal(state)).numpy()
 
     def ended(self, state: Values) -> Array:
         """Run ``terminated``, if the world has one that may stop an episode."""
         seen = self.observe(state)
         space = self.encoding.observation_space
         with precision(torch.float64), torch.no_grad():
-            return _flags(self.world, state, np.shape(seen)[: np.ndim(seen) - len(space.shape)])
+            return _flags(self.spec, state, np.shape(seen)[: np.ndim(seen) - len(space.shape)])
 
     def observe(self, state: Values) -> Array:
         """Encode the state."""
@@ -174,7 +171,7 @@ class Programmed:
 
     def masks(self, state: Values, t: Array) -> Array:
         """Read the support of the prior off the program; every copy's own time where slices differ."""
-        actions = self.encoding.read.action_space
+        actions = self.spec.variables.action_space
         assert actions is not None
         shape = np.shape(t)
         n = shape[0] if shape else 1
@@ -206,7 +203,7 @@ class Programmed:
 def dynamics_of(encoding: Encoding) -> Dynamics:
     """Return the look-up in tables where they are of modest size, else the program."""
     try:
-        tables = tabulate(encoding.world, max_bytes=24.0 * MOST).detach()
+        tables = tabulate(encoding.spec, max_bytes=24.0 * MOST).detach()
     except (IntractableError, WorldError):  # a single slice may be run where all of them cannot be laid out
         return Programmed(encoding)
     return LookedUp(encoding, tables)
@@ -254,13 +251,12 @@ def _run(place: str, shape: tuple[int, ...], rng: np.random.Generator, piece: Ca
                 return piece(*args)
 
 
-def _flags(world: Any, state: Values, shape: tuple[int, ...]) -> Array:
+def _flags(spec: Spec, state: Values, shape: tuple[int, ...]) -> Array:
     """Tell where an episode may stop."""
-    ended = ended_of(world)
-    if ended is None:
+    if spec.early_end is None:
         return np.zeros(shape, bool)
     with blamed("terminated", "code that runs"):
-        return torch.as_tensor(ended(state)).expand(shape).numpy()
+        return torch.as_tensor(spec.early_end(state)).expand(shape).numpy()
 
 
 def _cumulative(log_prob: Tensor) -> Array:

@@ -12,10 +12,10 @@ from torch import Tensor
 from torch.distributions import constraints
 
 from cai.errors import blamed, fault
-from cai.policies.signature import Signature, Variable, example, signature
 from cai.support.process import alone, precision
 from cai.world.definition import World
 from cai.world.spaces import Space, Values
+from cai.world.spec import Spec, Variable, read
 
 
 @dataclass(frozen=True)
@@ -23,15 +23,13 @@ class Encoding:
     """A world's states and actions, and the spaces in which a learner meets them.
 
     Attributes:
-        world: the world.
-        read: its variables.
+        spec: the world.
         observation_space, action_space: Gymnasium's.
         named: whether the world's action is a dict of variables.
         low, high: the interval of each continuous action number, float64, ``[D]``; empty where actions are finite.
     """
 
-    world: World
-    read: Signature
+    spec: Spec
     observation_space: Any
     action_space: Any
     named: bool
@@ -41,7 +39,7 @@ class Encoding:
     def observe(self, state: Values) -> Tensor:
         """Return what a learner sees of a batch of states: ``[*]`` in a Discrete space, ``[*, F]`` in any other."""
         space = self.observation_space
-        seen = _numbers(self.world, self.read.states, state)
+        seen = _numbers(self.spec, state)
         if isinstance(space, gymnasium.spaces.Box):
             return seen.to(torch.float32)
         return seen.long() if isinstance(space, gymnasium.spaces.MultiDiscrete) else seen[..., 0].long()
@@ -57,14 +55,14 @@ class Encoding:
 
     def split(self, numbers: Tensor) -> dict[str, Tensor]:
         """Return each action variable's part of the flat numbers ``[*, D]``, in its own shape and dtype."""
-        parts = numbers.split([variable.shape.numel() for variable in self.read.actions], -1)
+        parts = numbers.split([variable.shape.numel() for variable in self.spec.variables.actions], -1)
         batch = numbers.shape[:-1]
-        pairs = zip(self.read.actions, parts, strict=True)
+        pairs = zip(self.spec.variables.actions, parts, strict=True)
         return {variable.name: part.reshape((*batch, *variable.shape)).to(variable.dtype) for variable, part in pairs}
 
     def pack(self, values: dict[str, Tensor]) -> Values:
         """Return an action in the form the program speaks of: a dict, or one bare tensor."""
-        return values if self.named else values[self.read.actions[0].name]
+        return values if self.named else values[self.spec.variables.actions[0].name]
 
 
 def encode(world: Any, where: str) -> Encoding:
@@ -85,32 +83,32 @@ def encode(world: Any, where: str) -> Encoding:
             f"{where}, world", f"a {type(world).__name__}", "a world: an object with initial, act, step, horizon"
         )
     with precision(torch.float64):
-        read = signature(world)
-        state = example(world)
-        named, low, high = _actions(world, read.actions, state)
+        spec = read(world)
+        variables, state = spec.variables, spec.example
+        named, low, high = _actions(world, variables.actions, state)
         with blamed(f"{where}, features", "code that gives a vector [*, F] for a batch of states"):
-            seen = _numbers(world, read.states, state)
-    finite = read.state_space is not None and getattr(world, "features", None) is None
+            seen = _numbers(spec, state)
+    finite = variables.state_space is not None and spec.features is None
     if seen.dim() != 1:
         raise fault(f"{where}, features", f"shape {list(seen.shape)} for one state", "a vector [F]")
     observed = (
-        _numbered(read.states) if finite else gymnasium.spaces.Box(-np.inf, np.inf, tuple(seen.shape), np.float32)
+        _numbered(variables.states) if finite else gymnasium.spaces.Box(-np.inf, np.inf, tuple(seen.shape), np.float32)
     )
-    acted = _numbered(read.actions) if read.action_space is not None else _box(low, high)
-    return Encoding(world, read, observed, acted, named, low, high)
+    acted = _numbered(variables.actions) if variables.action_space is not None else _box(low, high)
+    return Encoding(spec, observed, acted, named, low, high)
 
 
-def _numbers(world: Any, variables: tuple[Variable, ...], state: Values) -> Tensor:
+def _numbers(spec: Spec, state: Values) -> Tensor:
     """Return a batch of states as vectors ``[*, F]``: the world's features, or its variables one after the other."""
+    variables = spec.variables.states
     values = state if isinstance(state, dict) else {variables[0].name: state}
     batches = [
         values[variable.name].shape[: values[variable.name].dim() - len(variable.shape)] for variable in variables
     ]
     batch = torch.broadcast_shapes(*batches)
     spread = {variable.name: values[variable.name].expand((*batch, *variable.shape)) for variable in variables}
-    own = getattr(world, "features", None)
-    if own is not None:
-        features: Tensor = own(spread if isinstance(state, dict) else spread[variables[0].name])
+    if spec.features is not None:
+        features: Tensor = spec.features(spread if isinstance(state, dict) else spread[variables[0].name])
         return features
     return torch.cat([value.reshape((*batch, -1)).to(torch.float64) for value in spread.values()], -1)
 

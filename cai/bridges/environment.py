@@ -10,7 +10,7 @@ from gymnasium.vector.utils import batch_space
 from cai.bridges.dynamics import advance, dynamics_of
 from cai.bridges.encoding import encode
 from cai.errors import fault
-from cai.world.definition import World, discount_of
+from cai.world.definition import World
 from cai.world.spaces import Values
 
 
@@ -29,7 +29,7 @@ class WorldEnvironment(gymnasium.Env[Any, Any]):
         self.encoding = encode(world, "to_gymnasium")
         if render_mode not in (None, "ansi"):
             raise fault("to_gymnasium, render_mode", f"{render_mode!r}", "None or 'ansi'")
-        self.world, self.render_mode, self.discount = world, render_mode, discount_of(world)
+        self.world, self.render_mode = world, render_mode
         self.dynamics = dynamics_of(self.encoding)
         self.observation_space, self.action_space = self.encoding.observation_space, self.encoding.action_space
         self.here: Any = None
@@ -82,7 +82,7 @@ class WorldEnvironment(gymnasium.Env[Any, Any]):
         state = self.state
         if self.render_mode is None or state is None:
             return None
-        names = [variable.name for variable in self.encoding.read.states]
+        names = [variable.name for variable in self.encoding.spec.variables.states]
         values = state if isinstance(state, dict) else {names[0]: state}
         return f"t = {self.t}: " + ", ".join(f"{name} = {values[name].tolist()}" for name in names)
 
@@ -166,7 +166,7 @@ def _contains(space: Any, action: Any) -> bool:
 
 
 def _require_masks(env: Any) -> None:
-    if env.encoding.read.action_space is None:
+    if env.encoding.spec.variables.action_space is None:
         raise fault("action_masks", "actions that are not finite", "finitely many")
     if env.here is None:
         raise gymnasium.error.ResetNeeded("no episode has begun: call reset before the masks are read")

@@ -9,8 +9,9 @@ from torch import Tensor
 
 from cai.bridges.gymnasium_tables import labels, read_table
 from cai.errors import fault
-from cai.world.definition import Point, World, horizon_of
+from cai.world.definition import Point, World
 from cai.world.spaces import Layout
+from cai.world.spec import read
 
 ARROWS = {"left": (-1.0, 0.0), "down": (0.0, 1.0), "right": (1.0, 0.0), "up": (0.0, -1.0)}
 ACTIONS = {
@@ -123,7 +124,7 @@ def from_gymnasium(env: Any, *, horizon: int | None = None, discount: float = 1.
     try:
         _require_table(env)
         world = GymnasiumWorld(env, horizon, discount)
-        horizon_of(world)
+        read(world)
         return world
     finally:
         if by_id:

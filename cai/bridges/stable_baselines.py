@@ -56,16 +56,16 @@ class StableBaselinesPolicy(ByName):
 
     def act(self, state: Values, t: int) -> Values:
         """Sample the world's action sites."""
-        actions = self.encoding.read.action_space
+        actions = self.encoding.spec.variables.action_space
         if actions is not None:
             return sample_joint(actions, self._log_pi(state, t))
         gaussian = self._gaussian(state)
-        names = [variable.name for variable in self.encoding.read.actions]
+        names = [variable.name for variable in self.encoding.spec.variables.actions]
         return self.encoding.pack({name: pyro.sample(name, gaussian[name]) for name in names})
 
     def numbered(self) -> tuple[Space, Space]:
         """Return what the numbers of states and actions mean, where they are finite."""
-        return finite_spaces(self.encoding.read.spaces)
+        return finite_spaces(self.encoding.spec.variables.spaces)
 
     def log_probs(self, t: int = 0) -> Float[Tensor, "S A"]:
         """Return log π(a|s), nats, float64.
@@ -73,7 +73,7 @@ class StableBaselinesPolicy(ByName):
         Raises:
             IntractableError: states or actions are not finite, or too many for a table.
         """
-        states, _ = finite_spaces(self.encoding.read.spaces)
+        states, _ = finite_spaces(self.encoding.spec.variables.spaces)
         with precision(torch.float64):
             chunks = torch.arange(states.size).split(CHUNK)
             return torch.cat([self._log_pi(states.pack(states.split(some)), t) for some in chunks])
@@ -112,13 +112,13 @@ class StableBaselinesPolicy(ByName):
 
     def _masks(self, state: Values, t: int) -> list[Tensor]:
         """Return which values of each action variable the world's prior allows, ``[N, A_i]``, as in training."""
-        read = self.encoding.read
-        actions = read.action_space
+        world, variables = self.encoding.spec.world, self.encoding.spec.variables
+        actions = variables.action_space
         assert actions is not None
-        if read.spaces is None:
-            log_prior = prior_at(self.encoding.world, read, state, t).reshape(-1, actions.size)
+        if variables.spaces is None:
+            log_prior = prior_at(world, variables, state, t).reshape(-1, actions.size)
         else:
-            states, prior = read.spaces[0], enumerated(self.encoding.world.act, *read.spaces, t, torch.float64)
+            states, prior = variables.spaces[0], enumerated(world.act, *variables.spaces, t, torch.float64)
             log_prior = prior[states.join(states.unpack(state)).reshape(-1)]
         return list(allowed_values(log_prior > -torch.inf, actions).split(actions.sizes, -1))
 
@@ -135,12 +135,12 @@ class StableBaselinesPolicy(ByName):
         flat = [x.cpu().expand(mean.shape).reshape((*batch, -1)) for x in (mean, log_deviation)]
         parts = [self.encoding.split(x) for x in (*flat, self.encoding.low, self.encoding.high)]
         law = _squashed if squashed else _clipped
-        shapes = {variable.name: variable.shape for variable in self.encoding.read.actions}
+        shapes = {variable.name: variable.shape for variable in self.encoding.spec.variables.actions}
         return {name: law(len(shape), *(part[name] for part in parts)) for name, shape in shapes.items()}
 
     def _seen(self, state: Values) -> tuple[torch.Size, Tensor]:
         """Return the shape of a batch of states, and what the model sees of them, ``[N]`` or ``[N, F]``."""
-        space = self.encoding.read.state_space
+        space = self.encoding.spec.variables.state_space
         if self.asked is not None and space is not None:
             state = space.pack(space.split(self.asked[space.join(space.unpack(state))]))
         seen = self.encoding.observe(state)
@@ -245,8 +245,7 @@ def from_sb3(model: Any, world_or_env: Any = None) -> Policy:
 
 
 def _ended(encoding: Encoding) -> Tensor | None:
-    states = encoding.read.state_space
-    return None if states is None else ended_states(encoding.world, states)
+    return None if encoding.spec.variables.state_space is None else ended_states(encoding.spec)
 
 
 def _plain(encoding: Encoding) -> Any:

@@ -93,13 +93,14 @@ def _explanation(made: Any, dag: "nx.DiGraph") -> dict[str, Any]:
     """Collect what follows from the graph, and the elimination where the world can be factorised."""
     from cai.graphs import entangled, relevant, why_markov
     from cai.graphs.elimination_steps import elimination_trace
-    from cai.world.definition import horizon_of
     from cai.world.dependencies import graph as read_graph
+    from cai.world.spec import read
 
     states = [node for node, data in dag.nodes(data=True) if data["kind"] == "state" and data["time"] == 0]
     # What matters may do so late: a slice more than there are state variables shows it.
-    long = max(dag.graph["slices"], min(horizon_of(made) or LONG, len(states) + 1, LONG))
-    unseen = getattr(made, "terminal", None) is not None and long != horizon_of(made)
+    spec = read(made)
+    long = max(dag.graph["slices"], min(spec.horizon or LONG, len(states) + 1, LONG))
+    unseen = spec.terminal is not None and long != spec.horizon
     matters = relevant(dag if long == dag.graph["slices"] else read_graph(made, long))
     told_of: dict[str, Any] = {
         "slices": long,

@@ -26,7 +26,7 @@ def compiled(world: Any, form: str, given: "Conditions", *, quiet: bool) -> tupl
     from cai.exact.forms import compiled as compile_as
     from cai.view.factored import describe_factors, is_long
     from cai.view.terminal import describe
-    from cai.world.definition import remark
+    from cai.world.spec import remark
 
     found = conditioned(world, compile_as(world, form), given)
     said = remark(world)

@@ -8,18 +8,18 @@ import torch
 from pyro.poutine.messenger import Messenger
 from torch import Tensor
 
-from cai.compile.enumerate import base
 from cai.compile.factor_model import Factor, FactoredSlice, Factors, primed
-from cai.compile.labels import labels_of
 from cai.compile.sights import Sights, require_alive, seen_factors, seen_tables
-from cai.compile.slices import measure
 from cai.compile.table_model import Tables
 from cai.compile.tabulate import MAX_BYTES, tabulate
 from cai.errors import Finding, IntractableError, fault
 from cai.world.conditions import Conditions, Given, read_conditions, settled
-from cai.world.definition import Point, World, discount_of, horizon_of, require_methods
+from cai.world.definition import Point, World
 from cai.world.distributions import Numbered
+from cai.world.enumerate import base
+from cai.world.labels import labels_of
 from cai.world.spaces import Space
+from cai.world.spec import Spec, read
 
 
 @overload
@@ -57,7 +57,7 @@ def condition(
     return condition_factors(world, given) if isinstance(world, Factors) else Conditioned(world, given)
 
 
-def conditioned(world: World | Tables | Factors, found: Tables | Factors, given: Conditions) -> Tables | Factors:
+def conditioned(world: World | Spec | Tables | Factors, found: Tables | Factors, given: Conditions) -> Tables | Factors:
     """Put conditions on a compiled world; where its tables have forgotten a site, the world is tabulated anew."""
     if not given:
         return found
@@ -82,28 +82,25 @@ class Conditioned:
 
     stationary = False
 
-    def __init__(self, world: World, conditions: Conditions) -> None:
-        require_methods(world)
-        self.world = world
-        self.horizon, shape = horizon_of(world), measure(world)
-        self.names = (shape.states.names, shape.actions.names)
-        states = dict(zip(shape.states.names, shape.states.sizes, strict=True))
-        actions = dict(zip(shape.actions.names, shape.actions.sizes, strict=True))
-        latents = {name: size for name, size in shape.sites.items() if name not in states}
+    def __init__(self, world: World | Spec, conditions: Conditions) -> None:
+        spec = read(world)
+        self.world, self.own_terminal, self.own_terminated = spec.world, spec.terminal, spec.terminated
+        self.name, self.horizon, self.discount, self.layout = spec.name, spec.horizon, spec.discount, spec.layout
+        self.observe, self.features, self.labels = spec.observe, spec.features, spec.labels
+        self.names = (spec.states.names, spec.actions.names)
+        states = dict(zip(spec.states.names, spec.states.sizes, strict=True))
+        actions = dict(zip(spec.actions.names, spec.actions.sizes, strict=True))
+        latents = {name: size for name, size in spec.sites.items() if name not in states}
         others = {**actions, **latents}
-        self.conditions = settled(conditions, states, others, self.horizon, labels_of(world, {**others, **states}))
-        require_alive(self.conditions, self.horizon, discount_of(world))
+        names = labels_of(spec.labels, spec.layout, {**others, **states})
+        self.conditions = settled(conditions, states, others, self.horizon, names)
+        require_alive(self.conditions, self.horizon, spec.discount)
         self.sights = Sights(self.conditions.likely, states, self.horizon or 0)
-
-    def __getattr__(self, name: str) -> Any:
-        if name == "world":  # asked for before __init__ by copy and pickle
-            raise AttributeError(name)
-        return getattr(self.world, name)
 
     @property
     def terminal(self) -> Any:
         """The terminal reward, -inf where it disagrees with evidence on s_T; None where there is neither."""
-        own, seen = getattr(self.world, "terminal", None), self._seen(self.horizon or 0)
+        own, seen = self.own_terminal, self._seen(self.horizon or 0)
         if not seen:
             return own
         return lambda state: (0.0 if own is None else own(state)) + _disagreement(seen, _named(state, self.names[0]))
@@ -111,7 +108,7 @@ class Conditioned:
     @property
     def terminated(self) -> Any:
         """Tells where an episode has ended; None where a condition has a say there too."""
-        return getattr(self.world, "terminated", None) if self.conditions.spare_ends(self.names[0]) else None
+        return self.own_terminated if self.conditions.spare_ends(self.names[0]) else None
 
     def initial(self) -> Any:
         """Sample s_0."""
@@ -224,9 +221,12 @@ def _called(space: Space) -> dict[str, tuple[str | None, ...]]:
     return {name: one for name, one in zip(space.names, space.labels, strict=False) if one is not None}
 
 
-def _names(world: World | Tables | Factors) -> dict[str, tuple[str | None, ...]]:
+def _names(world: World | Spec | Tables | Factors) -> dict[str, tuple[str | None, ...]]:
     """Return what a world calls values of its latents, which factors do not keep."""
-    return {} if isinstance(world, Tables | Factors) else labels_of(world, measure(world).sites)
+    if isinstance(world, Tables | Factors):
+        return {}
+    spec = read(world)
+    return labels_of(spec.labels, spec.layout, spec.sites)
 
 
 def _forced(one: FactoredSlice, name: str, point: Tensor) -> FactoredSlice:

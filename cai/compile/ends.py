@@ -4,7 +4,6 @@ After the end nobody acts and nothing is paid: such a state is absorbing, and al
 """
 
 from collections.abc import Iterator
-from typing import Any
 
 import pyro
 import torch
@@ -19,30 +18,33 @@ from cai.compile.windows import spread, traced
 from cai.errors import Finding, IntractableError, blamed, fault
 from cai.support.process import alone
 from cai.world.spaces import Space
+from cai.world.spec import Spec
 
 
-def ended_states(world: Any, states: Space) -> Bool[Tensor, " S"] | None:
+def ended_states(spec: Spec) -> Bool[Tensor, " S"] | None:
     """Return in which states an episode has ended, None where the world does not say.
 
     Raises:
         WorldError: ``terminated`` fails, or does not tell each state of a batch.
     """
-    if getattr(world, "terminated", None) is None:
+    if spec.terminated is None:
         return None
-    over = _told(world, states, states.split(torch.arange(states.size)), states.size)
+    states = spec.states
+    over = _where_terminated(spec, states.split(torch.arange(states.size)), states.size)
     return over if bool(over.any()) else None
 
 
-def ended_factor(world: Any, states: Space) -> Factor | None:
+def ended_factor(spec: Spec) -> Factor | None:
     """Return the same as a factor of True and False over the variables that ``terminated`` reads.
 
     Raises:
         WorldError: ``terminated`` fails, or does not tell each state of a batch.
         IntractableError: it reads too many variables at once.
     """
-    if getattr(world, "terminated", None) is None:
+    if spec.terminated is None:
         return None
-    scope = [name for name in states.names if name in _read(world, states)]
+    states, reads = spec.states, _variables_read(spec)
+    scope = [name for name in states.names if name in reads]
     sizes = [size for name, size in zip(states.names, states.sizes, strict=True) if name in scope]
     numbers = torch.Size(sizes).numel()
     if numbers > LARGEST:
@@ -53,21 +55,23 @@ def ended_factor(world: Any, states: Space) -> Factor | None:
     typed = {
         name: values[name].to(dtype).expand(numbers) for name, dtype in zip(states.names, states.dtypes, strict=True)
     }
-    over = _told(world, states, typed, numbers)
+    over = _where_terminated(spec, typed, numbers)
     return Factor(tuple(scope), over.reshape(sizes)) if bool(over.any()) else None
 
 
-def _read(world: Any, states: Space) -> frozenset[str]:
+def _variables_read(spec: Spec) -> frozenset[str]:
     """Name the variables that ``terminated`` reads."""
-    alone = {name: traced(one.reshape(1), name) for name, one in spread(states, frozenset()).items()}
+    assert spec.terminated is not None
+    single = {name: traced(one.reshape(1), name) for name, one in spread(spec.states, frozenset()).items()}
     with blamed("terminated", "code that broadcasts over a batch of states"):
-        found: frozenset[str] = get_provenance(world.terminated(states.pack(alone)))
-    return found
+        names: frozenset[str] = get_provenance(spec.terminated(spec.states.pack(single)))
+    return names
 
 
-def _told(world: Any, states: Space, values: dict[str, Tensor], n: int) -> Tensor:
+def _where_terminated(spec: Spec, values: dict[str, Tensor], n: int) -> Tensor:
+    assert spec.terminated is not None
     with blamed("terminated", "code that broadcasts over a batch of states"):
-        over = world.terminated(states.pack(values))
+        over = spec.terminated(spec.states.pack(values))
     expected = f"a bool tensor of shape ({n},), one for each state of a batch"
     if not isinstance(over, Tensor):
         raise fault("terminated", f"a {type(over).__name__}", expected)
@@ -88,10 +92,11 @@ def audit_ends(tables: Tables) -> Iterator[Finding]:
             return
 
 
-def audit_drawn_ends(world: Any, states: Space, ends: Factor | None, t: int, samples: int = 16) -> Iterator[Finding]:
+def audit_drawn_ends(spec: Spec, ends: Factor | None, t: int, samples: int = 16) -> Iterator[Finding]:
     """Draw a slice from some ended states of a world in factors: each must stay as it is, and pay nothing."""
     if ends is None:
         return
+    states, world = spec.states, spec.world
     values = _some(states, ends, samples)
     with alone(), pyro.poutine.block(), torch.random.fork_rng(devices=[]), blamed(f"step, t = {t}", "code that runs"):
         torch.manual_seed(0)

@@ -1,7 +1,6 @@
 """factorise: a world's program, enumerated once, as factors no larger than what they read."""
 
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Iterable, Iterator
 
 import torch
 from pyro.ops.provenance import get_provenance
@@ -10,19 +9,19 @@ from torch import Tensor
 from cai.compile.additive import LARGEST, Additive, terms_of, whole
 from cai.compile.ends import audit_drawn_ends, ended_factor
 from cai.compile.factor_model import Factor, FactoredSlice, Factors, primed
-from cai.compile.inspect import audit_factors, audit_rewards, audit_scope, close
-from cai.compile.slices import REWARD, Shape, enumerate_slice, single, slice_windows, start, start_windows
-from cai.compile.survey import Survey, demand, survey
+from cai.compile.inspect import admit, audit_factors, audit_rewards, audit_scope, close
+from cai.compile.slices import REWARD, enumerate_slice, single, slice_windows, start, start_windows
 from cai.compile.validate import require_valid
-from cai.compile.windows import ROOM, Names, Window, spread, spread_names, traced, windows
-from cai.errors import Finding, IntractableError, blamed, fault
+from cai.compile.windows import ROOM, Window, spread, spread_names, traced, windows
+from cai.errors import Finding, IntractableError, blamed, demand, fault
 from cai.support.memory import TENSOR, require_room
 from cai.support.process import precision
 from cai.world.definition import World
 from cai.world.spaces import Space
+from cai.world.spec import Spec, read
 
 
-def factorise(world: World | Factors, *, dtype: torch.dtype = torch.float64) -> Factors:
+def factorise(world: World | Spec | Factors, *, dtype: torch.dtype = torch.float64) -> Factors:
     """Compile a world to factors: for every variable of the slice log p(variable | what it reads), and reward pieces.
 
     ``p(slice) = Π_i p(a_i|s, a_<i) Π_x p(x|parents of x)``, ``r = Σ_m r_m``. The slice runs once under an enumerating
@@ -30,7 +29,7 @@ def factorise(world: World | Factors, *, dtype: torch.dtype = torch.float64) -> 
     depends on. A reward that is a sum in the program stays one: no piece reads more than its term does.
 
     Args:
-        world: the world, or factors, which are returned as they are.
+        world: the world, as it is or read already, or factors, which are returned as they are.
         dtype: of probabilities and rewards.
 
     Raises:
@@ -41,160 +40,167 @@ def factorise(world: World | Factors, *, dtype: torch.dtype = torch.float64) -> 
         require_valid(world)
         return world
     with precision(dtype):
-        return _compile(world, dtype)
+        return _compile(read(world))
 
 
-def _compile(world: World, dtype: torch.dtype) -> Factors:
-    found = survey(world)
-    shape, horizon = found.shape, found.horizon
-    _refuse_wide(shape)
-    first = _slice(world, shape, 0, dtype)
-    slices = [first, *(_slice(world, shape, t, dtype) for t in range(1, _times(first, found)))]
-    if found.claims and not _equal(slices[0], _slice(world, shape, (horizon or 2) - 1, dtype)):
+def _compile(spec: Spec) -> Factors:
+    admit(spec)
+    _refuse_wide(spec)
+    first = _slice(spec, 0)
+    _require_room(spec, first)
+    slices = [first, *(_slice(spec, t) for t in range(1, spec.times))]
+    late = spec.stationary and spec.horizon != 1
+    if late and not _equal(first, _slice(spec, (spec.horizon or 2) - 1)):
         raise fault("stationary", "True, but slices differ over time", "slices that do not depend on t")
-    latents, terminal = _latents(slices[0], shape.states), _terminal(world, shape.states, dtype)
-    for t, one in enumerate(slices):
-        own = _latents(one, shape.states)
+    latents, terminal = _latents(first, spec.states), _terminal(spec)
+    for t, slice_ in enumerate(slices):
+        own = _latents(slice_, spec.states)
         if own != latents:
             raise fault(f"step, t = {t}", f"latents {own}", f"the same at all times, as at t = 0: {latents}")
-    demand(audit_scope(world))
+    demand(audit_scope(spec))
     with torch.no_grad():
         for t in {0, len(slices) - 1}:
-            demand(_audit_alone(world, shape, slices[t], t))
-        demand(_audit_end(world, shape, terminal))
-    ends = ended_factor(world, shape.states)
+            demand(_audit_alone(spec, slices[t], t))
+        demand(_audit_end(spec, terminal))
+    ends = ended_factor(spec)
     for t in {0, len(slices) - 1}:
-        demand(audit_drawn_ends(world, shape.states, ends, t))
+        demand(audit_drawn_ends(spec, ends, t))
     return Factors(
-        initial=_initial(world, shape.states, dtype),
+        initial=_initial(spec),
         slices=_merged(slices),
         terminal=terminal,
-        horizon=horizon,
-        discount=found.discount,
-        states=shape.states,
-        actions=shape.actions,
+        horizon=spec.horizon,
+        discount=spec.discount,
+        states=spec.states,
+        actions=spec.actions,
         latents=latents,
-        layout=getattr(world, "layout", None),
+        layout=spec.layout,
         ends=ends,
     )
 
 
-def _refuse_wide(shape: Shape) -> None:
+def _sizes(spec: Spec) -> dict[str, int]:
+    """Return the sizes of all variables by their names in the program."""
+    names, sizes = (*spec.states.names, *spec.actions.names), (*spec.states.sizes, *spec.actions.sizes)
+    return dict(zip(names, sizes, strict=True)) | spec.sites
+
+
+def _refuse_wide(spec: Spec) -> None:
     """Raise an ``IntractableError`` where a variable has more values than a factor may have numbers."""
-    sizes = dict(
-        zip((*shape.states.names, *shape.actions.names), (*shape.states.sizes, *shape.actions.sizes), strict=True)
-    )
-    for name, size in (sizes | shape.sites).items():
+    for name, size in _sizes(spec).items():
         if size > LARGEST:
             seen = f"{size:,} values"
             raise IntractableError([Finding(f"variable '{name}'", seen, f"at most {LARGEST:,} in a world of factors")])
 
 
-def _times(first: FactoredSlice, found: Survey) -> int:
-    """Return how many slices there are to be made; refused where they would not fit."""
-    T = found.horizon or 1 if found.timed else 1
-    held = sum(
-        factor.table.nbytes + TENSOR for factor in (*first.prior.values(), *first.chance.values(), *first.reward)
-    )
-    require_room("factors", f"slices that differ over T = {T:,} times", T * held)
-    return T
+def _require_room(spec: Spec, first: FactoredSlice) -> None:
+    """Raise an ``IntractableError`` where slices as large as the first would not fit at all times."""
+    need = sum(factor.table.nbytes + TENSOR for factor in _factors(first))
+    require_room("factors", f"slices that differ over T = {spec.times:,} times", spec.times * need)
 
 
-def _slice(world: World, shape: Shape, t: int, dtype: torch.dtype) -> FactoredSlice:
+def _slice(spec: Spec, t: int) -> FactoredSlice:
     """Enumerate and check the slice of time t, and name the dimensions of each of its factors."""
-    parts = [_part(world, shape, t, dtype, window) for window in slice_windows(world, shape, t)]
+    parts = [_part(spec, t, window) for window in slice_windows(spec, t)]
     prior = {name: factor for part in parts for name, factor in part.prior.items()}
     chance = {name: factor for part in parts for name, factor in part.chance.items()}
     return FactoredSlice(prior, chance, tuple(piece for part in parts for piece in part.reward))
 
 
-def _part(world: World, shape: Shape, t: int, dtype: torch.dtype, window: Window | None) -> FactoredSlice:
+def _part(spec: Spec, t: int, window: Window | None) -> FactoredSlice:
     """Return the factors of a slice that one run of it gives."""
     names = None if window is None else window.names
     with Additive():
-        run = enumerate_slice(world, shape, t, points=False, window=names)
+        run = enumerate_slice(spec, t, points=False, window=names)
         pieces = terms_of(run.reward) if window is None or REWARD in window.factors else ()
     if run.reward.is_complex():
         raise fault(f"step, t = {t}", f"rewards of dtype {run.reward.dtype}", "real numbers")
-    states = shape.states.names
+    states = spec.states.names
     own = {name: primed(name) if name in run.log_prob and name in states else name for name in run.sizes}
-    axes = {-1 - i: name for i, name in enumerate(spread_names(shape.states, names))}
+    axes = {-1 - i: name for i, name in enumerate(spread_names(spec.states, names))}
     axes |= {dim: own[name] for name, dim in run.dims.items()}
-    sizes = dict(zip(states, shape.states.sizes, strict=True)) | {own[name]: run.sizes[name] for name in run.dims}
+    sizes = dict(zip(states, spec.states.sizes, strict=True)) | {own[name]: run.sizes[name] for name in run.dims}
 
     def factors(where: str, log_probs: dict[str, Tensor]) -> dict[str, Factor]:
         wanted = {own[name]: one for name, one in log_probs.items() if window is None or own[name] in window.factors}
-        return {name: named_factor(where, whole(one), axes, sizes, dtype, name) for name, one in wanted.items()}
+        return {name: named_factor(where, whole(one), axes, sizes, spec.dtype, name) for name, one in wanted.items()}
 
     prior, chance = factors(f"act, t = {t}", run.log_prior), factors(f"step, t = {t}", run.log_prob)
-    reward = tuple(named_factor(f"step, t = {t}", piece, axes, sizes, dtype) for piece in map(whole, pieces))
+    return FactoredSlice(prior, chance, _rewards(f"step, t = {t}", pieces, axes, sizes, spec.dtype))
+
+
+def _rewards(
+    where: str, pieces: Iterable[Tensor], axes: dict[int, str], sizes: dict[str, int], dtype: torch.dtype
+) -> tuple[Factor, ...]:
+    """Return the checked pieces of a reward."""
+    factors = tuple(named_factor(where, whole(piece), axes, sizes, dtype) for piece in pieces)
     demand(
-        finding for one in reward for finding in audit_rewards(f"step, t = {t}", one.table.detach(), one.table.shape)
+        finding
+        for factor in factors
+        for finding in audit_rewards(where, factor.table.detach(), tuple(factor.table.shape))
     )
-    return FactoredSlice(prior, chance, reward)
+    return factors
 
 
-def _audit_alone(world: World, shape: Shape, one: FactoredSlice, t: int, samples: int = 6) -> Iterator[Finding]:
+def _at(factor: Factor, values: dict[str, int]) -> Tensor:
+    return factor.table[tuple(values[name] for name in factor.scope)]
+
+
+def _audit_alone(spec: Spec, slice_: FactoredSlice, t: int, samples: int = 6) -> Iterator[Finding]:
     """Run the slice on single values, and hold it to the factors: code that does not broadcast shows here."""
     for i in range(samples):
-        found = single(world, shape, t, i, i)
-
-        def read(factor: Factor, values: dict[str, int] = found.values) -> Tensor:
-            return factor.table[tuple(values[name] for name in factor.scope)]
-
-        pairs = [(name, found.log_probs[name], read(factor)) for name, factor in {**one.prior, **one.chance}.items()]
-        total = sum((read(piece) for piece in one.reward), torch.zeros(()))
-        for name, lone, batch in [*pairs, ("the reward", found.given["step: the reward"], total)]:
+        alone = single(spec, t, i, i)
+        factors = {**slice_.prior, **slice_.chance}
+        pairs = [(name, alone.log_probs[name], _at(factor, alone.values)) for name, factor in factors.items()]
+        total = sum((_at(piece, alone.values) for piece in slice_.reward), torch.zeros(()))
+        for name, lone, batch in [*pairs, ("the reward", alone.numbers["step: the reward"], total)]:
             if lone.numel() != 1 or not close(lone, batch):
                 seen = f"{name} is {lone.flatten()[:3].tolist()} on single values, {float(batch):g} among all at once"
                 expected = "code that broadcasts, and is a function of the slice alone"
-                yield Finding(f"act or step, t = {t}", f"{seen}, at {found.values}", expected)
+                yield Finding(f"act or step, t = {t}", f"{seen}, at {alone.values}", expected)
                 return
 
 
-def _audit_end(world: World, shape: Shape, terminal: tuple[Factor, ...], samples: int = 6) -> Iterator[Finding]:
+def _audit_end(spec: Spec, terminal: tuple[Factor, ...], samples: int = 6) -> Iterator[Finding]:
     for i in range(samples if terminal else 0):
-        found = single(world, shape, 0, i, i)
-        lone = found.given["terminal: the reward"]
-        parts = [one.table[tuple(found.values[name] for name in one.scope)] for one in terminal]
-        batch = sum(parts, torch.zeros(()))
+        alone = single(spec, 0, i, i)
+        lone = alone.numbers["terminal: the reward"]
+        batch = sum((_at(piece, alone.values) for piece in terminal), torch.zeros(()))
         if lone.numel() != 1 or not close(lone, batch):
             seen = f"{lone.flatten()[:3].tolist()} on single values, {float(batch):g} among all at once"
-            yield Finding("terminal", f"{seen}, at {found.values}", "code that broadcasts over a batch of states")
+            yield Finding("terminal", f"{seen}, at {alone.values}", "code that broadcasts over a batch of states")
             return
 
 
-def _initial(world: World, states: Space, dtype: torch.dtype) -> dict[str, Factor]:
-    found: dict[str, Factor] = {}
-    for window in start_windows(world, states):
-        _, begin = start(world, window=None if window is None else window.names)
+def _initial(spec: Spec) -> dict[str, Factor]:
+    factors: dict[str, Factor] = {}
+    for window in start_windows(spec):
+        begin = start(spec, window=None if window is None else window.names)
         axes = {dim: name for name, dim in begin.dims.items()}
         for name, one in begin.log_probs.items():
             if window is None or name in window.factors:
-                found[name] = named_factor("initial", whole(one), axes, begin.sizes, dtype, name)
-    return found
+                factors[name] = named_factor("initial", whole(one), axes, begin.sizes, spec.dtype, name)
+    return factors
 
 
-def _terminal(world: World, states: Space, dtype: torch.dtype) -> tuple[Factor, ...]:
+def _terminal(spec: Spec) -> tuple[Factor, ...]:
     """Return the pieces of the terminal reward; none where the world has no such reward."""
-    if getattr(world, "terminal", None) is None:
+    if spec.terminal is None:
         return ()
-    names: Names | None = None
+    states, names = spec.states, None
     if len(states.names) > ROOM:
         alone = {name: traced(one, name) for name, one in spread(states, frozenset()).items()}
-        ((names, _),) = windows("terminal", {REWARD: get_provenance(_rewarded(world, states, alone))})
+        ((names, _),) = windows("terminal", {REWARD: get_provenance(_paid_last(spec, alone))})
     with Additive():
-        pieces = terms_of(_rewarded(world, states, spread(states, names)))
+        pieces = terms_of(_paid_last(spec, spread(states, names)))
     axes = {-1 - i: name for i, name in enumerate(spread_names(states, names))}
-    sizes = dict(zip(states.names, states.sizes, strict=True))
-    found = tuple(named_factor("terminal", one, axes, sizes, dtype) for one in pieces)
-    demand(finding for one in found for finding in audit_rewards("terminal", one.table.detach(), one.table.shape))
-    return found
+    return _rewards("terminal", pieces, axes, dict(zip(states.names, states.sizes, strict=True)), spec.dtype)
 
 
-def _rewarded(world: Any, states: Space, values: dict[str, Tensor]) -> Tensor:
+def _paid_last(spec: Spec, values: dict[str, Tensor]) -> Tensor:
+    assert spec.terminal is not None
     with blamed("terminal", "code that broadcasts over a batch of states"):
-        reward = world.terminal(states.pack(values))
+        reward = spec.terminal(spec.states.pack(values))
         return reward if isinstance(reward, Tensor) else torch.as_tensor(reward)
 
 
@@ -248,13 +254,13 @@ def _latents(one: FactoredSlice, states: Space) -> dict[str, int]:
     return {name: factor.table.shape[-1] for name, factor in one.chance.items() if name not in following}
 
 
-def _tables(one: FactoredSlice) -> list[Factor]:
+def _factors(one: FactoredSlice) -> list[Factor]:
     return [*one.prior.values(), *one.chance.values(), *one.reward]
 
 
 def _equal(one: FactoredSlice, other: FactoredSlice) -> bool:
     """Tell whether two slices hold the same numbers."""
-    a, b = _tables(one), _tables(other)
+    a, b = _factors(one), _factors(other)
     return len(a) == len(b) and all(
         x.scope == y.scope and torch.equal(x.table, y.table) for x, y in zip(a, b, strict=True)
     )
@@ -262,6 +268,6 @@ def _equal(one: FactoredSlice, other: FactoredSlice) -> bool:
 
 def _merged(slices: list[FactoredSlice]) -> tuple[FactoredSlice, ...]:
     """Return one slice where all are equal; one that is differentiated is kept apart, even where it agrees today."""
-    learned = any(factor.table.requires_grad for one in slices for factor in _tables(one))
+    learned = any(factor.table.requires_grad for one in slices for factor in _factors(one))
     same = not learned and all(_equal(one, slices[0]) for one in slices)
     return tuple(slices[:1] if same else slices)

@@ -1,18 +1,16 @@
 """The faults that the factors of a slice can show: each function returns findings, and raises none."""
 
-import inspect
 from collections.abc import Iterator
-from typing import Any
 
 import torch
 from torch import Tensor
 
-from cai.compile.slices import Shape, is_timed, single
+from cai.compile.slices import single
 from cai.compile.table_model import Tables
-from cai.errors import Finding, WorldError, passes
-from cai.world.definition import World, audit_methods, discount_of, horizon_of
+from cai.errors import Finding, demand, fault
 from cai.world.dependencies import graph
 from cai.world.spaces import Layout, Space
+from cai.world.spec import Spec
 
 RESERVED = {"O", "alive"}
 
@@ -84,11 +82,11 @@ def audit_next(where: str, values: dict[str, Tensor], states: Space, full: tuple
             yield Finding(here, "next values that are not whole numbers", f"values 0 … {size - 1}")
 
 
-def audit_prior(where: str, log_prior: Tensor, states: Space) -> Iterator[Finding]:
-    """Check that every state allows an action (a row of NaN is one that cannot be normalised). ``log_prior [S, A]``."""
+def audit_prior(where: str, log_prior: Tensor, states: Space, rows: Tensor | None = None) -> Iterator[Finding]:
+    """Check that every state, or each of some, allows an action. ``log_prior [S, A]``; a row of NaN allows none."""
     blocked = ((log_prior == -torch.inf) | log_prior.isnan()).all(-1).nonzero().flatten()
     if len(blocked):
-        some = "; ".join(states.label(int(s)) for s in blocked[:3])
+        some = "; ".join(states.label(int(s if rows is None else rows[s])) for s in blocked[:3])
         yield Finding(
             where,
             f"all actions forbidden in {len(blocked)} state{'s' if len(blocked) > 1 else ''} ({some})",
@@ -96,54 +94,43 @@ def audit_prior(where: str, log_prior: Tensor, states: Space) -> Iterator[Findin
         )
 
 
-def audit_members(world: Any) -> Iterator[Finding]:
-    """Check that the object has the methods of a world, and a horizon and a discount that make sense."""
-    if isinstance(world, Tables):
-        yield Finding("world", "a Tables", "an instance of a world, whose program can be looked at")
-        return
-    methods = list(audit_methods(world))
-    yield from methods
-    if inspect.isclass(world) or isinstance(world, str):
-        return
-    for name, read in (("discount", discount_of), ("horizon", horizon_of)):
-        try:
-            read(world)
-        except WorldError as error:
-            yield from error.findings
-            return
-        except Exception as error:
-            if passes(error):
-                raise
-            yield Finding(name, f"{type(error).__name__}: {error}", "an attribute that can be read")
-            return
+def admit(spec: Spec) -> None:
+    """Raise unless a world can be enumerated, its names do not clash, its layout fits, and its clock makes sense.
+
+    Raises:
+        WorldError, IntractableError: a member, a name or a variable does not conform.
+    """
+    demand([*audit_names(spec), *audit_layout(spec)])
+    if spec.timed and spec.horizon is None:
+        raise fault("act and step", "they read t", "slices that do not depend on t where horizon = None")
 
 
-def audit_pointwise(world: World, shape: Shape, tables: Tables, t: int, samples: int = 6) -> Iterator[Finding]:
+def audit_pointwise(spec: Spec, tables: Tables, t: int, samples: int = 6) -> Iterator[Finding]:
     """Run the slice of time t on single values, twice, and hold it to the tables that the whole batch gave.
 
     Code that does not broadcast may give numbers of the right shape and another world's; code that draws or remembers
     outside its sample sites gives other numbers the second time. Both show here.
     """
-    one = tables.at(t)
+    slice_ = tables.at(t)
     for i in range(samples):
-        first, second = (single(world, shape, t, i, noise) for noise in (2 * i + 1, 2 * i + 2))
-        s, a, k = first.s, first.a, first.k
+        first, second = (single(spec, t, i, noise) for noise in (2 * i + 1, 2 * i + 2))
+        a, k, s = first.a, first.k, int(tables.states.join(spec.states.split(torch.tensor(first.s))))
         batch = {
             "initial: log p": tables.log_initial[s],
-            "act: log p": one.log_prior[s, a],
-            "step: log p": one.log_prob[s, a, k],
-            "step: the next state's number": one.successor[s, a, k],
-            "step: the reward": one.reward[s, a, k],
+            "act: log p": slice_.log_prior[s, a],
+            "step: log p": slice_.log_prob[s, a, k],
+            "step: the next state's number": slice_.successor[s, a, k],
+            "step: the reward": slice_.reward[s, a, k],
             "terminal: the reward": tables.terminal[s],
         }
         point = f"{tables.states.label(s)}; {tables.actions.label(a)}"
-        for what, alone in first.given.items():
+        for what, alone in first.numbers.items():
             method, name = what.split(": ")
             where = method if method in {"initial", "terminal"} else f"{method}, t = {t}"
             if alone.numel() != 1:
                 seen = f"{name} of shape {tuple(alone.shape)} for one state and action ({point})"
                 yield Finding(where, seen, "a single number there")
-            elif not close(alone, second.given[what]):
+            elif not close(alone, second.numbers[what]):
                 seen = f"{name} differs between two runs on the same values ({point})"
                 yield Finding(where, seen, "a function of the slice alone: draw what is random with pyro.sample")
             elif not close(alone, batch[what]):
@@ -160,9 +147,9 @@ def close(alone: Tensor, other: Tensor) -> bool:
     return a == b or abs(a - b) <= 1e-5 * max(1.0, min(abs(a), abs(b)))  # -inf is close to nothing
 
 
-def audit_names(shape: Shape) -> Iterator[Finding]:
+def audit_names(spec: Spec) -> Iterator[Finding]:
     """Check that no two sites of the trajectory program would share a name."""
-    states, actions, latents = shape.states.names, shape.actions.names, tuple(shape.latents)
+    states, actions, latents = spec.states.names, spec.actions.names, tuple(spec.latents)
     for name in dict.fromkeys((*states, *actions, *latents)):
         if name in RESERVED:
             yield Finding(f"variable '{name}'", "a name that the trajectory program uses itself", "another name")
@@ -174,9 +161,9 @@ def audit_names(shape: Shape) -> Iterator[Finding]:
             yield Finding(f"variable '{name}'", "both an action and a latent", "a name of its own for each")
 
 
-def audit_layout(world: World, shape: Shape) -> Iterator[Finding]:
+def audit_layout(spec: Spec) -> Iterator[Finding]:
     """Check that the layout, if the world has one, has a cell for every state and a move for every action."""
-    layout, S, A = getattr(world, "layout", None), shape.states.size, shape.actions.size
+    layout, S, A = spec.layout, spec.states.size, spec.actions.size
     if layout is None:
         return
     if not isinstance(layout, Layout):
@@ -190,14 +177,13 @@ def audit_layout(world: World, shape: Shape) -> Iterator[Finding]:
         yield Finding("layout", f"{len(layout.moves)} moves", f"one for each of {A} actions")
 
 
-def audit_scope(world: World) -> Iterator[Finding]:
+def audit_scope(spec: Spec) -> Iterator[Finding]:
     """Check on the program's own graph that each slice reads nothing but itself: no state remembered from before.
 
     A stationary world is looked at for 3 slices, one that reads t for its first 32.
     """
-    horizon, reach = horizon_of(world), 32 if is_timed(world) else 3
-    slices = min(reach, horizon or reach)
-    dag = graph(world, slices)
+    reach = 32 if spec.timed else 3
+    dag = graph(spec, min(reach, spec.horizon or reach))
     for child, data in dag.nodes(data=True):
         time = data["time"] - (data["kind"] == "state")
         for parent in dag.predecessors(child):

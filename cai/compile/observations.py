@@ -1,4 +1,4 @@
-"""What is seen of the state: ``observe``, enumerated over all states as a table log p(o|s).
+"""What is seen of the state: ``observe``, enumerated once, as a factor for each site that it samples, or as one table.
 
 A world's optional member ``observe(state)`` returns one tensor, or a dict of named variables. Each is a variable of the
 state itself, passed on as it came (seen exactly), or is sampled at a site of its own name (a noisy reading, finite;
@@ -8,25 +8,26 @@ Time: o_t is seen at the beginning of slice t, given s_t, for every t = 0 … T-
 """
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from cai.compile.enumerate import Choice, Enumerate, first_value, run
-from cai.compile.inspect import RESERVED, audit_factors
-from cai.compile.labels import labels_of
-from cai.compile.slices import Shape, measure
-from cai.compile.survey import demand
+from cai.compile.factor_model import Factor
+from cai.compile.factorise import named_factor
+from cai.compile.inspect import RESERVED, close
 from cai.compile.tabulate import MAX_BYTES
-from cai.errors import Finding, IntractableError, fault
+from cai.compile.windows import spread
+from cai.errors import Finding, IntractableError, demand, fault
 from cai.support.numerics import logsumexp
 from cai.support.process import precision
 from cai.world.definition import World
-from cai.world.program import variables
-from cai.world.spaces import Space
+from cai.world.enumerate import Choice, Enumerate, first_value, run
+from cai.world.labels import labels_of
+from cai.world.spaces import Space, variable_names
+from cai.world.spec import Spec, read
 
 
 @dataclass(frozen=True)
@@ -43,17 +44,26 @@ class Observations:
 
 
 @dataclass(frozen=True)
-class Look:
-    """One run of ``observe``: the values it was given, what it sampled, and what it returned of both."""
+class ObservationFactors:
+    """What can be seen, and how likely each site of ``observe`` is given what it looks at.
 
-    given: dict[str, Tensor]
-    sites: Enumerate
-    names: tuple[str, ...]
-    named: bool
+    Attributes:
+        space: the observations, numbered as ``tabulate_observations`` numbers them.
+        sites: log p(x|parents), nats, by reading and by latent, in the order of the program; parents are variables of
+            the state and earlier sites.
+    """
+
+    space: Space
+    sites: dict[str, Factor]
+
+    @property
+    def latents(self) -> tuple[str, ...]:
+        """The sites that are sampled and not seen."""
+        return tuple(name for name in self.sites if name not in self.space.names)
 
 
 def tabulate_observations(
-    world: World, *, dtype: torch.dtype = torch.float64, max_bytes: float = MAX_BYTES
+    world: World | Spec, *, dtype: torch.dtype = torch.float64, max_bytes: float = MAX_BYTES
 ) -> Observations:
     """Enumerate ``observe`` over all states and readings at once.
 
@@ -68,29 +78,52 @@ def tabulate_observations(
         Observations, log p(o|s) in nats, ``[S, O]``, states numbered as ``tabulate`` numbers them.
 
     Raises:
-        WorldError: there is no ``observe``, or it does not conform.
+        WorldError: there is no ``observe``, or it does not conform; the finding names the variable.
         IntractableError: a reading is not finite, or the table would exceed ``max_bytes``.
     """
-    if not callable(getattr(world, "observe", None)):
-        seen = "no such method"
-        raise fault("observe", seen, "a method observe(state): what is seen of it (return state where all is)")
     with precision(dtype), torch.no_grad():
-        shape = measure(world)
-        single = look(world, shape.states, torch.tensor(0), first_value)
-        audit_readings(single, shape)
-        _refuse_large(single, shape.states, max_bytes, dtype)
-        every = look(world, shape.states, torch.arange(shape.states.size))
-        joint = _joint(every, shape.states.size, dtype)
-        _audit_pointwise(world, shape.states, every, joint)
-        return Observations(readings_space(world, every, shape.states), _table(every, shape.states, joint))
+        spec = read(world)
+        _refuse_large(spec, max_bytes)
+        factors = _factors(spec)
+        return Observations(factors.space, _table(factors, spec.states))
 
 
-def look(world: Any, states: Space, numbers: Tensor, choose: Choice | None = None) -> Look:
-    """Run ``observe`` on these states along dimension -1, the readings leftwards from -2."""
-    given = states.split(numbers)
-    sites = Enumerate("observe", first=-2, choose=choose)
-    returned = run(sites, world.observe, states.pack(given))
-    twice = sorted(set(given) & set(sites.values))
+def factorise_observations(world: World | Spec, *, dtype: torch.dtype = torch.float64) -> ObservationFactors:
+    """Enumerate ``observe``, each variable of the state and each site on a dimension of its own.
+
+    ``p(o|s) = Σ_latents Π_x p(x|parents of x)``; 0 where a variable of the state is seen with a value that it has not.
+    A reading costs as much as what it looks at, and no table over all states and all observations is made.
+
+    Args:
+        world: a world with the member ``observe``.
+        dtype: of the probabilities.
+
+    Raises:
+        WorldError: there is no ``observe``, or it does not conform; the finding names the variable.
+        IntractableError: a reading is not finite.
+    """
+    with precision(dtype), torch.no_grad():
+        return _factors(read(world))
+
+
+@dataclass(frozen=True)
+class _Look:
+    """One run of ``observe``: the values it was given, what it sampled, and what it returned of both."""
+
+    state: dict[str, Tensor]
+    sites: Enumerate
+    names: tuple[str, ...]
+    named: bool
+
+
+def _look(spec: Spec, state: dict[str, Tensor], choose: Choice | None = None) -> _Look:
+    """Run ``observe``, its sites on dimensions of their own to the left of the state's."""
+    if not callable(spec.observe):
+        expected = "a method observe(state): what is seen of it (return state where all is)"
+        raise fault("observe", "no such method", expected)
+    sites = Enumerate("observe", first=-1 - len(state), choose=choose)
+    returned = run(sites, spec.observe, spec.states.pack(state))
+    twice = sorted(set(state) & set(sites.values))
     if twice:
         expected = "a name of its own for each reading; a variable of the state is returned as it came"
         raise fault("observe", f"{twice} sampled, which are variables of the state", expected)
@@ -98,48 +131,55 @@ def look(world: Any, states: Space, numbers: Tensor, choose: Choice | None = Non
     wrong = [type(part).__name__ for part in parts if not isinstance(part, Tensor)]
     if wrong:
         raise fault("observe", f"a {wrong[0]} returned", "a tensor, or a dict of named tensors")
-    names = variables(returned, {**given, **sites.values}, "observe")
-    return Look(given, sites, names, isinstance(returned, dict))
+    names = variable_names(returned, {**state, **sites.values}, "observe")
+    return _Look(state, sites, names, isinstance(returned, dict))
 
 
-def audit_readings(single: Look, shape: Shape) -> None:
+def _first(spec: Spec) -> _Look:
+    return _look(spec, spec.states.split(torch.tensor(0)), first_value)
+
+
+def _factors(spec: Spec) -> ObservationFactors:
+    _require_new_names(spec, _first(spec))
+    states = spec.states
+    every = _look(spec, spread(states, None))
+    axes = {-1 - i: name for i, name in enumerate(states.names)}
+    axes |= {dim: name for name, dim in every.sites.dims.items()}
+    sizes = {**dict(zip(states.names, states.sizes, strict=True)), **every.sites.sizes}
+    sites = {
+        name: named_factor("observe", log_prob, axes, sizes, spec.dtype, name)
+        for name, log_prob in every.sites.log_probs.items()
+    }
+    factors = ObservationFactors(_space(spec, every), sites)
+    demand(_audit_alone(spec, factors))
+    return factors
+
+
+def _require_new_names(spec: Spec, look: _Look) -> None:
     """Raise a ``WorldError`` where a reading takes a name that the trajectory has already."""
-    taken = {*shape.actions.names, *shape.latents, *RESERVED}
-    for name in single.sites.values:
+    taken = {*spec.actions.names, *spec.latents, *RESERVED}
+    for name in look.sites.values:
         if name in taken:
             seen = "a name that an action, a latent of step or the trajectory program has"
             raise fault(f"observe, variable '{name}'", seen, "another name")
 
 
-def _refuse_large(single: Look, states: Space, max_bytes: float, dtype: torch.dtype) -> None:
-    passed = [size for name, size in zip(states.names, states.sizes, strict=True) if name in single.names]
-    O = math.prod([*passed, *single.sites.sizes.values()])  # noqa: E741 — the number of observations
-    need = states.size * O * dtype.itemsize
+def _refuse_large(spec: Spec, max_bytes: float) -> None:
+    states, look = spec.states, _first(spec)
+    passed = [size for name, size in zip(states.names, states.sizes, strict=True) if name in look.names]
+    O = math.prod([*passed, *look.sites.sizes.values()])  # noqa: E741 — the number of observations
+    need = states.size * O * spec.dtype.itemsize
     if need > max_bytes:
         seen = f"S = {states.size:,} states x O = {O:,} observations, which need {need:,.0f} bytes"
         raise IntractableError([Finding("observe", seen, f"at most max_bytes = {max_bytes:,.0f}: see less")])
 
 
-def _joint(every: Look, S: int, dtype: torch.dtype) -> Tensor:
-    """Return log p(readings, latents|s), nats: the last site first, then leftwards the others, S last."""
-    sites = every.sites
-    full = (*list(sites.sizes.values())[::-1], S)
-    demand(audit_factors("observe", sites.log_probs, sites.dims, full))
-    total = torch.zeros((), dtype=dtype)
-    for name, factor in sites.log_probs.items():
-        log_prob = factor.to(dtype)
-        if factor.dtype != dtype and factor.dim() >= -sites.dims[name]:  # one of lower precision must sum to one here
-            log_prob = log_prob - logsumexp(log_prob, sites.dims[name], keepdim=True)
-        total = total + log_prob
-    return total.expand(full)
-
-
-def readings_space(world: World, every: Look, states: Space) -> Space:
+def _space(spec: Spec, every: _Look) -> Space:
     """Return what is seen as a numbered space: variables of the state first, then readings as they are sampled."""
-    sizes, dtypes = dict(zip(states.names, states.sizes, strict=True)), []
+    sizes, dtypes = dict(zip(spec.states.names, spec.states.sizes, strict=True)), []
     for name in every.names:
-        if name in every.given:
-            dtypes.append(every.given[name].dtype)
+        if name in every.state:
+            dtypes.append(every.state[name].dtype)
             continue
         values = every.sites.values[name].reshape(-1)
         sizes[name] = len(values)
@@ -148,52 +188,66 @@ def readings_space(world: World, every: Look, states: Space) -> Space:
             span = f"values {values[:3].tolist()} … {float(values[-1]):g}"
             raise fault(f"observe, variable '{name}'", span, "values 0 … n-1")
     seen = {name: sizes[name] for name in every.names}
-    return Space(every.names, tuple(seen.values()), tuple(dtypes), every.named).called(labels_of(world, seen))
+    labels = labels_of(spec.labels, spec.layout, seen)
+    return Space(every.names, tuple(seen.values()), tuple(dtypes), every.named).called(labels)
 
 
-def _table(every: Look, states: Space, joint: Tensor) -> Tensor:
-    """Sum the latents out, and set what is passed on beside the readings: log p(o|s), nats, ``[S, O]``."""
-    latents = tuple(dim for name, dim in every.sites.dims.items() if name not in every.names)
-    readings = logsumexp(joint, latents) if latents else joint
-    readings = readings.permute(*range(readings.dim() - 1, -1, -1)).reshape(states.size, -1)
-    passed, number = 1, torch.zeros(states.size, dtype=torch.long)
-    for name, size in zip(states.names, states.sizes, strict=True):
-        if name in every.names:
-            passed, number = passed * size, number * size + every.given[name].long()
-    table = readings.new_full((states.size, passed, readings.shape[-1]), -torch.inf)
-    table[torch.arange(states.size), number] = readings
-    return table.flatten(1)
+def _table(factors: ObservationFactors, states: Space) -> Tensor:
+    """Multiply the sites, sum the latents out, and set what is passed on beside the readings: ``[S, O]``, nats."""
+    sizes = dict(zip(states.names, states.sizes, strict=True))
+    sizes |= {name: factor.table.shape[-1] for name, factor in factors.sites.items()}
+    order, total = list(sizes), torch.zeros(())
+    for factor in factors.sites.values():
+        scope = sorted(factor.scope, key=order.index)
+        table = factor.table.permute([factor.scope.index(name) for name in scope])
+        total = total + table.reshape([sizes[name] if name in scope else 1 for name in order])
+    latents = [order.index(name) for name in factors.latents]
+    readings = total.expand(list(sizes.values()))
+    readings = (logsumexp(readings, tuple(latents)) if latents else readings).reshape(states.size, -1)
+    passed, number, values = 1, torch.zeros(states.size, dtype=torch.long), states.split(torch.arange(states.size))
+    for name in states.names:
+        if name in factors.space.names:
+            passed, number = passed * sizes[name], number * sizes[name] + values[name].long()
+    seen = readings.new_full((states.size, passed, readings.shape[-1]), -torch.inf)
+    seen[torch.arange(states.size), number] = readings
+    return seen.flatten(1)
 
 
-def _audit_pointwise(world: World, states: Space, every: Look, joint: Tensor, samples: int = 6) -> None:
-    """Hold the batch to ``observe`` on single states: code that does not broadcast gives other numbers there."""
+def _audit_alone(spec: Spec, factors: ObservationFactors, samples: int = 6) -> Iterator[Finding]:
+    """Run ``observe`` on single states, twice, and hold it to the factors: code that does not broadcast shows here."""
     g = torch.Generator().manual_seed(0)
+
+    def pick(n: int) -> int:
+        return int(torch.randint(n, (), generator=g))
+
     for i in range(samples):
-        s = int(torch.randint(states.size, (), generator=g))
-        picks = [int(torch.randint(size, (), generator=g)) for size in every.sites.sizes.values()]
-        first, second = (_alone(world, states, s, picks, noise) for noise in (2 * i + 1, 2 * i + 2))
-        if first.numel() != 1:
-            seen = f"log-probabilities of shape {tuple(first.shape)} for one state ({states.label(s)})"
-            raise fault("observe", seen, "a single number there")
-        for other, among in ((second, "in a second run"), (joint[(*picks[::-1], s)], "among all at once")):
-            if not _close(first, other):
-                seen = f"log p is {float(first):g} for {states.label(s)} alone, but {float(other):g} {among}"
-                raise fault("observe", seen, "a function of the state that broadcasts: index with it, draw nothing")
+        values = {name: pick(size) for name, size in zip(spec.states.names, spec.states.sizes, strict=True)}
+        picks = {name: pick(factor.table.shape[-1]) for name, factor in factors.sites.items()}
+        first, second = (_alone(spec, values, list(picks.values()), noise) for noise in (2 * i + 1, 2 * i + 2))
+        for name, factor in factors.sites.items():
+            among = factor.table[tuple({**values, **picks}[parent] for parent in factor.scope)]
+            where, lone = f"observe, variable '{name}'", first[name]
+            if lone.numel() != 1:
+                seen = f"log-probabilities of shape {tuple(lone.shape)} for one state ({values})"
+                yield Finding(where, seen, "a single number there")
+                return
+            for other, what in ((second[name], "in a second run"), (among, "among all at once")):
+                if not close(lone, other):
+                    seen = f"log p is {float(lone):g} for {values} alone, but {float(other):g} {what}"
+                    yield Finding(where, seen, "a function of the state that broadcasts: index with it, draw nothing")
+                    return
 
 
-def _alone(world: World, states: Space, s: int, picks: list[int], noise: int) -> Tensor:
-    """Return log p of the picked values in one state, with torch seeded while the world's code runs."""
+def _alone(spec: Spec, values: dict[str, int], picks: list[int], noise: int) -> dict[str, Tensor]:
+    """Return log p of the picked value of each site in one state, with torch seeded while the world's code runs."""
     ahead = iter(picks)
 
     def choose(n: int) -> int:
         return min(next(ahead, 0), n - 1)
 
+    state = {
+        name: torch.tensor(values[name], dtype=kind) for name, kind in zip(values, spec.states.dtypes, strict=True)
+    }
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(noise)
-        single = look(world, states, torch.tensor(s), choose)
-    return sum(single.sites.log_probs.values(), torch.zeros(()))
-
-
-def _close(alone: Tensor, other: Tensor) -> bool:
-    a, b = float(alone), float(other)
-    return a == b or abs(a - b) <= 1e-5 * max(1.0, min(abs(a), abs(b)))  # the lesser: nothing is close to -inf
+        return _look(spec, state, choose).sites.log_probs

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from cai.compile.ends import audit_ends, ended_states
 from cai.compile.inspect import (
+    admit,
     audit_factors,
     audit_next,
     audit_pointwise,
@@ -16,20 +17,21 @@ from cai.compile.inspect import (
     audit_scope,
     fits,
 )
-from cai.compile.slices import Enumerated, Shape, enumerate_slice, start
-from cai.compile.survey import demand, survey
+from cai.compile.slices import Enumerated, enumerate_slice, noise, start
 from cai.compile.table_model import Slice, Tables
 from cai.compile.validate import require_valid
-from cai.errors import Finding, IntractableError, blamed, fault
+from cai.errors import Finding, IntractableError, blamed, demand, fault
 from cai.support.process import precision
-from cai.world.definition import World, horizon_of
-from cai.world.spaces import Space
+from cai.world.definition import World
+from cai.world.spec import Spec, read
 
+SLICE = ("log_prior", "log_prob", "successor", "reward")
+"""The fields of a ``Slice``."""
 MAX_BYTES = 8e9
 
 
 def tabulate(
-    world: World | Tables,
+    world: World | Spec | Tables,
     *,
     dtype: torch.dtype = torch.float64,
     reachable: bool = False,
@@ -42,7 +44,7 @@ def tabulate(
     world's code the tables carry a time axis, unless all slices turn out equal.
 
     Args:
-        world: the world, or tables, which are returned as they are.
+        world: the world, as it is or read already, or tables, which are returned as they are.
         dtype: of probabilities and rewards.
         reachable: drop the states that no action ever reaches, a forbidden one included: ``do`` and policies may take
             it; ``states.kept`` lists those that stay.
@@ -58,59 +60,57 @@ def tabulate(
             raise fault("tabulate", "options beside tables that are compiled already", "the world itself")
         return world
     with precision(dtype):
-        tables = _compile(world, dtype, max_bytes)
+        tables = _compile(read(world), max_bytes)
     return _drop_unreachable(tables) if reachable else tables
 
 
-def _compile(world: World, dtype: torch.dtype, max_bytes: float) -> Tables:
-    found = survey(world)
-    shape, horizon, discount, timed = found.shape, found.horizon, found.discount, found.timed
-    refuse_large(shape, horizon if timed else None, max_bytes, dtype)
-    if found.claims:
-        require_equal_slices(world, shape, dtype)
-    slices = [tabulate_slice(world, shape, t, dtype) for t in range(horizon or 1)] if timed else None
-    fields = _stationary_or_stacked(slices) if slices else tabulate_slice(world, shape, 0, dtype)
+def _compile(spec: Spec, max_bytes: float) -> Tables:
+    admit(spec)
+    refuse_large(spec, max_bytes)
+    if spec.stationary and spec.horizon != 1:
+        require_equal_slices(spec)
+    timed = spec.timed
+    fields = tabulate_slice(spec, 0)
+    if timed:
+        timed, fields = _equal_or_stacked([fields, *(tabulate_slice(spec, t) for t in range(1, spec.times))])
     tables = Tables(
-        log_initial=start_log_prob(world, dtype),
+        log_initial=start_log_prob(spec),
         log_prior=fields.log_prior,
         log_prob=fields.log_prob,
         successor=fields.successor,
         reward=fields.reward,
-        terminal=terminal_reward(world, shape.states, dtype),
-        horizon=horizon,
-        discount=discount,
-        timed=fields.log_prior.dim() == 3,
-        states=shape.states,
-        actions=shape.actions,
-        layout=getattr(world, "layout", None),
-        latents=shape.noise,
-        ended=ended_states(world, shape.states),
+        terminal=terminal_reward(spec),
+        horizon=spec.horizon,
+        discount=spec.discount,
+        timed=timed,
+        states=spec.states,
+        actions=spec.actions,
+        layout=spec.layout,
+        latents=noise(spec),
+        ended=ended_states(spec),
     )
     demand(audit_ends(tables))
-    demand(audit_scope(world))
+    demand(audit_scope(spec))
     with torch.no_grad():
-        for t in {0, (horizon or 1) - 1}:
-            demand(audit_pointwise(world, shape, tables, t))
+        for t in {0, (spec.horizon or 1) - 1}:
+            demand(audit_pointwise(spec, tables, t))
     return tables
 
 
-def tabulate_slice(world: World, shape: Shape, t: int, dtype: torch.dtype) -> Slice:
-    """Enumerate, check and flatten the slice of time ``t``; a shape that keeps some states only gives their rows."""
-    factors = enumerate_slice(world, shape, t)
-    demand(audit_slice(factors, shape, t))
-    states, actions = shape.states, shape.actions
-    full = full_shape(shape)
-    inner = full[len(shape.latents) :]
-
-    log_prior = _total(factors.log_prior, factors.dims, inner, dtype)
-    log_prob = _total(factors.log_prob, factors.dims, full, dtype)
-    successor = replace(states, kept=None).join(factors.next_values)  # a kept state may lead to any
-    outcomes = (states.size, actions.size, shape.outcomes)
+def tabulate_slice(spec: Spec, t: int, rows: Tensor | None = None) -> Slice:
+    """Enumerate, check and flatten the slice of time ``t``, or the rows of the states of these numbers."""
+    factors = enumerate_slice(spec, t, rows=rows)
+    demand(audit_slice(factors, spec, t, rows))
+    full = full_shape(spec, rows)
+    inner = full[len(spec.latents) :]
+    log_prior = _total(factors.log_prior, factors.dims, inner, spec.dtype)
+    log_prob = _total(factors.log_prob, factors.dims, full, spec.dtype)
+    outcomes = (spec.states.size if rows is None else len(rows), spec.actions.size, spec.outcomes)
     return Slice(
         log_prior=_flat(log_prior, inner).reshape(outcomes[:2]),
         log_prob=_flat(log_prob, full).reshape(outcomes),
-        successor=_flat(successor, full).reshape(outcomes),
-        reward=_flat(factors.reward.to(dtype), full).reshape(outcomes),
+        successor=_flat(spec.states.join(factors.next_values), full).reshape(outcomes),
+        reward=_flat(factors.reward.to(spec.dtype), full).reshape(outcomes),
     )
 
 
@@ -119,28 +119,27 @@ def _flat(value: Tensor, sizes: tuple[int, ...]) -> Tensor:
     return value.expand(sizes).permute(*range(len(sizes) - 1, -1, -1))
 
 
-def require_equal_slices(world: World, shape: Shape, dtype: torch.dtype) -> None:
+def require_equal_slices(spec: Spec, rows: Tensor | None = None) -> None:
     """Hold a world to its claim: its slices of two times must be equal."""
-    early = tabulate_slice(world, shape, 0, dtype)
-    late = tabulate_slice(world, shape, (horizon_of(world) or 2) - 1, dtype)
-    for name in ("log_prior", "log_prob", "successor", "reward"):
+    early, late = (tabulate_slice(spec, t, rows) for t in (0, (spec.horizon or 2) - 1))
+    for name in SLICE:
         if not torch.equal(getattr(early, name), getattr(late, name)):
             raise fault("stationary", f"True, but {name} differs over time", "slices that do not depend on t")
 
 
-def audit_slice(factors: Enumerated, shape: Shape, t: int) -> list[Finding]:
+def audit_slice(factors: Enumerated, spec: Spec, t: int, rows: Tensor | None = None) -> list[Finding]:
     """Return every finding on an enumerated slice."""
     factors = _detached(factors)
-    full = full_shape(shape)
-    inner = full[len(shape.latents) :]
+    full = full_shape(spec, rows)
+    inner = full[len(spec.latents) :]
     act = list(audit_factors(f"act, t = {t}", factors.log_prior, factors.dims, inner))
     if all(fits(factor, inner) for factor in factors.log_prior.values()):
-        log_prior = _flat(sum(factors.log_prior.values(), torch.zeros(())), inner).reshape(shape.states.size, -1)
-        act = list(audit_prior(f"act, t = {t}", log_prior, shape.states)) or act
+        log_prior = _flat(sum(factors.log_prior.values(), torch.zeros(())), inner).reshape(-1, spec.actions.size)
+        act = list(audit_prior(f"act, t = {t}", log_prior, spec.states, rows)) or act
     return [
         *act,
         *audit_factors(f"step, t = {t}", factors.log_prob, factors.dims, full),
-        *audit_next(f"step, t = {t}", factors.next_values, shape.states, full),
+        *audit_next(f"step, t = {t}", factors.next_values, spec.states, full),
         *audit_rewards(f"step, t = {t}", factors.reward, full),
     ]
 
@@ -153,10 +152,10 @@ def _detached(factors: Enumerated) -> Enumerated:
     return Enumerated(prior, prob, values, factors.reward.detach(), factors.dims, factors.sizes)
 
 
-def full_shape(shape: Shape) -> tuple[int, ...]:
+def full_shape(spec: Spec, rows: Tensor | None = None) -> tuple[int, ...]:
     """Return the sizes of all dimensions of an enumerated slice, leftmost first."""
-    rows = shape.states.sizes[::-1] if shape.states.kept is None else (shape.states.size,)
-    return (*list(shape.latents.values())[::-1], *shape.actions.sizes[::-1], *rows)
+    states = spec.states.sizes[::-1] if rows is None else (len(rows),)
+    return (*list(spec.latents.values())[::-1], *spec.actions.sizes[::-1], *states)
 
 
 def _total(factors: dict[str, Tensor], dims: dict[str, int], full: tuple[int, ...], dtype: torch.dtype) -> Tensor:
@@ -170,55 +169,53 @@ def _total(factors: dict[str, Tensor], dims: dict[str, int], full: tuple[int, ..
     return total
 
 
-def start_log_prob(world: World, dtype: torch.dtype) -> Tensor:
+def start_log_prob(spec: Spec) -> Tensor:
     """Return log p(s_0), nats, ``[S]``."""
-    states, begin = start(world)
-    full = states.sizes[::-1]
+    begin, full = start(spec), spec.states.sizes[::-1]
     demand(audit_factors("initial", {n: f.detach() for n, f in begin.log_probs.items()}, begin.dims, full))
-    total = _total(begin.log_probs, begin.dims, full, dtype).expand(full)
+    total = _total(begin.log_probs, begin.dims, full, spec.dtype).expand(full)
     return total.permute(*range(len(full) - 1, -1, -1)).reshape(-1)
 
 
-def terminal_reward(world: World, states: Space, dtype: torch.dtype) -> Tensor:
-    """Return the checked reward of s_T, reward units, ``[S]``; zero where the world has none."""
-    reward = torch.zeros(states.size, dtype=dtype)
-    terminal = getattr(world, "terminal", None)
-    if terminal is None:
+def terminal_reward(spec: Spec, rows: Tensor | None = None) -> Tensor:
+    """Return the checked reward of s_T, reward units, ``[S]`` or that of some rows; zero where the world has none."""
+    numbers = torch.arange(spec.states.size) if rows is None else rows
+    reward = torch.zeros(len(numbers), dtype=spec.dtype)
+    if spec.terminal is None:
         return reward
-    values = states.split(torch.arange(states.size))
+    values = spec.states.split(numbers)
     with blamed("terminal", "code that broadcasts over a batch of states"):
-        reward = torch.as_tensor(terminal(states.pack(values))).to(dtype)
-    demand(audit_rewards("terminal", reward.detach(), (states.size,)))
-    return reward.expand(states.size)
+        reward = torch.as_tensor(spec.terminal(spec.states.pack(values))).to(spec.dtype)
+    demand(audit_rewards("terminal", reward.detach(), (len(numbers),)))
+    return reward.expand(len(numbers))
 
 
-def _stationary_or_stacked(slices: list[Slice]) -> Slice:
-    fields = ("log_prior", "log_prob", "successor", "reward")
-    first = slices[0]
+def _equal_or_stacked(slices: list[Slice]) -> tuple[bool, Slice]:
+    """Return whether the slices differ over time, and all of them, stacked where they do."""
+    first, T = slices[0], len(slices)
 
     def constant(name: str) -> bool:
         # A tensor that is differentiated keeps its times apart even where the values agree today.
-        values = [cast(Tensor, getattr(one, name)) for one in slices]
+        values = [cast(Tensor, getattr(slice_, name)) for slice_ in slices]
         return not any(v.requires_grad for v in values) and all(torch.equal(v, values[0]) for v in values)
 
-    same = {name: constant(name) for name in fields}
+    same = {name: constant(name) for name in SLICE}
     if all(same.values()):
-        return first
-    T = len(slices)
+        return False, first
 
     def over_time(name: str) -> Tensor:
         head = cast(Tensor, getattr(first, name))
         return head.expand(T, *head.shape) if same[name] else torch.stack([getattr(one, name) for one in slices])
 
-    return Slice(*(over_time(name) for name in fields))
+    return True, Slice(*(over_time(name) for name in SLICE))
 
 
-def refuse_large(shape: Shape, times: int | None, max_bytes: float, dtype: torch.dtype) -> None:
-    """Raise an ``IntractableError`` where tables of a world of this shape would exceed ``max_bytes``."""
-    S, A, K, T = shape.states.size, shape.actions.size, shape.outcomes, times or 1
-    need = T * S * A * K * (8 + 2 * dtype.itemsize)
+def refuse_large(spec: Spec, max_bytes: float = MAX_BYTES) -> None:
+    """Raise an ``IntractableError`` where the tables of a world would exceed ``max_bytes``."""
+    S, A, K, T = spec.states.size, spec.actions.size, spec.outcomes, spec.times
+    need = T * S * A * K * (8 + 2 * spec.dtype.itemsize)
     if need > max_bytes:
-        sizes = f"S = {S:,} states, A = {A:,} actions, K = {K:,} outcomes" + (f", T = {T:,} times" if times else "")
+        sizes = f"S = {S:,} states, A = {A:,} actions, K = {K:,} outcomes" + (f", T = {T:,} times" if T > 1 else "")
         seen = f"{sizes}, which need {need:,.0f} bytes"
         expected = (
             f"at most max_bytes = {max_bytes:,.0f}: keep fewer latents, or make the next state a cai.Point of them"

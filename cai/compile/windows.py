@@ -11,8 +11,8 @@ import torch
 from pyro.ops.provenance import get_provenance, track_provenance
 from torch import Tensor
 
-from cai.compile.enumerate import Enumerate, first_value
 from cai.errors import Finding, IntractableError
+from cai.world.enumerate import Enumerate, first_value
 from cai.world.spaces import Space
 
 ROOM = 61

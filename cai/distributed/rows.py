@@ -6,17 +6,17 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from cai.compile.inspect import audit_pointwise, audit_scope
-from cai.compile.slices import Shape, single
-from cai.compile.survey import demand, survey
+from cai.compile.inspect import admit, audit_pointwise, audit_scope
+from cai.compile.slices import single
 from cai.compile.table_model import Slice, Tables
-from cai.compile.tabulate import require_equal_slices, start_log_prob, tabulate_slice, terminal_reward
+from cai.compile.tabulate import SLICE, require_equal_slices, start_log_prob, tabulate_slice, terminal_reward
+from cai.errors import demand
 from cai.support.process import precision
-from cai.world.definition import World, discount_of, horizon_of
+from cai.world.definition import World
+from cai.world.spec import Spec, read
 
 BLOCK = 2**21
 """Outcomes that are enumerated at once."""
-FIELDS = ("log_prior", "log_prob", "successor", "reward")
 
 
 @dataclass(frozen=True)
@@ -24,20 +24,14 @@ class Rows:
     """The states ``lo … hi-1`` of a world, float64; ``slice(t)`` tabulates their rows.
 
     Attributes:
-        world: the world.
-        shape: its sizes, of the whole world.
+        spec: the world.
         states: the numbers of the states whose rows these are.
-        horizon, discount, timed: as in ``Tables``.
         log_initial: log p(s_0) of these states, nats, ``[lo … hi-1]``.
         terminal: r_T of these states, reward units.
     """
 
-    world: World
-    shape: Shape
+    spec: Spec
     states: range
-    horizon: int | None
-    discount: float
-    timed: bool
     log_initial: Tensor
     terminal: Tensor
 
@@ -47,15 +41,15 @@ class Rows:
         Raises:
             WorldError: the slice does not conform at one of these states.
         """
-        shape, total = self.shape, len(self.states)
-        small = torch.int32 if shape.states.size < 2**31 else torch.int64
-        size = max(1, BLOCK // (shape.actions.size * shape.outcomes))
+        spec, total = self.spec, len(self.states)
+        small = torch.int32 if spec.states.size < 2**31 else torch.int64
+        size = max(1, BLOCK // (spec.actions.size * spec.outcomes))
         fields: dict[str, Tensor] = {}
         for at in range(0, total, size):
             with precision(torch.float64):
-                block = tabulate_slice(self.world, _kept(shape, self.states[at : at + size]), t, torch.float64)
+                block = tabulate_slice(spec, t, _numbers(self.states[at : at + size]))
             block = replace(block, successor=block.successor.to(small))
-            fields = {name: _placed(fields.get(name), getattr(block, name).detach(), at, total) for name in FIELDS}
+            fields = {name: _placed(fields.get(name), getattr(block, name).detach(), at, total) for name in SLICE}
         return Slice(**fields)
 
 
@@ -70,54 +64,44 @@ def rows(world: World, part: Callable[[int], range]) -> Rows:
         WorldError, IntractableError: the world does not conform, or a variable is not finite.
     """
     with precision(torch.float64), torch.no_grad():
-        found = survey(world)
-        shape, horizon = found.shape, found.horizon
-        start = start_log_prob(world, torch.float64)
-        few = _sample(world, shape)
-        if found.claims:
-            require_equal_slices(world, few, torch.float64)
-        for t in sorted({0, (horizon or 1) - 1}):
-            _audit(world, few, start, t)
-        demand(audit_scope(world))
-        states = part(shape.states.size)
-        kept = _kept(shape, states).states
-        return Rows(
-            world=world,
-            shape=shape,
-            states=states,
-            horizon=horizon,
-            discount=found.discount,
-            timed=found.timed,
-            log_initial=start[states.start : states.stop].clone(),  # the whole is let go
-            terminal=terminal_reward(world, kept, torch.float64),
-        )
+        spec = read(world)
+        admit(spec)
+        start = start_log_prob(spec)
+        few = _sample(spec)
+        if spec.stationary and spec.horizon != 1:
+            require_equal_slices(spec, few)
+        for t in sorted({0, (spec.horizon or 1) - 1}):
+            _audit(spec, few, start, t)
+        demand(audit_scope(spec))
+        states = part(spec.states.size)
+        own = start[states.start : states.stop].clone()  # the whole is let go
+        return Rows(spec, states, own, terminal_reward(spec, _numbers(states)))
 
 
-def _sample(world: World, shape: Shape) -> Shape:
-    """Keep a small batch: the first states, and those that the check on single values will draw."""
-    drawn = {single(world, shape, 0, choices, noise=0).s for choices in range(6)}
-    numbers = torch.tensor(sorted(drawn | set(range(min(64, shape.states.size)))))
-    return replace(shape, states=replace(shape.states, kept=numbers))
+def _sample(spec: Spec) -> Tensor:
+    """Choose a small batch: the first states, and those that the check on single values will draw."""
+    drawn = {single(spec, 0, choices, noise=0).s for choices in range(6)}
+    return torch.tensor(sorted(drawn | set(range(min(64, spec.states.size)))))
 
 
-def _audit(world: World, few: Shape, start: Tensor, t: int) -> None:
+def _audit(spec: Spec, few: Tensor, start: Tensor, t: int) -> None:
     """Hold single values to what the small batch gives."""
-    one = tabulate_slice(world, few, t, torch.float64)
+    slice_ = tabulate_slice(spec, t, few)
     tables = Tables(
-        log_initial=start[few.states.kept],
-        **{name: getattr(one, name) for name in FIELDS},
-        terminal=terminal_reward(world, few.states, torch.float64),
-        horizon=horizon_of(world),
-        discount=discount_of(world),
+        log_initial=start[few],
+        **{name: getattr(slice_, name) for name in SLICE},
+        terminal=terminal_reward(spec, few),
+        horizon=spec.horizon,
+        discount=spec.discount,
         timed=False,
-        states=few.states,
-        actions=few.actions,
+        states=replace(spec.states, kept=few),
+        actions=spec.actions,
     )
-    demand(audit_pointwise(world, few, tables, t))
+    demand(audit_pointwise(spec, tables, t))
 
 
-def _kept(shape: Shape, states: range) -> Shape:
-    return replace(shape, states=replace(shape.states, kept=torch.arange(states.start, states.stop)))
+def _numbers(states: range) -> Tensor:
+    return torch.arange(states.start, states.stop)
 
 
 def _placed(whole: Tensor | None, block: Tensor, at: int, total: int) -> Tensor:

@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 
 from cai.compile.table_model import Slice
-from cai.distributed.rows import FIELDS, Rows, rows
+from cai.compile.tabulate import SLICE
+from cai.distributed.rows import Rows, rows
 from cai.distributed.shards import Group, cut, plan
 from cai.distributed.store import Folder, ShardedMessages
 from cai.errors import ImpossibleError, fault
@@ -61,7 +62,7 @@ def solve(
     alpha = _checked(rule, temperature, every).to(device)
     group = Group.join(torch.device(device), timeout)
     shard = Shard(group, group.agree(lambda: rows(world, lambda S: cut(S, group)[group.rank])), rule, alpha)
-    store = Folder(Path(folder), group, cut(shard.own.shape.states.size, group), shard.described())
+    store = Folder(Path(folder), group, cut(shard.own.spec.states.size, group), shard.described())
     reached, v = store.resume(shard.own.terminal)
     v = v.to(device)
     for t in range(reached - 1, -1, -1):
@@ -89,9 +90,9 @@ class Shard:
     """
 
     def __init__(self, group: Group, own: Rows, rule: Rule, alpha: Tensor) -> None:
-        if own.horizon is None:
+        if own.spec.horizon is None:
             raise fault("horizon", "None", "a finite one: cai.solve finds the fixed point in one process")
-        self.group, self.own, self.rule, self.alpha, self.T = group, own, rule, alpha, own.horizon
+        self.group, self.own, self.rule, self.alpha, self.T = group, own, rule, alpha, own.spec.horizon
         self.seconds = dict.fromkeys(("tabulate", "exchange", "backup", "write"), 0.0)
         self._first: Slice | None = self._tabulate(0)
         self._step: Callable[[Tensor], Tensor] | None = None
@@ -99,14 +100,14 @@ class Shard:
     def described(self) -> dict[str, Any]:
         """Say what the messages are of; a world that reads t is known by its first slice and its last."""
         assert self._first is not None
-        slices = [self._first, self._tabulate(self.T - 1)] if self.own.timed else [self._first]
+        slices = [self._first, self._tabulate(self.T - 1)] if self.own.spec.timed else [self._first]
         digests = self.group.gather(_digest([self.own.log_initial, self.own.terminal], *map(_fields, slices)))
-        states, actions = self.own.shape.states, self.own.shape.actions
+        states, actions = self.own.spec.states, self.own.spec.actions
         sizes = dict(zip((*states.names, *actions.names), (*states.sizes, *actions.sizes), strict=True))
         return {
             "world": f"{sizes} {hashlib.sha256(' '.join(digests).encode()).hexdigest()[:16]}",
             "horizon": self.T,
-            "discount": self.own.discount,
+            "discount": self.own.spec.discount,
             "rule": self.rule.name,
             "means": f"{_said(self.rule.over_outcomes)} over outcomes, {_said(self.rule.over_actions)} over actions",
             "temperature": float(self.alpha),
@@ -117,7 +118,7 @@ class Shard:
 
         The v that it returns stands until the next v but one is made.
         """
-        if self.own.timed:
+        if self.own.spec.timed:
             return self._ready(self._tabulate(t), uses=1)
         if self._first is not None:
             self._step, self._first = self._ready(self._first, uses=self.T), None
@@ -153,9 +154,9 @@ class Shard:
     def _ready(self, one: Slice, uses: int) -> Callable[[Tensor], Tensor]:
         device = self.alpha.device
         with self.timed("tabulate"):
-            halo, places = plan(self.group, cut(self.own.shape.states.size, self.group), one.successor.to(device))
+            halo, places = plan(self.group, cut(self.own.spec.states.size, self.group), one.successor.to(device))
             here = Slice(one.log_prior.to(device), one.log_prob.to(device), places, one.reward.to(device))
-            log_survival = self.alpha.new_tensor([self.own.discount, 1 - self.own.discount]).log()
+            log_survival = self.alpha.new_tensor([self.own.spec.discount, 1 - self.own.spec.discount]).log()
             step = prepare(self.rule, here, self.alpha, log_survival, uses=uses, scale=largest(self.own.terminal))
         n = len(self.own.states)
         rooms = [torch.empty(n + len(halo.wanted), dtype=torch.float64, device=device) for _ in range(2)]
@@ -177,7 +178,7 @@ def _said(mean: Mean) -> str:
 
 
 def _fields(one: Slice) -> list[Tensor]:
-    return [getattr(one, name) for name in FIELDS]
+    return [getattr(one, name) for name in SLICE]
 
 
 def _digest(*parts: list[Tensor]) -> str:

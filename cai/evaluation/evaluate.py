@@ -10,9 +10,8 @@ from torch import Tensor
 
 from cai.compile.ends import audit_ends
 from cai.compile.factor_model import Factors
-from cai.compile.survey import demand
 from cai.compile.table_model import Tables
-from cai.errors import fault
+from cai.errors import demand, fault
 from cai.evaluation.accounts import ROUNDING
 from cai.evaluation.answers import Answers, shortfall
 from cai.evaluation.factored import FactoredEvaluation, evaluate_factors

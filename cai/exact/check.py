@@ -6,17 +6,17 @@ from typing import Any
 import torch
 
 from cai.compile.factor_model import Factors
-from cai.compile.inspect import audit_layout, audit_members, audit_names
-from cai.compile.observation_factors import factorise_observations
-from cai.compile.observations import tabulate_observations
-from cai.compile.slices import enumerate_slice, is_timed, measure
+from cai.compile.inspect import audit_layout, audit_names
+from cai.compile.observations import factorise_observations, tabulate_observations
+from cai.compile.slices import enumerate_slice
+from cai.compile.table_model import Tables
 from cai.compile.tabulate import MAX_BYTES, audit_slice, refuse_large
-from cai.errors import Finding, ImpossibleError, IntractableError, NotConvergedError, WorldError
+from cai.errors import Finding, ImpossibleError, IntractableError, NotConvergedError, WorldError, fault
 from cai.exact.diagnose import blockers
 from cai.exact.forms import SMALL, compiled, may_be_factored
 from cai.exact.solve import solve
 from cai.support.process import precision
-from cai.world.definition import World, horizon_of
+from cai.world.spec import Spec, read
 
 CHEAP = 1_000_000
 """Joint states times actions up to which a world that is kept in factors is solved, to see whether it can be."""
@@ -40,50 +40,54 @@ def check(world: Any) -> list[Finding]:
     Args:
         world: any object.
     """
-    layers: tuple[Callable[[Any], Iterator[Finding]], ...] = (audit_members, _names, _slices, _compiled, _observed)
-    for layer in layers:
-        with precision(torch.float64):
-            findings = list(dict.fromkeys(_caught(layer, world)))
-        if findings:
-            return findings
+    with precision(torch.float64):
+        try:
+            if isinstance(world, Tables | Factors):
+                raise fault(
+                    "world", f"a {type(world).__name__}", "an instance of a world, whose program can be looked at"
+                )
+            spec = read(world)
+        except WorldError as error:
+            return list(error.findings)
+        for layer in (_names, _slices, _compiled, _observed):
+            findings = list(dict.fromkeys(_caught(layer, spec)))
+            if findings:
+                return findings
     return []
 
 
-def _caught(layer: Callable[[Any], Iterator[Finding]], world: Any) -> Iterator[Finding]:
+def _caught(layer: Callable[[Spec], Iterator[Finding]], spec: Spec) -> Iterator[Finding]:
     try:
-        yield from layer(world)
+        yield from layer(spec)
     except (WorldError, IntractableError) as error:
         yield from error.findings
 
 
-def _names(world: World) -> Iterator[Finding]:
-    shape = measure(world)
-    yield from audit_names(shape)
-    yield from audit_layout(world, shape)
+def _names(spec: Spec) -> Iterator[Finding]:
+    yield from audit_names(spec)
+    yield from audit_layout(spec)
 
 
-def _slices(world: World) -> Iterator[Finding]:
-    shape, horizon = measure(world), horizon_of(world)
-    if may_be_factored(shape):
+def _slices(spec: Spec) -> Iterator[Finding]:
+    if may_be_factored(spec):
         return  # the form is still to be chosen: whichever it is, compiling it finds what is found here
-    times = (horizon or 1) if is_timed(world) else 1
-    refuse_large(shape, times, MAX_BYTES, torch.float64)
-    for t in range(times):
-        findings = audit_slice(enumerate_slice(world, shape, t), shape, t)
+    refuse_large(spec)
+    for t in range(spec.times):
+        findings = audit_slice(enumerate_slice(spec, t), spec, t)
         if findings:  # later times would repeat them
             yield from findings
             return
 
 
-def _compiled(world: World) -> Iterator[Finding]:
-    found = compiled(world)
-    if isinstance(found, Factors):
-        yield from _impossible(found)
+def _compiled(spec: Spec) -> Iterator[Finding]:
+    model = compiled(spec)
+    if isinstance(model, Factors):
+        yield from _impossible(model)
         return
     try:
-        solve(found)
+        solve(model)
     except ImpossibleError:
-        yield from blockers(found)
+        yield from blockers(model)
     except NotConvergedError:
         return  # infinite evidence at α = 1 is a matter of the temperature, no fault of the world
 
@@ -101,14 +105,14 @@ def _impossible(factors: Factors) -> Iterator[Finding]:
         return  # what a solve costs, or its temperature, is no fault of the world
 
 
-def _observed(world: World) -> Iterator[Finding]:
+def _observed(spec: Spec) -> Iterator[Finding]:
     """Compile an optional ``observe``, which raises what is wrong: to a table if small, else a factor a reading."""
-    if getattr(world, "observe", None) is not None:
-        several = len(measure(world).states.names) > 1
+    if spec.observe is not None:
+        several = len(spec.states.names) > 1
         try:
-            tabulate_observations(world, max_bytes=8.0 * SMALL if several else MAX_BYTES)
+            tabulate_observations(spec, max_bytes=8.0 * SMALL if several else MAX_BYTES)
         except IntractableError:
             if not several:  # its only factor would be the table
                 raise
-            factorise_observations(world)
+            factorise_observations(spec)
     return iter(())

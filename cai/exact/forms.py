@@ -1,22 +1,25 @@
 """Which compiled form a world is solved in: tables, or factors where tables would cost more or cannot be had."""
 
+import torch
+
 from cai.compile.factor_model import Factors
 from cai.compile.factorise import factorise
-from cai.compile.slices import Shape, is_timed, measure
 from cai.compile.table_model import Tables
 from cai.compile.tabulate import MAX_BYTES, tabulate
 from cai.compile.validate import require_valid
 from cai.errors import IntractableError, fault
 from cai.exact.factors.factored_sweep import prepare
 from cai.exact.rules import VARIATIONAL
-from cai.world.definition import World, horizon_of, require_methods
+from cai.support.process import precision
+from cai.world.definition import World
+from cai.world.spec import Spec, read
 
 FORMS = ("auto", "tables", "factors")
 SMALL = 1_000_000
 """Entries S·A·K of a slice up to which nothing is gained by looking for factors."""
 
 
-def compiled(world: World | Tables | Factors, form: str = "auto") -> Tables | Factors:
+def compiled(world: World | Spec | Tables | Factors, form: str = "auto") -> Tables | Factors:
     """Compile a world; ``auto`` takes tables where they are small, else whichever form needs fewer operations a backup.
 
     Raises:
@@ -33,33 +36,31 @@ def compiled(world: World | Tables | Factors, form: str = "auto") -> Tables | Fa
         return world
     if form == "factors":
         return factorise(world)
-    if form == "tables" or not hasattr(world, "initial"):
+    if form == "tables":
         return tabulate(world)
-    return _cheaper(world)
+    with precision(torch.float64):
+        return _cheaper(read(world))
 
 
-def _cheaper(world: World) -> Tables | Factors:
-    require_methods(world)
-    shape = measure(world)
-    if not may_be_factored(shape):
-        return tabulate(world)
-    entries = shape.states.size * shape.actions.size * shape.outcomes
-    times = (horizon_of(world) or 1) if is_timed(world) else 1
-    fits = 24 * entries * times <= MAX_BYTES
+def _cheaper(spec: Spec) -> Tables | Factors:
+    if not may_be_factored(spec):
+        return tabulate(spec)
+    entries = spec.states.size * spec.actions.size * spec.outcomes
+    fits = 24 * entries * spec.times <= MAX_BYTES
     try:
-        factors = factorise(world)
+        factors = factorise(spec)
         if not fits or entries > prepare(factors).cost(VARIATIONAL).work:
             return factors
     except IntractableError:
         if not fits:  # what ties the variables is the better reason
             raise
-    return tabulate(world)
+    return tabulate(spec)
 
 
-def may_be_factored(shape: Shape) -> bool:
+def may_be_factored(spec: Spec) -> bool:
     """Tell whether factors may serve better than tables, so that both are to be weighed.
 
     Tables of one state variable and one latent, or none, are as small as their factors.
     """
-    entries = shape.states.size * shape.actions.size * shape.outcomes
-    return entries > SMALL and (len(shape.states.names) > 1 or len(shape.latents) > 1)
+    entries = spec.states.size * spec.actions.size * spec.outcomes
+    return entries > SMALL and (len(spec.states.names) > 1 or len(spec.latents) > 1)

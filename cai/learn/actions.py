@@ -25,7 +25,7 @@ class DiscretePolicy:
 
     def act(self, state: Any, t: int) -> Any:
         """Sample the action variables one after the other."""
-        space = self.simulator.signature.action_space
+        space = self.simulator.variables.action_space
         assert space is not None
         return sample_joint(space, self._log_pi(state, t))
 
@@ -47,7 +47,7 @@ class DiscretePolicy:
         Raises:
             IntractableError: the states are not finite.
         """
-        states, _ = finite_spaces(self.simulator.signature.spaces)
+        states, _ = finite_spaces(self.simulator.variables.spaces)
         return self._log_pi(states.pack(states.split(torch.arange(states.size))), t)
 
     def probs(self, t: int = 0) -> Float[Tensor, "S A"]:
@@ -64,7 +64,7 @@ class DiscretePolicy:
         return log_pi
 
     def _values(self, number: Tensor) -> Any:
-        space = self.simulator.signature.action_space
+        space = self.simulator.variables.action_space
         assert space is not None
         return space.pack(space.split(number))
 
@@ -76,7 +76,7 @@ class SampledPolicy:
         self, simulator: Simulator, distribution: Callable[[Any, Any], Any], mode: Callable[[Any, Any], Any]
     ) -> None:
         self.simulator, self.distribution, self._mode = simulator, distribution, mode
-        self.site = simulator.signature.actions[0].name
+        self.site = simulator.variables.actions[0].name
 
     def act(self, state: Any, t: int) -> Any:
         """Sample the action."""

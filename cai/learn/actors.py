@@ -15,13 +15,13 @@ import torch
 from torch import Tensor
 from torch.nn.functional import softplus
 
-from cai.compile.enumerate import base
 from cai.errors import fault
 from cai.learn.actions import DiscretePolicy, SampledPolicy, draw
 from cai.learn.functions import Function
 from cai.policies.heads import MARGIN, tanh_gaussian
 from cai.simulate.simulator import Simulator
 from cai.simulate.worlds import one_action
+from cai.world.enumerate import base
 
 
 @runtime_checkable
@@ -57,7 +57,7 @@ class Discrete:
     @property
     def width(self) -> int:
         """A."""
-        space = self.simulator.signature.action_space
+        space = self.simulator.variables.action_space
         assert space is not None
         return space.size
 
@@ -79,7 +79,7 @@ class Discrete:
 
     def values(self, code: Tensor) -> Any:
         """Return the numbered action."""
-        space = self.simulator.signature.action_space
+        space = self.simulator.variables.action_space
         assert space is not None
         return space.pack(space.split(code))
 
@@ -158,13 +158,13 @@ def actor_of(simulator: Simulator) -> Actor:
     Raises:
         WorldError: the actions are neither finite nor one variable that is uniform on an interval.
     """
-    if simulator.signature.action_space is not None:
+    if simulator.variables.action_space is not None:
         return Discrete(simulator)
     prior, expected = base(one_action(simulator)), "finitely many actions, or one variable, uniform on one interval"
-    names = [one.name for one in simulator.signature.actions]
+    names = [one.name for one in simulator.variables.actions]
     if len(names) > 1 or not isinstance(prior, dist.Uniform):
         raise fault("learner, action prior", f"{names}, the last a {type(prior).__name__}", expected)
-    shape = simulator.signature.actions[0].shape
+    shape = simulator.variables.actions[0].shape
     rows = [bound.reshape(-1, *shape) for bound in (prior.low, prior.high)]
     if any(bool((row != row[0]).any()) for row in rows):
         raise fault("learner, action prior", "an interval that differs between states", expected)

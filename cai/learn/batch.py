@@ -11,9 +11,9 @@ from torch import Tensor
 
 from cai.errors import blamed, fault
 from cai.learn.functions import part
-from cai.policies.signature import Variable
 from cai.simulate.rollout import Rollout, prior_action
 from cai.simulate.simulator import NEVER, Simulator
+from cai.world.spec import Variable
 
 
 @dataclass(frozen=True, repr=False)
@@ -99,7 +99,7 @@ def checked(simulator: Simulator, data: Transitions) -> Transitions:
         raise fault("data, rewards", f"shape {[*rewards.shape]}", "[N], N at least 1")
     if bool((rewards.isnan() | (rewards == torch.inf)).any()):
         raise fault("data, rewards", "NaN or inf", "numbers, or -inf where the reward forbids")
-    n, states, actions = len(rewards), simulator.signature.states, simulator.signature.actions
+    n, states, actions = len(rewards), simulator.variables.states, simulator.variables.actions
     horizon = 2**31 if simulator.horizon is None else simulator.horizon
     return Transitions(
         _checked("states", states, data.states, n),

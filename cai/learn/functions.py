@@ -46,14 +46,14 @@ class Table:
 
     def inputs(self, state: Any, t: Any) -> Tensor:
         """Return the number of the row."""
-        states = self.simulator.signature.state_space
+        states = self.simulator.variables.state_space
         assert states is not None
         number = states.join(states.unpack(state))
         return number if self.horizon is None else torch.as_tensor(t) * states.size + number
 
     def init(self, *copies: int) -> Tensor:
         """Return zeros."""
-        states = self.simulator.signature.state_space
+        states = self.simulator.variables.state_space
         assert states is not None
         S, T = states.size, self.horizon or 1
         size = math.prod(copies) * T * S * self.out

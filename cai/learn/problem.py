@@ -38,9 +38,9 @@ class Problem:
         Raises:
             WorldError: the actions are not finite.
         """
-        found = self.simulator.signature.action_space
+        found = self.simulator.variables.action_space
         if found is None:
-            names = [one.name for one in self.simulator.signature.actions]
+            names = [one.name for one in self.simulator.variables.actions]
             raise fault(
                 "learner, actions", f"{names}, continuous", "finitely many: sac and reinforce take continuous ones"
             )

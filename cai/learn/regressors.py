@@ -50,7 +50,7 @@ class Means:
         """Return the means, ``[S, A]``."""
         n = n_actions(simulator)
         cell = _rows(simulator, data.states) * n + numbers(simulator, data)
-        states = simulator.signature.state_space
+        states = simulator.variables.state_space
         assert states is not None
         count = torch.bincount(cell, minlength=states.size * n)
         total = torch.zeros(len(count), dtype=y.dtype).index_add_(0, cell, y)
@@ -180,20 +180,20 @@ def require_finite(y: Tensor) -> None:
 
 def numbers(simulator: Simulator, data: Transitions) -> Tensor:
     """Return the numbers of the actions, ``[N]``."""
-    space = simulator.signature.action_space
+    space = simulator.variables.action_space
     assert space is not None
     return space.join(space.unpack(data.actions))
 
 
 def n_actions(simulator: Simulator) -> int:
     """Return A."""
-    space = simulator.signature.action_space
+    space = simulator.variables.action_space
     assert space is not None
     return space.size
 
 
 def _rows(simulator: Simulator, state: Any) -> Tensor:
-    space = simulator.signature.state_space
+    space = simulator.variables.state_space
     assert space is not None
     return space.join(space.unpack(state))
 

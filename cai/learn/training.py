@@ -24,7 +24,8 @@ from cai.simulate.simulator import drawing, seeded
 from cai.simulate.worlds import WorldSimulator
 from cai.support.process import precision
 from cai.support.progress import Interrupt, bar
-from cai.world.definition import World, discount_of
+from cai.world.definition import World
+from cai.world.spec import read
 
 
 class Options(TypedDict, total=False):
@@ -159,7 +160,7 @@ def problem_of(algorithm: Algorithm, world: Any, temperature: float | None, gamm
         raise fault(f"{algorithm.name}, world", "tables", "a world or an environment, which can be sampled")
     with precision(algorithm.dtype):
         simulator = simulator_of(world, algorithm.batch)
-    own = discount_of(_world(world)) if _world(world) is not None else 1.0
+    own = read(_world(world)).discount if _world(world) is not None else 1.0
     discount = own if gamma is None else gamma
     if isinstance(discount, bool) or not isinstance(discount, int | float) or not 0 <= discount <= 1:
         raise fault(f"{algorithm.name}, gamma", f"{discount!r}", "a number between 0 and 1")
@@ -197,7 +198,7 @@ def _normalised(problem: Problem, seed: int) -> Problem:
 def _measure(world: Any, problem: Problem, task: Task, alpha: float | None) -> Exactly | ByEpisodes:
     if problem.tables is not None:
         return Exactly(problem.tables, alpha)
-    discount = discount_of(_world(world)) if _world(world) is not None else 1.0
+    discount = read(_world(world)).discount if _world(world) is not None else 1.0
     return ByEpisodes(lambda n: simulator_of(world, n), task.episodes, problem.dtype, discount)
 
 

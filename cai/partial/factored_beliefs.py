@@ -15,7 +15,7 @@ from torch import Tensor
 
 from cai.compile.factor_model import Factor, Factors, primed
 from cai.compile.factorise import factorise
-from cai.compile.observation_factors import ObservationFactors, factorise_observations
+from cai.compile.observations import ObservationFactors, factorise_observations
 from cai.errors import Finding, IntractableError
 from cai.exact.factors.algebra import LogSum, SumProduct, aligned
 from cai.exact.factors.factored_sweep import joint

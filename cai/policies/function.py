@@ -14,11 +14,12 @@ from cai.errors import blamed, fault
 from cai.policies.by_name import ByName
 from cai.policies.ended import lived_in, where_ended, with_ended
 from cai.policies.protocol import drawn, sample_joint, scored
-from cai.policies.signature import enumerated, finite_spaces, signature
+from cai.policies.signature import enumerated, finite_spaces, variables_of
 from cai.support.numerics import log
 from cai.support.process import precision
 from cai.world.definition import World
 from cai.world.spaces import Space, Values
+from cai.world.spec import Spec, read
 
 MANY = 100_000_000
 FORMS = "a function (state, t) -> probabilities [*, A], a distribution, or a dict of distributions by variable"
@@ -42,14 +43,15 @@ class FunctionPolicy(ByName, nn.Module):
 
     def __init__(self, world: World | Model, function: Callable[..., Any], *, dtype: torch.dtype | None = None) -> None:
         super().__init__()
-        read = signature(world)
+        source = read(world) if isinstance(world, World) else world
+        own = variables_of(source)
         self.function = function
-        self.names = tuple(one.name for one in read.actions)
-        self.spaces, self.actions, self.states = read.spaces, read.action_space, read.states
-        self.space = read.state_space
-        self.dtype = dtype or (world.dtype if isinstance(world, Model) else torch.float64)
+        self.names = tuple(one.name for one in own.actions)
+        self.spaces, self.actions, self.states = own.spaces, own.action_space, own.states
+        self.space = own.state_space
+        self.dtype = dtype or (torch.float64 if isinstance(source, Spec) else source.dtype)
         self.horizon = None
-        self.ended = _ended(world, read.state_space)
+        self.ended = _ended(source)
         self.asked = lived_in(self.ended)
 
     def act(self, state: Any, t: int) -> Any:
@@ -122,11 +124,12 @@ class FunctionPolicy(ByName, nn.Module):
             return self.function(state, t)
 
 
-def _ended(world: World | Model, states: Space | None) -> Tensor | None:
+def _ended(source: Spec | Model) -> Tensor | None:
     """Return in which of finitely many states an episode has ended; None where nothing ends, or they are too many."""
-    if isinstance(world, Model):
-        return where_ended(world)
-    return ended_states(world, states) if states is not None and states.size <= MANY else None
+    if not isinstance(source, Spec):
+        return where_ended(source)
+    states = source.variables.state_space
+    return ended_states(source) if states is not None and states.size <= MANY else None
 
 
 def _improper(probs: Tensor) -> Tensor:

@@ -13,8 +13,8 @@ from torch.distributions import constraints
 from torch.distributions.transforms import AffineTransform, TanhTransform
 
 from cai.errors import fault
-from cai.policies.signature import Variable
 from cai.world.distributions import Numbered
+from cai.world.spec import Variable
 
 MARGIN = 1e-6  # tanh saturates in floating point, and a bound itself may lie outside the prior's support
 

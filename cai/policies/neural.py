@@ -10,19 +10,18 @@ from jaxtyping import Float
 from pyro.poutine.messenger import Messenger
 from torch import Tensor, nn
 
-from cai.compile.slices import depends_on_time
 from cai.compile.table_model import Tables
 from cai.errors import fault
 from cai.policies.by_name import ByName
 from cai.policies.fixed import FixedPolicy, prior_at
 from cai.policies.heads import head, width
 from cai.policies.protocol import Act, drawn, scored
-from cai.policies.signature import Variable, enumerated, example, finite_spaces, signature
+from cai.policies.signature import enumerated, example, finite_spaces, variables_of
 from cai.policies.tabular import STATIONARY
 from cai.support.memory import require_room
-from cai.world.definition import World, horizon_of
 from cai.world.distributions import exact
 from cai.world.spaces import Space
+from cai.world.spec import Spec, Variable, read
 
 Features = Callable[[Any, Any], Tensor]
 """A function ``(state, t) -> [*, F]``."""
@@ -57,13 +56,13 @@ class NeuralPolicy(ByName, nn.Module):
         super().__init__()
         if not hidden or not all(isinstance(n, int) and n > 0 for n in hidden):
             raise fault("neural policy, hidden", f"{hidden}", "at least one width, each a whole number above 0")
-        read = signature(world)
-        self.spaces, self.states, self.actions, self.dtype = read.spaces, read.states, read.actions, dtype
-        horizon = world.horizon if isinstance(world, Tables) else horizon_of(world)
-        self.horizon = None if stationary else horizon
-        self.prior, self.prior_is_timed = _prior(world)
+        source = world if isinstance(world, Tables) else read(world)
+        own = variables_of(source)
+        self.spaces, self.states, self.actions, self.dtype = own.spaces, own.states, own.actions, dtype
+        self.horizon = None if stationary else source.horizon
+        self.prior, self.prior_is_timed = _prior(source)
         self.features = features
-        width_of_features = 0 if features is None else int(features(example(world), 0).shape[-1])
+        width_of_features = 0 if features is None else int(features(example(source), 0).shape[-1])
         self.nets = nn.ModuleDict()
         for n, variable in enumerate(self.actions):
             seen = (*(self.states if features is None else ()), *self.actions[:n])
@@ -176,8 +175,8 @@ def _layers(hidden: Sequence[int], out: int) -> list[nn.Module]:
     return [*layers, last]
 
 
-def _prior(world: World | Tables) -> tuple[Act, bool]:
+def _prior(source: Spec | Tables) -> tuple[Act, bool]:
     """Return the program of the action prior, and whether it may differ over time."""
-    if isinstance(world, Tables):
-        return FixedPolicy(partial(prior_at, world), world.states, world.actions).act, world.timed
-    return world.act, depends_on_time(world.act, 1) and not getattr(world, "stationary", False)
+    if isinstance(source, Tables):
+        return FixedPolicy(partial(prior_at, source), source.states, source.actions).act, source.timed
+    return source.world.act, source.prior_is_timed

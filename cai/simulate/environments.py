@@ -16,11 +16,11 @@ import torch
 from torch import Tensor
 
 from cai.errors import blamed, fault
-from cai.policies.signature import Signature
 from cai.simulate.flattening import flattened
 from cai.simulate.simulator import Scene
 from cai.simulate.worlds import features_of
 from cai.world.spaces import Values
+from cai.world.spec import Variables
 
 
 @dataclass(frozen=True)
@@ -97,7 +97,7 @@ class EnvironmentSimulator:
         self.name = _name(self.envs[0])
         self.seen = flattened("state", self.envs[0].observation_space)
         self.taken = flattened("action", self.envs[0].action_space, bounded=True)
-        self.signature = Signature(self.seen.variables, self.taken.variables, self.seen.numbered, self.taken.numbered)
+        self.variables = Variables(self.seen.variables, self.taken.variables, self.seen.numbered, self.taken.numbered)
         if not self.taken.finite:
             box = self.taken.box
             self.low, self.high = (torch.as_tensor(bound, dtype=torch.float32) for bound in (box.low, box.high))
@@ -148,7 +148,7 @@ class EnvironmentSimulator:
 
     def features(self, state: Any) -> Tensor:
         """Return the observation as one vector, one-hot where it is a number."""
-        return features_of(self.signature.states, state).to(self.dtype)
+        return features_of(self.variables.states, state).to(self.dtype)
 
     def act(self, state: Any, t: Any) -> Any:
         """Sample uniformly from the actions, at their sites."""

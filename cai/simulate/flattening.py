@@ -14,8 +14,8 @@ import torch
 from torch import Tensor
 
 from cai.errors import fault
-from cai.policies.signature import Variable
 from cai.world.spaces import Space, Values
+from cai.world.spec import Variable
 
 MOST = 1_000_000  # values of a finite space that is numbered; beyond that a vector is all that a learner can use
 

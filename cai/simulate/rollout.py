@@ -10,13 +10,13 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from cai.errors import fault
-from cai.policies.signature import Signature, signature
 from cai.simulate.environments import EnvironmentSimulator, with_options
 from cai.simulate.simulator import Scene, Simulator, drawing
 from cai.simulate.worlds import Many, WorldSimulator
 from cai.support.memory import TENSOR, require_room
 from cai.world.definition import World, require_acting
 from cai.world.spaces import Values
+from cai.world.spec import Variables, read
 
 LONGEST = 100_000  # steps of an episode that nothing limits
 
@@ -168,16 +168,15 @@ def simulator_of(world: Any, batch: int) -> Simulator:
     return EnvironmentSimulator(world, batch)
 
 
-def signature_of(world: Any) -> Signature:
+def variables_simulated(world: Any) -> Variables:
     """Return the variables of whatever can be simulated; of an environment, as one copy shows them.
 
     Raises:
         WorldError: it is no world, environment or simulator.
     """
     if isinstance(world, World) and not isinstance(world, type):
-        return signature(world)
-    found: Signature = simulator_of(world, 1).signature
-    return found
+        return read(world).variables
+    return simulator_of(world, 1).variables
 
 
 def _stacked(values: list[Any]) -> Any:

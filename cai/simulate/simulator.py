@@ -10,9 +10,9 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from cai.policies.signature import Signature
 from cai.support.process import alone
 from cai.world.spaces import Values
+from cai.world.spec import Variables
 
 NEVER = 2**62  # a step that no episode comes to: int64 can still count it
 
@@ -46,7 +46,7 @@ class Simulator(Protocol):
     """B copies of a world. All randomness is the ambient generator's (see ``drawing``).
 
     Attributes:
-        signature: the variables of what is observed and of the actions.
+        variables: the variables of what is observed and of the actions.
         batch: B.
         horizon: T, or None where only the world itself ends an episode.
         endless: whether nothing but a horizon ever ends an episode.
@@ -55,7 +55,7 @@ class Simulator(Protocol):
         example: some state of each copy, from which shapes are read.
     """
 
-    signature: Signature
+    variables: Variables
     batch: int
     horizon: int | None
     endless: bool

@@ -1,6 +1,5 @@
 """A Pyro world as a simulator: its slices run on a batch of states, every site drawn once for each copy."""
 
-from collections.abc import Callable
 from dataclasses import replace
 from functools import cached_property
 from typing import Any
@@ -11,14 +10,14 @@ from pyro.poutine.messenger import Messenger
 from torch import Tensor
 from torch.nn.functional import one_hot
 
-from cai.compile.slices import depends_on_time
 from cai.errors import blamed, fault
-from cai.policies.signature import Signature, Variable, enumerated, signature
+from cai.policies.signature import enumerated
 from cai.simulate.simulator import NEVER, Scene, where
 from cai.support.process import alone
-from cai.world.definition import World, discount_of, horizon_of
+from cai.world.definition import World
 from cai.world.distributions import exact
 from cai.world.spaces import Values
+from cai.world.spec import Variable, Variables, read
 
 LONGEST = 100_000_000  # entries of a table of the action prior
 
@@ -53,14 +52,11 @@ class WorldSimulator:
 
     def __init__(self, world: World, batch: int) -> None:
         self.world, self.batch, self.dtype = world, batch, torch.get_default_dtype()
-        self.signature: Signature = signature(world)
-        self.horizon, self.discount = horizon_of(world), discount_of(world)
-        self.timed = not getattr(world, "stationary", False) and (
-            depends_on_time(world.act, 1) or depends_on_time(world.step, 2)
-        )
-        self.terminal = getattr(world, "terminal", None)
-        self.ended = ended_of(world)
-        self.endless = self.ended is None
+        self.spec = read(world)
+        self.variables = self.spec.variables
+        self.horizon, self.discount, self.timed = self.spec.horizon, self.spec.discount, self.spec.timed
+        self.terminal = self.spec.terminal
+        self.endless = self.spec.early_end is None
 
     @cached_property
     def example(self) -> Any:
@@ -105,8 +101,8 @@ class WorldSimulator:
 
     def features(self, state: Any) -> Tensor:
         """Return the world's own ``features(state)``, or its variables: one-hot where finite, else as they are."""
-        own = getattr(self.world, "features", None)
-        return (features_of(self.signature.states, state) if own is None else own(state)).to(self.dtype)
+        own = self.spec.features
+        return (features_of(self.variables.states, state) if own is None else own(state)).to(self.dtype)
 
     def act(self, state: Any, t: Any) -> Any:
         """Sample from the world's action prior."""
@@ -116,8 +112,8 @@ class WorldSimulator:
         """Return log p(a|s) of the numbered actions, nats: from a table where the states are numbered."""
         if self._prior is None:
             time = int(torch.as_tensor(t).max()) if self.timed else 0  # all copies that go on are at the same
-            return prior_at(self.world, self.signature, state, time).to(self.dtype)
-        numbers = _number(self.signature, state)
+            return prior_at(self.world, self.variables, state, time).to(self.dtype)
+        numbers = _number(self.variables, state)
         return self._prior[numbers] if self._prior.dim() == 2 else self._prior[t, numbers]
 
     def pack(self, scene: Scene) -> dict[str, Any]:
@@ -131,7 +127,7 @@ class WorldSimulator:
 
     @cached_property
     def _prior(self) -> Tensor | None:
-        spaces = self.signature.spaces
+        spaces = self.variables.spaces
         if spaces is None or spaces[0].size * spaces[1].size > LONGEST:
             return None
         dtype = self.dtype
@@ -144,19 +140,13 @@ class WorldSimulator:
             return self.world.initial()
 
     def _terminated(self, state: Any, never: Tensor) -> Tensor:
-        return never if self.ended is None else self.ended(state)
+        return never if self.spec.early_end is None else self.spec.early_end(state)
 
 
-def ended_of(world: World) -> Callable[[Any], Tensor] | None:
-    """Return what tells the states in which an episode may stop before T, at no loss of reward; None where none may."""
-    if getattr(world, "terminal", None) is not None and horizon_of(world) is not None:
-        return None  # r_T is paid at T alone: the absorbing state goes on until then
-    return getattr(world, "terminated", None)
-
-
-def _number(read: Signature, state: Any) -> Tensor:
-    assert read.state_space is not None
-    return read.state_space.join(read.state_space.unpack(state))
+def _number(variables: Variables, state: Any) -> Tensor:
+    space = variables.state_space
+    assert space is not None
+    return space.join(space.unpack(state))
 
 
 def features_of(variables: tuple[Variable, ...], state: Any) -> Tensor:
@@ -183,19 +173,19 @@ class _Reader(Messenger):
         self.fn = exact(msg["fn"])
 
 
-def prior_at(world: Any, read: Signature, state: Any, t: int) -> Tensor:
+def prior_at(world: Any, variables: Variables, state: Any, t: int) -> Tensor:
     """Return log p(a|s) of the one finite action variable at states that are not numbered, ``[*, A]``, nats.
 
     Raises:
         WorldError: there are several action variables.
     """
-    if len(read.actions) != 1 or read.actions[0].size is None:
+    if len(variables.actions) != 1 or variables.actions[0].size is None:
         raise fault(
-            "learner", f"action variables {[one.name for one in read.actions]}", "one, with finitely many values"
+            "learner", f"action variables {[one.name for one in variables.actions]}", "one, with finitely many values"
         )
     fn = _read(world.act, state, t)
     log_p: Tensor = fn.log_prob(fn.enumerate_support(expand=False)).movedim(0, -1)
-    return log_p.expand(*_batch(read.states[0], state), log_p.shape[-1])  # a prior may be the same in all states
+    return log_p.expand(*_batch(variables.states[0], state), log_p.shape[-1])  # a prior may be the same in all states
 
 
 def _batch(variable: Variable, state: Any) -> torch.Size:

@@ -1,7 +1,6 @@
 """A world: the one slice that a user writes, and the two distributions it is written with."""
 
 import inspect
-from collections.abc import Iterator
 from typing import Any, Protocol, runtime_checkable
 
 import torch
@@ -9,7 +8,7 @@ from pyro.distributions import TorchDistribution
 from torch import Tensor
 from torch.distributions import constraints
 
-from cai.errors import Finding, WorldError, fault
+from cai.errors import fault
 
 
 @runtime_checkable
@@ -41,32 +40,6 @@ class World(Protocol):
         """Sample s_{t+1}, and any latents of the slice; return it with the reward."""
 
 
-METHODS = {"initial": "()", "act": "(state, t)", "step": "(state, action, t)"}
-"""The methods of every world, with what they take."""
-
-
-def audit_methods(world: Any) -> Iterator[Finding]:
-    """Check that an object is an instance of something that has the methods of a world."""
-    if inspect.isclass(world) or isinstance(world, str):
-        what = f"the class {world.__name__}" if inspect.isclass(world) else "a str"
-        yield Finding("world", what, "an instance of a world (the command line alone knows the catalogue's names)")
-        return
-    for name, signature in METHODS.items():
-        if not callable(getattr(world, name, None)):
-            yield Finding(name, "no such method", f"a method {name}{signature}")
-
-
-def require_methods(world: Any) -> None:
-    """Raise unless an object has the methods of a world.
-
-    Raises:
-        WorldError: it lacks some, or is a class.
-    """
-    found = list(audit_methods(world))
-    if found:
-        raise WorldError(found)
-
-
 def require_acting(where: str, policy: Any) -> None:
     """Raise if a policy is a class, or has an ``act`` that cannot be called.
 
@@ -77,46 +50,6 @@ def require_acting(where: str, policy: Any) -> None:
         raise fault(where, f"the class {policy.__name__}", "an instance of it")
     if not callable(getattr(policy, "act", len)):
         raise fault(where, f"an act that is a {type(policy.act).__name__}", "a method act(state, t)")
-
-
-def discount_of(world: Any) -> float:
-    """Return the world's discount γ, 1.0 unless it gives one.
-
-    Raises:
-        WorldError: γ lies outside (0, 1].
-    """
-    discount = getattr(world, "discount", 1.0)
-    if not isinstance(discount, int | float) or not 0 < discount <= 1:
-        raise fault("discount", f"{discount!r}", "a number above 0 and at most 1")
-    return float(discount)
-
-
-def horizon_of(world: Any) -> int | None:
-    """Return the world's horizon T, or None for the infinite one.
-
-    Raises:
-        WorldError: T is missing or not a positive integer, or it is None and the discount is 1.
-    """
-    if not hasattr(world, "horizon"):
-        raise fault("horizon", "no such attribute", "a positive integer, or None with a discount below 1")
-    horizon = world.horizon
-    if horizon is None:
-        if discount_of(world) == 1.0:
-            raise fault("horizon", "None with a discount of 1", "a positive integer, or a discount below 1")
-        return None
-    if not isinstance(horizon, int) or isinstance(horizon, bool) or horizon < 1:
-        raise fault("horizon", f"{horizon!r}", "a positive integer, or None with a discount below 1")
-    return horizon
-
-
-def remark(world: Any) -> str | None:
-    """Return what is to be said of a world before it is solved as if all of it were seen; None where nothing is."""
-    if getattr(world, "observe", None) is None:
-        return None
-    return (
-        "the world is seen in part: what follows takes the state as seen, an upper bound; "
-        "cai.partial.solve finds the policy that acts on what is seen"
-    )
 
 
 class Point(TorchDistribution):

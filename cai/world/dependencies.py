@@ -1,7 +1,7 @@
 """The program as a directed acyclic graph, read off its own provenance."""
 
 import re
-from dataclasses import dataclass
+from dataclasses import replace
 from typing import Any
 
 import networkx as nx
@@ -14,24 +14,12 @@ from pyro.poutine.messenger import Messenger
 from cai.errors import blamed, fault
 from cai.support.process import alone
 from cai.world.conditions import Conditions, Given, read_conditions
-from cai.world.definition import World, discount_of, horizon_of
-from cai.world.program import Stamp, trajectory, variables
+from cai.world.definition import World
+from cai.world.program import unrolled
+from cai.world.spec import Spec, read
 
 
-@dataclass(frozen=True)
-class Unrolled:
-    """A world cut to its first slices; the terminal reward belongs to its own last time, and is left out before."""
-
-    world: World
-    horizon: int
-
-    def __getattr__(self, name: str) -> Any:
-        if name == "terminal" and self.horizon != self.world.horizon:
-            return None
-        return getattr(self.world, name)
-
-
-def graph(world: World, slices: int = 2, *, observe: Given | None = None, do: Given | None = None) -> nx.DiGraph:
+def graph(world: World | Spec, slices: int = 2, *, observe: Given | None = None, do: Given | None = None) -> nx.DiGraph:
     """Read the graph of the first slices off the trajectory program, by Pyro's provenance tracking.
 
     Nodes are sites (``cell_0, move_0, slip_0, O_0, cell_1 …``) with the attributes ``kind`` (state, action, latent,
@@ -48,13 +36,14 @@ def graph(world: World, slices: int = 2, *, observe: Given | None = None, do: Gi
         WorldError: ``slices`` is not a positive number within the horizon, a variable is not a site, or a condition
             names no node of this graph.
     """
-    if not hasattr(world, "step"):
+    if not isinstance(world, World | Spec) or isinstance(world, type):
         raise fault("graph", f"a {type(world).__name__}", "a world, with initial, act and step")
-    horizon = horizon_of(world)
+    spec = read(world)
+    horizon = spec.horizon
     if not isinstance(slices, int) or slices < 1 or (horizon is not None and slices > horizon):
         raise fault("graph, slices", f"{slices!r}", f"a whole number from 1 to {horizon or 'any'}")
-    short = Unrolled(world, slices)
-    program = trajectory(short)
+    own_last = spec.terminal if slices == horizon else None  # the terminal reward belongs to the world's last time
+    program = unrolled(replace(spec, horizon=slices, terminal=own_last))
     with (
         blamed("the trajectory program", "slices that run (cai.check says more)"),
         alone(),
@@ -63,9 +52,9 @@ def graph(world: World, slices: int = 2, *, observe: Given | None = None, do: Gi
         _Shown(),
     ):
         parents: Any = get_dependencies(program)["prior_dependencies"]
-        kinds = _kinds(world)
+        kinds = _kinds(spec)
         sites = pyro.poutine.trace(program).get_trace().nodes
-    dag = nx.DiGraph(name=getattr(world, "name", type(world).__name__), slices=slices)
+    dag = nx.DiGraph(name=spec.name, slices=slices)
     for name in parents:
         variable, time = re.fullmatch(r"(.*)_(\d+)", name, re.DOTALL).groups()  # type: ignore[union-attr]
         site = sites[name]
@@ -105,14 +94,10 @@ class _Shown(Messenger):
             msg["fn"] = _PointMass(fn.v, fn.log_density, fn.event_dim)  # type: ignore[no-untyped-call]
 
 
-def _kinds(world: World) -> dict[str, str]:
-    with pyro.poutine.block(), Stamp("initial", 0) as start:
-        state = world.initial()
-    with pyro.poutine.block(), Stamp("act", 0) as act:
-        action = world.act(state, 0)
-    kinds = dict.fromkeys(variables(state, start.values, "initial"), "state")
-    kinds |= dict.fromkeys(variables(action, act.values, "act"), "action")
+def _kinds(spec: Spec) -> dict[str, str]:
+    kinds = dict.fromkeys((one.name for one in spec.variables.states), "state")
+    kinds |= dict.fromkeys((one.name for one in spec.variables.actions), "action")
     kinds["O"] = "optimality"
-    if discount_of(world) < 1:
+    if spec.discount < 1:
         kinds["alive"] = "survival"
     return kinds

@@ -1,6 +1,7 @@
 """The trajectory as a plain Pyro program: slices stamped with their time, and an optimality node on each."""
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any, Protocol, runtime_checkable
 
 import pyro
@@ -13,9 +14,10 @@ from torch import Tensor
 from cai.errors import fault
 from cai.support.memory import TENSOR, require_room
 from cai.support.numerics import log, nats
-from cai.world.definition import Optimality, World, discount_of, horizon_of, require_acting, require_methods
+from cai.world.definition import Optimality, World, require_acting
 from cai.world.distributions import exact
-from cai.world.spaces import Values
+from cai.world.spaces import Values, variable_names
+from cai.world.spec import Spec, read
 
 
 @runtime_checkable
@@ -66,31 +68,6 @@ class Stamp(Messenger):
             self.values[self._plain[msg["name"]]] = msg["value"]
 
 
-def variables(values: Values, sites: dict[str, Tensor], where: str) -> tuple[str, ...]:
-    """Name the variables that a state or an action consists of, in the order in which they were sampled.
-
-    Args:
-        values: what the world returned.
-        sites: the value of every site that it sampled, in order.
-        where: which method returned it, for the error.
-
-    Raises:
-        WorldError: a returned variable was not sampled under its name.
-    """
-    expected = "each variable sampled at a site of its own name (cai.Point makes a deterministic value a site)"
-    if isinstance(values, dict):
-        wrong = sorted(name for name in values if name not in sites or sites[name] is not values[name])
-        if wrong or not values:
-            raise fault(where, f"variables {wrong or 'none'} returned, not as sampled at {list(sites)}", expected)
-        return tuple(name for name in sites if name in values)
-    if not isinstance(values, Tensor):
-        raise fault(where, f"a {type(values).__name__} returned", "a tensor, or a dict of named tensors")
-    same = [name for name, value in sites.items() if value is values]
-    if len(same) == 1:
-        return (same[0],)
-    raise fault(where, f"a tensor returned that is none of the sampled sites {list(sites)}", expected)
-
-
 def trajectory(
     world: World,
     policy: Actor | None = None,
@@ -120,19 +97,23 @@ def trajectory(
         WorldError: the horizon is infinite, or a variable is not a site.
         IntractableError: a trajectory of so many times needs more memory than there is.
     """
-    require_methods(world)
+    spec = read(world)
     if policy is not None:
         require_acting("trajectory, policy", policy)
         if not hasattr(policy, "act"):
             raise fault("trajectory, policy", f"a {type(policy).__name__}", "an object with act(state, t), or None")
-    T, discount = horizon or horizon_of(world), discount_of(world)
+    return unrolled(replace(spec, horizon=horizon or spec.horizon), policy, temperature)
+
+
+def unrolled(spec: Spec, policy: Actor | None = None, temperature: float | Tensor = 1.0) -> Callable[[], None]:
+    """Return the program of a world that was read; see ``trajectory``."""
+    T, world = spec.horizon, spec.world
     if T is None or T < 1:
         raise fault("horizon", f"{T}", "a finite horizon to write the trajectory out: trajectory(world, horizon=…)")
     require_room("trajectory", f"three sites at each of T = {T:,} times", 3 * TENSOR * T)
     alpha = torch.as_tensor(temperature, dtype=torch.float64)
     if not bool((alpha > 0).all()):
         raise fault("temperature", f"{temperature}", "a positive number")
-    terminal = getattr(world, "terminal", None)
     acting = world if policy is None else policy
     moving = policy if isinstance(policy, Guide) else world
 
@@ -145,36 +126,35 @@ def trajectory(
             pyro.sample(name, Optimality(log_potential), obs=torch.tensor(1.0))
 
     def survival(state: Values, t: int) -> Tensor:
-        return moving.survive(state, t) if isinstance(moving, Guide) else torch.tensor(discount)
+        return moving.survive(state, t) if isinstance(moving, Guide) else torch.tensor(spec.discount)
 
     def program() -> None:
         with Stamp("initial", 0) as start:
             state = moving.initial()
-        carried = variables(state, start.values, "initial")
+        carried = variable_names(state, start.values, "initial")
         alive: Tensor | None = None  # until a first death is possible there is no such site
         for t in pyro.markov(range(T)):
             with Stamp("act", t):
-                goes_on = alive if policy is None else _goes_on(world, state, alive)
+                goes_on = alive if policy is None else _goes_on(spec, state, alive)
                 action = _until_death(acting.act, world.act, goes_on, state, t)
             with Stamp("step", t, carried) as step:
                 state, reward = _until_death(moving.step, world.step, alive, state, action, t)
-            variables(state, step.values, f"step, t = {t}")
+            variable_names(state, step.values, f"step, t = {t}")
             optimality(f"O_{t}", reward, alive)
-            if discount < 1:
+            if spec.discount < 1:
                 live = survival(state, t) * (1 if alive is None else alive)
                 alive = pyro.sample(f"alive_{t + 1}", dist.Categorical(logits=log(torch.stack([1 - live, live], -1))))
-            if terminal is not None and t == T - 1:  # inside the loop: after it s_T is out of markov's scope
-                optimality(f"O_{T}", terminal(state), alive)
+            if spec.terminal is not None and t == T - 1:  # inside the loop: after it s_T is out of markov's scope
+                optimality(f"O_{T}", spec.terminal(state), alive)
 
     return program
 
 
-def _goes_on(world: Any, state: Any, alive: Tensor | None) -> Tensor | None:
+def _goes_on(spec: Spec, state: Any, alive: Tensor | None) -> Tensor | None:
     """Return 1 where the policy acts: alive, and in a state in which the episode has not ended; None for everywhere."""
-    terminated = getattr(world, "terminated", None)
-    if terminated is None:
+    if spec.terminated is None:
         return alive
-    going = 1 - torch.as_tensor(terminated(state)).long()
+    going = 1 - torch.as_tensor(spec.terminated(state)).long()
     return going if alive is None else alive * going
 
 

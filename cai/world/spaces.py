@@ -127,6 +127,31 @@ class Space:
         return ", ".join(f"{name}={names[name] or value}" for name, value in values.items())
 
 
+def variable_names(values: Values, sites: dict[str, Tensor], where: str) -> tuple[str, ...]:
+    """Name the variables that a state or an action consists of, in the order in which they were sampled.
+
+    Args:
+        values: what the world returned.
+        sites: the value of every site that it sampled, in order.
+        where: which method returned it, for the error.
+
+    Raises:
+        WorldError: a returned variable was not sampled under its name.
+    """
+    expected = "each variable sampled at a site of its own name (cai.Point makes a deterministic value a site)"
+    if isinstance(values, dict):
+        wrong = sorted(name for name in values if name not in sites or sites[name] is not values[name])
+        if wrong or not values:
+            raise fault(where, f"variables {wrong or 'none'} returned, not as sampled at {list(sites)}", expected)
+        return tuple(name for name in sites if name in values)
+    if not isinstance(values, Tensor):
+        raise fault(where, f"a {type(values).__name__} returned", "a tensor, or a dict of named tensors")
+    same = [name for name, value in sites.items() if value is values]
+    if len(same) == 1:
+        return (same[0],)
+    raise fault(where, f"a tensor returned that is none of the sampled sites {list(sites)}", expected)
+
+
 @dataclass(frozen=True)
 class Layout:
     """Where states lie in space, so that they can be drawn as a map.

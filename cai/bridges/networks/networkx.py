@@ -15,8 +15,9 @@ from cai.compile.factor_model import Factor, Factors, primed
 from cai.compile.factorise import factorise
 from cai.errors import fault
 from cai.support.numerics import log
-from cai.world.definition import Point, World, discount_of, horizon_of
+from cai.world.definition import Point, World
 from cai.world.spaces import Values
+from cai.world.spec import read
 
 
 class NetworkWorld:
@@ -108,8 +109,7 @@ def from_networkx(graph: Any, *, horizon: int | None, discount: float = 1.0) -> 
     """
     nodes = read_network(graph)
     world = NetworkWorld(str(graph.graph.get("name") or "network"), nodes, horizon, discount)
-    horizon_of(world)
-    discount_of(world)
+    read(world)
     return world
 
 
@@ -131,7 +131,7 @@ def to_networkx(world: World | Factors) -> nx.DiGraph:
         raise fault(
             "to_networkx", "slices that differ over time", "a world whose slices are alike: one graph shows one"
         )
-    name = getattr(world, "name", type(world).__name__)
+    name = "Factors" if isinstance(world, Factors) else read(world).name
     dag = nx.DiGraph(name=str(name), slices=1, horizon=factors.horizon, discount=factors.discount)
     named = _named(world, factors)
     slice_, states = factors.slices[0], factors.states.names
@@ -154,7 +154,7 @@ def to_networkx(world: World | Factors) -> nx.DiGraph:
 
 def _named(world: World | Factors, factors: Factors) -> dict[str, list[str]]:
     """Return what the values of each variable are called, its number where only others have a name."""
-    names = dict(getattr(world, "labels", None) or {})
+    names = {} if isinstance(world, Factors) else dict(read(world).labels or {})
     for space in (factors.states, factors.actions):
         names |= {name: own for name, own in zip(space.names, space.labels, strict=False) if own is not None}
     return {name: [str(n) if label is None else label for n, label in enumerate(own)] for name, own in names.items()}

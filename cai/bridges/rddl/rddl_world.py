@@ -14,7 +14,8 @@ from cai.bridges.rddl.expressions import Evaluation, number, truth
 from cai.bridges.rddl.grounding import ground
 from cai.bridges.rddl.joint_actions import allowed
 from cai.bridges.rddl.terms import Term
-from cai.world.definition import Point, World, discount_of, horizon_of
+from cai.world.definition import Point, World
+from cai.world.spec import read
 
 
 class RDDLWorld:
@@ -130,8 +131,7 @@ def from_rddl(
     T = int(model.horizon) if horizon is None else horizon
     gamma = float(model.discount) if discount is None else discount
     world = kind(f"{model.domain_name}, {model.instance_name}", domain, T, gamma)
-    horizon_of(world)
-    discount_of(world)
+    read(world)
     return world
 
 

@@ -26,7 +26,8 @@ from cai.learn.result import Learned
 from cai.learn.settings import Floating, Number, Switch, Whole, check
 from cai.learn.training import Options, train
 from cai.simulate.simulator import Scene, Simulator, clock, cut
-from cai.world.definition import World, discount_of
+from cai.world.definition import World
+from cai.world.spec import read
 
 GAMMA = 0.99  # where neither the caller nor the world discounts
 ROW = ("x", "prior", "action", "reward", "terminated", "x_next", "prior_next")  # of the replay ring
@@ -229,10 +230,10 @@ class ActorCritic:
     def _target_kl(self, problem: Problem) -> float:
         if self.target_kl is not None:
             return self.target_kl
-        space = problem.simulator.signature.action_space
+        space = problem.simulator.variables.action_space
         if space is not None:
             return 0.15 * math.log(space.size)
-        return problem.simulator.signature.actions[0].shape.numel() * (1 + math.log(2))
+        return problem.simulator.variables.actions[0].shape.numel() * (1 + math.log(2))
 
     def _seen(self, parts: Parts, scene: Scene) -> tuple[Tensor, Tensor]:
         """Return the features and what the actor must know of the prior, ``[B, …]`` both."""
@@ -305,6 +306,6 @@ def sac(
     followed: dict[str, Any] = {"capacity": capacity, "lr": lr, "settle": settle, "polyak": polyak, "average": average}
     followed |= {"network": network, "max_steps": max_steps, "budget": options.get("steps", 100_000), "dtype": dtype}
     algorithm = ActorCritic(target_kl, **replayed, **followed)
-    own = discount_of(world) if isinstance(world, World) else 1.0
+    own = read(world).discount if isinstance(world, World) else 1.0
     gamma = gamma if gamma is not None else own if own < 1 else GAMMA
     return train(algorithm, world, temperature=temperature, gamma=gamma, **options)

@@ -160,7 +160,7 @@ def _looked_up(states: Space, table: Tensor, s: Any, t: Any) -> Tensor:
 
 
 def _finite(name: str, simulator: Simulator) -> tuple[Space, Space, int]:
-    spaces, horizon = simulator.signature.spaces, simulator.horizon
+    spaces, horizon = simulator.variables.spaces, simulator.horizon
     if spaces is None or horizon is None or simulator.timed:
         wrong = {"states or actions that are not finite": spaces is None, "no horizon": horizon is None}
         seen = next((words for words, is_so in wrong.items() if is_so), "slices that differ over time")

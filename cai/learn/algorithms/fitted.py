@@ -26,9 +26,10 @@ from cai.learn.settings import Switch, Whole, check
 from cai.learn.soft_values import log_policy, state_value
 from cai.learn.stationary import times
 from cai.learn.training import Options, chosen, train
-from cai.simulate.rollout import signature_of
+from cai.simulate.rollout import variables_simulated
 from cai.simulate.simulator import Scene
-from cai.world.definition import World, discount_of
+from cai.world.definition import World
+from cai.world.spec import read
 
 
 def backup_targets(rewards: Tensor, terminated: Tensor, v_next: Tensor, gamma: float) -> Tensor:
@@ -120,7 +121,7 @@ class Fitted:
 
 
 def _require(name: str, problem: Problem, stationary: bool) -> None:
-    if problem.simulator.signature.action_space is None:
+    if problem.simulator.variables.action_space is None:
         raise fault(f"{name}, world", "actions that are not finite", "finitely many: Q has a number for each")
     if stationary and not problem.gamma < 1:
         raise fault(f"{name}, gamma", f"{problem.gamma:g}, one Q for all times", "a discount below 1")
@@ -175,12 +176,12 @@ def fitted_q(
     stationary = horizon is None if stationary is None else stationary
     if not stationary and horizon is None:
         raise fault("fitted_q, stationary", "False, without a horizon", "True: there is no last time to begin at")
-    if gamma is None and stationary and (not isinstance(world, World) or discount_of(world) == 1):
+    if gamma is None and stationary and (not isinstance(world, World) or read(world).discount == 1):
         gamma = 0.99
-    most = _enough(discount_of(world) if gamma is None else gamma) if stationary else horizon
+    most = _enough(read(world).discount if gamma is None else gamma) if stationary else horizon
     asked: Any = {**options, "steps": most if iterations is None else iterations}
     _require_whole("iterations", asked["steps"], 1, None if stationary else horizon)
-    finite = signature_of(world).state_space is not None
+    finite = variables_simulated(world).state_space is not None
     fitting = regressor_of("fitted_q", regressor, finite, epochs, lr, options.get("seed", 0))
     copies = max(1, min(batch, n // (horizon or 1)))  # so that each sees whole episodes
     algorithm = Fitted(fitting, data, n, copies, stationary, asked["steps"])

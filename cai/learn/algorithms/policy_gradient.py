@@ -183,7 +183,7 @@ class PolicyGradient:
 
     def _function(self, problem: Problem, out: int, last: float = 1.0) -> Function:
         simulator = problem.simulator
-        if self.network is None and simulator.signature.state_space is not None:
+        if self.network is None and simulator.variables.state_space is not None:
             return Table(simulator, out, None if self.stationary else simulator.horizon)
         hidden = (64,) if self.network is None else self.network
         return function_of(simulator, out, hidden, last=last, activation=torch.tanh)

@@ -8,7 +8,7 @@ from cai.learn.algorithms.neural_q import NeuralQ
 from cai.learn.algorithms.tabular_q import Schedule, Tabular
 from cai.learn.result import Learned
 from cai.learn.training import Options, chosen, train
-from cai.simulate.rollout import signature_of
+from cai.simulate.rollout import variables_simulated
 from cai.world.definition import World
 
 
@@ -70,7 +70,7 @@ def q_learning(
         WorldError: the world or an argument does not conform.
     """
     world, options = chosen(world, options)
-    tabular = network is None and signature_of(world).spaces is not None
+    tabular = network is None and variables_simulated(world).spaces is not None
     shared: dict[str, Any] = {"behaviour": behaviour, "value_gradient": value_gradient, "max_steps": max_steps}
     shared |= {name: x for name, x in (("batch", batch), ("lr", lr), ("explore", explore)) if x is not None}
     shared["budget"] = options.get("steps", 2_000_000 if tabular and isinstance(world, World) else 100_000)

@@ -146,7 +146,7 @@ class Tabular:
 
     def _all(self, problem: Problem) -> Any:
         """Return every state, in order."""
-        states = problem.simulator.signature.state_space
+        states = problem.simulator.variables.state_space
         assert states is not None
         return states.pack(states.split(torch.arange(states.size)))
 
@@ -178,7 +178,7 @@ class Tally:
 
 def _tally(simulator: Simulator, found: Rollout, actions: Tensor, times: Tensor) -> Tally:
     """Return the tally of the steps at the times of a mask, ``[T]``."""
-    states, space = simulator.signature.state_space, simulator.signature.action_space
+    states, space = simulator.variables.state_space, simulator.variables.action_space
     assert states is not None
     assert space is not None
     number, seen = states.join(states.unpack(found.states)), found.alive & times.unsqueeze(-1)

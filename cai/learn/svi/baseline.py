@@ -9,9 +9,9 @@ from pyro.ops.provenance import detach_provenance
 from torch import Tensor, nn
 
 from cai.policies.neural import First
-from cai.policies.signature import signature
-from cai.world.definition import World, horizon_of
+from cai.world.definition import World
 from cai.world.program import Actor
+from cai.world.spec import read
 
 
 class Baseline(nn.Module):
@@ -29,15 +29,16 @@ class Baseline(nn.Module):
 
     def __init__(self, world: World, mean: float, deviation: float, width: int = 64) -> None:
         super().__init__()
-        T = horizon_of(world) or 1
+        spec = read(world)
+        T = spec.horizon or 1
         self.register_buffer("offset", mean * (1 - torch.arange(T, dtype=torch.float64) / T))
         self.deviation = deviation
-        states = signature(world).states
+        states = spec.variables.states
         self.single = states[0].name
         last = nn.Linear(width, 1)
         nn.init.zeros_(last.weight)
         nn.init.zeros_(last.bias)
-        self.net = nn.Sequential(First(states, width, horizon_of(world), features=0), nn.Tanh(), last).double()
+        self.net = nn.Sequential(First(states, width, spec.horizon, features=0), nn.Tanh(), last).double()
 
     def forward(self, state: Any, t: int) -> Tensor:
         """Return b_t(s), nats, of the state's batch shape; no derivative flows into the state."""

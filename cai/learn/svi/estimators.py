@@ -27,10 +27,10 @@ from cai.learn.svi.baseline import Baseline, with_baseline
 from cai.learn.svi.objective import sampled
 from cai.learn.svi.unscored import unscored
 from cai.policies.as_policy import as_policy, log_table
-from cai.policies.signature import signature
 from cai.support.process import alone
 from cai.world.definition import World
 from cai.world.program import Guide, trajectory
+from cai.world.spec import read
 
 NAMES = ("tables", "enumeration", "score", "reparameterised")
 
@@ -112,7 +112,7 @@ def estimator_of(name: Any, problem: Problem, particles: int) -> Estimator:
 def _scored(world: World, policy: Any, baseline: Baseline) -> Callable[[], None]:
     """Return the guide whose action sites carry the baseline, and whose other sites are spared the score function."""
     program = trajectory(world, with_baseline(policy, baseline))
-    actions = signature(world).actions
+    actions = read(world).variables.actions
     if any(one.size is None for one in actions):  # the dynamics may depend on a parameter, by a smooth draw
         return program
     return unscored(program, frozenset(one.name for one in actions))

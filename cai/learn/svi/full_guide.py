@@ -12,17 +12,17 @@ import torch
 from pyro.poutine.messenger import Messenger
 from torch import Tensor, nn
 
-from cai.compile.enumerate import base
-from cai.compile.slices import measure
 from cai.compile.table_model import Tables
 from cai.compile.tabulate import tabulate
 from cai.errors import Finding, IntractableError, fault
 from cai.exact.rules import POSTERIOR
 from cai.exact.solve import solve
 from cai.policies.heads import categorical
-from cai.world.definition import Point, World, discount_of, horizon_of, require_methods
+from cai.world.definition import Point, World
 from cai.world.distributions import exact
+from cai.world.enumerate import base
 from cai.world.spaces import Space
+from cai.world.spec import read
 
 
 class FullGuide(nn.Module):
@@ -45,16 +45,14 @@ class FullGuide(nn.Module):
         super().__init__()
         if isinstance(world, Tables):
             raise fault("full guide, world", f"{world}", "a world, whose program can be bent, not its tables")
-        require_methods(world)
-        horizon = horizon_of(world)
-        if horizon is None:
+        spec = read(world)
+        if spec.horizon is None:
             raise fault("horizon", "None", "a finite horizon: the full guide has a table for every time")
-        shape = measure(world)
         self._world = (world,)  # in a tuple: a world that is a module keeps its parameters to itself
-        self.horizon, self.discount, self.terminal = horizon, discount_of(world), _terminal(world)
-        self.states, self.actions = shape.states, shape.actions
-        S, A, T = shape.states.size, shape.actions.size, horizon
-        sizes = {"initial": _chain(shape.states), "act": _chain(shape.actions), "step": _grown(shape.latents)}
+        self.horizon, self.discount, self.terminal = spec.horizon, spec.discount, spec.terminal or _nothing
+        self.states, self.actions = spec.states, spec.actions
+        S, A, T = spec.states.size, spec.actions.size, spec.horizon
+        sizes = {"initial": _chain(spec.states), "act": _chain(spec.actions), "step": _grown(spec.latents)}
         lead = {"initial": (), "act": (T, S), "step": (T, S, A)}
         entries = sum(math.prod((*lead[piece], *one)) for piece in sizes for one in sizes[piece].values())
         if entries > max_entries:
@@ -63,7 +61,7 @@ class FullGuide(nn.Module):
             {piece: _tables({name: (*lead[piece], *one) for name, one in sizes[piece].items()}) for piece in sizes}
         )
         self.survival = nn.Parameter(torch.zeros(T, S, dtype=torch.float64)) if self.discount < 1 else None
-        self._leave_out_the_impossible(shape.latents)
+        self._leave_out_the_impossible(spec.latents)
 
     @torch.no_grad()
     def _leave_out_the_impossible(self, latents: Mapping[str, int]) -> None:
@@ -163,5 +161,5 @@ def _grown(sizes: Mapping[str, int]) -> dict[str, tuple[int, ...]]:
     return found
 
 
-def _terminal(world: World) -> Any:
-    return getattr(world, "terminal", None) or (lambda state: torch.zeros(()))
+def _nothing(state: Any) -> Tensor:
+    return torch.zeros(())

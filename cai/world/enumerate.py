@@ -10,7 +10,7 @@ from pyro.poutine.messenger import Messenger
 from pyro.poutine.util import site_is_subsample
 from torch import Tensor
 
-from cai.errors import Finding, IntractableError, blamed, fault
+from cai.errors import CaiError, Finding, IntractableError, blamed, fault
 from cai.support.process import alone
 from cai.world.definition import Point
 from cai.world.distributions import exact
@@ -53,6 +53,7 @@ class Enumerate(Messenger):
         points: whether a ``Point`` passes its value on instead of being enumerated.
         choose: take a single value of each support, the number that this returns for its size; None takes them all.
         window: the sites that are enumerated, the others taken at their first value; None enumerates all.
+        lenient: draw a site that cannot be enumerated, and keep the error in ``obstacle``, in place of raising it.
     """
 
     def __init__(
@@ -63,9 +64,13 @@ class Enumerate(Messenger):
         points: bool = False,
         choose: Choice | None = None,
         window: Collection[str] | None = None,
+        lenient: bool = False,
     ) -> None:
         super().__init__()
         self.where, self.next, self.points, self.choose, self.window = where, first, points, choose, window
+        self.lenient = lenient
+        self.obstacle: CaiError | None = None
+        self.distributions: dict[str, Any] = {}
         self.values: dict[str, Tensor] = {}
         self.log_probs: dict[str, Tensor] = {}
         self.dims: dict[str, int] = {}
@@ -77,8 +82,15 @@ class Enumerate(Messenger):
         if site_is_subsample(msg) or msg["infer"].get("_deterministic"):
             return
         name, fn = msg["name"], msg["fn"]
-        where = f"{self.where}, variable '{name}'"
-        self._admit(where, msg)
+        try:
+            self._admit(f"{self.where}, variable '{name}'", msg)
+        except CaiError as error:
+            if not self.lenient:
+                raise
+            self.obstacle = self.obstacle or error
+            self.distributions |= {} if msg["is_observed"] else {name: fn}
+            return
+        self.distributions[name] = fn
         point = base(fn)
         if isinstance(point, Point):
             self.cardinalities[name] = point.cardinality
@@ -90,6 +102,10 @@ class Enumerate(Messenger):
             log_prob = exact(fn).log_prob(msg["value"])
         msg["done"] = True
         self.values[name], self.log_probs[name] = msg["value"], log_prob
+
+    def _pyro_post_sample(self, msg: Any) -> None:
+        if self.lenient and msg["name"] in self.distributions:
+            self.values.setdefault(msg["name"], msg["value"])
 
     def _admit(self, where: str, msg: Any) -> None:
         if msg["name"] in self.values:
@@ -147,6 +163,7 @@ def run(messenger: Enumerate, piece: Callable[..., Any], *args: Any) -> Any:
         alone(),
         torch.random.fork_rng(devices=[]),
         pyro.validation_enabled(False),
+        pyro.poutine.block(),
         messenger,
     ):
         return piece(*args)

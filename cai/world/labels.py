@@ -10,43 +10,44 @@ MOVES = {(-1.0, 0.0): "left", (1.0, 0.0): "right", (0.0, -1.0): "up", (0.0, 1.0)
 """What the moves of a map are called."""
 
 
-def labels_of(world: Any, sizes: Mapping[str, int], actions: Collection[str] = ()) -> dict[str, tuple[str | None, ...]]:
+def labels_of(
+    labels: Any, layout: Any, sizes: Mapping[str, int], actions: Collection[str] = ()
+) -> dict[str, tuple[str | None, ...]]:
     """Return the names of the values of these variables, as far as the world gives any.
 
     Where it gives none of its one action, and each move on its map is one of its own, the moves' directions are.
 
     Args:
-        world: a world.
+        labels, layout: these members of the world, None where it has none.
         sizes: how many values each variable takes.
         actions: which of the variables are the actions.
 
     Raises:
         WorldError: ``labels`` is no mapping, a name is missing or no text, or two values have the same.
     """
-    given, moves = getattr(world, "labels", None), _moves(world, sizes, actions)
-    if given is None:
+    moves = _moves(layout, sizes, actions)
+    if labels is None:
         return moves
-    if not isinstance(given, Mapping):
-        raise fault("labels", f"a {type(given).__name__}", "a dict: {variable: a name for each of its values}")
-    findings = [found for name in given if name in sizes for found in _audit(name, given[name], sizes[name])]
+    if not isinstance(labels, Mapping):
+        raise fault("labels", f"a {type(labels).__name__}", "a dict: {variable: a name for each of its values}")
+    findings = [finding for name in labels if name in sizes for finding in _audit(name, labels[name], sizes[name])]
     if findings:
         raise WorldError(findings)
-    return moves | {name: tuple(given[name]) for name in given if name in sizes}
+    return moves | {name: tuple(labels[name]) for name in labels if name in sizes}
 
 
-def _moves(world: Any, sizes: Mapping[str, int], actions: Collection[str]) -> dict[str, tuple[str | None, ...]]:
-    layout = getattr(world, "layout", None)
-    found = layout.moves if isinstance(layout, Layout) else ()
-    clear = bool(found) and len(set(found)) == len(found) and set(found) <= set(MOVES)
-    if not clear or [sizes[name] for name in actions] != [len(found)]:
+def _moves(layout: Any, sizes: Mapping[str, int], actions: Collection[str]) -> dict[str, tuple[str | None, ...]]:
+    moves = layout.moves if isinstance(layout, Layout) else ()
+    clear = bool(moves) and len(set(moves)) == len(moves) and set(moves) <= set(MOVES)
+    if not clear or [sizes[name] for name in actions] != [len(moves)]:
         return {}
-    return {name: tuple(MOVES[move] for move in found) for name in actions}
+    return {name: tuple(MOVES[move] for move in moves) for name in actions}
 
 
-def require_known(world: Any, sizes: Mapping[str, int]) -> None:
-    """Raise a ``WorldError`` where ``labels`` speak of other variables, readings of an ``observe`` apart."""
-    unknown = [name for name in getattr(world, "labels", None) or {} if name not in sizes]
-    if unknown and getattr(world, "observe", None) is None:
+def require_known(labels: Any, sizes: Mapping[str, int]) -> None:
+    """Raise a ``WorldError`` where ``labels`` speak of other variables."""
+    unknown = [name for name in labels or {} if name not in sizes]
+    if unknown:
         raise fault("labels", f"variables {unknown}", f"some of the world's own, {sorted(sizes)}")
 
 

@@ -1,0 +1,358 @@
+"""read: what a world says of itself, read once, before anything is made of it."""
+
+import dis
+import inspect
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from cai.errors import Finding, WorldError, fault, passes
+from cai.support.process import precision
+from cai.world.definition import Point
+from cai.world.enumerate import Enumerate, base, first_value, run
+from cai.world.labels import labels_of, require_known
+from cai.world.spaces import Layout, Space, Values, variable_names
+
+METHODS = {"initial": "()", "act": "(state, t)", "step": "(state, action, t)"}
+"""The methods of every world, with what they take."""
+
+
+@dataclass(frozen=True)
+class Variable:
+    """A variable of a state or an action: how many values it takes, or None and the shape of its events."""
+
+    name: str
+    size: int | None
+    shape: torch.Size
+    dtype: torch.dtype
+
+
+@dataclass(frozen=True)
+class Variables:
+    """The variables of states and actions, finite or not, in the order in which a program samples them.
+
+    Attributes:
+        states, actions: the variables.
+        state_space, action_space: the same numbered, or None where one of the variables is not finite.
+    """
+
+    states: tuple[Variable, ...]
+    actions: tuple[Variable, ...]
+    state_space: Space | None
+    action_space: Space | None
+
+    @property
+    def spaces(self) -> tuple[Space, Space] | None:
+        """The numbered states and actions, or None where either cannot be numbered."""
+        return (self.state_space, self.action_space) if self.state_space and self.action_space else None
+
+
+@dataclass(frozen=True, eq=False)
+class Spec:
+    """A world, read once: its clock, its optional members, and its variables.
+
+    The members were checked when it was read; the variables are read off one run of the program on single values, when
+    they are first asked for.
+
+    Attributes:
+        world: the program: ``initial``, ``act`` and ``step``.
+        name: what it is called.
+        horizon, discount: T and γ.
+        stationary: whether it claims that its slices do not depend on t.
+        terminal, terminated, observe, features: its optional methods, None where it has none.
+        layout, labels: as the world gives them, not yet held against its variables.
+        dtype: torch's default when it was read, in which its program runs.
+    """
+
+    world: Any
+    name: str
+    horizon: int | None
+    discount: float
+    stationary: bool
+    terminal: Callable[[Any], Any] | None
+    terminated: Callable[[Any], Any] | None
+    observe: Callable[[Any], Any] | None
+    features: Callable[[Any], Tensor] | None
+    layout: Layout | None
+    labels: Any
+    dtype: torch.dtype
+
+    @cached_property
+    def prior_is_timed(self) -> bool:
+        """Whether the action prior may differ over time."""
+        return not self.stationary and depends_on_time(self.world.act, 1)
+
+    @cached_property
+    def timed(self) -> bool:
+        """Whether the slices may differ over time: the code reads t, and the world does not claim to be stationary."""
+        return self.prior_is_timed or (not self.stationary and depends_on_time(self.world.step, 2))
+
+    @property
+    def times(self) -> int:
+        """How many slices are to be looked at: T where they may differ over time, else 1."""
+        return (self.horizon or 1) if self.timed else 1
+
+    @property
+    def early_end(self) -> Callable[[Any], Any] | None:
+        """Tells the states in which an episode may stop before T, at no loss of reward; None where none may.
+
+        A terminal reward is paid at T alone: an absorbing state goes on until then.
+        """
+        return None if self.terminal is not None and self.horizon is not None else self.terminated
+
+    @cached_property
+    def _head(self) -> tuple[Enumerate, Values, Enumerate, Values]:
+        """Run ``initial`` and ``act`` on single values; a variable that is not finite is drawn."""
+        with precision(self.dtype):
+            begin = Enumerate("initial", choose=first_value, lenient=True)
+            state = run(begin, self.world.initial)
+            act = Enumerate("act, t = 0", choose=first_value, lenient=True)
+            return begin, state, act, run(act, self.world.act, state, 0)
+
+    @cached_property
+    def variables(self) -> Variables:
+        """The variables of states and actions, finite or not.
+
+        Raises:
+            WorldError: the program fails, or a returned variable is not a site of its name.
+        """
+        begin, state, act, action = self._head
+        states, actions = described(state, begin), described(action, act)
+        sizes = {one.name: one.size for one in (*states, *actions) if one.size is not None}
+        labels = labels_of(self.labels, self.layout, sizes, [one.name for one in actions])
+        spaces = _space(states, state), _space(actions, action)
+        return Variables(states, actions, *(space and space.called(labels) for space in spaces))
+
+    @property
+    def example(self) -> Values:
+        """One state, as a program of actions would see it."""
+        return self._head[1]
+
+    @cached_property
+    def states(self) -> Space:
+        """The numbered states.
+
+        Raises:
+            WorldError, IntractableError: ``initial`` does not conform, or a variable is not finite.
+        """
+        begin, state, _, _ = self._head
+        return _finite(begin, state, self.variables.state_space)
+
+    @cached_property
+    def actions(self) -> Space:
+        """The numbered actions.
+
+        Raises:
+            WorldError, IntractableError: ``act`` does not conform, or a variable is not finite.
+        """
+        _, _, act, action = self._head
+        return _finite(act, action, self.variables.action_space)
+
+    @cached_property
+    def _slice(self) -> Enumerate:
+        states, (_, state, _, action) = self.states, self._head
+        _ = self.actions
+        with precision(self.dtype):
+            step = Enumerate("step, t = 0", points=True, choose=first_value)
+            take_step(self, step, state, action, 0)
+        sizes = {**dict(zip(states.names, states.sizes, strict=True)), **step.cardinalities}
+        sizes |= dict(zip(self.actions.names, self.actions.sizes, strict=True))
+        labels_of(self.labels, self.layout, sizes)
+        if self.observe is None:  # whose readings may have labels too
+            require_known(self.labels, sizes)
+        return step
+
+    @property
+    def sites(self) -> dict[str, int]:
+        """The sizes of all variables of ``step``: its latents and the next state's, points too."""
+        return self._slice.cardinalities
+
+    @property
+    def latents(self) -> dict[str, int]:
+        """The sizes of those variables of ``step`` that take room in tables: a ``Point`` takes none."""
+        return self._slice.sizes
+
+    @property
+    def outcomes(self) -> int:
+        """K, the joint values of the slice's latents."""
+        return math.prod(self.latents.values())
+
+
+def read(world: Any) -> Spec:
+    """Read a world; a ``Spec`` of torch's default dtype is returned as it is.
+
+    Raises:
+        WorldError: a method is missing, or the horizon or the discount makes no sense.
+    """
+    if isinstance(world, Spec):
+        return world if world.dtype == torch.get_default_dtype() else read(world.world)
+    if inspect.isclass(world) or isinstance(world, str):
+        what = f"the class {world.__name__}" if inspect.isclass(world) else "a str"
+        raise fault("world", what, "an instance of a world (the command line alone knows the catalogue's names)")
+    findings = [
+        Finding(name, "no such method", f"a method {name}{takes}")
+        for name, takes in METHODS.items()
+        if not callable(getattr(world, name, None))
+    ]
+    discount, faults = _attribute("discount", lambda: _discount(world))
+    horizon, faults = (None, faults) if faults else _attribute("horizon", lambda: _horizon(world, discount))
+    if findings or faults:
+        raise WorldError([*findings, *faults])
+
+    def member(name: str) -> Any:
+        return getattr(world, name, None)
+
+    return Spec(
+        world=world,
+        name=getattr(world, "name", type(world).__name__),
+        horizon=horizon,
+        discount=float(discount),
+        stationary=bool(member("stationary")),
+        terminal=member("terminal"),
+        terminated=member("terminated"),
+        observe=member("observe"),
+        features=member("features"),
+        layout=member("layout"),
+        labels=member("labels"),
+        dtype=torch.get_default_dtype(),
+    )
+
+
+def _attribute(name: str, get: Callable[[], Any]) -> tuple[Any, list[Finding]]:
+    """Return an attribute of a world, or what is wrong with it."""
+    try:
+        return get(), []
+    except WorldError as error:
+        return None, list(error.findings)
+    except Exception as error:
+        if passes(error):
+            raise
+        return None, [Finding(name, f"{type(error).__name__}: {error}", "an attribute that can be read")]
+
+
+def _discount(world: Any) -> float:
+    discount = getattr(world, "discount", 1.0)
+    if not isinstance(discount, int | float) or not 0 < discount <= 1:
+        raise fault("discount", f"{discount!r}", "a number above 0 and at most 1")
+    return discount
+
+
+def _horizon(world: Any, discount: float) -> int | None:
+    if not hasattr(world, "horizon"):
+        raise fault("horizon", "no such attribute", "a positive integer, or None with a discount below 1")
+    horizon = world.horizon
+    if horizon is None and discount == 1:
+        raise fault("horizon", "None with a discount of 1", "a positive integer, or a discount below 1")
+    if horizon is not None and (not isinstance(horizon, int) or isinstance(horizon, bool) or horizon < 1):
+        raise fault("horizon", f"{horizon!r}", "a positive integer, or None with a discount below 1")
+    return horizon
+
+
+def remark(world: Any) -> str | None:
+    """Return what is to be said of a world before it is solved as if all of it were seen; None where nothing is."""
+    if read(world).observe is None:
+        return None
+    return (
+        "the world is seen in part: what follows takes the state as seen, an upper bound; "
+        "cai.partial.solve finds the policy that acts on what is seen"
+    )
+
+
+def depends_on_time(method: Callable[..., Any], position: int) -> bool:
+    """Tell whether a method ever reads its argument ``t``, by its bytecode; a method that cannot be read counts as yes.
+
+    Tabulating every time only to find all slices equal costs T times the work; an argument whose name is never loaded
+    provably changes nothing.
+    """
+    function = inspect.unwrap(getattr(method, "__func__", method))
+    code = getattr(function, "__code__", None)
+    if code is None or function is not getattr(method, "__func__", method):
+        return True
+    parameters = list(inspect.signature(method).parameters.values())
+    if len(parameters) <= position or parameters[position].kind is not inspect.Parameter.POSITIONAL_OR_KEYWORD:
+        return True
+    name = parameters[position].name
+
+    def loads(instruction: dis.Instruction) -> bool:
+        named = instruction.argval == name or (isinstance(instruction.argval, tuple) and name in instruction.argval)
+        return named and not instruction.opname.startswith(("STORE", "MAKE_CELL"))
+
+    reads_frame = {"locals", "vars", "eval", "exec"} & set(code.co_names)
+    return bool(reads_frame) or any(loads(instruction) for instruction in dis.get_instructions(code))
+
+
+def take_step(spec: Spec, step: Enumerate, state: Values, action: Values, t: int) -> tuple[dict[str, Tensor], Tensor]:
+    """Run ``step`` under a messenger; return the next state by variable, and the reward.
+
+    Raises:
+        WorldError: what is returned is no next state with a reward.
+    """
+    states, returned = spec.states, run(step, spec.world.step, state, action, t)
+    if not isinstance(returned, tuple) or len(returned) != 2:
+        raise fault(step.where, f"{type(returned).__name__} returned", "a pair: (next state, reward)")
+    next_state, reward = returned
+    names = variable_names(next_state, step.values, step.where)
+    if set(names) != set(states.names):
+        seen = f"a next state of variables {list(names)}"
+        raise fault(step.where, seen, f"the state's own variables {list(states.names)}, as initial samples them")
+    for name, size in zip(states.names, states.sizes, strict=True):
+        if step.cardinalities[name] != size:
+            where = f"{step.where}, variable '{name}'"
+            raise fault(where, f"{step.cardinalities[name]} values", f"{size}, as in initial")
+    try:
+        reward = reward if isinstance(reward, Tensor) else torch.as_tensor(reward)
+    except (TypeError, ValueError, RuntimeError):
+        raise fault(step.where, f"a reward of type {type(reward).__name__}", "a tensor of rewards") from None
+    return {name: step.values[name] for name in states.names}, reward
+
+
+def described(values: Values, messenger: Enumerate) -> tuple[Variable, ...]:
+    """Describe the variables that a piece of a program returned, in the order in which it sampled them.
+
+    Raises:
+        WorldError: a returned variable is not a site of its name.
+    """
+    found = []
+    for name in variable_names(values, messenger.values, messenger.where):
+        fn = messenger.distributions[name]
+        found.append(Variable(name, cardinality(fn), fn.event_shape, messenger.values[name].dtype))
+    return tuple(found)
+
+
+def cardinality(fn: Any) -> int | None:
+    """Return how many values a distribution's support has, None where it is not finite."""
+    if isinstance(base(fn), Point):
+        return int(base(fn).cardinality)
+    if not fn.has_enumerate_support or len(fn.event_shape):
+        return None
+    return len(fn.enumerate_support(expand=False))
+
+
+def require_no_latents(messenger: Enumerate, names: tuple[str, ...]) -> None:
+    """Raise a ``WorldError`` where ``initial`` or ``act`` sampled more than it returned."""
+    latents = [name for name in messenger.values if name not in names]
+    if latents:
+        expected = "only the returned variables sampled here: a latent belongs into step"
+        raise fault(messenger.where, f"latents {latents} sampled beside {list(names)}", expected)
+
+
+def _finite(messenger: Enumerate, values: Values, space: Space | None) -> Space:
+    """Return the space of what a piece returned, or raise what stands against numbering it."""
+    if messenger.obstacle is not None:
+        raise messenger.obstacle
+    require_no_latents(messenger, variable_names(values, messenger.values, messenger.where))
+    assert space is not None  # every site was admitted
+    return space
+
+
+def _space(variables: tuple[Variable, ...], values: Values) -> Space | None:
+    sizes = tuple(one.size for one in variables if one.size is not None)
+    if len(sizes) < len(variables):
+        return None
+    names, dtypes = tuple(one.name for one in variables), tuple(one.dtype for one in variables)
+    return Space(names, sizes, dtypes, isinstance(values, dict))
