@@ -136,8 +136,8 @@ class Shard:
         log_share = log_p.logsumexp(-1)
         mean = self.rule.over_outcomes.value
         own = mean(v, log_p - log_share, self.alpha) if log_share > -torch.inf else torch.zeros_like(log_share)
-        found = self.group.gather((float(own), float(log_share)))
-        means, log_shares = torch.tensor(found, dtype=torch.float64).unbind(-1)
+        shares = self.group.gather((float(own), float(log_share)))
+        means, log_shares = torch.tensor(shares, dtype=torch.float64).unbind(-1)
         return mean(means, log_shares, self.alpha.cpu())
 
     @contextmanager
@@ -151,11 +151,11 @@ class Shard:
         with self.timed("tabulate"):
             return self.group.agree(lambda: self.own.slice(t))
 
-    def _ready(self, one: Slice, uses: int) -> Callable[[Tensor], Tensor]:
+    def _ready(self, slice_: Slice, uses: int) -> Callable[[Tensor], Tensor]:
         device = self.alpha.device
         with self.timed("tabulate"):
-            halo, places = plan(self.group, cut(self.own.spec.states.size, self.group), one.successor.to(device))
-            here = Slice(one.log_prior.to(device), one.log_prob.to(device), places, one.reward.to(device))
+            halo, places = plan(self.group, cut(self.own.spec.states.size, self.group), slice_.successor.to(device))
+            here = Slice(slice_.log_prior.to(device), slice_.log_prob.to(device), places, slice_.reward.to(device))
             log_survival = self.alpha.new_tensor([self.own.spec.discount, 1 - self.own.spec.discount]).log()
             step = prepare(self.rule, here, self.alpha, log_survival, uses=uses, scale=largest(self.own.terminal))
         n = len(self.own.states)
@@ -177,16 +177,16 @@ def _said(mean: Mean) -> str:
     return repr(mean) if kind.__repr__ is not object.__repr__ else f"{kind.__module__}.{kind.__qualname__} {vars(mean)}"
 
 
-def _fields(one: Slice) -> list[Tensor]:
-    return [getattr(one, name) for name in SLICE]
+def _fields(slice_: Slice) -> list[Tensor]:
+    return [getattr(slice_, name) for name in SLICE]
 
 
 def _digest(*parts: list[Tensor]) -> str:
     """Digest numbers; of a row that is repeated for all states, one is enough."""
-    found = hashlib.sha256()
+    digest = hashlib.sha256()
     for value in (value for part in parts for value in part):
-        found.update((value[:1] if value.stride(0) == 0 else value).contiguous().numpy().data)
-    return found.hexdigest()
+        digest.update((value[:1] if value.stride(0) == 0 else value).contiguous().numpy().data)
+    return digest.hexdigest()
 
 
 def _checked(rule: Rule, temperature: float | Tensor, every: int) -> Tensor:

@@ -57,10 +57,10 @@ class Group:
         """
         if self.size == 1:
             return [mine]
-        found: list[X] = [mine] * self.size
+        everyones: list[X] = [mine] * self.size
         with _in_touch(str(self)):
-            dist.all_gather_object(found, mine)
-        return found
+            dist.all_gather_object(everyones, mine)
+        return everyones
 
     def agree(self, work: Callable[[], X]) -> X:
         """Do this process's part of a work; what goes wrong in one process is raised in all."""
@@ -157,8 +157,8 @@ def plan(group: Group, shards: Sequence[range], successor: Tensor) -> tuple[Halo
     wanted = torch.cat(foreign).unique().long()
     starts = torch.tensor([shard.start for shard in shards[1:]], device=device)
     takes = torch.bincount(torch.bucketize(wanted, starts, right=True), minlength=group.size).tolist()
-    asked = [takes_there[group.rank] for takes_there in group.gather(takes)]
-    asked_for = [torch.empty(n, dtype=torch.long, device=device) for n in asked]
+    wanted_here = [takes_there[group.rank] for takes_there in group.gather(takes)]
+    asked_for = [torch.empty(n, dtype=torch.long, device=device) for n in wanted_here]
     group.swap(wanted.split(takes), asked_for)
     halo = Halo(group, wanted, takes, [numbers - own.start for numbers in asked_for])
     places = torch.empty(flat.shape, dtype=torch.int32, device=device)

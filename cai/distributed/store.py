@@ -70,8 +70,8 @@ class ShardedMessages:
         """
         if not 0 <= t <= self.horizon:
             raise fault("t", f"{t}", f"a time from 0 to {self.horizon}")
-        held = [r for r, shard in enumerate(self.shards) if shard.start in self.states]
-        parts = [_row(file_of(self.folder, r, len(self.shards)), t) for r in held]
+        mine = [r for r, shard in enumerate(self.shards) if shard.start in self.states]
+        parts = [_row(file_of(self.folder, r, len(self.shards)), t) for r in mine]
         return parts[0] if len(parts) == 1 else torch.cat(parts)
 
     def _belongs_to(self, rule: Rule, what: str) -> None:

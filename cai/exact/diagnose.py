@@ -12,14 +12,14 @@ from cai.world.conditions import Conditions
 
 
 @contextmanager
-def evidence_explained(rule: Rule, given: Conditions) -> Iterator[None]:
+def evidence_explained(rule: Rule, conditions: Conditions) -> Iterator[None]:
     """Say in plain words why a rule has no answer where something was seen."""
     try:
         yield
     except ImpossibleError as error:
-        if not given.seen:
+        if not conditions.seen:
             raise
-        seen = ", ".join(f"{name}_{t} = {value}" for (name, t), value in given.seen.items())
+        seen = ", ".join(f"{name}_{t} = {value}" for (name, t), value in conditions.seen.items())
         if not rule.averages:
             lead = "the evidence is zero" if rule == POSTERIOR else f"under {rule} the start value is -inf"
             words = f"{lead}: what was seen ({seen}) happens on no trajectory that can be optimal"
@@ -37,19 +37,23 @@ def blockers(tables: Tables, *, risk: bool = False) -> list[Finding]:
     reached = tables.log_initial > -torch.inf
     findings = [_dead_end(tables, "initial", reached, "no start state")] if not reached.any() else []
     for t in range(tables.horizon or 1):
-        one = tables.at(t)
-        possible = (one.log_prior > -torch.inf).unsqueeze(-1) & (one.log_prob > -torch.inf) & (one.reward > -torch.inf)
+        slice_ = tables.at(t)
+        possible = (
+            (slice_.log_prior > -torch.inf).unsqueeze(-1)
+            & (slice_.log_prob > -torch.inf)
+            & (slice_.reward > -torch.inf)
+        )
         open_ways = possible.any(-1)
         seen = "every allowed outcome has a reward of -inf"
         if risk:
-            barred = (one.log_prob > -torch.inf) & (one.reward == -torch.inf)
+            barred = (slice_.log_prob > -torch.inf) & (slice_.reward == -torch.inf)
             open_ways = open_ways & ~barred.any(-1)
             seen = "every allowed action risks a reward of -inf"
         stuck = reached & ~open_ways.any(-1)
         if stuck.any():
             findings.append(_dead_end(tables, f"step, t = {t}", stuck, seen))
         following = torch.zeros_like(reached)
-        following[one.successor[reached][possible[reached]]] = True
+        following[slice_.successor[reached][possible[reached]]] = True
         reached = following
     stuck = reached & (tables.terminal == -torch.inf)
     if stuck.any():
@@ -68,18 +72,18 @@ def risks(tables: Tables, log_pi: torch.Tensor) -> list[Finding]:
     """Name the first time and state where a policy ``[T, S, A]`` makes ELBO(π) = -inf, and by which action."""
     reached = tables.log_initial > -torch.inf
     for t in range(tables.horizon or tables.states.size):  # after S steps an endless world shows nothing new
-        one, acts = tables.at(t), (log_pi if tables.horizon is None else log_pi[t]) > -torch.inf
-        possible = one.log_prob > -torch.inf
-        paid = (possible & (one.reward == -torch.inf)).any(-1)
-        for seen, wrong in (("a reward of -inf", paid), ("what the prior forbids", one.log_prior == -torch.inf)):
-            found = (reached.unsqueeze(-1) & acts & wrong).nonzero()
-            if len(found):
-                s, a = (int(i) for i in found[0])
+        slice_, acts = tables.at(t), (log_pi if tables.horizon is None else log_pi[t]) > -torch.inf
+        possible = slice_.log_prob > -torch.inf
+        paid = (possible & (slice_.reward == -torch.inf)).any(-1)
+        for seen, wrong in (("a reward of -inf", paid), ("what the prior forbids", slice_.log_prior == -torch.inf)):
+            places = (reached.unsqueeze(-1) & acts & wrong).nonzero()
+            if len(places):
+                s, a = (int(i) for i in places[0])
                 where = f"policy, t = {t}, state {tables.states.label(s)}"
                 plays = f"{tables.actions.label(a)} can be chosen, which risks {seen}"
                 return [Finding(where, plays, "an action that does not: ELBO(π) is -inf (forbid it in act)")]
         following = torch.zeros_like(reached)
-        following[one.successor[reached][(acts.unsqueeze(-1) & possible)[reached]]] = True
+        following[slice_.successor[reached][(acts.unsqueeze(-1) & possible)[reached]]] = True
         reached = following if tables.horizon is not None else reached | following
     stuck = reached & (tables.terminal == -torch.inf)
     return [_dead_end(tables, "terminal", stuck, "a terminal reward of -inf")] if bool(stuck.any()) else []

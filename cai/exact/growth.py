@@ -83,9 +83,9 @@ def growth_by_level(v: Tensor, after: Tensor, period: int, width: float, G: Oper
     possible = v > -torch.inf
     level = torch.where(possible, torch.bucketize(torch.where(possible, after - v, 0.0), cuts), -1)
     low, high = torch.zeros_like(v), torch.zeros_like(v)
-    for one in range(len(cuts) + 1):
-        here, nothing = level == one, torch.full_like(v, -torch.inf)
-        if bool((lead(torch.where(level > one, 0.0, nothing))[here] > -torch.inf).any()):
+    for number in range(len(cuts) + 1):
+        here, nothing = level == number, torch.full_like(v, -torch.inf)
+        if bool((lead(torch.where(level > number, 0.0, nothing))[here] > -torch.inf).any()):
             return None
         least = (G(torch.where(here, v, nothing)) - v)[here].min()
         low[here], high[here] = least, (after - v)[here].max()

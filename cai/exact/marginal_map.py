@@ -94,9 +94,9 @@ def marginal_map(world: World | Tables, *, temperature: Any = 1.0, max_nodes: An
         raise fault("marginal_map, discount", f"{tables.discount:g}", expected)
     with torch.no_grad():
         log_evidence = float(solve(tables, POSTERIOR, temperature=alpha).log_evidence)
-        found, nodes = _search(tables, alpha, max_nodes)
-        score = float((found.log_f + nats(tables.terminal, alpha)).logsumexp(-1))
-    actions = torch.tensor(found.prefix(), device=alpha.device)
+        best, nodes = _search(tables, alpha, max_nodes)
+        score = float((best.log_f + nats(tables.terminal, alpha)).logsumexp(-1))
+    actions = torch.tensor(best.prefix(), device=alpha.device)
     return MarginalMap(tables, alpha, actions, score, log_evidence, nodes)
 
 
@@ -130,9 +130,9 @@ def block_bounds(tables: Tables, alpha: Tensor) -> list[Float[Tensor, "S _"]]:
     best = nats(tables.terminal, alpha).unsqueeze(-1)
     bounds = []
     for t in reversed(range(T)):
-        one = tables.at(t)
-        entries = one.log_prior.unsqueeze(-1) + one.log_prob + nats(one.reward, alpha)
-        best = (entries.unsqueeze(-1) + best[one.successor]).logsumexp(2).reshape(S, -1)
+        slice_ = tables.at(t)
+        entries = slice_.log_prior.unsqueeze(-1) + slice_.log_prob + nats(slice_.reward, alpha)
+        best = (entries.unsqueeze(-1) + best[slice_.successor]).logsumexp(2).reshape(S, -1)
         if best.shape[-1] > A**m:
             best = best.reshape(S, -1, A).amax(-1)
         bounds.append(best)
@@ -160,7 +160,7 @@ def _search(tables: Tables, alpha: Tensor, max_nodes: int) -> tuple[_Node, int]:
     assert tables.horizon is not None
     T, A = tables.horizon, tables.actions.size
     bounds, alive = block_bounds(tables, alpha), torch.zeros_like(alpha)
-    choices = [[_only(one, a) for a in range(A)] for one in tables.slices()]
+    choices = [[_only(slice_, a) for a in range(A)] for slice_ in tables.slices()]
     slack = _TIE * torch.finfo(alpha.dtype).eps
     frontier: list[tuple[float, int, int, int, _Node]] = []
     serial = count()
@@ -177,14 +177,14 @@ def _search(tables: Tables, alpha: Tensor, max_nodes: int) -> tuple[_Node, int]:
                 heapq.heappush(frontier, (-b, -t - 1, next(serial), a, node))  # among ties the longest prefix first
         minus_bound, minus_length, _, a, before = heapq.heappop(frontier)
         bound, t = -minus_bound, -minus_length
-        one = choices[t - 1 if tables.timed else 0][a]
-        node = _Node(forward_message(before.log_f, one, alpha, alive), before, a)
+        slice_ = choices[t - 1 if tables.timed else 0][a]
+        node = _Node(forward_message(before.log_f, slice_, alpha, alive), before, a)
     return node, nodes
 
 
-def _only(one: Slice, a: int) -> Slice:
+def _only(slice_: Slice, a: int) -> Slice:
     """Return the slice with action ``a`` alone, its prior included."""
-    fields = (one.log_prior, one.log_prob, one.successor, one.reward)
+    fields = (slice_.log_prior, slice_.log_prob, slice_.successor, slice_.reward)
     return Slice(*(field[:, a : a + 1] for field in fields))
 
 

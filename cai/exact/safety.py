@@ -31,9 +31,9 @@ def without_risk(world: World | Tables) -> Tables:
     rows = []
     for t in range(tables.horizon or 1):
         prior = tables.at(t).log_prior
-        kept = torch.where(messages.q(t) > -torch.inf, prior, -torch.inf)
-        lost = (kept == -torch.inf).all(-1, keepdim=True)  # no safe policy ever comes here
-        rows.append(torch.where(lost, prior, kept.log_softmax(-1)))
+        safe = torch.where(messages.q(t) > -torch.inf, prior, -torch.inf)
+        lost = (safe == -torch.inf).all(-1, keepdim=True)  # no safe policy ever comes here
+        rows.append(torch.where(lost, prior, safe.log_softmax(-1)))
     if tables.horizon is None:
         return replace(tables, log_prior=rows[0])
     T = tables.horizon

@@ -58,7 +58,7 @@ class RewardScale:
     def table(self) -> tuple[tuple[str, ...], list[list[Any]]]:
         """Heads and rows for a terminal."""
         heads = ("world", "α", "v_HARD − v_soft", "bound", "return lost", "odd actions")
-        kept = (0, len(self.temperatures) // 2, -1)
+        shown = (0, len(self.temperatures) // 2, -1)
         rows = [
             [
                 name,
@@ -69,7 +69,7 @@ class RewardScale:
                 self.policy_gap[name][i],
             ]
             for name, gaps in self.value_gap.items()
-            for i in kept
+            for i in shown
         ]
         return heads, rows
 
@@ -87,7 +87,7 @@ def verdict_of(result: RewardScale) -> Verdict:
         checks.append(Check(f"{name}: v_HARD − v_soft is at most {ratio:.3f} of its bound at every α", within))
         rate = slope(alphas[-4:].log(), value[-4:].clamp(min=1e-300).log())
         arrived = abs(rate - 1) < 0.1 and lost[-1] < 0.01 * max(lost[0], rounding) and odd[-1] < RARE
-        first = next((alpha for alpha, one in zip(result.temperatures, odd, strict=True) if one < RARE), None)
+        first = next((alpha for alpha, share in zip(result.temperatures, odd, strict=True) if share < RARE), None)
         when = "at no α tried" if first is None else f"from α = {first:.1g} on"
         words = f"{name}: at last the gap falls like α^{rate:.2f}, {lost[-1]:.1g} of return is lost;"
         checks.append(Check(f"{words} odd actions are below {RARE:.0%} {when}", arrived))

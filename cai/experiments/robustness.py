@@ -74,7 +74,7 @@ class Robustness:
     def table(self) -> tuple[tuple[str, ...], list[list[Any]]]:
         """Heads and rows for a terminal."""
         kinds = self.changes
-        rows = [[name, one, *(row[name] for row in kinds.values())] for name, one in self.nominal.items()]
+        rows = [[name, returned, *(row[name] for row in kinds.values())] for name, returned in self.nominal.items()]
         return ("policy", "as solved for", *kinds), rows
 
 
@@ -83,10 +83,10 @@ def verdict_of(changes: Mapping[str, Mapping[str, float]]) -> Verdict:
     checks = []
     for kind, returns in changes.items():
         hard = max(returns[name] for name in (ARG_MAX, SHARED))
-        for name, one in returns.items():
+        for name, returned in returns.items():
             if name not in (ARG_MAX, SHARED):
-                words = f"{kind}: {one:.3f} of {name}, {hard:.3f} of the better hard policy"
-                checks.append(Check(words, one > hard + MARGIN))
+                words = f"{kind}: {returned:.3f} of {name}, {hard:.3f} of the better hard policy"
+                checks.append(Check(words, returned > hard + MARGIN))
     return judged(checks)
 
 

@@ -39,12 +39,12 @@ class Verdict:
     @property
     def lines(self) -> tuple[str, ...]:
         """The checks for people, a line each."""
-        return tuple(f"{'yes' if one.holds else 'no '}  {one.words}" for one in self.checks)
+        return tuple(f"{'yes' if check.holds else 'no '}  {check.words}" for check in self.checks)
 
 
 def judged(checks: Sequence[Check]) -> Verdict:
     """Return the verdict: the claim holds if every check does, does not if none does, and else depends on which."""
-    agreeing = sum(one.holds for one in checks)
+    agreeing = sum(check.holds for check in checks)
     word = HOLDS if agreeing == len(checks) else FAILS if not agreeing else DEPENDS
     return Verdict(word, tuple(checks))
 
@@ -74,7 +74,7 @@ def mean_of(runs: Float[Tensor, " N"] | Sequence[float]) -> Mean:
     return Mean(float(numbers.mean()), error, tuple(numbers.tolist()))
 
 
-def above(one: Mean, other: Mean, margin: float = 0.0) -> bool:
+def above(mean: Mean, other: Mean, margin: float = 0.0) -> bool:
     """Tell whether one is above another by more than a margin and two standard errors, seed against equal seed."""
-    gap = mean_of([a - b for a, b in zip(one.runs, other.runs, strict=True)])
+    gap = mean_of([a - b for a, b in zip(mean.runs, other.runs, strict=True)])
     return gap.value - 2 * gap.error > margin

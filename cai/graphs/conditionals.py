@@ -28,10 +28,10 @@ class NoisyOr:
     size = 2
 
     def __init__(self, weights: Sequence[Any], leak: Any = 0.0) -> None:
-        self.weights = tuple(_numbers(f"NoisyOr, weights[{i}]", one) for i, one in enumerate(weights))
+        self.weights = tuple(_numbers(f"NoisyOr, weights[{i}]", weight) for i, weight in enumerate(weights))
         self.leak = _numbers("NoisyOr, leak", leak)
-        for i, one in enumerate(self.weights):
-            _require_probabilities(f"NoisyOr, weights[{i}]", one)
+        for i, weight in enumerate(self.weights):
+            _require_probabilities(f"NoisyOr, weights[{i}]", weight)
         _require_probabilities("NoisyOr, leak", self.leak)
 
     def __repr__(self) -> str:
@@ -62,12 +62,12 @@ class Logistic:
     """
 
     def __init__(self, weights: Sequence[Any], bias: Any = 0.0) -> None:
-        self.weights = tuple(_numbers(f"Logistic, weights[{i}]", one) for i, one in enumerate(weights))
+        self.weights = tuple(_numbers(f"Logistic, weights[{i}]", weight) for i, weight in enumerate(weights))
         self.bias = _numbers("Logistic, bias", bias)
         self.size = len(self.bias) if self.bias.dim() else 2
-        for i, one in enumerate(self.weights):
-            if one.shape != self.bias.shape:
-                seen, expected = f"shape {tuple(one.shape)}", f"{tuple(self.bias.shape)}, the shape of the bias"
+        for i, weight in enumerate(self.weights):
+            if weight.shape != self.bias.shape:
+                seen, expected = f"shape {tuple(weight.shape)}", f"{tuple(self.bias.shape)}, the shape of the bias"
                 raise fault(f"Logistic, weights[{i}]", seen, expected)
 
     def __repr__(self) -> str:
@@ -83,21 +83,21 @@ class Logistic:
         return z.softmax(-1) if several else torch.stack([torch.sigmoid(-z), torch.sigmoid(z)], -1)
 
 
-def _numbers(where: str, given: Any) -> Tensor:
+def _numbers(where: str, value: Any) -> Tensor:
     expected = "a finite number, or a list of them"
     try:
-        found = given if isinstance(given, Tensor) else torch.as_tensor(given, dtype=torch.float64)
+        numbers = value if isinstance(value, Tensor) else torch.as_tensor(value, dtype=torch.float64)
     except (TypeError, ValueError, RuntimeError):
-        raise fault(where, f"{given!r}", expected) from None
-    found = found if found.is_floating_point() else found.to(torch.float64)
-    if found.dim() > 1 or not bool(found.isfinite().all()) or not found.numel():
-        raise fault(where, f"{found.tolist()}", expected)
-    return found
+        raise fault(where, f"{value!r}", expected) from None
+    numbers = numbers if numbers.is_floating_point() else numbers.to(torch.float64)
+    if numbers.dim() > 1 or not bool(numbers.isfinite().all()) or not numbers.numel():
+        raise fault(where, f"{numbers.tolist()}", expected)
+    return numbers
 
 
-def _require_probabilities(where: str, found: Tensor) -> None:
-    if bool(((found < 0) | (found > 1)).any()):
-        raise fault(where, f"{found.tolist()}", "probabilities, from 0 to 1")
+def _require_probabilities(where: str, numbers: Tensor) -> None:
+    if bool(((numbers < 0) | (numbers > 1)).any()):
+        raise fault(where, f"{numbers.tolist()}", "probabilities, from 0 to 1")
 
 
 def _require_parents(where: str, expected: int, values: Sequence[Tensor]) -> None:

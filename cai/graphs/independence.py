@@ -80,7 +80,7 @@ def relevant(dag: nx.DiGraph, time: int = 0, *, given_action: bool = True) -> se
         raise fault("relevant, time", f"{time}", f"a time from 0 to {_last(dag)}")
     goals = _wished(dag, time)
     known = {*_at(dag, "survival", time), *(_at(dag, "action", time) if given_action else ())}
-    return {one for one in states if not is_independent(dag, one, goals, given=(states - {one}) | known)}
+    return {state for state in states if not is_independent(dag, state, goals, given=(states - {state}) | known)}
 
 
 def why_markov(dag: nx.DiGraph, time: int = 1) -> str:
@@ -108,9 +108,9 @@ def why_markov(dag: nx.DiGraph, time: int = 1) -> str:
         raise fault("why_markov, time", f"{time}", expected)
     goals, alive = _wished(dag, time), _at(dag, "survival", time)
 
-    def telling(kept: Iterable[str]) -> list[str]:
+    def telling(states: Iterable[str]) -> list[str]:
         """Return the earlier nodes that still tell about the action."""
-        known = {*kept, *alive, *goals}
+        known = {*states, *alive, *goals}
         if is_independent(dag, actions, earlier, given=known):
             return []
         return [node for node in earlier if not is_independent(dag, actions, node, given=known)]
@@ -122,17 +122,17 @@ def why_markov(dag: nx.DiGraph, time: int = 1) -> str:
     if left:
         return f"Given {by}, {drawn} {are} not d-separated from what came before: {listed(left)} still can tell."
     claim = f"Given {by}, {drawn} {are} d-separated from all that came before: {listed(earlier)}."
-    for kept in _fewer(states):
-        if left := telling(kept):
-            fewer = f"{listed(kept)} alone" if kept else f"nothing of {by}" if not alive else f"{listed(alive)} alone"
-            return f"{claim} Given {fewer} it would not hold: then {left[0]} can tell about {listed(actions)}."
+    for fewer in _fewer(states):
+        if left := telling(fewer):
+            words = f"{listed(fewer)} alone" if fewer else f"nothing of {by}" if not alive else f"{listed(alive)} alone"
+            return f"{claim} Given {words} it would not hold: then {left[0]} can tell about {listed(actions)}."
     return f"{claim} No counterexample with fewer state variables was found."
 
 
 def _fewer(states: list[str]) -> Iterator[list[str]]:
     for gone in range(1, min(2, len(states) - 1) + 1):
         for dropped in combinations(states, gone):
-            yield [one for one in states if one not in dropped]
+            yield [state for state in states if state not in dropped]
     yield []
 
 

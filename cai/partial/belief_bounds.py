@@ -26,9 +26,9 @@ def tail_of(engine: TableBeliefs, last: Layer, full: Messages, T: int) -> tuple[
         T: where to cut.
     """
     tables = engine.tables
-    one, here = tables.at(0), (last.beliefs > 0).any(0)
-    possible = (one.log_prob > -torch.inf) & (one.log_prior > -torch.inf).unsqueeze(-1) & here[:, None, None]
-    ahead = one.successor[possible].unique()
+    slice_, here = tables.at(0), (last.beliefs > 0).any(0)
+    possible = (slice_.log_prob > -torch.inf) & (slice_.log_prior > -torch.inf).unsqueeze(-1) & here[:, None, None]
+    ahead = slice_.successor[possible].unique()
     hi, lo = float(full.v[ahead].max()) + full.error_bound, float(_prior_earns(full)[ahead].min())
     if lo == -torch.inf:  # the prior risks what is forbidden: nothing is proved
         return torch.zeros_like(tables.terminal), torch.inf
@@ -74,9 +74,9 @@ def _dearest(full: Messages) -> float:
 def _prior_earns(full: Messages) -> Float[Tensor, " S"]:
     """Return what the action prior earns at least, reward units; -inf where it risks what is forbidden."""
     tables = full.tables
-    found = acting.values(tables, tables.log_prior, full.temperature)
+    evaluated = acting.values(tables, tables.log_prior, full.temperature)
     pi = tables.log_prior.exp()
-    again = torch.where(pi > 0, pi * found.q, 0.0).sum(-1)
-    off = torch.where(found.v == again, 0.0, (found.v - again).abs()).max()
-    rounding = Rounding(largest(tables.reward), 0.0)(found.v)
-    return found.v - (float(off) + rounding) / (1 - tables.discount)
+    again = torch.where(pi > 0, pi * evaluated.q, 0.0).sum(-1)
+    off = torch.where(evaluated.v == again, 0.0, (evaluated.v - again).abs()).max()
+    rounding = Rounding(largest(tables.reward), 0.0)(evaluated.v)
+    return evaluated.v - (float(off) + rounding) / (1 - tables.discount)

@@ -212,10 +212,10 @@ def solve(
 
         q, v = _backward(tables, tuple(layers), tail, best)
         bound += 0.0 if tables.horizon else drift(full, v)
-        found = BeliefMessages(engine, rule, alpha, T, root, tuple(layers), tail, full, tuple(q), tuple(v), bound)
-        if bool(found.value == -torch.inf):
-            raise _forbidden(found)
-        return found
+        messages = BeliefMessages(engine, rule, alpha, T, root, tuple(layers), tail, full, tuple(q), tuple(v), bound)
+        if bool(messages.value == -torch.inf):
+            raise _forbidden(messages)
+        return messages
 
 
 def _require_held(rule: Rule) -> None:
@@ -241,23 +241,23 @@ def _backward(
     """Return q ``[N_t, A]`` and v ``[N_t]`` of every time, where ``mean(t, layer, q)`` is v."""
     q_s: list[Tensor] = []
     v_s: list[Tensor] = []
-    held = hold(tables.at(0), tables.discount)
+    dynamics = hold(tables.at(0), tables.discount)
     for t in range(len(layers) - 1, -1, -1):
-        held = hold(tables.at(t), tables.discount) if tables.timed else held
-        q = _action_values(layers[t], held, tail, v_s[-1] if v_s else None, tables.discount)
+        dynamics = hold(tables.at(t), tables.discount) if tables.timed else dynamics
+        q = _action_values(layers[t], dynamics, tail, v_s[-1] if v_s else None, tables.discount)
         q_s.append(q)
         v_s.append(mean(t, layers[t], q))
     return q_s[::-1], v_s[::-1]
 
 
-def _action_values(layer: Layer, held: Held, tail: Tensor, v_next: Tensor | None, discount: float) -> Tensor:
+def _action_values(layer: Layer, dynamics: Held, tail: Tensor, v_next: Tensor | None, discount: float) -> Tensor:
     if v_next is None or layer.edges is None:
-        q = _expected(layer.beliefs, held.q(tail))
+        q = _expected(layer.beliefs, dynamics.q(tail))
     else:
         edges = layer.edges
         following = torch.zeros(layer.log_prior.numel(), dtype=v_next.dtype)
         following = following.index_add(0, edges.source, edges.prob * v_next[edges.child])
-        q = _expected(layer.beliefs, held.reward) + discount * following.view(layer.log_prior.shape)
+        q = _expected(layer.beliefs, dynamics.reward) + discount * following.view(layer.log_prior.shape)
     return torch.where(layer.log_prior > -torch.inf, q, -torch.inf)
 
 
@@ -271,18 +271,18 @@ def _expected(beliefs: Float[Tensor, "N S"], x: Float[Tensor, "S A"]) -> Float[T
     return torch.where(risked, -torch.inf, total)
 
 
-def _forbidden(found: BeliefMessages) -> ImpossibleError:
+def _forbidden(messages: BeliefMessages) -> ImpossibleError:
     """Walk down the tree, from -inf to -inf, to a belief in which every action risks a forbidden reward at once."""
-    doomed, tables = found.values[0][found.root.child] == -torch.inf, found.engine.tables
-    n, t, A = int(found.root.child[doomed][0]), 0, tables.actions.size
-    while (edges := found.layers[t].edges) is not None:
-        layer = found.layers[t]
+    doomed, tables = messages.values[0][messages.root.child] == -torch.inf, messages.engine.tables
+    n, t, A = int(messages.root.child[doomed][0]), 0, tables.actions.size
+    while (edges := messages.layers[t].edges) is not None:
+        layer = messages.layers[t]
         now = _expected(layer.beliefs[n : n + 1], hold(tables.at(t), tables.discount).reward)[0]
-        ahead = (edges.source // A == n) & (found.values[t + 1][edges.child] == -torch.inf)
+        ahead = (edges.source // A == n) & (messages.values[t + 1][edges.child] == -torch.inf)
         if bool(((now == -torch.inf) | (layer.log_prior[n] == -torch.inf)).all()) or not bool(ahead.any()):
             break
         n, t = int(edges.child[ahead][0]), t + 1
-    states = found.layers[t].beliefs[n].nonzero().flatten()
+    states = messages.layers[t].beliefs[n].nonzero().flatten()
     named = "; ".join(tables.states.label(int(s)) for s in states[:3]) + ("; …" if len(states) > 3 else "")
-    lead = f"under {found.rule} the start value is -inf: every policy over what is seen risks a forbidden reward"
+    lead = f"under {messages.rule} the start value is -inf: every policy over what is seen risks a forbidden reward"
     return ImpossibleError(f"{lead}, at t = {t} where the states {named} are possible")

@@ -41,8 +41,8 @@ class Edges:
 
     def follow(self, source: int, observation: int) -> int | None:
         """Return the belief that an observation leads to, None where it cannot be seen."""
-        found = self.child[(self.source == source) & (self.observation == observation)]
-        return int(found[0]) if len(found) else None
+        children = self.child[(self.source == source) & (self.observation == observation)]
+        return int(children[0]) if len(children) else None
 
 
 @dataclass(frozen=True)
@@ -179,10 +179,10 @@ def prior_of(engine: TableBeliefs, beliefs: Float[Tensor, "N S"], t: int) -> Flo
 
 def _unlike(engine: TableBeliefs, possible: Tensor, kind: Tensor, t: int) -> Exception:
     numbers = possible.nonzero().flatten()
-    one = int(numbers[0])
-    other = int(numbers[kind[numbers] != kind[one]][0])
+    first = int(numbers[0])
+    other = int(numbers[kind[numbers] != kind[first]][0])
     name = engine.tables.states.label
     seen = (
-        f"different action priors in the states {name(one)} and {name(other)}, which what is seen does not tell apart"
+        f"different action priors in the states {name(first)} and {name(other)}, which what is seen does not tell apart"
     )
     return fault(f"act, t = {t}", seen, "a prior that is a function of what is seen, or more that is seen")

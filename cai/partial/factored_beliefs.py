@@ -75,8 +75,8 @@ class FactoredBeliefs:
         """
         states = self.factors.states
         message = Factor(states.names, belief.reshape(states.sizes))
-        for factor, keep in self._steps(action, t):
-            message = SumProduct().combine(message, factor, keep)
+        for factor, left in self._steps(action, t):
+            message = SumProduct().combine(message, factor, left)
         return aligned(message, tuple(primed(name) for name in states.names)).reshape(-1)
 
     def see(self, belief: Float[Tensor, " S"], observation: int, t: int) -> tuple[Float[Tensor, " S"], float]:
@@ -96,26 +96,26 @@ class FactoredBeliefs:
     def likelihood(self, observation: int) -> list[Factor]:
         """Return log p(o|s), nats, as factors over variables of the state, whose sum it is."""
         values = {name: int(value) for name, value in self.seen.space.split(torch.tensor(observation)).items()}
-        found = [_at(factor, values) for factor in self.seen.sites.values()]
+        factors = [_at(factor, values) for factor in self.seen.sites.values()]
         sizes = self.factors.sizes
         for name in values:
             if name not in self.seen.sites:  # a variable of the state, seen as it is
                 point = torch.where(torch.arange(sizes[name]) == values[name], 0.0, -torch.inf)
-                found.append(Factor((name,), point.to(self.factors.dtype)))
+                factors.append(Factor((name,), point.to(self.factors.dtype)))
         for name in reversed(self.seen.latents):  # children come after their parents
-            ties = [factor for factor in found if name in factor.scope]
+            ties = [factor for factor in factors if name in factor.scope]
             others = tuple(dict.fromkeys(other for factor in ties for other in factor.scope if other != name))
-            found = [factor for factor in found if name not in factor.scope]
-            found.append(eliminated(LogSum(), ties, others))
-        return found
+            factors = [factor for factor in factors if name not in factor.scope]
+            factors.append(eliminated(LogSum(), ties, others))
+        return factors
 
     def _steps(self, action: int, t: int) -> list[tuple[Factor, tuple[str, ...]]]:
         """Return the factors of one action's slice in the order in which they are applied, and what is kept after."""
-        one = self.factors.at(t)
-        key = (id(one), action)
+        slice_ = self.factors.at(t)
+        key = (id(slice_), action)
         if key not in self._orders:
             values = {name: int(value) for name, value in self.actions.split(torch.tensor(action)).items()}
-            cut = [_at(factor, values) for factor in one.chance.values()]
+            cut = [_at(factor, values) for factor in slice_.chance.values()]
             orders = Orders([factor.scope for factor in cut], self.factors.sizes)
             here, ahead = (
                 orders.mask(names)
@@ -144,8 +144,8 @@ def factored_beliefs(world: World, factors: Factors | None = None) -> FactoredBe
     Raises:
         WorldError, IntractableError: as ``factorise`` and ``factorise_observations`` do.
     """
-    kept = factorise(world) if factors is None else factors
-    return FactoredBeliefs(kept.detach(), factorise_observations(world))
+    compiled = factorise(world) if factors is None else factors
+    return FactoredBeliefs(compiled.detach(), factorise_observations(world))
 
 
 def _at(factor: Factor, values: dict[str, int]) -> Factor:

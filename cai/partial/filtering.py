@@ -91,10 +91,10 @@ class TableBeliefs:
 
     def predict(self, belief: Float[Tensor, "*N S"], action: int, t: int) -> Float[Tensor, "*N S"]:
         """Push beliefs through the outcomes of one action: ``Σ_s b(s) p(outcome|s,a)``, added up at the successors."""
-        one = self.tables.at(t)
-        amounts = belief.unsqueeze(-1) * one.log_prob[:, action].exp()
+        slice_ = self.tables.at(t)
+        amounts = belief.unsqueeze(-1) * slice_.log_prob[:, action].exp()
         total = torch.zeros_like(belief)
-        return total.index_add(-1, one.successor[:, action].reshape(-1), amounts.flatten(-2))
+        return total.index_add(-1, slice_.successor[:, action].reshape(-1), amounts.flatten(-2))
 
     def see(self, belief: Float[Tensor, " S"], observation: int, t: int) -> tuple[Float[Tensor, " S"], float]:
         """Return ``b(s) p(o|s) / p(o)`` and log p(o), nats; in log space, so that no likelihood underflows."""
@@ -128,13 +128,13 @@ def belief_engine(world: World | Tables | Factors) -> BeliefEngine:
     if isinstance(world, Tables | Factors):
         form = type(world).__name__
         raise fault("world", f"cai.{form}, which have forgotten observe", "the world itself")
-    found = compiled(world)
-    if isinstance(found, Factors):
-        return factored_beliefs(world, found)
+    model = compiled(world)
+    if isinstance(model, Factors):
+        return factored_beliefs(world, model)
     try:
-        return TableBeliefs(found.detach(), tabulate_observations(world))
+        return TableBeliefs(model.detach(), tabulate_observations(world))
     except IntractableError:
-        if len(found.states.names) == 1:
+        if len(model.states.names) == 1:
             raise
         return factored_beliefs(world)
 
@@ -179,16 +179,16 @@ def filter_with(engine: BeliefEngine, observations: Sequence[int], actions: Sequ
     if n < 1 or len(actions) not in {n - 1, n}:
         seen = f"{n} observations and {len(actions)} actions"
         raise fault("filter_beliefs", seen, "at least one observation, and as many actions or one fewer")
-    belief, found = engine.start(), []
+    belief, beliefs = engine.start(), []
     for t, observation in enumerate(observations):
         belief = engine.predict(belief, actions[t - 1], t - 1) if t else belief
         belief, log_p = engine.see(belief, observation, t)
         if log_p == -torch.inf:
             raise unseen(engine.label(observation), t)
-        found.append(belief)
+        beliefs.append(belief)
     if len(actions) == n:
-        found.append(engine.predict(belief, actions[-1], n - 1))
-    return found
+        beliefs.append(engine.predict(belief, actions[-1], n - 1))
+    return beliefs
 
 
 def unseen(label: str, t: int) -> ImpossibleError:
@@ -204,11 +204,11 @@ def numbers(space: Space, record: Record, where: str) -> list[int]:
     """
     values = _columns(space, record, where)
     if values is None:
-        found = _whole(record, where)
-        wrong = [int(n) for n in found if not 0 <= n < space.size]
+        whole = _whole(record, where)
+        wrong = [int(n) for n in whole if not 0 <= n < space.size]
         if wrong:
             raise fault(where, f"number {wrong[0]}", f"numbers 0 … {space.size - 1}")
-        return [int(n) for n in found]
+        return [int(n) for n in whole]
     columns = {name: _whole(values[name], f"{where}, variable '{name}'") for name in space.names}
     if len({len(column) for column in columns.values()}) != 1:
         seen = f"lengths { {name: len(column) for name, column in columns.items()} }"
@@ -221,9 +221,9 @@ def numbers(space: Space, record: Record, where: str) -> list[int]:
 
 def _columns(space: Space, record: Record, where: str) -> Mapping[str, Any] | None:
     """Return the record's named values, each over time; None where it holds numbers."""
-    if isinstance(record, Sequence) and len(record) > 0 and all(isinstance(one, Mapping) for one in record):
-        missing = [name for name in space.names if not all(name in one for one in record)]
-        record = {name: [one.get(name) for one in record] for name in space.names}
+    if isinstance(record, Sequence) and len(record) > 0 and all(isinstance(moment, Mapping) for moment in record):
+        missing = [name for name in space.names if not all(name in moment for moment in record)]
+        record = {name: [moment.get(name) for moment in record] for name in space.names}
     elif isinstance(record, Mapping):
         missing = [name for name in space.names if name not in record]
     else:
@@ -235,9 +235,9 @@ def _columns(space: Space, record: Record, where: str) -> Mapping[str, Any] | No
 
 def _whole(values: Any, where: str) -> Tensor:
     try:
-        found = torch.as_tensor(values).reshape(-1)
+        whole = torch.as_tensor(values).reshape(-1)
     except (TypeError, ValueError, RuntimeError):
         raise fault(where, f"{values!r}", "whole numbers, one for each time") from None
-    if found.is_complex() or (found.is_floating_point() and bool((found != found.round()).any())):
-        raise fault(where, f"{found.tolist()}", "whole numbers, one for each time")
-    return found.long()
+    if whole.is_complex() or (whole.is_floating_point() and bool((whole != whole.round()).any())):
+        raise fault(where, f"{whole.tolist()}", "whole numbers, one for each time")
+    return whole.long()

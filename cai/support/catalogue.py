@@ -60,13 +60,13 @@ def load_world(spec: str, settings: Mapping[str, Any] | None = None, overrides: 
 
 def _run(path: Path) -> ModuleType:
     name = f"{LOADED}{path.stem}"
-    found = importlib.util.spec_from_file_location(name, path)
-    assert found is not None
-    assert found.loader is not None
-    module = importlib.util.module_from_spec(found)
+    spec = importlib.util.spec_from_file_location(name, path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module  # dataclasses and pickle look a module up by its name
     with blamed(str(path), "a Python file that runs"):
-        found.loader.exec_module(module)
+        spec.loader.exec_module(module)
     return module
 
 
@@ -93,7 +93,7 @@ def _pick(module: ModuleType, path: Path, attribute: str) -> Callable[..., Any]:
 
 def _require_arguments(spec: str, make: Callable[..., Any], arguments: Mapping[str, Any]) -> None:
     parameters = inspect.signature(make).parameters
-    if any(one.kind is inspect.Parameter.VAR_KEYWORD for one in parameters.values()):
+    if any(parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in parameters.values()):
         return
     unknown = sorted(set(arguments) - set(parameters))
     if unknown:
@@ -102,8 +102,10 @@ def _require_arguments(spec: str, make: Callable[..., Any], arguments: Mapping[s
         raise fault(f"world '{spec}'", f"no argument {', '.join(unknown)}", f"some of: {known or 'none at all'}{near}")
     missing = [
         name
-        for name, one in parameters.items()
-        if one.default is one.empty and name not in arguments and one.kind is not inspect.Parameter.VAR_POSITIONAL
+        for name, parameter in parameters.items()
+        if parameter.default is parameter.empty
+        and name not in arguments
+        and parameter.kind is not inspect.Parameter.VAR_POSITIONAL
     ]
     if missing:
         raise fault(f"world '{spec}'", f"no value for {', '.join(missing)}", f"--set {missing[0]}=…")

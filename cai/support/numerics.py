@@ -28,15 +28,15 @@ def nats(value: Tensor, alpha: Tensor) -> Tensor:
     Raises:
         IntractableError: it is finite, and so large that the dtype has no room to add such numbers up.
     """
-    found = value / alpha
-    most = torch.finfo(found.dtype).max / COLD
-    lost = (found.abs() > most) & value.isfinite()
+    ratio = value / alpha
+    most = torch.finfo(ratio.dtype).max / COLD
+    lost = (ratio.abs() > most) & value.isfinite()
     if bool(lost.any()):
-        x, a = (float(one.detach().expand(lost.shape)[lost][0]) for one in (value, alpha))
+        x, a = (float(number.detach().expand(lost.shape)[lost][0]) for number in (value, alpha))
         seen = f"{x:.6g} reward units at temperature {a:.6g}, too large in nats"
         expected = f"at most {most:.3g} nats: a higher temperature, or the number in reward units"
         raise IntractableError([Finding("a number in nats", seen, expected)])
-    return found
+    return ratio
 
 
 def _all(flags: Tensor, dims: tuple[int, ...]) -> Tensor:

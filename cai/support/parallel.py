@@ -82,10 +82,10 @@ def each(
     """
     with joined(ray if items else None) as cluster, bar(title, len(items), shown=shown) as tell:
         here = ((n, task(common, item)) for n, item in enumerate(items))
-        found = here if cluster is None else _sent(cluster, task, common, items)
-        for done, one in enumerate(found, 1):
+        results = here if cluster is None else _sent(cluster, task, common, items)
+        for done, result in enumerate(results, 1):
             tell(done, "")
-            yield one
+            yield result
 
 
 class _WithoutRay:
@@ -145,8 +145,8 @@ def _sent(
             (done,), _ = ray.wait(list(waiting), num_returns=1)
             yield waiting.pop(done), _received(ray, done)
     finally:
-        for one in waiting:
-            ray.cancel(one, force=True)
+        for task_ in waiting:
+            ray.cancel(task_, force=True)
 
 
 Shared = tuple[Callable[[Any, Any], Any], Any, "torch.dtype"]
@@ -162,18 +162,18 @@ def _answer(shared: Shared, item: Any) -> tuple[Any, CaiError | None, str]:
     try:
         with contextlib.redirect_stderr(io.StringIO()) as said:
             try:
-                found, wrong = task(common, item), None
+                result, wrong = task(common, item), None
             except CaiError as error:
-                found, wrong = None, error
-        return found, wrong, said.getvalue()
+                result, wrong = None, error
+        return result, wrong, said.getvalue()
     finally:
         torch.set_default_dtype(before)
 
 
-def _received(ray: Any, one: Any) -> Any:
+def _received(ray: Any, answer: Any) -> Any:
     errors = ray.exceptions
     try:
-        found, wrong, said = ray.get(one)
+        result, wrong, said = ray.get(answer)
     except errors.RayTaskError:  # a bug, with its traceback
         raise
     except (errors.WorkerCrashedError, errors.OutOfMemoryError, errors.NodeDiedError) as error:
@@ -185,7 +185,7 @@ def _received(ray: Any, one: Any) -> Any:
     print(said, end="", file=sys.stderr)
     if wrong is not None:
         raise wrong
-    return found
+    return result
 
 
 def _line(error: Exception) -> str:

@@ -24,17 +24,17 @@ def alone() -> Iterator[None]:
     Pyro takes its own handlers off its stack, but not those that an interrupt catches while they are put on it.
     """
     with _LOCK:
-        found = threading.get_ident(), list(_PYRO_STACK), torch.get_default_dtype()
-        _WITHIN.append(found)
+        before = threading.get_ident(), list(_PYRO_STACK), torch.get_default_dtype()
+        _WITHIN.append(before)
         try:
             yield
         finally:
             _WITHIN.pop()
-            _put_back(found)
+            _put_back(before)
 
 
-def _put_back(found: tuple[int, list[Any], torch.dtype]) -> None:
-    _, _PYRO_STACK[:], dtype = found
+def _put_back(before: tuple[int, list[Any], torch.dtype]) -> None:
+    _, _PYRO_STACK[:], dtype = before
     torch.set_default_dtype(dtype)
 
 
