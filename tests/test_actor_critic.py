@@ -166,8 +166,8 @@ def began(env: Any, temperature: float | None, **settings: Any) -> tuple[ActorCr
     problem = problem_of(algorithm, env, temperature, GAMMA)
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        scene, values = algorithm.init(problem)
-    return algorithm, problem, State(0, 0, seeded(1), scene, values)
+        env_state, values = algorithm.init(problem)
+    return algorithm, problem, State(0, 0, seeded(1), env_state, values)
 
 
 @pytest.mark.parametrize("env", ["CartPole-v1", "Pendulum-v1"])
@@ -182,9 +182,9 @@ def test_a_step_is_a_function_of_the_state(env: str, temperature: float | None) 
     assert all(torch.equal(state.values[name], value) for name, value in held.items())
     assert all(torch.equal(one.values[name], again.values[name]) for name in held)
     assert torch.equal(one.random, again.random)
-    assert one.scene is not None
-    assert again.scene is not None
-    assert torch.equal(one.scene.state, again.scene.state)
+    assert one.env_state is not None
+    assert again.env_state is not None
+    assert torch.equal(one.env_state.state, again.env_state.state)
     assert not torch.equal(one.values["actor"], held["actor"])
 
 
@@ -194,7 +194,7 @@ def test_nothing_moves_before_the_warmup_is_over_and_the_prior_acts() -> None:
         state, told = step(algorithm, problem, state)
         assert told == {}
         assert state.updates == 0
-        log_pi = algorithm.policy(problem, state).log_pi(state.scene.state, 0)  # type: ignore[union-attr]
+        log_pi = algorithm.policy(problem, state).log_pi(state.env_state.state, 0)  # type: ignore[union-attr]
         torch.testing.assert_close(log_pi, torch.full((2, 2), -math.log(2)))
     assert step(algorithm, problem, state)[0].updates == 2
 
@@ -211,8 +211,8 @@ def test_copies_start_again_after_max_steps_with_a_value_to_come() -> None:
     algorithm, problem, state = began("CartPole-v1", None, max_steps=3)
     for _ in range(6):
         state, _ = step(algorithm, problem, state)
-        assert state.scene is not None
-        assert int(state.scene.t.max()) < 3
+        assert state.env_state is not None
+        assert int(state.env_state.t.max()) < 3
     assert float(state.values["replay.terminated"][:6].sum()) == 0
 
 

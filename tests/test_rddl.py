@@ -249,9 +249,9 @@ def test_mean_return_agrees_with_the_simulator(problem: str, steps: int) -> None
         returns.append(sum(simulator.simulator.step(action)[1] for action in lifted))
     torch.manual_seed(0)
     many = WorldSimulator(world, 4000)
-    scene, total = many.begin(), torch.zeros(4000)
+    env_state, total = many.begin(), torch.zeros(4000)
     for a in plan:
-        scene, reward = many.step(scene, torch.full((4000,), a))
+        env_state, reward = many.step(env_state, torch.full((4000,), a))
         total = total + reward
     error = np.sqrt(np.var(returns) / len(returns) + float(total.var()) / 4000)
     assert abs(np.mean(returns) - float(total.mean())) < 4 * error

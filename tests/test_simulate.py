@@ -22,7 +22,7 @@ import cai
 from cai.simulate.environments import EnvironmentSimulator
 from cai.simulate.normalise import Moments, moments, normalised
 from cai.simulate.rollout import Rollout, prior_action, roll, simulator_of
-from cai.simulate.simulator import Scene, Simulator, drawing, seeded
+from cai.simulate.simulator import EnvState, Simulator, drawing, seeded
 from cai.simulate.worlds import WorldSimulator
 from cai.support.catalogue import load_world
 from cai.support.process import precision
@@ -314,14 +314,14 @@ def test_an_optional_member_that_is_none_is_absent() -> None:
 def test_restart_begins_anew_what_has_ended_and_nothing_else() -> None:
     simulator = WorldSimulator(Cut(), 60)
     with drawing(seeded(0)):
-        scene = simulator.begin()
+        env_state = simulator.begin()
         for _ in range(3):
-            scene, _ = simulator.step(scene, prior_action(simulator, scene.state, 0))
-        ended = scene.ended
+            env_state, _ = simulator.step(env_state, prior_action(simulator, env_state.state, 0))
+        ended = env_state.ended
         assert bool(ended.any())
         assert not bool(ended.all())
-        after = simulator.restart(scene)
-        assert torch.equal(after.state[~ended], scene.state[~ended])
+        after = simulator.restart(env_state)
+        assert torch.equal(after.state[~ended], env_state.state[~ended])
         assert torch.equal(after.t, torch.where(ended, 0, 3))
         assert bool((after.state[ended] >= 2).all())
         assert not bool(after.ended.any())
@@ -336,11 +336,11 @@ def test_a_timed_world_starts_again_once_all_have_ended() -> None:
     simulator = WorldSimulator(TimedCut(), 60)
     assert simulator.timed
     with drawing(seeded(0)):
-        scene = simulator.begin()
-        while not bool(scene.ended.all()):
-            scene, _ = simulator.step(scene, prior_action(simulator, scene.state, int(scene.t.max())))
-            after = simulator.restart(scene)
-            assert (after is scene) is not bool(scene.ended.all())
+        env_state = simulator.begin()
+        while not bool(env_state.ended.all()):
+            env_state, _ = simulator.step(env_state, prior_action(simulator, env_state.state, int(env_state.t.max())))
+            after = simulator.restart(env_state)
+            assert (after is env_state) is not bool(env_state.ended.all())
     assert bool((after.t == 0).all())
 
 
@@ -381,11 +381,11 @@ BOXES: dict[str, tuple[Any, Callable[[], Any]]] = {
 def test_a_black_box_is_a_plain_loop(name: str) -> None:
     env, make = BOXES[name]
     simulator = simulator_of(env, 5)
-    begun: list[Scene] = []
+    begun: list[EnvState] = []
 
-    def choose(scene: Scene, t: int) -> Any:
-        begun.append(scene)
-        return prior_action(simulator, scene.state, t)
+    def choose(env_state: EnvState, t: int) -> Any:
+        begun.append(env_state)
+        return prior_action(simulator, env_state.state, t)
 
     with drawing(seeded(4)):
         found = roll(simulator, choose, 40)
@@ -410,13 +410,15 @@ def test_a_time_limit_is_no_end_of_the_world() -> None:
     assert env.spec is not None
     simulator = EnvironmentSimulator(lambda: gymnasium.make("CartPole-v1", max_episode_steps=10), 30)
     with drawing(seeded(0)):
-        scene = simulator.begin()
-        while not bool(scene.ended.all()):
-            scene, _ = simulator.step(scene, prior_action(simulator, scene.state, 0))
-    assert not bool((scene.terminated & scene.truncated).any())
-    assert torch.equal(scene.terminated, (scene.state[:, 2].abs() > math.radians(12)) | (scene.state[:, 0].abs() > 2.4))
-    assert bool((scene.t[scene.truncated] == 10).all())
-    assert bool(scene.truncated.any())
+        env_state = simulator.begin()
+        while not bool(env_state.ended.all()):
+            env_state, _ = simulator.step(env_state, prior_action(simulator, env_state.state, 0))
+    assert not bool((env_state.terminated & env_state.truncated).any())
+    assert torch.equal(
+        env_state.terminated, (env_state.state[:, 2].abs() > math.radians(12)) | (env_state.state[:, 0].abs() > 2.4)
+    )
+    assert bool((env_state.t[env_state.truncated] == 10).all())
+    assert bool(env_state.truncated.any())
 
 
 class Counted(gymnasium.Env[int, int]):
@@ -451,11 +453,11 @@ def test_going_on_costs_nothing_and_reading_shapes_disturbs_nothing() -> None:
 
     simulator, Counted.steps = EnvironmentSimulator(Counted, 2), 0
     with drawing(seeded(0)):
-        scene = simulator.begin()
+        env_state = simulator.begin()
         for n in range(1, 6):
             assert width_of(simulator) == 4
             actor_of(simulator)
-            scene, _ = simulator.step(scene, torch.zeros(2, dtype=torch.long))
+            env_state, _ = simulator.step(env_state, torch.zeros(2, dtype=torch.long))
             assert Counted.steps == 2 * n  # nothing was replayed
 
 
@@ -475,10 +477,10 @@ def test_an_environment_that_broke_off_is_brought_back() -> None:
 
     simulator, action = EnvironmentSimulator(Breaking, 1), torch.ones(1, dtype=torch.long)
     with drawing(seeded(0)):
-        scene = simulator.begin()
-        whole = [scene := simulator.step(scene, action)[0] for _ in range(3)]
+        env_state = simulator.begin()
+        whole = [env_state := simulator.step(env_state, action)[0] for _ in range(3)]
         here = whole[0]
-        for n in (1, 2):  # from an old scene, and then from the one where the environment is
+        for n in (1, 2):  # from an old state, and then from the one where the environment is
             Breaking.broken = True
             with pytest.raises(BreakingError):
                 simulator.step(here, action)
@@ -493,18 +495,20 @@ def test_an_environment_that_broke_off_is_brought_back() -> None:
 SIMULATED = ["CartPole-v1", "FrozenLake-v1", "Pendulum-v1", Cut(), TimedCut(), FactoredWorld(), PointMass()]
 
 
-def went_on(simulator: Simulator, scene: Scene, n: int) -> list[tuple[Scene, Tensor]]:
-    """Go on from a scene under the prior, with the randomness of seed n."""
+def went_on(simulator: Simulator, env_state: EnvState, n: int) -> list[tuple[EnvState, Tensor]]:
+    """Go on from a state under the prior, with the randomness of seed n."""
     found = []
     with drawing(seeded(n)):
         for _ in range(n):
-            scene, reward = simulator.step(scene, prior_action(simulator, scene.state, int(scene.t.max())))
-            found.append((scene, reward))
-            scene = simulator.restart(scene)
+            env_state, reward = simulator.step(
+                env_state, prior_action(simulator, env_state.state, int(env_state.t.max()))
+            )
+            found.append((env_state, reward))
+            env_state = simulator.restart(env_state)
     return found
 
 
-def agree(one: list[tuple[Scene, Tensor]], other: list[tuple[Scene, Tensor]]) -> bool:
+def agree(one: list[tuple[EnvState, Tensor]], other: list[tuple[EnvState, Tensor]]) -> bool:
     return all(same(a, c) and torch.equal(b, d) for (a, b), (c, d) in zip(one, other, strict=True))
 
 
@@ -531,16 +535,16 @@ def test_an_old_scene_goes_on_as_it_did_before(world: Any) -> None:
 def test_a_scene_can_be_kept_in_a_file(world: Any, n: int) -> None:
     simulator = simulator_of(world, 3)
     with drawing(seeded(1)):
-        scene = simulator.begin()
+        env_state = simulator.begin()
         if n:
-            scene = simulator.restart(went_on(simulator, scene, n)[-1][0])
+            env_state = simulator.restart(went_on(simulator, env_state, n)[-1][0])
     file = io.BytesIO()
-    torch.save(simulator.pack(scene), file)
-    whole = went_on(simulator, scene, 20)
+    torch.save(simulator.pack(env_state), file)
+    whole = went_on(simulator, env_state, 20)
     file.seek(0)
     fresh = simulator_of(world, 3)
     again = fresh.unpack(torch.load(file, weights_only=True))
-    assert same(again, scene)
+    assert same(again, env_state)
     assert agree(went_on(fresh, again, 20), whole)
 
 
@@ -579,12 +583,12 @@ def test_features_and_priors_are_of_the_dtype_that_was_the_default(world: Any, d
     with precision(dtype):
         simulator = simulator_of(world, 3)
         with drawing(seeded(0)):
-            scene = simulator.begin()
+            env_state = simulator.begin()
     for default in (torch.float32, torch.float64):
         with precision(default):
             assert simulator.dtype == dtype
-            assert simulator.features(scene.state).dtype == dtype
-            log_prior = simulator.log_prior(scene.state, 0)
+            assert simulator.features(env_state.state).dtype == dtype
+            log_prior = simulator.log_prior(env_state.state, 0)
             assert log_prior.dtype == dtype
             assert log_prior.shape == (3, log_prior.shape[-1])
             torch.testing.assert_close(log_prior.logsumexp(-1), torch.zeros(3, dtype=dtype))
@@ -651,7 +655,7 @@ def test_moments_of_parts_are_those_of_the_whole(seed: int, sizes: list[int]) ->
 
 def test_what_never_changes_is_not_blown_up() -> None:
     assert Moments(3, torch.tensor([0.1]), torch.tensor([1e-18])).deviation.tolist() == [1.0]
-    assert moments(torch.full((1000, 2), 0.1)).deviation.tolist() == [1.0, 1.0]
+    assert moments(torch.full((1000, 2), 0.1, dtype=torch.float64)).deviation.tolist() == [1.0, 1.0]
 
 
 @pytest.mark.parametrize("world", ["CartPole-v1", load_world("mountain_car"), FactoredWorld()])
@@ -659,7 +663,7 @@ def test_normalised_features_have_mean_0_and_deviation_1_under_the_prior(world: 
     simulator = simulator_of(world, 20)
     with drawing(seeded(0)), torch.no_grad():
         scaled = normalised(simulator, 4000)
-        found = roll(scaled, lambda scene, t: prior_action(scaled, scene.state, t))
+        found = roll(scaled, lambda env_state, t: prior_action(scaled, env_state.state, t))
         again = normalised(simulator, 4000)
     assert isinstance(scaled, Simulator)
     states = found.states if isinstance(found.states, dict) else {"": found.states}

@@ -137,9 +137,9 @@ def test_a_step_is_a_function_of_the_state(name: str, monkeypatch: pytest.Monkey
             assert torch.equal(one.random, two.random)
             assert not torch.equal(one.random, state.random)
             assert one.steps > state.steps
-            if one.scene is not None:
-                assert two.scene is not None
-                assert torch.equal(one.scene.state, two.scene.state)
+            if one.env_state is not None:
+                assert two.env_state is not None
+                assert torch.equal(one.env_state.state, two.env_state.state)
             assert torch.equal(random_now, before)
 
 

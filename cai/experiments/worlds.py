@@ -24,8 +24,8 @@ def life(
     with precision(algorithm.dtype):
         problem = problem_of(algorithm, world, temperature, None)
         with drawing(seeded(seed)):
-            scene, values = algorithm.init(problem)
-            state = State(0, 0, torch.get_rng_state(), scene, values)
+            env_state, values = algorithm.init(problem)
+            state = State(0, 0, torch.get_rng_state(), env_state, values)
     metrics: Metrics = {}
     while True:
         yield problem, state, metrics

@@ -72,18 +72,18 @@ def together(parts: list[Transitions]) -> Transitions:
 
 def drawn(simulator: Simulator, steps: int) -> Transitions:
     """Draw N = ``steps`` transitions from the action prior, an episode after the other in every copy."""
-    scene, parts, left = simulator.begin(), list[Transitions](), steps
+    env_state, parts, left = simulator.begin(), list[Transitions](), steps
     while left > 0:
-        going = ~scene.ended
+        going = ~env_state.ended
         if not bool(going.any()):
             raise fault("transitions", "episodes that end where they start", "a start that is no end")
-        t = int(scene.t[going][0]) if simulator.timed else 0  # those that go on are at the same time
-        action = prior_action(simulator, scene.state, t)
-        after, reward = simulator.step(scene, action)
-        found = Transitions(scene.state, action, reward, after.state, after.terminated, scene.t).where(going)
+        t = int(env_state.t[going][0]) if simulator.timed else 0  # those that go on are at the same time
+        action = prior_action(simulator, env_state.state, t)
+        after, reward = simulator.step(env_state, action)
+        found = Transitions(env_state.state, action, reward, after.state, after.terminated, env_state.t).where(going)
         parts.append(found.where(torch.arange(len(found)) < left))
         left -= len(found)
-        scene = simulator.restart(after)
+        env_state = simulator.restart(after)
     return together(parts)
 
 

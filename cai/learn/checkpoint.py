@@ -19,7 +19,7 @@ from cai.simulate.rollout import prior_action, roll
 from cai.simulate.simulator import drawing, seeded
 from cai.support.process import precision
 
-KEYS = {"of", "steps", "updates", "random", "scene", "values", "history", "seconds"}
+KEYS = {"of", "steps", "updates", "random", "env_state", "values", "history", "seconds"}
 
 Kept = tuple[State, tuple[Progress, ...], float]
 
@@ -44,7 +44,7 @@ class Keeper:
             "steps": state.steps,
             "updates": state.updates,
             "random": state.random,
-            "scene": None if state.scene is None else problem.simulator.pack(state.scene),
+            "env_state": None if state.env_state is None else problem.simulator.pack(state.env_state),
             "values": dict(state.values),
             "history": [asdict(one) for one in history],
             "seconds": seconds,
@@ -60,8 +60,8 @@ class Keeper:
         if self.path is None or not self.path.exists():
             return None
         kept = self._read(self.path)
-        scene = None if kept["scene"] is None else problem.simulator.unpack(kept["scene"])
-        state = State(kept["steps"], kept["updates"], kept["random"], scene, kept["values"])
+        env_state = None if kept["env_state"] is None else problem.simulator.unpack(kept["env_state"])
+        state = State(kept["steps"], kept["updates"], kept["random"], env_state, kept["values"])
         return state, tuple(Progress(**row) for row in kept["history"]), kept["seconds"]
 
     def _read(self, path: Path) -> dict[str, Any]:
@@ -121,7 +121,7 @@ def _seen(problem: Problem, world: Any) -> str:
     """Describe what has no tables by its name, its horizon and its first steps under the action prior."""
     simulator = problem.simulator
     with torch.no_grad(), precision(problem.dtype), drawing(seeded(0)):
-        found = roll(simulator, lambda scene, t: prior_action(simulator, scene.state, t), 10)
+        found = roll(simulator, lambda env_state, t: prior_action(simulator, env_state.state, t), 10)
     states = found.states if isinstance(found.states, dict) else {"state": found.states}
     words = " ".join(f"{float(one.double().sum()):.6g}" for one in (*states.values(), found.rewards))
     name = getattr(simulator, "name", type(world).__name__)

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from cai.compile.table_model import Tables
 from cai.errors import fault
-from cai.simulate.simulator import Scene, Simulator
+from cai.simulate.simulator import EnvState, Simulator
 from cai.world.spaces import Space
 
 
@@ -57,14 +57,14 @@ class State:
         steps: environment steps taken.
         updates: updates made.
         random: the state of the random generator.
-        scene: where the copies are, for a learner that goes on in the middle of episodes.
+        env_state: where the copies are, for a learner that goes on in the middle of episodes.
         values: parameters, moments, counts, replay: whatever the learner knows, by name.
     """
 
     steps: int
     updates: int
     random: Tensor
-    scene: Scene | None = None
+    env_state: EnvState | None = None
     values: Mapping[str, Tensor] = field(default_factory=dict)
 
 
@@ -102,7 +102,7 @@ class Algorithm(Protocol):
     @property
     def budget(self) -> int: ...  # noqa: D102
 
-    def init(self, problem: Problem) -> tuple[Scene | None, dict[str, Tensor]]:
+    def init(self, problem: Problem) -> tuple[EnvState | None, dict[str, Tensor]]:
         """Return where the copies begin, and the first values."""
 
     def step(self, problem: Problem, state: State) -> tuple[State, Metrics]:

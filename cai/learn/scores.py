@@ -87,8 +87,8 @@ class ByEpisodes:
     def __call__(self, policy: Any) -> Score:
         """Return the mean returns of the policy and of its most probable actions."""
         with torch.no_grad(), precision(self.dtype):
-            drawn = self._mean(lambda scene, t: policy.sample(scene.state, t))
-            return Score(drawn, self._mean(lambda scene, t: policy.mode(scene.state, t)))
+            drawn = self._mean(lambda env_state, t: policy.sample(env_state.state, t))
+            return Score(drawn, self._mean(lambda env_state, t: policy.mode(env_state.state, t)))
 
     @cached_property
     def simulator(self) -> Simulator:

@@ -145,8 +145,8 @@ def step(algorithm: Algorithm, problem: Problem, state: State) -> tuple[State, M
 
 def _first(algorithm: Algorithm, problem: Problem, seed: int) -> State:
     with drawing(seeded(seed)):
-        scene, values = algorithm.init(problem)
-        return State(0, 0, torch.get_rng_state(), scene, values)
+        env_state, values = algorithm.init(problem)
+        return State(0, 0, torch.get_rng_state(), env_state, values)
 
 
 def problem_of(algorithm: Algorithm, world: Any, temperature: float | None, gamma: float | None) -> Problem:

@@ -1,7 +1,7 @@
-"""Gymnasium environments as a simulator: black boxes that can still be brought back to any scene.
+"""Gymnasium environments as a simulator: black boxes that can still be brought back to any earlier state.
 
-An environment is a function of its seed and the actions since; so a scene remembers both for every copy, and going on
-from a scene that is not the present one replays at most the running episodes. That is what makes a resumed run equal
+An environment is a function of its seed and the actions since; so an ``EnvState`` remembers both for every copy, and
+going on from one that is not the present replays at most the running episodes. That is what makes a resumed run equal
 the uninterrupted one bit for bit.
 """
 
@@ -17,7 +17,7 @@ from torch import Tensor
 
 from cai.errors import blamed, fault
 from cai.simulate.flattening import flattened
-from cai.simulate.simulator import Scene
+from cai.simulate.simulator import EnvState
 from cai.simulate.worlds import features_of
 from cai.world.spaces import Values
 from cai.world.spec import Variables
@@ -108,17 +108,18 @@ class EnvironmentSimulator:
         """Zeros, which disturb no running episode."""
         return self.seen.pack(torch.zeros((self.batch, *self.seen.shape), dtype=self.seen.variables[0].dtype))
 
-    def begin(self) -> Scene:
+    def begin(self) -> EnvState:
         """Reset every environment with a seed of its own."""
         never = torch.zeros(self.batch, dtype=torch.bool)
-        every = Scene(self.example, torch.zeros(self.batch, dtype=torch.long), ~never, never, (None,) * self.batch)
+        every = EnvState(self.example, torch.zeros(self.batch, dtype=torch.long), ~never, never, (None,) * self.batch)
         return self.restart(every)
 
-    def step(self, scene: Scene, action: Values) -> tuple[Scene, Tensor]:
+    def step(self, env_state: EnvState, action: Values) -> tuple[EnvState, Tensor]:
         """Take an action in every environment that has not ended."""
-        state, tapes = self.seen.unpack(scene.state).clone(), list(scene.memory)
+        state, tapes = self.seen.unpack(env_state.state).clone(), list(env_state.memory)
         reward = torch.zeros(self.batch)
-        ended, terminated, truncated = scene.ended.tolist(), scene.terminated.clone(), scene.truncated.clone()
+        terminated, truncated = env_state.terminated.clone(), env_state.truncated.clone()
+        ended = env_state.ended.tolist()
         actions = self._listed(self.taken.unpack(action).detach())
         for i, env in enumerate(self.envs):
             if ended[i]:
@@ -129,22 +130,22 @@ class EnvironmentSimulator:
             state[i], reward[i] = self.seen.flat(seen), float(paid)
             terminated[i], truncated[i] = over, cut and not over
             tapes[i] = self.now[i] = tapes[i].then(actions[i])
-        t = torch.where(scene.ended, scene.t, scene.t + 1)
-        return Scene(self.seen.pack(state), t, terminated, truncated, tuple(tapes)), reward
+        t = torch.where(env_state.ended, env_state.t, env_state.t + 1)
+        return EnvState(self.seen.pack(state), t, terminated, truncated, tuple(tapes)), reward
 
-    def restart(self, scene: Scene) -> Scene:
+    def restart(self, env_state: EnvState) -> EnvState:
         """Reset the environments that have ended, each with a new seed."""
-        if not bool(scene.ended.any()):
-            return scene
-        state, tapes = self.seen.unpack(scene.state).clone(), list(scene.memory)
+        if not bool(env_state.ended.any()):
+            return env_state
+        state, tapes = self.seen.unpack(env_state.state).clone(), list(env_state.memory)
         seeds = torch.randint(2**31 - 1, (self.batch,)).tolist()
-        for i in scene.ended.nonzero().flatten().tolist():
+        for i in env_state.ended.nonzero().flatten().tolist():
             self.now[i] = None
             seen, _ = self.envs[i].reset(seed=seeds[i])
             state[i] = self.seen.flat(seen)
             tapes[i] = self.now[i] = Tape(seeds[i], [], 0)
-        never = torch.zeros_like(scene.ended)
-        return Scene(self.seen.pack(state), torch.where(scene.ended, 0, scene.t), never, never, tuple(tapes))
+        never = torch.zeros_like(env_state.ended)
+        return EnvState(self.seen.pack(state), torch.where(env_state.ended, 0, env_state.t), never, never, tuple(tapes))
 
     def features(self, state: Any) -> Tensor:
         """Return the observation as one vector, one-hot where it is a number."""
@@ -168,22 +169,22 @@ class EnvironmentSimulator:
         assert space is not None
         return torch.full((*self._batch(state), space.size), -float(np.log(space.size)), dtype=self.dtype)
 
-    def pack(self, scene: Scene) -> dict[str, Any]:
-        """Return a scene as tensors: its tapes too."""
-        tapes = [(tape.seed, torch.as_tensor(np.array(tape.actions[: tape.length]))) for tape in scene.memory]
-        fields = {"t": scene.t, "terminated": scene.terminated, "truncated": scene.truncated}
+    def pack(self, env_state: EnvState) -> dict[str, Any]:
+        """Return a state as tensors: its tapes too."""
+        tapes = [(tape.seed, torch.as_tensor(np.array(tape.actions[: tape.length]))) for tape in env_state.memory]
+        fields = {"t": env_state.t, "terminated": env_state.terminated, "truncated": env_state.truncated}
         return {
-            "state": scene.state,
+            "state": env_state.state,
             **fields,
             "seeds": [one for one, _ in tapes],
             "actions": [one for _, one in tapes],
         }
 
-    def unpack(self, kept: dict[str, Any]) -> Scene:
-        """Return the scene that was packed."""
+    def unpack(self, kept: dict[str, Any]) -> EnvState:
+        """Return the state that was packed."""
         listed = [self._listed(one) for one in kept["actions"]]
         tapes = tuple(Tape(seed, one, len(one)) for seed, one in zip(kept["seeds"], listed, strict=True))
-        return Scene(kept["state"], kept["t"], kept["terminated"], kept["truncated"], tapes)
+        return EnvState(kept["state"], kept["t"], kept["terminated"], kept["truncated"], tapes)
 
     def _bring(self, i: int, tape: Tape) -> None:
         """Bring an environment to where a tape ends, unless it is there."""

@@ -12,7 +12,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from cai.simulate.rollout import prior_action, roll
-from cai.simulate.simulator import Scene, Simulator, but_last
+from cai.simulate.simulator import EnvState, Simulator, but_last
 from cai.world.spaces import Values
 
 LONGEST = 1000  # steps of an episode that is measured
@@ -20,7 +20,7 @@ LONGEST = 1000  # steps of an episode that is measured
 
 @dataclass(frozen=True)
 class Moments:
-    """The mean of N vectors, and Σ (x - mean)², float64.
+    """The mean of N vectors, and Σ (x - mean)², in their dtype.
 
     Attributes:
         count: N.
@@ -28,27 +28,25 @@ class Moments:
         square: Σ (x - mean)², ``[F]``.
     """
 
-    count: int
+    count: int | Tensor
     mean: Float[Tensor, " F"]
     square: Float[Tensor, " F"]
 
     @property
     def deviation(self) -> Float[Tensor, " F"]:
         """√(Σ (x - mean)²/N); 1 where x never changes."""
-        found = (self.square / max(self.count, 1)).sqrt()
-        return torch.where(found > 1e-8 * self.mean.abs(), found, 1.0)
+        deviation = (self.square / self.count).sqrt()
+        return torch.where(deviation > 1e-8 * self.mean.abs(), deviation, 1.0)
 
     def merged(self, other: "Moments") -> "Moments":
         """Return the moments of both samples together (Chan, Golub & LeVeque 1983, equation 2.1)."""
-        count = self.count + other.count
-        share, apart = other.count / max(count, 1), other.mean - self.mean
-        square = self.square + other.square + apart**2 * self.count * share
-        return Moments(count, self.mean + apart * share, square)
+        count, apart = self.count + other.count, other.mean - self.mean
+        square = self.square + other.square + apart**2 * (self.count * other.count / count)
+        return Moments(count, self.mean + apart * (other.count / count), square)
 
 
 def moments(x: Float[Tensor, "N F"]) -> Moments:
     """Return the moments of N vectors."""
-    x = x.double()
     mean = x.mean(0)
     return Moments(len(x), mean, ((x - mean) ** 2).sum(0))
 
@@ -77,12 +75,12 @@ def normalised(simulator: Simulator, samples: int = 2000) -> Simulator:
         WorldError: an episode ends where it starts.
     """
 
-    def choose(scene: Scene, t: int) -> Values:
-        return prior_action(simulator, scene.state, t)
+    def choose(env_state: EnvState, t: int) -> Values:
+        return prior_action(simulator, env_state.state, t)
 
     found: Moments | None = None
     while found is None or found.count < samples:
         seen = roll(simulator, choose, LONGEST)
-        here = moments(simulator.features(but_last(seen.states))[seen.alive])
+        here = moments(simulator.features(but_last(seen.states))[seen.alive].double())
         found = here if found is None else found.merged(here)
     return cast(Simulator, Normalised(simulator, found))

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from cai.errors import fault
 from cai.simulate.environments import EnvironmentSimulator, with_options
-from cai.simulate.simulator import Scene, Simulator, drawing
+from cai.simulate.simulator import EnvState, Simulator, drawing
 from cai.simulate.worlds import Many, WorldSimulator
 from cai.support.memory import TENSOR, require_room
 from cai.world.definition import World, require_acting
@@ -89,10 +89,10 @@ def rollout(
     if max_steps is not None and not (whole and max_steps >= 1):
         raise fault("rollout, max_steps", f"{max_steps!r}", "a whole number, at least 1")
 
-    def choose(scene: Scene, t: int) -> Values:
+    def choose(env_state: EnvState, t: int) -> Values:
         if acting is None or hasattr(acting, "act"):
-            return acted(simulator if acting is None else acting, simulator.batch, scene.state, t)
-        action: Values = acting.sample(scene.state, t)
+            return acted(simulator if acting is None else acting, simulator.batch, env_state.state, t)
+        action: Values = acting.sample(env_state.state, t)
         return action
 
     source = generator or torch.default_generator
@@ -101,37 +101,37 @@ def rollout(
         return roll(simulator, choose, max_steps)
 
 
-def roll(simulator: Simulator, choose: Callable[[Scene, int], Values], max_steps: int | None = None) -> Rollout:
-    """Run one episode in every copy, actions chosen by ``choose(scene, t)``, until all have ended.
+def roll(simulator: Simulator, choose: Callable[[EnvState, int], Values], max_steps: int | None = None) -> Rollout:
+    """Run one episode in every copy, actions chosen by ``choose(env_state, t)``, until all have ended.
 
     Raises:
         WorldError: some episode does not end.
         IntractableError: none ends before a horizon that is too far to be kept.
     """
-    scene = simulator.begin()
-    states: list[Any] = [scene.state]
+    env_state = simulator.begin()
+    states: list[Any] = [env_state.state]
     actions: list[Any] = []
     rewards: list[Tensor] = []
     alive: list[Tensor] = []
     limit = min((n for n in (simulator.horizon, max_steps) if n is not None), default=None)
     if simulator.endless:
         _require_end(limit)
-    while not bool(scene.ended.all()) and (limit is None or len(rewards) < limit):
+    while not bool(env_state.ended.all()) and (limit is None or len(rewards) < limit):
         if limit is None and len(rewards) == LONGEST:
             expected = "an end: max_steps, a horizon, or a function that makes the environment with max_episode_steps"
             raise fault("roll-out", f"an episode of {LONGEST:,} steps that has not ended", expected)
-        going = ~scene.ended
-        action = choose(scene, len(rewards))
-        scene, reward = simulator.step(scene, action)
-        states.append(scene.state)
+        going = ~env_state.ended
+        action = choose(env_state, len(rewards))
+        env_state, reward = simulator.step(env_state, action)
+        states.append(env_state.state)
         actions.append(action)
         rewards.append(reward)
         alive.append(going)
-    truncated = ~scene.terminated  # at the limit of the environment, of the world, or of the caller
+    truncated = ~env_state.terminated  # at the limit of the environment, of the world, or of the caller
     if not rewards:
         raise fault("roll-out", "episodes that end where they start", "a start that is no end")
     stacked = (_stacked(states), _stacked(actions), torch.stack(rewards), torch.stack(alive))
-    return Rollout(*stacked, scene.terminated, truncated)
+    return Rollout(*stacked, env_state.terminated, truncated)
 
 
 def _require_end(limit: int | None) -> None:

@@ -18,8 +18,8 @@ NEVER = 2**62  # a step that no episode comes to: int64 can still count it
 
 
 @dataclass(frozen=True)
-class Scene:
-    """B copies at a moment. A scene never changes: a simulator can go on from any scene that it once gave.
+class EnvState:
+    """The state of B copies. It never changes: a simulator can go on from any that it once gave.
 
     Attributes:
         state: what is observed of each copy, ``[B, …]`` by variable.
@@ -65,13 +65,13 @@ class Simulator(Protocol):
     @property
     def example(self) -> Any: ...  # noqa: D102
 
-    def begin(self) -> Scene:
+    def begin(self) -> EnvState:
         """Start an episode in every copy."""
 
-    def step(self, scene: Scene, action: Values) -> tuple[Scene, Float[Tensor, " B"]]:
+    def step(self, env_state: EnvState, action: Values) -> tuple[EnvState, Float[Tensor, " B"]]:
         """Take an action in every copy; return where that leads, and the rewards. An ended copy stays, reward 0."""
 
-    def restart(self, scene: Scene) -> Scene:
+    def restart(self, env_state: EnvState) -> EnvState:
         """Start a new episode in the copies that have ended (for a timed world once all have)."""
 
     def features(self, state: Any) -> Float[Tensor, "*B F"]:
@@ -83,23 +83,23 @@ class Simulator(Protocol):
     def log_prior(self, state: Any, t: Any = 0) -> Float[Tensor, "*B A"]:
         """Return log p(a|s) of the numbered actions, nats."""
 
-    def pack(self, scene: Scene) -> dict[str, Any]:
-        """Return a scene as tensors and numbers, to be kept in a file."""
+    def pack(self, env_state: EnvState) -> dict[str, Any]:
+        """Return a state as tensors and numbers, to be kept in a file."""
 
-    def unpack(self, kept: dict[str, Any]) -> Scene:
-        """Return the scene that was packed."""
+    def unpack(self, kept: dict[str, Any]) -> EnvState:
+        """Return the state that was packed."""
 
 
-def clock(simulator: Simulator, scene: Scene) -> Int[Tensor, " B"]:
+def clock(simulator: Simulator, env_state: EnvState) -> Int[Tensor, " B"]:
     """Return the time whose slice each copy is in, ``[B]``: no action follows the last state, whose prior is T-1's."""
-    return scene.t if simulator.horizon is None else scene.t.clamp(max=min(simulator.horizon - 1, NEVER))
+    return env_state.t if simulator.horizon is None else env_state.t.clamp(max=min(simulator.horizon - 1, NEVER))
 
 
-def cut(scene: Scene, max_steps: int | None) -> Scene:
-    """Return the scene with the episodes truncated that have gone on for so many steps; None cuts none."""
+def cut(env_state: EnvState, max_steps: int | None) -> EnvState:
+    """Return the state with the episodes truncated that have gone on for so many steps; None cuts none."""
     if max_steps is None:
-        return scene
-    return replace(scene, truncated=scene.truncated | (~scene.terminated & (scene.t >= max_steps)))
+        return env_state
+    return replace(env_state, truncated=env_state.truncated | (~env_state.terminated & (env_state.t >= max_steps)))
 
 
 def but_last(states: Any) -> Any:

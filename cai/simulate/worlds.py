@@ -12,7 +12,7 @@ from torch.nn.functional import one_hot
 
 from cai.errors import blamed, fault
 from cai.policies.signature import enumerated
-from cai.simulate.simulator import NEVER, Scene, where
+from cai.simulate.simulator import NEVER, EnvState, where
 from cai.support.process import alone
 from cai.world.definition import World
 from cai.world.distributions import exact
@@ -64,40 +64,45 @@ class WorldSimulator:
         with alone(), torch.random.fork_rng(devices=[]):
             return self._initial()
 
-    def begin(self) -> Scene:
+    def begin(self) -> EnvState:
         """Start an episode in every copy."""
         state = self._initial()
         never = torch.zeros(self.batch, dtype=torch.bool)
-        return Scene(state, torch.zeros(self.batch, dtype=torch.long), self._terminated(state, never), never)
+        return EnvState(state, torch.zeros(self.batch, dtype=torch.long), self._terminated(state, never), never)
 
-    def step(self, scene: Scene, action: Values) -> tuple[Scene, Tensor]:
+    def step(self, env_state: EnvState, action: Values) -> tuple[EnvState, Tensor]:
         """Run the slice in every copy; the last step adds γ r_T(s_T), if the world has a terminal reward."""
-        t = int(scene.t.max()) if self.timed else 0  # an ended copy has stayed behind
+        t = int(env_state.t.max()) if self.timed else 0  # an ended copy has stayed behind
         with blamed(f"step, t = {t}", "code that broadcasts over a batch of states"), Many(self.batch):
-            state, reward = self.world.step(scene.state, action, t)
+            state, reward = self.world.step(env_state.state, action, t)
         reward = torch.as_tensor(reward).expand(self.batch)
         reward = reward if reward.is_floating_point() else reward.to(self.dtype)
-        after = scene.t + 1
-        terminated = self._terminated(state, scene.terminated)
+        after = env_state.t + 1
+        terminated = self._terminated(state, env_state.terminated)
         late = after >= min(self.horizon, NEVER) if self.horizon is not None else torch.zeros_like(terminated)
         if self.terminal is not None:
             reward = torch.where(late, reward + self.discount * self.terminal(state), reward)
-        gone = scene.ended
+        gone = env_state.ended
         if bool(gone.any()):
-            state, after = where(gone, scene.state, state), torch.where(gone, scene.t, after)
+            state, after = where(gone, env_state.state, state), torch.where(gone, env_state.t, after)
             reward = torch.where(gone, torch.zeros_like(reward), reward)
-            terminated, late = torch.where(gone, scene.terminated, terminated), torch.where(gone, scene.truncated, late)
-        return Scene(state, after, terminated, late & ~terminated), reward
+            terminated, late = (
+                torch.where(gone, env_state.terminated, terminated),
+                torch.where(gone, env_state.truncated, late),
+            )
+        return EnvState(state, after, terminated, late & ~terminated), reward
 
-    def restart(self, scene: Scene) -> Scene:
+    def restart(self, env_state: EnvState) -> EnvState:
         """Start a new episode in the copies that have ended (for a timed world once all have)."""
-        ended = scene.ended
+        ended = env_state.ended
         if not bool(ended.any()) or (self.timed and not bool(ended.all())):
-            return scene
-        state = where(ended, self._initial(), scene.state)
+            return env_state
+        state = where(ended, self._initial(), env_state.state)
         never = torch.zeros_like(ended)
-        terminated = torch.where(ended, self._terminated(state, never), scene.terminated)
-        return replace(scene, state=state, t=torch.where(ended, 0, scene.t), terminated=terminated, truncated=never)
+        terminated = torch.where(ended, self._terminated(state, never), env_state.terminated)
+        return replace(
+            env_state, state=state, t=torch.where(ended, 0, env_state.t), terminated=terminated, truncated=never
+        )
 
     def features(self, state: Any) -> Tensor:
         """Return the world's own ``features(state)``, or its variables: one-hot where finite, else as they are."""
@@ -116,14 +121,14 @@ class WorldSimulator:
         numbers = _number(self.variables, state)
         return self._prior[numbers] if self._prior.dim() == 2 else self._prior[t, numbers]
 
-    def pack(self, scene: Scene) -> dict[str, Any]:
-        """Return a scene as tensors."""
-        fields = {"t": scene.t, "terminated": scene.terminated, "truncated": scene.truncated}
-        return {"state": scene.state, **fields}
+    def pack(self, env_state: EnvState) -> dict[str, Any]:
+        """Return a state as tensors."""
+        fields = {"t": env_state.t, "terminated": env_state.terminated, "truncated": env_state.truncated}
+        return {"state": env_state.state, **fields}
 
-    def unpack(self, kept: dict[str, Any]) -> Scene:
-        """Return the scene that was packed."""
-        return Scene(kept["state"], kept["t"], kept["terminated"], kept["truncated"])
+    def unpack(self, kept: dict[str, Any]) -> EnvState:
+        """Return the state that was packed."""
+        return EnvState(kept["state"], kept["t"], kept["terminated"], kept["truncated"])
 
     @cached_property
     def _prior(self) -> Tensor | None:

@@ -81,9 +81,9 @@ def episodes(task: str) -> ByEpisodes:
     return ByEpisodes(partial(simulator_of, task), EPISODES, torch.float32)
 
 
-def _seeing(policy: Any, task: str, scene: Any, t: int) -> torch.Tensor:
+def _seeing(policy: Any, task: str, env_state: Any, t: int) -> torch.Tensor:
     """Return the most probable actions of a world's policy, given what Gymnasium shows: for Acrobot not the angles."""
-    x = scene.state
+    x = env_state.state
     if task == "Acrobot-v1":
         x = torch.stack((torch.atan2(x[:, 1], x[:, 0]), torch.atan2(x[:, 3], x[:, 2]), x[:, 4], x[:, 5]), -1)
     chosen: torch.Tensor = policy.mode(x, t)
@@ -122,7 +122,7 @@ class Watch:
         now = time.process_time()
         self.seconds.append(now - self.began - self.spent)
         policy = Greedy(model)
-        self.scores.append(self.score._mean(lambda scene, t: policy.mode(scene.state, t)))
+        self.scores.append(self.score._mean(lambda env_state, t: policy.mode(env_state.state, t)))
         self.spent += time.process_time() - now
 
 

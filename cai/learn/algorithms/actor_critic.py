@@ -25,7 +25,7 @@ from cai.learn.problem import Metrics, Problem, State, require_finite
 from cai.learn.result import Learned
 from cai.learn.settings import Floating, Number, Switch, Whole, check
 from cai.learn.training import Options, train
-from cai.simulate.simulator import Scene, Simulator, clock, cut
+from cai.simulate.simulator import EnvState, Simulator, clock, cut
 from cai.world.definition import World
 from cai.world.spec import read
 
@@ -153,11 +153,11 @@ class ActorCritic:
             raise fault(f"{self.name}, target_kl", f"{self.target_kl!r}", "nats a step, > 0")
         check(self, ("max_steps",), lr=Number(), settle=Switch(), warmup=Whole(0), dtype=Floating(), **counts, **shares)
 
-    def init(self, problem: Problem) -> tuple[Scene | None, dict[str, Tensor]]:
+    def init(self, problem: Problem) -> tuple[EnvState | None, dict[str, Tensor]]:
         """Return the copies at their starts, φ, θ and its slow copy, log α = 0, and an empty ring."""
-        parts, scene = self._parts(problem), problem.simulator.begin()
+        parts, env_state = self._parts(problem), problem.simulator.begin()
         phi, theta, log_alpha = parts.function.init(), parts.critic.init(2), torch.zeros(())
-        x, prior = self._seen(parts, scene)
+        x, prior = self._seen(parts, env_state)
         code = parts.actor.draw(parts.function(phi, x), prior)
         one = torch.zeros(len(x))
         row = {"x": x, "prior": prior, "action": parts.over.carried(code), "reward": one, "terminated": one}
@@ -168,32 +168,32 @@ class ActorCritic:
             **named("log_alpha_adam", self._adam.init(log_alpha)),
         }
         learned = {"actor": phi, "mean": phi, "critic": theta, "target": theta, "log_alpha": log_alpha}
-        return scene, {**learned, **moments, **ring}
+        return env_state, {**learned, **moments, **ring}
 
     def step(self, problem: Problem, state: State) -> tuple[State, Metrics]:
         """Take one step in every copy, and then a few of φ, θ and α."""
         parts = self._parts(problem)
-        scene, row = self._act(problem, parts, state)
+        env_state, row = self._act(problem, parts, state)
         values = {**state.values, **replay.add(state.values, row)}
         steps, metrics = state.steps + len(row["reward"]), Metrics()
         updates = self.updates if steps >= self.warmup else 0
         share = min(1.0, 2 * max(1 - steps / self.budget, 0.0)) if self.settle else 1.0
         for _ in range(updates):
             values, metrics = self._learn(problem, parts, values, share)
-        return replace(state, steps=steps, updates=state.updates + updates, scene=scene, values=values), metrics
+        return replace(state, steps=steps, updates=state.updates + updates, env_state=env_state, values=values), metrics
 
     def policy(self, problem: Problem, state: State) -> Any:
         """Return the policy of the slowly following φ."""
         parts = self._parts(problem)
         return parts.actor.policy(parts.function, state.values["mean"], None)
 
-    def _act(self, problem: Problem, parts: Parts, state: State) -> tuple[Scene, dict[str, Tensor]]:
-        simulator, scene = problem.simulator, state.scene
-        assert scene is not None
+    def _act(self, problem: Problem, parts: Parts, state: State) -> tuple[EnvState, dict[str, Tensor]]:
+        simulator, env_state = problem.simulator, state.env_state
+        assert env_state is not None
         with torch.no_grad():
-            x, prior = self._seen(parts, scene)
+            x, prior = self._seen(parts, env_state)
             code = parts.actor.draw(parts.function(state.values["actor"], x), prior)
-            after, reward = simulator.step(scene, parts.actor.values(code))
+            after, reward = simulator.step(env_state, parts.actor.values(code))
             require_finite(reward)
             x_next, prior_next = self._seen(parts, after)
         row = {"x": x, "prior": prior, "action": parts.over.carried(code), "reward": reward.to(x.dtype)}
@@ -235,10 +235,10 @@ class ActorCritic:
             return 0.15 * math.log(space.size)
         return problem.simulator.variables.actions[0].shape.numel() * (1 + math.log(2))
 
-    def _seen(self, parts: Parts, scene: Scene) -> tuple[Tensor, Tensor]:
+    def _seen(self, parts: Parts, env_state: EnvState) -> tuple[Tensor, Tensor]:
         """Return the features and what the actor must know of the prior, ``[B, …]`` both."""
-        t = clock(parts.function.simulator, scene)
-        x, prior = parts.function.inputs(scene.state, t), parts.actor.prior(scene.state, t)
+        t = clock(parts.function.simulator, env_state)
+        x, prior = parts.function.inputs(env_state.state, t), parts.actor.prior(env_state.state, t)
         return x, prior.expand(len(x), *prior.shape[1:])
 
     @property

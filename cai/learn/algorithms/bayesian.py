@@ -33,7 +33,7 @@ from cai.learn.settings import Positive, Whole, check
 from cai.learn.soft_values import log_policy, state_value
 from cai.learn.training import Options, train
 from cai.simulate.rollout import roll
-from cai.simulate.simulator import Scene, Simulator
+from cai.simulate.simulator import EnvState, Simulator
 from cai.support.memory import TENSOR, require_room
 from cai.world.spaces import Space
 
@@ -111,7 +111,7 @@ class Bayesian:
     def __post_init__(self) -> None:
         check(self, batch=Whole(), spread=Positive(), noise=Positive())
 
-    def init(self, problem: Problem) -> tuple[Scene | None, dict[str, Tensor]]:
+    def init(self, problem: Problem) -> tuple[EnvState | None, dict[str, Tensor]]:
         """Return the prior, and the plan of the first episode."""
         states, actions, _ = _finite(self.name, problem.simulator)
         following = any_state(states.size) if self.following is None else self.following
@@ -122,7 +122,9 @@ class Bayesian:
         """Live an episode by the plan, learn from it, and plan the next."""
         states, actions, _ = _finite(self.name, problem.simulator)
         log_pi = self._log_pi(problem, state)
-        found = roll(problem.simulator, lambda scene, t: actions.pack(actions.split(draw(log_pi(scene.state, t)))))
+        found = roll(
+            problem.simulator, lambda env_state, t: actions.pack(actions.split(draw(log_pi(env_state.state, t))))
+        )
         values = observed(state.values, found, states, actions)
         values = {**values, "log_pi": self._plan(problem, values, state.updates + 2)}
         known = float((values["visits"] > 0).to(self.dtype).mean())

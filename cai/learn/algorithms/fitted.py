@@ -27,7 +27,7 @@ from cai.learn.soft_values import log_policy, state_value
 from cai.learn.stationary import times
 from cai.learn.training import Options, chosen, train
 from cai.simulate.rollout import variables_simulated
-from cai.simulate.simulator import Scene
+from cai.simulate.simulator import EnvState
 from cai.world.definition import World
 from cai.world.spec import read
 
@@ -63,7 +63,7 @@ class Fitted:
         """The regressor's."""
         return self.regressor.dtype
 
-    def init(self, problem: Problem) -> tuple[Scene | None, dict[str, Tensor]]:
+    def init(self, problem: Problem) -> tuple[EnvState | None, dict[str, Tensor]]:
         """Return the data, and no fit yet: the policy is the prior."""
         _require(self.name, problem, self.stationary)
         simulator = problem.simulator

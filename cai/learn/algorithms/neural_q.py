@@ -22,7 +22,8 @@ from cai.learn.functions import Adam, Function, function_of, named, part
 from cai.learn.problem import Metrics, Problem, State, require_finite
 from cai.learn.settings import Number, Switch, Whole, check
 from cai.learn.soft_values import log_policy, policy_value, q_loss, state_value
-from cai.simulate.simulator import Scene, Simulator, clock, cut
+from cai.simulate.normalise import Moments, moments
+from cai.simulate.simulator import EnvState, Simulator, clock, cut
 
 
 @dataclass(frozen=True)
@@ -39,11 +40,9 @@ class Batch:
 
 
 def accumulated(kept: dict[str, Tensor], x: Tensor) -> dict[str, Tensor]:
-    """Return the count, the mean and the sum of squared deviations of features with ``x [B, F]`` added (Chan 1979)."""
-    count, mean = kept["count"] + len(x), x.mean(0)
-    gap = mean - kept["mean"]
-    square = kept["square"] + ((x - mean) ** 2).sum(0) + gap**2 * (kept["count"] * len(x) / count)
-    return {"count": count, "mean": kept["mean"] + gap * (len(x) / count), "square": square}
+    """Return the count, the mean and the sum of squared deviations of features with ``x [B, F]`` added."""
+    every = Moments(kept["count"], kept["mean"], kept["square"]).merged(moments(x))
+    return {"count": torch.as_tensor(every.count), "mean": every.mean, "square": every.square}
 
 
 def scaled(kept: dict[str, Tensor], x: Tensor) -> Tensor:
@@ -83,11 +82,11 @@ class NeuralQ:
         check(self, ("max_steps",), lr=Number(), value_gradient=Number(-math.inf), **counts, **shares)
         check(self, warmup=Whole(0), settle=Switch(), double=Switch())
 
-    def init(self, problem: Problem) -> tuple[Scene, dict[str, Tensor]]:
+    def init(self, problem: Problem) -> tuple[EnvState, dict[str, Tensor]]:
         """Return the copies at their starts, θ and θ', the features' moments, and an empty ring."""
-        scene, function = problem.simulator.begin(), self._function(problem)
+        env_state, function = problem.simulator.begin(), self._function(problem)
         theta = function.init()
-        x, prior = self._seen(problem, scene)
+        x, prior = self._seen(problem, env_state)
         one = torch.zeros(len(x))
         if self.capacity // len(x) < self.n_step:
             expected = f"n_step = {self.n_step} steps of all {len(x)} copies, at least"
@@ -96,12 +95,12 @@ class NeuralQ:
         ring = replay.empty(self.capacity // len(x), {**row, "ended": one, "x_next": x, "prior_next": prior})
         nothing = {"count": torch.zeros(()), "mean": torch.zeros_like(x[0]), "square": torch.zeros_like(x[0])}
         learned = {**named("adam", self._adam.init(theta)), **named("seen", accumulated(nothing, x))}
-        return scene, {"theta": theta, "target": theta, **learned, **ring}
+        return env_state, {"theta": theta, "target": theta, **learned, **ring}
 
     def step(self, problem: Problem, state: State) -> tuple[State, Metrics]:
         """Take one step in every copy, and then a few of θ."""
-        assert state.scene is not None
-        scene, row = self._act(problem, state)
+        assert state.env_state is not None
+        env_state, row = self._act(problem, state)
         taken = len(row["reward"])
         seen = accumulated(part(state.values, "seen"), row["x_next"])
         values = {**state.values, **replay.add(state.values, row), **named("seen", seen)}
@@ -111,7 +110,7 @@ class NeuralQ:
         share = max(1 - steps / self.budget, 0.0) if self.settle else 1.0
         for _ in range(updates):
             values, loss = self._learn(problem, values, share)
-        after = replace(state, steps=steps, updates=state.updates + updates, scene=scene, values=values)
+        after = replace(state, steps=steps, updates=state.updates + updates, env_state=env_state, values=values)
         return after, {"loss": loss}
 
     def policy(self, problem: Problem, state: State) -> DiscretePolicy:
@@ -142,20 +141,20 @@ class NeuralQ:
         here = (at("x", row), at("prior", row), at("action", row))
         return Batch(*here, reward, discount, at("x_next", last), at("prior_next", last))
 
-    def _act(self, problem: Problem, state: State) -> tuple[Scene, dict[str, Tensor]]:
-        simulator, function, scene = problem.simulator, self._function(problem), state.scene
-        assert scene is not None
+    def _act(self, problem: Problem, state: State) -> tuple[EnvState, dict[str, Tensor]]:
+        simulator, function, env_state = problem.simulator, self._function(problem), state.env_state
+        assert env_state is not None
         space = problem.actions
         with torch.no_grad():
-            x, prior = self._seen(problem, scene)
+            x, prior = self._seen(problem, env_state)
             seen = scaled(part(state.values, "seen"), x)
             log_pi = log_policy(function(state.values["theta"], seen), prior, problem.temperature)
             if self.behaviour is not None:
-                number = space.join(space.unpack(self.behaviour.sample(scene.state, 0)))
+                number = space.join(space.unpack(self.behaviour.sample(env_state.state, 0)))
             else:
                 share = self._exploring(state)
                 number = draw(((1 - share) * log_pi.exp() + share * prior.exp()).log())
-            after, reward = simulator.step(scene, space.pack(space.split(number)))
+            after, reward = simulator.step(env_state, space.pack(space.split(number)))
             require_finite(reward)
             after = cut(after, self.max_steps)
             ratio = (log_pi - prior).gather(-1, number.unsqueeze(-1)).squeeze(-1).clamp(min=-20.0)
@@ -164,10 +163,10 @@ class NeuralQ:
             row["x_next"], row["prior_next"] = self._seen(problem, after)
             return simulator.restart(after), row
 
-    def _seen(self, problem: Problem, scene: Scene) -> tuple[Tensor, Tensor]:
+    def _seen(self, problem: Problem, env_state: EnvState) -> tuple[Tensor, Tensor]:
         """Return the features and log p(a|s), nats, ``[B, …]`` both."""
-        t = clock(problem.simulator, scene)
-        return self._function(problem).inputs(scene.state, t), problem.simulator.log_prior(scene.state, t)
+        t = clock(problem.simulator, env_state)
+        return self._function(problem).inputs(env_state.state, t), problem.simulator.log_prior(env_state.state, t)
 
     def _exploring(self, state: State) -> float:
         """Return the share of actions from the prior: all at first, ``explore`` after a tenth of the budget."""

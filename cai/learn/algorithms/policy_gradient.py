@@ -23,7 +23,7 @@ from cai.learn.result import Learned
 from cai.learn.settings import Floating, Number, Switch, Whole, check
 from cai.learn.training import Options, train
 from cai.simulate.rollout import Rollout, roll
-from cai.simulate.simulator import Scene, but_last
+from cai.simulate.simulator import EnvState, but_last
 
 
 def score_function_loss(log_pi: Tensor, weights: Tensor) -> Tensor:
@@ -81,7 +81,7 @@ class PolicyGradient:
             expected = "1; or clip=0.2, since later epochs are off-policy"
             raise fault(f"{self.name}, epochs", f"{self.epochs!r} without clip", expected)
 
-    def init(self, problem: Problem) -> tuple[Scene | None, dict[str, Tensor]]:
+    def init(self, problem: Problem) -> tuple[EnvState | None, dict[str, Tensor]]:
         """Return θ of policy, of its running mean and of the baseline, and the moments of their steps."""
         theta, critic = self._actor(problem).init(), self._critic(problem).init()
         moments = {**named("adam", self._adam.init(theta)), **named("critic_adam", self._adam.init(critic))}
@@ -95,8 +95,8 @@ class PolicyGradient:
         inputs: list[Tensor] = []
         priors: list[Tensor] = []
 
-        def choose(scene: Scene, t: int) -> Any:
-            x, prior = function.inputs(scene.state, t), actor.prior(scene.state, t)
+        def choose(env_state: EnvState, t: int) -> Any:
+            x, prior = function.inputs(env_state.state, t), actor.prior(env_state.state, t)
             code = actor.draw(function(theta, x), prior)
             codes.append(code)
             inputs.append(x)

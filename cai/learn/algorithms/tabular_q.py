@@ -23,7 +23,7 @@ from cai.learn.problem import Metrics, Problem, State, require_finite
 from cai.learn.settings import Kind, Number, Switch, Whole, check
 from cai.learn.soft_values import log_policy, state_value
 from cai.simulate.rollout import Rollout, roll
-from cai.simulate.simulator import Scene, Simulator
+from cai.simulate.simulator import EnvState, Simulator
 
 ANY = -1
 """Stands for every time in place of one."""
@@ -59,7 +59,7 @@ class Tabular:
         bounds |= {} if callable(self.lr) else {"lr": Number()}
         check(self, ("max_steps",), batch=Whole(), max_steps=Whole(), **bounds)
 
-    def init(self, problem: Problem) -> tuple[Scene | None, dict[str, Tensor]]:
+    def init(self, problem: Problem) -> tuple[EnvState | None, dict[str, Tensor]]:
         """Return Q = 0, and that nothing was visited."""
         if self.stationary and problem.simulator.timed:
             raise fault(
@@ -123,15 +123,15 @@ class Tabular:
             return {ANY: _tally(simulator, found, actions, torch.ones_like(last))}
         return {t: _tally(simulator, found, actions, torch.arange(T) == t) for t in range(T)}
 
-    def _behaviour(self, problem: Problem, state: State) -> Callable[[Scene, int], Any]:
+    def _behaviour(self, problem: Problem, state: State) -> Callable[[EnvState, int], Any]:
         if self.behaviour is not None:
-            return lambda scene, t: self.behaviour.sample(scene.state, t)
+            return lambda env_state, t: self.behaviour.sample(env_state.state, t)
         simulator, log_pi = problem.simulator, self._log_pi(problem, state)
         space = problem.actions
 
-        def choose(scene: Scene, t: int) -> Any:
-            prior = simulator.log_prior(scene.state, t)
-            pi = (1 - self.explore) * log_pi(scene.state, t).exp() + self.explore * prior.exp()
+        def choose(env_state: EnvState, t: int) -> Any:
+            prior = simulator.log_prior(env_state.state, t)
+            pi = (1 - self.explore) * log_pi(env_state.state, t).exp() + self.explore * prior.exp()
             return space.pack(space.split(draw(pi.log())))
 
         return choose
