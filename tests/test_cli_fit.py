@@ -304,15 +304,14 @@ def test_compare_shows_the_types_of_inference(folder: Path) -> None:
     words = ("compare", "frozen_lake", "--horizon", "4", "-t", "0.1", "-t", "1", "--inference-types")
     told = numbers(*words, "--out", "r")
     ladder = cai.inference_types(load_model("frozen_lake")(horizon=4), temperature=0.1)
-    assert [rung["name"] for rung in told[0]["rungs"]] == [rung.name for rung in ladder.rungs]
-    assert [rung["objective"] for rung in told[0]["rungs"]] == [rung.objective for rung in ladder.rungs]
-    assert [row["name"] for row in told[0]["rows"]] == [row.name for row in ladder.comparison.rows]
+    assert [row["objective"] for row in told[0]["rows"]] == [row.objective for row in ladder.rows]
+    assert [row["name"] for row in told[0]["rows"]] == [row.name for row in ladder.rows]
     assert [one["temperature"] for one in told] == [0.1, 1.0]
     page = (folder / "r" / "report.html").read_text()
-    assert "Types of inference at α = 0.1" in page
-    assert "marginal MAP · log max p(a, O) · " in page
     shown = run(*words[:-1], "--inference-types").stdout
-    assert ladder.table() in shown
+    for row in ladder.rows:
+        assert row.does in page
+        assert row.does in shown
 
 
 def test_a_type_of_inference_that_has_no_answer_is_told() -> None:

@@ -13,12 +13,12 @@ from matplotlib.figure import Figure
 
 import cai
 from cai.learn.svi.fit_result import Fit, Record
+from cai.support.numbers import show
+from cai.view.cells import losses_of
 from cai.view.curves import curve, elbo_curves
-from cai.view.report import write_report
-from cai.view.sections import told
+from cai.view.report import report
 from cai.view.style import png
 from cai.view.terminal import print_fit
-from cai.view.words import show
 from tests.test_view import Corridor, Page, gambles, named_axes, pixels, texts
 from tests.worlds import RandomWorld
 
@@ -181,7 +181,7 @@ def test_the_report_shows_the_fits_of_each_temperature(tmp_path: Path) -> None:
         0.1: {"cold": fitted(climbing(5), alpha=0.1, stopped="gap")},
     }
     comparisons = [cai.compare(WORLD, {"prior": None, **fits[alpha]}, temperature=alpha) for alpha in fits]
-    page = Page(write_report(comparisons, tmp_path, title="fits", fits=fits).read_text(encoding="utf-8"))
+    page = Page(report(comparisons, tmp_path, title="fits", fits=fits).read_text(encoding="utf-8"))
     numbers = {(policy, field): value for policy, field, value in page.numbers}
     assert float(numbers["exact", "fit_elbo"]) == fits[1.0]["exact"].elbo
     assert float(numbers["exact", "fit_gap"]) == fits[1.0]["exact"].gap
@@ -199,7 +199,7 @@ def test_the_report_shows_the_fits_of_each_temperature(tmp_path: Path) -> None:
 def test_a_policy_with_parameters_is_drawn_on_the_map(tmp_path: Path) -> None:
     module = cai.TabularPolicy(cai.tabulate(Corridor()))
     assert module.log_probs(0).requires_grad
-    write_report([cai.compare(Corridor(), {"module": module})], tmp_path, title="module")
+    report([cai.compare(Corridor(), {"module": module})], tmp_path, title="module")
     pixels(tmp_path / "figures" / "alpha-1.0-values.png")
 
 
@@ -207,14 +207,14 @@ def test_fits_belong_to_a_chapter(tmp_path: Path) -> None:
     comparison = cai.compare(WORLD, {"prior": None})
     for fits in ({0.5: {"a": fitted(climbing(3), alpha=0.5)}}, {1.0: {"a": fitted(climbing(3), alpha=0.5)}}):
         with pytest.raises(cai.WorldError, match="one of the temperatures"):
-            write_report([comparison], tmp_path, title="no", fits=fits)
+            report([comparison], tmp_path, title="no", fits=fits)
     assert not list(tmp_path.iterdir())
 
 
 def test_every_chapter_says_where_each_policy_loses_most(tmp_path: Path) -> None:
     policies = {"prior": None, "best": cai.VARIATIONAL, "still": torch.tensor([0.0, 0.0, 1.0]).expand(6, 3)}
     comparison = cai.compare(Corridor(), policies, temperature=0.5)
-    path = write_report([comparison], tmp_path, title="losses")
+    path = report([comparison], tmp_path, title="losses")
     page = Page(path.read_text(encoding="utf-8"))
     words = re.sub(r"\s+", " ", " ".join(page.words))
     assert page.tags >= {"details", "summary"}
@@ -234,18 +234,18 @@ def test_every_chapter_says_where_each_policy_loses_most(tmp_path: Path) -> None
 
 def test_what_has_no_optimum_still_has_an_account(tmp_path: Path) -> None:
     (comparison,) = gambles(1.0)
-    said = told(comparison)
-    assert [one.worst for one in said] == [(), ()]
+    said = losses_of(comparison)
+    assert [one.by_nats for one in said] == [(), ()]
     assert all("nothing to measure against" in one.lead for one in said)
-    assert "−inf nats: it risks what is forbidden." in said[1].account
-    write_report([comparison], tmp_path, title="gamble")
+    assert "−inf nats: it risks what is forbidden;" in said[1].account
+    report([comparison], tmp_path, title="gamble")
 
 
 def test_the_infinite_horizon_is_told_without_times() -> None:
     world = RandomWorld(2, 4, 3, 3, None, holes=False, discount=0.9, positive=False)
-    (said,) = told(cai.compare(world, {"prior": None}))
+    (said,) = losses_of(cai.compare(world, {"prior": None}))
     assert re.search(r"in one place at s=\d \(", said.lead)
-    assert len(said.worst) == 4
+    assert len(said.by_nats) == 4
 
 
 # The terminal

@@ -9,8 +9,6 @@ from typing import Any
 import pytest
 
 import cai
-from cai.evaluation.learners import compare_learners
-from cai.evaluation.row import save
 from cai.learn.events import Events
 from cai.learn.logs import Log
 from cai.learn.remote import Errand, _keep
@@ -18,7 +16,7 @@ from cai.learn.svi import svi_checkpoint as checkpoint
 from cai.support.files import draft, write_whole
 from cai.view.entanglement import draw_entanglement
 from cai.view.graph import draw_graph
-from cai.view.report import write_report
+from cai.view.report import report
 from cai.world.dependencies import graph
 from tests.helpers import load_model
 from tests.worlds import RandomWorld
@@ -56,15 +54,14 @@ def logged(folder: Path, one: Any) -> None:
 Write = Callable[[Path, Any], Any]
 WRITERS: dict[str, Write] = {
     "write_whole": lambda folder, _: write_whole(folder, {"a": b"a" * 900, "in/b": b"b" * 900}),
-    "save": lambda folder, _: save(folder, {"a.csv": "a" * 900, "b.csv": "b" * 900}),
     "checkpoint": lambda folder, _: checkpoint.save(folder / "kept", {"weights": list(range(500)), "step": 3}),
     "comparison": lambda folder, _: cai.compare(WORLD, {"best": cai.VARIATIONAL}).save(folder),
-    "learners": lambda folder, one: compare_learners(WORLD, {"q": [one]}, temperature=1.0).save(folder),
+    "learners": lambda folder, one: cai.compare(WORLD, {"q": [one]}).save(folder),
     "log": logged,
     "remote": lambda folder, one: _keep(Errand(cai.learn.q_learning, {}, folder / "kept"), one, b"c" * 900),
     "graph": lambda folder, _: draw_graph(graph(WORLD), folder / "graph.svg"),
     "entanglement": lambda folder, _: draw_entanglement(load_model("sysadmin")(n=2), folder / "ties.svg"),
-    "report": lambda folder, _: write_report([cai.compare(WORLD, {"best": cai.VARIATIONAL})], folder, title="small"),
+    "report": lambda folder, _: report([cai.compare(WORLD, {"best": cai.VARIATIONAL})], folder, title="small"),
 }
 
 

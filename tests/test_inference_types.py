@@ -203,23 +203,27 @@ class Crossing:
         return pyro.sample("place", cai.Point(following, 10)), self.pay[place, way]
 
 
+def inferences(types: cai.Comparison) -> dict:
+    return {name: one.inference for name, (one,) in types.subjects.items()}
+
+
 class TestInferenceTypes:
     def test_each_type_takes_its_own_way(self) -> None:
         world = Crossing()
         types = cai.inference_types(world)
-        assert [rung.name for rung in types.rungs] == NAMES == [row.name for row in types.comparison.rows]
-        likeliest = {rung.name: int(rung.policy.probs(0)[world.start].argmax()) for rung in types.rungs}
+        assert [row.name for row in types.rows] == NAMES
+        likeliest = {name: int(one.policy.probs(0)[world.start].argmax()) for name, one in inferences(types).items()}
         assert likeliest["MAP trajectory"] == world.ticket
         assert likeliest["marginal MAP"] == world.ferry
         assert likeliest["planning"] == world.maze
         assert likeliest["variational"] == world.bridge
-        reacts = [rung.name for rung in types.rungs if rung.actions is None]
+        reacts = [name for name, one in inferences(types).items() if one.actions is None]
         assert reacts == NAMES[2:]
         for name in ("planning", "posterior"):
-            policy = types.rung(name).policy
+            policy = inferences(types)[name].policy
             assert policy.probs(1)[world.left].argmax() == 0
             assert policy.probs(1)[world.right].argmax() == 1
-        returns = {row.name: row.expected_return for row in types.comparison.rows}
+        returns = {row.name: row.expected_return for row in types.rows}
         assert agrees(returns["MAP trajectory"], 0.5 * 10.4 - 0.5 * 100)
         assert agrees(returns["marginal MAP"], 0.8 * 10 - 0.2 * 100)
         assert agrees(returns["planning"], 0.8 * 10.5 - 0.2 * 100)
@@ -230,10 +234,10 @@ class TestInferenceTypes:
         prior = -2 * math.log(4)
         luck = {"MAP trajectory": math.log(0.5) + 10.4, "marginal MAP": math.log(0.8) + 10}
         for name, expected in {**luck, "planning": math.log(0.8) + 10.5}.items():
-            assert abs(types.rung(name).objective - prior - expected) < 1e-6, name
-        assert agrees(types.rung("variational").objective, types.comparison.elbo_star)
-        assert agrees(types.rung("posterior").objective, types.comparison.log_evidence)
-        elbo = {row.name: row.elbo for row in types.comparison.rows}
+            assert abs(types.row(name).objective - prior - expected) < 1e-6, name
+        assert agrees(types.row("variational").objective, types.elbo_star)
+        assert agrees(types.row("posterior").objective, types.log_evidence)
+        elbo = {row.name: row.elbo for row in types.rows}
         assert max(elbo, key=elbo.__getitem__) == "variational"
 
     def test_it_is_read_as_text(self) -> None:
@@ -242,7 +246,7 @@ class TestInferenceTypes:
         assert "left ×3; down ×8; right; down; right; " in table
         assert "left 100%; then by the state" in table
         assert table in repr(types)
-        assert [line.split("  ")[0].strip() for line in table.splitlines()] == ["inference", *NAMES]
+        assert [line.split("  ")[0].strip() for line in table.splitlines()] == ["policy", *NAMES]
         assert "lift=" in cai.inference_types(FactoredWorld()).table()
 
     def test_what_cannot_be_had_is_left_out_with_its_reason(self) -> None:
@@ -252,18 +256,18 @@ class TestInferenceTypes:
         assert "max_nodes = 5" in few.left_out["marginal MAP"]
         assert "left out: marginal MAP, since" in few.table()
         with pytest.raises(cai.WorldError, match="max_nodes = 5"):
-            few.rung("marginal MAP")
+            few.row("marginal MAP")
         mortal = cai.inference_types(lake(horizon=20, discount=0.9))
         assert list(mortal.left_out) == ["marginal MAP"]
         assert "discount: 0.9" in mortal.left_out["marginal MAP"]
         forever = cai.inference_types(lake(horizon=None, discount=0.9))
         assert list(forever.left_out) == NAMES[:2]
-        assert [rung.name for rung in forever.rungs] == NAMES[2:]
+        assert [row.name for row in forever.rows] == NAMES[2:]
 
     def test_a_mode_that_dies_leaves_the_rest_to_the_prior(self) -> None:
         world = load_model("frozen_lake")(horizon=20, discount=0.9)
         types = cai.inference_types(world)
-        one = types.rung("MAP trajectory")
+        one = inferences(types)["MAP trajectory"]
         messages = cai.solve(world, cai.MAP)
         lived = int(messages.most_probable().alive[0, :-1].sum())
         assert len(one.actions) == lived < 20
@@ -278,18 +282,18 @@ class TestInferenceTypes:
                 cai.inference_types(world, temperature=alpha)
             return
         types = cai.inference_types(world, temperature=alpha)
-        assert {rung.name for rung in types.rungs} | set(types.left_out) == set(NAMES)
+        assert {row.name for row in types.rows} | set(types.left_out) == set(NAMES)
         assert len(types.table().splitlines()) == 6
-        log_z = types.rung("posterior").objective
-        for rung, row in zip(types.rungs, types.comparison.rows, strict=True):
-            assert rung.objective <= log_z + TOLERANCE * max(1.0, abs(log_z))
+        log_z = types.row("posterior").objective
+        for row in types.rows:
+            assert row.objective <= log_z + TOLERANCE * max(1.0, abs(log_z))
             assert row.elbo <= log_z + TOLERANCE * max(1.0, abs(log_z))
-            assert agrees(row.elbo, elbo(world, rung.policy, alpha)), rung.name
+            assert agrees(row.elbo, elbo(world, inferences(types)[row.name].policy, alpha)), row.name
 
     def test_a_forbidden_action_on_the_way_costs_everything(self) -> None:
         world = RandomWorld(0, S=2, A=2, K=2, horizon=2, holes=False)
         world.prior[:] = torch.eye(2, dtype=torch.float64)  # each state forbids what the other asks for
         types = cai.inference_types(world)
-        elbo = {row.name: row.elbo for row in types.comparison.rows}
+        elbo = {row.name: row.elbo for row in types.rows}
         assert elbo["MAP trajectory"] == elbo["marginal MAP"] == -math.inf
         assert elbo["planning"] > -math.inf

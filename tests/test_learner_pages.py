@@ -22,15 +22,15 @@ from typer.testing import CliRunner
 import cai
 from cai.cli import app
 from cai.errors import fault
-from cai.evaluation.learners import LearnerComparison, compare_learners
 from cai.learn.result import Learned, Progress
 from cai.learn.seeds import BrokenOff, many
+from cai.support.numbers import between, brief, digits
+from cai.view.cells import lines_of
 from cai.view.learned import loss_maps, performance_profiles
-from cai.view.learners import best_of, write_learners
 from cai.view.learning import nats_curves, return_curves, spread
+from cai.view.report import report
 from cai.view.style import png
-from cai.view.terminal import print_learners
-from cai.view.words import between, brief
+from cai.view.terminal import print_comparison
 from tests.helpers import load_model
 from tests.learned import blind, rising, run_of
 from tests.test_view import Corridor, Gamble, Page, named_axes, pixels, texts
@@ -43,8 +43,11 @@ def lake() -> cai.World:
     return load_model("frozen_lake")(horizon=8)
 
 
+EXACT = {"POSTERIOR": cai.POSTERIOR, "VARIATIONAL": cai.VARIATIONAL, "HARD": cai.HARD, "prior": None}
+
+
 @pytest.fixture(scope="module")
-def compared() -> LearnerComparison:
+def compared() -> cai.Comparison:
     world = cai.tabulate(lake())
     learned = {
         name: [
@@ -52,13 +55,13 @@ def compared() -> LearnerComparison:
         ]
         for name, slow, noise in (("reinforce", 1.0, 0.3), ("q", 3.0, 0.2), ("soft_q", 6.0, 0.05))
     }
-    return compare_learners(world, learned, temperature=ALPHA)
+    return cai.compare(world, {**EXACT, **learned}, temperature=ALPHA)
 
 
 # The pictures
 
 
-def test_the_curves_are_those_of_the_comparison(compared: LearnerComparison) -> None:
+def test_the_curves_are_those_of_the_comparison(compared: cai.Comparison) -> None:
     figure = nats_curves(compared)
     (axes,) = named_axes(figure).values()
     assert axes.get_yscale() == "log"
@@ -67,15 +70,14 @@ def test_the_curves_are_those_of_the_comparison(compared: LearnerComparison) -> 
         np.testing.assert_allclose(line.get_ydata(), compared.curves[name]["policy_nats"].value)
         np.testing.assert_allclose(line.get_xdata(), range(0, 601, 100))
     words = texts(figure)
-    for row in compared.rows:
-        assert row.policy_nats is not None
-        assert row.name in words
-        assert brief(row.policy_nats.value) in words
+    for name in compared.runs:
+        assert name in words
+        assert brief(compared.row(name).policy_nats) in words
     assert "environment steps" in words
     assert "prior" in words
 
 
-def test_the_returns_have_a_panel_for_chance_and_one_for_the_likeliest_action(compared: LearnerComparison) -> None:
+def test_the_returns_have_a_panel_for_chance_and_one_for_the_likeliest_action(compared: cai.Comparison) -> None:
     panels = named_axes(return_curves(compared))
     fields = ("stochastic_return", "deterministic_return")
     for axes, field in zip(panels.values(), fields, strict=True):
@@ -84,7 +86,7 @@ def test_the_returns_have_a_panel_for_chance_and_one_for_the_likeliest_action(co
             np.testing.assert_allclose(line.get_ydata(), compared.curves[name][field].value)
 
 
-def test_the_profiles_are_those_of_the_comparison(compared: LearnerComparison) -> None:
+def test_the_profiles_are_those_of_the_comparison(compared: cai.Comparison) -> None:
     figure = performance_profiles(compared)
     (axes,) = named_axes(figure).values()
     for line, one in zip(axes.lines, compared.profiles.values(), strict=False):
@@ -96,8 +98,8 @@ def test_the_profiles_are_those_of_the_comparison(compared: LearnerComparison) -
 
 def test_the_map_adds_up_times_and_states() -> None:
     world = Corridor()  # states 4 and 5 share a cell
-    found = compare_learners(world, {"a": [run_of(world, [0.5], seed=n, noise=0.5) for n in range(2)]}, temperature=1.0)
-    lost = found.policy_nats("a")
+    found = cai.compare(world, {"a": [run_of(world, [0.5], seed=n, noise=0.5) for n in range(2)]})
+    lost = found.mean("a", "policy_nats")
     assert lost is not None
     figure = loss_maps(found)
     (title, axes), *_ = named_axes(figure).items()
@@ -147,77 +149,76 @@ def endless() -> Learned:
 )
 def test_whatever_was_learned_can_be_drawn(make: Callable[[], dict[str, Sequence[Learned]]], tmp_path: Path) -> None:
     learned = make()
-    found = compare_learners(Corridor(), learned, temperature=1.0)
-    page = write_learners([found], tmp_path, title="corridor").read_text(encoding="utf-8")
+    found = cai.compare(Corridor(), learned)
+    page = report(found, tmp_path, title="corridor").read_text(encoding="utf-8")
     for name in ("returns", "losses"):
-        pixels(tmp_path / "figures" / f"learners-1.0-{name}.png")
-    assert (tmp_path / "figures" / "learners-1.0-nats.png").exists() == ("blind" not in learned)
+        pixels(tmp_path / "figures" / f"alpha-1.0-{name}.png")
+    assert (tmp_path / "figures" / "alpha-1.0-learning.png").exists() == ("blind" not in learned)
     assert "nan" not in Page(page).words
 
 
-def test_what_cannot_be_drawn_says_why(compared: LearnerComparison) -> None:
-    bare = compare_learners(
-        Gamble(), {"a": [replace(endless(), policy=cai.evaluate(Gamble(), None).policy)]}, temperature=1.0
-    )
+def test_what_cannot_be_drawn_says_why(compared: cai.Comparison) -> None:
+    bare = cai.compare(Gamble(), {"a": [replace(endless(), policy=cai.evaluate(Gamble(), None).policy)]})
     with pytest.raises(cai.WorldError, match="no normalised scores"):
         performance_profiles(bare)
     with pytest.raises(cai.WorldError, match="without a layout"):
         loss_maps(bare)
     with pytest.raises(cai.WorldError, match="no history that knows policy nats"):
-        nats_curves(replace(compared, curves={row.name: {} for row in compared.rows}))
+        nats_curves(cai.compare(Corridor(), {"blind": [blind(run_of(Corridor(), [0.1, 0.9]))]}))
     assert len(png(return_curves(bare))) > 10_000
 
 
 # The page
 
 
-def test_the_page_tells_what_was_computed(compared: LearnerComparison, tmp_path: Path) -> None:
-    page = Page(write_learners([compared], tmp_path, title="<lake>").read_text(encoding="utf-8"))
+def test_the_page_tells_what_was_computed(compared: cai.Comparison, tmp_path: Path) -> None:
+    page = Page(report(compared, tmp_path, title="<lake>").read_text(encoding="utf-8"))
     numbers = {(policy, field): value for policy, field, value in page.numbers}
     for row in compared.rows:
-        assert row.policy_nats is not None
-        assert float(numbers[row.name, "policy_nats"]) == row.policy_nats.value
-    assert compared.exact is not None
-    for one in compared.exact.rows:
-        assert float(numbers[one.name, "expected_return"]) == one.expected_return
-        assert numbers[one.name, "steps"] == ""
+        assert float(numbers[row.name, "policy_nats"]) == row.policy_nats
+        assert float(numbers[row.name, "expected_return"]) == row.expected_return
+        if not row.seeds:
+            assert numbers[row.name, "steps"] == ""
     assert numbers["q", "worst_policy_nats"] == ""
+    assert ("q", "evidence_gap") not in numbers  # intervals take its room
     words = re.sub(r"\s+", " ", " ".join(page.words))
-    for text in ("<lake>: learners", "4 seeds", "q: its history knows no policy nats", "Where each learner loses most"):
+    for text in ("<lake>", "4 seeds", "q: its history knows no policy nats", "Where each policy loses most"):
         assert text in words
     place = compared.worst("q", 1, by="regret")[0]  # a hard learner is told by reward
     assert f"{brief(place.lost)} reward units, {place.seeds} of 4 seeds" in words
-    assert len(page.sources) == 4
+    assert len(page.sources) == 2 + 11  # ladder and horizons; accounts, learning, and the policies that do not learn
     assert not page.elsewhere
-    assert best_of(compared.rows) == "soft_q"
-    assert json.loads((tmp_path / "learners.json").read_text())[0]["learners"][0]["name"] == "reinforce"
-    assert (tmp_path / "learners.csv").read_text(encoding="utf-8").splitlines() == compared.csv().splitlines()
+    best = [line.name for line in lines_of(compared, compared.shown) if line.best]
+    assert best == ["VARIATIONAL", "soft_q"]
+    rows = json.loads((tmp_path / "comparison.json").read_text())[0]["rows"]
+    assert [row["name"] for row in rows] == [row.name for row in compared.rows]
+    assert (tmp_path / "comparison.csv").read_text(encoding="utf-8").splitlines() == compared.csv().splitlines()
+    assert (tmp_path / "runs.csv").read_text(encoding="utf-8").splitlines() == compared.runs_csv().splitlines()
 
 
 def test_each_temperature_has_its_chapter_and_an_old_picture_goes(tmp_path: Path) -> None:
     world = RandomWorld(1, 3, 2, 2, 3, holes=False)
     found = [
-        compare_learners(world, {"a": [run_of(world, [0, 1], temperature=alpha)]}, temperature=alpha)
+        cai.compare(world, {"a": [run_of(world, [0, 1], seed=n, temperature=alpha) for n in (0, 1)]}, temperature=alpha)
         for alpha in (0.1, 1.0)
     ]
-    write_learners(found[:1], tmp_path, title="w")
-    page = write_learners(found[1:], tmp_path, title="w").read_text(encoding="utf-8")
+    report(found[:1], tmp_path, title="w")
+    page = report(found[1:], tmp_path, title="w").read_text(encoding="utf-8")
     assert "α = 0.1" not in page
-    assert not list((tmp_path / "figures").glob("learners-0.1-*"))
-    page = write_learners(found, tmp_path, title="w").read_text(encoding="utf-8")
+    assert not list((tmp_path / "figures").glob("alpha-0.1-*"))
+    page = report(found, tmp_path, title="w").read_text(encoding="utf-8")
     assert page.index('id="alpha-1.0"') < page.index('id="alpha-0.1"')
-    assert (tmp_path / "alpha-0.1" / "runs.csv").is_file()
+    assert len((tmp_path / "runs.csv").read_text(encoding="utf-8").splitlines()) == 1 + 4
     assert "losses" not in " ".join(path.name for path in (tmp_path / "figures").iterdir())  # no layout, no map
-    with pytest.raises(cai.WorldError, match="each once"):
-        write_learners([found[0], found[0]], tmp_path, title="w")
+    with pytest.raises(cai.WorldError, match="each temperature once"):
+        report([found[0], found[0]], tmp_path, title="w")
 
 
-def test_the_terminal_tells_the_same(compared: LearnerComparison, capsys: pytest.CaptureFixture[str]) -> None:
-    print_learners("lake", compared)
+def test_the_terminal_tells_the_same(compared: cai.Comparison, capsys: pytest.CaptureFixture[str]) -> None:
+    print_comparison("lake", compared)
     told = capsys.readouterr().out
     for row in compared.rows:
-        assert row.policy_nats is not None
-        assert f"{row.policy_nats.value:.4g}" in told
+        assert digits(row.policy_nats, 4 if row.seeds else 6) in told
         assert row.name in told
     assert "VARIATIONAL" in told
     assert "4 seeds" in told
@@ -269,10 +270,10 @@ def test_learners_are_run_and_told(school: list[dict[str, Any]], tmp_path: Path)
     assert all((call["steps"], call["jobs"], _alpha(call)) == (500, 2, 0.1) for call in school)
     for words in ("soft_q", "3 seeds", "VARIATIONAL", "policy nats", "report:"):
         assert words in told
-    assert (tmp_path / "learners.html").is_file()
+    assert (tmp_path / "report.html").is_file()
     (found,) = json.loads(command(*asked, "--json").stdout)
-    assert [one["name"] for one in found["learners"]] == ["soft_q", "q"]
-    assert found["learners"][0]["seeds"] == [0, 1, 2]
+    assert [one["name"] for one in found["rows"]][4:] == ["soft_q", "q"]
+    assert found["rows"][4]["seeds"] == [0, 1, 2]
 
 
 def test_unless_told_otherwise_ten_seeds_of_the_learners_own_length(school: list[dict[str, Any]]) -> None:
@@ -284,23 +285,23 @@ def test_unless_told_otherwise_ten_seeds_of_the_learners_own_length(school: list
 def test_a_learner_that_cannot_is_left_out_with_a_word(school: list[dict[str, Any]]) -> None:
     done = command("--learn", "fussy,q", "--seeds", "2", "--json")
     assert "fussy left out at α = 0.1: fussy: this world; expected another one" in done.stderr
-    assert [one["name"] for one in json.loads(done.stdout)[0]["learners"]] == ["q"]
+    assert [one["name"] for one in json.loads(done.stdout)[0]["rows"]][4:] == ["q"]
     assert command("--learn", "fussy", code=2).stderr == "cai: fussy: this world; expected another one\n"
 
 
 def test_interrupted_it_keeps_what_there_is(school: list[dict[str, Any]], tmp_path: Path) -> None:
     done = command("--learn", "q,slow,soft_q", "--seeds", "3", "--json", "--out", str(tmp_path), code=130)
     assert [call["name"] for call in school] == ["q", "slow"]
-    q, slow = json.loads(done.stdout)[0]["learners"]
+    q, slow = json.loads(done.stdout)[0]["rows"][4:]
     assert (q["seeds"], slow["seeds"]) == ([0, 1, 2], [0])
     assert "slow: 1 of 3 runs ended by themselves" in done.stderr
     assert done.stderr.endswith("cai: interrupted\n")
-    assert (tmp_path / "learners.html").is_file()
+    assert (tmp_path / "report.html").is_file()
 
 
 def test_a_learner_without_a_whole_run_is_not_told(school: list[dict[str, Any]]) -> None:
     done = command("--learn", "q,stuck", "--seeds", "2", "--json", code=130)
-    assert [one["name"] for one in json.loads(done.stdout)[0]["learners"]] == ["q"]
+    assert [one["name"] for one in json.loads(done.stdout)[0]["rows"]][4:] == ["q"]
     assert "stuck: 0 of 2 runs ended by themselves" in done.stderr
     assert json.loads(command("--learn", "stuck", "--json", code=130).stdout) == []
 
@@ -372,8 +373,8 @@ def test_what_makes_no_sense_is_one_clear_line(school: list[dict[str, Any]], wor
     assert not school
 
 
-def test_the_generator_of_the_caller_is_left_alone(compared: LearnerComparison) -> None:
+def test_the_generator_of_the_caller_is_left_alone(compared: cai.Comparison) -> None:
     before = torch.random.get_rng_state()
     nats_curves(compared)
-    compare_learners(cai.tabulate(lake()), compared.learned, temperature=ALPHA)
+    cai.compare(cai.tabulate(lake()), compared.runs, temperature=ALPHA)
     assert torch.equal(before, torch.random.get_rng_state())

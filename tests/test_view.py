@@ -1,4 +1,4 @@
-"""Pictures, lessons and the report: what is drawn is what was computed, and the page says so in words that are true."""
+"""Pictures, the summary and the report: what is drawn is what was computed, and the page says so truly."""
 
 import csv
 import io
@@ -23,13 +23,13 @@ from torch import Tensor
 
 import cai
 from cai.support.files import write_whole
+from cai.support.numbers import listed, rounded, show
 from cai.view import figures, summaries
 from cai.view.graph import draw_graph, graph_figure
-from cai.view.lessons import kernel_distance, lesson, promise_gap, twin_lesson
 from cai.view.maps import choices_matter, states_on_map
-from cai.view.report import COLUMNS, write_report
+from cai.view.report import report
 from cai.view.scene import PROMISE, scene
-from cai.view.words import listed, rounded, show
+from cai.view.summary import kernel_distance, promise_gap, summary, twin_summary
 from tests.worlds import RandomWorld
 
 
@@ -374,73 +374,65 @@ def test_the_graph_names_its_kinds_and_plates(tmp_path: Path) -> None:
         draw_graph(nx.DiGraph(), tmp_path / "none.png")
 
 
-# Lessons
+# The summary
 
 
 def test_stochastic_dynamics_leave_luck_that_no_policy_can_have(lake: list[cai.Comparison]) -> None:
-    told = lesson(lake)
+    told = summary(lake)
     for one, text in zip(lake, told, strict=False):
-        assert f"At α = {show(one.temperature)} POSTERIOR promises log Z = {show(one.log_evidence)} nats" in text
+        promised = f"POSTERIOR promises log Z = {show(one.log_evidence)} nats"
+        assert text.startswith(f"At α = {show(one.temperature)}, {promised}")
         assert f"reaches ELBO* = {show(one.elbo_star)} nats" in text
-        assert (
-            f"The difference of {show(one.log_evidence - one.elbo_star)} nats is out of reach of every policy" in text
-        )
-    rows = {row.name: row for row in lake[1].rows}
-    acted = next(text for text in told if text.startswith("Whoever acts"))
-    assert f"{show(rows['POSTERIOR'].optimality_gap)} below ELBO*" in acted
-    assert f"VARIATIONAL earns {show(rows['VARIATIONAL'].expected_return)}" in acted
-    assert "Best of those compared, by ELBO: VARIATIONAL at α = 1 and α = 0.1." in told
+        gap = show(one.log_evidence - one.elbo_star)
+        assert text.endswith(f"{gap} nats are out of every policy's reach, {gap} for luck.")
+    assert told[-1] == "Best of those compared, by ELBO: VARIATIONAL at α = 1 and α = 0.1."
 
 
 def test_deterministic_dynamics_and_a_fixed_start_leave_none(cliffs: Any) -> None:
-    told = lesson(cliffs[1])
-    assert all("POSTERIOR and VARIATIONAL coincide" in text for text in told[:2])
-    assert not any("out of reach" in text or "Whoever acts" in text for text in told)
+    told = summary(cliffs[1])
+    assert all("nothing that matters is left to luck" in text for text in told[:2])
+    assert not any("out of" in text for text in told)
     assert [promise_gap(one) for one in cliffs[1]] == [0.0, 0.0]
 
 
-def test_a_random_start_is_the_luck_of_the_start_alone() -> None:
+def test_the_start_is_told_from_luck() -> None:
     world = RandomWorld(0, 4, 3, 1, 4, holes=False)  # one outcome an action: deterministic
     one = compared(world, [0.5])[0]
-    (text,) = (found for found in lesson([one]) if found.startswith("At α"))
-    assert f"The difference of {show(one.rows[0].start_nats)} nats is the luck of the start alone" in text
+    assert f"reach, {show(one.rows[0].start_nats)} for another start." in summary([one])[0]
     both = compared(RandomWorld(0, 4, 3, 3, 4, holes=False), [0.5])[0]
     gap, start = both.log_evidence - both.elbo_star, both.rows[0].start_nats
-    assert (
-        f"{show(start)} nats for the start that the posterior wishes for, {show(gap - start)} nats" in lesson([both])[0]
-    )
+    assert f"reach, {show(start)} for another start and {show(gap - start)} for luck." in summary([both])[0]
 
 
 def test_what_cannot_be_is_said_in_words() -> None:
-    told = lesson(gambles(1.0))
-    assert "but ELBO* = −∞" in told[0]
-    assert "The promise is luck through and through" in told[0]
+    assert "but ELBO* = −∞: every policy risks what is forbidden" in summary(gambles(1.0))[0]
     with pytest.raises(cai.WorldError, match="at least one"):
-        lesson([])
+        summary([])
 
 
 def test_an_evidence_too_large_to_exist_is_said_to_be_so() -> None:
     greedy = RandomWorld(3, 4, 3, 3, None, holes=False, discount=0.9)
     one = cai.compare(greedy, {"VARIATIONAL": cai.VARIATIONAL, "prior": None}, temperature=0.2)
     assert one.log_evidence is None
-    assert f"ELBO* = {show(one.elbo_star)} nats, but log Z = +∞" in lesson([one])[0]
+    assert f"ELBO* = {show(one.elbo_star)} nats, but log Z = +∞" in summary([one])[0]
     assert PROMISE not in scene(one).v
 
 
 def test_twins_have_one_evidence_and_two_optima(cliffs: Any) -> None:
     slippery, sure = cliffs
-    text = twin_lesson("slippery", slippery, "sure", sure)
-    assert "the prior's marginal kernel Σ_a p(a|s) p(s′, r | s, a) is the same in both" in text
+    text = twin_summary("slippery", slippery, "sure", sure)
+    assert "The prior's marginal kernel Σ_a p(a|s) p(s′, r | s, a) is the same in both" in text
     for a, b in zip(slippery, sure, strict=True):
         assert a.log_evidence == pytest.approx(b.log_evidence, abs=1e-9)
         apart = b.elbo_star - a.elbo_star
         assert apart > 10
         found = next(line for line in text.splitlines() if line.startswith(f"α = {show(a.temperature)}:"))
         assert f"log Z = {show(a.log_evidence)} (slippery) and {show(b.log_evidence)} (sure), equal" in found
-        assert f"ELBO* = {show(a.elbo_star)} and {show(b.elbo_star)}, {show(apart)} nats apart" in found
+        ends = f"ELBO* = {show(a.elbo_star)} (slippery) and {show(b.elbo_star)} (sure)"
+        assert f"{ends}, {show(apart)} nats apart." in found
     assert kernel_distance(slippery[0].tables, sure[0].tables) < 1e-12
     with pytest.raises(cai.WorldError, match="same temperatures"):
-        twin_lesson("slippery", slippery, "sure", sure[:1])
+        twin_summary("slippery", slippery, "sure", sure[:1])
 
 
 def test_worlds_that_are_no_twins_are_not_called_so(lake: list[cai.Comparison], cliffs: Any) -> None:
@@ -450,8 +442,8 @@ def test_worlds_that_are_no_twins_are_not_called_so(lake: list[cai.Comparison], 
     moved = cai.tabulate(RandomWorld(1, 17, 4, 3, 20, holes=False))
     assert kernel_distance(tilted, moved) > 0.01
     assert kernel_distance(lake[0].tables, cliffs[0][0].tables) is None
-    text = twin_lesson("lake", lake, "random", compared(RandomWorld(1, 17, 4, 3, 20, holes=False), [1.0, 0.1]))
-    assert "even the evidence tells them apart" in text
+    text = twin_summary("lake", lake, "random", compared(RandomWorld(1, 17, 4, 3, 20, holes=False), [1.0, 0.1]))
+    assert "differs, and so may log Z" in text
     assert "is the same in both" not in text
 
 
@@ -484,11 +476,11 @@ def test_numbers_are_written_for_people() -> None:
 
 def test_the_report_holds_the_comparison(lake: list[cai.Comparison], tmp_path: Path) -> None:
     dag = cai.graph(cai.from_gymnasium("FrozenLake-v1", horizon=20))
-    path = write_report(lake, tmp_path / "out", title="The lake", notes=["A note.\nIts second line."], dag=dag)
+    path = report(lake, tmp_path / "out", title="The lake", notes=["A note.\nIts second line."], dag=dag)
     assert path == tmp_path / "out" / "report.html"
     page = Page(path.read_text(encoding="utf-8"))
 
-    fields = [column.field for column in COLUMNS]
+    fields = [column.field for column in lake[0].columns]
     expected = []
     for one in lake:
         expected += [(None, "log_evidence", one.log_evidence), (None, "elbo_star", one.elbo_star)]
@@ -496,10 +488,10 @@ def test_the_report_holds_the_comparison(lake: list[cai.Comparison], tmp_path: P
     assert [(policy, field, float(value)) for policy, field, value in page.numbers] == expected
 
     words = re.sub(r"\s+", " ", "".join(page.words))
-    assert all(text in words for text in lesson(lake))
+    assert all(text in words for text in summary(lake))
     assert "A note. Its second line." in words
-    assert "17 states, 4 actions, horizon T = 20" in words
-    assert all(column.head in words and column.unit in words for column in COLUMNS)
+    assert "17 states, 4 actions, 3 outcomes, horizon T = 20" in words
+    assert all(column.title in words and column.unit in words for column in lake[0].columns)
 
     pictures = sorted((tmp_path / "out" / "figures").iterdir())
     assert len(pictures) == 3 + 2 * 7
@@ -513,7 +505,7 @@ def test_the_report_holds_the_comparison(lake: list[cai.Comparison], tmp_path: P
 
 def test_the_tables_beside_the_page_hold_every_temperature(tmp_path: Path) -> None:
     pair = compared(RandomWorld(1, 3, 2, 2, 3, holes=False), [1.0, 0.1])
-    write_report(pair, tmp_path, title="a pair")
+    report(pair, tmp_path, title="a pair")
     rows = list(csv.DictReader(io.StringIO((tmp_path / "comparison.csv").read_text(encoding="utf-8"))))
     expected = [row for one in pair for row in one.rows]
     assert [(row["name"], float(row["temperature"]), float(row["elbo"])) for row in rows] == [
@@ -527,7 +519,7 @@ def test_the_tables_beside_the_page_hold_every_temperature(tmp_path: Path) -> No
 def test_names_and_notes_are_escaped(tmp_path: Path) -> None:
     rude = {"<script>alert(1)</script>": None, "R&D $x$": cai.VARIATIONAL}
     one = cai.compare(RandomWorld(1, 3, 2, 2, 3, holes=False), rude, temperature=1.0)
-    path = write_report([one], tmp_path, title="<i>a</i> & b", notes=["<img src=x onerror=y>"])
+    path = report([one], tmp_path, title="<i>a</i> & b", notes=["<img src=x onerror=y>"])
     text = path.read_text(encoding="utf-8")
     page = Page(text)
     assert "script" not in page.tags
@@ -538,7 +530,7 @@ def test_names_and_notes_are_escaped(tmp_path: Path) -> None:
 
 def test_a_world_of_minus_infinities_has_a_report(tmp_path: Path) -> None:
     comparisons = gambles(1.0, 0.1)
-    page = Page(write_report(comparisons, tmp_path, title="gamble").read_text(encoding="utf-8"))
+    page = Page(report(comparisons, tmp_path, title="gamble").read_text(encoding="utf-8"))
     numbers = {(policy, field): value for policy, field, value in page.numbers}
     assert numbers[None, "elbo_star"] == ""
     assert float(numbers[None, "log_evidence"]) == comparisons[1].log_evidence
@@ -554,15 +546,15 @@ def test_a_world_of_minus_infinities_has_a_report(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_an_infinite_horizon_and_a_map_with_walls_have_a_report(tmp_path: Path) -> None:
     lasting = compared(RandomWorld(2, 4, 3, 3, None, holes=False, discount=0.9, positive=False), [1.0])
-    words = "".join(Page(write_report(lasting, tmp_path / "a", title="on").read_text(encoding="utf-8")).words)
+    words = "".join(Page(report(lasting, tmp_path / "a", title="on").read_text(encoding="utf-8")).words)
     assert "infinite horizon, discount γ = 0.9" in words
-    write_report(compared(Corridor(), [1.0]), tmp_path / "b", title="walls")
+    report(compared(Corridor(), [1.0]), tmp_path / "b", title="walls")
     for picture in tmp_path.rglob("*.png"):
         pixels(picture)
 
 
 def test_nothing_is_luck_where_all_is_sure(cliffs: Any, tmp_path: Path) -> None:
-    page = Page(write_report(cliffs[1][:1], tmp_path, title="sure").read_text(encoding="utf-8"))
+    page = Page(report(cliffs[1][:1], tmp_path, title="sure").read_text(encoding="utf-8"))
     assert "nothing that matters is left to luck" in "".join(page.words)
     assert not list((tmp_path / "figures").glob("*luck*"))
     shown = {policy for policy, field, value in page.numbers if field == "luck_nats" and abs(float(value)) < 1e-9}
@@ -574,7 +566,7 @@ def test_a_report_is_of_one_world_at_different_temperatures(
 ) -> None:
     for wrong, message in (([], "at least one"), ([lake[0], lake[0]], "once"), ([lake[0], cliffs[0][1]], "one world")):
         with pytest.raises(cai.WorldError, match=message):
-            write_report(wrong, tmp_path, title="no")
+            report(wrong, tmp_path, title="no")
     assert not list(tmp_path.iterdir())
 
 

@@ -1,7 +1,6 @@
 """cai claims: what is claimed for soft optimality, tried."""
 
 import json
-import math
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
@@ -10,6 +9,7 @@ import typer
 
 from cai.cli.app import app, told
 from cai.cli.options import require_folder
+from cai.support.numbers import finite
 from cai.support.wording import read_name
 
 Names = Annotated[
@@ -51,15 +51,6 @@ def keep(name: str, result: Any, out: Path) -> None:
     from cai.view.style import png
 
     numbers = {"claim": result.claim, "verdict": result.verdict.word, "checks": result.verdict.lines, **asdict(result)}
-    text = json.dumps(_finite(numbers), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    text = json.dumps(finite(numbers), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
     write_whole(out, {f"{name}.png": png(figure_of(result)), f"{name}.json": text.encode()})
     print(f"figure: {(out / f'{name}.png').resolve()}\nnumbers: {(out / f'{name}.json').resolve()}\n")
-
-
-def _finite(value: Any) -> Any:
-    """Return the value as JSON knows it: what is not finite is null."""
-    if isinstance(value, dict):
-        return {key: _finite(one) for key, one in value.items()}
-    if isinstance(value, list | tuple):
-        return [_finite(one) for one in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -1,6 +1,5 @@
 """cai compare: policies of one world, or of a world and its twin, by the same exact accounts."""
 
-import json
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -110,9 +109,9 @@ def compare(
     from cai.compile.factor_model import Factors
 
     rules = read_rules(rule or EVERY, prior=True)
-    found, size = compiled(made, "tables" if tabled else form, given, quiet=as_json)
+    found, _ = compiled(made, "tables" if tabled else form, given, quiet=as_json)
     if isinstance(found, Factors):
-        _tell_factors(title, size, made, compared(found, rules, alphas, given=given), out, as_json=as_json)
+        _tell_factors(title, made, compared(found, rules, alphas, given=given), out, as_json=as_json)
         return
     asked = {name: value for name, value in (("steps", steps), ("seed", seed)) if value is not None}
     job = Job(made, found, None, asked)
@@ -132,17 +131,17 @@ def compare(
         raise KeyboardInterrupt
 
 
-def _tell_factors(title: str, size: str, world: Any, comparisons: Sequence[Any], out: Any, *, as_json: bool) -> None:
+def _tell_factors(title: str, world: Any, comparisons: Sequence[Any], out: Any, *, as_json: bool) -> None:
     """Print what was compared on factors, and write its report."""
     if as_json:
-        print_json([json.loads(one.json()) for one in comparisons])
+        print_json([one.plain() for one in comparisons])
     else:
         from cai.view.terminal import print_comparison
 
         for one in comparisons:
-            print_comparison(title, one, size)
+            print_comparison(title, one)
     if out is not None:
-        write(title, world, comparisons, out, [])
+        write(title, world, comparisons, out)
 
 
 def _refuse(options: Mapping[str, Any], where: str) -> None:
@@ -167,24 +166,25 @@ def _compared(
 ) -> tuple[list["Comparison"], list[str]]:
     """Compare the world and its twin, if it has one; the note says what changes between them and what does not."""
     from cai.compile.tabulate import tabulate
-    from cai.view.lessons import twin_lesson
+    from cai.view.summary import twin_summary
 
     if twin is None or not fits:
-        return compared_each([tables], rules, list(fits), [fits], ray, given)[0], []
+        return compared_each({title: tables}, rules, list(fits), {title: fits}, ray, given)[title], []
     name, world = twin
-    found, other = compared_each([tables, tabulate(world)], rules, list(fits), [fits, {}], ray, given)
-    return found, [twin_lesson(title, found, name, other)]
+    sides = {"world": tables, "twin": tabulate(world)}
+    done = compared_each(sides, rules, list(fits), {"world": fits, "twin": {}}, ray, given)
+    return done["world"], [twin_summary(title, done["world"], name, done["twin"])]
 
 
 def _print(world: str, comparisons: Sequence["Comparison"], fits: Fits, notes: Sequence[str], *, as_json: bool) -> None:
     if as_json:
         print_json([_plain(one, fits[one.temperature]) for one in comparisons])
         return
-    from cai.view.sections import STOPPED
-    from cai.view.terminal import describe, print_comparison
+    from cai.view.cells import STOPPED
+    from cai.view.terminal import print_comparison
 
     for one in comparisons:
-        print_comparison(world, one, describe(one.tables))
+        print_comparison(world, one)
         for name, made in fits[one.temperature].items():
             print(f"{name}: {made.steps:,} steps by {made.estimator}, {STOPPED[made.stopped]}")
     for note in notes:
@@ -192,5 +192,5 @@ def _print(world: str, comparisons: Sequence["Comparison"], fits: Fits, notes: S
 
 
 def _plain(one: "Comparison", fits: Mapping[str, "Fit"]) -> dict[str, Any]:
-    told: dict[str, Any] = json.loads(one.json())
+    told = one.plain()
     return {**told, "fits": [record(name, made, one.log_evidence) for name, made in fits.items()]} if fits else told

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from cai.cli.fits import Job, record
 from cai.cli.results import compared, write
+from cai.support.numbers import finite
 
 if TYPE_CHECKING:
     from cai.learn.svi.fit_result import Fit
@@ -66,11 +67,7 @@ def _state(one: "Fit") -> bytes:
 
 def _history(one: "Fit") -> list[dict[str, Any]]:
     names = ("step", "elbo", "gap", "seconds")
-    return [{name: _finite(getattr(point, name)) for name in names} for point in one.history]
-
-
-def _finite(value: Any) -> Any:
-    return value if value is None or abs(value) < float("inf") else None
+    return [{name: finite(getattr(point, name)) for name in names} for point in one.history]
 
 
 def _picture(name: str, one: "Fit", log_evidence: float | None) -> bytes:

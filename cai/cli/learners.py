@@ -1,6 +1,5 @@
 """cai compare --learn: learners over seeds beside the exact answers, in a table, as JSON and on a page."""
 
-import json
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -14,7 +13,7 @@ from cai.learn.names import FORMS, at_temperature, forms, learner_of
 from cai.support.wording import read_name
 
 if TYPE_CHECKING:
-    from cai.evaluation.learners import LearnerComparison
+    from cai.evaluation.comparison import Comparison
     from cai.learn.remote import RemoteRun
     from cai.learn.result import Learned
 
@@ -61,23 +60,25 @@ def learners(
     title: str, world: Any, lesson: Lesson, alphas: Sequence[float], out: Path | None, *, as_json: bool
 ) -> None:
     """Learn at every temperature, compare over seeds, tell, and write the page; Ctrl-C ends all with what there is."""
-    from cai.evaluation.learners import compare_learners
-    from cai.view.terminal import print_learners
+    from cai.evaluation.compare import compare
+    from cai.exact.rules import HARD, POSTERIOR, VARIATIONAL
+    from cai.view.terminal import print_comparison
 
-    found: list[LearnerComparison] = []
+    exact = {"POSTERIOR": POSTERIOR, "VARIATIONAL": VARIATIONAL, "HARD": HARD, "prior": None}
+    comparisons: list[Comparison] = []
     whole = True
     for alpha, runs, ended in _learned(world, lesson, alphas, None if out is None else out / "runs"):
         whole = ended
         if runs:
-            found.append(compare_learners(world, runs, temperature=alpha))
+            comparisons.append(compare(world, {**exact, **runs}, temperature=alpha, leave_out=True))
             if not as_json:
-                print_learners(title, found[-1])
+                print_comparison(title, comparisons[-1])
     if as_json:
-        print_json([json.loads(one.json()) for one in found])
-    if out is not None and found:
-        from cai.view.learners import write_learners
+        print_json([one.plain() for one in comparisons])
+    if out is not None and comparisons:
+        from cai.view.report import report
 
-        page = write_learners(found, out, title=title)
+        page = report(comparisons, out, title=title)
         print(f"report: {page.resolve()}")
     if not whole:
         raise KeyboardInterrupt

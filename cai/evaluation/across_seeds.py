@@ -8,11 +8,22 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from cai.evaluation.statistics import interquartile_mean, interquartile_means, stratified_bootstrap
-from cai.learn.result import Learned, Progress
+from cai.evaluation.statistics import (
+    Profile,
+    interquartile_mean,
+    interquartile_means,
+    performance_profile,
+    stratified_bootstrap,
+)
+from cai.evaluation.subject import Run
 
 POINTS = 200
 """The most points of a curve's grid."""
+CURVES = ("policy_nats", "stochastic_return", "deterministic_return")
+"""The numbers of an evaluation that are followed over the steps."""
+
+THRESHOLDS = 1 - torch.logspace(1, -4, 251, dtype=torch.float64)
+"""Scores to be beaten, from far below the prior (-9) to the best but one part in ten thousand."""
 
 
 @dataclass(frozen=True)
@@ -33,12 +44,12 @@ class Estimate:
     @property
     def infinite(self) -> int:
         """How many runs are infinite: the interquartile mean cuts off a quarter of them, so they are counted here."""
-        return sum(one is not None and math.isinf(one) for one in self.runs)
+        return sum(run is not None and math.isinf(run) for run in self.runs)
 
     @property
     def unknown(self) -> int:
         """How many runs are not known."""
-        return sum(one is None for one in self.runs)
+        return sum(run is None for run in self.runs)
 
 
 @dataclass(frozen=True)
@@ -64,40 +75,63 @@ def over_seeds(runs: Sequence[float | None]) -> Estimate | None:
 
     What is not a number is not known, and neither is a mean of runs of which some are inf and some -inf.
     """
-    runs = [None if one is None or math.isnan(one) else one for one in runs]
-    known = torch.tensor([one for one in runs if one is not None], dtype=torch.float64)
-    if not len(known) or bool(known.isposinf().any() and known.isneginf().any()):
+    runs = [None if run is None or math.isnan(run) else float(run) for run in runs]
+    numbers = [run for run in runs if run is not None]
+    if not numbers or {math.inf, -math.inf} <= set(numbers):
         return None
+    if len(numbers) == 1:
+        return Estimate(numbers[0], numbers[0], numbers[0], tuple(runs))
+    known = torch.tensor(numbers, dtype=torch.float64)
     low, high = stratified_bootstrap(interquartile_mean, known)
     return Estimate(float(interquartile_mean(known)), float(low), float(high), tuple(runs))
 
 
-def worst_gap(run: Learned) -> float | None:
-    """Return the largest policy nats at or after the smallest: what was learned *and held*; None where unknown.
+def worst_after_best(run: Run, field: str, best: Callable[..., float]) -> float | None:
+    """Return the worst number of the evaluations at or after the best one; None where none is known.
 
     What stood there before the first update was not learned, and does not count where there is more.
+
+    Args:
+        run: with a history.
+        field: of the evaluations.
+        best: ``max`` or ``min``, whichever is better.
     """
-    learned = run.history[1:] or run.history
-    gaps = [one.policy_nats for one in learned if one.policy_nats is not None]
-    return max(gaps[gaps.index(min(gaps)) :]) if gaps else None
+    each = [getattr(point, field, None) for point in run.history[1:] or run.history]
+    values = [value for value in each if value is not None]
+    worst = min if best is max else max
+    return worst(values[values.index(best(values)) :]) if values else None
 
 
-def learning_curve(runs: Sequence[Learned], read: Callable[[Progress], float | None]) -> Curve | None:
-    """Return the curve over seeds of what ``read`` finds in every evaluation; None where no run has any.
+def learning_curve(runs: Sequence[Run], field: str) -> Curve | None:
+    """Return the curve over seeds of a field of every evaluation; None where no run knows any.
 
     Between evaluations a run is interpolated linearly (infinite beside an infinite one). A run that ended by itself
     keeps its last value; where one was interrupted, the curve of all ends.
     """
-    known = [(run, _points(run, read)) for run in runs]
-    read_out = [(run, points) for run, points in known if len(points)]
-    if not read_out:
-        return None
-    grid = _grid(read_out)
+    points = [(run, _points(run, field)) for run in runs]
+    known = [(run, each) for run, each in points if len(each)]
+    grid = _grid(known) if known else torch.empty(0)
     if not len(grid):
         return None
-    values = torch.stack([interpolated(points, grid) for _, points in read_out])
+    values = torch.stack([interpolated(each, grid) for _, each in known])
     low, high = stratified_bootstrap(interquartile_means_of_runs, values.unsqueeze(1))
-    return Curve(grid, interquartile_means(values), low, high, len(read_out))
+    return Curve(grid, interquartile_means(values), low, high, len(known))
+
+
+def learning_curves(runs: Sequence[Run]) -> dict[str, Curve]:
+    """Return the curves of all ``CURVES`` that some run knows."""
+    curves = {field: learning_curve(runs, field) for field in CURVES}
+    return {field: curve for field, curve in curves.items() if curve is not None}
+
+
+def normalised_scores(elbos: Sequence[float], prior: float, star: float) -> Float[Tensor, " N"]:
+    """Return (ELBO(π) - ELBO(prior)) / (ELBO* - ELBO(prior)): 0 is the prior's, 1 the best there is."""
+    return (torch.tensor(elbos, dtype=torch.float64) - prior) / (star - prior)
+
+
+def profile_of(scores: Float[Tensor, " N"]) -> Profile:
+    """Return the fraction of runs above every one of ``THRESHOLDS``."""
+    return performance_profile(scores, THRESHOLDS)
 
 
 def interquartile_means_of_runs(x: Float[Tensor, "N M G"]) -> Float[Tensor, " G"]:
@@ -120,17 +154,17 @@ def interpolated(points: Float[Tensor, "P 2"], grid: Float[Tensor, " G"]) -> Flo
     return torch.where(share == 0, a, between)
 
 
-def _points(run: Learned, read: Callable[[Progress], float | None]) -> Tensor:
-    read_out = [(float(one.steps), read(one)) for one in run.history]
-    found = [(step, value) for step, value in read_out if value is not None and not math.isnan(value)]
-    return torch.tensor(found, dtype=torch.float64).reshape(-1, 2)
+def _points(run: Run, field: str) -> Tensor:
+    each = [(float(point.steps), getattr(point, field, None)) for point in run.history]
+    known = [(step, value) for step, value in each if value is not None and not math.isnan(value)]
+    return torch.tensor(known, dtype=torch.float64).reshape(-1, 2)
 
 
-def _grid(read_out: Sequence[tuple[Learned, Tensor]]) -> Tensor:
+def _grid(points: Sequence[tuple[Run, Tensor]]) -> Tensor:
     """Return the steps at which some run was evaluated and every run is known, thinned to ``POINTS``."""
-    steps = torch.cat([points[:, 0] for _, points in read_out]).unique()
-    first = max(float(points[0, 0]) for _, points in read_out)
-    cut = [float(points[-1, 0]) for run, points in read_out if run.stopped == "interrupted"]
+    steps = torch.cat([each[:, 0] for _, each in points]).unique()
+    first = max(float(each[0, 0]) for _, each in points)
+    cut = [float(each[-1, 0]) for run, each in points if run.stopped == "interrupted"]
     inside: Tensor = steps[(steps >= first) & (steps <= min(cut, default=math.inf))]
     if len(inside) > POINTS:
         inside = inside[torch.linspace(0, len(inside) - 1, POINTS).round().long()]

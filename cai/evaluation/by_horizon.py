@@ -23,15 +23,15 @@ class ByHorizon:
 def by_horizon(comparison: Comparison) -> ByHorizon | None:
     """Solve the comparison's world at a twentieth to ten times its horizon.
 
-    None where that cannot be asked: the slices depend on time, the horizon is infinite, or one of those horizons is
-    too short for any trajectory to be optimal.
+    None where that cannot be asked: there are no tables, the slices depend on time, the horizon is infinite, or one of
+    those horizons is too short for any trajectory to be optimal.
     """
     tables, alpha = comparison.tables, comparison.temperature
-    if tables.timed or tables.horizon is None:
+    if tables is None or tables.timed or tables.horizon is None:
         return None
     horizons = sorted({max(1, round(share * tables.horizon)) for share in SHARES})
     try:
-        found = [solve_horizons(tables, horizons, rule, temperature=alpha) for rule in (POSTERIOR, VARIATIONAL)]
+        values = [solve_horizons(tables, horizons, rule, temperature=alpha) for rule in (POSTERIOR, VARIATIONAL)]
     except ImpossibleError:
         return None
-    return ByHorizon(alpha, *found)
+    return ByHorizon(alpha, *values)

@@ -1,39 +1,46 @@
-"""compare_all: the same policies on several worlds at several temperatures, here or on a cluster."""
+"""compare_all: policies on several worlds at several temperatures, here or on a cluster."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from cai.compile.factor_model import Factors
 from cai.compile.table_model import Tables
-from cai.compile.tabulate import tabulate
 from cai.errors import fault
-from cai.evaluation.comparison import Comparison, compare
+from cai.evaluation.compare import compare
+from cai.evaluation.comparison import Comparison
+from cai.exact.forms import compiled
 from cai.exact.solve import as_temperature
 from cai.support.parallel import each
 from cai.world.definition import World
 
+Policies = Mapping[str, Any]
+
 
 def compare_all(
-    worlds: Mapping[str, World | Tables],
-    policies: Mapping[str, Any],
+    worlds: Mapping[str, World | Tables | Factors],
+    policies: Policies | Callable[[str, float], Policies],
     *,
     temperatures: Sequence[float] = (1.0,),
     ray: str | None = None,
     progress: bool = True,
+    **asked: Any,
 ) -> dict[str, list[Comparison]]:
     """Compare policies on every world at every temperature; each world's comparisons in the order of temperatures.
 
     Args:
-        worlds: by name, worlds or their tables. They are compiled here; on a cluster the tables are sent to every
-            machine once.
-        policies: by name, anything that ``evaluate`` takes; a ``Rule`` is solved anew for each.
+        worlds: by name, worlds or what they were compiled to; one world at several horizons is several. They are
+            compiled here; on a cluster they are sent to every machine once.
+        policies: by name, anything that ``compare`` takes; a ``Rule`` is solved anew for each. Or a function from a
+            world's name and a temperature to such a dict.
         temperatures: α > 0, reward units.
         ray: a Ray cluster: "local" on this machine, "auto" the one that runs here, or host:port; with the extra
             ``cai[ray]``. The numbers are the same as without it.
         progress: show a bar on a terminal.
+        asked: all else that ``compare`` takes.
 
     Raises:
         WorldError: there is no world or temperature, one does not conform, or the cluster cannot be reached.
-        IntractableError: a world cannot be tabulated.
+        IntractableError: a world can be neither tabulated nor factorised.
         ImpossibleError, NotConvergedError: a rule among the policies has no finite answer.
     """
     if not isinstance(worlds, Mapping) or not worlds:
@@ -42,13 +49,19 @@ def compare_all(
         raise fault("compare_all, temperatures", f"{temperatures!r}", "at least one number")
     for alpha in temperatures:
         as_temperature(alpha)  # before any work is done
-    tables = {name: tabulate(world).detach() for name, world in worlds.items()}
-    asked = [(name, alpha) for name in tables for alpha in temperatures]
-    found = dict(each(_compare, (tables, policies), asked, ray=ray, title="comparisons", shown=progress))
+    models = {name: compiled(world).detach() for name, world in worlds.items()}
+    jobs = [
+        (name, alpha, policies(name, alpha) if callable(policies) else policies)
+        for name in models
+        for alpha in temperatures
+    ]
+    done = dict(each(_compare, (models, asked), jobs, ray=ray, title="comparisons", shown=progress))
     T = len(temperatures)
-    return {name: [found[i * T + n] for n in range(T)] for i, name in enumerate(tables)}
+    return {name: [done[i * T + n] for n in range(T)] for i, name in enumerate(models)}
 
 
-def _compare(common: tuple[Mapping[str, Tables], Mapping[str, Any]], asked: tuple[str, float]) -> Comparison:
-    (worlds, policies), (name, alpha) = common, asked
-    return compare(worlds[name], policies, temperature=alpha)
+def _compare(
+    common: tuple[Mapping[str, Tables | Factors], Mapping[str, Any]], job: tuple[str, float, Policies]
+) -> Comparison:
+    (models, asked), (name, alpha, policies) = common, job
+    return compare(models[name], policies, temperature=alpha, **asked)

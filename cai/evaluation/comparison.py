@@ -1,155 +1,236 @@
-"""compare: many policies on one world, measured by the same exact accounts, in one table."""
+"""Comparison: policies side by side, the numbers of learners over their seeds, in one table whatever was compared."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
-from typing import Any, overload
+from typing import Any
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from cai.compile.factor_model import Factors
 from cai.compile.table_model import Tables
-from cai.errors import fault
-from cai.evaluation.answers import Answers
-from cai.evaluation.evaluate import Evaluation, TableAnswers, measure
-from cai.evaluation.factored import FactoredEvaluation, measure_factors
-from cai.evaluation.row import Row, as_csv, as_json, as_table, possible, row, save
-from cai.evaluation.separate import SeparateEvaluation, answers_of, measure_separate, split
-from cai.exact.forms import compiled
-from cai.exact.solve import as_temperature, single_temperature
-from cai.world.definition import World
+from cai.errors import ImpossibleError, NotConvergedError, fault
+from cai.evaluation.across_seeds import Curve, learning_curves, normalised_scores, profile_of
+from cai.evaluation.columns import Column
+from cai.evaluation.evaluate import Evaluation
+from cai.evaluation.losses import Place, places_over_seeds, require_asked
+from cai.evaluation.rows import Row, as_csv, as_table, plain, row_of, written
+from cai.evaluation.statistics import Profile
+from cai.evaluation.subject import Run, Subject
+from cai.support.files import write_whole
+from cai.support.numbers import ROUNDING, finite
 
 
 @dataclass(frozen=True, repr=False)
 class Comparison:
-    """Policies side by side on one world at one temperature.
+    """Policies side by side on one world at one temperature; those of learners over their seeds.
 
     Attributes:
-        tables: the compiled world.
+        model: the compiled world; None where it cannot be compiled, so that only what was sampled is known.
         temperature: α, reward units.
-        evaluations: the exact evaluation behind each row, by name.
+        subjects: what each row is made of, by name; of a learner one for each seed.
+        columns: those that these policies have.
         rows: the numbers.
         elbo_star: ELBO* of VARIATIONAL, nats, or None where it is not finite.
         log_evidence: log Z of POSTERIOR, nats, or None where it is not finite.
+        prior_elbo: ELBO of the action prior, nats; None where the world cannot be compiled.
+        left_out: why a policy is not among the rows, by name.
     """
 
-    tables: Tables
+    model: Tables | Factors | None
     temperature: float
-    evaluations: Mapping[str, Evaluation]
+    subjects: Mapping[str, tuple[Subject, ...]]
+    columns: tuple[Column, ...]
     rows: tuple[Row, ...]
     elbo_star: float | None
     log_evidence: float | None
+    prior_elbo: float | None = None
+    left_out: Mapping[str, str] = field(default_factory=dict)
 
     def __repr__(self) -> str:
         return f"Comparison at temperature {self.temperature:g}\n{self.table()}"
 
+    @property
+    def tables(self) -> Tables | None:
+        """The tables of the world; None where its variables are kept apart, or it cannot be compiled."""
+        return self.model if isinstance(self.model, Tables) else None
+
+    @property
+    def shown(self) -> tuple[Column, ...]:
+        """The columns of a table for people: without some where learners' intervals take the room."""
+        wide = any(len(row.seeds) > 1 for row in self.rows)
+        return tuple(column for column in self.columns if column.over_seeds or not wide)
+
+    @cached_property
+    def evaluations(self) -> dict[str, Evaluation]:
+        """The exact evaluation of each single policy, by name; those of several seeds are among the ``subjects``."""
+        single = {name: each[0].evaluation for name, each in self.subjects.items() if len(each) == 1}
+        return {name: evaluation for name, evaluation in single.items() if evaluation is not None}
+
+    @cached_property
+    def runs(self) -> dict[str, tuple[Run, ...]]:
+        """The runs of each learner, by name."""
+        runs = {name: tuple(one.run for one in each if one.run) for name, each in self.subjects.items()}
+        return {name: each for name, each in runs.items() if each}
+
+    @cached_property
+    def curves(self) -> dict[str, dict[str, Curve]]:
+        """The learning curves of each learner, by name and by field; without those that no run knows."""
+        return {name: learning_curves(each) for name, each in self.runs.items()}
+
+    @cached_property
+    def scores(self) -> dict[str, Float[Tensor, " N"]]:
+        """(ELBO(π) - ELBO(prior)) / (ELBO* - ELBO(prior)) of each run, by name; empty where it has no meaning."""
+        return {} if self._without_scores else {
+            name: normalised_scores([one.evaluation.elbo for one in self.subjects[name] if one.evaluation], *self._ends)
+            for name in self.runs
+        }  # fmt: skip
+
+    @cached_property
+    def profiles(self) -> dict[str, Profile]:
+        """The fraction of each learner's runs above every normalised score, by name."""
+        return {name: profile_of(scores) for name, scores in self.scores.items()}
+
+    @property
+    def _ends(self) -> tuple[float, float]:
+        assert self.prior_elbo is not None
+        assert self.elbo_star is not None
+        return self.prior_elbo, self.elbo_star
+
+    @property
+    def _without_scores(self) -> str:
+        """Say why normalised scores have no meaning; empty where they have."""
+        star, prior = self.elbo_star, self.prior_elbo
+        if self.model is None or prior is None:
+            return "the world cannot be compiled"
+        if star is None:
+            return "ELBO* is not finite"
+        if prior == -torch.inf:
+            return "ELBO(prior) is -inf, since the prior risks what is forbidden"
+        best = star - prior <= ROUNDING * max(1.0, abs(star))
+        return "ELBO* is ELBO(prior), since the prior is a best policy already" if best else ""
+
+    @cached_property
+    def remarks(self) -> tuple[str, ...]:
+        """What the numbers of learners do not show, in words."""
+        if not self.runs:
+            return ()
+        why = self._without_scores
+        said = [f"There are no normalised scores and no performance profiles: {why}."] if why else []
+        if self.model is None:
+            said = ["The world cannot be compiled: only what was sampled while learning is known."]
+        return (*said, *(text for name in self.runs for text in self._remarks(name)))
+
+    def _remarks(self, name: str) -> Iterator[str]:
+        runs, elbo = self.runs[name], self.row(name).estimate("elbo")
+        if elbo is not None and elbo.infinite:
+            lost = f"of {len(runs)} seeds, {elbo.infinite} end at ELBO -inf, where what is forbidden is risked"
+            yield f"{name}: {lost}."
+        cut = sum(run.stopped == "interrupted" for run in runs)
+        if cut:
+            yield f"{name}: of {len(runs)} runs, {cut} were interrupted."
+        if self.elbo_star is not None and "policy_nats" not in self.curves[name]:
+            yield f"{name}: its history knows no policy nats; only the final policy was measured."
+
+    def row(self, name: str) -> Row:
+        """Return one row by its name.
+
+        Raises:
+            WorldError: there is none, or it was left out; then the message says why.
+        """
+        for row in self.rows:
+            if row.name == name:
+                return row
+        raise fault(
+            f"row '{name}'", self.left_out.get(name, "no such row"), f"one of {[row.name for row in self.rows]}"
+        )
+
+    def mean(self, name: str, field: str) -> Tensor | None:
+        """Return an account of a learner by state and time, the mean over its seeds, ``[T, S]`` (``[S]`` without T).
+
+        None where the exact answer behind it is not finite.
+
+        Args:
+            name: of the row.
+            field: "policy_nats", "action_nats", "luck_nats" or "regret_per_state".
+        """
+        each = self._accounts(name, field)
+        return None if each is None else each.mean(0)
+
+    def worst(self, name: str, n: int = 10, by: str = "nats") -> tuple[Place, ...]:
+        """Return the n state-times where a policy loses most, the mean over its seeds; fewer where fewer lose at all.
+
+        Args:
+            name: of the row.
+            n: how many at most.
+            by: "nats", policy nats against VARIATIONAL, or "regret", reward units against HARD.
+
+        Raises:
+            WorldError: ``n`` is below 1, or ``by`` is neither.
+        """
+        require_asked(n, by)
+        field = "policy_nats" if by == "nats" else "regret_per_state"
+        each = self._accounts(name, field)
+        return () if each is None or self.model is None else places_over_seeds(self.model, each, n, by)
+
+    def _accounts(self, name: str, field: str) -> Tensor | None:
+        evaluations = [one.evaluation for one in self.subjects[name] if one.evaluation is not None]
+        try:
+            return torch.stack([getattr(one, field) for one in evaluations]) if evaluations else None
+        except (ImpossibleError, NotConvergedError):
+            return None
+
     def table(self) -> str:
-        """Return the rows as aligned text, one line a policy."""
-        return as_table(self.rows)
+        """Return the rows as aligned text; over seeds an interquartile mean and below it its 95 % interval."""
+        left_out = (f"left out: {name}, since {why}" for name, why in self.left_out.items())
+        return "\n".join([as_table(self.shown, self.rows), *left_out])
 
     def csv(self) -> str:
         """Return the rows as CSV with a header; an empty cell where the exact answer is not finite."""
-        return as_csv(self.rows)
+        return as_csv(self.columns, self.rows)
+
+    def runs_csv(self) -> str:
+        """Return a line for each run of a learner as CSV: its learner, its seed and every number of it."""
+        each = [
+            row_of(name, self.temperature, [one], self.columns) for name in self.runs for one in self.subjects[name]
+        ]
+        heads = [column.field for column in self.columns]
+        lines = [[row.name, *row.seeds, *(getattr(row, head) for head in heads)] for row in each]
+        return written(["name", "seed", *heads], lines)
 
     def json(self) -> str:
-        """Return temperature, ELBO*, log Z and the rows as JSON; null where a number is not finite."""
-        return as_json(_head(self), self.rows)
+        """Return all of it as JSON; null where a number is not finite."""
+        return json.dumps(self.plain(), indent=2)
+
+    def plain(self) -> dict[str, Any]:
+        """Return what ``json`` writes as plain data."""
+        head = {"temperature": self.temperature, "elbo_star": self.elbo_star, "log_evidence": self.log_evidence}
+        more = {"left_out": dict(self.left_out), "remarks": list(self.remarks)}
+        rows = [{**plain(row), **(self._learning(row.name) if row.seeds else {})} for row in self.rows]
+        return {**finite(head), **{name: value for name, value in more.items() if value}, "rows": rows}
+
+    def _learning(self, name: str) -> dict[str, Any]:
+        curves = {field: _columns(curve) for field, curve in self.curves[name].items()}
+        scores = finite(self.scores[name].tolist()) if name in self.scores else None
+        profile = _columns(self.profiles[name]) if name in self.profiles else None
+        places = [finite(vars(place)) for place in self.worst(name)]
+        return {"curves": curves, "scores": scores, "profile": profile, "worst": places}
 
     def save(self, folder: str | Path) -> Path:
-        """Write ``comparison.csv`` and ``comparison.json`` into the folder, each whole or not at all."""
-        return save(folder, {"comparison.csv": self.csv(), "comparison.json": self.json()})
+        """Write ``comparison.csv``, ``comparison.json`` and with learners ``runs.csv`` into the folder; all or none."""
+        write_whole(Path(folder), self.files())
+        return Path(folder)
+
+    def files(self) -> dict[str, bytes]:
+        """Return what ``save`` writes, by file name."""
+        texts = {"comparison.csv": self.csv(), "comparison.json": self.json() + "\n"}
+        texts |= {"runs.csv": self.runs_csv()} if self.runs else {}
+        return {name: text.encode() for name, text in texts.items()}
 
 
-@dataclass(frozen=True, repr=False)
-class FactoredComparison:
-    """Policies side by side on one world whose variables are kept apart; the members are those of ``Comparison``.
-
-    Attributes:
-        factors: the compiled world.
-    """
-
-    factors: Factors
-    temperature: float
-    evaluations: Mapping[str, FactoredEvaluation | SeparateEvaluation]
-    rows: tuple[Row, ...]
-    elbo_star: float | None
-    log_evidence: float | None
-
-    def __repr__(self) -> str:
-        return f"FactoredComparison at temperature {self.temperature:g}\n{self.table()}"
-
-    def table(self) -> str:
-        """Return the rows as aligned text, one line a policy."""
-        return as_table(self.rows)
-
-    def csv(self) -> str:
-        """Return the rows as CSV with a header; an empty cell where the exact answer is not finite."""
-        return as_csv(self.rows)
-
-    def json(self) -> str:
-        """Return temperature, ELBO*, log Z and the rows as JSON; null where a number is not finite."""
-        return as_json(_head(self), self.rows)
-
-    def save(self, folder: str | Path) -> Path:
-        """Write ``comparison.csv`` and ``comparison.json`` into the folder, each whole or not at all."""
-        return save(folder, {"comparison.csv": self.csv(), "comparison.json": self.json()})
-
-
-@overload
-def compare(world: Tables, policies: Mapping[str, Any], *, temperature: float | Tensor = ...) -> Comparison: ...
-@overload
-def compare(
-    world: Factors, policies: Mapping[str, Any], *, temperature: float | Tensor = ...
-) -> FactoredComparison: ...
-@overload
-def compare(
-    world: World, policies: Mapping[str, Any], *, temperature: float | Tensor = ...
-) -> Comparison | FactoredComparison: ...
-@torch.no_grad()
-def compare(
-    world: World | Tables | Factors, policies: Mapping[str, Any], *, temperature: float | Tensor = 1.0
-) -> Comparison | FactoredComparison:
-    """Evaluate every policy on the world by the same accounts.
-
-    Args:
-        world: a world, or the tables or factors it was compiled to.
-        policies: by name, anything that ``evaluate`` takes, a ``Rule`` too.
-        temperature: α > 0, reward units; one number.
-
-    Raises:
-        WorldError: a name has no usable policy, or the world does not conform.
-        IntractableError: the world can be neither tabulated nor factorised.
-        ImpossibleError, NotConvergedError: a rule among the policies has no finite answer.
-    """
-    if not isinstance(policies, Mapping) or not policies:
-        raise fault("compare, policies", f"{policies!r}", "a dict of at least one name and policy")
-    found = compiled(world)
-    if isinstance(found, Factors):
-        return _compare_factors(found, policies, single_temperature(temperature).to(found.dtype))
-    alpha = as_temperature(temperature, found)
-    if alpha.dim() or found.batch_shape:
-        raise fault("compare", f"a batch of shape {[*found.batch_shape, *alpha.shape]}", "one world, one temperature")
-    answers = TableAnswers(found.detach(), alpha.detach())  # the world's, not a policy's: solved once for all
-    evaluations = {name: measure(answers, policy) for name, policy in policies.items()}
-    rows = tuple(row(name, one) for name, one in evaluations.items())
-    return Comparison(answers.world, float(alpha), evaluations, rows, *_exact([answers]))
-
-
-def _compare_factors(factors: Factors, policies: Mapping[str, Any], alpha: Tensor) -> FactoredComparison:
-    parts = split(factors)
-    answers = answers_of(parts or [factors], alpha)
-    measure_one = measure_separate if parts else lambda own, policy: measure_factors(own[0], policy)
-    evaluations = {name: measure_one(answers, policy) for name, policy in policies.items()}
-    rows = tuple(row(name, one) for name, one in evaluations.items())
-    return FactoredComparison(factors.detach(), float(alpha), evaluations, rows, *_exact(answers))
-
-
-def _exact(answers: Sequence[Answers[Any, Any]]) -> tuple[float | None, float | None]:
-    """Return ELBO* and log Z, nats, summed over the parts of the world, each None where it is not finite."""
-    elbo_star = possible(lambda: sum(float(one.variational.elbo) for one in answers))
-    return elbo_star, possible(lambda: sum(float(one.posterior.log_evidence) for one in answers))
-
-
-def _head(one: Comparison | FactoredComparison) -> dict[str, Any]:
-    return {"temperature": one.temperature, "elbo_star": one.elbo_star, "log_evidence": one.log_evidence}
+def _columns(curve: Curve | Profile) -> dict[str, Any]:
+    return {name: finite(value.tolist()) if isinstance(value, Tensor) else value for name, value in vars(curve).items()}

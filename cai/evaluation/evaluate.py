@@ -1,8 +1,9 @@
 """evaluate: what a policy gets, and where every nat between it and the exact answers goes."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, overload
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -11,20 +12,21 @@ from torch import Tensor
 from cai.compile.ends import audit_ends
 from cai.compile.factor_model import Factors
 from cai.compile.table_model import Tables
-from cai.errors import demand, fault
-from cai.evaluation.accounts import ROUNDING
+from cai.errors import ImpossibleError, NotConvergedError, demand, fault
 from cai.evaluation.answers import Answers, shortfall
-from cai.evaluation.factored import FactoredEvaluation, evaluate_factors
+from cai.evaluation.factored import measure_factors
 from cai.evaluation.measured import Single, by_state, expected
-from cai.evaluation.separate import SeparateEvaluation, answers_of, measure_separate, split
+from cai.evaluation.separate import answers_of as part_answers
+from cai.evaluation.separate import measure_separate, split
 from cai.exact.forms import compiled
 from cai.exact.messages import Messages
-from cai.exact.rules import Rule
+from cai.exact.rules import POSTERIOR, VARIATIONAL, Rule
 from cai.exact.solve import as_temperature, single_temperature
 from cai.exact.tables.backup import look_ahead
 from cai.exact.tables.policy_evaluation import occupancy, values
 from cai.policies.as_policy import acted, as_policy, checked_table
 from cai.policies.protocol import FinitePolicy
+from cai.support.numerics import nats
 from cai.world.definition import World
 
 TableAnswers = Answers[Tables, Messages]
@@ -126,11 +128,6 @@ class Evaluation(Single[Messages]):
         return self.tables.timed
 
     @property
-    def certain(self) -> bool:
-        """Whether the dynamics are deterministic, so that nothing can be left to luck."""
-        return self.tables.discount == 1 and bool((self.tables.log_prob.exp().amax(-1) > 1 - ROUNDING).all())
-
-    @property
     def _log_initial(self) -> Tensor:
         return self.tables.log_initial
 
@@ -159,20 +156,8 @@ class Evaluation(Single[Messages]):
         return stacked if self.tables.horizon is not None else stacked[0]
 
 
-@overload
-def evaluate(world: Tables, policy: Any, *, temperature: float | Tensor = ...) -> Evaluation: ...
-@overload
-def evaluate(
-    world: Factors, policy: Any, *, temperature: float | Tensor = ...
-) -> FactoredEvaluation | SeparateEvaluation: ...
-@overload
-def evaluate(
-    world: World, policy: Any, *, temperature: float | Tensor = ...
-) -> Evaluation | FactoredEvaluation | SeparateEvaluation: ...
 @torch.no_grad()
-def evaluate(
-    world: World | Tables | Factors, policy: Any, *, temperature: float | Tensor = 1.0
-) -> Evaluation | FactoredEvaluation | SeparateEvaluation:
+def evaluate(world: World | Tables | Factors, policy: Any, *, temperature: float | Tensor = 1.0) -> Any:
     """Evaluate any policy exactly, by pushing its state distribution forward through the true dynamics.
 
     ``ELBO(π) = E_π[Σ r]/α - E_π[Σ KL(π ‖ prior)]``, and two decompositions, both exact for every policy:
@@ -188,18 +173,40 @@ def evaluate(
         WorldError: the world, the policy or the temperature does not conform.
         IntractableError: the world can be neither tabulated nor factorised.
     """
-    tables = compiled(world)
-    if isinstance(tables, Factors):
-        alpha, parts = single_temperature(temperature).to(tables.dtype), split(tables)
-        return measure_separate(answers_of(parts, alpha), policy) if parts else evaluate_factors(tables, policy, alpha)
-    alpha = as_temperature(temperature, tables)
-    if alpha.dim() or tables.batch_shape:
-        raise fault("evaluate", f"a batch of shape {[*tables.batch_shape, *alpha.shape]}", "one world, one temperature")
-    return measure(TableAnswers(tables.detach(), alpha.detach()), policy)
+    return measure(answers_of("evaluate", compiled(world), temperature), policy)
 
 
-def measure(answers: TableAnswers, policy: Any) -> Evaluation:
+def answers_of(where: str, model: Tables | Factors, temperature: float | Tensor) -> Sequence[Answers[Any, Any]]:
+    """Return what policies on a compiled world are measured against: of each of its independent parts."""
+    if isinstance(model, Factors):
+        return part_answers(split(model) or [model], single_temperature(temperature).to(model.dtype))
+    alpha = as_temperature(temperature, model)
+    if alpha.dim() or model.batch_shape:
+        raise fault(where, f"a batch of shape {[*model.batch_shape, *alpha.shape]}", "one world, one temperature")
+    return (TableAnswers(model.detach(), alpha.detach()),)
+
+
+def exact(answers: Sequence[Answers[Any, Any]]) -> tuple[float | None, float | None]:
+    """Return ELBO* and log Z, nats, summed over the parts of the world, each None where it is not finite."""
+
+    def total(rule: Rule) -> float | None:
+        try:
+            return sum(float(nats(one.under(rule).value, one.temperature)) for one in answers)
+        except (ImpossibleError, NotConvergedError):
+            return None
+
+    return total(VARIATIONAL), total(POSTERIOR)
+
+
+def measure(answers: Sequence[Answers[Any, Any]], policy: Any) -> Any:
     """Evaluate a policy of any form against given answers."""
+    if len(answers) > 1:
+        return measure_separate(answers, policy)
+    (one,) = answers
+    return _measure_tables(one, policy) if isinstance(one.world, Tables) else measure_factors(one, policy)
+
+
+def _measure_tables(answers: TableAnswers, policy: Any) -> Evaluation:
     if isinstance(policy, Rule):
         policy = answers.under(policy)
     tables, acting = answers.world, as_policy(answers.world, policy)

@@ -11,11 +11,10 @@ from torch import Tensor
 
 from cai.compile.factor_model import Factors
 from cai.errors import ImpossibleError, NotConvergedError
-from cai.evaluation.accounts import ROUNDING
 from cai.evaluation.answers import Answers, shortfall
 from cai.evaluation.measured import Single, by_state, expected
 from cai.exact.factors.factored_messages import FactoredMessages
-from cai.exact.factors.factored_sweep import Prepared, prepare
+from cai.exact.factors.factored_sweep import Prepared
 from cai.exact.rules import HARD, POSTERIOR, VARIATIONAL, Expect, Rule
 from cai.exact.tables.backup import survive
 from cai.policies.as_policy import acted, as_policy, policy_table
@@ -136,12 +135,6 @@ class FactoredEvaluation(Single[FactoredMessages]):
         return self.factors.timed
 
     @property
-    def certain(self) -> bool:
-        """Whether the dynamics are deterministic, so that nothing can be left to luck."""
-        chances = (factor.table for one in self.factors.slices for factor in one.chance.values())
-        return self.factors.discount == 1 and all(bool((p.exp().amax(-1) > 1 - ROUNDING).all()) for p in chances)
-
-    @property
     def _log_initial(self) -> Tensor:
         return self.world.log_initial
 
@@ -155,11 +148,6 @@ class FactoredEvaluation(Single[FactoredMessages]):
     def _totals(self) -> _Pass:
         with torch.no_grad():
             return _account(self)
-
-
-def evaluate_factors(factors: Factors, policy: object, alpha: Tensor) -> FactoredEvaluation:
-    """Evaluate any policy on factors; see ``cai.evaluate``."""
-    return measure_factors(FactoredAnswers(prepare(factors.detach()), alpha.detach()), policy)
 
 
 def measure_factors(answers: FactoredAnswers, policy: object) -> FactoredEvaluation:

@@ -7,10 +7,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from cai.errors import Finding, IntractableError, fault
-from cai.evaluation.accounts import ROUNDING, Ledger, account
-from cai.evaluation.answers import Answers, Found
-from cai.evaluation.losses import UNITS, Losing, Loss, worst
+from cai.errors import Finding, IntractableError
+from cai.evaluation.accounts import account
+from cai.evaluation.answers import Answers, Found, shortfall
+from cai.evaluation.losses import Loss, costliest, losses, require_asked
 from cai.support.numerics import nats
 
 
@@ -160,8 +160,7 @@ class Measured(ABC):
             WorldError: ``n`` is below 1, or ``by`` is neither.
             ImpossibleError: ELBO* or J* is -inf, so that there is nothing to measure against.
         """
-        if by not in UNITS:
-            raise fault("worst, by", f"{by!r}", f"one of {list(UNITS)}")
+        require_asked(n, by)
         if by == "nats":
             return self._worst(n, by, max(1.0, abs(self.elbo_star)), together)
         sizes = [abs(one) for one in (self.best_return, self.expected_return) if abs(one) < float("inf")]
@@ -172,43 +171,19 @@ class Measured(ABC):
 
         The regret has a line in reward units. Where ELBO*, log Z or J* cannot be had, it says so and why.
         """
-        return account(
-            Ledger(
-                elbo=self.elbo,
-                expected_return=self.expected_return,
-                best=lambda: self.elbo_star,
-                promised=self._promised,
-                highest=lambda: (self.best_return, self.regret),
-                one_start=self.one_start,
-                certain=self.certain,
-            )
-        )
+        return account(self)
 
     @property
     @abstractmethod
     def timed(self) -> bool:
         """Whether the slices differ over time."""
 
-    @property
-    @abstractmethod
-    def one_start(self) -> bool:
-        """Whether there is one start state."""
-
-    @property
-    @abstractmethod
-    def certain(self) -> bool:
-        """Whether the dynamics are deterministic, so that nothing can be left to luck."""
-
-    def _promised(self) -> tuple[float, float, float, float]:
-        """Return log Z and its gap's parts: start, action and luck nats."""
-        return self.log_evidence, self.start_nats, float(self.action_nats.sum()), float(self.luck_nats.sum())
-
     @abstractmethod
     def _worst(self, n: int, by: str, scale: float, together: bool) -> tuple[Loss, ...]:
         """Return the n places where the policy loses most; see ``worst``."""
 
 
-class Single(Measured, Losing, Generic[Found]):
+class Single(Measured, Generic[Found]):
     """A policy on a world in one piece: joint states that are numbered, and messages over them."""
 
     answers: Answers[Any, Found]
@@ -250,18 +225,21 @@ class Single(Measured, Losing, Generic[Found]):
         return float(self.in_room(expected(log_p.exp(), log_p - self.posterior.log_initial())))
 
     @property
-    def one_start(self) -> bool:
-        """Whether there is one start state."""
-        return float(self._log_initial.exp().max()) > 1 - ROUNDING
-
-    @property
     @abstractmethod
     def _log_initial(self) -> Float[Tensor, " S"]:
         """log p(s_0), nats."""
 
     def _worst(self, n: int, by: str, scale: float, together: bool) -> tuple[Loss, ...]:
+        one: Any = self
+        best = self.variational if by == "nats" else self.hard
+
+        def tables(t: int) -> tuple[Tensor, Tensor, Tensor]:
+            log_pi, log_best = one.log_policy_at(t), best.policy.log_probs(t)
+            cost = log_pi - log_best if by == "nats" else shortfall(one.world, best, t)
+            return log_pi.exp(), log_best.exp(), cost
+
         lost = self.policy_nats if by == "nats" else self.regret_per_state
-        return worst(self, by, lost, scale, n, together=together)
+        return losses(one.world, costliest(lost, scale, n, together=together), one.reach, by, tables)
 
 
 def expected(weights: Tensor, x: Tensor) -> Tensor:

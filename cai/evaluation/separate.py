@@ -100,16 +100,6 @@ class SeparateEvaluation(Measured):
         """Whether the slices differ over time."""
         return any(part.timed for part in self.parts)
 
-    @property
-    def one_start(self) -> bool:
-        """Whether there is one start state."""
-        return all(part.one_start for part in self.parts)
-
-    @property
-    def certain(self) -> bool:
-        """Whether the dynamics are deterministic, so that nothing can be left to luck."""
-        return all(part.certain for part in self.parts)
-
     def _worst(self, n: int, by: str, scale: float, together: bool) -> tuple[Loss, ...]:
         """Return the worst places of all parts; a place is a state of one part, numbered there."""
         found = [loss for part in self.parts for loss in part._worst(n, by, scale, together)]

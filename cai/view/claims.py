@@ -18,8 +18,8 @@ from cai.experiments.reward_scale import RewardScale
 from cai.experiments.robustness import NOMINAL, Robustness
 from cai.experiments.ties import Ties
 from cai.experiments.verdict import Mean
+from cai.support.numbers import show
 from cai.view.style import FAINT, GREY, INK, LINES, MARKERS, Margins, foot_key, panels, plain
-from cai.view.words import show
 
 ROOM = Margins(left=0.8, right=0.4, top=1.0, bottom=0.85, across=0.85)
 

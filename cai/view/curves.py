@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 
 from cai.errors import fault
 from cai.learn.svi.fit_result import Fit
+from cai.support.numbers import rounded, show
 from cai.view.style import FAINT, GREY, INK, LINES, MARKERS, Margins, foot_key, log_gaps, panels, plain
-from cai.view.words import rounded, show
 
 Points = NDArray[Any]
 """Steps and nats, ``[N, 2]``."""

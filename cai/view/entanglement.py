@@ -15,6 +15,7 @@ from cai.compile.factorise import factorise
 from cai.errors import fault
 from cai.graphs.elimination_steps import Step, elimination_trace
 from cai.support.files import write_whole
+from cai.support.numbers import large
 from cai.view.graph import KINDS
 from cai.view.style import DPI, FAINT, GREY, INK, foot_key, head, plain
 from cai.world.definition import World
@@ -23,7 +24,6 @@ NEXT, HERE, BETWEEN = "#E69F00", KINDS["state"], KINDS["latent"]
 """The colours of the next state, of the state, and of the latents of the slice."""
 NEXT_INK = "#9a6a00"
 """The colour of the next state, dark enough for letters."""
-RAISED = str.maketrans("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹")
 LINE = 0.8
 """The height of the panel of sizes, inches."""
 
@@ -118,7 +118,7 @@ def _draw_sizes(axes: Axes, sizes: list[int], column: float) -> None:
     written = -1.0
     for x, size in enumerate(sizes):
         changed = x == 0 or size != sizes[x - 1]
-        text = _count(size)
+        text = large(size)
         wide = 0.068 * len(text) / column
         if (changed and x - wide / 2 > written) or (size == most and x == sizes.index(most)):
             # A number wider than its column would cross the line: at the ends there is room beside it.
@@ -161,14 +161,6 @@ def _draw_lanes(axes: Axes, held: list[set[str]], lanes: list[_Lane], steps: lis
         spine.set_visible(False)
 
 
-def _count(number: int) -> str:
-    """Write a count for people: in full up to a million, else as a power of ten."""
-    if number < 1_000_000:
-        return f"{number:,}"
-    power = len(str(number)) - 1
-    return f"{number / 10**power:.1f}·10{str(power).translate(RAISED)}"
-
-
 def _short(step: Step) -> str:
     """Name a factor, the middle of its parents left out where they are many."""
     *parents, own = step.factor.scope
@@ -182,8 +174,8 @@ def _explain(figure: Figure, world: Factors, steps: list[Step], latents: bool) -
     how = (
         "One backup, from left to right. It starts with a message over the whole next state. Each step multiplies the "
         "factor named below onto it: what the factor reads joins (+), what no other factor reads is summed out (×). "
-        f"All variables in one column are tied in one table: of {_count(most)} numbers at most, where a table over "
-        f"(s, s') would hold {_count(world.states.size**2)}."
+        f"All variables in one column are tied in one table: of {large(most)} numbers at most, where a table over "
+        f"(s, s') would hold {large(world.states.size**2)}."
     )
     head(figure, "How the backward message entangles", how)
     keys = [

@@ -11,11 +11,11 @@ from torch import Tensor
 
 from cai.errors import fault
 from cai.evaluation.evaluate import Evaluation
+from cai.support.numbers import show
 from cai.view.heat import Kind, draw_field, panel_size, row_labels, shared_norm
 from cai.view.maps import cell_inches, choices_matter, crowded, draw_arrows, draw_map, keys
 from cai.view.scene import PROMISE, Scene
 from cai.view.style import Margins, amounts, colour_bar, foot_key, hatch_key, pale, panels, span
-from cai.view.words import show
 from cai.world.spaces import Layout
 
 VALUE = Kind("reward units", "viridis", own_scale=True)

@@ -11,9 +11,9 @@ from matplotlib.colors import LogNorm, Normalize
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
+from cai.support.numbers import show
 from cai.view.scene import Scene
 from cai.view.style import DPI, FAINT, GREY, INK, amounts, colour_bar, hatch_ground, pale, plain
-from cai.view.words import show
 from cai.world.spaces import Space
 
 Array = NDArray[Any]

@@ -6,8 +6,8 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from cai.evaluation.by_horizon import ByHorizon
+from cai.support.numbers import show
 from cai.view.style import FAINT, GREY, INK, LINES, Margins, foot_key, panels, plain
-from cai.view.words import show
 
 
 def horizon_curves(found: Sequence[ByHorizon], horizon: int) -> Figure:

@@ -10,19 +10,19 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator, PercentF
 from torch import Tensor
 
 from cai.errors import fault
-from cai.evaluation.learners import LearnerComparison
+from cai.evaluation.comparison import Comparison
+from cai.support.numbers import MINUS, ROUNDING, brief, show
 from cai.view.heat import shared_norm
 from cai.view.learning import looks
 from cai.view.maps import cell_inches, draw_map, keys
 from cai.view.style import DPI, FAINT, GREY, INK, Margins, amounts, colour_bar, foot_key, hatch_key, panels, plain
-from cai.view.words import MINUS, ROUNDING, brief, show
 from cai.world.spaces import Layout
 
 SHARES = (10.0, 1.0, 0.1, 1e-2, 1e-3, 1e-4)
 """What a run may miss of the way from the prior to the best: the ticks of the profiles' axis."""
 
 
-def performance_profiles(comparison: LearnerComparison) -> Figure:
+def performance_profiles(comparison: Comparison) -> Figure:
     """Draw the fraction of each learner's runs above every normalised score, with its bootstrap band.
 
     Raises:
@@ -64,7 +64,7 @@ def _score_axis(axes: Axes, scores: Tensor) -> None:
     axes.spines[["top", "right"]].set_visible(False)
 
 
-def _medians(axes: Axes, comparison: LearnerComparison) -> None:
+def _medians(axes: Axes, comparison: Comparison) -> None:
     """List the learners at the right, the best first: every curve ends at the foot, so that none can be led to."""
     middle = {name: float(each.sort().values[(len(each) - 1) // 2]) for name, each in comparison.scores.items()}
     box = axes.get_window_extent()
@@ -81,18 +81,18 @@ def _medians(axes: Axes, comparison: LearnerComparison) -> None:
         axes.text(after, y, f"{middle[name]:.4g}".replace("-", MINUS), **place, fontsize=7.5, color=INK)
 
 
-def loss_maps(comparison: LearnerComparison) -> Figure:
+def loss_maps(comparison: Comparison) -> Figure:
     """Draw where on the map each learner still loses nats: policy nats, all times together, the mean over its seeds.
 
     Raises:
         WorldError: the world has no layout, or ELBO* is not finite.
     """
     layout = comparison.tables.layout if comparison.tables is not None else None
-    lost = {row.name: comparison.policy_nats(row.name) for row in comparison.rows}
-    found = {name: one for name, one in lost.items() if one is not None}
-    if layout is None or not found:
+    lost = {name: comparison.mean(name, "policy_nats") for name in comparison.runs}
+    known = {name: nats for name, nats in lost.items() if nats is not None}
+    if layout is None or not known:
         raise fault("loss_maps", "a world without a layout, or without a finite ELBO*", "a map, and nats to draw on it")
-    fields = {name: _by_cell(layout, one if one.dim() == 1 else one.sum(0)) for name, one in found.items()}
+    fields = {name: _by_cell(layout, one if one.dim() == 1 else one.sum(0)) for name, one in known.items()}
     title = f"Where each learner still loses, α = {show(comparison.temperature)}"
     how = (
         "Policy nats of each cell, all times and all its states together, the mean over seeds; one logarithmic scale. "
@@ -104,7 +104,7 @@ def loss_maps(comparison: LearnerComparison) -> Figure:
     norm = shared_norm([one[layout.cell >= 0].numpy() for one in fields.values()], 1e4)
     cmap = amounts("Oranges", 0.62)
     for ax, (name, field) in zip(axes, fields.items(), strict=True):
-        grid = draw_map(ax, layout, field, field, cmap, norm, _heading(name, layout, found[name]))
+        grid = draw_map(ax, layout, field, field, cmap, norm, _heading(name, layout, known[name]))
     top = axes[0].get_position().y0
     last = max((ax for ax in axes if ax.get_position().y0 == top), key=lambda ax: ax.get_position().x0)
     colour_bar(last, norm, cmap, "policy nats")

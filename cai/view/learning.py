@@ -12,11 +12,10 @@ from numpy.typing import NDArray
 
 from cai.errors import fault
 from cai.evaluation.across_seeds import Curve, Estimate
-from cai.evaluation.learner_rows import LearnerRow
-from cai.evaluation.learners import LearnerComparison
-from cai.evaluation.row import Row
+from cai.evaluation.comparison import Comparison
+from cai.evaluation.rows import Row
+from cai.support.numbers import MINUS, brief, short, show
 from cai.view.style import DPI, FAINT, GREY, INK, LINES, Margins, panels, plain
-from cai.view.words import MINUS, brief, show
 
 Array = NDArray[Any]
 LABEL = 0.165
@@ -39,7 +38,7 @@ class Label:
     colour: str
 
 
-def nats_curves(comparison: LearnerComparison) -> Figure:
+def nats_curves(comparison: Comparison) -> Figure:
     """Draw policy nats against environment steps on a logarithmic scale, a line and a seed band a learner.
 
     Raises:
@@ -58,8 +57,9 @@ def nats_curves(comparison: LearnerComparison) -> Figure:
     figure, (axes,) = panels(1, (6.9, 4.1), title, how, Margins(left=0.75, right=2.75, top=1.0, bottom=0.6))
     plain(axes, "ELBO* − ELBO(π), nats")
     _steps_axis(axes, list(curves.values()))
-    still = _still(comparison, ("HARD", "prior"), "policy_nats")
-    known = {row.name: row.policy_nats for row in comparison.rows if row.policy_nats is not None}
+    still = {name: x for name, x in _still(comparison, "policy_nats").items() if x > DEEPEST}
+    ends = {name: comparison.row(name).estimate("policy_nats") for name in comparison.runs}
+    known = {name: end for name, end in ends.items() if end is not None}
     others = [*still.values(), *(one.value for one in known.values())]
     frame = _log_frame(axes, list(curves.values()), others)
     for name, one in curves.items():
@@ -70,12 +70,12 @@ def nats_curves(comparison: LearnerComparison) -> Figure:
         height, colour = _within(end.value, frame), _colour(comparison, name)
         if name not in curves:  # only its end is known
             axes.plot(axes.get_xlim()[1], height, "D", color="white", markeredgecolor=colour, clip_on=False, zorder=4)
-        labels.append(Label(height, name, _words(end, _row(comparison, name).worst_policy_nats), colour))
+        labels.append(Label(height, name, _words(end, comparison.row(name).estimate("worst_policy_nats")), colour))
     label_column(axes, [*labels, *_labels_of(still, frame)])
     return figure
 
 
-def return_curves(comparison: LearnerComparison) -> Figure:
+def return_curves(comparison: Comparison) -> Figure:
     """Draw the return of the policy and that of its most probable action against environment steps, reward units."""
     title = f"Returns while learning, α = {show(comparison.temperature)}"
     how = (
@@ -84,7 +84,7 @@ def return_curves(comparison: LearnerComparison) -> Figure:
     )
     room = Margins(left=0.75, right=2.25, top=1.0, bottom=0.6, across=2.35)
     figure, axes = panels(2, (3.2, 3.5), title, how, room)
-    still = _still(comparison, ("VARIATIONAL", "HARD", "prior"), "expected_return")
+    still = _still(comparison, "expected_return")
     for ax, (field, words, read) in zip(axes, RETURNS, strict=True):
         curves = _of_field(comparison, field)
         plain(ax, f"{words}, reward units")
@@ -94,19 +94,19 @@ def return_curves(comparison: LearnerComparison) -> Figure:
             _draw(ax, one, looks(comparison)[name], frame)
         _draw_still(ax, still, frame)
         labels = [
-            Label(_within(float(one.value[-1]), frame), name, read(_row(comparison, name)), _colour(comparison, name))
+            Label(_within(float(one.value[-1]), frame), name, read(comparison.row(name)), _colour(comparison, name))
             for name, one in curves.items()
         ]
         label_column(ax, [*labels, *_labels_of(still, frame)])
     return figure
 
 
-RETURNS: tuple[tuple[str, str, Callable[[LearnerRow], str]], ...] = (
-    ("stochastic_return", "return of the policy", lambda row: _words(row.expected_return, None)),
+RETURNS: tuple[tuple[str, str, Callable[[Row], str]], ...] = (
+    ("stochastic_return", "return of the policy", lambda row: _words(row.estimate("expected_return"), None)),
     (
         "deterministic_return",
         "return of its likeliest action",
-        lambda row: _words(row.deterministic_return, row.worst_return),
+        lambda row: _words(row.estimate("deterministic_return"), row.estimate("worst_return")),
     ),
 )
 """The panels of returns: the field of ``Progress``, its heading, and what is written at the right."""
@@ -144,29 +144,25 @@ def spread(wished: Sequence[float], gap: float, low: float = 0.0, high: float = 
     return found
 
 
-def _of_field(comparison: LearnerComparison, field: str) -> dict[str, Curve]:
+def _of_field(comparison: Comparison, field: str) -> dict[str, Curve]:
     return {name: curves[field] for name, curves in comparison.curves.items() if field in curves}
 
 
-def _row(comparison: LearnerComparison, name: str) -> LearnerRow:
-    return next(row for row in comparison.rows if row.name == name)
-
-
-def looks(comparison: LearnerComparison) -> Mapping[str, tuple[str, str]]:
+def looks(comparison: Comparison) -> Mapping[str, tuple[str, str]]:
     """Give every learner its colour and its dashes, the same in every picture."""
     many = len(LINES)
-    return {row.name: (LINES[n % many], DASHES[n // many % len(DASHES)]) for n, row in enumerate(comparison.rows)}
+    return {name: (LINES[n % many], DASHES[n // many % len(DASHES)]) for n, name in enumerate(comparison.runs)}
 
 
-def _colour(comparison: LearnerComparison, name: str) -> str:
+def _colour(comparison: Comparison, name: str) -> str:
     return looks(comparison)[name][0]
 
 
-def _still(comparison: LearnerComparison, names: Sequence[str], field: str) -> dict[str, float]:
-    """Return the numbers of exact rows, as far as they are finite."""
-    rows: Sequence[Row] = comparison.exact.rows if comparison.exact is not None else ()
-    found = {row.name: getattr(row, field) for row in rows if row.name in names}
-    return {name: value for name, value in found.items() if value is not None and np.isfinite(value)}
+def _still(comparison: Comparison, field: str) -> dict[str, float]:
+    """Return the numbers of the policies that do not learn, as far as they are finite."""
+    rows = [row for row in comparison.rows if not row.seeds]
+    values = {row.name: getattr(row, field) for row in rows}
+    return {name: value for name, value in values.items() if value is not None and np.isfinite(value)}
 
 
 def _draw_still(axes: Axes, still: Mapping[str, float], frame: tuple[float, float]) -> None:
@@ -214,19 +210,11 @@ def _steps_axis(axes: Axes, curves: Sequence[Curve]) -> None:
     else:
         axes.set_xlim(0, max([*ends, 1.0]))
         axes.xaxis.set_major_locator(MaxNLocator(5, integer=True, steps=[1, 2, 5, 10]))
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda step, _: _count(step)))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda step, _: short(step)))
     axes.set_xlabel("environment steps", fontsize=8, color=INK, labelpad=2)
     axes.grid(color=FAINT, linewidth=0.5)
     axes.set_axisbelow(True)
     axes.spines[["top", "right"]].set_visible(False)
-
-
-def _count(step: float) -> str:
-    """Write a number of steps: 500, 20k, 1.5M."""
-    for unit, letter in ((1e6, "M"), (1e3, "k")):
-        if step >= unit:
-            return f"{step / unit:g}{letter}"
-    return f"{step:g}"
 
 
 def _log_frame(axes: Axes, curves: Sequence[Curve], others: Sequence[float]) -> tuple[float, float]:

@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from cai.compile.table_model import Slice
+from cai.support.numbers import show
 from cai.view.style import INK, WALL, hatch_ground, plain
-from cai.view.words import show
 from cai.world.spaces import Layout
 
 Array = NDArray[Any]

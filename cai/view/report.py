@@ -1,4 +1,4 @@
-"""The report: one page that opens from disk, with every table, figure and lesson of a comparison in it."""
+"""The report: one page that opens from disk, with every table, figure and account of a comparison in it."""
 
 import base64
 import json
@@ -10,48 +10,32 @@ import networkx as nx
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from matplotlib.figure import Figure
 
-from cai.compile.table_model import Tables
+from cai.compile.factor_model import Factors
 from cai.errors import fault
 from cai.evaluation.by_horizon import by_horizon
+from cai.evaluation.columns import Column
 from cai.evaluation.comparison import Comparison
-from cai.evaluation.row import Compared, Row
+from cai.evaluation.rows import as_csv
 from cai.learn.svi.fit_result import Fit
 from cai.support.files import write_whole
+from cai.support.numbers import MINUS, listed, rounded, show
 from cai.view import figures
+from cai.view.cells import Cell, FitRow, Line, Losses, cell, fit_rows, lines_of, losses_of, ruled_columns
 from cai.view.curves import elbo_curves
+from cai.view.entanglement import entanglement_figure
 from cai.view.graph import graph_figure
 from cai.view.horizons import horizon_curves
-from cai.view.lessons import lesson, warm_to_cold
-from cai.view.scene import Scene, scene
-from cai.view.sections import Cell, FitRow, Told, cell, fit_rows, told
+from cai.view.learned import loss_maps, performance_profiles
+from cai.view.learning import nats_curves, return_curves
+from cai.view.scene import scene
+from cai.view.sizes import largest_part, size_of
 from cai.view.style import png
 from cai.view.summaries import accounts, ladder
-from cai.view.words import listed, rounded, show
+from cai.view.summary import summary, warm_to_cold
+from cai.view.variables import variable_curves
 
-
-@dataclass(frozen=True)
-class Column:
-    """A column of the table: the field of ``Row``, its head, its unit, and what it means in a sentence."""
-
-    field: str
-    head: str
-    unit: str
-    meaning: str
-
-
-COLUMNS = (
-    Column("expected_return", "return", "reward units", "E_π[Σ r], the expected return under the true dynamics."),
-    Column("regret", "regret", "reward units", "J* − J(π), what the return lacks of HARD's, the highest there is."),
-    Column("entropy", "entropy", "nats", "E_π[Σ H(π(·|s_t))], how undecided the policy is along its way."),
-    Column("kl_to_prior", "KL to prior", "nats", "E_π[Σ KL(π ‖ prior)], how far the policy strays from the prior."),
-    Column("elbo", "ELBO(π)", "nats", "return/α − KL to prior: what the policy reaches. The higher the better."),
-    Column("optimality_gap", "ELBO* − ELBO", "nats", "What the policy leaves on the table: zero for the best one."),
-    Column("policy_nats", "policy nats", "nats", "The same gap, state by state: Σ_t E KL(π ‖ π*), π* of VARIATIONAL."),
-    Column("evidence_gap", "log Z − ELBO", "nats", "KL(policy's paths ‖ posterior): the sum of the next three."),
-    Column("start_nats", "start", "nats", "KL(p(s₀) ‖ p(s₀|O)): the start the posterior wishes for, the same for all."),
-    Column("action_nats", "action", "nats", "Σ_t E KL(π ‖ p(a|s_t, O)): acting otherwise than the posterior does."),
-    Column("luck_nats", "luck", "nats", "Σ_t E KL(p(outcome) ‖ p(outcome|O)): the luck that the posterior counts on."),
-)  # fmt: skip
+GRAPH = 24
+"""Nodes up to which the graph of a world whose variables are kept apart is drawn: more are a thicket."""
 
 
 @dataclass(frozen=True)
@@ -75,83 +59,80 @@ class Chapter:
 
     alpha: str
     anchor: str
-    log_evidence: Cell
-    elbo_star: Cell
-    rows: tuple[tuple[str, bool, tuple[Cell, ...]], ...]
+    answers: tuple[tuple[str, Cell], ...]
+    lines: tuple[Line, ...]
+    fits: tuple[FitRow, ...]
+    fit_curves: Picture | None
     pictures: tuple[Picture, ...]
     remarks: tuple[str, ...]
-    fits: tuple[FitRow, ...]
-    curves: Picture | None
-    told: tuple[Told, ...]
-
-    @property
-    def every_picture(self) -> tuple[Picture, ...]:
-        """All pictures of the chapter."""
-        return self.pictures if self.curves is None else (self.curves, *self.pictures)
+    losses: tuple[Losses, ...]
 
 
-def write_report(
-    comparisons: Sequence[Comparison],
-    folder: Path,
+def report(
+    comparisons: Comparison | Sequence[Comparison],
+    folder: str | Path,
     *,
-    title: str,
+    title: str = "Comparison",
     notes: Sequence[str] = (),
     dag: nx.DiGraph | None = None,
     fits: Mapping[float, Mapping[str, Fit]] | None = None,
 ) -> Path:
-    """Write ``report.html``, ``comparison.csv``, ``comparison.json`` and ``figures/*.png`` into a folder.
+    """Write a comparison as a page, ``report.html``, beside ``comparison.csv``, ``comparison.json`` and ``figures/``.
 
-    The page holds its figures, needs no network and no script. Files are written whole or not at all, the page
-    last; its path is returned.
+    With learners ``runs.csv`` has a line a run. The page holds its figures, needs no network and no script. Files are
+    written whole or not at all, the page last; its path is returned.
 
     Args:
-        comparisons: of one world, one a temperature.
+        comparisons: one, or several of one world at different temperatures.
         folder: made where it is missing.
         title: of the page.
-        notes: further paragraphs, shown below the lessons; line breaks are kept.
+        notes: further paragraphs, shown below the summary; line breaks are kept.
         dag: the model's graph from ``cai.graph``, to be drawn too.
         fits: by temperature and name: how policies were fitted, shown in the chapter of their temperature.
 
     Raises:
         WorldError: there is no comparison, a temperature comes twice, the worlds differ, or fits have no chapter.
     """
-    ordered, fits = warm_to_cold(comparisons), fits or {}
+    ordered = warm_to_cold([comparisons] if isinstance(comparisons, Comparison) else comparisons)
+    fits = fits or {}
     _require_one_world(ordered)
     _require_chapters(ordered, fits)
-    chapters = [_chapter(one, fits.get(one.temperature, {})) for one in ordered]
-    rungs = Picture("ladder", "The ladder of temperatures", "Every policy at every temperature.", png(ladder(ordered)))
-    model = None if dag is None else Picture("graph", "The model", "Read off the program.", png(graph_figure(dag)))
-    spans = _spans(ordered)
-    pictures = [
-        rungs,
-        *([spans] if spans else []),
-        *([model] if model else []),
-        *(picture for one in chapters for picture in one.every_picture),
-    ]
-    page = environment().get_template("report.html.jinja").render(
-        title=title, notes=notes, lessons=lesson(ordered), intro=_intro(ordered), world=size_of(ordered[0].tables),
-        ladder=rungs, spans=spans, model=model, chapters=chapters, columns=COLUMNS,
+    columns = _columns(ordered)
+    chapters = [_chapter(one, columns, fits.get(one.temperature, {})) for one in ordered]
+    across, model = list(_across(ordered)), list(_model(ordered[0], dag))
+    page = _environment().get_template("report.html.jinja").render(
+        title=title, notes=notes, summary=summary(ordered), intro=_intro(ordered), world=size_of(ordered[0].model),
+        across=across, model=model, chapters=chapters, columns=ruled_columns(columns),
+        over_seeds=any(len(row.seeds) > 1 for one in ordered for row in one.rows),
     )  # fmt: skip
-    contents = {f"figures/{picture.name}.png": picture.content for picture in pictures}
-    contents |= {"comparison.csv": all_csv(comparisons).encode(), "comparison.json": all_json(comparisons).encode()}
-    write_whole(Path(folder), contents | {"report.html": page.encode()})
+    drawn = [picture for one in chapters for picture in (*one.pictures, one.fit_curves) if picture is not None]
+    contents = {f"figures/{picture.name}.png": picture.content for picture in [*across, *model, *drawn]}
+    write_whole(Path(folder), contents | _numbers(ordered) | {"report.html": page.encode()})
     for stale in Path(folder, "figures").glob("alpha-*.png"):  # of an earlier run at other temperatures
         if f"figures/{stale.name}" not in contents:
             stale.unlink()
     return Path(folder) / "report.html"
 
 
-def _spans(comparisons: Sequence[Comparison]) -> Picture | None:
-    found = [one for one in map(by_horizon, comparisons) if one is not None]
-    horizon = comparisons[0].tables.horizon
-    if not found or horizon is None:
-        return None
-    caption = "The exact answers at a twentieth to ten times the horizon, from one backward sweep each."
-    return Picture("horizons", "How much time is enough?", caption, png(horizon_curves(found, horizon)))
+def _numbers(comparisons: Sequence[Comparison]) -> dict[str, bytes]:
+    every = {column.field: column for one in comparisons for column in one.columns}
+    rows = [row for one in comparisons for row in one.rows]
+    texts = {
+        "comparison.csv": as_csv(list(every.values()), rows),
+        "comparison.json": json.dumps([one.plain() for one in comparisons], indent=2) + "\n",
+    }
+    if any(one.runs for one in comparisons):
+        first, *others = (one.runs_csv() for one in comparisons if one.runs)
+        texts["runs.csv"] = first + "".join(text.split("\n", 1)[1] for text in others)
+    return {name: text.encode() for name, text in texts.items()}
 
 
-def environment() -> Environment:
-    """Return where the templates of the pages lie."""
+def _columns(comparisons: Sequence[Comparison]) -> list[Column]:
+    """Return the columns of the page: those that any of the comparisons shows."""
+    return list({column.field: column for one in comparisons for column in one.shown}.values())
+
+
+def _environment() -> Environment:
     return Environment(
         loader=PackageLoader("cai.view", "."), autoescape=True, undefined=StrictUndefined,
         trim_blocks=True, lstrip_blocks=True,
@@ -159,83 +140,134 @@ def environment() -> Environment:
 
 
 def _require_one_world(comparisons: Sequence[Comparison]) -> None:
-    worlds = {size_of(one.tables) for one in comparisons}
+    worlds = {size_of(one.model) for one in comparisons}
     if len(worlds) > 1:
-        raise fault("write_report, comparisons", "; ".join(sorted(worlds)), "comparisons of one world")
+        raise fault("report, comparisons", "; ".join(sorted(worlds)), "comparisons of one world")
 
 
 def _require_chapters(comparisons: Sequence[Comparison], fits: Mapping[float, Mapping[str, Fit]]) -> None:
     known = [one.temperature for one in comparisons]
     for alpha, named in fits.items():
         wrong = [
-            f"'{name}' at temperature {one.temperature:g}" for name, one in named.items() if one.temperature != alpha
+            f"'{name}' at temperature {fit.temperature:g}" for name, fit in named.items() if fit.temperature != alpha
         ]
         if alpha not in known or wrong:
             seen = f"fits for temperature {alpha:g}" + (f" with {', '.join(wrong)}" if wrong else "")
-            raise fault("write_report, fits", seen, f"fits made at, and listed under, one of the temperatures {known}")
-
-
-def size_of(tables: Tables) -> str:
-    """Say how large a world is, in words."""
-    T, S, A = tables.horizon, tables.states.size, tables.actions.size
-    clock = f"horizon T = {T:,}" if T is not None else "infinite horizon"
-    survival = f", discount γ = {tables.discount:g}" if tables.discount < 1 else ""
-    return f"{S:,} state{'s' * (S > 1)}, {A:,} action{'s' * (A > 1)}, {clock}{survival}"
+            raise fault("report, fits", seen, f"fits made at, and listed under, one of the temperatures {known}")
 
 
 def _intro(comparisons: Sequence[Comparison]) -> str:
     names = list(dict.fromkeys(row.name for one in comparisons for row in one.rows))
-    alphas = [show(one.temperature) for one in comparisons]
-    what = "this policy is" if len(names) == 1 else "these policies are"
+    alphas = listed([show(one.temperature) for one in comparisons])
+    if comparisons[0].model is None:
+        return f"{listed(names)}, at temperature α = {alphas} (reward units), by what was sampled while learning."
     return (
-        f"{listed(names)}: {what} evaluated exactly under the world's true dynamics, "
-        f"at temperature α = {listed(alphas)} (reward units). "
-        "Each is measured against two exact answers: log Z, the evidence that all goes optimally (POSTERIOR), and "
-        "ELBO*, the best that any policy can reach (VARIATIONAL); every nat in between is accounted for."
+        f"{listed(names)}, evaluated exactly under the world's true dynamics at temperature α = {alphas} (reward "
+        "units). Each is measured against two exact answers: log Z, the evidence that all goes optimally (POSTERIOR), "
+        "and ELBO*, the best that any policy can reach (VARIATIONAL); every nat in between is accounted for."
     )
 
 
-def _chapter(one: Comparison, fits: Mapping[str, Fit]) -> Chapter:
+def _across(comparisons: Sequence[Comparison]) -> Iterator[Picture]:
+    """Draw what spans all temperatures."""
+    first = comparisons[0]
+    if first.model is None:
+        return
+    caption = "Every policy at every temperature."
+    yield Picture("ladder", "The ladder of temperatures", caption, png(ladder(comparisons)))
+    spans = [span for span in map(by_horizon, comparisons) if span is not None]
+    if spans and first.model.horizon is not None:
+        caption = "The exact answers at a twentieth to ten times the horizon, from one backward sweep each."
+        drawn = png(horizon_curves(spans, first.model.horizon))
+        yield Picture("horizons", "How much time is enough?", caption, drawn)
+
+
+def _model(comparison: Comparison, dag: nx.DiGraph | None) -> Iterator[Picture]:
+    """Draw the model, and of a world whose variables are kept apart how a backup ties them."""
+    model = comparison.model
+    if dag is not None and (len(dag) <= GRAPH or not isinstance(model, Factors)):
+        yield Picture("graph", "The model", "Read off the program.", png(graph_figure(dag)))
+    if isinstance(model, Factors):
+        caption = "Which variables the backward message ties as they are summed out."
+        yield Picture("elimination", "One backup", caption, png(entanglement_figure(largest_part(model))))
+
+
+def _chapter(one: Comparison, columns: Sequence[Column], fits: Mapping[str, Fit]) -> Chapter:
     """Lay out one temperature: tables, figures, a remark where a figure would be empty, and accounts in words."""
-    ready, alpha = scene(one), show(one.temperature)
-    best = max((row.elbo for row in one.rows), default=float("-inf"))
-    rows = tuple((row.name, rounded(best - row.elbo, best) == 0, cells(one, row)) for row in one.rows)
-    drawings = [drawing for drawing in _drawings(ready) if isinstance(drawing, Picture)]
-    remarks = [remark for remark in _drawings_left_out(one) if remark]
+    answers = (("log Z, the evidence (POSTERIOR)", cell("log_evidence", one.log_evidence)),
+               ("ELBO*, the best any policy can reach (VARIATIONAL)", cell("elbo_star", one.elbo_star)))  # fmt: skip
+    remarks = [*(text.replace(" -inf", f" {MINUS}∞") for text in one.remarks), *_not_drawn(one)]
+    remarks += [f"{name} is left out: {why}" for name, why in one.left_out.items()]
     return Chapter(
-        alpha, f"alpha-{one.temperature!r}", cell("log_evidence", one.log_evidence), cell("elbo_star", one.elbo_star),
-        rows, tuple(drawings), tuple(remarks), fit_rows(fits), _curves(one, fits), told(one),
-    )  # fmt: skip
+        alpha=show(one.temperature),
+        anchor=f"alpha-{one.temperature!r}",
+        answers=answers if one.model is not None else (),
+        lines=lines_of(one, columns),
+        fits=fit_rows(fits),
+        fit_curves=_fit_curves(one, fits) if fits else None,
+        pictures=tuple(_pictures(one)),
+        remarks=tuple(remarks),
+        losses=losses_of(one),
+    )
 
 
-def _curves(one: Comparison, fits: Mapping[str, Fit]) -> Picture | None:
-    if not fits:
-        return None
+def _fit_curves(one: Comparison, fits: Mapping[str, Fit]) -> Picture:
     drawn = elbo_curves(fits, elbo_star=one.elbo_star, log_evidence=one.log_evidence)
     caption = "ELBO(π) of each fit against its steps, and what was still missing to ELBO*."
     return Picture(f"alpha-{one.temperature!r}-fits", "How the fits went", caption, png(drawn))
 
 
-def _drawings(ready: Scene) -> Iterator[Picture]:
-    one = ready.comparison
+def _pictures(one: Comparison) -> Iterator[Picture]:
+    def picture(kind: str, title: str, caption: str, draw: Callable[[], Figure]) -> Picture:
+        return Picture(f"alpha-{one.temperature!r}-{kind}", title, caption, png(draw()))
 
-    def picture(kind: str, title: str, caption: str, drawn: Callable[[Scene], Figure]) -> Picture:
-        return Picture(f"alpha-{one.temperature!r}-{kind}", title, caption, png(drawn(ready)))
-
-    if one.log_evidence is not None or one.elbo_star is not None:
-        yield picture("accounts", "Where every nat goes", "The gaps of the table, drawn.", lambda _: accounts(one))
-    if ready.tables.layout is not None:
-        yield picture("values", "Values and policies", "Colour and number: v. Arrows: the policy.", figures.value_maps)
-        yield picture("visits", "Where each policy goes", "Expected visits, all times together.", figures.visit_maps)
-    yield picture("value-heat", "Value v", "What is still to come, from every state at every time.", figures.value_heat)
-    yield picture("occupancy", "Occupancy", "Where the policy is, and when.", figures.occupancy_heat)
+    measurable = one.log_evidence is not None or one.elbo_star is not None
+    if measurable:
+        yield picture("accounts", "Where every nat goes", "The gaps of the table, drawn.", lambda: accounts(one))
+    if isinstance(one.model, Factors) and one.model.horizon is not None:
+        caption = "The mean of every state variable, time by time."
+        yield picture("variables", "How each variable fares", caption, lambda: variable_curves(one))
+    if one.runs:
+        yield from _learning(one, picture)
+    if one.tables is None or not one.evaluations:
+        return
+    ready = scene(one)
+    if one.tables.layout is not None:
+        caption = "Colour and number: v. Arrows: the policy."
+        yield picture("values", "Values and policies", caption, lambda: figures.value_maps(ready))
+        caption = "Expected visits, all times together."
+        yield picture("visits", "Where each policy goes", caption, lambda: figures.visit_maps(ready))
+    caption = "What is still to come, from every state at every time."
+    yield picture("value-heat", "Value v", caption, lambda: figures.value_heat(ready))
+    caption = "Where the policy is, and when."
+    yield picture("occupancy", "Occupancy", caption, lambda: figures.occupancy_heat(ready))
     if one.elbo_star is not None and not _nothing(one, "policy_nats"):
-        yield picture("policy-nats", "Policy nats", "Where a policy falls behind.", figures.policy_nats_heat)
+        caption = "Where a policy falls behind."
+        yield picture("policy-nats", "Policy nats", caption, lambda: figures.policy_nats_heat(ready))
     if one.log_evidence is not None and not _nothing(one, "luck_nats"):
-        yield picture("luck-nats", "Luck nats", "Where the posterior counts on luck.", figures.luck_nats_heat)
+        caption = "Where the posterior counts on luck."
+        yield picture("luck-nats", "Luck nats", caption, lambda: figures.luck_nats_heat(ready))
 
 
-def _drawings_left_out(one: Comparison) -> Iterator[str]:
+def _learning(one: Comparison, picture: Callable[[str, str, str, Callable[[], Figure]], Picture]) -> Iterator[Picture]:
+    if any("policy_nats" in curves for curves in one.curves.values()):
+        caption = "What is missing to ELBO*, step by step."
+        yield picture("learning", "Policy nats while learning", caption, lambda: nats_curves(one))
+    if any("stochastic_return" in curves for curves in one.curves.values()):
+        caption = "By chance, and by the likeliest action."
+        yield picture("returns", "Returns while learning", caption, lambda: return_curves(one))
+    if one.profiles:
+        caption = "How many runs score above what."
+        yield picture("profiles", "Performance profiles", caption, lambda: performance_profiles(one))
+    if one.tables is not None and one.tables.layout is not None and one.elbo_star is not None:
+        caption = "Policy nats on the map."
+        yield picture("losses", "Where each learner still loses", caption, lambda: loss_maps(one))
+
+
+def _not_drawn(one: Comparison) -> Iterator[str]:
+    """Say why a figure of nats is missing."""
+    if one.tables is None or not one.evaluations:
+        return
     if one.elbo_star is None:
         yield "No policy nats are drawn: ELBO* is not finite, so there is nothing to measure against."
     elif _nothing(one, "policy_nats"):
@@ -247,26 +279,5 @@ def _drawings_left_out(one: Comparison) -> Iterator[str]:
 
 
 def _nothing(one: Comparison, field: str) -> bool:
-    return all(rounded(getattr(row, field), one.log_evidence or one.elbo_star) == 0 for row in one.rows)
-
-
-def cells(one: Compared, row: Row) -> tuple[Cell, ...]:
-    """Return one policy's numbers, a cell a column."""
-    gaps = {"optimality_gap": one.elbo_star, "evidence_gap": one.log_evidence}
-    found = []
-    for column in COLUMNS:
-        value = getattr(row, column.field)
-        scale = gaps.get(column.field, 1.0 if column.unit == "nats" else 0.0)
-        found.append(cell(column.field, value, rounded(value, scale) if column.field != "elbo" else value))
-    return tuple(found)
-
-
-def all_csv(comparisons: Sequence[Compared]) -> str:
-    """Return the rows of several comparisons as one CSV."""
-    first, *others = (one.csv() for one in comparisons)
-    return first + "".join(text.split("\n", 1)[1] for text in others)
-
-
-def all_json(comparisons: Sequence[Compared]) -> str:
-    """Return several comparisons as one JSON list."""
-    return json.dumps([json.loads(one.json()) for one in comparisons], indent=2) + "\n"
+    values = [float(getattr(evaluation, field).sum()) for evaluation in one.evaluations.values()]
+    return all(rounded(value, one.log_evidence or one.elbo_star) == 0 for value in values)

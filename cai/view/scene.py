@@ -21,6 +21,7 @@ class Scene:
 
     Attributes:
         comparison: the numbers.
+        tables: the compiled world.
         states: the R states that are shown, ascending.
         visits: expected visits of each state, by policy, ``[S]``.
         v: the value of each policy, and first what POSTERIOR promises (unless the evidence is zero), on the states
@@ -29,15 +30,11 @@ class Scene:
     """
 
     comparison: Comparison
+    tables: Tables
     states: Int[Tensor, " R"]
     visits: Mapping[str, Float[Tensor, " S"]]
     v: Mapping[str, Float[Tensor, "..."]]
     v_0: Mapping[str, Float[Tensor, " S"]]
-
-    @property
-    def tables(self) -> Tables:
-        """The compiled world."""
-        return self.comparison.tables
 
     @property
     def shown(self) -> str:
@@ -54,21 +51,24 @@ def scene(comparison: Comparison, limit: int = 40) -> Scene:
     """Compute what the figures of one comparison need; at most ``limit`` states are shown, those visited most.
 
     Raises:
-        WorldError: ``limit`` is below 1.
+        WorldError: ``limit`` is below 1, or the world has no tables.
     """
+    tables = comparison.tables
+    if tables is None:
+        raise fault("scene, comparison", "a world whose variables are kept apart", "one that was tabulated")
     if limit < 1:
         raise fault("scene, limit", f"{limit}", "a number of states, at least 1")
     visits = {name: _visits(one) for name, one in comparison.evaluations.items()}
-    states = _most_visited(visits, comparison.tables.states.size, limit)
+    states = _most_visited(visits, tables.states.size, limit)
     v, v_0 = {}, {}
     if comparison.log_evidence is not None:
         promised = next(iter(comparison.evaluations.values())).posterior.v
         v[PROMISE] = promised[..., states]
-        v_0[PROMISE] = promised if comparison.tables.horizon is None else promised[0]
+        v_0[PROMISE] = promised if tables.horizon is None else promised[0]
     for name, one in comparison.evaluations.items():
         v[name] = one.v[..., states]
-        v_0[name] = one.v if comparison.tables.horizon is None else one.v[0]
-    return Scene(comparison, states, visits, v, v_0)
+        v_0[name] = one.v if tables.horizon is None else one.v[0]
+    return Scene(comparison, tables, states, visits, v, v_0)
 
 
 def _visits(evaluation: Evaluation) -> Tensor:

@@ -10,15 +10,16 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import NullLocator
 
-from cai.evaluation.row import Compared, Row
+from cai.evaluation.comparison import Comparison
+from cai.evaluation.rows import Row
+from cai.support.numbers import rounded, show
 from cai.view.style import FAINT, INK, LINES, MARKERS, Margins, drawn, foot_key, log_gaps, panels, plain
-from cai.view.words import rounded, show
 
 PARTS = {"start": "#9aa3ad", "action": "#E69F00", "luck": "#7b5aa6"}
 POLICY = "#D55E00"
 
 
-def accounts(comparison: Compared) -> Figure:
+def accounts(comparison: Comparison) -> Figure:
     """Draw where every nat goes: log Z - ELBO(π) as start, action and luck nats, and ELBO* - ELBO(π), bar by bar."""
     names = [row.name for row in comparison.rows]
     title = f"Where every nat goes, α = {show(comparison.temperature)}"
@@ -53,7 +54,7 @@ def _bar(value: float | None) -> float:
     return max(0.0, value) if value is not None and np.isfinite(value) else 0.0
 
 
-def ladder(comparisons: Sequence[Compared]) -> Figure:
+def ladder(comparisons: Sequence[Comparison]) -> Figure:
     """Draw return, free energy α·ELBO(π) and the gap to ELBO* against the temperature, a line a policy.
 
     The black lines are the exact answers, α ELBO* and α log Z; works with a single temperature too.
@@ -67,7 +68,7 @@ def ladder(comparisons: Sequence[Compared]) -> Figure:
     figure, axes = panels(3, (3.1, 3.0), title, how, Margins(left=0.75, right=0.25, across=0.75, bottom=1.0))
     names = list(dict.fromkeys(row.name for one in ordered for row in one.rows))
     _lines(axes[0], "expected return, reward units", ordered, names, lambda one, row: row.expected_return)
-    _lines(axes[1], "α·ELBO(π), reward units", ordered, names, lambda one, row: one.temperature * row.elbo)
+    _lines(axes[1], "α·ELBO(π), reward units", ordered, names, lambda one, row: _times(one.temperature, row.elbo))
     _line(axes[1], ordered, [_times(one.temperature, one.elbo_star) for one in ordered], color="black", linestyle="--")
     _line(
         axes[1], ordered, [_times(one.temperature, one.log_evidence) for one in ordered], color="black", linestyle=":"
@@ -89,11 +90,11 @@ def ladder(comparisons: Sequence[Compared]) -> Figure:
     return figure
 
 
-def _gap(one: Compared, row: Row) -> float | None:
+def _gap(one: Comparison, row: Row) -> float | None:
     return rounded(row.optimality_gap, one.elbo_star)
 
 
-def _promise(one: Compared) -> float | None:
+def _promise(one: Comparison) -> float | None:
     if one.log_evidence is None or one.elbo_star is None:
         return None
     return rounded(one.log_evidence - one.elbo_star, one.log_evidence)
@@ -106,9 +107,9 @@ def _times(temperature: float, nats: float | None) -> float | None:
 def _lines(
     axes: Axes,
     title: str,
-    comparisons: Sequence[Compared],
+    comparisons: Sequence[Comparison],
     names: Sequence[str],
-    read: Callable[[Compared, Row], float | None],
+    read: Callable[[Comparison, Row], float | None],
 ) -> None:
     plain(axes, title)
     for n, name in enumerate(names):
@@ -141,7 +142,7 @@ def _lines(
 
 
 def _without_point(
-    comparisons: Sequence[Compared], names: Sequence[str], read: Callable[[Compared, Row], float | None]
+    comparisons: Sequence[Comparison], names: Sequence[str], read: Callable[[Comparison, Row], float | None]
 ) -> list[str]:
     """Name the policies with a row whose value cannot be drawn, because it is not finite."""
     values = [(row.name, read(one, row)) for one in comparisons for row in one.rows]
@@ -150,7 +151,7 @@ def _without_point(
 
 
 def _line(
-    axes: Axes, comparisons: Sequence[Compared], values: Sequence[float | None], aside: float = 1.0, **look: Any
+    axes: Axes, comparisons: Sequence[Comparison], values: Sequence[float | None], aside: float = 1.0, **look: Any
 ) -> None:
     finite = [np.nan if value is None or not np.isfinite(value) else value for value in values]
     if len(comparisons) == 1 and "marker" not in look:  # one point makes no line: let the exact answer be a rule

@@ -6,16 +6,17 @@ import torch
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from cai.evaluation.comparison import FactoredComparison
+from cai.evaluation.comparison import Comparison
 from cai.view.style import FAINT, INK, LINES, Margins, foot_key, panels, plain
 
 MOST = 24
 """Variables that are drawn, each on a panel of its own."""
 
 
-def variable_curves(one: FactoredComparison, names: Sequence[str] | None = None) -> Figure:
+def variable_curves(one: Comparison, names: Sequence[str] | None = None) -> Figure:
     """Draw the mean of each state variable over time, given that the trajectory lives, a line a policy."""
-    states = one.factors.states
+    assert one.model is not None
+    states = one.model.states
     chosen = list(names or states.names)[:MOST]
     more = len(states.names) - len(chosen)
     title = "How each variable fares"
@@ -26,10 +27,10 @@ def variable_curves(one: FactoredComparison, names: Sequence[str] | None = None)
     for ax, name in zip(axes, chosen, strict=True):
         plain(ax, name)
         size = states.sizes[states.names.index(name)]
-        for n, evaluation in enumerate(one.evaluations.values()):
+        for n, visits in enumerate(one.evaluations[policy].visits for policy in one.evaluations):  # type: ignore[attr-defined]
             # Where lines coincide, the earlier one shows as a rim around the later one.
             width = 1.2 + 0.6 * (len(one.evaluations) - 1 - n)
-            ax.plot(_means(evaluation.visits, name), color=LINES[n % len(LINES)], linewidth=width)
+            ax.plot(_means(visits, name), color=LINES[n % len(LINES)], linewidth=width)
         ax.set_ylim(-0.04 * (size - 1), 1.04 * (size - 1) or 1)
         ax.grid(color=FAINT, linewidth=0.5)
         ax.spines[["top", "right"]].set_visible(False)

@@ -1,0 +1,160 @@
+"""The columns of every comparison: one list, from which terminal, page, CSV, JSON and the docs are made.
+
+A new column is one entry of ``COLUMNS``, or of ``compare(…, columns=[*COLUMNS, mine])``.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from operator import attrgetter
+from typing import Any, Literal
+
+from cai.errors import ImpossibleError, NotConvergedError
+from cai.evaluation.across_seeds import worst_after_best
+from cai.evaluation.evaluate import Evaluation
+from cai.evaluation.subject import Run, Subject
+
+Value = float | str | None
+
+
+@dataclass(frozen=True)
+class Column:
+    """One column.
+
+    Attributes:
+        field: its name in a row, in CSV and in JSON.
+        head: its name on a terminal.
+        title: its name on a page.
+        unit: "nats", "reward units" or another; empty for words.
+        meaning: what it says, in a sentence.
+        value: the number, or the words, of the part of a ``Subject`` that ``of`` names; to be sent to other processes
+            it must not be a lambda.
+        of: "evaluation", "run" or "inference".
+        sampled: what a run says of it where the world has no exact numbers.
+        over_seeds: whether a table shows it beside learners of several seeds, whose intervals take the room.
+    """
+
+    field: str
+    head: str
+    title: str
+    unit: str
+    meaning: str
+    value: Callable[[Any], Value]
+    of: Literal["evaluation", "run", "inference"] = "evaluation"
+    sampled: Callable[[Any], Value] | None = None
+    over_seeds: bool = True
+
+    def read(self, subject: Subject) -> Value:
+        """Return the value of one policy; None where it has none, or no exact answer behind it is finite."""
+        part, ask = getattr(subject, self.of), self.value
+        if part is None and self.sampled is not None:
+            part, ask = subject.run, self.sampled
+        try:
+            return None if part is None else ask(part)
+        except (ImpossibleError, NotConvergedError):
+            return None
+
+
+def known(columns: Sequence[Column], subjects: Mapping[str, Sequence[Subject]]) -> tuple[Column, ...]:
+    """Return the columns that these policies have: those of runs only where there are runs, and so on."""
+    each = [subject for named in subjects.values() for subject in named]
+    return tuple(
+        column
+        for column in columns
+        if any(getattr(one, column.of) is not None or (column.sampled and one.run is not None) for one in each)
+    )
+
+
+def _last(field: str, run: Run) -> float | None:
+    return getattr(run.history[-1], field, None)
+
+
+def _total(field: str, evaluation: Evaluation) -> float:
+    return float(getattr(evaluation, field).sum())
+
+
+COLUMNS: tuple[Column, ...] = (
+    Column(
+        "computes", "computes", "computes", "", "What a type of inference computes.",
+        attrgetter("formula"), of="inference",
+    ),
+    Column(
+        "objective", "nats", "objective", "nats", "The number that it computes.",
+        attrgetter("objective"), of="inference",
+    ),
+    Column(
+        "expected_return", "return", "return", "reward units",
+        "E_π[Σ r], the expected return under the true dynamics.",
+        attrgetter("expected_return"), sampled=partial(_last, "stochastic_return"),
+    ),
+    Column(
+        "regret", "regret", "regret", "reward units",
+        "J* − J(π), what the return lacks of HARD's, the highest there is.",
+        attrgetter("regret"),
+    ),
+    Column(
+        "entropy", "entropy", "entropy", "nats",
+        "E_π[Σ H(π(·|s_t))], how undecided the policy is along its way.",
+        attrgetter("entropy"), sampled=partial(_last, "entropy"),
+    ),
+    Column(
+        "kl_to_prior", "KL prior", "KL to prior", "nats",
+        "E_π[Σ KL(π ‖ prior)], how far the policy strays from the prior.",
+        attrgetter("kl_to_prior"), over_seeds=False,
+    ),
+    Column(
+        "elbo", "ELBO", "ELBO(π)", "nats",
+        "return/α − KL to prior: what the policy reaches. The higher the better.",
+        attrgetter("elbo"), sampled=partial(_last, "elbo"),
+    ),
+    Column(
+        "optimality_gap", "ELBO*-ELBO", "ELBO* − ELBO", "nats",
+        "What the policy leaves on the table: zero for the best one.",
+        attrgetter("optimality_gap"), over_seeds=False,
+    ),
+    Column(
+        "policy_nats", "policy nats", "policy nats", "nats",
+        "The same gap, state by state: Σ_t E KL(π ‖ π*), π* of VARIATIONAL.",
+        partial(_total, "policy_nats"), sampled=partial(_last, "policy_nats"),
+    ),
+    Column(
+        "worst_policy_nats", "after best", "worst after best", "nats",
+        "The largest policy nats of a learner's evaluations at or after the smallest.",
+        partial(worst_after_best, field="policy_nats", best=min), of="run",
+    ),
+    Column(
+        "evidence_gap", "log Z-ELBO", "log Z − ELBO", "nats",
+        "KL(policy's paths ‖ posterior): the sum of the next three.",
+        attrgetter("evidence_gap"), over_seeds=False,
+    ),
+    Column(
+        "start_nats", "start", "start", "nats",
+        "KL(p(s₀) ‖ p(s₀|O)): the start the posterior wishes for, the same for all.",
+        attrgetter("start_nats"), over_seeds=False,
+    ),
+    Column(
+        "action_nats", "action", "action", "nats",
+        "Σ_t E KL(π ‖ p(a|s_t, O)): acting otherwise than the posterior does.",
+        partial(_total, "action_nats"), over_seeds=False,
+    ),
+    Column(
+        "luck_nats", "luck", "luck", "nats",
+        "Σ_t E KL(p(outcome) ‖ p(outcome|O)): the luck that the posterior counts on.",
+        partial(_total, "luck_nats"),
+    ),
+    Column(
+        "deterministic_return", "likeliest", "likeliest action", "reward units",
+        "The final return of a learner's most probable action.",
+        partial(_last, "deterministic_return"), of="run",
+    ),
+    Column(
+        "worst_return", "after best", "worst after best", "reward units",
+        "The lowest such return at or after the highest.",
+        partial(worst_after_best, field="deterministic_return", best=max), of="run",
+    ),
+    Column("steps", "steps", "steps", "steps", "How many steps the learner took.", attrgetter("steps"), of="run"),
+    Column("seconds", "CPU s", "time", "CPU seconds", "CPU seconds of learning.", attrgetter("seconds"), of="run"),
+    Column("stopped", "ended by", "ended by", "", "Why the runs ended.", attrgetter("stopped"), of="run"),
+    Column("does", "does", "does", "", "What a type of inference does.", attrgetter("does"), of="inference"),
+)  # fmt: skip
+"""Every column, in the order in which they are shown."""

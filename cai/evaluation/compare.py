@@ -1,0 +1,133 @@
+"""compare: many policies on one world, measured by the same exact accounts, in one table."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from cai.compile.factor_model import Factors
+from cai.compile.table_model import Tables
+from cai.errors import ImpossibleError, IntractableError, NotConvergedError, fault
+from cai.evaluation.answers import Answers
+from cai.evaluation.columns import COLUMNS, Column, known
+from cai.evaluation.comparison import Comparison
+from cai.evaluation.evaluate import answers_of, exact, measure
+from cai.evaluation.rows import row_of
+from cai.evaluation.subject import InferenceType, Run, Subject
+from cai.exact.forms import compiled
+from cai.exact.rules import Rule
+from cai.exact.solve import as_temperature
+from cai.world.definition import World
+
+
+@torch.no_grad()
+def compare(
+    world: World | Tables | Factors,
+    policies: Mapping[str, Any],
+    *,
+    temperature: float | Tensor = 1.0,
+    columns: Sequence[Column] = COLUMNS,
+    leave_out: bool = False,
+) -> Comparison:
+    """Evaluate every policy on the world by the same accounts; learners over their seeds.
+
+    A number of a learner is the interquartile mean over its seeds with a 95 % bootstrap interval, of the final policy
+    and of the worst evaluation at or after the best one. Source: Agarwal et al. 2021, *Deep Reinforcement Learning at
+    the Edge of the Statistical Precipice*.
+
+    Args:
+        world: a world, or the tables or factors it was compiled to. Of one that can be neither only learners are
+            compared, by what they sampled.
+        policies: by name, anything that ``evaluate`` takes, a ``Rule`` too; what a learner returns; a list of its runs.
+        temperature: α > 0, reward units; one number.
+        columns: what is shown, of what is known.
+        leave_out: leave rules without a finite answer out, rather than raise; ``left_out`` says why.
+
+    Raises:
+        WorldError: a name has no usable policy, the world does not conform, a seed comes twice, or runs were made at
+            another temperature.
+        IntractableError: the world can be neither tabulated nor factorised, and nothing was learned.
+        ImpossibleError, NotConvergedError: a rule has no finite answer and is not to be left out, or all would be.
+    """
+    if not isinstance(policies, Mapping) or not policies:
+        raise fault("compare, policies", f"{policies!r}", "a dict of at least one name and policy")
+    alpha = as_temperature(temperature)
+    runs = {name: runs_of(name, policy, alpha) for name, policy in policies.items()}
+    try:
+        model = compiled(world)
+    except IntractableError as error:
+        if not any(runs.values()) or not (leave_out or all(runs.values())):
+            raise
+        return _sampled(runs, float(alpha), columns, error)
+    answers = answers_of("compare", model, temperature)
+    subjects: dict[str, tuple[Subject, ...]] = {}
+    left_out: dict[str, ImpossibleError | NotConvergedError] = {}
+    for name, policy in policies.items():
+        try:
+            subjects[name] = _subjects(answers, policy, runs[name])
+        except (ImpossibleError, NotConvergedError) as error:
+            if not leave_out or not isinstance(policy, Rule):
+                raise
+            left_out[name] = error
+    if left_out and all(policies[name] is None for name in subjects):
+        raise left_out.popitem()[1]
+    prior = measure(answers, None).elbo if any(runs.values()) else None
+    reasons = {name: str(error) for name, error in left_out.items()}
+    return _comparison(model.detach(), float(alpha), subjects, columns, reasons, exact(answers), prior)
+
+
+def _comparison(
+    model: Tables | Factors | None,
+    alpha: float,
+    subjects: Mapping[str, tuple[Subject, ...]],
+    columns: Sequence[Column],
+    left_out: Mapping[str, str],
+    ends: tuple[float | None, float | None] = (None, None),
+    prior: float | None = None,
+) -> Comparison:
+    shown = known(columns, subjects)
+    rows = tuple(row_of(name, alpha, each, shown) for name, each in subjects.items())
+    return Comparison(model, alpha, subjects, shown, rows, *ends, prior, left_out)
+
+
+def _subjects(answers: Sequence[Answers[Any, Any]], policy: Any, runs: Sequence[Run]) -> tuple[Subject, ...]:
+    if runs:
+        return tuple(Subject(measure(answers, run.policy), run) for run in runs)
+    inference = policy if isinstance(policy, InferenceType) else None
+    return (Subject(measure(answers, policy), inference=inference),)
+
+
+def _sampled(
+    runs: Mapping[str, Sequence[Run]], alpha: float, columns: Sequence[Column], error: IntractableError
+) -> Comparison:
+    """Compare learners by what they sampled, where the world has no exact numbers."""
+    subjects = {name: tuple(Subject(None, run) for run in each) for name, each in runs.items() if each}
+    left_out = {name: str(error) for name, each in runs.items() if not each}
+    return _comparison(None, alpha, subjects, columns, left_out)
+
+
+def runs_of(name: str, policy: Any, alpha: Tensor) -> tuple[Run, ...]:
+    """Return the runs of a learner; none for a policy that was not learned, or a single one at another temperature.
+
+    Raises:
+        WorldError: of several runs one is none, a seed comes twice, or one was made at another temperature.
+    """
+    several = isinstance(policy, list | tuple) and any(isinstance(run, Run) for run in policy)
+    if not several:
+        fits = isinstance(policy, Run) and policy.history and policy.temperature in (None, float(alpha))
+        return (policy,) if fits else ()
+    where, seeds = f"compare, '{name}'", [getattr(run, "seed", None) for run in policy]
+    strange = [run for run in policy if not isinstance(run, Run)]
+    if strange:
+        raise fault(where, f"a {type(strange[0]).__name__} among runs", "runs of one learner alone")
+    if len(set(seeds)) < len(seeds):
+        raise fault(where, f"seeds {seeds}", "runs of different seeds: the same one twice tells nothing new")
+    others = sorted({run.temperature for run in policy if run.temperature is not None} - {float(alpha)})
+    if others:
+        raise fault(
+            where, f"learned at temperature {others[0]:g}", f"runs made at {float(alpha):g}, as is compared here"
+        )
+    if not all(run.history for run in policy):
+        raise fault(where, "a run without history", "runs with at least one evaluation")
+    return tuple(policy)

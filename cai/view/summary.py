@@ -1,0 +1,143 @@
+"""What a comparison says, in a sentence a temperature, every number computed; and what a pair of twin worlds does."""
+
+from collections.abc import Sequence
+
+import torch
+
+from cai.compile.table_model import Slice, Tables
+from cai.errors import fault
+from cai.evaluation.comparison import Comparison
+from cai.support.numbers import listed, rounded, show
+
+
+def summary(comparisons: Sequence[Comparison]) -> list[str]:
+    """Say what is promised and what can be had, a sentence a temperature, and who is best.
+
+    Raises:
+        WorldError: there is no comparison, or two share a temperature.
+    """
+    ordered = warm_to_cold(comparisons)
+    exact = [f"At α = {show(one.temperature)}, {_promise(one)}." for one in ordered if one.model is not None]
+    best = _best(ordered)
+    return [*exact, *([best] if best else [])]
+
+
+def warm_to_cold(comparisons: Sequence[Comparison]) -> list[Comparison]:
+    """Order comparisons from the warmest to the coldest.
+
+    Raises:
+        WorldError: there is none, or two share a temperature.
+    """
+    if not comparisons:
+        raise fault("comparisons", "none", "at least one")
+    temperatures = [one.temperature for one in comparisons]
+    if len(set(temperatures)) < len(temperatures):
+        raise fault("comparisons", f"temperatures {temperatures}", "each temperature once")
+    return sorted(comparisons, key=lambda one: -one.temperature)
+
+
+def promise_gap(comparison: Comparison) -> float | None:
+    """Return log Z - ELBO* >= 0, nats: what the posterior promises beyond the best policy; None where not finite."""
+    log_z, star = comparison.log_evidence, comparison.elbo_star
+    return None if log_z is None or star is None else rounded(log_z - star, log_z)
+
+
+def _promise(one: Comparison) -> str:
+    log_z, star, gap = show(one.log_evidence), show(one.elbo_star), promise_gap(one)
+    if one.log_evidence is None and one.elbo_star is None:
+        return "neither log Z nor ELBO* is finite: no trajectory avoids what is forbidden, or none ends"
+    if one.log_evidence is None:  # log Z >= ELBO*, so it can only be too large
+        return f"ELBO* = {star} nats, but log Z = +∞: a few very long lives outweigh the chance of an end"
+    if gap is None:
+        return f"log Z = {log_z} nats, but ELBO* = −∞: every policy risks what is forbidden"
+    if gap == 0:
+        return f"log Z = ELBO* = {star} nats: nothing that matters is left to luck"
+    start = rounded(one.rows[0].start_nats, gap) or 0.0
+    luck = rounded(gap - start, one.log_evidence) or 0.0
+    parts = [f"{show(start)} for another start"] * (start > 0) + [f"{show(luck)} for luck"] * (luck > 0)
+    promised = f"POSTERIOR promises log Z = {log_z} nats, the best policy reaches ELBO* = {star} nats"
+    return f"{promised}: {show(gap)} nats are out of every policy's reach, {' and '.join(parts)}"
+
+
+def _best(ordered: Sequence[Comparison]) -> str | None:
+    """Name the best row at each temperature, where more than one competes."""
+    winners: dict[str, list[str]] = {}
+    for one in ordered:
+        names = [row.name for row in one.rows if is_best(row.elbo, [other.elbo for other in one.rows])]
+        if names and len(one.rows) > 1:
+            winners.setdefault(listed(names), []).append(f"α = {show(one.temperature)}")
+    parts = [f"{names} at {listed(where)}" for names, where in winners.items()]
+    return f"Best of those compared, by ELBO: {'; '.join(parts)}." if parts else None
+
+
+def is_best(value: float | None, others: Sequence[float | None]) -> bool:
+    """Tell whether a number is the highest of all that are known, up to rounding; an infinite one never is."""
+    known = [other for other in others if other is not None]
+    return value is not None and abs(value) < float("inf") and rounded(max(known) - value, max(known)) == 0
+
+
+def twin_summary(
+    name_a: str, comparisons_a: Sequence[Comparison], name_b: str, comparisons_b: Sequence[Comparison]
+) -> str:
+    """Say how two worlds compare that the prior may not be able to tell apart, a line for each temperature.
+
+    Whether the prior's marginal kernel Σ_a p(a|s) p(s', r|s, a) is the same in both is checked, not assumed; where it
+    is, log Z must coincide, whatever the values of VARIATIONAL do.
+
+    Raises:
+        WorldError: the two sides do not share their temperatures, or a side is empty.
+    """
+    sides = warm_to_cold(comparisons_a), warm_to_cold(comparisons_b)
+    alphas = [[one.temperature for one in side] for side in sides]
+    if alphas[0] != alphas[1]:
+        raise fault("twin_summary", f"temperatures {alphas[0]} and {alphas[1]}", "the same temperatures on both sides")
+    tables = [side[0].tables for side in sides]
+    apart = None if tables[0] is None or tables[1] is None else kernel_distance(tables[0], tables[1])
+    same = apart is not None and apart <= 1e-9
+    why = "is the same in both, so log Z must be too" if same else "differs, and so may log Z"
+    head = f"Twins: {name_a} and {name_b}. The prior's marginal kernel Σ_a p(a|s) p(s′, r | s, a) {why}:"
+    return "\n".join([head, *(_twin_line(name_a, a, name_b, b) for a, b in zip(*sides, strict=True))])
+
+
+def _twin_line(name_a: str, a: Comparison, name_b: str, b: Comparison) -> str:
+    pairs = (("log Z", a.log_evidence, b.log_evidence), ("ELBO*", a.elbo_star, b.elbo_star))
+    words = (f"{what} = {show(x)} ({name_a}) and {show(y)} ({name_b}), {_apart(x, y)}" for what, x, y in pairs)
+    return f"α = {show(a.temperature)}: {'; '.join(words)}."
+
+
+def _apart(a: float | None, b: float | None) -> str:
+    if a is None or b is None:
+        return "equal" if a is b else "infinitely far apart"
+    gap = rounded(abs(a - b), max(abs(a), abs(b)))
+    return "equal" if gap == 0 else f"{show(gap)} nats apart"
+
+
+def kernel_distance(a: Tables, b: Tables) -> float | None:
+    """Return the largest difference between two worlds as the prior lives them; 0: no evidence can tell them apart.
+
+    Compared are p(s_0), Σ_a p(a|s) p(s', r|s, a) over s, s', r and t, and the terminal reward. None where the worlds
+    differ in the number of states, the horizon or the discount, so that there is nothing to set side by side.
+    """
+    if (a.states.size, a.horizon, a.discount) != (b.states.size, b.horizon, b.discount):
+        return None
+    times = range(a.horizon or 1) if a.timed or b.timed else range(1)
+    slices = max((_slice_distance(a.at(t), b.at(t), a.states.size) for t in times), default=0.0)
+    terminal = torch.where(a.terminal == b.terminal, 0.0, (a.terminal - b.terminal).abs()).max()
+    return max(slices, float((a.log_initial.exp() - b.log_initial.exp()).abs().max()), float(terminal))
+
+
+def _slice_distance(a: Slice, b: Slice, S: int) -> float:
+    keys, weights = [], []
+    for slice_, sign in ((a, 1.0), (b, -1.0)):
+        weight = (slice_.log_prior.unsqueeze(-1) + slice_.log_prob).exp()
+        origin = torch.arange(S).reshape(-1, 1, 1).expand(weight.shape)
+        likely = weight > 0
+        keys.append(
+            torch.stack(
+                [origin[likely].double(), slice_.successor[likely].double(), slice_.reward[likely].double()], -1
+            )
+        )
+        weights.append(sign * weight[likely].double())
+    unique, where = torch.unique(torch.cat(keys), dim=0, return_inverse=True)
+    total = torch.zeros(len(unique), dtype=torch.float64).index_add(0, where, torch.cat(weights))
+    return float(total.abs().max())
