@@ -23,7 +23,7 @@ from torch import Tensor
 
 import cai
 from cai.support.files import write_whole
-from cai.support.numbers import listed, rounded, show
+from cai.support.numbers import rounded, show
 from cai.view import figures, summaries
 from cai.view.graph import draw_graph, graph_figure
 from cai.view.maps import choices_matter, states_on_map
@@ -468,7 +468,6 @@ def test_numbers_are_written_for_people() -> None:
     assert rounded(1e-5, 1e5) == 0
     assert rounded(-math.inf, 1.0) == -math.inf
     assert rounded(None, None) is None
-    assert [listed(names) for names in ("A", "AB", "ABC")] == ["A", "A and B", "A, B and C"]
 
 
 # The report

@@ -75,21 +75,22 @@ def solved(world: "Tables | Factors", policies: Mapping[str, Any], alpha: float,
     from cai.exact.rules import Rule
     from cai.exact.solve import solve
 
-    solved: dict[str, Any] = {}
-    reason: Exception | None = None
+    answers: dict[str, Any] = {}
+    left_out: dict[str, Exception] = {}
     for name, policy in policies.items():
+        if not isinstance(policy, Rule):
+            answers[name] = policy
+            continue
         try:
-            if isinstance(policy, Rule):
-                with evidence_explained(policy, given):
-                    solved[name] = solve(world, policy, temperature=alpha)
-            else:
-                solved[name] = policy
+            with evidence_explained(policy, given):
+                answers[name] = solve(world, policy, temperature=alpha)
         except (ImpossibleError, NotConvergedError) as error:
-            reason = error
-            print(f"cai: {name} left out at α = {alpha:g}: {error}", file=sys.stderr)
-    if reason is not None and not any(policy is not None for policy in solved.values()):
-        raise reason
-    return solved
+            left_out[name] = error
+    if left_out and not any(policy is not None for policy in answers.values()):
+        raise left_out.popitem()[1]
+    for name, reason in left_out.items():
+        print(f"cai: {name} left out at α = {alpha:g}: {reason}", file=sys.stderr)
+    return answers
 
 
 def write(

@@ -1,7 +1,7 @@
 """Numbers as text: one way to write a number for people, one for terminals and one for JSON."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 MINUS = "−"
@@ -97,8 +97,3 @@ def rounded(value: float | None, scale: float | None = None) -> float | None:
     if value is None or math.isinf(value):
         return value
     return 0.0 if abs(value) <= ROUNDING * max(1.0, abs(scale or 0.0)) else value
-
-
-def listed(names: Sequence[str]) -> str:
-    """Join names as English does: ``A``, ``A and B``, ``A, B and C``."""
-    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"

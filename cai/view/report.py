@@ -18,7 +18,8 @@ from cai.evaluation.comparison import Comparison
 from cai.evaluation.rows import as_csv
 from cai.learn.svi.fit_result import Fit
 from cai.support.files import write_whole
-from cai.support.numbers import MINUS, listed, rounded, show
+from cai.support.numbers import MINUS, rounded, show
+from cai.support.wording import listed
 from cai.view import figures
 from cai.view.cells import Cell, FitRow, Line, Losses, cell, fit_rows, lines_of, losses_of, ruled_columns
 from cai.view.curves import elbo_curves

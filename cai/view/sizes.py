@@ -15,7 +15,8 @@ def size_of(model: Tables | Factors | None) -> str:
     states, actions = model.states, model.actions
     clock = f"horizon T = {model.horizon:,}" if model.horizon is not None else "infinite horizon"
     survival = f", discount γ = {model.discount:g}" if model.discount < 1 else ""
-    size = f"{states.size:,} state{'s' * (states.size > 1)}, {actions.size:,} action{'s' * (actions.size > 1)}"
+    joint = "joint state" if isinstance(model, Factors) else "state"
+    size = f"{states.size:,} {joint}{'s' * (states.size > 1)}, {actions.size:,} action{'s' * (actions.size > 1)}"
     if isinstance(model, Tables):
         return f"{size}, {model.log_prob.shape[-1]:,} outcome{'s' * (model.log_prob.shape[-1] > 1)}, {clock}{survival}"
     costs = _costs(model)

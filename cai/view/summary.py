@@ -7,7 +7,8 @@ import torch
 from cai.compile.table_model import Slice, Tables
 from cai.errors import fault
 from cai.evaluation.comparison import Comparison
-from cai.support.numbers import listed, rounded, show
+from cai.support.numbers import rounded, show
+from cai.support.wording import listed
 
 
 def summary(comparisons: Sequence[Comparison]) -> list[str]:
