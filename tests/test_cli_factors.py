@@ -30,7 +30,7 @@ def test_compare_on_factors_writes_its_report(tmp_path: Path) -> None:
     truth = library.compare(load_model("sysadmin")(n=4, horizon=4), {"prior": None}, temperature=0.1)
     assert repr(truth.rows[0].elbo)[:8] in page
     assert "Where each policy loses most" in page
-    assert "it plays reboot=" in page
+    assert "too often reboot=" in page
     figures = {path.name for path in (tmp_path / "report" / "figures").iterdir()}
     assert {"ladder.png", "elimination.png", "alpha-0.1-variables.png", "alpha-1.0-accounts.png"} <= figures
     assert len(json.loads((tmp_path / "report" / "comparison.json").read_text())) == 2
