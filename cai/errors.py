@@ -104,5 +104,11 @@ def demand(findings: Iterable[Finding]) -> None:
 
 
 def fault(where: str, seen: str, expected: str) -> WorldError:
-    """Return a ``WorldError`` of a single finding, ready to be raised."""
+    """Return a ``WorldError`` of a single finding, ready to be raised: ``raise cai.fault("Grid, slip", "2", "0 … 1")``.
+
+    Args:
+        where: the method, variable and time that was looked at.
+        seen: what was seen there.
+        expected: what a conforming world shows instead.
+    """
     return WorldError([Finding(where, seen, expected)])

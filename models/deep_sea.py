@@ -37,7 +37,7 @@ class DeepSea:
         windy: bool = False,
     ) -> None:
         if size < 2:
-            raise cai.WorldError([cai.Finding("DeepSea, size", f"{size}", "2 rows or more")])
+            raise cai.fault("DeepSea, size", f"{size}", "2 rows or more")
         self.size, self.horizon = size, size
         self.move_cost, self.treasure, self.windy = move_cost, treasure, windy
         signs = np.ones((size, size)) if seed is None else np.random.RandomState(seed).binomial(1, 0.5, [size, size])

@@ -44,9 +44,9 @@ class Elevator:
         discount: float = 1.0,
     ) -> None:
         if floors < 2:
-            raise cai.WorldError([cai.Finding("Elevator, floors", f"{floors}", "2 floors or more")])
+            raise cai.fault("Elevator, floors", f"{floors}", "2 floors or more")
         if not 0 <= arrival <= 1:
-            raise cai.WorldError([cai.Finding("Elevator, arrival", f"{arrival}", "a probability")])
+            raise cai.fault("Elevator, arrival", f"{arrival}", "a probability")
         self.floors, self.top = floors, floors - 1
         self.arrival, self.waiting, self.riding, self.moving = arrival, waiting, riding, moving
         self.horizon, self.discount = horizon, discount

@@ -46,10 +46,10 @@ class Factory:
         discount: float = 1.0,
     ) -> None:
         if n < 2:
-            raise cai.WorldError([cai.Finding("Factory, n", f"{n}", "2 parts or more")])
+            raise cai.fault("Factory, n", f"{n}", "2 parts or more")
         for name, chance in (("paint", paint), ("late_paint", late_paint), ("join", join)):
             if not 0 <= chance <= 1:
-                raise cai.WorldError([cai.Finding(f"Factory, {name}", f"{chance}", "a probability")])
+                raise cai.fault(f"Factory, {name}", f"{chance}", "a probability")
         self.n, self.paint, self.late_paint, self.join = n, paint, late_paint, join
         self.cost, self.finish, self.joint = cost, finish, joint
         self.horizon, self.discount = horizon, discount

@@ -40,11 +40,11 @@ class Forest:
         discount: float = 0.9,
     ) -> None:
         if n_ages < 2:
-            raise cai.WorldError([cai.Finding("Forest, n_ages", f"{n_ages}", "2 age classes or more")])
+            raise cai.fault("Forest, n_ages", f"{n_ages}", "2 age classes or more")
         if not 0 <= p <= 1:
-            raise cai.WorldError([cai.Finding("Forest, p", f"{p}", "a probability")])
+            raise cai.fault("Forest, p", f"{p}", "a probability")
         if not 0 <= start < n_ages:
-            raise cai.WorldError([cai.Finding("Forest, start", f"{start}", f"an age 0 … {n_ages - 1}")])
+            raise cai.fault("Forest, start", f"{start}", f"an age 0 … {n_ages - 1}")
         self.n_ages, self.r1, self.r2, self.p, self.start = n_ages, r1, r2, p, start
         self.horizon, self.discount = horizon, discount
         self.labels = {"axe": ["wait", "cut"], "fire": ["no", "yes"]}

@@ -34,9 +34,9 @@ def frozen_lake(
     from gymnasium.envs.toy_text.frozen_lake import generate_random_map
 
     if size is not None and size < 2:
-        raise cai.WorldError([cai.Finding("frozen_lake, size", f"{size}", "2 rows or more: start and goal differ")])
+        raise cai.fault("frozen_lake, size", f"{size}", "2 rows or more: start and goal differ")
     if not 0 < frozen <= 1:
-        raise cai.WorldError([cai.Finding("frozen_lake, frozen", f"{frozen}", "a share above 0 and at most 1")])
+        raise cai.fault("frozen_lake, frozen", f"{frozen}", "a share above 0 and at most 1")
     desc = None if size is None else generate_random_map(size=size, p=frozen, seed=seed)
     return cai.from_gymnasium(
         "FrozenLake-v1",

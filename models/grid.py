@@ -46,9 +46,9 @@ class Grid:
         discount: float = 1.0,
     ) -> None:
         if rows < 1 or columns < 1 or rows * columns < 2:
-            raise cai.WorldError([cai.Finding("Grid, rows and columns", f"{rows} x {columns}", "2 cells or more")])
+            raise cai.fault("Grid, rows and columns", f"{rows} x {columns}", "2 cells or more")
         if not 0 <= slip <= 1:
-            raise cai.WorldError([cai.Finding("Grid, slip", f"{slip}", "a probability")])
+            raise cai.fault("Grid, slip", f"{slip}", "a probability")
         goals = [(rows - 1, columns - 1, 1.0)] if goals is None else goals
         self.rows, self.columns, self.n_cells = rows, columns, rows * columns
         self.slip, self.step_reward = slip, step_reward
@@ -64,7 +64,7 @@ class Grid:
             self.entry[self._cell("goals", row, column)] = reward
         if self.wall[self.start] or (self.wall & self.goal).any():
             expected = "start and goals on free cells"
-            raise cai.WorldError([cai.Finding("Grid, walls", "a wall on the start or a goal", expected)])
+            raise cai.fault("Grid, walls", "a wall on the start or a goal", expected)
         self.layout = self._map()
         self.labels = {
             "move": ["left", "down", "right", "up", "stay"],
@@ -98,7 +98,7 @@ class Grid:
     def _cell(self, where: str, row: int, column: int) -> int:
         if not (0 <= row < self.rows and 0 <= column < self.columns):
             expected = f"a cell of the {self.rows} x {self.columns} grid"
-            raise cai.WorldError([cai.Finding(f"Grid, {where}", f"({row}, {column})", expected)])
+            raise cai.fault(f"Grid, {where}", f"({row}, {column})", expected)
         return row * self.columns + column
 
     def _map(self) -> cai.Layout:

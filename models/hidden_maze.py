@@ -45,9 +45,9 @@ class HiddenMaze:
         cells = "".join(maze)
         if len({len(row) for row in maze}) != 1 or set(cells) - set(".#GP") or "." not in cells:
             expected = "rows of one length, of the marks . # G P, with a free cell"
-            raise cai.WorldError([cai.Finding("HiddenMaze, maze", f"{maze}", expected)])
+            raise cai.fault("HiddenMaze, maze", f"{maze}", expected)
         if not 0 <= slip <= 1:
-            raise cai.WorldError([cai.Finding("HiddenMaze, slip", f"{slip}", "a probability")])
+            raise cai.fault("HiddenMaze, slip", f"{slip}", "a probability")
         self.rows, self.columns, self.n_cells = len(maze), len(maze[0]), len(cells)
         self.slip, self.step_reward, self.horizon, self.discount = slip, step_reward, horizon, discount
         marks = torch.tensor([".#GP".index(mark) for mark in cells])

@@ -40,10 +40,10 @@ class Restaurant:
         for name, chances in (("italian", italian), ("french", french)):
             if len(chances) != 3 or min(chances) < 0 or abs(sum(chances) - 1) > 1e-9:
                 expected = "three probabilities that sum to 1: bad, good, spectacular"
-                raise cai.WorldError([cai.Finding(f"Restaurant, {name}", f"{chances}", expected)])
+                raise cai.fault(f"Restaurant, {name}", f"{chances}", expected)
         if len(utility) != 3:
             expected = "three rewards: bad, good, spectacular"
-            raise cai.WorldError([cai.Finding("Restaurant, utility", f"{utility}", expected)])
+            raise cai.fault("Restaurant, utility", f"{utility}", expected)
         self.chances, self.utility = [list(italian), list(french)], list(utility)
         self.horizon, self.discount = horizon, discount
         self.labels = {"choice": ["Italian", "French"], "meal": ["none yet", "bad", "good", "spectacular"]}

@@ -35,7 +35,7 @@ class RiverSwim:
         discount: float = 1.0,
     ) -> None:
         if n_places < 3:
-            raise cai.WorldError([cai.Finding("RiverSwim, n_places", f"{n_places}", "3 places or more")])
+            raise cai.fault("RiverSwim, n_places", f"{n_places}", "3 places or more")
         self.n_places, self.small, self.large = n_places, small, large
         self.horizon, self.discount = horizon, discount
         self.labels = {"stroke": ["left", "right"], "drift": ["back", "stay", "ahead"]}

@@ -43,9 +43,9 @@ class Sysadmin:
         discount: float = 1.0,
     ) -> None:
         if n < 2:
-            raise cai.WorldError([cai.Finding("Sysadmin, n", f"{n}", "2 machines or more")])
+            raise cai.fault("Sysadmin, n", f"{n}", "2 machines or more")
         if not 0 <= recovery <= 1:
-            raise cai.WorldError([cai.Finding("Sysadmin, recovery", f"{recovery}", "a probability")])
+            raise cai.fault("Sysadmin, recovery", f"{recovery}", "a probability")
         self.machines = [f"machine_{i}" for i in range(n)]
         self.neighbours = self._wire(n, topology, seed)
         self.cost, self.recovery, self.horizon, self.discount = cost, recovery, horizon, discount
@@ -86,4 +86,4 @@ class Sysadmin:
             draw = random.Random(seed)
             return [sorted(draw.sample([j for j in range(n) if j != i], min(2, n - 1))) for i in range(n)]
         expected = '"ring", "star" or "random"'
-        raise cai.WorldError([cai.Finding("Sysadmin, topology", f"'{topology}'", expected)])
+        raise cai.fault("Sysadmin, topology", f"'{topology}'", expected)

@@ -41,7 +41,7 @@ class Tiger:
         discount: float = 0.95,
     ) -> None:
         if not 0 <= accuracy <= 1:
-            raise cai.WorldError([cai.Finding("Tiger, accuracy", f"{accuracy}", "a probability")])
+            raise cai.fault("Tiger, accuracy", f"{accuracy}", "a probability")
         self.accuracy, self.listening, self.treasure, self.mauling = accuracy, listening, treasure, mauling
         self.horizon, self.discount = horizon, discount
         self.labels = {

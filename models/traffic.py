@@ -47,14 +47,14 @@ class Traffic:
         discount: float = 1.0,
     ) -> None:
         if n < 3:
-            raise cai.WorldError([cai.Finding("Traffic, n", f"{n}", "3 cells or more")])
+            raise cai.fault("Traffic, n", f"{n}", "3 cells or more")
         if not crossings or len(set(crossings)) < len(crossings) or not set(crossings) <= set(range(n)):
             expected = f"cells 0 … {n - 1}, each once, and one at least"
-            raise cai.WorldError([cai.Finding("Traffic, crossings", f"{crossings}", expected)])
+            raise cai.fault("Traffic, crossings", f"{crossings}", expected)
         if places < 1:
-            raise cai.WorldError([cai.Finding("Traffic, places", f"{places}", "1 place or more")])
+            raise cai.fault("Traffic, places", f"{places}", "1 place or more")
         if not 0 <= arrival <= 1:
-            raise cai.WorldError([cai.Finding("Traffic, arrival", f"{arrival}", "a probability")])
+            raise cai.fault("Traffic, arrival", f"{arrival}", "a probability")
         self.n, self.light = n, {cell: f"light_{j}" for j, cell in enumerate(crossings)}
         self.places, self.arrival, self.ring, self.waiting = places, arrival, ring, waiting
         self.horizon, self.discount = horizon, discount

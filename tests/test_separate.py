@@ -16,6 +16,7 @@ from pyro.distributions import Categorical
 from torch import Tensor
 
 import cai
+from cai.compile.table_model import Trajectories
 from cai.exact import solve_factors
 from cai.exact.factors.factored_messages import FactoredMessages
 from cai.exact.product import SeparateMessages, parts_of
@@ -193,7 +194,7 @@ def test_policies_act_side_by_side(rule: cai.Rule, factors: cai.Factors) -> None
     assert bool((whole.policy.probs(1)[s, actions.join(drawn)] > 0).all())
 
 
-def rewards_of(world: Islands, factors: cai.Factors, drawn: cai.Trajectories) -> Tensor:
+def rewards_of(world: Islands, factors: cai.Factors, drawn: Trajectories) -> Tensor:
     """The rewards by the world's own code, from the joint numbers."""
     states, actions = factors.states.split(drawn.states), factors.actions.split(drawn.actions)
     here, ahead = ({name: value[:, part] for name, value in states.items()} for part in (slice(-1), slice(1, None)))

@@ -618,7 +618,7 @@ def test_side_by_side_is_one_after_the_other(name: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("error", "words"),
     [
-        (lambda: cai.WorldError([cai.Finding("here", "a thing", "another")]), ["here: a thing; expected another"]),
+        (lambda: cai.fault("here", "a thing", "another"), ["here: a thing; expected another"]),
         (lambda: Odd(1, 2), ["Odd: one 1, other 2"]),
         (lambda: ZeroDivisionError("by zero"), ["ZeroDivisionError: by zero"]),
     ],

@@ -8,6 +8,7 @@ import torch
 
 import cai
 from cai.exact.fixed_point import Problem
+from cai.exact.horizons import HorizonValues
 from tests.helpers import load_model
 
 FAR, NEAR = 10**6, 10**4
@@ -34,7 +35,7 @@ def plainly(tables: cai.Tables, rule: cai.Rule, alpha: float, most: int, roundin
 def test_a_million_steps(benchmark: Any, rule: cai.Rule, alpha: float, step_reward: float) -> None:
     tables = grid(step_reward=step_reward)
 
-    def far() -> cai.HorizonValues:
+    def far() -> HorizonValues:
         return cai.solve_horizons(tables, [NEAR, FAR], rule, temperature=alpha)
 
     found = benchmark.pedantic(far, rounds=3, warmup_rounds=1)
