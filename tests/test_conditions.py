@@ -132,7 +132,7 @@ def test_values_are_seen_by_their_names() -> None:
             assert float(by_name.log_evidence) == float(by_number.log_evidence)
     assert float(cai.solve(world, do={"lift_0": "on"}).value) == float(cai.solve(world, do={"lift_0": 1}).value)
     assert cai.condition(cai.tabulate(world), observe={"floor_1": "1"}) is not None
-    with pytest.raises(cai.WorldError, match="value 'cellar'; expected one of ground, 1, roof"):
+    with pytest.raises(cai.WorldError, match="value 'cellar'; expected ground, 1, roof, or 0 … 2"):
         cai.solve(world, observe={"floor_1": "cellar"})
 
 

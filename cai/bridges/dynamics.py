@@ -15,7 +15,7 @@ from cai.bridges.encoding import Encoding, allowed_values
 from cai.compile.table_model import Tables
 from cai.compile.tabulate import tabulate
 from cai.errors import IntractableError, WorldError, blamed, fault
-from cai.policies.signature import enumerated_at
+from cai.policies.action_programs import enumerated_at
 from cai.simulate.simulator import where
 from cai.simulate.worlds import Many
 from cai.support.process import precision

@@ -13,8 +13,8 @@ from cai.compile.factor_model import Factors
 from cai.errors import blamed, fault
 from cai.exact.factors.factored_sweep import prepare
 from cai.exact.forms import compiled
-from cai.policies.ended import lived_in, where_ended, with_ended
 from cai.policies.fixed import FixedPolicy
+from cai.policies.terminated import pad_terminated, replace_terminated
 from cai.support.process import precision
 
 EXPECTED = "finite numbers, or -inf"
@@ -70,8 +70,8 @@ class _Rows:
 
 def _asked(q: Callable[..., Any], world: Any, t: int) -> Tensor:
     """Call a function on all states in which somebody acts."""
-    states, ended = world.states, where_ended(world)
-    numbers = lived_in(ended)
+    states, ended = world.states, world.ended
+    numbers = replace_terminated(ended)
     numbers = torch.arange(states.size) if numbers is None else numbers
     with precision(world.dtype), torch.no_grad(), blamed(f"from_q, t = {t}", "a function (state, t) -> q [S, A]"):
         values = q(states.pack(states.split(numbers)), t)
@@ -94,7 +94,7 @@ def _table(q: Any) -> Tensor:
 def _fitting(world: Any, table: Tensor, *, timed: bool = True) -> Tensor:
     """Return the table with rows for all states, or raise what its shape should be."""
     S, A, T = world.states.size, world.actions.size, world.horizon
-    table = with_ended(where_ended(world), table)
+    table = pad_terminated(world.ended, table)
     if tuple(table.shape) != (S, A) and not (timed and T is not None and tuple(table.shape) == (T, S, A)):
         shapes = f"[S, A] = [{S}, {A}]" + (f" or [T, S, A] = [{T}, {S}, {A}]" if timed and T is not None else "")
         raise fault("from_q", f"q of shape {list(table.shape)}", shapes)

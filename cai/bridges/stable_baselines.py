@@ -16,11 +16,11 @@ from cai.bridges.encoding import Encoding, allowed_values, encode
 from cai.bridges.environment import WorldEnvironment
 from cai.compile.ends import ended_states
 from cai.errors import fault
-from cai.policies.by_name import ByName
-from cai.policies.ended import lived_in
+from cai.policies.action_probabilities import in_state
+from cai.policies.action_programs import enumerated, finite_spaces
 from cai.policies.heads import tanh_gaussian
-from cai.policies.protocol import Policy, drawn, sample_joint, scored
-from cai.policies.signature import enumerated, finite_spaces
+from cai.policies.protocol import Policy, probabilities, sample_joint, sampled, scored
+from cai.policies.terminated import replace_terminated
 from cai.simulate.worlds import prior_at
 from cai.support.process import precision
 from cai.world.spaces import Space, Values
@@ -39,7 +39,7 @@ CHUNK = 4096  # states at once: the network sees one number for each value of a 
 
 
 @dataclass(frozen=True)
-class StableBaselinesPolicy(ByName):
+class StableBaselinesPolicy:
     """A model's policy at the world's own action sites; it reads the model's weights whenever it is asked.
 
     Attributes:
@@ -54,6 +54,16 @@ class StableBaselinesPolicy(ByName):
     asked: Tensor | None = None
     horizon: None = None
 
+    probs = probabilities
+    sample = sampled
+    log_prob = scored
+    at = in_state
+
+    @property
+    def spaces(self) -> tuple[Space, Space] | None:
+        """What the numbers of states and actions mean, where they are finite."""
+        return self.encoding.spec.variables.spaces
+
     def act(self, state: Values, t: int) -> Values:
         """Sample the world's action sites."""
         actions = self.encoding.spec.variables.action_space
@@ -63,32 +73,16 @@ class StableBaselinesPolicy(ByName):
         names = [variable.name for variable in self.encoding.spec.variables.actions]
         return self.encoding.pack({name: pyro.sample(name, gaussian[name]) for name in names})
 
-    def numbered(self) -> tuple[Space, Space]:
-        """Return what the numbers of states and actions mean, where they are finite."""
-        return finite_spaces(self.encoding.spec.variables.spaces)
-
     def log_probs(self, t: int = 0) -> Float[Tensor, "S A"]:
         """Return log π(a|s), nats, float64.
 
         Raises:
             IntractableError: states or actions are not finite, or too many for a table.
         """
-        states, _ = finite_spaces(self.encoding.spec.variables.spaces)
+        states, _ = finite_spaces(self.spaces)
         with precision(torch.float64):
             chunks = torch.arange(states.size).split(CHUNK)
             return torch.cat([self._log_pi(states.pack(states.split(some)), t) for some in chunks])
-
-    def probs(self, t: int = 0) -> Float[Tensor, "S A"]:
-        """Return π(a|s)."""
-        return self.log_probs(t).exp()
-
-    def sample(self, state: Values, t: int = 0) -> Values:
-        """Draw a_t given s_t, leaving no site behind."""
-        return drawn(self.act, state, t)
-
-    def log_prob(self, state: Values, action: Values, t: int = 0) -> Tensor:
-        """Return log π(a|s), nats (a density for continuous actions), of the broadcast shape of state and action."""
-        return scored(self.act, state, action, t)
 
     @torch.no_grad()
     def _log_pi(self, state: Values, t: int) -> Tensor:
@@ -240,7 +234,7 @@ def from_sb3(model: Any, world_or_env: Any = None) -> Policy:
         if of_model != of_world and (name == "action_space" or plain is None or of_model != plain):
             expected = f"the world's, {of_world}: train on cai.to_gymnasium(world)"
             raise fault(f"from_sb3, {name}", f"the model's {of_model}", expected)
-    asked = None if model.observation_space == encoding.observation_space else lived_in(_ended(encoding))
+    asked = None if model.observation_space == encoding.observation_space else replace_terminated(_ended(encoding))
     return StableBaselinesPolicy(model, encoding, asked)
 
 

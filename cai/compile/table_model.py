@@ -36,6 +36,10 @@ class Model(Protocol):
     def dtype(self) -> torch.dtype:
         """The floating dtype of its numbers."""
 
+    @property
+    def ended(self) -> Tensor | None:
+        """In which states an episode has ended, ``[S]``; None where nothing ends."""
+
     def at(self, t: int) -> Any:
         """Return the slice of time ``t``."""
 

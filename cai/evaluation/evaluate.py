@@ -24,7 +24,7 @@ from cai.exact.rules import POSTERIOR, VARIATIONAL, Rule
 from cai.exact.solve import as_temperature, single_temperature
 from cai.exact.tables.backup import look_ahead
 from cai.exact.tables.policy_evaluation import occupancy, values
-from cai.policies.as_policy import acted, as_policy, checked_table
+from cai.policies.as_policy import acting_weights, as_policy, checked_table
 from cai.policies.protocol import FinitePolicy
 from cai.support.numerics import nats
 from cai.world.definition import World
@@ -71,7 +71,7 @@ class Evaluation(Single[Messages]):
     @cached_property
     def entropy(self) -> float:
         """E_π[Σ H(π(·|s_t))] until the episode ends, nats."""
-        return float(-expected(acted(self.tables, self.occupancy), self.log_policy))
+        return float(-expected(acting_weights(self.tables, self.occupancy), self.log_policy))
 
     @cached_property
     def kl_to_prior(self) -> float:

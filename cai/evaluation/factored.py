@@ -17,7 +17,7 @@ from cai.exact.factors.factored_messages import FactoredMessages
 from cai.exact.factors.factored_sweep import Prepared
 from cai.exact.rules import HARD, POSTERIOR, VARIATIONAL, Expect, Rule
 from cai.exact.tables.backup import survive
-from cai.policies.as_policy import acted, as_policy, policy_table
+from cai.policies.as_policy import acting_weights, as_policy, policy_table
 from cai.policies.protocol import FinitePolicy
 from cai.support.memory import TENSOR, require_room
 from cai.world.spaces import Space
@@ -195,7 +195,7 @@ def _account(one: FactoredEvaluation) -> _Pass:
             break
         plan = prepared.at(t)
         totals[0] += float(expected(weights, plan.expected_reward))
-        totals[1] -= float(expected(acted(prepared, weights), log_pi))
+        totals[1] -= float(expected(acting_weights(prepared, weights), log_pi))
         totals[2] += float(expected(weights, log_pi - plan.log_prior))
         for name, x in _compared(one, log_pi, t).items():
             rows[name].append(by_state(weights, x))

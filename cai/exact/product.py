@@ -16,9 +16,9 @@ from cai.compile.table_model import Trajectories
 from cai.errors import Finding, IntractableError, fault
 from cai.exact.factors.factored_messages import FactoredMessages
 from cai.exact.rules import POSTERIOR, VARIATIONAL, Rule
-from cai.policies.by_name import Chances
+from cai.policies.action_probabilities import ActionProbabilities
 from cai.policies.fixed import FixedPolicy
-from cai.policies.protocol import drawn, scored
+from cai.policies.protocol import sampled, scored
 from cai.support.numerics import nats
 from cai.world.spaces import Space, Values
 
@@ -219,7 +219,10 @@ class SeparatePolicy:
     actions: Space
     parts: tuple[FixedPolicy, ...]
 
-    def at(self, t: int, /, **state: int | str) -> Chances:
+    sample = sampled
+    log_prob = scored
+
+    def at(self, t: int, /, **state: int | str) -> ActionProbabilities:
         """Return what is done at time t in one state: the chances of the parts' actions, multiplied.
 
         Raises:
@@ -236,7 +239,7 @@ class SeparatePolicy:
         values = self.actions.split(torch.arange(self.actions.size))
         each = [one.probs[one.actions.join(values)].expand(self.actions.size) for one in found]
         probs = torch.stack(each).prod(0)
-        return Chances(t, ", ".join(one.state for one in found), self.actions, probs)
+        return ActionProbabilities(t, ", ".join(one.state for one in found), self.actions, probs)
 
     def act(self, state: Values, t: int) -> Values:
         """Sample the action variables, part by part."""
@@ -246,11 +249,3 @@ class SeparatePolicy:
             own = {name: value for name, value in state.items() if name in part.states.names}  # type: ignore[union-attr]
             chosen |= part.act(own, t)
         return self.actions.pack({name: chosen[name] for name in self.actions.names})
-
-    def sample(self, state: Values, t: int = 0) -> Values:
-        """Draw a_t given s_t, leaving no site behind."""
-        return drawn(self.act, state, t)
-
-    def log_prob(self, state: Values, action: Values, t: int = 0) -> Tensor:
-        """Return log π_t(a|s), nats: the sum of the parts'."""
-        return scored(self.act, state, action, t)

@@ -9,8 +9,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from cai.errors import fault
-from cai.policies.protocol import sample_joint, scored
-from cai.policies.signature import finite_spaces
+from cai.policies.action_probabilities import in_state
+from cai.policies.action_programs import finite_spaces
+from cai.policies.protocol import probabilities, sample_joint, scored
 from cai.simulate.simulator import Simulator
 
 LogPi = Callable[[Any, Any], Tensor]
@@ -20,8 +21,13 @@ LogPi = Callable[[Any, Any], Tensor]
 class DiscretePolicy:
     """A policy over numbered actions, by its log-probabilities at any batch of states."""
 
+    log_prob = scored
+    probs = probabilities
+    at = in_state
+
     def __init__(self, simulator: Simulator, log_pi: LogPi, horizon: int | None = None) -> None:
         self.simulator, self.log_pi, self.horizon = simulator, log_pi, horizon
+        self.spaces = simulator.variables.spaces
 
     def act(self, state: Any, t: int) -> Any:
         """Sample the action variables one after the other."""
@@ -37,22 +43,14 @@ class DiscretePolicy:
         """Return the most probable action."""
         return self._values(self._log_pi(state, t).argmax(-1))
 
-    def log_prob(self, state: Any, action: Any, t: int = 0) -> Tensor:
-        """Return log π_t(a|s), nats."""
-        return scored(self.act, state, action, t)
-
     def log_probs(self, t: int = 0) -> Float[Tensor, "S A"]:
         """Return log π_t(a|s) of all states, nats.
 
         Raises:
             IntractableError: the states are not finite.
         """
-        states, _ = finite_spaces(self.simulator.variables.spaces)
+        states, _ = finite_spaces(self.spaces)
         return self._log_pi(states.pack(states.split(torch.arange(states.size))), t)
-
-    def probs(self, t: int = 0) -> Float[Tensor, "S A"]:
-        """Return π_t(a|s) of all states."""
-        return self.log_probs(t).exp()
 
     def _log_pi(self, state: Any, t: int) -> Tensor:
         with torch.no_grad():
@@ -71,6 +69,8 @@ class DiscretePolicy:
 
 class SampledPolicy:
     """A policy over continuous actions, by its distribution at any batch of states."""
+
+    log_prob = scored
 
     def __init__(
         self, simulator: Simulator, distribution: Callable[[Any, Any], Any], mode: Callable[[Any, Any], Any]
@@ -91,10 +91,6 @@ class SampledPolicy:
         """Return the most probable action, before it was squashed."""
         with torch.no_grad():
             return self._mode(state, t)
-
-    def log_prob(self, state: Any, action: Any, t: int = 0) -> Tensor:
-        """Return the log-density of an action, nats."""
-        return scored(self.act, state, action, t)
 
 
 def draw(log_pi: Tensor) -> Tensor:

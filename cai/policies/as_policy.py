@@ -1,4 +1,4 @@
-"""The gate to every exact number: whatever acts is read as a policy, and its tables are checked."""
+"""Whatever acts is read as a policy, and its tables are checked before any exact number is made of them."""
 
 from collections.abc import Callable
 from functools import partial
@@ -11,18 +11,18 @@ from torch import Tensor
 
 from cai.compile.table_model import Model
 from cai.errors import blamed, fault
-from cai.policies.ended import lived_in, where_ended, with_ended
+from cai.policies.action_programs import enumerated
 from cai.policies.fixed import FixedPolicy, always, prior_at
 from cai.policies.function import FunctionPolicy, checked
 from cai.policies.protocol import Act, FinitePolicy
-from cai.policies.signature import enumerated
+from cai.policies.terminated import pad_terminated, replace_terminated
 from cai.support.memory import TENSOR, require_room
 from cai.world.definition import require_acting
 from cai.world.spaces import Space
 
 
 def policy_table(tables: Model, policy: FinitePolicy, t: int) -> Float[Tensor, "S A"]:
-    """Return log π_t(a|s), nats, checked and normalised in the tables' dtype: the one gate to every exact number.
+    """Return log π_t(a|s), nats, checked and normalised in the tables' dtype.
 
     Where an episode has ended nobody acts: there the row is the prior's, whatever the policy says.
 
@@ -31,7 +31,7 @@ def policy_table(tables: Model, policy: FinitePolicy, t: int) -> Float[Tensor, "
     """
     where, S, A = f"policy, t = {t}", tables.states.size, tables.actions.size
     log_pi = policy.log_probs(t)
-    log_pi = with_ended(where_ended(tables), log_pi) if isinstance(log_pi, Tensor) else log_pi
+    log_pi = pad_terminated(tables.ended, log_pi) if isinstance(log_pi, Tensor) else log_pi
     if not isinstance(log_pi, Tensor) or tuple(log_pi.shape) != (S, A):
         seen = f"log-probabilities of shape {list(getattr(log_pi, 'shape', []))}"
         raise fault(where, seen, f"shape [S, A] = [{S}, {A}]{_without_ended(tables)}")
@@ -79,7 +79,7 @@ def log_table(tables: Model, policy: FinitePolicy) -> Float[Tensor, "*T S A"]:
     else:
         table = policy.log_probs(0) if not times else torch.stack([policy.log_probs(t) for t in range(times[0])])
     table = table.to(tables.dtype).expand(*times, tables.states.size, tables.actions.size)
-    ended = where_ended(tables)
+    ended = tables.ended
     if ended is None:
         return table
     differs = bool(times) and getattr(tables, "timed", True)
@@ -88,23 +88,33 @@ def log_table(tables: Model, policy: FinitePolicy) -> Float[Tensor, "*T S A"]:
 
 
 def _prior_where_ended(tables: Model, log_pi: Tensor, t: int) -> Tensor:
-    ended = where_ended(tables)
+    ended = tables.ended
     return log_pi if ended is None else torch.where(ended[:, None], tables.at(t).log_prior.detach(), log_pi)
 
 
 def _without_ended(tables: Model) -> str:
     """Say how many rows a table needs that leaves ended states out; nothing where it cannot."""
-    ended = where_ended(tables)
+    ended = tables.ended
     living = 0 if ended is None else len(ended) - int(ended.sum())
     if ended is None or not living or bool(ended[:living].any()):
         return ""
     return f"; S = {living} without the states of an ended episode, where nobody acts"
 
 
-def acted(tables: Model, weights: Float[Tensor, "*T S A"]) -> Float[Tensor, "*T S A"]:
+def acting_weights(tables: Model, weights: Float[Tensor, "*T S A"]) -> Float[Tensor, "*T S A"]:
     """Return weights of states and actions without those in which an episode has ended: there nobody acts."""
-    ended = where_ended(tables)
+    ended = tables.ended
     return weights if ended is None else torch.where(ended[:, None], 0.0, weights)
+
+
+def unwrapped(where: str, policy: Any) -> Any:
+    """Return the ``.policy`` of what has one and does not act itself: messages, a fit, a learner's result.
+
+    Raises:
+        WorldError: it is a class, or its ``act`` cannot be called.
+    """
+    require_acting(where, policy)
+    return unwrapped(where, policy.policy) if hasattr(policy, "policy") and not hasattr(policy, "act") else policy
 
 
 def as_policy(tables: Model, policy: Any) -> FinitePolicy:
@@ -121,11 +131,9 @@ def as_policy(tables: Model, policy: Any) -> FinitePolicy:
     Raises:
         WorldError: a shape, a sum or a site is not as it should be.
     """
-    require_acting("policy", policy)
+    policy = unwrapped("policy", policy)
     if policy is None:
         return _from_table(tables, partial(prior_at, tables))
-    if hasattr(policy, "policy") and not hasattr(policy, "act"):
-        return as_policy(tables, policy.policy)
     if isinstance(policy, list | tuple | np.ndarray):
         with blamed("policy", "numbers: probabilities [S, A] or [T, S, A]"):
             policy = torch.as_tensor(np.asarray(policy))
@@ -137,7 +145,7 @@ def as_policy(tables: Model, policy: Any) -> FinitePolicy:
             raise fault("policy", f"a policy for the horizon {horizon}", f"one for this world's, {tables.horizon}")
         return policy if isinstance(policy, FinitePolicy) else _from_table(tables, policy.log_probs)
     if hasattr(policy, "act"):
-        numbers = lived_in(where_ended(tables))
+        numbers = replace_terminated(tables.ended)
         asked = partial(_enumerated, tables.states, tables.actions, tables.dtype, policy.act, numbers)
         return _from_table(tables, asked)
     if callable(policy):
@@ -156,7 +164,7 @@ def _enumerated(states: Space, actions: Space, dtype: torch.dtype, act: Act, num
 
 def _from_tensor(tables: Model, probs: Tensor) -> FixedPolicy:
     S, A, T, dtype = tables.states.size, tables.actions.size, tables.horizon, tables.dtype
-    probs = with_ended(where_ended(tables), probs)
+    probs = pad_terminated(tables.ended, probs)
     if tuple(probs.shape) not in {(S, A), (T, S, A)}:
         shapes = f"[S, A] = [{S}, {A}]" + (f" or [T, S, A] = [{T}, {S}, {A}]" if T else "")
         expected = f"probabilities of shape {shapes}{_without_ended(tables)}"

@@ -8,8 +8,8 @@ from torch import Tensor
 
 from cai.compile.table_model import Model
 from cai.errors import fault
-from cai.policies.by_name import ByName
-from cai.policies.protocol import drawn, sample_joint, scored
+from cai.policies.action_probabilities import in_state
+from cai.policies.protocol import probabilities, sample_joint, sampled, scored
 from cai.world.spaces import Space, Values
 
 
@@ -25,7 +25,7 @@ def always(log_pi: Tensor, t: int) -> Tensor:
 
 
 @dataclass(frozen=True)
-class FixedPolicy(ByName):
+class FixedPolicy:
     """A policy over numbered states and actions, whose table of time t is computed when it is asked for.
 
     Attributes:
@@ -39,17 +39,19 @@ class FixedPolicy(ByName):
     actions: Space
     horizon: int | None = None
 
-    def numbered(self) -> tuple[Space, Space]:
-        """Return what the numbers of states and actions mean."""
+    probs = probabilities
+    sample = sampled
+    log_prob = scored
+    at = in_state
+
+    @property
+    def spaces(self) -> tuple[Space, Space]:
+        """What the numbers of states and actions mean."""
         return self.states, self.actions
 
     def log_probs(self, t: int = 0) -> Float[Tensor, "*B S A"]:
         """Return log π_t(a|s), nats; -inf where the policy never acts so."""
         return self.table(t)
-
-    def probs(self, t: int = 0) -> Float[Tensor, "*B S A"]:
-        """Return π_t(a|s)."""
-        return self.table(t).exp()
 
     def act(self, state: Values, t: int) -> Values:
         """Sample the action variables one after the other, each given those before."""
@@ -59,11 +61,3 @@ class FixedPolicy(ByName):
                 "policy", f"a batch of shape {list(table.shape[:-2])}", "the policy of one entry: messages[i].policy"
             )
         return sample_joint(self.actions, table[self.states.join(self.states.unpack(state))])
-
-    def sample(self, state: Values, t: int = 0) -> Values:
-        """Draw a_t given s_t, leaving no site behind."""
-        return drawn(self.act, state, t)
-
-    def log_prob(self, state: Values, action: Values, t: int = 0) -> Tensor:
-        """Return log π_t(a|s), nats, of the broadcast shape of state and action."""
-        return scored(self.act, state, action, t)

@@ -11,10 +11,10 @@ from torch import Tensor, nn
 from cai.compile.ends import ended_states
 from cai.compile.table_model import Model
 from cai.errors import blamed, fault
-from cai.policies.by_name import ByName
-from cai.policies.ended import lived_in, where_ended, with_ended
-from cai.policies.protocol import drawn, sample_joint, scored
-from cai.policies.signature import enumerated, finite_spaces, variables_of
+from cai.policies.action_probabilities import in_state
+from cai.policies.action_programs import enumerated, finite_spaces, variables_of
+from cai.policies.protocol import probabilities, sample_joint, sampled, scored
+from cai.policies.terminated import pad_terminated, replace_terminated
 from cai.support.numerics import log
 from cai.support.process import precision
 from cai.world.definition import World
@@ -25,7 +25,7 @@ MANY = 100_000_000
 FORMS = "a function (state, t) -> probabilities [*, A], a distribution, or a dict of distributions by variable"
 
 
-class FunctionPolicy(ByName, nn.Module):
+class FunctionPolicy(nn.Module):
     """The policy that a function ``(state, t)`` describes; where it is a module, its parameters can be fitted.
 
     The function gives probabilities ``[*, A]`` of the numbered actions, a Pyro distribution of the one action
@@ -41,6 +41,11 @@ class FunctionPolicy(ByName, nn.Module):
         WorldError: the function fails, or gives something else.
     """
 
+    probs = probabilities
+    sample = sampled
+    log_prob = scored
+    at = in_state
+
     def __init__(self, world: World | Model, function: Callable[..., Any], *, dtype: torch.dtype | None = None) -> None:
         super().__init__()
         source = read(world) if isinstance(world, World) else world
@@ -52,7 +57,7 @@ class FunctionPolicy(ByName, nn.Module):
         self.dtype = dtype or (torch.float64 if isinstance(source, Spec) else source.dtype)
         self.horizon = None
         self.ended = _ended(source)
-        self.asked = lived_in(self.ended)
+        self.asked = replace_terminated(self.ended)
 
     def act(self, state: Any, t: int) -> Any:
         """Sample the action variables from what the function gives."""
@@ -68,10 +73,6 @@ class FunctionPolicy(ByName, nn.Module):
             raise fault(f"policy, t = {t}", f"a {type(given).__name__}", FORMS)
         return pyro.sample(self.names[0], given)
 
-    def numbered(self) -> tuple[Space, Space]:
-        """Return what the numbers of states and actions mean, where they are finite."""
-        return finite_spaces(self.spaces)
-
     def log_probs(self, t: int = 0) -> Float[Tensor, "S A"]:
         """Return log π_t(a|s), nats.
 
@@ -84,20 +85,8 @@ class FunctionPolicy(ByName, nn.Module):
             given = self._call(states.pack(states.split(torch.arange(states.size))), t)
             if hasattr(given, "log_prob") or isinstance(given, Mapping):
                 return enumerated(self.act, states, actions, t, self.dtype)
-            given = with_ended(self.ended, given) if isinstance(given, Tensor) else given
+            given = pad_terminated(self.ended, given) if isinstance(given, Tensor) else given
             return log(checked(states, actions, given, t, self.dtype))
-
-    def probs(self, t: int = 0) -> Float[Tensor, "S A"]:
-        """Return π_t(a|s)."""
-        return self.log_probs(t).exp()
-
-    def sample(self, state: Any, t: int = 0) -> Any:
-        """Draw a_t given s_t, leaving no site behind."""
-        return drawn(self.act, state, t)
-
-    def log_prob(self, state: Any, action: Any, t: int = 0) -> Tensor:
-        """Return log π_t(a|s), nats, of the broadcast shape of state and action."""
-        return scored(self.act, state, action, t)
 
     def _rows(self, probs: Tensor, state: Values, t: int) -> tuple[Space, Tensor]:
         """Return the actions and log π, ``[*, A]``, for the batch of states at hand."""
@@ -127,7 +116,7 @@ class FunctionPolicy(ByName, nn.Module):
 def _ended(source: Spec | Model) -> Tensor | None:
     """Return in which of finitely many states an episode has ended; None where nothing ends, or they are too many."""
     if not isinstance(source, Spec):
-        return where_ended(source)
+        return source.ended
     states = source.variables.state_space
     return ended_states(source) if states is not None and states.size <= MANY else None
 

@@ -11,14 +11,14 @@ from pyro.distributions import TorchDistribution
 from torch import Tensor, nn
 
 from cai.errors import fault
-from cai.policies.by_name import ByName
-from cai.policies.protocol import Policy, drawn, scored
+from cai.policies.action_probabilities import NumberedPolicy, in_state
+from cai.policies.protocol import Policy, probabilities, sampled, scored
 from cai.support.numerics import logsumexp
 from cai.world.program import NextSite
 from cai.world.spaces import Space
 
 
-class MixturePolicy(ByName, nn.Module):
+class MixturePolicy(nn.Module):
     """π_t(a|s) = Σ_i w_i π_i,t(a|s), the weights learnable: soft choices among policies, ε-greedy, several Gaussians.
 
     Args:
@@ -28,6 +28,11 @@ class MixturePolicy(ByName, nn.Module):
     Raises:
         WorldError: there is no component, a weight is not positive, or a component is no policy.
     """
+
+    probs = probabilities
+    sample = sampled
+    log_prob = scored
+    at = in_state
 
     def __init__(self, policies: Any, weights: Any = None) -> None:
         super().__init__()
@@ -39,7 +44,7 @@ class MixturePolicy(ByName, nn.Module):
             raise fault(
                 "mixture, policies",
                 f"{strangers or 'none'}",
-                "policies with act, sample and log_prob: cai.FunctionPolicy, cai.solve(…).policy, …",
+                "policies with act and log_prob: cai.FunctionPolicy, cai.solve(…).policy, …",
             )
         w = torch.ones(len(self.policies), dtype=torch.float64) if weights is None else torch.as_tensor(weights)
         if w.shape != (len(self.policies),) or not bool(((w > 0) & w.isfinite()).all()):
@@ -63,35 +68,24 @@ class MixturePolicy(ByName, nn.Module):
             given[name] = pyro.sample(name, fn)
             log_w = fn.joint(given[name])
 
-    def numbered(self) -> tuple[Space, Space]:
-        """Return what the numbers of states and actions mean, as the first component that knows it says.
+    @property
+    def spaces(self) -> tuple[Space, Space] | None:
+        """What the numbers of states and actions mean, as the first component that knows it says.
 
         Raises:
             WorldError: no component knows.
         """
-        knows = next((one for one in self.policies if isinstance(one, ByName)), None)
-        if knows is None:
+        numbered = next((policy for policy in self.policies if isinstance(policy, NumberedPolicy)), None)
+        if numbered is None:
             expected = "a component of cai's own: cai.FunctionPolicy, cai.solve(…).policy, …"
             raise fault("mixture, at", "components that do not say what their numbers mean", expected)
-        return knows.numbered()
+        return numbered.spaces
 
     def log_probs(self, t: int = 0) -> Float[Tensor, "*B S A"]:
         """Return log π_t(a|s), nats; every component must have tables."""
         log_w = self.logits.log_softmax(-1)
         parts = [w + policy.log_probs(t).to(w.dtype) for w, policy in zip(log_w, self.policies, strict=True)]
         return logsumexp(torch.stack(parts), 0)
-
-    def probs(self, t: int = 0) -> Float[Tensor, "*B S A"]:
-        """Return π_t(a|s)."""
-        return self.log_probs(t).exp()
-
-    def sample(self, state: Any, t: int = 0) -> Any:
-        """Draw a_t given s_t, leaving no site behind."""
-        return drawn(self.act, state, t)
-
-    def log_prob(self, state: Any, action: Any, t: int = 0) -> Tensor:
-        """Return log π_t(a|s), nats, of the broadcast shape of state and action."""
-        return scored(self.act, state, action, t)
 
 
 class _Mixed(TorchDistribution):

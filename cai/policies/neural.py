@@ -12,22 +12,21 @@ from torch import Tensor, nn
 
 from cai.compile.table_model import Tables
 from cai.errors import fault
-from cai.policies.by_name import ByName
+from cai.policies.action_probabilities import in_state
+from cai.policies.action_programs import enumerated, example, finite_spaces, variables_of
 from cai.policies.fixed import FixedPolicy, prior_at
 from cai.policies.heads import head, width
-from cai.policies.protocol import Act, drawn, scored
-from cai.policies.signature import enumerated, example, finite_spaces, variables_of
+from cai.policies.protocol import Act, probabilities, sampled, scored
 from cai.policies.tabular import STATIONARY
 from cai.support.memory import require_room
 from cai.world.distributions import exact
-from cai.world.spaces import Space
 from cai.world.spec import Spec, Variable, read
 
 Features = Callable[[Any, Any], Tensor]
 """A function ``(state, t) -> [*, F]``."""
 
 
-class NeuralPolicy(ByName, nn.Module):
+class NeuralPolicy(nn.Module):
     """One network an action variable, fed with state, time and the earlier action variables (the chain rule).
 
     Finite variables: ``π(a_i|s, a_<i) ∝ p(a_i|s, a_<i) exp(f_i(s, t, a_<i))``. Real ones: a Gaussian; ones on an
@@ -43,6 +42,11 @@ class NeuralPolicy(ByName, nn.Module):
     Raises:
         WorldError: an action variable's support is neither finite, nor real, nor an interval.
     """
+
+    probs = probabilities
+    sample = sampled
+    log_prob = scored
+    at = in_state
 
     def __init__(
         self,
@@ -75,10 +79,6 @@ class NeuralPolicy(ByName, nn.Module):
         with _Tilt(self, state, t):
             return self.prior(state, 0 if isinstance(t, Tensor) else t)  # all times at once: the prior is the same
 
-    def numbered(self) -> tuple[Space, Space]:
-        """Return what the numbers of states and actions mean, where they are finite."""
-        return finite_spaces(self.spaces)
-
     def log_table(self) -> Float[Tensor, "*T S A"]:
         """Return log π of all times at once, nats; without T where nothing changes over time."""
         states, actions = finite_spaces(self.spaces)
@@ -96,18 +96,6 @@ class NeuralPolicy(ByName, nn.Module):
             IntractableError: states or actions are not finite, or too many for a table.
         """
         return enumerated(self.act, *finite_spaces(self.spaces), t, self.dtype)
-
-    def probs(self, t: int = 0) -> Float[Tensor, "S A"]:
-        """Return π_t(a|s)."""
-        return self.log_probs(t).exp()
-
-    def sample(self, state: Any, t: int = 0) -> Any:
-        """Draw a_t given s_t, leaving no site behind."""
-        return drawn(self.act, state, t)
-
-    def log_prob(self, state: Any, action: Any, t: int = 0) -> Tensor:
-        """Return log π_t(a|s), nats (a density for continuous actions), of the broadcast shape of state and action."""
-        return scored(self.act, state, action, t)
 
 
 class _Tilt(Messenger):

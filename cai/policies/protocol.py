@@ -1,4 +1,4 @@
-"""The one interface of all that acts, and the two ways to read a program of actions: draw from it, and score by it."""
+"""The one interface of all that acts, and what follows from it: a draw, a score, a table of probabilities."""
 
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol, runtime_checkable
@@ -13,6 +13,7 @@ from torch import Tensor
 from cai.errors import fault
 from cai.support.numerics import logsumexp
 from cai.world.distributions import Numbered, exact
+from cai.world.program import Actor
 from cai.world.spaces import Space, Values
 
 Act = Callable[[Any, int], Any]
@@ -21,16 +22,13 @@ Act = Callable[[Any, int], Any]
 
 @runtime_checkable
 class Policy(Protocol):
-    """What acts: ``act`` samples the world's action sites in a program; ``sample`` and ``log_prob`` do without one.
+    """What acts: ``act`` samples the world's action sites in a program, ``log_prob`` scores an action.
 
-    A policy over finite states and actions has the tables ``log_probs(t)`` and ``probs(t)``, ``[S, A]``, besides.
+    All else is a function of these two: ``sampled`` and ``scored`` here, which classes take as their methods.
     """
 
     def act(self, state: Any, t: int) -> Any:
         """Sample a_t given s_t, at the world's own action sites."""
-
-    def sample(self, state: Any, t: int = 0) -> Any:
-        """Draw a_t given s_t, leaving no site behind."""
 
     def log_prob(self, state: Any, action: Any, t: int = 0) -> Tensor:
         """Return log π_t(a|s), nats, of the broadcast shape of state and action."""
@@ -47,22 +45,34 @@ class FinitePolicy(Policy, Protocol):
         """Return π_t(a|s)."""
 
 
-def drawn(act: Act, state: Values, t: int) -> Values:
-    """Run a program of actions and return what it sampled, leaving no site behind."""
+@runtime_checkable
+class Tabulated(Protocol):
+    """What has tables of log-probabilities."""
+
+    def log_probs(self, t: int = 0) -> Float[Tensor, "*B S A"]:
+        """Return log π_t(a|s), nats."""
+
+
+def probabilities(policy: Tabulated, t: int = 0) -> Float[Tensor, "*B S A"]:
+    """Return π_t(a|s)."""
+    return policy.log_probs(t).exp()
+
+
+def sampled(policy: Actor, state: Any, t: int = 0) -> Any:
+    """Draw a_t given s_t, leaving no site behind."""
     with pyro.poutine.block():
-        action: Values = act(state, t)
-    return action
+        return policy.act(state, t)
 
 
-def scored(act: Act, state: Any, action: Values, t: int) -> Tensor:
-    """Return log π_t(a|s) = Σ log π(a_i|s, a_<i) over the sites of a program of actions, nats.
+def scored(policy: Actor, state: Any, action: Any, t: int = 0) -> Tensor:
+    """Return log π_t(a|s) = Σ log π(a_i|s, a_<i) over the action sites, nats (a density for continuous actions).
 
     Raises:
         WorldError: the action lacks a variable that the program samples.
     """
     reading = _Reading(action, t)
     with pyro.poutine.block(), pyro.validation_enabled(False), reading:
-        act(state, t)
+        policy.act(state, t)
     return reading.total
 
 

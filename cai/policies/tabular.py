@@ -8,16 +8,16 @@ from torch import Tensor, nn
 
 from cai.compile.table_model import Tables
 from cai.compile.tabulate import tabulate
-from cai.policies.by_name import ByName
-from cai.policies.protocol import drawn, sample_joint, scored
+from cai.policies.action_probabilities import in_state
+from cai.policies.protocol import probabilities, sample_joint, sampled, scored
 from cai.support.memory import require_room
 from cai.world.definition import World
-from cai.world.spaces import Space, Values
+from cai.world.spaces import Values
 
 STATIONARY = "stationary=True, or a horizon that is not as far"
 
 
-class TabularPolicy(ByName, nn.Module):
+class TabularPolicy(nn.Module):
     """π_t(a|s) ∝ p(a|s) exp(logits_t(s,a)): the prior where all logits are 0, and every policy within its support.
 
     The logits play the part of q/α in the exact policy ``π = p exp((q - v)/α)`` (Levine 2018, section 2.3).
@@ -32,10 +32,15 @@ class TabularPolicy(ByName, nn.Module):
 
     log_base: Tensor
 
+    probs = probabilities
+    sample = sampled
+    log_prob = scored
+    at = in_state
+
     def __init__(self, world: World | Tables, *, stationary: bool = False) -> None:
         super().__init__()
         tables = tabulate(world).detach()
-        self.states, self.actions = tables.states, tables.actions
+        self.states, self.actions = self.spaces = tables.states, tables.actions
         self.horizon = None if stationary else tables.horizon
         self.register_buffer("log_base", tables.log_prior.contiguous())
         S, A, T = tables.states.size, tables.actions.size, self.horizon
@@ -43,10 +48,6 @@ class TabularPolicy(ByName, nn.Module):
         size = f"one logit for each of A = {A:,} actions in S = {S:,} states at T = {T or 1:,} times"
         require_room("tabular policy", size, math.prod(shape) * self.log_base.itemsize, STATIONARY)
         self.logits = nn.Parameter(torch.zeros(shape, dtype=self.log_base.dtype, device=self.log_base.device))
-
-    def numbered(self) -> tuple[Space, Space]:
-        """Return what the numbers of states and actions mean."""
-        return self.states, self.actions
 
     def log_table(self) -> Float[Tensor, "*T S A"]:
         """Return log π of all times at once, nats; without T where neither prior nor logits change over time."""
@@ -58,18 +59,6 @@ class TabularPolicy(ByName, nn.Module):
         logits = self.logits if self.logits.dim() == 2 else self.logits[t]
         return (base + logits).log_softmax(-1)
 
-    def probs(self, t: int = 0) -> Float[Tensor, "S A"]:
-        """Return π_t(a|s)."""
-        return self.log_probs(t).exp()
-
     def act(self, state: Values, t: int) -> Values:
         """Sample the action variables one after the other, each given those before."""
         return sample_joint(self.actions, self.log_probs(t)[self.states.join(self.states.unpack(state))])
-
-    def sample(self, state: Values, t: int = 0) -> Values:
-        """Draw a_t given s_t, leaving no site behind."""
-        return drawn(self.act, state, t)
-
-    def log_prob(self, state: Values, action: Values, t: int = 0) -> Tensor:
-        """Return log π_t(a|s), nats, of the broadcast shape of state and action."""
-        return scored(self.act, state, action, t)

@@ -10,11 +10,12 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from cai.errors import fault
+from cai.policies.as_policy import unwrapped
 from cai.simulate.environments import EnvironmentSimulator, with_options
 from cai.simulate.simulator import EnvState, Simulator, drawing
 from cai.simulate.worlds import Many, WorldSimulator
 from cai.support.memory import TENSOR, require_room
-from cai.world.definition import World, require_acting
+from cai.world.definition import World
 from cai.world.spaces import Values
 from cai.world.spec import Variables, read
 
@@ -81,18 +82,17 @@ def rollout(
         WorldError: the world, the policy or an argument does not conform.
     """
     simulator = simulator_of(with_options(world, env_options), batch)
-    require_acting("rollout, policy", policy)
-    acting = policy.policy if hasattr(policy, "policy") and not hasattr(policy, "act") else policy
-    if acting is not None and not hasattr(acting, "act") and not hasattr(acting, "sample"):
+    actor = unwrapped("rollout, policy", policy)
+    if actor is not None and not hasattr(actor, "act") and not hasattr(actor, "sample"):
         raise fault("rollout, policy", f"a {type(policy).__name__}", "a policy with sample(state, t), or None")
     whole = isinstance(max_steps, int) and not isinstance(max_steps, bool)
     if max_steps is not None and not (whole and max_steps >= 1):
         raise fault("rollout, max_steps", f"{max_steps!r}", "a whole number, at least 1")
 
     def choose(env_state: EnvState, t: int) -> Values:
-        if acting is None or hasattr(acting, "act"):
-            return acted(simulator if acting is None else acting, simulator.batch, env_state.state, t)
-        action: Values = acting.sample(env_state.state, t)
+        if actor is None or hasattr(actor, "act"):
+            return batch_action(simulator if actor is None else actor, simulator.batch, env_state.state, t)
+        action: Values = actor.sample(env_state.state, t)
         return action
 
     source = generator or torch.default_generator
@@ -143,10 +143,10 @@ def _require_end(limit: int | None) -> None:
 
 def prior_action(simulator: Simulator, state: Any, t: int) -> Values:
     """Draw from the action prior in every copy."""
-    return acted(simulator, simulator.batch, state, t)
+    return batch_action(simulator, simulator.batch, state, t)
 
 
-def acted(actor: Any, batch: int, state: Any, t: int) -> Values:
+def batch_action(actor: Any, batch: int, state: Any, t: int) -> Values:
     """Draw an action for every copy, also where the actor's distribution is one for all."""
     with pyro.poutine.block(), Many(batch):
         action: Values = actor.act(state, t)

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn.functional import one_hot
 
 from cai.errors import blamed, fault
-from cai.policies.signature import enumerated
+from cai.policies.action_programs import enumerated
 from cai.simulate.simulator import NEVER, EnvState, where
 from cai.support.process import alone
 from cai.world.definition import World

@@ -7,7 +7,7 @@ from typing import Any
 from cai.exact.factors.factored_messages import FactoredMessages
 from cai.exact.messages import Messages
 from cai.exact.product import SeparateMessages
-from cai.policies.by_name import Chances
+from cai.policies.action_probabilities import ActionProbabilities
 from cai.view.terminal import print_table
 
 ROWS = 20
@@ -18,7 +18,7 @@ ROWS = 20
 class PolicyRows:
     """What is done at t = 0: in each state p(s_0) and the chances of the actions, and how many states are left out."""
 
-    rows: tuple[tuple[float, Chances], ...]
+    rows: tuple[tuple[float, ActionProbabilities], ...]
     states: int
 
     def plain(self) -> dict[str, Any]:
@@ -35,10 +35,10 @@ def policy_rows(found: Messages | FactoredMessages | SeparateMessages, most: int
         return
     policy = found.policy
     start = (found.tables if isinstance(found, Messages) else found.prepared).log_initial.exp()
-    states, actions = policy.numbered()
+    states, actions = policy.spaces
     probs = policy.probs(0)
     shown = start.argsort(descending=True, stable=True)[:most].tolist()
-    rows = tuple((float(start[s]), Chances(0, states.label(s), actions, probs[s])) for s in shown)
+    rows = tuple((float(start[s]), ActionProbabilities(0, states.label(s), actions, probs[s])) for s in shown)
     yield PolicyRows(rows, states.size)
 
 
@@ -51,7 +51,7 @@ def print_policy(title: str, found: Messages | FactoredMessages | SeparateMessag
             print(f"{len(lines)} of {one.states:,} states, the start first; any other: cai.solve(…).policy.at(t, …)\n")
 
 
-def _does(chances: Chances) -> str:
+def _does(chances: ActionProbabilities) -> str:
     shown = chances.likeliest(4)
     left = int((chances.probs > 0).sum()) - len(shown)
     return "; ".join(f"{name} {p:.3g}" for name, p in shown.items()) + ("; …" if left > 0 else "")

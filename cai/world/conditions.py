@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from cai.errors import fault
+from cai.world.spaces import value_number
 
 Given = Mapping[str, Any]
 """By site, a variable's name and its time: a value, ``{"floor_5": 3}``, by number or name, or a likelihood of each."""
@@ -137,24 +138,14 @@ def settled(
             raise fault(where, f"time {t}", f"a time from 0 to {last}")
         if isinstance(value, tuple):
             return _likelihoods(where, what, value, sizes[name])
-        return _number(where, value, sizes[name], labels.get(name, ()))
+        names = labels.get(name, ())
+        if isinstance(value, str) and value not in names and value.isdecimal():
+            value = int(value)  # as the command line gives it
+        return value_number(where, value, sizes[name], names)
 
     parts = (("observe", conditions.seen), ("do", conditions.forced))
     found = ({(name, t): one(what, name, t, value) for (name, t), value in part.items()} for what, part in parts)
     return Conditions(*found)
-
-
-def _number(where: str, value: int | str, size: int, names: Sequence[str | None]) -> int:
-    """Return the number of a value: text is its name, if one is called so, else a number that was written out."""
-    if isinstance(value, str):
-        if value in names:
-            return list(names).index(value)
-        if not re.fullmatch(r"\d+", value):
-            known = ", ".join(str(one) for one in names if one is not None)
-            raise fault(where, f"value {value!r}", f"one of {known}" if known else f"a number, 0 … {size - 1}")
-    if not 0 <= int(value) < size:
-        raise fault(where, f"value {value}", f"0 … {size - 1}")
-    return int(value)
 
 
 def _likelihoods(where: str, what: str, value: tuple[float, ...], size: int) -> tuple[float, ...]:

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from jaxtyping import Int
@@ -86,37 +87,20 @@ class Space:
             WorldError: a variable is missing or unknown, has no such value, or the joint value was dropped.
         """
         if set(values) != set(self.names):
-            known = ", ".join(f"{name} ({self._known(name)})" for name in self.names)
+            sizes = zip(self.names, self.sizes, strict=True)
+            known = ", ".join(f"{name} ({known_values(size, self._names(name))})" for name, size in sizes)
             raise fault(where, f"variables {sorted(values)}", f"each of {known}")
-        numbers = {name: torch.tensor(self._value(name, values[name], where)) for name in self.names}
+        numbers = {
+            name: torch.tensor(value_number(f"{where}, variable '{name}'", values[name], size, self._names(name)))
+            for name, size in zip(self.names, self.sizes, strict=True)
+        }
         number = int(self.join(numbers))
         if number < 0:
             raise fault(where, f"{dict(values)}, which was dropped as unreachable", "a state that was kept")
         return number
 
-    def _value(self, variable: str, given: int | str, where: str) -> int:
-        """Return the number of one variable's value."""
-        i = self.names.index(variable)
-        labels = (self.labels[i] if self.labels else None) or ()
-        if isinstance(given, str) and given in labels:
-            return labels.index(given)
-        try:
-            value = int(given)
-        except (TypeError, ValueError):
-            value = -1
-        if isinstance(given, str) or value != given or not 0 <= value < self.sizes[i]:
-            raise fault(f"{where}, variable '{variable}'", f"value {given!r}", self._known(variable))
-        return value
-
-    def _known(self, variable: str) -> str:
-        """Say which values a variable has."""
-        size = self.sizes[self.names.index(variable)]
-        named = (
-            [name for n in range(size) if (name := self.value_label(variable, n)) is not None] if self.labels else []
-        )
-        numbers = "0" if size == 1 else f"0 … {size - 1}"
-        shown = ", ".join(named[:12]) + (", …" if len(named) > 12 else "")
-        return f"{shown}, or {numbers}" if named else numbers
+    def _names(self, variable: str) -> Sequence[str | None]:
+        return (self.labels[self.names.index(variable)] if self.labels else None) or ()
 
     def label(self, number: int) -> str:
         """Name one value for people, e.g. ``cell=3, door=open``; ``left`` alone where the one variable is "action"."""
@@ -125,6 +109,32 @@ class Space:
         if len(names) == 1 and self.names[0] in ROLES and names[self.names[0]] is not None:
             return str(names[self.names[0]])
         return ", ".join(f"{name}={names[name] or value}" for name, value in values.items())
+
+
+def value_number(where: str, value: Any, size: int, names: Sequence[str | None] = ()) -> int:
+    """Return the number of a value that is given by its number or by its name.
+
+    Raises:
+        WorldError: there is no such value.
+    """
+    if isinstance(value, str):
+        number = names.index(value) if value in names else -1
+    else:
+        try:
+            number = int(value) if int(value) == value else -1
+        except (TypeError, ValueError, OverflowError):
+            number = -1
+    if not 0 <= number < size:
+        raise fault(where, f"value {value!r}", known_values(size, names))
+    return number
+
+
+def known_values(size: int, names: Sequence[str | None] = ()) -> str:
+    """Say which values a variable has, by name as far as they have one, and by number."""
+    called = [name for name in names if name is not None]
+    numbers = "0" if size == 1 else f"0 … {size - 1}"
+    shown = ", ".join(called[:12]) + (", …" if len(called) > 12 else "")
+    return f"{shown}, or {numbers}" if called else numbers
 
 
 def variable_names(values: Values, sites: dict[str, Tensor], where: str) -> tuple[str, ...]:

@@ -20,8 +20,8 @@ from cai.learn.svi.full_guide import FullGuide
 from cai.learn.svi.objective import tables_of
 from cai.learn.svi.optimizers import as_optimizer
 from cai.learn.svi.svi_loop import Run, Task, climb
+from cai.policies.action_programs import require_actor
 from cai.policies.neural import NeuralPolicy
-from cai.policies.signature import require_actor
 from cai.policies.tabular import TabularPolicy
 from cai.support.numerics import nats
 from cai.support.process import precision

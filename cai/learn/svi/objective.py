@@ -14,9 +14,9 @@ from cai.errors import IntractableError, blamed, fault
 from cai.exact.rules import Rule
 from cai.exact.solve import as_temperature, solve
 from cai.exact.tables.policy_evaluation import policy_elbo
+from cai.policies.action_programs import require_actor
 from cai.policies.as_policy import as_policy, checked_table
 from cai.policies.function import FunctionPolicy
-from cai.policies.signature import require_actor
 from cai.support.process import precision
 from cai.world.definition import World
 from cai.world.program import Actor, Guide, trajectory

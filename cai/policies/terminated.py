@@ -4,16 +4,8 @@ import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
 
-from cai.compile.table_model import Model
 
-
-def where_ended(tables: Model) -> Bool[Tensor, " S"] | None:
-    """Return in which states of a compiled world an episode has ended; None where nothing ends."""
-    ended: Tensor | None = getattr(tables, "ended", None)
-    return ended
-
-
-def lived_in(ended: Bool[Tensor, " S"] | None) -> Int[Tensor, " S"] | None:
+def replace_terminated(ended: Bool[Tensor, " S"] | None) -> Int[Tensor, " S"] | None:
     """Return the numbers of all states, an ended one replaced by the first in which somebody acts; None for no change.
 
     Who is asked about the states of these numbers is never asked about one in which an episode has ended.
@@ -23,7 +15,7 @@ def lived_in(ended: Bool[Tensor, " S"] | None) -> Int[Tensor, " S"] | None:
     return torch.where(ended.cpu(), int((~ended).nonzero()[0]), torch.arange(len(ended)))
 
 
-def with_ended(ended: Bool[Tensor, " S"] | None, rows: Tensor) -> Tensor:
+def pad_terminated(ended: Bool[Tensor, " S"] | None, rows: Tensor) -> Tensor:
     """Add the rows of ended states to a table ``[…, S, A]`` that leaves them out, where they are the last.
 
     What is added is 1/A, whether the table is of probabilities or of logarithms: whatever it is, nobody acts there.

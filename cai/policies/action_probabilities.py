@@ -1,13 +1,16 @@
-"""Policies read by name: what is done in one state at one time, as a small table."""
+"""What a policy does in one state at one time, by name, as a small table."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from cai.errors import fault
+from cai.policies.action_programs import finite_spaces
+from cai.policies.protocol import Tabulated
 from cai.world.spaces import Space
 
 SHOWN = 12
@@ -15,7 +18,7 @@ SHOWN = 12
 
 
 @dataclass(frozen=True, repr=False, eq=False)
-class Chances(Mapping[str, float]):
+class ActionProbabilities(Mapping[str, float]):
     """How likely each action is in one state at one time: the names of the actions and their probabilities.
 
     A mapping, ``chances["lift=up, push=no"]``, with the actions in the order of their numbers; as ``str`` a table, the
@@ -74,39 +77,40 @@ class Chances(Mapping[str, float]):
     __repr__ = __str__
 
 
-class ByName:
-    """A finite policy whose rows can be read by the names of the state's variables and of their values."""
+@runtime_checkable
+class NumberedPolicy(Tabulated, Protocol):
+    """A policy with tables, and what their numbers mean."""
 
-    horizon: int | None
+    @property
+    def horizon(self) -> int | None:
+        """The T that its times count towards, or None where it is the same at all times."""
 
-    def numbered(self) -> tuple[Space, Space]:
-        """Return what the numbers of states and actions mean."""
-        raise NotImplementedError
+    @property
+    def spaces(self) -> tuple[Space, Space] | None:
+        """The states and the actions; None where they are not finite."""
 
-    def log_probs(self, t: int = 0) -> Float[Tensor, "*B S A"]:
-        """Return log π_t(a|s), nats."""
-        raise NotImplementedError
 
-    def at(self, t: int, /, **state: int | str) -> Chances:
-        """Return what is done at time t in one state, ``policy.at(0, pump="worn")``: action names and probabilities.
+def in_state(policy: NumberedPolicy, t: int, /, **state: int | str) -> ActionProbabilities:
+    """Return what is done at time t in one state, ``policy.at(0, pump="worn")``: action names and probabilities.
 
-        Args:
-            t: the time; any for a policy that is the same at all times.
-            state: every variable of the state by its name, its value by number or by name.
+    Args:
+        policy: the policy.
+        t: the time; any for a policy that is the same at all times.
+        state: every variable of the state by its name, its value by number or by name.
 
-        Raises:
-            WorldError: there is no such time, a variable is missing or unknown, or it has no such value; the message
-                lists the variables and their values. Or the policy is a batch.
-            IntractableError: states or actions are not finite, or too many for a table.
-        """
-        states, actions = self.numbered()
-        horizon = self.horizon
-        if horizon is not None and not 0 <= t < horizon:
-            raise fault("at, t", f"{t}", f"a time from 0 to {horizon - 1}")
-        number = states.number(state, "at")
-        with torch.no_grad():
-            table = self.log_probs(t)
-        if table.dim() != 2:
-            seen = f"a batch of shape {list(table.shape[:-2])}"
-            raise fault("at", seen, "the policy of one entry: messages[i].policy")
-        return Chances(t, states.label(number), actions, table[number].exp())
+    Raises:
+        WorldError: there is no such time, a variable is missing or unknown, or it has no such value; the message
+            lists the variables and their values. Or the policy is a batch.
+        IntractableError: states or actions are not finite, or too many for a table.
+    """
+    states, actions = finite_spaces(policy.spaces)
+    horizon = policy.horizon
+    if horizon is not None and not 0 <= t < horizon:
+        raise fault("at, t", f"{t}", f"a time from 0 to {horizon - 1}")
+    number = states.number(state, "at")
+    with torch.no_grad():
+        table = policy.log_probs(t)
+    if table.dim() != 2:
+        seen = f"a batch of shape {list(table.shape[:-2])}"
+        raise fault("at", seen, "the policy of one entry: messages[i].policy")
+    return ActionProbabilities(t, states.label(number), actions, table[number].exp())
