@@ -12,7 +12,6 @@ from .bridges.q_values import from_q as from_q
 from .bridges.rddl.rddl_world import from_rddl as from_rddl
 from .bridges.stable_baselines import from_sb3 as from_sb3
 from .compile.conditioned import condition as condition
-from .compile.factor_model import Factor as Factor
 from .compile.factor_model import Factors as Factors
 from .compile.factorise import factorise as factorise
 from .compile.table_model import Tables as Tables
@@ -71,4 +70,3 @@ from .world.definition import World as World
 from .world.dependencies import graph as graph
 from .world.program import trajectory as trajectory
 from .world.spaces import Layout as Layout
-from .world.spaces import Space as Space

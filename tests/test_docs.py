@@ -195,7 +195,7 @@ def words_on(name: str) -> str:
     for path in (ROOT / "cai").rglob("*.py"):
         body = ast.parse(path.read_text(encoding="utf-8")).body
         for line, following in pairwise(body):
-            targets = line.targets if isinstance(line, ast.Assign) else []
+            targets = line.targets if isinstance(line, ast.Assign) else [getattr(line, "target", None)]
             if any(getattr(target, "id", None) == name for target in targets) and isinstance(following, ast.Expr):
                 return str(ast.literal_eval(following.value)).strip()
     return ""

@@ -12,6 +12,7 @@ from pyro.distributions import Categorical
 from torch import Tensor
 
 import cai
+from cai.compile.factor_model import Factor
 from cai.exact.factors import elimination
 from cai.exact.factors import prepared_slice as factored_slice
 from cai.exact.factors.factored_messages import FactoredMessages
@@ -264,7 +265,7 @@ def test_the_gradient_of_the_evidence_is_the_marginals() -> None:
     table = piece.table.clone().requires_grad_()
     from dataclasses import replace
 
-    reward = tuple(cai.Factor(one.scope, table) if one is piece else one for one in factors.slices[0].reward)
+    reward = tuple(Factor(one.scope, table) if one is piece else one for one in factors.slices[0].reward)
     learned = replace(factors, slices=(replace(factors.slices[0], reward=reward),))
     (gradient,) = torch.autograd.grad(cai.solve(learned, temperature=0.7).log_evidence, table)
     kept = cai.solve(factors, temperature=0.7)
