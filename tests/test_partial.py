@@ -22,7 +22,15 @@ from cai.partial import belief_bounds, belief_tree
 from cai.partial import factored_beliefs as factored
 from cai.partial.belief_messages import BeliefMessages
 from cai.partial.factored_beliefs import FactoredBeliefs, factored_beliefs
-from cai.partial.filtering import BeliefEngine, TableBeliefs, belief_engine, filter_beliefs, filter_with, table_beliefs
+from cai.partial.filtering import (
+    BeliefEngine,
+    TableBeliefs,
+    belief_engine,
+    filter_beliefs,
+    filter_with,
+    see,
+    table_beliefs,
+)
 from tests.helpers import load_model
 from tests.oracles.endless import DIGITS, Endless
 from tests.oracles.enumeration import NEVER, soft
@@ -313,22 +321,21 @@ def same_beliefs(world: Any, seed: int = 0) -> None:
     """Hold the engine of factors to that of tables, for every observation along one record."""
     flat, kept = table_beliefs(world), factored_beliefs(world)
     assert isinstance(kept, BeliefEngine)
-    for space in ("observations", "actions"):
-        a, b = getattr(flat, space), getattr(kept, space)
+    for a, b in ((flat.seen.space, kept.seen.space), (flat.model.actions, kept.model.actions)):
         assert (a.names, a.sizes, a.dtypes, a.named) == (b.names, b.sizes, b.dtypes, b.named)
-    assert flat.horizon == kept.horizon
+        assert [a.label(n) for n in range(a.size)] == [b.label(n) for n in range(b.size)]
+    assert flat.model.horizon == kept.model.horizon
     g = torch.Generator().manual_seed(seed)
     a, b = flat.start(), kept.start()
     for t in range(world.horizon or 3):
         found = []
-        for o in range(flat.observations.size):
-            (after_a, log_a), (after_b, log_b) = flat.see(a, o, t), kept.see(b, o, t)
+        for o in range(flat.seen.space.size):
+            (after_a, log_a), (after_b, log_b) = see(flat, a, o), see(kept, b, o)
             assert log_a == log_b or abs(log_a - log_b) <= 1e-12
             torch.testing.assert_close(after_a, after_b, rtol=0, atol=1e-12)
             found += [(after_a, after_b)] if log_a > -math.inf else []
-            assert flat.label(o) == kept.label(o)
         a, b = found[int(torch.randint(len(found), (), generator=g))]
-        action = int(torch.randint(flat.actions.size, (), generator=g))
+        action = int(torch.randint(flat.model.actions.size, (), generator=g))
         a, b = flat.predict(a, action, t), kept.predict(b, action, t)
         torch.testing.assert_close(a, b, rtol=0, atol=1e-12)
 

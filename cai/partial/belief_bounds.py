@@ -25,7 +25,7 @@ def tail_of(engine: TableBeliefs, last: Layer, full: Messages, T: int) -> tuple[
         full: the messages of the same rule where the state is seen.
         T: where to cut.
     """
-    tables = engine.tables
+    tables = engine.model
     slice_, here = tables.at(0), (last.beliefs > 0).any(0)
     possible = (slice_.log_prob > -torch.inf) & (slice_.log_prior > -torch.inf).unsqueeze(-1) & here[:, None, None]
     ahead = slice_.successor[possible].unique()

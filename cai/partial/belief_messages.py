@@ -62,7 +62,7 @@ class BeliefMessages:
     def __repr__(self) -> str:
         seen = f"{self.engine.seen.space.size:,} observations, {self.n_beliefs:,} beliefs"
         bound = f" ± {self.error_bound:.2g}" if self.error_bound else ""
-        about = f"{self.rule} at temperature {float(self.temperature):g} on {self.engine.tables}"
+        about = f"{self.rule} at temperature {float(self.temperature):g} on {self.engine.model}"
         return f"BeliefMessages({about}, {seen}, value {float(self.value):.6g}{bound})"
 
     @property
@@ -106,7 +106,7 @@ class BeliefMessages:
             return torch.where(plays, log_pi.exp() * (q - price), 0.0).sum(-1)
 
         with torch.no_grad():
-            return self._start_value(_backward(self.engine.tables, self.layers, self.tail, evaluated)[1][0])
+            return self._start_value(_backward(self.engine.model, self.layers, self.tail, evaluated)[1][0])
 
     def beliefs(self, t: int) -> Float[Tensor, "N S"]:
         """Return the beliefs that can be held at time t, after o_t, ``[N_t, S]``."""
@@ -133,20 +133,20 @@ class BeliefMessages:
             ImpossibleError: an observation has probability zero; the message names the time.
         """
         seen = numbers(self.engine.seen.space, observations, "observations")
-        done = numbers(self.engine.tables.actions, actions, "actions")
+        done = numbers(self.engine.model.actions, actions, "actions")
         if not 1 <= len(seen) <= self.horizon or len(done) != len(seen) - 1:
             expected = f"1 to T = {self.horizon} observations, and one action fewer"
             raise fault("history", f"{len(seen)} observations and {len(done)} actions", expected)
-        n, A = 0, self.engine.tables.actions.size
+        n, A = 0, self.engine.model.actions.size
         for t, o in enumerate(seen):
             edges, source = (self.layers[t - 1].edges, n * A + done[t - 1]) if t else (self.root, 0)
             assert edges is not None
             if t and bool(self.layers[t - 1].log_prior[n, done[t - 1]] == -torch.inf):
-                label = self.engine.tables.actions.label(done[t - 1])
+                label = self.engine.model.actions.label(done[t - 1])
                 raise fault(f"actions, t = {t - 1}", f"{label}, which the prior forbids there", "an allowed action")
             child = edges.follow(source, o)
             if child is None:
-                raise unseen(self.engine.label(o), t)
+                raise unseen(self.engine.seen.space.label(o), t)
             n = child
         return len(seen) - 1, n
 
@@ -199,7 +199,7 @@ def solve(
     _require_held(rule)
     with torch.no_grad():
         engine = table_beliefs(world)
-        tables, T = engine.tables, _cut(engine.tables, horizon)
+        tables, T = engine.model, _cut(engine.model, horizon)
         alpha = as_temperature(temperature, tables)
         if alpha.dim() != 0:
             raise fault("temperature", f"{alpha.tolist()}", "a single number")
@@ -273,7 +273,7 @@ def _expected(beliefs: Float[Tensor, "N S"], x: Float[Tensor, "S A"]) -> Float[T
 
 def _forbidden(messages: BeliefMessages) -> ImpossibleError:
     """Walk down the tree, from -inf to -inf, to a belief in which every action risks a forbidden reward at once."""
-    doomed, tables = messages.values[0][messages.root.child] == -torch.inf, messages.engine.tables
+    doomed, tables = messages.values[0][messages.root.child] == -torch.inf, messages.engine.model
     n, t, A = int(messages.root.child[doomed][0]), 0, tables.actions.size
     while (edges := messages.layers[t].edges) is not None:
         layer = messages.layers[t]

@@ -92,7 +92,7 @@ class _Block:
 def _children(engine: TableBeliefs, beliefs: Tensor, log_prior: Tensor, t: int) -> Iterator[_Block]:
     """Yield what may follow each belief under each allowed action, block by block."""
     A = log_prior.shape[-1]
-    K, O = engine.tables.log_prob.shape[-1], engine.seen.space.size  # noqa: E741 — the number of observations
+    K, O = engine.model.log_prob.shape[-1], engine.seen.space.size  # noqa: E741 — the number of observations
     size = max(1, BLOCK // (beliefs.shape[-1] * max(K, O)))
     for a in range(A):
         allowed = (log_prior[:, a] > -torch.inf).nonzero().flatten()
@@ -166,7 +166,7 @@ def prior_of(engine: TableBeliefs, beliefs: Float[Tensor, "N S"], t: int) -> Flo
     Raises:
         WorldError: two states are possible at once, and their priors differ: a policy would have to know which it is.
     """
-    log_prior, possible = engine.tables.at(t).log_prior, beliefs > 0
+    log_prior, possible = engine.model.at(t).log_prior, beliefs > 0
     first, kind = merged(cells(log_prior.exp()))
     if len(first) > 1:
         kinds = torch.nn.functional.one_hot(kind, len(first)).to(beliefs.dtype)
@@ -181,7 +181,7 @@ def _unlike(engine: TableBeliefs, possible: Tensor, kind: Tensor, t: int) -> Exc
     numbers = possible.nonzero().flatten()
     first = int(numbers[0])
     other = int(numbers[kind[numbers] != kind[first]][0])
-    name = engine.tables.states.label
+    name = engine.model.states.label
     seen = (
         f"different action priors in the states {name(first)} and {name(other)}, which what is seen does not tell apart"
     )

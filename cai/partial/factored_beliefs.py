@@ -21,9 +21,7 @@ from cai.exact.factors.algebra import LogSum, SumProduct, aligned
 from cai.exact.factors.factored_sweep import joint
 from cai.exact.factors.ordering import Orders
 from cai.exact.factors.outcome_sampling import eliminated
-from cai.support.numerics import log, logsumexp
 from cai.world.definition import World
-from cai.world.spaces import Space
 
 MAX_BYTES = 6e9
 """What a belief and a step of its elimination may hold: more is refused before it is begun."""
@@ -36,27 +34,12 @@ class FactoredBeliefs:
     """Beliefs as vectors of probabilities over the joint states of a world whose variables are kept apart.
 
     Attributes:
-        factors: the compiled world.
+        model: the compiled world.
         seen: log p(reading|what it looks at), and what the observations are.
     """
 
-    factors: Factors
+    model: Factors
     seen: ObservationFactors
-
-    @property
-    def observations(self) -> Space:
-        """What can be seen."""
-        return self.seen.space
-
-    @property
-    def actions(self) -> Space:
-        """The actions."""
-        return self.factors.actions
-
-    @property
-    def horizon(self) -> int | None:
-        """T, or None for the infinite horizon."""
-        return self.factors.horizon
 
     def start(self) -> Float[Tensor, " S"]:
         """Return p(s_0).
@@ -64,8 +47,8 @@ class FactoredBeliefs:
         Raises:
             IntractableError: a belief would need more than ``MAX_BYTES``.
         """
-        _refuse_large(f"S = {self.factors.states.size:,} joint states", float(self.factors.states.size))
-        return joint(tuple(self.factors.initial.values()), self.factors).exp()
+        _refuse_large(f"S = {self.model.states.size:,} joint states", float(self.model.states.size))
+        return joint(tuple(self.model.initial.values()), self.model).exp()
 
     def predict(self, belief: Float[Tensor, " S"], action: int, t: int) -> Float[Tensor, " S"]:
         """Push a belief through one action's slice: ``Σ_{s,w} b(s) Π_x p(x|parents, a)``, latents w summed out.
@@ -73,35 +56,29 @@ class FactoredBeliefs:
         Raises:
             IntractableError: a step of the elimination would need more than ``MAX_BYTES``.
         """
-        states = self.factors.states
+        states = self.model.states
         message = Factor(states.names, belief.reshape(states.sizes))
         for factor, left in self._steps(action, t):
             message = SumProduct().combine(message, factor, left)
         return aligned(message, tuple(primed(name) for name in states.names)).reshape(-1)
 
-    def see(self, belief: Float[Tensor, " S"], observation: int, t: int) -> tuple[Float[Tensor, " S"], float]:
-        """Return ``b(s) p(o|s) / p(o)`` and log p(o), nats; in log space, so that no likelihood underflows."""
-        states = self.factors.states
-        total = log(belief).reshape(states.sizes)
+    def log_likelihood(self, observation: int) -> Float[Tensor, " S"]:
+        """Return log p(o|s), nats."""
+        states = self.model.states
+        total = torch.zeros(states.sizes, dtype=self.model.dtype)
         for factor in self.likelihood(observation):
             total = total + aligned(factor, states.names)
-        total = total.reshape(-1)
-        log_p = logsumexp(total, -1)
-        return (total - torch.where(log_p == -torch.inf, 0.0, log_p)).exp(), float(log_p)
-
-    def label(self, observation: int) -> str:
-        """Name an observation for people."""
-        return self.seen.space.label(observation)
+        return total.reshape(-1)
 
     def likelihood(self, observation: int) -> list[Factor]:
         """Return log p(o|s), nats, as factors over variables of the state, whose sum it is."""
         values = {name: int(value) for name, value in self.seen.space.split(torch.tensor(observation)).items()}
         factors = [_at(factor, values) for factor in self.seen.sites.values()]
-        sizes = self.factors.sizes
+        sizes = self.model.sizes
         for name in values:
             if name not in self.seen.sites:  # a variable of the state, seen as it is
                 point = torch.where(torch.arange(sizes[name]) == values[name], 0.0, -torch.inf)
-                factors.append(Factor((name,), point.to(self.factors.dtype)))
+                factors.append(Factor((name,), point.to(self.model.dtype)))
         for name in reversed(self.seen.latents):  # children come after their parents
             ties = [factor for factor in factors if name in factor.scope]
             others = tuple(dict.fromkeys(other for factor in ties for other in factor.scope if other != name))
@@ -111,18 +88,18 @@ class FactoredBeliefs:
 
     def _steps(self, action: int, t: int) -> list[tuple[Factor, tuple[str, ...]]]:
         """Return the factors of one action's slice in the order in which they are applied, and what is kept after."""
-        slice_ = self.factors.at(t)
+        slice_ = self.model.at(t)
         key = (id(slice_), action)
         if key not in self._orders:
-            values = {name: int(value) for name, value in self.actions.split(torch.tensor(action)).items()}
+            values = {name: int(value) for name, value in self.model.actions.split(torch.tensor(action)).items()}
             cut = [_at(factor, values) for factor in slice_.chance.values()]
-            orders = Orders([factor.scope for factor in cut], self.factors.sizes)
+            orders = Orders([factor.scope for factor in cut], self.model.sizes)
             here, ahead = (
                 orders.mask(names)
-                for names in (self.factors.states.names, [primed(name) for name in self.factors.states.names])
+                for names in (self.model.states.names, [primed(name) for name in self.model.states.names])
             )
             order = orders.best(here, range(len(cut)), ahead, TRIES)
-            _refuse_large(f"{self.actions.label(action)}: a step of the elimination", order.peak)
+            _refuse_large(f"{self.model.actions.label(action)}: a step of the elimination", order.peak)
             chosen = zip(order.factors, order.after, strict=True)
             self._orders[key] = [
                 (Factor(cut[i].scope, cut[i].table.exp()), orders.variables(after)) for i, after in chosen

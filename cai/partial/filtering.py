@@ -15,8 +15,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from cai.compile.factor_model import Factors
-from cai.compile.observations import Observations, tabulate_observations
-from cai.compile.table_model import Tables
+from cai.compile.observations import ObservationFactors, Observations, tabulate_observations
+from cai.compile.table_model import Model, Tables
 from cai.compile.tabulate import tabulate
 from cai.errors import ImpossibleError, IntractableError, fault
 from cai.exact.forms import compiled
@@ -34,28 +34,21 @@ class BeliefEngine(Protocol):
     """What a filter needs, whatever form a belief has: ``TableBeliefs`` here, ``FactoredBeliefs`` for large worlds."""
 
     @property
-    def observations(self) -> Space:
-        """What can be seen."""
+    def model(self) -> Model:
+        """The compiled world."""
 
     @property
-    def actions(self) -> Space:
-        """The actions."""
+    def seen(self) -> Observations | ObservationFactors:
+        """What can be seen, and how likely it is in each state."""
 
-    @property
-    def horizon(self) -> int | None:
-        """T, or None for the infinite horizon."""
+    def start(self) -> Tensor:
+        """Return the belief before anything is seen, p(s_0), ``[S]``."""
 
-    def start(self) -> Any:
-        """Return the belief before anything is seen, p(s_0)."""
+    def predict(self, belief: Tensor, action: int, t: int) -> Tensor:
+        """Return the belief of s_{t+1} after action a_t, before o_{t+1}, ``[S]``."""
 
-    def predict(self, belief: Any, action: int, t: int) -> Any:
-        """Return the belief of s_{t+1} after action a_t, before o_{t+1}."""
-
-    def see(self, belief: Any, observation: int, t: int) -> tuple[Any, float]:
-        """Return the belief after o_t, and log p(o_t | o_{<t}, a_{<t}), nats; -inf where it cannot be seen."""
-
-    def label(self, observation: int) -> str:
-        """Name an observation for people."""
+    def log_likelihood(self, observation: int) -> Tensor:
+        """Return log p(o|s), nats, ``[S]``."""
 
 
 @dataclass(frozen=True)
@@ -63,48 +56,36 @@ class TableBeliefs:
     """Beliefs as rows of probabilities over a world's tables; any number of them at once.
 
     Attributes:
-        tables: the compiled world.
+        model: the compiled world.
         seen: log p(o|s), and what the observations are.
     """
 
-    tables: Tables
+    model: Tables
     seen: Observations
-
-    @property
-    def observations(self) -> Space:
-        """What can be seen."""
-        return self.seen.space
-
-    @property
-    def actions(self) -> Space:
-        """The actions."""
-        return self.tables.actions
-
-    @property
-    def horizon(self) -> int | None:
-        """T, or None for the infinite horizon."""
-        return self.tables.horizon
 
     def start(self) -> Float[Tensor, " S"]:
         """Return p(s_0)."""
-        return self.tables.log_initial.exp()
+        return self.model.log_initial.exp()
 
     def predict(self, belief: Float[Tensor, "*N S"], action: int, t: int) -> Float[Tensor, "*N S"]:
         """Push beliefs through the outcomes of one action: ``Σ_s b(s) p(outcome|s,a)``, added up at the successors."""
-        slice_ = self.tables.at(t)
+        slice_ = self.model.at(t)
         amounts = belief.unsqueeze(-1) * slice_.log_prob[:, action].exp()
         total = torch.zeros_like(belief)
         return total.index_add(-1, slice_.successor[:, action].reshape(-1), amounts.flatten(-2))
 
-    def see(self, belief: Float[Tensor, " S"], observation: int, t: int) -> tuple[Float[Tensor, " S"], float]:
-        """Return ``b(s) p(o|s) / p(o)`` and log p(o), nats; in log space, so that no likelihood underflows."""
-        joint = log(belief) + self.seen.log_prob[:, observation]
-        log_p = logsumexp(joint, -1)
-        return (joint - torch.where(log_p == -torch.inf, 0.0, log_p)).exp(), float(log_p)
+    def log_likelihood(self, observation: int) -> Float[Tensor, " S"]:
+        """Return log p(o|s), nats."""
+        return self.seen.log_prob[:, observation]
 
-    def label(self, observation: int) -> str:
-        """Name an observation for people."""
-        return self.seen.space.label(observation)
+
+def see(
+    engine: BeliefEngine, belief: Float[Tensor, " S"], observation: int
+) -> tuple[Float[Tensor, " S"], Float[Tensor, ""]]:
+    """Return ``b(s) p(o|s) / p(o)`` and log p(o), nats; in log space, so that no likelihood underflows."""
+    joint = log(belief) + engine.log_likelihood(observation)
+    log_p = logsumexp(joint, -1)
+    return (joint - torch.where(log_p == -torch.inf, 0.0, log_p)).exp(), log_p
 
 
 def table_beliefs(world: World) -> TableBeliefs:
@@ -160,9 +141,9 @@ def filter_beliefs(world: World | Tables | Factors, observations: Record, action
     """
     with torch.no_grad():
         engine = belief_engine(world)
-        seen = numbers(engine.observations, observations, "observations")
-        done = numbers(engine.actions, actions, "actions")
-        T = engine.horizon
+        seen = numbers(engine.seen.space, observations, "observations")
+        done = numbers(engine.model.actions, actions, "actions")
+        T = engine.model.horizon
         if T is not None and len(seen) > T:
             raise fault("observations", f"{len(seen)} of them", f"at most T = {T}: o_0 … o_{T - 1}")
         return torch.stack(filter_with(engine, seen, done))
@@ -182,9 +163,9 @@ def filter_with(engine: BeliefEngine, observations: Sequence[int], actions: Sequ
     belief, beliefs = engine.start(), []
     for t, observation in enumerate(observations):
         belief = engine.predict(belief, actions[t - 1], t - 1) if t else belief
-        belief, log_p = engine.see(belief, observation, t)
+        belief, log_p = see(engine, belief, observation)
         if log_p == -torch.inf:
-            raise unseen(engine.label(observation), t)
+            raise unseen(engine.seen.space.label(observation), t)
         beliefs.append(belief)
     if len(actions) == n:
         beliefs.append(engine.predict(belief, actions[-1], n - 1))
