@@ -436,7 +436,7 @@ def test_fewer_machines_have_the_same_beliefs_in_tables() -> None:
 
 
 def in_numbers(world: Any, record: tuple[list[dict[str, int]], list[int]]) -> tuple[list[int], list[int]]:
-    space = table_beliefs(world).observations
+    space = table_beliefs(world).seen.space
     return [int(space.join({name: torch.tensor(v) for name, v in row.items()})) for row in record[0]], record[1]
 
 
