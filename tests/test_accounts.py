@@ -177,7 +177,7 @@ def test_comparison_tells_the_same_in_table_csv_and_json(tmp_path) -> None:
     assert float(rows[0]["elbo"]) == found.rows[0].elbo
     told = json.loads(found.json())
     assert told["rows"][0]["luck_nats"] == found.rows[0].luck_nats
-    assert found.table().splitlines()[0].split()[0] == "name"
+    assert found.table().splitlines()[0].split()[0] == "policy"
     found.save(tmp_path / "deep" / "folder")
     assert sorted(p.name for p in (tmp_path / "deep" / "folder").iterdir()) == ["comparison.csv", "comparison.json"]
 
