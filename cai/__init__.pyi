@@ -34,12 +34,10 @@ from .evaluation.inference_types import inference_types as inference_types
 from .evaluation.losses import Choice as Choice
 from .evaluation.losses import Loss as Loss
 from .exact.check import check as check
-from .exact.factors.factored_messages import FactoredMessages as FactoredMessages
 from .exact.horizons import solve_horizons as solve_horizons
 from .exact.marginal_map import marginal_map as marginal_map
 from .exact.messages import Messages as Messages
 from .exact.policy_support import policy_support as policy_support
-from .exact.product import SeparateMessages as SeparateMessages
 from .exact.rules import HARD as HARD
 from .exact.rules import MAP as MAP
 from .exact.rules import PLANNING as PLANNING

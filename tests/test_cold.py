@@ -12,9 +12,8 @@ import pytest
 import torch
 
 import cai
-from cai.exact import solve_factors
 from cai.exact.solve import as_temperature
-from cai.exact.tables import adjoints, prepare
+from cai.exact.tables import adjoints, forms
 from tests.test_engine import tables_of
 from tests.test_separate import Islands
 from tests.worlds import FactoredWorld, RandomWorld
@@ -31,7 +30,7 @@ def lever(rewards: tuple[float, float], horizon: int, prior: tuple[float, float]
 @pytest.mark.parametrize("work", [math.inf, 0])
 @pytest.mark.parametrize("rule", [cai.POSTERIOR, cai.VARIATIONAL, cai.RISK(-1e-6)], ids=str)
 def test_weights_sum_to_one_however_cold(rule: cai.Rule, work: float, monkeypatch: pytest.MonkeyPatch) -> None:
-    for room, name in ((prepare, "KERNEL_WORK"), (adjoints, "WORTH_MERGING")):
+    for room, name in ((forms, "KERNEL_WORK"), (adjoints, "WORTH_MERGING")):
         monkeypatch.setattr(room, name, work if name == "KERNEL_WORK" else 8)
     tables = lever((1e8, 0.0), 200)
     reward, alpha = tables.reward.clone().requires_grad_(), torch.tensor(1e-6).double().requires_grad_()
@@ -54,7 +53,7 @@ def test_weights_sum_to_one_however_cold(rule: cai.Rule, work: float, monkeypatc
 def test_a_small_reward_is_a_preference(rewards: tuple[float, float]) -> None:
     found = cai.solve(lever(rewards, 3), cai.HARD)
     assert found.policy.probs(0)[0].tolist() == [float(r > 0) for r in rewards]
-    assert cai.evaluate(found.tables, found).expected_return == pytest.approx(float(found.value), rel=1e-14)
+    assert cai.evaluate(found.model, found).expected_return == pytest.approx(float(found.value), rel=1e-14)
 
 
 def test_a_choice_of_1e_6_counts_beside_1e8() -> None:
@@ -144,7 +143,7 @@ def test_what_is_too_large_in_nats_is_told() -> None:
 @pytest.mark.filterwarnings("ignore::UserWarning")
 def test_what_is_too_large_in_nats_is_told_of_programs_and_factors(monkeypatch: pytest.MonkeyPatch) -> None:
     world, factors = FactoredWorld(1), cai.factorise(FactoredWorld(1))
-    monkeypatch.setattr(solve_factors, "JOINT", 1)
+    monkeypatch.setattr("cai.exact.solve.JOINT", 1)
     apart, cold = cai.factorise(Islands((0, 3))), 1e-310
     assert_told(
         {
@@ -179,7 +178,7 @@ def mirrored(n: int = 6, slip: float = 0.2) -> cai.Tables:
 
 @pytest.mark.parametrize("work", [math.inf, 0])
 def test_what_is_equal_by_symmetry_is_tied_however_long(work: float, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(prepare, "KERNEL_WORK", work)
+    monkeypatch.setattr(forms, "KERNEL_WORK", work)
     found = cai.solve(mirrored(), cai.HARD)
     on_diagonal = found.policy.probs()[::7]
     assert torch.equal(on_diagonal[:, 0], on_diagonal[:, 1])

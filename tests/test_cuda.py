@@ -4,7 +4,7 @@ import pytest
 import torch
 
 import cai
-from cai.exact.tables import prepare
+from cai.exact.tables import forms
 from tests.helpers import load_model
 from tests.worlds import RandomWorld
 
@@ -27,7 +27,7 @@ def test_a_solve_on_the_gpu_is_that_of_the_cpu(rule, dtype: torch.dtype) -> None
 
 @pytest.mark.parametrize("rule", [cai.POSTERIOR, cai.VARIATIONAL, cai.HARD], ids=str)
 def test_the_compiled_form_of_a_large_world(rule, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(prepare, "KERNEL_WORK", 0)
+    monkeypatch.setattr(forms, "KERNEL_WORK", 0)
     world = cai.tabulate(load_model("grid")(rows=40, columns=40))
     truth = cai.solve(world, rule, temperature=0.3)
     torch.testing.assert_close(cai.solve(world.to("cuda"), rule, temperature=0.3).v.cpu(), truth.v, rtol=0, atol=1e-10)

@@ -244,7 +244,7 @@ class TestForms:
         two = [cai.tabulate(lake(3)), cai.tabulate(open_ended)]
         found, pi = cai.solve(cai.stack(two)), random_policy(1, 17)
         for i in range(2):
-            told = [cai.evaluate(one, pi).entropy for one in (found[i].tables, two[i])]
+            told = [cai.evaluate(one, pi).entropy for one in (found[i].model, two[i])]
             assert agrees(*told)
         assert agrees(cai.evaluate(two[0], pi).entropy, by_hand(lambda t, s: pi[s].tolist(), 3)[2])
 

@@ -15,22 +15,30 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 import cai
-from cai.exact import sweep
-from cai.exact.tables import adjoints, backup, prepare
-from cai.exact.tables import doubling as scan
+from cai.exact.sweep import sweep
+from cai.exact.tables import adjoints, doubling, forms
 from cai.exact.tables import laid as layout
-from cai.exact.tables.backup import Step
-from cai.exact.tables.eager import eager, plain
+from cai.exact.tables.backup import Equation, Step
 from cai.exact.tables.fused import Linear, fused
 from cai.exact.tables.fused_adjoint import fused_gathering
 from cai.exact.tables.gathered import Gathering
 from cai.exact.tables.kernels import arithmetic
+from cai.exact.tables.table_operator import TableOperator
 from tests.helpers import load_model
 from tests.oracles.sweep import Swept
 from tests.worlds import RandomWorld, TimedWorld, random_worlds
 
 RULES = [cai.POSTERIOR, cai.VARIATIONAL, cai.HARD, cai.MAP, cai.PLANNING, cai.RISK(-0.5), cai.RISK(2.0)]
-FORMS: list[Callable[..., Step]] = [eager, fused]
+
+
+def eager(equation: Equation) -> Step:
+    """A few tensor operations, at whatever temperature."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(forms, "out_of_range", lambda equation, scale: False)
+        return forms.merged(equation, 1000, 0.0) or forms.averaged(equation, 1000, 0.0) or equation
+
+
+FORMS: list[Callable[[Equation], Step]] = [eager, fused]
 
 alphas = st.floats(-4, 4).map(lambda x: 10**x)
 seeds = st.integers(0, 2**31 - 1)
@@ -83,9 +91,9 @@ def assert_same(seen: Tensor, truth: Tensor, tolerance: float) -> None:
 def test_every_form_is_the_backup(form, rule, seed: int, alpha: float, discount: float, scale: float) -> None:
     world, v = tables(seed, discount), some_values(seed, scale)
     a = torch.tensor(alpha, dtype=torch.float64)
-    truth = plain(rule, world.at(0), a, world.log_survival)(v)
-    # At a high temperature the merged form's logarithm is of a number near 1; ``prepare`` does not choose it there.
-    assert_same(form(rule, world.at(0), a, world.log_survival)(v), truth, 1e-13 * max(1.0, alpha))
+    truth = Equation(rule, world.at(0), a, world.log_survival)(v)
+    # At a high temperature the merged form's logarithm is of a number near 1; ``ready`` does not choose it there.
+    assert_same(form(Equation(rule, world.at(0), a, world.log_survival))(v), truth, 1e-13 * max(1.0, alpha))
 
 
 @settings(max_examples=10)
@@ -94,9 +102,9 @@ def test_a_high_temperature_keeps_its_digits(seed: int, alpha: float, discount: 
     world, v = tables(seed, discount), some_values(seed, 1.0)
     a = torch.tensor(alpha, dtype=torch.float64)
     for rule in (cai.POSTERIOR, cai.VARIATIONAL, cai.RISK(alpha)):
-        truth = plain(rule, world.at(0), a, world.log_survival)(v)
+        truth = Equation(rule, world.at(0), a, world.log_survival)(v)
         for uses in (100, 10**9):
-            step = prepare.prepare(rule, world.at(0), a, world.log_survival, uses=uses)
+            step = forms.ready(Equation(rule, world.at(0), a, world.log_survival), uses=uses)
             # An entry of -inf makes a state's value of the size of α, the rest keep their own.
             assert_same(step(v), truth, 1e-13)
 
@@ -109,10 +117,10 @@ def test_several_temperatures_share_a_step(seed: int, discount: float) -> None:
     v = torch.stack([some_values(seed + i, 5.0) for i in range(3)]).expand(2, 3, 7)
     for rule in RULES:
         for form in FORMS:
-            both = form(rule, world.at(0), several, world.log_survival)(v)
+            both = form(Equation(rule, world.at(0), several, world.log_survival))(v)
             assert both.shape == (2, 3, 7)
             for i, j in np.ndindex(2, 3):
-                alone = plain(rule, world.at(0), several[i, j], world.log_survival)(v[i, j])
+                alone = Equation(rule, world.at(0), several[i, j], world.log_survival)(v[i, j])
                 assert_same(both[i, j], alone, 1e-12 * max(1.0, float(several[i, j])))
 
 
@@ -123,10 +131,10 @@ def test_threads_and_broadcast_tables_change_nothing(rule, monkeypatch: pytest.M
     assert world.log_prob.stride(0) == 0  # held once for all states
     full = replace(world, log_prob=world.log_prob.clone(), log_prior=world.log_prior.clone())
     v, a = torch.randn(900, dtype=torch.float64), torch.tensor(0.2, dtype=torch.float64)
-    truth = plain(rule, world.at(0), a, world.log_survival)(v)
+    truth = Equation(rule, world.at(0), a, world.log_survival)(v)
     with two_threads():
         for one in (world, full):
-            assert_same(fused(rule, one.at(0), a, world.log_survival)(v), truth, 1e-13)
+            assert_same(fused(Equation(rule, one.at(0), a, world.log_survival))(v), truth, 1e-13)
 
 
 class two_threads:  # noqa: N801 — used like a function
@@ -144,8 +152,8 @@ def test_single_precision(rule) -> None:
         single, double = tables(seed).to(dtype=torch.float32), tables(seed)
         for alpha in (0.01, 1.0, 100.0):
             a = torch.tensor(alpha)
-            seen = fused(rule, single.at(0), a, single.log_survival)(some_values(seed, 3.0).float())
-            truth = plain(rule, double.at(0), a.double(), double.log_survival)(some_values(seed, 3.0))
+            seen = fused(Equation(rule, single.at(0), a, single.log_survival))(some_values(seed, 3.0).float())
+            truth = Equation(rule, double.at(0), a.double(), double.log_survival)(some_values(seed, 3.0))
             assert seen.dtype == torch.float32
             assert_same(seen.double(), truth, 1e-5)
 
@@ -157,22 +165,22 @@ def test_probabilities_too_small_for_products_are_left_to_log_space() -> None:
     )
     assert not layout.kernels_can(one)
     v, a = some_values(1, 1.0), torch.tensor(1e-3, dtype=torch.float64)
-    step = prepare.prepare(cai.POSTERIOR, one, a, world.log_survival, uses=10**9)
-    assert_same(step(v), plain(cai.POSTERIOR, one, a, world.log_survival)(v), 1e-13)
+    step = forms.ready(Equation(cai.POSTERIOR, one, a, world.log_survival), uses=10**9)
+    assert_same(step(v), Equation(cai.POSTERIOR, one, a, world.log_survival)(v), 1e-13)
 
 
 def test_rewards_too_far_apart_for_products_are_not_merged() -> None:
     world, v = tables(1), some_values(1, 1.0)
     for alpha, kind in ((1.0, "Linear"), (1e-4, "Staged")):
-        step = fused(cai.POSTERIOR, world.at(0), torch.tensor(alpha, dtype=torch.float64), world.log_survival)
+        step = fused(Equation(cai.POSTERIOR, world.at(0), torch.tensor(alpha, dtype=torch.float64), world.log_survival))
         assert [type(form).__name__ for form in step.forms] == [kind]
-        truth = plain(cai.POSTERIOR, world.at(0), torch.tensor(alpha, dtype=torch.float64), world.log_survival)
+        truth = Equation(cai.POSTERIOR, world.at(0), torch.tensor(alpha, dtype=torch.float64), world.log_survival)
         assert_same(step(v), truth(v), 1e-13)
 
 
 @pytest.fixture
 def always_kernels(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(prepare, "KERNEL_WORK", 0)
+    monkeypatch.setattr(forms, "KERNEL_WORK", 0)
 
 
 def leaves(world: cai.Tables) -> tuple[cai.Tables, dict[str, Tensor]]:
@@ -190,8 +198,8 @@ def test_a_solve_is_the_same_by_every_road(kind, seed: int, alpha: float, discou
     found = []
     for work, merging in ((math.inf, math.inf), (math.inf, 0), (0, 0)):
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(prepare, "KERNEL_WORK", work)
-            for room in (prepare, adjoints):
+            patch.setattr(forms, "KERNEL_WORK", work)
+            for room in (forms, adjoints):
                 patch.setattr(room, "WORTH_MERGING", merging)
             ours, fresh = leaves(world)
             a = torch.tensor(alpha, dtype=torch.float64, requires_grad=True)
@@ -213,17 +221,13 @@ def test_a_solve_is_the_same_by_every_road(kind, seed: int, alpha: float, discou
 def test_the_adjoint_flows_alike_in_every_form(seed: int, alpha: float, discount: float) -> None:
     world, v_next = tables(seed, discount), some_values(seed, 1.0)
     a = torch.tensor(alpha, dtype=torch.float64)
-    given_slice = (world.at(0), a, world.log_survival)
-    v = plain(cai.POSTERIOR, *given_slice)(v_next)
+    equation = Equation(cai.POSTERIOR, world.at(0), a, world.log_survival)
+    v = equation(v_next)
     v_bar = torch.randn(7, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
     v_bar = torch.where(v == -torch.inf, 0.0, v_bar)
-    forms: list[Gathering | None] = [
-        adjoints.Plain(cai.POSTERIOR, *given_slice),
-        adjoints.Linear(*given_slice),
-        fused_gathering(*given_slice),
-    ]
+    every: list[Gathering | None] = [adjoints.Plain(equation), adjoints.Linear(equation), fused_gathering(equation)]
     sent = []
-    for one in forms:
+    for one in every:
         if one is not None:
             back = [one.push(v_next, v_bar), one.push(v_next, 2 * v_bar)]
             sent.append([*back, *(getattr(one.total(), name) for name in ("log_prior", "log_prob", "reward", "alpha"))])
@@ -236,10 +240,10 @@ def test_the_adjoint_flows_alike_in_every_form(seed: int, alpha: float, discount
 def test_messages_of_a_large_world_come_block_by_block(monkeypatch: pytest.MonkeyPatch) -> None:
     world = cai.tabulate(load_model("grid")(rows=12, columns=12, horizon=20))
     whole = {rule: cai.solve(world, rule, temperature=0.3) for rule in RULES}
-    monkeypatch.setattr(backup, "BLOCK", 100)
+    monkeypatch.setattr("cai.exact.tables.backup.BLOCK", 100)
     for rule, messages in whole.items():
         again = cai.solve(world, rule, temperature=0.3)
-        truth = backup.back_up(rule, world.at(5), messages.v[6], messages.temperature, world.log_survival)
+        truth = Equation(rule, world.at(5), messages.temperature, world.log_survival).back_up(messages.v[6])
         torch.testing.assert_close(again.q(5), truth.q, rtol=0, atol=1e-15)
         torch.testing.assert_close(again.policy.probs(5), messages.tilt(5).log_policy.exp(), rtol=1e-12, atol=1e-14)
 
@@ -250,7 +254,8 @@ def test_merged_successors_keep_the_sum(world: RandomWorld, alpha: float) -> Non
     one, a = cai.tabulate(world).at(0), torch.tensor(alpha, dtype=torch.float64)
     from cai.exact.tables.merged import log_weights, merge
 
-    merged, dense = merge(cai.POSTERIOR, one, a), torch.full((world.S, world.S), -torch.inf, dtype=torch.float64)
+    merged = merge(Equation(cai.POSTERIOR, one, a, torch.tensor([0.0, -torch.inf])))
+    dense = torch.full((world.S, world.S), -torch.inf, dtype=torch.float64)
     log_w = log_weights(one, a, merged.gain)
     for s, action, k in np.ndindex(*log_w.shape):
         to = int(one.successor[s, action, k])
@@ -270,20 +275,21 @@ def test_merged_successors_keep_the_sum(world: RandomWorld, alpha: float) -> Non
 def test_doubling_is_the_sweep(seed: int, alpha: float, discount: float, horizon: int) -> None:
     world = replace(tables(seed, discount), horizon=horizon)
     a = torch.tensor([alpha, 1.0], dtype=torch.float64)
-    assert scan.scan_pays(cai.POSTERIOR, world, a)
-    seen = scan.scan(world, a)
+    op = TableOperator(world, cai.POSTERIOR, a)
+    assert doubling.pays(op.equation(0), horizon, 0.0)
+    seen = op.at_once()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(scan, "SHORTEST", math.inf)
-        truth = sweep.sweep(cai.POSTERIOR, world, a)
+        patch.setattr(doubling, "SHORTEST", math.inf)
+        truth = sweep(op)
     if seen is not None:
         assert_same(seen, truth, 1e-11)
-    assert_same(sweep.sweep(cai.POSTERIOR, world, a), truth, 1e-11)
+    assert_same(sweep(op), truth, 1e-11)
 
 
 def test_doubling_gives_way_where_a_float_cannot_hold_a_product() -> None:
     world = replace(cai.tabulate(load_model("grid")(rows=6, columns=6, step_reward=-1.0)), horizon=1000)
-    assert scan.scan(world, torch.tensor(1.0).double()) is not None
-    assert scan.scan(world, torch.tensor(0.005).double()) is None
+    assert TableOperator(world, cai.POSTERIOR, torch.tensor(1.0).double()).at_once() is not None
+    assert TableOperator(world, cai.POSTERIOR, torch.tensor(0.005).double()).at_once() is None
     v = cai.solve(world, temperature=0.005).v
     assert bool(v.isfinite().all())
 
@@ -333,15 +339,16 @@ def test_kernels_are_compiled_where_nothing_can_be_written(monkeypatch: pytest.M
 def test_the_form_of_a_gpu_is_the_backup_on_a_cpu_too(rule) -> None:
     for seed in (1, 2):
         world, v, a = tables(seed), some_values(seed, 1.0), torch.tensor(0.5, dtype=torch.float64)
-        step = prepare.compiled(eager(rule, world.at(0), a, world.log_survival))
-        assert_same(step(v), plain(rule, world.at(0), a, world.log_survival)(v), 1e-13)
+        equation = Equation(rule, world.at(0), a, world.log_survival)
+        step = torch.compile(eager(equation), dynamic=True)
+        assert_same(step(v), equation(v), 1e-13)
 
 
 def test_the_linear_form_is_what_large_worlds_get(always_kernels: None) -> None:
     world = cai.tabulate(load_model("grid")(rows=5, columns=5))
-    step = prepare.prepare(cai.POSTERIOR, world.at(0), torch.tensor(0.1).double(), world.log_survival)
+    step = forms.ready(Equation(cai.POSTERIOR, world.at(0), torch.tensor(0.1).double(), world.log_survival))
     assert isinstance(step.forms[0], Linear)
-    assert step.forms[0].operator.E == 5  # ahead, left, right, behind by another action, and here
+    assert step.forms[0].product.E == 5  # ahead, left, right, behind by another action, and here
 
 
 Crowd = tuple[RandomWorld, cai.Tables]
@@ -359,7 +366,7 @@ def crowd() -> Crowd:
 def test_a_hundred_thousand_states_are_those_of_numpy(rule: str, crowd: Crowd) -> None:
     """v, the start value, π and the marginals, to the rounding of ten backups of numbers below 20."""
     world, tables = crowd
-    assert prepare.kernels_pay(tables.at(0), torch.tensor(0.5), 10)
+    assert forms.kernels_pay(TableOperator(tables, cai.POSTERIOR, torch.tensor(0.5)).equation(0), 10)
     found, swept = cai.solve(tables, getattr(cai, rule), temperature=0.5), Swept(world, rule, 0.5)
     rounding = 10 * 32 * np.finfo(float).eps * 20
     assert np.abs(found.v.numpy() - swept.v).max() < rounding

@@ -15,7 +15,6 @@ import cai
 from cai.compile.factor_model import Factor
 from cai.exact.factors import elimination
 from cai.exact.factors import prepared_slice as factored_slice
-from cai.exact.factors.factored_messages import FactoredMessages
 from tests.oracles import enumeration as oracle
 from tests.worlds import FactoredWorld, RandomWorld, Ring, random_worlds, temperatures
 
@@ -59,7 +58,7 @@ def agree(a: Tensor, b: Tensor, tolerance: float = 1e-10) -> bool:
     return bool((gap <= tolerance).all())
 
 
-def solved(world: Any, rule: cai.Rule, alpha: float) -> tuple[cai.Messages, FactoredMessages] | None:
+def solved(world: Any, rule: cai.Rule, alpha: float) -> tuple[cai.Messages, cai.Messages] | None:
     """Solve in both forms; None where both say that nothing is possible."""
     found = []
     for form in ("tables", "factors"):
@@ -71,11 +70,11 @@ def solved(world: Any, rule: cai.Rule, alpha: float) -> tuple[cai.Messages, Fact
     return None if found[0] is None else (found[0], found[1])
 
 
-def same(flat: cai.Messages, kept: FactoredMessages) -> None:
+def same(flat: cai.Messages, kept: cai.Messages) -> None:
     """Hold everything that follows from the messages to the tables'."""
     assert agree(flat.v, kept.v)
     assert agree(flat.value, kept.value)
-    T = flat.tables.horizon
+    T = flat.model.horizon
     for t in range(T or 1):
         assert agree(flat.q(t), kept.q(t))
         assert agree(flat.policy.probs(t), kept.policy.probs(t))
@@ -118,7 +117,7 @@ def test_machines_with_rewards_of_every_kind(rule: cai.Rule, discount: float) ->
         found = solved(Machines(discount=discount), rule, alpha)
         assert found is not None
         same(*found)
-    pieces = factored_slice.PreparedSlice(found[1].factors, found[1].factors.slices[0])
+    pieces = factored_slice.PreparedSlice(found[1].model.variables, found[1].model.slices[0])
     assert pieces.outside
     assert pieces.ahead
     assert pieces.mixed
@@ -131,7 +130,7 @@ def test_a_split_tree_of_actions_changes_nothing(rule: cai.Rule, monkeypatch: py
         monkeypatch.setattr(elimination, "MANY", many)
         found = solved(Machines(), rule, 0.5)
         assert found is not None
-        assert found[1].prepared.at(0).plain.root.parts
+        assert found[1].operator.plan(0).plain.root.parts
         same(*found)
 
 
@@ -177,7 +176,7 @@ def test_samples_follow_the_marginals(rule: cai.Rule, discount: float) -> None:
     kept = cai.solve(Machines(3, discount=discount), rule, temperature=0.7, form="factors")
     n = 20_000
     drawn = kept.sample(n, generator=torch.Generator().manual_seed(0))
-    S, A = kept.factors.states.size, kept.factors.actions.size
+    S, A = kept.model.states.size, kept.model.actions.size
     for t in range(3):
         truth = kept.marginals(t).reshape(-1)
         alive = drawn.alive[:, t]
@@ -190,15 +189,15 @@ def test_samples_follow_the_marginals(rule: cai.Rule, discount: float) -> None:
         assert abs(float(drawn.returns.mean()) - truth_return) <= 4 * spread
 
 
-def _expected_return(kept: FactoredMessages) -> float:
+def _expected_return(kept: cai.Messages) -> float:
     """E[Σ r] without the terminal reward, by the derivative of the start value in a scale of the rewards."""
     world = Machines(3)
     if kept.rule == cai.VARIATIONAL:
         end = kept.states(3)
-        last = float((end * kept.prepared.terminal).sum())
+        last = float((end * kept.operator.terminal()).sum())
         return cai.evaluate(cai.factorise(world), kept, temperature=0.7).expected_return - last
     flat = cai.solve(world, temperature=0.7, form="tables")
-    return sum(float((flat.outcome_marginals(t) * flat.tables.at(t).reward).sum()) for t in range(3))
+    return sum(float((flat.outcome_marginals(t) * flat.model.at(t).reward).sum()) for t in range(3))
 
 
 def test_marginal_of_any_variables() -> None:
@@ -379,4 +378,4 @@ def test_messages_survive_a_pickle_and_worlds_are_planned_once() -> None:
     there = pickle.loads(pickle.dumps(kept))
     assert agree(there.q(0), kept.q(0), 0.0)
     assert agree(there.marginals(1), kept.marginals(1), 0.0)
-    assert cai.solve(factors, cai.POSTERIOR).prepared is kept.prepared
+    assert cai.solve(factors, cai.POSTERIOR).operator.plan(0) is kept.operator.plan(0)

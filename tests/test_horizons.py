@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 import cai
 from cai.exact.sweep import sweep
+from cai.exact.tables.table_operator import TableOperator
 from tests.helpers import load_model
 from tests.oracles.endless import DIGITS, Endless
 from tests.worlds import RandomWorld, TimedWorld
@@ -20,7 +21,8 @@ HORIZONS = [200, 1, 201, 17]
 
 def plain(tables: cai.Tables, rule: cai.Rule, alpha: float, last: int) -> torch.Tensor:
     """Return v with n steps to go at row n, by the sweep."""
-    return sweep(rule, replace(tables, horizon=last), torch.tensor(alpha, dtype=torch.float64)).flip(0)
+    alpha_ = torch.tensor(alpha, dtype=torch.float64)
+    return sweep(TableOperator(replace(tables, horizon=last), rule, alpha_)).flip(0)
 
 
 def assert_equal_to_the_sweep(tables: cai.Tables, rule: cai.Rule, alpha: float, horizons: list[int]) -> None:

@@ -10,8 +10,9 @@ from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
 import cai
-from cai.exact.fixed_point import Problem
+from cai.exact.fixed_point import Search
 from cai.exact.tables.chain import DENSE, chain_of
+from cai.exact.tables.table_operator import TableOperator
 from tests.helpers import load_model
 from tests.oracles.endless import DIGITS, Endless
 from tests.worlds import RandomWorld
@@ -229,7 +230,7 @@ def test_a_large_world_is_solved_in_fewer_backups_within_its_bound(rule, fewer: 
     """HARD spreads from the goal cell by cell: no mixing hurries it, and some steps are spent in vain."""
     tables, alpha = wide(), torch.tensor(1.0, dtype=torch.float64)
     found = cai.solve(tables, rule)
-    plain, v, change = Problem(rule, tables.at(0), alpha, tables.log_survival), torch.zeros_like(tables.terminal), 1.0
+    plain, v, change = Search(TableOperator(tables, rule, alpha)), torch.zeros_like(tables.terminal), 1.0
     while change > plain.rounding(v):
         before, v = v, plain.backup(v)
         change = float((v - before).abs().max())
@@ -249,7 +250,7 @@ def test_a_large_world_that_is_worth_nothing_has_no_fixed_point() -> None:
 def test_visits_of_a_large_world_are_those_of_many_steps() -> None:
     messages = cai.solve(wide(discount=0.9), cai.POSTERIOR, temperature=0.5)
     visits, d = torch.zeros(1600, dtype=torch.float64), messages.initial()
-    chain = chain_of(messages.tables.at(0), messages.tilt(), torch.ones(1600, dtype=torch.bool))
+    chain = chain_of(messages.tilt(), torch.ones(1600, dtype=torch.bool))
     for _ in range(400):
         visits, d = visits + d, chain.push(d)
     torch.testing.assert_close(messages.marginals().sum(-1), visits, rtol=1e-10, atol=1e-13)

@@ -15,7 +15,6 @@ from torch import Tensor
 import cai
 from cai.bridges.networks.networkx import from_networkx, to_networkx
 from cai.compile.factorise import factorise
-from cai.exact.solve_factors import solve_factors
 from cai.graphs.conditionals import Logistic, NoisyOr
 from tests.helpers import load_model
 from tests.oracles.enumeration import NEVER, log, soft
@@ -215,9 +214,9 @@ def test_factors_agree_with_tables(seed: int, T: int, gamma: float, alpha: float
             expected = cai.solve(tables, rule, temperature=alpha)
         except cai.ImpossibleError:
             with pytest.raises(cai.ImpossibleError):
-                solve_factors(rule, factors, torch.tensor(alpha, dtype=torch.float64))
+                cai.solve(factors, rule, temperature=alpha)
             continue
-        found = solve_factors(rule, factors, torch.tensor(alpha, dtype=torch.float64))
+        found = cai.solve(factors, rule, temperature=alpha)
         torch.testing.assert_close(found.v, expected.v, atol=1e-9, rtol=1e-9)
         agree(found.value, float(expected.value))
 

@@ -9,9 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from cai.compile.factor_model import Factors
 from cai.errors import blamed, fault
-from cai.exact.factors.factored_sweep import prepare
 from cai.exact.forms import compiled
 from cai.policies.fixed import FixedPolicy
 from cai.policies.terminated import pad_terminated, replace_terminated
@@ -44,11 +42,10 @@ def from_q(q: Any, world: Any = None, *, temperature: float | None = None) -> Fi
         table = _table(q)
         return _log_policy(table, torch.zeros_like(table), temperature).exp()
     model = compiled(world)
-    numbered = prepare(model) if isinstance(model, Factors) else model
-    values = q if callable(q) and not isinstance(q, Tensor) else _fitting(numbered, _table(q))
+    values = q if callable(q) and not isinstance(q, Tensor) else _fitting(model, _table(q))
     timed = isinstance(values, Tensor) and values.dim() == 3
-    horizon = numbered.horizon if timed else None
-    return FixedPolicy(_Rows(values, numbered, temperature), numbered.states, numbered.actions, horizon)
+    horizon = model.horizon if timed else None
+    return FixedPolicy(_Rows(values, model, temperature), model.states, model.actions, horizon)
 
 
 @dataclass(frozen=True)
@@ -60,7 +57,7 @@ class _Rows:
     temperature: float | None
 
     def __call__(self, t: int) -> Tensor:
-        log_prior = self.world.at(t).log_prior
+        log_prior = self.world.log_prior_at(t)
         if isinstance(self.q, Tensor):
             rows = self.q if self.q.dim() == 2 else self.q[t]
         else:

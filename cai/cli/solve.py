@@ -34,9 +34,7 @@ from cai.errors import fault
 
 if TYPE_CHECKING:
     from cai.distributed.store import ShardedMessages
-    from cai.exact.factors.factored_messages import FactoredMessages
     from cai.exact.messages import Messages
-    from cai.exact.product import SeparateMessages
 
 
 @app.command()
@@ -155,13 +153,13 @@ def _policy(one: Any) -> dict[str, Any]:
     return {"policy": [part.plain() for part in policy_rows(one)]}
 
 
-def _solution(name: str, found: "Messages | FactoredMessages | SeparateMessages") -> dict[str, Any]:
+def _solution(name: str, found: "Messages") -> dict[str, Any]:
     return _answer(name, found, found.form, found.iterations, found.error_bound)
 
 
 def _answer(
     name: str,
-    found: "Messages | FactoredMessages | SeparateMessages | ShardedMessages",
+    found: "Messages | ShardedMessages",
     form: str,
     iterations: int,
     error_bound: float,

@@ -3,7 +3,7 @@
 Variables are named as the program samples them; the next state's carry a prime, ``cell'``.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -36,6 +36,27 @@ class Factor:
         return f"Factor({', '.join(self.scope)}: {'×'.join(str(n) for n in self.table.shape) or '1'})"
 
 
+def aligned(factor: Factor, scope: tuple[str, ...]) -> Tensor:
+    """Return the table with one axis for each variable of ``scope``, of size 1 where it has none."""
+    own = [name for name in scope if name in factor.scope]
+    table = factor.table.permute([factor.scope.index(name) for name in own])
+    index = tuple(slice(None) if name in factor.scope else None for name in scope)
+    return table[index]
+
+
+def added_up(pieces: Sequence[Factor], scope: tuple[str, ...], dtype: torch.dtype) -> Tensor:
+    """Add pieces up over the variables of ``scope``, the small ones first; an axis of size 1 where none has it."""
+    sum_ = torch.zeros((1,) * len(scope), dtype=dtype)
+    for piece in sorted(pieces, key=lambda piece: piece.table.numel()):
+        sum_ = sum_ + aligned(piece, scope)
+    return sum_
+
+
+def total(pieces: Sequence[Factor], scope: tuple[str, ...], sizes: Sequence[int], dtype: torch.dtype) -> Tensor:
+    """Add pieces up over all joint values of ``scope``, flat."""
+    return added_up(pieces, scope, dtype).expand(tuple(sizes)).reshape(-1)
+
+
 @dataclass(frozen=True)
 class FactoredSlice:
     """One slice: what is random in it, and what it pays.
@@ -49,6 +70,39 @@ class FactoredSlice:
     prior: dict[str, Factor]
     chance: dict[str, Factor]
     reward: tuple[Factor, ...]
+
+
+@dataclass(frozen=True)
+class Variables:
+    """What factors are over: the variables of a slice and their sizes.
+
+    Attributes:
+        states, actions: numbered jointly.
+        latents: the sizes of the other variables of a slice.
+        dtype: the floating dtype of all tables.
+    """
+
+    states: Space
+    actions: Space
+    latents: dict[str, int]
+    dtype: torch.dtype
+
+    @property
+    def sizes(self) -> dict[str, int]:
+        """The number of values of every variable of a slice, next-state variables too."""
+        states = dict(zip(self.states.names, self.states.sizes, strict=True))
+        actions = dict(zip(self.actions.names, self.actions.sizes, strict=True))
+        return {**states, **actions, **self.latents, **{primed(name): size for name, size in states.items()}}
+
+    def log_prior(self, slice_: FactoredSlice) -> Tensor:
+        """Return log p(a|s) of a slice, nats, ``[S, A]``."""
+        scope = (*self.actions.names, *self.states.names)
+        joint = added_up(tuple(slice_.prior.values()), scope, self.dtype)
+        seen = joint.shape[len(self.actions.sizes) :]
+        rows = joint.expand(*self.actions.sizes, *seen).reshape(self.actions.size, *seen)
+        if max(seen, default=1) == 1:  # no state is looked at: one row stands for all
+            return rows.reshape(1, -1).expand(self.states.size, -1)
+        return rows.expand(-1, *self.states.sizes).reshape(self.actions.size, -1).T
 
 
 @dataclass(frozen=True, repr=False, eq=False)
@@ -117,15 +171,27 @@ class Factors:
         return self.ends.table.reshape(shape).expand(self.states.sizes).reshape(-1)
 
     @property
+    def variables(self) -> Variables:
+        """What the factors are over."""
+        return Variables(self.states, self.actions, self.latents, self.dtype)
+
+    @property
     def sizes(self) -> dict[str, int]:
         """The number of values of every variable of a slice, next-state variables too."""
-        states = dict(zip(self.states.names, self.states.sizes, strict=True))
-        actions = dict(zip(self.actions.names, self.actions.sizes, strict=True))
-        return {**states, **actions, **self.latents, **{primed(name): size for name, size in states.items()}}
+        return self.variables.sizes
 
     def at(self, t: int) -> FactoredSlice:
         """Return the slice of time ``t``."""
         return self.slices[t if self.timed else 0]
+
+    def log_prior_at(self, t: int) -> Tensor:
+        """Return log p(a|s) of time t, nats, ``[S, A]``."""
+        return self.variables.log_prior(self.at(t))
+
+    @property
+    def log_initial(self) -> Tensor:
+        """log p(s_0), nats, ``[S]``."""
+        return total(tuple(self.initial.values()), self.states.names, self.states.sizes, self.dtype)
 
     def times(self) -> Iterator[FactoredSlice]:
         """Yield the slice of every time, 0 first, or the one that stands for all."""

@@ -33,15 +33,38 @@ class Model(Protocol):
         """T, or None for the infinite horizon."""
 
     @property
+    def discount(self) -> float:
+        """The probability γ of surviving a step."""
+
+    @property
+    def timed(self) -> bool:
+        """Whether the slices differ over time."""
+
+    @property
+    def log_survival(self) -> Float[Tensor, "2"]:
+        """log of (γ, 1 - γ): the chances to go on and to end after a step, nats."""
+
+    @property
     def dtype(self) -> torch.dtype:
         """The floating dtype of its numbers."""
+
+    @property
+    def requires_grad(self) -> bool:
+        """Whether any number asks for gradients."""
 
     @property
     def ended(self) -> Tensor | None:
         """In which states an episode has ended, ``[S]``; None where nothing ends."""
 
+    @property
+    def log_initial(self) -> Float[Tensor, "*B S"]:
+        """log p(s_0), nats."""
+
     def at(self, t: int) -> Any:
         """Return the slice of time ``t``."""
+
+    def log_prior_at(self, t: int) -> Float[Tensor, "*B S A"]:
+        """Return log p(a|s) of time t, nats."""
 
 
 @dataclass(frozen=True)
@@ -142,6 +165,16 @@ class Tables:
         """Whether any number asks for gradients."""
         numbers = (self.log_initial, self.log_prior, self.log_prob, self.reward, self.terminal)
         return any(field.requires_grad for field in numbers)
+
+    @property
+    def version(self) -> tuple[int, ...]:
+        """What changes as soon as a number is changed in place."""
+        numbers = (self.log_initial, self.log_prior, self.log_prob, self.successor, self.reward, self.terminal)
+        return tuple(0 if field.is_inference() else field._version for field in numbers)
+
+    def log_prior_at(self, t: int) -> Float[Tensor, "*B S A"]:
+        """Return log p(a|s) of time t, nats."""
+        return self.at(t).log_prior
 
     def detach(self) -> "Tables":
         """Return the same tables, cut from autograd; themselves, where nothing hangs on it."""

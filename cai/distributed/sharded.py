@@ -19,7 +19,8 @@ from cai.errors import ImpossibleError, fault
 from cai.exact.rounding import largest
 from cai.exact.rules import POSTERIOR, Mean, Rule, assumption
 from cai.exact.solve import as_temperature
-from cai.exact.tables.prepare import prepare
+from cai.exact.tables.backup import Equation
+from cai.exact.tables.forms import ready
 from cai.world.definition import World
 
 
@@ -157,7 +158,8 @@ class Shard:
             halo, places = plan(self.group, cut(self.own.spec.states.size, self.group), slice_.successor.to(device))
             here = Slice(slice_.log_prior.to(device), slice_.log_prob.to(device), places, slice_.reward.to(device))
             log_survival = self.alpha.new_tensor([self.own.spec.discount, 1 - self.own.spec.discount]).log()
-            step = prepare(self.rule, here, self.alpha, log_survival, uses=uses, scale=largest(self.own.terminal))
+            equation = Equation(self.rule, here, self.alpha, log_survival)
+            step = ready(equation, uses=uses, scale=largest(self.own.terminal))
         n = len(self.own.states)
         rooms = [torch.empty(n + len(halo.wanted), dtype=torch.float64, device=device) for _ in range(2)]
 

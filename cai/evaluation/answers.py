@@ -11,18 +11,17 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from cai.compile.factor_model import Factors
 from cai.compile.table_model import Model, Tables
 from cai.errors import ImpossibleError, NotConvergedError
-from cai.exact.factors.factored_messages import FactoredMessages
-from cai.exact.factors.factored_sweep import Prepared
+from cai.exact.factors.factor_operator import FactorOperator
 from cai.exact.messages import Messages
+from cai.exact.operator import Operator
 from cai.exact.rules import HARD, POSTERIOR, VARIATIONAL, Rule
-from cai.exact.solve import solve
-from cai.exact.solve_factors import solve_prepared
+from cai.exact.solve import operator, solved
 
-Solved = Messages | FactoredMessages
-Form = TypeVar("Form", bound=Tables | Prepared)
-Found = TypeVar("Found", bound=Solved)
+Form = TypeVar("Form", bound=Tables | Factors)
+Found = TypeVar("Found", bound=Messages)
 
 
 @dataclass(frozen=True)
@@ -30,7 +29,7 @@ class Answers(Generic[Form, Found]):
     """One world at one temperature under every rule.
 
     Attributes:
-        world: tables, or factors with their plans.
+        world: tables or factors.
         temperature: α, reward units.
         known: what was solved, or why it cannot be.
     """
@@ -67,13 +66,17 @@ class Answers(Generic[Form, Found]):
         return found
 
     def _solve(self, rule: Rule) -> Any:
-        if isinstance(self.world, Tables):
-            return solve(self.world, rule, temperature=self.temperature)
-        return solve_prepared(rule, self.world, self.temperature)
+        return solved(self.operator(rule))
+
+    def operator(self, rule: Rule) -> Operator:
+        """Return the world in one piece under a rule."""
+        if isinstance(self.world, Factors):
+            return FactorOperator(self.world, rule, self.temperature)
+        return operator(self.world, rule, self.temperature)
 
 
-def shortfall(world: Model, hard: Solved, t: int) -> Float[Tensor, "S A"]:
+def shortfall(world: Model, hard: Messages, t: int) -> Float[Tensor, "S A"]:
     """Return v* - q* of HARD, reward units: what each action gives away; 0 where nothing finite is left to be had."""
-    q, log_prior = hard.q(t), world.at(t).log_prior
+    q, log_prior = hard.q(t), world.log_prior_at(t)
     v = HARD.over_actions.value(q, log_prior, q.new_ones(())).unsqueeze(-1)
     return torch.where(v == -torch.inf, 0.0, v - q)

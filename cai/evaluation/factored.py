@@ -13,20 +13,14 @@ from cai.compile.factor_model import Factors
 from cai.errors import ImpossibleError, NotConvergedError
 from cai.evaluation.answers import Answers, shortfall
 from cai.evaluation.measured import Single, by_state, expected
-from cai.exact.factors.factored_messages import FactoredMessages
-from cai.exact.factors.factored_sweep import Prepared
-from cai.exact.rules import HARD, POSTERIOR, VARIATIONAL, Expect, Rule
-from cai.exact.tables.backup import survive
+from cai.exact.messages import Messages
+from cai.exact.rules import HARD, POSTERIOR, VARIATIONAL, Rule
 from cai.policies.as_policy import acting_weights, as_policy, policy_table
 from cai.policies.protocol import FinitePolicy
 from cai.support.memory import TENSOR, require_room
 from cai.world.spaces import Space
 
-SETTLED = 1e-14
-"""Chance to be alive at which the sum over an infinite horizon is broken off."""
-
-
-FactoredAnswers = Answers[Prepared, FactoredMessages]
+FactoredAnswers = Answers[Factors, Messages]
 
 
 @dataclass(frozen=True)
@@ -48,7 +42,7 @@ class _Pass:
 
 
 @dataclass(frozen=True, repr=False)
-class FactoredEvaluation(Single[FactoredMessages]):
+class FactoredEvaluation(Single[Messages]):
     """A policy on factors, exactly; the members are those of ``Evaluation``.
 
     Attributes:
@@ -69,11 +63,11 @@ class FactoredEvaluation(Single[FactoredMessages]):
     @property
     def factors(self) -> Factors:
         """The compiled world."""
-        return self.answers.world.factors
+        return self.answers.world
 
     @property
-    def world(self) -> Prepared:
-        """The factors with their plans of elimination."""
+    def world(self) -> Factors:
+        """The compiled world."""
         return self.answers.world
 
     @property
@@ -165,38 +159,35 @@ def _occupancies(one: FactoredEvaluation) -> Iterator[tuple[int, Tensor, Tensor]
     At T nobody acts: there both are ``[S, 1]``.
     """
     prepared, policy = one.answers.world, one.policy
-    d, gamma = prepared.log_initial.exp(), prepared.factors.discount
+    op = one.answers.operator(VARIATIONAL)
+    d = op.initial()
     if prepared.horizon is not None:
         for t in range(prepared.horizon):
             log_pi = policy_table(prepared, policy, t)
             weights = d.unsqueeze(-1) * log_pi.exp()
             yield t, log_pi, weights
-            d = gamma * prepared.at(t).step(weights)
+            d = op.push(t, weights)
         yield prepared.horizon, torch.zeros_like(d.unsqueeze(-1)), d.unsqueeze(-1)
         return
-    log_pi, total = policy_table(prepared, policy, 0), torch.zeros_like(d)
-    pi = log_pi.exp()
-    while float(d.sum()) > SETTLED:
-        total = total + d
-        d = gamma * prepared.at(0).step(d.unsqueeze(-1) * pi)
-    yield 0, log_pi, total.unsqueeze(-1) * pi
+    log_pi = policy_table(prepared, policy, 0)
+    yield 0, log_pi, op.joint(op.visits(log_pi), log_pi)
 
 
 def _account(one: FactoredEvaluation) -> _Pass:
     """Walk through all times once, and add up every account."""
     prepared = one.answers.world
+    op = one.answers.operator(VARIATIONAL)
     totals = [0.0, 0.0, 0.0]
     rows: dict[str, list[Tensor]] = {"policy_nats": [], "action_nats": [], "luck_nats": [], "regret": [], "reach": []}
     visits: list[dict[str, Tensor]] = []
     for t, log_pi, weights in _occupancies(one):
         visits.append(_by_variable(prepared.states, weights.sum(-1)))
         if t == prepared.horizon:
-            totals[0] += float(expected(weights.squeeze(-1), prepared.terminal))
+            totals[0] += float(expected(weights.squeeze(-1), op.terminal()))
             break
-        plan = prepared.at(t)
-        totals[0] += float(expected(weights, plan.expected_reward))
+        totals[0] += float(expected(weights, op.expected_reward(t)))
         totals[1] -= float(expected(acting_weights(prepared, weights), log_pi))
-        totals[2] += float(expected(weights, log_pi - plan.log_prior))
+        totals[2] += float(expected(weights, log_pi - op.log_prior(t)))
         for name, x in _compared(one, log_pi, t).items():
             rows[name].append(by_state(weights, x))
         rows["reach"].append(weights.sum(-1))
@@ -214,7 +205,7 @@ def _compared(one: FactoredEvaluation, log_pi: Tensor, t: int) -> dict[str, Tens
         found["policy_nats"] = log_pi - best.policy.log_probs(t)
     if promised is not None:
         found["action_nats"] = log_pi - promised.policy.log_probs(t)
-        found["luck_nats"] = _luck(promised, t) / one.temperature
+        found["luck_nats"] = promised.operator.luck(t, promised._at(t + 1))
     if hard is not None:
         found["regret"] = shortfall(answers.world, hard, t)
     return found
@@ -229,17 +220,7 @@ def _by_variable(states: Space, weights: Tensor) -> dict[str, Tensor]:
     }
 
 
-def _luck(promised: FactoredMessages, t: int) -> Tensor:
-    """Return ``q - E[r + v']`` of POSTERIOR, reward units, ``[S, A]``: what it counts on beyond the mean."""
-    prepared, v = promised.prepared, promised.v
-    v_next = v if prepared.horizon is None else v[t + 1]
-    held = survive(VARIATIONAL, v_next, promised.temperature, prepared.factors.log_survival)
-    mean = prepared.at(t).mean(Expect(), held, promised.temperature)
-    q = promised.q(t)
-    return torch.where(q == -torch.inf, 0.0, q - mean)  # impossible: a matter of action nats, nothing is tilted there
-
-
-def _possible(answers: FactoredAnswers, rule: Rule) -> FactoredMessages | None:
+def _possible(answers: FactoredAnswers, rule: Rule) -> Messages | None:
     try:
         return answers.under(rule)
     except (ImpossibleError, NotConvergedError):

@@ -12,10 +12,11 @@ from cai.errors import fault
 from cai.evaluation.factored import FactoredAnswers, FactoredEvaluation, measure_factors
 from cai.evaluation.losses import Loss
 from cai.evaluation.measured import Measured
-from cai.exact.factors.factored_sweep import prepare
-from cai.exact.product import SeparateMessages, SeparatePolicy, parts_of
+from cai.exact.messages import Messages
+from cai.exact.parts import parts_of
 from cai.exact.rules import Rule
-from cai.exact.solve_factors import JOINT
+from cai.exact.solve import JOINT
+from cai.policies.product_policy import ProductPolicy
 
 
 @dataclass(frozen=True, repr=False)
@@ -117,7 +118,7 @@ def split(factors: Factors) -> list[Factors]:
 
 def answers_of(parts: Sequence[Factors], alpha: Tensor) -> tuple[FactoredAnswers, ...]:
     """Return what the policies of each part are measured against."""
-    return tuple(FactoredAnswers(prepare(part.detach()), alpha.detach()) for part in parts)
+    return tuple(FactoredAnswers(part.detach(), alpha.detach()) for part in parts)
 
 
 def measure_separate(answers: Sequence[FactoredAnswers], policy: object) -> SeparateEvaluation:
@@ -126,8 +127,8 @@ def measure_separate(answers: Sequence[FactoredAnswers], policy: object) -> Sepa
     Raises:
         WorldError: the policy is of another kind, and would tie the parts.
     """
-    chosen = policy.policy if isinstance(policy, SeparateMessages) else policy
-    if isinstance(chosen, SeparatePolicy):
+    chosen = policy.policy if isinstance(policy, Messages) else policy
+    if isinstance(chosen, ProductPolicy):
         each: Sequence[object] = chosen.parts
     elif chosen is None or (isinstance(chosen, Rule) and chosen.is_known):
         each = [chosen] * len(answers)
@@ -135,7 +136,7 @@ def measure_separate(answers: Sequence[FactoredAnswers], policy: object) -> Sepa
         expected = "None, a Rule of cai's means, or what cai.solve returns for this world: its parts are measured apart"
         raise fault("policy", f"a {type(policy).__name__}", expected)
     own = [(one.world.states.names, one.world.actions.names) for one in answers]
-    if isinstance(chosen, SeparatePolicy) and [(p.states.names, p.actions.names) for p in chosen.parts] != own:
+    if isinstance(chosen, ProductPolicy) and [(p.states.names, p.actions.names) for p in chosen.parts] != own:
         raise fault("policy", "a policy whose parts are others than this world's", "one that was solved for this world")
     parts = tuple(measure_factors(one, own) for one, own in zip(answers, each, strict=True))
     return SeparateEvaluation(parts, answers[0].temperature)

@@ -1,12 +1,14 @@
 """Why nothing is possible: the states at which every way on is forbidden."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 import torch
+from torch import Tensor
 
 from cai.compile.table_model import Tables
 from cai.errors import Finding, ImpossibleError
+from cai.exact.operator import Operator
 from cai.exact.rules import POSTERIOR, Rule
 from cai.world.conditions import Conditions
 
@@ -26,6 +28,28 @@ def evidence_explained(rule: Rule, conditions: Conditions) -> Iterator[None]:
             raise ImpossibleError(words) from error
         words = f"{rule} asks for the best policy, and no policy makes certain what was seen ({seen})"
         raise ImpossibleError(f"{words}: evidence is a question for POSTERIOR") from error
+
+
+def require_possible(op: Operator, value: Tensor) -> None:
+    """Raise where a start value, reward units, ``[*B]``, is -inf.
+
+    Raises:
+        ImpossibleError: it is so; on tables the message names the states.
+    """
+    impossible = value == -torch.inf
+    if not bool(impossible.any()):
+        return
+    if op.batch_shape:
+        entries = impossible.nonzero().tolist()
+        raise ImpossibleError(f"{op.rule}: the start value is -inf in batch entries {entries}; solve one to see why")
+    raise no_answer(op.rule, blockers(op.model, risk=op.rule.lost_by_one) if isinstance(op.model, Tables) else ())
+
+
+def no_answer(rule: Rule, findings: Sequence[Finding] = (), when: str = "") -> ImpossibleError:
+    """Return the error for a start value of -inf, which says what stops every trajectory as far as it is known."""
+    why = "every policy risks a forbidden reward" if rule.lost_by_one else "no trajectory can be optimal"
+    lead = "the evidence is zero" if rule == POSTERIOR and not when else f"under {rule} the start value{when} is -inf"
+    return ImpossibleError("; ".join([f"{lead}: {why}", *(str(finding) for finding in findings[:5])]))
 
 
 def blockers(tables: Tables, *, risk: bool = False) -> list[Finding]:

@@ -8,7 +8,7 @@ from cai.compile.table_model import Tables
 from cai.compile.tabulate import MAX_BYTES, tabulate
 from cai.compile.validate import require_valid
 from cai.errors import IntractableError, fault
-from cai.exact.factors.factored_sweep import prepare
+from cai.exact.factors.factor_operator import FactorOperator
 from cai.exact.rules import VARIATIONAL
 from cai.support.process import precision
 from cai.world.definition import World
@@ -49,7 +49,7 @@ def _cheaper(spec: Spec) -> Tables | Factors:
     fits = 24 * entries * spec.times <= MAX_BYTES
     try:
         factors = factorise(spec)
-        if not fits or entries > prepare(factors).cost(VARIATIONAL).work:
+        if not fits or entries > FactorOperator(factors, VARIATIONAL, torch.ones(())).cost().work:
             return factors
     except IntractableError:
         if not fits:  # what ties the variables is the better reason

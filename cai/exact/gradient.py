@@ -3,83 +3,122 @@
     v̄_{t+1}(s') = Σ v̄_t(s) ∂v_t(s)/∂v_{t+1}(s'),     and every parameter gathers what passes by it
 
 For log Z that flow is the posterior itself: ``∂ log Z/∂r_t(s, a) = p(s_t, a_t|O)/α`` (gradient = marginals).
+Tables have this adjoint; what other forms do is followed by autograd, operation by operation.
 """
 
 from collections.abc import Iterator
 from typing import Any
 
 import torch
-from jaxtyping import Float
 from torch import Tensor
 
 from cai.compile.table_model import Tables
-from cai.exact.rounding import largest
-from cai.exact.rules import Rule
-from cai.exact.sweep import ready, sweep
-from cai.exact.tables.adjoints import gathering
-from cai.exact.tables.backup import Step, refuse_second_derivative
+from cai.errors import fault
+from cai.exact.lifetime import visits
+from cai.exact.operator import Operator, V
+from cai.exact.sweep import sweep
+from cai.exact.tables.backup import refuse_second_derivative
+from cai.exact.tables.chain import Chain
 from cai.exact.tables.gathered import Gathered, Gathering
+from cai.exact.tables.table_operator import TableOperator
+
+PARAMETERS = ("log_prior", "log_prob", "reward", "terminal")
+"""What of tables v is differentiable in, beside α."""
 
 
-def differentiable_sweep(rule: Rule, tables: Tables, alpha: Float[Tensor, "*M"]) -> Float[Tensor, "*B T1 S"]:
+def differentiable_sweep(op: Operator) -> V:
     """Return ``sweep``, differentiable once in rewards, log-probabilities, prior, terminal reward and α."""
-    tensors = (tables.log_prior, tables.log_prob, tables.reward, tables.terminal, alpha)
-    if torch.is_grad_enabled() and any(one.requires_grad for one in tensors):
-        return _Sweep.apply(rule, tables.detach(), *tensors)  # type: ignore[no-untyped-call,no-any-return]
-    return sweep(rule, tables, alpha)
+    if not isinstance(op, TableOperator) or not torch.is_grad_enabled():
+        return sweep(op)
+    tensors = (*(getattr(op.model, name) for name in PARAMETERS), op.alpha)
+    if not any(tensor.requires_grad for tensor in tensors):
+        return sweep(op)
+    return _Sweep.apply(TableOperator(op.model.detach(), op.rule, op.alpha.detach()), *tensors)  # type: ignore[no-untyped-call]
+
+
+def differentiable_fixed_point(op: Operator, v: V) -> V:
+    """Return ``v`` again, attached to autograd by the implicit function theorem: ``μ = v̄ + Jᵀ μ``, then one adjoint.
+
+    Raises:
+        WorldError: factors ask for gradients, of whose fixed point no derivative is had.
+    """
+    if not torch.is_grad_enabled():
+        return v
+    if not isinstance(op, TableOperator):
+        if op.model.requires_grad:
+            seen = "tables that ask for gradients, with an infinite horizon"
+            raise fault("factors", seen, "a finite horizon, or form='tables': no derivative is had of this fixed point")
+        return v
+    attached = op.equation(0).differentiable(v)[1]
+    if not attached.requires_grad:
+        return v
+    with torch.no_grad():
+        chain = op.derivative(v)
+    return _Implicit.apply(chain, attached)  # type: ignore[no-untyped-call]
+
+
+class _Implicit(torch.autograd.Function):
+    """The identity, whose backward pass sums what every step of a lifetime sends back."""
+
+    @staticmethod
+    def forward(ctx: Any, chain: Chain, attached: Tensor) -> Tensor:
+        ctx.chain = chain
+        return attached.clone()
+
+    @staticmethod
+    def backward(ctx: Any, v_bar: Tensor) -> Any:
+        refuse_second_derivative()
+        return None, visits(ctx.chain, v_bar)
 
 
 class _Sweep(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, rule: Rule, tables: Tables, *tensors: Tensor) -> Tensor:
-        alpha = tensors[-1].detach()
-        ctx.rule, ctx.tables, ctx.step = rule, tables, ready(rule, tables, alpha)
-        v = sweep(rule, tables, alpha, ctx.step)
-        ctx.save_for_backward(alpha, v)
+    def forward(ctx: Any, op: TableOperator, *tensors: Tensor) -> Tensor:
+        v: Tensor = sweep(op)
+        ctx.op = op
+        ctx.save_for_backward(v)
         return v
 
     @staticmethod
     def backward(ctx: Any, v_bar: Tensor) -> Any:
         refuse_second_derivative()
-        alpha, v = ctx.saved_tensors
-        tables: Tables = ctx.tables
-        flow = _Flow(ctx.rule, tables, alpha, v, v_bar, ctx.step)
-        found = list(flow)
-        asked = dict(
-            zip(("log_prior", "log_prob", "reward", "terminal", "alpha"), ctx.needs_input_grad[2:], strict=True)
-        )
+        (v,), op = ctx.saved_tensors, ctx.op
+        tables: Tables = op.model
+        flow = _Flow(op, v, v_bar)
+        gathered = list(flow)
+        asked = dict(zip((*PARAMETERS, "alpha"), ctx.needs_input_grad[1:], strict=True))
 
         def of(name: str) -> Tensor | None:
-            parts = [getattr(one, name) for one in found] if asked[name] else None
-            return None if parts is None else _like(getattr(tables, name), parts, tables)
+            return (
+                _like(getattr(tables, name), [getattr(part, name) for part in gathered], tables)
+                if asked[name]
+                else None
+            )
 
         terminal = flow.last.sum_to_size(tables.terminal.shape)
-        by_alpha = [one.alpha.sum_to_size(alpha.shape) for one in found] if asked["alpha"] else None
+        by_alpha = [part.alpha.sum_to_size(op.alpha.shape) for part in gathered] if asked["alpha"] else None
         alpha_bar = None if by_alpha is None else torch.stack(by_alpha).sum(0)
-        return None, None, of("log_prior"), of("log_prob"), of("reward"), terminal, alpha_bar
+        return None, of("log_prior"), of("log_prob"), of("reward"), terminal, alpha_bar
 
 
 class _Flow:
     """Yields what each slice gathered, once for all times where they share one; then ``last`` is v̄_T."""
 
-    def __init__(self, rule: Rule, tables: Tables, alpha: Tensor, v: Tensor, v_bar: Tensor, step: Step | None) -> None:
-        self.rule, self.tables, self.alpha, self.v, self.step = rule, tables, alpha, v, step
+    def __init__(self, op: TableOperator, v: Tensor, v_bar: Tensor) -> None:
+        self.op, self.v = op, v
         self.v_bar = torch.where(v == -torch.inf, 0.0, v_bar)
         self.last = self.v_bar[..., 0, :]
 
     def __iter__(self) -> Iterator[Gathered]:
-        tables, T = self.tables, self.v.shape[-2] - 1
-        scale = largest(tables.terminal)
-        one: Gathering | None = None
+        op, T = self.op, self.v.shape[-2] - 1
+        gathering: Gathering | None = None
         for t in range(T):
-            if one is None or tables.timed:
-                uses = 1 if tables.timed else T
-                given = (self.rule, tables.at(t), self.alpha, tables.log_survival)
-                one = gathering(*given, uses=uses, scale=scale, step=self.step)
-            flowed = one.push(self.v[..., t + 1, :], self.last)
+            if gathering is None or op.model.timed:
+                gathering = op.gathering(t)
+            flowed = gathering.push(self.v[..., t + 1, :], self.last)
             self.last = self.v_bar[..., t + 1, :] + flowed
-            if tables.timed or t == T - 1:
-                yield one.total()
+            if op.model.timed or t == T - 1:
+                yield gathering.total()
 
 
 def _like(field: Tensor, parts: list[Tensor], tables: Tables) -> Tensor:

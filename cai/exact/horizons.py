@@ -11,18 +11,20 @@ from torch import Tensor
 from cai.compile.table_model import Tables
 from cai.compile.tabulate import tabulate
 from cai.errors import ImpossibleError, fault
-from cai.exact.diagnose import blockers
+from cai.exact.diagnose import blockers, no_answer
 from cai.exact.growth import Growth, common_growth, growth_by_level
+from cai.exact.messages import in_nats
 from cai.exact.rounding import Rounding, largest
 from cai.exact.rules import POSTERIOR, VARIATIONAL, Rule
 from cai.exact.solve import as_temperature
-from cai.exact.tables.prepare import prepare
-from cai.support.numerics import nats
+from cai.exact.tables.table_operator import TableOperator
 from cai.support.progress import bar
 from cai.world.definition import World
 
 LONGEST_PERIOD = 12
 """Periods of growth that are looked for: 12 is a multiple of the commonest."""
+USES = 10_000
+"""Backups that it pays to prepare for: most sweeps settle before."""
 STRIDE = 0.1
 """Between two looks a sweep grows by this part of its length."""
 SPARE = 8
@@ -65,17 +67,12 @@ class HorizonValues:
     @property
     def log_evidence(self) -> Float[Tensor, " H"]:
         """log Z = log p(O=1) of each horizon, nats; POSTERIOR only."""
-        return self._nats(POSTERIOR, "log_evidence")
+        return in_nats(self.rule, POSTERIOR, "log_evidence", self.value, self.temperature)
 
     @property
     def elbo(self) -> Float[Tensor, " H"]:
         """ELBO* = max over policies of ELBO(π) at each horizon, nats; VARIATIONAL only."""
-        return self._nats(VARIATIONAL, "elbo")
-
-    def _nats(self, rule: Rule, what: str) -> Tensor:
-        if self.rule != rule:
-            raise AttributeError(f"{what} belongs to {rule}; these values are {self.rule}: ask .value (reward units)")
-        return nats(self.value, self.temperature)
+        return in_nats(self.rule, VARIATIONAL, "elbo", self.value, self.temperature)
 
 
 @torch.no_grad()
@@ -151,9 +148,8 @@ class _Walk:
 
     def __init__(self, rule: Rule, tables: Tables, alpha: Tensor, wanted: set[int]) -> None:
         self.tables, self.alpha, self.wanted, self.last = tables, alpha, wanted, max(wanted)
-        one, uses = tables.at(0), min(self.last, 10_000)  # most settle before
-        self.backup = prepare(rule, one, alpha, tables.log_survival, uses=uses)
-        self.rounding = Rounding.of(one, alpha)
+        self.op = TableOperator(replace(tables, horizon=min(self.last, USES)), rule, alpha)
+        self.rounding = self.op.rounding()
         self.n, self.sweeps, self.error = 0, 0, 0.0
         self.offset, self.v = Fraction(0), tables.terminal
         self.kept: dict[int, _Answer] = {}
@@ -174,7 +170,7 @@ class _Walk:
     def apply(self, v: Tensor) -> Tensor:
         """Back up any v."""
         self.sweeps += 1
-        return self.backup(v)
+        return self.op.backup(0, v)
 
     def repeat(self, v: Tensor, p: int) -> Tensor:
         """Back up any v p times."""
@@ -184,9 +180,9 @@ class _Walk:
 
     def lead(self, v: Tensor, p: int) -> Tensor:
         """Back up v p times under POSTERIOR, to see which states lead where."""
-        step = prepare(POSTERIOR, self.tables.at(0), self.alpha, self.tables.log_survival, uses=p)
+        leading = self.op.under(POSTERIOR)
         for _ in range(p):
-            v = step(v)
+            v = leading.backup(0, v)
         return v
 
     def lift(self) -> None:
@@ -283,6 +279,5 @@ def _stationary(world: World | Tables) -> Tables:
 def _impossible(rule: Rule, tables: Tables, T: int) -> ImpossibleError:
     # After S steps nothing new is reached, but which states are may alternate: the least common periods are kept.
     shown = min(T, tables.states.size + (T - tables.states.size) % LONGEST_PERIOD)
-    found = blockers(replace(tables, horizon=shown), risk=rule.lost_by_one)
-    lead = f"under {rule} the start value with {T:,} steps to go is -inf"
-    return ImpossibleError("; ".join([lead, *(str(finding) for finding in found[:5])]))
+    findings = blockers(replace(tables, horizon=shown), risk=rule.lost_by_one)
+    return no_answer(rule, findings, f" with {T:,} steps to go")

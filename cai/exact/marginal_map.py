@@ -14,9 +14,9 @@ from torch import Tensor
 from cai.compile.table_model import Slice, Tables
 from cai.compile.tabulate import tabulate
 from cai.errors import Finding, IntractableError, fault
-from cai.exact.forward import forward_message
 from cai.exact.rules import POSTERIOR
 from cai.exact.solve import as_temperature, solve
+from cai.exact.tables.backup import Equation
 from cai.policies.fixed import FixedPolicy
 from cai.support.numerics import nats
 from cai.world.definition import World
@@ -159,7 +159,7 @@ def _search(tables: Tables, alpha: Tensor, max_nodes: int) -> tuple[_Node, int]:
     """Expand the prefix of the highest bound, until that is a whole sequence, whose bound is its score."""
     assert tables.horizon is not None
     T, A = tables.horizon, tables.actions.size
-    bounds, alive = block_bounds(tables, alpha), torch.zeros_like(alpha)
+    bounds, nobody_dies = block_bounds(tables, alpha), alpha.new_tensor([1.0, 0.0]).log()
     choices = [[_only(slice_, a) for a in range(A)] for slice_ in tables.slices()]
     slack = _TIE * torch.finfo(alpha.dtype).eps
     frontier: list[tuple[float, int, int, int, _Node]] = []
@@ -177,8 +177,8 @@ def _search(tables: Tables, alpha: Tensor, max_nodes: int) -> tuple[_Node, int]:
                 heapq.heappush(frontier, (-b, -t - 1, next(serial), a, node))  # among ties the longest prefix first
         minus_bound, minus_length, _, a, before = heapq.heappop(frontier)
         bound, t = -minus_bound, -minus_length
-        slice_ = choices[t - 1 if tables.timed else 0][a]
-        node = _Node(forward_message(before.log_f, slice_, alpha, alive), before, a)
+        only = Equation(POSTERIOR, choices[t - 1 if tables.timed else 0][a], alpha, nobody_dies)
+        node = _Node(only.forward_message(before.log_f), before, a)
     return node, nodes
 
 

@@ -8,8 +8,7 @@ from itertools import combinations
 import torch
 from torch import Tensor
 
-from cai.errors import fault
-from cai.exact.factors.factored_messages import FactoredMessages
+from cai.errors import Finding, IntractableError, fault
 from cai.exact.messages import Messages
 from cai.policies.fixed import FixedPolicy
 from cai.policies.tabular import TabularPolicy
@@ -95,9 +94,7 @@ class _Table:
         return float((mean[index] - self.probs).abs().max())
 
 
-def policy_support(
-    messages: Messages | FactoredMessages | FixedPolicy | TabularPolicy, *, tolerance: float = 1e-9
-) -> PolicySupport:
+def policy_support(messages: Messages | FixedPolicy | TabularPolicy, *, tolerance: float = 1e-9) -> PolicySupport:
     """Find the smallest set of state variables that a policy reads.
 
     A set R does if ``|π_t(a|s) - π_t(a|s̃)| <= tolerance`` for all a, t, and all s, s̃ that agree in R. States where
@@ -187,14 +184,17 @@ def _smaller_first(spare: Sequence[int]) -> Iterator[tuple[int, ...]]:
 
 
 def _policy_of(
-    messages: Messages | FactoredMessages | FixedPolicy | TabularPolicy,
+    messages: Messages | FixedPolicy | TabularPolicy,
 ) -> tuple[FixedPolicy | TabularPolicy, Callable[[int], Tensor | None]]:
     """Return the policy, and which states count at a time, ``[S]``; None stands for all."""
     if isinstance(messages, FixedPolicy | TabularPolicy):
         return messages, lambda t: None
-    if not isinstance(messages, Messages | FactoredMessages):
+    if not isinstance(messages, Messages):
         raise fault("policy_support", f"a {type(messages).__name__}", "what cai.solve returns, or a policy with tables")
-    if isinstance(messages, Messages) and messages.batch_shape:
+    if messages.batch_shape:
         raise fault("policy_support", f"messages with a batch of shape {tuple(messages.batch_shape)}", "messages[i]")
+    if len(messages.operator.parts) > 1:
+        seen = f"a world in {len(messages.operator.parts)} independent parts"
+        raise IntractableError([Finding("policy_support", seen, "the policy of one part: messages.policy.parts[i]")])
     policy, v = messages.policy, messages.v.detach()
     return policy, lambda t: (v if policy.horizon is None else v[t]) > -torch.inf

@@ -4,248 +4,284 @@ If the two-slice graph separates into parts, ``p(τ, O=1) = Π_parts p(τ_part, 
 value are sums over the parts, and the policies act side by side (Koller & Friedman 2009, section 3.3).
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
 
-import networkx as nx
 import torch
 from torch import Tensor
 
-from cai.compile.factor_model import Factor, FactoredSlice, Factors
-from cai.compile.table_model import Trajectories
-from cai.errors import Finding, IntractableError, fault
-from cai.exact.factors.factored_messages import FactoredMessages
-from cai.exact.rules import POSTERIOR, VARIATIONAL, Rule
-from cai.policies.action_probabilities import ActionProbabilities
-from cai.policies.fixed import FixedPolicy
-from cai.policies.protocol import sampled, scored
-from cai.support.numerics import nats
-from cai.world.spaces import Space, Values
+from cai.compile.factor_model import Factors
+from cai.errors import Finding, IntractableError
+from cai.exact.cost import Cost
+from cai.exact.factors.factor_operator import FactorOperator
+from cai.exact.operator import Conditionals, Pick
+from cai.exact.rounding import Rounding
+from cai.exact.rules import Rule
+from cai.exact.tables.backup import Tilt
+from cai.policies.product_policy import ProductPolicy
 
-MANY = 1 << 16
-"""Joint actions up to which they are listed."""
-
-
-def parts_of(factors: Factors) -> list[Factors]:
-    """Split factors into parts that share no variable; one alone where everything is tied.
-
-    An action variable that no state meets joins the first part.
-    """
-    ties = nx.Graph()
-    ties.add_nodes_from((*factors.states.names, *factors.actions.names, *factors.latents))
-    for scope in _scopes(factors):
-        plain = [name.removesuffix("'") for name in scope]
-        ties.add_edges_from((plain[0], name) for name in plain[1:])
-    groups = [set(group) for group in nx.connected_components(ties)]
-    states = set(factors.states.names)
-    kept = [group for group in groups if group & states]
-    kept[0].update(*(group for group in groups if not group & states))
-    return [_restricted(factors, group) for group in kept]
+NUMBERED = 1 << 62
+"""Joint states up to which they have numbers."""
+Parts = tuple[Tensor, ...]
+"""A tensor for each part."""
 
 
-def _scopes(factors: Factors) -> list[tuple[str, ...]]:
-    found = [one.scope for one in (*factors.initial.values(), *factors.terminal)]
-    for part in factors.slices:
-        found += [one.scope for one in (*part.prior.values(), *part.chance.values(), *part.reward)]
-    return [scope for scope in found if scope]
+@dataclass(frozen=True, eq=False)
+class ProductOperator:
+    """Independent parts under a rule; see ``Operator``. Whatever is over states is a tuple, an entry a part.
 
-
-def _restricted(factors: Factors, names: set[str]) -> Factors:
-    """Keep the factors over some variables; a constant reward goes with the first state variable of the world."""
-    first = factors.states.names[0] in names
-
-    def mine(factor: Factor) -> bool:
-        return factor.scope[0].removesuffix("'") in names if factor.scope else first
-
-    def slice_of(one: FactoredSlice) -> FactoredSlice:
-        prior = {name: factor for name, factor in one.prior.items() if name in names}
-        chance = {name: factor for name, factor in one.chance.items() if name.removesuffix("'") in names}
-        return FactoredSlice(prior, chance, tuple(piece for piece in one.reward if mine(piece)))
-
-    return replace(
-        factors,
-        initial={name: factor for name, factor in factors.initial.items() if name in names},
-        slices=tuple(slice_of(one) for one in factors.slices),
-        terminal=tuple(piece for piece in factors.terminal if mine(piece)),
-        states=_subspace(factors.states, names),
-        actions=_subspace(factors.actions, names),
-        latents={name: size for name, size in factors.latents.items() if name in names},
-        layout=None,
-        ends=factors.ends if factors.ends is not None and names.issuperset(factors.ends.scope) else None,
-    )
-
-
-def _subspace(space: Space, names: set[str]) -> Space:
-    kept = [i for i, name in enumerate(space.names) if name in names]
-    sizes, dtypes = tuple(space.sizes[i] for i in kept), tuple(space.dtypes[i] for i in kept)
-    labels = tuple(space.labels[i] for i in kept) if space.labels else ()
-    return Space(tuple(space.names[i] for i in kept), sizes, dtypes, named=True, labels=labels)
-
-
-def _variables(factors: Factors) -> list[str]:
-    return [*factors.states.names, *factors.actions.names, *factors.latents]
-
-
-@dataclass(frozen=True, repr=False)
-class SeparateMessages:
-    """The messages of a world that falls apart: one ``FactoredMessages`` for each part, in no joint table.
+    With a discount the parts die together, which only a rule that averages outcomes does not see.
 
     Attributes:
-        factors: the whole world.
-        parts: the messages of each part.
-        rule: how outcomes and actions were marginalised.
-        temperature: α, reward units.
-        form: the compiled form that was used.
-        error_bound: a proved bound on the error of ``value``, reward units: the sum of the parts', and the rounding of
-            their start values; 0 for a finite horizon (rounding apart).
+        model: the whole world.
+        parts: the operator of each part.
     """
 
-    factors: Factors
-    parts: tuple[FactoredMessages, ...]
-    rule: Rule
-    temperature: Tensor
+    model: Factors
+    parts: tuple[FactorOperator, ...]
     form: str = "separate factors"
-    error_bound: float = 0.0
-
-    def __repr__(self) -> str:
-        sizes = " + ".join(f"{part.factors.states.size:,}" for part in self.parts)
-        return f"SeparateMessages({self.rule} at temperature {float(self.temperature):g}, {sizes} states)"
 
     @property
-    def iterations(self) -> int:
-        """Backups of the part that took most."""
-        return max(part.iterations for part in self.parts)
+    def batch_shape(self) -> torch.Size:
+        """Empty: factors take one world at one temperature."""
+        return torch.Size()
 
     @property
-    def value(self) -> Tensor:
-        """The start value, reward units: the sum of the parts'."""
-        return torch.stack([part.value for part in self.parts]).sum()
+    def rule(self) -> Rule:
+        """How outcomes and actions are marginalised."""
+        return self.parts[0].rule
 
     @property
-    def log_evidence(self) -> Tensor:
-        """log Z = Σ_parts log Z, nats; POSTERIOR only."""
-        self._belongs_to(POSTERIOR, "log_evidence")
-        return nats(self.value, self.temperature)
+    def alpha(self) -> Tensor:
+        """The temperature α, reward units."""
+        return self.parts[0].alpha
 
-    @property
-    def elbo(self) -> Tensor:
-        """ELBO* = Σ_parts ELBO*, nats; VARIATIONAL only."""
-        self._belongs_to(VARIATIONAL, "elbo")
-        return nats(self.value, self.temperature)
+    def joined(self, values: Sequence[Tensor]) -> Parts:
+        """Return the value of the whole from those of the parts."""
+        return tuple(values)
 
-    @property
-    def policy(self) -> "SeparatePolicy":
-        """The parts' policies, acting side by side."""
-        return SeparatePolicy(self.factors.actions, tuple(part.policy for part in self.parts))
+    def terminal(self) -> Parts:
+        """Return v_T of each part, reward units."""
+        return tuple(part.terminal() for part in self.parts)
 
-    def marginal(self, t: int, names: str | Sequence[str]) -> Tensor:
-        """Return the marginal of some states, actions and latents of time t, one axis each; parts are independent.
+    def backup(self, t: int, v_next: Parts, out: None = None) -> Parts:
+        """Return v_t of each part, reward units."""
+        return tuple(part.backup(t, v) for part, v in zip(self.parts, v_next, strict=True))
 
-        With a discount this counts living trajectories only, and the parts die together: alive they are independent.
+    def places(self) -> list[None]:
+        """Return no room."""
+        return self.parts[0].places()
 
-        Raises:
-            WorldError: a name is none of these variables.
-        """
-        wanted = (names,) if isinstance(names, str) else tuple(names)
-        joint = torch.ones((), dtype=self.temperature.dtype)
-        order: list[str] = []
-        for part in self.parts:
-            own = [n for n in wanted if n in _variables(part.factors)]
-            if own:
-                one = part.marginal(t, own)
-                living = self.factors.discount**t if order else 1.0  # each part has the chance to live to t in it
-                joint = joint.reshape(*joint.shape, *(1,) * one.dim()) * one / living
-                order += own
-        if sorted(order) != sorted(wanted) or not wanted:
-            known = _variables(self.factors)
-            raise fault("marginal, names", f"{list(wanted)}", f"some of {known}, each once")
-        return joint.permute([order.index(name) for name in wanted])
+    def all_times(self, values: Sequence[Parts], places: list[None]) -> Parts:
+        """Return v of all times of each part."""
+        return tuple(torch.stack(of_part) for of_part in zip(*values, strict=True))
 
-    def sample(self, n: int, *, steps: int | None = None, generator: torch.Generator | None = None) -> Trajectories:
-        """Draw n trajectories, each part for itself; states are numbered jointly. With a discount the parts die as one.
+    def at_once(self) -> None:
+        """Return None: there is the sweep alone."""
+
+    def at(self, v: Parts, t: int) -> Parts:
+        """Return v of time t of each part."""
+        return tuple(part.at(of_part, t) for part, of_part in zip(self.parts, v, strict=True))
+
+    def q(self, t: int, v_next: Parts) -> Parts:
+        """Return q of each part, reward units, ``[S, A]`` each."""
+        return tuple(part.q(t, v) for part, v in zip(self.parts, v_next, strict=True))
+
+    def start(self, v_0: Parts) -> Tensor:
+        """Return the start value, reward units: the sum of the parts'."""
+        return torch.stack([part.start(v) for part, v in zip(self.parts, v_0, strict=True)]).sum()
+
+    def log_start(self, v_0: Parts) -> Parts:
+        """Return log p(s_0) under the rule of each part, nats."""
+        return tuple(part.log_start(v) for part, v in zip(self.parts, v_0, strict=True))
+
+    def pick_start(self, v_0: Parts, pick: Pick) -> Tensor:
+        """Pick start states under the rule, part by part, numbered jointly.
 
         Raises:
             IntractableError: joint states have numbers beyond 2^62.
         """
-        self._require_numbers()
-        parts = [part.sample(n, steps=steps, generator=generator, mortal=False) for part in self.parts]
-        found, discount = self._joined(parts), self.factors.discount
-        if discount == 1:
-            return found
-        survives = torch.rand(found.actions.shape, generator=generator, dtype=self.temperature.dtype) < discount
-        alive = torch.cat([found.alive[:, :1], survives.cumprod(-1) > 0], -1)
-        last = alive.sum(-1, keepdim=True).clamp(max=survives.shape[-1])  # the state in which it died: there it stays
-        times = torch.arange(alive.shape[-1]).expand(alive.shape)
-        states = found.states.gather(-1, torch.minimum(times, last))
-        return Trajectories(states, found.actions, torch.where(alive[:, :-1], found.rewards, 0.0), alive)
+        if self.model.states.size > NUMBERED:
+            seen = f"{self.model.states.size:,} joint states"
+            raise IntractableError([Finding("sample", seen, "at most 2^62 to be numbered; ask the parts")])
+        return self._states([part.pick_start(v, pick) for part, v in zip(self.parts, v_0, strict=True)])
 
-    def most_probable(self) -> Trajectories:
-        """Return the most probable trajectory, as a batch of one.
+    def initial(self) -> Parts:
+        """Return p(s_0) of each part."""
+        return tuple(part.initial() for part in self.parts)
+
+    def log_prior(self, t: int) -> Parts:
+        """Return log p(a|s) of each part, nats."""
+        return tuple(part.log_prior(t) for part in self.parts)
+
+    def log_policy(self, t: int, v_next: Parts, error_bound: float = 0.0) -> Parts:
+        """Return the rule's own log π_t(a|s) of each part, nats."""
+        return tuple(part.log_policy(t, v, error_bound) for part, v in zip(self.parts, v_next, strict=True))
+
+    def conditionals(self, t: int, v_next: Parts, error_bound: float = 0.0) -> "ProductConditionals":
+        """Return the rule's own chain at time t."""
+        each = (part.conditionals(t, v, error_bound) for part, v in zip(self.parts, v_next, strict=True))
+        return ProductConditionals(self, tuple(each))
+
+    def tilt(self, t: int, v_next: Parts, error_bound: float = 0.0) -> Tilt:
+        """Refuse to list the outcomes of all joint states.
 
         Raises:
-            IntractableError: joint states have numbers beyond 2^62, or there is a discount, by which all parts die at
-                once: what is most probable of each is not so of all.
+            IntractableError: always.
         """
-        self._require_numbers()
-        if self.factors.discount < 1:
-            seen = f"parts that die together, γ = {self.factors.discount:g}"
-            raise IntractableError([Finding("most_probable", seen, "no discount, or the parts one by one")])
-        return self._joined([part.most_probable() for part in self.parts])
+        seen = f"outcomes of {self.model.states.size:,} joint states in {len(self.parts)} independent parts"
+        raise IntractableError([Finding("dynamics", seen, "the parts one by one: messages.operator.parts")])
 
-    def _require_numbers(self) -> None:
-        if self.factors.states.size > 1 << 62:
-            seen = f"{self.factors.states.size:,} joint states"
-            raise IntractableError([Finding("sample", seen, "at most 2^62 to be numbered; ask the parts")])
+    def policy(self, v: Parts, error_bound: float) -> ProductPolicy:
+        """Return the parts' policies, acting side by side."""
+        own = (part.policy(of_part, error_bound) for part, of_part in zip(self.parts, v, strict=True))
+        return ProductPolicy(self.model.actions, tuple(own))
 
-    def _joined(self, drawn_parts: list[Trajectories]) -> Trajectories:
-        states: dict[str, Tensor] = {}
-        actions: dict[str, Tensor] = {}
-        for part, found in zip(self.parts, drawn_parts, strict=True):
-            states |= part.factors.states.split(found.states)
-            actions |= part.factors.actions.split(found.actions)
-        rewards = torch.stack([found.rewards for found in drawn_parts]).sum(0)
-        numbers = self.factors.states.join(states), self.factors.actions.join(actions)
-        return Trajectories(*numbers, rewards, drawn_parts[0].alive)
+    def states(self, v: Parts, start: Parts, error_bound: float) -> Parts:
+        """Return p(s_t, alive) under the rule of each part, of every time."""
+        each = zip(self.parts, v, start, strict=True)
+        return tuple(part.states(of_part, mu, error_bound) for part, of_part, mu in each)
 
-    def _belongs_to(self, rule: Rule, what: str) -> None:
-        if self.rule != rule:
-            raise AttributeError(f"{what} belongs to {rule}; these messages are {self.rule}: ask .value (reward units)")
+    def forward(self, v: Parts, states: Parts) -> Parts:
+        """Return the forward messages of each part, nats."""
+        return tuple(part.forward(*each) for part, *each in zip(self.parts, v, states, strict=True))
+
+    @property
+    def variables(self) -> tuple[str, ...]:
+        """The names of states, actions and latents."""
+        return tuple(name for part in self.parts for name in part.variables)
+
+    def state_marginal(self, t: int, mu: Parts, names: Sequence[str]) -> Tensor:
+        """Return the marginal of some state variables, an axis each; alive, parts are independent."""
+        each = zip(self.parts, mu, strict=True)
+        return self._product(t, names, [partial(part.state_marginal, t, own) for part, own in each])
+
+    def marginal(self, t: int, mu: Parts, v_next: Parts, names: Sequence[str], error_bound: float) -> Tensor:
+        """Return the marginal of some variables of a slice, an axis each; alive, parts are independent."""
+        each = zip(self.parts, mu, v_next, strict=True)
+        of = [partial(part.marginal, t, own, v, error_bound=error_bound) for part, own, v in each]
+        return self._product(t, names, of)
+
+    def _product(self, t: int, names: Sequence[str], of: Sequence[Callable[[list[str]], Tensor]]) -> Tensor:
+        joint = torch.ones((), dtype=self.alpha.dtype)
+        order: list[str] = []
+        for part, marginal in zip(self.parts, of, strict=True):
+            own = [name for name in names if name in part.variables]
+            if own:
+                alone = marginal(own)
+                living = self.model.discount**t if order else 1.0  # each part has the chance to live to t in it
+                joint = joint.reshape(*joint.shape, *(1,) * alone.dim()) * alone / living
+                order += own
+        return joint.permute([order.index(name) for name in names])
+
+    def exp(self, log_mu: Parts) -> Parts:
+        """Return measures from their logarithms."""
+        return tuple(own.exp() for own in log_mu)
+
+    def under(self, rule: Rule) -> "ProductOperator":
+        """Return the same world under another rule, cut from autograd.
+
+        Raises:
+            IntractableError: there is a discount, by which all parts die at once, and the rule sees it.
+        """
+        if self.model.discount < 1 and not rule.averages:
+            seen = f"parts that die together, γ = {self.model.discount:g}"
+            raise IntractableError([Finding(f"{rule}", seen, "no discount, or the parts one by one")])
+        return ProductOperator(self.model, tuple(part.under(rule) for part in self.parts))
+
+    def entry(self, index: int) -> "ProductOperator":
+        """Return itself: there is no batch."""
+        return self
+
+    def joint(self, mu: Parts, log_pi: Parts) -> Parts:
+        """Return p(s_t, a_t, alive) of each part."""
+        return tuple(part.joint(*each) for part, *each in zip(self.parts, mu, log_pi, strict=True))
+
+    def push(self, t: int, joint: Parts) -> Parts:
+        """Return p(s_{t+1}, alive) of each part."""
+        return tuple(part.push(t, own) for part, own in zip(self.parts, joint, strict=True))
+
+    def visits(self, log_pi: Parts) -> Parts:
+        """Return p(s_t, alive) of each part summed over all times."""
+        return tuple(part.visits(own) for part, own in zip(self.parts, log_pi, strict=True))
+
+    def expected_reward(self, t: int) -> Parts:
+        """Return E[r|s, a] of each part, reward units."""
+        return tuple(part.expected_reward(t) for part in self.parts)
+
+    def luck(self, t: int, v_next: Parts) -> Parts:
+        """Return the luck that POSTERIOR counts on in each part, nats."""
+        return tuple(part.luck(t, v) for part, v in zip(self.parts, v_next, strict=True))
+
+    def chain(self, v: Parts) -> None:
+        """Return None: a fixed point is sought part by part."""
+
+    def require_room(self) -> None:
+        """Raise where the messages of a part need too much memory.
+
+        Raises:
+            IntractableError: it is so.
+        """
+        for part in self.parts:
+            part.require_room()
+
+    def cost(self) -> Cost:
+        """Predict what a backup of all parts takes."""
+        costs = [part.cost() for part in self.parts]
+        return Cost(sum(cost.work for cost in costs), max(cost.peak for cost in costs))
+
+    def rounding(self) -> Rounding:
+        """Return a bound on the rounding of one backup in the part where it is largest."""
+        return max((part.rounding() for part in self.parts), key=lambda rounding: rounding.reward)
+
+    def _states(self, numbers: Sequence[Tensor]) -> Tensor:
+        values: dict[str, Tensor] = {}
+        for part, number in zip(self.parts, numbers, strict=True):
+            values |= part.model.states.split(number)
+        return self.model.states.join(values)
 
 
 @dataclass(frozen=True)
-class SeparatePolicy:
-    """Policies over separate variables, acting side by side."""
+class ProductConditionals:
+    """The parts' own chains side by side; states and actions are numbered jointly."""
 
-    actions: Space
-    parts: tuple[FixedPolicy, ...]
+    op: ProductOperator
+    parts: tuple[Conditionals, ...]
 
-    sample = sampled
-    log_prob = scored
+    @property
+    def log_policy(self) -> Parts:
+        """log π_t(a|s) of each part, nats."""
+        return tuple(part.log_policy for part in self.parts)
 
-    def at(self, t: int, /, **state: int | str) -> ActionProbabilities:
-        """Return what is done at time t in one state: the chances of the parts' actions, multiplied.
+    def push(self, mu: Parts) -> Parts:
+        """Return p(s_{t+1}, alive) of each part."""
+        return tuple(part.push(own) for part, own in zip(self.parts, mu, strict=True))
 
-        Raises:
-            WorldError: there is no such time, a variable is missing or unknown, or it has no such value.
-            IntractableError: the joint actions are too many to be listed.
-        """
-        known = [name for part in self.parts for name in part.states.names]
-        if self.actions.size > MANY:
-            seen = f"{self.actions.size:,} joint actions"
-            raise IntractableError([Finding("at", seen, f"at most {MANY:,}; ask the parts: policy.parts[0].at")])
-        if set(state) != set(known):
-            raise fault("at", f"variables {sorted(state)}", f"each of {known}")
-        found = [part.at(t, **{name: state[name] for name in part.states.names}) for part in self.parts]
-        values = self.actions.split(torch.arange(self.actions.size))
-        each = [one.probs[one.actions.join(values)].expand(self.actions.size) for one in found]
-        probs = torch.stack(each).prod(0)
-        return ActionProbabilities(t, ", ".join(one.state for one in found), self.actions, probs)
+    def action(self, s: Tensor, pick: Pick) -> Tensor:
+        """Pick actions in states ``s [N]``, part by part."""
+        values: dict[str, Tensor] = {}
+        for op, part, own in zip(self.op.parts, self.parts, self._split(s), strict=True):
+            values |= op.model.actions.split(part.action(own, pick))
+        return self.op.model.actions.join(values)
 
-    def act(self, state: Values, t: int) -> Values:
-        """Sample the action variables, part by part."""
-        chosen: dict[str, Tensor] = {}
-        first = {part: self.actions.names.index(part.actions.names[0]) for part in self.parts if part.actions.names}
-        for part in sorted(first, key=lambda one: first[one]):  # in the world's own order, as far as parts allow
-            own = {name: value for name, value in state.items() if name in part.states.names}  # type: ignore[union-attr]
-            chosen |= part.act(own, t)
-        return self.actions.pack({name: chosen[name] for name in self.actions.names})
+    def outcome(self, s: Tensor, a: Tensor, pick: Pick) -> tuple[Tensor, Tensor]:
+        """Pick what follows, part by part: the next states, and the sum of the rewards, reward units."""
+        actions = self.op.model.actions.split(a)
+        ahead, rewards = [], []
+        for op, part, own in zip(self.op.parts, self.parts, self._split(s), strict=True):
+            chosen = op.model.actions.join(actions).expand(own.shape)  # a part may have no action
+            following, reward = part.outcome(own, chosen, pick)
+            ahead.append(following)
+            rewards.append(reward)
+        return self.op._states(ahead), torch.stack(rewards).sum(0)
+
+    def survives(self, s: Tensor, pick: Pick) -> Tensor:
+        """Pick whether all parts go on: with a discount they die as one, whatever the state."""
+        if self.op.model.discount == 1:
+            return torch.ones_like(s, dtype=torch.bool)
+        return pick(self.op.model.log_survival.expand(len(s), 2)) == 0
+
+    def _split(self, s: Tensor) -> list[Tensor]:
+        values = self.op.model.states.split(s)
+        return [part.model.states.join(values) for part in self.op.parts]

@@ -1,7 +1,6 @@
 """solve: the one verb of exact inference."""
 
 from collections.abc import Sequence
-from typing import overload
 
 import numpy as np
 import torch
@@ -10,50 +9,25 @@ from torch import Tensor
 from cai.compile.conditioned import conditioned
 from cai.compile.factor_model import Factors
 from cai.compile.table_model import Tables
-from cai.errors import ImpossibleError, fault
-from cai.exact.diagnose import blockers, evidence_explained
-from cai.exact.factors.factored_messages import FactoredMessages
-from cai.exact.fixed_point import differentiable_fixed_point, fixed_point, require_stationary
+from cai.errors import fault
+from cai.exact.diagnose import evidence_explained, require_possible
+from cai.exact.factors.factor_operator import FactorOperator
+from cai.exact.fixed_point import fixed_point
 from cai.exact.forms import compiled
-from cai.exact.gradient import differentiable_sweep
+from cai.exact.gradient import differentiable_fixed_point, differentiable_sweep
 from cai.exact.messages import Messages
-from cai.exact.product import SeparateMessages
+from cai.exact.operator import Operator
+from cai.exact.parts import parts_of
+from cai.exact.product import ProductOperator
 from cai.exact.rules import POSTERIOR, Rule, assumption
-from cai.exact.solve_factors import solve_factors
+from cai.exact.tables.table_operator import TableOperator
 from cai.world.conditions import Given, read_conditions
 from cai.world.definition import World
 
+JOINT = 1 << 16
+"""Joint states from which on independent parts are solved apart."""
 
-@overload
-def solve(
-    world: Tables,
-    rule: Rule = ...,
-    *,
-    temperature: float | Sequence[float] | Tensor = ...,
-    form: str = ...,
-    observe: Given | None = ...,
-    do: Given | None = ...,
-) -> Messages: ...
-@overload
-def solve(
-    world: Factors,
-    rule: Rule = ...,
-    *,
-    temperature: float | Sequence[float] | Tensor = ...,
-    form: str = ...,
-    observe: Given | None = ...,
-    do: Given | None = ...,
-) -> FactoredMessages | SeparateMessages: ...
-@overload
-def solve(
-    world: World,
-    rule: Rule = ...,
-    *,
-    temperature: float | Sequence[float] | Tensor = ...,
-    form: str = ...,
-    observe: Given | None = ...,
-    do: Given | None = ...,
-) -> Messages | FactoredMessages | SeparateMessages: ...
+
 def solve(
     world: World | Tables | Factors,
     rule: Rule = POSTERIOR,
@@ -62,7 +36,7 @@ def solve(
     form: str = "auto",
     observe: Given | None = None,
     do: Given | None = None,
-) -> Messages | FactoredMessages | SeparateMessages:
+) -> Messages:
     """Solve a world exactly under a rule: one backward sweep, or the fixed point for the infinite horizon.
 
     ``log Z = log Σ p(s_0) exp(v_0/α)`` under POSTERIOR, ``ELBO* = Σ p(s_0) v_0/α`` under VARIATIONAL, in nats (Levine
@@ -82,9 +56,9 @@ def solve(
         do: interventions, values by site, ``{"door_2": 1}``.
 
     Returns:
-        Messages, with ``v`` of shape ``[*B, T+1, S]`` (``[*B, S]`` for the infinite horizon); on factors
-        FactoredMessages, for one temperature, and not differentiable in it; SeparateMessages where a large joint state
-        falls into parts that nothing ties.
+        Messages, with ``v`` of shape ``[*B, T+1, S]`` (``[*B, S]`` for the infinite horizon). Factors take one
+        temperature, and are not differentiable in it; where a large joint state falls into parts that nothing ties,
+        ``v`` is a tuple, an entry a part.
 
     Raises:
         WorldError: the world or an argument does not conform.
@@ -97,28 +71,56 @@ def solve(
         raise fault("rule", f"{rule!r}", "cai.POSTERIOR, VARIATIONAL, HARD, MAP, PLANNING or RISK(eta)")
     if form == "auto" and not isinstance(world, Tables | Factors) and assumption(rule.over_outcomes) is None:
         form = "tables"  # the mean of a user's own cannot be taken variable by variable
-    given = read_conditions(observe, do)
-    found = conditioned(world, compiled(world, form), given)
-    with evidence_explained(rule, given):
-        if isinstance(found, Factors):
-            return solve_factors(rule, found, single_temperature(temperature).to(found.dtype))
-        return _solve_tables(found, rule, temperature)
+    conditions = read_conditions(observe, do)
+    model = conditioned(world, compiled(world, form), conditions)
+    with evidence_explained(rule, conditions):
+        return solved(operator(model, rule, temperature))
 
 
-def _solve_tables(tables: Tables, rule: Rule, temperature: float | Sequence[float] | Tensor) -> Messages:
-    alpha = as_temperature(temperature, tables)
-    if tables.horizon is None:
-        require_stationary(tables)
-        with torch.no_grad():
-            point = fixed_point(rule, tables, alpha)
-        v, iterations, bound = point.v, point.iterations, point.error_bound
-        if torch.is_grad_enabled():
-            v = differentiable_fixed_point(rule, tables, alpha, v)
+def operator(
+    model: Tables | Factors, rule: Rule = POSTERIOR, temperature: float | Sequence[float] | Tensor = 1.0
+) -> Operator:
+    """Return a compiled world under a rule at a temperature, in the first form that can take it.
+
+    Factors whose joint state is large, and that fall apart, are solved part by part. With a discount the parts die
+    together, which only a rule that averages outcomes does not see; and of a mean that says nothing of itself it is not
+    known that it adds up over parts.
+
+    Raises:
+        WorldError: a temperature is not a positive, finite number.
+    """
+    if isinstance(model, Tables):
+        return TableOperator(model, rule, as_temperature(temperature, model))
+    alpha = single_temperature(temperature).to(model.dtype)
+    if model.states.size >= JOINT and rule.is_known and (model.discount == 1 or rule.averages):
+        parts = parts_of(model)
+        if len(parts) > 1:
+            return ProductOperator(model, tuple(FactorOperator(part, rule, alpha) for part in parts))
+    return FactorOperator(model, rule, alpha)
+
+
+def solved(op: Operator) -> Messages:
+    """Return the messages of an operator: one backward sweep, or the fixed point for the infinite horizon.
+
+    Raises:
+        IntractableError, ImpossibleError, NotConvergedError: see ``solve``.
+    """
+    op.require_room()
+    if op.model.horizon is None:
+        require_stationary(op)
+        point = fixed_point(op)
+        v = differentiable_fixed_point(op, point.v)
+        messages = Messages(op, v, point.iterations, point.error_bound)
     else:
-        v, iterations, bound = differentiable_sweep(rule, tables, alpha), tables.horizon, 0.0
-    messages = Messages(tables, rule, alpha, v, "tables", iterations, bound)
-    _require_possible(messages)
+        messages = Messages(op, differentiable_sweep(op), op.model.horizon)
+    require_possible(op, messages.value.detach())
     return messages
+
+
+def require_stationary(op: Operator) -> None:
+    """Raise a ``WorldError`` where an infinite horizon meets slices that differ over time."""
+    if op.model.timed:
+        raise fault("horizon", "None with slices that differ over time", "stationary slices, or a finite horizon")
 
 
 def as_temperature(temperature: float | Sequence[float] | Tensor, tables: Tables | None = None) -> Tensor:
@@ -168,24 +170,3 @@ def single_temperature(temperature: float | Sequence[float] | Tensor) -> Tensor:
     if alpha.dim():
         raise fault("temperature", f"{alpha.numel()} temperatures", "one at a time for a world that is kept in factors")
     return alpha.detach()
-
-
-def _require_possible(messages: Messages) -> None:
-    with torch.no_grad():
-        impossible = messages.value == -torch.inf
-    if not bool(impossible.any()):
-        return
-    tables = messages.tables
-    if tables.batch_shape:
-        worlds = impossible.nonzero().tolist()
-        raise ImpossibleError(
-            f"{messages.rule}: the start value is -inf in batch entries {worlds}; solve one to see why"
-        )
-    risky = messages.rule.lost_by_one
-    found = blockers(tables, risk=risky)
-    if messages.rule == POSTERIOR:
-        lead = "the evidence is zero: no trajectory can be optimal"
-    else:
-        why = "every policy risks a forbidden reward" if risky else "no trajectory can be optimal"
-        lead = f"under {messages.rule} the start value is -inf: {why}"
-    raise ImpossibleError("; ".join([lead, *(str(finding) for finding in found[:5])]))

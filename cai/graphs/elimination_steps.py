@@ -67,17 +67,17 @@ def elimination_trace(factors: World | Factors, t: int = 0) -> list[Step]:
     if t < 0 or (world.horizon is not None and t >= world.horizon):
         last = "any" if world.horizon is None else world.horizon - 1
         raise fault("elimination_trace, t", f"{t}", f"a time from 0 to {last}")
-    slice_ = PreparedSlice(world, world.at(t))
-    sizes = slice_.sizes
-    applied = [_in_order(factor, sizes) for factor in slice_.one.chance.values()]
+    plan = PreparedSlice(world.variables, world.at(t))
+    sizes = plan.sizes
+    applied = [_in_order(factor, sizes) for factor in plan.slice.chance.values()]
     steps: list[Step] = []
-    message = set(slice_.following)
-    cases = [by_action(factor, world.actions) for factor in slice_.one.chance.values()]
-    tree = planned(reduction(cases, (), sizes), sizes, slice_.following, world.states.names, world.actions.size)
+    message = set(plan.following)
+    cases = [by_action(factor, world.actions) for factor in plan.slice.chance.values()]
+    tree = planned(reduction(cases, (), sizes), sizes, plan.following, world.states.names, world.actions.size)
     for node in _path(tree.root, 0):
         shared = len(node.actions) if node.parts else 1  # the actions of a leaf have an axis of the message each
         for i, scope in zip(node.order, node.scopes, strict=True):
-            summed = tuple(name for name in sizes if name in (message | _random(applied[i], slice_)) - set(scope))
+            summed = tuple(name for name in sizes if name in (message | _random(applied[i], plan)) - set(scope))
             size = prod(sizes[name] for name in scope)
             steps.append(Step(applied[i], summed, scope, size, shared))
             message = set(scope)
@@ -91,9 +91,9 @@ def _in_order(factor: Factor, names: Iterable[str]) -> Factor:
     return Factor(scope, factor.table.permute([factor.scope.index(name) for name in scope]))
 
 
-def _random(factor: Factor, slice_: PreparedSlice) -> set[str]:
+def _random(factor: Factor, plan: PreparedSlice) -> set[str]:
     """Return the variables of a factor that a message can hold: all but the actions, which are given."""
-    return set(factor.scope) - set(slice_.actions.names)
+    return set(factor.scope) - set(plan.actions.names)
 
 
 def _path(node: Node, action: int) -> Iterator[Node]:

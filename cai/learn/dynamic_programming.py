@@ -26,7 +26,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from cai.compile.table_model import Tables
-from cai.exact.tables.chain import Chain, life_to_come
+from cai.exact.lifetime import life_to_come
+from cai.exact.tables.chain import Chain
 from cai.learn.stationary import Limits, Stationary, distance, finite, limits_of, stationary_problem, times
 from cai.policies.as_policy import as_policy, policy_table
 from cai.policies.fixed import FixedPolicy, always

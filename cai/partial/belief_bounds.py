@@ -6,6 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from cai.compile.table_model import Tables
 from cai.exact.messages import Messages
 from cai.exact.rounding import ULPS, Rounding, largest
 from cai.exact.rules import VARIATIONAL
@@ -47,7 +48,9 @@ def drift(full: Messages, values: Sequence[Tensor]) -> float:
         full: the messages of the same rule where the state is seen.
         values: v of the beliefs of each time.
     """
-    tables, S = full.tables, full.tables.states.size
+    tables = full.model
+    assert isinstance(tables, Tables)
+    S = tables.states.size
     reward = tables.reward[tables.reward > -torch.inf]
     if not len(reward):
         return 0.0
@@ -65,7 +68,8 @@ def _dearest(full: Messages) -> float:
     """
     if full.rule != VARIATIONAL:
         return 0.0
-    log_prior = full.tables.log_prior
+    assert isinstance(full.model, Tables)
+    log_prior = full.model.log_prior
     rarest = float(full.temperature) * -float(log_prior[log_prior > -torch.inf].min())
     range_ = float(full.v.max()) + full.error_bound - float(_prior_earns(full).min())
     return min(rarest, range_)
@@ -73,7 +77,8 @@ def _dearest(full: Messages) -> float:
 
 def _prior_earns(full: Messages) -> Float[Tensor, " S"]:
     """Return what the action prior earns at least, reward units; -inf where it risks what is forbidden."""
-    tables = full.tables
+    tables = full.model
+    assert isinstance(tables, Tables)
     evaluated = acting.values(tables, tables.log_prior, full.temperature)
     pi = tables.log_prior.exp()
     again = torch.where(pi > 0, pi * evaluated.q, 0.0).sum(-1)

@@ -20,7 +20,7 @@ from cai.exact.messages import Messages
 from cai.exact.rules import VARIATIONAL, Rule
 from cai.exact.solve import as_temperature
 from cai.exact.solve import solve as solve_seen
-from cai.exact.tables.averaged import Held, hold
+from cai.exact.tables.averaged import Averaged, average
 from cai.partial.belief_bounds import drift, tail_of
 from cai.partial.belief_tree import Edges, Layer, grow
 from cai.partial.filtering import Record, TableBeliefs, numbers, table_beliefs, unseen
@@ -241,16 +241,16 @@ def _backward(
     """Return q ``[N_t, A]`` and v ``[N_t]`` of every time, where ``mean(t, layer, q)`` is v."""
     q_s: list[Tensor] = []
     v_s: list[Tensor] = []
-    dynamics = hold(tables.at(0), tables.discount)
+    dynamics = average(tables.at(0), tables.discount)
     for t in range(len(layers) - 1, -1, -1):
-        dynamics = hold(tables.at(t), tables.discount) if tables.timed else dynamics
+        dynamics = average(tables.at(t), tables.discount) if tables.timed else dynamics
         q = _action_values(layers[t], dynamics, tail, v_s[-1] if v_s else None, tables.discount)
         q_s.append(q)
         v_s.append(mean(t, layers[t], q))
     return q_s[::-1], v_s[::-1]
 
 
-def _action_values(layer: Layer, dynamics: Held, tail: Tensor, v_next: Tensor | None, discount: float) -> Tensor:
+def _action_values(layer: Layer, dynamics: Averaged, tail: Tensor, v_next: Tensor | None, discount: float) -> Tensor:
     if v_next is None or layer.edges is None:
         q = _expected(layer.beliefs, dynamics.q(tail))
     else:
@@ -277,7 +277,7 @@ def _forbidden(messages: BeliefMessages) -> ImpossibleError:
     n, t, A = int(messages.root.child[doomed][0]), 0, tables.actions.size
     while (edges := messages.layers[t].edges) is not None:
         layer = messages.layers[t]
-        now = _expected(layer.beliefs[n : n + 1], hold(tables.at(t), tables.discount).reward)[0]
+        now = _expected(layer.beliefs[n : n + 1], average(tables.at(t), tables.discount).reward)[0]
         ahead = (edges.source // A == n) & (messages.values[t + 1][edges.child] == -torch.inf)
         if bool(((now == -torch.inf) | (layer.log_prior[n] == -torch.inf)).all()) or not bool(ahead.any()):
             break

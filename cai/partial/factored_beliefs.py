@@ -13,12 +13,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from cai.compile.factor_model import Factor, Factors, primed
+from cai.compile.factor_model import Factor, Factors, aligned, primed
 from cai.compile.factorise import factorise
 from cai.compile.observations import ObservationFactors, factorise_observations
 from cai.errors import Finding, IntractableError
-from cai.exact.factors.algebra import LogSum, SumProduct, aligned
-from cai.exact.factors.factored_sweep import joint
+from cai.exact.factors.algebra import LogSum, SumProduct
 from cai.exact.factors.ordering import Orders
 from cai.exact.factors.outcome_sampling import eliminated
 from cai.world.definition import World
@@ -48,7 +47,7 @@ class FactoredBeliefs:
             IntractableError: a belief would need more than ``MAX_BYTES``.
         """
         _refuse_large(f"S = {self.model.states.size:,} joint states", float(self.model.states.size))
-        return joint(tuple(self.model.initial.values()), self.model).exp()
+        return self.model.log_initial.exp()
 
     def predict(self, belief: Float[Tensor, " S"], action: int, t: int) -> Float[Tensor, " S"]:
         """Push a belief through one action's slice: ``Σ_{s,w} b(s) Π_x p(x|parents, a)``, latents w summed out.

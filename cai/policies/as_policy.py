@@ -83,13 +83,13 @@ def log_table(tables: Model, policy: FinitePolicy) -> Float[Tensor, "*T S A"]:
     if ended is None:
         return table
     differs = bool(times) and getattr(tables, "timed", True)
-    prior = torch.stack([tables.at(t).log_prior for t in range(times[0])]) if differs else tables.at(0).log_prior
+    prior = torch.stack([tables.log_prior_at(t) for t in range(times[0])]) if differs else tables.log_prior_at(0)
     return torch.where(ended[:, None], prior.detach(), table)
 
 
 def _prior_where_ended(tables: Model, log_pi: Tensor, t: int) -> Tensor:
     ended = tables.ended
-    return log_pi if ended is None else torch.where(ended[:, None], tables.at(t).log_prior.detach(), log_pi)
+    return log_pi if ended is None else torch.where(ended[:, None], tables.log_prior_at(t).detach(), log_pi)
 
 
 def _without_ended(tables: Model) -> str:

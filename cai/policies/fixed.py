@@ -15,8 +15,7 @@ from cai.world.spaces import Space, Values
 
 def prior_at(tables: Model, t: int) -> Tensor:
     """Return the action prior of time t, nats, ``[S, A]``: a table for a ``FixedPolicy``."""
-    log_prior: Tensor = tables.at(t).log_prior
-    return log_prior
+    return tables.log_prior_at(t)
 
 
 def always(log_pi: Tensor, t: int) -> Tensor:

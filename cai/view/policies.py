@@ -4,9 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from cai.exact.factors.factored_messages import FactoredMessages
 from cai.exact.messages import Messages
-from cai.exact.product import SeparateMessages
 from cai.policies.action_probabilities import ActionProbabilities
 from cai.view.terminal import print_table
 
@@ -27,24 +25,19 @@ class PolicyRows:
         return {"t": 0, "rows": rows, "states": self.states}
 
 
-def policy_rows(found: Messages | FactoredMessages | SeparateMessages, most: int = ROWS) -> Iterator[PolicyRows]:
+def policy_rows(messages: Messages, most: int = ROWS) -> Iterator[PolicyRows]:
     """Yield the policy at t = 0, of each part where the world falls apart; the likeliest start states come first."""
-    if isinstance(found, SeparateMessages):
-        for part in found.parts:
-            yield from policy_rows(part, most)
-        return
-    policy = found.policy
-    start = (found.tables if isinstance(found, Messages) else found.prepared).log_initial.exp()
-    states, actions = policy.spaces
-    probs = policy.probs(0)
-    shown = start.argsort(descending=True, stable=True)[:most].tolist()
-    rows = tuple((float(start[s]), ActionProbabilities(0, states.label(s), actions, probs[s])) for s in shown)
-    yield PolicyRows(rows, states.size)
+    for part in messages.parts:
+        start, probs = part.operator.initial(), part.policy.probs(0)
+        states, actions = part.model.states, part.model.actions
+        shown = start.argsort(descending=True, stable=True)[:most].tolist()
+        rows = tuple((float(start[s]), ActionProbabilities(0, states.label(s), actions, probs[s])) for s in shown)
+        yield PolicyRows(rows, states.size)
 
 
-def print_policy(title: str, found: Messages | FactoredMessages | SeparateMessages) -> None:
+def print_policy(title: str, messages: Messages) -> None:
     """Print the policy at t = 0, a table for each part of the world."""
-    for one in policy_rows(found):
+    for one in policy_rows(messages):
         lines = [[chances.state, p, _does(chances)] for p, chances in one.rows]
         print_table(title, ("state", "p(s_0)", "does at t = 0"), lines)
         if len(lines) < one.states:

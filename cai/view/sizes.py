@@ -1,11 +1,14 @@
 """How large a compiled world is, in words."""
 
+import torch
+
 from cai.compile.factor_model import Factors
 from cai.compile.table_model import Tables
 from cai.evaluation.separate import split
-from cai.exact.factors.cases import Cost
-from cai.exact.factors.factored_sweep import LONG, prepare
+from cai.exact.cost import Cost
+from cai.exact.factors.factor_operator import FactorOperator
 from cai.exact.rules import POSTERIOR
+from cai.exact.sweep import LONG
 
 
 def size_of(model: Tables | Factors | None) -> str:
@@ -37,4 +40,4 @@ def largest_part(factors: Factors) -> Factors:
 
 
 def _costs(factors: Factors) -> list[Cost]:
-    return [prepare(part).cost(POSTERIOR) for part in split(factors) or [factors]]
+    return [FactorOperator(part, POSTERIOR, torch.ones(())).cost() for part in split(factors) or [factors]]

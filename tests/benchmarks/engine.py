@@ -9,7 +9,8 @@ import numpy as np
 import torch
 
 import cai
-from cai.exact.tables.prepare import prepare
+from cai.exact.tables.backup import Equation
+from cai.exact.tables.forms import ready
 from tests.benchmarks import posterior_peers, variational_peers
 from tests.benchmarks.cases import grid
 from tests.benchmarks.peer import Peer, of_values
@@ -79,7 +80,7 @@ def _solved(tables: cai.Tables) -> float:
 
 def _step(rule: str, tables: cai.Tables) -> Peer:
     alpha, S = tables.terminal.new_tensor(ALPHA), tables.states.size
-    step = prepare(RULES[rule], tables.at(0), alpha, tables.log_survival, uses=50)
+    step = ready(Equation(RULES[rule], tables.at(0), alpha, tables.log_survival), uses=50)
     rooms = cycle([torch.from_numpy(np.empty(S)), torch.from_numpy(np.empty(S))])
     return of_values(lambda v: step(v, out=next(rooms)), torch.from_numpy)
 
@@ -89,7 +90,7 @@ def _backups(build: Any, side: int, threads: int) -> dict[str, Any]:
     torch.set_num_threads(threads)
     begin = time.perf_counter()
     method: Peer = build()
-    ready = time.perf_counter() - begin
+    built = time.perf_counter() - begin
     reset_peak()
     kept = [method.enter(-np.random.default_rng(0).random(side**2))]
     sample = method.leave(method.step(kept[0]))[::SAMPLED].tolist()
@@ -98,4 +99,4 @@ def _backups(build: Any, side: int, threads: int) -> dict[str, Any]:
         kept[0] = method.step(kept[0])
 
     seconds = clocked(advance)
-    return {**summary(seconds), "ready": ready, "peak": peak(), "sample": sample}
+    return {**summary(seconds), "ready": built, "peak": peak(), "sample": sample}

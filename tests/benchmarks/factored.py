@@ -7,7 +7,7 @@ import torch
 
 import cai
 from cai.bridges.rddl.grounding import quiet
-from cai.exact.factors.factored_sweep import Prepared, factored_backup
+from cai.exact.factors.factor_operator import FactorOperator
 from tests.benchmarks.worker import clocked, peak, reset_peak, summary
 from tests.helpers import load_model
 
@@ -30,13 +30,13 @@ def backups(n: int, rule: str, threads: int) -> dict[str, Any]:
     torch.set_num_threads(threads)
     torch.set_grad_enabled(False)
     began = time.perf_counter()
-    prepared = Prepared(cai.factorise(ring(n)))
-    cost = prepared.cost(RULES[rule])
+    op = FactorOperator(cai.factorise(ring(n)), RULES[rule], torch.ones((), dtype=torch.float64))
+    cost = op.cost()
     ready = time.perf_counter() - began
-    alpha, v = torch.ones((), dtype=torch.float64), prepared.terminal.clone()
-    factored_backup(RULES[rule], prepared, 0, v, alpha)
+    v = op.terminal().clone()
+    op.backup(0, v)
     reset_peak()
-    found = summary(clocked(lambda: factored_backup(RULES[rule], prepared, 0, v, alpha), rounds=5))
+    found = summary(clocked(lambda: op.backup(0, v), rounds=5))
     return {**found, "peak": peak(), "ready": ready, "work": cost.work}
 
 

@@ -12,7 +12,7 @@ import torch
 from numba import njit
 
 import cai
-from cai.exact.tables.eager import plain
+from cai.exact.tables.backup import Equation
 from tests.benchmarks.by_hand import compiled, shared_out
 from tests.benchmarks.peer import (
     Method,
@@ -177,7 +177,7 @@ def by_jax_segments(tables: cai.Tables, alpha: float, threads: int) -> Peer:
 def by_gather(tables: cai.Tables, alpha: float, threads: int) -> Peer:
     """``cai``'s own equation as it stands, tensor by tensor over ``[S, A, K]``: what the fast forms are held to."""
     return of_values(
-        plain(cai.POSTERIOR, tables.at(0), tables.terminal.new_tensor(alpha), tables.log_survival), torch.from_numpy
+        Equation(cai.POSTERIOR, tables.at(0), tables.terminal.new_tensor(alpha), tables.log_survival), torch.from_numpy
     )
 
 

@@ -7,8 +7,9 @@ import pytest
 import torch
 
 import cai
-from cai.exact.fixed_point import Problem
+from cai.exact.fixed_point import Search
 from cai.exact.horizons import HorizonValues
+from cai.exact.tables.table_operator import TableOperator
 from tests.helpers import load_model
 
 FAR, NEAR = 10**6, 10**4
@@ -21,7 +22,7 @@ def grid(**settings: Any) -> cai.Tables:
 def plainly(tables: cai.Tables, rule: cai.Rule, alpha: float, most: int, rounding: bool) -> tuple[torch.Tensor, int]:
     """Back up ``most`` times, or until a backup changes no more than rounding may."""
     temperature = torch.tensor(alpha, dtype=torch.float64)
-    problem, v = Problem(rule, tables.at(0), temperature, tables.log_survival), tables.terminal
+    problem, v = Search(TableOperator(tables, rule, temperature)), tables.terminal
     for n in range(1, most + 1):
         before, v = v, problem.backup(v)
         if rounding and n % 10 == 0 and float((v - before).abs().max()) <= problem.rounding(v):

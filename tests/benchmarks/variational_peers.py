@@ -13,7 +13,7 @@ import torch
 from numba import njit
 
 import cai
-from cai.exact.tables.eager import plain
+from cai.exact.tables.backup import Equation
 from tests.benchmarks.by_hand import compiled, shared_out
 from tests.benchmarks.peer import Method, Peer, of_values, rooms, torch_compiled, torch_csr
 
@@ -148,7 +148,8 @@ def by_quantecon(tables: cai.Tables, alpha: float, threads: int) -> Peer:
 def by_gather(tables: cai.Tables, alpha: float, threads: int) -> Peer:
     """``cai``'s own equation as it stands, tensor by tensor: what the fast forms are held to."""
     return of_values(
-        plain(cai.VARIATIONAL, tables.at(0), tables.terminal.new_tensor(alpha), tables.log_survival), torch.from_numpy
+        Equation(cai.VARIATIONAL, tables.at(0), tables.terminal.new_tensor(alpha), tables.log_survival),
+        torch.from_numpy,
     )
 
 

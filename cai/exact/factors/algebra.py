@@ -13,7 +13,7 @@ from typing import Protocol, runtime_checkable
 import torch
 from torch import Tensor
 
-from cai.compile.factor_model import Factor
+from cai.compile.factor_model import Factor, aligned
 from cai.support.numerics import logsumexp
 
 
@@ -72,14 +72,6 @@ class MaxSum:
         """Return max (a + b) over what is not kept."""
         total, out, rest = _added(a, b, keep)
         return Factor(out, total.amax(tuple(range(-rest, 0))) if rest else total)
-
-
-def aligned(factor: Factor, scope: tuple[str, ...]) -> Tensor:
-    """Return the table with one axis for each variable of ``scope``, of size 1 where it has none."""
-    own = [name for name in scope if name in factor.scope]
-    table = factor.table.permute([factor.scope.index(name) for name in own])
-    index = tuple(slice(None) if name in factor.scope else None for name in scope)
-    return table[index]
 
 
 def summed(algebra: Algebra, factor: Factor, keep: tuple[str, ...]) -> Factor:

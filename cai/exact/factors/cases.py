@@ -5,8 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from cai.compile.factor_model import Factor
-from cai.exact.factors.algebra import aligned
+from cai.compile.factor_model import Factor, aligned
 from cai.world.spaces import Space
 
 
@@ -23,14 +22,6 @@ class Cases:
     scope: tuple[str, ...]
     tables: Tensor
     case: Tensor
-
-
-@dataclass(frozen=True)
-class Cost:
-    """What one backup takes: multiplications, and the most numbers held at a time."""
-
-    work: float
-    peak: float
 
 
 def by_action(factor: Factor, actions: Space) -> Cases:

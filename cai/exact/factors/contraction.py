@@ -5,8 +5,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from cai.compile.factor_model import Factor
-from cai.exact.factors.algebra import Algebra, aligned, summed
+from cai.compile.factor_model import Factor, aligned
+from cai.exact.factors.algebra import Algebra, summed
 from cai.exact.factors.elimination import ACTION, Node, Plan
 
 GATHERED = 1 << 14

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 
 import torch
 
-from cai.exact.factors.cases import Cases, Cost
+from cai.exact.cost import Cost
+from cai.exact.factors.cases import Cases
 from cai.exact.factors.ordering import Order, Orders
 from cai.exact.factors.reduction import Reduction, reduction
 

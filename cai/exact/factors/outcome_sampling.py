@@ -1,14 +1,15 @@
 """What happens next, variable by variable: draws from a factored slice, and its most probable outcome."""
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor
 
-from cai.compile.factor_model import Factor
-from cai.exact.factors.algebra import Algebra, LogSum, MaxSum, aligned, summed
+from cai.compile.factor_model import Factor, aligned
+from cai.exact.factors.algebra import Algebra, LogSum, MaxSum, summed
 from cai.exact.factors.prepared_slice import PreparedSlice, finite, priced, separable
+from cai.exact.operator import Pick
 from cai.exact.rules import TIE, Mean
 from cai.support.numerics import nats
 
@@ -17,46 +18,43 @@ CASE = "#"
 ROOM = 1 << 24
 """Numbers of one batch of samples."""
 
-Pick = Callable[[Tensor], Tensor]
-"""From log-weights ``[N, n]`` to one number for each row."""
-
 
 def following(
-    one: PreparedSlice, over: Mean, c: Tensor, alpha: Tensor, s: Tensor, a: Tensor, pick: Pick
+    plan: PreparedSlice, over: Mean, c: Tensor, alpha: Tensor, s: Tensor, a: Tensor, pick: Pick
 ) -> tuple[Tensor, Tensor]:
     """Return the next state and the reward of N slices, ``[N]`` each: latents and s' picked from the rule's outcomes.
 
     Args:
-        one: the slice.
+        plan: the slice.
         over: the mean over outcomes, whose tilted distribution is drawn from.
         c: the continuation, reward units, ``[S]``.
         alpha: the temperature, reward units.
         s, a: states and actions, ``[N]``.
         pick: draws, or takes the largest.
     """
-    size = max(1, ROOM // max(1, one.states.size))
-    parts = [_following(one, over, c, alpha, s[i : i + size], a[i : i + size], pick) for i in range(0, len(s), size)]
+    size = max(1, ROOM // max(1, plan.states.size))
+    parts = [_following(plan, over, c, alpha, s[i : i + size], a[i : i + size], pick) for i in range(0, len(s), size)]
     return torch.cat([part[0] for part in parts]), torch.cat([part[1] for part in parts])
 
 
 def _following(
-    one: PreparedSlice, over: Mean, c: Tensor, alpha: Tensor, s: Tensor, a: Tensor, pick: Pick
+    plan: PreparedSlice, over: Mean, c: Tensor, alpha: Tensor, s: Tensor, a: Tensor, pick: Pick
 ) -> tuple[Tensor, Tensor]:
-    known = {**one.states.split(s), **one.actions.split(a)}
+    known = {**plan.states.split(s), **plan.actions.split(a)}
     known = {name: value.long() for name, value in known.items()}
     if separable(over).kind == "averaged":
-        for name, factor in one.one.chance.items():  # nothing is tilted: the program's own order
+        for name, factor in plan.slice.chance.items():  # nothing is tilted: the program's own order
             known[name] = pick(aligned(_given(factor, known), (CASE, name)).expand(len(s), -1))
     else:
-        _tilted(one, over, c, alpha, known, pick)
-    values = {name[:-1]: known[name] for name in one.following}
+        _tilted(plan, over, c, alpha, known, pick)
+    values = {name[:-1]: known[name] for name in plan.following}
     reward = torch.zeros(len(s), dtype=c.dtype)
-    for piece in one.one.reward:
+    for piece in plan.slice.reward:
         reward = reward + _given(piece, known).table
-    return one.states.join(values), reward
+    return plan.states.join(values), reward
 
 
-def _tilted(one: PreparedSlice, over: Mean, c: Tensor, alpha: Tensor, known: dict[str, Tensor], pick: Pick) -> None:
+def _tilted(plan: PreparedSlice, over: Mean, c: Tensor, alpha: Tensor, known: dict[str, Tensor], pick: Pick) -> None:
     """Pick the next state jointly, then the latents one by one, each given what is known by then."""
     mean = separable(over)
     soft = mean.kind == "linear"
@@ -64,17 +62,17 @@ def _tilted(one: PreparedSlice, over: Mean, c: Tensor, alpha: Tensor, known: dic
     algebra: Algebra = LogSum() if soft else MaxSum()
     price = alpha.new_tensor(1.0) if soft else alpha * float(mean.paid)  # log p + r/η, for a maximum α log p + r or r
     weights_of = (lambda x: x) if soft else _maximisers
-    chance = [Factor(one_.scope, priced(one_.table, price)) for one_ in one.one.chance.values()]
-    pieces = [Factor(piece.scope, nats(finite(piece.table, eta), eta) if soft else piece.table) for piece in one.mixed]
+    chance = [Factor(factor.scope, priced(factor.table, price)) for factor in plan.slice.chance.values()]
+    pieces = [Factor(piece.scope, nats(finite(piece.table, eta), eta) if soft else piece.table) for piece in plan.mixed]
     left = [_given(factor, known) for factor in (*chance, *pieces)]
-    ahead = one.look_ahead(c)
+    ahead = plan.look_ahead(c)
     ahead = nats(finite(ahead, eta), eta) if soft else ahead
-    weights = eliminated(algebra, left, (CASE, *one.following))
-    logits = aligned(weights, (CASE, *one.following)) + ahead
-    number = pick(weights_of(logits.expand(len(next(iter(known.values()))), *one.states.sizes).flatten(1)))
-    for name, value in one.states.split(number).items():
+    weights = eliminated(algebra, left, (CASE, *plan.following))
+    logits = aligned(weights, (CASE, *plan.following)) + ahead
+    number = pick(weights_of(logits.expand(len(next(iter(known.values()))), *plan.states.sizes).flatten(1)))
+    for name, value in plan.states.split(number).items():
         known[f"{name}'"] = value.long()
-    for name in one.world.latents:
+    for name in plan.variables.latents:
         left = [_given(factor, known) for factor in (*chance, *pieces)]
         of_this = aligned(eliminated(algebra, left, (CASE, name)), (CASE, name))
         known[name] = pick(weights_of(of_this.expand(len(number), -1)))

@@ -14,10 +14,11 @@ import opt_einsum
 import torch
 from torch import Tensor
 
-from cai.compile.factor_model import Factor, FactoredSlice, Factors, primed
+from cai.compile.factor_model import Factor, FactoredSlice, Variables, added_up, aligned, primed
 from cai.errors import Finding, IntractableError
-from cai.exact.factors.algebra import LogSum, MaxSum, SumProduct, aligned
-from cai.exact.factors.cases import Cases, Cost, by_action
+from cai.exact.cost import Cost
+from cai.exact.factors.algebra import LogSum, MaxSum, SumProduct
+from cai.exact.factors.cases import Cases, by_action
 from cai.exact.factors.contraction import Pass
 from cai.exact.factors.elimination import Plan, plan
 from cai.exact.rules import Assumption, Expect, Mean, assumption
@@ -33,22 +34,22 @@ class PreparedSlice:
     """A slice with its plans of elimination.
 
     Args:
-        world: the factors that the slice belongs to.
-        one: the slice.
+        variables: what its factors are over.
+        slice_: the slice.
     """
 
-    def __init__(self, world: Factors, one: FactoredSlice) -> None:
-        self.world, self.one = world, one
-        self.sizes = world.sizes
-        self.states, self.actions = world.states, world.actions
+    def __init__(self, variables: Variables, slice_: FactoredSlice) -> None:
+        self.variables, self.slice = variables, slice_
+        self.sizes = variables.sizes
+        self.states, self.actions = variables.states, variables.actions
         self.following = tuple(primed(name) for name in self.states.names)
         here, there = {*self.states.names, *self.actions.names}, set(self.following)
-        self.outside = [piece for piece in one.reward if here.issuperset(piece.scope)]
-        self.ahead = [piece for piece in one.reward if piece.scope and there.issuperset(piece.scope)]
+        self.outside = [piece for piece in slice_.reward if here.issuperset(piece.scope)]
+        self.ahead = [piece for piece in slice_.reward if piece.scope and there.issuperset(piece.scope)]
         self.mixed = [
-            piece for piece in one.reward if not (here.issuperset(piece.scope) or there.issuperset(piece.scope))
+            piece for piece in slice_.reward if not (here.issuperset(piece.scope) or there.issuperset(piece.scope))
         ]
-        self._cases = {name: by_action(factor, self.actions) for name, factor in one.chance.items()}
+        self._cases = {name: by_action(factor, self.actions) for name, factor in slice_.chance.items()}
         self.every = list(self._cases.values())
         self.dynamics = self._needed(there)
         self.chance = self._needed(there.union(*(piece.scope for piece in self.mixed)))
@@ -73,7 +74,7 @@ class PreparedSlice:
     def _needed(self, names: set[str]) -> list[Cases]:
         """Return the distributions of some variables and of all that they read; the others sum to 1."""
         wanted, found = set(names), []
-        for name, factor in reversed(self.one.chance.items()):  # children come after their parents
+        for name, factor in reversed(self.slice.chance.items()):  # children come after their parents
             if name in wanted or factor.table.requires_grad:
                 found.append(self._cases[name])
                 wanted |= set(factor.scope)
@@ -85,13 +86,7 @@ class PreparedSlice:
     @cached_property
     def log_prior(self) -> Tensor:
         """log p(a|s), nats, ``[S, A]``."""
-        scope = (*self.actions.names, *self.states.names)
-        joint = _total(list(self.one.prior.values()), scope)
-        seen = joint.shape[len(self.actions.sizes) :]
-        rows = joint.expand(*self.actions.sizes, *seen).reshape(self.actions.size, *seen)
-        if max(seen, default=1) == 1:  # no state is looked at: one row stands for all
-            return rows.reshape(1, -1).expand(self.states.size, -1)
-        return rows.expand(-1, *self.states.sizes).reshape(self.actions.size, -1).T
+        return self.variables.log_prior(self.slice)
 
     def mean(self, over: Mean, c: Tensor, alpha: Tensor) -> Tensor:
         """Return q(s, a), the mean over outcomes of r + c(s'), reward units, ``[S, A]``.
@@ -117,8 +112,8 @@ class PreparedSlice:
     @cached_property
     def expected_reward(self) -> Tensor:
         """E[r|s, a], reward units, ``[S, A]``."""
-        zero = torch.zeros(self.states.size, dtype=self.world.dtype)
-        return self.mean(Expect(), zero, torch.ones((), dtype=self.world.dtype))
+        zero = torch.zeros(self.states.size, dtype=self.variables.dtype)
+        return self.mean(Expect(), zero, torch.ones((), dtype=self.variables.dtype))
 
     def pull(self, over: Mean, c: Tensor, alpha: Tensor, weights: Tensor) -> Tensor:
         """Return ``Σ_{s,a} weights(s, a) ∂q(s, a)/∂c(s')``, ``[S]``: the flow of probability into the next state.
@@ -139,8 +134,8 @@ class PreparedSlice:
         """
         reward = torch.zeros([self.sizes[name] for name in names], dtype=c.dtype, requires_grad=True)
         with torch.enable_grad():
-            paid = replace(self.one, reward=(*self.one.reward, Factor(names, reward)))
-            q = PreparedSlice(self.world, paid).mean(over, c.detach(), alpha.detach())
+            paid = replace(self.slice, reward=(*self.slice.reward, Factor(names, reward)))
+            q = PreparedSlice(self.variables, paid).mean(over, c.detach(), alpha.detach())
             weights = torch.where(q.detach() == -torch.inf, 0.0, weights)
             (found,) = torch.autograd.grad(q, reward, weights)
         return found
@@ -181,7 +176,7 @@ class PreparedSlice:
         split = q.reshape(*actions.sizes, *states.sizes)
         for group in (blind, seeing):
             if group:
-                split = split + _total(group, scope)
+                split = split + added_up(group, scope, self.variables.dtype)
         return split.reshape(actions.size, states.size).T
 
     def _by_action(self, weights: Tensor) -> Tensor:
@@ -204,7 +199,7 @@ class PreparedSlice:
         tables = [one.tables for one in self.dynamics]
         support = lambda: Pass(self.plain, SumProduct(), [(one > -torch.inf).to(one.dtype) for one in tables])  # noqa: E731
         with torch.no_grad():
-            return self._passes(("possible",), support)(x.to(self.world.dtype)) > 0
+            return self._passes(("possible",), support)(x.to(self.variables.dtype)) > 0
 
     def _average(self, x: Tensor) -> Tensor:
         barred = x.detach() == -torch.inf
@@ -214,7 +209,7 @@ class PreparedSlice:
     def _averaged(self, piece: Factor) -> Factor:
         """Return the mean of a piece over what it reads beside (s, a), by the variables that lead there."""
         wanted, chain = set(piece.scope), []
-        for name, factor in reversed(self.one.chance.items()):  # children come after their parents
+        for name, factor in reversed(self.slice.chance.items()):  # children come after their parents
             if name in wanted:
                 chain.append(factor)
                 wanted |= set(factor.scope)
@@ -285,14 +280,6 @@ def separable(over: Mean) -> Assumption:
 def priced(log_p: Tensor, price: Tensor) -> Tensor:
     """Return ``price · log p``, -inf where p is 0 at every price."""
     return torch.where(log_p == -torch.inf, log_p, price * log_p)
-
-
-def _total(pieces: Sequence[Factor], scope: tuple[str, ...]) -> Tensor:
-    """Add pieces up over the variables of ``scope``, the small ones first."""
-    total = torch.zeros((1,) * len(scope), dtype=torch.float64 if not pieces else pieces[0].table.dtype)
-    for piece in sorted(pieces, key=lambda one: one.table.numel()):
-        total = total + aligned(piece, scope)
-    return total
 
 
 def _contract(factors: Sequence[Factor], out: tuple[str, ...]) -> Factor:

@@ -11,8 +11,9 @@ import torch
 from torch import Tensor
 
 from cai.compile.factor_model import Factor
+from cai.exact.cost import Cost
 from cai.exact.factors.algebra import Algebra, summed
-from cai.exact.factors.cases import Cases, Cost
+from cai.exact.factors.cases import Cases
 
 WIDEST = 1 << 24
 """Numbers of a product up to which a latent is summed out here."""

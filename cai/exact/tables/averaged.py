@@ -1,4 +1,4 @@
-"""A slice with its dynamics held fixed: where outcomes are averaged, rewards and probabilities are needed once."""
+"""A slice whose outcomes are averaged: its rewards and probabilities are needed once."""
 
 from dataclasses import dataclass
 
@@ -11,7 +11,7 @@ from cai.exact.tables.chain import Chain
 
 
 @dataclass(frozen=True)
-class Held:
+class Averaged:
     """γ p(outcome|s,a) and its successors ``[*B, S, A, K]``, and E[r|s,a] ``[*B, S, A]``, reward units."""
 
     onward: Tensor
@@ -28,10 +28,10 @@ class Held:
         return Chain(pi.unsqueeze(-1) * self.onward, self.successor)
 
 
-def hold(one: Slice, discount: float) -> Held:
-    """Hold one slice."""
-    p = one.log_prob.exp()
-    return Held(discount * p, one.successor, expected_reward(p, one.reward))
+def average(slice_: Slice, discount: float) -> Averaged:
+    """Return a slice's averaged dynamics."""
+    p = slice_.log_prob.exp()
+    return Averaged(discount * p, slice_.successor, expected_reward(p, slice_.reward))
 
 
 def expected_reward(p: Tensor, reward: Tensor) -> Tensor:

@@ -9,14 +9,17 @@ gradient = marginals, ``∂ log Z/∂r_t(s,a) = p(s_t, a_t|O)/α``.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
 
 from cai.compile.table_model import Slice
+from cai.exact.operator import Pick
 from cai.exact.rules import Rule
+from cai.exact.survival import Survival
+from cai.support.numerics import nats
 
 BLOCK = 1 << 22
 """Outcomes to a block, where a backup is taken block by block."""
@@ -67,65 +70,167 @@ def put_back(amounts: Tensor, successor: Tensor, S: int) -> Tensor:
     return amounts.new_zeros(*amounts.shape[:-3], S).scatter_add(-1, numbers, amounts.flatten(-3))
 
 
-def survive(rule: Rule, v_next: Tensor, alpha: Tensor, log_survival: Tensor) -> Tensor:
-    """Return the continuation c(s'), ``[*B, S]``: the mean over going on with v(s') and ending with 0."""
-    if not log_survival[1] > -torch.inf:
-        return v_next
-    branches = torch.stack([v_next, torch.zeros_like(v_next)], -1)
-    return rule.over_outcomes.value(branches, log_survival, alpha[..., None])
+@dataclass(frozen=True)
+class Equation:
+    """A slice under a rule at a temperature: the backup as its equation stands, right at every temperature.
 
+    Other forms of a backup are held to it.
 
-def back_up(rule: Rule, one: Slice, v_next: Tensor, alpha: Tensor, log_survival: Tensor) -> Backup:
-    """Compute one backup from ``v_next [*B, S]``; ``alpha`` has the batch shape, reward units."""
-    c = survive(rule, v_next, alpha, log_survival)
-    x = one.reward + look_ahead(c, one.successor)
-    q = rule.over_outcomes.value(x, one.log_prob, alpha[..., None, None])
-    v = rule.over_actions.value(q, one.log_prior, alpha[..., None])
-    return Backup(c, x, q, v)
+    Attributes:
+        rule: how outcomes and actions are marginalised.
+        slice: the prior and the outcomes. Its successors number the entries of ``v_next``.
+        alpha: temperatures, reward units, of the batch shape.
+        log_survival: log of (γ, 1 - γ), nats.
+    """
 
+    rule: Rule
+    slice: Slice
+    alpha: Tensor
+    log_survival: Tensor
 
-def action_values(rule: Rule, one: Slice, v_next: Tensor, alpha: Tensor, log_survival: Tensor) -> Tensor:
-    """Return q ``[*B, S, A]`` alone, block by block of states, so that no outcome is kept longer than it is needed."""
-    S, A, K = one.log_prob.shape[-3:]
-    size = max(1, BLOCK // (A * K))
-    if size >= S:
-        return back_up(rule, one, v_next, alpha, log_survival).q
-    parts = []
-    for low in range(0, S, size):
-        fields = (one.log_prob, one.successor, one.reward)
-        rows = (field[..., low : low + size, :, :] for field in fields)
-        part = Slice(one.log_prior[..., low : low + size, :], *rows)
-        parts.append(back_up(rule, part, v_next, alpha, log_survival).q)
-    return torch.cat(parts, -2)
+    def __call__(self, v_next: Tensor, out: Tensor | None = None) -> Tensor:
+        """Return v ``[*B, S]``: a ``Step``."""
+        v = self.back_up(v_next).v
+        return v if out is None else out.copy_(v)
+
+    @property
+    def survival(self) -> Survival:
+        """The mean over going on and ending."""
+        return Survival(self.rule.over_outcomes, self.alpha[..., None], self.log_survival)
+
+    def back_up(self, v_next: Tensor) -> Backup:
+        """Compute one backup from ``v_next [*B, S]``."""
+        rule, slice_, alpha = self.rule, self.slice, self.alpha
+        c = self.survival.value(v_next)
+        x = slice_.reward + look_ahead(c, slice_.successor)
+        q = rule.over_outcomes.value(x, slice_.log_prob, alpha[..., None, None])
+        v = rule.over_actions.value(q, slice_.log_prior, alpha[..., None])
+        return Backup(c, x, q, v)
+
+    def q(self, v_next: Tensor) -> Tensor:
+        """Return q ``[*B, S, A]`` alone, block by block of states, so that no outcome is kept longer than needed."""
+        S, A, K = self.slice.log_prob.shape[-3:]
+        size = max(1, BLOCK // (A * K))
+        if size >= S:
+            return self.back_up(v_next).q
+        return torch.cat([self._rows(low, low + size).back_up(v_next).q for low in range(0, S, size)], -2)
+
+    def _rows(self, low: int, high: int) -> "Equation":
+        slice_ = self.slice
+        fields = (field[..., low:high, :, :] for field in (slice_.log_prob, slice_.successor, slice_.reward))
+        return replace(self, slice=Slice(slice_.log_prior[..., low:high, :], *fields))
+
+    def tilt(self, v_next: Tensor, values: Backup | None = None) -> "Tilt":
+        """Return the conditional distributions that the rule's messages imply for the slice.
+
+        Args:
+            v_next: the messages of the next time, reward units, ``[*B, S]``.
+            values: ``back_up(v_next)``, if it is at hand.
+        """
+        values = self.back_up(v_next) if values is None else values
+        slice_, alpha, over_outcomes = self.slice, self.alpha, self.rule.over_outcomes
+        return Tilt(
+            slice_,
+            self.rule.over_actions.log_weights(values.q, slice_.log_prior, alpha[..., None], values.v),
+            over_outcomes.log_weights(values.x, slice_.log_prob, alpha[..., None, None], values.q),
+            self.survival.log_weights(v_next, values.c),
+            self.survival.is_mortal,
+        )
+
+    def adjoint(self, v_next: Tensor, v_bar: Tensor, q_bar: Tensor) -> "Adjoint":
+        """Push ``v_bar [*B, S]`` and ``q_bar [*B, S, A]`` through the backup by its tilted weights."""
+        slice_, values = self.slice, self.back_up(v_next)
+        tilted = self.tilt(v_next, values)
+        a1, a2 = self.alpha[..., None], self.alpha[..., None, None]
+        over_actions, over_outcomes = self.rule.over_actions, self.rule.over_outcomes
+
+        # What is impossible carries no derivative, whatever flows into it.
+        v_bar = torch.where(values.v == -torch.inf, 0.0, v_bar)
+        pi = tilted.log_policy.exp()
+        log_prior = v_bar.unsqueeze(-1) * over_actions.by_log_w(values.q, slice_.log_prior, a1, pi)
+        alpha_bar = (v_bar * over_actions.by_alpha(values.q, slice_.log_prior, a1, values.v, pi)).sum(-1)
+
+        q_bar = torch.where(values.q == -torch.inf, 0.0, q_bar + v_bar.unsqueeze(-1) * pi)
+        w = tilted.log_outcome.exp()
+        log_prob = q_bar.unsqueeze(-1) * over_outcomes.by_log_w(values.x, slice_.log_prob, a2, w)
+        by_alpha = over_outcomes.by_alpha(values.x, slice_.log_prob, a2, values.q, w)
+        alpha_bar = alpha_bar + (q_bar * by_alpha).sum((-1, -2))
+
+        reward = q_bar.unsqueeze(-1) * w
+        c_bar = put_back(reward, slice_.successor, v_next.shape[-1])
+        v_next_bar, by_alpha = self.survival.adjoint(v_next, values.c, c_bar)
+        return Adjoint(v_next_bar, log_prior, log_prob, reward, alpha_bar + by_alpha)
+
+    def forward_message(self, log_f: Tensor) -> Tensor:
+        """Advance the forward message ``f_t(s) = p(s_t, alive, O_{<t})`` by the slice, in nats, shape ``[*B, S]``.
+
+        ``f_{t+1}(s') = γ Σ f_t(s) p(a|s) p(outcome|s,a) exp(r/α)`` over all that leads to s': the forward half of the
+        forward-backward recursion (Rabiner 1989, section III.A).
+        """
+        slice_ = self.slice
+        rewards = nats(slice_.reward, self.alpha[..., None, None, None])
+        entries = slice_.log_prior.unsqueeze(-1) + slice_.log_prob + rewards
+        entries = (log_f[..., None, None] + entries).flatten(-3)
+        number = slice_.successor.flatten(-3).expand(entries.shape)
+        top = torch.full_like(log_f, -torch.inf).scatter_reduce(-1, number, entries, "amax")
+        top = torch.where(top == -torch.inf, 0.0, top)
+        total = torch.zeros_like(log_f).scatter_add(-1, number, (entries - top.gather(-1, number)).exp())
+        return top + total.log() + self.log_survival[0]
+
+    def differentiable(self, v_next: Tensor) -> tuple[Tensor, Tensor]:
+        """Return ``(q, v)``; autograd through it costs one adjoint and keeps no [S, A, K] intermediate."""
+        slice_ = self.slice
+        tensors = (v_next, self.alpha, slice_.log_prior, slice_.log_prob, slice_.successor, slice_.reward)
+        q, v = _Differentiable.apply(self.rule, self.log_survival, *tensors)  # type: ignore[no-untyped-call]
+        return q, v
 
 
 @dataclass(frozen=True)
 class Tilt:
-    """The tilted slice, in nats.
+    """The tilted slice: how the rule's own chain goes on, in nats.
 
     Shapes: policy ``[*B, S, A]``, outcomes ``[*B, S, A, K]``, and (survive, end) on entering s' ``[*B, S, 2]``.
     """
 
+    slice: Slice
     log_policy: Tensor
     log_outcome: Tensor
     log_survival: Tensor
+    is_mortal: bool
 
     @property
     def log_survive(self) -> Tensor:
         """log p(survive) on entering s', ``[*B, S]``."""
         return self.log_survival[..., 0]
 
+    def joint(self, mu: Tensor) -> Tensor:
+        """Return ``p(s_t, a_t, outcome_t)`` where s_t is ``mu [*B, S]``: ``μ(s) π(a|s) p̃(outcome|s, a)``."""
+        return mu[..., None, None] * (self.log_policy.unsqueeze(-1) + self.log_outcome).exp()
 
-def tilt(rule: Rule, one: Slice, v_next: Tensor, values: Backup, alpha: Tensor, log_survival: Tensor) -> Tilt:
-    """Return the conditional distributions that the rule's messages imply for one slice."""
-    branches = torch.stack([v_next, torch.zeros_like(v_next)], -1)
-    over_outcomes = rule.over_outcomes
-    survival = over_outcomes.log_weights(branches, log_survival, alpha[..., None], values.c)
-    return Tilt(
-        rule.over_actions.log_weights(values.q, one.log_prior, alpha[..., None], values.v),
-        over_outcomes.log_weights(values.x, one.log_prob, alpha[..., None, None], values.q),
-        survival,
-    )
+    def pairs(self, mu: Tensor) -> Tensor:
+        """Return p(s_t, s_{t+1}), alive in both, as a sparse COO tensor ``[S, S]``."""
+        successor = self.slice.successor
+        joint, S = self.joint(mu) * self.log_survive.exp()[successor], mu.shape[-1]
+        rows = torch.arange(S)[:, None, None].expand(joint.shape).reshape(-1)
+        numbers = torch.stack([rows.to(successor.device), successor.reshape(-1)])
+        return torch.sparse_coo_tensor(numbers, joint.reshape(-1), (S, S), check_invariants=False).coalesce()
+
+    def push(self, mu: Tensor) -> Tensor:
+        """Return ``p(s_{t+1}, alive) [*B, S]``: the sum over what leads to s' and survives."""
+        return put_back(self.joint(mu), self.slice.successor, mu.shape[-1]) * self.log_survive.exp()
+
+    def action(self, s: Tensor, pick: Pick) -> Tensor:
+        """Pick actions in states ``s [N]``."""
+        return pick(self.log_policy[s])
+
+    def outcome(self, s: Tensor, a: Tensor, pick: Pick) -> tuple[Tensor, Tensor]:
+        """Pick outcomes of actions ``a [N]``: the next states and the rewards, reward units."""
+        k = pick(self.log_outcome[s, a])
+        return self.slice.successor[s, a, k], self.slice.reward[s, a, k]
+
+    def survives(self, s: Tensor, pick: Pick) -> Tensor:
+        """Pick whether the trajectory goes on from next states ``s [N]``."""
+        return pick(self.log_survival[s]) == 0 if self.is_mortal else torch.ones_like(s, dtype=torch.bool)
 
 
 @dataclass(frozen=True)
@@ -139,36 +244,6 @@ class Adjoint:
     alpha: Tensor
 
 
-def adjoint(
-    rule: Rule, one: Slice, v_next: Tensor, alpha: Tensor, log_survival: Tensor, v_bar: Tensor, q_bar: Tensor
-) -> Adjoint:
-    """Push ``v_bar [*B, S]`` and ``q_bar [*B, S, A]`` through one backup by its tilted weights."""
-    values = back_up(rule, one, v_next, alpha, log_survival)
-    tilted = tilt(rule, one, v_next, values, alpha, log_survival)
-    a1, a2 = alpha[..., None], alpha[..., None, None]
-    act, out = rule.over_actions, rule.over_outcomes
-
-    # What is impossible carries no derivative, whatever flows into it.
-    v_bar = torch.where(values.v == -torch.inf, 0.0, v_bar)
-    pi = tilted.log_policy.exp()
-    log_prior = v_bar.unsqueeze(-1) * act.by_log_w(values.q, one.log_prior, a1, pi)
-    alpha_bar = (v_bar * act.by_alpha(values.q, one.log_prior, a1, values.v, pi)).sum(-1)
-
-    q_bar = torch.where(values.q == -torch.inf, 0.0, q_bar + v_bar.unsqueeze(-1) * pi)
-    w = tilted.log_outcome.exp()
-    log_prob = q_bar.unsqueeze(-1) * out.by_log_w(values.x, one.log_prob, a2, w)
-    alpha_bar = alpha_bar + (q_bar * out.by_alpha(values.x, one.log_prob, a2, values.q, w)).sum((-1, -2))
-
-    reward = q_bar.unsqueeze(-1) * w
-    c_bar = put_back(reward, one.successor, v_next.shape[-1])
-    if log_survival[1] > -torch.inf:
-        branches = torch.stack([v_next, torch.zeros_like(v_next)], -1)
-        weights = tilted.log_survival.exp()
-        alpha_bar = alpha_bar + (c_bar * out.by_alpha(branches, log_survival, a1, values.c, weights)).sum(-1)
-        c_bar = c_bar * weights[..., 0]
-    return Adjoint(c_bar, log_prior, log_prob, reward, alpha_bar)
-
-
 class _Differentiable(torch.autograd.Function):
     """A backup under autograd: only its inputs are kept, and the backward pass is the analytic adjoint."""
 
@@ -177,15 +252,16 @@ class _Differentiable(torch.autograd.Function):
         v_next, alpha, log_prior, log_prob, successor, reward = tensors
         ctx.rule = rule
         ctx.save_for_backward(log_survival, *tensors)
-        values = back_up(rule, Slice(log_prior, log_prob, successor, reward), v_next, alpha, log_survival)
+        equation = Equation(rule, Slice(log_prior, log_prob, successor, reward), alpha, log_survival)
+        values = equation.back_up(v_next)
         return values.q, values.v
 
     @staticmethod
     def backward(ctx: Any, q_bar: Tensor, v_bar: Tensor) -> Any:
         refuse_second_derivative()
         log_survival, v_next, alpha, log_prior, log_prob, successor, reward = ctx.saved_tensors
-        one = Slice(log_prior, log_prob, successor, reward)
-        bars = adjoint(ctx.rule, one, v_next, alpha, log_survival, v_bar, q_bar)
+        slice_ = Slice(log_prior, log_prob, successor, reward)
+        bars = Equation(ctx.rule, slice_, alpha, log_survival).adjoint(v_next, v_bar, q_bar)
         return (
             None,
             None,
@@ -202,12 +278,3 @@ def refuse_second_derivative() -> None:
     """Raise where autograd would record the backward pass: the adjoint is analytic once, and wrong in silence twice."""
     if torch.is_grad_enabled():
         raise RuntimeError("cai: messages have first derivatives only; call backward or grad without create_graph=True")
-
-
-def differentiable_backup(
-    rule: Rule, one: Slice, v_next: Tensor, alpha: Tensor, log_survival: Tensor
-) -> tuple[Tensor, Tensor]:
-    """Return ``(q, v)`` of one backup; autograd through it costs one adjoint and keeps no [S, A, K] intermediate."""
-    tensors = (v_next, alpha, one.log_prior, one.log_prob, one.successor, one.reward)
-    q, v = _Differentiable.apply(rule, log_survival, *tensors)  # type: ignore[no-untyped-call]
-    return q, v

@@ -8,11 +8,10 @@ Nine products reach a horizon of 500, and a product costs little more than a ste
 import torch
 from torch import Tensor
 
-from cai.compile.table_model import Slice, Tables
-from cai.exact.rounding import largest
-from cai.exact.rules import POSTERIOR, Rule
+from cai.exact.rules import POSTERIOR
+from cai.exact.tables.backup import Equation
+from cai.exact.tables.forms import out_of_range
 from cai.exact.tables.merged import merge
-from cai.exact.tables.prepare import out_of_range
 
 SHORTEST = 1000
 """Shorter sweeps are quick step by step."""
@@ -21,20 +20,18 @@ LARGEST = 1_000_000
 _LEAST = 2.0**-900
 
 
-def scan_pays(rule: Rule, tables: Tables, alpha: Tensor) -> bool:
-    """Tell whether a world has few enough states, and a horizon long enough, to be doubled."""
-    T, S = tables.horizon or 0, tables.states.size
-    if rule != POSTERIOR or tables.timed or T < SHORTEST or T * S > LARGEST:
-        return False
-    return not out_of_range(tables.at(0), alpha, largest(tables.terminal))
+def pays(equation: Equation, T: int, scale: float) -> bool:
+    """Tell whether a stationary world has few enough states, and a horizon long enough, to be doubled."""
+    S = equation.slice.log_prior.shape[-2]
+    return equation.rule == POSTERIOR and SHORTEST <= T <= LARGEST // S and not out_of_range(equation, scale)
 
 
-def scan(tables: Tables, alpha: Tensor) -> Tensor | None:
+def doubled(equation: Equation, terminal: Tensor, T: int) -> Tensor | None:
     """Return POSTERIOR's v of all times, ``[*B, T+1, S]``, reward units; None where a float cannot hold a product."""
-    assert tables.horizon is not None
-    S, columns = tables.states.size, tables.horizon + 1
-    power = dense(tables.at(0), alpha, tables.log_survival)
-    terminal = (tables.terminal / alpha[..., None]).expand(*power.shape[:-2], S)
+    alpha = equation.alpha
+    S, columns = terminal.shape[-1], T + 1
+    power = dense(equation)
+    terminal = (terminal / alpha[..., None]).expand(*power.shape[:-2], S)
     u = torch.nn.functional.pad(terminal, (0, power.shape[-1] - S)).unsqueeze(-1)  # whoever has died has v = 0
     while u.shape[-1] < columns:
         m = u.shape[-1]
@@ -49,10 +46,10 @@ def scan(tables: Tables, alpha: Tensor) -> Tensor | None:
     return alpha[..., None, None] * u[..., :S, :].flip(-1).mT
 
 
-def dense(one: Slice, alpha: Tensor, log_survival: Tensor) -> Tensor:
+def dense(equation: Equation) -> Tensor:
     """Return log M, nats, ``[*B, S, S]``; with a discount ``[*B, S+1, S+1]``, death as the last state."""
-    merged = merge(POSTERIOR, one, alpha)
-    log_m = (merged.log_m + merged.gain / alpha[..., None, None, None]).squeeze(-2)
+    merged, log_survival = merge(equation), equation.log_survival
+    log_m = (merged.log_m + merged.gain / equation.alpha[..., None, None, None]).squeeze(-2)
     to = merged.successor.squeeze(-2)
     S = log_m.shape[-2]
     # Entries that a row does not need point to state 0 with no weight: the largest of those that meet is the row's own.

@@ -8,9 +8,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from cai.compile.table_model import Slice
 from cai.exact.rounding import WARM
-from cai.exact.rules import POSTERIOR, Assumption, Rule, assumption
+from cai.exact.rules import POSTERIOR, Assumption, assumption
+from cai.exact.tables.backup import Equation
 from cai.exact.tables.kernels import backups, merging, pointwise
 from cai.exact.tables.laid import LOST, NEVER, STRIP, Array, Laid, Numbers, Span, Threads, once, whole
 
@@ -20,13 +20,14 @@ Work = Callable[[int, int], None]
 """A backup of the states ``low … high-1``, its arguments in hand."""
 
 
-def fused(rule: Rule, one: Slice, alpha: Tensor, log_survival: Tensor) -> "Fused | None":
+def fused(equation: Equation) -> "Fused | None":
     """Return the slice's backup by kernels, for each temperature in its best form; None where no kernel has a mean."""
+    rule, slice_, alpha = equation.rule, equation.slice, equation.alpha
     over_outcomes, over_actions = assumption(rule.over_outcomes), assumption(rule.over_actions)
     if over_outcomes is None or over_actions is None or over_actions.kind == "averaged":
         return None
-    numbers, threads = Numbers(one), Threads(one.log_prob.shape[0])
-    rest = (numbers, float(log_survival[0].exp()), threads)
+    numbers, threads = Numbers(slice_), Threads(slice_.log_prob.shape[0])
+    rest = (numbers, float(equation.log_survival[0].exp()), threads)
     staged = [Staged(over_outcomes, over_actions, a, *rest) for a in alpha.flatten().tolist()]
     forms = [_linear(form) if rule == POSTERIOR else form for form in staged]
     return Fused(tuple(forms), alpha.shape, numbers.shape[0], threads)
@@ -34,8 +35,8 @@ def fused(rule: Rule, one: Slice, alpha: Tensor, log_survival: Tensor) -> "Fused
 
 def _linear(staged: "Staged") -> "Staged | Linear":
     """Take POSTERIOR as a sparse product in β, where its numbers allow it."""
-    operator = operator_of(staged)
-    return staged if operator is None else Linear(staged, operator)
+    product = product_of(staged)
+    return staged if product is None else Linear(staged, product)
 
 
 @dataclass(frozen=True)
@@ -52,7 +53,7 @@ class Fused:
         v = torch.from_numpy(np.empty((*self.batch, self.states), v_next.numpy().dtype)) if out is None else out
         ahead = v_next.expand(*self.batch, -1).reshape(len(self.forms), -1)
         rows = list(v.view(len(self.forms), -1).numpy())
-        spans = [Span.of(one) for one in ahead]
+        spans = [Span.of(values) for values in ahead]
         works = [form.work(span, row) for form, span, row in zip(self.forms, spans, rows, strict=True)]
         self.threads.run(partial(_in_turn, works) if len(works) > 1 else works[0], self.states)
         for form, span, row in zip(self.forms, spans, rows, strict=True):
@@ -161,7 +162,7 @@ def _scale(over: Assumption, alpha: float) -> float:
 
 
 @dataclass(frozen=True)
-class Operator:
+class Product:
     """M of ``β = M β'``, scaled by one number so that no entry is above 1; flat ``[S E]``, ``gain`` in reward units."""
 
     M: Array
@@ -175,34 +176,34 @@ class Linear:
     """POSTERIOR as a sparse product: β of the next states, scaled, then ``v = α log(M β')``."""
 
     staged: Staged
-    operator: Operator
+    product: Product
 
     def work(self, span: Span, v: Array) -> Work:
         """Return the backup that fills v."""
-        one, M = self.staged, self.operator
-        top = max(span.high, 0.0 if one.discount < 1 else -np.inf)
-        if one.is_warm(span) or top == -np.inf:
-            return one.work(span, v)
+        staged, M = self.staged, self.product
+        top = max(span.high, 0.0 if staged.discount < 1 else -np.inf)
+        if staged.is_warm(span) or top == -np.inf:
+            return staged.work(span, v)
         b = np.empty(len(span.values))
-        one.threads.run(pointwise.lift, len(b), span.values, b, one.discount, one.alpha, top)
-        c = one.survive(span, False)
-        return partial(backups.linear(M.E), v, b, c, M.M, M.successor, one.alpha, M.gain + top, M.gain)
+        staged.threads.run(pointwise.lift, len(b), span.values, b, staged.discount, staged.alpha, top)
+        c = staged.survive(span, False)
+        return partial(backups.linear(M.E), v, b, c, M.M, M.successor, staged.alpha, M.gain + top, M.gain)
 
     def close(self, span: Span, v: Array) -> None:
         """Leave v as it is."""
 
 
-def operator_of(staged: Staged) -> Operator | None:
+def product_of(staged: Staged) -> Product | None:
     """Merge successors over actions; None where the entries lie too far apart for products of plain numbers."""
-    one, S = staged.numbers.one, staged.numbers.shape[0]
-    gain = float(one.reward.detach().numpy().max())
+    slice_, S = staged.numbers.slice, staged.numbers.shape[0]
+    gain = float(slice_.reward.detach().numpy().max())
     if gain == -np.inf:
         return None
     # The tables are read where they stand, in whatever order: a copy would take as long as many backups.
-    chances = (one.successor.numpy(), whole(once(one.log_prob).exp(), S), whole(once(one.log_prior).exp(), S))
+    chances = (slice_.successor.numpy(), whole(once(slice_.log_prob).exp(), S), whole(once(slice_.log_prior).exp(), S))
     width = np.empty(S, np.int64)
     staged.threads.run(merging.widths, S, *chances, width)
     E = max(1, int(width.max()))
     M, to, least = np.empty(S * E), np.empty(S * E, np.uint32), np.empty(S)
-    staged.threads.run(merging.rows, S, *chances, one.reward.detach().numpy(), gain, staged.alpha, E, to, M, least)
-    return Operator(M, to, E, gain) if least.min() >= LEAST else None
+    staged.threads.run(merging.rows, S, *chances, slice_.reward.detach().numpy(), gain, staged.alpha, E, to, M, least)
+    return Product(M, to, E, gain) if least.min() >= LEAST else None

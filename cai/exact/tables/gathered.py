@@ -3,10 +3,7 @@
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
-import torch
 from torch import Tensor
-
-from cai.exact.rules import POSTERIOR
 
 
 @runtime_checkable
@@ -75,16 +72,3 @@ class Gathering(Protocol):
 
     def total(self) -> Gathered:
         """Return the sum over all that was pushed."""
-
-
-def through_survival(
-    v_next: Tensor, c: Tensor, c_bar: Tensor, alpha: Tensor, log_survival: Tensor, mortal: bool
-) -> tuple[Tensor, Tensor]:
-    """Push ``c_bar [*B, S]`` through POSTERIOR's mean over going on and ending: what goes to v_next, and to α."""
-    if not mortal:
-        return c_bar, torch.zeros_like(alpha)
-    over, a = POSTERIOR.over_outcomes, alpha[..., None]
-    branches = torch.stack([v_next, torch.zeros_like(v_next)], -1)
-    weights = over.log_weights(branches, log_survival, a, c).exp()
-    by_alpha = (c_bar * over.by_alpha(branches, log_survival, a, c, weights)).sum(-1)
-    return c_bar * weights[..., 0], by_alpha

@@ -30,14 +30,16 @@ STRIP = 1 << 13
 """States to a strip, where several temperatures read the same numbers while they are near."""
 
 
-def kernels_can(one: Slice) -> bool:
+def kernels_can(slice_: Slice) -> bool:
     """Tell whether the kernels may take a slice: no batch, on a CPU, and no probability that would underflow."""
-    if one.log_prob.dim() != 3 or one.successor.dim() != 3 or one.log_prob.device.type != "cpu":
+    if slice_.log_prob.dim() != 3 or slice_.successor.dim() != 3 or slice_.log_prob.device.type != "cpu":
         return False
-    tiny = TINY.get(one.log_prob.dtype)
+    tiny = TINY.get(slice_.log_prob.dtype)
     if tiny is None:
         return False
-    return all(bool(((x == -torch.inf) | (x > np.log(tiny))).all()) for x in (once(one.log_prob), once(one.log_prior)))
+    return all(
+        bool(((x == -torch.inf) | (x > np.log(tiny))).all()) for x in (once(slice_.log_prob), once(slice_.log_prior))
+    )
 
 
 def once(field: Tensor) -> Tensor:
@@ -92,12 +94,12 @@ class Span:
 class Numbers:
     """What the kernels read of a slice, each array as compact as the tables hold it."""
 
-    one: Slice
+    slice: Slice
 
     @property
     def shape(self) -> tuple[int, int, int]:
         """(S, A, K)."""
-        S, A, K = self.one.log_prob.shape
+        S, A, K = self.slice.log_prob.shape
         return S, A, K
 
     @cached_property
@@ -106,29 +108,29 @@ class Numbers:
         S, A, K = self.shape
         flat = np.empty(S * A * K, np.uint32)
         for low in range(0, S, BLOCK):
-            part = self.one.successor[low : low + BLOCK].reshape(-1).numpy()
+            part = self.slice.successor[low : low + BLOCK].reshape(-1).numpy()
             flat[low * A * K : low * A * K + len(part)] = part
         return flat
 
     @cached_property
     def p(self) -> Laid:
         """p(outcome|s, a)."""
-        return lay(once(self.one.log_prob).exp())
+        return lay(once(self.slice.log_prob).exp())
 
     @cached_property
     def prior(self) -> Laid:
         """p(a|s)."""
-        return lay(once(self.one.log_prior).exp())
+        return lay(once(self.slice.log_prior).exp())
 
     @cached_property
     def reward(self) -> Laid:
         """r."""
-        return lay(once(self.one.reward))
+        return lay(once(self.slice.reward))
 
     @cached_property
     def largest_reward(self) -> float:
         """The largest finite size of a reward, reward units."""
-        return largest(self.one.reward)
+        return largest(self.slice.reward)
 
     @cached_property
     def forbids(self) -> bool:
@@ -137,13 +139,13 @@ class Numbers:
 
     def viterbi_reward(self, price: float) -> Laid:
         """``price log p(outcome|s, a) + r``, -inf where an outcome is impossible."""
-        log_prob = once(self.one.log_prob)
-        return lay(torch.where(log_prob == -torch.inf, log_prob, price * log_prob) + once(self.one.reward))
+        log_prob = once(self.slice.log_prob)
+        return lay(torch.where(log_prob == -torch.inf, log_prob, price * log_prob) + once(self.slice.reward))
 
     @cached_property
     def expected_reward(self) -> Laid:
         """E[r|s, a], with what is -inf as ``NEVER``."""
-        log_prob, reward = once(self.one.log_prob), once(self.one.reward)
+        log_prob, reward = once(self.slice.log_prob), once(self.slice.reward)
         S = max(log_prob.shape[0], reward.shape[0])
         log_prob, reward = log_prob.expand(S, -1, -1), reward.expand(S, -1, -1)
         blocks = range(0, S, BLOCK)

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from cai.compile.table_model import Slice
 from cai.exact.rules import MAP, Rule
+from cai.exact.tables.backup import Equation
 
 
 @dataclass(frozen=True)
@@ -34,24 +35,25 @@ class Merged:
     entry: Tensor
 
 
-def best_reward(one: Slice) -> Tensor:
+def best_reward(slice_: Slice) -> Tensor:
     """Return the largest reward of any possible outcome of each state, reward units, ``[*L, S, 1, 1]``; 0 for none."""
-    possible = (one.log_prior.unsqueeze(-1) > -torch.inf) & (one.log_prob > -torch.inf)
-    best = torch.where(possible, one.reward, -torch.inf).amax((-2, -1), keepdim=True)
+    possible = (slice_.log_prior.unsqueeze(-1) > -torch.inf) & (slice_.log_prob > -torch.inf)
+    best = torch.where(possible, slice_.reward, -torch.inf).amax((-2, -1), keepdim=True)
     return torch.where(best == -torch.inf, 0.0, best)
 
 
-def log_weights(one: Slice, alpha: Tensor, gain: Tensor) -> Tensor:
+def log_weights(slice_: Slice, alpha: Tensor, gain: Tensor) -> Tensor:
     """Return ``log p(a|s) + log p(outcome|s, a) + (r - gain)/α``, nats, ``[*B, S, A, K]``."""
-    return one.log_prior.unsqueeze(-1) + one.log_prob + (one.reward - gain) / alpha[..., None, None, None]
+    return slice_.log_prior.unsqueeze(-1) + slice_.log_prob + (slice_.reward - gain) / alpha[..., None, None, None]
 
 
-def merge(rule: Rule, one: Slice, alpha: Tensor) -> Merged:
+def merge(equation: Equation) -> Merged:
     """Merge the outcomes of every state that share a successor, in the order of the successors' numbers."""
-    gain = best_reward(one)
-    log_w = log_weights(one, alpha, gain).flatten(-2)
+    slice_ = equation.slice
+    gain = best_reward(slice_)
+    log_w = log_weights(slice_, equation.alpha, gain).flatten(-2)
     possible = (log_w > -torch.inf).reshape(-1, *log_w.shape[-2:]).any(0)  # one pattern for a whole batch
-    number = torch.where(possible, one.successor.flatten(-2), -1)
+    number = torch.where(possible, slice_.successor.flatten(-2), -1)
     ordered, order = number.sort(dim=-1, stable=True)
     fresh = torch.ones_like(ordered, dtype=torch.bool)
     fresh[..., 1:] = ordered[..., 1:] != ordered[..., :-1]
@@ -59,8 +61,8 @@ def merge(rule: Rule, one: Slice, alpha: Tensor) -> Merged:
     E = max(1, int(place.max()))
     entry = torch.empty_like(place).scatter_(-1, order, (place - 1).clamp(min=0))
     successor = number.new_zeros(*number.shape[:-1], E).scatter_reduce_(-1, entry, number, "amax")
-    log_m = _total(rule, log_w, entry.expand(log_w.shape), E)
-    return Merged(successor.unsqueeze(-2), log_m.unsqueeze(-2), gain, entry.reshape(one.successor.shape))
+    log_m = _total(equation.rule, log_w, entry.expand(log_w.shape), E)
+    return Merged(successor.unsqueeze(-2), log_m.unsqueeze(-2), gain, entry.reshape(slice_.successor.shape))
 
 
 def _total(rule: Rule, log_w: Tensor, entry: Tensor, E: int) -> Tensor:

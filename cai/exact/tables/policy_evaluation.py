@@ -18,14 +18,15 @@ from jaxtyping import Float
 from torch import Tensor
 
 from cai.compile.table_model import Tables
-from cai.exact.tables.averaged import Held, hold
+from cai.exact.lifetime import life_to_come, visits
+from cai.exact.tables.averaged import Averaged, average
 from cai.exact.tables.backup import put_back, refuse_second_derivative
-from cai.exact.tables.chain import Chain, life_to_come, visits
+from cai.exact.tables.chain import Chain
 from cai.support.numerics import nats
 
 
 @dataclass(frozen=True)
-class Acting:
+class PolicyValues:
     """The values of a policy, reward units: ``q [T, S, A]`` and ``v [T+1, S]``; no time axis for the infinite horizon.
 
     -inf where the policy risks what is forbidden.
@@ -35,7 +36,7 @@ class Acting:
     v: Tensor
 
 
-def values(tables: Tables, log_pi: Float[Tensor, "*T S A"], alpha: Tensor) -> Acting:
+def values(tables: Tables, log_pi: Float[Tensor, "*T S A"], alpha: Tensor) -> PolicyValues:
     """Return the policy's own values under the true dynamics, its KL to the prior paid.
 
     Raises:
@@ -43,25 +44,25 @@ def values(tables: Tables, log_pi: Float[Tensor, "*T S A"], alpha: Tensor) -> Ac
     """
     if tables.horizon is None:
         v = _lifelong(tables, log_pi, alpha)
-        return Acting(_held(tables)[0].q(v), v)
-    held, pi, price = _held(tables), log_pi.exp(), _price(tables, log_pi, alpha)
+        return PolicyValues(_averaged(tables)[0].q(v), v)
+    dynamics, pi, price = _averaged(tables), log_pi.exp(), _price(tables, log_pi, alpha)
     v, q_s, v_s = tables.terminal, [], [tables.terminal]
     for t in range(tables.horizon - 1, -1, -1):
-        q = held[t].q(v)
+        q = dynamics[t].q(v)
         v = torch.where(pi[t] > 0, pi[t] * (q - price[t]), 0.0).sum(-1)
         q_s.append(q)
         v_s.append(v)
-    return Acting(torch.stack(q_s[::-1]), torch.stack(v_s[::-1]))
+    return PolicyValues(torch.stack(q_s[::-1]), torch.stack(v_s[::-1]))
 
 
 def occupancy(tables: Tables, log_pi: Float[Tensor, "*T S A"]) -> Float[Tensor, "*T1 S"]:
     """Return p(s_t, alive) of every time, ``[T+1, S]``; for the infinite horizon its sum over all times, ``[S]``."""
-    d, pi, held = tables.log_initial.exp(), log_pi.exp(), _held(tables)
+    d, pi, dynamics = tables.log_initial.exp(), log_pi.exp(), _averaged(tables)
     if tables.horizon is None:
-        return visits(held[0].living(pi), d)
+        return visits(dynamics[0].living(pi), d)
     states = [d]
     for t in range(tables.horizon):
-        d = put_back((d.unsqueeze(-1) * pi[t]).unsqueeze(-1) * held[t].onward, held[t].successor, d.shape[0])
+        d = put_back((d.unsqueeze(-1) * pi[t]).unsqueeze(-1) * dynamics[t].onward, dynamics[t].successor, d.shape[0])
         states.append(d)
     return torch.stack(states)
 
@@ -79,11 +80,11 @@ def policy_elbo(tables: Tables, log_pi: Float[Tensor, "*T S A"], alpha: Tensor) 
 class _PolicyElbo(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, tables: Tables, alpha: Tensor, log_pi: Tensor) -> Tensor:
-        found = values(tables, log_pi, alpha)
+        own = values(tables, log_pi, alpha)
         ctx.tables, ctx.alpha = tables, alpha
-        ctx.save_for_backward(log_pi, found.q)
+        ctx.save_for_backward(log_pi, own.q)
         p = tables.log_initial.exp()
-        v_0 = found.v if tables.horizon is None else found.v[0]
+        v_0 = own.v if tables.horizon is None else own.v[0]
         return nats(torch.where(p > 0, p * v_0, 0.0).sum(), alpha)
 
     @staticmethod
@@ -102,9 +103,9 @@ def gradient(tables: Tables, log_pi: Tensor, q: Tensor, alpha: Tensor) -> Tensor
     return torch.where(weights > 0, weights * (nats(q, alpha) - (log_pi - log_prior) - 1), 0.0)
 
 
-def _held(tables: Tables) -> list[Held]:
-    """Return the held slice of every time; one object for all where they are the same."""
-    slices = [hold(one, tables.discount) for one in tables.slices()]
+def _averaged(tables: Tables) -> list[Averaged]:
+    """Return the averaged dynamics of every time; one object for all where they are the same."""
+    slices = [average(slice_, tables.discount) for slice_ in tables.slices()]
     return slices if tables.timed else slices * (tables.horizon or 1)
 
 
@@ -114,9 +115,9 @@ def _price(tables: Tables, log_pi: Tensor, alpha: Tensor) -> Tensor:
 
 
 def _lifelong(tables: Tables, log_pi: Tensor, alpha: Tensor) -> Tensor:
-    held, pi = _held(tables)[0], log_pi.exp()
-    gain = torch.where(pi > 0, pi * (held.reward - _price(tables, log_pi, alpha)), 0.0).sum(-1)
-    living, barred = held.living(pi), gain == -torch.inf
+    dynamics, pi = _averaged(tables)[0], log_pi.exp()
+    gain = torch.where(pi > 0, pi * (dynamics.reward - _price(tables, log_pi, alpha)), 0.0).sum(-1)
+    living, barred = dynamics.living(pi), gain == -torch.inf
     finite = life_to_come(living, torch.where(barred, 0.0, gain))
     return torch.where(_reaches(living, barred), -torch.inf, finite)
 

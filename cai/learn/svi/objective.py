@@ -119,7 +119,8 @@ def as_actor(world: World, policy: Any, temperature: float | Tensor) -> Actor:
     if isinstance(policy, Actor):
         return policy
     if isinstance(policy, Rule):
-        return solve(world, policy, temperature=temperature).policy
+        solution: Actor = solve(world, policy, temperature=temperature).policy
+        return solution
     if callable(policy):
         return FunctionPolicy(world, policy)
     return as_policy(tabulate(world), policy)

@@ -1,0 +1,95 @@
+"""Where states and actions are numbered: what an operator's tensors over them have in common, whatever the form.
+
+V and M are ``[*B, S]``, F and MF are ``[*B, S, A]``.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from functools import partial
+
+import torch
+from torch import Tensor
+
+from cai.errors import fault
+from cai.exact.operator import Operator
+from cai.exact.rounding import tied_from
+from cai.exact.rules import Rule, is_maximum
+from cai.policies.fixed import FixedPolicy
+from cai.world.spaces import Space
+
+
+def rule_policy(rule: Rule, q: Tensor, log_prior: Tensor, alpha: Tensor, tied: Callable[[Tensor], Tensor]) -> Tensor:
+    """Return the rule's log π(a|s), nats: ``log p(a|s) + (q - v)/α`` for a soft rule, the maximisers for a hard one.
+
+    Tied maximisers share as the prior does. In a state where nothing is possible it is the prior.
+
+    Args:
+        rule: how actions are marginalised.
+        q: reward units.
+        log_prior: log p(a|s), nats.
+        alpha: temperatures, reward units, ``[*B]``.
+        tied: from v to the score from which on choices are tied.
+    """
+    over, a = rule.over_actions, alpha[..., None]
+    return over.log_weights(q, log_prior, a, tied(over.value(q, log_prior, a)))
+
+
+def tied(op: Operator, t: int, sizes: Tensor, error_bound: float, value: Tensor) -> Tensor:
+    """Return the score from which on choices of time t are tied; the value itself where the mean is no maximum."""
+    if not is_maximum(op.rule.over_actions):
+        return value
+    T = op.model.horizon
+    return tied_from(value, sizes, 0 if T is None else T - t, error_bound)
+
+
+def policy(op: Operator, v: Tensor, error_bound: float) -> FixedPolicy:
+    """Return the rule's own policy; its table of time t is computed when it is asked for."""
+    model = op.model
+    return FixedPolicy(partial(_table, op, v, error_bound), model.states, model.actions, model.horizon)
+
+
+def _table(op: Operator, v: Tensor, error_bound: float, t: int) -> Tensor:
+    T = op.model.horizon
+    require_time(t, T)
+    table: Tensor = op.log_policy(t, op.at(v, t + 1), error_bound)
+    return table
+
+
+def joint(mu: Tensor, log_pi: Tensor) -> Tensor:
+    """Return p(s) π(a|s)."""
+    return mu.unsqueeze(-1) * log_pi.exp()
+
+
+def expected(weights: Tensor, x: Tensor) -> Tensor:
+    """Return Σ weights x, where what never happens counts for nothing, infinite or not."""
+    return torch.where(weights > 0, weights * x, 0.0).sum()
+
+
+def by_state(weights: Tensor, x: Tensor) -> Tensor:
+    """Return Σ_a weights x, ``[S]``, where what never happens counts for nothing, infinite or not."""
+    return torch.where(weights > 0, weights * x, 0.0).sum(-1)
+
+
+def summed_out(spaces: Sequence[Space], joint: Tensor, names: Sequence[str]) -> Tensor:
+    """Sum a joint measure, an axis a space at its end, out to some variables, ``[*B]`` and one axis each as given."""
+    sizes, number = [], torch.zeros((), dtype=torch.long, device=joint.device)
+    for name in names:
+        axis, space = next((i, space) for i, space in enumerate(spaces) if name in space.names)
+        values = space.split(torch.arange(space.size, device=joint.device))[name].long()
+        sizes.append(space.sizes[space.names.index(name)])
+        number = number * sizes[-1] + values.reshape(-1, *(1,) * (len(spaces) - 1 - axis))
+    where = number.expand([space.size for space in spaces]).reshape(-1)
+    batch = joint.shape[: joint.dim() - len(spaces)]
+    total = joint.new_zeros(*batch, math.prod(sizes)).index_add(-1, where, joint.reshape(*batch, -1))
+    return total.reshape(*batch, *sizes)
+
+
+def require_time(t: int, T: int | None) -> int:
+    """Return a time at which somebody acts.
+
+    Raises:
+        WorldError: t lies outside 0 … T-1.
+    """
+    if T is not None and not 0 <= t < T:
+        raise fault("t", f"{t}", f"a time from 0 to {T - 1}")
+    return t

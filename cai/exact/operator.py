@@ -1,0 +1,182 @@
+"""The glossary of exact inference: a world under a rule at a temperature is an operator.
+
+    v_T = terminal,     v_t = backup(v_{t+1})
+
+Everything is written once against it: the sweep, the fixed point, forward messages, samples, gradients, accounts. A
+compiled form of a world implements it: tables and factors, independent parts side by side, shards, beliefs.
+
+The letters say what a form may choose its own type for. ``V`` is a value over states, in reward units; ``F`` a function
+of state and action, in reward units or nats; ``M`` a measure over states and ``MF`` one over states and actions. On
+tables and factors they are tensors ``[S]``, ``[S, A]``, ``[S]`` and ``[S, A]``.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol, TypeAlias, runtime_checkable
+
+from torch import Size, Tensor
+
+from cai.compile.table_model import Model
+from cai.exact.cost import Cost
+from cai.exact.lifetime import Transition
+from cai.exact.rounding import Rounding
+from cai.exact.rules import Rule
+
+V: TypeAlias = Any
+F: TypeAlias = Any
+M: TypeAlias = Any
+MF: TypeAlias = Any
+Pick = Callable[[Tensor], Tensor]
+"""From log-weights ``[N, n]`` to one number for each row: a draw, or the likeliest."""
+
+
+@runtime_checkable
+class Conditionals(Protocol):
+    """The rule's own chain at one time: how it acts, goes on and survives, given what is where."""
+
+    @property
+    def log_policy(self) -> F:
+        """log π_t(a|s), nats."""
+
+    def push(self, mu: M) -> M:
+        """Return p(s_{t+1}, alive) from p(s_t, alive)."""
+
+    def action(self, s: Any, pick: Pick) -> Any:
+        """Pick an action in each state."""
+
+    def outcome(self, s: Any, a: Any, pick: Pick) -> tuple[Any, Tensor]:
+        """Pick what follows: the next states, and the rewards, reward units, ``[N]``."""
+
+    def survives(self, s: Any, pick: Pick) -> Tensor:
+        """Pick whether the trajectory goes on on entering these states, ``[N]``."""
+
+
+@runtime_checkable
+class Operator(Protocol):
+    """A compiled world under a rule at a temperature; see the module's words."""
+
+    @property
+    def model(self) -> Model:
+        """The compiled world: horizon, discount, spaces."""
+
+    @property
+    def rule(self) -> Rule:
+        """How outcomes and actions are marginalised."""
+
+    @property
+    def alpha(self) -> Tensor:
+        """The temperature α, reward units."""
+
+    @property
+    def batch_shape(self) -> Size:
+        """The shape of a batch of worlds or temperatures; empty for one world at one temperature."""
+
+    @property
+    def parts(self) -> "tuple[Operator, ...]":
+        """The operators of independent parts; itself alone where the world is in one piece."""
+
+    def joined(self, values: Sequence[V]) -> V:
+        """Return the value of the whole from those of the parts."""
+
+    @property
+    def form(self) -> str:
+        """What the compiled form is called."""
+
+    def terminal(self) -> V:
+        """Return v_T, reward units."""
+
+    def backup(self, t: int, v_next: V, out: V | None = None) -> V:
+        """Return v_t from v_{t+1}, reward units, in ``out`` where it is given."""
+
+    def places(self) -> Any:
+        """Return room for v of all times, ``out`` of their backups; None for what is made anew."""
+
+    def all_times(self, values: Sequence[V], places: Any) -> V:
+        """Return v of all times in one, ``[*B, T+1, S]``, from those of each, 0 first."""
+
+    def at_once(self) -> V | None:
+        """Return v of all times where there is a quicker way than the sweep; else None."""
+
+    def at(self, v: V, t: int) -> V:
+        """Return v of time t out of that of all times."""
+
+    def q(self, t: int, v_next: V) -> F:
+        """Return q_t, reward units: ``q = mean over outcomes of r + c(v_{t+1})``."""
+
+    def start(self, v_0: V) -> Tensor:
+        """Return the start value, reward units: the rule's mean over outcomes, taken over s_0."""
+
+    def log_start(self, v_0: V) -> M:
+        """Return log p(s_0) under the rule, nats: given O for POSTERIOR."""
+
+    def initial(self) -> M:
+        """Return p(s_0)."""
+
+    def log_prior(self, t: int) -> F:
+        """Return log p(a|s), nats."""
+
+    def log_policy(self, t: int, v_next: V, error_bound: float = 0.0) -> F:
+        """Return the rule's own log π_t(a|s), nats; maximisers are tied within what v may be off."""
+
+    def conditionals(self, t: int, v_next: V, error_bound: float = 0.0) -> Conditionals:
+        """Return the rule's own chain at time t."""
+
+    def policy(self, v: V, error_bound: float) -> Any:
+        """Return the rule's own policy, from v of all times; see ``cai.policies.protocol``."""
+
+    def states(self, v: V, start: M, error_bound: float) -> V:
+        """Return p(s_t, alive) of every time under the rule; summed over all times for the infinite horizon."""
+
+    def tilt(self, t: int, v_next: V, error_bound: float = 0.0) -> Any:
+        """Return the rule's own chain at time t with all its outcomes listed; see ``cai.exact.tables.backup.Tilt``."""
+
+    def forward(self, v: V, states: V) -> V:
+        """Return the forward messages log p(s_t, alive, O_{<t}) of every time, nats; POSTERIOR only."""
+
+    @property
+    def variables(self) -> tuple[str, ...]:
+        """The names of all variables of a slice whose marginals are to be had: states, actions, latents."""
+
+    def state_marginal(self, t: int, mu: M, names: Sequence[str]) -> Tensor:
+        """Return the marginal of some state variables of time t, an axis each in the order given."""
+
+    def marginal(self, t: int, mu: M, v_next: V, names: Sequence[str], error_bound: float) -> Tensor:
+        """Return the marginal of some variables of a slice, an axis each in the order given."""
+
+    def pick_start(self, v_0: V, pick: Pick) -> Tensor:
+        """Pick numbers of start states under the rule."""
+
+    def exp(self, log_mu: M) -> M:
+        """Return a measure from its logarithm."""
+
+    def under(self, rule: Rule) -> "Operator":
+        """Return the same world under another rule, cut from autograd."""
+
+    def entry(self, index: int) -> "Operator":
+        """Return one entry of the first batch axis."""
+
+    def joint(self, mu: M, log_pi: F) -> MF:
+        """Return p(s_t, a_t, alive)."""
+
+    def push(self, t: int, joint: MF) -> M:
+        """Return p(s_{t+1}, alive) under the true dynamics."""
+
+    def visits(self, log_pi: F) -> M:
+        """Return p(s_t, alive) under a stationary policy and the true dynamics, summed over all times."""
+
+    def expected_reward(self, t: int) -> F:
+        """Return E[r|s, a], reward units."""
+
+    def luck(self, t: int, v_next: V) -> F:
+        """Return KL(p(outcome|s, a) ‖ p(outcome|s, a, O)), nats; survival is part of the outcome."""
+
+    def chain(self, v: V) -> Transition | None:
+        """Return the derivative of the stationary backup at v; None where it is not to be had cheaply."""
+
+    def require_room(self) -> None:
+        """Raise an ``IntractableError`` where messages of all times need more memory than there is."""
+
+    def cost(self) -> Cost:
+        """Predict what the costliest backup takes."""
+
+    def rounding(self) -> Rounding:
+        """Return a bound on the rounding of one backup."""
