@@ -14,8 +14,8 @@ from torch.distributions import constraints
 from cai.errors import blamed, fault
 from cai.support.process import alone, precision
 from cai.world.definition import World
-from cai.world.spaces import Space, Values
-from cai.world.spec import Spec, Variable, read
+from cai.world.spaces import Space, Values, Variable
+from cai.world.spec import Spec, read
 
 
 @dataclass(frozen=True)

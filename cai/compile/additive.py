@@ -73,7 +73,7 @@ def terms_of(value: Tensor) -> tuple[Tensor, ...]:
     if not isinstance(value, Sum):
         return (value,)
     merged: list[Tensor] = []
-    for term in sorted(value.terms, key=lambda one: -one.numel()):
+    for term in sorted(value.terms, key=lambda term: -term.numel()):
         home = next((i for i, other in enumerate(merged) if _covers(other, term)), None)
         if home is None:
             merged.append(term)
@@ -105,7 +105,7 @@ def apply(func: Callable[..., Any], args: Any, kwargs: Any) -> Any:
         if kept is not None:
             return kept
     args, kwargs = tree_map_only(Sum, whole, (args, kwargs))
-    shapes = [one.shape for one in args if isinstance(one, Tensor)] if isinstance(args, tuple) else []
+    shapes = [arg.shape for arg in args if isinstance(arg, Tensor)] if isinstance(args, tuple) else []
     if len(shapes) > 1 and func not in _SHAPED:
         with suppress(RuntimeError):  # no broadcasting function: torch knows what to do with these
             _admit(f"torch's {getattr(func, '__name__', func)}", torch.broadcast_shapes(*shapes))
@@ -158,22 +158,22 @@ def _is_sum(value: Any) -> bool:
 
 
 def _add(func: Any, *args: Any) -> Tensor | None:
-    if len(args) != 2 or not all(isinstance(one, Tensor | int | float) for one in args):
+    if len(args) != 2 or not all(isinstance(arg, Tensor | int | float) for arg in args):
         return None
     a, b = args
     if func in _MINUS:
         a, b = (b, a) if func in _REFLECTED else (a, b)
         b = -b if not isinstance(b, Tensor) or b.dtype != torch.bool else b
     terms: list[Tensor] = []
-    for one in (a, b):
-        if isinstance(one, Sum):
-            terms += one.terms
+    for term in (a, b):
+        if isinstance(term, Sum):
+            terms += term.terms
         else:
-            terms.append(one if isinstance(one, Tensor) else torch.as_tensor(one))
-    if _dtype([one for one in (a, b) if isinstance(one, Tensor)]) not in _WIDE:
+            terms.append(term if isinstance(term, Tensor) else torch.as_tensor(term))
+    if _dtype([term for term in (a, b) if isinstance(term, Tensor)]) not in _WIDE:
         return None  # true + true is true, and small integers wrap: no sum of terms says that
-    if not any(_is_sum(one) for one in args):
-        if not all(isinstance(one, Tensor) for one in args) or _covers(a, b) or _covers(b, a):
+    if not any(_is_sum(arg) for arg in args):
+        if not all(isinstance(arg, Tensor) for arg in args) or _covers(a, b) or _covers(b, a):
             return None
         try:
             torch.broadcast_shapes(a.shape, b.shape)
@@ -183,7 +183,7 @@ def _add(func: Any, *args: Any) -> Tensor | None:
 
 
 def _scale(func: Any, *args: Any) -> Tensor | None:
-    if len(args) != 2 or sum(_is_sum(one) for one in args) != 1:
+    if len(args) != 2 or sum(_is_sum(arg) for arg in args) != 1:
         return None
     a, b = args
     if not isinstance(a, Sum) and func in _QUOTIENT and func not in _REFLECTED:
@@ -209,16 +209,16 @@ def _cast(func: Any, *args: Any) -> Tensor | None:
 
 
 def _where(func: Any, *args: Any) -> Tensor | None:
-    if len(args) != 3 or not any(_is_sum(one) for one in args):
+    if len(args) != 3 or not any(_is_sum(arg) for arg in args):
         return None
     condition, a, b = args if func is torch.where else (args[1], args[0], args[2])
     if _is_sum(condition):
         return None
-    own = _dtype([one for one in (a, b) if isinstance(one, Tensor)])
+    own = _dtype([arg for arg in (a, b) if isinstance(arg, Tensor)])
     if own not in _WIDE:
         return None
-    kept = [torch.where(condition, one, torch.zeros_like(one)) for one in _as_terms(a, own)]
-    return Sum([*kept, *(torch.where(condition, torch.zeros_like(one), one) for one in _as_terms(b, own))])
+    kept = [torch.where(condition, term, torch.zeros_like(term)) for term in _as_terms(a, own)]
+    return Sum([*kept, *(torch.where(condition, torch.zeros_like(term), term) for term in _as_terms(b, own))])
 
 
 def _as_terms(value: Any, like: torch.dtype) -> tuple[Tensor, ...]:
@@ -249,7 +249,7 @@ _LINEAR: dict[Any, Callable[..., Tensor | None]] = {
 _SHAPED = {Tensor.__getitem__, torch.stack, torch.cat, Tensor.__setitem__}
 _PROPERTIES: Any = [vars(torch._C.TensorBase)[name] for name in ("shape", "dtype", "device", "ndim", "requires_grad")]
 _METADATA = {
-    *(one.__get__ for one in _PROPERTIES),
+    *(property_.__get__ for property_ in _PROPERTIES),
     Tensor.size,
     Tensor.dim,
     Tensor.numel,

@@ -9,9 +9,9 @@ from pyro.poutine.messenger import Messenger
 from torch import Tensor
 
 from cai.compile.factor_model import Factor, FactoredSlice, Factors, primed
-from cai.compile.sights import Sights, require_alive, seen_factors, seen_tables
 from cai.compile.table_model import Tables
 from cai.compile.tabulate import MAX_BYTES, tabulate
+from cai.compile.virtual_evidence import VirtualEvidence, require_alive, seen_factors, seen_tables
 from cai.errors import Finding, IntractableError, fault
 from cai.world.conditions import Conditions, Given, read_conditions, settled
 from cai.world.definition import Point, World
@@ -35,10 +35,10 @@ def condition(
 
     ``observe`` multiplies p(τ, O=1) by 1 where the site has the value and by 0 elsewhere, as one more optimality node:
     goals may be set so, in place of rewards. With likelihoods in place of a value it multiplies by that of the site's
-    value: an uncertain sight, whose likelihoods need not sum to 1 and are in log Z as they are given. Rules that hold
-    the dynamics fixed ask for certainty, of the sight too. ``do`` replaces
-    the site's distribution by a point mass, which cuts its edges from above (Pearl 2009, section 3.2). With a discount
-    a condition counts while the trajectory lives.
+    value: an uncertain observation, whose likelihoods need not sum to 1 and are in log Z as they are. Rules that hold
+    the dynamics fixed ask for certainty, of the observation too. ``do`` replaces the site's distribution by a point
+    mass, which cuts its edges from above (Pearl 2009, section 3.2). With a discount a condition counts while the
+    trajectory lives.
 
     Args:
         world: a world, or the tables or factors it was compiled to.
@@ -49,24 +49,28 @@ def condition(
     Raises:
         WorldError: a site or a value does not exist, the horizon is infinite, or the form has forgotten the site.
     """
-    given = read_conditions(observe, do)
-    if not given:
+    conditions = read_conditions(observe, do)
+    if not conditions:
         return world
     if isinstance(world, Tables):
-        return condition_tables(world, given)
-    return condition_factors(world, given) if isinstance(world, Factors) else Conditioned(world, given)
+        return condition_tables(world, conditions)
+    return condition_factors(world, conditions) if isinstance(world, Factors) else Conditioned(world, conditions)
 
 
-def conditioned(world: World | Spec | Tables | Factors, found: Tables | Factors, given: Conditions) -> Tables | Factors:
+def conditioned(
+    world: World | Spec | Tables | Factors, model: Tables | Factors, conditions: Conditions
+) -> Tables | Factors:
     """Put conditions on a compiled world; where its tables have forgotten a site, the world is tabulated anew."""
-    if not given:
-        return found
-    if isinstance(found, Factors):
-        return condition_factors(found, given, _names(world))
-    kept = {*found.states.names, *found.actions.names}
-    if isinstance(world, Tables | Factors) or (not given.forced and kept.issuperset(name for name, _ in given.seen)):
-        return condition_tables(found, given)
-    return tabulate(Conditioned(world, given))
+    if not conditions:
+        return model
+    if isinstance(model, Factors):
+        return condition_factors(model, conditions, _names(world))
+    kept = {*model.states.names, *model.actions.names}
+    if isinstance(world, Tables | Factors) or (
+        not conditions.forced and kept.issuperset(name for name, _ in conditions.seen)
+    ):
+        return condition_tables(model, conditions)
+    return tabulate(Conditioned(world, conditions))
 
 
 class Conditioned:
@@ -88,14 +92,14 @@ class Conditioned:
         self.name, self.horizon, self.discount, self.layout = spec.name, spec.horizon, spec.discount, spec.layout
         self.observe, self.features, self.labels = spec.observe, spec.features, spec.labels
         self.names = (spec.states.names, spec.actions.names)
-        states = dict(zip(spec.states.names, spec.states.sizes, strict=True))
-        actions = dict(zip(spec.actions.names, spec.actions.sizes, strict=True))
+        states = spec.states.named_sizes
+        actions = spec.actions.named_sizes
         latents = {name: size for name, size in spec.sites.items() if name not in states}
         others = {**actions, **latents}
         names = labels_of(spec.labels, spec.layout, {**others, **states})
         self.conditions = settled(conditions, states, others, self.horizon, names)
         require_alive(self.conditions, self.horizon, spec.discount)
-        self.sights = Sights(self.conditions.likely, states, self.horizon or 0)
+        self.virtual = VirtualEvidence(self.conditions.likely, states, self.horizon or 0)
 
     @property
     def terminal(self) -> Any:
@@ -128,10 +132,10 @@ class Conditioned:
         with _Force({**now, **ahead}) as forced:
             after, reward = self.world.step(state, action, t)
         seen = self._seen(t)
-        if not seen and not self.sights:
+        if not seen and not self.virtual:
             return after, reward
         values = {**forced.values, **_named(state, states), **_named(action, actions)}
-        blind = self.sights.sample(t, values, _named(after, states))
+        blind = self.virtual.sample(t, values, _named(after, states))
         return after, reward + _disagreement(seen, values) + blind
 
     def _seen(self, t: int) -> dict[str, int]:
@@ -189,7 +193,7 @@ def condition_factors(
     Raises:
         WorldError: a condition names no site of the world.
     """
-    sizes, states = factors.sizes, dict(zip(factors.states.names, factors.states.sizes, strict=True))
+    sizes, states = factors.sizes, factors.states.named_sizes
     others = {name: sizes[name] for name in (*factors.actions.names, *factors.latents)}
     names = {**_called(factors.states), **_called(factors.actions), **(names or {})}
     conditions = settled(conditions, states, others, factors.horizon, names)
@@ -213,12 +217,12 @@ def condition_factors(
         else:
             slices[t] = _forced(slices[t], name, point)
     ends = whole.ends if conditions.spare_ends(factors.states.names) else None
-    found = replace(whole, initial=initial, slices=tuple(slices), terminal=terminal, ends=ends)
-    return seen_factors(found, conditions.likely)
+    conditioned = replace(whole, initial=initial, slices=tuple(slices), terminal=terminal, ends=ends)
+    return seen_factors(conditioned, conditions.likely)
 
 
 def _called(space: Space) -> dict[str, tuple[str | None, ...]]:
-    return {name: one for name, one in zip(space.names, space.labels, strict=False) if one is not None}
+    return {name: labels for name, labels in zip(space.names, space.labels, strict=False) if labels is not None}
 
 
 def _names(world: World | Spec | Tables | Factors) -> dict[str, tuple[str | None, ...]]:
@@ -229,11 +233,11 @@ def _names(world: World | Spec | Tables | Factors) -> dict[str, tuple[str | None
     return labels_of(spec.labels, spec.layout, spec.sites)
 
 
-def _forced(one: FactoredSlice, name: str, point: Tensor) -> FactoredSlice:
+def _forced(slice_: FactoredSlice, name: str, point: Tensor) -> FactoredSlice:
     def cut(part: dict[str, Factor]) -> dict[str, Factor]:
         return {own: Factor((own,), point) if own == name else factor for own, factor in part.items()}
 
-    return replace(one, prior=cut(one.prior), chance=cut(one.chance))
+    return replace(slice_, prior=cut(slice_.prior), chance=cut(slice_.chance))
 
 
 def _point(size: int, value: int, dtype: torch.dtype) -> Tensor:
@@ -248,8 +252,8 @@ def condition_tables(tables: Tables, conditions: Conditions) -> Tables:
     Raises:
         WorldError: a condition names no state or action, or forces what tables cannot.
     """
-    states = dict(zip(tables.states.names, tables.states.sizes, strict=True))
-    actions = dict(zip(tables.actions.names, tables.actions.sizes, strict=True))
+    states = tables.states.named_sizes
+    actions = tables.actions.named_sizes
     names = {**_called(tables.states), **_called(tables.actions)}
     conditions = settled(conditions, states, actions, tables.horizon, names)
     require_alive(conditions, tables.horizon, tables.discount)

@@ -62,7 +62,7 @@ def ended_factor(spec: Spec) -> Factor | None:
 def _variables_read(spec: Spec) -> frozenset[str]:
     """Name the variables that ``terminated`` reads."""
     assert spec.terminated is not None
-    single = {name: traced(one.reshape(1), name) for name, one in spread(spec.states, frozenset()).items()}
+    single = {name: traced(value.reshape(1), name) for name, value in spread(spec.states, frozenset()).items()}
     with blamed("terminated", "code that broadcasts over a batch of states"):
         names: frozenset[str] = get_provenance(spec.terminated(spec.states.pack(single)))
     return names
@@ -80,19 +80,19 @@ def _where_terminated(spec: Spec, values: dict[str, Tensor], n: int) -> Tensor:
     return over
 
 
-def audit_ends(tables: Tables) -> Iterator[Finding]:
+def inspect_ends(tables: Tables) -> Iterator[Finding]:
     """Check that no action leads out of a state in which an episode has ended, and that none is paid there."""
     if tables.ended is None or tables.batch_shape:
         return
     ended = tables.ended.nonzero().flatten()
-    for t, one in enumerate(tables.slices()):
-        findings = list(_goes_on(tables, one, ended, t))
+    for t, slice_ in enumerate(tables.slices()):
+        findings = list(_goes_on(tables, slice_, ended, t))
         if findings:  # later times would repeat them
             yield from findings
             return
 
 
-def audit_drawn_ends(spec: Spec, ends: Factor | None, t: int, samples: int = 16) -> Iterator[Finding]:
+def inspect_drawn_ends(spec: Spec, ends: Factor | None, t: int, samples: int = 16) -> Iterator[Finding]:
     """Draw a slice from some ended states of a world in factors: each must stay as it is, and pay nothing."""
     if ends is None:
         return
@@ -117,23 +117,25 @@ def _some(states: Space, ends: Factor, samples: int) -> dict[str, Tensor]:
     g = torch.Generator().manual_seed(0)
     ended = ends.table.reshape(-1).nonzero().flatten()
     chosen = ended[torch.randint(len(ended), (samples,), generator=g)]
-    told = dict(zip(ends.scope, torch.unravel_index(chosen, ends.table.shape), strict=True)) if ends.scope else {}
-    sizes = dict(zip(states.names, states.sizes, strict=True))
+    values = dict(zip(ends.scope, torch.unravel_index(chosen, ends.table.shape), strict=True)) if ends.scope else {}
+    sizes = states.named_sizes
     drawn = {name: torch.randint(size, (samples,), generator=g) for name, size in sizes.items()}
-    return {name: {**drawn, **told}[name].to(dtype) for name, dtype in zip(states.names, states.dtypes, strict=True)}
+    return {name: {**drawn, **values}[name].to(dtype) for name, dtype in zip(states.names, states.dtypes, strict=True)}
 
 
-def _goes_on(tables: Tables, one: Slice, ended: Tensor, t: int) -> Iterator[Finding]:
+def _goes_on(tables: Tables, slice_: Slice, ended: Tensor, t: int) -> Iterator[Finding]:
     """Tell the first outcome that leaves an ended state, and the first that pays there."""
-    log_prior, log_prob, reward = one.log_prior[ended], one.log_prob[ended], one.reward[ended]
+    log_prior, log_prob, reward = slice_.log_prior[ended], slice_.log_prob[ended], slice_.reward[ended]
     allowed = log_prior > -torch.inf
     barred = reward == -torch.inf
     chance = torch.where(barred, log_prob.exp(), 0.0).sum(-1)
     spread = torch.where(allowed, chance, 0.0).amax(-1) - torch.where(allowed, chance, 1.0).amin(-1)
     alike = (spread < 1e-6)[:, None, None]  # evidence may forbid to be there, whatever is done
     possible = allowed.unsqueeze(-1) & (log_prob > -torch.inf) & ~(barred & alike)
-    for i, a, k in (possible & (one.successor[ended] != ended[:, None, None])).nonzero()[:1].tolist():
-        led = f"{_point(tables, int(ended[i]), a)} leads to {tables.states.label(int(one.successor[ended[i], a, k]))}"
+    for i, a, k in (possible & (slice_.successor[ended] != ended[:, None, None])).nonzero()[:1].tolist():
+        led = (
+            f"{_point(tables, int(ended[i]), a)} leads to {tables.states.label(int(slice_.successor[ended[i], a, k]))}"
+        )
         yield Finding(f"terminated, t = {t}", led, "an absorbing state: it stays, whatever is done and happens")
     for i, a, k in (possible & (reward != 0)).nonzero()[:1].tolist():
         paid = f"{_point(tables, int(ended[i]), a)} pays {float(reward[i, a, k]):g}"

@@ -90,9 +90,9 @@ class Variables:
     @property
     def sizes(self) -> dict[str, int]:
         """The number of values of every variable of a slice, next-state variables too."""
-        states = dict(zip(self.states.names, self.states.sizes, strict=True))
-        actions = dict(zip(self.actions.names, self.actions.sizes, strict=True))
-        return {**states, **actions, **self.latents, **{primed(name): size for name, size in states.items()}}
+        states = self.states.named_sizes
+        ahead = {primed(name): size for name, size in states.items()}
+        return {**states, **self.actions.named_sizes, **self.latents, **ahead}
 
     def log_prior(self, slice_: FactoredSlice) -> Tensor:
         """Return log p(a|s) of a slice, nats, ``[S, A]``."""
@@ -136,7 +136,7 @@ class Factors:
     def __repr__(self) -> str:
         clock = f"T = {self.horizon}" if self.horizon is not None else "infinite horizon"
         S, A, n = self.states.size, self.actions.size, len(self.states.names)
-        numbers = sum(one.table.numel() for one in (*self.slices[0].chance.values(), *self.slices[0].reward))
+        numbers = sum(factor.table.numel() for factor in (*self.slices[0].chance.values(), *self.slices[0].reward))
         shape = f"{n} state variables ({S:,} joint states), {A:,} actions, {numbers:,} numbers a slice"
         return f"Factors({shape}, {clock}, γ = {self.discount:g})"
 
@@ -158,8 +158,10 @@ class Factors:
     @property
     def requires_grad(self) -> bool:
         """Whether any table asks for gradients."""
-        slices = [one for part in self.slices for one in (*part.prior.values(), *part.chance.values(), *part.reward)]
-        return any(one.table.requires_grad for one in (*self.initial.values(), *slices, *self.terminal))
+        slices = [
+            factor for part in self.slices for factor in (*part.prior.values(), *part.chance.values(), *part.reward)
+        ]
+        return any(factor.table.requires_grad for factor in (*self.initial.values(), *slices, *self.terminal))
 
     @property
     def ended(self) -> Tensor | None:
@@ -215,11 +217,11 @@ class Factors:
             if isinstance(part, Factor):
                 return Factor(part.scope, part.table.detach())
             if isinstance(part, dict):
-                return {name: cut(one) for name, one in part.items()}
-            return tuple(cut(one) for one in part)
+                return {name: cut(item) for name, item in part.items()}
+            return tuple(cut(item) for item in part)
 
-        def cut_slice(one: FactoredSlice) -> FactoredSlice:
-            return FactoredSlice(cut(one.prior), cut(one.chance), cut(one.reward))
+        def cut_slice(slice_: FactoredSlice) -> FactoredSlice:
+            return FactoredSlice(cut(slice_.prior), cut(slice_.chance), cut(slice_.reward))
 
-        slices = tuple(cut_slice(one) for one in self.slices)
+        slices = tuple(cut_slice(slice_) for slice_ in self.slices)
         return replace(self, initial=cut(self.initial), slices=slices, terminal=cut(self.terminal))

@@ -7,9 +7,9 @@ from pyro.ops.provenance import get_provenance
 from torch import Tensor
 
 from cai.compile.additive import LARGEST, Additive, terms_of, whole
-from cai.compile.ends import audit_drawn_ends, ended_factor
+from cai.compile.ends import ended_factor, inspect_drawn_ends
 from cai.compile.factor_model import Factor, FactoredSlice, Factors, primed
-from cai.compile.inspect import admit, audit_factors, audit_rewards, audit_scope, close
+from cai.compile.inspect import admit, close, inspect_factors, inspect_rewards, inspect_scope
 from cai.compile.slices import REWARD, enumerate_slice, single, slice_windows, start, start_windows
 from cai.compile.validate import require_valid
 from cai.compile.windows import ROOM, Window, spread, spread_names, traced, windows
@@ -57,14 +57,14 @@ def _compile(spec: Spec) -> Factors:
         own = _latents(slice_, spec.states)
         if own != latents:
             raise fault(f"step, t = {t}", f"latents {own}", f"the same at all times, as at t = 0: {latents}")
-    demand(audit_scope(spec))
+    demand(inspect_scope(spec))
     with torch.no_grad():
         for t in {0, len(slices) - 1}:
-            demand(_audit_alone(spec, slices[t], t))
-        demand(_audit_end(spec, terminal))
+            demand(_inspect_alone(spec, slices[t], t))
+        demand(_inspect_end(spec, terminal))
     ends = ended_factor(spec)
     for t in {0, len(slices) - 1}:
-        demand(audit_drawn_ends(spec, ends, t))
+        demand(inspect_drawn_ends(spec, ends, t))
     return Factors(
         initial=_initial(spec),
         slices=_merged(slices),
@@ -122,8 +122,13 @@ def _part(spec: Spec, t: int, window: Window | None) -> FactoredSlice:
     sizes = dict(zip(states, spec.states.sizes, strict=True)) | {own[name]: run.sizes[name] for name in run.dims}
 
     def factors(where: str, log_probs: dict[str, Tensor]) -> dict[str, Factor]:
-        wanted = {own[name]: one for name, one in log_probs.items() if window is None or own[name] in window.factors}
-        return {name: named_factor(where, whole(one), axes, sizes, spec.dtype, name) for name, one in wanted.items()}
+        wanted = {
+            own[name]: log_prob for name, log_prob in log_probs.items() if window is None or own[name] in window.factors
+        }
+        return {
+            name: named_factor(where, whole(log_prob), axes, sizes, spec.dtype, name)
+            for name, log_prob in wanted.items()
+        }
 
     prior, chance = factors(f"act, t = {t}", run.log_prior), factors(f"step, t = {t}", run.log_prob)
     return FactoredSlice(prior, chance, _rewards(f"step, t = {t}", pieces, axes, sizes, spec.dtype))
@@ -137,7 +142,7 @@ def _rewards(
     demand(
         finding
         for factor in factors
-        for finding in audit_rewards(where, factor.table.detach(), tuple(factor.table.shape))
+        for finding in inspect_rewards(where, factor.table.detach(), tuple(factor.table.shape))
     )
     return factors
 
@@ -146,7 +151,7 @@ def _at(factor: Factor, values: dict[str, int]) -> Tensor:
     return factor.table[tuple(values[name] for name in factor.scope)]
 
 
-def _audit_alone(spec: Spec, slice_: FactoredSlice, t: int, samples: int = 6) -> Iterator[Finding]:
+def _inspect_alone(spec: Spec, slice_: FactoredSlice, t: int, samples: int = 6) -> Iterator[Finding]:
     """Run the slice on single values, and hold it to the factors: code that does not broadcast shows here."""
     for i in range(samples):
         alone = single(spec, t, i, i)
@@ -161,7 +166,7 @@ def _audit_alone(spec: Spec, slice_: FactoredSlice, t: int, samples: int = 6) ->
                 return
 
 
-def _audit_end(spec: Spec, terminal: tuple[Factor, ...], samples: int = 6) -> Iterator[Finding]:
+def _inspect_end(spec: Spec, terminal: tuple[Factor, ...], samples: int = 6) -> Iterator[Finding]:
     for i in range(samples if terminal else 0):
         alone = single(spec, 0, i, i)
         lone = alone.numbers["terminal: the reward"]
@@ -177,9 +182,9 @@ def _initial(spec: Spec) -> dict[str, Factor]:
     for window in start_windows(spec):
         begin = start(spec, window=None if window is None else window.names)
         axes = {dim: name for name, dim in begin.dims.items()}
-        for name, one in begin.log_probs.items():
+        for name, log_prob in begin.log_probs.items():
             if window is None or name in window.factors:
-                factors[name] = named_factor("initial", whole(one), axes, begin.sizes, spec.dtype, name)
+                factors[name] = named_factor("initial", whole(log_prob), axes, begin.sizes, spec.dtype, name)
     return factors
 
 
@@ -189,12 +194,12 @@ def _terminal(spec: Spec) -> tuple[Factor, ...]:
         return ()
     states, names = spec.states, None
     if len(states.names) > ROOM:
-        alone = {name: traced(one, name) for name, one in spread(states, frozenset()).items()}
+        alone = {name: traced(value, name) for name, value in spread(states, frozenset()).items()}
         ((names, _),) = windows("terminal", {REWARD: get_provenance(_paid_last(spec, alone))})
     with Additive():
         pieces = terms_of(_paid_last(spec, spread(states, names)))
     axes = {-1 - i: name for i, name in enumerate(spread_names(states, names))}
-    return _rewards("terminal", pieces, axes, dict(zip(states.names, states.sizes, strict=True)), spec.dtype)
+    return _rewards("terminal", pieces, axes, states.named_sizes, spec.dtype)
 
 
 def _paid_last(spec: Spec, values: dict[str, Tensor]) -> Tensor:
@@ -235,7 +240,7 @@ def _conditional(where: str, own: str, factor: Factor, dtype: torch.dtype) -> Fa
     """Return a checked conditional distribution with its own variable on the last axis, normalised in its dtype."""
     table = factor.table.movedim(factor.scope.index(own), -1)
     name = own.removesuffix("'")
-    demand(audit_factors(where, {name: table.detach()}, {name: -1}, tuple(table.shape)))
+    demand(inspect_factors(where, {name: table.detach()}, {name: -1}, tuple(table.shape)))
     if table.dtype != dtype:
         table = table.to(dtype)
         table = table - table.logsumexp(-1, keepdim=True)
@@ -249,18 +254,18 @@ def _constant(value: Tensor, dim: int) -> bool:
     return not value.requires_grad and bool((value == value.narrow(dim, 0, 1)).all())
 
 
-def _latents(one: FactoredSlice, states: Space) -> dict[str, int]:
+def _latents(slice_: FactoredSlice, states: Space) -> dict[str, int]:
     following = {primed(name) for name in states.names}
-    return {name: factor.table.shape[-1] for name, factor in one.chance.items() if name not in following}
+    return {name: factor.table.shape[-1] for name, factor in slice_.chance.items() if name not in following}
 
 
-def _factors(one: FactoredSlice) -> list[Factor]:
-    return [*one.prior.values(), *one.chance.values(), *one.reward]
+def _factors(slice_: FactoredSlice) -> list[Factor]:
+    return [*slice_.prior.values(), *slice_.chance.values(), *slice_.reward]
 
 
-def _equal(one: FactoredSlice, other: FactoredSlice) -> bool:
+def _equal(slice_: FactoredSlice, other: FactoredSlice) -> bool:
     """Tell whether two slices hold the same numbers."""
-    a, b = _factors(one), _factors(other)
+    a, b = _factors(slice_), _factors(other)
     return len(a) == len(b) and all(
         x.scope == y.scope and torch.equal(x.table, y.table) for x, y in zip(a, b, strict=True)
     )
@@ -268,6 +273,6 @@ def _equal(one: FactoredSlice, other: FactoredSlice) -> bool:
 
 def _merged(slices: list[FactoredSlice]) -> tuple[FactoredSlice, ...]:
     """Return one slice where all are equal; one that is differentiated is kept apart, even where it agrees today."""
-    learned = any(factor.table.requires_grad for one in slices for factor in _factors(one))
-    same = not learned and all(_equal(one, slices[0]) for one in slices)
+    learned = any(factor.table.requires_grad for slice_ in slices for factor in _factors(slice_))
+    same = not learned and all(_equal(slice_, slices[0]) for slice_ in slices)
     return tuple(slices[:1] if same else slices)

@@ -1,4 +1,4 @@
-"""The faults that the factors of a slice can show: each function returns findings, and raises none."""
+"""The faults that a world and the factors of its slice can show: findings, which the compilers raise."""
 
 from collections.abc import Iterator
 
@@ -15,7 +15,7 @@ from cai.world.spec import Spec
 RESERVED = {"O", "alive"}
 
 
-def audit_factors(
+def inspect_factors(
     where: str, factors: dict[str, Tensor], dims: dict[str, int], full: tuple[int, ...]
 ) -> Iterator[Finding]:
     """Check that each factor is shaped like its scope, is a number, and sums to one over its own variable.
@@ -49,7 +49,7 @@ def audit_factors(
                 yield Finding(here, seen, "a sum of 1 over its values")
 
 
-def audit_rewards(where: str, reward: Tensor, full: tuple[int, ...]) -> Iterator[Finding]:
+def inspect_rewards(where: str, reward: Tensor, full: tuple[int, ...]) -> Iterator[Finding]:
     """Check that the reward is shaped like the slice, and is a number or -inf."""
     if not fits(reward, full):
         seen = f"a reward of shape {tuple(reward.shape)}"
@@ -68,7 +68,7 @@ def audit_rewards(where: str, reward: Tensor, full: tuple[int, ...]) -> Iterator
         )
 
 
-def audit_next(where: str, values: dict[str, Tensor], states: Space, full: tuple[int, ...]) -> Iterator[Finding]:
+def inspect_next(where: str, values: dict[str, Tensor], states: Space, full: tuple[int, ...]) -> Iterator[Finding]:
     """Check that each next-state variable is shaped like the slice and stays within its values."""
     for name, size in zip(states.names, states.sizes, strict=True):
         value, here = values[name], f"{where}, variable '{name}'"
@@ -82,7 +82,7 @@ def audit_next(where: str, values: dict[str, Tensor], states: Space, full: tuple
             yield Finding(here, "next values that are not whole numbers", f"values 0 … {size - 1}")
 
 
-def audit_prior(where: str, log_prior: Tensor, states: Space, rows: Tensor | None = None) -> Iterator[Finding]:
+def inspect_prior(where: str, log_prior: Tensor, states: Space, rows: Tensor | None = None) -> Iterator[Finding]:
     """Check that every state, or each of some, allows an action. ``log_prior [S, A]``; a row of NaN allows none."""
     blocked = ((log_prior == -torch.inf) | log_prior.isnan()).all(-1).nonzero().flatten()
     if len(blocked):
@@ -100,12 +100,12 @@ def admit(spec: Spec) -> None:
     Raises:
         WorldError, IntractableError: a member, a name or a variable does not conform.
     """
-    demand([*audit_names(spec), *audit_layout(spec)])
+    demand([*inspect_names(spec), *inspect_layout(spec)])
     if spec.timed and spec.horizon is None:
         raise fault("act and step", "they read t", "slices that do not depend on t where horizon = None")
 
 
-def audit_pointwise(spec: Spec, tables: Tables, t: int, samples: int = 6) -> Iterator[Finding]:
+def inspect_pointwise(spec: Spec, tables: Tables, t: int, samples: int = 6) -> Iterator[Finding]:
     """Run the slice of time t on single values, twice, and hold it to the tables that the whole batch gave.
 
     Code that does not broadcast may give numbers of the right shape and another world's; code that draws or remembers
@@ -147,7 +147,7 @@ def close(alone: Tensor, other: Tensor) -> bool:
     return a == b or abs(a - b) <= 1e-5 * max(1.0, min(abs(a), abs(b)))  # -inf is close to nothing
 
 
-def audit_names(spec: Spec) -> Iterator[Finding]:
+def inspect_names(spec: Spec) -> Iterator[Finding]:
     """Check that no two sites of the trajectory program would share a name."""
     states, actions, latents = spec.states.names, spec.actions.names, tuple(spec.latents)
     for name in dict.fromkeys((*states, *actions, *latents)):
@@ -161,7 +161,7 @@ def audit_names(spec: Spec) -> Iterator[Finding]:
             yield Finding(f"variable '{name}'", "both an action and a latent", "a name of its own for each")
 
 
-def audit_layout(spec: Spec) -> Iterator[Finding]:
+def inspect_layout(spec: Spec) -> Iterator[Finding]:
     """Check that the layout, if the world has one, has a cell for every state and a move for every action."""
     layout, S, A = spec.layout, spec.states.size, spec.actions.size
     if layout is None:
@@ -177,7 +177,7 @@ def audit_layout(spec: Spec) -> Iterator[Finding]:
         yield Finding("layout", f"{len(layout.moves)} moves", f"one for each of {A} actions")
 
 
-def audit_scope(spec: Spec) -> Iterator[Finding]:
+def inspect_scope(spec: Spec) -> Iterator[Finding]:
     """Check on the program's own graph that each slice reads nothing but itself: no state remembered from before.
 
     A stationary world is looked at for 3 slices, one that reads t for its first 32.

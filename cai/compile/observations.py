@@ -145,13 +145,13 @@ def _factors(spec: Spec) -> ObservationFactors:
     every = _look(spec, spread(states, None))
     axes = {-1 - i: name for i, name in enumerate(states.names)}
     axes |= {dim: name for name, dim in every.sites.dims.items()}
-    sizes = {**dict(zip(states.names, states.sizes, strict=True)), **every.sites.sizes}
+    sizes = {**states.named_sizes, **every.sites.sizes}
     sites = {
         name: named_factor("observe", log_prob, axes, sizes, spec.dtype, name)
         for name, log_prob in every.sites.log_probs.items()
     }
     factors = ObservationFactors(_space(spec, every), sites)
-    demand(_audit_alone(spec, factors))
+    demand(_inspect_alone(spec, factors))
     return factors
 
 
@@ -176,7 +176,7 @@ def _refuse_large(spec: Spec, max_bytes: float) -> None:
 
 def _space(spec: Spec, every: _Look) -> Space:
     """Return what is seen as a numbered space: variables of the state first, then readings as they are sampled."""
-    sizes, dtypes = dict(zip(spec.states.names, spec.states.sizes, strict=True)), []
+    sizes, dtypes = spec.states.named_sizes, []
     for name in every.names:
         if name in every.state:
             dtypes.append(every.state[name].dtype)
@@ -194,7 +194,7 @@ def _space(spec: Spec, every: _Look) -> Space:
 
 def _table(factors: ObservationFactors, states: Space) -> Tensor:
     """Multiply the sites, sum the latents out, and set what is passed on beside the readings: ``[S, O]``, nats."""
-    sizes = dict(zip(states.names, states.sizes, strict=True))
+    sizes = states.named_sizes
     sizes |= {name: factor.table.shape[-1] for name, factor in factors.sites.items()}
     order, total = list(sizes), torch.zeros(())
     for factor in factors.sites.values():
@@ -213,7 +213,7 @@ def _table(factors: ObservationFactors, states: Space) -> Tensor:
     return seen.flatten(1)
 
 
-def _audit_alone(spec: Spec, factors: ObservationFactors, samples: int = 6) -> Iterator[Finding]:
+def _inspect_alone(spec: Spec, factors: ObservationFactors, samples: int = 6) -> Iterator[Finding]:
     """Run ``observe`` on single states, twice, and hold it to the factors: code that does not broadcast shows here."""
     g = torch.Generator().manual_seed(0)
 

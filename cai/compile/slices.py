@@ -9,9 +9,9 @@ from torch import Tensor
 from cai.compile.factor_model import primed
 from cai.compile.windows import ROOM, Names, Traced, Window, spread, traced, windows
 from cai.errors import fault
-from cai.world.enumerate import Choice, Enumerate, run
+from cai.world.enumerate import Choice, Enumerate, require_no_latents, run, take_step
 from cai.world.spaces import Space, Values, variable_names
-from cai.world.spec import Spec, require_no_latents, take_step
+from cai.world.spec import Spec
 
 REWARD = "the reward"
 """What the reward is called among the factors of a slice."""
@@ -75,7 +75,7 @@ def single(spec: Spec, t: int, choices: int, noise: int) -> Single:
         act = Enumerate(f"act, t = {t}", choose=choose)
         action = run(act, spec.world.act, state, t)
         step = Enumerate(f"step, t = {t}", points=True, choose=choose)
-        following, reward = take_step(spec, step, state, action, t)
+        following, reward = take_step(spec.world, spec.states, step, state, action, t)
         last = torch.zeros(()) if spec.terminal is None else spec.terminal(state)
     k = 0
     for name, size in spec.latents.items():
@@ -93,7 +93,7 @@ def single(spec: Spec, t: int, choices: int, noise: int) -> Single:
         names[name]: step.chosen.get(name, int(value)) for name, value in step.values.items() if value.numel() == 1
     }
     values = {**begin.chosen, **act.chosen, **ahead}
-    log_probs = {**act.log_probs, **{names[name]: one for name, one in step.log_probs.items()}}
+    log_probs = {**act.log_probs, **{names[name]: log_prob for name, log_prob in step.log_probs.items()}}
     s, a = int(states.join(begin.values)), int(spec.actions.join(act.values))
     return Single(s, a, k, numbers, values, log_probs)
 
@@ -116,7 +116,7 @@ def enumerate_slice(
     action = run(act, spec.world.act, spec.states.pack(states), t)
     _require(spec.actions, action, act)
     step = Enumerate(f"step, t = {t}", first=act.next, points=points, window=ahead)
-    next_state, reward = take_step(spec, step, spec.states.pack(states), action, t)
+    next_state, reward = take_step(spec.world, spec.states, step, spec.states.pack(states), action, t)
     if points and step.sizes != spec.latents:
         raise fault(f"step, t = {t}", f"latents {step.sizes}", f"the same at all times, as at t = 0: {spec.latents}")
     return Enumerated(
@@ -128,11 +128,11 @@ def slice_windows(spec: Spec, t: int) -> list[Window | None]:
     """Divide the slice of time t into runs of few variables; one run of all, None, where dimensions are enough."""
     if len(spec.states.names) + len(spec.actions.names) + len(spec.sites) <= ROOM:
         return [None]
-    states = spec.states.pack({name: traced(one, name) for name, one in spread(spec.states, frozenset()).items()})
+    states = spec.states.pack({name: traced(value, name) for name, value in spread(spec.states, frozenset()).items()})
     act = Traced(f"act, t = {t}", {})
     action = run(act, spec.world.act, states, t)
     step = Traced(f"step, t = {t}", {name: primed(name) for name in spec.states.names})
-    _, reward = take_step(spec, step, states, action, t)
+    _, reward = take_step(spec.world, spec.states, step, states, action, t)
     return list(windows(f"t = {t}", {**act.reads, **step.reads, REWARD: get_provenance(reward)}))
 
 

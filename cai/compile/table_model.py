@@ -238,26 +238,37 @@ def stack(tables: Sequence[Tables]) -> Tables:
     Raises:
         WorldError: the worlds differ in a space, the horizon, the discount or the dependence on time.
     """
-    if not tables or not all(isinstance(one, Tables) for one in tables):
+    if not tables or not all(isinstance(world, Tables) for world in tables):
         raise fault(
-            "stack", f"{[type(one).__name__ for one in tables]}", "at least one cai.Tables (cai.tabulate makes them)"
+            "stack",
+            f"{[type(world).__name__ for world in tables]}",
+            "at least one cai.Tables (cai.tabulate makes them)",
         )
     first = tables[0]
 
-    def shared(one: Tables) -> tuple[Any, ...]:
-        kept = one.states.kept.tolist() if one.states.kept is not None else None
-        space = (one.states.names, one.states.sizes, one.actions.names, one.actions.sizes, kept, one.reward.dtype)
-        return (*space, one.horizon, one.discount, one.timed, one.batch_shape)
+    def shared(world: Tables) -> tuple[Any, ...]:
+        kept = world.states.kept.tolist() if world.states.kept is not None else None
+        space = (
+            world.states.names,
+            world.states.sizes,
+            world.actions.names,
+            world.actions.sizes,
+            kept,
+            world.reward.dtype,
+        )
+        return (*space, world.horizon, world.discount, world.timed, world.batch_shape)
 
-    for n, one in enumerate(tables):
-        if shared(one) != shared(first):
-            raise fault(f"stack, world {n}", f"{shared(one)}", f"the spaces and horizon of world 0: {shared(first)}")
-    widest = max(one.log_prob.shape[-1] for one in tables)
-    padded = [_pad(one, widest) for one in tables]
+    for n, world in enumerate(tables):
+        if shared(world) != shared(first):
+            raise fault(f"stack, world {n}", f"{shared(world)}", f"the spaces and horizon of world 0: {shared(first)}")
+    widest = max(world.log_prob.shape[-1] for world in tables)
+    padded = [_pad(world, widest) for world in tables]
     names = ("log_initial", "log_prior", "log_prob", "successor", "reward", "terminal")
-    stacked: dict[str, Any] = {name: torch.stack([getattr(one, name) for one in padded]) for name in names}
-    ends = [torch.zeros_like(one.terminal, dtype=torch.bool) if one.ended is None else one.ended for one in tables]
-    ended = None if all(one.ended is None for one in tables) else torch.stack(ends)
+    stacked: dict[str, Any] = {name: torch.stack([getattr(world, name) for world in padded]) for name in names}
+    ends = [
+        torch.zeros_like(world.terminal, dtype=torch.bool) if world.ended is None else world.ended for world in tables
+    ]
+    ended = None if all(world.ended is None for world in tables) else torch.stack(ends)
     return replace(first, ended=ended, **stacked)
 
 

@@ -6,16 +6,16 @@ from typing import cast
 import torch
 from torch import Tensor
 
-from cai.compile.ends import audit_ends, ended_states
+from cai.compile.ends import ended_states, inspect_ends
 from cai.compile.inspect import (
     admit,
-    audit_factors,
-    audit_next,
-    audit_pointwise,
-    audit_prior,
-    audit_rewards,
-    audit_scope,
     fits,
+    inspect_factors,
+    inspect_next,
+    inspect_pointwise,
+    inspect_prior,
+    inspect_rewards,
+    inspect_scope,
 )
 from cai.compile.slices import Enumerated, enumerate_slice, noise, start
 from cai.compile.table_model import Slice, Tables
@@ -89,18 +89,18 @@ def _compile(spec: Spec, max_bytes: float) -> Tables:
         latents=noise(spec),
         ended=ended_states(spec),
     )
-    demand(audit_ends(tables))
-    demand(audit_scope(spec))
+    demand(inspect_ends(tables))
+    demand(inspect_scope(spec))
     with torch.no_grad():
         for t in {0, (spec.horizon or 1) - 1}:
-            demand(audit_pointwise(spec, tables, t))
+            demand(inspect_pointwise(spec, tables, t))
     return tables
 
 
 def tabulate_slice(spec: Spec, t: int, rows: Tensor | None = None) -> Slice:
     """Enumerate, check and flatten the slice of time ``t``, or the rows of the states of these numbers."""
     factors = enumerate_slice(spec, t, rows=rows)
-    demand(audit_slice(factors, spec, t, rows))
+    demand(inspect_slice(factors, spec, t, rows))
     full = full_shape(spec, rows)
     inner = full[len(spec.latents) :]
     log_prior = _total(factors.log_prior, factors.dims, inner, spec.dtype)
@@ -127,20 +127,20 @@ def require_equal_slices(spec: Spec, rows: Tensor | None = None) -> None:
             raise fault("stationary", f"True, but {name} differs over time", "slices that do not depend on t")
 
 
-def audit_slice(factors: Enumerated, spec: Spec, t: int, rows: Tensor | None = None) -> list[Finding]:
+def inspect_slice(factors: Enumerated, spec: Spec, t: int, rows: Tensor | None = None) -> list[Finding]:
     """Return every finding on an enumerated slice."""
     factors = _detached(factors)
     full = full_shape(spec, rows)
     inner = full[len(spec.latents) :]
-    act = list(audit_factors(f"act, t = {t}", factors.log_prior, factors.dims, inner))
+    act = list(inspect_factors(f"act, t = {t}", factors.log_prior, factors.dims, inner))
     if all(fits(factor, inner) for factor in factors.log_prior.values()):
         log_prior = _flat(sum(factors.log_prior.values(), torch.zeros(())), inner).reshape(-1, spec.actions.size)
-        act = list(audit_prior(f"act, t = {t}", log_prior, spec.states, rows)) or act
+        act = list(inspect_prior(f"act, t = {t}", log_prior, spec.states, rows)) or act
     return [
         *act,
-        *audit_factors(f"step, t = {t}", factors.log_prob, factors.dims, full),
-        *audit_next(f"step, t = {t}", factors.next_values, spec.states, full),
-        *audit_rewards(f"step, t = {t}", factors.reward, full),
+        *inspect_factors(f"step, t = {t}", factors.log_prob, factors.dims, full),
+        *inspect_next(f"step, t = {t}", factors.next_values, spec.states, full),
+        *inspect_rewards(f"step, t = {t}", factors.reward, full),
     ]
 
 
@@ -172,7 +172,7 @@ def _total(factors: dict[str, Tensor], dims: dict[str, int], full: tuple[int, ..
 def start_log_prob(spec: Spec) -> Tensor:
     """Return log p(s_0), nats, ``[S]``."""
     begin, full = start(spec), spec.states.sizes[::-1]
-    demand(audit_factors("initial", {n: f.detach() for n, f in begin.log_probs.items()}, begin.dims, full))
+    demand(inspect_factors("initial", {n: f.detach() for n, f in begin.log_probs.items()}, begin.dims, full))
     total = _total(begin.log_probs, begin.dims, full, spec.dtype).expand(full)
     return total.permute(*range(len(full) - 1, -1, -1)).reshape(-1)
 
@@ -186,7 +186,7 @@ def terminal_reward(spec: Spec, rows: Tensor | None = None) -> Tensor:
     values = spec.states.split(numbers)
     with blamed("terminal", "code that broadcasts over a batch of states"):
         reward = torch.as_tensor(spec.terminal(spec.states.pack(values))).to(spec.dtype)
-    demand(audit_rewards("terminal", reward.detach(), (len(numbers),)))
+    demand(inspect_rewards("terminal", reward.detach(), (len(numbers),)))
     return reward.expand(len(numbers))
 
 
@@ -205,7 +205,7 @@ def _equal_or_stacked(slices: list[Slice]) -> tuple[bool, Slice]:
 
     def over_time(name: str) -> Tensor:
         head = cast(Tensor, getattr(first, name))
-        return head.expand(T, *head.shape) if same[name] else torch.stack([getattr(one, name) for one in slices])
+        return head.expand(T, *head.shape) if same[name] else torch.stack([getattr(slice_, name) for slice_ in slices])
 
     return True, Slice(*(over_time(name) for name in SLICE))
 
@@ -225,7 +225,7 @@ def refuse_large(spec: Spec, max_bytes: float = MAX_BYTES) -> None:
 
 def _drop_unreachable(tables: Tables) -> Tables:
     seen = tables.log_initial > -torch.inf
-    edges = [(one.successor, one.log_prob > -torch.inf) for one in tables.slices()]
+    edges = [(slice_.successor, slice_.log_prob > -torch.inf) for slice_ in tables.slices()]
     while True:
         grown = seen.clone()
         for successor, possible in edges:

@@ -30,9 +30,9 @@ def require_valid(compiled: Tables | Factors) -> None:
     if SEEN.get(id(compiled)) is compiled:
         return
     with torch.no_grad():
-        found = [*_clock(compiled), *(_tables(compiled) if isinstance(compiled, Tables) else _factors(compiled))]
-    if found:
-        raise WorldError(found)
+        findings = [*_clock(compiled), *(_tables(compiled) if isinstance(compiled, Tables) else _factors(compiled))]
+    if findings:
+        raise WorldError(findings)
     SEEN[id(compiled)] = compiled
 
 
@@ -83,28 +83,28 @@ def _factors(factors: Factors) -> Iterator[Finding]:
     T = len(factors.slices)
     if T != 1 and factors.horizon != T:
         yield Finding("factors, slices", f"{T} of them with horizon {factors.horizon}", "one, or one for each time")
-    for name, one in factors.initial.items():
-        yield from _factor(f"factors, initial of '{name}'", one, sizes, chance=True)
+    for name, factor in factors.initial.items():
+        yield from _factor(f"factors, initial of '{name}'", factor, sizes, chance=True)
     for piece in factors.terminal:
         yield from _factor("factors, terminal", piece, sizes, chance=False)
     for t, part in enumerate(factors.slices):
         if t and part is factors.slices[t - 1]:
             continue
-        for name, one in (*part.prior.items(), *part.chance.items()):
-            yield from _factor(f"factors, t = {t}, p of '{name}'", one, sizes, chance=True)
+        for name, factor in (*part.prior.items(), *part.chance.items()):
+            yield from _factor(f"factors, t = {t}, p of '{name}'", factor, sizes, chance=True)
         for piece in part.reward:
             yield from _factor(f"factors, t = {t}, reward", piece, sizes, chance=False)
 
 
-def _factor(where: str, one: Factor, sizes: dict[str, int], *, chance: bool) -> Iterator[Finding]:
-    unknown = [name for name in one.scope if name not in sizes]
-    shape = tuple(sizes.get(name, 0) for name in one.scope)
-    if unknown or tuple(one.table.shape) != shape:
-        yield Finding(where, f"{one!r}", f"known variables, and a table of shape {shape}")
+def _factor(where: str, factor: Factor, sizes: dict[str, int], *, chance: bool) -> Iterator[Finding]:
+    unknown = [name for name in factor.scope if name not in sizes]
+    shape = tuple(sizes.get(name, 0) for name in factor.scope)
+    if unknown or tuple(factor.table.shape) != shape:
+        yield Finding(where, f"{factor!r}", f"known variables, and a table of shape {shape}")
     elif chance:
-        yield from _rows(where, one.table)
+        yield from _rows(where, factor.table)
     else:
-        yield from _rewards(where, one.table)
+        yield from _rewards(where, factor.table)
 
 
 def _rows(where: str, logs: Tensor) -> Iterator[Finding]:

@@ -50,13 +50,13 @@ class Traced(Enumerate):
     @property
     def reads(self) -> dict[str, Names]:
         """The variables that each site reads, itself among them."""
-        return {self.named.get(name, name): get_provenance(one) for name, one in self.log_probs.items()}
+        return {self.named.get(name, name): get_provenance(log_prob) for name, log_prob in self.log_probs.items()}
 
 
 def traced(value: Tensor, name: str) -> Tensor:
     """Mark a value as that of a variable."""
-    found: Tensor = track_provenance(value, frozenset({name}))
-    return found
+    marked: Tensor = track_provenance(value, frozenset({name}))
+    return marked
 
 
 def windows(where: str, reads: Mapping[str, Names]) -> Iterator[Window]:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from cai.compile.inspect import admit, audit_pointwise, audit_scope
+from cai.compile.inspect import admit, inspect_pointwise, inspect_scope
 from cai.compile.slices import single
 from cai.compile.table_model import Slice, Tables
 from cai.compile.tabulate import SLICE, require_equal_slices, start_log_prob, tabulate_slice, terminal_reward
@@ -71,8 +71,8 @@ def rows(world: World, part: Callable[[int], range]) -> Rows:
         if spec.stationary and spec.horizon != 1:
             require_equal_slices(spec, few)
         for t in sorted({0, (spec.horizon or 1) - 1}):
-            _audit(spec, few, start, t)
-        demand(audit_scope(spec))
+            _inspect(spec, few, start, t)
+        demand(inspect_scope(spec))
         states = part(spec.states.size)
         own = start[states.start : states.stop].clone()  # the whole is let go
         return Rows(spec, states, own, terminal_reward(spec, _numbers(states)))
@@ -84,7 +84,7 @@ def _sample(spec: Spec) -> Tensor:
     return torch.tensor(sorted(drawn | set(range(min(64, spec.states.size)))))
 
 
-def _audit(spec: Spec, few: Tensor, start: Tensor, t: int) -> None:
+def _inspect(spec: Spec, few: Tensor, start: Tensor, t: int) -> None:
     """Hold single values to what the small batch gives."""
     slice_ = tabulate_slice(spec, t, few)
     tables = Tables(
@@ -97,7 +97,7 @@ def _audit(spec: Spec, few: Tensor, start: Tensor, t: int) -> None:
         states=replace(spec.states, kept=few),
         actions=spec.actions,
     )
-    demand(audit_pointwise(spec, tables, t))
+    demand(inspect_pointwise(spec, tables, t))
 
 
 def _numbers(states: range) -> Tensor:

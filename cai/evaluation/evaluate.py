@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from cai.compile.ends import audit_ends
+from cai.compile.ends import inspect_ends
 from cai.compile.factor_model import Factors
 from cai.compile.table_model import Tables
 from cai.errors import ImpossibleError, NotConvergedError, demand, fault
@@ -210,7 +210,7 @@ def _measure_tables(answers: TableAnswers, policy: Any) -> Evaluation:
     if isinstance(policy, Rule):
         policy = answers.under(policy)
     tables, acting = answers.world, as_policy(answers.world, policy)
-    demand(audit_ends(tables))
+    demand(inspect_ends(tables))
     log_pi = checked_table(tables, acting)
     states, end = occupancy(tables, log_pi), tables.log_initial.exp()
     if tables.horizon is not None:

@@ -6,11 +6,11 @@ from typing import Any
 import torch
 
 from cai.compile.factor_model import Factors
-from cai.compile.inspect import audit_layout, audit_names
+from cai.compile.inspect import inspect_layout, inspect_names
 from cai.compile.observations import factorise_observations, tabulate_observations
 from cai.compile.slices import enumerate_slice
 from cai.compile.table_model import Tables
-from cai.compile.tabulate import MAX_BYTES, audit_slice, refuse_large
+from cai.compile.tabulate import MAX_BYTES, inspect_slice, refuse_large
 from cai.errors import Finding, ImpossibleError, IntractableError, NotConvergedError, WorldError, fault
 from cai.exact.diagnose import blockers
 from cai.exact.forms import SMALL, compiled, may_be_factored
@@ -64,8 +64,8 @@ def _caught(layer: Callable[[Spec], Iterator[Finding]], spec: Spec) -> Iterator[
 
 
 def _names(spec: Spec) -> Iterator[Finding]:
-    yield from audit_names(spec)
-    yield from audit_layout(spec)
+    yield from inspect_names(spec)
+    yield from inspect_layout(spec)
 
 
 def _slices(spec: Spec) -> Iterator[Finding]:
@@ -73,7 +73,7 @@ def _slices(spec: Spec) -> Iterator[Finding]:
         return  # the form is still to be chosen: whichever it is, compiling it finds what is found here
     refuse_large(spec)
     for t in range(spec.times):
-        findings = audit_slice(enumerate_slice(spec, t), spec, t)
+        findings = inspect_slice(enumerate_slice(spec, t), spec, t)
         if findings:  # later times would repeat them
             yield from findings
             return

@@ -13,7 +13,7 @@ from cai.errors import blamed, fault
 from cai.learn.functions import part
 from cai.simulate.rollout import Rollout, prior_action
 from cai.simulate.simulator import NEVER, Simulator
-from cai.world.spec import Variable
+from cai.world.spaces import Variable
 
 
 @dataclass(frozen=True, repr=False)

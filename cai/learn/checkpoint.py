@@ -124,5 +124,5 @@ def _seen(problem: Problem, world: Any) -> str:
         found = roll(simulator, lambda env_state, t: prior_action(simulator, env_state.state, t), 10)
     states = found.states if isinstance(found.states, dict) else {"state": found.states}
     words = " ".join(f"{float(one.double().sum()):.6g}" for one in (*states.values(), found.rewards))
-    name = getattr(simulator, "name", type(world).__name__)
+    name = simulator.name
     return f"{name}, T = {simulator.horizon} ({_digest(words.encode())})"

@@ -11,9 +11,9 @@ from cai.compile.table_model import Model
 from cai.errors import Finding, IntractableError, fault
 from cai.support.process import precision
 from cai.world.definition import World
-from cai.world.enumerate import Enumerate, base, first_value, run
-from cai.world.spaces import Space, Values
-from cai.world.spec import Spec, Variable, Variables, cardinality, described, read
+from cai.world.enumerate import Enumerate, base, cardinality, described, first_value, run
+from cai.world.spaces import Space, Values, Variable, Variables
+from cai.world.spec import Spec, read
 
 
 def variables_of(world: World | Spec | Model) -> Variables:
@@ -55,14 +55,14 @@ def require_actor(world: World, act: Any) -> None:
     sites = Enumerate("policy, t = 0", choose=first_value, lenient=True)
     returned = run(sites, act, spec.example, 0)
     seen = {name: cardinality(fn) for name, fn in sites.distributions.items()}
-    wanted = {one.name: one.size for one in expected}
+    wanted = {variable.name: variable.size for variable in expected}
     if list(seen.items()) != list(wanted.items()):
         words = [{name: size or "continuous" for name, size in sizes.items()} for sizes in (seen, wanted)]
         raise fault("policy, t = 0", f"sites {words[0]}", f"the world's own action sites {words[1]} (pyro.sample each)")
-    for one in expected:
-        if one.size is None and isinstance(base(sites.distributions[one.name]), dist.Delta):
+    for variable in expected:
+        if variable.size is None and isinstance(base(sites.distributions[variable.name]), dist.Delta):
             seen_there = "a point mass where the prior has a density: its KL is infinite"
-            raise fault(f"policy, variable '{one.name}', t = 0", seen_there, "a distribution with a density")
+            raise fault(f"policy, variable '{variable.name}', t = 0", seen_there, "a distribution with a density")
     described(returned, sites)
 
 
@@ -124,5 +124,5 @@ def require_sites(messenger: Enumerate, actions: Space) -> None:
         WorldError: names or sizes differ.
     """
     if tuple(messenger.sizes) != actions.names or tuple(messenger.sizes.values()) != actions.sizes:
-        expected = dict(zip(actions.names, actions.sizes, strict=True))
+        expected = actions.named_sizes
         raise fault(messenger.where, f"sites {messenger.sizes}", f"the world's own action sites {expected}")

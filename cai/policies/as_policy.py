@@ -82,7 +82,7 @@ def log_table(tables: Model, policy: FinitePolicy) -> Float[Tensor, "*T S A"]:
     ended = tables.ended
     if ended is None:
         return table
-    differs = bool(times) and getattr(tables, "timed", True)
+    differs = bool(times) and tables.timed
     prior = torch.stack([tables.log_prior_at(t) for t in range(times[0])]) if differs else tables.log_prior_at(0)
     return torch.where(ended[:, None], prior.detach(), table)
 
@@ -169,7 +169,7 @@ def _from_tensor(tables: Model, probs: Tensor) -> FixedPolicy:
         shapes = f"[S, A] = [{S}, {A}]" + (f" or [T, S, A] = [{T}, {S}, {A}]" if T else "")
         expected = f"probabilities of shape {shapes}{_without_ended(tables)}"
         raise fault("policy", f"a tensor of shape {list(probs.shape)}", expected)
-    if probs.dim() == 2:
+    if tuple(probs.shape) == (S, A):
         stationary = checked(tables.states, tables.actions, probs, 0, dtype).log()
         return _from_table(tables, partial(always, stationary))
     timed = [checked(tables.states, tables.actions, probs[t], t, dtype).log() for t in range(len(probs))]

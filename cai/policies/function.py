@@ -51,7 +51,7 @@ class FunctionPolicy(nn.Module):
         source = read(world) if isinstance(world, World) else world
         own = variables_of(source)
         self.function = function
-        self.names = tuple(one.name for one in own.actions)
+        self.names = tuple(variable.name for variable in own.actions)
         self.spaces, self.actions, self.states = own.spaces, own.action_space, own.states
         self.space = own.state_space
         self.dtype = dtype or (torch.float64 if isinstance(source, Spec) else source.dtype)
@@ -61,17 +61,17 @@ class FunctionPolicy(nn.Module):
 
     def act(self, state: Any, t: int) -> Any:
         """Sample the action variables from what the function gives."""
-        given = self._call(state, t)
-        if isinstance(given, Tensor):
-            return sample_joint(*self._rows(given, state, t))
-        if isinstance(given, Mapping):
-            missing = [name for name in self.names if name not in given]
+        law = self._call(state, t)
+        if isinstance(law, Tensor):
+            return sample_joint(*self._rows(law, state, t))
+        if isinstance(law, Mapping):
+            missing = [name for name in self.names if name not in law]
             if missing:
-                raise fault(f"policy, t = {t}", f"a dict of {sorted(given)}", f"each of {list(self.names)}")
-            return {name: pyro.sample(name, given[name]) for name in self.names}
-        if len(self.names) > 1 or not hasattr(given, "log_prob"):
-            raise fault(f"policy, t = {t}", f"a {type(given).__name__}", FORMS)
-        return pyro.sample(self.names[0], given)
+                raise fault(f"policy, t = {t}", f"a dict of {sorted(law)}", f"each of {list(self.names)}")
+            return {name: pyro.sample(name, law[name]) for name in self.names}
+        if len(self.names) > 1 or not hasattr(law, "log_prob"):
+            raise fault(f"policy, t = {t}", f"a {type(law).__name__}", FORMS)
+        return pyro.sample(self.names[0], law)
 
     def log_probs(self, t: int = 0) -> Float[Tensor, "S A"]:
         """Return log π_t(a|s), nats.
@@ -82,18 +82,20 @@ class FunctionPolicy(nn.Module):
         """
         states, actions = finite_spaces(self.spaces)
         with precision(self.dtype):
-            given = self._call(states.pack(states.split(torch.arange(states.size))), t)
-            if hasattr(given, "log_prob") or isinstance(given, Mapping):
+            law = self._call(states.pack(states.split(torch.arange(states.size))), t)
+            if hasattr(law, "log_prob") or isinstance(law, Mapping):
                 return enumerated(self.act, states, actions, t, self.dtype)
-            given = pad_terminated(self.ended, given) if isinstance(given, Tensor) else given
-            return log(checked(states, actions, given, t, self.dtype))
+            law = pad_terminated(self.ended, law) if isinstance(law, Tensor) else law
+            return log(checked(states, actions, law, t, self.dtype))
 
     def _rows(self, probs: Tensor, state: Values, t: int) -> tuple[Space, Tensor]:
         """Return the actions and log π, ``[*, A]``, for the batch of states at hand."""
         if self.actions is None:
             raise fault(f"policy, t = {t}", "probabilities of actions that are not finite", FORMS)
         values = state if isinstance(state, dict) else {self.states[0].name: state}
-        shapes = [values[one.name].shape[: values[one.name].dim() - len(one.shape)] for one in self.states]
+        shapes = [
+            values[variable.name].shape[: values[variable.name].dim() - len(variable.shape)] for variable in self.states
+        ]
         A = self.actions.size
         if probs.is_complex():
             raise fault(f"policy, t = {t}", "complex probabilities", "real ones")

@@ -14,7 +14,7 @@ from torch.distributions.transforms import AffineTransform, TanhTransform
 
 from cai.errors import fault
 from cai.world.distributions import Numbered
-from cai.world.spec import Variable
+from cai.world.spaces import Variable
 
 MARGIN = 1e-6  # tanh saturates in floating point, and a bound itself may lie outside the prior's support
 

@@ -39,7 +39,7 @@ class MixturePolicy(nn.Module):
         if not isinstance(policies, list | tuple):
             raise fault("mixture, policies", f"a {type(policies).__name__}", "a list of policies")
         self.policies = tuple(policies)
-        strangers = [type(one).__name__ for one in self.policies if not isinstance(one, Policy)]
+        strangers = [type(policy).__name__ for policy in self.policies if not isinstance(policy, Policy)]
         if not self.policies or strangers:
             raise fault(
                 "mixture, policies",
@@ -49,24 +49,24 @@ class MixturePolicy(nn.Module):
         w = torch.ones(len(self.policies), dtype=torch.float64) if weights is None else torch.as_tensor(weights)
         if w.shape != (len(self.policies),) or not bool(((w > 0) & w.isfinite()).all()):
             raise fault("mixture, weights", f"{w.tolist()}", f"{len(self.policies)} positive numbers")
-        self.modules_inside = nn.ModuleList([one for one in self.policies if isinstance(one, nn.Module)])
+        self.modules_inside = nn.ModuleList([policy for policy in self.policies if isinstance(policy, nn.Module)])
         self.logits = nn.Parameter((w / w.sum()).log())
-        horizons = {one.horizon for one in self.policies if getattr(one, "horizon", None) is not None}
+        horizons = {policy.horizon for policy in self.policies if getattr(policy, "horizon", None) is not None}
         if len(horizons) > 1:
             raise fault("mixture, policies", f"horizons {sorted(horizons)}", "policies of one horizon")
         self.horizon: int | None = next(iter(horizons), None)
 
     def act(self, state: Any, t: int) -> Any:
         """Sample the action variables one after the other; the earlier ones tell which component may be acting."""
-        log_w, given = self.logits.log_softmax(-1), dict[str, Tensor]()
+        log_w, values = self.logits.log_softmax(-1), dict[str, Tensor]()
         while True:
-            found = [NextSite(given, policy.act, state, t) for policy in self.policies]
-            name = found[0].name
+            sites = [NextSite(values, policy.act, state, t) for policy in self.policies]
+            name = sites[0].name
             if name is None:
-                return found[0].returned
-            fn = _Mixed(log_w, [one.fn for one in found])
-            given[name] = pyro.sample(name, fn)
-            log_w = fn.joint(given[name])
+                return sites[0].returned
+            fn = _Mixed(log_w, [site.fn for site in sites])
+            values[name] = pyro.sample(name, fn)
+            log_w = fn.joint(values[name])
 
     @property
     def spaces(self) -> tuple[Space, Space] | None:
@@ -95,8 +95,8 @@ class _Mixed(TorchDistribution):
 
     def __init__(self, log_w: Tensor, parts: Sequence[Any]) -> None:
         self.log_w, self.parts = log_w, tuple(parts)
-        self.has_enumerate_support = all(one.has_enumerate_support for one in self.parts)
-        batch = torch.broadcast_shapes(log_w.shape[:-1], *(one.batch_shape for one in self.parts))
+        self.has_enumerate_support = all(part.has_enumerate_support for part in self.parts)
+        batch = torch.broadcast_shapes(log_w.shape[:-1], *(part.batch_shape for part in self.parts))
         super().__init__(batch, self.parts[0].event_shape, validate_args=False)
 
     @property
@@ -107,24 +107,24 @@ class _Mixed(TorchDistribution):
     def expand(self, batch_shape: Any, _instance: Any = None) -> "_Mixed":
         """Expand to a larger batch shape."""
         shape = torch.Size(batch_shape)
-        return _Mixed(self.log_w.expand(*shape, -1), [one.expand(shape) for one in self.parts])
+        return _Mixed(self.log_w.expand(*shape, -1), [part.expand(shape) for part in self.parts])
 
     def joint(self, value: Tensor) -> Tensor:
         """Return log w_i + log p_i(value), ``[*, N]``: normalised, the weights given the value."""
-        joint = self.log_w + torch.stack(torch.broadcast_tensors(*(one.log_prob(value) for one in self.parts)), -1)
+        joint = self.log_w + torch.stack(torch.broadcast_tensors(*(part.log_prob(value) for part in self.parts)), -1)
         total = logsumexp(joint, -1, keepdim=True)
         return torch.where(total == -torch.inf, self.log_w, joint - torch.where(total == -torch.inf, 0.0, total))
 
     def log_prob(self, value: Tensor) -> Tensor:
         """Return log Σ w_i p_i(value)."""
-        parts = torch.stack(torch.broadcast_tensors(*(one.log_prob(value) for one in self.parts)), -1)
+        parts = torch.stack(torch.broadcast_tensors(*(part.log_prob(value) for part in self.parts)), -1)
         return logsumexp(self.log_w + parts, -1)
 
     def sample(self, sample_shape: Any = ()) -> Tensor:
         """Draw a component, and from it."""
         shape = torch.Size(sample_shape) + self.batch_shape
         which = dist.Categorical(logits=self.log_w.expand(*shape, -1)).sample()
-        draws = torch.stack([one.expand(self.batch_shape).sample(sample_shape) for one in self.parts])
+        draws = torch.stack([part.expand(self.batch_shape).sample(sample_shape) for part in self.parts])
         index = which.reshape(1, *shape, *(1,) * len(self.event_shape)).expand(1, *draws.shape[1:])
         return draws.gather(0, index).squeeze(0)
 

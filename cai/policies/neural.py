@@ -20,7 +20,8 @@ from cai.policies.protocol import Act, probabilities, sampled, scored
 from cai.policies.tabular import STATIONARY
 from cai.support.memory import require_room
 from cai.world.distributions import exact
-from cai.world.spec import Spec, Variable, read
+from cai.world.spaces import Variable
+from cai.world.spec import Spec, read
 
 Features = Callable[[Any, Any], Tensor]
 """A function ``(state, t) -> [*, F]``."""
@@ -104,7 +105,7 @@ class _Tilt(Messenger):
     def __init__(self, policy: NeuralPolicy, state: Any, t: Any) -> None:
         super().__init__()
         self.policy, self.t, self.now = policy, t, ""
-        self.heads = {one.name: one for one in policy.actions}
+        self.heads = {variable.name: variable for variable in policy.actions}
         single = policy.states[0].name
         self.values: dict[str, Any] = dict(state) if isinstance(state, Mapping) else {single: state}
         if policy.features is not None:
@@ -126,11 +127,13 @@ class First(nn.Module):
 
     def __init__(self, seen: Sequence[Variable], out: int, horizon: int | None, features: int) -> None:
         super().__init__()
-        self.sizes = {one.name: one.size for one in seen}
-        self.finite = nn.ModuleDict({f"of {one.name}": nn.Embedding(one.size, out) for one in seen if one.size})
-        real = {one.name: max(1, one.shape.numel()) for one in seen if one.size is None}
+        self.sizes = {variable.name: variable.size for variable in seen}
+        self.finite = nn.ModuleDict(
+            {f"of {variable.name}": nn.Embedding(variable.size, out) for variable in seen if variable.size}
+        )
+        real = {variable.name: max(1, variable.shape.numel()) for variable in seen if variable.size is None}
         self.real = nn.ModuleDict({f"of {name}": nn.Linear(n, out, bias=False) for name, n in real.items()})
-        self.events = {one.name: len(one.shape) for one in seen}
+        self.events = {variable.name: len(variable.shape) for variable in seen}
         self.features = nn.Linear(features, out, bias=False) if features else None
         rows = f"{out:,} parameters for each of T = {horizon or 0:,} times"
         require_room("neural policy", rows, (horizon or 0) * out * 8, STATIONARY)

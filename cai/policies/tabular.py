@@ -42,6 +42,7 @@ class TabularPolicy(nn.Module):
         tables = tabulate(world).detach()
         self.states, self.actions = self.spaces = tables.states, tables.actions
         self.horizon = None if stationary else tables.horizon
+        self.prior_is_timed = tables.timed
         self.register_buffer("log_base", tables.log_prior.contiguous())
         S, A, T = tables.states.size, tables.actions.size, self.horizon
         shape = (S, A) if T is None else (T, S, A)
@@ -55,8 +56,8 @@ class TabularPolicy(nn.Module):
 
     def log_probs(self, t: int = 0) -> Float[Tensor, "S A"]:
         """Return log π_t(a|s), nats."""
-        base = self.log_base if self.log_base.dim() == 2 else self.log_base[t]
-        logits = self.logits if self.logits.dim() == 2 else self.logits[t]
+        base = self.log_base[t] if self.prior_is_timed else self.log_base
+        logits = self.logits if self.horizon is None else self.logits[t]
         return (base + logits).log_softmax(-1)
 
     def act(self, state: Values, t: int) -> Values:

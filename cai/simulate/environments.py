@@ -19,8 +19,7 @@ from cai.errors import blamed, fault
 from cai.simulate.flattening import flattened
 from cai.simulate.simulator import EnvState
 from cai.simulate.worlds import features_of
-from cai.world.spaces import Values
-from cai.world.spec import Variables
+from cai.world.spaces import Values, Variables
 
 
 @dataclass(frozen=True)
@@ -90,6 +89,7 @@ class EnvironmentSimulator:
 
     endless = timed = False
     horizon: int | None = None  # a time limit is the environment's own, and truncates
+    terminal: Callable[[Any], Tensor] | None = None
 
     def __init__(self, env: Any, batch: int) -> None:
         self.envs = _made(env, batch)
@@ -176,14 +176,14 @@ class EnvironmentSimulator:
         return {
             "state": env_state.state,
             **fields,
-            "seeds": [one for one, _ in tapes],
-            "actions": [one for _, one in tapes],
+            "seeds": [seed for seed, _ in tapes],
+            "actions": [actions for _, actions in tapes],
         }
 
     def unpack(self, kept: dict[str, Any]) -> EnvState:
         """Return the state that was packed."""
-        listed = [self._listed(one) for one in kept["actions"]]
-        tapes = tuple(Tape(seed, one, len(one)) for seed, one in zip(kept["seeds"], listed, strict=True))
+        listed = [self._listed(actions) for actions in kept["actions"]]
+        tapes = tuple(Tape(seed, actions, len(actions)) for seed, actions in zip(kept["seeds"], listed, strict=True))
         return EnvState(kept["state"], kept["t"], kept["terminated"], kept["truncated"], tapes)
 
     def _bring(self, i: int, tape: Tape) -> None:
@@ -225,9 +225,11 @@ def _made(env: Any, batch: int) -> list[Any]:
         seen = f"a {type(env).__name__}"
         raise fault("simulator, env", seen, "an id, a function that makes an environment, or a SyncVectorEnv")
     with blamed(f"environment '{make}'", "an installed id and its options"):
-        made = [make() for _ in range(batch)]
-    if not isinstance(made[0], gymnasium.Env):
+        environments = [make() for _ in range(batch)]
+    if not isinstance(environments[0], gymnasium.Env):
         raise fault(
-            "simulator, env", f"a function that makes a {type(made[0]).__name__}", "one that makes an environment"
+            "simulator, env",
+            f"a function that makes a {type(environments[0]).__name__}",
+            "one that makes an environment",
         )
-    return made
+    return environments

@@ -14,8 +14,7 @@ import torch
 from torch import Tensor
 
 from cai.errors import fault
-from cai.world.spaces import Space, Values
-from cai.world.spec import Variable
+from cai.world.spaces import Space, Values, Variable
 
 MOST = 1_000_000  # values of a finite space that is numbered; beyond that a vector is all that a learner can use
 
@@ -42,7 +41,7 @@ class Flattened:
         """The variables as a numbered space, or None where they are a vector."""
         if not self.finite:
             return None
-        names, sizes = [one.name for one in self.variables], [one.size for one in self.variables]
+        names, sizes = [variable.name for variable in self.variables], [variable.size for variable in self.variables]
         whole = tuple(n for n in sizes if n is not None)
         return Space(tuple(names), whole, (torch.long,) * len(names), named=len(names) > 1)
 
@@ -78,12 +77,12 @@ class Flattened:
         """Return a batch of flat values by variable: a dict where there are several."""
         if len(self.variables) == 1:
             return flat
-        return {one.name: flat[..., i] for i, one in enumerate(self.variables)}
+        return {variable.name: flat[..., i] for i, variable in enumerate(self.variables)}
 
     def unpack(self, values: Values) -> Tensor:
         """Return a batch as flat values; the inverse of ``pack``."""
         if isinstance(values, dict):
-            return torch.stack([values[one.name] for one in self.variables], -1)
+            return torch.stack([values[variable.name] for variable in self.variables], -1)
         return values
 
 
@@ -102,8 +101,8 @@ def flattened(name: str, space: Any, *, bounded: bool = False) -> Flattened:
 
     places = _places(space)
     if places is not None and math.prod(n for _, n in places) <= MOST:
-        found = tuple(Variable(name + place, n, torch.Size(), torch.long) for place, n in places)
-        return Flattened(space, found)
+        variables = tuple(Variable(name + place, n, torch.Size(), torch.long) for place, n in places)
+        return Flattened(space, variables)
     if places is not None and bounded:
         size = math.prod(n for _, n in places)
         raise fault(f"environment, {name} space", f"{space}: {size:,} joint values", f"at most {MOST:,}")
@@ -144,13 +143,13 @@ def _places(space: Any) -> list[tuple[str, int]] | None:
     if isinstance(space, gymnasium.spaces.MultiDiscrete | gymnasium.spaces.MultiBinary):
         sizes = getattr(space, "nvec", np.full(space.shape, 2))
         return [(f"_{i}", int(n)) for i, n in enumerate(np.reshape(sizes, -1))]
-    found: list[tuple[str, int]] = []
+    every: list[tuple[str, int]] = []
     for key, part in _parts(space) or ():
         places = _places(part)
         if places is None:
             return None
-        found += [(f"_{key}{place}", n) for place, n in places]
-    return found or None
+        every += [(f"_{key}{place}", n) for place, n in places]
+    return every or None
 
 
 def _numbers(space: Any, value: Any) -> Iterator[int]:

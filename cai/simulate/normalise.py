@@ -78,9 +78,9 @@ def normalised(simulator: Simulator, samples: int = 2000) -> Simulator:
     def choose(env_state: EnvState, t: int) -> Values:
         return prior_action(simulator, env_state.state, t)
 
-    found: Moments | None = None
-    while found is None or found.count < samples:
+    measured: Moments | None = None
+    while measured is None or measured.count < samples:
         seen = roll(simulator, choose, LONGEST)
         here = moments(simulator.features(but_last(seen.states))[seen.alive].double())
-        found = here if found is None else found.merged(here)
-    return cast(Simulator, Normalised(simulator, found))
+        measured = here if measured is None else measured.merged(here)
+    return cast(Simulator, Normalised(simulator, measured))

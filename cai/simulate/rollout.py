@@ -16,8 +16,8 @@ from cai.simulate.simulator import EnvState, Simulator, drawing
 from cai.simulate.worlds import Many, WorldSimulator
 from cai.support.memory import TENSOR, require_room
 from cai.world.definition import World
-from cai.world.spaces import Values
-from cai.world.spec import Variables, read
+from cai.world.spaces import Values, Variables
+from cai.world.spec import read
 
 LONGEST = 100_000  # steps of an episode that nothing limits
 
@@ -181,5 +181,5 @@ def variables_simulated(world: Any) -> Variables:
 
 def _stacked(values: list[Any]) -> Any:
     if isinstance(values[0], dict):
-        return {name: torch.stack([one[name] for one in values]) for name in values[0]}
+        return {name: torch.stack([value[name] for value in values]) for name in values[0]}
     return torch.stack(values)

@@ -1,6 +1,6 @@
 """What learners sample from: many copies of a world at a moment, and the one interface to move them on."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any, Protocol, runtime_checkable
@@ -11,8 +11,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from cai.support.process import alone
-from cai.world.spaces import Values
-from cai.world.spec import Variables
+from cai.world.spaces import Values, Variables
 
 NEVER = 2**62  # a step that no episode comes to: int64 can still count it
 
@@ -46,19 +45,23 @@ class Simulator(Protocol):
     """B copies of a world. All randomness is the ambient generator's (see ``drawing``).
 
     Attributes:
+        name: of the world, with what tells it from others.
         variables: the variables of what is observed and of the actions.
         batch: B.
         horizon: T, or None where only the world itself ends an episode.
         endless: whether nothing but a horizon ever ends an episode.
+        terminal: the reward of s_T, paid within the last step; None where there is none.
         timed: whether the slices differ over time, so that all copies are at the same time.
         dtype: of features and prior: torch's default when the simulator was made.
         example: some state of each copy, from which shapes are read.
     """
 
+    name: str
     variables: Variables
     batch: int
     horizon: int | None
     endless: bool
+    terminal: Callable[[Any], Tensor] | None
     timed: bool
     dtype: torch.dtype
 
@@ -104,7 +107,7 @@ def cut(env_state: EnvState, max_steps: int | None) -> EnvState:
 
 def but_last(states: Any) -> Any:
     """Return states s_0 … s_{T-1} of s_0 … s_T, by variable."""
-    return {name: one[:-1] for name, one in states.items()} if isinstance(states, dict) else states[:-1]
+    return {name: value[:-1] for name, value in states.items()} if isinstance(states, dict) else states[:-1]
 
 
 @contextmanager

@@ -16,8 +16,8 @@ from cai.simulate.simulator import NEVER, EnvState, where
 from cai.support.process import alone
 from cai.world.definition import World
 from cai.world.distributions import exact
-from cai.world.spaces import Values
-from cai.world.spec import Variable, Variables, read
+from cai.world.spaces import Values, Variable, Variables
+from cai.world.spec import read
 
 LONGEST = 100_000_000  # entries of a table of the action prior
 
@@ -53,7 +53,7 @@ class WorldSimulator:
     def __init__(self, world: World, batch: int) -> None:
         self.world, self.batch, self.dtype = world, batch, torch.get_default_dtype()
         self.spec = read(world)
-        self.variables = self.spec.variables
+        self.name, self.variables = self.spec.name, self.spec.variables
         self.horizon, self.discount, self.timed = self.spec.horizon, self.spec.discount, self.spec.timed
         self.terminal = self.spec.terminal
         self.endless = self.spec.early_end is None
@@ -119,7 +119,7 @@ class WorldSimulator:
             time = int(torch.as_tensor(t).max()) if self.timed else 0  # all copies that go on are at the same
             return prior_at(self.world, self.variables, state, time).to(self.dtype)
         numbers = _number(self.variables, state)
-        return self._prior[numbers] if self._prior.dim() == 2 else self._prior[t, numbers]
+        return self._prior[t, numbers] if self._times else self._prior[numbers]
 
     def pack(self, env_state: EnvState) -> dict[str, Any]:
         """Return a state as tensors."""
@@ -136,9 +136,14 @@ class WorldSimulator:
         if spaces is None or spaces[0].size * spaces[1].size > LONGEST:
             return None
         dtype = self.dtype
-        if not self.timed or self.horizon is None:
+        if not self._times:
             return enumerated(self.world.act, *spaces, 0, dtype)
-        return torch.stack([enumerated(self.world.act, *spaces, t, dtype) for t in range(self.horizon)])
+        return torch.stack([enumerated(self.world.act, *spaces, t, dtype) for t in range(self._times)])
+
+    @property
+    def _times(self) -> int:
+        """For how many times the action prior has a table of its own; 0 where one is for all."""
+        return (self.horizon or 0) if self.timed else 0
 
     def _initial(self) -> Any:
         with blamed("initial", "code that broadcasts over a batch"), Many(self.batch):
@@ -158,12 +163,12 @@ def features_of(variables: tuple[Variable, ...], state: Any) -> Tensor:
     """Return variables as one vector, ``[*, F]``: one-hot where finite, else flattened."""
     values = state if isinstance(state, dict) else {variables[0].name: state}
     parts = []
-    for one in variables:
-        value = values[one.name]
-        if one.size is not None:
-            parts.append(one_hot(value.long(), one.size).to(torch.get_default_dtype()))
+    for variable in variables:
+        value = values[variable.name]
+        if variable.size is not None:
+            parts.append(one_hot(value.long(), variable.size).to(torch.get_default_dtype()))
         else:
-            parts.append(value.flatten(-len(one.shape)) if one.shape else value.unsqueeze(-1))
+            parts.append(value.flatten(-len(variable.shape)) if variable.shape else value.unsqueeze(-1))
     return torch.cat(parts, -1) if len(parts) > 1 else parts[0]
 
 
@@ -186,7 +191,9 @@ def prior_at(world: Any, variables: Variables, state: Any, t: int) -> Tensor:
     """
     if len(variables.actions) != 1 or variables.actions[0].size is None:
         raise fault(
-            "learner", f"action variables {[one.name for one in variables.actions]}", "one, with finitely many values"
+            "learner",
+            f"action variables {[variable.name for variable in variables.actions]}",
+            "one, with finitely many values",
         )
     fn = _read(world.act, state, t)
     log_p: Tensor = fn.log_prob(fn.enumerate_support(expand=False)).movedim(0, -1)

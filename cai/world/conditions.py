@@ -1,6 +1,6 @@
 """Conditions on the sites of a trajectory: what was seen (``observe``), and what is forced (``do``).
 
-Seen: a factor of 0 or 1 beside the optimality nodes, ``p(τ, O=1) 1[floor_5 = 3]``; or, of an uncertain sight, how
+Seen: a factor of 0 or 1 beside the optimality nodes, ``p(τ, O=1) 1[floor_5 = 3]``; or, of an uncertain observation, how
 likely it is under each value, ``p(τ, O=1) w(floor_5)`` (virtual evidence, Pearl 1988, section 2.3.3). Forced: the
 site's distribution is replaced by a point mass and its edges from above are cut (Pearl 2009, section 3.2).
 """
@@ -71,7 +71,7 @@ def read_conditions(observe: Given | None, do: Given | None) -> Conditions:
     Raises:
         WorldError: a site has no time, a value is none, or one site is seen and forced.
     """
-    parts = [_read(what, given or {}) for what, given in (("observe", observe), ("do", do))]
+    parts = [_read(what, conditions or {}) for what, conditions in (("observe", observe), ("do", do))]
     both = sorted(set(parts[0]) & set(parts[1]))
     if both:
         name = f"{both[0][0]}_{both[0][1]}"
@@ -79,16 +79,16 @@ def read_conditions(observe: Given | None, do: Given | None) -> Conditions:
     return Conditions(*parts)
 
 
-def _read(what: str, given: Given) -> dict[tuple[str, int], Value]:
-    if not isinstance(given, Mapping):
-        raise fault(what, f"a {type(given).__name__}", 'a dict such as {"floor_5": 3}: values by site')
-    found = {}
-    for site, value in given.items():
+def _read(what: str, conditions: Given) -> dict[tuple[str, int], Value]:
+    if not isinstance(conditions, Mapping):
+        raise fault(what, f"a {type(conditions).__name__}", 'a dict such as {"floor_5": 3}: values by site')
+    values = {}
+    for site, value in conditions.items():
         match = re.fullmatch(r"(.*)_(\d+)", site, re.DOTALL) if isinstance(site, str) else None
         if match is None:
             raise fault(f"{what}, site {site!r}", "no time", "a variable and its time, such as 'floor_5'")
-        found[match[1], int(match[2])] = _value(f"{what}, site '{site}'", value)
-    return found
+        values[match[1], int(match[2])] = _value(f"{what}, site '{site}'", value)
+    return values
 
 
 def _value(where: str, value: Any) -> Value:
@@ -97,7 +97,7 @@ def _value(where: str, value: Any) -> Value:
         return value
     try:
         if isinstance(value, Sequence) or getattr(value, "ndim", 0) == 1:
-            return tuple(float(one) for one in value)
+            return tuple(float(weight) for weight in value)
         whole = int(value) == float(value)
     except (TypeError, ValueError, OverflowError, RuntimeError):
         whole = False
@@ -127,7 +127,7 @@ def settled(
     """
     sizes = {**others, **states}
 
-    def one(what: str, name: str, t: int, value: Value) -> Value:
+    def settle(what: str, name: str, t: int, value: Value) -> Value:
         where = f"{what}, site '{name}_{t}'"
         if name not in sizes:
             raise fault(where, f"no variable '{name}'", f"one of {list(sizes)}")
@@ -143,14 +143,15 @@ def settled(
             value = int(value)  # as the command line gives it
         return value_number(where, value, sizes[name], names)
 
-    parts = (("observe", conditions.seen), ("do", conditions.forced))
-    found = ({(name, t): one(what, name, t, value) for (name, t), value in part.items()} for what, part in parts)
-    return Conditions(*found)
+    def all_of(what: str, part: Mapping[tuple[str, int], Value]) -> dict[tuple[str, int], Value]:
+        return {(name, t): settle(what, name, t, value) for (name, t), value in part.items()}
+
+    return Conditions(all_of("observe", conditions.seen), all_of("do", conditions.forced))
 
 
 def _likelihoods(where: str, what: str, value: tuple[float, ...], size: int) -> tuple[float, ...]:
     if what == "do":
         raise fault(where, f"{list(value)}", "one value: what is forced is certain")
-    if len(value) != size or not all(0 <= one <= 1 for one in value) or not any(value):
+    if len(value) != size or not all(0 <= weight <= 1 for weight in value) or not any(value):
         raise fault(where, f"{list(value)}", f"{size} likelihoods from 0 to 1, one for each value, not all 0")
     return value

@@ -95,8 +95,8 @@ class _Shown(Messenger):
 
 
 def _kinds(spec: Spec) -> dict[str, str]:
-    kinds = dict.fromkeys((one.name for one in spec.variables.states), "state")
-    kinds |= dict.fromkeys((one.name for one in spec.variables.actions), "action")
+    kinds = dict.fromkeys((variable.name for variable in spec.variables.states), "state")
+    kinds |= dict.fromkeys((variable.name for variable in spec.variables.actions), "action")
     kinds["O"] = "optimality"
     if spec.discount < 1:
         kinds["alive"] = "survival"

@@ -14,6 +14,7 @@ from cai.errors import CaiError, Finding, IntractableError, blamed, fault
 from cai.support.process import alone
 from cai.world.definition import Point
 from cai.world.distributions import exact
+from cai.world.spaces import Space, Values, Variable, variable_names
 
 Choice = Callable[[int], int]
 """Which of n values to take."""
@@ -157,7 +158,7 @@ def run(messenger: Enumerate, piece: Callable[..., Any], *args: Any) -> Any:
     """
     single = messenger.choose is not None
     expected = "code that runs" if single else "code that broadcasts over a batch of states and actions"
-    # Our own audits are stricter than torch's validation, and name the variable and the state.
+    # Our own checks are stricter than torch's validation, and name the variable and the state.
     with (
         blamed(messenger.where, expected),
         alone(),
@@ -167,3 +168,60 @@ def run(messenger: Enumerate, piece: Callable[..., Any], *args: Any) -> Any:
         messenger,
     ):
         return piece(*args)
+
+
+def take_step(
+    world: Any, states: Space, step: Enumerate, state: Values, action: Values, t: int
+) -> tuple[dict[str, Tensor], Tensor]:
+    """Run ``step`` under a messenger; return the next state by variable, and the reward.
+
+    Raises:
+        WorldError: what is returned is no next state with a reward.
+    """
+    returned = run(step, world.step, state, action, t)
+    if not isinstance(returned, tuple) or len(returned) != 2:
+        raise fault(step.where, f"{type(returned).__name__} returned", "a pair: (next state, reward)")
+    next_state, reward = returned
+    names = variable_names(next_state, step.values, step.where)
+    if set(names) != set(states.names):
+        seen = f"a next state of variables {list(names)}"
+        raise fault(step.where, seen, f"the state's own variables {list(states.names)}, as initial samples them")
+    for name, size in zip(states.names, states.sizes, strict=True):
+        if step.cardinalities[name] != size:
+            where = f"{step.where}, variable '{name}'"
+            raise fault(where, f"{step.cardinalities[name]} values", f"{size}, as in initial")
+    try:
+        reward = reward if isinstance(reward, Tensor) else torch.as_tensor(reward)
+    except (TypeError, ValueError, RuntimeError):
+        raise fault(step.where, f"a reward of type {type(reward).__name__}", "a tensor of rewards") from None
+    return {name: step.values[name] for name in states.names}, reward
+
+
+def described(values: Values, messenger: Enumerate) -> tuple[Variable, ...]:
+    """Describe the variables that a piece of a program returned, in the order in which it sampled them.
+
+    Raises:
+        WorldError: a returned variable is not a site of its name.
+    """
+    variables = []
+    for name in variable_names(values, messenger.values, messenger.where):
+        fn = messenger.distributions[name]
+        variables.append(Variable(name, cardinality(fn), fn.event_shape, messenger.values[name].dtype))
+    return tuple(variables)
+
+
+def cardinality(fn: Any) -> int | None:
+    """Return how many values a distribution's support has, None where it is not finite."""
+    if isinstance(base(fn), Point):
+        return int(base(fn).cardinality)
+    if not fn.has_enumerate_support or len(fn.event_shape):
+        return None
+    return len(fn.enumerate_support(expand=False))
+
+
+def require_no_latents(messenger: Enumerate, names: tuple[str, ...]) -> None:
+    """Raise a ``WorldError`` where ``initial`` or ``act`` sampled more than it returned."""
+    latents = [name for name in messenger.values if name not in names]
+    if latents:
+        expected = "only the returned variables sampled here: a latent belongs into step"
+        raise fault(messenger.where, f"latents {latents} sampled beside {list(names)}", expected)

@@ -30,7 +30,7 @@ def labels_of(
         return moves
     if not isinstance(labels, Mapping):
         raise fault("labels", f"a {type(labels).__name__}", "a dict: {variable: a name for each of its values}")
-    findings = [finding for name in labels if name in sizes for finding in _audit(name, labels[name], sizes[name])]
+    findings = [finding for name in labels if name in sizes for finding in _inspect(name, labels[name], sizes[name])]
     if findings:
         raise WorldError(findings)
     return moves | {name: tuple(labels[name]) for name in labels if name in sizes}
@@ -51,7 +51,7 @@ def require_known(labels: Any, sizes: Mapping[str, int]) -> None:
         raise fault("labels", f"variables {unknown}", f"some of the world's own, {sorted(sizes)}")
 
 
-def _audit(variable: str, names: Any, size: int) -> list[Finding]:
+def _inspect(variable: str, names: Any, size: int) -> list[Finding]:
     where = f"labels, variable '{variable}'"
     if not isinstance(names, list | tuple):
         return [Finding(where, f"a {type(names).__name__}", f"a list of {size} names, None for a value without")]

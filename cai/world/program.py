@@ -172,19 +172,19 @@ class _OwnAfterDeath(Messenger):
     def __init__(self, own: Callable[..., Any], args: tuple[Any, ...], alive: Tensor) -> None:
         super().__init__()
         self.own, self.args, self.alive = own, args, alive
-        self.given: dict[str, Tensor] = {}
+        self.values: dict[str, Tensor] = {}
         self.now = ""
 
     def _pyro_sample(self, msg: Any) -> None:
         self.now = msg["name"]  # by the time it is sampled the outer Stamp has set its time on it
-        own = NextSite(self.given, self.own, *self.args)
+        own = NextSite(self.values, self.own, *self.args)
         if own.name != self.now:
             where, expected = f"policy, t = {self.args[-1]}", f"the world's own order of sites, '{own.name}' here"
             raise fault(where, f"a site '{self.now}'", expected)
         msg["fn"] = _Switch(self.alive > 0, own.fn, msg["fn"])  # type: ignore[no-untyped-call]
 
     def _pyro_post_sample(self, msg: Any) -> None:
-        self.given[self.now] = msg["value"]
+        self.values[self.now] = msg["value"]
 
 
 class NextSite(Messenger):
@@ -195,17 +195,17 @@ class NextSite(Messenger):
         returned: what the piece returned.
     """
 
-    def __init__(self, given: Mapping[str, Tensor], piece: Callable[..., Any], *args: Any) -> None:
+    def __init__(self, values: Mapping[str, Tensor], piece: Callable[..., Any], *args: Any) -> None:
         super().__init__()
-        self.given = given
+        self.values = values
         self.name: str | None = None
         self.fn: Any = None
         with pyro.poutine.block(), self:
             self.returned = piece(*args)
 
     def _pyro_sample(self, msg: Any) -> None:
-        if msg["name"] in self.given:
-            msg["value"], msg["done"] = self.given[msg["name"]], True
+        if msg["name"] in self.values:
+            msg["value"], msg["done"] = self.values[msg["name"]], True
         elif self.name is None:
             self.name, self.fn = msg["name"], exact(msg["fn"])
 

@@ -43,6 +43,11 @@ class Space:
         """How many values the space holds, all variables together."""
         return math.prod(self.sizes) if self.kept is None else len(self.kept)
 
+    @property
+    def named_sizes(self) -> dict[str, int]:
+        """How many values each variable takes, by its name."""
+        return dict(zip(self.names, self.sizes, strict=True))
+
     def join(self, values: Mapping[str, Tensor]) -> Tensor:
         """Number the joint values (any broadcastable shapes); -1 for a value that was dropped."""
         number: Tensor = torch.zeros((), dtype=torch.long)
@@ -72,7 +77,7 @@ class Space:
 
     def called(self, names: Mapping[str, Sequence[str | None]]) -> "Space":
         """Return the same space, the values of its variables called by these names, ``{variable: a name a value}``."""
-        labels = tuple(tuple(names[one]) if one in names else None for one in self.names)
+        labels = tuple(tuple(names[name]) if name in names else None for name in self.names)
         return replace(self, labels=labels if any(labels) else ())
 
     def value_label(self, variable: str, value: int) -> str | None:
@@ -160,6 +165,36 @@ def variable_names(values: Values, sites: dict[str, Tensor], where: str) -> tupl
     if len(same) == 1:
         return (same[0],)
     raise fault(where, f"a tensor returned that is none of the sampled sites {list(sites)}", expected)
+
+
+@dataclass(frozen=True)
+class Variable:
+    """A variable of a state or an action: how many values it takes, or None and the shape of its events."""
+
+    name: str
+    size: int | None
+    shape: torch.Size
+    dtype: torch.dtype
+
+
+@dataclass(frozen=True)
+class Variables:
+    """The variables of states and actions, finite or not, in the order in which a program samples them.
+
+    Attributes:
+        states, actions: the variables.
+        state_space, action_space: the same numbered, or None where one of the variables is not finite.
+    """
+
+    states: tuple[Variable, ...]
+    actions: tuple[Variable, ...]
+    state_space: Space | None
+    action_space: Space | None
+
+    @property
+    def spaces(self) -> tuple[Space, Space] | None:
+        """The numbered states and actions, or None where either cannot be numbered."""
+        return (self.state_space, self.action_space) if self.state_space and self.action_space else None
 
 
 @dataclass(frozen=True)

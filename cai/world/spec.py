@@ -13,43 +13,12 @@ from torch import Tensor
 
 from cai.errors import Finding, WorldError, fault, passes
 from cai.support.process import precision
-from cai.world.definition import Point
-from cai.world.enumerate import Enumerate, base, first_value, run
+from cai.world.enumerate import Enumerate, described, first_value, require_no_latents, run, take_step
 from cai.world.labels import labels_of, require_known
-from cai.world.spaces import Layout, Space, Values, variable_names
+from cai.world.spaces import Layout, Space, Values, Variable, Variables, variable_names
 
 METHODS = {"initial": "()", "act": "(state, t)", "step": "(state, action, t)"}
 """The methods of every world, with what they take."""
-
-
-@dataclass(frozen=True)
-class Variable:
-    """A variable of a state or an action: how many values it takes, or None and the shape of its events."""
-
-    name: str
-    size: int | None
-    shape: torch.Size
-    dtype: torch.dtype
-
-
-@dataclass(frozen=True)
-class Variables:
-    """The variables of states and actions, finite or not, in the order in which a program samples them.
-
-    Attributes:
-        states, actions: the variables.
-        state_space, action_space: the same numbered, or None where one of the variables is not finite.
-    """
-
-    states: tuple[Variable, ...]
-    actions: tuple[Variable, ...]
-    state_space: Space | None
-    action_space: Space | None
-
-    @property
-    def spaces(self) -> tuple[Space, Space] | None:
-        """The numbered states and actions, or None where either cannot be numbered."""
-        return (self.state_space, self.action_space) if self.state_space and self.action_space else None
 
 
 @dataclass(frozen=True, eq=False)
@@ -123,8 +92,8 @@ class Spec:
         """
         begin, state, act, action = self._head
         states, actions = described(state, begin), described(action, act)
-        sizes = {one.name: one.size for one in (*states, *actions) if one.size is not None}
-        labels = labels_of(self.labels, self.layout, sizes, [one.name for one in actions])
+        sizes = {variable.name: variable.size for variable in (*states, *actions) if variable.size is not None}
+        labels = labels_of(self.labels, self.layout, sizes, [variable.name for variable in actions])
         spaces = _space(states, state), _space(actions, action)
         return Variables(states, actions, *(space and space.called(labels) for space in spaces))
 
@@ -159,9 +128,8 @@ class Spec:
         _ = self.actions
         with precision(self.dtype):
             step = Enumerate("step, t = 0", points=True, choose=first_value)
-            take_step(self, step, state, action, 0)
-        sizes = {**dict(zip(states.names, states.sizes, strict=True)), **step.cardinalities}
-        sizes |= dict(zip(self.actions.names, self.actions.sizes, strict=True))
+            take_step(self.world, states, step, state, action, 0)
+        sizes = states.named_sizes | step.cardinalities | self.actions.named_sizes
         labels_of(self.labels, self.layout, sizes)
         if self.observe is None:  # whose readings may have labels too
             require_known(self.labels, sizes)
@@ -286,61 +254,6 @@ def depends_on_time(method: Callable[..., Any], position: int) -> bool:
     return bool(reads_frame) or any(loads(instruction) for instruction in dis.get_instructions(code))
 
 
-def take_step(spec: Spec, step: Enumerate, state: Values, action: Values, t: int) -> tuple[dict[str, Tensor], Tensor]:
-    """Run ``step`` under a messenger; return the next state by variable, and the reward.
-
-    Raises:
-        WorldError: what is returned is no next state with a reward.
-    """
-    states, returned = spec.states, run(step, spec.world.step, state, action, t)
-    if not isinstance(returned, tuple) or len(returned) != 2:
-        raise fault(step.where, f"{type(returned).__name__} returned", "a pair: (next state, reward)")
-    next_state, reward = returned
-    names = variable_names(next_state, step.values, step.where)
-    if set(names) != set(states.names):
-        seen = f"a next state of variables {list(names)}"
-        raise fault(step.where, seen, f"the state's own variables {list(states.names)}, as initial samples them")
-    for name, size in zip(states.names, states.sizes, strict=True):
-        if step.cardinalities[name] != size:
-            where = f"{step.where}, variable '{name}'"
-            raise fault(where, f"{step.cardinalities[name]} values", f"{size}, as in initial")
-    try:
-        reward = reward if isinstance(reward, Tensor) else torch.as_tensor(reward)
-    except (TypeError, ValueError, RuntimeError):
-        raise fault(step.where, f"a reward of type {type(reward).__name__}", "a tensor of rewards") from None
-    return {name: step.values[name] for name in states.names}, reward
-
-
-def described(values: Values, messenger: Enumerate) -> tuple[Variable, ...]:
-    """Describe the variables that a piece of a program returned, in the order in which it sampled them.
-
-    Raises:
-        WorldError: a returned variable is not a site of its name.
-    """
-    found = []
-    for name in variable_names(values, messenger.values, messenger.where):
-        fn = messenger.distributions[name]
-        found.append(Variable(name, cardinality(fn), fn.event_shape, messenger.values[name].dtype))
-    return tuple(found)
-
-
-def cardinality(fn: Any) -> int | None:
-    """Return how many values a distribution's support has, None where it is not finite."""
-    if isinstance(base(fn), Point):
-        return int(base(fn).cardinality)
-    if not fn.has_enumerate_support or len(fn.event_shape):
-        return None
-    return len(fn.enumerate_support(expand=False))
-
-
-def require_no_latents(messenger: Enumerate, names: tuple[str, ...]) -> None:
-    """Raise a ``WorldError`` where ``initial`` or ``act`` sampled more than it returned."""
-    latents = [name for name in messenger.values if name not in names]
-    if latents:
-        expected = "only the returned variables sampled here: a latent belongs into step"
-        raise fault(messenger.where, f"latents {latents} sampled beside {list(names)}", expected)
-
-
 def _finite(messenger: Enumerate, values: Values, space: Space | None) -> Space:
     """Return the space of what a piece returned, or raise what stands against numbering it."""
     if messenger.obstacle is not None:
@@ -351,8 +264,8 @@ def _finite(messenger: Enumerate, values: Values, space: Space | None) -> Space:
 
 
 def _space(variables: tuple[Variable, ...], values: Values) -> Space | None:
-    sizes = tuple(one.size for one in variables if one.size is not None)
+    sizes = tuple(variable.size for variable in variables if variable.size is not None)
     if len(sizes) < len(variables):
         return None
-    names, dtypes = tuple(one.name for one in variables), tuple(one.dtype for one in variables)
+    names, dtypes = tuple(variable.name for variable in variables), tuple(variable.dtype for variable in variables)
     return Space(names, sizes, dtypes, isinstance(values, dict))

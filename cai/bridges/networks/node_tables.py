@@ -65,7 +65,7 @@ def evaluate(node: Node, values: Sequence[Tensor]) -> Tensor:
     return table.to(torch.get_default_dtype())
 
 
-def audit_content(node: Node, nodes: Mapping[Hashable, Node]) -> Iterator[Finding]:
+def inspect_content(node: Node, nodes: Mapping[Hashable, Node]) -> Iterator[Finding]:
     """Check the numbers of a node whose parents are all known: their shape, and that they are what they should be."""
     sizes = tuple(nodes[parent].size for parent in node.parents)
     expected = sizes if node.kind == "reward" else (*sizes, node.size)

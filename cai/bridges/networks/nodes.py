@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from cai.bridges.networks.node_tables import Content, Node, audit_content
+from cai.bridges.networks.node_tables import Content, Node, inspect_content
 from cai.compile.inspect import RESERVED
 from cai.errors import Finding, WorldError, fault, quoted
 
@@ -41,7 +41,7 @@ def read_network(graph: Any) -> tuple[Node, ...]:
         known = all(parent in nodes and nodes[parent].size for parent in node.parents)
         complete = set(node.parents) == set(graph.pred[node.key]) and len(set(node.parents)) == len(node.parents)
         if node.content is not None and known and complete and (node.size or node.kind == "reward"):
-            findings += audit_content(node, nodes)
+            findings += inspect_content(node, nodes)
     if findings:
         raise WorldError(list(dict.fromkeys(findings)))
     order = {key: i for i, key in enumerate(graph)}

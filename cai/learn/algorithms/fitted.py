@@ -114,7 +114,7 @@ class Fitted:
         data, horizon = of_values(state.values), problem.simulator.horizon
         if problem.simulator.timed:
             return data.where(data.times == t)
-        if getattr(problem.simulator, "terminal", None) is None or horizon is None:
+        if problem.simulator.terminal is None or horizon is None:
             return data
         last = data.times == horizon - 1  # these alone are paid the terminal reward
         return data.where(last if t == horizon - 1 and not self.stationary else ~last)
@@ -172,7 +172,7 @@ def fitted_q(
     world, options = chosen(world, options)
     for setting, value in (("steps", options.get("steps", 1)), ("epochs", epochs), ("batch", batch)):
         _require_whole(setting, value, 1)
-    n, horizon = _transitions(data, options), getattr(world, "horizon", None)
+    n, horizon = _transitions(data, options), read(world).horizon if isinstance(world, World) else None
     stationary = horizon is None if stationary is None else stationary
     if not stationary and horizon is None:
         raise fault("fitted_q, stationary", "False, without a horizon", "True: there is no last time to begin at")

@@ -10,6 +10,7 @@ from cai.learn.result import Learned
 from cai.learn.training import Options, chosen, train
 from cai.simulate.rollout import variables_simulated
 from cai.world.definition import World
+from cai.world.spec import read
 
 
 def q_learning(
@@ -91,4 +92,5 @@ def _discount(world: Any, gamma: float | None, algorithm: Tabular | NeuralQ) -> 
             raise fault("q_learning, max_steps", "none, on a world without a horizon", "where to cut episodes off")
         return gamma
     # One Q for all times, of what may go on for ever.
-    return 0.99 if gamma is None and getattr(world, "discount", 1.0) == 1.0 else gamma
+    undiscounted = not isinstance(world, World) or read(world).discount == 1
+    return 0.99 if gamma is None and undiscounted else gamma

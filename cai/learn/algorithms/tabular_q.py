@@ -115,7 +115,7 @@ class Tabular:
 
     def _tallies(self, simulator: Simulator, found: Rollout, actions: Tensor) -> dict[int, "Tally"]:
         """Return one tally for ``ANY`` time; where slices differ (r_T makes the last one differ), one for each."""
-        terminal, T = getattr(simulator, "terminal", None), len(found.rewards)
+        terminal, T = simulator.terminal, len(found.rewards)
         last = torch.arange(T) == (simulator.horizon or 0) - 1
         if self.stationary and terminal is not None:
             return {ANY: _tally(simulator, found, actions, ~last)}  # r_T belongs to no slice of a stationary problem

@@ -148,7 +148,7 @@ def _tables(shapes: Mapping[str, tuple[int, ...]]) -> nn.ParameterDict:
 
 
 def _chain(space: Space) -> dict[str, tuple[int, ...]]:
-    return _grown(dict(zip(space.names, space.sizes, strict=True)))
+    return _grown(space.named_sizes)
 
 
 def _grown(sizes: Mapping[str, int]) -> dict[str, tuple[int, ...]]:

@@ -1,7 +1,7 @@
-"""Uncertain sights of a site: how likely what was seen is under each of its values.
+"""Uncertain observations of a site: how likely what was seen is under each of its values.
 
 What is seen is a variable of its own, below the site: ``p(seen = 1|x) = w(x)`` and, as certain evidence, ``seen = 1``
-(virtual evidence, Pearl 1988, section 2.3.3). So a sight is a chance that may fail, as any other evidence is.
+(virtual evidence, Pearl 1988, section 2.3.3). So an observation is a chance that may fail, as any other evidence is.
 """
 
 from collections.abc import Mapping
@@ -27,7 +27,7 @@ def require_alive(conditions: Conditions, horizon: int | None, discount: float) 
     """Raise where the last state is seen uncertainly under a discount: it may never be entered.
 
     Raises:
-        WorldError: there is such a sight.
+        WorldError: there is such an observation.
     """
     for name, t in conditions.likely:
         if t == horizon and discount < 1:
@@ -36,11 +36,11 @@ def require_alive(conditions: Conditions, horizon: int | None, discount: float) 
 
 
 @dataclass(frozen=True)
-class Sights:
-    """Sights in a program: a latent for each variable that is seen uncertainly at some time.
+class VirtualEvidence:
+    """Uncertain observations in a program: a latent for each variable that is seen uncertainly at some time.
 
     Attributes:
-        likely: how likely each sight is.
+        likely: how likely each observation is.
         states: the state variables, which may be seen on entering s_T too.
         horizon: T.
     """
@@ -53,7 +53,7 @@ class Sights:
         return bool(self.likely)
 
     def sample(self, t: int, values: Mapping[str, Tensor], after: Mapping[str, Tensor]) -> Any:
-        """Sample the sights of time t, those of s_T with the last slice; return 0 where they are had, else -inf.
+        """Sample the observations of time t, those of s_T with the last slice; return 0 where they are had, else -inf.
 
         A variable has its latent in every slice: where it is not looked at, that is certain.
         """
@@ -76,20 +76,20 @@ def _sampled(site: str, weights: tuple[float, ...] | None, value: Tensor | None)
 
 
 def seen_factors(factors: Factors, likely: Likely) -> Factors:
-    """Return factors of a finite horizon, a slice for each time, with their sights."""
+    """Return factors of a finite horizon, a slice for each time, with their observations."""
     slices, latents = list(factors.slices), dict(factors.latents)
     for (name, t), weights in likely.items():
         last = t == factors.horizon
         site, slot = (f"{name}.last", t - 1) if last else (f"{name}.seen", t)
         own = Factor((primed(name) if last else name, site), _log_likelihoods(weights, factors.dtype))
         had = Factor((site,), torch.tensor([-torch.inf, 0.0], dtype=factors.dtype))
-        one, latents[site] = slices[slot], 2
-        slices[slot] = replace(one, chance={**one.chance, site: own}, reward=(*one.reward, had))
+        slice_, latents[site] = slices[slot], 2
+        slices[slot] = replace(slice_, chance={**slice_.chance, site: own}, reward=(*slice_.reward, had))
     return replace(factors, slices=tuple(slices), latents=latents)
 
 
 def seen_tables(tables: Tables, likely: Likely) -> Tables:
-    """Return tables that have a time axis with every outcome twice: all is seen, or a sight fails, which is barred."""
+    """Return tables with a time axis and every outcome twice: all is seen, or an observation fails, which is barred."""
     if not likely:
         return tables
     axis, S = len(tables.batch_shape), tables.states.size
@@ -104,9 +104,9 @@ def seen_tables(tables: Tables, likely: Likely) -> Tables:
                 had = had * (row[:, None, None] if name in tables.states.names else row[:, None])
             elif time == t + 1 == tables.horizon:
                 had = had * w[values[name].long()][tables.successor.select(axis, t)]
-        one = tables.log_prob.select(axis, t)
-        log_had.select(axis, t)[:] = one + log(had)
-        log_lost.select(axis, t)[:] = one + log(1 - had)
+        log_prob = tables.log_prob.select(axis, t)
+        log_had.select(axis, t)[:] = log_prob + log(had)
+        log_lost.select(axis, t)[:] = log_prob + log(1 - had)
 
     barred = torch.where(log_lost > -torch.inf, -torch.inf, 0.0).to(tables.dtype)
     return replace(
