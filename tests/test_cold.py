@@ -12,8 +12,8 @@ import pytest
 import torch
 
 import cai
-from cai.exact.solve import as_temperature
 from cai.exact.tables import adjoints, forms
+from cai.exact.temperature import as_temperature
 from tests.test_engine import tables_of
 from tests.test_separate import Islands
 from tests.worlds import FactoredWorld, RandomWorld
@@ -143,7 +143,7 @@ def test_what_is_too_large_in_nats_is_told() -> None:
 @pytest.mark.filterwarnings("ignore::UserWarning")
 def test_what_is_too_large_in_nats_is_told_of_programs_and_factors(monkeypatch: pytest.MonkeyPatch) -> None:
     world, factors = FactoredWorld(1), cai.factorise(FactoredWorld(1))
-    monkeypatch.setattr("cai.exact.solve.JOINT", 1)
+    monkeypatch.setattr("cai.exact.forms.JOINT", 1)
     apart, cold = cai.factorise(Islands((0, 3))), 1e-310
     assert_told(
         {

@@ -68,7 +68,7 @@ def test_messages_speak_of_several_action_variables() -> None:
 def test_separate_parts_are_multiplied(monkeypatch: Any) -> None:
     from tests.test_separate import Islands
 
-    monkeypatch.setattr("cai.exact.solve.JOINT", 1)
+    monkeypatch.setattr("cai.exact.forms.JOINT", 1)
     world = Islands((1, 3, 1))
     apart = cai.solve(cai.factorise(world), cai.VARIATIONAL)
     assert len(apart.parts) > 1

@@ -180,7 +180,7 @@ def test_parts_are_solved_apart_only_where_means_add_up(names) -> None:
     factors, rule = cai.factorise(Islands((0, 3))), rule_of(names)
     whole = cai.solve(factors, rule, temperature=0.6)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("cai.exact.solve.JOINT", 1)
+        patch.setattr("cai.exact.forms.JOINT", 1)
         found = cai.solve(factors, rule, temperature=0.6)
     assert (len(found.parts) > 1) == rule.is_known
     assert float(found.value) == pytest.approx(float(whole.value), abs=1e-12)

@@ -106,7 +106,7 @@ class Islands:
 def apart() -> Iterator[None]:
     """Solve part by part from one joint state on."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("cai.exact.solve.JOINT", 1)
+        patch.setattr("cai.exact.forms.JOINT", 1)
         yield
 
 

@@ -131,7 +131,9 @@ def _from_rddl(spec: str, pairs: dict[str, str], overrides: dict[str, Any]) -> A
 
 def read_form(text: str) -> str:
     """Read the form that is asked for."""
-    return read_name("--form", text, ("auto", "tables", "factors"))
+    from cai.exact.forms import names
+
+    return read_name("--form", text, names())
 
 
 def read_conditions(observe: Sequence[str] | None, do: Sequence[str] | None) -> Any:

@@ -65,6 +65,8 @@ def conditioned(
         return model
     if isinstance(model, Factors):
         return condition_factors(model, conditions, _names(world))
+    if not isinstance(model, Tables):
+        raise fault("observe, do", f"a world compiled to {type(model).__name__}", "form='tables' or form='factors'")
     kept = {*model.states.names, *model.actions.names}
     if isinstance(world, Tables | Factors) or (
         not conditions.forced and kept.issuperset(name for name, _ in conditions.seen)

@@ -18,9 +18,9 @@ from cai.distributed.store import Folder, ShardedMessages
 from cai.errors import ImpossibleError, fault
 from cai.exact.rounding import largest
 from cai.exact.rules import POSTERIOR, Mean, Rule, assumption
-from cai.exact.solve import as_temperature
 from cai.exact.tables.backup import Equation
 from cai.exact.tables.forms import ready
+from cai.exact.temperature import as_temperature
 from cai.world.definition import World
 
 

@@ -15,10 +15,11 @@ from cai.compile.factor_model import Factors
 from cai.compile.table_model import Model, Tables
 from cai.errors import ImpossibleError, NotConvergedError
 from cai.exact.factors.factor_operator import FactorOperator
+from cai.exact.forms import operator
 from cai.exact.messages import Messages
 from cai.exact.operator import Operator
 from cai.exact.rules import HARD, POSTERIOR, VARIATIONAL, Rule
-from cai.exact.solve import operator, solved
+from cai.exact.solve import solved
 
 Form = TypeVar("Form", bound=Tables | Factors)
 Found = TypeVar("Found", bound=Messages)

@@ -17,7 +17,7 @@ from cai.evaluation.rows import row_of
 from cai.evaluation.subject import InferenceType, Run, Subject
 from cai.exact.forms import compiled
 from cai.exact.rules import Rule
-from cai.exact.solve import as_temperature
+from cai.exact.temperature import as_temperature
 from cai.world.definition import World
 
 

@@ -9,7 +9,7 @@ from cai.errors import fault
 from cai.evaluation.compare import compare
 from cai.evaluation.comparison import Comparison
 from cai.exact.forms import compiled
-from cai.exact.solve import as_temperature
+from cai.exact.temperature import as_temperature
 from cai.support.parallel import each
 from cai.world.definition import World
 

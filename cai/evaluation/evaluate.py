@@ -21,9 +21,9 @@ from cai.evaluation.separate import measure_separate, split
 from cai.exact.forms import compiled
 from cai.exact.messages import Messages
 from cai.exact.rules import POSTERIOR, VARIATIONAL, Rule
-from cai.exact.solve import as_temperature, single_temperature
 from cai.exact.tables.backup import look_ahead
 from cai.exact.tables.policy_evaluation import occupancy, values
+from cai.exact.temperature import as_temperature, single_temperature
 from cai.policies.as_policy import acting_weights, as_policy, checked_table
 from cai.policies.protocol import FinitePolicy
 from cai.support.numerics import nats

@@ -16,7 +16,8 @@ from cai.evaluation.comparison import Comparison
 from cai.evaluation.subject import InferenceType
 from cai.exact.marginal_map import marginal_map, open_loop
 from cai.exact.rules import MAP, PLANNING, POSTERIOR, VARIATIONAL, Rule
-from cai.exact.solve import as_temperature, solve
+from cai.exact.solve import solve
+from cai.exact.temperature import as_temperature
 from cai.policies.protocol import FinitePolicy
 from cai.support.numerics import nats
 from cai.world.definition import World

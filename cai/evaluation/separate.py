@@ -12,10 +12,10 @@ from cai.errors import fault
 from cai.evaluation.factored import FactoredAnswers, FactoredEvaluation, measure_factors
 from cai.evaluation.losses import Loss
 from cai.evaluation.measured import Measured
+from cai.exact.forms import JOINT
 from cai.exact.messages import Messages
 from cai.exact.parts import parts_of
 from cai.exact.rules import Rule
-from cai.exact.solve import JOINT
 from cai.policies.product_policy import ProductPolicy
 
 

@@ -1,6 +1,14 @@
-"""Which compiled form a world is solved in: tables, or factors where tables would cost more or cannot be had."""
+"""The compiled forms of worlds, and which of them a world is solved in.
+
+A form is a line in ``FORMS``: how a world is compiled to it, and its operator under a rule at a temperature.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeAlias
 
 import torch
+from torch import Tensor
 
 from cai.compile.factor_model import Factors
 from cai.compile.factorise import factorise
@@ -9,37 +17,116 @@ from cai.compile.tabulate import MAX_BYTES, tabulate
 from cai.compile.validate import require_valid
 from cai.errors import IntractableError, fault
 from cai.exact.factors.factor_operator import FactorOperator
-from cai.exact.rules import VARIATIONAL
+from cai.exact.operator import Operator
+from cai.exact.parts import parts_of
+from cai.exact.product import ProductOperator
+from cai.exact.rules import POSTERIOR, VARIATIONAL, Rule
+from cai.exact.tables.table_operator import TableOperator
+from cai.exact.temperature import as_temperature, single_temperature
 from cai.support.process import precision
 from cai.world.definition import World
 from cai.world.spec import Spec, read
 
-FORMS = ("auto", "tables", "factors")
+Compiled: TypeAlias = Any
+"""A world compiled to one of the forms, ``Tables`` or ``Factors`` of cai's own: a ``Model``."""
 SMALL = 1_000_000
 """Entries S·A·K of a slice up to which nothing is gained by looking for factors."""
+JOINT = 1 << 16
+"""Joint states from which on independent parts are solved apart."""
 
 
-def compiled(world: World | Spec | Tables | Factors, form: str = "auto") -> Tables | Factors:
+def of_factors(model: Factors, rule: Rule, alpha: Tensor) -> Operator:
+    """Return factors under a rule; where their joint state is large, and they fall apart, part by part.
+
+    With a discount the parts die together, which only a rule that averages outcomes does not see; and of a mean that
+    says nothing of itself it is not known that it adds up over parts.
+    """
+    if model.states.size >= JOINT and rule.is_known and (model.discount == 1 or rule.averages):
+        parts = parts_of(model)
+        if len(parts) > 1:
+            return ProductOperator(model, tuple(FactorOperator(part, rule, alpha) for part in parts))
+    return FactorOperator(model, rule, alpha)
+
+
+@dataclass(frozen=True)
+class Form:
+    """A compiled form.
+
+    Attributes:
+        name: what ``form=`` and the command line call it.
+        model: the type of its compiled worlds.
+        compile: from a world to a model; raises ``IntractableError`` where it cannot.
+        operator: a model under a rule at a temperature.
+        can: whether a world is to be compiled to it unless another form is asked for.
+        batches: whether it takes several temperatures at once.
+    """
+
+    name: str
+    model: type
+    compile: Callable[[Any], Any]
+    operator: Callable[[Any, Rule, Tensor], Operator]
+    can: Callable[[Spec], bool] = lambda spec: False
+    batches: bool = False
+
+
+FORMS: list[Form] = [
+    Form("tables", Tables, tabulate, TableOperator, batches=True),
+    Form("factors", Factors, factorise, of_factors),
+]
+"""The forms. A form of your own is one more line: its operator needs no more than ``cai.exact.operator`` says."""
+
+
+def names() -> list[str]:
+    """Return what may be asked for."""
+    return ["auto", *(form.name for form in FORMS)]
+
+
+def is_compiled(world: Any) -> bool:
+    """Tell whether a world is compiled to one of the forms."""
+    return any(isinstance(world, form.model) for form in FORMS)
+
+
+def form_of(model: Compiled) -> Form:
+    """Return the form that a compiled world has."""
+    return next(form for form in FORMS if isinstance(model, form.model))
+
+
+def operator(model: Compiled, rule: Rule = POSTERIOR, temperature: float | Sequence[float] | Tensor = 1.0) -> Operator:
+    """Return a compiled world under a rule at a temperature.
+
+    Raises:
+        WorldError: the temperature is not a positive, finite number, or several where the form takes one.
+    """
+    form = form_of(model)
+    if isinstance(model, Tables):
+        return form.operator(model, rule, as_temperature(temperature, model))
+    alpha = as_temperature(temperature) if form.batches else single_temperature(temperature)
+    return form.operator(model, rule, alpha.to(model.dtype))
+
+
+def compiled(world: World | Spec | Compiled, form: str = "auto") -> Compiled:
     """Compile a world; ``auto`` takes tables where they are small, else whichever form needs fewer operations a backup.
 
     Raises:
         WorldError: the world does not conform, or is compiled to another form already.
         IntractableError: it cannot be compiled.
     """
-    if form not in FORMS:
-        raise fault("form", f"{form!r}", f"one of {list(FORMS)}")
-    if isinstance(world, Tables | Factors):
-        own = "tables" if isinstance(world, Tables) else "factors"
+    if form not in names():
+        raise fault("form", f"{form!r}", f"one of {names()}")
+    if is_compiled(world):
+        own = form_of(world).name
         if form not in ("auto", own):
             raise fault("form", f"'{form}', of a world that is compiled to {own}", "the world itself")
-        require_valid(world)
+        if isinstance(world, Tables | Factors):
+            require_valid(world)
         return world
-    if form == "factors":
-        return factorise(world)
-    if form == "tables":
-        return tabulate(world)
+    for known in FORMS:
+        if form == known.name:
+            return known.compile(world)
     with precision(torch.float64):
-        return _cheaper(read(world))
+        spec = read(world)
+        ready = next((known for known in FORMS if known.can(spec)), None)
+        return _cheaper(spec) if ready is None else ready.compile(world)
 
 
 def _cheaper(spec: Spec) -> Tables | Factors:

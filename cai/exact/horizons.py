@@ -16,8 +16,8 @@ from cai.exact.growth import Growth, common_growth, growth_by_level
 from cai.exact.messages import in_nats
 from cai.exact.rounding import Rounding, largest
 from cai.exact.rules import POSTERIOR, VARIATIONAL, Rule
-from cai.exact.solve import as_temperature
 from cai.exact.tables.table_operator import TableOperator
+from cai.exact.temperature import as_temperature
 from cai.support.progress import bar
 from cai.world.definition import World
 

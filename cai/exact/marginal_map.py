@@ -15,8 +15,9 @@ from cai.compile.table_model import Slice, Tables
 from cai.compile.tabulate import tabulate
 from cai.errors import Finding, IntractableError, fault
 from cai.exact.rules import POSTERIOR
-from cai.exact.solve import as_temperature, solve
+from cai.exact.solve import solve
 from cai.exact.tables.backup import Equation
+from cai.exact.temperature import as_temperature
 from cai.policies.fixed import FixedPolicy
 from cai.support.numerics import nats
 from cai.world.definition import World

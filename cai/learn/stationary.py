@@ -12,8 +12,8 @@ from cai.compile.tabulate import tabulate
 from cai.errors import fault
 from cai.exact.rounding import Rounding
 from cai.exact.rules import Best, Mean, Soft
-from cai.exact.solve import as_temperature
 from cai.exact.tables.backup import look_ahead
+from cai.exact.temperature import as_temperature
 from cai.world.definition import World
 
 SHARE = 1e-10

@@ -11,7 +11,7 @@ import torch
 from cai.compile.table_model import Tables
 from cai.compile.tabulate import tabulate
 from cai.errors import IntractableError, fault
-from cai.exact.solve import as_temperature
+from cai.exact.temperature import as_temperature
 from cai.learn import checkpoint as keeping
 from cai.learn.logs import Log
 from cai.learn.problem import Algorithm, Metrics, Problem, State

@@ -18,9 +18,9 @@ from cai.compile.table_model import Tables
 from cai.errors import ImpossibleError, fault
 from cai.exact.messages import Messages
 from cai.exact.rules import VARIATIONAL, Rule
-from cai.exact.solve import as_temperature
 from cai.exact.solve import solve as solve_seen
 from cai.exact.tables.averaged import Averaged, average
+from cai.exact.temperature import as_temperature
 from cai.partial.belief_bounds import drift, tail_of
 from cai.partial.belief_tree import Edges, Layer, grow
 from cai.partial.filtering import Record, TableBeliefs, numbers, table_beliefs, unseen

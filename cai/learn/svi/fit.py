@@ -13,7 +13,8 @@ from cai.compile.table_model import Tables
 from cai.errors import NotConvergedError, fault
 from cai.exact.rules import POSTERIOR, VARIATIONAL
 from cai.exact.safety import without_risk
-from cai.exact.solve import as_temperature, solve
+from cai.exact.solve import solve
+from cai.exact.temperature import as_temperature
 from cai.learn.svi.estimators import Problem, estimator_of
 from cai.learn.svi.fit_result import Fit
 from cai.learn.svi.full_guide import FullGuide

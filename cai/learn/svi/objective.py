@@ -12,8 +12,9 @@ from cai.compile.table_model import Tables
 from cai.compile.tabulate import tabulate
 from cai.errors import IntractableError, blamed, fault
 from cai.exact.rules import Rule
-from cai.exact.solve import as_temperature, solve
+from cai.exact.solve import solve
 from cai.exact.tables.policy_evaluation import policy_elbo
+from cai.exact.temperature import as_temperature
 from cai.policies.action_programs import require_actor
 from cai.policies.as_policy import as_policy, checked_table
 from cai.policies.function import FunctionPolicy
