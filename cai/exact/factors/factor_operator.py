@@ -4,6 +4,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -46,6 +47,9 @@ class FactorOperator:
     rule: Rule
     alpha: Tensor
     form: str = "factors"
+
+    def __reduce__(self) -> Any:
+        return FactorOperator, (self.model, self.rule, self.alpha)  # what was made ready is made anew elsewhere
 
     @property
     def batch_shape(self) -> torch.Size:

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -45,6 +46,9 @@ class TableOperator:
     rule: Rule
     alpha: Tensor
     form: str = "tables"
+
+    def __reduce__(self) -> Any:
+        return TableOperator, (self.model, self.rule, self.alpha)  # what was made ready is made anew elsewhere
 
     @property
     def batch_shape(self) -> torch.Size:
