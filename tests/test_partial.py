@@ -537,7 +537,7 @@ def test_sizes_and_supports_are_told() -> None:
 
 @pytest.mark.parametrize("rule", [cai.POSTERIOR, cai.MAP, cai.PLANNING, cai.RISK(-1.0)])
 def test_rules_that_bend_the_dynamics_have_no_policy_over_beliefs(rule: cai.Rule) -> None:
-    with pytest.raises(cai.WorldError, match="only the rules that hold the dynamics fixed have a policy over beliefs"):
+    with pytest.raises(cai.WorldError, match="only the rules that average over outcomes have a policy"):
         cai.partial.solve(Tiger(), rule)
 
 

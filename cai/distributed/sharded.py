@@ -16,8 +16,10 @@ from cai.distributed.rows import Rows, rows
 from cai.distributed.shards import Group, cut, plan
 from cai.distributed.store import Folder, ShardedMessages
 from cai.errors import ImpossibleError, fault
+from cai.exact.diagnose import no_answer
 from cai.exact.rounding import largest
 from cai.exact.rules import POSTERIOR, Mean, Rule, assumption
+from cai.exact.sweep import backups
 from cai.exact.tables.backup import Equation
 from cai.exact.tables.forms import ready
 from cai.exact.temperature import as_temperature
@@ -66,14 +68,17 @@ def solve(
     store = Folder(Path(folder), group, cut(shard.own.spec.states.size, group), shard.described())
     reached, v = store.resume(shard.own.terminal)
     v = v.to(device)
-    for t in range(reached - 1, -1, -1):
-        v = shard.backup(t)(v)
+    for t, v_t in zip(reversed(range(reached)), backups(shard, v, reached), strict=True):
+        v = v_t
         with shard.timed("write"):
             store.write(t, v)
             if t and t % every == 0:
                 store.mark(t)
-    value = shard.start_value(v)
-    _require_possible(rule, value)
+    value = shard.start(v)
+    if value == -torch.inf:
+        raise ImpossibleError(
+            f"{no_answer(rule)}; cai.solve on a smaller world of this kind names the states that block it"
+        )
     return store.finish(value, shard.seconds)
 
 
@@ -114,19 +119,19 @@ class Shard:
             "temperature": float(self.alpha),
         }
 
-    def backup(self, t: int) -> Callable[[Tensor], Tensor]:
-        """Return the backup of time t, from this shard's ``v_{t+1} [S_r]`` to ``v_t [S_r]``, the halo's v fetched.
+    def backup(self, t: int, v_next: Tensor, out: None = None) -> Tensor:
+        """Return this shard's ``v_t [S_r]`` from its ``v_{t+1} [S_r]``, the halo's v fetched.
 
-        The v that it returns stands until the next v but one is made.
+        It stands until the next v but one is made.
         """
         if self.own.spec.timed:
-            return self._ready(self._tabulate(t), uses=1)
+            return self._ready(self._tabulate(t), uses=1)(v_next)
         if self._first is not None:
             self._step, self._first = self._ready(self._first, uses=self.T), None
         assert self._step is not None
-        return self._step
+        return self._step(v_next)
 
-    def start_value(self, v: Tensor) -> Tensor:
+    def start(self, v: Tensor) -> Tensor:
         """Return the mean over s_0 of ``v [S_r]``, reward units: of each shard's states, then of the shards."""
         log_p = self.own.log_initial.to(v.device)
         if assumption(self.rule.over_outcomes) is None:  # a mean of means need not be the mean
@@ -202,13 +207,3 @@ def _checked(rule: Rule, temperature: float | Tensor, every: int) -> Tensor:
             "temperature", f"a batch of shape {tuple(alpha.shape)}", "one temperature, with a folder of its own"
         )
     return alpha
-
-
-def _require_possible(rule: Rule, value: Tensor) -> None:
-    if value > -torch.inf:
-        return
-    lead = "the evidence is zero: no trajectory can be optimal"
-    if rule != POSTERIOR:
-        why = "every policy risks a forbidden reward" if rule.lost_by_one else lead.split(": ")[1]
-        lead = f"under {rule} the start value is -inf: {why}"
-    raise ImpossibleError(f"{lead}; cai.solve on a smaller world of this kind names the states that block it")

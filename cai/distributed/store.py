@@ -13,10 +13,10 @@ from torch import Tensor
 
 from cai.distributed.shards import Group
 from cai.errors import fault
-from cai.exact.rules import POSTERIOR, VARIATIONAL, Rule
+from cai.exact.messages import in_nats
+from cai.exact.rules import POSTERIOR, VARIATIONAL
 from cai.support.files import draft, flush, write_whole
 from cai.support.memory import require_disk
-from cai.support.numerics import nats
 
 KEYS = {"of", "shards", "reached", "value"}
 
@@ -53,14 +53,12 @@ class ShardedMessages:
     @property
     def log_evidence(self) -> Float[Tensor, ""]:
         """log Z = log p(O=1), nats: ``log Σ p(s_0) exp(v_0/α)``; POSTERIOR only."""
-        self._belongs_to(POSTERIOR, "log_evidence")
-        return nats(self.value, self.temperature)
+        return in_nats(self.rule, POSTERIOR, "log_evidence", self.value, self.temperature)
 
     @property
     def elbo(self) -> Float[Tensor, ""]:
         """ELBO* = max over policies of ELBO(π), nats: ``Σ p(s_0) v_0/α``; VARIATIONAL only."""
-        self._belongs_to(VARIATIONAL, "elbo")
-        return nats(self.value, self.temperature)
+        return in_nats(self.rule, VARIATIONAL, "elbo", self.value, self.temperature)
 
     def v(self, t: int) -> Float[Tensor, " S"]:
         """Return v of time t for ``states``, reward units; read from disk, and no more of it than is looked at.
@@ -73,10 +71,6 @@ class ShardedMessages:
         mine = [r for r, shard in enumerate(self.shards) if shard.start in self.states]
         parts = [_row(file_of(self.folder, r, len(self.shards)), t) for r in mine]
         return parts[0] if len(parts) == 1 else torch.cat(parts)
-
-    def _belongs_to(self, rule: Rule, what: str) -> None:
-        if self.rule != rule.name:
-            raise AttributeError(f"{what} belongs to {rule}; these messages are {self.rule}: ask .value (reward units)")
 
 
 def open_messages(folder: Path | str) -> ShardedMessages:

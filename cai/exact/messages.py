@@ -259,13 +259,13 @@ class Messages:
         return self.model.horizon
 
 
-def require_rule(rule: Rule, owner: Rule, what: str) -> None:
-    """Raise an ``AttributeError`` where a number belongs to another rule."""
-    if rule != owner:
+def require_rule(rule: Rule | str, owner: Rule, what: str) -> None:
+    """Raise an ``AttributeError`` where a number belongs to another rule, which may be told by its name."""
+    if rule != (owner.name if isinstance(rule, str) else owner):
         raise AttributeError(f"{what} belongs to {owner}; these messages are {rule}: ask .value (reward units)")
 
 
-def in_nats(rule: Rule, owner: Rule, what: str, value: Tensor, alpha: Tensor) -> Tensor:
+def in_nats(rule: Rule | str, owner: Rule, what: str, value: Tensor, alpha: Tensor) -> Tensor:
     """Return a start value in nats, where it is that of the rule to which the number belongs."""
     require_rule(rule, owner, what)
     return nats(value, alpha)

@@ -1,10 +1,34 @@
 """The one backward sweep: v_T is the terminal reward, then a backup for each time, last to first."""
 
+from collections.abc import Iterator
+from typing import Any, Protocol
+
 from cai.exact.operator import Operator, V
 from cai.support.progress import bar
 
 LONG = 2e9
 """Multiplications of a sweep from which on a bar shows how far it is."""
+
+
+class Backups(Protocol):
+    """What the recursion asks of an operator, and all that shards and beliefs have of one."""
+
+    def backup(self, t: int, v_next: V, out: Any = None) -> V:
+        """Return v_t from v_{t+1}, reward units."""
+
+
+def backups(op: Backups, v: V, T: int, places: Any = None) -> Iterator[V]:
+    """Yield v of the times T-1 … 0, reward units, from v of time T.
+
+    Args:
+        op: the operator.
+        v: v_T.
+        T: the time from which to go back.
+        places: where v of each time is to be written, by time; made anew unless given.
+    """
+    for t in reversed(range(T)):
+        v = op.backup(t, v, out=None if places is None else places[t])
+        yield v
 
 
 def sweep(op: Operator) -> V:
@@ -23,7 +47,7 @@ def sweep(op: Operator) -> V:
     places = op.places()
     v = [op.terminal()]
     with bar(f"{op.rule}, backups", T, shown=T * op.cost().work > LONG) as show:
-        for t in reversed(range(T)):
-            v.append(op.backup(t, v[-1], out=places[t]))
-            show(T - t, "")
+        for done, v_t in enumerate(backups(op, v[0], T, places), 1):
+            v.append(v_t)
+            show(done, "")
     return op.all_times(v[::-1], places)

@@ -1,12 +1,5 @@
-"""solve: the exact finite-horizon recursion over the beliefs that can be reached.
+"""solve: the best policy over what was seen and done, exactly, and its messages over beliefs."""
 
-    q_t(b,a) = Σ_s b(s) r(s,a) + γ Σ_o p(o|b,a) v_{t+1}(b_ao)
-    v_t(b)   = mean over actions of q_t(b,a)          with weights p(a|b)
-
-A rule that holds the dynamics fixed takes it (VARIATIONAL, HARD): its policy may use what was seen, never the state.
-"""
-
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -15,16 +8,17 @@ from jaxtyping import Float
 from torch import Tensor
 
 from cai.compile.table_model import Tables
-from cai.errors import ImpossibleError, fault
-from cai.exact.messages import Messages
+from cai.errors import fault
+from cai.exact.finite import require_time
+from cai.exact.messages import Messages, in_nats
 from cai.exact.rules import VARIATIONAL, Rule
 from cai.exact.solve import solve as solve_seen
-from cai.exact.tables.averaged import Averaged, average
+from cai.exact.sweep import backups
 from cai.exact.temperature import as_temperature
 from cai.partial.belief_bounds import drift, tail_of
-from cai.partial.belief_tree import Edges, Layer, grow
+from cai.partial.belief_operator import BeliefOperator, expected
+from cai.partial.belief_tree import Layer, grow
 from cai.partial.filtering import Record, TableBeliefs, numbers, table_beliefs, unseen
-from cai.support.numerics import nats
 from cai.world.definition import World
 
 
@@ -33,30 +27,15 @@ class BeliefMessages:
     """The messages of one rule over beliefs.
 
     Attributes:
-        engine: the compiled world, and what is seen of it.
-        rule: VARIATIONAL or HARD.
-        temperature: α, reward units.
-        horizon: T, or the time at which an infinite horizon was cut.
-        root: what may be seen at first.
-        layers: the beliefs of each time 0 … T-1.
-        tail: what is paid at T, reward units, ``[S]``: the terminal reward, or for an infinite horizon the middle of
-            what may follow.
+        operator: the beliefs under the rule; an infinite horizon is cut.
+        values: v of each time 0 … T, reward units, ``[N_t]``; the last of each state, ``[S]``.
         full: the messages of the same rule where the state is seen.
-        action_values: q of each time, reward units, ``[N_t, A]``.
-        values: v of each time, reward units, ``[N_t]``.
         error_bound: a proved bound on the error of ``value``, reward units; 0 for a finite horizon (rounding apart).
     """
 
-    engine: TableBeliefs
-    rule: Rule
-    temperature: Float[Tensor, ""]
-    horizon: int
-    root: Edges
-    layers: tuple[Layer, ...]
-    tail: Float[Tensor, " S"]
-    full: Messages
-    action_values: tuple[Tensor, ...]
+    operator: BeliefOperator
     values: tuple[Tensor, ...]
+    full: Messages
     error_bound: float
 
     def __repr__(self) -> str:
@@ -66,6 +45,31 @@ class BeliefMessages:
         return f"BeliefMessages({about}, {seen}, value {float(self.value):.6g}{bound})"
 
     @property
+    def engine(self) -> TableBeliefs:
+        """The compiled world, and what is seen of it."""
+        return self.operator.engine
+
+    @property
+    def rule(self) -> Rule:
+        """VARIATIONAL or HARD."""
+        return self.operator.rule
+
+    @property
+    def temperature(self) -> Float[Tensor, ""]:
+        """α, reward units."""
+        return self.operator.alpha
+
+    @property
+    def layers(self) -> tuple[Layer, ...]:
+        """The beliefs of each time 0 … T-1."""
+        return self.operator.layers
+
+    @property
+    def horizon(self) -> int:
+        """T, or the time at which an infinite horizon was cut."""
+        return len(self.layers)
+
+    @property
     def n_beliefs(self) -> int:
         """How many beliefs are stored, all times together."""
         return sum(len(layer.beliefs) for layer in self.layers)
@@ -73,16 +77,12 @@ class BeliefMessages:
     @property
     def value(self) -> Float[Tensor, ""]:
         """The start value, reward units: ``Σ p(o_0) v_0(b_{o_0})``; for an infinite horizon to ``error_bound``."""
-        return self._start_value(self.values[0])
+        return self.operator.start(self.values[0])
 
     @property
     def elbo(self) -> Float[Tensor, ""]:
         """The best ELBO over policies that use only what was seen, nats: ``value / α``; VARIATIONAL only."""
-        if self.rule != VARIATIONAL:
-            raise AttributeError(
-                f"elbo belongs to VARIATIONAL; these messages are {self.rule}: ask .value (reward units)"
-            )
-        return nats(self.value, self.temperature)
+        return in_nats(self.rule, VARIATIONAL, "elbo", self.value, self.temperature)
 
     @property
     def fully_observed(self) -> Float[Tensor, ""]:
@@ -96,34 +96,32 @@ class BeliefMessages:
         It acts as if all were seen from the next step on, and so pays nothing to find out (Littman, Cassandra &
         Kaelbling 1995). Its KL to the prior is paid under VARIATIONAL. An infinite horizon is cut as in ``value``.
         """
-        over, alpha = self.rule.over_actions, self.temperature.reshape(1)
-
-        def evaluated(t: int, layer: Layer, q: Tensor) -> Tensor:
-            guess = _expected(layer.beliefs, self.full.q(t))
-            log_pi = over.log_weights(guess, layer.log_prior, alpha, over.value(guess, layer.log_prior, alpha))
-            plays = log_pi > -torch.inf
-            price = torch.where(plays, alpha * (log_pi - layer.log_prior), 0.0) if self.rule == VARIATIONAL else 0.0
-            return torch.where(plays, log_pi.exp() * (q - price), 0.0).sum(-1)
-
+        op, v = self.operator, self.operator.terminal()
         with torch.no_grad():
-            return self._start_value(_backward(self.engine.model, self.layers, self.tail, evaluated)[1][0])
+            for t in reversed(range(self.horizon)):
+                layer = self.layers[t]
+                log_pi = op.log_policy(t, expected(layer.beliefs, self.full.q(t)))
+                acts = log_pi > -torch.inf
+                price = torch.where(acts, op.alpha * (log_pi - layer.log_prior), 0.0)
+                paid = price if self.rule == VARIATIONAL else torch.zeros_like(price)
+                v = torch.where(acts, log_pi.exp() * (op.q(t, v) - paid), 0.0).sum(-1)
+            return op.start(v)
 
     def beliefs(self, t: int) -> Float[Tensor, "N S"]:
         """Return the beliefs that can be held at time t, after o_t, ``[N_t, S]``."""
-        return self.layers[self._time(t)].beliefs
+        return self.layers[require_time(t, self.horizon)].beliefs
 
     def v(self, t: int) -> Float[Tensor, " N"]:
         """Return the value of each belief of time t, reward units, ``[N_t]``."""
-        return self.values[self._time(t)]
+        return self.values[require_time(t, self.horizon)]
 
     def q(self, t: int) -> Float[Tensor, "N A"]:
         """Return the action values of each belief of time t, reward units, ``[N_t, A]``; -inf where forbidden."""
-        return self.action_values[self._time(t)]
+        return self.operator.q(require_time(t, self.horizon), self.values[t + 1])
 
     def policy(self, t: int) -> Float[Tensor, "N A"]:
         """Return π_t(a|b) of each belief of time t, ``[N_t, A]``: ``p(a|b) exp((q - v)/α)``, or the maximisers."""
-        layer, alpha = self.layers[self._time(t)], self.temperature.reshape(1)
-        return self.rule.over_actions.log_weights(self.q(t), layer.log_prior, alpha, self.v(t)).exp()
+        return self.operator.log_policy(t, self.q(t)).exp()
 
     def find(self, observations: Record, actions: Record) -> tuple[int, int]:
         """Return the time t and the row n of the belief after o_0 … o_t and a_0 … a_{t-1}.
@@ -139,7 +137,7 @@ class BeliefMessages:
             raise fault("history", f"{len(seen)} observations and {len(done)} actions", expected)
         n, A = 0, self.engine.model.actions.size
         for t, o in enumerate(seen):
-            edges, source = (self.layers[t - 1].edges, n * A + done[t - 1]) if t else (self.root, 0)
+            edges, source = (self.layers[t - 1].edges, n * A + done[t - 1]) if t else (self.operator.root, 0)
             assert edges is not None
             if t and bool(self.layers[t - 1].log_prior[n, done[t - 1]] == -torch.inf):
                 label = self.engine.model.actions.label(done[t - 1])
@@ -154,14 +152,6 @@ class BeliefMessages:
         """Return the probabilities of the next action a_t after o_0 … o_t and a_0 … a_{t-1}, ``[A]``; see ``find``."""
         t, n = self.find(observations, actions)
         return self.policy(t)[n]
-
-    def _start_value(self, v_0: Tensor) -> Tensor:
-        return (self.root.prob * v_0[self.root.child]).sum()
-
-    def _time(self, t: int) -> int:
-        if not 0 <= t < self.horizon:
-            raise fault("t", f"{t}", f"a time from 0 to {self.horizon - 1}")
-        return t
 
 
 def solve(
@@ -196,7 +186,7 @@ def solve(
         IntractableError: the world cannot be tabulated, or has too many beliefs.
         ImpossibleError: every policy risks a forbidden reward.
     """
-    _require_held(rule)
+    _require_average(rule)
     with torch.no_grad():
         engine = table_beliefs(world)
         tables, T = engine.model, _cut(engine.model, horizon)
@@ -206,21 +196,18 @@ def solve(
         full = solve_seen(tables, rule, temperature=alpha)
         root, layers = grow(engine, T, max_beliefs)
         tail, bound = (tables.terminal, 0.0) if tables.horizon else tail_of(engine, layers[-1], full, T)
-
-        def best(t: int, layer: Layer, q: Tensor) -> Tensor:
-            return rule.over_actions.value(q, layer.log_prior, alpha.reshape(1))
-
-        q, v = _backward(tables, tuple(layers), tail, best)
-        bound += 0.0 if tables.horizon else drift(full, v)
-        messages = BeliefMessages(engine, rule, alpha, T, root, tuple(layers), tail, full, tuple(q), tuple(v), bound)
+        op = BeliefOperator(engine, rule, alpha, root, tuple(layers), tail)
+        values = tuple(backups(op, tail, T))[::-1]
+        bound += 0.0 if tables.horizon else drift(full, values)
+        messages = BeliefMessages(op, (*values, tail), full, bound)
         if bool(messages.value == -torch.inf):
-            raise _forbidden(messages)
+            raise op.impossible(values)
         return messages
 
 
-def _require_held(rule: Rule) -> None:
+def _require_average(rule: Rule) -> None:
     if not isinstance(rule, Rule) or not rule.averages:
-        expected = "VARIATIONAL or HARD: only the rules that hold the dynamics fixed have a policy over beliefs"
+        expected = "VARIATIONAL or HARD: only the rules that average over outcomes have a policy over beliefs"
         raise fault("rule", f"{rule}", expected)
 
 
@@ -233,56 +220,3 @@ def _cut(tables: Tables, horizon: int | None) -> int:
         expected = "cai.partial.solve(world, horizon=T): where to cut the infinite horizon"
         raise fault("horizon", f"{horizon!r} for an infinite horizon", expected)
     return horizon
-
-
-def _backward(
-    tables: Tables, layers: tuple[Layer, ...], tail: Tensor, mean: Callable[[int, Layer, Tensor], Tensor]
-) -> tuple[list[Tensor], list[Tensor]]:
-    """Return q ``[N_t, A]`` and v ``[N_t]`` of every time, where ``mean(t, layer, q)`` is v."""
-    q_s: list[Tensor] = []
-    v_s: list[Tensor] = []
-    dynamics = average(tables.at(0), tables.discount)
-    for t in range(len(layers) - 1, -1, -1):
-        dynamics = average(tables.at(t), tables.discount) if tables.timed else dynamics
-        q = _action_values(layers[t], dynamics, tail, v_s[-1] if v_s else None, tables.discount)
-        q_s.append(q)
-        v_s.append(mean(t, layers[t], q))
-    return q_s[::-1], v_s[::-1]
-
-
-def _action_values(layer: Layer, dynamics: Averaged, tail: Tensor, v_next: Tensor | None, discount: float) -> Tensor:
-    if v_next is None or layer.edges is None:
-        q = _expected(layer.beliefs, dynamics.q(tail))
-    else:
-        edges = layer.edges
-        following = torch.zeros(layer.log_prior.numel(), dtype=v_next.dtype)
-        following = following.index_add(0, edges.source, edges.prob * v_next[edges.child])
-        q = _expected(layer.beliefs, dynamics.reward) + discount * following.view(layer.log_prior.shape)
-    return torch.where(layer.log_prior > -torch.inf, q, -torch.inf)
-
-
-def _expected(beliefs: Float[Tensor, "N S"], x: Float[Tensor, "S A"]) -> Float[Tensor, "N A"]:
-    """Return ``Σ_s b(s) x(s,a)``; -inf where a possible state has it, and nothing of a state that is not possible."""
-    barred = x == -torch.inf
-    total = beliefs @ torch.where(barred, 0.0, x)
-    if not bool(barred.any()):
-        return total
-    risked = (beliefs > 0).to(x.dtype) @ barred.to(x.dtype) > 0
-    return torch.where(risked, -torch.inf, total)
-
-
-def _forbidden(messages: BeliefMessages) -> ImpossibleError:
-    """Walk down the tree, from -inf to -inf, to a belief in which every action risks a forbidden reward at once."""
-    doomed, tables = messages.values[0][messages.root.child] == -torch.inf, messages.engine.model
-    n, t, A = int(messages.root.child[doomed][0]), 0, tables.actions.size
-    while (edges := messages.layers[t].edges) is not None:
-        layer = messages.layers[t]
-        now = _expected(layer.beliefs[n : n + 1], average(tables.at(t), tables.discount).reward)[0]
-        ahead = (edges.source // A == n) & (messages.values[t + 1][edges.child] == -torch.inf)
-        if bool(((now == -torch.inf) | (layer.log_prior[n] == -torch.inf)).all()) or not bool(ahead.any()):
-            break
-        n, t = int(edges.child[ahead][0]), t + 1
-    states = messages.layers[t].beliefs[n].nonzero().flatten()
-    named = "; ".join(tables.states.label(int(s)) for s in states[:3]) + ("; …" if len(states) > 3 else "")
-    lead = f"under {messages.rule} the start value is -inf: every policy over what is seen risks a forbidden reward"
-    return ImpossibleError(f"{lead}, at t = {t} where the states {named} are possible")
