@@ -181,9 +181,9 @@ def test_one_step_goes_the_way_of_the_exact_gradient(baseline: str | None) -> No
 
 
 def first(one: PolicyGradient, problem: Problem) -> Any:
-    from cai.learn.training import _first
+    from cai.learn.training import first
 
-    return _first(one, problem, 0)
+    return first(one, problem, 0)
 
 
 def test_a_step_is_a_function_of_the_state() -> None:

@@ -16,7 +16,7 @@ from cai.learn.algorithms.neural_q import NeuralQ, accumulated, scaled
 from cai.learn.algorithms.tabular_q import Tabular
 from cai.learn.names import at_temperature
 from cai.learn.soft_values import log_policy, policy_value, q_loss, state_value
-from cai.learn.training import _first, problem_of, step
+from cai.learn.training import first, problem_of, step
 from tests.worlds import FactoredWorld, RandomWorld, TimedWorld
 
 pytestmark = pytest.mark.usefixtures("float64")
@@ -148,7 +148,7 @@ def test_one_pass_over_a_deterministic_world_is_the_exact_backup(soft: bool, see
     world.terminal = None  # a transition then teaches all times
     one = tabular(batch=300)
     problem = problem_of(one, world, 0.7 if soft else None, None)
-    after, _ = step(one, problem, _first(one, problem, 0))
+    after, _ = step(one, problem, first(one, problem, 0))
     exact = cai.solve(world, cai.VARIATIONAL if soft else cai.HARD, temperature=0.7)
     expected = torch.stack([exact.q(t) for t in range(4)])
     torch.testing.assert_close(after.values["q"].view(4, 3, 2), expected, rtol=1e-10, atol=1e-10)
@@ -189,7 +189,7 @@ def test_the_term_that_keeps_the_level_moves_no_level() -> None:
     world = RandomWorld(seed=3, S=3, A=2, K=2, horizon=3, holes=False)
     one = tabular(value_gradient=1.0, lr=0.1)
     problem = problem_of(one, world, 1.0, None)
-    after, _ = step(one, problem, _first(one, problem, 0))
+    after, _ = step(one, problem, first(one, problem, 0))
     rows = after.values["q"].view(-1, 2)
     assert float(rows.abs().max()) > 0.01
     torch.testing.assert_close(rows.sum(-1), torch.zeros(len(rows)), rtol=0, atol=1e-12)
@@ -208,7 +208,7 @@ def neural(**changed: Any) -> NeuralQ:
 def test_targets_over_n_steps_are_those_of_a_plain_loop(n: int) -> None:
     one = neural(n_step=n, warmup=10**9)
     problem = problem_of(one, "FrozenLake-v1", 0.5, 0.9)
-    state = _first(one, problem, 0)
+    state = first(one, problem, 0)
     for _ in range(60):
         state, _ = step(one, problem, state)
     values = dict(state.values)
@@ -275,7 +275,7 @@ def test_one_table_learns_from_every_time_also_beside_a_terminal_reward() -> Non
     visits = []
     for terminal in (False, True):
         problem = problem_of(one, Ending(terminal), 1.0, 0.9)
-        after, _ = step(one, problem, _first(one, problem, 0))
+        after, _ = step(one, problem, first(one, problem, 0))
         visits.append(float(after.values["visits"].sum()))
     assert visits == [4000.0, 3000.0]  # r_T belongs to no slice: the last step is left out where it is paid
 
@@ -284,7 +284,7 @@ def test_a_time_that_no_episode_came_to_is_not_learned() -> None:
     one = tabular(max_steps=2)
     world = TimedWorld(0, 3, 2, 2, 4, holes=False)
     problem = problem_of(one, world, 1.0, None)
-    after, _ = step(one, problem, _first(one, problem, 0))
+    after, _ = step(one, problem, first(one, problem, 0))
     visits = after.values["visits"].view(4, 6).sum(-1)
     assert visits.tolist() == [5000.0, 5000.0, 0.0, 0.0]
     with pytest.raises(cai.WorldError, match="stationary"):
@@ -306,7 +306,7 @@ def test_a_ring_too_small_for_n_steps_is_refused_and_an_empty_one_is_not_learned
         cai.learn.q_learning("CartPole-v1", n_step=50, capacity=64, progress=False)
     one = neural(n_step=10, warmup=0)
     problem = problem_of(one, "FrozenLake-v1", 0.5, 0.9)
-    state = _first(one, problem, 0)
+    state = first(one, problem, 0)
     for _ in range(9):
         state, _ = step(one, problem, state)
     assert state.updates == 0
@@ -319,7 +319,7 @@ def test_a_network_acts_by_the_prior_of_its_time() -> None:
     world.prior[1:, :, 1], world.prior[1:, :, 0] = 0.0, 1.0  # from t = 1 on the second action is forbidden
     one = neural(warmup=10**9, batch=20)
     problem = problem_of(one, world, 1.0, 0.9)
-    state = _first(one, problem, 0)
+    state = first(one, problem, 0)
     taken = []
     for t in range(4):
         state, _ = step(one, problem, state)

@@ -2,7 +2,7 @@
 
 import json
 import math
-from dataclasses import asdict
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ class Log:
     def __init__(self, folder: Path | None) -> None:
         self.folder = folder
         self.events: Events | None = None
+        self.written = 0
 
     def __enter__(self) -> "Log":
         return self
@@ -28,29 +29,31 @@ class Log:
         if self.events is not None:
             self.events.close()
 
-    def __call__(self, history: tuple[Progress, ...]) -> None:
-        """Write the history, of which the last evaluation is new."""
+    def __call__(self, history: Sequence[Progress]) -> None:
+        """Write the history; at the first call only its last evaluation is new."""
         if self.folder is None:
             return
-        lines = (json.dumps(plain(asdict(one)), allow_nan=False) for one in history)
+        lines = (json.dumps(plain(dict(vars(one))), allow_nan=False) for one in history)
         write_whole(self.folder, {"progress.jsonl": "".join(f"{line}\n" for line in lines).encode()})
-        self._tell(history[-1])
+        for row in history[self.written if self.events else -1 :]:
+            self._event(row)
+        self.written = len(history)
 
-    def _tell(self, one: Progress) -> None:
+    def _event(self, one: Progress) -> None:
         assert self.folder is not None
         if self.events is None:
             try:
                 self.events = Events(self.folder, one.steps)  # after a resume: nothing twice
             except ImportError:
                 return
-        row = plain(asdict(one))
+        row = plain(dict(vars(one)))
         numbers = {name: x for name, x in {**row, **row["metrics"]}.items() if isinstance(x, int | float)}
         self.events.scalars(one.steps, {name: x for name, x in numbers.items() if name != "steps"})
 
 
-def plain(row: dict[str, Any]) -> dict[str, Any]:
+def plain(row: Mapping[str, Any]) -> dict[str, Any]:
     """Return a row as JSON can hold it: null for a number that is not finite, in its metrics too."""
-    return {name: plain(x) if isinstance(x, dict) else _finite(x) for name, x in row.items()}
+    return {name: plain(x) if isinstance(x, Mapping) else _finite(x) for name, x in row.items()}
 
 
 def _finite(x: Any) -> Any:

@@ -64,7 +64,7 @@ class State:
     steps: int
     updates: int
     random: Tensor
-    env_state: EnvState | None = None
+    env_state: Any = None
     values: Mapping[str, Tensor] = field(default_factory=dict)
 
 

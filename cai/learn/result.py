@@ -6,32 +6,62 @@ from typing import Any
 
 
 @dataclass(frozen=True)
-class Progress:
-    """One evaluation of a policy while it is learned.
+class Score:
+    """How good a policy is; None where a number is not known.
 
     Attributes:
-        steps: environment steps taken so far, those of all parallel copies.
-        updates: updates of the parameters so far.
-        seconds: CPU seconds spent on learning so far, evaluations not counted.
         stochastic_return: E_π[Σ γ^t r_t], reward units, γ the world's own discount: the ``expected_return`` of
             ``evaluate``. Exact where the world has tables, else the mean of episodes.
         deterministic_return: the same of the most probable action, reward units. Of equally probable ones tables take
             each with the same chance, episodes the first.
-        elbo: ELBO(π), nats, exact; None where the world has no tables.
-        policy_nats: ELBO* - ELBO(π), nats, exact; None where it is not known.
-        entropy: E_π[Σ H(π(·|s_t))], nats; None where it is not known.
+        elbo: ELBO(π), nats: exact, or an estimate (see ``standard_error``).
+        policy_nats: ELBO* - ELBO(π), nats, exact (log Z - ELBO of a ``FullGuide``).
+        entropy: E_π[Σ H(π(·|s_t))], nats.
+        standard_error: of ``elbo``, nats: 0 where it is exact; None where it is the mean of one update's trajectories.
+        samples: how many trajectories ``elbo`` is the mean of, in a measurement of its own; else 0.
+    """
+
+    stochastic_return: float | None = None
+    deterministic_return: float | None = None
+    elbo: float | None = None
+    policy_nats: float | None = None
+    entropy: float | None = None
+    standard_error: float | None = None
+    samples: int = 0
+
+
+@dataclass(frozen=True)
+class Progress:
+    """One evaluation of a policy while it is learned; the numbers of ``Score``, and when.
+
+    Attributes:
+        steps: environment steps taken so far, those of all parallel copies; updates, for SVI, which needs none.
+        updates: updates of the parameters so far.
+        seconds: CPU seconds spent on learning so far, evaluations not counted.
         metrics: what the algorithm tells of its last update: losses, step sizes.
     """
 
     steps: int
     updates: int
     seconds: float
-    stochastic_return: float
-    deterministic_return: float
+    stochastic_return: float | None = None
+    deterministic_return: float | None = None
     elbo: float | None = None
     policy_nats: float | None = None
     entropy: float | None = None
     metrics: Mapping[str, float] = field(default_factory=dict)
+    standard_error: float | None = None
+    samples: int = 0
+
+    def __str__(self) -> str:
+        error = f" ± {self.standard_error:.2g}" if self.samples else ""
+        known = {
+            "return": self.stochastic_return,
+            "ELBO": self.elbo if self.stochastic_return is None else None,
+            "policy nats": self.policy_nats,
+        }
+        words = [f"{name} {value:.6g}" for name, value in known.items() if value is not None]
+        return ", ".join(f"{word}{error if word.startswith('ELBO') else ''}" for word in words)
 
 
 @dataclass(frozen=True, repr=False)
@@ -40,14 +70,18 @@ class Learned:
 
     Attributes:
         policy: the policy after the last update.
-        algorithm: the learner's name.
+        algorithm: the learner's name; "svi" for ``fit``.
         temperature: α, reward units, at which it was learned, or a hard learner measured; None where it was neither.
         seed: of everything random in it.
-        history: the evaluations, the one before the first update and the one after the last included.
-        steps: environment steps taken.
+        history: the evaluations, the one before the first update and the one after the last included. SVI has one for
+            every update, with the ELBO as its estimator saw it, and the result itself at the end.
+        steps: environment steps taken; updates, for SVI.
         updates: updates made.
         seconds: CPU seconds spent on learning, evaluations not counted.
-        stopped: why it ended: "steps" (all were taken), "target" or "interrupted".
+        stopped: why it ended: "steps" (all were taken), "target", "gap" (within the tolerance) or "interrupted".
+        estimator: which estimator of the ELBO's gradient SVI used: "tables", "enumeration", "score", "reparameterised";
+            None for other learners.
+        elbo_star: ELBO*, nats (log Z for a ``FullGuide``, which may reach it); None where it is not known.
     """
 
     policy: Any
@@ -59,18 +93,42 @@ class Learned:
     updates: int
     seconds: float
     stopped: str
+    estimator: str | None = None
+    elbo_star: float | None = None
 
     def __repr__(self) -> str:
-        last = self.history[-1]
-        nats = "" if last.policy_nats is None else f", policy_nats={last.policy_nats:.3g}"
-        scores = f"return={last.stochastic_return:.6g}{nats}"
-        return f"Learned({self.algorithm}, {scores}, {self.steps:,} steps, seed {self.seed}, stopped by {self.stopped})"
+        by = "" if self.estimator is None else f" by {self.estimator}"
+        scores = f"{self.history[-1]}, " if self.history else ""
+        return (
+            f"Learned({self.algorithm}{by}, {scores}{self.steps:,} steps, seed {self.seed}, stopped by {self.stopped})"
+        )
 
     @property
-    def worst_after_best(self) -> float:
+    def elbo(self) -> float | None:
+        """ELBO(π) at the end, nats; None where it was not measured."""
+        return self.history[-1].elbo
+
+    @property
+    def standard_error(self) -> float | None:
+        """Of ``elbo``, nats; 0 where it is exact."""
+        return self.history[-1].standard_error
+
+    @property
+    def samples(self) -> int:
+        """How many trajectories ``elbo`` is the mean of; 0 where it is exact."""
+        return self.history[-1].samples
+
+    @property
+    def gap(self) -> float | None:
+        """ELBO* - ELBO(π) at the end, nats; None where it is not known."""
+        return self.history[-1].policy_nats
+
+    @property
+    def worst_after_best(self) -> float | None:
         """The lowest deterministic return at or after the highest one, reward units: what was learned *and held*.
 
-        What stood there before the first update does not count, where there is more.
+        What stood there before the first update does not count, where there is more. None where none was measured.
         """
-        scores = [one.deterministic_return for one in self.history[1:] or self.history]
-        return min(scores[scores.index(max(scores)) :])
+        rows = self.history[1:] or self.history
+        scores = [row.deterministic_return for row in rows if row.deterministic_return is not None]
+        return min(scores[scores.index(max(scores)) :]) if scores else None

@@ -14,23 +14,13 @@ from cai.errors import ImpossibleError, NotConvergedError
 from cai.exact.rules import VARIATIONAL
 from cai.exact.solve import solve
 from cai.exact.tables.policy_evaluation import occupancy
+from cai.learn.result import Score
 from cai.policies.as_policy import acting_weights, as_policy, checked_table
 from cai.simulate.rollout import roll
 from cai.simulate.simulator import Simulator, drawing, seeded
 from cai.support.process import precision
 
 SEED = 2**31  # evaluations draw from seeds that no training uses
-
-
-@dataclass(frozen=True)
-class Score:
-    """The scores of one policy; see ``Progress``."""
-
-    stochastic_return: float
-    deterministic_return: float
-    elbo: float | None = None
-    policy_nats: float | None = None
-    entropy: float | None = None
 
 
 @dataclass(frozen=True)
@@ -48,11 +38,11 @@ class Exactly:
             score = (value, self._accounts(_greedy(log_pi))[0])
             if self.temperature is None:
                 return Score(*score, entropy=entropy)
-            elbo, best = value / self.temperature - kl, self.best
-            return Score(*score, elbo, None if best is None else best - elbo, entropy)
+            elbo, best = value / self.temperature - kl, self.elbo_star
+            return Score(*score, elbo, None if best is None else best - elbo, entropy, 0.0)
 
     @cached_property
-    def best(self) -> float | None:
+    def elbo_star(self) -> float | None:
         """ELBO*, nats; None where there is none."""
         if self.temperature is None:
             return None
@@ -83,6 +73,7 @@ class ByEpisodes:
     episodes: int
     dtype: torch.dtype
     discount: float = 1.0
+    elbo_star: float | None = None
 
     def __call__(self, policy: Any) -> Score:
         """Return the mean returns of the policy and of its most probable actions."""

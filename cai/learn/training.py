@@ -1,8 +1,7 @@
-"""The one training loop: step, evaluate, log, keep; until the steps are taken, the target is held, or Ctrl-C."""
+"""What every learner shares: its options, its problem, and how the one loop trains it on what can be sampled."""
 
-import time
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any, TypedDict, Unpack
 
@@ -12,10 +11,10 @@ from cai.compile.table_model import Tables
 from cai.compile.tabulate import tabulate
 from cai.errors import IntractableError, fault
 from cai.exact.temperature import as_temperature
-from cai.learn import checkpoint as keeping
-from cai.learn.logs import Log
+from cai.learn.checkpoint import described, samples_described, tables_described
+from cai.learn.loop import place_of, require_whole, run
 from cai.learn.problem import Algorithm, Metrics, Problem, State
-from cai.learn.result import Learned, Progress
+from cai.learn.result import Learned, Progress, Score
 from cai.learn.scores import SEED, ByEpisodes, Exactly
 from cai.simulate.environments import with_options
 from cai.simulate.normalise import normalised
@@ -23,7 +22,6 @@ from cai.simulate.rollout import simulator_of
 from cai.simulate.simulator import drawing, seeded
 from cai.simulate.worlds import WorldSimulator
 from cai.support.process import precision
-from cai.support.progress import Interrupt, bar
 from cai.world.definition import World
 from cai.world.spec import read
 
@@ -77,12 +75,93 @@ class Task:
     log: Path | None = None
     progress: bool = True
 
-    def due(self, steps: int, history: tuple[Progress, ...]) -> bool:
+    def due(self, steps: int, history: Sequence[Progress]) -> bool:
         """Tell whether another n-th of the steps is full since the last evaluation."""
         return not history or self._part(steps) > self._part(history[-1].steps)
 
     def _part(self, steps: int) -> int:
         return min(self.evaluations, steps * self.evaluations // self.steps)
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """The training of an algorithm on what can be sampled; ``measure`` says how good a policy is."""
+
+    algorithm: Algorithm
+    problem: Problem
+    world: Any
+    task: Task
+    measure: Exactly | ByEpisodes
+    estimator: str | None = None
+
+    @property
+    def name(self) -> str:
+        """The algorithm's."""
+        return self.algorithm.name
+
+    @property
+    def temperature(self) -> float | None:
+        """α of the algorithm, or at which a hard one is measured."""
+        return self.task.measured_at if self.problem.temperature is None else self.problem.temperature
+
+    @property
+    def elbo_star(self) -> float | None:
+        """ELBO*, nats, where there are tables."""
+        return self.measure.elbo_star
+
+    def identity(self) -> dict[str, str]:
+        """Describe the algorithm's settings, the world and the task."""
+        assert is_dataclass(self.algorithm)
+        own = {field.name: described(getattr(self.algorithm, field.name)) for field in fields(self.algorithm)}
+        names = ("seed", "steps", "evaluations", "episodes", "measured_at", "normalise")
+        numbers = {"temperature": self.problem.temperature, "gamma": self.problem.gamma}
+        numbers |= {name: getattr(self.task, name) for name in names}
+        tables = self.problem.tables
+        world = (
+            samples_described(self.problem.simulator, self.problem.dtype)
+            if tables is None
+            else tables_described(tables)
+        )
+        return {"learner": self.name, "world": world, **own, **{name: str(x) for name, x in numbers.items()}}
+
+    def first(self) -> State:
+        """Return the state before the first step."""
+        return first(self.algorithm, self.problem, self.task.seed)
+
+    def step(self, state: State) -> tuple[State, Metrics]:
+        """Take one step of the algorithm."""
+        return step(self.algorithm, self.problem, state)
+
+    def policy(self, state: State) -> Any:
+        """Return the policy that a state stands for."""
+        return self.algorithm.policy(self.problem, state)
+
+    def due(self, state: State, history: Sequence[Progress]) -> bool:
+        """Tell whether another n-th of the steps is full since the last evaluation."""
+        return self.task.due(state.steps, history)
+
+    def score(self, state: State, history: Sequence[Progress]) -> Score:
+        """Measure the policy."""
+        return self.measure(self.policy(state))
+
+    def final(self, state: State, history: Sequence[Progress]) -> None:
+        """Return nothing: the evaluation at the last step is the last one."""
+
+    def reached(self, state: State, history: Sequence[Progress]) -> str | None:
+        """Say whether the target is held."""
+        target, held = self.task.target, history[-1].deterministic_return
+        if target is None or held is None:
+            return None
+        rounding = 1e-9 * max(abs(target), 1.0)  # an exact return that is the target may fall a few bits short
+        return "target" if held >= target - rounding else None
+
+    def pack(self, state: State) -> State:
+        """Return a state whose env_state is tensors and numbers."""
+        return state if state.env_state is None else replace(state, env_state=self.problem.simulator.pack(state.env_state))
+
+    def unpack(self, kept: State) -> State:
+        """Return the state that was packed."""
+        return kept if kept.env_state is None else replace(kept, env_state=self.problem.simulator.unpack(kept.env_state))
 
 
 def train(
@@ -100,34 +179,10 @@ def train(
     if task.normalise:
         problem = _normalised(problem, task.seed)
     alpha = task.measured_at if problem.temperature is None else problem.temperature
-    score = _measure(world, problem, task, alpha)
-    of = {} if task.checkpoint is None else keeping.fingerprint(algorithm, problem, world, task)
-    kept = keeping.Keeper(task.checkpoint, of)
-    with precision(algorithm.dtype), Interrupt() as interrupt, Log(task.log) as log:
-        state, history, seconds = kept.load(problem) or (_first(algorithm, problem, task.seed), (), 0.0)
-        metrics: Metrics = {}
-        if history:  # the folder may be a new one
-            log(history)
-        with bar(algorithm.name, task.steps, start=state.steps, shown=task.progress) as tell:
-            while True:
-                if task.due(state.steps, history):
-                    found = score(algorithm.policy(problem, state))
-                    counts = (state.steps, state.updates, seconds)
-                    history = (*history, Progress(*counts, **vars(found), metrics=metrics))
-                    log(history)
-                    kept.save(problem, state, history, seconds)
-                stopped = _reason(task, state, history, bool(interrupt))
-                if stopped is not None:
-                    break
-                began = time.process_time()
-                state, metrics = step(algorithm, problem, state)
-                seconds += time.process_time() - began
-                tell(min(state.steps, task.steps), _words(history[-1]))
-        if stopped == "interrupted":
-            kept.save(problem, state, history, seconds)
-        policy = algorithm.policy(problem, state)
-    counts = (state.steps, state.updates, seconds)
-    return Learned(policy, algorithm.name, alpha, task.seed, history, *counts, stopped)
+    training = Sampling(algorithm, problem, world, task, _measure(world, problem, task, alpha))
+    asked = {name: getattr(task, name) for name in ("seed", "steps", "checkpoint", "log", "progress")}
+    with precision(algorithm.dtype):
+        return run(training, **asked)
 
 
 def chosen(world: Any, options: Options) -> tuple[Any, Options]:
@@ -143,7 +198,8 @@ def step(algorithm: Algorithm, problem: Problem, state: State) -> tuple[State, M
         return replace(after, random=torch.get_rng_state()), metrics
 
 
-def _first(algorithm: Algorithm, problem: Problem, seed: int) -> State:
+def first(algorithm: Algorithm, problem: Problem, seed: int) -> State:
+    """Return the state before the first step."""
     with drawing(seeded(seed)):
         env_state, values = algorithm.init(problem)
         return State(0, 0, torch.get_rng_state(), env_state, values)
@@ -202,21 +258,6 @@ def _measure(world: Any, problem: Problem, task: Task, alpha: float | None) -> E
     return ByEpisodes(lambda n: simulator_of(world, n), task.episodes, problem.dtype, discount)
 
 
-def _reason(task: Task, state: State, history: tuple[Progress, ...], interrupted: bool) -> str | None:
-    if task.target is not None:
-        rounding = 1e-9 * max(abs(task.target), 1.0)  # an exact return that is the target may fall a few bits short
-        if history[-1].deterministic_return >= task.target - rounding:
-            return "target"
-    if state.steps >= task.steps:
-        return "steps"
-    return "interrupted" if interrupted else None
-
-
-def _words(one: Progress) -> str:
-    nats = "" if one.policy_nats is None else f", {one.policy_nats:.3g} policy nats"
-    return f"return {one.stochastic_return:.4g}{nats}"
-
-
 def _task(algorithm: Algorithm, options: Options) -> Task:
     unknown = sorted(set(options) - set(vars(Task())))
     if unknown:
@@ -225,9 +266,7 @@ def _task(algorithm: Algorithm, options: Options) -> Task:
         raise fault(algorithm.name, f"no option {', '.join(unknown)}", expected)
     asked: dict[str, Any] = {**vars(Task()), "steps": algorithm.budget, **options}
     for name, least in (("seed", 0), ("steps", 1), ("evaluations", 1), ("episodes", 1)):
-        value = asked[name]
-        if isinstance(value, bool) or not isinstance(value, int) or value < least:
-            raise fault(f"{algorithm.name}, {name}", f"{value!r}", f"a whole number, at least {least}")
+        require_whole(f"{algorithm.name}, {name}", asked[name], least)
     if asked["seed"] >= SEED:
         raise fault(f"{algorithm.name}, seed", f"{asked['seed']}", f"one below {SEED:,}: evaluations have the others")
     if isinstance(asked["target"], bool) or not isinstance(asked["target"], int | float | None):
@@ -236,22 +275,6 @@ def _task(algorithm: Algorithm, options: Options) -> Task:
         raise fault(f"{algorithm.name}, normalise", f"{asked['normalise']!r}", "True or False")
     target = None if asked["target"] is None else float(asked["target"])
     asked["measured_at"] = _temperature(f"{algorithm.name}, measured_at", asked["measured_at"])
-    paths = {name: _path(algorithm.name, name, asked[name]) for name in ("checkpoint", "log")}
-    return Task(**{**asked, **paths, "target": target})
-
-
-def _path(learner: str, name: str, value: Any) -> Path | None:
-    if value is None:
-        return None
-    if not isinstance(value, str | Path):
-        raise fault(f"{learner}, {name}", f"{value!r}", "a path")
-    path = Path(value)
-    wrong = path.is_file() if name == "log" else path.is_dir()
-    if wrong:
-        seen, expected = ("a file", "a folder") if name == "log" else ("a folder", "a file")
-        raise fault(f"{learner}, {name}", f"{path}, {seen}", expected)
-    try:  # before the work, not after it
-        (path if name == "log" else path.parent).mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise fault(f"{learner}, {name}", f"{path}: {error.strerror}", "a place that can be written") from error
-    return path
+    asked["checkpoint"] = place_of(f"{algorithm.name}, checkpoint", asked["checkpoint"])
+    asked["log"] = place_of(f"{algorithm.name}, log", asked["log"], folder=True)
+    return Task(**{**asked, "target": target})

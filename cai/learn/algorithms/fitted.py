@@ -205,10 +205,10 @@ def _enough(gamma: Any) -> int:
     return math.ceil(math.log(0.01) / math.log(gamma)) if number else 1
 
 
-def _counted(found: Learned, n: int) -> Learned:
+def _counted(learned: Learned, n: int) -> Learned:
     """Count environment steps in place of iterations: the prior needs none, and the first fit needs all of them."""
-    history = tuple(replace(one, steps=n if one.updates else 0) for one in found.history)
-    return replace(found, steps=n, history=history)
+    history = tuple(replace(one, steps=n if one.updates else 0) for one in learned.history)
+    return replace(learned, steps=n, history=history)
 
 
 def _require_whole(setting: str, value: Any, least: int, most: int | None = None) -> None:
