@@ -48,8 +48,6 @@ from .exact.rules import Rule as Rule
 from .exact.safety import without_risk as without_risk
 from .exact.solve import solve as solve
 from .learn.svi.fit import fit as fit
-from .learn.svi.fit_result import Fit as Fit
-from .learn.svi.fit_result import Record as Record
 from .learn.svi.full_guide import FullGuide as FullGuide
 from .learn.svi.objective import elbo as elbo
 from .policies.fixed import FixedPolicy as FixedPolicy

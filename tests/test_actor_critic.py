@@ -17,7 +17,7 @@ from torch.distributions.transforms import TanhTransform
 import cai
 from cai.learn.actors import Squashed
 from cai.learn.algorithms.actor_critic import GAMMA, ActorCritic, Drawn, Summed, critic_loss, sac
-from cai.learn.checkpoint import Keeper
+from cai.learn.checkpoint import Checkpoint
 from cai.learn.functions import Network
 from cai.learn.problem import Problem, State
 from cai.learn.result import Learned
@@ -253,7 +253,7 @@ class BrokenError(Exception):
 def test_a_resumed_run_is_the_uninterrupted_one(env: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: dict[str, Any] = {**SHORT, "steps": 120, "evaluations": 3, "episodes": 1, "seed": 3}
     whole = sac(env, **asked)
-    save, saved = Keeper.save, []
+    save, saved = Checkpoint.save, []
 
     def fragile(*given: Any) -> None:
         save(*given)
@@ -262,7 +262,7 @@ def test_a_resumed_run_is_the_uninterrupted_one(env: str, tmp_path: Path, monkey
             raise BrokenError
 
     with monkeypatch.context() as patched:
-        patched.setattr(Keeper, "save", fragile)
+        patched.setattr(Checkpoint, "save", fragile)
         with pytest.raises(BrokenError):
             sac(env, checkpoint=tmp_path / "kept", **asked)
     resumed = sac(env, checkpoint=tmp_path / "kept", **asked)

@@ -323,7 +323,7 @@ def interrupted(fitted: Callable, after: int) -> Callable:
     """Break off the fit of that number, as Ctrl-C does."""
     made = []
 
-    def wrapped(*arguments: object) -> cai.Fit:
+    def wrapped(*arguments: object) -> cai.learn.Learned:
         made.append(fitted(*arguments))
         return replace(made[-1], stopped="interrupted") if len(made) > after else made[-1]
 

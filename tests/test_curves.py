@@ -12,7 +12,7 @@ import torch
 from matplotlib.figure import Figure
 
 import cai
-from cai.learn.svi.fit_result import Fit, Record
+from cai.learn.result import Learned, Progress
 from cai.support.numbers import show
 from cai.view.cells import losses_of
 from cai.view.curves import curve, elbo_curves
@@ -27,16 +27,26 @@ STAR = float(cai.solve(WORLD, cai.VARIATIONAL).elbo)
 EVIDENCE = float(cai.solve(WORLD).log_evidence)
 
 
-def fitted(elbos: list[float], *, exact: bool = True, every: int = 1, alpha: float = 1.0, **changed: Any) -> Fit:
+def fitted(
+    elbos: list[float],
+    *,
+    exact: bool = True,
+    every: int = 1,
+    alpha: float = 1.0,
+    error: float = 0.0,
+    samples: int = 0,
+    **changed: Any,
+) -> Learned:
     """A fit that saw these ELBOs, the last of them at its end; an inexact one saw them through noise."""
-    noise = [0.0 if exact else 0.1 * (-1) ** n for n in range(len(elbos))]
-    history = tuple(
-        Record(n, elbo + noise[n], STAR - elbo if n % every == 0 else None, 0.1 * n)
+    noise, last, star = 0.0 if exact else 0.1, len(elbos) - 1, changed.get("elbo_star", STAR)
+    rows = [
+        Progress(n, n, 0.1 * n, elbo=elbo + noise * (-1) ** n, policy_nats=STAR - elbo if n % every == 0 else None)
         for n, elbo in enumerate(elbos[:-1])
-    )
-    policy = cai.evaluate(WORLD, None).policy
-    estimator = "tables" if exact else "score"
-    one = Fit(policy, alpha, estimator, elbos[-1], 0.0, STAR, history, len(history), "steps")
+    ]
+    gap = None if star is None or samples else star - elbos[-1]
+    end = Progress(last, last, 0.1 * last, elbo=elbos[-1], policy_nats=gap, standard_error=error, samples=samples)
+    policy, estimator = cai.evaluate(WORLD, None).policy, "tables" if exact else "score"
+    one = Learned(policy, "svi", alpha, 0, (*rows, end), last, last, 0.1 * last, "steps", estimator, STAR)
     return replace(one, **changed)
 
 
@@ -90,8 +100,8 @@ def test_estimates_are_pale_and_exact_values_are_marked() -> None:
 
 
 def test_where_nothing_is_exact_a_running_mean_leads_to_an_error_bar() -> None:
-    blind = fitted(climbing(40), exact=False, every=100, elbo_star=None, standard_error=0.2, samples=100)
-    blind = replace(blind, history=tuple(replace(one, gap=None) for one in blind.history))
+    blind = fitted(climbing(40), exact=False, every=100, elbo_star=None, error=0.2, samples=100)
+    blind = replace(blind, history=tuple(replace(one, policy_nats=None) for one in blind.history))
     figure = elbo_curves({"blind": blind}, elbo_star=None, log_evidence=None)
     assert len(named_axes(figure)) == 1  # no gap is known: no panel for it
     (axes,) = named_axes(figure).values()
@@ -133,10 +143,8 @@ def test_a_guide_that_bends_the_dynamics_is_measured_against_the_evidence() -> N
 
 def test_the_record_of_the_last_step_is_the_result_itself() -> None:
     one = fitted(climbing(30))
-    closed = replace(one, history=(*one.history, Record(one.steps, one.elbo, one.gap, 3.0)))
-    assert [points.tolist() for points in (curve("a", closed).line, curve("a", closed).gaps)] == [
-        points.tolist() for points in (curve("a", one).line, curve("a", one).gaps)
-    ]
+    assert curve("a", one).end.tolist() == [[30, one.elbo]] == curve("a", one).line[-1:].tolist()
+    assert len(curve("a", one).line) == len(curve("a", one).gaps) == 31
 
 
 def test_many_steps_have_a_logarithmic_axis() -> None:
@@ -154,10 +162,10 @@ def test_many_steps_have_a_logarithmic_axis() -> None:
         fitted([-math.inf, -math.inf]),
         fitted([-math.inf, STAR - 1, STAR - 0.5]),
         fitted([-math.inf, -math.inf], exact=False),
-        fitted(climbing(5), elbo_star=None, history=()),
+        fitted(climbing(0), elbo_star=None),
     ],
 )
-def test_short_and_impossible_fits_are_drawn_too(fit: Fit) -> None:
+def test_short_and_impossible_fits_are_drawn_too(fit: Learned) -> None:
     assert len(png(elbo_curves({"a": fit, "b": fit}, elbo_star=STAR, log_evidence=None))) > 10_000
     assert len(png(elbo_curves({"a": fit}, elbo_star=None, log_evidence=None))) > 10_000
 
@@ -176,7 +184,7 @@ def test_the_report_shows_the_fits_of_each_temperature(tmp_path: Path) -> None:
     fits = {
         1.0: {
             "exact": fitted(climbing(30)),
-            "<b>": fitted(climbing(9), exact=False, standard_error=0.5, samples=100, steps=1234),
+            "<b>": fitted(climbing(9), exact=False, error=0.5, samples=100, steps=1234),
         },
         0.1: {"cold": fitted(climbing(5), alpha=0.1, stopped="gap")},
     }
@@ -258,7 +266,7 @@ def test_a_fit_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
     assert "a [world] at α = 1" in out
     assert all(f"{value:.6g}" in out for value in (one.elbo, one.gap, STAR, EVIDENCE))
     assert "exact" in out
-    print_fit("b", replace(one, elbo_star=None, standard_error=0.25, samples=100, stopped="interrupted"))
+    print_fit("b", fitted(climbing(30), elbo_star=None, error=0.25, samples=100, stopped="interrupted"))
     out = capsys.readouterr().out
     assert f"{one.elbo:.6g} ± 0.25" in out
     assert "interrupted" in out

@@ -7,12 +7,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 import cai
+from cai.learn.checkpoint import Checkpoint
 from cai.learn.events import Events
 from cai.learn.logs import Log
-from cai.learn.remote import Errand, _keep
-from cai.learn.svi import svi_checkpoint as checkpoint
+from cai.learn.problem import State
+from cai.learn.remote import RemoteRun, _keep
 from cai.support.files import draft, write_whole
 from cai.view.entanglement import draw_entanglement
 from cai.view.graph import draw_graph
@@ -51,14 +53,16 @@ def logged(folder: Path, one: Any) -> None:
         events.replace(folder / "events")
 
 
+identity: Callable[[State], State] = lambda state: state  # noqa: E731
+STATE = State(3, 3, torch.zeros(9), None, {"weights": torch.arange(500.0)})
 Write = Callable[[Path, Any], Any]
 WRITERS: dict[str, Write] = {
     "write_whole": lambda folder, _: write_whole(folder, {"a": b"a" * 900, "in/b": b"b" * 900}),
-    "checkpoint": lambda folder, _: checkpoint.save(folder / "kept", {"weights": list(range(500)), "step": 3}),
+    "checkpoint": lambda folder, one: Checkpoint(folder / "kept", {}).save(STATE, identity, one.history, 0.0),
     "comparison": lambda folder, _: cai.compare(WORLD, {"best": cai.VARIATIONAL}).save(folder),
     "learners": lambda folder, one: cai.compare(WORLD, {"q": [one]}).save(folder),
     "log": logged,
-    "remote": lambda folder, one: _keep(Errand(cai.learn.q_learning, {}, folder / "kept"), one, b"c" * 900),
+    "remote": lambda folder, one: _keep(RemoteRun(cai.learn.q_learning, {}, folder / "kept"), one, b"c" * 900),
     "graph": lambda folder, _: draw_graph(graph(WORLD), folder / "graph.svg"),
     "entanglement": lambda folder, _: draw_entanglement(load_model("sysadmin")(n=2), folder / "ties.svg"),
     "report": lambda folder, _: report([cai.compare(WORLD, {"best": cai.VARIATIONAL})], folder, title="small"),

@@ -40,7 +40,7 @@ def test_slippery_cliff_comes_within_a_thousandth_and_a_stationary_policy_cannot
     still = cai.fit(cliff, cai.TabularPolicy(cliff, stationary=True), tolerance=1e-3, steps=600)
     assert still.stopped == "steps"
     assert 4.0 < still.gap < 4.2  # near the end nothing is to be gained any more, which a stationary table cannot know
-    assert still.history[-1].gap == still.gap
+    assert still.history[-1].policy_nats == still.gap
 
 
 @settings(max_examples=6)
@@ -89,7 +89,7 @@ def test_exact_estimators_make_the_same_climb(estimator: str) -> None:
     there = cai.fit(world, cai.TabularPolicy(world), estimator="tables", steps=30, tolerance=0.0)
     for one, two in zip(here.history, there.history, strict=True):
         assert one.elbo == pytest.approx(two.elbo, abs=1e-9)
-        assert one.gap == pytest.approx(two.gap, abs=1e-9)
+        assert one.policy_nats == pytest.approx(two.policy_nats, abs=1e-9)
 
 
 @pytest.mark.parametrize("discount", [pytest.param(1.0, marks=pytest.mark.slow), 0.8])
@@ -100,8 +100,8 @@ def test_the_score_function_climbs_too(discount: float) -> None:
     assert found.gap < 0.1 * start
     assert found.standard_error == 0.0  # the fit was sampled, its measure is exact
     noisy, exact = found.history[3], found.history[10]
-    assert noisy.gap is None
-    assert exact.gap is not None
+    assert noisy.policy_nats is None
+    assert exact.policy_nats is not None
 
 
 def test_the_infinite_horizon_is_climbed_on_its_tables() -> None:

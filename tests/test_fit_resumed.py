@@ -21,8 +21,8 @@ def small(**options) -> RandomWorld:
     return RandomWorld(3, 3, 2, 2, 3, holes=False, **options)
 
 
-def numbers(found: cai.Fit) -> list[tuple[int, float, float | None]]:
-    return [(one.step, one.elbo, one.gap) for one in found.history]
+def numbers(found: cai.learn.Learned) -> list[tuple[int, float, float | None]]:
+    return [(one.steps, one.elbo, one.policy_nats) for one in found.history]
 
 
 @pytest.mark.parametrize("estimator", ["tables", "score"])
@@ -39,7 +39,7 @@ def test_a_resumed_fit_has_the_numbers_of_an_uninterrupted_one(tmp_path: Path, e
 
 
 def test_a_schedule_is_taken_up_where_it_was(tmp_path: Path) -> None:
-    def run(steps: int, path: Path | None = None) -> cai.Fit:
+    def run(steps: int, path: Path | None = None) -> cai.learn.Learned:
         settings = {"optimizer": torch.optim.Adam, "optim_args": {"lr": 0.1}, "gamma": 0.9}
         optimizer = pyro.optim.ExponentialLR(settings)
         return cai.fit(
@@ -51,7 +51,7 @@ def test_a_schedule_is_taken_up_where_it_was(tmp_path: Path) -> None:
 
 
 def test_a_torch_optimiser_is_taken_up_where_it_was(tmp_path: Path) -> None:
-    def run(steps: int, path: Path | None = None) -> cai.Fit:
+    def run(steps: int, path: Path | None = None) -> cai.learn.Learned:
         policy = cai.TabularPolicy(small())
         optimizer = torch.optim.Adam(policy.parameters(), lr=0.1)
         options = {"estimator": "score", "particles": 5, "tolerance": 0.0}
@@ -84,10 +84,10 @@ def test_a_checkpoint_of_another_fit_is_refused(tmp_path: Path) -> None:
     with pytest.raises(cai.WorldError, match="world"):
         cai.fit(other, steps=3, checkpoint=path)
     path.write_bytes(b"no checkpoint")
-    with pytest.raises(cai.WorldError, match="no checkpoint of a fit"):
+    with pytest.raises(cai.WorldError, match="no checkpoint of a learner"):
         cai.fit(world, steps=3, checkpoint=path)
     torch.save({"step": 1}, path)
-    with pytest.raises(cai.WorldError, match="no checkpoint of a fit"):
+    with pytest.raises(cai.WorldError, match="no checkpoint of a learner"):
         cai.fit(world, steps=3, checkpoint=path)
 
 
@@ -154,7 +154,7 @@ def test_ctrl_c_leaves_a_usable_result_and_sigkill_the_last_checkpoint(tmp_path:
         time.sleep(0.02)
     process.kill()
     process.communicate()
-    kept = int(torch.load(path, weights_only=True)["step"])
+    kept = int(torch.load(path, weights_only=True)["updates"])
     assert kept > int(steps)
     found = cai.fit(world, cai.TabularPolicy(world), steps=kept + 3, checkpoint=path, **options)
     whole = cai.fit(world, cai.TabularPolicy(world), steps=kept + 3, **options)

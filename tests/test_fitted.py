@@ -14,7 +14,7 @@ from torch import Tensor, nn
 import cai
 from cai.learn.algorithms.fitted import Fitted, backup_targets, fitted_q
 from cai.learn.batch import Transitions, of_values, to_values, transitions
-from cai.learn.checkpoint import Keeper
+from cai.learn.checkpoint import Checkpoint
 from cai.learn.dynamic_programming import value_iteration
 from cai.learn.problem import Problem, State
 from cai.learn.regressors import Descent, Estimator, Means, Regressor, squared_loss
@@ -277,9 +277,9 @@ def test_a_learner_goes_on_from_its_file(kind: str, tmp_path: Path) -> None:
     made = {"table": Means, "network": lambda: Descent((8,), 5, 0.01)}
     regressor = made[kind]() if kind in made else Estimator(trees(max_leaf_nodes=3, random_state=0))
     algorithm, problem, state = begun(world, None, regressor, 1.0, 4, steps=300)
-    half, keeper = after(algorithm, problem, state, 2), Keeper(tmp_path / "half", {})
-    keeper.save(problem, half, (), 0.0)
-    kept = keeper.load(problem)
+    half, keeper = after(algorithm, problem, state, 2), Checkpoint(tmp_path / "half", {})
+    keeper.save(half, lambda state: state, (), 0.0)
+    kept = keeper.load()
     assert kept is not None
     fresh = (
         replace(algorithm, regressor=Estimator(trees(max_leaf_nodes=3, random_state=0))) if kind == "trees" else None

@@ -21,9 +21,8 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 import cai
-from cai.learn import checkpoint as keeping
-from cai.learn import replay, training
-from cai.learn.checkpoint import Keeper
+from cai.learn import checkpoint, replay, training
+from cai.learn.checkpoint import Checkpoint
 from cai.learn.functions import Adam, Network, Table, function_of
 from cai.learn.problem import Problem, State
 from cai.learn.result import Learned, Progress
@@ -152,7 +151,7 @@ class BrokenError(Exception):
 
 def broken(run: Run, where: Mapping[str, Path], n: int, patch: pytest.MonkeyPatch, *, early: bool) -> None:
     """Run until the n-th evaluation was kept, or written down but not kept."""
-    save, saved = Keeper.save, [0]
+    save, saved = Checkpoint.save, [0]
 
     def fragile(*given: Any) -> None:
         saved[0] += 1
@@ -163,7 +162,7 @@ def broken(run: Run, where: Mapping[str, Path], n: int, patch: pytest.MonkeyPatc
             raise BrokenError
 
     with patch.context() as patched:
-        patched.setattr(Keeper, "save", fragile)
+        patched.setattr(Checkpoint, "save", fragile)
         with pytest.raises(BrokenError):
             run(**where)
 
@@ -308,7 +307,7 @@ def test_what_is_no_checkpoint_is_refused(tmp_path: Path) -> None:
         assert path.read_bytes() == content
     path.unlink()
     make_fit(path)
-    refused(partial(run, checkpoint=path), "no checkpoint of a learner")
+    refused(partial(run, checkpoint=path), "a learner with learner = svi")
     torch.save({"steps": 1}, path)
     refused(partial(run, checkpoint=path), "no checkpoint of a learner")
 
@@ -389,7 +388,7 @@ def test_a_policy_to_learn_from_is_told_without_its_address(tmp_path: Path) -> N
 
     assert told(run()) == told(run())
     policy = cai.solve(small(), cai.VARIATIONAL).policy
-    assert " at 0x" not in keeping._told(policy)
+    assert " at 0x" not in checkpoint.described(policy)
 
 
 # Logs

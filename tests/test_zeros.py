@@ -11,7 +11,7 @@ from pyro.distributions import Bernoulli, Binomial, Categorical, Normal, Uniform
 from torch import nn
 
 import cai
-from cai.learn.svi.estimators import Problem, estimator_of
+from cai.learn.svi.estimators import Objective, estimator_of
 from tests.test_elbo import by_pyro, by_tables, random_policy
 from tests.worlds import FactoredWorld, RandomWorld, random_worlds, temperatures
 
@@ -135,7 +135,7 @@ def test_our_score_estimator_is_unbiased(world: Any, discount: float) -> None:
     tables = cai.tabulate(world)
     torch.manual_seed(0)
     with pyro.get_param_store().scope():
-        at = estimator_of("score", Problem(world, tables, policy, torch.tensor(1.0)), 250)
+        at = estimator_of("score", Objective(world, tables, policy, torch.tensor(1.0)), 250)
         for p in at.modules["baseline"].parameters():
             nn.init.normal_(p, std=0.3)
         drawn = []

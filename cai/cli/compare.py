@@ -44,7 +44,7 @@ from cai.support.parallel import joined
 if TYPE_CHECKING:
     from cai.compile.table_model import Tables
     from cai.evaluation.comparison import Comparison
-    from cai.learn.svi.fit_result import Fit
+    from cai.learn.result import Learned
     from cai.world.conditions import Conditions
 
 EVERY = ("POSTERIOR", "VARIATIONAL", "HARD", "MAP", "prior")
@@ -191,6 +191,6 @@ def _print(world: str, comparisons: Sequence["Comparison"], fits: Fits, notes: S
         print(note)
 
 
-def _plain(one: "Comparison", fits: Mapping[str, "Fit"]) -> dict[str, Any]:
+def _plain(one: "Comparison", fits: Mapping[str, "Learned"]) -> dict[str, Any]:
     told = one.plain()
     return {**told, "fits": [record(name, made, one.log_evidence) for name, made in fits.items()]} if fits else told

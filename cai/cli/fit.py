@@ -38,7 +38,7 @@ from cai.errors import fault
 from cai.support.wording import read_name
 
 if TYPE_CHECKING:
-    from cai.learn.svi.fit_result import Fit
+    from cai.learn.result import Learned
 
 Policy = Annotated[
     str | None, typer.Option(help=f"{' | '.join(POLICIES)}; tabular unless given, neural where there can be no table.")
@@ -106,11 +106,13 @@ def _require(policy: Any, estimator: str, lr: Any, checkpoint: Any, temperature:
         raise fault("--checkpoint", f"one file for {len(set(temperature))} temperatures", "one temperature at a time")
 
 
-def _fit_at(title: str, job: Job, name: str, alphas: list[float], *, quiet: bool) -> "list[tuple[Fit, float | None]]":
+def _fit_at(
+    title: str, job: Job, name: str, alphas: list[float], *, quiet: bool
+) -> "list[tuple[Learned, float | None]]":
     """Fit at every temperature, each told as soon as it is there; return the fits with log Z. Ctrl-C ends them all."""
     kept = job.settings.get("checkpoint")
     went_on = kept is not None and kept.is_file()
-    found: list[tuple[Fit, float | None]] = []
+    found: list[tuple[Learned, float | None]] = []
     for alpha in alphas:
         log_z = None if name == "full" else log_evidence_of(job, alpha)
         one = fitted(job, name, alpha)

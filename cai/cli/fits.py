@@ -12,7 +12,7 @@ from cai.support.wording import read_name
 
 if TYPE_CHECKING:
     from cai.compile.table_model import Tables
-    from cai.learn.svi.fit_result import Fit
+    from cai.learn.result import Learned
 
 POLICIES = ("tabular", "stationary", "neural", "neural-stationary", "full")
 """The policies by name; the last one bends the dynamics too, so that it is no policy of the world itself."""
@@ -81,7 +81,7 @@ def read_temperatures(texts: Sequence[float] | None) -> list[float]:
     return alphas
 
 
-def fitted(job: Job, name: str, alpha: float) -> "Fit":
+def fitted(job: Job, name: str, alpha: float) -> "Learned":
     """Fit the policy of that name at one temperature.
 
     Raises:
@@ -98,13 +98,13 @@ def fitted(job: Job, name: str, alpha: float) -> "Fit":
 
 def fitted_each(
     job: Job, names: Sequence[str], alphas: Sequence[float], ray: str | None = None
-) -> tuple[dict[float, dict[str, "Fit"]], bool]:
+) -> tuple[dict[float, dict[str, "Learned"]], bool]:
     """Fit policies at every temperature, named as rows of a comparison; return them, and whether all were made whole.
 
     Ctrl-C ends all with what there is. One that cannot be fitted is left out, with a word.
     """
     asked = [(name, alpha) for alpha in alphas for name in names]
-    done: dict[int, Fit | None] = {}
+    done: dict[int, Learned | None] = {}
     try:
         for n, one in each(_fitted_or_not, job, asked, ray=ray, title="fits", shown=ray is not None):
             done[n] = one
@@ -115,14 +115,14 @@ def fitted_each(
             raise
     whole = len(done) == len(asked) and all(one is None or one.stopped != "interrupted" for one in done.values())
     begun = {asked[n][1] for n in done}
-    found: dict[float, dict[str, Fit]] = {alpha: {} for alpha in alphas if whole or alpha in begun}
+    found: dict[float, dict[str, Learned]] = {alpha: {} for alpha in alphas if whole or alpha in begun}
     for n, one in sorted(done.items()):
         if one is not None:
             found[asked[n][1]][f"fit:{asked[n][0]}"] = one
     return found, whole
 
 
-def _fitted_or_not(job: Job, asked: tuple[str, float]) -> "Fit | None":
+def _fitted_or_not(job: Job, asked: tuple[str, float]) -> "Learned | None":
     name, alpha = asked
     try:
         return fitted(job, name, alpha)
@@ -181,7 +181,7 @@ def log_evidence_of(job: Job, alpha: float) -> float | None:
         return None
 
 
-def record(name: str, one: "Fit", log_evidence: float | None) -> dict[str, Any]:
+def record(name: str, one: "Learned", log_evidence: float | None) -> dict[str, Any]:
     """Return the numbers of a fit for JSON, null where one is not known; the gap is ``bound`` - ELBO."""
     full = name == "full"
     numbers = {
@@ -198,7 +198,7 @@ def record(name: str, one: "Fit", log_evidence: float | None) -> dict[str, Any]:
     return {**head, **finite, "bound": bound, "steps": one.steps, "stopped": one.stopped}
 
 
-def print_one(title: str, name: str, one: "Fit", job: Job, log_evidence: float | None) -> None:
+def print_one(title: str, name: str, one: "Learned", job: Job, log_evidence: float | None) -> None:
     """Print the table of a fit, and in words what its bound is, or why there is none."""
     from cai.view.terminal import print_fit
 
@@ -210,7 +210,7 @@ def print_one(title: str, name: str, one: "Fit", job: Job, log_evidence: float |
         print(f"gap unknown: there are no exact answers to measure against, since\n{job.reason}\n")
 
 
-def _print_full(title: str, one: "Fit") -> None:
+def _print_full(title: str, one: "Learned") -> None:
     from cai.view.terminal import print_table
 
     reached = f"{one.elbo:.6g}" + (f" ± {one.standard_error:.2g}" if one.samples else "")

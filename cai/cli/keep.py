@@ -12,9 +12,9 @@ from cai.cli.results import compared, write
 from cai.support.numbers import finite
 
 if TYPE_CHECKING:
-    from cai.learn.svi.fit_result import Fit
+    from cai.learn.result import Learned
 
-Told = Sequence[tuple["Fit", float | None]]
+Told = Sequence[tuple["Learned", float | None]]
 """Fits, a temperature each, with log Z in nats where it is known."""
 
 
@@ -51,30 +51,30 @@ def _report(title: str, job: Job, name: str, fits: Told, out: Path) -> None:
     from cai.exact.rules import POSTERIOR, VARIATIONAL
 
     assert job.tables is not None
-    named = {one.temperature: {f"fit:{name}": one} for one, _ in fits}
+    named = {one.temperature: {f"fit:{name}": one} for one, _ in fits if one.temperature is not None}
     policies = {"POSTERIOR": POSTERIOR, "VARIATIONAL": VARIATIONAL, "prior": None}
     comparisons = compared(job.tables, policies, list(named), named)
     write(title, job.world, comparisons, out, [], named)
 
 
-def _state(one: "Fit") -> bytes:
+def _state(one: "Learned") -> bytes:
     import torch
 
     out = io.BytesIO()
-    torch.save(one.policy.state_dict(), out)  # type: ignore[attr-defined]  # what was fitted is a module
+    torch.save(one.policy.state_dict(), out)
     return out.getvalue()
 
 
-def _history(one: "Fit") -> list[dict[str, Any]]:
-    names = ("step", "elbo", "gap", "seconds")
-    return [{name: finite(getattr(point, name)) for name in names} for point in one.history]
+def _history(one: "Learned") -> list[dict[str, Any]]:
+    names = {"step": "steps", "elbo": "elbo", "gap": "policy_nats", "seconds": "seconds"}
+    return [{name: finite(getattr(point, field)) for name, field in names.items()} for point in one.history]
 
 
-def _picture(name: str, one: "Fit", log_evidence: float | None) -> bytes:
+def _picture(name: str, one: "Learned", log_evidence: float | None) -> bytes:
     from cai.view.curves import elbo_curves
     from cai.view.style import png
 
     if name == "full":  # its gaps are to log Z: the picture's would be to ELBO*
-        points = tuple(replace(point, gap=None) for point in one.history)
+        points = tuple(replace(point, policy_nats=None) for point in one.history)
         log_evidence, one = one.elbo_star, replace(one, elbo_star=None, history=points)
     return png(elbo_curves({f"fit:{name}": one}, elbo_star=one.elbo_star, log_evidence=log_evidence))

@@ -9,10 +9,10 @@ if TYPE_CHECKING:
     from cai.compile.factor_model import Factors
     from cai.compile.table_model import Tables
     from cai.evaluation.comparison import Comparison
-    from cai.learn.svi.fit_result import Fit
+    from cai.learn.result import Learned
     from cai.world.conditions import Conditions
 
-Fits = Mapping[float, Mapping[str, "Fit"]]
+Fits = Mapping[float, Mapping[str, "Learned"]]
 """What was fitted: by temperature, then by name."""
 
 

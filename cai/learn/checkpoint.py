@@ -34,9 +34,7 @@ class Checkpoint:
     def __init__(self, path: Path | None, of: Mapping[str, str]) -> None:
         self.path, self.of = path, dict(of)
 
-    def save(
-        self, state: State, pack: Callable[[State], State], history: Sequence[Progress], seconds: float
-    ) -> None:
+    def save(self, state: State, pack: Callable[[State], State], history: Sequence[Progress], seconds: float) -> None:
         """Write the file, whole or not at all."""
         if self.path is None:
             return

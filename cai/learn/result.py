@@ -55,11 +55,7 @@ class Progress:
 
     def __str__(self) -> str:
         error = f" ± {self.standard_error:.2g}" if self.samples else ""
-        known = {
-            "return": self.stochastic_return,
-            "ELBO": self.elbo if self.stochastic_return is None else None,
-            "policy nats": self.policy_nats,
-        }
+        known = {"return": self.stochastic_return, "ELBO": self.elbo, "policy nats": self.policy_nats}
         words = [f"{name} {value:.6g}" for name, value in known.items() if value is not None]
         return ", ".join(f"{word}{error if word.startswith('ELBO') else ''}" for word in words)
 

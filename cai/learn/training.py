@@ -157,11 +157,15 @@ class Sampling:
 
     def pack(self, state: State) -> State:
         """Return a state whose env_state is tensors and numbers."""
-        return state if state.env_state is None else replace(state, env_state=self.problem.simulator.pack(state.env_state))
+        return (
+            state if state.env_state is None else replace(state, env_state=self.problem.simulator.pack(state.env_state))
+        )
 
     def unpack(self, kept: State) -> State:
         """Return the state that was packed."""
-        return kept if kept.env_state is None else replace(kept, env_state=self.problem.simulator.unpack(kept.env_state))
+        return (
+            kept if kept.env_state is None else replace(kept, env_state=self.problem.simulator.unpack(kept.env_state))
+        )
 
 
 def train(

@@ -8,7 +8,7 @@ from cai.evaluation.across_seeds import Estimate
 from cai.evaluation.columns import Column
 from cai.evaluation.comparison import Comparison
 from cai.evaluation.rows import Row
-from cai.learn.svi.fit_result import Fit
+from cai.learn.result import Learned
 from cai.support.numbers import MINUS, between, brief, rounded, show
 from cai.view.summary import is_best
 
@@ -103,12 +103,12 @@ class FitRow:
 STOPPED = {"gap": "within the tolerance", "steps": "all steps made", "interrupted": "interrupted"}
 
 
-def fit_rows(fits: Mapping[str, Fit]) -> tuple[FitRow, ...]:
+def fit_rows(fits: Mapping[str, Learned]) -> tuple[FitRow, ...]:
     """Lay out the fits of one temperature, a row each."""
     return tuple(
         FitRow(
             name,
-            fit.estimator,
+            fit.estimator or fit.algorithm,
             f"{fit.steps:,}",
             STOPPED.get(fit.stopped, fit.stopped),
             cell("fit_elbo", fit.elbo),

@@ -1,5 +1,6 @@
 """How fits came to be good: ELBO(π) and its gap to ELBO*, step by step, a line a fit."""
 
+import math
 import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -13,7 +14,7 @@ from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 from cai.errors import fault
-from cai.learn.svi.fit_result import Fit
+from cai.learn.result import Learned
 from cai.support.numbers import rounded, show
 from cai.view.style import FAINT, GREY, INK, LINES, MARKERS, Margins, foot_key, log_gaps, panels, plain
 
@@ -54,21 +55,22 @@ class Curve:
         return np.stack([np.convolve(axis, window / window.size, "valid") for axis in self.noisy.T], -1)
 
 
-def curve(name: str, fit: Fit) -> Curve:
+def curve(name: str, fit: Learned) -> Curve:
     """Read a fit's history as points."""
     star, sure = fit.elbo_star, fit.estimator in EXACT
-    before = [one for one in fit.history if one.step < fit.steps]  # the record of the last step is the result itself
-    seen = [(one.step, one.elbo) for one in before]
-    known = [(one.step, one.gap) for one in before if one.gap is not None]
+    before = [one for one in fit.history if one.steps < fit.steps]  # the record of the last step is the result itself
+    seen = [(one.steps, one.elbo) for one in before if one.elbo is not None]
+    known = [(one.steps, one.policy_nats) for one in before if one.policy_nats is not None]
     exact = seen if sure else [] if star is None else [(step, star - gap) for step, gap in known]
-    end, missing = (fit.steps, fit.elbo), [] if fit.gap is None else [(fit.steps, fit.gap)]
+    end = (fit.steps, math.nan if fit.elbo is None else fit.elbo)
+    missing = [] if fit.gap is None else [(fit.steps, fit.gap)]
     return Curve(
         name=name,
         noisy=_points([] if sure else seen),
         exact=_points([*exact, *([] if fit.samples else [end])]),
         gaps=_points([(step, rounded(gap, star) or 0.0) for step, gap in [*known, *missing]]),
         end=_points([end]),
-        error=fit.standard_error,
+        error=fit.standard_error or 0.0,
     )
 
 
@@ -78,7 +80,7 @@ def _points(pairs: Sequence[tuple[int, float]]) -> Points:
     return finite
 
 
-def elbo_curves(fits: Mapping[str, Fit], *, elbo_star: float | None, log_evidence: float | None) -> Figure:
+def elbo_curves(fits: Mapping[str, Learned], *, elbo_star: float | None, log_evidence: float | None) -> Figure:
     """Draw ELBO(π) against steps, a line a fit, below ELBO* and log Z; beside it the gap to ELBO* where it is known.
 
     Args:
@@ -118,7 +120,7 @@ def _how_to_read(curves: Sequence[Curve]) -> str:
     return text
 
 
-def _bent(fits: Mapping[str, Fit], elbo_star: float | None) -> str:
+def _bent(fits: Mapping[str, Learned], elbo_star: float | None) -> str:
     """Name the fits whose best is another one, log Z: their guides bend the dynamics too."""
     if elbo_star is None:
         return ""

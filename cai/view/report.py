@@ -16,7 +16,7 @@ from cai.evaluation.by_horizon import by_horizon
 from cai.evaluation.columns import Column
 from cai.evaluation.comparison import Comparison
 from cai.evaluation.rows import as_csv
-from cai.learn.svi.fit_result import Fit
+from cai.learn.result import Learned
 from cai.support.files import write_whole
 from cai.support.numbers import MINUS, rounded, show
 from cai.support.wording import listed
@@ -76,7 +76,7 @@ def report(
     title: str = "Comparison",
     notes: Sequence[str] = (),
     dag: nx.DiGraph | None = None,
-    fits: Mapping[float, Mapping[str, Fit]] | None = None,
+    fits: Mapping[float, Mapping[str, Learned]] | None = None,
 ) -> Path:
     """Write a comparison as a page, ``report.html``, beside ``comparison.csv``, ``comparison.json`` and ``figures/``.
 
@@ -146,7 +146,7 @@ def _require_one_world(comparisons: Sequence[Comparison]) -> None:
         raise fault("report, comparisons", "; ".join(sorted(worlds)), "comparisons of one world")
 
 
-def _require_chapters(comparisons: Sequence[Comparison], fits: Mapping[float, Mapping[str, Fit]]) -> None:
+def _require_chapters(comparisons: Sequence[Comparison], fits: Mapping[float, Mapping[str, Learned]]) -> None:
     known = [one.temperature for one in comparisons]
     for alpha, named in fits.items():
         wrong = [
@@ -193,7 +193,7 @@ def _model(comparison: Comparison, dag: nx.DiGraph | None) -> Iterator[Picture]:
         yield Picture("elimination", "One backup", caption, png(entanglement_figure(largest_part(model))))
 
 
-def _chapter(one: Comparison, columns: Sequence[Column], fits: Mapping[str, Fit]) -> Chapter:
+def _chapter(one: Comparison, columns: Sequence[Column], fits: Mapping[str, Learned]) -> Chapter:
     """Lay out one temperature: tables, figures, a remark where a figure would be empty, and accounts in words."""
     answers = (("log Z, the evidence (POSTERIOR)", cell("log_evidence", one.log_evidence)),
                ("ELBO*, the best any policy can reach (VARIATIONAL)", cell("elbo_star", one.elbo_star)))  # fmt: skip
@@ -212,7 +212,7 @@ def _chapter(one: Comparison, columns: Sequence[Column], fits: Mapping[str, Fit]
     )
 
 
-def _fit_curves(one: Comparison, fits: Mapping[str, Fit]) -> Picture:
+def _fit_curves(one: Comparison, fits: Mapping[str, Learned]) -> Picture:
     drawn = elbo_curves(fits, elbo_star=one.elbo_star, log_evidence=one.log_evidence)
     caption = "ELBO(π) of each fit against its steps, and what was still missing to ELBO*."
     return Picture(f"alpha-{one.temperature!r}-fits", "How the fits went", caption, png(drawn))

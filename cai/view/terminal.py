@@ -11,7 +11,7 @@ from rich.table import Table
 
 from cai.evaluation.comparison import Comparison
 from cai.evaluation.rows import texts
-from cai.learn.svi.fit_result import Fit
+from cai.learn.result import Learned
 from cai.support.numbers import digits
 from cai.view.sizes import size_of
 
@@ -34,7 +34,7 @@ def print_comparison(world: str, comparison: Comparison) -> None:
     print()
 
 
-def print_fit(world: str, one: Fit, *, log_evidence: float | None = None) -> None:
+def print_fit(world: str, one: Learned, *, log_evidence: float | None = None) -> None:
     """Print how a fit went and what it reached, beside ELBO* and log Z where they are known; nats."""
     reached = digits(one.elbo) + (f" ± {one.standard_error:.2g}" if one.samples else "")
     heads, row = ["estimator", "steps", "stopped by", "ELBO"], [one.estimator, f"{one.steps:,}", one.stopped, reached]

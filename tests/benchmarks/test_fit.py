@@ -35,7 +35,7 @@ def test_fit(benchmark: Any, name: str, kind: str) -> None:
 
     tolerance = 0.0 if kind == "stationary" else 1e-3  # a stationary table is shown at its best
 
-    def fitted() -> cai.Fit:
+    def fitted() -> cai.learn.Learned:
         torch.manual_seed(0)
         return cai.fit(
             tables, POLICIES[kind](world), temperature=alpha, tolerance=tolerance, steps=2000, progress=False

@@ -36,7 +36,7 @@ NAMES = ("tables", "enumeration", "score", "reparameterised")
 
 
 @dataclass(frozen=True)
-class Problem:
+class Objective:
     """What is fitted to what.
 
     Attributes:
@@ -57,7 +57,7 @@ class Estimator:
     """An estimator at work on a problem: what ``pyro.infer.SVI`` is built of.
 
     Attributes:
-        name: as in the table above, or the class of a Pyro objective that was handed in.
+        name: as in the table above, or the class of a Pyro ELBO that was handed in.
         model, guide: the programs.
         loss: a Pyro ``ELBO``, or a function of model and guide that returns the negative ELBO.
         exact: whether the ELBO and its gradient carry no noise.
@@ -72,28 +72,28 @@ class Estimator:
     modules: dict[str, nn.Module]
 
 
-def estimator_of(name: Any, problem: Problem, particles: int) -> Estimator:
+def estimator_of(name: Any, objective: Objective, particles: int) -> Estimator:
     """Build an estimator by its name, by "auto", or around a Pyro ``ELBO``.
 
     Raises:
         WorldError: there is no such estimator, or it does not go with the world.
     """
     if name == "auto":
-        name = choose(problem)
-    modules = {"policy": problem.policy}
+        name = choose(objective)
+    modules = {"policy": objective.policy}
     if name == "tables":
-        return Estimator(name, _nothing, _registered(_nothing, modules), _tables_loss(problem), True, modules)
-    if problem.world is None:
+        return Estimator(name, _nothing, _registered(_nothing, modules), _tables_loss(objective), True, modules)
+    if objective.world is None:
         raise fault("fit, estimator", f"{name!r} with tables alone", "a world, whose program can be run; or 'tables'")
-    model = trajectory(problem.world, temperature=problem.alpha)
-    guide = _registered(trajectory(problem.world, problem.policy), modules)
+    model = trajectory(objective.world, temperature=objective.alpha)
+    guide = _registered(trajectory(objective.world, objective.policy), modules)
     if isinstance(name, TraceEnum_ELBO):
-        finite = problem.tables is not None  # else what has no finite support is drawn once, and the value is noisy
+        finite = objective.tables is not None  # else what has no finite support is drawn once, and the value is noisy
         return Estimator(type(name).__name__, model, config_enumerate(guide), name, finite, modules)
     if isinstance(name, ELBO):
         return Estimator(type(name).__name__, model, guide, name, False, modules)
     if name == "enumeration":
-        tables_for(problem)
+        tables_for(objective)
         loss = TraceEnum_ELBO(max_plate_nesting=0)
         return Estimator(name, model, config_enumerate(guide), loss, True, modules)
     sampling = {"num_particles": particles, "vectorize_particles": particles > 1, "max_plate_nesting": 0}
@@ -101,11 +101,11 @@ def estimator_of(name: Any, problem: Problem, particles: int) -> Estimator:
         return Estimator(name, model, guide, Trace_ELBO(**sampling), False, modules)
     if name != "score":
         raise fault("fit, estimator", f"{name!r}", f"'auto', {', '.join(map(repr, NAMES))}, or a pyro.infer.ELBO")
-    if isinstance(problem.policy, Guide):
+    if isinstance(objective.policy, Guide):
         return Estimator(name, model, guide, TraceGraph_ELBO(**sampling), False, modules)
-    baseline = _first_baseline(problem.world, problem, particles)
-    modules = {"policy": problem.policy, "baseline": baseline}
-    guide = _registered(_scored(problem.world, problem.policy, baseline), modules)
+    baseline = _first_baseline(objective.world, objective, particles)
+    modules = {"policy": objective.policy, "baseline": baseline}
+    guide = _registered(_scored(objective.world, objective.policy, baseline), modules)
     return Estimator(name, model, guide, TraceGraph_ELBO(**sampling), False, modules)
 
 
@@ -118,25 +118,25 @@ def _scored(world: World, policy: Any, baseline: Baseline) -> Callable[[], None]
     return unscored(program, frozenset(one.name for one in actions))
 
 
-def _first_baseline(world: World, problem: Problem, particles: int) -> Baseline:
-    found = sampled(world, problem.policy, problem.alpha, max(100, particles), int(torch.randint(2**31, ())))
+def _first_baseline(world: World, objective: Objective, particles: int) -> Baseline:
+    found = sampled(world, objective.policy, objective.alpha, max(100, particles), int(torch.randint(2**31, ())))
     deviation = found.standard_error * found.samples**0.5
     usual = math.isfinite(found.value) and deviation > 0
     return Baseline(world, found.value, deviation) if usual else Baseline(world, 0.0, 1.0)
 
 
-def choose(problem: Problem) -> str:
+def choose(objective: Objective) -> str:
     """Choose: exact on tables where there are any; else through the samples where all can be; else the score function.
 
     The full guide, which no policy's table holds, is enumerated.
     """
-    if isinstance(problem.policy, Guide):
+    if isinstance(objective.policy, Guide):
         return "enumeration"
-    if problem.tables is not None:
+    if objective.tables is not None:
         return "tables"
-    assert problem.world is not None
+    assert objective.world is not None
     with blamed("fit", "a world and a policy whose programs run"), alone(), torch.random.fork_rng(devices=[]):
-        sites = pyro.poutine.trace(trajectory(problem.world, problem.policy)).get_trace()
+        sites = pyro.poutine.trace(trajectory(objective.world, objective.policy)).get_trace()
     smooth = [bool(getattr(sites.nodes[name]["fn"], "has_rsample", False)) for name in sites.stochastic_nodes]
     return "reparameterised" if all(smooth) else "score"
 
@@ -159,25 +159,25 @@ def register(modules: Mapping[str, nn.Module]) -> None:
             pyro.module(name, module)
 
 
-def _tables_loss(problem: Problem) -> Callable[[Any, Any], Tensor]:
-    if isinstance(problem.policy, Guide):
+def _tables_loss(objective: Objective) -> Callable[[Any, Any], Tensor]:
+    if isinstance(objective.policy, Guide):
         raise fault("fit, estimator", "'tables' with a full guide", "'enumeration' or 'score'")
-    tables = tables_for(problem)
-    acting = as_policy(tables, problem.policy)
+    tables = tables_for(objective)
+    acting = as_policy(tables, objective.policy)
 
     def loss(model: Any, guide: Any) -> Tensor:
         guide()
-        return -policy_elbo(tables, log_table(tables, acting), problem.alpha)
+        return -policy_elbo(tables, log_table(tables, acting), objective.alpha)
 
     return loss
 
 
-def tables_for(problem: Problem) -> Tables:
+def tables_for(objective: Objective) -> Tables:
     """Return the problem's tables, or raise the error that says why there are none."""
-    if problem.tables is not None:
-        return problem.tables
-    assert problem.world is not None
-    return tabulate(problem.world)
+    if objective.tables is not None:
+        return objective.tables
+    assert objective.world is not None
+    return tabulate(objective.world)
 
 
 def _nothing() -> None:

@@ -1,8 +1,7 @@
-"""fit: a variational policy climbs its ELBO on ``pyro.infer.SVI``; made ready here, the steps are in ``climb``."""
+"""fit: a variational policy climbs its ELBO on ``pyro.infer.SVI``; made ready here, trained by the one loop."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import pyro
@@ -15,12 +14,13 @@ from cai.exact.rules import POSTERIOR, VARIATIONAL
 from cai.exact.safety import without_risk
 from cai.exact.solve import solve
 from cai.exact.temperature import as_temperature
-from cai.learn.svi.estimators import Problem, estimator_of
-from cai.learn.svi.fit_result import Fit
+from cai.learn.loop import place_of, require_whole, run
+from cai.learn.result import Learned
+from cai.learn.svi.ascent import Ascent
+from cai.learn.svi.estimators import Objective, estimator_of
 from cai.learn.svi.full_guide import FullGuide
 from cai.learn.svi.objective import tables_of
 from cai.learn.svi.optimizers import as_optimizer
-from cai.learn.svi.svi_loop import Run, Task, climb
 from cai.policies.action_programs import require_actor
 from cai.policies.neural import NeuralPolicy
 from cai.policies.tabular import TabularPolicy
@@ -44,8 +44,9 @@ def fit(
     checkpoint: Any = None,
     every: int = 50,
     samples: int = 10_000,
+    log: Any = None,
     progress: bool = True,
-) -> Fit:
+) -> Learned:
     """Fit a policy to the posterior with the dynamics held fixed, by stochastic variational inference.
 
     ``maximise ELBO(π) = E_π[Σ r]/α - E_π[Σ KL(π ‖ prior)] = log Z - KL(p̂(τ) ‖ p(τ|O))`` (Levine 2018, section 3):
@@ -60,7 +61,7 @@ def fit(
         temperature: α > 0, reward units; one number.
         estimator: of the gradient: "tables" (exact, on the compiled tables), "enumeration" (exact, ``TraceEnum_ELBO``),
             "score" (``TraceGraph_ELBO`` with a learned baseline), "reparameterised" (``Trace_ELBO``), a
-            ``pyro.infer.ELBO`` of your own, or "auto", which chooses; ``Fit.estimator`` says which.
+            ``pyro.infer.ELBO`` of your own, or "auto", which chooses; ``Learned.estimator`` says which.
         optimizer: of Pyro or torch; Adam with a settling step size unless given, whose first step size a number sets.
         steps: how many updates, those before a resume included.
         particles: trajectories an update, in a plate, where the gradient is sampled.
@@ -70,38 +71,46 @@ def fit(
             that it would have had without the break.
         every: how many steps lie between checkpoints, and between exact measurements of a sampled fit.
         samples: trajectories for the final estimate where the ELBO cannot be had exactly.
+        log: a folder for ``progress.jsonl``, one step a line, and TensorBoard's events where it is installed.
         progress: show a bar on a terminal.
 
     Raises:
         WorldError: the world, the policy or an argument does not conform, or the policy risks a reward of -inf.
         ImpossibleError: every policy does.
     """
-    task = Task(
-        steps=_whole("steps", steps, 0),
-        particles=_whole("particles", particles, 1),
-        every=_whole("every", every, 1),
-        samples=_whole("samples", samples, 2),
-        tolerance=_number("tolerance", tolerance),
-        seed=_seed(seed),
-        checkpoint=_path(checkpoint),
-        progress=progress,
-    )
+    numbers = (("steps", steps, 0), ("particles", particles, 1), ("every", every, 1), ("samples", samples, 2))
+    for name, value, least in (*numbers, ("seed", seed, 0)):
+        require_whole(f"fit, {name}", value, least)
+    if seed >= 2**32:
+        raise fault("fit, seed", f"{seed}", "a whole number below 2**32")
+    if isinstance(tolerance, bool) or not isinstance(tolerance, int | float) or not tolerance >= 0:
+        raise fault("fit, tolerance", f"{tolerance!r}", "a number, at least 0")
+    file, folder = place_of("fit, checkpoint", checkpoint), place_of("fit, log", log, folder=True)
+    with _seeded(seed):
+        objective, best = _objective(world, policy, temperature)
+    module = objective.policy
+    # Parameters belong to their modules; SVI speaks of them through Pyro's store, which is emptied for us and put back.
+    with _seeded(seed), precision(torch.float64), _frozen(world, module), pyro.get_param_store().scope():
+        at_work = estimator_of(estimator, objective, particles)
+        tuned = as_optimizer(optimizer, module, exact=at_work.exact, network=isinstance(module, NeuralPolicy))
+        training = Ascent(objective, at_work, tuned, best, particles, every, samples, float(tolerance), seed)
+        return run(training, seed=seed, steps=steps, checkpoint=file, log=folder, progress=progress)
+
+
+def _objective(world: World | Tables, policy: Any, temperature: float | Tensor) -> tuple[Objective, float | None]:
+    """Return what is fitted to what, and the best that it could reach, nats."""
     tables = tables_of(world)
     alpha = as_temperature(temperature, tables)
     if alpha.dim() or (tables is not None and tables.batch_shape):
         raise fault("fit", "a batch of worlds or temperatures", "one world, one temperature")
-    with _seeded(task.seed):
-        module, best = _start(world, tables, policy, alpha)
+    module, best = _start(world, tables, policy, alpha)
     if isinstance(module, FullGuide) and module.world is not world:
         raise fault("fit, policy", "a full guide of another world", "cai.FullGuide(world) of this one")
-    if not isinstance(world, Tables) and not isinstance(module, Guide):
+    if isinstance(world, Tables):
+        return Objective(None, tables, module, alpha), best
+    if not isinstance(module, Guide):
         require_actor(world, module.act)
-    problem = Problem(None if isinstance(world, Tables) else world, tables, module, alpha)
-    # Parameters belong to their modules; SVI speaks of them through Pyro's store, which is emptied for us and put back.
-    with _seeded(task.seed), precision(torch.float64), _held(world, module), pyro.get_param_store().scope():
-        at_work = estimator_of(estimator, problem, task.particles)
-        tuned = as_optimizer(optimizer, module, exact=at_work.exact, network=isinstance(module, NeuralPolicy))
-        return climb(Run(problem, at_work, tuned, best), task)
+    return Objective(world, tables, module, alpha), best
 
 
 def _start(world: World | Tables, tables: Tables | None, policy: Any, alpha: Tensor) -> tuple[nn.Module, float | None]:
@@ -125,17 +134,17 @@ def _start(world: World | Tables, tables: Tables | None, policy: Any, alpha: Ten
 
 
 @contextmanager
-def _held(world: Any, module: nn.Module) -> Iterator[None]:
+def _frozen(world: Any, module: nn.Module) -> Iterator[None]:
     """Leave the parameters of a world that is a module out of the fit: no gradient piles up in them."""
     fitted = {id(p) for p in module.parameters()}
     own = [p for p in world.parameters() if p.requires_grad] if isinstance(world, nn.Module) else []
-    held = [p for p in own if id(p) not in fitted]
+    frozen = [p for p in own if id(p) not in fitted]
     try:
-        for p in held:
+        for p in frozen:
             p.requires_grad_(False)
         yield
     finally:
-        for p in held:
+        for p in frozen:
             p.requires_grad_(True)
 
 
@@ -144,36 +153,3 @@ def _seeded(seed: int) -> Iterator[None]:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         yield
-
-
-def _whole(name: str, value: Any, least: int) -> int:
-    if isinstance(value, bool) or not isinstance(value, int) or value < least:
-        raise fault(f"fit, {name}", f"{value!r}", f"a whole number, at least {least}")
-    return value
-
-
-def _path(value: Any) -> Path | None:
-    if value is not None and not isinstance(value, str | Path):
-        raise fault("fit, checkpoint", f"{value!r}", "the path of a file")
-    if value is None:
-        return None
-    expected = "a file in a folder that can be written"
-    try:  # before the work, not after it
-        Path(value).parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise fault("fit, checkpoint", f"{value}: {error.strerror}", expected) from error
-    if Path(value).is_dir():
-        raise fault("fit, checkpoint", f"{value}, a directory", "a file")
-    return Path(value)
-
-
-def _seed(value: Any) -> int:
-    if _whole("seed", value, 0) >= 2**32:
-        raise fault("fit, seed", f"{value}", "a whole number below 2**32")
-    return int(value)
-
-
-def _number(name: str, value: Any) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not value >= 0:
-        raise fault(f"fit, {name}", f"{value!r}", "a number, at least 0")
-    return float(value)

@@ -27,7 +27,7 @@ CHUNK = 10_000  # trajectories at once
 
 
 @dataclass(frozen=True)
-class Estimate:
+class ElboEstimate:
     """An ELBO.
 
     Attributes:
@@ -56,7 +56,7 @@ def elbo(
     method: str = "auto",
     samples: int = 10_000,
     seed: int = 0,
-) -> Estimate:
+) -> ElboEstimate:
     """Compute ELBO(π) = E_π[Σ r]/α - E_π[Σ KL(π ‖ prior)], nats, in one of three ways that agree.
 
     "tables": forward occupancy and backward values on the compiled tables. "enumeration": Pyro's ``TraceEnum_ELBO`` on
@@ -92,14 +92,14 @@ def elbo(
         if isinstance(policy, Rule):
             policy = solve(tables, policy, temperature=alpha)
         log_pi = checked_table(tables, as_policy(tables, policy))
-        return Estimate(float(policy_elbo(tables, log_pi, alpha)), 0.0, "tables")
+        return ElboEstimate(float(policy_elbo(tables, log_pi, alpha)), 0.0, "tables")
     if isinstance(world, Tables):
         raise fault("elbo, world", f"{world}", "a world, whose program can be run, not its tables")
     actor = as_actor(world, policy, temperature)
     if not isinstance(actor, Guide) and actor is not world:
         require_actor(world, actor.act)
     if method == "enumeration":
-        return Estimate(_enumerated(world, actor, temperature), 0.0, "enumeration")
+        return ElboEstimate(_enumerated(world, actor, temperature), 0.0, "enumeration")
     return sampled(world, actor, temperature, samples, seed)
 
 
@@ -135,8 +135,8 @@ def _enumerated(world: World, actor: Actor, temperature: float | Tensor) -> floa
             return -float(TraceEnum_ELBO(max_plate_nesting=0).loss(model, guide))
 
 
-def sampled(world: World, actor: Actor, temperature: float | Tensor, samples: int, seed: int) -> Estimate:
-    """Estimate ELBO(π) by drawing trajectories from the policy's program.
+def sampled(world: World, actor: Actor, temperature: float | Tensor, samples: int, seed: int) -> ElboEstimate:
+    """ElboEstimate ELBO(π) by drawing trajectories from the policy's program.
 
     Raises:
         WorldError: fewer than 2 samples.
@@ -157,5 +157,5 @@ def sampled(world: World, actor: Actor, temperature: float | Tensor, samples: in
             "elbo, sampling", "a trajectory whose log-probability is NaN", "rewards and probabilities that are not"
         )
     if bool((log_w == -torch.inf).any()):  # a trajectory that can happen is forbidden: that is the answer, exactly
-        return Estimate(-torch.inf, 0.0, "sampling", len(log_w))
-    return Estimate(float(log_w.mean()), float(log_w.std() / len(log_w) ** 0.5), "sampling", len(log_w))
+        return ElboEstimate(-torch.inf, 0.0, "sampling", len(log_w))
+    return ElboEstimate(float(log_w.mean()), float(log_w.std() / len(log_w) ** 0.5), "sampling", len(log_w))
