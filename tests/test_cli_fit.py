@@ -231,7 +231,7 @@ def test_a_fit_goes_on_from_its_checkpoint_with_the_same_numbers(folder: Path, w
         (("fit", *LAKE, "--seed", "1" + 30 * "0"), "--seed"),
         (("fit", *LAKE, "-t", "1", "--checkpoint", "fit.pt"), "2 temperatures; expected one"),
         (("fit", *LAKE, "-t", "0"), "temperature: 0"),
-        (("fit", *LAKE, "--checkpoint", "broken.pt"), "no checkpoint of a fit"),
+        (("fit", *LAKE, "--checkpoint", "broken.pt"), "no checkpoint of a learner"),
         (("fit", *LAKE, "--checkpoint", "."), "directory"),
         (("fit", *LAKE, "--out", "broken.pt"), "is a file"),
         (("fit", *LAKE, "--policy", "full", "--estimator", "tables"), "auto, enumeration or score"),
