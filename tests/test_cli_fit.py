@@ -232,7 +232,7 @@ def test_a_fit_goes_on_from_its_checkpoint_with_the_same_numbers(folder: Path, w
         (("fit", *LAKE, "-t", "1", "--checkpoint", "fit.pt"), "2 temperatures; expected one"),
         (("fit", *LAKE, "-t", "0"), "temperature: 0"),
         (("fit", *LAKE, "--checkpoint", "broken.pt"), "no checkpoint of a learner"),
-        (("fit", *LAKE, "--checkpoint", "."), "directory"),
+        (("fit", *LAKE, "--checkpoint", "."), "a folder"),
         (("fit", *LAKE, "--out", "broken.pt"), "is a file"),
         (("fit", *LAKE, "--policy", "full", "--estimator", "tables"), "auto, enumeration or score"),
         (("fit", "frozen_lake", "--horizon", "inf", "--discount", "0.9", "--policy", "full"), "finite horizon"),
@@ -335,8 +335,8 @@ def test_ctrl_c_ends_a_comparison_with_the_fits_that_are_there(folder: Path, mon
     world = ("restaurant", "-t", "0.1")
     words = ("compare", *world, "-t", "1", "-t", "10", "--fit", "tabular,stationary", "--steps", "2", "--out", "r")
     done = run(*words, code=130)
-    assert done.stdout.count("fit:tabular: ") == 2
-    assert done.stdout.count("fit:stationary: ") == 1
+    assert done.stdout.count("fit:tabular: 2 steps") == 2
+    assert done.stdout.count("fit:stationary: 2 steps") == 1
     assert "α = 10" not in done.stdout
     assert done.stderr.splitlines()[-1] == "cai: interrupted"
     assert "fit:stationary" in (folder / "r" / "report.html").read_text()
