@@ -116,13 +116,9 @@ class Sampling:
         names = ("seed", "steps", "evaluations", "episodes", "measured_at", "normalise")
         numbers = {"temperature": self.problem.temperature, "gamma": self.problem.gamma}
         numbers |= {name: getattr(self.task, name) for name in names}
-        tables = self.problem.tables
-        world = (
-            samples_described(self.problem.simulator, self.problem.dtype)
-            if tables is None
-            else tables_described(tables)
-        )
-        return {"learner": self.name, "world": world, **own, **{name: str(x) for name, x in numbers.items()}}
+        tables, simulator, dtype = self.problem.tables, self.problem.simulator, self.problem.dtype
+        seen = samples_described(simulator, dtype) if tables is None else tables_described(tables)
+        return {"learner": self.name, "world": seen, **own, **{name: str(x) for name, x in numbers.items()}}
 
     def first(self) -> State:
         """Return the state before the first step."""

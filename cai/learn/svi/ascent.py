@@ -79,10 +79,7 @@ class Ascent:
         }
         modules = {name: f"{type(self.at_work.modules[name]).__name__} of {described(x)}" for name, x in shapes.items()}
         tables, world = self.objective.tables, self.objective.world
-        if tables is None:
-            seen = samples_described(simulator_of(world, 1), torch.float64)
-        else:
-            seen = tables_described(tables)
+        seen = samples_described(simulator_of(world, 1), torch.float64) if tables is None else tables_described(tables)
         numbers = {"temperature": self.temperature, "estimator": self.estimator, "seed": self.seed}
         if not self.at_work.exact:
             numbers["particles"] = self.particles
