@@ -175,7 +175,7 @@ def test_marginals_agree_with_what_was_seen() -> None:
     torch.testing.assert_close(found.marginal(2, "floor"), torch.tensor([1.0, 0.0, 0.0]))
     torch.testing.assert_close(found.marginal(1, ("door", "lift")), torch.tensor([[0.0, 0.0], [0.0, 1.0]]))
     drawn = found.sample(50, generator=torch.Generator().manual_seed(0))
-    assert bool((found.factors.states.split(drawn.states[:, 2])["floor"] == 0).all())
+    assert bool((found.model.states.split(drawn.states[:, 2])["floor"] == 0).all())
 
 
 @pytest.mark.parametrize("conditions", [{"observe": {"floor_2": 1, "lift_0": 1}}, {"do": {"door_1": 0, "push_2": 1}}])

@@ -100,12 +100,8 @@ def encode(world: Any, where: str) -> Encoding:
 
 def _numbers(spec: Spec, state: Values) -> Tensor:
     """Return a batch of states as vectors ``[*, F]``: the world's features, or its variables one after the other."""
-    variables = spec.variables.states
-    values = state if isinstance(state, dict) else {variables[0].name: state}
-    batches = [
-        values[variable.name].shape[: values[variable.name].dim() - len(variable.shape)] for variable in variables
-    ]
-    batch = torch.broadcast_shapes(*batches)
+    variables, values = spec.variables.states, spec.variables.state_values(state)
+    batch = spec.variables.batch_of(state)
     spread = {variable.name: values[variable.name].expand((*batch, *variable.shape)) for variable in variables}
     if spec.features is not None:
         features: Tensor = spec.features(spread if isinstance(state, dict) else spread[variables[0].name])

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from cai.compile.factor_model import Factor, FactoredSlice, Factors, primed
 from cai.compile.table_model import Tables
-from cai.compile.tabulate import MAX_BYTES, tabulate
+from cai.compile.tabulate import MAX_BYTES, SLICE, tabulate
 from cai.compile.virtual_evidence import VirtualEvidence, require_alive, seen_factors, seen_tables
 from cai.errors import Finding, IntractableError, fault
 from cai.world.conditions import Conditions, Given, read_conditions, settled
@@ -263,18 +263,10 @@ def condition_tables(tables: Tables, conditions: Conditions) -> Tables:
     if barred:
         seen = f"'{barred[0]}' of a world that is compiled to tables"
         raise fault("do", seen, "the world itself: tables have forgotten what its other variables read")
-    T = tables.horizon
-    assert T is not None
-    _refuse_large(tables, T)
-    S, axis, shape = tables.states.size, len(tables.batch_shape), (*tables.batch_shape, T)
-
-    def timed(name: str) -> Tensor:
-        field: Tensor = getattr(tables, name)
-        return field if tables.timed else field.unsqueeze(axis).expand(*shape, *field.shape[axis:])
-
-    fields = {name: timed(name) for name in ("log_prior", "log_prob", "successor", "reward")}
-    prior, reward, terminal = fields["log_prior"].clone(), fields["reward"].clone(), tables.terminal.clone()
-    values = {**tables.states.split(torch.arange(S)), **tables.actions.split(torch.arange(tables.actions.size))}
+    tables = _with_time(tables)
+    axis, T = len(tables.batch_shape), tables.horizon
+    prior, reward, terminal = tables.log_prior.clone(), tables.reward.clone(), tables.terminal.clone()
+    values = {**_every(tables.states), **_every(tables.actions)}
     for (name, t), value in conditions.certain.items():
         wrong = values[name] != value
         if t == T:
@@ -285,13 +277,29 @@ def condition_tables(tables: Tables, conditions: Conditions) -> Tables:
             reward.select(axis, t)[..., wrong, :] = -torch.inf
     for (name, t), value in conditions.put.items():
         prior.select(axis, t)[:] = torch.where(values[name] == value, 0.0, -torch.inf)
-    kept: dict[str, Any] = {**fields, "log_prior": prior, "reward": reward, "terminal": terminal}
     ended = tables.ended if conditions.spare_ends(tables.states.names) else None
-    return seen_tables(replace(tables, timed=True, ended=ended, **kept), conditions.likely)
+    tables = replace(tables, log_prior=prior, reward=reward, terminal=terminal, ended=ended)
+    return seen_tables(tables, conditions.likely)
 
 
-def _refuse_large(tables: Tables, T: int) -> None:
+def _every(space: Space) -> dict[str, Tensor]:
+    return space.split(torch.arange(space.size))
+
+
+def _with_time(tables: Tables) -> Tables:
+    """Return tables of a finite horizon with an axis for time.
+
+    Raises:
+        IntractableError: rewards that differ over time would be too large.
+    """
+    T, axis = tables.horizon, len(tables.batch_shape)
+    assert T is not None
     need = tables.reward.numel() * (1 if tables.timed else T) * tables.reward.element_size()
     if need > MAX_BYTES:
         seen = f"rewards that differ over T = {T:,} times, {need:,} bytes"
         raise IntractableError([Finding("conditions on tables", seen, f"at most {MAX_BYTES:,.0f} bytes")])
+    if tables.timed:
+        return tables
+    fields: dict[str, Any] = {name: getattr(tables, name).unsqueeze(axis) for name in SLICE}
+    fields = {name: field.expand(*tables.batch_shape, T, *field.shape[axis + 1 :]) for name, field in fields.items()}
+    return replace(tables, timed=True, **fields)

@@ -52,7 +52,7 @@ class FunctionPolicy(nn.Module):
         own = variables_of(source)
         self.function = function
         self.names = tuple(variable.name for variable in own.actions)
-        self.spaces, self.actions, self.states = own.spaces, own.action_space, own.states
+        self.variables, self.spaces, self.actions = own, own.spaces, own.action_space
         self.space = own.state_space
         self.dtype = dtype or (torch.float64 if isinstance(source, Spec) else source.dtype)
         self.horizon = None
@@ -92,20 +92,11 @@ class FunctionPolicy(nn.Module):
         """Return the actions and log π, ``[*, A]``, for the batch of states at hand."""
         if self.actions is None:
             raise fault(f"policy, t = {t}", "probabilities of actions that are not finite", FORMS)
-        values = state if isinstance(state, dict) else {self.states[0].name: state}
-        shapes = [
-            values[variable.name].shape[: values[variable.name].dim() - len(variable.shape)] for variable in self.states
-        ]
         A = self.actions.size
-        if probs.is_complex():
-            raise fault(f"policy, t = {t}", "complex probabilities", "real ones")
         if probs.dim() == 0 or probs.shape[-1] != A:
             raise fault(f"policy, t = {t}", f"shape {list(probs.shape)}", f"probabilities of shape [*, {A}]")
-        wrong = _improper(probs)
-        if bool(wrong.any()):
-            row = [round(float(p), 6) for p in probs[wrong][0].tolist()]
-            raise fault(f"policy, t = {t}", f"probabilities {row}", "numbers at least 0 that sum to 1")
-        return self.actions, log(probs.expand(*torch.broadcast_shapes(*shapes, probs.shape[:-1]), A))
+        batch = torch.broadcast_shapes(self.variables.batch_of(state), probs.shape[:-1])
+        return self.actions, log(proper(f"policy, t = {t}", probs, (*batch, A)))
 
     def _call(self, state: Values, t: int) -> Any:
         if self.asked is not None and self.space is not None:
@@ -123,31 +114,31 @@ def _ended(source: Spec | Model) -> Tensor | None:
     return ended_states(source) if states is not None and states.size <= MANY else None
 
 
-def _improper(probs: Tensor) -> Tensor:
-    """Tell which rows of ``[*, A]`` are no probabilities."""
-    total = probs.sum(-1)
-    return ((total - 1).abs() > 1e-5) | (probs < 0).any(-1) | total.isnan()
-
-
-def checked(states: Space, actions: Space, probs: Any, t: int, dtype: torch.dtype) -> Float[Tensor, "S A"]:
-    """Return probabilities in the dtype, normalised there.
+def proper(where: str, probs: Any, shape: tuple[int, ...], states: Space | None = None) -> Tensor:
+    """Return probabilities of actions, expanded to a shape ``[*, A]``; ``states`` names the rows in errors.
 
     Raises:
-        WorldError: they are none, or their shape is not that of all states and actions.
+        WorldError: they are none, or have another shape.
     """
-    where, S, A = f"policy, t = {t}", states.size, actions.size
     if not isinstance(probs, Tensor):
-        raise fault(where, f"a {type(probs).__name__}", f"a tensor of probabilities of shape [{S}, {A}]")
+        raise fault(where, f"a {type(probs).__name__}", f"a tensor of probabilities of shape {list(shape)}")
     if probs.is_complex():
         raise fault(where, "complex probabilities", "real ones")
     try:
-        probs = probs.expand(S, A)
+        rows = probs.expand(shape)
     except RuntimeError:
-        raise fault(where, f"shape {list(probs.shape)}", f"probabilities of shape [{S}, {A}]") from None
-    wrong = _improper(probs)
+        raise fault(where, f"shape {list(probs.shape)}", f"probabilities of shape {list(shape)}") from None
+    total = probs.sum(-1)
+    wrong = (((total - 1).abs() > 1e-5) | (probs < 0).any(-1) | total.isnan()).expand(shape[:-1])
     if bool(wrong.any()):
-        s = int(wrong.nonzero()[0])
-        seen = f"probabilities {[round(p, 6) for p in probs[s].tolist()]} in state {states.label(s)}"
+        first = wrong.nonzero()[0]
+        seen = f"probabilities {[round(p, 6) for p in rows[tuple(first)].tolist()]}"
+        seen += "" if states is None else f" in state {states.label(int(first[-1]))}"
         raise fault(where, seen, "numbers at least 0 that sum to 1")
-    exact: Tensor = probs.to(dtype)
+    return rows
+
+
+def checked(states: Space, actions: Space, probs: Any, t: int, dtype: torch.dtype) -> Float[Tensor, "S A"]:
+    """Return a table of probabilities in the dtype, normalised there; see ``proper``."""
+    exact = proper(f"policy, t = {t}", probs, (states.size, actions.size), states).to(dtype)
     return exact / exact.sum(-1, keepdim=True)

@@ -149,11 +149,11 @@ class EnvironmentSimulator:
 
     def features(self, state: Any) -> Tensor:
         """Return the observation as one vector, one-hot where it is a number."""
-        return features_of(self.variables.states, state).to(self.dtype)
+        return features_of(self.variables, state).to(self.dtype)
 
     def act(self, state: Any, t: Any) -> Any:
         """Sample uniformly from the actions, at their sites."""
-        shape, space = self._batch(state), self.taken.numbered
+        shape, space = self.variables.batch_of(state), self.taken.numbered
         if space is not None:
             draws = {
                 name: pyro.sample(name, dist.Categorical(torch.ones(*shape, n)))
@@ -167,7 +167,7 @@ class EnvironmentSimulator:
         """Return the uniform log p(a|s), nats."""
         space = self.taken.numbered
         assert space is not None
-        return torch.full((*self._batch(state), space.size), -float(np.log(space.size)), dtype=self.dtype)
+        return torch.full((*self.variables.batch_of(state), space.size), -float(np.log(space.size)), dtype=self.dtype)
 
     def pack(self, env_state: EnvState) -> dict[str, Any]:
         """Return a state as tensors: its tapes too."""
@@ -197,11 +197,6 @@ class EnvironmentSimulator:
 
     def _listed(self, actions: Tensor) -> list[Any]:
         return actions.tolist() if self.taken.finite else list(actions.float().numpy())
-
-    def _batch(self, state: Any) -> torch.Size:
-        first = self.seen.variables[0]
-        value: Tensor = state[first.name] if isinstance(state, dict) else state
-        return value.shape[: value.dim() - len(first.shape)]
 
 
 def _name(env: Any) -> str:

@@ -85,8 +85,7 @@ def rollout(
     actor = unwrapped("rollout, policy", policy)
     if actor is not None and not hasattr(actor, "act") and not hasattr(actor, "sample"):
         raise fault("rollout, policy", f"a {type(policy).__name__}", "a policy with sample(state, t), or None")
-    whole = isinstance(max_steps, int) and not isinstance(max_steps, bool)
-    if max_steps is not None and not (whole and max_steps >= 1):
+    if max_steps is not None and (isinstance(max_steps, bool) or not isinstance(max_steps, int) or max_steps < 1):
         raise fault("rollout, max_steps", f"{max_steps!r}", "a whole number, at least 1")
 
     def choose(env_state: EnvState, t: int) -> Values:

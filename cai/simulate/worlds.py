@@ -16,7 +16,7 @@ from cai.simulate.simulator import NEVER, EnvState, where
 from cai.support.process import alone
 from cai.world.definition import World
 from cai.world.distributions import exact
-from cai.world.spaces import Values, Variable, Variables
+from cai.world.spaces import Values, Variables
 from cai.world.spec import read
 
 LONGEST = 100_000_000  # entries of a table of the action prior
@@ -107,7 +107,7 @@ class WorldSimulator:
     def features(self, state: Any) -> Tensor:
         """Return the world's own ``features(state)``, or its variables: one-hot where finite, else as they are."""
         own = self.spec.features
-        return (features_of(self.variables.states, state) if own is None else own(state)).to(self.dtype)
+        return (features_of(self.variables, state) if own is None else own(state)).to(self.dtype)
 
     def act(self, state: Any, t: Any) -> Any:
         """Sample from the world's action prior."""
@@ -159,11 +159,10 @@ def _number(variables: Variables, state: Any) -> Tensor:
     return space.join(space.unpack(state))
 
 
-def features_of(variables: tuple[Variable, ...], state: Any) -> Tensor:
+def features_of(variables: Variables, state: Any) -> Tensor:
     """Return variables as one vector, ``[*, F]``: one-hot where finite, else flattened."""
-    values = state if isinstance(state, dict) else {variables[0].name: state}
-    parts = []
-    for variable in variables:
+    values, parts = variables.state_values(state), []
+    for variable in variables.states:
         value = values[variable.name]
         if variable.size is not None:
             parts.append(one_hot(value.long(), variable.size).to(torch.get_default_dtype()))
@@ -197,12 +196,7 @@ def prior_at(world: Any, variables: Variables, state: Any, t: int) -> Tensor:
         )
     fn = _read(world.act, state, t)
     log_p: Tensor = fn.log_prob(fn.enumerate_support(expand=False)).movedim(0, -1)
-    return log_p.expand(*_batch(variables.states[0], state), log_p.shape[-1])  # a prior may be the same in all states
-
-
-def _batch(variable: Variable, state: Any) -> torch.Size:
-    value: Tensor = state[variable.name] if isinstance(state, dict) else state
-    return value.shape[: value.dim() - len(variable.shape)]
+    return log_p.expand(*variables.batch_of(state), log_p.shape[-1])  # a prior may be the same in all states
 
 
 def one_action(simulator: Any) -> Any:

@@ -127,26 +127,30 @@ def settled(
     """
     sizes = {**others, **states}
 
-    def settle(what: str, name: str, t: int, value: Value) -> Value:
-        where = f"{what}, site '{name}_{t}'"
-        if name not in sizes:
-            raise fault(where, f"no variable '{name}'", f"one of {list(sizes)}")
-        if horizon is None:
-            raise fault(where, "an infinite horizon", "a finite one: a condition stands at a time")
-        last = horizon if name in states else horizon - 1
-        if t > last:
-            raise fault(where, f"time {t}", f"a time from 0 to {last}")
-        if isinstance(value, tuple):
-            return _likelihoods(where, what, value, sizes[name])
-        names = labels.get(name, ())
-        if isinstance(value, str) and value not in names and value.isdecimal():
-            value = int(value)  # as the command line gives it
-        return value_number(where, value, sizes[name], names)
+    def numbered(what: str, part: Mapping[tuple[str, int], Value]) -> dict[tuple[str, int], Value]:
+        for name, t in part:
+            where = f"{what}, site '{name}_{t}'"
+            if name not in sizes:
+                raise fault(where, f"no variable '{name}'", f"one of {list(sizes)}")
+            if horizon is None:
+                raise fault(where, "an infinite horizon", "a finite one: a condition stands at a time")
+            last = horizon if name in states else horizon - 1
+            if t > last:
+                raise fault(where, f"time {t}", f"a time from 0 to {last}")
+        return {
+            (name, t): _number(what, f"{what}, site '{name}_{t}'", value, sizes[name], labels.get(name, ()))
+            for (name, t), value in part.items()
+        }
 
-    def all_of(what: str, part: Mapping[tuple[str, int], Value]) -> dict[tuple[str, int], Value]:
-        return {(name, t): settle(what, name, t, value) for (name, t), value in part.items()}
+    return Conditions(numbered("observe", conditions.seen), numbered("do", conditions.forced))
 
-    return Conditions(all_of("observe", conditions.seen), all_of("do", conditions.forced))
+
+def _number(what: str, where: str, value: Value, size: int, names: Sequence[str | None]) -> Value:
+    if isinstance(value, tuple):
+        return _likelihoods(where, what, value, size)
+    if isinstance(value, str) and value not in names and value.isdecimal():
+        value = int(value)  # as the command line gives it
+    return value_number(where, value, size, names)
 
 
 def _likelihoods(where: str, what: str, value: tuple[float, ...], size: int) -> tuple[float, ...]:

@@ -39,11 +39,9 @@ def graph(world: World | Spec, slices: int = 2, *, observe: Given | None = None,
     if not isinstance(world, World | Spec) or isinstance(world, type):
         raise fault("graph", f"a {type(world).__name__}", "a world, with initial, act and step")
     spec = read(world)
-    horizon = spec.horizon
-    if not isinstance(slices, int) or slices < 1 or (horizon is not None and slices > horizon):
-        raise fault("graph, slices", f"{slices!r}", f"a whole number from 1 to {horizon or 'any'}")
-    own_last = spec.terminal if slices == horizon else None  # the terminal reward belongs to the world's last time
-    program = unrolled(replace(spec, horizon=slices, terminal=own_last))
+    if not isinstance(slices, int) or slices < 1 or (spec.horizon is not None and slices > spec.horizon):
+        raise fault("graph, slices", f"{slices!r}", f"a whole number from 1 to {spec.horizon or 'any'}")
+    program = unrolled(_cut(spec, slices))
     with (
         blamed("the trajectory program", "slices that run (cai.check says more)"),
         alone(),
@@ -56,16 +54,24 @@ def graph(world: World | Spec, slices: int = 2, *, observe: Given | None = None,
         sites = pyro.poutine.trace(program).get_trace().nodes
     dag = nx.DiGraph(name=spec.name, slices=slices)
     for name in parents:
-        variable, time = re.fullmatch(r"(.*)_(\d+)", name, re.DOTALL).groups()  # type: ignore[union-attr]
-        site = sites[name]
-        plates = tuple(frame.name for frame in site["cond_indep_stack"])
-        kind = kinds.get(variable, "latent")
-        observed = bool(site["is_observed"])
-        dag.add_node(name, kind=kind, time=int(time), variable=variable, observed=observed, plates=plates)
+        dag.add_node(name, **_attributes(name, sites[name], kinds))
     for child, above in parents.items():
         dag.add_edges_from((parent, child) for parent in above if parent != child)
     _condition(dag, read_conditions(observe, do))
     return dag
+
+
+def _cut(spec: Spec, slices: int) -> Spec:
+    """Return a world of fewer slices; the terminal reward belongs to its own last time."""
+    return replace(spec, horizon=slices, terminal=spec.terminal if slices == spec.horizon else None)
+
+
+def _attributes(name: str, site: Any, kinds: dict[str, str]) -> dict[str, Any]:
+    """Return what a node says of its site."""
+    variable, time = re.fullmatch(r"(.*)_(\d+)", name, re.DOTALL).groups()  # type: ignore[union-attr]
+    plates = tuple(frame.name for frame in site["cond_indep_stack"])
+    kind, observed = kinds.get(variable, "latent"), bool(site["is_observed"])
+    return {"kind": kind, "time": int(time), "variable": variable, "observed": observed, "plates": plates}
 
 
 def _condition(dag: nx.DiGraph, conditions: Conditions) -> None:

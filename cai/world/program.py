@@ -117,14 +117,6 @@ def unrolled(spec: Spec, policy: Actor | None = None, temperature: float | Tenso
     acting = world if policy is None else policy
     moving = policy if isinstance(policy, Guide) else world
 
-    def optimality(name: str, reward: Tensor, alive: Tensor | None) -> None:
-        if policy is None:
-            reward = torch.as_tensor(reward)
-            kind = torch.promote_types(reward.dtype, torch.get_default_dtype())
-            log_potential = nats(reward.to(kind), alpha.to(kind))
-            log_potential = log_potential if alive is None else torch.where(alive > 0, log_potential, 0.0)
-            pyro.sample(name, Optimality(log_potential), obs=torch.tensor(1.0))
-
     def survival(state: Values, t: int) -> Tensor:
         return moving.survive(state, t) if isinstance(moving, Guide) else torch.tensor(spec.discount)
 
@@ -140,14 +132,25 @@ def unrolled(spec: Spec, policy: Actor | None = None, temperature: float | Tenso
             with Stamp("step", t, carried) as step:
                 state, reward = _until_death(moving.step, world.step, alive, state, action, t)
             variable_names(state, step.values, f"step, t = {t}")
-            optimality(f"O_{t}", reward, alive)
+            if policy is None:
+                _observe_optimality(f"O_{t}", reward, alpha, alive)
             if spec.discount < 1:
                 live = survival(state, t) * (1 if alive is None else alive)
                 alive = pyro.sample(f"alive_{t + 1}", dist.Categorical(logits=log(torch.stack([1 - live, live], -1))))
-            if spec.terminal is not None and t == T - 1:  # inside the loop: after it s_T is out of markov's scope
-                optimality(f"O_{T}", spec.terminal(state), alive)
+            # Inside the loop: after it s_T is out of markov's scope.
+            if spec.terminal is not None and policy is None and t == T - 1:
+                _observe_optimality(f"O_{T}", spec.terminal(state), alpha, alive)
 
     return program
+
+
+def _observe_optimality(name: str, reward: Tensor, alpha: Tensor, alive: Tensor | None) -> None:
+    """Observe O_t = 1, which counts while the trajectory lives."""
+    reward = torch.as_tensor(reward)
+    kind = torch.promote_types(reward.dtype, torch.get_default_dtype())
+    log_potential = nats(reward.to(kind), alpha.to(kind))
+    log_potential = log_potential if alive is None else torch.where(alive > 0, log_potential, 0.0)
+    pyro.sample(name, Optimality(log_potential), obs=torch.tensor(1.0))
 
 
 def _goes_on(spec: Spec, state: Any, alive: Tensor | None) -> Tensor | None:

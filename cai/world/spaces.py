@@ -191,6 +191,17 @@ class Variables:
     state_space: Space | None
     action_space: Space | None
 
+    def state_values(self, state: Values) -> dict[str, Tensor]:
+        """Return a batch of states by variable."""
+        return dict(state) if isinstance(state, Mapping) else {self.states[0].name: state}
+
+    def batch_of(self, state: Values) -> torch.Size:
+        """Return the shape of a batch of states."""
+        values = self.state_values(state)
+        shapes = ((values[variable.name].shape, len(variable.shape)) for variable in self.states)
+        batch: torch.Size = torch.broadcast_shapes(*(shape[: len(shape) - events] for shape, events in shapes))
+        return batch
+
     @property
     def spaces(self) -> tuple[Space, Space] | None:
         """The numbered states and actions, or None where either cannot be numbered."""
