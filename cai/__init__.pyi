@@ -28,8 +28,8 @@ from .evaluation.columns import Column as Column
 from .evaluation.compare import compare as compare
 from .evaluation.compare_all import compare_all as compare_all
 from .evaluation.comparison import Comparison as Comparison
-from .evaluation.evaluate import Evaluation as Evaluation
 from .evaluation.evaluate import evaluate as evaluate
+from .evaluation.evaluation import Evaluation as Evaluation
 from .evaluation.inference_types import inference_types as inference_types
 from .evaluation.losses import Choice as Choice
 from .evaluation.losses import Loss as Loss

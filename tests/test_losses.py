@@ -247,7 +247,7 @@ def test_factors_say_what_tables_say(policy: Any) -> None:
 def test_the_worst_places_of_parts_are_those_of_the_whole(monkeypatch: Any) -> None:
     from tests.test_separate import Islands
 
-    monkeypatch.setattr("cai.evaluation.separate.JOINT", 1)
+    monkeypatch.setattr("cai.exact.forms.JOINT", 1)
     apart = cai.evaluate(cai.factorise(Islands((0, 1))), None)
     whole = cai.evaluate(cai.tabulate(Islands((0, 1))), None)
     assert apart.account() == whole.account()

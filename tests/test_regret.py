@@ -131,7 +131,7 @@ def test_a_greedy_policy_has_many_nats_and_no_regret() -> None:
 def test_separate_parts_add_up(monkeypatch: Any) -> None:
     from tests.test_separate import Islands
 
-    monkeypatch.setattr("cai.evaluation.separate.JOINT", 1)
+    monkeypatch.setattr("cai.exact.forms.JOINT", 1)
     factors = cai.factorise(Islands((0, 1)))
     apart = cai.evaluate(factors, None)
     whole = cai.evaluate(cai.tabulate(Islands((0, 1))), None)

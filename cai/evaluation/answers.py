@@ -1,83 +1,95 @@
-"""The exact answers that policies of one world are measured against, whatever its form, each solved when first asked.
-
-log π - log π*     what an action costs against VARIATIONAL, nats
-v* - q*            what it costs against HARD, reward units
-"""
+"""The exact answers that policies of one world are measured against, each solved when first asked."""
 
 from dataclasses import dataclass, field
-from typing import Any, Generic, TypeVar
+from typing import Any
 
 import torch
-from jaxtyping import Float
 from torch import Tensor
 
-from cai.compile.factor_model import Factors
-from cai.compile.table_model import Model, Tables
-from cai.errors import ImpossibleError, NotConvergedError
+from cai.errors import ImpossibleError, NotConvergedError, fault
 from cai.exact.factors.factor_operator import FactorOperator
-from cai.exact.forms import operator
+from cai.exact.forms import Compiled, operator
 from cai.exact.messages import Messages
 from cai.exact.operator import Operator
-from cai.exact.rules import HARD, POSTERIOR, VARIATIONAL, Rule
+from cai.exact.product import ProductOperator
+from cai.exact.rules import POSTERIOR, VARIATIONAL, Rule
 from cai.exact.solve import solved
-
-Form = TypeVar("Form", bound=Tables | Factors)
-Found = TypeVar("Found", bound=Messages)
+from cai.support.numerics import nats
 
 
 @dataclass(frozen=True)
-class Answers(Generic[Form, Found]):
+class Answers:
     """One world at one temperature under every rule.
 
     Attributes:
-        world: tables or factors.
-        temperature: α, reward units.
+        operator: the compiled world under VARIATIONAL, whose dynamics are the true ones.
         known: what was solved, or why it cannot be.
+        shared: tables that are the same for every policy; not pickled.
     """
 
-    world: Form
-    temperature: Tensor
-    known: dict[Rule, Found | ImpossibleError | NotConvergedError] = field(default_factory=dict, repr=False)
+    operator: Operator
+    known: dict[Rule, Messages | ImpossibleError | NotConvergedError] = field(default_factory=dict, repr=False)
+    shared: dict[Any, Tensor] = field(default_factory=dict, repr=False, compare=False)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "shared": {}}
 
     @property
-    def variational(self) -> Found:
-        """The variational optimum."""
-        return self.under(VARIATIONAL)
+    def model(self) -> Compiled:
+        """The compiled world."""
+        return self.operator.model
 
     @property
-    def posterior(self) -> Found:
-        """The exact posterior."""
-        return self.under(POSTERIOR)
+    def temperature(self) -> Tensor:
+        """α, reward units."""
+        return self.operator.alpha
 
-    @property
-    def hard(self) -> Found:
-        """Bellman optimality: the highest return of any policy."""
-        return self.under(HARD)
+    def under(self, rule: Rule) -> Messages:
+        """Return the answer under a rule; that there is none is kept too, for a search in vain is the longest.
 
-    def under(self, rule: Rule) -> Found:
-        """Return the answer under a rule; that there is none is kept too, for a search in vain is the longest."""
+        Raises:
+            ImpossibleError, NotConvergedError: there is none.
+        """
         if rule not in self.known:
             try:
-                self.known[rule] = self._solve(rule)
+                with torch.no_grad():
+                    self.known[rule] = solved(self.operator.under(rule))
             except (ImpossibleError, NotConvergedError) as error:
                 self.known[rule] = error.with_traceback(None)
-        found = self.known[rule]
-        if isinstance(found, ImpossibleError | NotConvergedError):
-            raise found.with_traceback(None)
-        return found
+        answer = self.known[rule]
+        if isinstance(answer, ImpossibleError | NotConvergedError):
+            raise answer.with_traceback(None)
+        return answer
 
-    def _solve(self, rule: Rule) -> Any:
-        return solved(self.operator(rule))
+    @property
+    def ends(self) -> tuple[float | None, float | None]:
+        """ELBO* and log Z, nats, each None where it is not finite."""
 
-    def operator(self, rule: Rule) -> Operator:
-        """Return the world in one piece under a rule."""
-        if isinstance(self.world, Factors):
-            return FactorOperator(self.world, rule, self.temperature)
-        return operator(self.world, rule, self.temperature)
+        def start(rule: Rule) -> float | None:
+            try:
+                return float(nats(self.under(rule).value, self.temperature))
+            except (ImpossibleError, NotConvergedError):
+                return None
+
+        return start(VARIATIONAL), start(POSTERIOR)
 
 
-def shortfall(world: Model, hard: Messages, t: int) -> Float[Tensor, "S A"]:
-    """Return v* - q* of HARD, reward units: what each action gives away; 0 where nothing finite is left to be had."""
-    q, log_prior = hard.q(t), world.log_prior_at(t)
-    v = HARD.over_actions.value(q, log_prior, q.new_ones(())).unsqueeze(-1)
-    return torch.where(v == -torch.inf, 0.0, v - q)
+def answers_of(where: str, model: Compiled, temperature: float | Tensor) -> Answers:
+    """Return what policies on a compiled world are measured against.
+
+    Independent parts are measured apart, unless they die together or an end joins them.
+
+    Raises:
+        WorldError: there is a batch of worlds or temperatures.
+    """
+    op = operator(model, VARIATIONAL, temperature)
+    if op.batch_shape:
+        raise fault(where, f"a batch of shape {list(op.batch_shape)}", "one world, one temperature")
+    if isinstance(op, ProductOperator) and (op.model.discount < 1 or _joined(op)):
+        op = FactorOperator(op.model, VARIATIONAL, op.alpha)
+    return Answers(op.under(VARIATIONAL))  # cut from autograd
+
+
+def _joined(op: ProductOperator) -> bool:
+    """Tell whether the world has an end that no part knows alone."""
+    return op.model.ends is not None and all(part.model.ends is None for part in op.parts)

@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 from cai.errors import ImpossibleError, NotConvergedError
 from cai.evaluation.across_seeds import worst_after_best
-from cai.evaluation.evaluate import Evaluation
+from cai.evaluation.evaluation import Evaluation
 from cai.evaluation.subject import Run, Subject
 
 Value = float | str | None

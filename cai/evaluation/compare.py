@@ -6,16 +6,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from cai.compile.factor_model import Factors
-from cai.compile.table_model import Tables
 from cai.errors import ImpossibleError, IntractableError, NotConvergedError, fault
-from cai.evaluation.answers import Answers
+from cai.evaluation.answers import Answers, answers_of
 from cai.evaluation.columns import COLUMNS, Column, known
 from cai.evaluation.comparison import Comparison
-from cai.evaluation.evaluate import answers_of, exact, measure
+from cai.evaluation.evaluate import measure
 from cai.evaluation.rows import row_of
 from cai.evaluation.subject import InferenceType, Run, Subject
-from cai.exact.forms import compiled
+from cai.exact.forms import Compiled, compiled
 from cai.exact.rules import Rule
 from cai.exact.temperature import as_temperature
 from cai.world.definition import World
@@ -23,7 +21,7 @@ from cai.world.definition import World
 
 @torch.no_grad()
 def compare(
-    world: World | Tables | Factors,
+    world: World | Compiled,
     policies: Mapping[str, Any],
     *,
     temperature: float | Tensor = 1.0,
@@ -74,11 +72,11 @@ def compare(
         raise left_out.popitem()[1]
     prior = measure(answers, None).elbo if any(runs.values()) else None
     reasons = {name: str(error) for name, error in left_out.items()}
-    return _comparison(model.detach(), float(alpha), subjects, columns, reasons, exact(answers), prior)
+    return _comparison(answers.model, float(alpha), subjects, columns, reasons, answers.ends, prior)
 
 
 def _comparison(
-    model: Tables | Factors | None,
+    model: Compiled | None,
     alpha: float,
     subjects: Mapping[str, tuple[Subject, ...]],
     columns: Sequence[Column],
@@ -91,7 +89,7 @@ def _comparison(
     return Comparison(model, alpha, subjects, shown, rows, *ends, prior, left_out)
 
 
-def _subjects(answers: Sequence[Answers[Any, Any]], policy: Any, runs: Sequence[Run]) -> tuple[Subject, ...]:
+def _subjects(answers: Answers, policy: Any, runs: Sequence[Run]) -> tuple[Subject, ...]:
     if runs:
         return tuple(Subject(measure(answers, run.policy), run) for run in runs)
     inference = policy if isinstance(policy, InferenceType) else None

@@ -8,7 +8,7 @@ from cai.compile.table_model import Tables
 from cai.errors import fault
 from cai.evaluation.compare import compare
 from cai.evaluation.comparison import Comparison
-from cai.exact.forms import compiled
+from cai.exact.forms import Compiled, compiled
 from cai.exact.temperature import as_temperature
 from cai.support.parallel import each
 from cai.world.definition import World
@@ -17,7 +17,7 @@ Policies = Mapping[str, Any]
 
 
 def compare_all(
-    worlds: Mapping[str, World | Tables | Factors],
+    worlds: Mapping[str, World | Compiled],
     policies: Policies | Callable[[str, float], Policies],
     *,
     temperatures: Sequence[float] = (1.0,),
@@ -49,7 +49,7 @@ def compare_all(
         raise fault("compare_all, temperatures", f"{temperatures!r}", "at least one number")
     for alpha in temperatures:
         as_temperature(alpha)  # before any work is done
-    models = {name: compiled(world).detach() for name, world in worlds.items()}
+    models = {name: _alone(compiled(world)) for name, world in worlds.items()}
     jobs = [
         (name, alpha, policies(name, alpha) if callable(policies) else policies)
         for name in models
@@ -60,8 +60,11 @@ def compare_all(
     return {name: [done[i * T + n] for n in range(T)] for i, name in enumerate(models)}
 
 
-def _compare(
-    common: tuple[Mapping[str, Tables | Factors], Mapping[str, Any]], job: tuple[str, float, Policies]
-) -> Comparison:
+def _alone(model: Compiled) -> Compiled:
+    """Return a compiled world cut from autograd, so that it can be sent."""
+    return model.detach() if isinstance(model, Tables | Factors) else model
+
+
+def _compare(common: tuple[Mapping[str, Compiled], Mapping[str, Any]], job: tuple[str, float, Policies]) -> Comparison:
     (models, asked), (name, alpha, policies) = common, job
     return compare(models[name], policies, temperature=alpha, **asked)

@@ -11,16 +11,16 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from cai.compile.factor_model import Factors
 from cai.compile.table_model import Tables
 from cai.errors import ImpossibleError, NotConvergedError, fault
 from cai.evaluation.across_seeds import Curve, learning_curves, normalised_scores, profile_of
 from cai.evaluation.columns import Column
-from cai.evaluation.evaluate import Evaluation
+from cai.evaluation.evaluation import Evaluation
 from cai.evaluation.losses import Place, places_over_seeds, require_asked
 from cai.evaluation.rows import Row, as_csv, as_table, plain, row_of, written
 from cai.evaluation.statistics import Profile
 from cai.evaluation.subject import Run, Subject
+from cai.exact.forms import Compiled
 from cai.support.files import write_whole
 from cai.support.numbers import ROUNDING, finite
 
@@ -41,7 +41,7 @@ class Comparison:
         left_out: why a policy is not among the rows, by name.
     """
 
-    model: Tables | Factors | None
+    model: Compiled | None
     temperature: float
     subjects: Mapping[str, tuple[Subject, ...]]
     columns: tuple[Column, ...]

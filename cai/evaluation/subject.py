@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
-from cai.evaluation.evaluate import Evaluation
+from cai.evaluation.evaluation import Evaluation
 from cai.policies.protocol import FinitePolicy
 
 

@@ -150,7 +150,7 @@ def _single(name: str, comparison: Comparison) -> Losses:
         return Losses(
             name, "ELBO* is not finite, so there is nothing to measure against", _typeset(evaluation.account()), (), ()
         )
-    together = not evaluation.timed
+    together = not evaluation.model.timed
     nats, regret = evaluation.worst(together=together), evaluation.worst(by="regret", together=together)
     lead = "no policy does better"
     if nats:

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from cai.errors import fault
-from cai.evaluation.evaluate import Evaluation
+from cai.evaluation.evaluation import Evaluation
 from cai.support.numbers import show
 from cai.view.heat import Kind, draw_field, panel_size, row_labels, shared_norm
 from cai.view.maps import cell_inches, choices_matter, crowded, draw_arrows, draw_map, keys

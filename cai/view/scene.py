@@ -10,7 +10,7 @@ from torch import Tensor
 from cai.compile.table_model import Tables
 from cai.errors import fault
 from cai.evaluation.comparison import Comparison
-from cai.evaluation.evaluate import Evaluation
+from cai.evaluation.evaluation import Evaluation
 
 PROMISE = "promised by the posterior"
 
@@ -72,7 +72,7 @@ def scene(comparison: Comparison, limit: int = 40) -> Scene:
 
 
 def _visits(evaluation: Evaluation) -> Tensor:
-    by_action = evaluation.occupancy if evaluation.tables.horizon is None else evaluation.occupancy.sum(0)
+    by_action = evaluation.occupancy if evaluation.model.horizon is None else evaluation.occupancy.sum(0)
     return by_action.sum(-1)
 
 

@@ -27,7 +27,7 @@ def variable_curves(one: Comparison, names: Sequence[str] | None = None) -> Figu
     for ax, name in zip(axes, chosen, strict=True):
         plain(ax, name)
         size = states.sizes[states.names.index(name)]
-        for n, visits in enumerate(one.evaluations[policy].visits for policy in one.evaluations):  # type: ignore[attr-defined]
+        for n, visits in enumerate(one.evaluations[policy].visits for policy in one.evaluations):
             # Where lines coincide, the earlier one shows as a rim around the later one.
             width = 1.2 + 0.6 * (len(one.evaluations) - 1 - n)
             ax.plot(_means(visits, name), color=LINES[n % len(LINES)], linewidth=width)

@@ -254,7 +254,11 @@ class TableOperator:
 
     def averaged(self, t: int) -> Averaged:
         """Return the true dynamics of time t."""
-        return average(self.model.at(t), self.model.discount)
+        return average(self.model.at(t), self.model.discount) if self.model.timed else self._averaged
+
+    @cached_property
+    def _averaged(self) -> Averaged:
+        return average(self.model.at(0), self.model.discount)
 
     def push(self, t: int, joint: Tensor) -> Tensor:
         """Return p(s_{t+1}, alive), ``[S]``."""

@@ -1,0 +1,264 @@
+"""Evaluation: what a policy gets, and where every nat between it and the exact answers goes."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from cai.compile.table_model import Tables
+from cai.errors import IntractableError, fault
+from cai.evaluation.accounts import account
+from cai.evaluation.answers import Answers
+from cai.evaluation.losses import Loss, require_asked
+from cai.evaluation.part import Part
+from cai.exact.forms import Compiled
+from cai.exact.messages import Messages
+from cai.exact.rules import HARD, POSTERIOR, VARIATIONAL
+from cai.exact.tables.policy_evaluation import values
+from cai.policies.as_policy import require_table
+from cai.support.numerics import nats
+
+
+@dataclass(frozen=True, repr=False, eq=False)
+class Evaluation:
+    """A policy on a world, exactly. For the infinite horizon read every ``[T, …]`` without T, summed over all times.
+
+    Of a world of independent parts, which are measured apart, what is by time and state has one number a part.
+
+    Attributes:
+        policy: what was evaluated.
+        answers: what the policy is measured against.
+        parts: the numbers of each independent part of the world; one part where the world is in one piece.
+        standard_error: of the expected return, reward units; 0, since nothing was sampled.
+    """
+
+    policy: Any
+    answers: Answers
+    parts: tuple[Part, ...]
+    standard_error: float = 0.0
+
+    def __repr__(self) -> str:
+        try:
+            elbo = f"{self.elbo:.6g} nats"
+        except IntractableError:
+            elbo = "too large in nats"
+        return f"Evaluation(expected_return={self.expected_return:.6g}, elbo={elbo}, on {self.model})"
+
+    @property
+    def model(self) -> Compiled:
+        """The compiled world."""
+        return self.answers.model
+
+    @property
+    def temperature(self) -> Float[Tensor, ""]:
+        """α, reward units."""
+        return self.answers.temperature
+
+    @property
+    def expected_return(self) -> float:
+        """J(π) = E_π[Σ r], the terminal reward included, reward units."""
+        return sum(part.totals[0] for part in self.parts)
+
+    @property
+    def entropy(self) -> float:
+        """E_π[Σ H(π(·|s_t))] until the episode ends, nats."""
+        return sum(part.totals[1] for part in self.parts)
+
+    @property
+    def kl_to_prior(self) -> float:
+        """E_π[Σ KL(π(·|s_t) ‖ p(·|s_t))], nats; inf where the policy does what the prior forbids."""
+        return sum(part.totals[2] for part in self.parts)
+
+    @property
+    def elbo(self) -> float:
+        """ELBO(π) = E_π[Σ r]/α - E_π[Σ KL(π ‖ prior)], nats; -inf where the policy risks what is forbidden."""
+        return float(nats(self.temperature.new_tensor(self.expected_return), self.temperature)) - self.kl_to_prior
+
+    @property
+    def variational(self) -> Messages:
+        """The variational optimum at this temperature: the best any policy can do."""
+        return self.answers.under(VARIATIONAL)
+
+    @property
+    def posterior(self) -> Messages:
+        """The exact posterior at this temperature."""
+        return self.answers.under(POSTERIOR)
+
+    @property
+    def hard(self) -> Messages:
+        """Bellman optimality: the highest return that any policy can have."""
+        return self.answers.under(HARD)
+
+    @property
+    def elbo_star(self) -> float:
+        """ELBO* of VARIATIONAL, nats: the best any policy can do.
+
+        Raises:
+            ImpossibleError: it is -inf, so that there is nothing to measure against.
+        """
+        return float(nats(self.variational.value, self.temperature))
+
+    @property
+    def log_evidence(self) -> float:
+        """log Z of POSTERIOR, nats.
+
+        Raises:
+            ImpossibleError: the evidence is zero.
+        """
+        return float(nats(self.posterior.value, self.temperature))
+
+    @property
+    def best_return(self) -> float:
+        """J* of HARD, reward units: the highest return of any policy within the prior's support.
+
+        Raises:
+            ImpossibleError: it is -inf, so that there is nothing to measure against.
+        """
+        return float(self.hard.value)
+
+    @property
+    def optimality_gap(self) -> float:
+        """ELBO* - ELBO(π) >= 0, nats; equals the sum of ``policy_nats``.
+
+        Raises:
+            ImpossibleError: ELBO* is -inf, so that there is nothing to measure against.
+        """
+        return self.elbo_star - self.elbo
+
+    @property
+    def evidence_gap(self) -> float:
+        """log Z - ELBO(π) = KL(p̂(τ) ‖ p(τ|O)) >= 0, nats; the sum of start, action and luck nats.
+
+        Raises:
+            ImpossibleError: the evidence is zero.
+        """
+        return self.log_evidence - self.elbo
+
+    @property
+    def regret(self) -> float:
+        """J* - J(π), reward units: the sum of ``regret_per_state``; inf where the policy risks what is forbidden.
+
+        Raises:
+            ImpossibleError: J* is -inf, so that there is nothing to measure against.
+        """
+        return float(self.regret_per_state.sum())
+
+    @property
+    def regret_per_state(self) -> Float[Tensor, "..."]:
+        """p(s_t) Σ_a π(a|s_t) (v*_t(s_t) - q*_t(s_t, a)) against HARD, reward units, ``[T, S]``.
+
+        The performance difference lemma (Kakade and Langford 2002): their sum is J* - J(π), exactly. Below 0 only where
+        the policy does what the prior forbids, and gains by it.
+
+        Raises:
+            ImpossibleError: J* is -inf, so that there is nothing to measure against.
+        """
+        return self._by_part(lambda part: part.regret)
+
+    @property
+    def policy_nats(self) -> Float[Tensor, "..."]:
+        """p(s_t) KL(π(·|s_t) ‖ π*(·|s_t)) against VARIATIONAL, nats, ``[T, S]``."""
+        return self._by_part(lambda part: part.policy_nats)
+
+    @property
+    def start_nats(self) -> float:
+        """KL(p(s_0) ‖ p(s_0|O)), nats: the start that the posterior would have wished for."""
+        return sum(part.start_nats for part in self.parts)
+
+    @property
+    def action_nats(self) -> Float[Tensor, "..."]:
+        """p(s_t) KL(π(·|s_t) ‖ p(·|s_t, O)) against POSTERIOR, nats, ``[T, S]``."""
+        return self._by_part(lambda part: part.action_nats)
+
+    @property
+    def luck_nats(self) -> Float[Tensor, "..."]:
+        """Σ_a p(s_t, a) KL(p(outcome|s_t, a) ‖ p(outcome|s_t, a, O)), nats, ``[T, S]``: zero iff nothing is luck.
+
+        With a discount, survival is part of the outcome.
+        """
+        return self._by_part(lambda part: part.luck_nats)
+
+    @property
+    def log_policy(self) -> Float[Tensor, "..."]:
+        """log π_t(a|s), nats, ``[T, S, A]``."""
+        return self._stacked(lambda part: (log_pi for _, log_pi, _ in part.joints()))
+
+    @cached_property
+    def occupancy(self) -> Float[Tensor, "..."]:
+        """p(s_t, a_t, alive) under the policy and the true dynamics, ``[T, S, A]``."""
+        return self._stacked(lambda part: (joint for _, _, joint in part.joints()))
+
+    @property
+    def final_states(self) -> Float[Tensor, " S"]:
+        """p(s_T, alive), ``[S]``; for the infinite horizon p(s_t, alive) summed over all times."""
+        return self._only.states[-1]
+
+    @property
+    def visits(self) -> dict[str, Tensor]:
+        """p(x_t, alive) of every state variable, ``[T+1, n]``; for the infinite horizon its sum, ``[1, n]``."""
+        return {name: states for part in self.parts for name, states in part.visits.items()}
+
+    @cached_property
+    def v(self) -> Float[Tensor, "..."]:
+        """The policy's own value, KL to the prior paid, ``[T+1, S]``, reward units: ``Σ p(s_0) v_0/α = ELBO(π)``.
+
+        Raises:
+            WorldError: the world has no tables.
+        """
+        if not isinstance(self.model, Tables):
+            raise fault("Evaluation.v", "a world whose variables are kept apart", "tables")
+        return values(self.model, self.log_policy, self.temperature).v
+
+    def worst(self, n: int = 10, by: str = "nats", *, together: bool = False) -> tuple[Loss, ...]:
+        """Return the n state-times where the policy loses most, the costliest first; ``str`` says it.
+
+        Fewer where it loses at fewer, none for a best policy: what is rounding is left out. Of independent parts a
+        place is a state of one part, numbered there.
+
+        Args:
+            n: how many at most.
+            by: "nats", policy nats against VARIATIONAL, or "regret", reward units against HARD.
+            together: all times of a state are one place.
+
+        Raises:
+            WorldError: ``n`` is below 1, or ``by`` is neither.
+            ImpossibleError: ELBO* or J* is -inf, so that there is nothing to measure against.
+        """
+        require_asked(n, by)
+        if by == "nats":
+            scale = max(1.0, abs(self.elbo_star))
+        else:
+            scale = max(abs(x) for x in (self.best_return, self.expected_return) if abs(x) < float("inf"))
+        each = [loss for part in self.parts for loss in part.worst(n, by, scale, together=together)]
+        return tuple(sorted(each, key=lambda loss: -loss.lost)[:n])
+
+    def account(self) -> str:
+        """Say in words, a line a part, where every nat between the policy and the two exact answers goes.
+
+        The regret has a line in reward units. Where ELBO*, log Z or J* cannot be had, it says so and why.
+        """
+        return account(self)
+
+    @property
+    def _only(self) -> Part:
+        """The one part of a world in one piece.
+
+        Raises:
+            WorldError: there are several.
+        """
+        if len(self.parts) > 1:
+            raise fault("Evaluation", f"{len(self.parts)} independent parts", "one of them: evaluation.parts[0]")
+        return self.parts[0]
+
+    def _by_part(self, read: Callable[[Part], Tensor]) -> Tensor:
+        if len(self.parts) == 1:
+            return read(self.parts[0])
+        return torch.stack([read(part).sum() for part in self.parts])
+
+    def _stacked(self, rows: Callable[[Part], Any]) -> Tensor:
+        require_table("evaluation", self._only.model)
+        return self._only.shaped(torch.stack(list(rows(self._only))))
