@@ -1,0 +1,189 @@
+"""The recipes of docs/architecture.md, by public means only: a rule, a form, a column and a world, through every verb."""
+
+import json
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+import cai
+from cai.exact.forms import FORMS, Form
+from cai.exact.rules import Assumption, Expect
+from cai.exact.tables.table_operator import TableOperator
+from tests.helpers import load_model
+
+ALPHA = 0.1
+
+
+@dataclass(frozen=True)
+class Sparse:
+    """The mean over actions of Tsallis entropy, q = 2: ``max_π Σ π x + α (1 - Σ π²)/2`` over the support of w.
+
+    Martins & Astudillo (2016), From softmax to sparsemax; Lee, Choi & Oh (2018), Sparse Markov decision processes.
+    """
+
+    def _policy(self, x: Tensor, log_w: Tensor, alpha: Tensor) -> Tensor:
+        z = torch.where(log_w > -torch.inf, x, -torch.inf) / alpha.unsqueeze(-1)
+        top = z.amax(-1, keepdim=True)
+        z = torch.where(top > -torch.inf, z - top, torch.where(log_w > -torch.inf, 0.0, -torch.inf))
+        ordered = z.sort(-1, descending=True).values
+        count = torch.arange(1, z.shape[-1] + 1).to(z)
+        total = torch.where(ordered > -torch.inf, ordered, 0.0).cumsum(-1)
+        chosen = (ordered > -torch.inf) & (1 + count * ordered > total)
+        k = chosen.sum(-1, keepdim=True)
+        tau = (total.gather(-1, k - 1) - 1) / k
+        return (z - tau).clamp(min=0.0)
+
+    def value(self, x: Tensor, log_w: Tensor, alpha: Tensor) -> Tensor:
+        pi = self._policy(x, log_w, alpha)
+        return torch.where(pi > 0, pi * x, 0.0).sum(-1) + alpha * (1 - pi.square().sum(-1)) / 2
+
+    def log_weights(self, x: Tensor, log_w: Tensor, alpha: Tensor, value: Tensor) -> Tensor:
+        return self._policy(x, log_w, alpha).log()
+
+    def by_log_w(self, x: Tensor, log_w: Tensor, alpha: Tensor, weights: Tensor) -> Tensor:
+        return torch.zeros_like(weights)
+
+    def by_alpha(self, x: Tensor, log_w: Tensor, alpha: Tensor, value: Tensor, weights: Tensor) -> Tensor:
+        return (1 - weights.square().sum(-1)) / 2
+
+
+TSALLIS = cai.Rule("TSALLIS", Expect(), Sparse())
+
+
+def sparsemax(x: list[float]) -> list[float]:
+    """The projection onto the simplex, by bisection on its threshold."""
+    low, high = max(x) - 1, max(x)
+    for _ in range(200):
+        middle = (low + high) / 2
+        low, high = (middle, high) if sum(max(0.0, v - middle) for v in x) > 1 else (low, middle)
+    return [max(0.0, v - low) for v in x]
+
+
+def test_a_rule_is_one_file(tmp_path: Path) -> None:
+    world = load_model("grid")(rows=3, columns=3, horizon=12)
+    tables = cai.tabulate(world)
+    messages = cai.solve(world, TSALLIS, temperature=ALPHA)
+    v = tables.terminal.tolist()
+    for t in reversed(range(12)):  # the plain equation in plain Python
+        slice_ = tables.at(t)
+        p, successor, r = slice_.log_prob.exp().tolist(), slice_.successor.tolist(), slice_.reward.tolist()
+        q = [
+            [
+                sum(w * (pay + v[to]) for w, to, pay in zip(*each, strict=True))
+                for each in zip(p[s], successor[s], r[s], strict=True)
+            ]
+            for s in range(9)
+        ]
+        pi = [sparsemax([x / ALPHA for x in row]) for row in q]
+        v = [
+            sum(w * x for w, x in zip(*both, strict=True)) + ALPHA * (1 - sum(w * w for w in both[0])) / 2
+            for both in zip(pi, q, strict=True)
+        ]
+        torch.testing.assert_close(messages.v[t], torch.tensor(v, dtype=torch.float64), rtol=1e-12, atol=1e-12)
+        torch.testing.assert_close(
+            messages.policy.probs(t), torch.tensor(pi, dtype=torch.float64), rtol=1e-9, atol=1e-12
+        )
+    assert bool((messages.policy.probs(0) == 0).any())  # sparse: some actions are never taken
+    _through_every_verb(world, TSALLIS, tmp_path)
+
+
+@dataclass(frozen=True, eq=False)
+class Certain:
+    """A toy form: a world in which nothing is random but the actions, as one successor and one reward an action."""
+
+    tables: cai.Tables
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.tables, name)
+
+
+class CertainOperator:
+    """A backup without a mean over outcomes; all else is that of the tables, which it holds."""
+
+    form = "certain"
+
+    def __init__(self, model: Certain, rule: cai.Rule, alpha: Tensor) -> None:
+        self.model, self.rule, self.alpha = model, rule, alpha
+        self.backups = 0
+        self._tables = TableOperator(model.tables, rule, alpha)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._tables, name)
+
+    @property
+    def parts(self) -> tuple["CertainOperator", ...]:
+        return (self,)
+
+    def q(self, t: int, v_next: Tensor) -> Tensor:
+        slice_ = self.model.tables.at(t)
+        return slice_.reward[..., 0] + v_next[slice_.successor[..., 0]]
+
+    def backup(self, t: int, v_next: Tensor, out: Tensor | None = None) -> Tensor:
+        self.backups += 1
+        v = self.rule.over_actions.value(self.q(t, v_next), self.log_prior(t), self.alpha.unsqueeze(-1))
+        return v if out is None else out.copy_(v)
+
+
+def certain(world: Any) -> Certain:
+    """Compile a world to the toy form."""
+    tables = cai.tabulate(world)
+    if tables.log_prob.shape[-1] > 1 or tables.discount < 1:
+        raise cai.IntractableError([cai.errors.Finding("certain", "outcomes by chance", "one outcome an action")])
+    return Certain(tables)
+
+
+@pytest.fixture
+def toy() -> Iterator[None]:
+    FORMS.append(Form("certain", Certain, certain, CertainOperator))  # the one line
+    yield
+    FORMS.pop()
+
+
+@pytest.mark.parametrize("rule", [cai.POSTERIOR, cai.VARIATIONAL, cai.HARD, TSALLIS], ids=str)
+def test_a_form_is_a_folder_and_a_line(rule: cai.Rule, toy: None, tmp_path: Path) -> None:
+    world = load_model("cliff_walking")(horizon=30)
+    messages = cai.solve(world, rule, temperature=ALPHA, form="certain")
+    assert messages.form == "certain"
+    assert messages.operator.backups == 30
+    flat = cai.solve(world, rule, temperature=ALPHA, form="tables")
+    torch.testing.assert_close(messages.v, flat.v, rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(messages.marginals(3), flat.marginals(3), rtol=1e-9, atol=1e-12)
+    own, same = (cai.evaluate(each, rule, temperature=ALPHA) for each in (certain(world), cai.tabulate(world)))
+    assert own.elbo == pytest.approx(same.elbo, rel=1e-12)
+    assert own.regret == pytest.approx(same.regret, rel=1e-9, abs=1e-9)
+    torch.testing.assert_close(own.policy_nats, same.policy_nats, rtol=1e-9, atol=1e-12)
+    _through_every_verb(certain(world), rule, tmp_path)
+
+
+def spread(evaluation: cai.Evaluation) -> float:
+    """How evenly the policy's nats lie over time, from 1 (all at one time) up."""
+    nats = evaluation.policy_nats.flatten()
+    return float(nats.sum() ** 2 / nats.square().sum()) if bool((nats > 0).any()) else math.nan
+
+
+def test_a_column_is_a_line(tmp_path: Path) -> None:
+    world = load_model("grid")(rows=3, columns=3, horizon=6)
+    mine = cai.Column("spread", "spread", "spread of nats", "", "How evenly the nats lie over time and state.", spread)
+    comparison = cai.compare(world, {"hard": cai.HARD}, temperature=ALPHA, columns=[*cai.COLUMNS, mine])
+    expected = spread(cai.evaluate(world, cai.HARD, temperature=ALPHA))
+    assert json.loads(comparison.json())["rows"][0]["spread"] == pytest.approx(expected)
+    assert "spread" in comparison.csv().splitlines()[0]
+    assert "spread" in comparison.table().splitlines()[0]
+    page = cai.report(comparison, tmp_path / "page")
+    assert "spread of nats" in Path(page).read_text()
+
+
+def _through_every_verb(world: Any, rule: cai.Rule, folder: Path) -> None:
+    evaluation = cai.evaluate(world, rule, temperature=ALPHA)
+    assert evaluation.optimality_gap >= -1e-9
+    comparison = cai.compare(world, {str(rule): rule, "prior": None}, temperature=ALPHA)
+    row = json.loads(comparison.json())["rows"][0]
+    assert row["elbo"] == pytest.approx(evaluation.elbo, rel=1e-12)
+    page = cai.report(comparison, folder / "page")
+    assert str(rule) in Path(page).read_text()
