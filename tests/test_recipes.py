@@ -13,11 +13,11 @@ from torch import Tensor
 
 import cai
 from cai.exact.forms import FORMS, Form
-from cai.exact.rules import Assumption, Expect
+from cai.exact.rules import Expect
 from cai.exact.tables.table_operator import TableOperator
 from tests.helpers import load_model
 
-ALPHA = 0.1
+ALPHA = 0.03
 
 
 @dataclass(frozen=True)
