@@ -1,4 +1,4 @@
-"""The recipes of docs/architecture.md, by public means only: a rule, a form, a column and a world, through every verb."""
+"""The recipes of docs/architecture.md by public means only: a rule, a form, a column, a world, through every verb."""
 
 import json
 import math
