@@ -120,15 +120,17 @@ def solve_horizons(
         raise fault("temperature", f"{alpha.tolist()}", "one number")
     walk = _Walk(rule, tables, alpha, set(asked))
     growth = _settle(walk, tolerance)
-    found = [walk.kept.get(T) or _far(walk, growth, T) for T in asked]
-    v = torch.stack([one.v for one in found])
+    answers = [walk.kept.get(T) or _far(walk, growth, T) for T in asked]
+    v = torch.stack([answer.v for answer in answers])
     value = rule.over_outcomes.value(v, tables.log_initial, alpha)
     for T, start in zip(asked, value, strict=True):
         if start == -torch.inf:
             raise _impossible(rule, tables, T)
     rate = None if growth is None else _rate(walk, growth)
     start_mean = Rounding(0.0, float(alpha))
-    bounds = v.new_tensor([one.error + start_mean(one.v, start) for one, start in zip(found, value, strict=True)])
+    bounds = v.new_tensor(
+        [answer.error + start_mean(answer.v, start) for answer, start in zip(answers, value, strict=True)]
+    )
     return HorizonValues(tables, rule, alpha, asked, v, value, rate, bounds, walk.sweeps)
 
 

@@ -26,10 +26,10 @@ def parts_of(factors: Factors) -> list[Factors]:
 
 
 def _scopes(factors: Factors) -> list[tuple[str, ...]]:
-    found = [one.scope for one in (*factors.initial.values(), *factors.terminal)]
+    scopes = [factor.scope for factor in (*factors.initial.values(), *factors.terminal)]
     for part in factors.slices:
-        found += [one.scope for one in (*part.prior.values(), *part.chance.values(), *part.reward)]
-    return [scope for scope in found if scope]
+        scopes += [factor.scope for factor in (*part.prior.values(), *part.chance.values(), *part.reward)]
+    return [scope for scope in scopes if scope]
 
 
 def _restricted(factors: Factors, names: set[str]) -> Factors:
@@ -39,15 +39,15 @@ def _restricted(factors: Factors, names: set[str]) -> Factors:
     def mine(factor: Factor) -> bool:
         return factor.scope[0].removesuffix("'") in names if factor.scope else first
 
-    def slice_of(one: FactoredSlice) -> FactoredSlice:
-        prior = {name: factor for name, factor in one.prior.items() if name in names}
-        chance = {name: factor for name, factor in one.chance.items() if name.removesuffix("'") in names}
-        return FactoredSlice(prior, chance, tuple(piece for piece in one.reward if mine(piece)))
+    def slice_of(slice_: FactoredSlice) -> FactoredSlice:
+        prior = {name: factor for name, factor in slice_.prior.items() if name in names}
+        chance = {name: factor for name, factor in slice_.chance.items() if name.removesuffix("'") in names}
+        return FactoredSlice(prior, chance, tuple(piece for piece in slice_.reward if mine(piece)))
 
     return replace(
         factors,
         initial={name: factor for name, factor in factors.initial.items() if name in names},
-        slices=tuple(slice_of(one) for one in factors.slices),
+        slices=tuple(slice_of(slice_) for slice_ in factors.slices),
         terminal=tuple(piece for piece in factors.terminal if mine(piece)),
         states=_subspace(factors.states, names),
         actions=_subspace(factors.actions, names),

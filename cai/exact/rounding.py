@@ -30,9 +30,9 @@ class Rounding:
         self.reward, self.alpha, self.ulps, self.warm = reward, alpha, ulps, warm
 
     @staticmethod
-    def of(one: Slice, alpha: Tensor) -> "Rounding":
+    def of(slice_: Slice, alpha: Tensor) -> "Rounding":
         """Return the bound for a slice."""
-        return Rounding(largest(one.reward), float(alpha.max()))
+        return Rounding(largest(slice_.reward), float(alpha.max()))
 
     def size(self, *values: Tensor) -> float:
         """Return the size of the largest number at hand, reward units."""

@@ -70,8 +70,8 @@ def assumption(mean: Mean) -> Assumption | None:
     A class speaks for itself alone: what inherits from a mean may have changed it.
     """
     said = vars(type(mean)).get("assumption")
-    found: Assumption | None = None if said is None else said(mean)
-    return found
+    known: Assumption | None = None if said is None else said(mean)
+    return known
 
 
 def is_maximum(mean: Mean) -> bool:
@@ -250,8 +250,8 @@ class Rule:
     @property
     def averages(self) -> bool:
         """Whether outcomes are averaged: the dynamics are held fixed."""
-        found = assumption(self.over_outcomes)
-        return found is not None and found.kind == "averaged"
+        known = assumption(self.over_outcomes)
+        return known is not None and known.kind == "averaged"
 
     @property
     def is_known(self) -> bool:

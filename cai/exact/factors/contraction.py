@@ -106,8 +106,8 @@ class Pass:
         return group
 
     def _table(self, i: int, node: Node, tables: Sequence[Tensor]) -> Factor:
-        one = self.plan.cases[i]
-        seen = one.case[torch.tensor(node.actions)]
+        cases = self.plan.cases[i]
+        seen = cases.case[torch.tensor(node.actions)]
         if bool((seen == seen[0]).all()):
-            return Factor(one.scope, tables[i][seen[0]])
-        return Factor((ACTION, *one.scope), tables[i][seen])
+            return Factor(cases.scope, tables[i][seen[0]])
+        return Factor((ACTION, *cases.scope), tables[i][seen])

@@ -68,7 +68,7 @@ class Planner:
     ) -> None:
         self.orders, self.following, self.states, self.ranked = orders, following, states, tuple(ranked)
         self.factors = range(len(cases))
-        self.case = [one.case[torch.tensor(self.ranked)].tolist() for one in cases]
+        self.case = [factor.case[torch.tensor(self.ranked)].tolist() for factor in cases]
         self._states: dict[tuple[int, int], _State] = {}
         self._nodes: dict[tuple[int, int], Node] = {}
 
@@ -99,7 +99,7 @@ class Planner:
         best: Node | None = None
         for m in places:
             parts = tuple(self._node(a, b, state, self._at(a, b)) for a, b in ((i, m), (m, j)))
-            cost = Cost(sum(one.cost.work for one in parts), max(one.cost.peak for one in parts))
+            cost = Cost(sum(part.cost.work for part in parts), max(part.cost.peak for part in parts))
             if best is None or cost.work < best.cost.work:
                 best = Node(self.ranked[i:j], (), (), parts, cost)
         assert best is not None
@@ -167,13 +167,13 @@ def plan(
     cases: Sequence[Cases], sizes: dict[str, int], following: tuple[str, ...], states: tuple[str, ...], actions: int
 ) -> Plan:
     """Plan the elimination for one slice: latents before the message or after it, whichever costs less."""
-    seen = {name for one in cases for name in one.scope}
+    seen = {name for factor in cases for name in factor.scope}
     latents = seen - {*following, *states}
     ways = [reduction(cases, (), sizes)]
     if latents:
         ways.append(reduction(cases, latents, sizes))
-    plans = [planned(one, sizes, following, states, actions) for one in ways if one.steps or one is ways[0]]
-    return min(plans, key=lambda one: one.cost.work)
+    plans = [planned(way, sizes, following, states, actions) for way in ways if way.steps or way is ways[0]]
+    return min(plans, key=lambda way: way.cost.work)
 
 
 def planned(
@@ -184,10 +184,10 @@ def planned(
     Several such orders are tried, and the tree that costs least is taken.
     """
     cases = before.left
-    orders = Orders([one.scope for one in cases], sizes)
+    orders = Orders([factor.scope for factor in cases], sizes)
     ahead, here = orders.mask(following), orders.mask(states)
-    usual = [int(torch.mode(one.case).values) for one in cases]
-    differing = [[i for i, one in enumerate(cases) if int(one.case[a]) != usual[i]] for a in range(actions)]
+    usual = [int(torch.mode(factor.case).values) for factor in cases]
+    differing = [[i for i, factor in enumerate(cases) if int(factor.case[a]) != usual[i]] for a in range(actions)]
     best: Node | None = None
     seen: set[tuple[int, ...]] = set()
     for n in range(TRIES if actions > 1 else 1):
@@ -197,9 +197,9 @@ def planned(
         if tuple(ranked) in seen:
             continue
         seen.add(tuple(ranked))
-        found = Planner(cases, orders, ahead, here, ranked).plan()
-        if best is None or found.cost.work < best.cost.work:
-            best = found
+        candidate = Planner(cases, orders, ahead, here, ranked).plan()
+        if best is None or candidate.cost.work < best.cost.work:
+            best = candidate
         if len(best.parts) == 1:  # nothing is split: another line of the actions would not matter
             break
     assert best is not None

@@ -40,7 +40,7 @@ class Orders:
         self._bits = {name: 1 << i for i, name in enumerate(self.names)}
         self._sizes = tuple(sizes.values())
         self._numbers: dict[int, float] = {}
-        self._found: dict[tuple[int, tuple[int, ...], int, int], Order] = {}
+        self._best: dict[tuple[int, tuple[int, ...], int, int], Order] = {}
         self.scopes = tuple(self.mask(scope) for scope in scopes)
 
     def mask(self, names: Sequence[str]) -> int:
@@ -53,15 +53,15 @@ class Orders:
 
     def numbers(self, mask: int) -> float:
         """Return how many numbers a table over these variables holds."""
-        found = self._numbers.get(mask)
-        if found is None:
-            found, i, left = 1.0, 0, mask
+        product = self._numbers.get(mask)
+        if product is None:
+            product, i, left = 1.0, 0, mask
             while left:
-                found *= self._sizes[i] if left & 1 else 1
+                product *= self._sizes[i] if left & 1 else 1
                 left >>= 1
                 i += 1
-            self._numbers[mask] = found
-        return found
+            self._numbers[mask] = product
+        return product
 
     def union(self, factors: Sequence[int]) -> int:
         """Return the variables of some factors together."""
@@ -77,10 +77,10 @@ class Orders:
             tries: how many orders; ties between factors are broken by lot.
         """
         key = (message, tuple(factors), keep, tries)
-        if key not in self._found:
-            found = (self._greedy(message, factors, keep, random.Random(n)) for n in range(tries))
-            self._found[key] = min(found, key=lambda one: one.work)
-        return self._found[key]
+        if key not in self._best:
+            orders = (self._greedy(message, factors, keep, random.Random(n)) for n in range(tries))
+            self._best[key] = min(orders, key=lambda order: order.work)
+        return self._best[key]
 
     def nth(self, message: int, factors: Sequence[int], keep: int, n: int) -> Order:
         """Return the n-th greedy order."""
@@ -107,8 +107,8 @@ class Orders:
         behind = [keep]
         for i in left:
             behind.append(behind[-1] | self.scopes[i])
-        ahead, found = 0, [0] * len(left)
+        ahead, needed = 0, [0] * len(left)
         for n in range(len(left) - 1, -1, -1):
-            found[n] = behind[n] | ahead
+            needed[n] = behind[n] | ahead
             ahead |= self.scopes[left[n]]
-        return found
+        return needed

@@ -73,12 +73,12 @@ class PreparedSlice:
 
     def _needed(self, names: set[str]) -> list[Cases]:
         """Return the distributions of some variables and of all that they read; the others sum to 1."""
-        wanted, found = set(names), []
+        wanted, needed = set(names), list[Cases]()
         for name, factor in reversed(self.slice.chance.items()):  # children come after their parents
             if name in wanted or factor.table.requires_grad:
-                found.append(self._cases[name])
+                needed.append(self._cases[name])
                 wanted |= set(factor.scope)
-        return found[::-1]
+        return needed[::-1]
 
     def _plan(self, cases: Sequence[Cases]) -> Plan:
         return plan(cases, self.sizes, self.following, self.states.names, self.actions.size)
@@ -137,8 +137,8 @@ class PreparedSlice:
             paid = replace(self.slice, reward=(*self.slice.reward, Factor(names, reward)))
             q = PreparedSlice(self.variables, paid).mean(over, c.detach(), alpha.detach())
             weights = torch.where(q.detach() == -torch.inf, 0.0, weights)
-            (found,) = torch.autograd.grad(q, reward, weights)
-        return found
+            (spread,) = torch.autograd.grad(q, reward, weights)
+        return spread
 
     def step(self, weights: Tensor) -> Tensor:
         """Return p(s') where ``weights`` is p(s, a), ``[S, A]``, under the true dynamics, ``[S]``."""
@@ -184,20 +184,20 @@ class PreparedSlice:
 
     def _passes(self, key: tuple[object, ...], make: Callable[[], Pass]) -> Pass:
         """Keep the pass of one kind; where tables are differentiated it is made anew each time."""
-        if any(one.tables.requires_grad for one in (*self.chance, *self.rewards)):
+        if any(factor.tables.requires_grad for factor in (*self.chance, *self.rewards)):
             return make()
         if key not in self._kept:
             self._kept[key] = make()
         return self._kept[key]
 
     def _probabilities(self, x: Tensor) -> Tensor:
-        tables = [one.tables for one in self.dynamics]
-        return self._passes(("p",), lambda: Pass(self.plain, SumProduct(), [one.exp() for one in tables]))(x)
+        tables = [factor.tables for factor in self.dynamics]
+        return self._passes(("p",), lambda: Pass(self.plain, SumProduct(), [table.exp() for table in tables]))(x)
 
     def _possible(self, x: Tensor) -> Tensor:
         """Tell whether an outcome can lead to where x holds, for every action and state."""
-        tables = [one.tables for one in self.dynamics]
-        support = lambda: Pass(self.plain, SumProduct(), [(one > -torch.inf).to(one.dtype) for one in tables])  # noqa: E731
+        tables = [factor.tables for factor in self.dynamics]
+        support = lambda: Pass(self.plain, SumProduct(), [(table > -torch.inf).to(table.dtype) for table in tables])  # noqa: E731
         with torch.no_grad():
             return self._passes(("possible",), support)(x.to(self.variables.dtype)) > 0
 
@@ -216,15 +216,15 @@ class PreparedSlice:
         out = tuple(name for name in (*self.actions.names, *self.states.names) if name in wanted)
         barred = piece.table.detach() == -torch.inf
         finite = Factor(piece.scope, torch.where(barred, 0.0, piece.table))
-        mean = _contract([finite, *(Factor(one.scope, one.table.exp()) for one in chain)], out)
+        mean = _contract([finite, *(Factor(factor.scope, factor.table.exp()) for factor in chain)], out)
         if not bool(barred.any()):
             return mean
-        support = [Factor(one.scope, (one.table > -torch.inf).to(one.table.dtype)) for one in chain]
+        support = [Factor(factor.scope, (factor.table > -torch.inf).to(factor.table.dtype)) for factor in chain]
         risk = _contract([Factor(piece.scope, barred.to(piece.table.dtype)), *support], out)
         return Factor(out, torch.where(risk.table > 0, -torch.inf, mean.table))
 
     def _maximum(self, price: Tensor) -> Pass:
-        tables = [*(priced(one.tables, price) for one in self.every), *(one.tables for one in self.rewards)]
+        tables = [*(priced(factor.tables, price) for factor in self.every), *(factor.tables for factor in self.rewards)]
         return Pass(self.likeliest, MaxSum(), tables)
 
     def _soft(self, x: Tensor, eta: Tensor) -> Tensor:
@@ -244,21 +244,26 @@ class PreparedSlice:
 
     def _log_mean(self, x: Tensor, eta: Tensor) -> Tensor:
         key = float(eta)
-        rewards = [nats(finite(one.tables, eta), eta) for one in self.rewards]
-        tops = [one.detach().max() for one in rewards]
+        rewards = [nats(finite(reward.tables, eta), eta) for reward in self.rewards]
+        tops = [reward.detach().max() for reward in rewards]
         real = x.detach()[x.detach() > -torch.inf]
         if real.numel() == 0:
             return torch.full((self.actions.size, *self.states.sizes), -torch.inf, dtype=x.dtype)
         top = real.max() if key > 0 else real.min()
         y = nats(x - top, eta)
         shift = top + eta * sum(tops, torch.zeros_like(eta))
-        depth = float((real - top).abs().max() / abs(key)) + sum(_span(one) for one in rewards)
+        depth = float((real - top).abs().max() / abs(key)) + sum(_span(reward) for reward in rewards)
         if depth < WARM and not rewards and real.numel() == x.numel():  # log of a number near 1 would lose digits
             return shift + eta * torch.log1p(self._probabilities(torch.expm1(y)))
-        tables = [*(one.tables for one in self.chance), *(one - a for one, a in zip(rewards, tops, strict=True))]
+        tables = [
+            *(factor.tables for factor in self.chance),
+            *(reward - top for reward, top in zip(rewards, tops, strict=True)),
+        ]
         range_ = -DEEP * math.log(torch.finfo(x.dtype).tiny)
-        if depth + sum(_span(one.tables) for one in self.chance) < range_:
-            linear = self._passes(("soft", key), lambda: Pass(self.tied, SumProduct(), [one.exp() for one in tables]))
+        if depth + sum(_span(factor.tables) for factor in self.chance) < range_:
+            linear = self._passes(
+                ("soft", key), lambda: Pass(self.tied, SumProduct(), [table.exp() for table in tables])
+            )
             return shift + eta * log(linear(y.exp()))
         deep = self._passes(("deep", key), lambda: Pass(self.tied, LogSum(), tables))
         return shift + eta * deep(y)

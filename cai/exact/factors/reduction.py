@@ -56,27 +56,27 @@ class Reduction:
     def left(self) -> tuple[Cases, ...]:
         """The factors that are left; the tables of new ones depend on the algebra."""
         like = self.cases[0]
-        made = [Cases(step.scope, like.tables.new_empty(0), torch.zeros_like(like.case)) for step in self.steps]
-        every = (*self.cases, *made)
+        results = [Cases(step.scope, like.tables.new_empty(0), torch.zeros_like(like.case)) for step in self.steps]
+        every = (*self.cases, *results)
         return tuple(every[i] for i in self.kept)
 
     def __call__(self, algebra: Algebra, tables: Sequence[Tensor]) -> list[Tensor]:
         """Return the tables of the factors that are left, ``[C, *scope]``, in the terms of the algebra."""
         every = list(tables)
-        scopes = [one.scope for one in self.cases] + [step.scope for step in self.steps]
+        scopes = [case.scope for case in self.cases] + [step.scope for step in self.steps]
         for step in self.steps:
             first, *others = (Factor(scopes[i], every[i][0]) for i in step.factors)
             for other in others[:-1]:
                 first = algebra.combine(first, other, tuple(dict.fromkeys((*first.scope, *other.scope))))
-            found = algebra.combine(first, others[-1], step.scope) if others else summed(algebra, first, step.scope)
-            every.append(found.table.unsqueeze(0))
+            result = algebra.combine(first, others[-1], step.scope) if others else summed(algebra, first, step.scope)
+            every.append(result.table.unsqueeze(0))
         return [every[i] for i in self.kept]
 
 
 def reduction(cases: Sequence[Cases], latents: Collection[str], sizes: Mapping[str, int]) -> Reduction:
     """Sum out, as far as products stay small, the latents of which no factor sees the action."""
-    scopes = {i: frozenset(one.scope) for i, one in enumerate(cases)}
-    blind = {i for i, one in enumerate(cases) if len(one.tables) == 1}
+    scopes = {i: frozenset(cases_.scope) for i, cases_ in enumerate(cases)}
+    blind = {i for i, cases_ in enumerate(cases) if len(cases_.tables) == 1}
     open_ = {name for name in latents if all(i in blind for i, scope in scopes.items() if name in scope)}
     steps: list[Step] = []
     work, peak = 0.0, 0.0
@@ -84,7 +84,7 @@ def reduction(cases: Sequence[Cases], latents: Collection[str], sizes: Mapping[s
     def product(name: str) -> frozenset[str]:
         return frozenset[str]().union(*(scope for scope in scopes.values() if name in scope))
 
-    widths = {name: math.prod(sizes[one] for one in product(name)) for name in sorted(open_)}
+    widths = {name: math.prod(sizes[other] for other in product(name)) for name in sorted(open_)}
     while widths:
         name = min(widths, key=widths.__getitem__)
         if widths[name] > WIDEST:
@@ -98,5 +98,5 @@ def reduction(cases: Sequence[Cases], latents: Collection[str], sizes: Mapping[s
             steps.append(Step(touched, tuple(sorted(result))))
         del widths[name]
         for other in result & widths.keys():
-            widths[other] = math.prod(sizes[one] for one in product(other))
+            widths[other] = math.prod(sizes[third] for third in product(other))
     return Reduction(tuple(cases), tuple(steps), Cost(work, peak))

@@ -50,9 +50,9 @@ def once(field: Tensor) -> Tensor:
     return field
 
 
-def whole(one: Tensor, S: int) -> Array:
+def whole(field: Tensor, S: int) -> Array:
     """Return an array ``[S, …]`` of what may be one state for all, without a copy."""
-    return one.detach().expand(S, *one.shape[1:]).numpy()
+    return field.detach().expand(S, *field.shape[1:]).numpy()
 
 
 @dataclass(frozen=True)

@@ -15,9 +15,9 @@ def lift(v, b, discount, alpha, top, low, high):
     end = (1.0 - discount) * np.exp(-top / alpha) if discount < 1.0 else 0.0
     going, ending = discount * 2.0**500, end * 2.0**500
     per = 1.0 / alpha
-    given, out = v[low:high], b[low:high]  # counted from 0: a loop that may count backwards is not vectorised
+    values, out = v[low:high], b[low:high]  # counted from 0: a loop that may count backwards is not vectorised
     for i in range(len(out)):
-        out[i] = going * exp((given[i] - top) * per) + ending
+        out[i] = going * exp((values[i] - top) * per) + ending
 
 
 @kernel
