@@ -15,7 +15,7 @@ from torch.distributions import AffineTransform, Normal, TransformedDistribution
 from torch.distributions.transforms import TanhTransform
 
 import cai
-from cai.learn.actors import Squashed
+from cai.learn.action_heads import Squashed
 from cai.learn.algorithms.actor_critic import GAMMA, ActorCritic, Drawn, Summed, critic_loss, sac
 from cai.learn.checkpoint import Checkpoint
 from cai.learn.functions import Network

@@ -14,7 +14,7 @@ from cai.learn.checkpoint import Checkpoint
 from cai.learn.events import Events
 from cai.learn.logs import Log
 from cai.learn.problem import State
-from cai.learn.remote import RemoteRun, _keep
+from cai.learn.remote import RemoteRun, _save
 from cai.support.files import draft, write_whole
 from cai.view.entanglement import draw_entanglement
 from cai.view.graph import draw_graph
@@ -62,7 +62,7 @@ WRITERS: dict[str, Write] = {
     "comparison": lambda folder, _: cai.compare(WORLD, {"best": cai.VARIATIONAL}).save(folder),
     "learners": lambda folder, one: cai.compare(WORLD, {"q": [one]}).save(folder),
     "log": logged,
-    "remote": lambda folder, one: _keep(RemoteRun(cai.learn.q_learning, {}, folder / "kept"), one, b"c" * 900),
+    "remote": lambda folder, one: _save(RemoteRun(cai.learn.q_learning, {}, folder / "kept"), one, b"c" * 900),
     "graph": lambda folder, _: draw_graph(graph(WORLD), folder / "graph.svg"),
     "entanglement": lambda folder, _: draw_entanglement(load_model("sysadmin")(n=2), folder / "ties.svg"),
     "report": lambda folder, _: report([cai.compare(WORLD, {"best": cai.VARIATIONAL})], folder, title="small"),

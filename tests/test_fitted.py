@@ -17,7 +17,7 @@ from cai.learn.batch import Transitions, of_values, to_values, transitions
 from cai.learn.checkpoint import Checkpoint
 from cai.learn.dynamic_programming import value_iteration
 from cai.learn.problem import Problem, State
-from cai.learn.regressors import Descent, Estimator, Means, Regressor, squared_loss
+from cai.learn.regressors import Descent, ExternalRegressor, Means, Regressor, squared_loss
 from cai.learn.training import problem_of, step
 from cai.simulate.rollout import rollout
 from cai.simulate.simulator import drawing, seeded
@@ -275,14 +275,16 @@ def test_the_same_seed_gives_the_same_policy(regressor: Any) -> None:
 def test_a_learner_goes_on_from_its_file(kind: str, tmp_path: Path) -> None:
     world = RandomWorld(seed=2, S=4, A=3, K=2, horizon=4, holes=False)
     made = {"table": Means, "network": lambda: Descent((8,), 5, 0.01)}
-    regressor = made[kind]() if kind in made else Estimator(trees(max_leaf_nodes=3, random_state=0))
+    regressor = made[kind]() if kind in made else ExternalRegressor(trees(max_leaf_nodes=3, random_state=0))
     algorithm, problem, state = begun(world, None, regressor, 1.0, 4, steps=300)
     half, keeper = after(algorithm, problem, state, 2), Checkpoint(tmp_path / "half", {})
     keeper.save(half, lambda state: state, (), 0.0)
     kept = keeper.load()
     assert kept is not None
     fresh = (
-        replace(algorithm, regressor=Estimator(trees(max_leaf_nodes=3, random_state=0))) if kind == "trees" else None
+        replace(algorithm, regressor=ExternalRegressor(trees(max_leaf_nodes=3, random_state=0)))
+        if kind == "trees"
+        else None
     )
     straight, resumed = after(algorithm, problem, half, 2), after(fresh or algorithm, problem, kept[0], 2)
     assert straight.values.keys() == resumed.values.keys()

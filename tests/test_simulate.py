@@ -448,7 +448,7 @@ def test_numbers_that_do_not_begin_at_0_are_ours_from_0() -> None:
 
 
 def test_going_on_costs_nothing_and_reading_shapes_disturbs_nothing() -> None:
-    from cai.learn.actors import actor_of
+    from cai.learn.action_heads import actor_of
     from cai.learn.functions import width_of
 
     simulator, Counted.steps = EnvironmentSimulator(Counted, 2), 0

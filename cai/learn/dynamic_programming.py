@@ -26,9 +26,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from cai.compile.table_model import Tables
+from cai.exact.anderson import gap
 from cai.exact.lifetime import life_to_come
-from cai.exact.tables.chain import Chain
-from cai.learn.stationary import Limits, Stationary, distance, finite, limits_of, stationary_problem, times
+from cai.learn.stationary import Limits, Stationary, limits_of, stationary_problem, times
 from cai.policies.as_policy import as_policy, policy_table
 from cai.policies.fixed import FixedPolicy, always
 from cai.world.definition import World
@@ -172,19 +172,19 @@ def _by_sweeps(
     problem: Stationary,
     limits: Limits,
     backup: Callable[[Tensor], Tensor],
-    acting: Callable[[Tensor], Tensor],
+    greedy: Callable[[Tensor], Tensor],
     *numbers: Tensor,
 ) -> Solution:
-    """Apply a backup until its bound is reached; ``acting`` reads log π off q."""
+    """Apply a backup until its bound is reached; ``greedy`` reads log π off q."""
     gamma, v, history, stopped = problem.tables.discount, problem.nothing, list[float](), ""
     while not stopped:
         before, v = v, backup(v)
-        residual, rounding = distance(v, before), problem.rounding(v, *numbers)
+        residual, rounding = float(gap(v, before).abs().max()), problem.rounding(v, *numbers)
         history.append(residual)
         bound = (gamma * residual + rounding) / (1 - gamma)
         stopped = limits.reached(bound, problem.rounding.size(v, *numbers), residual, rounding, len(history))
     q = problem.q(v)
-    return _solution(problem, v, acting(q), bound, history, stopped)
+    return _solution(problem, v, greedy(q), bound, history, stopped)
 
 
 def _by_policies(problem: Stationary, limits: Limits) -> Solution:
@@ -194,7 +194,7 @@ def _by_policies(problem: Stationary, limits: Limits) -> Solution:
     v_next = _evaluated(problem, log_pi, price, lost)
     while not stopped:
         v, q = v_next, problem.q(v_next)
-        residual, rounding = distance(problem.best(q), v), problem.rounding(v)
+        residual, rounding = float(gap(problem.best(q), v).abs().max()), problem.rounding(v)
         history.append(residual)
         bound = (residual + rounding) / (1 - gamma)
         stopped = limits.reached(bound, problem.rounding.size(v), residual, rounding, len(history))
@@ -202,7 +202,7 @@ def _by_policies(problem: Stationary, limits: Limits) -> Solution:
             log_pi = problem.greedy(q)
             v_next = _evaluated(problem, log_pi, problem.price(log_pi, q), lost)
             # Values rise, until only rounding moves them.
-            stopped = "" if float(finite(v_next - v).sum()) > 0 else "rounding"
+            stopped = "" if float(gap(v_next, v).nan_to_num(posinf=0.0, neginf=0.0).sum()) > 0 else "rounding"
     return _solution(problem, v, problem.greedy(q), bound, history, stopped)
 
 
@@ -225,9 +225,8 @@ def _safe_start(problem: Stationary) -> tuple[Tensor, Tensor, Tensor]:
 def _evaluated(problem: Stationary, log_pi: Tensor, price: Tensor, lost: Tensor) -> Tensor:
     """Return v = (I - γ P_π)⁻¹ r_π, ``[S]``, of a policy that pays ``price`` and never enters ``lost`` from outside."""
     pi = log_pi.exp()
-    r_pi = times(pi, problem.reward).sum(-1) - price
-    P_pi = Chain(pi.unsqueeze(-1) * problem.onward, problem.successor)
-    return torch.where(lost, -torch.inf, life_to_come(P_pi, torch.where(lost, 0.0, r_pi)))
+    r_pi = times(pi, problem.dynamics.reward).sum(-1) - price
+    return torch.where(lost, -torch.inf, life_to_come(problem.dynamics.living(pi), torch.where(lost, 0.0, r_pi)))
 
 
 def _solution(

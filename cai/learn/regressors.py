@@ -110,7 +110,7 @@ class Descent:
 
 
 @dataclass(frozen=True)
-class Estimator:
+class ExternalRegressor:
     """Anything with ``fit(x, y)`` and ``predict(x)``, on features and one-hot actions (Ernst et al. 2005).
 
     Attributes:
@@ -169,7 +169,7 @@ def regressor_of(name: str, given: Any, finite: bool, epochs: int, lr: float, se
     if getattr(given, "random_state", 0) is None:
         given = deepcopy(given)
         given.random_state = seed
-    return Estimator(given)
+    return ExternalRegressor(given)
 
 
 def require_finite(y: Tensor) -> None:

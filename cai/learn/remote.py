@@ -33,7 +33,7 @@ class RemoteRun:
 def learned_remotely(
     world: Any, runs: Sequence[RemoteRun], *, ray: str, progress: bool = True
 ) -> Iterator[tuple[int, Learned | CaiError]]:
-    """Yield the number of every run and what became of it, as they end; kept and logged here before it is told.
+    """Yield the number of every run and what became of it, as they end; saved and logged here before it is yielded.
 
     Raises:
         WorldError: Ray is not installed or cannot be reached, or a run lost its worker again and again.
@@ -41,7 +41,7 @@ def learned_remotely(
     asked = [(run.learner, run.settings, _read(run.checkpoint)) for run in runs]
     for n, (one, content) in each(_learn, world, asked, ray=ray, title="runs", shown=progress):
         if isinstance(one, Learned):
-            _keep(runs[n], one, content)
+            _save(runs[n], one, content)
         yield n, one
 
 
@@ -70,7 +70,7 @@ def _read(path: Path | None) -> bytes:
     return path.read_bytes() if path is not None and path.is_file() else b""
 
 
-def _keep(run: RemoteRun, one: Learned, content: bytes) -> None:
+def _save(run: RemoteRun, one: Learned, content: bytes) -> None:
     if run.checkpoint is not None:
         write_whole(run.checkpoint.parent, {run.checkpoint.name: content})
     if run.log is not None:

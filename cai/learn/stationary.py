@@ -10,9 +10,9 @@ from torch import Tensor
 from cai.compile.table_model import Tables
 from cai.compile.tabulate import tabulate
 from cai.errors import fault
-from cai.exact.rounding import Rounding
+from cai.exact.rounding import Rounding, largest
 from cai.exact.rules import Best, Mean, Soft
-from cai.exact.tables.backup import look_ahead
+from cai.exact.tables.averaged import Averaged, average
 from cai.exact.temperature import as_temperature
 from cai.world.definition import World
 
@@ -26,18 +26,14 @@ class Stationary:
 
     Attributes:
         tables: with ``horizon = None`` and ``discount = γ``.
-        reward: E[r|s,a], ``[S, A]``, reward units.
-        onward: γ p(outcome|s,a), ``[S, A, K]``.
-        successor: the next state of each outcome, ``[S, A, K]``.
+        dynamics: E[r|s,a], and γ p(outcome|s,a) with its next state.
         largest: the largest finite |r|, reward units.
         over_actions: ``Best`` or ``Soft``.
         alpha: α, reward units; 0 where it is hard.
     """
 
     tables: Tables
-    reward: Float[Tensor, "S A"]
-    onward: Float[Tensor, "S A K"]
-    successor: Tensor
+    dynamics: Averaged
     largest: float
     over_actions: Mean
     alpha: Float[Tensor, ""]
@@ -49,7 +45,7 @@ class Stationary:
 
     def q(self, v: Float[Tensor, " S"]) -> Float[Tensor, "S A"]:
         """Return q(s,a) = E[r|s,a] + Σ γ p(outcome|s,a) v(s')."""
-        return self.reward + times(self.onward, look_ahead(v, self.successor)).sum(-1)
+        return self.dynamics.q(v)
 
     def best(self, q: Float[Tensor, "S A"]) -> Float[Tensor, " S"]:
         """Return max_a q(s,a), or α log Σ_a p(a|s) exp(q(s,a)/α)."""
@@ -104,16 +100,13 @@ def stationary_problem(world: World | Tables, gamma: float | None, temperature: 
     if tables.timed:
         raise fault("dynamic programming", "slices that differ over time", "stationary ones (cai.solve takes both)")
     tables = replace(tables, horizon=None, discount=_discount(tables, gamma))
-    one, p = tables.at(0), tables.log_prob.exp()
-    possible = torch.where(p > 0, one.reward, 0.0)
+    slice_ = tables.at(0)
     return Stationary(
         tables=tables,
-        reward=times(p, one.reward).sum(-1),
-        onward=tables.discount * p,
-        successor=one.successor,
-        largest=float(finite(possible).abs().max()),
+        dynamics=average(slice_, tables.discount),
+        largest=largest(torch.where(slice_.log_prob > -torch.inf, slice_.reward, 0.0)),
         over_actions=Best() if temperature is None else Soft(),
-        alpha=p.new_zeros(()) if temperature is None else as_temperature(_number(temperature), tables),
+        alpha=tables.log_initial.new_zeros(()) if temperature is None else as_temperature(_number(temperature), tables),
     )
 
 
@@ -149,13 +142,3 @@ def limits_of(tolerance: Any, max_iterations: Any) -> Limits:
 def times(w: Tensor, x: Tensor) -> Tensor:
     """Return w x, 0 where w is 0, whatever its x."""
     return torch.where(w == 0, 0.0, w * x)
-
-
-def finite(x: Tensor) -> Tensor:
-    """Return x with 0 for what is infinite."""
-    return torch.where(x.isfinite(), x, 0.0)
-
-
-def distance(a: Tensor, b: Tensor) -> float:
-    """Return the largest difference; two -inf are equal, one alone is infinitely far."""
-    return float(torch.where(a == b, 0.0, (a - b).abs()).max())

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from cai.errors import fault
 from cai.learn import replay
-from cai.learn.actors import Actor, Discrete, Squashed, actor_of
+from cai.learn.action_heads import ActionHead, Discrete, Squashed, actor_of
 from cai.learn.functions import Adam, Network, named, part, width_of
 from cai.learn.problem import Metrics, Problem, State, require_finite
 from cai.learn.result import Learned
@@ -101,7 +101,7 @@ class Drawn:
 class Parts:
     """What is learned on one simulator: π_φ's head and function, and the critics as they are read and averaged."""
 
-    actor: Actor
+    actor: ActionHead
     function: Network
     critic: Network
     over: Expectation

@@ -25,8 +25,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from cai.errors import fault
-from cai.learn.actions import DiscretePolicy, draw
 from cai.learn.beliefs import Beliefs, any_state, beliefs_of, nothing_seen, observed
+from cai.learn.learned_policies import DiscretePolicy, draw
 from cai.learn.problem import Metrics, Problem, State
 from cai.learn.result import Learned
 from cai.learn.settings import Positive, Whole, check

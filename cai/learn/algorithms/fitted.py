@@ -17,8 +17,8 @@ import torch
 from torch import Tensor
 
 from cai.errors import fault
-from cai.learn.actions import DiscretePolicy
 from cai.learn.batch import Transitions, checked, drawn, of_values, to_values
+from cai.learn.learned_policies import DiscretePolicy
 from cai.learn.problem import Metrics, Problem, State
 from cai.learn.regressors import Regressor, regressor_of
 from cai.learn.result import Learned

@@ -17,8 +17,8 @@ from torch import Tensor
 
 from cai.errors import fault
 from cai.learn import replay
-from cai.learn.actions import DiscretePolicy, draw
 from cai.learn.functions import Adam, Function, function_of, named, part
+from cai.learn.learned_policies import DiscretePolicy, draw
 from cai.learn.problem import Metrics, Problem, State, require_finite
 from cai.learn.settings import Number, Switch, Whole, check
 from cai.learn.soft_values import log_policy, policy_value, q_loss, state_value

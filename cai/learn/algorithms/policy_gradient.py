@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from cai.errors import fault
-from cai.learn.actors import actor_of
+from cai.learn.action_heads import actor_of
 from cai.learn.functions import Adam, Function, Table, function_of, named, part
 from cai.learn.problem import Metrics, Problem, State, require_finite
 from cai.learn.result import Learned

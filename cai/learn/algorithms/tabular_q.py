@@ -17,8 +17,8 @@ import torch
 from torch import Tensor
 
 from cai.errors import fault
-from cai.learn.actions import DiscretePolicy, draw
 from cai.learn.functions import Table
+from cai.learn.learned_policies import DiscretePolicy, draw
 from cai.learn.problem import Metrics, Problem, State, require_finite
 from cai.learn.settings import Kind, Number, Switch, Whole, check
 from cai.learn.soft_values import log_policy, state_value

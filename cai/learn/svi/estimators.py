@@ -163,11 +163,11 @@ def _tables_loss(objective: Objective) -> Callable[[Any, Any], Tensor]:
     if isinstance(objective.policy, Guide):
         raise fault("fit, estimator", "'tables' with a full guide", "'enumeration' or 'score'")
     tables = tables_for(objective)
-    acting = as_policy(tables, objective.policy)
+    policy = as_policy(tables, objective.policy)
 
     def loss(model: Any, guide: Any) -> Tensor:
         guide()
-        return -policy_elbo(tables, log_table(tables, acting), objective.alpha)
+        return -policy_elbo(tables, log_table(tables, policy), objective.alpha)
 
     return loss
 

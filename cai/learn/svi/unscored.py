@@ -1,4 +1,4 @@
-"""What a policy leaves to chance need not be scored: only its own choices carry parameters.
+"""What is not the policy's own choice need not be scored: only its choices carry parameters.
 
 ``TraceGraph_ELBO`` gives every site without a reparameterised draw a score-function term, at a cost that grows with
 the square of their number. The true dynamics have no parameters, so that their terms are zero: a site that says it has
@@ -13,7 +13,7 @@ from pyro.poutine.messenger import Messenger
 from torch import Tensor
 
 
-class _Chance(TorchDistribution):
+class _Unscored(TorchDistribution):
     """A distribution without parameters of ours, whose draw passes for a reparameterised one."""
 
     has_rsample = True
@@ -27,8 +27,8 @@ class _Chance(TorchDistribution):
     def support(self) -> Any:
         return self.fn.support
 
-    def expand(self, batch_shape: Any, _instance: Any = None) -> "_Chance":
-        return _Chance(self.fn.expand(batch_shape))
+    def expand(self, batch_shape: Any, _instance: Any = None) -> "_Unscored":
+        return _Unscored(self.fn.expand(batch_shape))
 
     def rsample(self, sample_shape: Any = ()) -> Tensor:
         value: Tensor = self.fn.sample(sample_shape)
@@ -39,7 +39,7 @@ class _Chance(TorchDistribution):
         return log_prob
 
 
-class _LeaveToChance(Messenger):
+class _LeaveUnscored(Messenger):
     def __init__(self, choices: frozenset[str]) -> None:
         super().__init__()
         self.choices = choices
@@ -47,14 +47,14 @@ class _LeaveToChance(Messenger):
     def _pyro_sample(self, msg: Any) -> None:
         chosen = msg["name"].rpartition("_")[0] in self.choices
         if not chosen and not msg["fn"].has_rsample:
-            msg["fn"] = _Chance(msg["fn"])
+            msg["fn"] = _Unscored(msg["fn"])
 
 
 def unscored(program: Callable[[], None], choices: frozenset[str]) -> Callable[[], None]:
     """Return the guide in which only the sites of the action variables named ``choices`` are scored."""
 
     def guide() -> None:
-        with _LeaveToChance(choices):
+        with _LeaveUnscored(choices):
             program()
 
     return guide

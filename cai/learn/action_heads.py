@@ -1,4 +1,4 @@
-"""Actors: how the numbers of a function become an action, and what the action costs against the prior.
+"""Action heads: how the numbers of a function become an action, and what the action costs against the prior.
 
 An action is carried as its ``code``: its number, or, for a continuous one, what stands before the tanh. The ratio
 ``log π(a|s) - log p(a|s)``, nats, is all that a learner needs: its gradient is that of log π, and its mean is the KL to
@@ -16,8 +16,8 @@ from torch import Tensor
 from torch.nn.functional import softplus
 
 from cai.errors import fault
-from cai.learn.actions import DiscretePolicy, SampledPolicy, draw
 from cai.learn.functions import Function
+from cai.learn.learned_policies import DiscretePolicy, SampledPolicy, draw
 from cai.policies.heads import MARGIN, tanh_gaussian
 from cai.simulate.simulator import Simulator
 from cai.simulate.worlds import one_action
@@ -25,7 +25,7 @@ from cai.world.enumerate import base
 
 
 @runtime_checkable
-class Actor(Protocol):
+class ActionHead(Protocol):
     """What stands between a function and the world's actions."""
 
     @property
@@ -152,7 +152,7 @@ class Squashed:
         return mean, 0.9 * log_scale.clamp(-5, 2).exp()
 
 
-def actor_of(simulator: Simulator) -> Actor:
+def actor_of(simulator: Simulator) -> ActionHead:
     """Return the actor for a simulator's actions.
 
     Raises:
