@@ -126,7 +126,7 @@ def compare(
     if comparisons:
         _print(world, comparisons, fits, notes, as_json=as_json)
     if comparisons and out is not None:
-        write(title, job.world, comparisons, out, notes, fits)
+        write(title, job.world, comparisons, out, notes)
     if not whole:
         raise KeyboardInterrupt
 
@@ -180,8 +180,7 @@ def _print(world: str, comparisons: Sequence["Comparison"], fits: Fits, notes: S
     if as_json:
         print_json([_plain(one, fits[one.temperature]) for one in comparisons])
         return
-    from cai.view.cells import STOPPED
-    from cai.view.terminal import print_comparison
+    from cai.view.terminal import STOPPED, print_comparison
 
     for one in comparisons:
         print_comparison(world, one)

@@ -54,7 +54,7 @@ def _report(title: str, job: Job, name: str, fits: Told, out: Path) -> None:
     named = {one.temperature: {f"fit:{name}": one} for one, _ in fits if one.temperature is not None}
     policies = {"POSTERIOR": POSTERIOR, "VARIATIONAL": VARIATIONAL, "prior": None}
     comparisons = compared(job.tables, policies, list(named), named)
-    write(title, job.world, comparisons, out, [], named)
+    write(title, job.world, comparisons, out)
 
 
 def _state(one: "Learned") -> bytes:

@@ -99,12 +99,11 @@ def write(
     comparisons: "Sequence[Comparison]",
     out: Path,
     notes: Sequence[str] = (),
-    fits: Fits | None = None,
 ) -> None:
     """Write the report's folder and say where it is."""
     from cai.view.report import report
     from cai.world.dependencies import graph as read_graph
 
     dag = read_graph(world, min(2, world.horizon or 2))
-    page = report(comparisons, out, title=title, notes=notes, dag=dag, fits=fits)
+    page = report(comparisons, out, title=title, notes=notes, dag=dag)
     print(f"report: {page.resolve()}")

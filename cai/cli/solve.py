@@ -84,7 +84,7 @@ def solve(
     if policy and not as_json:
         _print_policies(answers)
     if out is not None:
-        write(title_of(world, settings), made, compared(found, rules, alphas, given=given), out, [])
+        write(title_of(world, settings), made, compared(found, rules, alphas, given=given), out)
 
 
 def _refuse(options: Mapping[str, Any], beside: str, expected: str) -> None:

@@ -69,6 +69,10 @@ def _last(field: str, run: Run) -> float | None:
     return getattr(run.history[-1], field, None)
 
 
+def _named(field: str, run: Run) -> str | None:
+    return getattr(run, field, None)
+
+
 def _total(field: str, evaluation: Evaluation) -> float:
     return float(getattr(evaluation, field).sum())
 
@@ -154,6 +158,10 @@ COLUMNS: tuple[Column, ...] = (
     ),
     Column("steps", "steps", "steps", "steps", "How many steps the learner took.", attrgetter("steps"), of="run"),
     Column("seconds", "CPU s", "time", "CPU seconds", "CPU seconds of learning.", attrgetter("seconds"), of="run"),
+    Column(
+        "estimator", "estimator", "estimator", "", "Which estimator of the ELBO's gradient a fit used.",
+        partial(_named, "estimator"), of="run",
+    ),
     Column("stopped", "ended by", "ended by", "", "Why the runs ended.", attrgetter("stopped"), of="run"),
     Column("does", "does", "does", "", "What a type of inference does.", attrgetter("does"), of="inference"),
 )  # fmt: skip

@@ -1,6 +1,7 @@
 """compare: many policies on one world, measured by the same exact accounts, in one table."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -30,9 +31,8 @@ def compare(
 ) -> Comparison:
     """Evaluate every policy on the world by the same accounts; learners over their seeds.
 
-    A number of a learner is the interquartile mean over its seeds with a 95 % bootstrap interval, of the final policy
-    and of the worst evaluation at or after the best one. Source: Agarwal et al. 2021, *Deep Reinforcement Learning at
-    the Edge of the Statistical Precipice*.
+    A number of a learner is the interquartile mean over its seeds with a 95 % bootstrap interval (Agarwal et al. 2021,
+    *Deep Reinforcement Learning at the Edge of the Statistical Precipice*).
 
     Args:
         world: a world, or the tables or factors it was compiled to. Of one that can be neither only learners are
@@ -58,7 +58,16 @@ def compare(
         if not any(runs.values()) or not (leave_out or all(runs.values())):
             raise
         return _sampled(runs, float(alpha), columns, error)
-    answers = answers_of("compare", model, temperature)
+    return _measured(answers_of("compare", model, temperature), policies, runs, columns, leave_out)
+
+
+def _measured(
+    answers: Answers,
+    policies: Mapping[str, Any],
+    runs: Mapping[str, Sequence[Run]],
+    columns: Sequence[Column],
+    leave_out: bool,
+) -> Comparison:
     subjects: dict[str, tuple[Subject, ...]] = {}
     left_out: dict[str, ImpossibleError | NotConvergedError] = {}
     for name, policy in policies.items():
@@ -72,7 +81,7 @@ def compare(
         raise left_out.popitem()[1]
     prior = measure(answers, None).elbo if any(runs.values()) else None
     reasons = {name: str(error) for name, error in left_out.items()}
-    return _comparison(answers.model, float(alpha), subjects, columns, reasons, answers.ends, prior)
+    return _comparison(answers.model, float(answers.temperature), subjects, columns, reasons, answers.ends, prior)
 
 
 def _comparison(
@@ -86,6 +95,8 @@ def _comparison(
 ) -> Comparison:
     shown = known(columns, subjects)
     rows = tuple(row_of(name, alpha, each, shown) for name, each in subjects.items())
+    shown = tuple(one for one in shown if one.of == "evaluation" or any(row.cells[one.field] for row in rows))
+    rows = tuple(replace(row, cells={one.field: row.cells[one.field] for one in shown}) for row in rows)
     return Comparison(model, alpha, subjects, shown, rows, *ends, prior, left_out)
 
 

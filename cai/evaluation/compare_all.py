@@ -50,11 +50,8 @@ def compare_all(
     for alpha in temperatures:
         as_temperature(alpha)  # before any work is done
     models = {name: _alone(compiled(world)) for name, world in worlds.items()}
-    jobs = [
-        (name, alpha, policies(name, alpha) if callable(policies) else policies)
-        for name in models
-        for alpha in temperatures
-    ]
+    asked_of = policies if callable(policies) else lambda name, alpha: policies
+    jobs = [(name, alpha, asked_of(name, alpha)) for name in models for alpha in temperatures]
     done = dict(each(_compare, (models, asked), jobs, ray=ray, title="comparisons", shown=progress))
     T = len(temperatures)
     return {name: [done[i * T + n] for n in range(T)] for i, name in enumerate(models)}

@@ -11,13 +11,13 @@ from torch import Tensor
 from cai.compile.table_model import Tables
 from cai.compile.tabulate import tabulate
 from cai.errors import CaiError, fault
+from cai.evaluation.answers import answers_of
 from cai.evaluation.compare import compare
 from cai.evaluation.comparison import Comparison
 from cai.evaluation.subject import InferenceType
 from cai.exact.marginal_map import marginal_map, open_loop
 from cai.exact.rules import MAP, PLANNING, POSTERIOR, VARIATIONAL, Rule
 from cai.exact.solve import solve
-from cai.exact.temperature import as_temperature
 from cai.policies.protocol import FinitePolicy
 from cai.support.numerics import nats
 from cai.world.definition import World
@@ -53,10 +53,7 @@ def inference_types(world: World | Tables, *, temperature: float | Tensor = 1.0,
     if isinstance(max_nodes, bool) or not isinstance(max_nodes, int) or max_nodes < 1:
         raise fault("inference_types, max_nodes", f"{max_nodes!r}", "a whole number, 1 at least")
     tables = tabulate(world).detach()
-    alpha = as_temperature(temperature, tables).detach()
-    if alpha.dim() or tables.batch_shape:
-        seen = f"a batch of shape {[*tables.batch_shape, *alpha.shape]}"
-        raise fault("inference_types", seen, "one world, one temperature")
+    alpha = answers_of("inference_types", tables, temperature).temperature
     types: dict[str, InferenceType] = {}
     missing: dict[str, CaiError] = {}
     with torch.no_grad():

@@ -1,14 +1,13 @@
-"""What a chapter of the report says besides its pictures: numbers in cells, the fits, and where each policy loses."""
+"""What a chapter of the report says besides its pictures: numbers in cells, and where each policy loses."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from cai.evaluation.across_seeds import Estimate
 from cai.evaluation.columns import Column
 from cai.evaluation.comparison import Comparison
 from cai.evaluation.rows import Row
-from cai.learn.result import Learned
 from cai.support.numbers import MINUS, between, brief, rounded, show
 from cai.view.summary import is_best
 
@@ -85,38 +84,6 @@ def _cell(column: Column, row: Row, exact: float) -> Cell:
 
 def _infinite(estimate: Estimate) -> float:
     return next(run for run in estimate.runs if run is not None and abs(run) == float("inf"))
-
-
-@dataclass(frozen=True)
-class FitRow:
-    """One fit in the table of fits: ``stopped`` in words, the standard error of its ELBO (empty if exact), its gap."""
-
-    name: str
-    estimator: str
-    steps: str
-    stopped: str
-    elbo: Cell
-    error: str
-    gap: Cell
-
-
-STOPPED = {"gap": "within the tolerance", "steps": "all steps made", "interrupted": "interrupted"}
-
-
-def fit_rows(fits: Mapping[str, Learned]) -> tuple[FitRow, ...]:
-    """Lay out the fits of one temperature, a row each."""
-    return tuple(
-        FitRow(
-            name,
-            fit.estimator or fit.algorithm,
-            f"{fit.steps:,}",
-            STOPPED.get(fit.stopped, fit.stopped),
-            cell("fit_elbo", fit.elbo),
-            f"± {show(fit.standard_error)}" if fit.samples else "exact",
-            cell("fit_gap", fit.gap, rounded(fit.gap, fit.elbo_star)),
-        )
-        for name, fit in fits.items()
-    )
 
 
 @dataclass(frozen=True)

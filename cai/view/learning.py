@@ -211,7 +211,7 @@ def _steps_axis(axes: Axes, curves: Sequence[Curve]) -> None:
         axes.set_xlim(0, max([*ends, 1.0]))
         axes.xaxis.set_major_locator(MaxNLocator(5, integer=True, steps=[1, 2, 5, 10]))
     axes.xaxis.set_major_formatter(FuncFormatter(lambda step, _: short(step)))
-    axes.set_xlabel("environment steps", fontsize=8, color=INK, labelpad=2)
+    axes.set_xlabel("environment steps (updates, for a fit)", fontsize=8, color=INK, labelpad=2)
     axes.grid(color=FAINT, linewidth=0.5)
     axes.set_axisbelow(True)
     axes.spines[["top", "right"]].set_visible(False)

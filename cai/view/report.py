@@ -2,7 +2,7 @@
 
 import base64
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,7 +21,7 @@ from cai.support.files import write_whole
 from cai.support.numbers import MINUS, rounded, show
 from cai.support.wording import listed
 from cai.view import figures
-from cai.view.cells import Cell, FitRow, Line, Losses, cell, fit_rows, lines_of, losses_of, ruled_columns
+from cai.view.cells import Cell, Line, Losses, cell, lines_of, losses_of, ruled_columns
 from cai.view.curves import elbo_curves
 from cai.view.entanglement import entanglement_figure
 from cai.view.graph import graph_figure
@@ -62,8 +62,6 @@ class Chapter:
     anchor: str
     answers: tuple[tuple[str, Cell], ...]
     lines: tuple[Line, ...]
-    fits: tuple[FitRow, ...]
-    fit_curves: Picture | None
     pictures: tuple[Picture, ...]
     remarks: tuple[str, ...]
     losses: tuple[Losses, ...]
@@ -76,7 +74,6 @@ def report(
     title: str = "Comparison",
     notes: Sequence[str] = (),
     dag: nx.DiGraph | None = None,
-    fits: Mapping[float, Mapping[str, Learned]] | None = None,
 ) -> Path:
     """Write a comparison as a page, ``report.html``, beside ``comparison.csv``, ``comparison.json`` and ``figures/``.
 
@@ -89,24 +86,21 @@ def report(
         title: of the page.
         notes: further paragraphs, shown below the summary; line breaks are kept.
         dag: the model's graph from ``cai.graph``, to be drawn too.
-        fits: by temperature and name: how policies were fitted, shown in the chapter of their temperature.
 
     Raises:
-        WorldError: there is no comparison, a temperature comes twice, the worlds differ, or fits have no chapter.
+        WorldError: there is no comparison, a temperature comes twice, or the worlds differ.
     """
     ordered = warm_to_cold([comparisons] if isinstance(comparisons, Comparison) else comparisons)
-    fits = fits or {}
     _require_one_world(ordered)
-    _require_chapters(ordered, fits)
     columns = _columns(ordered)
-    chapters = [_chapter(one, columns, fits.get(one.temperature, {})) for one in ordered]
+    chapters = [_chapter(one, columns) for one in ordered]
     across, model = list(_across(ordered)), list(_model(ordered[0], dag))
     page = _environment().get_template("report.html.jinja").render(
         title=title, notes=notes, summary=summary(ordered), intro=_intro(ordered), world=size_of(ordered[0].model),
         across=across, model=model, chapters=chapters, columns=ruled_columns(columns),
         over_seeds=any(len(row.seeds) > 1 for one in ordered for row in one.rows),
     )  # fmt: skip
-    drawn = [picture for one in chapters for picture in (*one.pictures, one.fit_curves) if picture is not None]
+    drawn = [picture for one in chapters for picture in one.pictures]
     contents = {f"figures/{picture.name}.png": picture.content for picture in [*across, *model, *drawn]}
     write_whole(Path(folder), contents | _numbers(ordered) | {"report.html": page.encode()})
     for stale in Path(folder, "figures").glob("alpha-*.png"):  # of an earlier run at other temperatures
@@ -146,17 +140,6 @@ def _require_one_world(comparisons: Sequence[Comparison]) -> None:
         raise fault("report, comparisons", "; ".join(sorted(worlds)), "comparisons of one world")
 
 
-def _require_chapters(comparisons: Sequence[Comparison], fits: Mapping[float, Mapping[str, Learned]]) -> None:
-    known = [one.temperature for one in comparisons]
-    for alpha, named in fits.items():
-        wrong = [
-            f"'{name}' at temperature {fit.temperature:g}" for name, fit in named.items() if fit.temperature != alpha
-        ]
-        if alpha not in known or wrong:
-            seen = f"fits for temperature {alpha:g}" + (f" with {', '.join(wrong)}" if wrong else "")
-            raise fault("report, fits", seen, f"fits made at, and listed under, one of the temperatures {known}")
-
-
 def _intro(comparisons: Sequence[Comparison]) -> str:
     names = list(dict.fromkeys(row.name for one in comparisons for row in one.rows))
     alphas = listed([show(one.temperature) for one in comparisons])
@@ -193,7 +176,7 @@ def _model(comparison: Comparison, dag: nx.DiGraph | None) -> Iterator[Picture]:
         yield Picture("elimination", "One backup", caption, png(entanglement_figure(largest_part(model))))
 
 
-def _chapter(one: Comparison, columns: Sequence[Column], fits: Mapping[str, Learned]) -> Chapter:
+def _chapter(one: Comparison, columns: Sequence[Column]) -> Chapter:
     """Lay out one temperature: tables, figures, a remark where a figure would be empty, and accounts in words."""
     answers = (("log Z, the evidence (POSTERIOR)", cell("log_evidence", one.log_evidence)),
                ("ELBO*, the best any policy can reach (VARIATIONAL)", cell("elbo_star", one.elbo_star)))  # fmt: skip
@@ -204,18 +187,10 @@ def _chapter(one: Comparison, columns: Sequence[Column], fits: Mapping[str, Lear
         anchor=f"alpha-{one.temperature!r}",
         answers=answers if one.model is not None else (),
         lines=lines_of(one, columns),
-        fits=fit_rows(fits),
-        fit_curves=_fit_curves(one, fits) if fits else None,
         pictures=tuple(_pictures(one)),
         remarks=tuple(remarks),
         losses=losses_of(one),
     )
-
-
-def _fit_curves(one: Comparison, fits: Mapping[str, Learned]) -> Picture:
-    drawn = elbo_curves(fits, elbo_star=one.elbo_star, log_evidence=one.log_evidence)
-    caption = "ELBO(π) of each fit against its steps, and what was still missing to ELBO*."
-    return Picture(f"alpha-{one.temperature!r}-fits", "How the fits went", caption, png(drawn))
 
 
 def _pictures(one: Comparison) -> Iterator[Picture]:
@@ -251,7 +226,12 @@ def _pictures(one: Comparison) -> Iterator[Picture]:
 
 
 def _learning(one: Comparison, picture: Callable[[str, str, str, Callable[[], Figure]], Picture]) -> Iterator[Picture]:
-    if any("policy_nats" in curves for curves in one.curves.values()):
+    fits = {name: run for name, (run, *_) in one.runs.items() if isinstance(run, Learned) and run.estimator}
+    if fits:
+        ends = {"elbo_star": one.elbo_star, "log_evidence": one.log_evidence}
+        caption = "ELBO(π) of each fit against its steps, and what was still missing to ELBO*."
+        yield picture("fits", "How the fits went", caption, lambda: elbo_curves(fits, **ends))
+    if any("policy_nats" in curves for name, curves in one.curves.items() if name not in fits):
         caption = "What is missing to ELBO*, step by step."
         yield picture("learning", "Policy nats while learning", caption, lambda: nats_curves(one))
     if any("stochastic_return" in curves for curves in one.curves.values()):

@@ -15,6 +15,9 @@ from cai.learn.result import Learned
 from cai.support.numbers import digits
 from cai.view.sizes import size_of
 
+STOPPED = {"gap": "within the tolerance", "steps": "all steps made", "interrupted": "interrupted"}
+"""Why a fit ended, in words."""
+
 
 def print_comparison(world: str, comparison: Comparison) -> None:
     """Print the numbers of every policy, over seeds with their intervals, and the two exact answers below them."""
