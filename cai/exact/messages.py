@@ -241,7 +241,13 @@ class Messages:
     @cached_property
     def _states(self) -> V:
         """p(s_t, alive) under the rule of every time; or summed over all times."""
-        return self.operator.states(self.v, self.initial(), self.error_bound)
+        start, T = self.initial(), self.model.horizon
+        if T is None:
+            return self.operator.own_visits(self.v, start, self.error_bound)
+        push, mu = self.operator.pushing(self.v, self.error_bound), [start]
+        for t in range(T):
+            mu.append(push(t, mu[-1]))
+        return self.operator.all_times(mu)
 
     def _at(self, t: int) -> V:
         return self.operator.at(self.v, t)

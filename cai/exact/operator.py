@@ -90,8 +90,8 @@ class Operator(Protocol):
     def places(self) -> Any:
         """Return room for v of all times, ``out`` of their backups; None for what is made anew."""
 
-    def all_times(self, values: Sequence[V], places: Any) -> V:
-        """Return v of all times in one, ``[*B, T+1, S]``, from those of each, 0 first."""
+    def all_times(self, values: Sequence[V], places: Any = None) -> V:
+        """Return what has a value at each time, 0 first, in one, ``[*B, T+1, S]``; in its places, if it is there."""
 
     def at_once(self) -> V | None:
         """Return v of all times where there is a quicker way than the sweep; else None."""
@@ -123,8 +123,11 @@ class Operator(Protocol):
     def policy(self, v: V, error_bound: float) -> Any:
         """Return the rule's own policy, from v of all times; see ``cai.policies.protocol``."""
 
-    def states(self, v: V, start: M, error_bound: float) -> V:
-        """Return p(s_t, alive) of every time under the rule; summed over all times for the infinite horizon."""
+    def pushing(self, v: V, error_bound: float) -> Callable[[int, M], M]:
+        """Return a step of the rule's own chain, from v of all times: p(s_{t+1}, alive) from t and p(s_t, alive)."""
+
+    def own_visits(self, v: V, start: M, error_bound: float) -> M:
+        """Return p(s_t, alive) under the rule, summed over all times of the infinite horizon."""
 
     def tilt(self, t: int, v_next: V, error_bound: float = 0.0) -> Any:
         """Return the rule's own chain at time t with all its outcomes listed; see ``cai.exact.tables.backup.Tilt``."""

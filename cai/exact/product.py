@@ -73,8 +73,8 @@ class ProductOperator:
         """Return no room."""
         return self.parts[0].places()
 
-    def all_times(self, values: Sequence[Parts], places: list[None]) -> Parts:
-        """Return v of all times of each part."""
+    def all_times(self, values: Sequence[Parts], places: list[None] | None = None) -> Parts:
+        """Return what has a value at each time, of each part."""
         return tuple(torch.stack(of_part) for of_part in zip(*values, strict=True))
 
     def at_once(self) -> None:
@@ -138,10 +138,15 @@ class ProductOperator:
         own = (part.policy(of_part, error_bound) for part, of_part in zip(self.parts, v, strict=True))
         return ProductPolicy(self.model.actions, tuple(own))
 
-    def states(self, v: Parts, start: Parts, error_bound: float) -> Parts:
-        """Return p(s_t, alive) under the rule of each part, of every time."""
+    def pushing(self, v: Parts, error_bound: float) -> Callable[[int, Parts], Parts]:
+        """Return a step of the rule's own chain of each part."""
+        steps = [part.pushing(own, error_bound) for part, own in zip(self.parts, v, strict=True)]
+        return lambda t, mu: tuple(step(t, own) for step, own in zip(steps, mu, strict=True))
+
+    def own_visits(self, v: Parts, start: Parts, error_bound: float) -> Parts:
+        """Return p(s_t, alive) of each part under the rule, summed over all times."""
         each = zip(self.parts, v, start, strict=True)
-        return tuple(part.states(of_part, mu, error_bound) for part, of_part, mu in each)
+        return tuple(part.own_visits(own, mu, error_bound) for part, own, mu in each)
 
     def forward(self, v: Parts, states: Parts) -> Parts:
         """Return the forward messages of each part, nats."""

@@ -1,7 +1,7 @@
 """Factors under a rule: the same equations as on tables, each mean taken by variable elimination."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -13,8 +13,8 @@ from cai.compile.factor_model import Factors, total
 from cai.errors import Finding, IntractableError
 from cai.exact import finite
 from cai.exact.cost import Cost
+from cai.exact.factors.factor_conditionals import FactorConditionals
 from cai.exact.factors.flattened import flattened
-from cai.exact.factors.outcome_sampling import following
 from cai.exact.factors.prepared_slice import PreparedSlice
 from cai.exact.lifetime import summed
 from cai.exact.operator import Pick
@@ -105,8 +105,8 @@ class FactorOperator:
         """Return no room: values are made anew, so that autograd may follow them."""
         return [None] * ((self.model.horizon or 0) + 1)
 
-    def all_times(self, values: Sequence[Tensor], places: list[None]) -> Tensor:
-        """Return v of all times, ``[T+1, S]``."""
+    def all_times(self, values: Sequence[Tensor], places: list[None] | None = None) -> Tensor:
+        """Return what has a value at each time, ``[T+1, S]``."""
         return torch.stack(list(values))
 
     def at_once(self) -> None:
@@ -151,9 +151,10 @@ class FactorOperator:
     def _largest_reward(self, t: int) -> float:
         return sum((largest(piece.table) for piece in self.model.at(t).reward), 0.0)
 
-    def conditionals(self, t: int, v_next: Tensor, error_bound: float = 0.0) -> "FactorConditionals":
+    def conditionals(self, t: int, v_next: Tensor, error_bound: float = 0.0) -> FactorConditionals:
         """Return the rule's own chain at time t."""
-        return FactorConditionals(self, t, v_next, error_bound)
+        log_policy = self.log_policy(t, v_next, error_bound)
+        return FactorConditionals(self.plan(t), self.rule.over_outcomes, self.alpha, self.survival, v_next, log_policy)
 
     def tilt(self, t: int, v_next: Tensor, error_bound: float = 0.0) -> Tilt:
         """Return the rule's own chain at time t, its outcomes listed: latents and next states, numbered jointly.
@@ -168,15 +169,14 @@ class FactorOperator:
         """Return the rule's own policy."""
         return finite.policy(self, v, error_bound)
 
-    @torch.no_grad()
-    def states(self, v: Tensor, start: Tensor, error_bound: float) -> Tensor:
-        """Return p(s_t, alive) under the rule, ``[T+1, S]``; its sum over all times, ``[S]``, without T."""
-        if self.model.horizon is None:
+    def pushing(self, v: Tensor, error_bound: float) -> Callable[[int, Tensor], Tensor]:
+        """Return a step of the rule's own chain; no derivative is had of it."""
+        return torch.no_grad()(lambda t, mu: self.conditionals(t, v[t + 1], error_bound).push(mu))
+
+    def own_visits(self, v: Tensor, start: Tensor, error_bound: float) -> Tensor:
+        """Return p(s_t, alive) under the rule, summed over all times, ``[S]``."""
+        with torch.no_grad():
             return summed(self.conditionals(0, v, error_bound).push, start)
-        mu = [start]
-        for t in range(self.model.horizon):
-            mu.append(self.conditionals(t, v[t + 1], error_bound).push(mu[-1]))
-        return torch.stack(mu)
 
     def forward(self, v: Tensor, states: Tensor) -> Tensor:
         """Return the forward messages of every time, nats, ``[T+1, S]``: -inf also where v is."""
@@ -273,47 +273,3 @@ class FactorOperator:
         """Return a bound on the rounding of one backup: elimination takes plain logarithms."""
         warm = WARM if self.rule.averages else math.inf
         return Rounding(self._largest_reward(0), float(self.alpha), ULPS, warm)
-
-
-@dataclass(frozen=True, eq=False)
-class FactorConditionals:
-    """The rule's own chain at one time; see ``Conditionals``."""
-
-    op: FactorOperator
-    t: int
-    v_next: Tensor
-    error_bound: float
-
-    @cached_property
-    def log_policy(self) -> Tensor:
-        """log π_t(a|s), nats, ``[S, A]``."""
-        return self.op.log_policy(self.t, self.v_next, self.error_bound)
-
-    @cached_property
-    def _c(self) -> Tensor:
-        return self.op.survival.value(self.v_next)
-
-    @cached_property
-    def _log_survival(self) -> Tensor:
-        return self.op.survival.log_weights(self.v_next, self._c)
-
-    def push(self, mu: Tensor) -> Tensor:
-        """Return p(s_{t+1}, alive), ``[S]``."""
-        op, weights = self.op, finite.joint(mu, self.log_policy)
-        flow = op.plan(self.t).pull(op.rule.over_outcomes, self._c, op.alpha, weights)
-        return flow * self._log_survival[:, 0].exp() if op.survival.is_mortal else flow
-
-    def action(self, s: Tensor, pick: Pick) -> Tensor:
-        """Pick actions in states ``s [N]``."""
-        return pick(self.log_policy[s])
-
-    def outcome(self, s: Tensor, a: Tensor, pick: Pick) -> tuple[Tensor, Tensor]:
-        """Pick the next states and latents of actions ``a [N]``; return the states and the rewards, reward units."""
-        op = self.op
-        return following(op.plan(self.t), op.rule.over_outcomes, self._c, op.alpha, s, a, pick)
-
-    def survives(self, s: Tensor, pick: Pick) -> Tensor:
-        """Pick whether the trajectory goes on from next states ``s [N]``."""
-        if not self.op.survival.is_mortal:
-            return torch.ones_like(s, dtype=torch.bool)
-        return pick(self._log_survival[s]) == 0

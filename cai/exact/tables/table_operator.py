@@ -1,6 +1,6 @@
 """Tables under a rule: values are tensors ``[*B, S]``, and a backup takes the fastest form that its numbers allow."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -99,8 +99,10 @@ class TableOperator:
         assert T is not None
         return room(self.model.reward, T + 1, *self.batch_shape, self.model.states.size)
 
-    def all_times(self, values: Sequence[Tensor], places: Tensor) -> Tensor:
-        """Return v of all times, ``[*B, T+1, S]``."""
+    def all_times(self, values: Sequence[Tensor], places: Tensor | None = None) -> Tensor:
+        """Return what has a value at each time, ``[*B, T+1, S]``; in its places, where it was written there."""
+        if places is None:
+            return torch.stack([value.expand(*self.batch_shape, -1) for value in values], -2)
         places[-1] = values[-1]
         return places.movedim(0, -2)
 
@@ -171,21 +173,16 @@ class TableOperator:
         """Return the rule's own policy."""
         return finite.policy(self, v, error_bound)
 
-    def states(self, v: Tensor, start: Tensor, error_bound: float) -> Tensor:
-        """Return p(s_t, alive) under the rule, ``[*B, T+1, S]``; its sum over all times, ``[*B, S]``, without T."""
-        T = self.model.horizon
-        if T is None:
-            return visits(chain_of(self.conditionals(0, v, error_bound), torch.ones_like(start)), start)
-        mu = [start.expand(*self.batch_shape, -1)]
-        adjoint = None
-        for t in range(T):
-            v_next = v[..., t + 1, :]
-            if self.rule == POSTERIOR and not v.requires_grad:  # gradient = marginals, and the adjoint is the quicker
-                adjoint = self.gathering(t) if adjoint is None or self.model.timed else adjoint
-                mu.append(adjoint.push(v_next, mu[-1]))
-            else:
-                mu.append(self.conditionals(t, v_next, error_bound).push(mu[-1]))
-        return torch.stack(mu, -2)
+    def pushing(self, v: Tensor, error_bound: float) -> Callable[[int, Tensor], Tensor]:
+        """Return a step of the rule's own chain; POSTERIOR's is its adjoint, for the gradient of log Z is marginals."""
+        if self.rule != POSTERIOR or v.requires_grad:
+            return lambda t, mu: self.conditionals(t, v[..., t + 1, :], error_bound).push(mu)
+        stationary = None if self.model.timed else self.gathering(0)
+        return lambda t, mu: (stationary or self.gathering(t)).push(v[..., t + 1, :], mu)
+
+    def own_visits(self, v: Tensor, start: Tensor, error_bound: float) -> Tensor:
+        """Return p(s_t, alive) under the rule, summed over all times, ``[*B, S]``."""
+        return visits(chain_of(self.conditionals(0, v, error_bound), torch.ones_like(start)), start)
 
     def gathering(self, t: int) -> Gathering:
         """Return the adjoint of time t, which gathers the derivatives of what a slice reads."""
@@ -195,11 +192,9 @@ class TableOperator:
 
     def forward(self, v: Tensor, states: Tensor) -> Tensor:
         """Return the forward messages of every time, nats, ``[*B, T+1, S]``."""
-        log_f = self.model.log_initial.expand(*self.batch_shape, -1)
-        messages = [log_f]
+        messages = [self.model.log_initial.expand(*self.batch_shape, -1)]
         for t in range(v.shape[-2] - 1):
-            log_f = self.equation(t).forward_message(log_f)
-            messages.append(log_f)
+            messages.append(self.equation(t).forward_message(messages[-1]))
         return torch.stack(messages, -2)
 
     @property
