@@ -1,9 +1,9 @@
 """The claims' experiments: laws of the learners by beliefs, verdicts that can go either way, and small runs of each."""
 
-import itertools
 import math
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from typing import Any, cast
 
 import pytest
@@ -19,15 +19,7 @@ from cai.experiments import deep_sea, exploration, fine_tuning, reward_scale, ro
 from cai.experiments.claims import CLAIMS, Claim
 from cai.experiments.measure import final_states, solved
 from cai.experiments.verdict import DEPENDS, FAILS, HOLDS, Check, Mean, above, judged, mean_of
-from cai.experiments.worlds import life
-from cai.learn.algorithms.bayesian import (
-    Bayesian,
-    Optimism,
-    Sampling,
-    certainty_equivalence,
-    k_learning,
-    posterior_sampling,
-)
+from cai.learn import certainty_equivalence, k_learning, posterior_sampling
 from cai.learn.algorithms.policy_gradient import reinforce
 from cai.learn.beliefs import any_state, beliefs_of, neighbours, nothing_seen, observed
 from cai.simulate.rollout import rollout
@@ -186,12 +178,15 @@ def test_learners_by_beliefs_are_refused_what_makes_no_sense(name: str) -> None:
 @pytest.mark.parametrize("name", ["k", "psrl"])
 def test_beliefs_about_a_stochastic_world_end_at_its_optimum(name: str) -> None:
     world = load_world("restaurant")
-    imagines = Optimism(0.3) if name == "k" else Sampling()
-    algorithm = Bayesian(name, imagines, spread=5.0, noise=5.0)
-    evenings = [
-        float(algorithm.policy(problem, state).probs(0)[0, 1])  # of going French, 5.3 on average to the Italian 3.2
-        for problem, state, _ in itertools.islice(life(algorithm, world, temperature=None, seed=0), 600)
-    ]
+    evenings: list[float] = []
+
+    def watch(updates: int, metrics: Any, policy: Callable[[], Any]) -> bool:
+        evenings.append(float(policy().probs(0)[0, 1]))  # of going French, 5.3 on average to the Italian 3.2
+        return updates == 599
+
+    learn = partial(k_learning, beta=0.3) if name == "k" else posterior_sampling
+    learned = learn(world, spread=5.0, noise=5.0, seed=0, watch=watch, progress=False)
+    assert (learned.stopped, learned.updates) == ("watch", 599)
     assert sum(evenings[:5]) / 5 < 0.95, "nothing was known at first"
     assert sum(evenings[400:]) / 200 > 0.8
 
@@ -211,8 +206,9 @@ def test_a_learner_by_beliefs_goes_on_from_its_checkpoint(tmp_path: Any) -> None
 
 def dives(name: str, size: int, most: int, seed: int) -> float:
     world = load_world("deep_sea", {"size": str(size)})
-    make = deep_sea.learners(size, cai.tabulate(world), beta=3.0, noise=0.1)[name]
-    return deep_sea.dives_of(make(), world, 0.05, seed, most)
+    learn, batch = deep_sea.learners(size, cai.tabulate(world), beta=3.0, noise=0.1)[name]
+    soft = {"temperature": 0.05} if name in deep_sea.HOPELESS else {}
+    return deep_sea.dives_of(learn, batch, world, most, seed=seed, **soft)
 
 
 @pytest.mark.parametrize("name", deep_sea.PATIENT)
@@ -317,6 +313,6 @@ def test_a_learner_that_was_interrupted_ends_its_experiment(monkeypatch: pytest.
     def interrupted(world: Any, **options: Any) -> Any:
         return replace(reinforce(world, **{**options, "steps": 1}), stopped="interrupted")
 
-    monkeypatch.setattr(fine_tuning, "reinforce", interrupted)
+    monkeypatch.setattr(cai.learn, "reinforce", interrupted)
     with pytest.raises(KeyboardInterrupt):
         fine_tuning.specialised(seeds=1, updates=1, progress=False)

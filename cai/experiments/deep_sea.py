@@ -11,21 +11,14 @@ Source: O'Donoghue, Osband & Ionescu (2020), Making sense of reinforcement learn
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
 
-from cai.compile.table_model import Tables
-from cai.compile.tabulate import tabulate
-from cai.exact.rules import VARIATIONAL
-from cai.exact.solve import solve
-from cai.exact.tables.policy_evaluation import occupancy
+import cai
+from cai.experiments.measure import watched
 from cai.experiments.verdict import Check, Verdict, judged
-from cai.experiments.worlds import life, world_of
-from cai.learn.algorithms.bayesian import Bayesian, Certainty, Optimism, Sampling
-from cai.learn.algorithms.tabular_q import Tabular
-from cai.learn.beliefs import neighbours
-from cai.learn.problem import Algorithm
 from cai.support.progress import bar
 
 SOFT, BELIEFS, K_LEARNING, PSRL = "soft Q-learning", "soft Q on beliefs", "K-learning", "PSRL"
@@ -60,7 +53,7 @@ class DeepSea:
         """The mean of log₂ dives over seeds as dives, by learner; those who gave up count with their patience."""
         return {
             name: tuple(
-                2 ** (sum(math.log2(min(one, most)) for one in row) / len(row))
+                2 ** (sum(math.log2(min(dives, most)) for dives in row) / len(row))
                 for row, most in zip(rows, self.patience[name], strict=True)
             )
             for name, rows in self.dives.items()
@@ -136,14 +129,15 @@ def dives_needed(
     known, done = [], 0
     with bar("deep_sea", len(sizes) * len(dives) * seeds, shown=progress) as tell:
         for size in sizes:
-            world = world_of("deep_sea", size=size)
-            tables = tabulate(world)
+            world = cai.load_world("deep_sea", {"size": size})
+            tables = cai.tabulate(world)
             known.append(known_share(tables, temperature))
-            for name, make in learners(size, tables, beta, noise).items():
+            for name, (learn, batch) in learners(size, tables, beta, noise).items():
+                soft = {"temperature": temperature} if name in HOPELESS else {}
                 patience[name].append(most := 8 * 2**size if name in HOPELESS else 10 * size**3)
                 runs = []
                 for seed in range(seeds):
-                    runs.append(dives_of(make(), world, temperature, seed, most))
+                    runs.append(dives_of(learn, batch, world, most, seed=seed, **soft))
                     done += 1
                     tell(done, f"N = {size}, {name}")
                 dives[name].append(tuple(runs))
@@ -153,36 +147,33 @@ def dives_needed(
     )
 
 
-def learners(size: int, tables: Tables, beta: float, noise: float) -> dict[str, Callable[[], Algorithm]]:
-    """Return the four learners for a size; all but the model-free one are told the map."""
-    batch, where = max(1, 2**size // 16), neighbours(tables)
+def learners(size: int, tables: cai.Tables, beta: float, noise: float) -> dict[str, tuple[Callable[..., Any], int]]:
+    """Return the four learners for a size and their episodes an update; all but the model-free one are told the map."""
+    batch, told = max(1, 2**size // 16), dict[str, Any](noise=noise, following=cai.learn.neighbours(tables))
     return {
-        SOFT: lambda: Tabular(batch=batch, explore=0.0),
-        BELIEFS: lambda: Bayesian(BELIEFS, Certainty(), batch, noise=noise, following=where),
-        K_LEARNING: lambda: Bayesian(K_LEARNING, Optimism(beta), noise=noise, following=where),
-        PSRL: lambda: Bayesian(PSRL, Sampling(), noise=noise, following=where),
+        SOFT: (partial(cai.learn.q_learning, batch=batch, explore=0.0), batch),
+        BELIEFS: (partial(cai.learn.certainty_equivalence, batch=batch, **told), batch),
+        K_LEARNING: (partial(cai.learn.k_learning, beta=beta, **told), 1),
+        PSRL: (partial(cai.learn.posterior_sampling, **told), 1),
     }
 
 
-def dives_of(algorithm: Algorithm, world: Any, temperature: float, seed: int, most: int) -> float:
+def dives_of(learn: Callable[..., Any], batch: int, world: Any, most: int, **settings: Any) -> float:
     """Return after how many episodes the average regret fell below half the best return; inf if not within ``most``."""
-    best = world.treasure - world.move_cost
-    episodes, regret = 0, 0.0
-    for _, _, metrics in life(algorithm, world, temperature=temperature, seed=seed):
-        if metrics:
-            episodes += algorithm.batch
-            regret += algorithm.batch * (best - metrics["return"])
-            if regret < best / 2 * episodes:
-                return float(episodes)
-        if episodes >= most:
-            return math.inf
-    raise AssertionError("a life has no end")
+    best, regret, solved = world.treasure - world.move_cost, 0.0, math.inf
+
+    def watch(updates: int, metrics: Mapping[str, float], policy: Callable[[], Any]) -> bool:
+        nonlocal regret, solved
+        episodes = updates * batch
+        regret += batch * (best - metrics["return"]) if updates else 0.0
+        solved = float(episodes) if updates and regret < best / 2 * episodes else math.inf
+        return solved < math.inf or episodes >= most
+
+    watched(learn, world, watch, **settings)
+    return solved
 
 
-def known_share(tables: Tables, temperature: float) -> float:
+def known_share(tables: cai.Tables, temperature: float) -> float:
     """Return how often the exact policy at a temperature finds the treasure: it knows the world."""
-    log_pi = solve(tables, VARIATIONAL, temperature=temperature).policy.log_probs
-    assert tables.horizon is not None
-    table = torch.stack([log_pi(t) for t in range(tables.horizon)])
-    reached: torch.Tensor = occupancy(tables, table)[tables.horizon - 1][-1]
-    return float(reached * table[-1, -1].exp().max())
+    messages = cai.solve(tables, cai.VARIATIONAL, temperature=temperature)
+    return float(cai.evaluate(tables, messages, temperature=temperature).occupancy[-1, -1].max())

@@ -6,20 +6,16 @@ episode is decided: afterwards every policy idles at random.
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from cai.compile.table_model import Tables
-from cai.compile.tabulate import tabulate
-from cai.exact.tables.policy_evaluation import occupancy
+import cai
+from cai.experiments.measure import table_of, watched
 from cai.experiments.verdict import Check, Mean, Verdict, above, judged, mean_of
-from cai.experiments.worlds import life, world_of
-from cai.learn.algorithms.policy_gradient import PolicyGradient
-from cai.policies.as_policy import checked_table
 from cai.support.progress import bar
 
 HARD = "REINFORCE"
@@ -61,7 +57,7 @@ class Exploration:
     def verdict(self) -> Verdict:
         """Whether each soft learner keeps its entropy, and whether it finds more."""
         return verdict_of(
-            {name: (one.entropy[-1], one.coverage[-1], one.returned[-1]) for name, one in self.curves.items()}
+            {name: (curve.entropy[-1], curve.coverage[-1], curve.returned[-1]) for name, curve in self.curves.items()}
         )
 
     @property
@@ -69,8 +65,8 @@ class Exploration:
         """Heads and rows for a terminal."""
         heads = ("learner", "entropy at first", "at the end, nats", "cells visited", "return")
         return heads, [
-            [name, str(one.entropy[0]), str(one.entropy[-1]), str(one.coverage[-1]), str(one.returned[-1])]
-            for name, one in self.curves.items()
+            [name, *map(str, (curve.entropy[0], curve.entropy[-1], curve.coverage[-1], curve.returned[-1]))]
+            for name, curve in self.curves.items()
         ]
 
 
@@ -109,40 +105,43 @@ def explored(
         evaluations: on the way, the one before the first update not counted.
         progress: show a bar on a terminal.
     """
-    world = world_of("grid", rows=3, columns=9, start=(1, 3), goals=[(1, 0, NEAR), (1, 8, FAR)], slip=0.0, horizon=10)
+    goals = [(1, 0, NEAR), (1, 8, FAR)]
+    corridor = {"rows": 3, "columns": 9, "start": (1, 3), "goals": goals, "slip": 0.0, "horizon": 10}
+    world = cai.load_world("grid", corridor)
     learners = {HARD: None} | {f"soft, α = {alpha:g}": alpha for alpha in temperatures}
     curves, at = {}, [n * updates // evaluations for n in range(evaluations + 1)]
     with bar("exploration", len(learners) * seeds, shown=progress) as tell:
         for i, (name, alpha) in enumerate(learners.items()):
             runs = []
             for seed in range(seeds):
-                runs.append(watched(world, alpha, seed, at, batch, lr))
+                runs.append(on_the_way(world, alpha, seed, at, batch, lr))
                 tell(i * seeds + seed + 1, name)
             fields = torch.tensor(runs, dtype=torch.float64)  # [N, evaluations, 3]
             curves[name] = Curves(*(tuple(mean_of(fields[:, n, k]) for n in range(len(at))) for k in range(3)))
     return Exploration(tuple(n * batch for n in at), curves, seeds)
 
 
-def watched(
+def on_the_way(
     world: Any, alpha: float | None, seed: int, at: Sequence[int], batch: int, lr: float
 ) -> list[tuple[float, float, float]]:
     """Return entropy, return and coverage after so many updates of one run."""
-    algorithm = PolicyGradient(batch=batch, lr=lr, settle=False, stationary=False)
-    tables, found = tabulate(world).detach(), []
-    for update, (problem, state, _) in enumerate(life(algorithm, world, temperature=alpha, seed=seed)):
-        if update in at:
-            found.append(measured(tables, world.goal, checked_table(tables, algorithm.policy(problem, state))))
-        if update >= at[-1]:
-            break
-    return found
+    tables, rows = cai.tabulate(world).detach(), []
+
+    def watch(updates: int, metrics: Mapping[str, float], policy: Callable[[], Any]) -> bool:
+        if updates in at:
+            rows.append(measured(tables, world.goal, table_of(tables, policy())))
+        return updates >= at[-1]
+
+    settings = {"batch": batch, "lr": lr, "settle": False, "stationary": False}
+    watched(cai.learn.reinforce, world, watch, temperature=alpha, seed=seed, **settings)
+    return rows
 
 
-def measured(tables: Tables, decided: Tensor, log_pi: Tensor) -> tuple[float, float, float]:
+def measured(tables: cai.Tables, decided: Tensor, log_pi: Tensor) -> tuple[float, float, float]:
     """Return entropy (nats) and return of a policy, and in how many cells it is in effect, until it is decided."""
-    d = occupancy(tables, log_pi)[:-1]
-    joint = d.unsqueeze(-1) * log_pi.exp()
-    undecided = torch.where(decided, 0.0, d)
+    evaluation = cai.evaluate(tables, log_pi.exp())
+    joint = evaluation.occupancy
+    undecided = torch.where(decided, 0.0, joint.sum(-1))
     nats = -torch.where(joint > 0, joint * log_pi, 0.0).sum(-1)[:, ~decided].sum()
-    paid = (joint.unsqueeze(-1) * tables.log_prob.exp() * tables.reward).nan_to_num().sum()
     where = undecided.sum(0) / undecided.sum()
-    return float(nats), float(paid), math.exp(float(torch.special.entr(where).sum()))
+    return float(nats), evaluation.expected_return, math.exp(float(torch.special.entr(where).sum()))

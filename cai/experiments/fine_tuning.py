@@ -7,28 +7,24 @@ gradient of the new return is climbed until the one prize left is taken nine tim
 After Haarnoja, Tang, Abbeel & Levine (2017), Reinforcement learning with deep energy-based policies, section 5.2.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from cai.compile.table_model import Tables
-from cai.compile.tabulate import tabulate
-from cai.exact.tables.policy_evaluation import occupancy, policy_elbo
+import cai
+from cai.experiments.measure import final_states, finished, table_of
 from cai.experiments.verdict import Check, Mean, Verdict, above, judged, mean_of
-from cai.experiments.worlds import world_of
-from cai.learn.algorithms.policy_gradient import reinforce
-from cai.learn.result import Learned
-from cai.policies.as_policy import checked_table
 from cai.support.progress import bar
 
 HARD, SOFT, SCRATCH = "REINFORCE", "soft policy gradient", "from scratch"
 CORNERS = ((0, 0), (0, 4), (4, 0), (4, 4))
 ENOUGH = 0.9
 """The chance of the prize at which a policy counts as specialised."""
+COOL = 0.01
+"""α of the climb, reward units: almost the return alone, one nat costs a hundredth of the prize."""
 
 
 @dataclass(frozen=True)
@@ -101,81 +97,77 @@ def specialised(
         progress: show a bar on a terminal.
     """
     room = room_with(CORNERS)
-    learners: dict[str, Callable[..., Learned]] = {HARD: reinforce, SOFT: partial(reinforce, temperature=temperature)}
+    tables, rooms = cai.tabulate(room).detach(), [cai.tabulate(room_with([corner])).detach() for corner in CORNERS]
     settings: dict[str, Any] = {"batch": 20, "lr": 0.1, "settle": False, "stationary": False}
+    settings |= {"steps": updates * 20 * room.horizon, "evaluations": 1, "progress": False}
     starts: dict[str, list[Tensor]] = {HARD: [], SOFT: []}
-    tables, rooms = tabulate(room).detach(), [tabulate(room_with([corner])).detach() for corner in CORNERS]
     with bar("fine_tuning", 3 * seeds, shown=progress) as tell:
-        for n, (name, learn) in enumerate(learners.items()):
+        for n, (name, alpha) in enumerate({HARD: None, SOFT: temperature}.items()):
             for seed in range(seeds):
-                steps = updates * 20 * room.horizon
-                made = learn(room, seed=seed, steps=steps, evaluations=1, progress=False, **settings)
-                if made.stopped == "interrupted":
-                    raise KeyboardInterrupt
-                starts[name].append(checked_table(tables, made.policy))
+                learned = finished(cai.learn.reinforce(room, temperature=alpha, seed=seed, **settings))
+                starts[name].append(table_of(tables, learned.policy))
                 tell(n * seeds + seed + 1, name)
-        horizon = room.horizon
-        scratch = tables.log_prior.expand(horizon, *tables.log_prior.shape)
-        found = {}
+        scratch = tables.log_prior.expand(room.horizon, *tables.log_prior.shape)
+        curves = {}
         for name, policies in {**starts, SCRATCH: [scratch]}.items():
-            found[name] = [climbed_each(rooms, log_pi, patience, lr) for log_pi in policies]
+            curves[name] = [climbed_each(rooms, log_pi, patience, lr) for log_pi in policies]
             tell(3 * seeds if name == SCRATCH else 2 * seeds, f"specialising {name}")
-    found[SCRATCH] *= seeds  # nothing is random there
-    return _summary(found, tables, {**starts, SCRATCH: [scratch] * seeds}, patience, temperature)
+    curves[SCRATCH] *= seeds  # nothing is random there
+    before = {
+        name: torch.stack([prizes(tables, log_pi) for log_pi in rows])
+        for name, rows in {**starts, SCRATCH: [scratch] * seeds}.items()
+    }
+    return _summary(before, curves, patience, temperature)
 
 
 def _summary(
-    found: Mapping[str, Sequence[Tensor]],
-    tables: Tables,
-    starts: Mapping[str, Sequence[Tensor]],
-    patience: int,
-    temperature: float,
+    before: Mapping[str, Tensor], curves: Mapping[str, Sequence[Tensor]], patience: int, temperature: float
 ) -> FineTuning:
-    """Read curves ``[4, patience + 1]`` of each start and seed."""
-    chances = {name: torch.stack([prizes(tables, one) for one in rows]) for name, rows in starts.items()}
-    needed = {name: torch.stack([(rows < ENOUGH).sum(-1).double() for rows in each]) for name, each in found.items()}
+    """Sum up the chances of the prizes before, ``[N, 4]``, and the curves of each seed, ``[4, patience + 1]``."""
+    needed = {name: torch.stack([(rows < ENOUGH).sum(-1).double() for rows in each]) for name, each in curves.items()}
     return FineTuning(
-        {name: mean_of(one.sum(-1)) for name, one in chances.items()},
-        {name: mean_of(one.amin(-1)) for name, one in chances.items()},
-        {name: mean_of(one.mean(-1)) for name, one in needed.items()},
-        {name: mean_of(one.amax(-1)) for name, one in needed.items()},
-        {name: tuple(torch.stack(list(each)).mean((0, 1)).tolist()) for name, each in found.items()},
+        {name: mean_of(chances.sum(-1)) for name, chances in before.items()},
+        {name: mean_of(chances.amin(-1)) for name, chances in before.items()},
+        {name: mean_of(steps.mean(-1)) for name, steps in needed.items()},
+        {name: mean_of(steps.amax(-1)) for name, steps in needed.items()},
+        {name: tuple(torch.stack(list(each)).mean((0, 1)).tolist()) for name, each in curves.items()},
         patience,
         temperature,
-        len(starts[HARD]),
+        len(before[HARD]),
     )
 
 
 def room_with(corners: Sequence[tuple[int, int]]) -> Any:
     """Return the room with prizes of 1 in these corners."""
     goals = [(*corner, 1.0) for corner in corners]
-    return world_of("grid", rows=5, columns=5, start=(2, 2), goals=goals, slip=0.0, horizon=6)
+    room = {"rows": 5, "columns": 5, "start": (2, 2), "goals": goals, "slip": 0.0, "horizon": 6}
+    return cai.load_world("grid", room)
 
 
-def prizes(tables: Tables, log_pi: Tensor) -> Tensor:
+def prizes(tables: cai.Tables, log_pi: Tensor) -> Tensor:
     """Return the chance of each corner's prize, ``[4]``."""
-    last = occupancy(tables, log_pi)[-1]
-    return last[[5 * row + column for row, column in CORNERS]]
+    return final_states(tables, log_pi)[[5 * row + column for row, column in CORNERS]]
 
 
-def climbed_each(rooms: Sequence[Tables], log_pi: Tensor, patience: int, lr: float) -> Tensor:
+def climbed_each(rooms: Sequence[cai.Tables], log_pi: Tensor, patience: int, lr: float) -> Tensor:
     """Return the chance of the one prize at each step of its specialisation, for each of the four, ``[4, patience+1]``.
 
     Once it is taken nine times of ten the climb ends, and the rest is filled with what was reached.
     """
-    return torch.stack([_climbed(room, n, log_pi, patience, lr) for n, room in enumerate(rooms)])
+    return torch.stack([_climbed(room, log_pi, patience, lr) for room in rooms])
 
 
-def _climbed(tables: Tables, n: int, log_pi: Tensor, patience: int, lr: float) -> Tensor:
-    cool = torch.tensor(0.01, dtype=log_pi.dtype)  # almost the return alone: one nat costs a hundredth of the prize
-    logits, curve = log_pi.clamp(min=-40.0).clone(), []
+def _climbed(room: cai.Tables, log_pi: Tensor, patience: int, lr: float) -> Tensor:
+    """Climb by the exact gradient of a softmax policy, ``∂J/∂θ_t(s,a) = p(s_t, a_t) (q - α log π/p - v)``."""
+    logits, curve = log_pi.clamp(min=-40.0), []
     for _ in range(patience + 1):
-        logits.requires_grad_()
-        table = logits.log_softmax(-1)
-        curve.append(float(prizes(tables, table.detach())[n]))
+        log_pi = logits.log_softmax(-1)
+        evaluation = cai.evaluate(room, log_pi.exp(), temperature=COOL)
+        curve.append(evaluation.expected_return)  # the prize is 1, and taken once
         if curve[-1] >= ENOUGH:
             break
-        (gradient,) = torch.autograd.grad(cool * policy_elbo(tables, table, cool), logits)
-        logits = logits.detach() + lr * gradient
-    reached = torch.tensor(curve, dtype=log_pi.dtype)
+        v = evaluation.v
+        q = (room.log_prob.exp() * (room.reward + v[1:, room.successor])).sum(-1)
+        logits = logits + lr * evaluation.occupancy * (q - COOL * (log_pi - room.log_prior) - v[:-1].unsqueeze(-1))
+    reached = torch.tensor(curve, dtype=logits.dtype)
     return torch.cat([reached, reached[-1].expand(patience + 1 - len(reached))])

@@ -1,5 +1,6 @@
-"""What experiments measure of a policy, by public means."""
+"""What experiments measure of a policy, and how they watch a learner, by public means."""
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -30,3 +31,19 @@ def moves(world: cai.Tables, log_pi: Float[Tensor, "T S A"]) -> Float[Tensor, "T
     """Return p(s_t, a_t) under a policy."""
     joint: Tensor = cai.evaluate(world, log_pi.exp()).occupancy
     return joint
+
+
+def watched(learn: Callable[..., cai.learn.Learned], world: Any, watch: Callable[..., bool], **settings: Any) -> None:
+    """Let a learner go on until ``watch`` has seen enough of its updates; see ``cai.learn.Options``."""
+    finished(learn(world, watch=watch, steps=2**62, evaluations=1, progress=False, **settings))
+
+
+def finished(learned: cai.learn.Learned) -> cai.learn.Learned:
+    """Return what was learned.
+
+    Raises:
+        KeyboardInterrupt: Ctrl-C ended the learning, and ends the experiment.
+    """
+    if learned.stopped == "interrupted":
+        raise KeyboardInterrupt
+    return learned
