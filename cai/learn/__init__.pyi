@@ -7,6 +7,7 @@ from .algorithms.policy_gradient import reinforce as reinforce
 from .algorithms.q_learning import q_learning as q_learning
 from .batch import Transitions as Transitions
 from .batch import transitions as transitions
+from .beliefs import neighbours as neighbours
 from .dynamic_programming import Solution as Solution
 from .dynamic_programming import policy_evaluation as policy_evaluation
 from .dynamic_programming import policy_iteration as policy_iteration

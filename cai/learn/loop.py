@@ -1,8 +1,9 @@
 """The one training loop: measure, step, record, save; until the steps are taken, an aim is reached, or Ctrl-C."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -12,6 +13,8 @@ from cai.learn.logs import Log
 from cai.learn.problem import Metrics, State
 from cai.learn.result import Learned, Progress, Score
 from cai.support.progress import Interrupt, bar
+
+Watch = Callable[[int, Metrics, Callable[[], Any]], bool]
 
 
 class Training(Protocol):
@@ -63,7 +66,14 @@ class Training(Protocol):
 
 
 def run(
-    training: Training, *, seed: int, steps: int, checkpoint: Path | None, log: Path | None, progress: bool
+    training: Training,
+    *,
+    seed: int,
+    steps: int,
+    checkpoint: Path | None,
+    log: Path | None,
+    progress: bool,
+    watch: Watch | None = None,
 ) -> Learned:
     """Train, and return the result; see ``Options`` for the arguments.
 
@@ -87,6 +97,8 @@ def run(
                     write(history)
                     file.save(saved := state, training.pack, history, seconds)
                 stopped = training.reached(state, history) or _ended(state, steps, bool(interrupt))
+                if watch is not None and watch(state.updates, metrics, partial(training.policy, state)):
+                    stopped = "watch"
                 if stopped is not None:
                     break
                 before, began = state, time.process_time()

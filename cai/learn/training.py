@@ -12,7 +12,7 @@ from cai.compile.tabulate import tabulate
 from cai.errors import IntractableError, fault
 from cai.exact.temperature import as_temperature
 from cai.learn.checkpoint import described, samples_described, tables_described
-from cai.learn.loop import place_of, require_whole, run
+from cai.learn.loop import Watch, place_of, require_whole, run
 from cai.learn.problem import Algorithm, Metrics, Problem, State
 from cai.learn.result import Learned, Progress, Score
 from cai.learn.scores import SEED, ByEpisodes, Exactly
@@ -44,6 +44,8 @@ class Options(TypedDict, total=False):
         checkpoint: a file that keeps the learner at every evaluation; where it is there, learning goes on from it, with
             the same numbers as without the break.
         log: a folder for ``progress.jsonl``, one evaluation a line, and TensorBoard's events where it is installed.
+        watch: a function ``(updates, metrics, policy)``, called before the first update and after each, that may stop
+            the learning by returning True; ``policy()`` gives the policy of the moment.
         progress: show a bar on a terminal. True unless given.
     """
 
@@ -57,6 +59,7 @@ class Options(TypedDict, total=False):
     target: float
     checkpoint: Any
     log: Any
+    watch: Watch
     progress: bool
 
 
@@ -73,6 +76,7 @@ class Task:
     target: float | None = None
     checkpoint: Path | None = None
     log: Path | None = None
+    watch: Watch | None = None
     progress: bool = True
 
     def due(self, steps: int, history: Sequence[Progress]) -> bool:
@@ -180,7 +184,7 @@ def train(
         problem = _normalised(problem, task.seed)
     alpha = task.measured_at if problem.temperature is None else problem.temperature
     training = Sampling(algorithm, problem, world, task, _measure(world, problem, task, alpha))
-    asked = {name: getattr(task, name) for name in ("seed", "steps", "checkpoint", "log", "progress")}
+    asked = {name: getattr(task, name) for name in ("seed", "steps", "checkpoint", "log", "progress", "watch")}
     with precision(algorithm.dtype):
         return run(training, **asked)
 
