@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
@@ -65,30 +65,41 @@ class Training(Protocol):
         """Return the state that was packed."""
 
 
-def run(
-    training: Training,
-    *,
-    seed: int,
-    steps: int,
-    checkpoint: Path | None,
-    log: Path | None,
-    progress: bool,
-    watch: Watch | None = None,
-) -> Learned:
-    """Train, and return the result; see ``Options`` for the arguments.
+@dataclass(frozen=True)
+class Plan:
+    """How long to train, what to write, and who looks on; see ``Options``."""
+
+    seed: int
+    steps: int
+    checkpoint: Path | None
+    log: Path | None
+    progress: bool
+    watch: Watch | None = None
+
+    def ended(self, training: Training, state: State, metrics: Metrics, interrupted: bool) -> str | None:
+        """Say why the training ends here, if it does; the watch is asked every time."""
+        if self.watch is not None and self.watch(state.updates, metrics, partial(training.policy, state)):
+            return "watch"
+        if state.steps >= self.steps:
+            return "steps"
+        return "interrupted" if interrupted else None
+
+
+def run(training: Training, plan: Plan) -> Learned:
+    """Train, and return the result.
 
     Raises:
         WorldError: the checkpoint is none, or one of something else; or the work itself fails.
     """
-    file = Checkpoint(checkpoint, {} if checkpoint is None else training.identity())
+    steps, file = plan.steps, Checkpoint(plan.checkpoint, {} if plan.checkpoint is None else training.identity())
     metrics: Metrics = {}
-    with Interrupt() as interrupt, Log(log) as write:
+    with Interrupt() as interrupt, Log(plan.log) as write:
         kept = file.load()
         state, history, seconds = (training.first(), [], 0.0) if kept is None else (training.unpack(kept[0]), *kept[1:])
         saved = None if kept is None else state
         if history:  # the folder may be a new one
             write(history)
-        with bar(training.name, steps, start=state.steps, shown=progress) as tell:
+        with bar(training.name, steps, start=state.steps, shown=plan.progress) as tell:
             while True:
                 if training.due(state, history):
                     score = training.score(state, history)
@@ -96,9 +107,7 @@ def run(
                         history.append(_row(state, seconds, score, metrics))
                     write(history)
                     file.save(saved := state, training.pack, history, seconds)
-                stopped = training.reached(state, history) or _ended(state, steps, bool(interrupt))
-                if watch is not None and watch(state.updates, metrics, partial(training.policy, state)):
-                    stopped = "watch"
+                stopped = training.reached(state, history) or plan.ended(training, state, metrics, bool(interrupt))
                 if stopped is not None:
                     break
                 before, began = state, time.process_time()
@@ -116,14 +125,8 @@ def run(
             history.append(_row(state, seconds, score, {}))
             write(history)
         policy, counts = training.policy(state), (state.steps, state.updates, seconds)
-    known = (training.temperature, seed, tuple(history), *counts, stopped)
+    known = (training.temperature, plan.seed, tuple(history), *counts, stopped)
     return Learned(policy, training.name, *known, training.estimator, training.elbo_star)
-
-
-def _ended(state: State, steps: int, interrupted: bool) -> str | None:
-    if state.steps >= steps:
-        return "steps"
-    return "interrupted" if interrupted else None
 
 
 def _row(state: State, seconds: float, score: Score, metrics: Metrics) -> Progress:

@@ -74,7 +74,8 @@ class Learned:
         steps: environment steps taken; updates, for SVI.
         updates: updates made.
         seconds: CPU seconds spent on learning, evaluations not counted.
-        stopped: why it ended: "steps" (all were taken), "target", "gap" (within the tolerance) or "interrupted".
+        stopped: why it ended: "steps" (all were taken), "target", "gap" (within the tolerance), "watch"
+            or "interrupted".
         estimator: which estimator of the ELBO's gradient SVI used: "tables", "enumeration", "score", "reparameterised";
             None for other learners.
         elbo_star: ELBO*, nats (log Z for a ``FullGuide``, which may reach it); None where it is not known.

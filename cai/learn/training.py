@@ -12,7 +12,7 @@ from cai.compile.tabulate import tabulate
 from cai.errors import IntractableError, fault
 from cai.exact.temperature import as_temperature
 from cai.learn.checkpoint import described, samples_described, tables_described
-from cai.learn.loop import Watch, place_of, require_whole, run
+from cai.learn.loop import Plan, Watch, place_of, require_whole, run
 from cai.learn.problem import Algorithm, Metrics, Problem, State
 from cai.learn.result import Learned, Progress, Score
 from cai.learn.scores import SEED, ByEpisodes, Exactly
@@ -184,9 +184,9 @@ def train(
         problem = _normalised(problem, task.seed)
     alpha = task.measured_at if problem.temperature is None else problem.temperature
     training = Sampling(algorithm, problem, world, task, _measure(world, problem, task, alpha))
-    asked = {name: getattr(task, name) for name in ("seed", "steps", "checkpoint", "log", "progress", "watch")}
+    plan = Plan(task.seed, task.steps, task.checkpoint, task.log, task.progress, task.watch)
     with precision(algorithm.dtype):
-        return run(training, **asked)
+        return run(training, plan)
 
 
 def chosen(world: Any, options: Options) -> tuple[Any, Options]:

@@ -14,7 +14,7 @@ from cai.exact.rules import POSTERIOR, VARIATIONAL
 from cai.exact.safety import without_risk
 from cai.exact.solve import solve
 from cai.exact.temperature import as_temperature
-from cai.learn.loop import place_of, require_whole, run
+from cai.learn.loop import Plan, place_of, require_whole, run
 from cai.learn.result import Learned
 from cai.learn.svi.ascent import Ascent
 from cai.learn.svi.estimators import Objective, estimator_of
@@ -94,7 +94,7 @@ def fit(
         at_work = estimator_of(estimator, objective, particles)
         tuned = as_optimizer(optimizer, module, exact=at_work.exact, network=isinstance(module, NeuralPolicy))
         training = Ascent(objective, at_work, tuned, best, particles, every, samples, float(tolerance), seed)
-        return run(training, seed=seed, steps=steps, checkpoint=file, log=folder, progress=progress)
+        return run(training, Plan(seed, steps, file, folder, progress))
 
 
 def _objective(world: World | Tables, policy: Any, temperature: float | Tensor) -> tuple[Objective, float | None]:
