@@ -1,6 +1,7 @@
 """What a setting of an algorithm may be: said and checked where the algorithm is made, before any work is done."""
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,72 +11,27 @@ from cai.errors import fault
 
 
 @dataclass(frozen=True)
-class Whole:
-    """A whole number, at least ``least``."""
+class Kind:
+    """What a setting may be, in words, and whether a value is so."""
 
-    least: int = 1
-
-    def __str__(self) -> str:
-        return f"a whole number, at least {self.least}"
-
-    def allows(self, value: Any) -> bool:
-        """Tell whether a value is one."""
-        return isinstance(value, int) and not isinstance(value, bool) and value >= self.least
+    words: str
+    allows: Callable[[Any], bool]
 
 
-@dataclass(frozen=True)
-class Number:
-    """A finite number between two bounds."""
-
-    low: float = 0.0
-    high: float = math.inf
-
-    def __str__(self) -> str:
-        return "a finite number" + (f" from {self.low:g} to {self.high:g}" if self.low == 0.0 else "")
-
-    def allows(self, value: Any) -> bool:
-        """Tell whether a value is one."""
-        number = isinstance(value, int | float) and not isinstance(value, bool)
-        return number and self.low <= value <= self.high and abs(value) < math.inf
+def whole(least: int = 1) -> Kind:
+    """Return the whole numbers from ``least`` on."""
+    return Kind(f"a whole number, at least {least}", lambda x: isinstance(x, int) and _plain(x) and x >= least)
 
 
-@dataclass(frozen=True)
-class Switch:
-    """True or False."""
-
-    def __str__(self) -> str:
-        return "True or False"
-
-    def allows(self, value: Any) -> bool:
-        """Tell whether a value is one."""
-        return isinstance(value, bool)
+def number(low: float = 0.0, high: float = math.inf) -> Kind:
+    """Return the finite numbers between two bounds."""
+    words = "a finite number" + (f" from {low:g} to {high:g}" if low == 0.0 else "")
+    return Kind(words, lambda x: _plain(x) and low <= x <= high and abs(x) < math.inf)
 
 
-@dataclass(frozen=True)
-class Positive:
-    """A number above 0."""
-
-    def __str__(self) -> str:
-        return "a number above 0"
-
-    def allows(self, value: Any) -> bool:
-        """Tell whether a value is one."""
-        return isinstance(value, int | float) and not isinstance(value, bool) and 0 < value < math.inf
-
-
-@dataclass(frozen=True)
-class Floating:
-    """A dtype of floating-point numbers."""
-
-    def __str__(self) -> str:
-        return "torch.float32 or torch.float64"
-
-    def allows(self, value: Any) -> bool:
-        """Tell whether a value is one."""
-        return isinstance(value, torch.dtype) and value.is_floating_point
-
-
-Kind = Whole | Number | Switch | Positive | Floating
+POSITIVE = Kind("a number above 0", lambda x: _plain(x) and 0 < x < math.inf)
+SWITCH = Kind("True or False", lambda x: isinstance(x, bool))
+FLOATING = Kind("torch.float32 or torch.float64", lambda x: isinstance(x, torch.dtype) and x.is_floating_point)
 
 
 def check(algorithm: Any, optional: tuple[str, ...] = (), **kinds: Kind) -> None:
@@ -87,4 +43,8 @@ def check(algorithm: Any, optional: tuple[str, ...] = (), **kinds: Kind) -> None
     for name, kind in kinds.items():
         value = getattr(algorithm, name)
         if not (kind.allows(value) or (value is None and name in optional)):
-            raise fault(f"{algorithm.name}, {name}", f"{value!r}", str(kind))
+            raise fault(f"{algorithm.name}, {name}", f"{value!r}", kind.words)
+
+
+def _plain(x: Any) -> bool:
+    return isinstance(x, int | float) and not isinstance(x, bool)

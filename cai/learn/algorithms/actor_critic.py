@@ -23,7 +23,7 @@ from cai.learn.action_heads import ActionHead, Discrete, Squashed, actor_of
 from cai.learn.functions import Adam, Network, named, part, width_of
 from cai.learn.problem import Metrics, Problem, State, require_finite
 from cai.learn.result import Learned
-from cai.learn.settings import Floating, Number, Switch, Whole, check
+from cai.learn.settings import FLOATING, POSITIVE, SWITCH, check, number, whole
 from cai.learn.training import Options, train
 from cai.simulate.simulator import EnvState, Simulator, clock, cut
 from cai.world.definition import World
@@ -145,13 +145,11 @@ class ActorCritic:
     name: str = "sac"
 
     def __post_init__(self) -> None:
-        counts = dict.fromkeys(("batch", "minibatch", "updates", "capacity", "max_steps"), Whole())
-        shares = dict.fromkeys(("polyak", "average"), Number(0, 1))
+        counts = dict.fromkeys(("batch", "minibatch", "updates", "capacity", "max_steps"), whole())
+        kinds = {"lr": number(), "polyak": number(0, 1), "average": number(0, 1), "target_kl": POSITIVE}
         if not isinstance(self.network, Sequence) or not all(isinstance(n, int) and n > 0 for n in self.network):
             raise fault(f"{self.name}, network", f"{self.network!r}", "the widths of hidden layers")
-        if self.target_kl is not None and not self.target_kl > 0:
-            raise fault(f"{self.name}, target_kl", f"{self.target_kl!r}", "nats a step, > 0")
-        check(self, ("max_steps",), lr=Number(), settle=Switch(), warmup=Whole(0), dtype=Floating(), **counts, **shares)
+        check(self, ("max_steps", "target_kl"), settle=SWITCH, warmup=whole(0), dtype=FLOATING, **counts, **kinds)
 
     def init(self, problem: Problem) -> tuple[EnvState | None, dict[str, Tensor]]:
         """Return the copies at their starts, φ, θ and its slow copy, log α = 0, and an empty ring."""
@@ -162,13 +160,10 @@ class ActorCritic:
         one = torch.zeros(len(x))
         row = {"x": x, "prior": prior, "action": parts.over.carried(code), "reward": one, "terminated": one}
         ring = replay.empty(-(-self.capacity // len(x)), {**row, "x_next": x, "prior_next": prior})
-        moments = {
-            **named("actor_adam", self._adam.init(phi)),
-            **named("critic_adam", self._adam.init(theta)),
-            **named("log_alpha_adam", self._adam.init(log_alpha)),
-        }
-        learned = {"actor": phi, "mean": phi, "critic": theta, "target": theta, "log_alpha": log_alpha}
-        return env_state, {**learned, **moments, **ring}
+        learned = {"actor": phi, "critic": theta, "log_alpha": log_alpha}
+        for name, x in list(learned.items()):
+            learned |= named(f"{name}_adam", Adam(self.lr).init(x))
+        return env_state, {**learned, "mean": phi, "target": theta, **ring}
 
     def step(self, problem: Problem, state: State) -> tuple[State, Metrics]:
         """Take one step in every copy, and then a few of φ, θ and α."""
@@ -224,7 +219,7 @@ class ActorCritic:
         return {**values, **moved}, told
 
     def _moved(self, values: dict[str, Tensor], name: str, gradient: Tensor, share: float) -> dict[str, Tensor]:
-        theta, moments = self._adam(values[name], gradient, part(values, f"{name}_adam"), share)
+        theta, moments = Adam(self.lr)(values[name], gradient, part(values, f"{name}_adam"), share)
         return {name: theta, **named(f"{name}_adam", moments)}
 
     def _target_kl(self, problem: Problem) -> float:
@@ -240,10 +235,6 @@ class ActorCritic:
         t = clock(parts.function.simulator, env_state)
         x, prior = parts.function.inputs(env_state.state, t), parts.actor.prior(env_state.state, t)
         return x, prior.expand(len(x), *prior.shape[1:])
-
-    @property
-    def _adam(self) -> Adam:
-        return Adam(self.lr)
 
     def _parts(self, problem: Problem) -> Parts:
         simulator: Any = problem.simulator
@@ -280,7 +271,6 @@ def sac(
             among the metrics, and the result, as a learner of hard optimality, is measured at ``measured_at`` alone.
         target_kl: κ of a learned temperature, nats a step; D (1 + log 2) unless given, for actions uniform in D
             dimensions: the same as an entropy of -D on [-1, 1]^D (Haarnoja et al. 2018 b); for A actions 0.15 log A.
-            (Christodoulou's entropy, 0.98 log A under a uniform prior, is 0.02 log A here, even closer to the prior.)
         gamma: the discount; the world's own unless given, and 0.99 where that is 1.
         batch: copies of the world, one step of each at a time.
         updates: of all parameters after each step of the copies.
@@ -300,8 +290,7 @@ def sac(
         WorldError: the world or an argument does not conform.
     """
     if target_kl is not None and temperature is not None:
-        seen = f"{target_kl!r} beside a fixed temperature"
-        raise fault("sac, target_kl", seen, "nats a step, > 0, with temperature=None only")
+        raise fault("sac, target_kl", f"{target_kl!r} beside a fixed temperature", "with temperature=None only")
     replayed: dict[str, Any] = {"batch": batch, "updates": updates, "minibatch": minibatch, "warmup": warmup}
     followed: dict[str, Any] = {"capacity": capacity, "lr": lr, "settle": settle, "polyak": polyak, "average": average}
     followed |= {"network": network, "max_steps": max_steps, "budget": options.get("steps", 100_000), "dtype": dtype}

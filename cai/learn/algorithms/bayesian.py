@@ -29,7 +29,7 @@ from cai.learn.beliefs import Beliefs, any_state, beliefs_of, nothing_seen, obse
 from cai.learn.learned_policies import DiscretePolicy, draw
 from cai.learn.problem import Metrics, Problem, State
 from cai.learn.result import Learned
-from cai.learn.settings import Positive, Whole, check
+from cai.learn.settings import POSITIVE, check, whole
 from cai.learn.soft_values import log_policy, state_value
 from cai.learn.training import Options, train
 from cai.simulate.rollout import roll
@@ -78,7 +78,7 @@ class Optimism:
     name: str = "k_learning"
 
     def __post_init__(self) -> None:
-        check(self, beta=Positive())
+        check(self, beta=POSITIVE)
 
     def model(self, beliefs: Beliefs, mean: Tensor, deviation: Tensor, episode: int, alpha: float | None) -> Model:
         """Return the mean world with bonuses, at the temperature 1/β_l."""
@@ -109,7 +109,7 @@ class Bayesian:
     dtype: torch.dtype = torch.float64
 
     def __post_init__(self) -> None:
-        check(self, batch=Whole(), spread=Positive(), noise=Positive())
+        check(self, batch=whole(), spread=POSITIVE, noise=POSITIVE)
 
     def init(self, problem: Problem) -> tuple[EnvState | None, dict[str, Tensor]]:
         """Return the prior, and the plan of the first episode."""

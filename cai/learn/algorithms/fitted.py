@@ -22,7 +22,7 @@ from cai.learn.learned_policies import DiscretePolicy
 from cai.learn.problem import Metrics, Problem, State
 from cai.learn.regressors import Regressor, regressor_of
 from cai.learn.result import Learned
-from cai.learn.settings import Switch, Whole, check
+from cai.learn.settings import SWITCH, check, whole
 from cai.learn.soft_values import log_policy, state_value
 from cai.learn.stationary import times
 from cai.learn.training import Options, chosen, train
@@ -56,7 +56,7 @@ class Fitted:
     name: str = "fitted_q"
 
     def __post_init__(self) -> None:
-        check(self, batch=Whole(), stationary=Switch())
+        check(self, batch=whole(), stationary=SWITCH)
 
     @property
     def dtype(self) -> torch.dtype:

@@ -20,7 +20,7 @@ from cai.learn import replay
 from cai.learn.functions import Adam, Function, function_of, named, part
 from cai.learn.learned_policies import DiscretePolicy, draw
 from cai.learn.problem import Metrics, Problem, State, require_finite
-from cai.learn.settings import Number, Switch, Whole, check
+from cai.learn.settings import SWITCH, check, number, whole
 from cai.learn.soft_values import log_policy, policy_value, q_loss, state_value
 from cai.simulate.normalise import Moments, moments
 from cai.simulate.simulator import EnvState, Simulator, clock, cut
@@ -77,10 +77,10 @@ class NeuralQ:
     def __post_init__(self) -> None:
         if callable(self.lr):
             raise fault(f"{self.name}, lr", "a function", "a number, for a network")
-        counts = dict.fromkeys(("batch", "n_step", "minibatch", "updates", "capacity", "max_steps"), Whole())
-        shares = dict.fromkeys(("explore", "polyak"), Number(0, 1))
-        check(self, ("max_steps",), lr=Number(), value_gradient=Number(-math.inf), **counts, **shares)
-        check(self, warmup=Whole(0), settle=Switch(), double=Switch())
+        counts = dict.fromkeys(("batch", "n_step", "minibatch", "updates", "capacity", "max_steps"), whole())
+        shares = dict.fromkeys(("explore", "polyak"), number(0, 1))
+        check(self, ("max_steps",), lr=number(), value_gradient=number(-math.inf), **counts, **shares)
+        check(self, warmup=whole(0), settle=SWITCH, double=SWITCH)
 
     def init(self, problem: Problem) -> tuple[EnvState, dict[str, Tensor]]:
         """Return the copies at their starts, θ and θ', the features' moments, and an empty ring."""

@@ -20,7 +20,7 @@ from cai.learn.action_heads import actor_of
 from cai.learn.functions import Adam, Function, Table, function_of, named, part
 from cai.learn.problem import Metrics, Problem, State, require_finite
 from cai.learn.result import Learned
-from cai.learn.settings import Floating, Number, Switch, Whole, check
+from cai.learn.settings import FLOATING, SWITCH, check, number, whole
 from cai.learn.training import Options, train
 from cai.simulate.rollout import Rollout, roll
 from cai.simulate.simulator import EnvState, but_last
@@ -72,9 +72,9 @@ class PolicyGradient:
     name: str = "reinforce"
 
     def __post_init__(self) -> None:
-        switches = dict.fromkeys(("reward_to_go", "settle", "stationary"), Switch())
-        numbers = {"lr": Number(), "average": Number(0, 1), "clip": Number()}
-        check(self, ("clip", "stationary"), batch=Whole(), epochs=Whole(), dtype=Floating(), **numbers, **switches)
+        switches = dict.fromkeys(("reward_to_go", "settle", "stationary"), SWITCH)
+        numbers = {"lr": number(), "average": number(0, 1), "clip": number()}
+        check(self, ("clip", "stationary"), batch=whole(), epochs=whole(), dtype=FLOATING, **numbers, **switches)
         if self.baseline not in (None, "mean", "value"):
             raise fault(f"{self.name}, baseline", f"{self.baseline!r}", "None, 'mean' or 'value'")
         if self.epochs != 1 and self.clip is None:

@@ -20,7 +20,7 @@ from cai.errors import fault
 from cai.learn.functions import Table
 from cai.learn.learned_policies import DiscretePolicy, draw
 from cai.learn.problem import Metrics, Problem, State, require_finite
-from cai.learn.settings import Kind, Number, Switch, Whole, check
+from cai.learn.settings import SWITCH, Kind, check, number, whole
 from cai.learn.soft_values import log_policy, state_value
 from cai.simulate.rollout import Rollout, roll
 from cai.simulate.simulator import EnvState, Simulator
@@ -55,9 +55,9 @@ class Tabular:
     name: str = "q_learning"
 
     def __post_init__(self) -> None:
-        bounds: dict[str, Kind] = {"explore": Number(0, 1), "value_gradient": Number(-math.inf), "stationary": Switch()}
-        bounds |= {} if callable(self.lr) else {"lr": Number()}
-        check(self, ("max_steps",), batch=Whole(), max_steps=Whole(), **bounds)
+        bounds: dict[str, Kind] = {"explore": number(0, 1), "value_gradient": number(-math.inf), "stationary": SWITCH}
+        bounds |= {} if callable(self.lr) else {"lr": number()}
+        check(self, ("max_steps",), batch=whole(), max_steps=whole(), **bounds)
 
     def init(self, problem: Problem) -> tuple[EnvState | None, dict[str, Tensor]]:
         """Return Q = 0, and that nothing was visited."""
