@@ -53,6 +53,10 @@ class Model(Protocol):
         """Whether any number asks for gradients."""
 
     @property
+    def layout(self) -> Layout | None:
+        """Where states lie in space, if the world says so."""
+
+    @property
     def ended(self) -> Tensor | None:
         """In which states an episode has ended, ``[S]``; None where nothing ends."""
 

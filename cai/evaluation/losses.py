@@ -15,7 +15,6 @@ from torch import Tensor
 from cai.compile.table_model import Model
 from cai.errors import fault
 from cai.support.numbers import ROUNDING, amount, chance
-from cai.world.spaces import Layout
 
 UNITS = {"nats": "nats", "regret": "reward units"}
 """By what a policy may be said to lose, and its unit."""
@@ -216,7 +215,6 @@ def _first_largest(x: Tensor) -> int:
 
 def state_label(world: Model, number: int) -> str:
     """Name a state for people, with the map's mark where there is one."""
-    layout: Layout | None = getattr(world, "layout", None)
-    label = world.states.label(number)
+    layout, label = world.layout, world.states.label(number)
     mark = layout.marks.get(int(layout.cell[number])) if layout is not None else None
     return f"{label} ({mark})" if mark else label
