@@ -24,7 +24,7 @@ from cai.learn.algorithms.policy_gradient import reinforce
 from cai.learn.beliefs import any_state, beliefs_of, neighbours, nothing_seen, observed
 from cai.simulate.rollout import rollout
 from cai.support.catalogue import load_world
-from cai.view.claims import figure_of
+from cai.view.claim_figures import figure_of
 from tests.worlds import RandomWorld, TimedWorld
 
 

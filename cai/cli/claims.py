@@ -47,7 +47,7 @@ def tell(name: str, result: Any) -> None:
 def keep(name: str, result: Any, out: Path) -> None:
     """Write the figure and the numbers, both or none."""
     from cai.support.files import write_whole
-    from cai.view.claims import figure_of
+    from cai.view.claim_figures import figure_of
     from cai.view.style import png
 
     numbers = {"claim": result.claim, "verdict": result.verdict.word, "checks": result.verdict.lines, **asdict(result)}
