@@ -95,9 +95,8 @@ class Conditioned:
         self.observe, self.features, self.labels = spec.observe, spec.features, spec.labels
         self.names = (spec.states.names, spec.actions.names)
         states = spec.states.named_sizes
-        actions = spec.actions.named_sizes
         latents = {name: size for name, size in spec.sites.items() if name not in states}
-        others = {**actions, **latents}
+        others = {**spec.actions.named_sizes, **latents}
         names = labels_of(spec.labels, spec.layout, {**others, **states})
         self.conditions = settled(conditions, states, others, self.horizon, names)
         require_alive(self.conditions, self.horizon, spec.discount)
@@ -254,8 +253,7 @@ def condition_tables(tables: Tables, conditions: Conditions) -> Tables:
     Raises:
         WorldError: a condition names no state or action, or forces what tables cannot.
     """
-    states = tables.states.named_sizes
-    actions = tables.actions.named_sizes
+    states, actions = tables.states.named_sizes, tables.actions.named_sizes
     names = {**_called(tables.states), **_called(tables.actions)}
     conditions = settled(conditions, states, actions, tables.horizon, names)
     require_alive(conditions, tables.horizon, tables.discount)
@@ -266,7 +264,8 @@ def condition_tables(tables: Tables, conditions: Conditions) -> Tables:
     tables = _with_time(tables)
     axis, T = len(tables.batch_shape), tables.horizon
     prior, reward, terminal = tables.log_prior.clone(), tables.reward.clone(), tables.terminal.clone()
-    values = {**_every(tables.states), **_every(tables.actions)}
+    spaces = (tables.states, tables.actions)
+    values = {name: value for space in spaces for name, value in space.split(torch.arange(space.size)).items()}
     for (name, t), value in conditions.certain.items():
         wrong = values[name] != value
         if t == T:
@@ -282,24 +281,20 @@ def condition_tables(tables: Tables, conditions: Conditions) -> Tables:
     return seen_tables(tables, conditions.likely)
 
 
-def _every(space: Space) -> dict[str, Tensor]:
-    return space.split(torch.arange(space.size))
-
-
 def _with_time(tables: Tables) -> Tables:
     """Return tables of a finite horizon with an axis for time.
 
     Raises:
         IntractableError: rewards that differ over time would be too large.
     """
-    T, axis = tables.horizon, len(tables.batch_shape)
-    assert T is not None
+    T, axis = tables.horizon or 1, len(tables.batch_shape)
     need = tables.reward.numel() * (1 if tables.timed else T) * tables.reward.element_size()
     if need > MAX_BYTES:
         seen = f"rewards that differ over T = {T:,} times, {need:,} bytes"
         raise IntractableError([Finding("conditions on tables", seen, f"at most {MAX_BYTES:,.0f} bytes")])
     if tables.timed:
         return tables
-    fields: dict[str, Any] = {name: getattr(tables, name).unsqueeze(axis) for name in SLICE}
-    fields = {name: field.expand(*tables.batch_shape, T, *field.shape[axis + 1 :]) for name, field in fields.items()}
-    return replace(tables, timed=True, **fields)
+    lead, slice_ = (*tables.batch_shape, T), {name: getattr(tables, name).unsqueeze(axis) for name in SLICE}
+    return replace(
+        tables, timed=True, **{name: field.expand(*lead, *field.shape[axis + 1 :]) for name, field in slice_.items()}
+    )
