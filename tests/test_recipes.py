@@ -3,7 +3,8 @@
 import json
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,10 @@ import cai
 from cai.exact.forms import FORMS, Form
 from cai.exact.rules import Expect
 from cai.exact.tables.table_operator import TableOperator
+from cai.learn.problem import Problem, State
+from cai.policies.fixed import FixedPolicy, always
+from cai.simulate.rollout import roll
+from tests import command
 from tests.helpers import load_model
 
 ALPHA = 0.03
@@ -177,6 +182,88 @@ def test_a_column_is_a_line(tmp_path: Path) -> None:
     assert "spread" in comparison.table().splitlines()[0]
     page = cai.report(comparison, tmp_path / "page")
     assert "spread of nats" in Path(page).read_text()
+
+
+@dataclass(frozen=True)
+class CrossEntropy:
+    """A toy learner: draw episodes, and move the policy to what the best of them did (Rubinstein 1999)."""
+
+    batch: int = 64
+    elite: int = 8
+    rate: float = 0.5
+    budget: int = 20_000
+    dtype: torch.dtype = torch.float64
+    name: str = "cross_entropy"
+
+    def init(self, problem: Problem) -> tuple[None, dict[str, Tensor]]:
+        states, A = problem.simulator.variables.state_space, problem.actions.size
+        return None, {"pi": torch.full((states.size, A), 1 / A, dtype=self.dtype)}
+
+    def step(self, problem: Problem, state: State) -> tuple[State, dict[str, float]]:
+        states, pi, seen = problem.simulator.variables.state_space, state.values["pi"], []
+
+        def choose(env_state: Any, t: int) -> Any:
+            s = states.join(states.unpack(env_state.state))
+            a = torch.multinomial(pi[s], 1).squeeze(-1)
+            seen.append((s, a))
+            return problem.actions.pack(problem.actions.split(a))
+
+        rollout = roll(problem.simulator, choose)
+        best = rollout.returns.argsort(descending=True)[: self.elite]
+        counts = torch.full_like(pi, 1e-3)
+        for s, a in seen:
+            counts.index_put_((s[best], a[best]), torch.ones(self.elite, dtype=self.dtype), accumulate=True)
+        pi = torch.lerp(pi, counts / counts.sum(-1, keepdim=True), self.rate)
+        after = replace(state, steps=state.steps + rollout.steps, updates=state.updates + 1, values={"pi": pi})
+        return after, {"return": float(rollout.returns.mean())}
+
+    def policy(self, problem: Problem, state: State) -> FixedPolicy:
+        states, log_pi = problem.simulator.variables.state_space, state.values["pi"].log()
+        return FixedPolicy(partial(always, log_pi), states, problem.actions)
+
+
+def test_a_learner_is_one_file(tmp_path: Path) -> None:
+    world = load_model("grid")(rows=3, columns=3, horizon=10)
+    runs = [cai.learn.train(CrossEntropy(), world, steps=20_000, seed=seed) for seed in (0, 1)]
+    again = cai.learn.train(CrossEntropy(), world, steps=20_000, seed=0)
+    assert [replace(p, seconds=0) for p in again.history] == [replace(p, seconds=0) for p in runs[0].history]
+    assert [run.seed for run in runs] == [0, 1]
+    exact = [cai.evaluate(world, run).expected_return for run in runs]
+    assert min(exact) > cai.evaluate(world, None).expected_return
+    comparison = cai.compare(world, {"cross-entropy": runs, "prior": None}, temperature=ALPHA)
+    assert "cross-entropy" in comparison.table()
+    assert "cross-entropy" in Path(cai.report(comparison, tmp_path / "page")).read_text()
+
+
+WORLD = """
+import torch
+import pyro
+from pyro.distributions import Categorical
+import cai
+
+class Corridor:
+    horizon = 6
+
+    def initial(self):
+        return pyro.sample("cell", cai.Point(torch.tensor(0), 5))
+
+    def act(self, cell, t):
+        return pyro.sample("move", Categorical(torch.ones(*cell.shape, 2) / 2))
+
+    def step(self, cell, move, t):
+        following = pyro.sample("cell", cai.Point((cell + 2 * move - 1).clamp(0, 4), 5))
+        return following, (following == 4).double()
+"""
+
+
+def test_a_world_is_one_file(tmp_path: Path) -> None:
+    (tmp_path / "corridor.py").write_text(WORLD)
+    world = cai.load_world(str(tmp_path / "corridor.py"))
+    assert cai.check(world) == []
+    assert float(cai.solve(world, cai.HARD).value) == 3.0
+    done = command.cai("compare", "corridor.py", "-t", "0.5", "--out", "out", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "out" / "report.html").is_file()
 
 
 def _through_every_verb(world: Any, rule: cai.Rule, folder: Path) -> None:
