@@ -2,6 +2,7 @@ from . import distributed as distributed
 from . import graphs as graphs
 from . import learn as learn
 from . import partial as partial
+from . import policies as policies
 from .bridges.environment import to_gymnasium as to_gymnasium
 from .bridges.gymnasium import from_gymnasium as from_gymnasium
 from .bridges.networks.networkx import from_networkx as from_networkx
@@ -31,8 +32,6 @@ from .evaluation.comparison import Comparison as Comparison
 from .evaluation.evaluate import evaluate as evaluate
 from .evaluation.evaluation import Evaluation as Evaluation
 from .evaluation.inference_types import inference_types as inference_types
-from .evaluation.losses import Choice as Choice
-from .evaluation.losses import Loss as Loss
 from .exact.check import check as check
 from .exact.horizons import solve_horizons as solve_horizons
 from .exact.marginal_map import marginal_map as marginal_map
@@ -48,15 +47,8 @@ from .exact.rules import Rule as Rule
 from .exact.safety import without_risk as without_risk
 from .exact.solve import solve as solve
 from .learn.svi.fit import fit as fit
-from .learn.svi.full_guide import FullGuide as FullGuide
 from .learn.svi.objective import elbo as elbo
-from .policies.fixed import FixedPolicy as FixedPolicy
-from .policies.function import FunctionPolicy as FunctionPolicy
-from .policies.mixture import MixturePolicy as MixturePolicy
-from .policies.neural import NeuralPolicy as NeuralPolicy
-from .policies.protocol import FinitePolicy as FinitePolicy
 from .policies.protocol import Policy as Policy
-from .policies.tabular import TabularPolicy as TabularPolicy
 from .simulate.rollout import rollout as rollout
 from .support.catalogue import load_world as load_world
 from .view.report import report as report

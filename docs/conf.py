@@ -14,7 +14,7 @@ from sphinx.ext.napoleon import GoogleDocstring
 from sphinx.util.nodes import make_refnode
 
 ROOT = Path(__file__).resolve().parent.parent
-STUBS = {"cai": ROOT / "cai" / "__init__.pyi", "cai.learn": ROOT / "cai" / "learn" / "__init__.pyi"}
+STUBS = {".".join(stub.parent.relative_to(ROOT).parts): stub for stub in (ROOT / "cai").rglob("__init__.pyi")}
 sys.path.insert(0, str(ROOT))
 # The cells run in kernels of their own: give them this checkout, ``stored``, and one thread each.
 os.environ["PYTHONPATH"] = os.pathsep.join(

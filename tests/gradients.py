@@ -28,7 +28,7 @@ def samples(world: RandomWorld, logits: Tensor, kind: str, n: int, alpha: float,
     """Return n independent samples of ∂ELBO/∂logits, ``[n, T, S, A]``, by one kind of estimator."""
     baseline = None
     if kind == "baseline":  # what is to come from s_t on, exact: the best that a function of the state can know
-        policy = cai.TabularPolicy(world)
+        policy = cai.policies.TabularPolicy(world)
         policy.logits.data.copy_(logits - policy.log_base)
         baseline = cai.evaluate(world, policy, temperature=alpha).v / alpha
     if kind == "reward-to-go":

@@ -41,8 +41,8 @@ def run_of(
     return Learned(policies[-1], "fake", alpha, seed, history, last.steps, last.updates, last.seconds, stopped)
 
 
-def _policy(tables: Tables, logits: Tensor) -> cai.TabularPolicy:
-    made = cai.TabularPolicy(tables)
+def _policy(tables: Tables, logits: Tensor) -> cai.policies.TabularPolicy:
+    made = cai.policies.TabularPolicy(tables)
     with torch.no_grad():
         made.logits.copy_((logits if tables.horizon is not None else logits[0]).nan_to_num(neginf=-1e3))
     return made

@@ -6,7 +6,7 @@ import pytest
 
 import cai
 from cai.evaluation.by_horizon import by_horizon
-from cai.view.horizons import horizon_curves
+from cai.view.horizon_figures import horizon_curves
 from tests.worlds import RandomWorld, TimedWorld
 
 

@@ -194,7 +194,7 @@ def test_the_folder_holds_the_policy_its_numbers_and_the_report(folder: Path) ->
     assert "fit:stationary" in (out / "report.html").read_text()
     kept = json.loads((out / "fit.json").read_text())
     for one in kept:
-        policy = cai.TabularPolicy(world, stationary=True)
+        policy = cai.policies.TabularPolicy(world, stationary=True)
         policy.load_state_dict(torch.load(out / one["file"]))
         assert cai.elbo(world, policy, temperature=one["temperature"]).value == one["elbo"]
         assert one["history"][-1]["elbo"] == one["elbo"]

@@ -12,7 +12,8 @@ import pytest
 import torch
 
 import cai
-from cai.exact.tables import adjoints, forms
+from cai.exact.tables import adjoints
+from cai.exact.tables import backup_forms as forms
 from cai.exact.temperature import as_temperature
 from tests.test_engine import tables_of
 from tests.test_separate import Islands

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 import cai
-from cai.exact.tables import forms
+from cai.exact.tables import backup_forms as forms
 from tests.helpers import load_model
 from tests.worlds import RandomWorld
 

@@ -203,7 +203,7 @@ def test_the_report_shows_the_fits_of_each_temperature(tmp_path: Path) -> None:
 
 
 def test_a_policy_with_parameters_is_drawn_on_the_map(tmp_path: Path) -> None:
-    module = cai.TabularPolicy(cai.tabulate(Corridor()))
+    module = cai.policies.TabularPolicy(cai.tabulate(Corridor()))
     assert module.log_probs(0).requires_grad
     report([cai.compare(Corridor(), {"module": module})], tmp_path, title="module")
     pixels(tmp_path / "figures" / "alpha-1.0-values.png")

@@ -37,8 +37,8 @@ CHAPTERS = (
     "conventions",
 )
 LONG = ("variational", "learners", "claims")
-ROOMS = (cai.learn, cai.graphs, cai.partial, cai.distributed)
-PAGES = (*CHAPTERS, "index", "api", "benchmarks")
+ROOMS = (cai.policies, cai.learn, cai.graphs, cai.partial, cai.distributed)
+PAGES = (*CHAPTERS, "index", "api", "architecture", "benchmarks")
 
 
 @pytest.fixture(scope="module")

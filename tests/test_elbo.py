@@ -22,13 +22,13 @@ seeds = st.integers(0, 10_000)
 pytestmark = pytest.mark.usefixtures("float64")
 
 
-def random_policy(world, seed: int) -> cai.TabularPolicy:
-    policy = cai.TabularPolicy(world)
+def random_policy(world, seed: int) -> cai.policies.TabularPolicy:
+    policy = cai.policies.TabularPolicy(world)
     policy.logits.data = torch.randn(policy.logits.shape, generator=torch.Generator().manual_seed(seed))
     return policy
 
 
-def by_pyro(world, policy: cai.TabularPolicy, alpha: float) -> tuple[float, Tensor]:
+def by_pyro(world, policy: cai.policies.TabularPolicy, alpha: float) -> tuple[float, Tensor]:
     """ELBO(π) and its gradient by Pyro's TraceEnum_ELBO: the guide enumerated, the model replayed."""
     policy.zero_grad()
 
@@ -43,7 +43,7 @@ def by_pyro(world, policy: cai.TabularPolicy, alpha: float) -> tuple[float, Tens
     return value, -policy.logits.grad.clone()
 
 
-def by_tables(world, policy: cai.TabularPolicy, alpha: float) -> tuple[float, Tensor]:
+def by_tables(world, policy: cai.policies.TabularPolicy, alpha: float) -> tuple[float, Tensor]:
     policy.zero_grad()
     tables = cai.tabulate(world)
     log_pi = torch.stack([policy.log_probs(t) for t in range(tables.horizon)])
@@ -195,7 +195,7 @@ def test_a_world_in_float32_has_its_own_numbers_to_the_last_digit_and_the_wide_o
 def test_elbo_of_anything_that_acts() -> None:
     world = FactoredWorld()
     table = cai.solve(world).policy.probs(0)
-    for policy in (None, cai.VARIATIONAL, cai.solve(world), table, cai.TabularPolicy(world), world):
+    for policy in (None, cai.VARIATIONAL, cai.solve(world), table, cai.policies.TabularPolicy(world), world):
         exact = cai.elbo(world, policy)
         sampled = cai.elbo(world, policy, method="sampling", samples=20_000)
         assert cai.elbo(world, policy, method="enumeration").value == pytest.approx(exact.value, abs=1e-10)
@@ -252,7 +252,7 @@ KINDS = ("score function", "reward-to-go", "baseline", "TraceGraph")
 def test_the_mean_of_10_000_gradient_samples_is_the_exact_gradient(kind: str, discount: float) -> None:
     world, alpha = RandomWorld(3, 3, 2, 2, 4, discount=discount, holes=False), 0.7
     logits = torch.randn((4, 3, 2), generator=torch.Generator().manual_seed(1))
-    policy = cai.TabularPolicy(world)
+    policy = cai.policies.TabularPolicy(world)
     policy.logits.data = logits - policy.log_base
     _, truth = by_tables(world, policy, alpha)
     drawn = samples(world, logits, kind, 10_000, alpha)

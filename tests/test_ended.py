@@ -270,7 +270,7 @@ class TestForms:
 
     def test_a_fit_has_nothing_to_learn_there(self) -> None:
         tables = cai.tabulate(lake(8))
-        policy = cai.TabularPolicy(tables)
+        policy = cai.policies.TabularPolicy(tables)
         policy_elbo(tables, log_table(tables, policy), torch.tensor(0.1, dtype=torch.float64)).backward()
         assert policy.logits.grad is not None
         assert policy.logits.grad[:, 16].abs().max() == 0

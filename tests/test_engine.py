@@ -16,7 +16,8 @@ from torch import Tensor
 
 import cai
 from cai.exact.sweep import sweep
-from cai.exact.tables import adjoints, doubling, forms
+from cai.exact.tables import adjoints, doubling
+from cai.exact.tables import backup_forms as forms
 from cai.exact.tables import laid as layout
 from cai.exact.tables.backup import Equation, Step
 from cai.exact.tables.fused import Linear, fused

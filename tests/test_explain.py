@@ -290,7 +290,7 @@ def test_where_nothing_is_possible_anything_may_be_done(monkeypatch: pytest.Monk
 def test_dropped_states_do_not_count_and_policies_have_reads_too() -> None:
     tables = cai.tabulate(Distracted(), reachable=True)
     assert policy_support(cai.solve(tables)).variables == ("x0",)
-    prior = cai.TabularPolicy(Distracted(), stationary=True)
+    prior = cai.policies.TabularPolicy(Distracted(), stationary=True)
     found = policy_support(prior)
     assert (found.variables, found.by_time) == ((), [()])
     assert "reads no state variable" in str(found)

@@ -37,7 +37,7 @@ def test_slippery_cliff_comes_within_a_thousandth_and_a_stationary_policy_cannot
     found = cai.fit(cliff, tolerance=1e-3)
     assert found.stopped == "gap"
     assert 0 <= cai.evaluate(cliff, found).optimality_gap <= 1e-3
-    still = cai.fit(cliff, cai.TabularPolicy(cliff, stationary=True), tolerance=1e-3, steps=600)
+    still = cai.fit(cliff, cai.policies.TabularPolicy(cliff, stationary=True), tolerance=1e-3, steps=600)
     assert still.stopped == "steps"
     assert 4.0 < still.gap < 4.2  # near the end nothing is to be gained any more, which a stationary table cannot know
     assert still.history[-1].policy_nats == still.gap
@@ -85,8 +85,8 @@ def test_taxi_keeps_exactly_the_nats_of_its_random_start() -> None:
 @pytest.mark.parametrize("estimator", ["tables", "enumeration"])
 def test_exact_estimators_make_the_same_climb(estimator: str) -> None:
     world = small(discount=0.8)
-    here = cai.fit(world, cai.TabularPolicy(world), estimator=estimator, steps=30, tolerance=0.0)
-    there = cai.fit(world, cai.TabularPolicy(world), estimator="tables", steps=30, tolerance=0.0)
+    here = cai.fit(world, cai.policies.TabularPolicy(world), estimator=estimator, steps=30, tolerance=0.0)
+    there = cai.fit(world, cai.policies.TabularPolicy(world), estimator="tables", steps=30, tolerance=0.0)
     for one, two in zip(here.history, there.history, strict=True):
         assert one.elbo == pytest.approx(two.elbo, abs=1e-9)
         assert one.policy_nats == pytest.approx(two.policy_nats, abs=1e-9)
@@ -95,7 +95,7 @@ def test_exact_estimators_make_the_same_climb(estimator: str) -> None:
 @pytest.mark.parametrize("discount", [pytest.param(1.0, marks=pytest.mark.slow), 0.8])
 def test_the_score_function_climbs_too(discount: float) -> None:
     world = small(discount=discount)
-    found = cai.fit(world, cai.TabularPolicy(world), estimator="score", steps=150, tolerance=0.002, every=10)
+    found = cai.fit(world, cai.policies.TabularPolicy(world), estimator="score", steps=150, tolerance=0.002, every=10)
     start = found.elbo_star - cai.elbo(world, None).value
     assert found.gap < 0.1 * start
     assert found.standard_error == 0.0  # the fit was sampled, its measure is exact
@@ -112,7 +112,7 @@ def test_the_infinite_horizon_is_climbed_on_its_tables() -> None:
 
 def test_a_neural_policy_learns_on_tables() -> None:
     world = FactoredWorld()
-    found = cai.fit(world, cai.NeuralPolicy(world, hidden=(32,)), steps=600, tolerance=1e-3)
+    found = cai.fit(world, cai.policies.NeuralPolicy(world, hidden=(32,)), steps=600, tolerance=1e-3)
     assert found.stopped == "gap"
     assert cai.evaluate(world, found).optimality_gap < 1e-3
 
@@ -142,9 +142,9 @@ def test_ten_to_the_twelve_states_get_a_standard_error_and_no_gap() -> None:
     world = Ring()
     with pytest.raises(cai.IntractableError):
         cai.tabulate(world)
-    before = cai.elbo(world, cai.NeuralPolicy(world), temperature=0.05, samples=2000)
+    before = cai.elbo(world, cai.policies.NeuralPolicy(world), temperature=0.05, samples=2000)
     found = cai.fit(world, temperature=0.05, steps=6, particles=20, samples=2000)
-    assert isinstance(found.policy, cai.NeuralPolicy)
+    assert isinstance(found.policy, cai.policies.NeuralPolicy)
     assert (found.estimator, found.elbo_star, found.gap) == ("score", None, None)
     assert found.standard_error > 0
     assert found.samples == 2000
@@ -208,7 +208,7 @@ def test_a_bounded_action_space_is_climbed_by_a_squashed_gaussian() -> None:
 def test_the_full_guide_becomes_the_posterior(kind: str) -> None:
     world = FactoredWorld() if kind == "factored" else small(discount=0.8 if kind == "dying" else 1.0)
     world.horizon = 2
-    guide = cai.FullGuide(world)
+    guide = cai.learn.FullGuide(world)
     found = cai.fit(world, guide, steps=500, tolerance=1e-7)
     assert found.estimator == "enumeration"
     post = cai.solve(world)
@@ -230,7 +230,7 @@ def test_the_full_guide_becomes_the_posterior(kind: str) -> None:
 def test_the_full_guide_at_the_posterior_has_no_kl_at_all() -> None:
     """Set by hand to p(x|…) times the messages' tilt: the enumerated ELBO is log Z to rounding."""
     world = small()
-    post, guide = cai.solve(world), cai.FullGuide(world)
+    post, guide = cai.solve(world), cai.learn.FullGuide(world)
     guide.tables["initial"]["of s"].data = post.log_initial() - cai.tabulate(world).log_initial
     for t in range(3):
         guide.tables["act"]["of a"].data[t] = post.policy.log_probs(t)
@@ -245,11 +245,11 @@ def test_the_full_guide_at_the_posterior_has_no_kl_at_all() -> None:
 
 def test_what_a_full_guide_cannot_bend() -> None:
     with pytest.raises(cai.WorldError, match="finite horizon"):
-        cai.FullGuide(RandomWorld(0, 2, 2, 2, None, discount=0.9))
+        cai.learn.FullGuide(RandomWorld(0, 2, 2, 2, None, discount=0.9))
     with pytest.raises(cai.IntractableError, match="parameters"):
-        cai.FullGuide(small(), max_entries=10)
+        cai.learn.FullGuide(small(), max_entries=10)
     with pytest.raises(cai.IntractableError, match="parameters"):
-        cai.FullGuide(Ring(70))
+        cai.learn.FullGuide(Ring(70))
 
 
 # Optimisers and objectives
@@ -260,17 +260,17 @@ def test_any_optimiser_and_any_pyro_objective() -> None:
     for optimizer in (pyro.optim.ClippedAdam({"lr": 0.05}), pyro.optim.SGD({"lr": 0.5})):
         found = cai.fit(world, optimizer=optimizer, steps=60)
         assert found.history[-1].elbo > found.history[0].elbo
-    policy = cai.TabularPolicy(world)
+    policy = cai.policies.TabularPolicy(world)
     found = cai.fit(world, policy, optimizer=torch.optim.RMSprop(policy.parameters(), lr=0.05), steps=60)
     assert found.history[-1].elbo > found.history[0].elbo
     scheduled = pyro.optim.ExponentialLR({"optimizer": torch.optim.Adam, "optim_args": {"lr": 0.1}, "gamma": 0.5})
-    policy = cai.TabularPolicy(world)
+    policy = cai.policies.TabularPolicy(world)
     cai.fit(world, policy, optimizer=scheduled, steps=60, tolerance=0.0)
     assert float(policy.logits.detach().abs().max()) < 0.2 + 1e-9  # Σ 0.1 · 0.5^n: the schedule was followed
     plateau = {"optimizer": torch.optim.SGD, "optim_args": {"lr": 0.1}, "patience": 1}
-    cai.fit(world, cai.TabularPolicy(world), optimizer=pyro.optim.ReduceLROnPlateau(plateau), steps=10)
+    cai.fit(world, cai.policies.TabularPolicy(world), optimizer=pyro.optim.ReduceLROnPlateau(plateau), steps=10)
     for objective in (Trace_ELBO(num_particles=5), TraceEnum_ELBO(max_plate_nesting=0)):
-        found = cai.fit(world, cai.TabularPolicy(world), estimator=objective, steps=5)
+        found = cai.fit(world, cai.policies.TabularPolicy(world), estimator=objective, steps=5)
         assert found.estimator == type(objective).__name__
 
 
@@ -280,7 +280,7 @@ def test_the_param_store_and_the_random_state_of_the_caller_are_left_alone() -> 
     pyro.param("mine", torch.tensor(2.0))
     torch.manual_seed(1)
     before = torch.get_rng_state()
-    cai.fit(small(), cai.TabularPolicy(small()), estimator="score", steps=3)
+    cai.fit(small(), cai.policies.TabularPolicy(small()), estimator="score", steps=3)
     assert list(store.keys()) == ["mine"]
     assert torch.equal(torch.get_rng_state(), before)
     assert torch.get_default_dtype() == torch.float64

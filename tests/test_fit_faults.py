@@ -24,13 +24,13 @@ class Trap(RandomWorld):
 def test_a_policy_that_risks_the_forbidden_is_named_and_left_whole() -> None:
     world = Trap(0, 3, 2, 2, 3, holes=False)
     for estimator in ("tables", "enumeration", "score"):
-        policy = cai.TabularPolicy(world)
+        policy = cai.policies.TabularPolicy(world)
         with pytest.raises(cai.WorldError, match=r"t = 0, state s=\d: a=1 can be chosen, which risks a reward of -inf"):
             cai.fit(world, policy, estimator=estimator, steps=5)
         assert bool((policy.logits == 0).all())
         assert policy.logits.grad is None or bool((policy.logits.grad == 0).all())
     safe = cai.without_risk(world)
-    for policy in (cai.TabularPolicy(safe, stationary=True), cai.NeuralPolicy(safe, hidden=(8,))):
+    for policy in (cai.policies.TabularPolicy(safe, stationary=True), cai.policies.NeuralPolicy(safe, hidden=(8,))):
         assert cai.fit(world, policy, steps=100).gap < 0.01
     found = cai.fit(world, tolerance=1e-5)  # the default policy keeps to what is safe
     assert found.stopped == "gap"
@@ -60,7 +60,7 @@ def test_a_wrong_argument_is_named(options: dict, words: str) -> None:
 
 def test_more_wrong_arguments() -> None:
     world = small()
-    policy = cai.TabularPolicy(world)
+    policy = cai.policies.TabularPolicy(world)
     with pytest.raises(cai.WorldError, match="closure"):
         cai.fit(world, policy, optimizer=torch.optim.LBFGS(policy.parameters()))
     with pytest.raises(cai.WorldError, match="a world, whose program can be run"):
@@ -70,14 +70,14 @@ def test_more_wrong_arguments() -> None:
     with pytest.raises(cai.WorldError, match="one world"):
         cai.fit(cai.stack([cai.tabulate(world), cai.tabulate(world)]))
     with pytest.raises(cai.WorldError, match="horizon"):
-        cai.fit(world, cai.TabularPolicy(RandomWorld(3, 3, 2, 2, 2, holes=False)))
+        cai.fit(world, cai.policies.TabularPolicy(RandomWorld(3, 3, 2, 2, 2, holes=False)))
     for estimator in ("tables", "enumeration"):
         with pytest.raises(cai.IntractableError):
             cai.fit(Ring(), estimator=estimator)
     with pytest.raises(cai.IntractableError):
-        cai.fit(PointMass(), cai.NeuralPolicy(PointMass()), estimator="enumeration")
+        cai.fit(PointMass(), cai.policies.NeuralPolicy(PointMass()), estimator="enumeration")
     with pytest.raises(cai.WorldError, match="full guide"):
-        cai.fit(world, cai.FullGuide(world), estimator="tables")
+        cai.fit(world, cai.learn.FullGuide(world), estimator="tables")
 
 
 def test_nothing_is_possible_says_so() -> None:

@@ -28,13 +28,13 @@ def numbers(found: cai.learn.Learned) -> list[tuple[int, float, float | None]]:
 @pytest.mark.parametrize("estimator", ["tables", "score"])
 def test_a_resumed_fit_has_the_numbers_of_an_uninterrupted_one(tmp_path: Path, estimator: str) -> None:
     world, options = small(), {"estimator": estimator, "particles": 10, "every": 7, "tolerance": 0.0, "seed": 5}
-    whole = cai.fit(world, cai.TabularPolicy(world), steps=30, **options)
+    whole = cai.fit(world, cai.policies.TabularPolicy(world), steps=30, **options)
     path = tmp_path / "fit.pt"
     for steps in (4, 11, 30):
-        found = cai.fit(world, cai.TabularPolicy(world), steps=steps, checkpoint=path, **options)
+        found = cai.fit(world, cai.policies.TabularPolicy(world), steps=steps, checkpoint=path, **options)
     assert numbers(found) == numbers(whole)
     assert torch.equal(found.policy.logits, whole.policy.logits)
-    again = cai.fit(world, cai.TabularPolicy(world), steps=30, checkpoint=path, **options)
+    again = cai.fit(world, cai.policies.TabularPolicy(world), steps=30, checkpoint=path, **options)
     assert numbers(again) == numbers(whole)
 
 
@@ -43,7 +43,12 @@ def test_a_schedule_is_taken_up_where_it_was(tmp_path: Path) -> None:
         settings = {"optimizer": torch.optim.Adam, "optim_args": {"lr": 0.1}, "gamma": 0.9}
         optimizer = pyro.optim.ExponentialLR(settings)
         return cai.fit(
-            small(), cai.TabularPolicy(small()), optimizer=optimizer, steps=steps, checkpoint=path, tolerance=0.0
+            small(),
+            cai.policies.TabularPolicy(small()),
+            optimizer=optimizer,
+            steps=steps,
+            checkpoint=path,
+            tolerance=0.0,
         )
 
     run(7, tmp_path / "fit.pt")
@@ -52,7 +57,7 @@ def test_a_schedule_is_taken_up_where_it_was(tmp_path: Path) -> None:
 
 def test_a_torch_optimiser_is_taken_up_where_it_was(tmp_path: Path) -> None:
     def run(steps: int, path: Path | None = None) -> cai.learn.Learned:
-        policy = cai.TabularPolicy(small())
+        policy = cai.policies.TabularPolicy(small())
         optimizer = torch.optim.Adam(policy.parameters(), lr=0.1)
         options = {"estimator": "score", "particles": 5, "tolerance": 0.0}
         return cai.fit(small(), policy, optimizer=optimizer, steps=steps, checkpoint=path, **options)
@@ -63,7 +68,9 @@ def test_a_torch_optimiser_is_taken_up_where_it_was(tmp_path: Path) -> None:
 
 def test_the_same_seed_gives_the_same_numbers_and_another_does_not() -> None:
     def run(seed: int) -> list[tuple[int, float, float | None]]:
-        return numbers(cai.fit(small(), cai.TabularPolicy(small()), estimator="score", steps=8, particles=5, seed=seed))
+        return numbers(
+            cai.fit(small(), cai.policies.TabularPolicy(small()), estimator="score", steps=8, particles=5, seed=seed)
+        )
 
     assert run(1) == run(1)
     assert run(1) != run(2)
@@ -78,7 +85,7 @@ def test_a_checkpoint_of_another_fit_is_refused(tmp_path: Path) -> None:
     with pytest.raises(cai.WorldError, match="world"):
         cai.fit(RandomWorld(4, 3, 2, 2, 3, holes=False), steps=3, checkpoint=path)
     with pytest.raises(cai.WorldError, match="policy"):
-        cai.fit(world, cai.TabularPolicy(world, stationary=True), steps=3, checkpoint=path)
+        cai.fit(world, cai.policies.TabularPolicy(world, stationary=True), steps=3, checkpoint=path)
     other = small()
     other.last = other.last + 1.0  # a terminal reward
     with pytest.raises(cai.WorldError, match="world"):
@@ -99,7 +106,7 @@ def test_a_checkpoint_of_another_world_without_tables_is_refused(tmp_path: Path)
 
     Dearer.__name__ = "Ring"
     options = {"steps": 1, "particles": 2, "samples": 10, "checkpoint": tmp_path / "fit.pt"}
-    cai.fit(Ring(5, 2), cai.NeuralPolicy(Ring(5, 2)), **options)  # tables
+    cai.fit(Ring(5, 2), cai.policies.NeuralPolicy(Ring(5, 2)), **options)  # tables
     options["checkpoint"] = tmp_path / "ring.pt"
     cai.fit(Ring(), **options)
     cai.fit(Ring(), **options)
@@ -112,7 +119,7 @@ import sys, torch, cai
 torch.set_default_dtype(torch.float64)
 from tests.worlds import RandomWorld
 world = RandomWorld(3, 3, 2, 2, 3, holes=False)
-found = cai.fit(world, cai.TabularPolicy(world), estimator="score", particles=10, steps=int(sys.argv[2]),
+found = cai.fit(world, cai.policies.TabularPolicy(world), estimator="score", particles=10, steps=int(sys.argv[2]),
                 checkpoint=sys.argv[1], every=5, tolerance=0.0)
 print(found.stopped, found.steps, found.elbo)
 """
@@ -143,7 +150,7 @@ def test_ctrl_c_leaves_a_usable_result_and_sigkill_the_last_checkpoint(tmp_path:
     assert stopped == "interrupted"
     world = small()
     options = {"estimator": "score", "particles": 10, "every": 5, "tolerance": 0.0, "progress": False}
-    whole = cai.fit(world, cai.TabularPolicy(world), steps=int(steps), **options)
+    whole = cai.fit(world, cai.policies.TabularPolicy(world), steps=int(steps), **options)
     assert whole.elbo == float(elbo)
 
     written = path.stat().st_mtime_ns
@@ -156,13 +163,13 @@ def test_ctrl_c_leaves_a_usable_result_and_sigkill_the_last_checkpoint(tmp_path:
     process.communicate()
     kept = int(torch.load(path, weights_only=True)["updates"])
     assert kept > int(steps)
-    found = cai.fit(world, cai.TabularPolicy(world), steps=kept + 3, checkpoint=path, **options)
-    whole = cai.fit(world, cai.TabularPolicy(world), steps=kept + 3, **options)
+    found = cai.fit(world, cai.policies.TabularPolicy(world), steps=kept + 3, checkpoint=path, **options)
+    whole = cai.fit(world, cai.policies.TabularPolicy(world), steps=kept + 3, **options)
     assert numbers(found) == numbers(whole)
 
 
 def test_ctrl_c_in_this_process_ends_the_fit_after_the_step_and_gives_the_handler_back() -> None:
-    class Pressed(cai.TabularPolicy):
+    class Pressed(cai.policies.TabularPolicy):
         calls = 0
 
         def act(self, state, t):

@@ -125,7 +125,7 @@ class TestMarginalMap:
         assert cai.evaluate(found.tables, found, temperature=0.5).entropy == 0
 
 
-def elbo(world: RandomWorld, policy: cai.FinitePolicy, alpha: float) -> float:
+def elbo(world: RandomWorld, policy: cai.policies.protocol.FinitePolicy, alpha: float) -> float:
     """ELBO(π) by enumeration; -inf where the policy leaves the prior's paths, which are all that the oracle lists."""
     table = [policy.probs(t).tolist() for t in range(world.horizon)]
     share = sum(

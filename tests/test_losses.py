@@ -61,7 +61,7 @@ class Hopeless(Fork):
 LEFT = torch.tensor([[1.0, 0.0], [0.5, 0.5]])  # goes left in s = 0, and as π* does in s = 1
 
 
-def everywhere(one: cai.Evaluation) -> tuple[cai.Loss, ...]:
+def everywhere(one: cai.Evaluation) -> tuple[cai.evaluation.losses.Loss, ...]:
     return one.worst(one.policy_nats.numel())
 
 

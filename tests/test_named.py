@@ -28,11 +28,11 @@ def forms(world: Any) -> dict[str, Any]:
         "prior": cai.evaluate(tables, None).policy,
         "factors": cai.evaluate(factors, None).policy,
         "tensor": cai.evaluate(tables, probs).policy,
-        "tabular": cai.TabularPolicy(world),
-        "stationary": cai.TabularPolicy(world, stationary=True),
-        "neural": cai.NeuralPolicy(world),
-        "function": cai.FunctionPolicy(world, world.act_by_table),
-        "mixture": cai.MixturePolicy([cai.TabularPolicy(world), cai.NeuralPolicy(world)]),
+        "tabular": cai.policies.TabularPolicy(world),
+        "stationary": cai.policies.TabularPolicy(world, stationary=True),
+        "neural": cai.policies.NeuralPolicy(world),
+        "function": cai.policies.FunctionPolicy(world, world.act_by_table),
+        "mixture": cai.policies.MixturePolicy([cai.policies.TabularPolicy(world), cai.policies.NeuralPolicy(world)]),
     }
 
 
@@ -95,7 +95,7 @@ def test_separate_parts_are_multiplied(monkeypatch: Any) -> None:
     ],
 )
 def test_what_is_no_state_is_named(t: int, state: dict[str, Any], words: str) -> None:
-    for policy in (cai.solve(Pump(NAMES)).policy, cai.TabularPolicy(Pump(NAMES))):
+    for policy in (cai.solve(Pump(NAMES)).policy, cai.policies.TabularPolicy(Pump(NAMES))):
         with pytest.raises(cai.WorldError, match=words):
             policy.at(t, **state)
 

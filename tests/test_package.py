@@ -6,6 +6,7 @@ import shlex
 import subprocess
 import sys
 import zipfile
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -55,3 +56,11 @@ def test_the_readme_runs(number: int, tmp_path: Path) -> None:
     assert len(blocks) == 4
     done = script(blocks[number], cwd=tmp_path, timeout=600)
     assert done.returncode == 0, done.stderr
+
+
+def test_the_name_of_a_module_is_unique() -> None:
+    own = (
+        path for path in (ROOT / "cai").rglob("*.py") if path.parent.name != "cli" and not path.stem.startswith("__")
+    )
+    times = Counter(path.stem for path in own)
+    assert {name for name, n in times.items() if n > 1} == set()

@@ -36,15 +36,15 @@ def softmax_by_time(world):
 def policies(world) -> dict[str, nn.Module]:
     """One of each kind, with random parameters."""
     made = {
-        "tabular": shaken(cai.TabularPolicy(world), 1),
-        "stationary": shaken(cai.TabularPolicy(world, stationary=True), 2),
-        "neural": shaken(cai.NeuralPolicy(world, hidden=(5, 4)), 3),
-        "neural on tables": shaken(cai.NeuralPolicy(cai.tabulate(world), hidden=(5,)), 4),
-        "neural stationary": shaken(cai.NeuralPolicy(world, hidden=(5,), stationary=True), 5),
-        "function": cai.FunctionPolicy(world, softmax_by_time(world)),
+        "tabular": shaken(cai.policies.TabularPolicy(world), 1),
+        "stationary": shaken(cai.policies.TabularPolicy(world, stationary=True), 2),
+        "neural": shaken(cai.policies.NeuralPolicy(world, hidden=(5, 4)), 3),
+        "neural on tables": shaken(cai.policies.NeuralPolicy(cai.tabulate(world), hidden=(5,)), 4),
+        "neural stationary": shaken(cai.policies.NeuralPolicy(world, hidden=(5,), stationary=True), 5),
+        "function": cai.policies.FunctionPolicy(world, softmax_by_time(world)),
     }
     parts = [made["tabular"], made["neural"], cai.solve(cai.tabulate(world)).policy]
-    return {**made, "mixture": cai.MixturePolicy(parts, [0.2, 0.3, 0.5])}
+    return {**made, "mixture": cai.policies.MixturePolicy(parts, [0.2, 0.3, 0.5])}
 
 
 KINDS = ("tabular", "stationary", "neural", "neural on tables", "neural stationary", "function", "mixture")
@@ -82,7 +82,7 @@ def test_log_prob_reads_the_table_and_sample_follows_it(name: str, kind: str) ->
     world, n, t = WORLDS[name](), 20_000, 1
     policy, tables = policies(world)[kind], cai.tabulate(world)
     states, actions = tables.states, tables.actions
-    assert isinstance(policy, cai.FinitePolicy)
+    assert isinstance(policy, cai.policies.protocol.FinitePolicy)
     table = policy.log_probs(t).detach()
     s, a = torch.arange(states.size).unsqueeze(-1), torch.arange(actions.size)
     with torch.no_grad():
@@ -100,7 +100,7 @@ def test_log_prob_reads_the_table_and_sample_follows_it(name: str, kind: str) ->
 @settings(max_examples=8)
 @given(random_worlds())
 def test_at_zero_a_policy_is_the_prior_and_what_is_forbidden_stays_so(world: RandomWorld) -> None:
-    for policy in (cai.TabularPolicy(world), cai.NeuralPolicy(world, hidden=(4,))):
+    for policy in (cai.policies.TabularPolicy(world), cai.policies.NeuralPolicy(world, hidden=(4,))):
         for t in range(world.horizon):
             torch.testing.assert_close(policy.probs(t).detach(), world.prior[world.time(t)])
         shaken(policy)
@@ -113,9 +113,9 @@ def test_at_zero_a_policy_is_the_prior_and_what_is_forbidden_stays_so(world: Ran
 def test_all_times_at_once_equal_time_by_time(world: RandomWorld, seed: int) -> None:
     tables = cai.tabulate(world)
     for policy in (
-        cai.TabularPolicy(world),
-        cai.NeuralPolicy(world, hidden=(4,)),
-        cai.NeuralPolicy(tables, hidden=(4,)),
+        cai.policies.TabularPolicy(world),
+        cai.policies.NeuralPolicy(world, hidden=(4,)),
+        cai.policies.NeuralPolicy(tables, hidden=(4,)),
     ):
         shaken(policy, seed)
         by_time = torch.stack([policy.log_probs(t) for t in range(world.horizon)])
@@ -124,19 +124,19 @@ def test_all_times_at_once_equal_time_by_time(world: RandomWorld, seed: int) -> 
 
 def test_a_mixture_is_the_weighted_sum_and_its_weights_can_be_fitted() -> None:
     world = FactoredWorld()
-    one, two = shaken(cai.TabularPolicy(world), 1), shaken(cai.NeuralPolicy(world, hidden=(4,)), 2)
-    mixed = cai.MixturePolicy([one, two], [1.0, 3.0])
+    one, two = shaken(cai.policies.TabularPolicy(world), 1), shaken(cai.policies.NeuralPolicy(world, hidden=(4,)), 2)
+    mixed = cai.policies.MixturePolicy([one, two], [1.0, 3.0])
     torch.testing.assert_close(mixed.probs(2), 0.25 * one.probs(2) + 0.75 * two.probs(2))
     best = cai.solve(world, cai.VARIATIONAL).policy
-    parts = cai.MixturePolicy([best, cai.FunctionPolicy(world, softmax_by_time(world))])
+    parts = cai.policies.MixturePolicy([best, cai.policies.FunctionPolicy(world, softmax_by_time(world))])
     found = cai.fit(world, parts, steps=400, tolerance=1e-4)
     assert found.stopped == "gap"
     assert float(parts.logits.softmax(-1)[0].detach()) > 0.98
     for wrong in ([], [1.0]):
         with pytest.raises(cai.WorldError, match="mixture"):
-            cai.MixturePolicy(wrong)
+            cai.policies.MixturePolicy(wrong)
     with pytest.raises(cai.WorldError, match="positive"):
-        cai.MixturePolicy([one, two], [1.0, 0.0])
+        cai.policies.MixturePolicy([one, two], [1.0, 0.0])
 
 
 def test_a_function_may_give_probabilities_a_distribution_or_a_dict() -> None:
@@ -149,27 +149,29 @@ def test_a_function_may_give_probabilities_a_distribution_or_a_dict() -> None:
             "push": dist.Bernoulli(torch.full_like(state["door"] * 1.0, 0.3)),
         }
 
-    policy = cai.FunctionPolicy(world, by_variable)
+    policy = cai.policies.FunctionPolicy(world, by_variable)
     table = policy.probs(0).reshape(3, 2, 2, 2)
     torch.testing.assert_close(table[..., 1].sum(-1), torch.full((3, 2), 0.3))
     torch.testing.assert_close(table.sum(-1)[:, 0], logits[:, 0].softmax(-1))
-    single = cai.FunctionPolicy(PointMass(), lambda state, t: dist.Normal(-state, 0.5))
+    single = cai.policies.FunctionPolicy(PointMass(), lambda state, t: dist.Normal(-state, 0.5))
     assert float(single.log_prob(torch.tensor(1.0), torch.tensor(-1.0))) == pytest.approx(-0.2257913526, abs=1e-9)
-    ring = cai.FunctionPolicy(Ring(), lambda state, t: torch.ones((*state["m0"].shape, 3)) / 3)  # needs no table
+    ring = cai.policies.FunctionPolicy(
+        Ring(), lambda state, t: torch.ones((*state["m0"].shape, 3)) / 3
+    )  # needs no table
     assert cai.elbo(Ring(), ring, samples=10).method == "sampling"
     with pytest.raises(cai.WorldError, match="each of"):
-        cai.FunctionPolicy(world, lambda state, t: {"lift": dist.Categorical(logits=torch.zeros(2))}).probs(0)
+        cai.policies.FunctionPolicy(world, lambda state, t: {"lift": dist.Categorical(logits=torch.zeros(2))}).probs(0)
     with pytest.raises(cai.WorldError, match="t = 1: ZeroDivisionError"):
-        cai.FunctionPolicy(world, lambda state, t: 1 / 0).probs(1)
+        cai.policies.FunctionPolicy(world, lambda state, t: 1 / 0).probs(1)
     with pytest.raises(cai.WorldError, match="expected a function"):
-        cai.FunctionPolicy(world, lambda state, t: "left").sample(world.initial())
+        cai.policies.FunctionPolicy(world, lambda state, t: "left").sample(world.initial())
     with pytest.raises(cai.IntractableError, match="finite"):
         single.probs(0)
 
 
 @pytest.mark.parametrize("bounded", [False, True])
 def test_a_continuous_policy_is_a_density_on_the_prior_s_support(bounded: bool) -> None:
-    policy = shaken(cai.NeuralPolicy(PointMass(bounded), hidden=(4,)))
+    policy = shaken(cai.policies.NeuralPolicy(PointMass(bounded), hidden=(4,)))
     with torch.no_grad():
         low, high = (-1 + 1e-9, 1 - 1e-9) if bounded else (-60.0, 60.0)
         grid = torch.linspace(low, high, 200_001)
@@ -186,7 +188,7 @@ def test_a_continuous_policy_is_a_density_on_the_prior_s_support(bounded: bool) 
 
 
 def test_a_new_gaussian_policy_is_the_prior() -> None:
-    policy = cai.NeuralPolicy(PointMass())
+    policy = cai.policies.NeuralPolicy(PointMass())
     u = torch.linspace(-2, 2, 5)
     ours = policy.log_prob(torch.tensor(0.7), u, 1).detach()
     torch.testing.assert_close(ours, dist.Normal(torch.zeros(5), 1.0).log_prob(u))
@@ -214,7 +216,7 @@ class Plane(PointMass):
 
 def test_vectors_and_mixed_variables() -> None:
     world = Plane()
-    policy = shaken(cai.NeuralPolicy(world, hidden=(6,)))
+    policy = shaken(cai.policies.NeuralPolicy(world, hidden=(6,)))
     with pyro.plate("n", 100):
         trace = pyro.poutine.trace(cai.trajectory(world, policy)).get_trace()
     assert trace.nodes["push_0"]["value"].shape == (100, 2)
@@ -226,7 +228,9 @@ def test_vectors_and_mixed_variables() -> None:
 
 def test_features_replace_the_encoding() -> None:
     world = RandomWorld(0, 3, 2, 2, 3, holes=False)
-    policy = cai.NeuralPolicy(world, hidden=(4,), features=lambda s, t: torch.stack([s / 3.0, s * 0 + t / 3.0], -1))
+    policy = cai.policies.NeuralPolicy(
+        world, hidden=(4,), features=lambda s, t: torch.stack([s / 3.0, s * 0 + t / 3.0], -1)
+    )
     assert cai.evaluate(world, policy).kl_to_prior == pytest.approx(0.0, abs=1e-12)
     found = cai.fit(world, policy, steps=20)
     assert found.history[-1].elbo > found.history[0].elbo
@@ -238,13 +242,13 @@ def test_what_cannot_be_a_policy_says_so() -> None:
             return pyro.sample("u", dist.Exponential(torch.ones_like(state)))
 
     with pytest.raises(cai.WorldError, match="interval"):
-        cai.NeuralPolicy(HalfLine()).sample(torch.tensor(1.0))
+        cai.policies.NeuralPolicy(HalfLine()).sample(torch.tensor(1.0))
     with pytest.raises(cai.IntractableError, match="entries"):
-        cai.NeuralPolicy(Ring()).probs(0)
+        cai.policies.NeuralPolicy(Ring()).probs(0)
     with pytest.raises(cai.IntractableError):
-        cai.TabularPolicy(Ring())
+        cai.policies.TabularPolicy(Ring())
     world = RandomWorld(0, 3, 2, 2, 3, holes=False)
     with pytest.raises(cai.WorldError, match="each action site, 'push' too"):
-        cai.NeuralPolicy(FactoredWorld()).log_prob(FactoredWorld().initial(), {"lift": torch.tensor(0)})
+        cai.policies.NeuralPolicy(FactoredWorld()).log_prob(FactoredWorld().initial(), {"lift": torch.tensor(0)})
     with pytest.raises(cai.WorldError, match="horizon"):
-        cai.evaluate(RandomWorld(0, 3, 2, 2, 2, holes=False), cai.TabularPolicy(world))
+        cai.evaluate(RandomWorld(0, 3, 2, 2, 2, holes=False), cai.policies.TabularPolicy(world))

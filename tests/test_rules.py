@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 
 import cai
 from cai.exact.rules import Best, Expect, Mean, Rule, Soft, Viterbi
-from cai.exact.tables import adjoints, forms
+from cai.exact.tables import adjoints
+from cai.exact.tables import backup_forms as forms
 from tests.means import Halved, Pairs, Quantile, Sparse, average, greatest, quantile, soft, sparse
 from tests.test_engine import tables_of
 from tests.test_separate import Islands

@@ -20,8 +20,8 @@ from typer.testing import CliRunner
 
 import cai
 from cai.cli import app
-from cai.distributed.rows import rows
 from cai.distributed.shards import Group
+from cai.distributed.tabulated_rows import rows
 from tests.command import FORKS
 from tests.helpers import load_model
 from tests.oracles.sweep import Swept
@@ -181,7 +181,7 @@ def test_a_killed_process_is_told_and_made_good(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("make", WORLDS.values(), ids=WORLDS)
 def test_rows_are_those_of_the_tables(make: Callable[[], Any], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("cai.distributed.rows.BLOCK", 12)  # two states at a time
+    monkeypatch.setattr("cai.distributed.tabulated_rows.BLOCK", 12)  # two states at a time
     world = make()
     tables, some = cai.tabulate(world), rows(world, lambda S: range(1, S - 1))
     assert torch.equal(some.log_initial, tables.log_initial[1:-1])

@@ -82,9 +82,9 @@ def policies(world: Any) -> dict[str, Any]:
     tables = cai.tabulate(world)
     solved = cai.solve(tables, cai.VARIATIONAL, temperature=0.5)
     return {
-        "prior": cai.FixedPolicy(lambda t: _at(tables.log_prior, t, 2), tables.states, tables.actions),
+        "prior": cai.policies.FixedPolicy(lambda t: _at(tables.log_prior, t, 2), tables.states, tables.actions),
         "solved": solved,
-        "fixed": cai.FixedPolicy(lambda t: solved.policy.log_probs(t), tables.states, tables.actions),
+        "fixed": cai.policies.FixedPolicy(lambda t: solved.policy.log_probs(t), tables.states, tables.actions),
         "hard": cai.solve(tables, cai.HARD).policy,
     }
 
@@ -154,7 +154,7 @@ class Coins:
 
 @pytest.mark.parametrize("policy", [None, lambda s, t: Categorical(torch.ones(2))])
 def test_what_is_one_distribution_for_all_is_drawn_for_each(policy: Any) -> None:
-    acting = policy and cai.FunctionPolicy(Coins(), policy)
+    acting = policy and cai.policies.FunctionPolicy(Coins(), policy)
     found = cai.rollout(Coins(), acting, batch=8000, generator=drawn())
     assert found.actions.shape == (1, 8000)
     assert found.rewards.is_floating_point()

@@ -48,7 +48,7 @@ def test_tables_are_the_models_own_probabilities(kind: str) -> None:
     model = trained(kind, small())
     own = model.policy.get_distribution(torch.arange(3)).distribution.probs.double()
     policy = from_sb3(model)
-    assert isinstance(policy, cai.FinitePolicy)
+    assert isinstance(policy, cai.policies.protocol.FinitePolicy)
     torch.testing.assert_close(policy.probs(0), own, rtol=0, atol=1e-6)  # the model computes in float32
     torch.testing.assert_close(policy.probs(3).sum(-1), torch.ones(3, dtype=torch.float64), rtol=0, atol=1e-14)
 

@@ -461,7 +461,7 @@ def test_scores_are_those_of_evaluate(world: Any, soft: bool) -> None:
         best = found.policy.probs(t).argmax(-1)
         return nn.functional.one_hot(best, tables.actions.size).double().log()
 
-    sure = cai.FixedPolicy(greedy, tables.states, tables.actions)
+    sure = cai.policies.FixedPolicy(greedy, tables.states, tables.actions)
     exact = cai.evaluate(world, sure, temperature=0.5)
     assert last.deterministic_return == pytest.approx(exact.expected_return, rel=1e-9, abs=1e-9)
 

@@ -62,12 +62,12 @@ def finite(world: Any) -> Any:
 
 
 def made(kind: str, world: Any) -> nn.Module:
-    tabular = cai.TabularPolicy(world)
+    tabular = cai.policies.TabularPolicy(world)
     if kind == "tabular":
         return tabular
     if kind == "neural":
-        return cai.NeuralPolicy(world, hidden=(4,))
-    return cai.MixturePolicy([tabular, cai.NeuralPolicy(world, hidden=(4,))])
+        return cai.policies.NeuralPolicy(world, hidden=(4,))
+    return cai.policies.MixturePolicy([tabular, cai.policies.NeuralPolicy(world, hidden=(4,))])
 
 
 @pytest.mark.parametrize("kind", ["tabular", "neural", "mixture"])
@@ -102,7 +102,7 @@ def test_gradients_on_tables_and_of_pyro_agree_around_holes(world: RandomWorld, 
 def test_the_full_guide_goes_where_the_posterior_does(name: str) -> None:
     world = finite(WORLDS[name]())
     world.horizon = 2
-    found = cai.fit(world, cai.FullGuide(world), steps=300, tolerance=1e-5)
+    found = cai.fit(world, cai.learn.FullGuide(world), steps=300, tolerance=1e-5)
     assert found.stopped == "gap"
     assert found.elbo == pytest.approx(float(cai.solve(world).log_evidence), abs=1e-4)
 
@@ -114,7 +114,7 @@ def test_the_full_guide_starts_without_what_is_forbidden(world: RandomWorld) -> 
         log_z = float(cai.solve(world).log_evidence)
     except cai.ImpossibleError:
         assume(False)
-    found = cai.fit(world, cai.FullGuide(world), steps=25, tolerance=1e-3)
+    found = cai.fit(world, cai.learn.FullGuide(world), steps=25, tolerance=1e-3)
     assert -1e-9 < found.gap < 0.5
     assert found.elbo_star == pytest.approx(log_z, abs=1e-12)
 
@@ -164,7 +164,7 @@ class Bounded:
 
 
 def test_a_squashed_policy_lives_with_death() -> None:
-    policy = cai.NeuralPolicy(Bounded(), hidden=(4,))
+    policy = cai.policies.NeuralPolicy(Bounded(), hidden=(4,))
     edge = torch.tensor([-1.0, 1.0, 0.9999999999, 1.5])
     assert bool(policy.log_prob(torch.tensor(0.0), edge, 0).isfinite().all())
     found = cai.fit(Bounded(), policy, steps=2, particles=500, samples=1000)
@@ -217,20 +217,22 @@ def test_a_function_with_zeros_can_be_fitted_and_wrong_rows_are_named_in_program
             return p / p.sum(-1, keepdim=True)
 
     for estimator in ("tables", "enumeration", "score"):
-        policy = cai.FunctionPolicy(world, Masked())
+        policy = cai.policies.FunctionPolicy(world, Masked())
         cai.fit(world, policy, estimator=estimator, steps=2)
         assert bool(policy.function.x.isfinite().all())
     for wrong in (torch.ones(2), torch.zeros(2), torch.tensor([torch.nan, 1.0]), torch.ones(3) / 3):
         for method in ("enumeration", "sampling"):
             with pytest.raises(cai.WorldError, match="policy, t = 0"):
                 cai.elbo(world, lambda s, t, wrong=wrong: wrong, method=method, samples=10)
-    assert cai.FunctionPolicy(world, lambda s, t: torch.ones(2) / 2).sample(torch.zeros(7).long()).shape == (7,)
+    assert cai.policies.FunctionPolicy(world, lambda s, t: torch.ones(2) / 2).sample(torch.zeros(7).long()).shape == (
+        7,
+    )
 
 
 def test_a_float32_policy_goes_with_a_float64_world() -> None:
     world = RandomWorld(3, 3, 2, 2, 3, holes=False)
     for estimator in ("tables", "enumeration", "score"):
-        policy = cai.NeuralPolicy(world, hidden=(4,), dtype=torch.float32)
+        policy = cai.policies.NeuralPolicy(world, hidden=(4,), dtype=torch.float32)
         found = cai.fit(world, policy, estimator=estimator, steps=3)
         assert next(policy.parameters()).dtype == torch.float32
         assert found.gap > 0
@@ -297,14 +299,14 @@ def test_a_policy_that_samples_something_else_is_refused_on_programs_too() -> No
 
 def test_a_full_guide_belongs_to_its_world_and_is_measured_as_a_whole() -> None:
     world = RandomWorld(3, 3, 2, 2, 2, holes=False)
-    found = cai.fit(world, cai.FullGuide(world), steps=40)
+    found = cai.fit(world, cai.learn.FullGuide(world), steps=40)
     assert cai.elbo(world, found).value == pytest.approx(found.elbo, abs=1e-9)
     with pytest.raises(cai.WorldError, match="full guide"):
         cai.elbo(world, found, method="tables")
     with pytest.raises(cai.WorldError, match="another world"):
-        cai.fit(RandomWorld(4, 3, 2, 2, 2, holes=False), cai.FullGuide(world))
+        cai.fit(RandomWorld(4, 3, 2, 2, 2, holes=False), cai.learn.FullGuide(world))
     with pytest.raises(cai.WorldError, match="not its tables"):
-        cai.FullGuide(cai.tabulate(world))
+        cai.learn.FullGuide(cai.tabulate(world))
 
 
 def test_a_reward_of_nan_is_no_number() -> None:

@@ -12,16 +12,16 @@ from torch import Tensor
 
 from cai.compile.table_model import Slice
 from cai.compile.tabulate import SLICE
-from cai.distributed.rows import Rows, rows
 from cai.distributed.shards import Group, cut, plan
 from cai.distributed.store import Folder, ShardedMessages
+from cai.distributed.tabulated_rows import Rows, rows
 from cai.errors import ImpossibleError, fault
 from cai.exact.diagnose import no_answer
 from cai.exact.rounding import largest
 from cai.exact.rules import POSTERIOR, Mean, Rule, assumption
 from cai.exact.sweep import backups
 from cai.exact.tables.backup import Equation
-from cai.exact.tables.forms import ready
+from cai.exact.tables.backup_forms import ready
 from cai.exact.temperature import as_temperature
 from cai.world.definition import World
 

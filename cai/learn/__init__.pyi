@@ -15,5 +15,6 @@ from .dynamic_programming import value_iteration as value_iteration
 from .result import Learned as Learned
 from .result import Progress as Progress
 from .seeds import many as many
+from .svi.full_guide import FullGuide as FullGuide
 from .training import Options as Options
 from .training import train as train

@@ -95,7 +95,7 @@ class Discrete:
 class Squashed:
     """Continuous actions on an interval, uniform a priori: a = middle + half-width · tanh(u), u ~ N(x, (0.9 e^y)²).
 
-    Haarnoja et al. 2018, appendix C; ``cai.NeuralPolicy`` has the same head.
+    Haarnoja et al. 2018, appendix C; ``cai.policies.NeuralPolicy`` has the same head.
     """
 
     simulator: Simulator

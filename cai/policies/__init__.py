@@ -1,1 +1,5 @@
-"""Policies: how to act in a state, for programs (``act``) and, where all is finite, for tables (``log_probs``)."""
+"""Policies, one file a kind; listed in ``__init__.pyi``."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

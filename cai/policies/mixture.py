@@ -44,7 +44,7 @@ class MixturePolicy(nn.Module):
             raise fault(
                 "mixture, policies",
                 f"{strangers or 'none'}",
-                "policies with act and log_prob: cai.FunctionPolicy, cai.solve(…).policy, …",
+                "policies with act and log_prob: cai.policies.FunctionPolicy, cai.solve(…).policy, …",
             )
         w = torch.ones(len(self.policies), dtype=torch.float64) if weights is None else torch.as_tensor(weights)
         if w.shape != (len(self.policies),) or not bool(((w > 0) & w.isfinite()).all()):
@@ -77,7 +77,7 @@ class MixturePolicy(nn.Module):
         """
         numbered = next((policy for policy in self.policies if isinstance(policy, NumberedPolicy)), None)
         if numbered is None:
-            expected = "a component of cai's own: cai.FunctionPolicy, cai.solve(…).policy, …"
+            expected = "a component of cai's own: cai.policies.FunctionPolicy, cai.solve(…).policy, …"
             raise fault("mixture, at", "components that do not say what their numbers mean", expected)
         return numbered.spaces
 

@@ -25,7 +25,7 @@ from cai.view.cells import Cell, Line, Losses, cell, lines_of, losses_of, ruled_
 from cai.view.curves import elbo_curves
 from cai.view.entanglement import entanglement_figure
 from cai.view.graph import graph_figure
-from cai.view.horizons import horizon_curves
+from cai.view.horizon_figures import horizon_curves
 from cai.view.learned import loss_maps, performance_profiles
 from cai.view.learning import nats_curves, return_curves
 from cai.view.scene import scene

@@ -10,7 +10,7 @@ import torch
 
 import cai
 from cai.exact.tables.backup import Equation
-from cai.exact.tables.forms import ready
+from cai.exact.tables.backup_forms import ready
 from tests.benchmarks import posterior_peers, variational_peers
 from tests.benchmarks.cases import grid
 from tests.benchmarks.peer import Peer, of_values

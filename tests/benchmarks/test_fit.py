@@ -17,9 +17,9 @@ WORLDS = {
     "CliffWalking slippery, T=100, α=1": ("CliffWalking-v1", {"is_slippery": True}, 1.0),
 }
 POLICIES = {
-    "tabular": lambda world: cai.TabularPolicy(world),
-    "stationary": lambda world: cai.TabularPolicy(world, stationary=True),
-    "neural": lambda world: cai.NeuralPolicy(world),
+    "tabular": lambda world: cai.policies.TabularPolicy(world),
+    "stationary": lambda world: cai.policies.TabularPolicy(world, stationary=True),
+    "neural": lambda world: cai.policies.NeuralPolicy(world),
 }
 
 
@@ -98,7 +98,7 @@ def test_variance(benchmark: Any, kind: str, horizon: int) -> None:
     logits = torch.randn((horizon, 3, 2), generator=torch.Generator().manual_seed(1))
     benchmark.group = f"variance, T={horizon}"
     drawn = benchmark.pedantic(lambda: samples(world, logits, kind, 10_000, 0.7), rounds=3)
-    policy = cai.TabularPolicy(world)
+    policy = cai.policies.TabularPolicy(world)
     policy.logits.data = logits - policy.log_base
     truth = by_tables(world, policy, 0.7)[1]
     assert bool(((drawn.mean(0) - truth).abs() <= 4.5 * drawn.std(0) / 100 + 1e-12).all())

@@ -14,7 +14,7 @@ import torch
 from mpmath import inf, mp, mpf
 
 import cai
-import cai.exact.tables.forms
+import cai.exact.tables.backup_forms
 from cai.exact.rules import Best, Expect, Rule, Soft, Viterbi
 from tests.fuzz import oracle
 from tests.fuzz.cases import Case, draw
@@ -67,7 +67,7 @@ def asked(rng: random.Random, alpha: float) -> Asked:
 @contextmanager
 def engine(form: str) -> Iterator[None]:
     """Bring the library to prepare a backup in the form that is to be tried, however small the world is."""
-    module = cai.exact.tables.forms
+    module = cai.exact.tables.backup_forms
     if form == "kernels":
         with mock.patch.object(module, "KERNEL_WORK", 1):
             yield

@@ -5,7 +5,7 @@ from torch import Tensor
 
 from cai.exact.rules import POSTERIOR
 from cai.exact.tables.backup import Equation, Step, put_back, reader
-from cai.exact.tables.forms import WORTH_MERGING, kernels_pay, out_of_range
+from cai.exact.tables.backup_forms import WORTH_MERGING, kernels_pay, out_of_range
 from cai.exact.tables.gathered import Gathered, Gathering, Shared, Sums
 from cai.exact.tables.merged import Merged, log_weights, merge
 from cai.support.numerics import logsumexp

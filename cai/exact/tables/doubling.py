@@ -10,7 +10,7 @@ from torch import Tensor
 
 from cai.exact.rules import POSTERIOR
 from cai.exact.tables.backup import Equation
-from cai.exact.tables.forms import out_of_range
+from cai.exact.tables.backup_forms import out_of_range
 from cai.exact.tables.merged import merge
 
 SHORTEST = 1000

@@ -18,9 +18,9 @@ from cai.exact.rules import POSTERIOR, Rule
 from cai.exact.tables.adjoints import gathering
 from cai.exact.tables.averaged import Averaged, average
 from cai.exact.tables.backup import Equation, Step, Tilt, look_ahead, put_back
+from cai.exact.tables.backup_forms import ready, room
 from cai.exact.tables.chain import DENSE, Chain, chain_of
 from cai.exact.tables.doubling import doubled, pays
-from cai.exact.tables.forms import ready, room
 from cai.exact.tables.gathered import Gathering
 from cai.policies.fixed import FixedPolicy
 from cai.support.memo import Memo

@@ -105,7 +105,7 @@ def _objective(world: World | Tables, policy: Any, temperature: float | Tensor) 
         raise fault("fit", "a batch of worlds or temperatures", "one world, one temperature")
     module, best = _start(world, tables, policy, alpha)
     if isinstance(module, FullGuide) and module.world is not world:
-        raise fault("fit, policy", "a full guide of another world", "cai.FullGuide(world) of this one")
+        raise fault("fit, policy", "a full guide of another world", "cai.learn.FullGuide(world) of this one")
     if isinstance(world, Tables):
         return Objective(None, tables, module, alpha), best
     if not isinstance(module, Guide):
@@ -116,7 +116,9 @@ def _objective(world: World | Tables, policy: Any, temperature: float | Tensor) 
 def _start(world: World | Tables, tables: Tables | None, policy: Any, alpha: Tensor) -> tuple[nn.Module, float | None]:
     """Return the module to be fitted, and the best that it could reach: ELBO*, or log Z where dynamics bend."""
     if policy is not None and not (isinstance(policy, nn.Module) and isinstance(policy, Actor)):
-        raise fault("fit, policy", f"a {type(policy).__name__}", "a torch module with act: cai.TabularPolicy(world), …")
+        raise fault(
+            "fit, policy", f"a {type(policy).__name__}", "a torch module with act: cai.policies.TabularPolicy(world), …"
+        )
     if policy is not None and not any(p.requires_grad for p in policy.parameters()):
         raise fault("fit, policy", "no parameter that requires a gradient", "a module with something to fit")
     if tables is None:
