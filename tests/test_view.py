@@ -144,13 +144,13 @@ def pixels(path: Path) -> np.ndarray:
 def test_policy_values_meet_the_elbo(seed: int, discount: float) -> None:
     world = RandomWorld(seed, 4, 3, 3, 5, holes=False, discount=discount)
     for one in compared(world, [0.7])[0].evaluations.values():
-        assert (one.tables.log_initial.exp() @ one.v[0] / 0.7).item() == pytest.approx(one.elbo, abs=1e-10)
+        assert (one.model.log_initial.exp() @ one.v[0] / 0.7).item() == pytest.approx(one.elbo, abs=1e-10)
 
 
 def test_policy_values_meet_the_elbo_of_the_infinite_horizon() -> None:
     world = RandomWorld(3, 4, 3, 3, None, holes=False, discount=0.9, positive=False)
     for one in compared(world, [0.7])[0].evaluations.values():
-        assert (one.tables.log_initial.exp() @ one.v / 0.7).item() == pytest.approx(one.elbo, abs=1e-8)
+        assert (one.model.log_initial.exp() @ one.v / 0.7).item() == pytest.approx(one.elbo, abs=1e-8)
 
 
 def test_the_scene_holds_the_exact_messages(lake: list[cai.Comparison]) -> None:
