@@ -71,7 +71,7 @@ def quoted(error: BaseException) -> str:
     return f"{words} ({Path(own[-1].filename).name}:{own[-1].lineno})" if own else words
 
 
-def passes(error: Exception) -> bool:
+def must_pass(error: Exception) -> bool:
     """Tell whether an error is nobody's fault in the code where it arose: our own words, no memory, no time left.
 
     torch tells a lack of memory by a ``RuntimeError``. Ctrl-C and ``sys.exit`` are no ``Exception``, and pass anyway.
@@ -86,12 +86,12 @@ def lacks_memory(error: BaseException) -> bool:
 
 
 @contextmanager
-def blamed(where: str, expected: str) -> Iterator[None]:
-    """Turn an error of somebody else's code into a ``WorldError`` that quotes it; what ``passes`` stays as it is."""
+def user_code(where: str, expected: str) -> Iterator[None]:
+    """Turn an error of somebody else's code into a ``WorldError`` that quotes it; what ``must_pass`` stays as it is."""
     try:
         yield
     except Exception as error:
-        if passes(error):
+        if must_pass(error):
             raise
         raise fault(where, quoted(error), expected) from error
 

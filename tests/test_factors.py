@@ -135,9 +135,8 @@ def test_a_split_tree_of_actions_changes_nothing(rule: cai.Rule, monkeypatch: py
 
 
 def test_a_gather_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    from cai.exact.factors import contraction as passes
 
-    monkeypatch.setattr(passes, "GATHERED", 1)
+    monkeypatch.setattr(must_pass, "GATHERED", 1)
     found = solved(Machines(), cai.VARIATIONAL, 0.5)
     assert found is not None
     same(*found)

@@ -14,7 +14,7 @@ from torch import Tensor
 
 import cai
 from cai.bridges.networks.networkx import from_networkx
-from cai.errors import blamed, lacks_memory
+from cai.errors import lacks_memory, user_code
 from cai.support import catalogue
 
 ENDS = [
@@ -197,5 +197,5 @@ def test_a_lack_of_memory_is_told_from_other_errors() -> None:
     assert lacks_memory(raised.value), raised.value
     assert lacks_memory(MemoryError())
     assert not lacks_memory(RuntimeError("sizes differ"))
-    with pytest.raises(cai.WorldError, match="sizes differ"), blamed("somewhere", "else"):
+    with pytest.raises(cai.WorldError, match="sizes differ"), user_code("somewhere", "else"):
         raise RuntimeError("sizes differ")

@@ -14,7 +14,7 @@ from torch import Tensor
 from cai.bridges.encoding import Encoding, allowed_values
 from cai.compile.table_model import Tables
 from cai.compile.tabulate import tabulate
-from cai.errors import IntractableError, WorldError, blamed, fault
+from cai.errors import IntractableError, WorldError, fault, user_code
 from cai.policies.action_programs import enumerated_at
 from cai.simulate.simulator import where
 from cai.simulate.worlds import Many
@@ -154,7 +154,7 @@ class Programmed:
         """Run ``terminal``, if the world has one."""
         if self.spec.terminal is None:
             return np.zeros(())
-        with precision(torch.float64), torch.no_grad(), blamed("terminal", "code that runs"):
+        with precision(torch.float64), torch.no_grad(), user_code("terminal", "code that runs"):
             return torch.as_tensor(self.spec.terminal(state)).numpy()
 
     def ended(self, state: Values) -> Array:
@@ -244,7 +244,7 @@ def _run(place: str, shape: tuple[int, ...], rng: np.random.Generator, piece: Ca
     seed = int(rng.integers(2**63))
     with precision(torch.float64), torch.random.fork_rng(devices=[]), torch.no_grad(), pyro.poutine.block():
         torch.default_generator.manual_seed(seed)
-        with blamed(place, "code that runs"):
+        with user_code(place, "code that runs"):
             if not shape:
                 return piece(*args)
             with Many(*shape):
@@ -255,7 +255,7 @@ def _flags(spec: Spec, state: Values, shape: tuple[int, ...]) -> Array:
     """Tell where an episode may stop."""
     if spec.early_end is None:
         return np.zeros(shape, bool)
-    with blamed("terminated", "code that runs"):
+    with user_code("terminated", "code that runs"):
         return torch.as_tensor(spec.early_end(state)).expand(shape).numpy()
 
 

@@ -11,7 +11,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.distributions import constraints
 
-from cai.errors import blamed, fault
+from cai.errors import fault, user_code
 from cai.support.process import alone, precision
 from cai.world.definition import World
 from cai.world.spaces import Space, Values, Variable
@@ -86,7 +86,7 @@ def encode(world: Any, where: str) -> Encoding:
         spec = read(world)
         variables, state = spec.variables, spec.example
         named, low, high = _actions(world, variables.actions, state)
-        with blamed(f"{where}, features", "code that gives a vector [*, F] for a batch of states"):
+        with user_code(f"{where}, features", "code that gives a vector [*, F] for a batch of states"):
             seen = _numbers(spec, state)
     finite = variables.state_space is not None and spec.features is None
     if seen.dim() != 1:

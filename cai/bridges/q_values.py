@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from cai.errors import blamed, fault
+from cai.errors import fault, user_code
 from cai.exact.forms import compiled
 from cai.policies.fixed import FixedPolicy
 from cai.policies.terminated import pad_terminated, replace_terminated
@@ -70,7 +70,7 @@ def _asked(q: Callable[..., Any], world: Any, t: int) -> Tensor:
     states, ended = world.states, world.ended
     numbers = replace_terminated(ended)
     numbers = torch.arange(states.size) if numbers is None else numbers
-    with precision(world.dtype), torch.no_grad(), blamed(f"from_q, t = {t}", "a function (state, t) -> q [S, A]"):
+    with precision(world.dtype), torch.no_grad(), user_code(f"from_q, t = {t}", "a function (state, t) -> q [S, A]"):
         values = q(states.pack(states.split(numbers)), t)
     return _fitting(world, _table(values), timed=False)
 

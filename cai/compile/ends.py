@@ -15,7 +15,7 @@ from cai.compile.additive import LARGEST
 from cai.compile.factor_model import Factor
 from cai.compile.table_model import Slice, Tables
 from cai.compile.windows import spread, traced
-from cai.errors import Finding, IntractableError, blamed, fault
+from cai.errors import Finding, IntractableError, fault, user_code
 from cai.support.process import alone
 from cai.world.spaces import Space
 from cai.world.spec import Spec
@@ -63,14 +63,14 @@ def _variables_read(spec: Spec) -> frozenset[str]:
     """Name the variables that ``terminated`` reads."""
     assert spec.terminated is not None
     single = {name: traced(value.reshape(1), name) for name, value in spread(spec.states, frozenset()).items()}
-    with blamed("terminated", "code that broadcasts over a batch of states"):
+    with user_code("terminated", "code that broadcasts over a batch of states"):
         names: frozenset[str] = get_provenance(spec.terminated(spec.states.pack(single)))
     return names
 
 
 def _where_terminated(spec: Spec, values: dict[str, Tensor], n: int) -> Tensor:
     assert spec.terminated is not None
-    with blamed("terminated", "code that broadcasts over a batch of states"):
+    with user_code("terminated", "code that broadcasts over a batch of states"):
         over = spec.terminated(spec.states.pack(values))
     expected = f"a bool tensor of shape ({n},), one for each state of a batch"
     if not isinstance(over, Tensor):
@@ -98,7 +98,12 @@ def inspect_drawn_ends(spec: Spec, ends: Factor | None, t: int, samples: int = 1
         return
     states, world = spec.states, spec.world
     values = _some(states, ends, samples)
-    with alone(), pyro.poutine.block(), torch.random.fork_rng(devices=[]), blamed(f"step, t = {t}", "code that runs"):
+    with (
+        alone(),
+        pyro.poutine.block(),
+        torch.random.fork_rng(devices=[]),
+        user_code(f"step, t = {t}", "code that runs"),
+    ):
         torch.manual_seed(0)
         state = states.pack(values)
         after, reward = world.step(state, world.act(state, t), t)

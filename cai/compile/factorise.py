@@ -13,7 +13,7 @@ from cai.compile.inspect import admit, close, inspect_factors, inspect_rewards, 
 from cai.compile.slices import REWARD, enumerate_slice, single, slice_windows, start, start_windows
 from cai.compile.validate import require_valid
 from cai.compile.windows import ROOM, Window, spread, spread_names, traced, windows
-from cai.errors import Finding, IntractableError, blamed, demand, fault
+from cai.errors import Finding, IntractableError, demand, fault, user_code
 from cai.support.memory import TENSOR, require_room
 from cai.support.process import precision
 from cai.world.definition import World
@@ -204,7 +204,7 @@ def _terminal(spec: Spec) -> tuple[Factor, ...]:
 
 def _paid_last(spec: Spec, values: dict[str, Tensor]) -> Tensor:
     assert spec.terminal is not None
-    with blamed("terminal", "code that broadcasts over a batch of states"):
+    with user_code("terminal", "code that broadcasts over a batch of states"):
         reward = spec.terminal(spec.states.pack(values))
         return reward if isinstance(reward, Tensor) else torch.as_tensor(reward)
 

@@ -20,7 +20,7 @@ from cai.compile.inspect import (
 from cai.compile.slices import Enumerated, enumerate_slice, noise, start
 from cai.compile.table_model import Slice, Tables
 from cai.compile.validate import require_valid
-from cai.errors import Finding, IntractableError, blamed, demand, fault
+from cai.errors import Finding, IntractableError, demand, fault, user_code
 from cai.support.process import precision
 from cai.world.definition import World
 from cai.world.spec import Spec, read
@@ -184,7 +184,7 @@ def terminal_reward(spec: Spec, rows: Tensor | None = None) -> Tensor:
     if spec.terminal is None:
         return reward
     values = spec.states.split(numbers)
-    with blamed("terminal", "code that broadcasts over a batch of states"):
+    with user_code("terminal", "code that broadcasts over a batch of states"):
         reward = torch.as_tensor(spec.terminal(spec.states.pack(values))).to(spec.dtype)
     demand(inspect_rewards("terminal", reward.detach(), (len(numbers),)))
     return reward.expand(len(numbers))

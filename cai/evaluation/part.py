@@ -24,7 +24,7 @@ from cai.evaluation.losses import Loss, costliest, losses
 from cai.exact.messages import Messages
 from cai.exact.operator import Operator
 from cai.exact.rules import HARD, POSTERIOR, VARIATIONAL, Rule
-from cai.policies.as_policy import acting_weights, policy_table
+from cai.policies.as_policy import policy_table, weights_in_play
 from cai.policies.protocol import FinitePolicy
 from cai.support.memory import TENSOR, require_room
 from cai.support.numerics import nats
@@ -112,7 +112,7 @@ class Part:
         reward, entropy, kl = 0.0, 0.0, 0.0
         for t, log_pi, joint in self.joints():
             reward += float(by_state(joint, self.operator.expected_reward(t)).sum())
-            entropy -= float(by_state(acting_weights(self.model, joint), log_pi).sum())
+            entropy -= float(by_state(weights_in_play(self.model, joint), log_pi).sum())
             kl += float(by_state(joint, log_pi - self.operator.log_prior(t)).sum())
         if self.model.horizon is not None:
             reward += float(by_state(self.states[-1], self.operator.terminal()))

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from cai.errors import blamed, fault
+from cai.errors import fault, user_code
 from cai.learn.functions import part
 from cai.simulate.rollout import Rollout, prior_action
 from cai.simulate.simulator import NEVER, Simulator
@@ -93,7 +93,7 @@ def checked(simulator: Simulator, data: Transitions) -> Transitions:
     Raises:
         WorldError: a field has not its shape or its values.
     """
-    with blamed("data, rewards", "numbers, [N]"):
+    with user_code("data, rewards", "numbers, [N]"):
         rewards = torch.as_tensor(data.rewards).to(torch.get_default_dtype())
     if rewards.dim() != 1 or not len(rewards):
         raise fault("data, rewards", f"shape {[*rewards.shape]}", "[N], N at least 1")
@@ -150,13 +150,13 @@ def _checked(name: str, variables: tuple[Variable, ...], given: Any, n: int) -> 
         if one.size is not None:
             found[one.name] = _whole(where, value, shape, one.size).to(one.dtype)
         else:
-            with blamed(where, f"numbers, {[*shape]}"):
+            with user_code(where, f"numbers, {[*shape]}"):
                 found[one.name] = _shaped(where, torch.as_tensor(value), shape).to(one.dtype)
     return found if isinstance(given, dict) else found[wanted[0]]
 
 
 def _whole(where: str, given: Any, shape: torch.Size, size: int) -> Tensor:
-    with blamed(where, f"whole numbers, {[*shape]}"):
+    with user_code(where, f"whole numbers, {[*shape]}"):
         value = _shaped(where, torch.as_tensor(given), shape)
     wrong = (value < 0) | (value >= min(size, NEVER)) | (value != value.long())
     if bool(wrong.any()):

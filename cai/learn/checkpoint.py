@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from cai.compile.table_model import Tables
-from cai.errors import fault, passes
+from cai.errors import fault, must_pass
 from cai.learn.problem import State
 from cai.learn.result import Progress
 from cai.simulate.rollout import prior_action, roll
@@ -61,7 +61,7 @@ class Checkpoint:
         try:
             kept: dict[str, Any] = torch.load(io.BytesIO(content), weights_only=True)
         except Exception as error:
-            if passes(error):
+            if must_pass(error):
                 raise
             raise fault(where, f"no checkpoint of a learner ({type(error).__name__})", expected) from None
         if not isinstance(kept, dict) or set(kept) != KEYS or not isinstance(kept["of"], dict):

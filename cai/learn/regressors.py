@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn.functional import one_hot
 from torch.utils.weak import WeakTensorKeyDictionary
 
-from cai.errors import blamed, fault
+from cai.errors import fault, user_code
 from cai.learn.batch import Transitions
 from cai.learn.functions import Adam, Function, function_of, width_of
 from cai.simulate.simulator import Simulator
@@ -131,14 +131,14 @@ class ExternalRegressor:
         if kept not in self.made:
             x = self._inputs(simulator, data.states, numbers(simulator, data))
             model = deepcopy(self.model)
-            with blamed("regressor, fit", "one that takes x [N, F + A] and y [N]"):
+            with user_code("regressor, fit", "one that takes x [N, F + A] and y [N]"):
                 model.fit(x, kept.numpy())
             self.made[kept] = model
         n = n_actions(simulator)
         features = simulator.features(state)
         flat = features.reshape(-1, features.shape[-1])
         x = _joined(flat.repeat_interleave(n, 0), torch.arange(n).repeat(len(flat)), n)
-        with blamed("regressor, predict", "one that takes x [N, F + A]"):
+        with user_code("regressor, predict", "one that takes x [N, F + A]"):
             found = torch.as_tensor(np.asarray(self.made[kept].predict(x))).to(self.dtype)
         if found.numel() != len(x):
             raise fault("regressor, predict", f"shape {[*found.shape]}", f"one number for each row, [{len(x)}]")
@@ -208,7 +208,7 @@ def _moments(x: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _outputs(function: Function, theta: Tensor, x: Tensor, n: int) -> Tensor:
-    with blamed("regressor", f"a module on {x.shape[-1]} features"):
+    with user_code("regressor", f"a module on {x.shape[-1]} features"):
         out = function(theta, x)
     if out.shape != (len(x), n):
         raise fault("regressor, output", f"shape {[*out.shape]}", f"[N, A] = {[len(x), n]}")

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cai.errors import CaiError, fault, passes, quoted
+from cai.errors import CaiError, fault, must_pass, quoted
 from cai.learn.logs import Log
 from cai.learn.result import Learned
 from cai.support.files import write_whole
@@ -60,7 +60,7 @@ def _learn(world: Any, asked: Asked) -> tuple[Learned | CaiError, bytes]:
         except CaiError as error:
             return error, b""
         except Exception as error:
-            if passes(error):
+            if must_pass(error):
                 raise
             return fault(f"{learner.__name__}, seed {settings['seed']}", quoted(error), "a run that ends"), b""
         return one, _read(path)

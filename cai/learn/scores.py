@@ -15,7 +15,7 @@ from cai.exact.rules import VARIATIONAL
 from cai.exact.solve import solve
 from cai.exact.tables.policy_evaluation import occupancy
 from cai.learn.result import Score
-from cai.policies.as_policy import acting_weights, as_policy, checked_table
+from cai.policies.as_policy import as_policy, checked_table, weights_in_play
 from cai.simulate.rollout import roll
 from cai.simulate.simulator import Simulator, drawing, seeded
 from cai.support.process import precision
@@ -58,7 +58,7 @@ class Exactly:
         weights = d.unsqueeze(-1) * log_pi.exp()
         value = _mean(weights, _mean(tables.log_prob.exp(), tables.reward, -1)) + _mean(end, tables.terminal)
         kl = _mean(weights, log_pi - tables.log_prior)
-        return float(value), float(kl), -float(_mean(acting_weights(tables, weights), log_pi))
+        return float(value), float(kl), -float(_mean(weights_in_play(tables, weights), log_pi))
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from cai.errors import CaiError, blamed, fault
+from cai.errors import CaiError, fault, user_code
 from cai.learn.names import FORMS, SOFT, learner_of
 from cai.learn.remote import RemoteRun, learned_remotely
 from cai.learn.result import Learned
@@ -191,7 +191,7 @@ def _calm() -> None:
 
 def _run(n: int) -> str:
     """Return why a run stopped; an error of somebody else's is quoted, since not every one can be sent to a process."""
-    with blamed(f"run {n} of many", "one that ends"):
+    with user_code(f"run {n} of many", "one that ends"):
         return _RUNS[n]().stopped
 
 

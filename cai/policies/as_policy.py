@@ -10,14 +10,14 @@ from jaxtyping import Float
 from torch import Tensor
 
 from cai.compile.table_model import Model
-from cai.errors import blamed, fault
+from cai.errors import fault, user_code
 from cai.policies.action_programs import enumerated
 from cai.policies.fixed import FixedPolicy, always, prior_at
 from cai.policies.function import FunctionPolicy, checked
 from cai.policies.protocol import Act, FinitePolicy
 from cai.policies.terminated import pad_terminated, replace_terminated
 from cai.support.memory import TENSOR, require_room
-from cai.world.definition import require_acting
+from cai.world.definition import require_policy
 from cai.world.spaces import Space
 
 
@@ -101,7 +101,7 @@ def _without_ended(tables: Model) -> str:
     return f"; S = {living} without the states of an ended episode, where nobody acts"
 
 
-def acting_weights(tables: Model, weights: Float[Tensor, "*T S A"]) -> Float[Tensor, "*T S A"]:
+def weights_in_play(tables: Model, weights: Float[Tensor, "*T S A"]) -> Float[Tensor, "*T S A"]:
     """Return weights of states and actions without those in which an episode has ended: there nobody acts."""
     ended = tables.ended
     return weights if ended is None else torch.where(ended[:, None], 0.0, weights)
@@ -113,7 +113,7 @@ def unwrapped(where: str, policy: Any) -> Any:
     Raises:
         WorldError: it is a class, or its ``act`` cannot be called.
     """
-    require_acting(where, policy)
+    require_policy(where, policy)
     return unwrapped(where, policy.policy) if hasattr(policy, "policy") and not hasattr(policy, "act") else policy
 
 
@@ -135,7 +135,7 @@ def as_policy(tables: Model, policy: Any) -> FinitePolicy:
     if policy is None:
         return _from_table(tables, partial(prior_at, tables))
     if isinstance(policy, list | tuple | np.ndarray):
-        with blamed("policy", "numbers: probabilities [S, A] or [T, S, A]"):
+        with user_code("policy", "numbers: probabilities [S, A] or [T, S, A]"):
             policy = torch.as_tensor(np.asarray(policy))
     if isinstance(policy, Tensor):
         return _from_tensor(tables, policy)

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from cai.compile.ends import ended_states
 from cai.compile.table_model import Model
-from cai.errors import blamed, fault
+from cai.errors import fault, user_code
 from cai.policies.action_probabilities import in_state
 from cai.policies.action_programs import enumerated, finite_spaces, variables_of
 from cai.policies.protocol import probabilities, sample_joint, sampled, scored
@@ -102,7 +102,7 @@ class FunctionPolicy(nn.Module):
         if self.asked is not None and self.space is not None:
             number = self.space.join(self.space.unpack(state))
             state = self.space.pack(self.space.split(self.asked[number]))
-        with blamed(f"policy, t = {t}", FORMS):
+        with user_code(f"policy, t = {t}", FORMS):
             return self.function(state, t)
 
 

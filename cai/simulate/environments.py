@@ -15,7 +15,7 @@ import pyro.distributions as dist
 import torch
 from torch import Tensor
 
-from cai.errors import blamed, fault
+from cai.errors import fault, user_code
 from cai.simulate.flattening import flattened
 from cai.simulate.simulator import EnvState
 from cai.simulate.worlds import features_of
@@ -219,7 +219,7 @@ def _made(env: Any, batch: int) -> list[Any]:
     if not callable(make):
         seen = f"a {type(env).__name__}"
         raise fault("simulator, env", seen, "an id, a function that makes an environment, or a SyncVectorEnv")
-    with blamed(f"environment '{make}'", "an installed id and its options"):
+    with user_code(f"environment '{make}'", "an installed id and its options"):
         environments = [make() for _ in range(batch)]
     if not isinstance(environments[0], gymnasium.Env):
         raise fault(

@@ -10,7 +10,7 @@ from pyro.poutine.messenger import Messenger
 from torch import Tensor
 from torch.nn.functional import one_hot
 
-from cai.errors import blamed, fault
+from cai.errors import fault, user_code
 from cai.policies.action_programs import enumerated
 from cai.simulate.simulator import NEVER, EnvState, where
 from cai.support.process import alone
@@ -73,7 +73,7 @@ class WorldSimulator:
     def step(self, env_state: EnvState, action: Values) -> tuple[EnvState, Tensor]:
         """Run the slice in every copy; the last step adds γ r_T(s_T), if the world has a terminal reward."""
         t = int(env_state.t.max()) if self.timed else 0  # an ended copy has stayed behind
-        with blamed(f"step, t = {t}", "code that broadcasts over a batch of states"), Many(self.batch):
+        with user_code(f"step, t = {t}", "code that broadcasts over a batch of states"), Many(self.batch):
             state, reward = self.world.step(env_state.state, action, t)
         reward = torch.as_tensor(reward).expand(self.batch)
         reward = reward if reward.is_floating_point() else reward.to(self.dtype)
@@ -146,7 +146,7 @@ class WorldSimulator:
         return (self.horizon or 0) if self.timed else 0
 
     def _initial(self) -> Any:
-        with blamed("initial", "code that broadcasts over a batch"), Many(self.batch):
+        with user_code("initial", "code that broadcasts over a batch"), Many(self.batch):
             return self.world.initial()
 
     def _terminated(self, state: Any, never: Tensor) -> Tensor:

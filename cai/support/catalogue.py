@@ -10,7 +10,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from cai.errors import blamed, fault
+from cai.errors import fault, user_code
 from cai.support.wording import meant
 
 LOADED = "cai_world_"
@@ -51,7 +51,7 @@ def load_world(spec: str, settings: Mapping[str, Any] | None = None, overrides: 
     arguments = {name: literal(value) for name, value in (settings or {}).items()}
     taken = {name: value for name, value in overrides.items() if name in inspect.signature(make).parameters}
     _require_arguments(spec, make, {**arguments, **taken})
-    with blamed(f"world '{spec}'", "a world that can be made"):
+    with user_code(f"world '{spec}'", "a world that can be made"):
         world = make(**{**arguments, **taken})
         for name in set(overrides) - set(taken):
             setattr(world, name, overrides[name])
@@ -65,7 +65,7 @@ def _run(path: Path) -> ModuleType:
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module  # dataclasses and pickle look a module up by its name
-    with blamed(str(path), "a Python file that runs"):
+    with user_code(str(path), "a Python file that runs"):
         spec.loader.exec_module(module)
     return module
 

@@ -40,7 +40,7 @@ class World(Protocol):
         """Sample s_{t+1}, and any latents of the slice; return it with the reward."""
 
 
-def require_acting(where: str, policy: Any) -> None:
+def require_policy(where: str, policy: Any) -> None:
     """Raise if a policy is a class, or has an ``act`` that cannot be called.
 
     Raises:

@@ -11,7 +11,7 @@ import torch
 from pyro.infer.inspect import get_dependencies
 from pyro.poutine.messenger import Messenger
 
-from cai.errors import blamed, fault
+from cai.errors import fault, user_code
 from cai.support.process import alone
 from cai.world.conditions import Conditions, Given, read_conditions
 from cai.world.definition import World
@@ -43,7 +43,7 @@ def graph(world: World | Spec, slices: int = 2, *, observe: Given | None = None,
         raise fault("graph, slices", f"{slices!r}", f"a whole number from 1 to {spec.horizon or 'any'}")
     program = unrolled(_cut(spec, slices))
     with (
-        blamed("the trajectory program", "slices that run (cai.check says more)"),
+        user_code("the trajectory program", "slices that run (cai.check says more)"),
         alone(),
         torch.random.fork_rng(devices=[]),
         pyro.validation_enabled(False),

@@ -10,7 +10,7 @@ from pyro.poutine.messenger import Messenger
 from pyro.poutine.util import site_is_subsample
 from torch import Tensor
 
-from cai.errors import CaiError, Finding, IntractableError, blamed, fault
+from cai.errors import CaiError, Finding, IntractableError, fault, user_code
 from cai.support.process import alone
 from cai.world.definition import Point
 from cai.world.distributions import exact
@@ -160,7 +160,7 @@ def run(messenger: Enumerate, piece: Callable[..., Any], *args: Any) -> Any:
     expected = "code that runs" if single else "code that broadcasts over a batch of states and actions"
     # Our own checks are stricter than torch's validation, and name the variable and the state.
     with (
-        blamed(messenger.where, expected),
+        user_code(messenger.where, expected),
         alone(),
         torch.random.fork_rng(devices=[]),
         pyro.validation_enabled(False),

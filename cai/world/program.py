@@ -14,7 +14,7 @@ from torch import Tensor
 from cai.errors import fault
 from cai.support.memory import TENSOR, require_room
 from cai.support.numerics import log, nats
-from cai.world.definition import Optimality, World, require_acting
+from cai.world.definition import Optimality, World, require_policy
 from cai.world.distributions import exact
 from cai.world.spaces import Values, variable_names
 from cai.world.spec import Spec, read
@@ -99,7 +99,7 @@ def trajectory(
     """
     spec = read(world)
     if policy is not None:
-        require_acting("trajectory, policy", policy)
+        require_policy("trajectory, policy", policy)
         if not hasattr(policy, "act"):
             raise fault("trajectory, policy", f"a {type(policy).__name__}", "an object with act(state, t), or None")
     return unrolled(replace(spec, horizon=horizon or spec.horizon), policy, temperature)

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from cai.errors import Finding, WorldError, fault, passes
+from cai.errors import Finding, WorldError, fault, must_pass
 from cai.support.process import precision
 from cai.world.enumerate import Enumerate, described, first_value, require_no_latents, run, take_step
 from cai.world.labels import labels_of, require_known
@@ -198,7 +198,7 @@ def _attribute(name: str, get: Callable[[], Any]) -> tuple[Any, list[Finding]]:
     except WorldError as error:
         return None, list(error.findings)
     except Exception as error:
-        if passes(error):
+        if must_pass(error):
             raise
         return None, [Finding(name, f"{type(error).__name__}: {error}", "an attribute that can be read")]
 

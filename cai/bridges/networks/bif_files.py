@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from cai.errors import fault, passes, quoted
+from cai.errors import fault, must_pass, quoted
 
 SUFFIXES = {".bif": "BIFReader", ".xmlbif": "XMLBIFReader", ".xml": "XMLBIFReader"}
 DIGITS = 0.01
@@ -59,7 +59,7 @@ def read(where: str, path: Path) -> tuple[dict[str, list[str]], dict[str, list[s
             if table.shape != (len(states[name]), columns):
                 raise ValueError(f"{table.size} probabilities of '{name}' where {len(states[name])} × {columns} belong")
     except Exception as error:  # the readers' errors have no common base
-        if passes(error):
+        if must_pass(error):
             raise
         words = "text that is no such network" if isinstance(error, AttributeError) else quoted(error)
         raise fault(where, words, f"a network in {form}, as pgmpy reads it") from None

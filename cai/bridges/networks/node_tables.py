@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from cai.compile.inspect import fits
-from cai.errors import Finding, WorldError, passes, quoted
+from cai.errors import Finding, WorldError, must_pass, quoted
 from cai.support.process import precision
 
 Content = Tensor | Callable[..., object]
@@ -82,7 +82,7 @@ def inspect_content(node: Node, nodes: Mapping[Hashable, Node]) -> Iterator[Find
         )
         return
     except Exception as error:
-        if passes(error):
+        if must_pass(error):
             raise
         seen = f"a function that raises {quoted(error)}"
         yield Finding(node.where, seen, f"a function of {_listed(node.parents)} that broadcasts over their values")

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from cai.errors import Finding, IntractableError, fault, passes
+from cai.errors import Finding, IntractableError, fault, must_pass
 
 _EXAMPLES = ("SysAdmin_MDP_ippc2011", "Navigation_MDP_ippc2011")
 
@@ -47,7 +47,7 @@ def ground(problem: str | Path, instance: str | int | Path) -> Any:
             machine.build(write_tables=False, debug=False)
             parsed = machine.parse(text)
         except Exception as error:  # the parser's errors have no common base
-            if passes(error):
+            if must_pass(error):
                 raise
             expected = "a domain and an instance in RDDL, as pyRDDLGym parses it"
             raise fault(where, _line(error), expected) from None
@@ -57,7 +57,7 @@ def ground(problem: str | Path, instance: str | int | Path) -> Any:
             expected = "a domain that can be grounded, without nested fluents, matrices and Python functions"
             raise IntractableError([Finding(where, _line(error), expected)]) from None
         except Exception as error:  # nor have the grounder's
-            if passes(error):
+            if must_pass(error):
                 raise
             raise fault(where, _line(error), "a domain and an instance that fit") from None
 
@@ -80,7 +80,7 @@ def _files(where: str, problem: str | Path, instance: str | int | Path) -> tuple
     try:
         known = managers.RDDLRepoManager()
     except Exception as error:  # its list of problems was never finished
-        if passes(error):
+        if must_pass(error):
             raise
         known = managers.RDDLRepoManager(rebuild=True)
     if str(problem) not in known.list_problems():

@@ -10,7 +10,7 @@ import torch
 from pyro.infer import SVI
 from pyro.infer.util import zero_grads
 
-from cai.errors import WorldError, blamed, fault
+from cai.errors import WorldError, fault, user_code
 from cai.exact.diagnose import risks
 from cai.exact.tables.policy_evaluation import policy_elbo
 from cai.learn.checkpoint import described, samples_described, tables_described
@@ -94,7 +94,7 @@ class Ascent:
         """Take a step, and return the ELBO as it was before it."""
         n = state.updates
         torch.set_rng_state(state.random)
-        with blamed(f"fit, step {n}", "a world and a policy whose programs run for many trajectories at once"):
+        with user_code(f"fit, step {n}", "a world and a policy whose programs run for many trajectories at once"):
             elbo = -self.svi.step()
         schedule(self.optimizer, -elbo)
         exact = self.at_work.exact

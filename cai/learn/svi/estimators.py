@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from cai.compile.table_model import Tables
 from cai.compile.tabulate import tabulate
-from cai.errors import blamed, fault
+from cai.errors import fault, user_code
 from cai.exact.tables.policy_evaluation import policy_elbo
 from cai.learn.svi.baseline import Baseline, with_baseline
 from cai.learn.svi.objective import sampled
@@ -135,7 +135,7 @@ def choose(objective: Objective) -> str:
     if objective.tables is not None:
         return "tables"
     assert objective.world is not None
-    with blamed("fit", "a world and a policy whose programs run"), alone(), torch.random.fork_rng(devices=[]):
+    with user_code("fit", "a world and a policy whose programs run"), alone(), torch.random.fork_rng(devices=[]):
         sites = pyro.poutine.trace(trajectory(objective.world, objective.policy)).get_trace()
     smooth = [bool(getattr(sites.nodes[name]["fn"], "has_rsample", False)) for name in sites.stochastic_nodes]
     return "reparameterised" if all(smooth) else "score"

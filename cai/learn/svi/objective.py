@@ -10,7 +10,7 @@ from torch import Tensor
 
 from cai.compile.table_model import Tables
 from cai.compile.tabulate import tabulate
-from cai.errors import IntractableError, blamed, fault
+from cai.errors import IntractableError, fault, user_code
 from cai.exact.rules import Rule
 from cai.exact.solve import solve
 from cai.exact.tables.policy_evaluation import policy_elbo
@@ -131,7 +131,7 @@ def _enumerated(world: World, actor: Actor, temperature: float | Tensor) -> floa
     with precision(torch.float64):
         model = trajectory(world, temperature=temperature)
         guide = config_enumerate(trajectory(world, actor))
-        with blamed("elbo, enumeration", "a world and a policy whose programs run with every variable enumerated"):
+        with user_code("elbo, enumeration", "a world and a policy whose programs run with every variable enumerated"):
             return -float(TraceEnum_ELBO(max_plate_nesting=0).loss(model, guide))
 
 
@@ -149,7 +149,7 @@ def sampled(world: World, actor: Actor, temperature: float | Tensor, samples: in
         torch.manual_seed(seed)
         batches = -(-samples // CHUNK)
         for n in (samples * (i + 1) // batches - samples * i // batches for i in range(batches)):
-            with blamed("elbo, sampling", "a world and a policy whose programs run for many trajectories at once"):
+            with user_code("elbo, sampling", "a world and a policy whose programs run for many trajectories at once"):
                 weights.append(vectorized_importance_weights(model, guide, num_samples=n, max_plate_nesting=0)[0])
     log_w = torch.cat(weights)
     if bool(log_w.isnan().any()):
