@@ -135,8 +135,7 @@ def test_a_split_tree_of_actions_changes_nothing(rule: cai.Rule, monkeypatch: py
 
 
 def test_a_gather_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-
-    monkeypatch.setattr(must_pass, "GATHERED", 1)
+    monkeypatch.setattr("cai.exact.factors.contraction.GATHERED", 1)
     found = solved(Machines(), cai.VARIATIONAL, 0.5)
     assert found is not None
     same(*found)
