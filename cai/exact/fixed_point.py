@@ -68,7 +68,7 @@ def fixed_point(op: Operator) -> FixedPoint:
     bounds = [point.error_bound for point in points]
     if len(points) > 1:  # a start value is an average of v, in a sum of several
         bounds = [bound + Rounding(0.0, 0.0)(point.v) for bound, point in zip(bounds, points, strict=True)]
-    v = op.joined([point.v for point in points])
+    v = tuple(point.v for point in points) if len(points) > 1 else points[0].v
     return FixedPoint(v, max(point.iterations for point in points), sum(bounds))
 
 

@@ -74,9 +74,6 @@ class Operator(Protocol):
     def parts(self) -> "tuple[Operator, ...]":
         """The operators of independent parts; itself alone where the world is in one piece."""
 
-    def joined(self, values: Sequence[V]) -> V:
-        """Return the value of the whole from those of the parts."""
-
     @property
     def form(self) -> str:
         """What the compiled form is called."""

@@ -57,10 +57,6 @@ class ProductOperator:
         """The temperature α, reward units."""
         return self.parts[0].alpha
 
-    def joined(self, values: Sequence[Tensor]) -> Parts:
-        """Return the value of the whole from those of the parts."""
-        return tuple(values)
-
     def terminal(self) -> Parts:
         """Return v_T of each part, reward units."""
         return tuple(part.terminal() for part in self.parts)

@@ -61,10 +61,6 @@ class FactorOperator:
         """Itself alone: a world in one piece."""
         return (self,)
 
-    def joined(self, values: Sequence[Tensor]) -> Tensor:
-        """Return the value of the only part."""
-        return values[0]
-
     def plan(self, t: int) -> PreparedSlice:
         """Return the slice of time t with its plans of elimination, which are kept with the factors."""
         slice_, model = self.model.at(t), self.model

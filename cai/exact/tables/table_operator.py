@@ -60,10 +60,6 @@ class TableOperator:
         """Itself alone: a world in one piece."""
         return (self,)
 
-    def joined(self, values: Sequence[Tensor]) -> Tensor:
-        """Return the value of the only part."""
-        return values[0]
-
     def equation(self, t: int) -> Equation:
         """Return the equation of time t."""
         return Equation(self.rule, self.model.at(t), self.alpha, self.model.log_survival)
