@@ -167,13 +167,20 @@ def test_factors_take_every_mean_over_actions(variables, over: str, act: str) ->
 
 
 @pytest.mark.parametrize("over", ["sparse", "quantile", "halved"])
-def test_factors_refuse_a_mean_over_outcomes_that_they_do_not_know(variables, over: str) -> None:
+def test_factors_refuse_a_mean_over_outcomes_that_they_do_not_know(variables, over: str, monkeypatch) -> None:
+    """Of itself each verb takes tables then, however many variables a world has."""
     rule = rule_of((over, "soft"))
     with pytest.raises(cai.IntractableError, match="cannot be taken variable by variable"):
         cai.solve(variables[1], rule)
     found = cai.solve(FactoredWorld(1), rule)
     assert found.form == "tables"
     torch.testing.assert_close(found.v, cai.solve(variables[0], rule).v)
+    monkeypatch.setattr("cai.exact.forms.SMALL", 1)
+    monkeypatch.setattr("cai.exact.forms.MAX_BYTES", 1)  # tables are too large to be chosen
+    assert cai.solve(FactoredWorld(1)).form == "factors"
+    flat = cai.evaluate(variables[0], rule)
+    assert cai.evaluate(FactoredWorld(1), rule).elbo == pytest.approx(flat.elbo, rel=1e-12)
+    assert cai.compare(FactoredWorld(1), {"mine": rule}).rows[0].elbo == pytest.approx(flat.elbo, rel=1e-12)
 
 
 @pytest.mark.parametrize("names", [pair for pair in PAIRS if pair[0] in {"average", "soft", "best"}], ids=" / ".join)

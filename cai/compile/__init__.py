@@ -1,1 +1,1 @@
-"""Compilers: a world's program read as tables."""
+"""Compilers: a world's program read as a model, tables or factors."""

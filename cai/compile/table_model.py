@@ -6,7 +6,7 @@ called ``log_*``; rewards and values are in reward units, evidence, ELBO, KL and
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -14,61 +14,6 @@ from torch import Tensor
 
 from cai.errors import fault
 from cai.world.spaces import Layout, Space
-
-
-@runtime_checkable
-class Model(Protocol):
-    """A compiled world, whatever its form: states and actions that are numbered; ``at(t).log_prior`` is ``[S, A]``."""
-
-    @property
-    def states(self) -> Space:
-        """The states."""
-
-    @property
-    def actions(self) -> Space:
-        """The actions."""
-
-    @property
-    def horizon(self) -> int | None:
-        """T, or None for the infinite horizon."""
-
-    @property
-    def discount(self) -> float:
-        """The probability γ of surviving a step."""
-
-    @property
-    def timed(self) -> bool:
-        """Whether the slices differ over time."""
-
-    @property
-    def log_survival(self) -> Float[Tensor, "2"]:
-        """log of (γ, 1 - γ): the chances to go on and to end after a step, nats."""
-
-    @property
-    def dtype(self) -> torch.dtype:
-        """The floating dtype of its numbers."""
-
-    @property
-    def requires_grad(self) -> bool:
-        """Whether any number asks for gradients."""
-
-    @property
-    def layout(self) -> Layout | None:
-        """Where states lie in space, if the world says so."""
-
-    @property
-    def ended(self) -> Tensor | None:
-        """In which states an episode has ended, ``[S]``; None where nothing ends."""
-
-    @property
-    def log_initial(self) -> Float[Tensor, "*B S"]:
-        """log p(s_0), nats."""
-
-    def at(self, t: int) -> Any:
-        """Return the slice of time ``t``."""
-
-    def log_prior_at(self, t: int) -> Float[Tensor, "*B S A"]:
-        """Return log p(a|s) of time t, nats."""
 
 
 @dataclass(frozen=True)

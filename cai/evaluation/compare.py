@@ -53,7 +53,7 @@ def compare(
     alpha = as_temperature(temperature)
     runs = {name: runs_of(name, policy, alpha) for name, policy in policies.items()}
     try:
-        model = compiled(world)
+        model = compiled(world, under=policies.values())
     except IntractableError as error:
         if not any(runs.values()) or not (leave_out or all(runs.values())):
             raise

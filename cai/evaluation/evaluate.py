@@ -10,7 +10,7 @@ from cai.compile.table_model import Tables
 from cai.errors import demand, fault
 from cai.evaluation.answers import Answers, answers_of
 from cai.evaluation.evaluation import Evaluation
-from cai.evaluation.part import Part
+from cai.evaluation.part_accounts import Part
 from cai.exact.forms import Compiled, compiled
 from cai.exact.messages import Messages
 from cai.exact.rules import Rule
@@ -36,7 +36,7 @@ def evaluate(world: World | Compiled, policy: Any, *, temperature: float | Tenso
         WorldError: the world, the policy or the temperature does not conform.
         IntractableError: the world can be neither tabulated nor factorised.
     """
-    return measure(answers_of("evaluate", compiled(world), temperature), policy)
+    return measure(answers_of("evaluate", compiled(world, under=[policy]), temperature), policy)
 
 
 @torch.no_grad()

@@ -14,7 +14,7 @@ from cai.errors import IntractableError, fault
 from cai.evaluation.accounts import account
 from cai.evaluation.answers import Answers
 from cai.evaluation.losses import Loss, require_asked
-from cai.evaluation.part import Part
+from cai.evaluation.part_accounts import Part
 from cai.exact.forms import Compiled
 from cai.exact.messages import Messages
 from cai.exact.rules import HARD, POSTERIOR, VARIATIONAL

@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from cai.compile.table_model import Model
+from cai.compile.model import Model
 from cai.errors import fault
 from cai.support.numbers import ROUNDING, amount, chance
 

@@ -3,7 +3,7 @@
 A form is a line in ``FORMS``: how a world is compiled to it, and its operator under a rule at a temperature.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -20,7 +20,7 @@ from cai.exact.factors.factor_operator import FactorOperator
 from cai.exact.operator import Operator
 from cai.exact.parts import parts_of
 from cai.exact.product import ProductOperator
-from cai.exact.rules import POSTERIOR, VARIATIONAL, Rule
+from cai.exact.rules import POSTERIOR, VARIATIONAL, Rule, assumption
 from cai.exact.tables.table_operator import TableOperator
 from cai.exact.temperature import as_temperature, single_temperature
 from cai.support.process import precision
@@ -104,8 +104,14 @@ def operator(model: Compiled, rule: Rule = POSTERIOR, temperature: float | Seque
     return form.operator(model, rule, alpha.to(model.dtype))
 
 
-def compiled(world: World | Spec | Compiled, form: str = "auto") -> Compiled:
+def compiled(world: World | Spec | Compiled, form: str = "auto", *, under: Iterable[Any] = ()) -> Compiled:
     """Compile a world; ``auto`` takes tables where they are small, else whichever form needs fewer operations a backup.
+
+    Args:
+        world: a world, or one that is compiled.
+        form: the name of a form, or "auto".
+        under: the rules, among other things, under which it is to be solved. A mean over outcomes that says nothing of
+            itself cannot be taken variable by variable: ``auto`` is then tables.
 
     Raises:
         WorldError: the world does not conform, or is compiled to another form already.
@@ -120,6 +126,9 @@ def compiled(world: World | Spec | Compiled, form: str = "auto") -> Compiled:
         if isinstance(world, Tables | Factors):
             require_valid(world)
         return world
+    rules = (rule for rule in under if isinstance(rule, Rule))
+    if form == "auto" and any(assumption(rule.over_outcomes) is None for rule in rules):
+        form = "tables"
     for known in FORMS:
         if form == known.name:
             return known.compile(world)

@@ -9,7 +9,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from cai.compile.table_model import Model, Trajectories
+from cai.compile.model import Model
+from cai.compile.table_model import Trajectories
 from cai.errors import fault
 from cai.exact.finite import require_time
 from cai.exact.operator import MF, Conditionals, F, M, Operator, V

@@ -15,7 +15,7 @@ from typing import Any, Protocol, TypeAlias, runtime_checkable
 
 from torch import Size, Tensor
 
-from cai.compile.table_model import Model
+from cai.compile.model import Model
 from cai.exact.cost import Cost
 from cai.exact.lifetime import Transition
 from cai.exact.rounding import Rounding

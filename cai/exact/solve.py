@@ -8,11 +8,11 @@ from cai.compile.conditioned import conditioned
 from cai.errors import fault
 from cai.exact.diagnose import evidence_explained, require_possible
 from cai.exact.fixed_point import fixed_point
-from cai.exact.forms import Compiled, compiled, is_compiled, operator
+from cai.exact.forms import Compiled, compiled, operator
 from cai.exact.gradient import differentiable_fixed_point, differentiable_sweep
 from cai.exact.messages import Messages
 from cai.exact.operator import Operator
-from cai.exact.rules import POSTERIOR, Rule, assumption
+from cai.exact.rules import POSTERIOR, Rule
 from cai.world.conditions import Given, read_conditions
 from cai.world.definition import World
 
@@ -58,10 +58,8 @@ def solve(
     """
     if not isinstance(rule, Rule):
         raise fault("rule", f"{rule!r}", "cai.POSTERIOR, VARIATIONAL, HARD, MAP, PLANNING or RISK(eta)")
-    if form == "auto" and not is_compiled(world) and assumption(rule.over_outcomes) is None:
-        form = "tables"  # the mean of a user's own cannot be taken variable by variable
     conditions = read_conditions(observe, do)
-    model = conditioned(world, compiled(world, form), conditions)
+    model = conditioned(world, compiled(world, form, under=[rule]), conditions)
     with evidence_explained(rule, conditions):
         return solved(operator(model, rule, temperature))
 

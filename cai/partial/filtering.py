@@ -15,8 +15,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from cai.compile.factor_model import Factors
+from cai.compile.model import Model
 from cai.compile.observations import ObservationFactors, Observations, tabulate_observations
-from cai.compile.table_model import Model, Tables
+from cai.compile.table_model import Tables
 from cai.compile.tabulate import tabulate
 from cai.errors import ImpossibleError, IntractableError, fault
 from cai.exact.forms import compiled

@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from cai.compile.table_model import Model
+from cai.compile.model import Model
 from cai.errors import Finding, IntractableError, fault
 from cai.support.process import precision
 from cai.world.definition import World

@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from cai.compile.table_model import Model
+from cai.compile.model import Model
 from cai.errors import fault, user_code
 from cai.policies.action_programs import enumerated
 from cai.policies.fixed import FixedPolicy, always, prior_at

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from jaxtyping import Float
 from torch import Tensor
 
-from cai.compile.table_model import Model
+from cai.compile.model import Model
 from cai.errors import fault
 from cai.policies.action_probabilities import in_state
 from cai.policies.protocol import probabilities, sample_joint, sampled, scored

@@ -9,7 +9,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from cai.compile.ends import ended_states
-from cai.compile.table_model import Model
+from cai.compile.model import Model
 from cai.errors import fault, user_code
 from cai.policies.action_probabilities import in_state
 from cai.policies.action_programs import enumerated, finite_spaces, variables_of

@@ -1,4 +1,4 @@
-"""The forms of a backup, each a few tensor operations: what does not change from step to step is computed once.
+"""The forms of a backup on tables: what does not change from step to step is computed once.
 
 A form is asked for a slice's step, and answers None where it cannot take it, or is not worth it. The first that can is
 taken: kernels for large worlds on a CPU, merged successors, averaged dynamics; else the equation as it stands, as it is
@@ -33,7 +33,7 @@ def ready(equation: Equation, *, uses: int = 1, scale: float = 0.0) -> Step:
         uses: how often the step will be taken: what is worth preparing depends on it.
         scale: the size of the values that it will meet, reward units, where rewards alone do not tell.
     """
-    for form in FORMS:
+    for form in FAST:
         step = form(equation, uses, scale)
         if step is not None:
             return step
@@ -85,12 +85,12 @@ def averaged(equation: Equation, uses: int, scale: float) -> Step | None:
     return _compiled(step, equation, uses)
 
 
-def compiled(equation: Equation, uses: int, scale: float) -> Step | None:
+def device_kernel(equation: Equation, uses: int, scale: float) -> Step | None:
     """Return the equation itself, on a GPU as one kernel of the device."""
     return _compiled(equation, equation, uses) if _worth_it(equation, uses, scale) else None
 
 
-FORMS: tuple[Callable[[Equation, int, float], Step | None], ...] = (kernels, merged, averaged, compiled)
+FAST: tuple[Callable[[Equation, int, float], Step | None], ...] = (kernels, merged, averaged, device_kernel)
 """The fast forms, in the order in which they are asked."""
 
 

@@ -17,7 +17,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from cai.compile.table_model import Model
+from cai.compile.model import Model
 from cai.errors import Finding, IntractableError
 from cai.evaluation.answers import Answers
 from cai.evaluation.losses import Loss, costliest, losses
