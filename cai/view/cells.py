@@ -65,7 +65,10 @@ def lines_of(comparison: Comparison, columns: Sequence[Column]) -> tuple[Line, .
 def ruled_columns(columns: Sequence[Column]) -> list[tuple[Column, bool]]:
     """Return the columns, and whether a line stands to the left: where the unit changes."""
     before = [None, *columns[:-1]]
-    return [(one, last is not None and last.unit != one.unit) for one, last in zip(columns, before, strict=True)]
+    return [
+        (column, previous is not None and previous.unit != column.unit)
+        for column, previous in zip(columns, before, strict=True)
+    ]
 
 
 def _cell(column: Column, row: Row, exact: float) -> Cell:
@@ -131,7 +134,9 @@ def _over_seeds(name: str, comparison: Comparison) -> Losses:
     runs = comparison.runs[name]
     hard = all(run.temperature is None for run in runs)
     places = comparison.worst(name, by="regret" if hard else "nats")
-    words = tuple(f"{one.where}: {brief(one.lost)} {one.unit}, {one.seeds} of {len(runs)} seeds" for one in places)
+    words = tuple(
+        f"{place.where}: {brief(place.lost)} {place.unit}, {place.seeds} of {len(runs)} seeds" for place in places
+    )
     lead = f"the most in one place at {places[0].where} ({brief(places[0].lost)} {places[0].unit})" if places else ""
     return Losses(name, lead or "no seed loses anything", "", () if hard else words, words if hard else ())
 

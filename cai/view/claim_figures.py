@@ -33,15 +33,15 @@ def exploration_figure(result: Exploration) -> Figure:
     """Draw entropy, cells visited and return against episodes, a line and a band of ± 2 standard errors a learner."""
     how = f"Mean of {result.seeds} seeds and ± 2 standard errors; exact at each evaluation, before a prize is taken."
     figure, axes = panels(3, (2.85, 2.7), _title(result), how, ROOM)
-    reads: tuple[tuple[str, Callable[[Curves], Sequence[Mean]]], ...] = (
-        ("entropy, nats", lambda one: one.entropy),
-        ("cells visited, in effect", lambda one: one.coverage),
-        ("return, reward units", lambda one: one.returned),
+    measures: tuple[tuple[str, Callable[[Curves], Sequence[Mean]]], ...] = (
+        ("entropy, nats", lambda curves: curves.entropy),
+        ("cells visited, in effect", lambda curves: curves.coverage),
+        ("return, reward units", lambda curves: curves.returned),
     )
-    for ax, (title, read) in zip(axes, reads, strict=True):
+    for ax, (title, measure) in zip(axes, measures, strict=True):
         _frame(ax, title, "episodes")
-        for n, one in enumerate(result.curves.values()):
-            _band(ax, result.episodes, read(one), n)
+        for n, curves in enumerate(result.curves.values()):
+            _band(ax, result.episodes, measure(curves), n)
     for height, words in ((NEAR, "near prize"), (FAR, "far prize")):
         _rule(axes[2], height, words, 0.99)
     axes[2].set_ylim(0, 1.12)
@@ -65,10 +65,10 @@ def fine_tuning_figure(result: FineTuning) -> Figure:
     axes[0].set_xlim(0, result.patience)
     axes[0].set_ylim(0, 1.02)
     _frame(axes[1], "steps to the slowest prize", "")
-    for n, one in enumerate(result.slowest.values()):
-        offsets = np.linspace(-0.16, 0.16, len(one.runs))
-        axes[1].plot(n + offsets, one.runs, "o", color=LINES[n], markersize=4, alpha=0.7)
-        axes[1].plot([n - 0.28, n + 0.28], [one.value] * 2, color=LINES[n], linewidth=2)
+    for n, mean in enumerate(result.slowest.values()):
+        offsets = np.linspace(-0.16, 0.16, len(mean.runs))
+        axes[1].plot(n + offsets, mean.runs, "o", color=LINES[n], markersize=4, alpha=0.7)
+        axes[1].plot([n - 0.28, n + 0.28], [mean.value] * 2, color=LINES[n], linewidth=2)
     axes[1].set_yscale("log")
     axes[1].set_xticks(range(len(result.slowest)), list(result.slowest))
     _key(figure, result.curves)
@@ -84,7 +84,7 @@ def ties_figure(result: Ties) -> Figure:
     figure, axes = panels(2, (4.2, 2.9), _title(result), how, ROOM)
     _frame(axes[0], "moved by a change of ε", "ε, reward units")
     for n, means in enumerate(result.moved.values()):
-        axes[0].plot(result.epsilons, [one.value for one in means], **_look(n), linewidth=_width(n), markersize=4)
+        axes[0].plot(result.epsilons, [mean.value for mean in means], **_look(n), linewidth=_width(n), markersize=4)
     axes[0].set(xscale="log", yscale="log")
     _frame(axes[1], "entropy of the trajectory, nats", "")
     even = math.log(result.paths)
@@ -130,7 +130,7 @@ def reward_scale_figure(result: RewardScale) -> Figure:
     for ax, (title, rows) in zip(axes, gaps, strict=True):
         _frame(ax, title, "α, reward units")
         for n, row in enumerate(rows.values()):
-            heights = [one if one > 1e-13 else math.nan for one in row]
+            heights = [gap if gap > 1e-13 else math.nan for gap in row]
             ax.plot(result.temperatures, heights, **_look(n), linewidth=1.3, markersize=3)
         ax.set(xscale="log", yscale="log")
         ax.invert_xaxis()
@@ -163,10 +163,10 @@ def _draw_dives(ax: Axes, result: DeepSea) -> None:
     for n, (name, typical) in enumerate(result.typical.items()):
         ax.plot(result.sizes, typical, **_look(n), linewidth=1.6, markersize=5, zorder=3)
         for size, row, most in zip(result.sizes, result.dives[name], result.patience[name], strict=True):
-            for one in row:
-                face = "none" if math.isinf(one) else LINES[n]
+            for dives in row:
+                face = "none" if math.isinf(dives) else LINES[n]
                 ax.plot(
-                    size, min(one, most), "o", markerfacecolor=face, markeredgecolor=LINES[n], markersize=3, alpha=0.5
+                    size, min(dives, most), "o", markerfacecolor=face, markeredgecolor=LINES[n], markersize=3, alpha=0.5
                 )
 
 
@@ -182,7 +182,7 @@ def _frame(ax: Axes, title: str, below: str) -> None:
 
 
 def _band(ax: Axes, x: Sequence[int], means: Sequence[Mean], n: int) -> None:
-    value, error = np.array([one.value for one in means]), np.array([one.error for one in means])
+    value, error = np.array([mean.value for mean in means]), np.array([mean.error for mean in means])
     ax.fill_between(x, value - 2 * error, value + 2 * error, color=LINES[n], alpha=0.15, linewidth=0)
     ax.plot(x, value, **_look(n), linewidth=1.5, markersize=3.5)
 

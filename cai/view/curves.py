@@ -55,12 +55,12 @@ class Curve:
         return np.stack([np.convolve(axis, window / window.size, "valid") for axis in self.noisy.T], -1)
 
 
-def curve(name: str, fit: Learned) -> Curve:
+def curve_of(name: str, fit: Learned) -> Curve:
     """Read a fit's history as points."""
     star, sure = fit.elbo_star, fit.estimator in EXACT
-    before = [one for one in fit.history if one.steps < fit.steps]  # the record of the last step is the result itself
-    seen = [(one.steps, one.elbo) for one in before if one.elbo is not None]
-    known = [(one.steps, one.policy_nats) for one in before if one.policy_nats is not None]
+    before = [row for row in fit.history if row.steps < fit.steps]  # the record of the last step is the result itself
+    seen = [(row.steps, row.elbo) for row in before if row.elbo is not None]
+    known = [(row.steps, row.policy_nats) for row in before if row.policy_nats is not None]
     exact = seen if sure else [] if star is None else [(step, star - gap) for step, gap in known]
     end = (fit.steps, math.nan if fit.elbo is None else fit.elbo)
     missing = [] if fit.gap is None else [(fit.steps, fit.gap)]
@@ -93,8 +93,8 @@ def elbo_curves(fits: Mapping[str, Learned], *, elbo_star: float | None, log_evi
     """
     if not fits:
         raise fault("elbo_curves, fits", "none", "at least one fit")
-    curves = [curve(name, fit) for name, fit in fits.items()]
-    with_gaps = any(len(one.gaps) for one in curves)
+    curves = [curve_of(name, fit) for name, fit in fits.items()]
+    with_gaps = any(len(curve.gaps) for curve in curves)
     alphas = {fit.temperature for fit in fits.values()}
     title = "ELBO, step by step" + (f", α = {show(alphas.pop())}" if len(alphas) == 1 else "")
     room = Margins(left=0.8, right=0.3, across=1.9, bottom=1.0)  # across: the exact answers' numbers stand there
@@ -104,18 +104,18 @@ def elbo_curves(fits: Mapping[str, Learned], *, elbo_star: float | None, log_evi
     _draw_elbo(axes[0], curves, answers, last)
     if with_gaps:
         _draw_gaps(axes[1], curves, last)
-    marks = [Line2D([], [], **_look(n), markersize=5, label=one.name) for n, one in enumerate(curves)]
-    foot_key(figure, [*marks, *(Line2D([], [], **one.look, label=one.name) for one in answers)])
+    marks = [Line2D([], [], **_look(n), markersize=5, label=curve.name) for n, curve in enumerate(curves)]
+    foot_key(figure, [*marks, *(Line2D([], [], **answer.look, label=answer.name) for answer in answers)])
     return figure
 
 
 def _how_to_read(curves: Sequence[Curve]) -> str:
     text = "The policy's ELBO before each step, and at the end; the higher the better."
-    if any(len(one.gaps) for one in curves):
+    if any(len(curve.gaps) for curve in curves):
         text += " Right: what is still missing to the best there is, on a logarithmic scale."
-    if any(len(one.noisy) for one in curves):
+    if any(len(curve.noisy) for curve in curves):
         text += " Pale: the noisy estimate of a step; marked: exact."
-    if any(len(one.noisy) and len(one.exact) < 2 for one in curves):
+    if any(len(curve.noisy) and len(curve.exact) < 2 for curve in curves):
         text += " A line without marks: a running mean of estimates."
     return text
 
@@ -132,11 +132,11 @@ def _bent(fits: Mapping[str, Learned], elbo_star: float | None) -> str:
 def _draw_elbo(axes: Axes, curves: Sequence[Curve], answers: Sequence["Answer"], last: int) -> None:
     plain(axes, "ELBO(π), nats")
     _steps_axis(axes, last)
-    for n, one in enumerate(curves):
-        axes.plot(*one.noisy.T, color=LINES[n % 8], linewidth=0.7, alpha=0.35, zorder=1.5)
-        _draw_line(axes, one.line, n, marks=len(one.noisy) > 0 and len(one.exact) > 1)
+    for n, curve in enumerate(curves):
+        axes.plot(*curve.noisy.T, color=LINES[n % 8], linewidth=0.7, alpha=0.35, zorder=1.5)
+        _draw_line(axes, curve.line, n, marks=len(curve.noisy) > 0 and len(curve.exact) > 1)
         axes.errorbar(
-            one.end[:, 0], one.end[:, 1], yerr=one.error or None, **_look(n), markersize=5, capsize=3, zorder=4
+            curve.end[:, 0], curve.end[:, 1], yerr=curve.error or None, **_look(n), markersize=5, capsize=3, zorder=4
         )
     low, high = _frame(axes, curves, answers)
     axes.set_ylim(low, high)
@@ -147,8 +147,10 @@ def _draw_elbo(axes: Axes, curves: Sequence[Curve], answers: Sequence["Answer"],
 
 def _left_out(curves: Sequence[Curve], low: float) -> str:
     """Say which fits begin below the frame, and which end at -inf."""
-    below = [f"{one.name} from {show(float(one.line[0, 1]))}" for one in curves if (one.line[:1, 1] < low).any()]
-    lost = [one.name for one in curves if not len(one.end)]
+    below = [
+        f"{curve.name} from {show(float(curve.line[0, 1]))}" for curve in curves if (curve.line[:1, 1] < low).any()
+    ]
+    lost = [curve.name for curve in curves if not len(curve.end)]
     parts = {"begins below the frame": below, "ends at −∞": lost}
     return "; ".join(f"{what}: {', '.join(names)}" for what, names in parts.items() if names)
 
@@ -156,9 +158,9 @@ def _left_out(curves: Sequence[Curve], low: float) -> str:
 def _draw_gaps(axes: Axes, curves: Sequence[Curve], last: int) -> None:
     plain(axes, "ELBO* − ELBO(π), nats")
     _steps_axis(axes, last)
-    for n, one in enumerate(curves):
-        _draw_line(axes, one.gaps, n, marks=len(one.noisy) > 0)
-        axes.plot(*one.gaps[-1:].T, **_look(n), markersize=5, zorder=4)
+    for n, curve in enumerate(curves):
+        _draw_line(axes, curve.gaps, n, marks=len(curve.noisy) > 0)
+        axes.plot(*curve.gaps[-1:].T, **_look(n), markersize=5, zorder=4)
     log_gaps(axes)
 
 
@@ -186,7 +188,7 @@ def _steps_axis(axes: Axes, last: int) -> None:
 
 def _frame(axes: Axes, curves: Sequence[Curve], answers: Sequence["Answer"]) -> tuple[float, float]:
     """Return the heights to be shown: far-away first steps fall out below, a far-away log Z above."""
-    reaches = [_reach(axes, one) for one in curves if len(one.line) or len(one.end)] or [(0.0, 0.0)]
+    reaches = [_reach(axes, curve) for curve in curves if len(curve.line) or len(curve.end)] or [(0.0, 0.0)]
     low, high = min(low for low, _ in reaches), max(high for _, high in reaches)
     for answer in answers:  # ELBO* always, log Z where it is not too far away
         if "ELBO*" in answer.name or answer.value - high <= high - low:
@@ -195,13 +197,13 @@ def _frame(axes: Axes, curves: Sequence[Curve], answers: Sequence["Answer"]) -> 
     return low - margin, high + margin
 
 
-def _reach(axes: Axes, one: Curve) -> tuple[float, float]:
+def _reach(axes: Axes, curve: Curve) -> tuple[float, float]:
     """Return the lowest and the highest that count: of its width on the axis, a third may fall below the frame."""
-    points = np.concatenate([one.line, one.end])
+    points = np.concatenate([curve.line, curve.end])
     width = axes.transScale.transform(np.stack([points[:, 0], np.ones(len(points))], -1))[:, 0]
     evenly = np.interp(np.linspace(width[0], width[-1], 300), width, points[:, 1])
-    settled = min(float(np.quantile(evenly, 1 / 8)), float(points[-1, 1]) - one.error)
-    lowest, highest = float(points[:, 1].min()), float(points[:, 1].max()) + one.error
+    settled = min(float(np.quantile(evenly, 1 / 8)), float(points[-1, 1]) - curve.error)
+    lowest, highest = float(points[:, 1].min()), float(points[:, 1].max()) + curve.error
     return (lowest if highest - lowest <= 2 * (highest - settled) else settled), highest
 
 

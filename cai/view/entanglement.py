@@ -60,15 +60,15 @@ def entanglement_figure(factors: World | Factors, t: int = 0) -> Figure:
     """
     world = factorise(factors)
     steps = elimination_trace(world, t)
-    held = [{primed(name) for name in world.states.names}, *(set(step.scope) for step in steps)]
-    lanes = _lanes(world, held)
-    column = min(0.9, max(0.22, 6.0 / len(held)))
-    lane = min(0.2, max(0.1, 11 / len(lanes)))
-    left = 0.35 + 0.07 * max(len(one.name) for one in lanes)
+    scopes = [{primed(name) for name in world.states.names}, *(set(step.scope) for step in steps)]
+    lanes = _lanes(world, scopes)
+    column = min(0.9, max(0.22, 6.0 / len(scopes)))
+    lane_h = min(0.2, max(0.1, 11 / len(lanes)))
+    left = 0.35 + 0.07 * max(len(lane.name) for lane in lanes)
     names = [_short(step) for step in steps]
     longest = max(map(len, ("start", *names)))
     under = 0.25 + 0.05 * longest
-    grid_w, grid_h = column * len(held), lane * (lanes[-1].low + 0.5)
+    grid_w, grid_h = column * len(scopes), lane_h * (lanes[-1].low + 0.5)
     width = max(left + grid_w + 0.3, 7.4)
     top = 1.35 if width < 9 else 1.15
     height = top + LINE + 0.12 + grid_h + under + 0.4
@@ -79,8 +79,8 @@ def entanglement_figure(factors: World | Factors, t: int = 0) -> Figure:
         return figure.add_axes((left / width, 1 - (down + tall) / height, grid_w / width, tall / height))
 
     _draw_sizes(panel(top, LINE), [world.states.size, *(step.size for step in steps)], column)
-    _draw_lanes(panel(top + LINE + 0.12, grid_h), held, lanes, ["start", *names])
-    _explain(figure, world, steps, any(one.colour == BETWEEN for one in lanes))
+    _draw_lanes(panel(top + LINE + 0.12, grid_h), scopes, lanes, ["start", *names])
+    _explain(figure, world, steps, any(lane.colour == BETWEEN for lane in lanes))
     return figure
 
 
@@ -93,7 +93,7 @@ class _Lane:
     low: float
 
 
-def _lanes(world: Factors, held: list[set[str]]) -> list[_Lane]:
+def _lanes(world: Factors, scopes: list[set[str]]) -> list[_Lane]:
     """Lay out the next and the present value of each state variable side by side, then the latents."""
     lanes: list[_Lane] = []
     low = 0.0
@@ -101,7 +101,7 @@ def _lanes(world: Factors, held: list[set[str]]) -> list[_Lane]:
         lanes += [_Lane(primed(name), NEXT, low + 1), _Lane(name, HERE, low + 2)]
         low += 2.5
     for name in world.latents:
-        if any(name in one for one in held):
+        if any(name in scope for scope in scopes):
             lanes.append(_Lane(name, BETWEEN, low + 1))
             low += 1.5
     return lanes
@@ -135,28 +135,28 @@ def _draw_sizes(axes: Axes, sizes: list[int], column: float) -> None:
         spine.set_visible(False)
 
 
-def _draw_lanes(axes: Axes, held: list[set[str]], lanes: list[_Lane], steps: list[str]) -> None:
+def _draw_lanes(axes: Axes, scopes: list[set[str]], lanes: list[_Lane], steps: list[str]) -> None:
     plain(axes, "")
     bottom = lanes[-1].low + 0.5
     small = 7.5 if len(lanes) <= 60 else 5.5
-    for one in lanes:
-        for x, message in enumerate(held):
-            before, now = x > 0 and one.name in held[x - 1], one.name in message
+    for lane in lanes:
+        for x, scope in enumerate(scopes):
+            before, now = x > 0 and lane.name in scopes[x - 1], lane.name in scope
             if now:
-                axes.add_patch(Rectangle((x - 0.47, one.low - 0.96), 0.94, 0.92, color=one.colour, linewidth=0))
+                axes.add_patch(Rectangle((x - 0.47, lane.low - 0.96), 0.94, 0.92, color=lane.colour, linewidth=0))
             if x and before != now:
                 sign, colour = ("+", "white") if now else ("×", GREY)
-                axes.text(x, one.low - 0.5, sign, ha="center", va="center_baseline", fontsize=small, color=colour)
-        if one.colour != HERE:
-            axes.axhline(one.low - 1.25, color=FAINT, linewidth=0.6, zorder=0)
-    axes.set(xlim=(-0.5, len(held) - 0.5), ylim=(bottom, -0.25))
-    axes.set_yticks([one.low - 0.5 for one in lanes], [one.name for one in lanes])
-    axes.set_xticks(range(len(held)), steps, rotation=50, ha="right", rotation_mode="anchor")
+                axes.text(x, lane.low - 0.5, sign, ha="center", va="center_baseline", fontsize=small, color=colour)
+        if lane.colour != HERE:
+            axes.axhline(lane.low - 1.25, color=FAINT, linewidth=0.6, zorder=0)
+    axes.set(xlim=(-0.5, len(scopes) - 0.5), ylim=(bottom, -0.25))
+    axes.set_yticks([lane.low - 0.5 for lane in lanes], [lane.name for lane in lanes])
+    axes.set_xticks(range(len(scopes)), steps, rotation=50, ha="right", rotation_mode="anchor")
     axes.tick_params(length=0, labelsize=8)
     for text in (*axes.get_xticklabels(), *axes.get_yticklabels()):
         text.set_parse_math(False)
-    for one, text in zip(lanes, axes.get_yticklabels(), strict=True):
-        text.set(color=one.colour if one.colour != NEXT else NEXT_INK, fontsize=small)
+    for lane, text in zip(lanes, axes.get_yticklabels(), strict=True):
+        text.set(color=lane.colour if lane.colour != NEXT else NEXT_INK, fontsize=small)
     for spine in axes.spines.values():
         spine.set_visible(False)
 

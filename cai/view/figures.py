@@ -33,9 +33,9 @@ def value_maps(scene: Scene) -> Figure:
     """
     layout, tables = _layout(scene), scene.tables
     first = next(iter(scene.comparison.evaluations.values()))
-    acting = {name: one.policy for name, one in scene.comparison.evaluations.items()}
+    policies = {name: evaluation.policy for name, evaluation in scene.comparison.evaluations.items()}
     if PROMISE in scene.v_0:
-        acting = {PROMISE: first.posterior.policy, **acting}
+        policies = {PROMISE: first.posterior.policy, **policies}
     when = "at t = 0" if tables.horizon is not None else "for the infinite horizon"
     lead = f"Value and policy {when}, α = {show(scene.comparison.temperature)}"
     how = (
@@ -43,10 +43,10 @@ def value_maps(scene: Scene) -> Figure:
         "α·ELBO(π) from there, reward units. Each panel has its own scale. Where a fitted policy cannot be at this "
         "time, it keeps its first guess."
     )
-    figure, axes = _map_panels(scene, len(acting), lead, how)
+    figure, axes = _map_panels(scene, len(policies), lead, how)
     matter, cmap = choices_matter(tables.at(0)), pale("viridis", 0.5)
     hatched = False
-    for ax, (name, policy) in zip(axes, acting.items(), strict=True):
+    for ax, (name, policy) in zip(axes, policies.items(), strict=True):
         v = scene.v_0[name]
         norm = span(v[layout.cell >= 0].numpy())
         grid = draw_map(ax, layout, v, scene.visits.get(name, torch.zeros_like(v)), cmap, norm, _title(name))
@@ -90,7 +90,7 @@ def value_heat(scene: Scene) -> Figure:
 def occupancy_heat(scene: Scene) -> Figure:
     """Draw the probability to be alive in s at time t, a panel a policy, on one logarithmic scale."""
     evaluations = scene.comparison.evaluations
-    fields = {name: _rows(scene, one.occupancy.sum(-1)) for name, one in evaluations.items()}
+    fields = {name: _rows(scene, evaluation.occupancy.sum(-1)) for name, evaluation in evaluations.items()}
     kind = VISITS if scene.tables.horizon is not None else TOTAL_VISITS
     return _heat(scene, fields, kind, "Occupancy", "Where each policy is under the true dynamics.", "")
 
@@ -101,7 +101,7 @@ def policy_nats_heat(scene: Scene) -> Figure:
     Raises:
         ImpossibleError: ELBO* is -inf, so that there is nothing to measure against.
     """
-    fields = _fields(scene, lambda one: one.policy_nats)
+    fields = _fields(scene, lambda evaluation: evaluation.policy_nats)
     how = "Where ELBO* − ELBO(π) is lost: p(s_t) KL(π ‖ π*) against the variational optimum π*."
     return _heat(scene, fields, POLICY_NATS, "Policy nats", how, "∞: does what π* never does")
 
@@ -112,7 +112,7 @@ def luck_nats_heat(scene: Scene) -> Figure:
     Raises:
         ImpossibleError: the evidence is zero.
     """
-    fields = _fields(scene, lambda one: one.luck_nats)
+    fields = _fields(scene, lambda evaluation: evaluation.luck_nats)
     how = (
         "Where the posterior bends the dynamics: Σ p(s_t, a_t) KL(p(outcome) ‖ p(outcome|O)), nats no policy can have."
     )
@@ -147,7 +147,7 @@ def _last_of_first_row(axes: list[Any]) -> Any:
 
 
 def _fields(scene: Scene, read: Callable[[Evaluation], Tensor]) -> dict[str, Any]:
-    return {name: _rows(scene, read(one)) for name, one in scene.comparison.evaluations.items()}
+    return {name: _rows(scene, read(evaluation)) for name, evaluation in scene.comparison.evaluations.items()}
 
 
 def _rows(scene: Scene, field: Tensor) -> Any:

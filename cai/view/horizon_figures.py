@@ -10,7 +10,7 @@ from cai.support.numbers import show
 from cai.view.style import FAINT, GREY, INK, LINES, Margins, foot_key, panels, plain
 
 
-def horizon_curves(found: Sequence[ByHorizon], horizon: int) -> Figure:
+def horizon_curves(answers: Sequence[ByHorizon], horizon: int) -> Figure:
     """Draw α log Z and α ELBO* against the horizon, one colour a temperature; on the right, a step's worth of them."""
     title = "How much time is enough?"
     how = (
@@ -24,8 +24,8 @@ def horizon_curves(found: Sequence[ByHorizon], horizon: int) -> Figure:
         (axes[1], "start value per step, reward units", True),
     ):
         plain(ax, head)
-        for n, one in enumerate(found):
-            for values, dash in ((one.posterior, ":"), (one.variational, "--")):
+        for n, answer in enumerate(answers):
+            for values, dash in ((answer.posterior, ":"), (answer.variational, "--")):
                 T = values.value.new_tensor(values.horizons)
                 shown = values.value / T if per_step else values.value
                 ax.plot(values.horizons, shown, color=LINES[n % 8], linestyle=dash, linewidth=1.6)
@@ -34,7 +34,9 @@ def horizon_curves(found: Sequence[ByHorizon], horizon: int) -> Figure:
         ax.set_xlabel("horizon T, steps", fontsize=8, color=INK)
         ax.grid(color=FAINT, linewidth=0.5)
         ax.spines[["top", "right"]].set_visible(False)
-    colours = [Line2D([], [], color=LINES[n % 8], label=f"α = {show(one.temperature)}") for n, one in enumerate(found)]
+    colours = [
+        Line2D([], [], color=LINES[n % 8], label=f"α = {show(answer.temperature)}") for n, answer in enumerate(answers)
+    ]
     rules = [
         Line2D([], [], color="black", linestyle=":", label="log Z"),
         Line2D([], [], color="black", linestyle="--", label="ELBO*"),

@@ -37,9 +37,9 @@ def performance_profiles(comparison: Comparison) -> Figure:
     )
     figure, (axes,) = panels(1, (6.9, 3.5), title, how, Margins(left=0.75, right=2.75, top=1.0, bottom=0.65))
     plain(axes, "share of runs above the score")
-    for name, one in comparison.profiles.items():
-        missing, colour, dash = (1 - one.thresholds).numpy(), *looks(comparison)[name]
-        low, high, fraction = (field.numpy() for field in (one.low, one.high, one.fraction))
+    for name, profile in comparison.profiles.items():
+        missing, colour, dash = (1 - profile.thresholds).numpy(), *looks(comparison)[name]
+        low, high, fraction = (field.numpy() for field in (profile.low, profile.high, profile.fraction))
         axes.fill_between(missing, low, high, step="post", color=colour, alpha=0.13, linewidth=0)
         axes.step(missing, fraction, where="post", color=colour, linestyle=dash, linewidth=1.7)
     _score_axis(axes, torch.cat(list(comparison.scores.values())))
@@ -92,7 +92,7 @@ def loss_maps(comparison: Comparison) -> Figure:
     known = {name: nats for name, nats in lost.items() if nats is not None}
     if layout is None or not known:
         raise fault("loss_maps", "a world without a layout, or without a finite ELBO*", "a map, and nats to draw on it")
-    fields = {name: _by_cell(layout, one if one.dim() == 1 else one.sum(0)) for name, one in known.items()}
+    fields = {name: _by_cell(layout, nats if nats.dim() == 1 else nats.sum(0)) for name, nats in known.items()}
     title = f"Where each learner still loses, α = {show(comparison.temperature)}"
     how = (
         "Policy nats of each cell, all times and all its states together, the mean over seeds; one logarithmic scale. "
@@ -101,14 +101,14 @@ def loss_maps(comparison: Comparison) -> Figure:
     cell = cell_inches(layout)
     size = (max(1.9, cell * layout.shape[1]), cell * layout.shape[0])
     figure, axes = panels(len(fields), size, title, how, Margins(left=0.2, across=0.45, down=0.45, bottom=0.5))
-    norm = shared_norm([one[layout.cell >= 0].numpy() for one in fields.values()], 1e4)
+    norm = shared_norm([field[layout.cell >= 0].numpy() for field in fields.values()], 1e4)
     cmap = amounts("Oranges", 0.62)
     for ax, (name, field) in zip(axes, fields.items(), strict=True):
         grid = draw_map(ax, layout, field, field, cmap, norm, _heading(name, layout, known[name]))
     top = axes[0].get_position().y0
     last = max((ax for ax in axes if ax.get_position().y0 == top), key=lambda ax: ax.get_position().x0)
     colour_bar(last, norm, cmap, "policy nats")
-    hatched = any(not bool(one.isfinite().all()) for one in fields.values())
+    hatched = any(not bool(field.isfinite().all()) for field in fields.values())
     notes = [key for key in keys(layout, grid) if key.get_label() == "no state"]
     notes += [hatch_key("∞: some seed does what the best policy never does")] if hatched else []
     if notes:

@@ -60,10 +60,10 @@ def nats_curves(comparison: Comparison) -> Figure:
     still = {name: x for name, x in _still(comparison, "policy_nats").items() if x > DEEPEST}
     ends = {name: comparison.row(name).estimate("policy_nats") for name in comparison.runs}
     known = {name: end for name, end in ends.items() if end is not None}
-    others = [*still.values(), *(one.value for one in known.values())]
+    others = [*still.values(), *(end.value for end in known.values())]
     frame = _log_frame(axes, list(curves.values()), others)
-    for name, one in curves.items():
-        _draw(axes, one, looks(comparison)[name], frame)
+    for name, curve in curves.items():
+        _draw(axes, curve, looks(comparison)[name], frame)
     _draw_still(axes, still, frame)
     labels = []
     for name, end in known.items():
@@ -90,12 +90,12 @@ def return_curves(comparison: Comparison) -> Figure:
         plain(ax, f"{words}, reward units")
         _steps_axis(ax, list(curves.values()))
         frame = _linear_frame(ax, list(curves.values()), list(still.values()))
-        for name, one in curves.items():
-            _draw(ax, one, looks(comparison)[name], frame)
+        for name, curve in curves.items():
+            _draw(ax, curve, looks(comparison)[name], frame)
         _draw_still(ax, still, frame)
         labels = [
-            Label(_within(float(one.value[-1]), frame), name, read(comparison.row(name)), _colour(comparison, name))
-            for name, one in curves.items()
+            Label(_within(float(curve.value[-1]), frame), name, read(comparison.row(name)), _colour(comparison, name))
+            for name, curve in curves.items()
         ]
         label_column(ax, [*labels, *_labels_of(still, frame)])
     return figure
@@ -117,31 +117,31 @@ def label_column(axes: Axes, labels: Sequence[Label]) -> None:
     if not labels:
         return
     inches = axes.get_window_extent().height / DPI
-    ordered = sorted(labels, key=lambda one: one.height)
-    points = [axes.transData.transform((1.0, one.height))[1] for one in ordered]
+    ordered = sorted(labels, key=lambda label: label.height)
+    points = [axes.transData.transform((1.0, label.height))[1] for label in ordered]
     box = axes.get_window_extent()
     wished = [(point - box.y0) / box.height for point in points]
     width = box.width / DPI
-    for one, y, to in zip(ordered, wished, spread(wished, LABEL / inches), strict=True):
+    for label, y, to in zip(ordered, wished, spread(wished, LABEL / inches), strict=True):
         leader = ([1.0, 1 + 0.06 / width, 1 + 0.14 / width], [y, to, to])
-        axes.plot(*leader, transform=axes.transAxes, color=one.colour, linewidth=0.8, clip_on=False, zorder=5)
+        axes.plot(*leader, transform=axes.transAxes, color=label.colour, linewidth=0.8, clip_on=False, zorder=5)
         place: dict[str, Any] = {"transform": axes.transAxes, "va": "center", "parse_math": False}
-        weight = "normal" if one.colour == GREY else "bold"
+        weight = "normal" if label.colour == GREY else "bold"
         x = 1 + 0.18 / width
-        text = axes.text(x, to, one.name, **place, fontsize=8, color=one.colour, fontweight=weight)
+        text = axes.text(x, to, label.name, **place, fontsize=8, color=label.colour, fontweight=weight)
         after = (text.get_window_extent().x1 - box.x0) / box.width + 0.07 / width
-        axes.text(after, to, one.words, **place, fontsize=7.5, color=INK if one.colour != GREY else GREY)
+        axes.text(after, to, label.words, **place, fontsize=7.5, color=INK if label.colour != GREY else GREY)
 
 
 def spread(wished: Sequence[float], gap: float, low: float = 0.0, high: float = 1.0) -> list[float]:
     """Move ascending heights apart until neighbours are ``gap`` apart, within the bounds where they fit."""
     top = max(high, low + gap * (len(wished) - 1))
-    found: list[float] = []
+    placed: list[float] = []
     for n, height in enumerate(wished):
-        found.append(max(height, found[-1] + gap) if n else max(height, low))
-    for n in reversed(range(len(found))):
-        found[n] = min(found[n], top if n == len(found) - 1 else found[n + 1] - gap)
-    return found
+        placed.append(max(height, placed[-1] + gap) if n else max(height, low))
+    for n in reversed(range(len(placed))):
+        placed[n] = min(placed[n], top if n == len(placed) - 1 else placed[n + 1] - gap)
+    return placed
 
 
 def _of_field(comparison: Comparison, field: str) -> dict[str, Curve]:
@@ -179,17 +179,17 @@ def _within(value: float, frame: tuple[float, float]) -> float:
     return min(max(value, frame[0]), frame[1])
 
 
-def _draw(axes: Axes, one: Curve, look: tuple[str, str], frame: tuple[float, float]) -> None:
+def _draw(axes: Axes, curve: Curve, look: tuple[str, str], frame: tuple[float, float]) -> None:
     """Draw a curve and its band, and a fine line on to the label where it ends early; what is outside lies on the edge.
 
     Infinite values lie there too.
     """
     colour, dash = look
-    value, below, above = (np.clip(field.numpy(), *frame) for field in (one.value, one.low, one.high))
-    axes.fill_between(one.steps.numpy(), below, above, color=colour, alpha=0.16, linewidth=0, zorder=2)
+    value, below, above = (np.clip(field.numpy(), *frame) for field in (curve.value, curve.low, curve.high))
+    axes.fill_between(curve.steps.numpy(), below, above, color=colour, alpha=0.16, linewidth=0, zorder=2)
     end: dict[str, Any] = {"marker": "o", "markersize": 4, "markevery": [-1], "clip_on": False}
-    axes.plot(one.steps.numpy(), value, color=colour, linestyle=dash, linewidth=1.7, zorder=3, **end)
-    rest, right = float(one.steps[-1]), axes.get_xlim()[1]
+    axes.plot(curve.steps.numpy(), value, color=colour, linestyle=dash, linewidth=1.7, zorder=3, **end)
+    rest, right = float(curve.steps[-1]), axes.get_xlim()[1]
     if rest < right:
         axes.plot([rest, right], [value[-1], value[-1]], color=colour, linewidth=0.6, alpha=0.6, zorder=2)
 
@@ -202,8 +202,8 @@ def _words(final: Estimate | None, worst: Estimate | None) -> str:
 
 
 def _steps_axis(axes: Axes, curves: Sequence[Curve]) -> None:
-    ends = [float(one.steps[-1]) for one in curves] or [1.0]
-    positive = [float(one.steps[one.steps > 0][0]) for one in curves if bool((one.steps > 0).any())]
+    ends = [float(curve.steps[-1]) for curve in curves] or [1.0]
+    positive = [float(curve.steps[curve.steps > 0][0]) for curve in curves if bool((curve.steps > 0).any())]
     if positive and max(ends) > APART * max(min(ends), min(positive)):
         axes.set_xscale("symlog", linthresh=min(positive), linscale=0.4)
         axes.set_xlim(0, max(ends))
@@ -219,7 +219,9 @@ def _steps_axis(axes: Axes, curves: Sequence[Curve]) -> None:
 
 def _log_frame(axes: Axes, curves: Sequence[Curve], others: Sequence[float]) -> tuple[float, float]:
     """Set a logarithmic scale: gaps of nothing lie on its floor, infinite ones on its top, and both are labelled."""
-    drawn = np.concatenate([*(field.numpy() for one in curves for field in (one.value, one.low, one.high)), others])
+    drawn = np.concatenate(
+        [*(field.numpy() for curve in curves for field in (curve.value, curve.low, curve.high)), others]
+    )
     seen = drawn[np.isfinite(drawn) & (drawn > DEEPEST)]
     floor, top = (float(seen.min()) / 1.6, float(seen.max()) * 1.6) if seen.size else (1e-3, 1.0)
     nothing, endless = bool((drawn <= DEEPEST).any()), bool(np.isinf(drawn).any())
@@ -237,7 +239,7 @@ def _log_frame(axes: Axes, curves: Sequence[Curve], others: Sequence[float]) -> 
 
 def _linear_frame(axes: Axes, curves: Sequence[Curve], others: Sequence[float]) -> tuple[float, float]:
     """Frame the interquartile means and the others' numbers; bands that reach farther are cut."""
-    drawn = np.concatenate([*(one.value.numpy() for one in curves), others])
+    drawn = np.concatenate([*(curve.value.numpy() for curve in curves), others])
     seen = drawn[np.isfinite(drawn)]
     low, high = (float(seen.min()), float(seen.max())) if seen.size else (0.0, 1.0)
     margin = 0.06 * (high - low) or 0.05 * max(1.0, abs(high))

@@ -51,11 +51,11 @@ def crowded(layout: Layout) -> bool:
     return bool(len(placed.unique()) < len(placed))
 
 
-def choices_matter(one: Slice) -> Tensor:
+def choices_matter(slice_: Slice) -> Tensor:
     """Tell in which states the action changes an outcome, ``[S]``: elsewhere an arrow would say nothing."""
-    live = one.log_prob.isfinite()
-    same = (one.log_prob == one.log_prob[..., :1, :]).all(-1)
-    for field in (one.successor, one.reward):
+    live = slice_.log_prob.isfinite()
+    same = (slice_.log_prob == slice_.log_prob[..., :1, :]).all(-1)
+    for field in (slice_.successor, slice_.reward):
         same = same & ((field == field[..., :1, :]) | ~live).all(-1)
     return ~same.all(-1)
 
@@ -95,8 +95,8 @@ def draw_arrows(axes: Axes, layout: Layout, grid: Array, probs: Float[Tensor, "S
     """Draw the policy: an arrow per action whose area is its probability, the likelier the darker; staying is a dot."""
     stride = -(-max(grid.shape) // 32)  # a big map shows every n-th cell
     rows, columns = np.nonzero(grid >= 0)
-    keep = (rows % stride == 0) & (columns % stride == 0) & matter.numpy()[grid[rows, columns]]
-    rows, columns = rows[keep], columns[keep]
+    shown = (rows % stride == 0) & (columns % stride == 0) & matter.numpy()[grid[rows, columns]]
+    rows, columns = rows[shown], columns[shown]
     rise = 0.07 if cell_inches(layout) >= SMALL else 0.0  # leave the foot of the cell to the number
     glyphs: list[Array] = []
     inks: list[tuple[float, ...]] = []
@@ -106,7 +106,7 @@ def draw_arrows(axes: Axes, layout: Layout, grid: Array, probs: Float[Tensor, "S
         seen = p > 0.01
         centre = np.stack([columns, rows - rise], -1)[:, None, :]
         glyphs.extend((centre + size * _glyph(move))[seen])
-        inks.extend((*DARK, 0.35 + 0.65 * min(1.0, one)) for one in p[seen])
+        inks.extend((*DARK, 0.35 + 0.65 * min(1.0, probability)) for probability in p[seen])
     axes.add_collection(PolyCollection(glyphs, facecolors=inks, linewidths=0, zorder=3), autolim=False)
 
 
@@ -122,7 +122,7 @@ def _glyph(move: tuple[float, float] | None) -> Array:
 
 def keys(layout: Layout, grid: Array) -> list[Any]:
     """Return the legend's entries that explain a map's arrows, dots and walls."""
-    found: list[Any] = [
+    entries: list[Any] = [
         Line2D(
             [],
             [],
@@ -134,10 +134,10 @@ def keys(layout: Layout, grid: Array) -> list[Any]:
         )
     ]
     if any(move is None for move in layout.moves):
-        found.append(Line2D([], [], marker="o", color=INK, linestyle="", markersize=4, label="dot: no move"))
+        entries.append(Line2D([], [], marker="o", color=INK, linestyle="", markersize=4, label="dot: no move"))
     if (grid < 0).any():
-        found.append(Patch(facecolor=WALL, label="no state"))
-    return found
+        entries.append(Patch(facecolor=WALL, label="no state"))
+    return entries
 
 
 def _grid_lines(axes: Axes, grid: Array) -> None:

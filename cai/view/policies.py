@@ -21,7 +21,7 @@ class PolicyRows:
 
     def plain(self) -> dict[str, Any]:
         """Return it as plain data for JSON; actions of probability 0 are left out."""
-        rows = [{"state": one.state, "start": p, "actions": one.likeliest(len(one))} for p, one in self.rows]
+        rows = [{"state": pi.state, "start": p, "actions": pi.likeliest(len(pi))} for p, pi in self.rows]
         return {"t": 0, "rows": rows, "states": self.states}
 
 
@@ -37,11 +37,13 @@ def policy_rows(messages: Messages, most: int = ROWS) -> Iterator[PolicyRows]:
 
 def print_policy(title: str, messages: Messages) -> None:
     """Print the policy at t = 0, a table for each part of the world."""
-    for one in policy_rows(messages):
-        lines = [[chances.state, p, _does(chances)] for p, chances in one.rows]
+    for table in policy_rows(messages):
+        lines = [[pi.state, p, _does(pi)] for p, pi in table.rows]
         print_table(title, ("state", "p(s_0)", "does at t = 0"), lines)
-        if len(lines) < one.states:
-            print(f"{len(lines)} of {one.states:,} states, the start first; any other: cai.solve(…).policy.at(t, …)\n")
+        if len(lines) < table.states:
+            print(
+                f"{len(lines)} of {table.states:,} states, the start first; any other: cai.solve(…).policy.at(t, …)\n"
+            )
 
 
 def _does(chances: ActionProbabilities) -> str:

@@ -93,14 +93,14 @@ def report(
     ordered = warm_to_cold([comparisons] if isinstance(comparisons, Comparison) else comparisons)
     _require_one_world(ordered)
     columns = _columns(ordered)
-    chapters = [_chapter(one, columns) for one in ordered]
+    chapters = [_chapter(comparison, columns) for comparison in ordered]
     across, model = list(_across(ordered)), list(_model(ordered[0], dag))
     page = _environment().get_template("report.html.jinja").render(
         title=title, notes=notes, summary=summary(ordered), intro=_intro(ordered), world=size_of(ordered[0].model),
         across=across, model=model, chapters=chapters, columns=ruled_columns(columns),
-        over_seeds=any(len(row.seeds) > 1 for one in ordered for row in one.rows),
+        over_seeds=any(len(row.seeds) > 1 for comparison in ordered for row in comparison.rows),
     )  # fmt: skip
-    drawn = [picture for one in chapters for picture in one.pictures]
+    drawn = [picture for chapter in chapters for picture in chapter.pictures]
     contents = {f"figures/{picture.name}.png": picture.content for picture in [*across, *model, *drawn]}
     write_whole(Path(folder), contents | _numbers(ordered) | {"report.html": page.encode()})
     for stale in Path(folder, "figures").glob("alpha-*.png"):  # of an earlier run at other temperatures
@@ -110,21 +110,21 @@ def report(
 
 
 def _numbers(comparisons: Sequence[Comparison]) -> dict[str, bytes]:
-    every = {column.field: column for one in comparisons for column in one.columns}
-    rows = [row for one in comparisons for row in one.rows]
+    every = {column.field: column for comparison in comparisons for column in comparison.columns}
+    rows = [row for comparison in comparisons for row in comparison.rows]
     texts = {
         "comparison.csv": as_csv(list(every.values()), rows),
-        "comparison.json": json.dumps([one.plain() for one in comparisons], indent=2) + "\n",
+        "comparison.json": json.dumps([comparison.plain() for comparison in comparisons], indent=2) + "\n",
     }
-    if any(one.runs for one in comparisons):
-        first, *others = (one.runs_csv() for one in comparisons if one.runs)
+    if any(comparison.runs for comparison in comparisons):
+        first, *others = (comparison.runs_csv() for comparison in comparisons if comparison.runs)
         texts["runs.csv"] = first + "".join(text.split("\n", 1)[1] for text in others)
     return {name: text.encode() for name, text in texts.items()}
 
 
 def _columns(comparisons: Sequence[Comparison]) -> list[Column]:
     """Return the columns of the page: those that any of the comparisons shows."""
-    return list({column.field: column for one in comparisons for column in one.shown}.values())
+    return list({column.field: column for comparison in comparisons for column in comparison.shown}.values())
 
 
 def _environment() -> Environment:
@@ -135,14 +135,14 @@ def _environment() -> Environment:
 
 
 def _require_one_world(comparisons: Sequence[Comparison]) -> None:
-    worlds = {size_of(one.model) for one in comparisons}
+    worlds = {size_of(comparison.model) for comparison in comparisons}
     if len(worlds) > 1:
         raise fault("report, comparisons", "; ".join(sorted(worlds)), "comparisons of one world")
 
 
 def _intro(comparisons: Sequence[Comparison]) -> str:
-    names = list(dict.fromkeys(row.name for one in comparisons for row in one.rows))
-    alphas = listed([show(one.temperature) for one in comparisons])
+    names = list(dict.fromkeys(row.name for comparison in comparisons for row in comparison.rows))
+    alphas = listed([show(comparison.temperature) for comparison in comparisons])
     if comparisons[0].model is None:
         return f"{listed(names)}, at temperature α = {alphas} (reward units), by what was sampled while learning."
     return (
@@ -176,39 +176,39 @@ def _model(comparison: Comparison, dag: nx.DiGraph | None) -> Iterator[Picture]:
         yield Picture("elimination", "One backup", caption, png(entanglement_figure(largest_part(model))))
 
 
-def _chapter(one: Comparison, columns: Sequence[Column]) -> Chapter:
+def _chapter(comparison: Comparison, columns: Sequence[Column]) -> Chapter:
     """Lay out one temperature: tables, figures, a remark where a figure would be empty, and accounts in words."""
-    answers = (("log Z, the evidence (POSTERIOR)", cell("log_evidence", one.log_evidence)),
-               ("ELBO*, the best any policy can reach (VARIATIONAL)", cell("elbo_star", one.elbo_star)))  # fmt: skip
-    remarks = [*(text.replace(" -inf", f" {MINUS}∞") for text in one.remarks), *_not_drawn(one)]
-    remarks += [f"{name} is left out: {why}" for name, why in one.left_out.items()]
+    log_z, star = cell("log_evidence", comparison.log_evidence), cell("elbo_star", comparison.elbo_star)
+    answers = ("log Z, the evidence (POSTERIOR)", log_z), ("ELBO*, the best any policy can reach (VARIATIONAL)", star)
+    remarks = [*(text.replace(" -inf", f" {MINUS}∞") for text in comparison.remarks), *_not_drawn(comparison)]
+    remarks += [f"{name} is left out: {why}" for name, why in comparison.left_out.items()]
     return Chapter(
-        alpha=show(one.temperature),
-        anchor=f"alpha-{one.temperature!r}",
-        answers=answers if one.model is not None else (),
-        lines=lines_of(one, columns),
-        pictures=tuple(_pictures(one)),
+        alpha=show(comparison.temperature),
+        anchor=f"alpha-{comparison.temperature!r}",
+        answers=answers if comparison.model is not None else (),
+        lines=lines_of(comparison, columns),
+        pictures=tuple(_pictures(comparison)),
         remarks=tuple(remarks),
-        losses=losses_of(one),
+        losses=losses_of(comparison),
     )
 
 
-def _pictures(one: Comparison) -> Iterator[Picture]:
+def _pictures(comparison: Comparison) -> Iterator[Picture]:
     def picture(kind: str, title: str, caption: str, draw: Callable[[], Figure]) -> Picture:
-        return Picture(f"alpha-{one.temperature!r}-{kind}", title, caption, png(draw()))
+        return Picture(f"alpha-{comparison.temperature!r}-{kind}", title, caption, png(draw()))
 
-    measurable = one.log_evidence is not None or one.elbo_star is not None
+    measurable = comparison.log_evidence is not None or comparison.elbo_star is not None
     if measurable:
-        yield picture("accounts", "Where every nat goes", "The gaps of the table, drawn.", lambda: accounts(one))
-    if isinstance(one.model, Factors) and one.model.horizon is not None:
+        yield picture("accounts", "Where every nat goes", "The gaps of the table, drawn.", lambda: accounts(comparison))
+    if isinstance(comparison.model, Factors) and comparison.model.horizon is not None:
         caption = "The mean of every state variable, time by time."
-        yield picture("variables", "How each variable fares", caption, lambda: variable_curves(one))
-    if one.runs:
-        yield from _learning(one, picture)
-    if one.tables is None or not one.evaluations:
+        yield picture("variables", "How each variable fares", caption, lambda: variable_curves(comparison))
+    if comparison.runs:
+        yield from _learning(comparison, picture)
+    if comparison.tables is None or not comparison.evaluations:
         return
-    ready = scene(one)
-    if one.tables.layout is not None:
+    ready = scene(comparison)
+    if comparison.tables.layout is not None:
         caption = "Colour and number: v. Arrows: the policy."
         yield picture("values", "Values and policies", caption, lambda: figures.value_maps(ready))
         caption = "Expected visits, all times together."
@@ -217,48 +217,50 @@ def _pictures(one: Comparison) -> Iterator[Picture]:
     yield picture("value-heat", "Value v", caption, lambda: figures.value_heat(ready))
     caption = "Where the policy is, and when."
     yield picture("occupancy", "Occupancy", caption, lambda: figures.occupancy_heat(ready))
-    if one.elbo_star is not None and not _nothing(one, "policy_nats"):
+    if comparison.elbo_star is not None and not _nothing(comparison, "policy_nats"):
         caption = "Where a policy falls behind."
         yield picture("policy-nats", "Policy nats", caption, lambda: figures.policy_nats_heat(ready))
-    if one.log_evidence is not None and not _nothing(one, "luck_nats"):
+    if comparison.log_evidence is not None and not _nothing(comparison, "luck_nats"):
         caption = "Where the posterior counts on luck."
         yield picture("luck-nats", "Luck nats", caption, lambda: figures.luck_nats_heat(ready))
 
 
-def _learning(one: Comparison, picture: Callable[[str, str, str, Callable[[], Figure]], Picture]) -> Iterator[Picture]:
-    fits = {name: run for name, (run, *_) in one.runs.items() if isinstance(run, Learned) and run.estimator}
+def _learning(
+    comparison: Comparison, picture: Callable[[str, str, str, Callable[[], Figure]], Picture]
+) -> Iterator[Picture]:
+    fits = {name: run for name, (run, *_) in comparison.runs.items() if isinstance(run, Learned) and run.estimator}
     if fits:
-        ends = {"elbo_star": one.elbo_star, "log_evidence": one.log_evidence}
+        ends = {"elbo_star": comparison.elbo_star, "log_evidence": comparison.log_evidence}
         caption = "ELBO(π) of each fit against its steps, and what was still missing to ELBO*."
         yield picture("fits", "How the fits went", caption, lambda: elbo_curves(fits, **ends))
-    if any("policy_nats" in curves for name, curves in one.curves.items() if name not in fits):
+    if any("policy_nats" in curves for name, curves in comparison.curves.items() if name not in fits):
         caption = "What is missing to ELBO*, step by step."
-        yield picture("learning", "Policy nats while learning", caption, lambda: nats_curves(one))
-    if any("stochastic_return" in curves for curves in one.curves.values()):
+        yield picture("learning", "Policy nats while learning", caption, lambda: nats_curves(comparison))
+    if any("stochastic_return" in curves for curves in comparison.curves.values()):
         caption = "By chance, and by the likeliest action."
-        yield picture("returns", "Returns while learning", caption, lambda: return_curves(one))
-    if one.profiles:
+        yield picture("returns", "Returns while learning", caption, lambda: return_curves(comparison))
+    if comparison.profiles:
         caption = "How many runs score above what."
-        yield picture("profiles", "Performance profiles", caption, lambda: performance_profiles(one))
-    if one.tables is not None and one.tables.layout is not None and one.elbo_star is not None:
+        yield picture("profiles", "Performance profiles", caption, lambda: performance_profiles(comparison))
+    if comparison.tables is not None and comparison.tables.layout is not None and comparison.elbo_star is not None:
         caption = "Policy nats on the map."
-        yield picture("losses", "Where each learner still loses", caption, lambda: loss_maps(one))
+        yield picture("losses", "Where each learner still loses", caption, lambda: loss_maps(comparison))
 
 
-def _not_drawn(one: Comparison) -> Iterator[str]:
+def _not_drawn(comparison: Comparison) -> Iterator[str]:
     """Say why a figure of nats is missing."""
-    if one.tables is None or not one.evaluations:
+    if comparison.tables is None or not comparison.evaluations:
         return
-    if one.elbo_star is None:
+    if comparison.elbo_star is None:
         yield "No policy nats are drawn: ELBO* is not finite, so there is nothing to measure against."
-    elif _nothing(one, "policy_nats"):
+    elif _nothing(comparison, "policy_nats"):
         yield "No policy nats are drawn: they are zero everywhere, every policy here is a best one."
-    if one.log_evidence is None:
+    if comparison.log_evidence is None:
         yield "No luck nats are drawn: log Z is not finite, so there is nothing to measure against."
-    elif _nothing(one, "luck_nats"):
+    elif _nothing(comparison, "luck_nats"):
         yield "No luck nats are drawn: they are zero everywhere, nothing that matters is left to luck."
 
 
-def _nothing(one: Comparison, field: str) -> bool:
-    values = [float(getattr(evaluation, field).sum()) for evaluation in one.evaluations.values()]
-    return all(rounded(value, one.log_evidence or one.elbo_star) == 0 for value in values)
+def _nothing(comparison: Comparison, field: str) -> bool:
+    values = [float(getattr(evaluation, field).sum()) for evaluation in comparison.evaluations.values()]
+    return all(rounded(value, comparison.log_evidence or comparison.elbo_star) == 0 for value in values)

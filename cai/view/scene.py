@@ -58,16 +58,16 @@ def scene(comparison: Comparison, limit: int = 40) -> Scene:
         raise fault("scene, comparison", "a world whose variables are kept apart", "one that was tabulated")
     if limit < 1:
         raise fault("scene, limit", f"{limit}", "a number of states, at least 1")
-    visits = {name: _visits(one) for name, one in comparison.evaluations.items()}
+    visits = {name: _visits(evaluation) for name, evaluation in comparison.evaluations.items()}
     states = _most_visited(visits, tables.states.size, limit)
     v, v_0 = {}, {}
     if comparison.log_evidence is not None:
         promised = next(iter(comparison.evaluations.values())).posterior.v
         v[PROMISE] = promised[..., states]
         v_0[PROMISE] = promised if tables.horizon is None else promised[0]
-    for name, one in comparison.evaluations.items():
-        v[name] = one.v[..., states]
-        v_0[name] = one.v if tables.horizon is None else one.v[0]
+    for name, evaluation in comparison.evaluations.items():
+        v[name] = evaluation.v[..., states]
+        v_0[name] = evaluation.v if tables.horizon is None else evaluation.v[0]
     return Scene(comparison, tables, states, visits, v, v_0)
 
 

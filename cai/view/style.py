@@ -126,13 +126,13 @@ def foot_key(figure: Figure, handles: Sequence[Any]) -> None:
     )
 
 
-def pale(name: str, keep: float) -> Colormap:
+def pale(name: str, share: float) -> Colormap:
     """Blend a sequential colour map with white, keeping a share of it, so that dark text is legible on it.
 
     The order in lightness stays, which is what makes it readable without colour.
     """
     colours = colormaps[name](np.linspace(0, 1, 256))
-    colours[:, :3] = 1 - keep * (1 - colours[:, :3])
+    colours[:, :3] = 1 - share * (1 - colours[:, :3])
     return ListedColormap(colours, name=f"pale {name}").with_extremes(bad=(0, 0, 0, 0))
 
 

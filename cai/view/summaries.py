@@ -40,10 +40,10 @@ def accounts(comparison: Comparison) -> Figure:
         plain(ax, f"{what}, nats")
         ax.invert_yaxis()
         ax.spines[["top", "right"]].set_visible(False)
-        ax.set_xlim(0, 1.18 * max([_bar(one) for one in amount] + [1e-9]))
-        for n, one in enumerate(amount):
-            known = rounded(one, comparison.log_evidence)
-            ax.text(_bar(one), n, f" {show(known)}", va="center", fontsize=7.5, color=INK)
+        ax.set_xlim(0, 1.18 * max([_bar(gap) for gap in amount] + [1e-9]))
+        for n, gap in enumerate(amount):
+            known = rounded(gap, comparison.log_evidence)
+            ax.text(_bar(gap), n, f" {show(known)}", va="center", fontsize=7.5, color=INK)
     right.set_yticklabels([])
     marks = [Patch(facecolor=colour, label=f"{part} nats") for part, colour in PARTS.items()]
     foot_key(figure, [*marks, Patch(facecolor=POLICY, label="policy nats")])
@@ -59,22 +59,21 @@ def ladder(comparisons: Sequence[Comparison]) -> Figure:
 
     The black lines are the exact answers, α ELBO* and α log Z; works with a single temperature too.
     """
-    ordered = sorted(comparisons, key=lambda one: one.temperature)
+    ordered = sorted(comparisons, key=lambda comparison: comparison.temperature)
     title = "The ladder of temperatures"
     how = (
         "Left to right: colder to warmer. Return and α·ELBO in reward units, to compare temperatures; gaps in nats. "
         "On the right the dotted line is log Z − ELBO*, what no policy can have."
     )
     figure, axes = panels(3, (3.1, 3.0), title, how, Margins(left=0.75, right=0.25, across=0.75, bottom=1.0))
-    names = list(dict.fromkeys(row.name for one in ordered for row in one.rows))
-    _lines(axes[0], "expected return, reward units", ordered, names, lambda one, row: row.expected_return)
-    _lines(axes[1], "α·ELBO(π), reward units", ordered, names, lambda one, row: _times(one.temperature, row.elbo))
-    _line(axes[1], ordered, [_times(one.temperature, one.elbo_star) for one in ordered], color="black", linestyle="--")
-    _line(
-        axes[1], ordered, [_times(one.temperature, one.log_evidence) for one in ordered], color="black", linestyle=":"
-    )
+    names = list(dict.fromkeys(row.name for comparison in ordered for row in comparison.rows))
+    _lines(axes[0], "expected return, reward units", ordered, names, lambda comparison, row: row.expected_return)
+    _lines(axes[1], "α·ELBO(π), reward units", ordered, names, _free_energy)
+    for field, dash in (("elbo_star", "--"), ("log_evidence", ":")):
+        values = [_times(comparison.temperature, getattr(comparison, field)) for comparison in ordered]
+        _line(axes[1], ordered, values, color="black", linestyle=dash)
     _lines(axes[2], "ELBO* − ELBO(π), nats", ordered, names, _gap)
-    _line(axes[2], ordered, [_promise(one) for one in ordered], color="black", linestyle=":")
+    _line(axes[2], ordered, [_promise(comparison) for comparison in ordered], color="black", linestyle=":")
     _spread(axes[0])
     _spread(axes[1])
     log_gaps(axes[2])
@@ -90,14 +89,18 @@ def ladder(comparisons: Sequence[Comparison]) -> Figure:
     return figure
 
 
-def _gap(one: Comparison, row: Row) -> float | None:
-    return rounded(row.optimality_gap, one.elbo_star)
+def _free_energy(comparison: Comparison, row: Row) -> float | None:
+    return _times(comparison.temperature, row.elbo)
 
 
-def _promise(one: Comparison) -> float | None:
-    if one.log_evidence is None or one.elbo_star is None:
+def _gap(comparison: Comparison, row: Row) -> float | None:
+    return rounded(row.optimality_gap, comparison.elbo_star)
+
+
+def _promise(comparison: Comparison) -> float | None:
+    if comparison.log_evidence is None or comparison.elbo_star is None:
         return None
-    return rounded(one.log_evidence - one.elbo_star, one.log_evidence)
+    return rounded(comparison.log_evidence - comparison.elbo_star, comparison.log_evidence)
 
 
 def _times(temperature: float, nats: float | None) -> float | None:
@@ -113,8 +116,10 @@ def _lines(
 ) -> None:
     plain(axes, title)
     for n, name in enumerate(names):
-        found = [[read(one, row) for row in one.rows if row.name == name] for one in comparisons]
-        values = [rows[0] if rows else None for rows in found]
+        values = [
+            next((read(comparison, row) for row in comparison.rows if row.name == name), None)
+            for comparison in comparisons
+        ]
         # Where lines coincide, the earlier one shows as a rim around the later one.
         early = (len(names) - 1 - n) / max(1, len(names) - 1)
         marker = {
@@ -131,7 +136,7 @@ def _lines(
         note = f"not finite: {', '.join(absent)}"
         axes.text(0.0, -0.2, note, transform=axes.transAxes, va="top", fontsize=7.5, color=INK)
     axes.set_xscale("log")
-    temperatures = [one.temperature for one in comparisons]
+    temperatures = [comparison.temperature for comparison in comparisons]
     axes.set_xticks(temperatures, [show(alpha) for alpha in temperatures])
     axes.xaxis.set_minor_locator(NullLocator())
     margin = 1.6 if len(temperatures) > 1 else 1.35 ** (0.5 * len(names) + 1)
@@ -145,7 +150,7 @@ def _without_point(
     comparisons: Sequence[Comparison], names: Sequence[str], read: Callable[[Comparison, Row], float | None]
 ) -> list[str]:
     """Name the policies with a row whose value cannot be drawn, because it is not finite."""
-    values = [(row.name, read(one, row)) for one in comparisons for row in one.rows]
+    values = [(row.name, read(comparison, row)) for comparison in comparisons for row in comparison.rows]
     lost = {name for name, value in values if value is None or not np.isfinite(value)}
     return [name for name in names if name in lost]
 
@@ -158,7 +163,7 @@ def _line(
         if np.isfinite(finite[0]):
             axes.axhline(finite[0], linewidth=1.2, zorder=1, **look)
         return
-    axes.plot([aside * one.temperature for one in comparisons], finite, clip_on=False, **look)
+    axes.plot([aside * comparison.temperature for comparison in comparisons], finite, clip_on=False, **look)
 
 
 def _spread(axes: Axes) -> None:

@@ -18,7 +18,11 @@ def summary(comparisons: Sequence[Comparison]) -> list[str]:
         WorldError: there is no comparison, or two share a temperature.
     """
     ordered = warm_to_cold(comparisons)
-    exact = [f"At α = {show(one.temperature)}, {_promise(one)}." for one in ordered if one.model is not None]
+    exact = [
+        f"At α = {show(comparison.temperature)}, {_promise(comparison)}."
+        for comparison in ordered
+        if comparison.model is not None
+    ]
     best = _best(ordered)
     return [*exact, *([best] if best else [])]
 
@@ -31,10 +35,10 @@ def warm_to_cold(comparisons: Sequence[Comparison]) -> list[Comparison]:
     """
     if not comparisons:
         raise fault("comparisons", "none", "at least one")
-    temperatures = [one.temperature for one in comparisons]
+    temperatures = [comparison.temperature for comparison in comparisons]
     if len(set(temperatures)) < len(temperatures):
         raise fault("comparisons", f"temperatures {temperatures}", "each temperature once")
-    return sorted(comparisons, key=lambda one: -one.temperature)
+    return sorted(comparisons, key=lambda comparison: -comparison.temperature)
 
 
 def promise_gap(comparison: Comparison) -> float | None:
@@ -43,18 +47,18 @@ def promise_gap(comparison: Comparison) -> float | None:
     return None if log_z is None or star is None else rounded(log_z - star, log_z)
 
 
-def _promise(one: Comparison) -> str:
-    log_z, star, gap = show(one.log_evidence), show(one.elbo_star), promise_gap(one)
-    if one.log_evidence is None and one.elbo_star is None:
+def _promise(comparison: Comparison) -> str:
+    log_z, star, gap = show(comparison.log_evidence), show(comparison.elbo_star), promise_gap(comparison)
+    if comparison.log_evidence is None and comparison.elbo_star is None:
         return "neither log Z nor ELBO* is finite: no trajectory avoids what is forbidden, or none ends"
-    if one.log_evidence is None:  # log Z >= ELBO*, so it can only be too large
+    if comparison.log_evidence is None:  # log Z >= ELBO*, so it can only be too large
         return f"ELBO* = {star} nats, but log Z = +∞: a few very long lives outweigh the chance of an end"
     if gap is None:
         return f"log Z = {log_z} nats, but ELBO* = −∞: every policy risks what is forbidden"
     if gap == 0:
         return f"log Z = ELBO* = {star} nats: nothing that matters is left to luck"
-    start = rounded(one.rows[0].start_nats, gap) or 0.0
-    luck = rounded(gap - start, one.log_evidence) or 0.0
+    start = rounded(comparison.rows[0].start_nats, gap) or 0.0
+    luck = rounded(gap - start, comparison.log_evidence) or 0.0
     parts = [f"{show(start)} for another start"] * (start > 0) + [f"{show(luck)} for luck"] * (luck > 0)
     promised = f"POSTERIOR promises log Z = {log_z} nats, the best policy reaches ELBO* = {star} nats"
     return f"{promised}: {show(gap)} nats are out of every policy's reach, {' and '.join(parts)}"
@@ -63,10 +67,10 @@ def _promise(one: Comparison) -> str:
 def _best(ordered: Sequence[Comparison]) -> str | None:
     """Name the best row at each temperature, where more than one competes."""
     winners: dict[str, list[str]] = {}
-    for one in ordered:
-        names = [row.name for row in one.rows if is_best(row.elbo, [other.elbo for other in one.rows])]
-        if names and len(one.rows) > 1:
-            winners.setdefault(listed(names), []).append(f"α = {show(one.temperature)}")
+    for comparison in ordered:
+        names = [row.name for row in comparison.rows if is_best(row.elbo, [other.elbo for other in comparison.rows])]
+        if names and len(comparison.rows) > 1:
+            winners.setdefault(listed(names), []).append(f"α = {show(comparison.temperature)}")
     parts = [f"{names} at {listed(where)}" for names, where in winners.items()]
     return f"Best of those compared, by ELBO: {'; '.join(parts)}." if parts else None
 
@@ -89,7 +93,7 @@ def twin_summary(
         WorldError: the two sides do not share their temperatures, or a side is empty.
     """
     sides = warm_to_cold(comparisons_a), warm_to_cold(comparisons_b)
-    alphas = [[one.temperature for one in side] for side in sides]
+    alphas = [[comparison.temperature for comparison in side] for side in sides]
     if alphas[0] != alphas[1]:
         raise fault("twin_summary", f"temperatures {alphas[0]} and {alphas[1]}", "the same temperatures on both sides")
     tables = [side[0].tables for side in sides]

@@ -37,15 +37,20 @@ def print_comparison(world: str, comparison: Comparison) -> None:
     print()
 
 
-def print_fit(world: str, one: Learned, *, log_evidence: float | None = None) -> None:
+def print_fit(world: str, learned: Learned, *, log_evidence: float | None = None) -> None:
     """Print how a fit went and what it reached, beside ELBO* and log Z where they are known; nats."""
-    reached = digits(one.elbo) + (f" ± {one.standard_error:.2g}" if one.samples else "")
-    heads, row = ["estimator", "steps", "stopped by", "ELBO"], [one.estimator, f"{one.steps:,}", one.stopped, reached]
-    known = {"ELBO*": one.elbo_star, "ELBO*-ELBO": one.gap, "log Z": log_evidence}
+    reached = digits(learned.elbo) + (f" ± {learned.standard_error:.2g}" if learned.samples else "")
+    heads, row = (
+        ["estimator", "steps", "stopped by", "ELBO"],
+        [learned.estimator, f"{learned.steps:,}", learned.stopped, reached],
+    )
+    known = {"ELBO*": learned.elbo_star, "ELBO*-ELBO": learned.gap, "log Z": log_evidence}
     heads += [name for name, value in known.items() if value is not None]
-    print_table(f"{world} at α = {one.temperature:g}", heads, [row + [v for v in known.values() if v is not None]])
-    note = "nats; ELBO: " + (f"mean of {one.samples:,} trajectories, ± standard error" if one.samples else "exact")
-    print(f"{note}{'' if one.elbo_star is not None else '; ELBO* cannot be had'}\n")
+    print_table(f"{world} at α = {learned.temperature:g}", heads, [row + [v for v in known.values() if v is not None]])
+    note = "nats; ELBO: " + (
+        f"mean of {learned.samples:,} trajectories, ± standard error" if learned.samples else "exact"
+    )
+    print(f"{note}{'' if learned.elbo_star is not None else '; ELBO* cannot be had'}\n")
 
 
 def print_table(title: str, heads: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
