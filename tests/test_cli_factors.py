@@ -85,7 +85,7 @@ def test_rddl() -> None:
     [
         (["solve", "sysadmin", "--form", "fancy"], "form: 'fancy'; expected one of"),
         (["solve", "sysadmin", "--observe", "machine_1"], "--observe: 'machine_1'; expected site=value"),
-        (["solve", "sysadmin", "--observe", "machine_1_2=7"], "value 7; expected 0 … 1"),
+        (["solve", "sysadmin", "--observe", "machine_1_2=7"], "value 7; expected down, running, or 0 … 1"),
         (["solve", "sysadmin", "--do", "engine_1_2=0"], "no variable 'engine_1'"),
         (["solve", "sysadmin", "--set", "n=40"], "joint states"),
         (["solve", "frozen_lake", "--partial"], "observe"),

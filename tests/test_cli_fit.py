@@ -17,7 +17,6 @@ from typer.testing import CliRunner
 
 import cai
 from cai.cli import app
-from cai.cli import fits as fits_of_cli
 from cai.errors import fault
 from tests.helpers import load_model
 
@@ -290,10 +289,11 @@ def test_what_is_forbidden_is_not_risked_by_any_policy(folder: Path) -> None:
 
 
 def test_a_policy_that_cannot_be_fitted_is_left_out_with_a_word(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuses(*args: Any, **kwargs: Any) -> None:
-        raise fault("policy", "a world that it cannot take", "another one")
+    def refuses(name: str, *args: Any) -> None:
+        if name == "neural":
+            raise fault("policy", "a world that it cannot take", "another one")
 
-    monkeypatch.setattr("cai.policies.neural.NeuralPolicy", refuses)
+    monkeypatch.setattr("cai.learn.svi.fit.policy_of", refuses)
     done = run("compare", "risky.py", "--fit", "neural,tabular", "--steps", "5", "--json")
     assert [fit["name"] for fit in json.loads(done.stdout)[0]["fits"]] == ["fit:tabular"]
     assert "fit:neural left out at α = 1" in done.stderr
@@ -323,15 +323,15 @@ def interrupted(fitted: Callable, after: int) -> Callable:
     """Break off the fit of that number, as Ctrl-C does."""
     made = []
 
-    def wrapped(*arguments: object) -> cai.learn.Learned:
-        made.append(fitted(*arguments))
+    def wrapped(*arguments: object, **settings: object) -> cai.learn.Learned:
+        made.append(fitted(*arguments, **settings))
         return replace(made[-1], stopped="interrupted") if len(made) > after else made[-1]
 
     return wrapped
 
 
 def test_ctrl_c_ends_a_comparison_with_the_fits_that_are_there(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(fits_of_cli, "fitted", interrupted(fits_of_cli.fitted, 2))
+    monkeypatch.setattr("cai.learn.trained.fit", interrupted(cai.fit, 2))
     world = ("restaurant", "-t", "0.1")
     words = ("compare", *world, "-t", "1", "-t", "10", "--fit", "tabular,stationary", "--steps", "2", "--out", "r")
     done = run(*words, code=130)

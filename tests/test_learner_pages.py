@@ -10,7 +10,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -247,10 +246,8 @@ def school(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
             raise BrokenOff(made if name == "slow" else [])
         return made
 
-    of_seeds = ModuleType("cai.learn.seeds")
-    monkeypatch.setattr("cai.cli.learners.FORMS", ("soft_q", "q", "fussy", "slow", "stuck"))
-    of_seeds.many, of_seeds.BrokenOff = many, BrokenOff  # type: ignore[attr-defined]
-    monkeypatch.setitem(__import__("sys").modules, "cai.learn.seeds", of_seeds)
+    monkeypatch.setattr("cai.cli.compare.FORMS", ("soft_q", "q", "fussy", "slow", "stuck"))
+    monkeypatch.setattr("cai.learn.trained.many", many)
     return calls
 
 

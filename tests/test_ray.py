@@ -22,7 +22,6 @@ from typer.testing import CliRunner
 
 import cai
 from cai.cli.app import app
-from cai.cli.learners import Lesson, learned_afar, learned_each
 from cai.learn.seeds import BrokenOff
 from cai.support import parallel as cluster
 from cai.support.catalogue import load_world
@@ -119,16 +118,20 @@ def test_the_command_prints_the_same(ray: str, words: tuple[str, ...]) -> None:
 
 
 def test_learners_at_every_temperature_are_those_of_one_process_and_kept_as_theirs(ray: str, tmp_path: Path) -> None:
-    lesson = Lesson(("fitted_q", "soft_fitted_q"), seeds=2, steps=20, jobs=1, ray=ray)
-    for alpha, found, whole in learned_afar(lake(horizon="3"), lesson, [1.0, 0.1], tmp_path):
-        assert whole
-        for keep in (None, tmp_path):
-            alone, _ = learned_each(lake(horizon="3"), lesson, alpha, keep)
-            assert {name: list(map(told, each)) for name, each in found.items()} == {
-                name: list(map(told, each)) for name, each in alone.items()
+    learners, alphas = ("fitted_q", "soft_fitted_q"), [1.0, 0.1]
+    learn = partial(cai.learn.learn_all, learners, lake(horizon="3"), temperatures=alphas, seeds=[0, 1], steps=20)
+    together = list(learn(ray=ray, folder=tmp_path))
+    for folder in (None, tmp_path):
+        for there, here in zip(together, learn(folder=folder), strict=True):
+            assert there.whole
+            assert there.temperature == here.temperature
+            assert {name: list(map(told, runs)) for name, runs in there.runs.items()} == {
+                name: list(map(told, runs)) for name, runs in here.runs.items()
             }
-        for name in lesson.names:
-            assert [one.seconds for one in alone[name]] == [one.seconds for one in found[name]]  # read, not learned
+            if folder is not None:  # read, not learned
+                assert [run.seconds for name in learners for run in here.runs[name]] == [
+                    run.seconds for name in learners for run in there.runs[name]
+                ]
     assert len(list(tmp_path.glob("*/*.learner"))) == 8
 
 

@@ -25,7 +25,7 @@ _answers: ContextVar[TextIO | None] = ContextVar("_answers", default=None)
 """Standard output as the command found it, while all else that is printed goes to stderr."""
 
 
-def told(command: Callable[..., None]) -> Callable[..., None]:
+def with_exit_code(command: Callable[..., None]) -> Callable[..., None]:
     """Turn what ends a command into one clear message and an exit code: 1 findings, 2 whatever is wrong, 130 Ctrl-C.
 
     With --json standard output carries the answer alone: what a world prints, or the command beside it, is on stderr.

@@ -4,14 +4,15 @@ import re
 
 import typer
 
-from cai.cli.app import app, print_json, told
-from cai.cli.options import Json, Settings, World, read_world
+from cai.cli import options as opt
+from cai.cli.app import app, print_json, with_exit_code
+from cai.cli.options import read_world
 from cai.support.catalogue import folder, names
 
 
 @app.command()
-@told
-def check(world: World, settings: Settings = None, as_json: Json = False) -> None:
+@with_exit_code
+def check(world: opt.World, settings: opt.Settings = None, as_json: opt.Json = False) -> None:
     """Say in words what is wrong with a world; exit code 1 if anything is."""
     made = read_world(world, settings, None, None)
     from cai.exact.check import check as findings_of
@@ -30,7 +31,7 @@ def check(world: World, settings: Settings = None, as_json: Json = False) -> Non
 
 
 @app.command("list")
-@told
+@with_exit_code
 def list_worlds() -> None:
     """List the worlds of the catalogue."""
     for name in names():

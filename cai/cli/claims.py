@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from cai.cli.app import app, told
+from cai.cli.app import app, with_exit_code
 from cai.cli.options import require_folder
 from cai.support.numbers import finite
 from cai.support.wording import read_name
@@ -22,7 +22,7 @@ Quick = Annotated[bool, typer.Option("--quick", help="Small versions: seconds ea
 
 
 @app.command()
-@told
+@with_exit_code
 def claims(names: Names = None, out: Folder = None, seeds: Seeds = None, quick: Quick = False) -> None:
     """Try what is claimed for soft optimality, each claim as one experiment with a verdict."""
     require_folder(out)

@@ -1,53 +1,58 @@
 """cai compare: policies of one world, or of a world and its twin, by the same exact accounts."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from cai.cli.app import app, print_json, told
-from cai.cli.fits import COMPARABLE, Job, fitted_each, read_names, read_temperatures, record
-from cai.cli.inference import inference
-from cai.cli.learners import learners, read_learners
+import cai
+from cai.cli import options as opt
+from cai.cli.app import app, with_exit_code
 from cai.cli.options import (
-    Discount,
-    Do,
-    Form,
-    Horizon,
-    Jobs,
-    Json,
-    Learn,
-    LearnSteps,
-    Observe,
-    Out,
-    Ray,
-    Rules,
-    Seed,
-    Seeds,
-    Settings,
-    Steps,
-    Temperature,
-    World,
+    given,
     read_conditions,
     read_form,
+    read_model,
+    read_names,
     read_rules,
     read_settings,
+    read_temperatures,
     read_world,
+    refuse,
     require_folder,
-    require_rules,
     title_of,
 )
-from cai.cli.results import Fits, compared, compared_each, compiled, write
+from cai.cli.output import say, say_all_left_out, say_left_out, show_comparisons, write_report
 from cai.errors import fault
+from cai.learn.names import FORMS, POLICIES, forms
 from cai.support.parallel import joined
 
 if TYPE_CHECKING:
-    from cai.compile.table_model import Tables
     from cai.evaluation.comparison import Comparison
     from cai.learn.result import Learned
-    from cai.world.conditions import Conditions
+    from cai.learn.trained import Trained
 
 EVERY = ("POSTERIOR", "VARIATIONAL", "HARD", "MAP", "prior")
+"""The policies that are compared unless others are asked for."""
+EXACT = ("POSTERIOR", "VARIATIONAL", "HARD", "prior")
+"""The policies beside learners."""
+SEEDS = 10
+TABLED = ("--fit", "--twin", "--inference-types")
+"""What needs tables."""
+COMPARABLE = POLICIES[:-1]
+APART = {
+    "--inference-types": ("--rule", "--fit", "--twin"),
+    "--learn": ("--rule", "--fit", "--twin", "--inference-types", "--form", "--observe", "--do"),
+    "--ray": ("--jobs",),
+}
+"""What these options have no use for."""
+NEEDS = {"--fit": ("--steps", "--seed"), "--learn": ("--seeds", "--learn-steps", "--jobs")}
+"""Options that belong to another one."""
+EXPECTED = (
+    "--fit with --steps and --seed, --learn with --seeds, --learn-steps and --jobs or --ray, or --inference-types alone"
+)
 
 Twin = Annotated[
     list[str] | None,
@@ -61,135 +66,178 @@ Types = Annotated[
 ]
 
 
+@dataclass(frozen=True)
+class Asked:
+    """What all ways to compare share: a world at temperatures, where to work, and how to answer."""
+
+    title: str
+    alphas: Sequence[float]
+    world: Any
+    ray: str | None
+    as_json: bool
+    out: Path | None
+
+    def answer(self, comparisons: "Sequence[Comparison]", notes: Sequence[str] = ()) -> None:
+        """Print the comparisons, and write their report."""
+        show_comparisons(self.title, comparisons, as_json=self.as_json)
+        for note in () if self.as_json else notes:
+            print(note)
+        if self.out is not None:
+            write_report(self.title, self.world, comparisons, self.out, notes)
+
+
 @app.command()
-@told
+@with_exit_code
 def compare(
-    world: World,
-    rule: Rules = None,
+    world: opt.World,
+    rule: opt.Rules = None,
     fit: Fitted = None,
-    steps: Steps = None,
-    seed: Seed = None,
-    learn: Learn = None,
-    seeds: Seeds = None,
-    learn_steps: LearnSteps = None,
-    jobs: Jobs = None,
+    steps: opt.Steps = None,
+    seed: opt.Seed = None,
+    learn: opt.Learn = None,
+    seeds: opt.Seeds = None,
+    learn_steps: opt.LearnSteps = None,
+    jobs: opt.Jobs = None,
     inference_types: Types = False,
-    temperature: Temperature = None,
-    horizon: Horizon = None,
-    discount: Discount = None,
-    settings: Settings = None,
-    form: Form = "auto",
-    observe: Observe = None,
-    do: Do = None,
+    temperature: opt.Temperature = None,
+    horizon: opt.Horizon = None,
+    discount: opt.Discount = None,
+    settings: opt.Settings = None,
+    form: opt.Form = "auto",
+    observe: opt.Observe = None,
+    do: opt.Do = None,
     twin: Twin = None,
-    ray: Ray = None,
-    as_json: Json = False,
-    out: Out = None,
+    ray: opt.Ray = None,
+    as_json: opt.Json = False,
+    out: opt.Out = None,
 ) -> None:
     """Compare policies by the same exact accounts: return, entropy, ELBO, and where every nat is lost."""
     require_folder(out)
-    _refuse({"--rule": rule, "--fit": fit, "--twin": twin} if inference_types else {}, "beside --inference-types")
-    _refuse({"--steps": steps, "--seed": seed} if fit is None else {}, "without --fit (--learn has its own options)")
-    lesson = read_learners(learn, seeds=seeds, steps=learn_steps, jobs=jobs, ray=ray)
-    read_settings(twin, "--twin")
-    title, changed = title_of(world, settings), [*(settings or []), *(twin or [])]
-    if lesson is not None:
-        types, kept = inference_types or None, form if form != "auto" else None
-        others = {"--inference-types": types, "--form": kept, "--observe": observe, "--do": do}
-        _refuse({"--rule": rule, "--fit": fit, "--twin": twin, **others}, "beside --learn")
-        made, alphas = read_world(world, settings, horizon, discount), read_temperatures(temperature)
-        learners(title, made, lesson, alphas, out, as_json=as_json)
-        return
-    require_rules(rule or EVERY, prior=True)
-    names, alphas = read_names(fit), read_temperatures(temperature)
-    tabled = bool(inference_types or names or twin)
-    if read_form(form) == "factors" and tabled:
-        raise fault("--form", "factors beside --fit, --twin or --inference-types", "tables: those need them")
-    made, given = read_world(world, settings, horizon, discount), read_conditions(observe, do)
-    from cai.compile.factor_model import Factors
+    ways = {"--rule": rule, "--fit": fit, "--twin": twin, "--learn": learn, "--inference-types": inference_types}
+    own = {"--steps": steps, "--seed": seed, "--seeds": seeds, "--learn-steps": learn_steps, "--jobs": jobs}
+    where = {"--form": read_form(form), "--observe": observe, "--do": do, "--ray": ray}
+    _refuse({**ways, **own, **where})
+    fits, learners = read_names("--fit", fit, COMPARABLE), read_names("--learn", learn, (*FORMS, "all"))
+    rules, alphas = read_rules(rule or (EXACT if learn else EVERY), prior=True), read_temperatures(temperature)
+    instance, changed = read_world(world, settings, horizon, discount), [*(settings or []), *(twin or [])]
+    asked = Asked(title_of(world, settings), alphas, instance, ray, as_json, out)
+    if learn is not None:
+        _learners(asked, rules, learners, range(seeds or SEEDS), jobs or 1, given(steps=learn_steps))
+    elif inference_types:
+        _inference_types(asked, read_conditions(observe, do))
+    else:
+        other = (title_of(world, changed), read_world(world, changed, horizon, discount)) if twin else None
+        _policies(asked, rules, form, read_conditions(observe, do), fits, given(steps=steps, seed=seed), other)
 
-    rules = read_rules(rule or EVERY, prior=True)
-    found, _ = compiled(made, "tables" if tabled else form, given, quiet=as_json)
-    if isinstance(found, Factors):
-        _tell_factors(title, made, compared(found, rules, alphas, given=given), out, as_json=as_json)
-        return
-    asked = {name: value for name, value in (("steps", steps), ("seed", seed)) if value is not None}
-    job = Job(made, found, None, asked)
-    if inference_types:
-        inference(title, job, alphas, out, ray, as_json=as_json)
-        return
-    other = (title_of(world, changed), read_world(world, changed, horizon, discount)) if twin else None
-    tables = job.compiled  # a world without them is refused before any fit
-    with joined(ray):
-        fits, whole = fitted_each(job, names, alphas, ray)
-        comparisons, notes = _compared(title, tables, rules, fits, other, ray, given)
-    if comparisons:
-        _print(world, comparisons, fits, notes, as_json=as_json)
-    if comparisons and out is not None:
-        write(title, job.world, comparisons, out, notes)
+
+def _refuse(options: Mapping[str, Any]) -> None:
+    """Refuse options that do not go together, before any work is done."""
+    refuse("compare", options, APART, NEEDS, EXPECTED)
+    read_settings(options["--twin"], "--twin")
+    for name in NEEDS["--learn"]:
+        if options[name] is not None and options[name] < 1:
+            raise fault(name, f"{options[name]}", "a whole number, at least 1")
+    if options["--form"] == "factors" and any(options[name] for name in TABLED):
+        raise fault("--form", f"factors beside {', '.join(TABLED[:-1])} or {TABLED[-1]}", "tables: those need them")
+
+
+def _policies(
+    asked: Asked,
+    rules: Mapping[str, Any],
+    form: str,
+    conditions: Any,
+    names: Sequence[str],
+    settings: Mapping[str, Any],
+    other: tuple[str, Any] | None,
+) -> None:
+    """Compare rules, and policies that are fitted first; of a twin the rules alone."""
+    models = {"world": read_model(asked.world, "tables" if names or other else form, conditions, quiet=asked.as_json)}
+    models |= {"twin": cai.tabulate(other[1])} if other else {}
+    with joined(asked.ray):
+        fits, whole = _fitted(asked, models["world"], names, settings)
+
+        def policies(side: str, alpha: float) -> dict[str, Any]:
+            return {**rules, **(fits[alpha] if side == "world" else {})}
+
+        comparisons = cai.compare_all(
+            models, policies, temperatures=list(fits), ray=asked.ray, leave_out=True, conditions=conditions
+        )
+    notes = []
+    if other:
+        from cai.view.summary import twin_summary
+
+        say_all_left_out(comparisons["twin"])
+        notes.append(twin_summary(asked.title, comparisons["world"], other[0], comparisons["twin"]))
+    asked.answer(comparisons["world"], notes)
     if not whole:
         raise KeyboardInterrupt
 
 
-def _tell_factors(title: str, world: Any, comparisons: Sequence[Any], out: Any, *, as_json: bool) -> None:
-    """Print what was compared on factors, and write its report."""
-    if as_json:
-        print_json([one.plain() for one in comparisons])
-    else:
-        from cai.view.terminal import print_comparison
-
-        for one in comparisons:
-            print_comparison(title, one)
-    if out is not None:
-        write(title, world, comparisons, out)
-
-
-def _refuse(options: Mapping[str, Any], where: str) -> None:
-    """Refuse options that would do nothing, before any work is done."""
-    given = [name for name, value in options.items() if value is not None]
-    if given:
-        raise fault(
-            "compare",
-            f"{', '.join(given)} {where}",
-            "--fit with --steps and --seed, --learn with --seeds, --learn-steps and --jobs, or --inference-types alone",
-        )
+def _fitted(
+    asked: Asked, tables: Any, names: Sequence[str], settings: Mapping[str, Any]
+) -> tuple[dict[float, dict[str, Any]], bool]:
+    """Return what was fitted, by temperature and name, and whether all was; one that cannot be fitted is left out."""
+    if not names:
+        return {alpha: {} for alpha in asked.alphas}, True
+    fits, whole = {}, True
+    for trained in cai.learn.fit_all(
+        names, asked.world, temperatures=asked.alphas, tables=tables, ray=asked.ray, **settings
+    ):
+        for name, reason in trained.left_out.items():
+            say_left_out(f"fit:{name}", trained.temperature, reason)
+        runs = {f"fit:{name}": run for name, each in trained.runs.items() for run in each}
+        whole = trained.whole
+        if runs or whole:
+            fits[trained.temperature] = runs
+    if not fits:
+        raise KeyboardInterrupt
+    return fits, whole
 
 
-def _compared(
-    title: str,
-    tables: "Tables",
+def _inference_types(asked: Asked, conditions: Any) -> None:
+    """Compare the types of inference."""
+    from cai.evaluation.inference_types import inference_types_all
+
+    model = read_model(asked.world, "tables", conditions, quiet=asked.as_json)
+    asked.answer(inference_types_all(model, temperatures=asked.alphas, ray=asked.ray))
+
+
+def _learners(
+    asked: Asked,
     rules: Mapping[str, Any],
-    fits: Fits,
-    twin: tuple[str, Any] | None,
-    ray: str | None,
-    given: "Conditions",
-) -> tuple[list["Comparison"], list[str]]:
-    """Compare the world and its twin, if it has one; the note says what changes between them and what does not."""
-    from cai.compile.tabulate import tabulate
-    from cai.view.summary import twin_summary
-
-    if twin is None or not fits:
-        return compared_each({title: tables}, rules, list(fits), {title: fits}, ray, given)[title], []
-    name, world = twin
-    sides = {"world": tables, "twin": tabulate(world)}
-    done = compared_each(sides, rules, list(fits), {"world": fits, "twin": {}}, ray, given)
-    return done["world"], [twin_summary(title, done["world"], name, done["twin"])]
-
-
-def _print(world: str, comparisons: Sequence["Comparison"], fits: Fits, notes: Sequence[str], *, as_json: bool) -> None:
-    if as_json:
-        print_json([_plain(one, fits[one.temperature]) for one in comparisons])
-        return
-    from cai.view.terminal import STOPPED, print_comparison
-
-    for one in comparisons:
-        print_comparison(world, one)
-        for name, made in fits[one.temperature].items():
-            print(f"{name}: {made.steps:,} steps by {made.estimator}, {STOPPED[made.stopped]}")
-    for note in notes:
-        print(note)
+    names: Sequence[str],
+    seeds: Sequence[int],
+    jobs: int,
+    settings: Mapping[str, Any],
+) -> None:
+    """Compare learners over seeds beside the exact answers, each temperature told as soon as it is there."""
+    learners = forms() if "all" in names else names
+    where: dict[str, Any] = {"seeds": seeds, "jobs": jobs, "ray": asked.ray, "folder": asked.out and asked.out / "runs"}
+    comparisons: list[Comparison] = []
+    whole = True
+    for trained in cai.learn.learn_all(learners, asked.world, temperatures=asked.alphas, **where, **settings):
+        runs, whole = _told_runs(trained, len(seeds)), trained.whole
+        if runs:
+            both = {**rules, **runs}
+            comparisons.append(cai.compare(asked.world, both, temperature=trained.temperature, leave_out=True))
+            if not asked.as_json:
+                show_comparisons(asked.title, comparisons[-1:], as_json=False)
+    if asked.as_json:
+        show_comparisons(asked.title, comparisons, as_json=True)
+    if asked.out is not None:
+        write_report(asked.title, None, comparisons, asked.out)
+    if not whole:
+        raise KeyboardInterrupt
 
 
-def _plain(one: "Comparison", fits: Mapping[str, "Learned"]) -> dict[str, Any]:
-    told = one.plain()
-    return {**told, "fits": [record(name, made, one.log_evidence) for name, made in fits.items()]} if fits else told
+def _told_runs(trained: "Trained", seeds: int) -> "Mapping[str, Sequence[Learned]]":
+    """Return the learners that have runs; say on stderr which have none or too few, and raise where none can learn."""
+    runs = {name: each for name, each in trained.runs.items() if each}
+    if trained.whole and not runs:
+        raise list(trained.left_out.values())[-1]
+    for name, reason in trained.left_out.items():
+        say_left_out(name, trained.temperature, reason)
+    for name, each in trained.runs.items():
+        if len(each) < seeds:
+            say(f"{name}: {len(each)} of {seeds} runs ended by themselves")
+    return runs

@@ -1,49 +1,28 @@
 """cai fit: a policy fitted to the posterior by stochastic variational inference."""
 
-import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from cai.cli.app import app, print_json, told
-from cai.cli.fits import (
-    ESTIMATORS,
-    POLICIES,
-    Job,
-    fitted,
-    job_of,
-    log_evidence_of,
-    print_one,
-    read_temperatures,
-    record,
-)
-from cai.cli.keep import keep
-from cai.cli.options import (
-    Discount,
-    Horizon,
-    Json,
-    Out,
-    Seed,
-    Settings,
-    Steps,
-    Temperature,
-    World,
-    read_world,
-    require_folder,
-    title_of,
-)
-from cai.errors import fault
+import cai
+from cai.cli import options as opt
+from cai.cli.app import app, print_json, with_exit_code
+from cai.cli.options import given, read_temperatures, read_world, require_folder, title_of
+from cai.cli.output import say, write_report
+from cai.errors import ImpossibleError, IntractableError, NotConvergedError, fault
+from cai.learn.names import ESTIMATORS, POLICIES
 from cai.support.wording import read_name
 
 if TYPE_CHECKING:
+    from cai.compile.table_model import Tables
     from cai.learn.result import Learned
 
 Policy = Annotated[
     str | None, typer.Option(help=f"{' | '.join(POLICIES)}; tabular unless given, neural where there can be no table.")
 ]
-Estimator = Annotated[str, typer.Option(help=f"Of the gradient: {' | '.join(ESTIMATORS)}.")]
+Estimator = Annotated[str, typer.Option(help=f"Of the gradient: {' | '.join(('auto', *ESTIMATORS))}.")]
 Lr = Annotated[float | None, typer.Option(help="Adam's first step size; 0.1 for a table's exact gradient, else 0.01.")]
 Particles = Annotated[
     int | None, typer.Option(min=1, help="Trajectories an update, where the gradient is sampled; 100 unless given.")
@@ -60,76 +39,131 @@ Checkpoint = Annotated[
 
 
 @app.command()
-@told
+@with_exit_code
 def fit(
-    world: World,
+    world: opt.World,
     policy: Policy = None,
     estimator: Estimator = "auto",
-    steps: Steps = None,
+    steps: opt.Steps = None,
     lr: Lr = None,
     particles: Particles = None,
     tolerance: Tolerance = None,
-    seed: Seed = None,
+    seed: opt.Seed = None,
     checkpoint: Checkpoint = None,
     samples: Samples = None,
-    temperature: Temperature = None,
-    horizon: Horizon = None,
-    discount: Discount = None,
-    settings: Settings = None,
-    as_json: Json = False,
-    out: Out = None,
+    temperature: opt.Temperature = None,
+    horizon: opt.Horizon = None,
+    discount: opt.Discount = None,
+    settings: opt.Settings = None,
+    as_json: opt.Json = False,
+    out: opt.Out = None,
 ) -> None:
     """Fit a policy by stochastic variational inference: how close its ELBO comes to ELBO*."""
-    _require(policy, estimator, lr, checkpoint, temperature, out)
-    made, alphas = read_world(world, settings, horizon, discount), read_temperatures(temperature)
-    wishes = {"steps": steps, "particles": particles, "tolerance": tolerance, "samples": samples, "seed": seed}
-    job = job_of(made, lr=lr, estimator=estimator, checkpoint=checkpoint, **wishes)
-    name = policy or ("neural" if job.tables is None else "tabular")
-    title = title_of(world, settings)
-    fits = _fit_at(title, job, name, alphas, quiet=as_json)
+    require_folder(out)
+    alphas = read_temperatures(temperature)
+    _require(policy, estimator, lr, checkpoint, alphas)
+    title, instance = title_of(world, settings), read_world(world, settings, horizon, discount)
+    tables, unknown = _tables(instance)
+    name = policy or ("neural" if tables is None else "tabular")
+    own = given(steps=steps, particles=particles, tolerance=tolerance, samples=samples, seed=seed)
+    own |= given(optimizer=lr, checkpoint=checkpoint)
+    fits = list(_fits(title, name, instance, tables, unknown, alphas, {"estimator": estimator, **own}, quiet=as_json))
     if as_json:
-        print_json([record(name, one, log_z) for one, log_z in fits])
+        print_json([record for record, _ in fits])
     if out is not None:
-        keep(title, job, name, fits, out)
-    if fits[-1][0].stopped == "interrupted":
+        _keep(title, name, instance, tables, fits, out)
+    if fits[-1][1].stopped == "interrupted":
         raise KeyboardInterrupt
 
 
-def _require(policy: Any, estimator: str, lr: Any, checkpoint: Any, temperature: Any, out: Path | None) -> None:
+def _require(policy: Any, estimator: str, lr: Any, checkpoint: Any, alphas: Sequence[float]) -> None:
     """Refuse what can be seen to be wrong before any work is done."""
-    require_folder(out)
     read_name("--policy", policy or POLICIES[0], POLICIES)
-    read_name("--estimator", estimator, ESTIMATORS)
+    read_name("--estimator", estimator, ("auto", *ESTIMATORS))
     if lr is not None and not 0 < lr < float("inf"):
         raise fault("--lr", f"{lr}", "a number above 0")
-    if checkpoint is not None and len(set(temperature or [])) > 1:
-        raise fault("--checkpoint", f"one file for {len(set(temperature))} temperatures", "one temperature at a time")
+    if checkpoint is not None and len(alphas) > 1:
+        raise fault("--checkpoint", f"one file for {len(alphas)} temperatures", "one temperature at a time")
 
 
-def _fit_at(
-    title: str, job: Job, name: str, alphas: list[float], *, quiet: bool
-) -> "list[tuple[Learned, float | None]]":
-    """Fit at every temperature, each told as soon as it is there; return the fits with log Z. Ctrl-C ends them all."""
-    kept = job.settings.get("checkpoint")
-    went_on = kept is not None and kept.is_file()
-    found: list[tuple[Learned, float | None]] = []
-    for alpha in alphas:
-        log_z = None if name == "full" else log_evidence_of(job, alpha)
-        one = fitted(job, name, alpha)
-        found.append((one, log_z))
+def _tables(world: Any) -> "tuple[Tables | None, str]":
+    """Return the tables, or why there are none."""
+    try:
+        return cai.tabulate(world), ""
+    except IntractableError as error:
+        return None, str(error)
+
+
+def _log_evidence(tables: "Tables | None", alpha: float) -> float | None:
+    """Return log Z, nats, or None where it cannot be had."""
+    try:
+        return None if tables is None else float(cai.solve(tables, temperature=alpha).log_evidence)
+    except (ImpossibleError, NotConvergedError):
+        return None
+
+
+def _fits(
+    title: str,
+    name: str,
+    world: Any,
+    tables: "Tables | None",
+    unknown: str,
+    alphas: Sequence[float],
+    settings: dict[str, Any],
+    *,
+    quiet: bool,
+) -> "Iterator[tuple[dict[str, Any], Learned]]":
+    """Fit at every temperature, each told as soon as it is there; yield its numbers, and the fit. Ctrl-C ends all."""
+    from cai.learn.trained import fit_record
+    from cai.view.terminal import print_fit
+
+    file = settings.get("checkpoint")
+    went_on = file is not None and file.is_file()
+    for n, trained in enumerate(cai.learn.fit_all([name], world, temperatures=alphas, tables=tables, **settings)):
+        if name in trained.left_out:
+            raise trained.left_out[name]
+        if not trained.runs.get(name):
+            raise KeyboardInterrupt
+        (fitted,) = trained.runs[name]
+        record = fit_record(name, fitted, None if name == "full" else _log_evidence(tables, trained.temperature))
         if went_on:
-            print(f"cai: went on from {kept}", file=sys.stderr)
+            say(f"went on from {file}")
         if not quiet:
-            print_one(title, name, one, job, log_z)
-        if one.stopped == "interrupted":
-            break
-    if found[-1][0].stopped == "interrupted":
-        _tell_what_is_left(alphas[len(found) :], kept)
-    return found
+            print_fit(title, name, fitted, log_evidence=record["log_evidence"], unknown=unknown)
+        if not trained.whole:
+            _say_what_is_left(alphas[n + 1 :], file)
+        yield record, fitted
 
 
-def _tell_what_is_left(alphas: Sequence[float], kept: Path | None) -> None:
+def _say_what_is_left(alphas: Sequence[float], file: Path | None) -> None:
     if alphas:
-        print(f"cai: not fitted: α = {', '.join(f'{alpha:g}' for alpha in alphas)}", file=sys.stderr)
-    if kept is not None:
-        print(f"cai: the same command goes on from {kept}", file=sys.stderr)
+        say(f"not fitted: α = {', '.join(f'{alpha:g}' for alpha in alphas)}")
+    if file is not None:
+        say(f"the same command goes on from {file}")
+
+
+def _keep(
+    title: str,
+    name: str,
+    world: Any,
+    tables: "Tables | None",
+    fits: "Sequence[tuple[dict[str, Any], Learned]]",
+    out: Path,
+) -> None:
+    """Write the policy and its numbers; the report where every nat can be accounted for, else a picture."""
+    from cai.view.fits import save_fits
+
+    reported = tables is not None and name != "full"
+    kinds = {".pt": "policy", ".json": "numbers", ".png": "picture"}
+    for path in save_fits(out, title, fits, drawn=not reported):
+        print(f"{kinds[path.suffix]}: {path.resolve()}")
+    if reported:
+        runs = {record["temperature"]: fitted for record, fitted in fits}
+        rules = {"POSTERIOR": cai.POSTERIOR, "VARIATIONAL": cai.VARIATIONAL, "prior": None}
+        comparisons = cai.compare_all(
+            {title: tables},
+            lambda _, alpha: {**rules, f"fit:{name}": runs[alpha]},
+            temperatures=list(runs),
+            leave_out=True,
+        )
+        write_report(title, world, comparisons[title], out)

@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from cai.cli.app import app, print_json, told
-from cai.cli.options import Do, Json, Observe, Settings, World, read_sites, read_world
+from cai.cli import options as opt
+from cai.cli.app import app, print_json, with_exit_code
+from cai.cli.options import read_sites, read_world
 from cai.errors import CaiError, fault
 
 if TYPE_CHECKING:
@@ -18,17 +19,17 @@ LONG = 12
 
 
 @app.command()
-@told
+@with_exit_code
 def graph(
-    world: World,
+    world: opt.World,
     slices: Annotated[int, typer.Option(help="How many slices to write out.")] = 2,
-    settings: Settings = None,
-    observe: Observe = None,
-    do: Do = None,
+    settings: opt.Settings = None,
+    observe: opt.Observe = None,
+    do: opt.Do = None,
     explain: Annotated[
         bool, typer.Option("--explain", help="Say what follows from the graph: what matters, what the policy needs.")
     ] = False,
-    as_json: Json = False,
+    as_json: opt.Json = False,
     out: Annotated[Path | None, typer.Option("--out", help="A .png or .svg file.")] = None,
     entanglement: Annotated[
         Path | None, typer.Option(help="A .png or .svg file: what the backward message ties, step by step.")

@@ -2,24 +2,20 @@
 
 import inspect
 import re
-import sys
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
-from cai.cli.app import app, print_json, told
-from cai.cli.fits import read_temperatures
-from cai.cli.options import Discount, Horizon, Json, Settings, read_settings, read_world, require_folder, title_of
+from cai.cli import options as opt
+from cai.cli.app import app, print_json, with_exit_code
+from cai.cli.options import read_settings, read_temperatures, read_world, require_folder, title_of
+from cai.cli.output import say
 from cai.errors import fault
 from cai.learn.names import FORMS, LEARNERS, at_temperature, learner_of
 from cai.support.catalogue import literal
 from cai.support.wording import read_name
-
-if TYPE_CHECKING:
-    from cai.learn.result import Learned
 
 World = Annotated[
     str, typer.Argument(help="A catalogue name, a file, file.py:Class, or a Gymnasium id such as CartPole-v1.")
@@ -49,7 +45,7 @@ Out = Annotated[
 
 
 @app.command()
-@told
+@with_exit_code
 def learn(
     world: World,
     algorithm: Algorithm = "soft_q_learning",
@@ -57,10 +53,10 @@ def learn(
     steps: Steps = None,
     seed: Seed = 0,
     option: Option = None,
-    horizon: Horizon = None,
-    discount: Discount = None,
-    settings: Settings = None,
-    as_json: Json = False,
+    horizon: opt.Horizon = None,
+    discount: opt.Discount = None,
+    settings: opt.Settings = None,
+    as_json: opt.Json = False,
     out: Out = None,
 ) -> None:
     """Learn from samples: REINFORCE, soft policy gradient, (soft) Q, fitted Q or soft actor-critic."""
@@ -76,18 +72,20 @@ def learn(
         wishes |= {"log": out, "checkpoint": out / "learner.checkpoint"}
     if is_id(world):
         wishes["env_options"] = read_env_options(settings, horizon, discount)
-        found = learner(world, seed=seed, **wishes)
+        learned = learner(world, seed=seed, **wishes)
     else:
-        found = learner(read_world(world, settings, horizon, discount), seed=seed, **wishes)
+        learned = learner(read_world(world, settings, horizon, discount), seed=seed, **wishes)
     if as_json:
-        print_json(_plain(found))
+        print_json(learned.plain())
     else:
-        _print(title_of(world, settings), found)
+        from cai.view.terminal import print_learned
+
+        print_learned(title_of(world, settings), learned)
     if out is not None:
         print(f"kept: {out.resolve()}")
-    if found.stopped == "interrupted":
+    if learned.stopped == "interrupted":
         if out is not None:
-            print("cai: the same command goes on from there", file=sys.stderr)
+            say("the same command goes on from there")
         raise KeyboardInterrupt
 
 
@@ -124,37 +122,3 @@ def read_options(texts: Sequence[str] | None, learner: Callable[..., Any]) -> di
             raise fault("--option", f"'{text}'", expected)
         found[name] = literal(value)
     return found
-
-
-def _print(title: str, found: "Learned") -> None:
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table(title=f"{title}: {found.algorithm}, seed {found.seed}", title_justify="left")
-    columns = ["steps", "CPU s", "return", "return, most probable actions"]
-    exact = found.history[-1].policy_nats is not None
-    for name in [*columns, *(["policy nats"] if exact else [])]:
-        table.add_column(name, justify="right")
-    for one in found.history:
-        cells = [
-            f"{one.steps:,}",
-            f"{one.seconds:.2f}",
-            f"{one.stochastic_return:.5g}",
-            f"{one.deterministic_return:.5g}",
-        ]
-        table.add_row(*cells, *([f"{one.policy_nats:.4g}"] if exact else []))
-    Console(width=None if sys.stdout.isatty() else 120).print(table)
-    print(f"most probable actions, worst evaluation from the best on: {found.worst_after_best:.5g}; {_ending(found)}")
-
-
-def _ending(found: "Learned") -> str:
-    ways = {"steps": "all steps taken", "target": "the target reached", "interrupted": "interrupted"}
-    return f"{ways[found.stopped]}: {found.steps:,} steps, {found.seconds:.1f} CPU s of learning"
-
-
-def _plain(found: "Learned") -> dict[str, Any]:
-    from cai.learn.logs import plain
-
-    head = {"algorithm": found.algorithm, "temperature": found.temperature, "seed": found.seed}
-    counts = {"steps": found.steps, "updates": found.updates, "seconds": found.seconds, "stopped": found.stopped}
-    return {**head, **counts, "history": [plain(asdict(one)) for one in found.history]}

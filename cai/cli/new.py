@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from cai.cli.app import app, told
+from cai.cli.app import app, with_exit_code
 from cai.errors import fault
 
 TEMPLATE = Path(__file__).with_name("my_world.py.txt")
@@ -17,7 +17,7 @@ TAKEN = {"cai", "pyro", "torch", *sys.stdlib_module_names}
 
 
 @app.command()
-@told
+@with_exit_code
 def new(file: Annotated[Path, typer.Argument(help="The file to write: my_world.py gets a class MyWorld.")]) -> None:
     """Write a world that works into a new file: a commented template to be changed into your own."""
     name = class_name(file)

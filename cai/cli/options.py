@@ -1,10 +1,11 @@
 """The arguments and options that commands share, and what is read from them."""
 
 import contextlib
+import math
 import os
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -129,11 +130,11 @@ def _from_rddl(spec: str, pairs: dict[str, str], overrides: dict[str, Any]) -> A
     return from_rddl(name, instance or "1", **overrides)
 
 
-def read_form(text: str) -> str:
-    """Read the form that is asked for."""
+def read_form(text: str) -> str | None:
+    """Read the form that is asked for; None is whichever is best."""
     from cai.exact.forms import names
 
-    return read_name("--form", text, names())
+    return None if read_name("--form", text, names()) == "auto" else text
 
 
 def read_conditions(observe: Sequence[str] | None, do: Sequence[str] | None) -> Any:
@@ -141,6 +142,65 @@ def read_conditions(observe: Sequence[str] | None, do: Sequence[str] | None) -> 
     from cai.world.conditions import read_conditions as read
 
     return read(read_sites("--observe", observe), read_sites("--do", do))
+
+
+def read_model(world: Any, form: str, conditions: Any, *, quiet: bool) -> Any:
+    """Compile a world under conditions; say on stderr what is to be known of it, and what a long run will cost."""
+    from cai.compile.conditioned import conditioned
+    from cai.exact.forms import compiled
+    from cai.view.sizes import is_long, size_of
+    from cai.world.spec import remark
+
+    model = conditioned(world, compiled(world, form), conditions)
+    if not quiet:
+        for said in (remark(world), size_of(model) if is_long(model) else ""):
+            print(f"cai: {said}" if said else "", end="\n" if said else "", file=sys.stderr)
+    return model
+
+
+def read_temperatures(texts: Sequence[float] | None) -> list[float]:
+    """Return the temperatures, each once, checked before any work is done on the first of them."""
+    alphas = list(dict.fromkeys(texts or [1.0]))
+    for alpha in alphas:
+        if not 0 < alpha < math.inf:
+            raise fault("temperature", f"{alpha}", "positive, finite numbers (the limit 0 is the rule HARD)")
+    return alphas
+
+
+def read_names(option: str, text: str | None, known: Sequence[str]) -> list[str]:
+    """Read a comma list of known names, each once."""
+    names = [] if text is None else [part.strip() for part in text.split(",")]
+    return list(dict.fromkeys(read_name(option, name, known) for name in names))
+
+
+def given(**settings: Any) -> dict[str, Any]:
+    """Return the settings that were given: all else is as the library has it."""
+    return {name: value for name, value in settings.items() if value is not None}
+
+
+def refuse(
+    command: str,
+    options: Mapping[str, Any],
+    apart: Mapping[str, Sequence[str]],
+    needs: Mapping[str, Sequence[str]],
+    expected: str,
+) -> None:
+    """Refuse options that would do nothing, before any work is done.
+
+    Args:
+        command: its name.
+        options: by name; None or False was not given.
+        apart: by option, those that cannot stand beside it.
+        needs: by option, those that cannot stand without it.
+        expected: what goes together, in words.
+    """
+    present = [name for name, value in options.items() if value is not None and value is not False]
+    clashes = [(name, "beside", others) for name, others in apart.items() if name in present]
+    clashes += [(name, "without", others) for name, others in needs.items() if name not in present]
+    for name, how, others in clashes:
+        wrong = [other for other in others if other in present]
+        if wrong:
+            raise fault(command, f"{', '.join(wrong)} {how} {name}", expected)
 
 
 def read_sites(option: str, texts: Sequence[str] | None) -> dict[str, str]:
@@ -159,28 +219,20 @@ def title_of(world: str, settings: Sequence[str] | None) -> str:
     return " ".join([world, *(f"{name}={value}" for name, value in read_settings(settings).items())])
 
 
-def require_rules(texts: Sequence[str], *, prior: bool) -> None:
-    """Refuse what is no rule, before any work is done."""
-    for text in texts:
-        if _read_risk(text) is None and text.upper() not in RULES and not (text == "prior" and prior):
-            expected = f"{', '.join(RULES)}, RISK(eta){' or prior' if prior else ''}"
-            raise fault("--rule", f"'{text}'", f"{expected}{meant(text, RULES)}")
-
-
 def read_rules(texts: Sequence[str], *, prior: bool) -> dict[str, Any]:
     """Find the rules by name; with ``prior``, they stand for policies, and the prior, as None, may be among them."""
-    require_rules(texts, prior=prior)
     from cai.exact.rules import MAP, NAMED, RISK
 
-    found: dict[str, Any] = {}
+    rules: dict[str, Any] = {}
     for text in texts:
-        if text == "prior":
-            found["prior"] = None
-            continue
         eta = _read_risk(text)
-        rule = NAMED[text.upper()] if eta is None else RISK(eta)
-        found["MAP-plan" if rule is MAP and prior else rule.name] = rule
-    return found
+        rule = NAMED.get(text.upper()) if eta is None else RISK(eta)
+        if rule is None and not (text == "prior" and prior):
+            expected = f"{', '.join(NAMED)}, RISK(eta){' or prior' if prior else ''}"
+            raise fault("--rule", f"'{text}'", f"{expected}{meant(text, NAMED)}")
+        name = "prior" if rule is None else "MAP-plan" if rule is MAP and prior else rule.name
+        rules[name] = rule
+    return rules
 
 
 def _read_risk(text: str) -> float | None:

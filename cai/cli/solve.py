@@ -2,174 +2,146 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from cai.cli.app import app, print_json, told
-from cai.cli.fits import read_temperatures
+import cai
+from cai.cli import options as opt
+from cai.cli.app import app, with_exit_code
 from cai.cli.options import (
-    Discount,
-    Do,
-    Form,
-    Horizon,
-    Json,
-    Observe,
-    Out,
-    Partial,
-    Policy,
-    Rules,
-    Settings,
-    Shards,
-    Temperature,
-    World,
     read_conditions,
     read_form,
+    read_model,
     read_rules,
+    read_temperatures,
     read_world,
+    refuse,
     require_folder,
-    require_rules,
     title_of,
 )
-from cai.cli.results import compared, compiled, solved, write
-from cai.errors import fault
+from cai.cli.output import say_left_out, show_rows, write_report
+from cai.errors import CaiError, fault
 
-if TYPE_CHECKING:
-    from cai.distributed.store import ShardedMessages
-    from cai.exact.messages import Messages
+APART = {
+    "--partial": ("--form", "--observe", "--do", "--policy", "--shards", "--out"),
+    "--shards": ("--form", "--observe", "--do", "--policy", "--out"),
+}
+"""What these options have no use for."""
+HEADS = ("rule", "α", "start value (reward)", "log Z (nats)", "ELBO* (nats)", "form", "backups", "error bound")
+PARTIAL = ("rule", "α", "QMDP (reward)", "start value (reward)", "seen state (reward)", "ELBO* (nats)")
 
 
 @app.command()
-@told
+@with_exit_code
 def solve(
-    world: World,
-    rule: Rules = None,
-    temperature: Temperature = None,
-    horizon: Horizon = None,
-    discount: Discount = None,
-    settings: Settings = None,
-    form: Form = "auto",
-    observe: Observe = None,
-    do: Do = None,
-    partial: Partial = False,
-    policy: Policy = False,
-    as_json: Json = False,
-    out: Out = None,
-    shards: Shards = None,
+    world: opt.World,
+    rule: opt.Rules = None,
+    temperature: opt.Temperature = None,
+    horizon: opt.Horizon = None,
+    discount: opt.Discount = None,
+    settings: opt.Settings = None,
+    form: opt.Form = "auto",
+    observe: opt.Observe = None,
+    do: opt.Do = None,
+    partial: opt.Partial = False,
+    policy: opt.Policy = False,
+    as_json: opt.Json = False,
+    out: opt.Out = None,
+    shards: opt.Shards = None,
 ) -> None:
     """Solve a world exactly: evidence, ELBO* or start value under one rule or several."""
     require_folder(out)
-    shape = None if read_form(form) == "auto" else form
-    beside: dict[str, Any] = {"--form": shape, "--observe": observe, "--do": do, "--shards": shards, "--out": out}
-    beside |= {"--policy": policy or None}
-    if partial:
-        _refuse(beside, "--partial", "rules and temperatures alone")
-    elif shards is not None:
-        others = {**beside, "--shards": None, "--form": None if form == "tables" else shape}
-        _refuse(others, "--shards", "one rule and one temperature: shards are tables of the world itself")
+    kind = read_form(form) if shards is None or form != "tables" else None  # shards are tables
+    beside = {"--form": kind, "--observe": observe, "--do": do, "--policy": policy, "--out": out}
+    expected = "--partial or --shards with a world, rules and temperatures alone"
+    refuse("solve", {"--partial": partial, "--shards": shards, **beside}, APART, {}, expected)
     alphas = read_temperatures(temperature)
-    texts = rule or ["VARIATIONAL" if partial else "POSTERIOR"]
-    require_rules(texts, prior=False)
-    made = read_world(world, settings, horizon, discount)
-    rules = read_rules(texts, prior=False)
+    rules = read_rules(rule or ["VARIATIONAL" if partial else "POSTERIOR"], prior=False)
+    instance = read_world(world, settings, horizon, discount)
     if partial:
-        _solve_partial(world, made, rules, alphas, as_json)
-        return
-    if shards is not None:
-        _solve_sharded(world, made, rules, alphas, shards, as_json=as_json)
-        return
-    given = read_conditions(observe, do)
-    found, size = compiled(made, form, given, quiet=as_json)
-    answers = [one for alpha in alphas for one in solved(found, rules, alpha, given).items()]
-    rows = [_solution(name, one) | (_policy(one) if policy and as_json else {}) for name, one in answers]
-    _print(f"{world}: {size}", rows, as_json=as_json)
+        rows = _over_beliefs(instance, rules, alphas)
+        show_rows(f"{world}, seen in part: exact over beliefs", PARTIAL, rows, as_json=as_json)
+    elif shards is not None:
+        _sharded(world, instance, rules, alphas, shards, as_json=as_json)
+    else:
+        conditions = read_conditions(observe, do)
+        model = read_model(instance, form, conditions, quiet=as_json)
+        _solved(world, model, rules, alphas, conditions, policy=policy, as_json=as_json)
+        if out is not None:
+            asked = {"temperatures": alphas, "leave_out": True, "conditions": conditions}
+            comparisons = cai.compare_all({world: model}, rules, **asked)[world]
+            write_report(title_of(world, settings), instance, comparisons, out)
+
+
+def _solved(
+    title: str,
+    model: Any,
+    rules: Mapping[str, Any],
+    alphas: Sequence[float],
+    conditions: Any,
+    *,
+    policy: bool,
+    as_json: bool,
+) -> None:
+    """Solve under every rule at every temperature, and print the answers, with their policies where asked."""
+    from cai.exact.solve_all import solve_all
+    from cai.view.policies import policy_rows, print_policy
+    from cai.view.sizes import size_of
+
+    answers = []
+    for name, alpha, answer in solve_all(model, rules, temperatures=alphas, conditions=conditions):
+        if isinstance(answer, CaiError):
+            say_left_out(name, alpha, answer)
+        else:
+            answers.append((name, answer))
+    rows = [_row(name, one, one.form, one.iterations, one.error_bound) for name, one in answers]
+    if policy and as_json:
+        plain = [{"policy": [part.plain() for part in policy_rows(one)]} for _, one in answers]
+        rows = [row | of for row, of in zip(rows, plain, strict=True)]
+    show_rows(f"{title}: {size_of(model)}", HEADS, rows, as_json=as_json)
     if policy and not as_json:
-        _print_policies(answers)
-    if out is not None:
-        write(title_of(world, settings), made, compared(found, rules, alphas, given=given), out)
+        for name, one in answers:
+            print_policy(f"{name} at α = {float(one.temperature):g}", one)
 
 
-def _refuse(options: Mapping[str, Any], beside: str, expected: str) -> None:
-    given = [name for name, value in options.items() if value is not None]
-    if given:
-        raise fault(beside, f"{', '.join(given)} beside it", expected)
+def _over_beliefs(world: Any, rules: Mapping[str, Any], alphas: Sequence[float]) -> list[dict[str, Any]]:
+    """Solve over beliefs; the value stands beside QMDP's and that of full sight."""
+    answers = [
+        (name, cai.partial.solve(world, rule, temperature=alpha)) for alpha in alphas for name, rule in rules.items()
+    ]
+    return [
+        {
+            "rule": name,
+            "temperature": float(one.temperature),
+            "qmdp": float(one.qmdp),
+            "value": float(one.value),
+            "fully_observed": float(one.fully_observed),
+            "elbo": float(one.elbo) if name == "VARIATIONAL" else None,
+        }
+        for name, one in answers
+    ]
 
 
-def _solve_partial(title: str, world: Any, rules: Mapping[str, Any], alphas: Sequence[float], as_json: bool) -> None:
-    """Solve over beliefs, and tell the value beside QMDP's and that of full sight."""
-    from cai import partial
-
-    rows = []
-    for alpha in alphas:
-        for name, rule in rules.items():
-            found = partial.solve(world, rule, temperature=alpha)
-            elbo = float(found.elbo) if name == "VARIATIONAL" else None
-            row = {"rule": name, "temperature": alpha, "qmdp": float(found.qmdp), "value": float(found.value)}
-            rows.append({**row, "fully_observed": float(found.fully_observed), "elbo": elbo})
-    if as_json:
-        print_json(rows)
-        return
-    from cai.view.terminal import print_table
-
-    heads = ("rule", "α", "QMDP (reward)", "start value (reward)", "seen state (reward)", "ELBO* (nats)")
-    print_table(f"{title}, seen in part: exact over beliefs", heads, [list(row.values()) for row in rows])
-
-
-def _solve_sharded(
+def _sharded(
     title: str, world: Any, rules: Mapping[str, Any], alphas: Sequence[float], folder: Path, *, as_json: bool
 ) -> None:
     """Solve in all processes, and tell it in the first."""
     if len(rules) > 1 or len(alphas) > 1:
         seen = f"{', '.join(rules)} at α = {', '.join(f'{alpha:g}' for alpha in alphas)}"
         raise fault("--shards", seen, "one rule and one temperature for a folder")
-    from cai import distributed
-
     ((name, rule),) = rules.items()
-    found = distributed.solve(world, rule, temperature=alphas[0], folder=folder)
-    if found.states.start == 0:
-        form = f"{len(found.shards)} shards"
-        _print(f"{title}: {found}", [_answer(name, found, form, found.horizon, 0.0)], as_json=as_json)
+    answer = cai.distributed.solve(world, rule, temperature=alphas[0], folder=folder)
+    if answer.states.start == 0:
+        row = _row(name, answer, f"{len(answer.shards)} shards", answer.horizon, 0.0)
+        show_rows(f"{title}: {answer}", HEADS, [row], as_json=as_json)
 
 
-def _print(title: str, rows: Sequence[Mapping[str, Any]], *, as_json: bool) -> None:
-    if as_json:
-        print_json(rows)
-        return
-    from cai.view.terminal import print_table
-
-    heads = ("rule", "α", "start value (reward)", "log Z (nats)", "ELBO* (nats)", "form", "backups", "error bound")
-    print_table(title, heads, [list(row.values()) for row in rows])
-
-
-def _print_policies(answers: Sequence[tuple[str, Any]]) -> None:
-    from cai.view.policies import print_policy
-
-    for name, one in answers:
-        print_policy(f"{name} at α = {float(one.temperature):g}", one)
-
-
-def _policy(one: Any) -> dict[str, Any]:
-    """Return the policy at t = 0 as plain data, a list of the parts of the world."""
-    from cai.view.policies import policy_rows
-
-    return {"policy": [part.plain() for part in policy_rows(one)]}
-
-
-def _solution(name: str, found: "Messages") -> dict[str, Any]:
-    return _answer(name, found, found.form, found.iterations, found.error_bound)
-
-
-def _answer(
-    name: str,
-    found: "Messages | ShardedMessages",
-    form: str,
-    iterations: int,
-    error_bound: float,
-) -> dict[str, Any]:
+def _row(name: str, answer: Any, form: str, iterations: int, error_bound: float) -> dict[str, Any]:
     return {
         "rule": name,
-        "temperature": float(found.temperature),
-        "value": float(found.value),
-        "log_evidence": float(found.log_evidence) if name == "POSTERIOR" else None,
-        "elbo": float(found.elbo) if name == "VARIATIONAL" else None,
+        "temperature": float(answer.temperature),
+        "value": float(answer.value),
+        "log_evidence": float(answer.log_evidence) if name == "POSTERIOR" else None,
+        "elbo": float(answer.elbo) if name == "VARIATIONAL" else None,
         "form": form,
         "iterations": iterations,
         "error_bound": error_bound,

@@ -1,6 +1,7 @@
 """compare: many policies on one world, measured by the same exact accounts, in one table."""
 
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 from typing import Any
 
@@ -14,9 +15,11 @@ from cai.evaluation.comparison import Comparison
 from cai.evaluation.evaluate import measure
 from cai.evaluation.rows import row_of
 from cai.evaluation.subject import InferenceType, Run, Subject
+from cai.exact.diagnose import evidence_explained
 from cai.exact.forms import Compiled, compiled
 from cai.exact.rules import Rule
 from cai.exact.temperature import as_temperature
+from cai.world.conditions import NOTHING, Conditions
 from cai.world.definition import World
 
 
@@ -28,6 +31,7 @@ def compare(
     temperature: float | Tensor = 1.0,
     columns: Sequence[Column] = COLUMNS,
     leave_out: bool = False,
+    conditions: Conditions = NOTHING,
 ) -> Comparison:
     """Evaluate every policy on the world by the same accounts; learners over their seeds.
 
@@ -41,6 +45,7 @@ def compare(
         temperature: α > 0, reward units; one number.
         columns: what is shown, of what is known.
         leave_out: leave rules without a finite answer out, rather than raise; ``left_out`` says why.
+        conditions: those that a compiled world was put under, for the words of an error.
 
     Raises:
         WorldError: a name has no usable policy, the world does not conform, a seed comes twice, or runs were made at
@@ -58,7 +63,7 @@ def compare(
         if not any(runs.values()) or not (leave_out or all(runs.values())):
             raise
         return _sampled(runs, float(alpha), columns, error)
-    return _measured(answers_of("compare", model, temperature), policies, runs, columns, leave_out)
+    return _measured(answers_of("compare", model, temperature), policies, runs, columns, leave_out, conditions)
 
 
 def _measured(
@@ -67,12 +72,14 @@ def _measured(
     runs: Mapping[str, Sequence[Run]],
     columns: Sequence[Column],
     leave_out: bool,
+    conditions: Conditions,
 ) -> Comparison:
     subjects: dict[str, tuple[Subject, ...]] = {}
     left_out: dict[str, ImpossibleError | NotConvergedError] = {}
     for name, policy in policies.items():
         try:
-            subjects[name] = _subjects(answers, policy, runs[name])
+            with evidence_explained(policy, conditions) if isinstance(policy, Rule) else nullcontext():
+                subjects[name] = _subjects(answers, policy, runs[name])
         except (ImpossibleError, NotConvergedError) as error:
             if not leave_out or not isinstance(policy, Rule):
                 raise

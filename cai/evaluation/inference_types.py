@@ -1,6 +1,6 @@
 """inference_types: what each type of inference says of one world, what it would do, and what it would get."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from itertools import groupby
 from typing import Any
@@ -20,6 +20,7 @@ from cai.exact.rules import MAP, PLANNING, POSTERIOR, VARIATIONAL, Rule
 from cai.exact.solve import solve
 from cai.policies.protocol import FinitePolicy
 from cai.support.numerics import nats
+from cai.support.parallel import each
 from cai.world.definition import World
 
 SHOWN = 48
@@ -65,6 +66,18 @@ def inference_types(world: World | Tables, *, temperature: float | Tensor = 1.0,
     if not types:
         raise missing["posterior"]
     return replace(compare(tables, types, temperature=alpha), left_out={n: str(error) for n, error in missing.items()})
+
+
+def inference_types_all(
+    world: World | Tables, *, temperatures: Sequence[float] = (1.0,), ray: str | None = None
+) -> list[Comparison]:
+    """Compare the types of inference at every temperature, here or on a Ray cluster (see ``compare_all``)."""
+    done = dict(each(_inference_types, tabulate(world).detach(), temperatures, ray=ray, title="temperatures"))
+    return [done[n] for n in range(len(temperatures))]
+
+
+def _inference_types(tables: Tables, alpha: float) -> Comparison:
+    return inference_types(tables, temperature=alpha)
 
 
 def _types(tables: Tables, alpha: Tensor, max_nodes: int) -> dict[str, Callable[[], InferenceType]]:

@@ -16,5 +16,8 @@ from .result import Learned as Learned
 from .result import Progress as Progress
 from .seeds import many as many
 from .svi.full_guide import FullGuide as FullGuide
+from .trained import Trained as Trained
+from .trained import fit_all as fit_all
+from .trained import learn_all as learn_all
 from .training import Options as Options
 from .training import train as train

@@ -1,4 +1,4 @@
-"""The learners by name, read off the list of public names: what is imported from ``algorithms`` there is a learner.
+"""What can be learned, by name. A learner is what the list of public names imports from ``algorithms``.
 
 A learner stands for its hard form; ``soft_`` before its name for the same one at a temperature.
 """
@@ -10,6 +10,8 @@ from inspect import signature
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from cai.errors import fault
+
 if TYPE_CHECKING:
     from cai.learn.result import Learned
 
@@ -18,23 +20,31 @@ LEARNERS = tuple(re.findall(r"^from \.algorithms\.\w+ import (\w+)", PUBLIC, re.
 SOFT = "soft_"
 FORMS = tuple(form for name in LEARNERS for form in (name, SOFT + name))
 """The names that the command line takes; it refuses the soft form of a learner that has none."""
+POLICIES = ("tabular", "stationary", "neural", "neural-stationary", "full")
+"""The policies that ``fit`` makes by name; the last one bends the dynamics too, so that it is no policy of a world."""
+ESTIMATORS = ("tables", "enumeration", "score", "reparameterised")
+"""The estimators of ``fit`` by name."""
 
 
 def learner_of(form: str) -> "Callable[..., Learned]":
-    """Return the function of a learner in either form."""
-    function: Callable[..., Learned] = getattr(import_module("cai.learn"), form.removeprefix(SOFT))
+    """Return the function of a learner in either form.
+
+    Raises:
+        WorldError: the learner has no such form.
+    """
+    name = form.removeprefix(SOFT)
+    function: Callable[..., Learned] = getattr(import_module("cai.learn"), name)
+    if form != name and "temperature" not in signature(function).parameters:
+        raise fault(f"learner '{form}'", "a temperature, which it does not take", name)
     return function
 
 
 def forms() -> tuple[str, ...]:
     """Return the forms that there are."""
-    return tuple(form for form in FORMS if not form.startswith(SOFT) or _has_temperature(form))
+    soft = {SOFT + name for name in LEARNERS if "temperature" in signature(learner_of(name)).parameters}
+    return tuple(form for form in FORMS if form in LEARNERS or form in soft)
 
 
 def at_temperature(form: str, alpha: float) -> dict[str, Any]:
     """Return the settings that make a learner soft at α, or have a hard one measured there."""
     return {"temperature" if form.startswith(SOFT) else "measured_at": alpha}
-
-
-def _has_temperature(form: str) -> bool:
-    return "temperature" in signature(learner_of(form)).parameters

@@ -4,6 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from cai.support.numbers import finite
+
 
 @dataclass(frozen=True)
 class Score:
@@ -99,6 +101,12 @@ class Learned:
         return (
             f"Learned({self.algorithm}{by}, {scores}{self.steps:,} steps, seed {self.seed}, stopped by {self.stopped})"
         )
+
+    def plain(self) -> dict[str, Any]:
+        """Return all but the policy as plain data, None for what is not known or not finite."""
+        names = ("algorithm", "temperature", "seed", "steps", "updates", "seconds", "stopped")
+        head = {name: getattr(self, name) for name in names}
+        return {**head, "history": [finite(vars(row)) for row in self.history]}
 
     @property
     def elbo(self) -> float | None:

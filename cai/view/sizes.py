@@ -2,7 +2,7 @@
 
 from cai.compile.factor_model import Factors
 from cai.compile.table_model import Tables
-from cai.exact.forms import operator
+from cai.exact.forms import Compiled, operator
 from cai.exact.parts import parts_of
 from cai.exact.rules import POSTERIOR
 from cai.exact.sweep import LONG
@@ -25,9 +25,9 @@ def size_of(model: Tables | Factors | None) -> str:
     return f"{len(states.names)} state variables, {size}, {clock}{survival}; {backup}"
 
 
-def is_long(factors: Factors) -> bool:
+def is_long(model: Compiled) -> bool:
     """Tell whether a sweep takes so long that what it will cost should be said before it."""
-    return (factors.horizon or 1) * operator(factors).cost().work > LONG
+    return (model.horizon or 1) * operator(model).cost().work > LONG
 
 
 def largest_part(factors: Factors) -> Factors:

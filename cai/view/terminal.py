@@ -11,12 +11,15 @@ from rich.table import Table
 
 from cai.evaluation.comparison import Comparison
 from cai.evaluation.rows import texts
-from cai.learn.result import Learned
+from cai.learn.result import Learned, Progress
 from cai.support.numbers import digits
 from cai.view.sizes import size_of
+from cai.world.program import Guide
 
 STOPPED = {"gap": "within the tolerance", "steps": "all steps made", "interrupted": "interrupted"}
 """Why a fit ended, in words."""
+ENDED = {"steps": "all steps taken", "target": "the target reached"}
+"""Why a learner ended, in words."""
 
 
 def print_comparison(world: str, comparison: Comparison) -> None:
@@ -35,22 +38,61 @@ def print_comparison(world: str, comparison: Comparison) -> None:
     for remark in comparison.remarks:
         print(remark)
     print()
+    for name, (run, *_) in comparison.runs.items():
+        if isinstance(run, Learned) and run.estimator:
+            print(f"{name}: {run.steps:,} steps by {run.estimator}, {STOPPED.get(run.stopped, run.stopped)}")
 
 
-def print_fit(world: str, learned: Learned, *, log_evidence: float | None = None) -> None:
-    """Print how a fit went and what it reached, beside ELBO* and log Z where they are known; nats."""
-    reached = digits(learned.elbo) + (f" ± {learned.standard_error:.2g}" if learned.samples else "")
-    heads, row = (
-        ["estimator", "steps", "stopped by", "ELBO"],
-        [learned.estimator, f"{learned.steps:,}", learned.stopped, reached],
-    )
-    known = {"ELBO*": learned.elbo_star, "ELBO*-ELBO": learned.gap, "log Z": log_evidence}
-    heads += [name for name, value in known.items() if value is not None]
-    print_table(f"{world} at α = {learned.temperature:g}", heads, [row + [v for v in known.values() if v is not None]])
+def print_fit(world: str, name: str, fitted: Learned, *, log_evidence: float | None = None, unknown: str = "") -> None:
+    """Print how a fit went and what it reached, nats.
+
+    Args:
+        world: its title.
+        name: of the policy.
+        fitted: the fit.
+        log_evidence: log Z, nats, where it is known.
+        unknown: why there are no exact answers, if there are none.
+    """
+    full = isinstance(fitted.policy, Guide)
+    title = f"{world}: {'full guide' if full else f'{name} policy'} at α = {fitted.temperature:g}"
+    reached = digits(fitted.elbo) + (f" ± {fitted.standard_error:.2g}" if fitted.samples else "")
+    row = {"estimator": fitted.estimator, "steps": f"{fitted.steps:,}", "stopped by": fitted.stopped, "ELBO": reached}
+    star = "log Z" if full else "ELBO*"
+    known = {star: fitted.elbo_star, f"{star}-ELBO": fitted.gap, **({} if full else {"log Z": log_evidence})}
+    exact = {head: value for head, value in known.items() if value is not None}
+    print_table(title, [*row, *exact], [[*row.values(), *exact.values()]])
     note = "nats; ELBO: " + (
-        f"mean of {learned.samples:,} trajectories, ± standard error" if learned.samples else "exact"
+        f"mean of {fitted.samples:,} trajectories, ± standard error" if fitted.samples else "exact"
     )
-    print(f"{note}{'' if learned.elbo_star is not None else '; ELBO* cannot be had'}\n")
+    if full:
+        note += (
+            "\nthe full guide bends the start and the dynamics too, so that its bound is log Z (POSTERIOR), not ELBO*:"
+        )
+        note += "\nwhat it reaches beyond ELBO* is luck, which no policy can command"
+    print(f"{note}{'' if fitted.elbo_star is not None else '; ELBO* cannot be had'}\n")
+    if unknown:
+        print(f"gap unknown: there are no exact answers to measure against, since\n{unknown}\n")
+
+
+def print_learned(title: str, learned: Learned) -> None:
+    """Print the evaluations of a learner, and how it ended."""
+    heads = ["steps", "CPU s", "return", "return, most probable actions"]
+    rows = [[f"{one.steps:,}", f"{one.seconds:.2f}", *map(_five, _returns(one))] for one in learned.history]
+    if learned.history[-1].policy_nats is not None:
+        heads.append("policy nats")
+        rows = [[*row, digits(one.policy_nats, 4)] for row, one in zip(rows, learned.history, strict=True)]
+    print_table(f"{title}: {learned.algorithm}, seed {learned.seed}", heads, rows)
+    ended = f"{ENDED.get(learned.stopped, learned.stopped)}: {learned.steps:,} steps"
+    worst = f"most probable actions, worst evaluation from the best on: {_five(learned.worst_after_best)}"
+    print(f"{worst}; {ended}, {learned.seconds:.1f} CPU s of learning")
+
+
+def _returns(point: Progress) -> tuple[float | None, float | None]:
+    return point.stochastic_return, point.deterministic_return
+
+
+def _five(value: float | None) -> str:
+    return digits(value, 5)
 
 
 def print_table(title: str, heads: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:

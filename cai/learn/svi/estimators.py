@@ -21,8 +21,9 @@ from torch import Tensor, nn
 
 from cai.compile.table_model import Tables
 from cai.compile.tabulate import tabulate
-from cai.errors import fault, user_code
+from cai.errors import Finding, IntractableError, fault, user_code
 from cai.exact.tables.policy_evaluation import policy_elbo
+from cai.learn.names import ESTIMATORS
 from cai.learn.svi.baseline import Baseline, with_baseline
 from cai.learn.svi.objective import sampled
 from cai.learn.svi.unscored import unscored
@@ -31,8 +32,6 @@ from cai.support.process import alone
 from cai.world.definition import World
 from cai.world.program import Guide, trajectory
 from cai.world.spec import read
-
-NAMES = ("tables", "enumeration", "score", "reparameterised")
 
 
 @dataclass(frozen=True)
@@ -93,14 +92,14 @@ def estimator_of(name: Any, objective: Objective, particles: int) -> Estimator:
     if isinstance(name, ELBO):
         return Estimator(type(name).__name__, model, guide, name, False, modules)
     if name == "enumeration":
-        tables_for(objective)
+        tables_for(name, objective)
         loss = TraceEnum_ELBO(max_plate_nesting=0)
         return Estimator(name, model, config_enumerate(guide), loss, True, modules)
     sampling = {"num_particles": particles, "vectorize_particles": particles > 1, "max_plate_nesting": 0}
     if name == "reparameterised":
         return Estimator(name, model, guide, Trace_ELBO(**sampling), False, modules)
     if name != "score":
-        raise fault("fit, estimator", f"{name!r}", f"'auto', {', '.join(map(repr, NAMES))}, or a pyro.infer.ELBO")
+        raise fault("fit, estimator", f"{name!r}", f"'auto', {', '.join(map(repr, ESTIMATORS))}, or a pyro.infer.ELBO")
     if isinstance(objective.policy, Guide):
         return Estimator(name, model, guide, TraceGraph_ELBO(**sampling), False, modules)
     baseline = _first_baseline(objective.world, objective, particles)
@@ -161,8 +160,8 @@ def register(modules: Mapping[str, nn.Module]) -> None:
 
 def _tables_loss(objective: Objective) -> Callable[[Any, Any], Tensor]:
     if isinstance(objective.policy, Guide):
-        raise fault("fit, estimator", "'tables' with a full guide", "'enumeration' or 'score'")
-    tables = tables_for(objective)
+        raise fault("fit, estimator", "'tables' for the full guide, which is no policy", "auto, enumeration or score")
+    tables = tables_for("tables", objective)
     policy = as_policy(tables, objective.policy)
 
     def loss(model: Any, guide: Any) -> Tensor:
@@ -172,12 +171,18 @@ def _tables_loss(objective: Objective) -> Callable[[Any, Any], Tensor]:
     return loss
 
 
-def tables_for(objective: Objective) -> Tables:
-    """Return the problem's tables, or raise the error that says why there are none."""
+def tables_for(name: str, objective: Objective) -> Tables:
+    """Return the problem's tables, or raise the error that says why an estimator has none."""
     if objective.tables is not None:
         return objective.tables
     assert objective.world is not None
-    return tabulate(objective.world)
+    try:
+        return tabulate(objective.world)
+    except IntractableError as error:
+        seen = f"'{name}' for a world that cannot be tabulated"
+        raise IntractableError(
+            [Finding("fit, estimator", seen, "auto, score or reparameterised"), *error.findings]
+        ) from None
 
 
 def _nothing() -> None:

@@ -9,12 +9,14 @@ import torch
 from torch import Tensor, nn
 
 from cai.compile.table_model import Tables
-from cai.errors import NotConvergedError, fault
+from cai.compile.tabulate import tabulate
+from cai.errors import Finding, IntractableError, NotConvergedError, fault
 from cai.exact.rules import POSTERIOR, VARIATIONAL
 from cai.exact.safety import without_risk
 from cai.exact.solve import solve
 from cai.exact.temperature import as_temperature
 from cai.learn.loop import Plan, place_of, require_whole, run
+from cai.learn.names import POLICIES
 from cai.learn.result import Learned
 from cai.learn.svi.ascent import Ascent
 from cai.learn.svi.estimators import Objective, estimator_of
@@ -26,6 +28,7 @@ from cai.policies.neural import NeuralPolicy
 from cai.policies.tabular import TabularPolicy
 from cai.support.numerics import nats
 from cai.support.process import precision
+from cai.support.wording import read_name
 from cai.world.definition import World
 from cai.world.program import Actor, Guide
 
@@ -34,6 +37,7 @@ def fit(
     world: World | Tables,
     policy: Any = None,
     *,
+    tables: Tables | None = None,
     temperature: float | Tensor = 1.0,
     estimator: Any = "auto",
     optimizer: Any = None,
@@ -57,7 +61,9 @@ def fit(
         world: a world, or its tables (for the estimator "tables").
         policy: a module that acts; unless given a ``TabularPolicy`` that starts at the prior, without what risks a
             reward of -inf, or a ``NeuralPolicy`` where there can be no table.
-            A ``FullGuide`` bends the dynamics too, and its optimum is the posterior.
+            A ``FullGuide`` bends the dynamics too, and its optimum is the posterior. By name: "tabular", "stationary"
+            (a table for all times), "neural", "neural-stationary" or "full"; the seed sets its first weights.
+        tables: of the world, where they are at hand already.
         temperature: α > 0, reward units; one number.
         estimator: of the gradient: "tables" (exact, on the compiled tables), "enumeration" (exact, ``TraceEnum_ELBO``),
             "score" (``TraceGraph_ELBO`` with a learned baseline), "reparameterised" (``Trace_ELBO``), a
@@ -87,7 +93,7 @@ def fit(
         raise fault("fit, tolerance", f"{tolerance!r}", "a number, at least 0")
     file, folder = place_of("fit, checkpoint", checkpoint), place_of("fit, log", log, folder=True)
     with _seeded(seed):
-        objective, best = _objective(world, policy, temperature)
+        objective, best = _objective(world, policy, tables, temperature)
     module = objective.policy
     # Parameters belong to their modules; SVI speaks of them through Pyro's store, which is emptied for us and put back.
     with _seeded(seed), precision(torch.float64), _frozen(world, module), pyro.get_param_store().scope():
@@ -97,9 +103,12 @@ def fit(
         return run(training, Plan(seed, steps, file, folder, progress))
 
 
-def _objective(world: World | Tables, policy: Any, temperature: float | Tensor) -> tuple[Objective, float | None]:
+def _objective(
+    world: World | Tables, policy: Any, tables: Tables | None, temperature: float | Tensor
+) -> tuple[Objective, float | None]:
     """Return what is fitted to what, and the best that it could reach, nats."""
-    tables = tables_of(world)
+    tables = tables_of(world) if tables is None else tables
+    policy = policy_of(policy, world, tables) if isinstance(policy, str) else policy
     alpha = as_temperature(temperature, tables)
     if alpha.dim() or (tables is not None and tables.batch_shape):
         raise fault("fit", "a batch of worlds or temperatures", "one world, one temperature")
@@ -133,6 +142,30 @@ def _start(world: World | Tables, tables: Tables | None, policy: Any, alpha: Ten
     if policy is None:
         policy = TabularPolicy(without_risk(tables))
     return policy, float(nats(messages.value, alpha))
+
+
+def policy_of(name: str, world: World | Tables, tables: Tables | None) -> nn.Module | None:
+    """Make a policy by its name, without what risks a reward of -inf; None is the table that ``fit`` makes by itself.
+
+    Raises:
+        WorldError: there is no such policy.
+        IntractableError: it needs tables that cannot be had.
+    """
+    read_name("fit, policy", name, POLICIES)
+    if name.startswith("neural"):
+        safe = tables if tables is None else without_risk(tables)
+        return NeuralPolicy(world if safe is tables else safe, stationary=name == "neural-stationary")
+    if tables is None:
+        try:
+            tables = tabulate(world)
+        except IntractableError as error:
+            seen = f"'{name}' for a world that cannot be tabulated"
+            raise IntractableError(
+                [Finding("fit, policy", seen, "neural or neural-stationary"), *error.findings]
+            ) from None
+    if name == "full":
+        return FullGuide(world)
+    return TabularPolicy(without_risk(tables), stationary=True) if name == "stationary" else None
 
 
 @contextmanager

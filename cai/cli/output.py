@@ -1,0 +1,71 @@
+"""How a command tells what the library returned: rows, comparisons, what was left out, and the report."""
+
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import cai
+from cai.cli.app import print_json
+from cai.learn.result import Learned
+
+if TYPE_CHECKING:
+    from cai.evaluation.comparison import Comparison
+
+
+def say(message: str) -> None:
+    """Say something beside the answer, on stderr."""
+    print(f"cai: {message}", file=sys.stderr)
+
+
+def say_left_out(name: str, temperature: float, reason: object) -> None:
+    """Say why something is not among the answers."""
+    say(f"{name} left out at α = {temperature:g}: {reason}")
+
+
+def say_all_left_out(comparisons: "Sequence[Comparison]") -> None:
+    """Say what each comparison leaves out."""
+    for one in comparisons:
+        for name, reason in one.left_out.items():
+            say_left_out(name, one.temperature, reason)
+
+
+def show_rows(title: str, heads: Sequence[str], rows: Sequence[Mapping[str, Any]], *, as_json: bool) -> None:
+    """Print rows as a table, or as JSON."""
+    if as_json:
+        print_json(rows)
+        return
+    from cai.view.terminal import print_table
+
+    print_table(title, heads, [list(row.values()) for row in rows])
+
+
+def show_comparisons(title: str, comparisons: "Sequence[Comparison]", *, as_json: bool) -> None:
+    """Print comparisons, with the fits among them, as tables or as JSON; on stderr what each leaves out."""
+    say_all_left_out(comparisons)
+    if as_json:
+        print_json([_plain(one) for one in comparisons])
+        return
+    from cai.view.terminal import print_comparison
+
+    for one in comparisons:
+        print_comparison(title, one)
+
+
+def _plain(comparison: "Comparison") -> dict[str, Any]:
+    from cai.learn.trained import fit_record
+
+    fits = ((name, run) for name, (run, *_) in comparison.runs.items() if isinstance(run, Learned) and run.estimator)
+    records = [fit_record(name, run, comparison.log_evidence) for name, run in fits]
+    return comparison.plain() | ({"fits": records} if records else {})
+
+
+def write_report(
+    title: str, world: Any, comparisons: "Sequence[Comparison]", out: Path, notes: Sequence[str] = ()
+) -> None:
+    """Write the report of what there is, with the world's graph where a world is given, and say where it is."""
+    if not comparisons:
+        return
+    dag = None if world is None else cai.graph(world, min(2, world.horizon or 2))
+    page = cai.report(comparisons, out, title=title, notes=notes, dag=dag)
+    print(f"report: {page.resolve()}")
