@@ -49,7 +49,8 @@ def test_a_policy_that_risks_the_forbidden_is_named_and_left_whole() -> None:
         ({"estimator": "magic"}, "'tables', 'enumeration'"),
         ({"optimizer": -3.0}, "step size"),
         ({"seed": 10**30}, "seed"),
-        ({"policy": "left"}, "a torch module with act"),
+        ({"policy": "left"}, "one of tabular, stationary, neural"),
+        ({"policy": 3}, "a torch module with act"),
         ({"policy": torch.nn.Linear(1, 1)}, "a torch module with act"),
     ],
 )
