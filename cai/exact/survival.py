@@ -6,6 +6,7 @@ Under POSTERIOR that is ``α log (γ exp(v/α) + 1-γ)``, where outcomes are ave
 """
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -27,7 +28,7 @@ class Survival:
     alpha: Tensor
     log_p: Tensor
 
-    @property
+    @cached_property
     def is_mortal(self) -> bool:
         """Whether a step may end the trajectory."""
         return bool(self.log_p[1] > -torch.inf)

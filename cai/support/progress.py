@@ -13,12 +13,15 @@ from types import FrameType
 @contextmanager
 def bar(title: str, total: int, *, start: int = 0, shown: bool = True) -> Iterator[Callable[[int, str], None]]:
     """Show a progress bar on stderr, where that is a terminal; yields ``update(done, words)``."""
+    if not shown:
+        yield lambda done, words: None
+        return
     from rich.console import Console  # slow to import, and only long work needs it
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     console = Console(stderr=True)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    quiet = not shown or not console.is_terminal
+    quiet = not console.is_terminal
     with Progress(*columns, TextColumn("{task.fields[words]}"), console=console, transient=True, disable=quiet) as all_:
         task = all_.add_task(title, total=total, completed=start, words="")
         yield lambda done, words: all_.update(task, completed=done, words=words)

@@ -10,6 +10,7 @@ gradient = marginals, ``∂ log Z/∂r_t(s,a) = p(s_t, a_t|O)/α``.
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any, Protocol, runtime_checkable
 
 import torch
@@ -93,7 +94,7 @@ class Equation:
         v = self.back_up(v_next).v
         return v if out is None else out.copy_(v)
 
-    @property
+    @cached_property
     def survival(self) -> Survival:
         """The mean over going on and ending."""
         return Survival(self.rule.over_outcomes, self.alpha[..., None], self.log_survival)
