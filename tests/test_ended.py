@@ -16,7 +16,7 @@ from torch.nn.functional import one_hot
 
 import cai
 from cai.exact.tables.policy_evaluation import policy_elbo
-from cai.learn.scores import Exactly
+from cai.learn.scores import ExactScore
 from cai.policies.as_policy import as_policy, log_table
 
 Rows = Callable[[int, int], list[float]]
@@ -98,7 +98,7 @@ class TestAccounts:
     def test_learners_measure_themselves_alike(self) -> None:
         pi = random_policy(4, 17)
         tables = cai.tabulate(lake(30))
-        found = Exactly(tables, 0.1)(as_policy(tables, pi))
+        found = ExactScore(tables, 0.1)(as_policy(tables, pi))
         total, kl, entropy = by_hand(lambda t, s: pi[s].tolist(), 30)
         assert found.entropy is not None
         assert found.elbo is not None

@@ -33,9 +33,9 @@ class Sum(Tensor):
         shape = torch.broadcast_shapes(*(term.shape for term in terms))
         _admit("a sum", shape, COUNTED)
         dtype = _dtype(terms)
-        held: Sum = Tensor._make_wrapper_subclass(cls, shape, dtype=dtype)
-        held.terms = tuple(terms)
-        return held
+        sum_: Sum = Tensor._make_wrapper_subclass(cls, shape, dtype=dtype)
+        sum_.terms = tuple(terms)
+        return sum_
 
     def __repr__(self) -> str:  # type: ignore[override]
         return f"Sum of {len(self.terms)} terms, shape {list(self.shape)}"
@@ -101,9 +101,9 @@ def apply(func: Callable[..., Any], args: Any, kwargs: Any) -> Any:
         return _written(func, args, kwargs)
     linear = _LINEAR.get(func)
     if linear is not None and not kwargs:
-        kept = linear(func, *args)
-        if kept is not None:
-            return kept
+        result = linear(func, *args)
+        if result is not None:
+            return result
     args, kwargs = tree_map_only(Sum, whole, (args, kwargs))
     shapes = [arg.shape for arg in args if isinstance(arg, Tensor)] if isinstance(args, tuple) else []
     if len(shapes) > 1 and func not in _SHAPED:
@@ -122,13 +122,13 @@ def _writes(func: Any) -> bool:
 
 def _written(func: Any, args: Any, kwargs: Any) -> Sum:
     """Change a sum in place: it is added up, changed, and holds what came of it, under every name that it has."""
-    held: Sum = args[0]
-    total = whole(held)
+    sum_: Sum = args[0]
+    total = whole(sum_)
     rest, kwargs = tree_map_only(Sum, whole, (args[1:], kwargs))
     with torch._C.DisableTorchFunction():
         func(total, *rest, **kwargs)
-    held.terms = (total,)
-    return held
+    sum_.terms = (total,)
+    return sum_
 
 
 def _admit(what: str, shape: Sequence[int], most: int = LARGEST) -> None:
@@ -190,10 +190,10 @@ def _scale(func: Any, *args: Any) -> Tensor | None:
         return None
     if isinstance(a, Sum) and func in _QUOTIENT and func in _REFLECTED:
         return None
-    held, other = (a, b) if isinstance(a, Sum) else (b, a)
-    if isinstance(other, Tensor) and other.dim() > held.dim():
+    sum_, other = (a, b) if isinstance(a, Sum) else (b, a)
+    if isinstance(other, Tensor) and other.dim() > sum_.dim():
         return None
-    return Sum([(term / other if func in _QUOTIENT else term * other) for term in held.terms])
+    return Sum([(term / other if func in _QUOTIENT else term * other) for term in sum_.terms])
 
 
 def _negate(func: Any, *args: Any) -> Tensor | None:
@@ -217,8 +217,8 @@ def _where(func: Any, *args: Any) -> Tensor | None:
     own = _dtype([arg for arg in (a, b) if isinstance(arg, Tensor)])
     if own not in _WIDE:
         return None
-    kept = [torch.where(condition, term, torch.zeros_like(term)) for term in _as_terms(a, own)]
-    return Sum([*kept, *(torch.where(condition, torch.zeros_like(term), term) for term in _as_terms(b, own))])
+    chosen = [torch.where(condition, term, torch.zeros_like(term)) for term in _as_terms(a, own)]
+    return Sum([*chosen, *(torch.where(condition, torch.zeros_like(term), term) for term in _as_terms(b, own))])
 
 
 def _as_terms(value: Any, like: torch.dtype) -> tuple[Tensor, ...]:

@@ -196,13 +196,13 @@ def stack(tables: Sequence[Tables]) -> Tables:
     first = tables[0]
 
     def shared(world: Tables) -> tuple[Any, ...]:
-        kept = world.states.kept.tolist() if world.states.kept is not None else None
+        numbers = world.states.kept.tolist() if world.states.kept is not None else None
         space = (
             world.states.names,
             world.states.sizes,
             world.actions.names,
             world.actions.sizes,
-            kept,
+            numbers,
             world.reward.dtype,
         )
         return (*space, world.horizon, world.discount, world.timed, world.batch_shape)

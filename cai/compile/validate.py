@@ -112,7 +112,7 @@ def _rows(where: str, logs: Tensor) -> Iterator[Finding]:
     if not logs.is_floating_point():
         yield Finding(where, f"dtype {logs.dtype}", "log-probabilities, nats")
         return
-    once = _once(logs, keep=1)
+    once = _once(logs, last=1)
     total = once.logsumexp(-1) if once.dim() else once
     wrong = ~(total.abs() <= SLACK)  # NaN is wrong too
     if bool(wrong.any()):
@@ -125,7 +125,7 @@ def _rewards(where: str, rewards: Tensor) -> Iterator[Finding]:
     if not rewards.is_floating_point():
         yield Finding(where, f"dtype {rewards.dtype}", "real numbers")
         return
-    once = _once(rewards, keep=0)
+    once = _once(rewards, last=0)
     if bool((once.amax() < torch.inf) if once.numel() else True):  # NaN is no less
         return
     wrong = once.isnan() | (once == torch.inf)
@@ -137,9 +137,9 @@ def _rewards(where: str, rewards: Tensor) -> Iterator[Finding]:
     )
 
 
-def _once(field: Tensor, keep: int) -> Tensor:
+def _once(field: Tensor, last: int) -> Tensor:
     """Drop repetitions along axes of stride 0, but for the last ``keep`` axes."""
-    for axis in range(field.dim() - keep):
+    for axis in range(field.dim() - last):
         if field.stride(axis) == 0 and field.shape[axis] > 1:
             field = field.narrow(axis, 0, 1)
     return field

@@ -61,7 +61,9 @@ def known(columns: Sequence[Column], subjects: Mapping[str, Sequence[Subject]]) 
     return tuple(
         column
         for column in columns
-        if any(getattr(one, column.of) is not None or (column.sampled and one.run is not None) for one in each)
+        if any(
+            getattr(subject, column.of) is not None or (column.sampled and subject.run is not None) for subject in each
+        )
     )
 
 

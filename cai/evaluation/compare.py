@@ -102,8 +102,10 @@ def _comparison(
 ) -> Comparison:
     shown = known(columns, subjects)
     rows = tuple(row_of(name, alpha, each, shown) for name, each in subjects.items())
-    shown = tuple(one for one in shown if one.of == "evaluation" or any(row.cells[one.field] for row in rows))
-    rows = tuple(replace(row, cells={one.field: row.cells[one.field] for one in shown}) for row in rows)
+    shown = tuple(
+        column for column in shown if column.of == "evaluation" or any(row.cells[column.field] for row in rows)
+    )
+    rows = tuple(replace(row, cells={column.field: row.cells[column.field] for column in shown}) for row in rows)
     return Comparison(model, alpha, subjects, shown, rows, *ends, prior, left_out)
 
 

@@ -16,7 +16,7 @@ from cai.errors import ImpossibleError, NotConvergedError, fault
 from cai.evaluation.across_seeds import Curve, learning_curves, normalised_scores, profile_of
 from cai.evaluation.columns import Column
 from cai.evaluation.evaluation import Evaluation
-from cai.evaluation.losses import Place, places_over_seeds, require_asked
+from cai.evaluation.losses import Place, places_over_seeds, require_ranking
 from cai.evaluation.rows import Row, as_csv, as_table, plain, row_of, written
 from cai.evaluation.statistics import Profile
 from cai.evaluation.subject import Run, Subject
@@ -74,7 +74,7 @@ class Comparison:
     @cached_property
     def runs(self) -> dict[str, tuple[Run, ...]]:
         """The runs of each learner, by name."""
-        runs = {name: tuple(one.run for one in each if one.run) for name, each in self.subjects.items()}
+        runs = {name: tuple(subject.run for subject in each if subject.run) for name, each in self.subjects.items()}
         return {name: each for name, each in runs.items() if each}
 
     @cached_property
@@ -85,10 +85,11 @@ class Comparison:
     @cached_property
     def scores(self) -> dict[str, Float[Tensor, " N"]]:
         """(ELBO(π) - ELBO(prior)) / (ELBO* - ELBO(prior)) of each run, by name; empty where it has no meaning."""
-        return {} if self._without_scores else {
-            name: normalised_scores([one.evaluation.elbo for one in self.subjects[name] if one.evaluation], *self._ends)
-            for name in self.runs
-        }  # fmt: skip
+        if self._without_scores:
+            return {}
+        each = {name: [subject.evaluation for subject in self.subjects[name]] for name in self.runs}
+        elbos = {name: [evaluation.elbo for evaluation in row if evaluation] for name, row in each.items()}
+        return {name: normalised_scores(elbo, *self._ends) for name, elbo in elbos.items()}
 
     @cached_property
     def profiles(self) -> dict[str, Profile]:
@@ -120,10 +121,10 @@ class Comparison:
         if not self.runs:
             return ()
         why = self._without_scores
-        said = [f"There are no normalised scores and no performance profiles: {why}."] if why else []
+        remarks = [f"There are no normalised scores and no performance profiles: {why}."] if why else []
         if self.model is None:
-            said = ["The world cannot be compiled: only what was sampled while learning is known."]
-        return (*said, *(text for name in self.runs for text in self._remarks(name)))
+            remarks = ["The world cannot be compiled: only what was sampled while learning is known."]
+        return (*remarks, *(text for name in self.runs for text in self._remarks(name)))
 
     def _remarks(self, name: str) -> Iterator[str]:
         runs, elbo = self.runs[name], self.row(name).estimate("elbo")
@@ -172,15 +173,15 @@ class Comparison:
         Raises:
             WorldError: ``n`` is below 1, or ``by`` is neither.
         """
-        require_asked(n, by)
+        require_ranking(n, by)
         field = "policy_nats" if by == "nats" else "regret_per_state"
         each = self._accounts(name, field)
         return () if each is None or self.model is None else places_over_seeds(self.model, each, n, by)
 
     def _accounts(self, name: str, field: str) -> Tensor | None:
-        evaluations = [one.evaluation for one in self.subjects[name] if one.evaluation is not None]
+        evaluations = [subject.evaluation for subject in self.subjects[name] if subject.evaluation is not None]
         try:
-            return torch.stack([getattr(one, field) for one in evaluations]) if evaluations else None
+            return torch.stack([getattr(evaluation, field) for evaluation in evaluations]) if evaluations else None
         except (ImpossibleError, NotConvergedError):
             return None
 
@@ -196,7 +197,9 @@ class Comparison:
     def runs_csv(self) -> str:
         """Return a line for each run of a learner as CSV: its learner, its seed and every number of it."""
         each = [
-            row_of(name, self.temperature, [one], self.columns) for name in self.runs for one in self.subjects[name]
+            row_of(name, self.temperature, [subject], self.columns)
+            for name in self.runs
+            for subject in self.subjects[name]
         ]
         heads = [column.field for column in self.columns]
         lines = [[row.name, *row.seeds, *(getattr(row, head) for head in heads)] for row in each]

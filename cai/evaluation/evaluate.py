@@ -47,11 +47,11 @@ def measure(answers: Answers, policy: Any) -> Evaluation:
     if isinstance(answers.model, Tables):
         demand(inspect_ends(answers.model))
         require_table("policy", answers.model)
-    acting, each = _by_parts(answers, policy)
+    whole, each = _by_parts(answers, policy)
     parts = tuple(Part(answers, i, own) for i, own in enumerate(each))
     for part in parts:
         _ = part.states  # what a policy says is checked on the way
-    return Evaluation(acting, answers, parts)
+    return Evaluation(whole, answers, parts)
 
 
 def _by_parts(answers: Answers, policy: Any) -> tuple[Any, list[Any]]:
@@ -62,14 +62,14 @@ def _by_parts(answers: Answers, policy: Any) -> tuple[Any, list[Any]]:
     """
     models = [part.model for part in answers.operator.parts]
     if len(models) == 1:
-        acting = as_policy(models[0], policy)
-        return acting, [acting]
-    acting = policy.policy if isinstance(policy, Messages) else policy
-    if acting is None:
-        return acting, [as_policy(model, None) for model in models]
-    if not isinstance(acting, ProductPolicy):
+        whole = as_policy(models[0], policy)
+        return whole, [whole]
+    whole = policy.policy if isinstance(policy, Messages) else policy
+    if whole is None:
+        return whole, [as_policy(model, None) for model in models]
+    if not isinstance(whole, ProductPolicy):
         expected = "None, a Rule of cai's means, or what cai.solve returns for this world: its parts are measured apart"
         raise fault("policy", f"a {type(policy).__name__}", expected)
-    if [(p.states.names, p.actions.names) for p in acting.parts] != [(m.states.names, m.actions.names) for m in models]:
+    if [(p.states.names, p.actions.names) for p in whole.parts] != [(m.states.names, m.actions.names) for m in models]:
         raise fault("policy", "a policy whose parts are others than this world's", "one that was solved for this world")
-    return acting, [as_policy(model, own) for model, own in zip(models, acting.parts, strict=True)]
+    return whole, [as_policy(model, own) for model, own in zip(models, whole.parts, strict=True)]

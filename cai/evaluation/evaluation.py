@@ -13,7 +13,7 @@ from cai.compile.table_model import Tables
 from cai.errors import IntractableError, fault
 from cai.evaluation.accounts import account
 from cai.evaluation.answers import Answers
-from cai.evaluation.losses import Loss, require_asked
+from cai.evaluation.losses import Loss, require_ranking
 from cai.evaluation.part_accounts import Part
 from cai.exact.forms import Compiled
 from cai.exact.messages import Messages
@@ -228,7 +228,7 @@ class Evaluation:
             WorldError: ``n`` is below 1, or ``by`` is neither.
             ImpossibleError: ELBO* or J* is -inf, so that there is nothing to measure against.
         """
-        require_asked(n, by)
+        require_ranking(n, by)
         if by == "nats":
             scale = max(1.0, abs(self.elbo_star))
         else:

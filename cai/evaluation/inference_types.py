@@ -114,10 +114,10 @@ def _types(tables: Tables, alpha: Tensor, max_nodes: int) -> dict[str, Callable[
 
 def _first(tables: Tables, policy: FinitePolicy) -> str:
     """Say the chances of the first action, ``Σ p(s_0) π_0(a|s_0)``, the likeliest first."""
-    chances = tables.log_initial.exp() @ policy.probs(0)
-    likeliest = chances.argsort(descending=True, stable=True)[:3].tolist()
-    shown = [a for n, a in enumerate(likeliest) if n == 0 or chances[a] >= 0.05]
-    first = "; ".join(f"{tables.actions.label(a)} {float(chances[a]):.0%}" for a in shown)
+    probabilities = tables.log_initial.exp() @ policy.probs(0)
+    likeliest = probabilities.argsort(descending=True, stable=True)[:3].tolist()
+    shown = [a for n, a in enumerate(likeliest) if n == 0 or probabilities[a] >= 0.05]
+    first = "; ".join(f"{tables.actions.label(a)} {float(probabilities[a]):.0%}" for a in shown)
     return first if tables.horizon == 1 else f"{first}; then by the state"
 
 

@@ -81,7 +81,8 @@ class Loss:
         single = self.t is not None and self.until is None
         reached = f"probability {chance(self.reach)}" if single else f"{self.reach:.3g} visits"
         does, should = (
-            f"{one.label} {chance(one.policy)} (best: {chance(one.best)})" for one in (self.does, self.should)
+            f"{choice.label} {chance(choice.policy)} (best: {chance(choice.best)})"
+            for choice in (self.does, self.should)
         )
         return f"{self.where}: {amount(self.lost)} {self.unit}, {reached}; too often {does}, too seldom {should}."
 
@@ -117,7 +118,7 @@ def at(t: int | None, until: int | None, label: str) -> str:
     return label if t is None else f"t = {t}{'' if until is None else f' … {until}'}, {label}"
 
 
-def require_asked(n: int, by: str) -> None:
+def require_ranking(n: int, by: str) -> None:
     """Refuse what no losses can be listed by.
 
     Raises:
@@ -198,14 +199,14 @@ def losses(
 def places_over_seeds(world: Model, each: Float[Tensor, "N *rest"], n: int, by: str) -> tuple[Place, ...]:
     """Return the n state-times where N seeds lose most in the mean, from what each loses, ``[N, T, S]``."""
     lost, runs = each.mean(0).flatten(), each.flatten(1)
-    found = []
+    places = []
     for i in lost.argsort(descending=True, stable=True)[:n].tolist():
         t, s = divmod(i, world.states.size)
         if lost[i] > ROUNDING:
             seeds = int((runs[:, i] > ROUNDING).sum())
             time = None if world.horizon is None else t
-            found.append(Place(time, s, state_label(world, s), float(lost[i]), UNITS[by], seeds))
-    return tuple(found)
+            places.append(Place(time, s, state_label(world, s), float(lost[i]), UNITS[by], seeds))
+    return tuple(places)
 
 
 def _first_largest(x: Tensor) -> int:

@@ -149,8 +149,8 @@ def plain(row: Row) -> dict[str, Any]:
     values = {name: getattr(row, name) for name in row.cells}
     data: dict[str, Any] = {"name": row.name, "temperature": row.temperature, **values}
     if row.seeds:
-        found = {name: cell for name, cell in row.cells.items() if isinstance(cell, Estimate)}
-        data |= {"seeds": row.seeds, "over_seeds": {name: _spread(estimate) for name, estimate in found.items()}}
+        estimates = {name: cell for name, cell in row.cells.items() if isinstance(cell, Estimate)}
+        data |= {"seeds": row.seeds, "over_seeds": {name: _spread(estimate) for name, estimate in estimates.items()}}
     return dict(finite(data))
 
 

@@ -92,10 +92,10 @@ def stratified_bootstrap(
         drawn = strata[rows, columns]
         return statistic(drawn if scores.dim() > 1 else drawn.squeeze(-1))
 
-    found = torch.vmap(resampled, chunk_size=CHUNK)(index).sort(0).values
+    ordered = torch.vmap(resampled, chunk_size=CHUNK)(index).sort(0).values
     tail = (1 - level) / 2 * (n - 1)
     first = int(tail + 1e-9)
-    return found[first], found[n - 1 - first]
+    return ordered[first], ordered[n - 1 - first]
 
 
 def performance_profile(

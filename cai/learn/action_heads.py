@@ -134,7 +134,7 @@ class Squashed:
 
     def policy(self, function: Function, theta: Tensor, horizon: int | None) -> SampledPolicy:
         """Return the policy; its mode is the tanh of the mean."""
-        distribution, mode = (partial(says, function, theta) for says in (self._distribution, self._mode))
+        distribution, mode = (partial(method, function, theta) for method in (self._distribution, self._mode))
         return SampledPolicy(self.simulator, distribution, mode)
 
     def _distribution(self, function: Function, theta: Tensor, state: Any, t: Any) -> Any:
@@ -161,7 +161,7 @@ def actor_of(simulator: Simulator) -> ActionHead:
     if simulator.variables.action_space is not None:
         return Discrete(simulator)
     prior, expected = base(one_action(simulator)), "finitely many actions, or one variable, uniform on one interval"
-    names = [one.name for one in simulator.variables.actions]
+    names = [variable.name for variable in simulator.variables.actions]
     if len(names) > 1 or not isinstance(prior, dist.Uniform):
         raise fault("learner, action prior", f"{names}, the last a {type(prior).__name__}", expected)
     shape = simulator.variables.actions[0].shape

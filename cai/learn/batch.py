@@ -41,8 +41,8 @@ class Transitions:
 
     def __repr__(self) -> str:
         digest = hashlib.sha256()
-        for one in _tensors(self).values():
-            digest.update(np.asarray(one).tobytes())
+        for tensor in _tensors(self).values():
+            digest.update(np.asarray(tensor).tobytes())
         return f"Transitions({len(self):,}, {digest.hexdigest()[:16]})"
 
     def where(self, mask: Tensor) -> "Transitions":
@@ -59,10 +59,10 @@ def transitions(*rollouts: Rollout) -> Transitions:
     Raises:
         WorldError: there is none.
     """
-    if not rollouts or not all(isinstance(one, Rollout) for one in rollouts):
-        seen = ", ".join(type(one).__name__ for one in rollouts) or "none"
+    if not rollouts or not all(isinstance(rollout, Rollout) for rollout in rollouts):
+        seen = ", ".join(type(rollout).__name__ for rollout in rollouts) or "none"
         raise fault("transitions, rollouts", seen, "one roll-out or more, as cai.rollout draws them")
-    return together([_taken(one) for one in rollouts])
+    return together([_taken(rollout) for rollout in rollouts])
 
 
 def together(parts: list[Transitions]) -> Transitions:
@@ -80,9 +80,9 @@ def drawn(simulator: Simulator, steps: int) -> Transitions:
         t = int(env_state.t[going][0]) if simulator.timed else 0  # those that go on are at the same time
         action = prior_action(simulator, env_state.state, t)
         after, reward = simulator.step(env_state, action)
-        found = Transitions(env_state.state, action, reward, after.state, after.terminated, env_state.t).where(going)
-        parts.append(found.where(torch.arange(len(found)) < left))
-        left -= len(found)
+        batch = Transitions(env_state.state, action, reward, after.state, after.terminated, env_state.t).where(going)
+        parts.append(batch.where(torch.arange(len(batch)) < left))
+        left -= len(batch)
         env_state = simulator.restart(after)
     return together(parts)
 
@@ -113,51 +113,51 @@ def checked(simulator: Simulator, data: Transitions) -> Transitions:
 
 def to_values(data: Transitions) -> dict[str, Tensor]:
     """Return transitions as tensors by name, as a learner's state holds them."""
-    return {f"data.{name}": one for name, one in _tensors(data).items()}
+    return {f"data.{name}": tensor for name, tensor in _tensors(data).items()}
 
 
 def of_values(values: Mapping[str, Tensor]) -> Transitions:
     """Return the transitions that a learner's state holds."""
-    found = part(values, "data")
-    return Transitions(*(found.get(one.name, part(found, one.name)) for one in fields(Transitions)))
+    data = part(values, "data")
+    return Transitions(*(data.get(field.name, part(data, field.name)) for field in fields(Transitions)))
 
 
-def _taken(one: Rollout) -> Transitions:
-    alive, n = one.alive, len(one.rewards)
+def _taken(rollout: Rollout) -> Transitions:
+    alive, n = rollout.alive, len(rollout.rewards)
     goes_on = torch.cat([alive[1:], torch.zeros_like(alive[:1])])
     times = torch.arange(n).unsqueeze(1).expand_as(alive)
     every = (
-        _map(lambda s: s[:-1], one.states),
-        one.actions,
-        one.rewards,
-        _map(lambda s: s[1:], one.states),
-        ~goes_on & one.terminated,
+        _map(lambda s: s[:-1], rollout.states),
+        rollout.actions,
+        rollout.rewards,
+        _map(lambda s: s[1:], rollout.states),
+        ~goes_on & rollout.terminated,
         times,
     )
     return Transitions(*(_map(lambda x: x[alive], value) for value in every))
 
 
-def _checked(name: str, variables: tuple[Variable, ...], given: Any, n: int) -> Any:
-    wanted = [one.name for one in variables]
-    if isinstance(given, dict) and sorted(given) != sorted(wanted):
-        raise fault(f"data, {name}", f"variables {sorted(given)}", f"{wanted}")
-    if not isinstance(given, dict) and len(variables) > 1:
-        raise fault(f"data, {name}", f"a {type(given).__name__}", f"a dict of the variables {wanted}")
-    found = {}
-    for one in variables:
-        where, shape = f"data, {name}, variable '{one.name}'", torch.Size([n, *one.shape])
-        value = given[one.name] if isinstance(given, dict) else given
-        if one.size is not None:
-            found[one.name] = _whole(where, value, shape, one.size).to(one.dtype)
+def _checked(name: str, variables: tuple[Variable, ...], data: Any, n: int) -> Any:
+    wanted = [variable.name for variable in variables]
+    if isinstance(data, dict) and sorted(data) != sorted(wanted):
+        raise fault(f"data, {name}", f"variables {sorted(data)}", f"{wanted}")
+    if not isinstance(data, dict) and len(variables) > 1:
+        raise fault(f"data, {name}", f"a {type(data).__name__}", f"a dict of the variables {wanted}")
+    values = {}
+    for variable in variables:
+        where, shape = f"data, {name}, variable '{variable.name}'", torch.Size([n, *variable.shape])
+        value = data[variable.name] if isinstance(data, dict) else data
+        if variable.size is not None:
+            values[variable.name] = _whole(where, value, shape, variable.size).to(variable.dtype)
         else:
             with user_code(where, f"numbers, {[*shape]}"):
-                found[one.name] = _shaped(where, torch.as_tensor(value), shape).to(one.dtype)
-    return found if isinstance(given, dict) else found[wanted[0]]
+                values[variable.name] = _shaped(where, torch.as_tensor(value), shape).to(variable.dtype)
+    return values if isinstance(data, dict) else values[wanted[0]]
 
 
-def _whole(where: str, given: Any, shape: torch.Size, size: int) -> Tensor:
+def _whole(where: str, data: Any, shape: torch.Size, size: int) -> Tensor:
     with user_code(where, f"whole numbers, {[*shape]}"):
-        value = _shaped(where, torch.as_tensor(given), shape)
+        value = _shaped(where, torch.as_tensor(data), shape)
     wrong = (value < 0) | (value >= min(size, NEVER)) | (value != value.long())
     if bool(wrong.any()):
         raise fault(where, f"{value[wrong][0].item()}", f"a whole number from 0 to {size - 1}")
@@ -171,23 +171,23 @@ def _shaped(where: str, value: Tensor, shape: torch.Size) -> Tensor:
 
 
 def _values(data: Transitions) -> list[Any]:
-    return [getattr(data, one.name) for one in fields(data)]
+    return [getattr(data, field.name) for field in fields(data)]
 
 
 def _tensors(data: Transitions) -> dict[str, Any]:
-    found: dict[str, Any] = {}
-    for one in fields(data):
-        value = getattr(data, one.name)
+    tensors: dict[str, Any] = {}
+    for field in fields(data):
+        value = getattr(data, field.name)
         inside = value.items() if isinstance(value, dict) else [(None, value)]
-        found |= {one.name if name is None else f"{one.name}.{name}": x for name, x in inside}
-    return found
+        tensors |= {field.name if name is None else f"{field.name}.{name}": x for name, x in inside}
+    return tensors
 
 
 def _map(function: Any, value: Any) -> Any:
-    return {name: function(one) for name, one in value.items()} if isinstance(value, dict) else function(value)
+    return {name: function(x) for name, x in value.items()} if isinstance(value, dict) else function(value)
 
 
 def _cat(parts: list[Any]) -> Any:
     if isinstance(parts[0], dict):
-        return {name: torch.cat([one[name] for one in parts]) for name in parts[0]}
+        return {name: torch.cat([piece[name] for piece in parts]) for name in parts[0]}
     return torch.cat(parts)

@@ -67,27 +67,27 @@ def nothing_seen(following: Int[Tensor, "S J"], actions: int) -> dict[str, Tenso
     }
 
 
-def observed(values: Mapping[str, Tensor], found: Rollout, states: Space, actions: Space) -> dict[str, Tensor]:
+def observed(values: Mapping[str, Tensor], rollout: Rollout, states: Space, actions: Space) -> dict[str, Tensor]:
     """Return the values after a batch of whole episodes: Bayes' rule, which here is counting.
 
     Raises:
         WorldError: a state was followed by one that, as it was told, cannot follow.
     """
-    s, reward = states.join(states.unpack(found.states)), found.rewards[found.alive]
-    here, a = s[:-1][found.alive], actions.join(actions.unpack(found.actions))[found.alive]
-    is_next = values["following"][here] == s[1:][found.alive].unsqueeze(-1)
+    s, reward = states.join(states.unpack(rollout.states)), rollout.rewards[rollout.alive]
+    here, a = s[:-1][rollout.alive], actions.join(actions.unpack(rollout.actions))[rollout.alive]
+    is_next = values["following"][here] == s[1:][rollout.alive].unsqueeze(-1)
     if not bool(is_next.any(-1).all()):
         wrong = int((~is_next.any(-1)).nonzero()[0])
-        seen = f"{states.label(int(s[1:][found.alive][wrong]))} after {states.label(int(here[wrong]))}"
+        seen = f"{states.label(int(s[1:][rollout.alive][wrong]))} after {states.label(int(here[wrong]))}"
         raise fault("following", seen, "every state that may follow")
     over = values["over"].clone()
-    over[s[-1][found.terminated]] = True
-    one = torch.ones_like(reward)
+    over[s[-1][rollout.terminated]] = True
+    ones = torch.ones_like(reward)
     return {
         "following": values["following"],
-        "counts": values["counts"].index_put((here, a, is_next.long().argmax(-1)), one, accumulate=True),
+        "counts": values["counts"].index_put((here, a, is_next.long().argmax(-1)), ones, accumulate=True),
         "total": values["total"].index_put((here, a), reward, accumulate=True),
-        "visits": values["visits"].index_put((here, a), one, accumulate=True),
+        "visits": values["visits"].index_put((here, a), ones, accumulate=True),
         "over": over,
     }
 
@@ -106,9 +106,9 @@ def neighbours(tables: Tables) -> Int[Tensor, "S J"]:
     """Return the states that some action, at some time, may lead to from each, -1 for none: a map without its moves."""
     S = tables.states.size
     links = torch.zeros(S, S, dtype=torch.bool)
-    for one in tables.slices():
-        possible = one.log_prob > -torch.inf
-        links[possible.nonzero()[:, 0], one.successor[possible]] = True
+    for slice_ in tables.slices():
+        possible = slice_.log_prob > -torch.inf
+        links[possible.nonzero()[:, 0], slice_.successor[possible]] = True
     most = int(links.sum(-1).max())
     ordered = links.to(torch.uint8).sort(dim=-1, descending=True, stable=True).indices[:, :most]
     return torch.where(links.gather(1, ordered), ordered, -1)

@@ -51,26 +51,26 @@ class Checkpoint:
         """
         if self.path is None or not self.path.exists():
             return None
-        kept = self._read(self.path)
-        state = State(*(kept[name] for name in ("steps", "updates", "random", "env_state", "values")))
-        return state, [Progress(**row) for row in kept["history"]], kept["seconds"]
+        saved = self._read(self.path)
+        state = State(*(saved[name] for name in ("steps", "updates", "random", "env_state", "values")))
+        return state, [Progress(**row) for row in saved["history"]], saved["seconds"]
 
     def _read(self, path: Path) -> dict[str, Any]:
         where, expected = f"checkpoint '{path}'", "a whole file that a learner wrote"
         content = path.read_bytes()  # what the disk says is no fault of the content
         try:
-            kept: dict[str, Any] = torch.load(io.BytesIO(content), weights_only=True)
+            saved: dict[str, Any] = torch.load(io.BytesIO(content), weights_only=True)
         except Exception as error:
             if must_pass(error):
                 raise
             raise fault(where, f"no checkpoint of a learner ({type(error).__name__})", expected) from None
-        if not isinstance(kept, dict) or set(kept) != KEYS or not isinstance(kept["of"], dict):
+        if not isinstance(saved, dict) or set(saved) != KEYS or not isinstance(saved["of"], dict):
             raise fault(where, "no checkpoint of a learner", expected)
-        for name in sorted({**self.of, **kept["of"]}, key="budget".__eq__):  # the budget is told as the steps
-            was, now = kept["of"].get(name, "none"), self.of.get(name, "none")
+        for name in sorted({**self.of, **saved["of"]}, key="budget".__eq__):  # the budget is told as the steps
+            was, now = saved["of"].get(name, "none"), self.of.get(name, "none")
             if was != now:
                 raise fault(where, f"a learner with {name} = {was}", f"{name} = {now}; or another file for another run")
-        return kept
+        return saved
 
 
 def described(value: Any) -> str:
@@ -82,10 +82,10 @@ def described(value: Any) -> str:
     if isinstance(value, FunctionType):
         inside = [described(cell.cell_contents) for cell in value.__closure__ or ()]
         code = value.__code__
-        constants = [one for one in code.co_consts if not hasattr(one, "co_code")]
+        constants = [constant for constant in code.co_consts if not hasattr(constant, "co_code")]
         return f"{value.__qualname__} ({_digest(code.co_code + repr((constants, code.co_names, inside)).encode())})"
     if isinstance(value, Mapping):
-        return f"{ {name: described(one) for name, one in value.items()} }"
+        return f"{ {name: described(entry) for name, entry in value.items()} }"
     if is_dataclass(value) or "__repr__" not in vars(type(value)):
         return f"{type(value).__name__} {described(vars(value)) if hasattr(value, '__dict__') else ''}"
     return re.sub(r" at 0x[0-9a-f]+", "", f"{value}")

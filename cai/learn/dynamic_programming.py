@@ -61,8 +61,8 @@ class Solution:
     stopped: str
 
     def __repr__(self) -> str:
-        made = f"{self.iterations} iterations, stopped by {self.stopped}"
-        return f"Solution(value={self.value:.6g}, error_bound={self.error_bound:.3g}, {made})"
+        ending = f"{self.iterations} iterations, stopped by {self.stopped}"
+        return f"Solution(value={self.value:.6g}, error_bound={self.error_bound:.3g}, {ending})"
 
     @property
     def value(self) -> float:
@@ -217,9 +217,9 @@ def _safe_start(problem: Stationary) -> tuple[Tensor, Tensor, Tensor]:
         if torch.equal(floor, before):
             break
     lost, risky = floor == -torch.inf, problem.q(floor) == -torch.inf
-    kept = torch.where(risky & ~lost.unsqueeze(-1), -torch.inf, log_prior)
+    allowed = torch.where(risky & ~lost.unsqueeze(-1), -torch.inf, log_prior)
     left_out = torch.where(lost.unsqueeze(-1) | ~risky, 0.0, log_prior.exp()).sum(-1)
-    return lost, kept.log_softmax(-1), times(problem.alpha, -torch.log1p(-left_out))
+    return lost, allowed.log_softmax(-1), times(problem.alpha, -torch.log1p(-left_out))
 
 
 def _evaluated(problem: Stationary, log_pi: Tensor, price: Tensor, lost: Tensor) -> Tensor:

@@ -125,7 +125,7 @@ class ModuleFunction:
     def __call__(self, theta: Tensor, x: Tensor) -> Tensor:
         """Return the module's output under θ."""
         if theta.dim() > 1:
-            return torch.stack([self(one, x) for one in theta])
+            return torch.stack([self(row, x) for row in theta])
         parts = theta.split([shape.numel() for shape in self.shapes.values()])
         named = {name: part.reshape(shape) for (name, shape), part in zip(self.shapes.items(), parts, strict=True)}
         out: Tensor = functional_call(self.module, named, (x,))
@@ -165,19 +165,19 @@ class Adam:
         return {"mean": torch.zeros_like(theta), "square": torch.zeros_like(theta), "count": torch.zeros(())}
 
     def __call__(
-        self, theta: Tensor, gradient: Tensor, kept: dict[str, Tensor], share: float = 1.0
+        self, theta: Tensor, gradient: Tensor, moments: dict[str, Tensor], share: float = 1.0
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """Return the next θ and moments after a step *down* the gradient, at ``share`` of the step size."""
         if self.clip is not None:
             gradient = gradient * (self.clip / gradient.norm().clamp(min=self.clip))
-        theta, kept = theta.detach().clone(), {name: one.clone() for name, one in kept.items()}
+        theta, moments = theta.detach().clone(), {name: moment.clone() for name, moment in moments.items()}
         adam_in_place(
             [theta],
             [gradient],
-            [kept["mean"]],
-            [kept["square"]],
+            [moments["mean"]],
+            [moments["square"]],
             [],
-            [kept["count"]],
+            [moments["count"]],
             fused=True,
             amsgrad=False,
             beta1=0.9,
@@ -187,14 +187,14 @@ class Adam:
             eps=self.eps,
             maximize=False,
         )
-        return theta, kept
+        return theta, moments
 
 
 def part(values: Any, prefix: str) -> dict[str, Tensor]:
     """Return the values under a prefix, without it."""
-    return {name[len(prefix) + 1 :]: one for name, one in values.items() if name.startswith(f"{prefix}.")}
+    return {name[len(prefix) + 1 :]: value for name, value in values.items() if name.startswith(f"{prefix}.")}
 
 
 def named(prefix: str, values: dict[str, Tensor]) -> dict[str, Tensor]:
     """Return the values with a prefix before each name."""
-    return {f"{prefix}.{name}": one for name, one in values.items()}
+    return {f"{prefix}.{name}": value for name, value in values.items()}

@@ -33,22 +33,22 @@ class Log:
         """Write the history; at the first call only its last evaluation is new."""
         if self.folder is None:
             return
-        lines = (json.dumps(plain(dict(vars(one))), allow_nan=False) for one in history)
+        lines = (json.dumps(plain(dict(vars(row))), allow_nan=False) for row in history)
         write_whole(self.folder, {"progress.jsonl": "".join(f"{line}\n" for line in lines).encode()})
         for row in history[self.written if self.events else -1 :]:
             self._event(row)
         self.written = len(history)
 
-    def _event(self, one: Progress) -> None:
+    def _event(self, progress: Progress) -> None:
         assert self.folder is not None
         if self.events is None:
             try:
-                self.events = Events(self.folder, one.steps)  # after a resume: nothing twice
+                self.events = Events(self.folder, progress.steps)  # after a resume: nothing twice
             except ImportError:
                 return
-        row = plain(dict(vars(one)))
+        row = plain(dict(vars(progress)))
         numbers = {name: x for name, x in {**row, **row["metrics"]}.items() if isinstance(x, int | float)}
-        self.events.scalars(one.steps, {name: x for name, x in numbers.items() if name != "steps"})
+        self.events.scalars(progress.steps, {name: x for name, x in numbers.items() if name != "steps"})
 
 
 def plain(row: Mapping[str, Any]) -> dict[str, Any]:

@@ -61,7 +61,7 @@ class Training(Protocol):
     def pack(self, state: State) -> State:
         """Return a state whose env_state and values can be kept in a file."""
 
-    def unpack(self, kept: State) -> State:
+    def unpack(self, packed: State) -> State:
         """Return the state that was packed."""
 
 
@@ -94,9 +94,9 @@ def run(training: Training, plan: Plan) -> Learned:
     steps, file = plan.steps, Checkpoint(plan.checkpoint, {} if plan.checkpoint is None else training.identity())
     metrics: Metrics = {}
     with Interrupt() as interrupt, Log(plan.log) as write:
-        kept = file.load()
-        state, history, seconds = (training.first(), [], 0.0) if kept is None else (training.unpack(kept[0]), *kept[1:])
-        saved = None if kept is None else state
+        past = file.load()
+        state, history, seconds = (training.first(), [], 0.0) if past is None else (training.unpack(past[0]), *past[1:])
+        saved = None if past is None else state
         if history:  # the folder may be a new one
             write(history)
         with bar(training.name, steps, start=state.steps, shown=plan.progress) as tell:
@@ -111,11 +111,11 @@ def run(training: Training, plan: Plan) -> Learned:
                 if stopped is not None:
                     break
                 before, began = state, time.process_time()
-                state, told = training.step(before)
-                if isinstance(told, Score):
-                    _note(history, before, seconds, told)
+                state, outcome = training.step(before)
+                if isinstance(outcome, Score):
+                    _note(history, before, seconds, outcome)
                 else:
-                    metrics = told
+                    metrics = outcome
                 seconds += time.process_time() - began
                 tell(min(state.steps, steps), str(history[-1]) if history else "")
         if state is not saved:

@@ -38,13 +38,13 @@ class Problem:
         Raises:
             WorldError: the actions are not finite.
         """
-        found = self.simulator.variables.action_space
-        if found is None:
-            names = [one.name for one in self.simulator.variables.actions]
+        space = self.simulator.variables.action_space
+        if space is None:
+            names = [variable.name for variable in self.simulator.variables.actions]
             raise fault(
                 "learner, actions", f"{names}, continuous", "finitely many: sac and reinforce take continuous ones"
             )
-        return found
+        return space
 
 
 @dataclass(frozen=True)

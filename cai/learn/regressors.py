@@ -32,7 +32,7 @@ class Regressor(Protocol):
     def fit(self, simulator: Simulator, data: Transitions, y: Tensor, before: Tensor | None) -> Tensor:
         """Return what is to be kept of a fit to the targets ``y [N]``, which may begin at the fit before."""
 
-    def q(self, simulator: Simulator, kept: Tensor, data: Transitions, state: Any) -> Tensor:
+    def q(self, simulator: Simulator, fitted: Tensor, data: Transitions, state: Any) -> Tensor:
         """Return Q(s, ·), ``[*, A]``, of a fit to these data."""
 
 
@@ -59,9 +59,9 @@ class Means:
         finite = q[q > -torch.inf]
         return torch.where(nothing, finite.min() if len(finite) else 0.0, q)
 
-    def q(self, simulator: Simulator, kept: Tensor, data: Transitions, state: Any) -> Tensor:
+    def q(self, simulator: Simulator, fitted: Tensor, data: Transitions, state: Any) -> Tensor:
         """Return rows of the table."""
-        return kept[_rows(simulator, state)]
+        return fitted[_rows(simulator, state)]
 
 
 @dataclass(frozen=True)
@@ -98,10 +98,10 @@ class Descent:
             theta, moments = adam(theta, gradient, moments, 1 - epoch / self.epochs)
         return torch.cat([theta, shape])
 
-    def q(self, simulator: Simulator, kept: Tensor, data: Transitions, state: Any) -> Tensor:
+    def q(self, simulator: Simulator, fitted: Tensor, data: Transitions, state: Any) -> Tensor:
         """Return the network's outputs, in reward units."""
         function, n = self._function(simulator), width_of(simulator)
-        theta, shape = kept[: -2 - 2 * n], kept[-2 - 2 * n :]
+        theta, shape = fitted[: -2 - 2 * n], fitted[-2 - 2 * n :]
         x = (function.inputs(state, 0) - shape[2 : 2 + n]) / shape[2 + n :]
         return shape[0] + shape[1] * function(theta, x)
 
@@ -119,30 +119,30 @@ class ExternalRegressor:
 
     model: Any
     dtype: torch.dtype = torch.float64
-    made: Any = field(default_factory=WeakTensorKeyDictionary, repr=False)  # no fit is made twice while it is needed
+    models: Any = field(default_factory=WeakTensorKeyDictionary, repr=False)  # no fit is made twice while it is needed
 
     def fit(self, simulator: Simulator, data: Transitions, y: Tensor, before: Tensor | None) -> Tensor:
         """Return the targets."""
         require_finite(y)
         return y
 
-    def q(self, simulator: Simulator, kept: Tensor, data: Transitions, state: Any) -> Tensor:
+    def q(self, simulator: Simulator, fitted: Tensor, data: Transitions, state: Any) -> Tensor:
         """Return the predictions for every action."""
-        if kept not in self.made:
+        if fitted not in self.models:
             x = self._inputs(simulator, data.states, numbers(simulator, data))
             model = deepcopy(self.model)
             with user_code("regressor, fit", "one that takes x [N, F + A] and y [N]"):
-                model.fit(x, kept.numpy())
-            self.made[kept] = model
+                model.fit(x, fitted.numpy())
+            self.models[fitted] = model
         n = n_actions(simulator)
         features = simulator.features(state)
         flat = features.reshape(-1, features.shape[-1])
         x = _joined(flat.repeat_interleave(n, 0), torch.arange(n).repeat(len(flat)), n)
         with user_code("regressor, predict", "one that takes x [N, F + A]"):
-            found = torch.as_tensor(np.asarray(self.made[kept].predict(x))).to(self.dtype)
-        if found.numel() != len(x):
-            raise fault("regressor, predict", f"shape {[*found.shape]}", f"one number for each row, [{len(x)}]")
-        return found.reshape(*features.shape[:-1], n)
+            predicted = torch.as_tensor(np.asarray(self.models[fitted].predict(x))).to(self.dtype)
+        if predicted.numel() != len(x):
+            raise fault("regressor, predict", f"shape {[*predicted.shape]}", f"one number for each row, [{len(x)}]")
+        return predicted.reshape(*features.shape[:-1], n)
 
     def _inputs(self, simulator: Simulator, states: Any, actions: Tensor) -> Any:
         return _joined(simulator.features(states), actions, n_actions(simulator))
@@ -153,23 +153,23 @@ def squared_loss(q: Tensor, a: Tensor, y: Tensor) -> Tensor:
     return (q.gather(-1, a.unsqueeze(-1)).squeeze(-1) - y).square().mean()
 
 
-def regressor_of(name: str, given: Any, finite: bool, epochs: int, lr: float, seed: int) -> Regressor:
+def regressor_of(name: str, regressor: Any, finite: bool, epochs: int, lr: float, seed: int) -> Regressor:
     """Return what fits: a table where states are finite and a network where not, unless something is given.
 
     Raises:
         WorldError: it is nothing that can be fitted.
     """
-    if given is None:
+    if regressor is None:
         return Means() if finite else Descent((64, 64), epochs, lr)
-    if isinstance(given, nn.Module) or (isinstance(given, Sequence) and not isinstance(given, str)):
-        return Descent(given, epochs, lr)
-    if not callable(getattr(given, "fit", None)) or not callable(getattr(given, "predict", None)):
+    if isinstance(regressor, nn.Module) or (isinstance(regressor, Sequence) and not isinstance(regressor, str)):
+        return Descent(regressor, epochs, lr)
+    if not callable(getattr(regressor, "fit", None)) or not callable(getattr(regressor, "predict", None)):
         expected = "None, hidden widths, a torch module, or an object with fit(x, y) and predict(x)"
-        raise fault(f"{name}, regressor", f"{given!r}", expected)
-    if getattr(given, "random_state", 0) is None:
-        given = deepcopy(given)
-        given.random_state = seed
-    return ExternalRegressor(given)
+        raise fault(f"{name}, regressor", f"{regressor!r}", expected)
+    if getattr(regressor, "random_state", 0) is None:
+        regressor = deepcopy(regressor)
+        regressor.random_state = seed
+    return ExternalRegressor(regressor)
 
 
 def require_finite(y: Tensor) -> None:

@@ -38,43 +38,43 @@ def learned_remotely(
     Raises:
         WorldError: Ray is not installed or cannot be reached, or a run lost its worker again and again.
     """
-    asked = [(run.learner, run.settings, _read(run.checkpoint)) for run in runs]
-    for n, (one, content) in each(_learn, world, asked, ray=ray, title="runs", shown=progress):
-        if isinstance(one, Learned):
-            _save(runs[n], one, content)
-        yield n, one
+    jobs = [(run.learner, run.settings, _read(run.checkpoint)) for run in runs]
+    for n, (outcome, content) in each(_learn, world, jobs, ray=ray, title="runs", shown=progress):
+        if isinstance(outcome, Learned):
+            _save(runs[n], outcome, content)
+        yield n, outcome
 
 
-Asked = tuple[Callable[..., Learned], Mapping[str, Any], bytes]
+Job = tuple[Callable[..., Learned], Mapping[str, Any], bytes]
 
 
-def _learn(world: Any, asked: Asked) -> tuple[Learned | CaiError, bytes]:
+def _learn(world: Any, job: Job) -> tuple[Learned | CaiError, bytes]:
     """Learn on a worker, its checkpoint in a folder for the time being."""
-    learner, settings, content = asked
+    learner, settings, content = job
     with tempfile.TemporaryDirectory(prefix="cai-") as passing:
         path = Path(passing) / "learner"
         if content:
             path.write_bytes(content)
         try:
-            one = learner(world, **{**settings, "checkpoint": path, "progress": False})
+            learned = learner(world, **{**settings, "checkpoint": path, "progress": False})
         except CaiError as error:
             return error, b""
         except Exception as error:
             if must_pass(error):
                 raise
             return fault(f"{learner.__name__}, seed {settings['seed']}", quoted(error), "a run that ends"), b""
-        return one, _read(path)
+        return learned, _read(path)
 
 
 def _read(path: Path | None) -> bytes:
     return path.read_bytes() if path is not None and path.is_file() else b""
 
 
-def _save(run: RemoteRun, one: Learned, content: bytes) -> None:
+def _save(run: RemoteRun, learned: Learned, content: bytes) -> None:
     if run.checkpoint is not None:
         write_whole(run.checkpoint.parent, {run.checkpoint.name: content})
     if run.log is not None:
         run.log.mkdir(parents=True, exist_ok=True)
         with Log(run.log) as log:
-            for n in range(len(one.history)):
-                log(one.history[: n + 1])
+            for n in range(len(learned.history)):
+                log(learned.history[: n + 1])

@@ -26,7 +26,7 @@ def empty(capacity: int, row: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """
     if capacity < 1:
         raise fault("learner, capacity", "less than one step of all copies", "at least as many transitions as copies")
-    rings = {f"{PREFIX}{name}": torch.zeros((capacity, *one.shape), dtype=one.dtype) for name, one in row.items()}
+    rings = {f"{PREFIX}{name}": torch.zeros((capacity, *x.shape), dtype=x.dtype) for name, x in row.items()}
     return {**rings, f"{PREFIX}count": torch.zeros((), dtype=torch.long)}
 
 
@@ -35,17 +35,17 @@ def add(values: Mapping[str, Tensor], row: Mapping[str, Tensor]) -> dict[str, Te
     rings = {name: values[f"{PREFIX}{name}"] for name in row}
     count = values[f"{PREFIX}count"]
     place = int(count) % len(next(iter(rings.values())))
-    for name, one in row.items():
-        rings[name][place] = one
+    for name, x in row.items():
+        rings[name][place] = x
     return {**{f"{PREFIX}{name}": ring for name, ring in rings.items()}, f"{PREFIX}count": count + 1}
 
 
 def places(values: Mapping[str, Tensor], n: int, ahead: int = 1) -> tuple[Tensor, Tensor]:
     """Draw n transitions: rows that have ``ahead`` rows from themselves on, and copies; ``[n]`` both."""
-    any_ring = next(one for name, one in values.items() if name.startswith(PREFIX) and one.dim() >= 2)
+    any_ring = next(ring for name, ring in values.items() if name.startswith(PREFIX) and ring.dim() >= 2)
     capacity, count = len(any_ring), int(values[f"{PREFIX}count"])
-    held = min(count, capacity)
-    row = torch.randint(max(held - ahead + 1, 1), (n,))
+    filled = min(count, capacity)
+    row = torch.randint(max(filled - ahead + 1, 1), (n,))
     return (row + max(count - capacity, 0)) % capacity, torch.randint(any_ring.shape[1], (n,))
 
 

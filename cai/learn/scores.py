@@ -24,7 +24,7 @@ SEED = 2**31  # evaluations draw from seeds that no training uses
 
 
 @dataclass(frozen=True)
-class Exactly:
+class ExactScore:
     """Scores on the tables."""
 
     tables: Tables
@@ -65,7 +65,7 @@ class Exactly:
 class ByEpisodes:
     """Scores by whole episodes in copies of their own, always on the same seeds.
 
-    A world's discount γ weighs the reward of time t by γ^t, as ``Exactly`` does; without a horizon an episode is cut
+    A world's discount γ weighs the reward of time t by γ^t, as ``ExactScore`` does; without a horizon an episode is cut
     off where that has fallen below 1/1000.
     """
 

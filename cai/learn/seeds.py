@@ -83,9 +83,9 @@ def many(
     with _place(folder, jobs) as place:
 
         def run(seed: int, *, shown: bool = False) -> Learned:
-            kept = {} if place is None else {"checkpoint": checkpoint_of(place, name, seed)}
+            checkpoint = {} if place is None else {"checkpoint": checkpoint_of(place, name, seed)}
             logs = {"log": _log_of(settings["log"], name, seed)} if settings.get("log") else {}
-            return function(world, seed=seed, progress=shown, **{**settings, **kept, **logs})
+            return function(world, seed=seed, progress=shown, **{**settings, **checkpoint, **logs})
 
         if jobs > 1 and len(seeds) > 1 and "fork" in multiprocessing.get_all_start_methods():
             runs: list[Run] = [lambda seed=seed: run(seed) for seed in seeds]  # type: ignore[misc]
@@ -129,28 +129,28 @@ def _on_cluster(
         )
         for seed in seeds
     ]
-    found: dict[int, Learned] = {}
+    results: dict[int, Learned] = {}
     try:
-        for n, one in learned_remotely(world, runs, ray=ray, progress=progress):
-            if isinstance(one, CaiError):
-                raise one
-            found[n] = one
+        for n, result in learned_remotely(world, runs, ray=ray, progress=progress):
+            if isinstance(result, CaiError):
+                raise result
+            results[n] = result
     except KeyboardInterrupt:
-        raise BrokenOff([found[n] for n in sorted(found)]) from None
-    return [found[n] for n in range(len(runs))]
+        raise BrokenOff([results[n] for n in sorted(results)]) from None
+    return [results[n] for n in range(len(runs))]
 
 
 def _one_by_one(run: Callable[..., Learned], seeds: Sequence[int], progress: bool) -> list[Learned]:
-    found: list[Learned] = []
+    results: list[Learned] = []
     try:
         for seed in seeds:
-            one = run(seed, shown=progress)
-            if one.stopped == "interrupted":
+            result = run(seed, shown=progress)
+            if result.stopped == "interrupted":
                 raise KeyboardInterrupt
-            found.append(one)
+            results.append(result)
     except KeyboardInterrupt:
-        raise BrokenOff(found) from None
-    return found
+        raise BrokenOff(results) from None
+    return results
 
 
 def _side_by_side(runs: list[Run], jobs: int, title: str, progress: bool) -> list[int]:
@@ -166,21 +166,21 @@ def _side_by_side(runs: list[Run], jobs: int, title: str, progress: bool) -> lis
             except Exception:
                 pool.shutdown(cancel_futures=True)
                 raise
-        return [n for n, one in enumerate(waiting) if _whole(one)]
+        return [n for n, future in enumerate(waiting) if _whole(future)]
     except BrokenProcessPool:
         raise fault(title, "a process that was killed", "one that ends; with folder= the same call goes on") from None
     finally:
         _RUNS.clear()
 
 
-def _whole(one: "Future[str]") -> bool:
-    return not one.cancelled() and one.exception() is None and one.result() != "interrupted"
+def _whole(future: "Future[str]") -> bool:
+    return not future.cancelled() and future.exception() is None and future.result() != "interrupted"
 
 
 def _watch(waiting: list[Future[str]], title: str, progress: bool) -> None:
     with bar(title, len(waiting), shown=progress) as tell:
-        for done, one in enumerate(as_completed(waiting), 1):
-            if one.result() == "interrupted":
+        for done, future in enumerate(as_completed(waiting), 1):
+            if future.result() == "interrupted":
                 raise KeyboardInterrupt
             tell(done, "seeds")
 

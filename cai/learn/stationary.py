@@ -113,10 +113,10 @@ def stationary_problem(world: World | Tables, gamma: float | None, temperature: 
 def _discount(tables: Tables, gamma: float | None) -> float:
     if gamma is None and not tables.discount < 1:
         raise fault("gamma", f"None, and the world's discount is {tables.discount:g}", "a number in [0, 1)")
-    given = tables.discount if gamma is None else gamma
-    if isinstance(given, bool) or not isinstance(given, int | float) or not 0 <= given < 1:
-        raise fault("gamma", f"{given!r}", "a number in [0, 1): the sum of rewards for ever is bounded there alone")
-    return float(given)
+    discount = tables.discount if gamma is None else gamma
+    if isinstance(discount, bool) or not isinstance(discount, int | float) or not 0 <= discount < 1:
+        raise fault("gamma", f"{discount!r}", "a number in [0, 1): the sum of rewards for ever is bounded there alone")
+    return float(discount)
 
 
 def _number(temperature: Any) -> float:

@@ -15,7 +15,7 @@ from cai.learn.checkpoint import described, samples_described, tables_described
 from cai.learn.loop import Plan, Watch, place_of, require_whole, run
 from cai.learn.problem import Algorithm, Metrics, Problem, State
 from cai.learn.result import Learned, Progress, Score
-from cai.learn.scores import SEED, ByEpisodes, Exactly
+from cai.learn.scores import SEED, ByEpisodes, ExactScore
 from cai.simulate.environments import with_options
 from cai.simulate.normalise import normalised
 from cai.simulate.rollout import simulator_of
@@ -95,7 +95,7 @@ class Sampling:
     problem: Problem
     world: Any
     task: Task
-    measure: Exactly | ByEpisodes
+    measure: ExactScore | ByEpisodes
     estimator: str | None = None
 
     @property
@@ -149,23 +149,21 @@ class Sampling:
 
     def reached(self, state: State, history: Sequence[Progress]) -> str | None:
         """Say whether the target is held."""
-        target, held = self.task.target, history[-1].deterministic_return
-        if target is None or held is None:
+        target, reached = self.task.target, history[-1].deterministic_return
+        if target is None or reached is None:
             return None
         rounding = 1e-9 * max(abs(target), 1.0)  # an exact return that is the target may fall a few bits short
-        return "target" if held >= target - rounding else None
+        return "target" if reached >= target - rounding else None
 
     def pack(self, state: State) -> State:
         """Return a state whose env_state is tensors and numbers."""
-        return (
-            state if state.env_state is None else replace(state, env_state=self.problem.simulator.pack(state.env_state))
-        )
+        env_state = state.env_state
+        return state if env_state is None else replace(state, env_state=self.problem.simulator.pack(env_state))
 
-    def unpack(self, kept: State) -> State:
+    def unpack(self, packed: State) -> State:
         """Return the state that was packed."""
-        return (
-            kept if kept.env_state is None else replace(kept, env_state=self.problem.simulator.unpack(kept.env_state))
-        )
+        env_state = packed.env_state
+        return packed if env_state is None else replace(packed, env_state=self.problem.simulator.unpack(env_state))
 
 
 def train(
@@ -233,15 +231,15 @@ def _temperature(where: str, value: Any) -> float | None:
     return None if value is None else float(as_temperature(value))
 
 
-def _world(given: Any) -> World | None:
+def _world(source: Any) -> World | None:
     """Return the Pyro world that is learned on, also where its simulator was given; None for a black box."""
-    if isinstance(given, WorldSimulator):
-        return given.world
-    return given if isinstance(given, World) else None
+    if isinstance(source, WorldSimulator):
+        return source.world
+    return source if isinstance(source, World) else None
 
 
-def _tables(given: Any) -> Tables | None:
-    world = _world(given)
+def _tables(source: Any) -> Tables | None:
+    world = _world(source)
     if world is None:
         return None
     try:
@@ -255,9 +253,9 @@ def _normalised(problem: Problem, seed: int) -> Problem:
         return replace(problem, simulator=normalised(problem.simulator))
 
 
-def _measure(world: Any, problem: Problem, task: Task, alpha: float | None) -> Exactly | ByEpisodes:
+def _measure(world: Any, problem: Problem, task: Task, alpha: float | None) -> ExactScore | ByEpisodes:
     if problem.tables is not None:
-        return Exactly(problem.tables, alpha)
+        return ExactScore(problem.tables, alpha)
     discount = read(_world(world)).discount if _world(world) is not None else 1.0
     return ByEpisodes(lambda n: simulator_of(world, n), task.episodes, problem.dtype, discount)
 
@@ -268,17 +266,18 @@ def _task(algorithm: Algorithm, options: Options) -> Task:
         known = ", ".join(vars(Task()))
         expected = f"its own settings, or one of {known}; options of an environment in env_options={{…}}"
         raise fault(algorithm.name, f"no option {', '.join(unknown)}", expected)
-    asked: dict[str, Any] = {**vars(Task()), "steps": algorithm.budget, **options}
+    settings: dict[str, Any] = {**vars(Task()), "steps": algorithm.budget, **options}
     for name, least in (("seed", 0), ("steps", 1), ("evaluations", 1), ("episodes", 1)):
-        require_whole(f"{algorithm.name}, {name}", asked[name], least)
-    if asked["seed"] >= SEED:
-        raise fault(f"{algorithm.name}, seed", f"{asked['seed']}", f"one below {SEED:,}: evaluations have the others")
-    if isinstance(asked["target"], bool) or not isinstance(asked["target"], int | float | None):
-        raise fault(f"{algorithm.name}, target", f"{asked['target']!r}", "a return, reward units")
-    if not isinstance(asked["normalise"], bool):
-        raise fault(f"{algorithm.name}, normalise", f"{asked['normalise']!r}", "True or False")
-    target = None if asked["target"] is None else float(asked["target"])
-    asked["measured_at"] = _temperature(f"{algorithm.name}, measured_at", asked["measured_at"])
-    asked["checkpoint"] = place_of(f"{algorithm.name}, checkpoint", asked["checkpoint"])
-    asked["log"] = place_of(f"{algorithm.name}, log", asked["log"], folder=True)
-    return Task(**{**asked, "target": target})
+        require_whole(f"{algorithm.name}, {name}", settings[name], least)
+    if settings["seed"] >= SEED:
+        expected = f"one below {SEED:,}: evaluations have the others"
+        raise fault(f"{algorithm.name}, seed", f"{settings['seed']}", expected)
+    if isinstance(settings["target"], bool) or not isinstance(settings["target"], int | float | None):
+        raise fault(f"{algorithm.name}, target", f"{settings['target']!r}", "a return, reward units")
+    if not isinstance(settings["normalise"], bool):
+        raise fault(f"{algorithm.name}, normalise", f"{settings['normalise']!r}", "True or False")
+    target = None if settings["target"] is None else float(settings["target"])
+    settings["measured_at"] = _temperature(f"{algorithm.name}, measured_at", settings["measured_at"])
+    settings["checkpoint"] = place_of(f"{algorithm.name}, checkpoint", settings["checkpoint"])
+    settings["log"] = place_of(f"{algorithm.name}, log", settings["log"], folder=True)
+    return Task(**{**settings, "target": target})

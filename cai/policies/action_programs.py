@@ -95,8 +95,8 @@ def enumerated(
     Raises:
         WorldError: the program does not broadcast, or its sites are not the world's action sites.
     """
-    asked = torch.arange(states.size) if numbers is None else numbers
-    return enumerated_at(act, states.pack(states.split(asked)), states.size, actions, t, dtype)
+    selected = torch.arange(states.size) if numbers is None else numbers
+    return enumerated_at(act, states.pack(states.split(selected)), states.size, actions, t, dtype)
 
 
 def enumerated_at(act: Any, state: Values, n: int, actions: Space, t: Any, dtype: torch.dtype) -> Tensor:

@@ -146,8 +146,8 @@ def as_policy(tables: Model, policy: Any) -> FinitePolicy:
         return policy if isinstance(policy, FinitePolicy) else _from_table(tables, policy.log_probs)
     if hasattr(policy, "act"):
         numbers = replace_terminated(tables.ended)
-        asked = partial(_enumerated, tables.states, tables.actions, tables.dtype, policy.act, numbers)
-        return _from_table(tables, asked)
+        log_probs = partial(_enumerated, tables.states, tables.actions, tables.dtype, policy.act, numbers)
+        return _from_table(tables, log_probs)
     if callable(policy):
         return FunctionPolicy(tables, policy)
     expected = "None, a tensor [S, A] or [T, S, A], a function (state, t) -> probabilities, or an object with act"

@@ -38,17 +38,17 @@ class ProductPolicy:
             raise IntractableError([Finding("at", seen, f"at most {MANY:,}; ask the parts: policy.parts[0].at")])
         if set(state) != set(known):
             raise fault("at", f"variables {sorted(state)}", f"each of {known}")
-        found = [part.at(t, **{name: state[name] for name in part.states.names}) for part in self.parts]
+        choices = [part.at(t, **{name: state[name] for name in part.states.names}) for part in self.parts]
         values = self.actions.split(torch.arange(self.actions.size))
-        each = [one.probs[one.actions.join(values)].expand(self.actions.size) for one in found]
+        each = [choice.probs[choice.actions.join(values)].expand(self.actions.size) for choice in choices]
         probs = torch.stack(each).prod(0)
-        return ActionProbabilities(t, ", ".join(one.state for one in found), self.actions, probs)
+        return ActionProbabilities(t, ", ".join(choice.state for choice in choices), self.actions, probs)
 
     def act(self, state: Values, t: int) -> Values:
         """Sample the action variables, part by part."""
         chosen: dict[str, Tensor] = {}
         first = {part: self.actions.names.index(part.actions.names[0]) for part in self.parts if part.actions.names}
-        for part in sorted(first, key=lambda one: first[one]):  # in the world's own order, as far as parts allow
+        for part in sorted(first, key=lambda part: first[part]):  # in the world's own order, as far as parts allow
             own = {name: value for name, value in state.items() if name in part.states.names}  # type: ignore[union-attr]
             chosen |= part.act(own, t)
         return self.actions.pack({name: chosen[name] for name in self.actions.names})

@@ -23,7 +23,7 @@ from cai.world.spaces import Values, Variables
 
 
 @dataclass(frozen=True)
-class Made:
+class EnvironmentMaker:
     """A Gymnasium id with its options, as the function that makes the environment."""
 
     id: str
@@ -36,7 +36,7 @@ class Made:
         return gymnasium.make(self.id, **self.options)
 
     def __str__(self) -> str:
-        return self.id + _said(self.options)
+        return self.id + _options_text(self.options)
 
 
 def with_options(env: Any, options: Mapping[str, Any] | None) -> Any:
@@ -52,7 +52,7 @@ def with_options(env: Any, options: Mapping[str, Any] | None) -> Any:
     if not isinstance(env, str):
         seen = f"options {sorted(options)} beside a {type(env).__name__}"
         raise fault("env_options", seen, "a Gymnasium id, to which options belong")
-    return Made(env, dict(options))
+    return EnvironmentMaker(env, dict(options))
 
 
 @dataclass(frozen=True)
@@ -92,7 +92,7 @@ class EnvironmentSimulator:
     terminal: Callable[[Any], Tensor] | None = None
 
     def __init__(self, env: Any, batch: int) -> None:
-        self.envs = _made(env, batch)
+        self.envs = _environments(env, batch)
         self.batch, self.dtype = len(self.envs), torch.get_default_dtype()
         self.name = _name(self.envs[0])
         self.seen = flattened("state", self.envs[0].observation_space)
@@ -180,11 +180,11 @@ class EnvironmentSimulator:
             "actions": [actions for _, actions in tapes],
         }
 
-    def unpack(self, kept: dict[str, Any]) -> EnvState:
+    def unpack(self, packed: dict[str, Any]) -> EnvState:
         """Return the state that was packed."""
-        listed = [self._listed(actions) for actions in kept["actions"]]
-        tapes = tuple(Tape(seed, actions, len(actions)) for seed, actions in zip(kept["seeds"], listed, strict=True))
-        return EnvState(kept["state"], kept["t"], kept["terminated"], kept["truncated"], tapes)
+        listed = [self._listed(actions) for actions in packed["actions"]]
+        tapes = tuple(Tape(seed, actions, len(actions)) for seed, actions in zip(packed["seeds"], listed, strict=True))
+        return EnvState(packed["state"], packed["t"], packed["terminated"], packed["truncated"], tapes)
 
     def _bring(self, i: int, tape: Tape) -> None:
         """Bring an environment to where a tape ends, unless it is there."""
@@ -203,19 +203,19 @@ def _name(env: Any) -> str:
     """Name an environment with its options, so that a run of another one is not taken up."""
     if not env.spec:
         return type(env.unwrapped).__name__
-    return f"{env.spec.id}{_said(env.spec.kwargs)} of {env.spec.max_episode_steps} steps"
+    return f"{env.spec.id}{_options_text(env.spec.kwargs)} of {env.spec.max_episode_steps} steps"
 
 
-def _said(options: Mapping[str, Any]) -> str:
+def _options_text(options: Mapping[str, Any]) -> str:
     return "".join(f" {name}={value!r}" for name, value in options.items())
 
 
-def _made(env: Any, batch: int) -> list[Any]:
+def _environments(env: Any, batch: int) -> list[Any]:
     import gymnasium  # slow to import, and only black boxes need it
 
     if isinstance(env, gymnasium.vector.SyncVectorEnv):
         return [make() for make in env.env_fns]
-    make: Callable[[], Any] = Made(env) if isinstance(env, str) else env
+    make: Callable[[], Any] = EnvironmentMaker(env) if isinstance(env, str) else env
     if not callable(make):
         seen = f"a {type(env).__name__}"
         raise fault("simulator, env", seen, "an id, a function that makes an environment, or a SyncVectorEnv")

@@ -89,7 +89,7 @@ class Simulator(Protocol):
     def pack(self, env_state: EnvState) -> dict[str, Any]:
         """Return a state as tensors and numbers, to be kept in a file."""
 
-    def unpack(self, kept: dict[str, Any]) -> EnvState:
+    def unpack(self, packed: dict[str, Any]) -> EnvState:
         """Return the state that was packed."""
 
 

@@ -126,9 +126,9 @@ class WorldSimulator:
         fields = {"t": env_state.t, "terminated": env_state.terminated, "truncated": env_state.truncated}
         return {"state": env_state.state, **fields}
 
-    def unpack(self, kept: dict[str, Any]) -> EnvState:
+    def unpack(self, packed: dict[str, Any]) -> EnvState:
         """Return the state that was packed."""
-        return EnvState(kept["state"], kept["t"], kept["terminated"], kept["truncated"])
+        return EnvState(packed["state"], packed["t"], packed["terminated"], packed["truncated"])
 
     @cached_property
     def _prior(self) -> Tensor | None:

@@ -157,8 +157,8 @@ class ActorCritic:
         phi, theta, log_alpha = parts.function.init(), parts.critic.init(2), torch.zeros(())
         x, prior = self._seen(parts, env_state)
         code = parts.actor.draw(parts.function(phi, x), prior)
-        one = torch.zeros(len(x))
-        row = {"x": x, "prior": prior, "action": parts.over.carried(code), "reward": one, "terminated": one}
+        zeros = torch.zeros(len(x))
+        row = {"x": x, "prior": prior, "action": parts.over.carried(code), "reward": zeros, "terminated": zeros}
         ring = replay.empty(-(-self.capacity // len(x)), {**row, "x_next": x, "prior_next": prior})
         learned = {"actor": phi, "critic": theta, "log_alpha": log_alpha}
         for name, x in list(learned.items()):
@@ -215,8 +215,8 @@ class ActorCritic:
         price = kl.detach().mean()
         if problem.temperature is None:
             moved |= self._moved(values, "log_alpha", self._target_kl(problem) - price, share)
-        told = {"critic_loss": wrong.item(), "value": value.item(), "kl_to_prior": price.item(), "temperature": alpha}
-        return {**values, **moved}, told
+        metrics = {"critic_loss": wrong.item(), "value": value.item(), "kl_to_prior": price.item()}
+        return {**values, **moved}, {**metrics, "temperature": alpha}
 
     def _moved(self, values: dict[str, Tensor], name: str, gradient: Tensor, share: float) -> dict[str, Tensor]:
         theta, moments = Adam(self.lr)(values[name], gradient, part(values, f"{name}_adam"), share)

@@ -122,14 +122,14 @@ class Bayesian:
         """Live an episode by the plan, learn from it, and plan the next."""
         states, actions, _ = _finite(self.name, problem.simulator)
         log_pi = self._log_pi(problem, state)
-        found = roll(
+        rollout = roll(
             problem.simulator, lambda env_state, t: actions.pack(actions.split(draw(log_pi(env_state.state, t))))
         )
-        values = observed(state.values, found, states, actions)
+        values = observed(state.values, rollout, states, actions)
         values = {**values, "log_pi": self._plan(problem, values, state.updates + 2)}
         known = float((values["visits"] > 0).to(self.dtype).mean())
-        metrics = {"return": float(found.returns.mean()), "pairs_seen": known}
-        return replace(state, steps=state.steps + found.steps, updates=state.updates + 1, values=values), metrics
+        metrics = {"return": float(rollout.returns.mean()), "pairs_seen": known}
+        return replace(state, steps=state.steps + rollout.steps, updates=state.updates + 1, values=values), metrics
 
     def policy(self, problem: Problem, state: State) -> DiscretePolicy:
         """Return the plan of the next episode."""
@@ -142,14 +142,14 @@ class Bayesian:
         beliefs = beliefs_of(values)
         model = self.imagines.model(beliefs, *beliefs.reward(self.spread, self.noise), episode, problem.temperature)
         everywhere = states.pack(states.split(torch.arange(states.size)))
-        v, found = torch.zeros_like(beliefs.over, dtype=self.dtype), []
+        v, log_policies = torch.zeros_like(beliefs.over, dtype=self.dtype), []
         for t in range(horizon - 1, -1, -1):
             ahead = torch.where(beliefs.following >= 0, v[beliefs.following], 0.0)
             q = model.reward + problem.gamma * (model.transitions * ahead.unsqueeze(1)).sum(-1)
             log_prior = problem.simulator.log_prior(everywhere, t)
-            found.append(log_policy(q, log_prior, model.alpha))
+            log_policies.append(log_policy(q, log_prior, model.alpha))
             v = torch.where(beliefs.over, 0.0, state_value(q, log_prior, model.alpha))
-        return torch.stack(found[::-1])
+        return torch.stack(log_policies[::-1])
 
     def _log_pi(self, problem: Problem, state: State) -> Callable[[Any, Any], Tensor]:
         states, _, _ = _finite(self.name, problem.simulator)

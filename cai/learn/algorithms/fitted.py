@@ -81,8 +81,8 @@ class Fitted:
         if before is not None:  # else nothing is to come
             value = self._value(problem, state, data.next_states, following)
             y = backup_targets(y, data.terminated, value, problem.gamma)
-        kept = self.regressor.fit(problem.simulator, data, y.to(self.dtype), before)
-        values = {**state.values, f"q.{t}": kept}
+        fitted = self.regressor.fit(problem.simulator, data, y.to(self.dtype), before)
+        values = {**state.values, f"q.{t}": fitted}
         metrics = {"target": float(y.mean()), "transitions": float(len(data))}
         return replace(state, steps=state.steps + 1, updates=state.updates + 1, values=values), metrics
 
@@ -104,10 +104,10 @@ class Fitted:
         return state_value(q, problem.simulator.log_prior(states, t), problem.temperature)
 
     def _q(self, problem: Problem, state: State, states: Any, t: int) -> Tensor | None:
-        kept = state.values.get(f"q.{t}")
-        if kept is None:
+        fitted = state.values.get(f"q.{t}")
+        if fitted is None:
             return None
-        return self.regressor.q(problem.simulator, kept, self._data(problem, state, t), states)
+        return self.regressor.q(problem.simulator, fitted, self._data(problem, state, t), states)
 
     def _data(self, problem: Problem, state: State, t: int) -> Transitions:
         """Return the transitions that tell of the slice at time t."""
@@ -179,13 +179,13 @@ def fitted_q(
     if gamma is None and stationary and (not isinstance(world, World) or read(world).discount == 1):
         gamma = 0.99
     most = _enough(read(world).discount if gamma is None else gamma) if stationary else horizon
-    asked: Any = {**options, "steps": most if iterations is None else iterations}
-    _require_whole("iterations", asked["steps"], 1, None if stationary else horizon)
+    settings: Any = {**options, "steps": most if iterations is None else iterations}
+    _require_whole("iterations", settings["steps"], 1, None if stationary else horizon)
     finite = variables_simulated(world).state_space is not None
     fitting = regressor_of("fitted_q", regressor, finite, epochs, lr, options.get("seed", 0))
     copies = max(1, min(batch, n // (horizon or 1)))  # so that each sees whole episodes
-    algorithm = Fitted(fitting, data, n, copies, stationary, asked["steps"])
-    learned = train(algorithm, world, temperature=temperature, gamma=gamma, **asked)
+    algorithm = Fitted(fitting, data, n, copies, stationary, settings["steps"])
+    learned = train(algorithm, world, temperature=temperature, gamma=gamma, **settings)
     return _counted(learned, n)
 
 
@@ -207,7 +207,7 @@ def _enough(gamma: Any) -> int:
 
 def _counted(learned: Learned, n: int) -> Learned:
     """Count environment steps in place of iterations: the prior needs none, and the first fit needs all of them."""
-    history = tuple(replace(one, steps=n if one.updates else 0) for one in learned.history)
+    history = tuple(replace(row, steps=n if row.updates else 0) for row in learned.history)
     return replace(learned, steps=n, history=history)
 
 

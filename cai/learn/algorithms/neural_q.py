@@ -39,16 +39,16 @@ class Batch:
     prior_next: Tensor
 
 
-def accumulated(kept: dict[str, Tensor], x: Tensor) -> dict[str, Tensor]:
+def accumulated(seen: dict[str, Tensor], x: Tensor) -> dict[str, Tensor]:
     """Return the count, the mean and the sum of squared deviations of features with ``x [B, F]`` added."""
-    every = Moments(kept["count"], kept["mean"], kept["square"]).merged(moments(x))
+    every = Moments(seen["count"], seen["mean"], seen["square"]).merged(moments(x))
     return {"count": torch.as_tensor(every.count), "mean": every.mean, "square": every.square}
 
 
-def scaled(kept: dict[str, Tensor], x: Tensor) -> Tensor:
+def scaled(seen: dict[str, Tensor], x: Tensor) -> Tensor:
     """Return ``(x - mean) / deviation``; a feature that never moved is 0."""
-    deviation = (kept["square"] / kept["count"]).sqrt()
-    return torch.where(deviation > 0, (x - kept["mean"]) / deviation.clamp(min=1e-8), 0.0)
+    deviation = (seen["square"] / seen["count"]).sqrt()
+    return torch.where(deviation > 0, (x - seen["mean"]) / deviation.clamp(min=1e-8), 0.0)
 
 
 @dataclass(frozen=True)
@@ -87,12 +87,12 @@ class NeuralQ:
         env_state, function = problem.simulator.begin(), self._function(problem)
         theta = function.init()
         x, prior = self._seen(problem, env_state)
-        one = torch.zeros(len(x))
+        zeros = torch.zeros(len(x))
         if self.capacity // len(x) < self.n_step:
             expected = f"n_step = {self.n_step} steps of all {len(x)} copies, at least"
             raise fault(f"{self.name}, capacity", f"{self.capacity}", expected)
-        row = {"x": x, "prior": prior, "action": one.long(), "reward": one, "ratio": one, "terminated": one}
-        ring = replay.empty(self.capacity // len(x), {**row, "ended": one, "x_next": x, "prior_next": prior})
+        row = {"x": x, "prior": prior, "action": zeros.long(), "reward": zeros, "ratio": zeros, "terminated": zeros}
+        ring = replay.empty(self.capacity // len(x), {**row, "ended": zeros, "x_next": x, "prior_next": prior})
         nothing = {"count": torch.zeros(()), "mean": torch.zeros_like(x[0]), "square": torch.zeros_like(x[0])}
         learned = {**named("adam", self._adam.init(theta)), **named("seen", accumulated(nothing, x))}
         return env_state, {"theta": theta, "target": theta, **learned, **ring}

@@ -39,11 +39,11 @@ def clipped_loss(log_pi: Tensor, old: Tensor, weights: Tensor, clip: float) -> T
 
 def rewards_to_go(rewards: Tensor, gamma: float) -> Tensor:
     """Return Σ_{t'≥t} γ^(t'-t) r_t', ``[T, N]``, reward units."""
-    total, found = torch.zeros_like(rewards[0]), []
+    total, returns = torch.zeros_like(rewards[0]), []
     for r_t in rewards.flip(0):
         total = r_t + gamma * total
-        found.append(total)
-    return torch.stack(found[::-1])
+        returns.append(total)
+    return torch.stack(returns[::-1])
 
 
 def mean_baseline(to_go: Tensor, alive: Tensor) -> Tensor:
@@ -104,25 +104,25 @@ class PolicyGradient:
             return actor.values(code)
 
         with torch.no_grad():
-            found = roll(problem.simulator, choose)
+            rollout = roll(problem.simulator, choose)
         x, prior, code = torch.stack(inputs), torch.stack(priors), torch.stack(codes)
 
         def log_ratio(theta: Tensor) -> Tensor:
-            return torch.where(found.alive, actor.ratio(function(theta, x), prior, code), 0.0)
+            return torch.where(rollout.alive, actor.ratio(function(theta, x), prior, code), 0.0)
 
         with torch.no_grad():
             old = log_ratio(theta)
-        require_finite(found.rewards)
-        rewards = found.rewards.to(theta.dtype)
+        require_finite(rollout.rewards)
+        rewards = rollout.rewards.to(theta.dtype)
         paid = rewards if problem.temperature is None else rewards - problem.temperature * old
-        weights, values = self._weights(problem, state, found, paid)
+        weights, values = self._weights(problem, state, rollout, paid)
         values = {**state.values, **values}
         share = 1 - state.steps / self.budget if self.settle else 1.0
         for _ in range(self.epochs):
-            values = self._climb(values, log_ratio, old, weights, max(share, 0.0))
+            values = self._ascend(values, log_ratio, old, weights, max(share, 0.0))
         values["average"] = torch.lerp(values["average"], values["theta"], self.average)
-        metrics = {"kl_to_prior": float(old.sum() / found.rewards.shape[1]), "return": float(found.returns.mean())}
-        return replace(state, steps=state.steps + found.steps, updates=state.updates + 1, values=values), metrics
+        metrics = {"kl_to_prior": float(old.sum() / rollout.rewards.shape[1]), "return": float(rollout.returns.mean())}
+        return replace(state, steps=state.steps + rollout.steps, updates=state.updates + 1, values=values), metrics
 
     def policy(self, problem: Problem, state: State) -> Any:
         """Return π of the running mean of θ."""
@@ -130,7 +130,7 @@ class PolicyGradient:
         horizon = function.horizon if isinstance(function, Table) else None
         return actor_of(problem.simulator).policy(function, state.values["average"], horizon)
 
-    def _climb(self, values: dict[str, Tensor], log_ratio: Any, old: Tensor, weights: Tensor, share: float) -> Any:
+    def _ascend(self, values: dict[str, Tensor], log_ratio: Any, old: Tensor, weights: Tensor, share: float) -> Any:
         theta = values["theta"].detach().requires_grad_()
         log_pi = log_ratio(theta)
         loss = (
@@ -141,33 +141,33 @@ class PolicyGradient:
         return {**values, "theta": theta, **named("adam", moments)}
 
     def _weights(
-        self, problem: Problem, state: State, found: Rollout, paid: Tensor
+        self, problem: Problem, state: State, rollout: Rollout, paid: Tensor
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """Return Ψ, ``[T, N]``, and the baseline's next parameters."""
         to_go = rewards_to_go(paid, problem.gamma)
         returned = to_go if self.reward_to_go else to_go[0].expand_as(to_go)
         values: dict[str, Tensor] = {}
         if self.baseline == "mean":
-            returned = returned - mean_baseline(returned * found.alive, found.alive)
+            returned = returned - mean_baseline(returned * rollout.alive, rollout.alive)
         elif self.baseline == "value":
-            values, baseline = self._regress(problem, state, found, to_go)
+            values, baseline = self._regress(problem, state, rollout, to_go)
             returned = returned - baseline
-        return torch.where(found.alive, returned, 0.0), values
+        return torch.where(rollout.alive, returned, 0.0), values
 
     def _regress(
-        self, problem: Problem, state: State, found: Rollout, to_go: Tensor
+        self, problem: Problem, state: State, rollout: Rollout, to_go: Tensor
     ) -> tuple[dict[str, Tensor], Tensor]:
         """Return V(s) as it was, ``[T, N]``, and its parameters a few steps closer to the rewards to go."""
         critic = self._critic(problem)
         times = torch.arange(len(to_go)).unsqueeze(-1)
-        x = critic.inputs(but_last(found.states), times)
+        x = critic.inputs(but_last(rollout.states), times)
         theta, moments = state.values["critic"], part(state.values, "critic_adam")
         with torch.no_grad():
             before = critic(theta, x).squeeze(-1)
         for _ in range(10):
             theta = theta.detach().requires_grad_()
-            wrong = torch.where(found.alive, critic(theta, x).squeeze(-1) - to_go, 0.0)
-            (gradient,) = torch.autograd.grad((wrong**2).sum() / found.alive.sum(), theta)
+            wrong = torch.where(rollout.alive, critic(theta, x).squeeze(-1) - to_go, 0.0)
+            (gradient,) = torch.autograd.grad((wrong**2).sum() / rollout.alive.sum(), theta)
             theta, moments = self._adam(theta, gradient, moments)
         return {"critic": theta, **named("critic_adam", moments)}, before
 

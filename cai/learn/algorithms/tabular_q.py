@@ -72,14 +72,14 @@ class Tabular:
         """Draw a batch of episodes, and go backward through it."""
         simulator, table = problem.simulator, self._table(problem)
         space = problem.actions
-        found = roll(simulator, self._behaviour(problem, state), self.max_steps)
-        actions = space.join(space.unpack(found.actions))
+        rollout = roll(simulator, self._behaviour(problem, state), self.max_steps)
+        actions = space.join(space.unpack(rollout.actions))
         q, visits = state.values["q"].clone(), state.values["visits"].clone()
-        require_finite(found.rewards)
-        wrong = self._backward(problem, table, self._tallies(simulator, found, actions), q, visits)
+        require_finite(rollout.rewards)
+        wrong = self._backward(problem, table, self._tallies(simulator, rollout, actions), q, visits)
         values = {"q": q, "visits": visits}
-        metrics = {"td_error": wrong, "return": float(found.returns.mean())}
-        return replace(state, steps=state.steps + found.steps, updates=state.updates + 1, values=values), metrics
+        metrics = {"td_error": wrong, "return": float(rollout.returns.mean())}
+        return replace(state, steps=state.steps + rollout.steps, updates=state.updates + 1, values=values), metrics
 
     def policy(self, problem: Problem, state: State) -> DiscretePolicy:
         """Return the (soft-)greedy policy of Q."""
@@ -113,15 +113,15 @@ class Tabular:
             wrong.append(delta[count > 0].abs().mean())
         return float(torch.stack(wrong).nanmean()) if wrong else 0.0
 
-    def _tallies(self, simulator: Simulator, found: Rollout, actions: Tensor) -> dict[int, "Tally"]:
+    def _tallies(self, simulator: Simulator, rollout: Rollout, actions: Tensor) -> dict[int, "Tally"]:
         """Return one tally for ``ANY`` time; where slices differ (r_T makes the last one differ), one for each."""
-        terminal, T = simulator.terminal, len(found.rewards)
+        terminal, T = simulator.terminal, len(rollout.rewards)
         last = torch.arange(T) == (simulator.horizon or 0) - 1
         if self.stationary and terminal is not None:
-            return {ANY: _tally(simulator, found, actions, ~last)}  # r_T belongs to no slice of a stationary problem
+            return {ANY: _tally(simulator, rollout, actions, ~last)}  # r_T belongs to no slice of a stationary problem
         if self.stationary or (not simulator.timed and terminal is None):
-            return {ANY: _tally(simulator, found, actions, torch.ones_like(last))}
-        return {t: _tally(simulator, found, actions, torch.arange(T) == t) for t in range(T)}
+            return {ANY: _tally(simulator, rollout, actions, torch.ones_like(last))}
+        return {t: _tally(simulator, rollout, actions, torch.arange(T) == t) for t in range(T)}
 
     def _behaviour(self, problem: Problem, state: State) -> Callable[[EnvState, int], Any]:
         if self.behaviour is not None:
@@ -176,16 +176,16 @@ class Tally:
         return total / self.count(shape).clamp(min=1)
 
 
-def _tally(simulator: Simulator, found: Rollout, actions: Tensor, times: Tensor) -> Tally:
+def _tally(simulator: Simulator, rollout: Rollout, actions: Tensor, times: Tensor) -> Tally:
     """Return the tally of the steps at the times of a mask, ``[T]``."""
     states, space = simulator.variables.state_space, simulator.variables.action_space
     assert states is not None
     assert space is not None
-    number, seen = states.join(states.unpack(found.states)), found.alive & times.unsqueeze(-1)
-    going_on = torch.cat([found.alive[1:], torch.zeros_like(found.alive[:1])])
-    over = (found.alive & ~going_on & found.terminated)[seen]
+    number, seen = states.join(states.unpack(rollout.states)), rollout.alive & times.unsqueeze(-1)
+    going_on = torch.cat([rollout.alive[1:], torch.zeros_like(rollout.alive[:1])])
+    over = (rollout.alive & ~going_on & rollout.terminated)[seen]
     cell, following = (number[:-1] * space.size + actions)[seen], number[1:][seen]
     code, which = torch.unique((cell * states.size + following) * 2 + over, return_inverse=True)
-    paid = torch.zeros(len(code), dtype=torch.float64).index_add_(0, which, found.rewards[seen].double())
+    paid = torch.zeros(len(code), dtype=torch.float64).index_add_(0, which, rollout.rewards[seen].double())
     count = torch.bincount(which, minlength=len(code)).double()
     return Tally(code // 2 // states.size, code // 2 % states.size, code % 2 > 0, count, paid)

@@ -16,7 +16,7 @@ from cai.exact.tables.policy_evaluation import policy_elbo
 from cai.learn.checkpoint import described, samples_described, tables_described
 from cai.learn.problem import State
 from cai.learn.result import Progress, Score
-from cai.learn.scores import Exactly
+from cai.learn.scores import ExactScore
 from cai.learn.svi.estimators import Estimator, Objective, register
 from cai.learn.svi.objective import sampled
 from cai.learn.svi.optimizers import restore, schedule
@@ -64,12 +64,12 @@ class Ascent:
         return svi
 
     @cached_property
-    def exactly(self) -> Exactly | None:
+    def exact_score(self) -> ExactScore | None:
         """The exact scores of a policy; None where there are no tables, or no policy that a table could hold."""
         tables = self.objective.tables
         if tables is None or isinstance(self.objective.policy, Guide):
             return None
-        return Exactly(tables.detach(), None)
+        return ExactScore(tables.detach(), None)
 
     def identity(self) -> dict[str, str]:
         """Describe the modules by their shapes, the world, and what the steps depend on."""
@@ -83,8 +83,8 @@ class Ascent:
         numbers = {"temperature": self.temperature, "estimator": self.estimator, "seed": self.seed}
         if not self.at_work.exact:
             numbers["particles"] = self.particles
-        told = {**numbers, "optimizer": _kind(self.optimizer)}
-        return {"learner": self.name, "world": seen, **modules, **{name: str(x) for name, x in told.items()}}
+        settings = {**numbers, "optimizer": _kind(self.optimizer)}
+        return {"learner": self.name, "world": seen, **modules, **{name: str(x) for name, x in settings.items()}}
 
     def first(self) -> State:
         """Return the state before the first step; the baseline has drawn from the ambient generator."""
@@ -127,8 +127,8 @@ class Ascent:
             return score
         objective = self.objective
         assert objective.world is not None
-        found = sampled(objective.world, objective.policy, objective.alpha, self.samples, self.seed + 1)
-        return Score(elbo=found.value, standard_error=found.standard_error, samples=found.samples)
+        estimate = sampled(objective.world, objective.policy, objective.alpha, self.samples, self.seed + 1)
+        return Score(elbo=estimate.value, standard_error=estimate.standard_error, samples=estimate.samples)
 
     def reached(self, state: State, history: Sequence[Progress]) -> str | None:
         """Say whether the gap was measured to be within the tolerance.
@@ -153,14 +153,14 @@ class Ascent:
         values: Any = {"modules": modules, "optimizer": self.optimizer.get_state()}
         return State(state.steps, state.updates, state.random, None, values)
 
-    def unpack(self, kept: State) -> State:
+    def unpack(self, packed: State) -> State:
         """Put the parameters back into their modules, and the optimiser where it was."""
-        values: Any = kept.values
+        values: Any = packed.values
         for name, module in self.at_work.modules.items():
             module.load_state_dict(values["modules"][name])
         register(self.at_work.modules)
         restore(self.optimizer, values["optimizer"], self.at_work.modules)
-        return State(kept.steps, kept.updates, kept.random)
+        return State(packed.steps, packed.updates, packed.random)
 
     def _met(self, history: Sequence[Progress]) -> bool:
         """Tell whether the last gap is within the tolerance."""
@@ -170,10 +170,10 @@ class Ascent:
     def _exact(self) -> Score | None:
         """Return the exact scores of the parameters as they are, or None where they cannot be had."""
         objective = self.objective
-        if self.exactly is not None:
-            tables = self.exactly.tables
+        if self.exact_score is not None:
+            tables = self.exact_score.tables
             with torch.no_grad():
-                score = self.exactly(objective.policy)
+                score = self.exact_score(objective.policy)
                 log_pi = checked_table(tables, as_policy(tables, objective.policy))
                 return self._with_elbo(score, float(policy_elbo(tables, log_pi, objective.alpha)))
         return self._with_elbo(Score(), -self.svi.evaluate_loss()) if self.at_work.exact else None
@@ -207,8 +207,8 @@ class Ascent:
         return None
 
     def _not_finite(self, elbo: float) -> WorldError:
-        if elbo == -math.inf and self.exactly is not None:
-            tables = self.exactly.tables
+        if elbo == -math.inf and self.exact_score is not None:
+            tables = self.exact_score.tables
             with torch.no_grad():
                 findings = risks(tables, checked_table(tables, as_policy(tables, self.objective.policy)))
             if findings:

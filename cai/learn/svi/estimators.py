@@ -112,16 +112,16 @@ def _scored(world: World, policy: Any, baseline: Baseline) -> Callable[[], None]
     """Return the guide whose action sites carry the baseline, and whose other sites are spared the score function."""
     program = trajectory(world, with_baseline(policy, baseline))
     actions = read(world).variables.actions
-    if any(one.size is None for one in actions):  # the dynamics may depend on a parameter, by a smooth draw
+    if any(action.size is None for action in actions):  # the dynamics may depend on a parameter, by a smooth draw
         return program
-    return unscored(program, frozenset(one.name for one in actions))
+    return unscored(program, frozenset(action.name for action in actions))
 
 
 def _first_baseline(world: World, objective: Objective, particles: int) -> Baseline:
-    found = sampled(world, objective.policy, objective.alpha, max(100, particles), int(torch.randint(2**31, ())))
-    deviation = found.standard_error * found.samples**0.5
-    usual = math.isfinite(found.value) and deviation > 0
-    return Baseline(world, found.value, deviation) if usual else Baseline(world, 0.0, 1.0)
+    estimate = sampled(world, objective.policy, objective.alpha, max(100, particles), int(torch.randint(2**31, ())))
+    deviation = estimate.standard_error * estimate.samples**0.5
+    usual = math.isfinite(estimate.value) and deviation > 0
+    return Baseline(world, estimate.value, deviation) if usual else Baseline(world, 0.0, 1.0)
 
 
 def choose(objective: Objective) -> str:

@@ -54,11 +54,11 @@ class FullGuide(nn.Module):
         S, A, T = spec.states.size, spec.actions.size, spec.horizon
         sizes = {"initial": _chain(spec.states), "act": _chain(spec.actions), "step": _grown(spec.latents)}
         lead = {"initial": (), "act": (T, S), "step": (T, S, A)}
-        entries = sum(math.prod((*lead[piece], *one)) for piece in sizes for one in sizes[piece].values())
+        entries = sum(math.prod((*lead[piece], *size)) for piece in sizes for size in sizes[piece].values())
         if entries > max_entries:
             raise IntractableError([Finding("full guide", f"{entries:,} parameters", f"at most {max_entries:,}")])
         self.tables = nn.ModuleDict(
-            {piece: _tables({name: (*lead[piece], *one) for name, one in sizes[piece].items()}) for piece in sizes}
+            {piece: _tables({name: (*lead[piece], *size) for name, size in sizes[piece].items()}) for piece in sizes}
         )
         self.survival = nn.Parameter(torch.zeros(T, S, dtype=torch.float64)) if self.discount < 1 else None
         self._leave_out_the_impossible(spec.latents)
@@ -154,11 +154,11 @@ def _chain(space: Space) -> dict[str, tuple[int, ...]]:
 def _grown(sizes: Mapping[str, int]) -> dict[str, tuple[int, ...]]:
     """Give each variable the sizes of those before it and its own: its table under the chain rule."""
     before: tuple[int, ...] = ()
-    found = {}
+    shapes = {}
     for name, size in sizes.items():
         before = (*before, size)
-        found[name] = before
-    return found
+        shapes[name] = before
+    return shapes
 
 
 def _nothing(state: Any) -> Tensor:

@@ -77,11 +77,11 @@ def as_optimizer(optimizer: Any, policy: nn.Module, *, exact: bool, network: boo
     if isinstance(optimizer, torch.optim.LBFGS):
         raise fault("fit, optimizer", "LBFGS, which needs a closure", expected + " that steps without one")
     if isinstance(optimizer, torch.optim.Optimizer):
-        found = _Torch(optimizer)
-        missing = [name for name, p in policy.named_parameters() if p.requires_grad and id(p) not in found.known]
+        wrapped = _Torch(optimizer)
+        missing = [name for name, p in policy.named_parameters() if p.requires_grad and id(p) not in wrapped.known]
         if missing:
             raise fault("fit, optimizer", f"one without the policy's parameters {missing}", expected)
-        return found
+        return wrapped
     raise fault("fit, optimizer", f"a {type(optimizer).__name__}", expected)
 
 
@@ -100,8 +100,8 @@ def restore(optimizer: Any, state: dict[str, Any], modules: Mapping[str, nn.Modu
     for module in modules.values():
         for parameter in (p for p in module.parameters() if p.requires_grad):
             both = optimizer._get_optim(parameter)
-            kept = state[str(pyro.get_param_store().param_name(parameter))]
-            both.load_state_dict(kept["scheduler"])
-            both.optimizer.load_state_dict(kept["optimizer"])
+            saved = state[str(pyro.get_param_store().param_name(parameter))]
+            both.load_state_dict(saved["scheduler"])
+            both.optimizer.load_state_dict(saved["optimizer"])
             optimizer.optim_objs[parameter] = both
             optimizer.grad_clip[parameter] = optimizer._get_grad_clip(parameter)  # type: ignore[arg-type]
