@@ -73,7 +73,7 @@ class FactoredSlice:
 
 
 @dataclass(frozen=True)
-class Variables:
+class SliceVariables:
     """What factors are over: the variables of a slice and their sizes.
 
     Attributes:
@@ -173,9 +173,9 @@ class Factors:
         return self.ends.table.reshape(shape).expand(self.states.sizes).reshape(-1)
 
     @property
-    def variables(self) -> Variables:
+    def variables(self) -> SliceVariables:
         """What the factors are over."""
-        return Variables(self.states, self.actions, self.latents, self.dtype)
+        return SliceVariables(self.states, self.actions, self.latents, self.dtype)
 
     @property
     def sizes(self) -> dict[str, int]:

@@ -107,7 +107,7 @@ def factorise_observations(world: World | Spec, *, dtype: torch.dtype = torch.fl
 
 
 @dataclass(frozen=True)
-class _Look:
+class _ObserveRun:
     """One run of ``observe``: the values it was given, what it sampled, and what it returned of both."""
 
     state: dict[str, Tensor]
@@ -116,7 +116,7 @@ class _Look:
     named: bool
 
 
-def _look(spec: Spec, state: dict[str, Tensor], choose: Choice | None = None) -> _Look:
+def _run_observe(spec: Spec, state: dict[str, Tensor], choose: Choice | None = None) -> _ObserveRun:
     """Run ``observe``, its sites on dimensions of their own to the left of the state's."""
     if not callable(spec.observe):
         expected = "a method observe(state): what is seen of it (return state where all is)"
@@ -132,17 +132,17 @@ def _look(spec: Spec, state: dict[str, Tensor], choose: Choice | None = None) ->
     if wrong:
         raise fault("observe", f"a {wrong[0]} returned", "a tensor, or a dict of named tensors")
     names = variable_names(returned, {**state, **sites.values}, "observe")
-    return _Look(state, sites, names, isinstance(returned, dict))
+    return _ObserveRun(state, sites, names, isinstance(returned, dict))
 
 
-def _first(spec: Spec) -> _Look:
-    return _look(spec, spec.states.split(torch.tensor(0)), first_value)
+def _first(spec: Spec) -> _ObserveRun:
+    return _run_observe(spec, spec.states.split(torch.tensor(0)), first_value)
 
 
 def _factors(spec: Spec) -> ObservationFactors:
     _require_new_names(spec, _first(spec))
     states = spec.states
-    every = _look(spec, spread(states, None))
+    every = _run_observe(spec, spread(states, None))
     axes = {-1 - i: name for i, name in enumerate(states.names)}
     axes |= {dim: name for name, dim in every.sites.dims.items()}
     sizes = {**states.named_sizes, **every.sites.sizes}
@@ -155,7 +155,7 @@ def _factors(spec: Spec) -> ObservationFactors:
     return factors
 
 
-def _require_new_names(spec: Spec, look: _Look) -> None:
+def _require_new_names(spec: Spec, look: _ObserveRun) -> None:
     """Raise a ``WorldError`` where a reading takes a name that the trajectory has already."""
     taken = {*spec.actions.names, *spec.latents, *RESERVED}
     for name in look.sites.values:
@@ -174,7 +174,7 @@ def _refuse_large(spec: Spec, max_bytes: float) -> None:
         raise IntractableError([Finding("observe", seen, f"at most max_bytes = {max_bytes:,.0f}: see less")])
 
 
-def _space(spec: Spec, every: _Look) -> Space:
+def _space(spec: Spec, every: _ObserveRun) -> Space:
     """Return what is seen as a numbered space: variables of the state first, then readings as they are sampled."""
     sizes, dtypes = spec.states.named_sizes, []
     for name in every.names:
@@ -250,4 +250,4 @@ def _alone(spec: Spec, values: dict[str, int], picks: list[int], noise: int) -> 
     }
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(noise)
-        return _look(spec, state, choose).sites.log_probs
+        return _run_observe(spec, state, choose).sites.log_probs

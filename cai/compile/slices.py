@@ -133,7 +133,7 @@ def slice_windows(spec: Spec, t: int) -> list[Window | None]:
     action = run(act, spec.world.act, states, t)
     step = Traced(f"step, t = {t}", {name: primed(name) for name in spec.states.names})
     _, reward = take_step(spec.world, spec.states, step, states, action, t)
-    return list(windows(f"t = {t}", {**act.reads, **step.reads, REWARD: get_provenance(reward)}))
+    return list(windows(f"t = {t}", {**act.scopes, **step.scopes, REWARD: get_provenance(reward)}))
 
 
 def start_windows(spec: Spec) -> list[Window | None]:
@@ -142,7 +142,7 @@ def start_windows(spec: Spec) -> list[Window | None]:
         return [None]
     begin = Traced("initial", {})
     run(begin, spec.world.initial)
-    return list(windows("initial", begin.reads))
+    return list(windows("initial", begin.scopes))
 
 
 def _sites(window: Names, states: Space) -> Names:

@@ -48,7 +48,7 @@ class Traced(Enumerate):
         return traced(super()._support(name, fn), self.named.get(name, name))
 
     @property
-    def reads(self) -> dict[str, Names]:
+    def scopes(self) -> dict[str, Names]:
         """The variables that each site reads, itself among them."""
         return {self.named.get(name, name): get_provenance(log_prob) for name, log_prob in self.log_probs.items()}
 
@@ -59,19 +59,19 @@ def traced(value: Tensor, name: str) -> Tensor:
     return marked
 
 
-def windows(where: str, reads: Mapping[str, Names]) -> Iterator[Window]:
+def windows(where: str, scopes: Mapping[str, Names]) -> Iterator[Window]:
     """Group factors, neighbours together, so that each group reads ``ROOM`` variables at most.
 
     Args:
         where: which slice, for the error.
-        reads: what each factor reads.
+        scopes: the variables that each factor reads.
 
     Raises:
         IntractableError: a factor reads more by itself.
     """
     names: Names = frozenset()
     factors: list[str] = []
-    for factor, scope in reads.items():
+    for factor, scope in scopes.items():
         if len(scope) > ROOM:
             seen = f"{len(scope)} variables read at once"
             raise IntractableError([Finding(f"{where}, {factor}", seen, f"at most {ROOM}")])

@@ -85,9 +85,9 @@ class Discrete:
 
     def policy(self, function: Function, theta: Tensor, horizon: int | None) -> DiscretePolicy:
         """Return the policy."""
-        return DiscretePolicy(self.simulator, partial(self._says, function, theta), horizon)
+        return DiscretePolicy(self.simulator, partial(self._log_pi, function, theta), horizon)
 
-    def _says(self, function: Function, theta: Tensor, state: Any, t: Any) -> Tensor:
+    def _log_pi(self, function: Function, theta: Tensor, state: Any, t: Any) -> Tensor:
         return self.log_pi(function(theta, function.inputs(state, t)), self.prior(state, t))
 
 

@@ -200,7 +200,7 @@ def _by_policies(problem: Stationary, limits: Limits) -> Solution:
         stopped = limits.reached(bound, problem.rounding.size(v), residual, rounding, len(history))
         if not stopped:
             log_pi = problem.greedy(q)
-            v_next = _evaluated(problem, log_pi, problem.price(log_pi, q), lost)
+            v_next = _evaluated(problem, log_pi, problem.kl_cost(log_pi, q), lost)
             # Values rise, until only rounding moves them.
             stopped = "" if float(gap(v_next, v).nan_to_num(posinf=0.0, neginf=0.0).sum()) > 0 else "rounding"
     return _solution(problem, v, problem.greedy(q), bound, history, stopped)

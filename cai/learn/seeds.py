@@ -157,10 +157,10 @@ def _side_by_side(runs: list[Run], jobs: int, title: str, progress: bool) -> lis
     """Run them all, and return the numbers of those that ended by themselves: fewer than all after Ctrl-C."""
     _RUNS[:] = runs
     try:
-        with ProcessPoolExecutor(min(jobs, len(runs)), multiprocessing.get_context("fork"), _calm) as pool:
+        with ProcessPoolExecutor(min(jobs, len(runs)), multiprocessing.get_context("fork"), _use_one_thread) as pool:
             waiting: list[Future[str]] = [pool.submit(_run, n) for n in range(len(runs))]
             try:
-                _watch(waiting, title, progress)
+                _report_progress(waiting, title, progress)
             except KeyboardInterrupt:  # of this process, or of a run
                 pool.shutdown(cancel_futures=True)
             except Exception:
@@ -177,7 +177,7 @@ def _whole(future: "Future[str]") -> bool:
     return not future.cancelled() and future.exception() is None and future.result() != "interrupted"
 
 
-def _watch(waiting: list[Future[str]], title: str, progress: bool) -> None:
+def _report_progress(waiting: list[Future[str]], title: str, progress: bool) -> None:
     with bar(title, len(waiting), shown=progress) as tell:
         for done, future in enumerate(as_completed(waiting), 1):
             if future.result() == "interrupted":
@@ -185,7 +185,7 @@ def _watch(waiting: list[Future[str]], title: str, progress: bool) -> None:
             tell(done, "seeds")
 
 
-def _calm() -> None:
+def _use_one_thread() -> None:
     torch.set_num_threads(1)  # as many processes as cores
 
 

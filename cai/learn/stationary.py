@@ -56,10 +56,10 @@ class Stationary:
         log_pi = self.over_actions.log_weights(q, self.tables.log_prior, self.alpha, self.best(q))
         return log_pi.log_softmax(-1)  # (q - v)/α is rounded at the scale of q/α, which is large where it is cold
 
-    def price(self, log_pi: Float[Tensor, "S A"], q: Float[Tensor, "S A"]) -> Float[Tensor, " S"]:
+    def kl_cost(self, log_pi: Float[Tensor, "S A"], q: Float[Tensor, "S A"]) -> Float[Tensor, " S"]:
         """Return α KL(π(·|s) ‖ p(·|s)) of the greedy policy of q: ``Σ π q - v``, exact also where α is far above q."""
-        price = times(log_pi.exp(), q).sum(-1) - self.best(q)
-        return torch.where(price.isfinite() & (self.alpha > 0), price, 0.0)
+        cost = times(log_pi.exp(), q).sum(-1) - self.best(q)
+        return torch.where(cost.isfinite() & (self.alpha > 0), cost, 0.0)
 
     def under(self, log_pi: Float[Tensor, "S A"], q: Float[Tensor, "S A"]) -> Float[Tensor, " S"]:
         """Return Σ_a π(a|s) (q(s,a) - α log π(a|s)/p(a|s))."""

@@ -88,7 +88,7 @@ class Task:
 
 
 @dataclass(frozen=True)
-class Sampling:
+class SampledTraining:
     """The training of an algorithm on what can be sampled; ``measure`` says how good a policy is."""
 
     algorithm: Algorithm
@@ -181,7 +181,7 @@ def train(
     if task.normalise:
         problem = _normalised(problem, task.seed)
     alpha = task.measured_at if problem.temperature is None else problem.temperature
-    training = Sampling(algorithm, problem, world, task, _measure(world, problem, task, alpha))
+    training = SampledTraining(algorithm, problem, world, task, _measure(world, problem, task, alpha))
     plan = Plan(task.seed, task.steps, task.checkpoint, task.log, task.progress, task.watch)
     with precision(algorithm.dtype):
         return run(training, plan)

@@ -57,7 +57,7 @@ class FunctionPolicy(nn.Module):
         self.dtype = dtype or (torch.float64 if isinstance(source, Spec) else source.dtype)
         self.horizon = None
         self.ended = _ended(source)
-        self.asked = replace_terminated(self.ended)
+        self.replacements = replace_terminated(self.ended)
 
     def act(self, state: Any, t: int) -> Any:
         """Sample the action variables from what the function gives."""
@@ -99,9 +99,9 @@ class FunctionPolicy(nn.Module):
         return self.actions, log(proper(f"policy, t = {t}", probs, (*batch, A)))
 
     def _call(self, state: Values, t: int) -> Any:
-        if self.asked is not None and self.space is not None:
+        if self.replacements is not None and self.space is not None:
             number = self.space.join(self.space.unpack(state))
-            state = self.space.pack(self.space.split(self.asked[number]))
+            state = self.space.pack(self.space.split(self.replacements[number]))
         with user_code(f"policy, t = {t}", FORMS):
             return self.function(state, t)
 

@@ -70,13 +70,13 @@ def scored(policy: Actor, state: Any, action: Any, t: int = 0) -> Tensor:
     Raises:
         WorldError: the action lacks a variable that the program samples.
     """
-    reading = _Reading(action, t)
+    reading = _ActionScore(action, t)
     with pyro.poutine.block(), pyro.validation_enabled(False), reading:
         policy.act(state, t)
     return reading.total
 
 
-class _Reading(Messenger):
+class _ActionScore(Messenger):
     """Sets every site to the given action, and adds up what the sites think of it."""
 
     def __init__(self, action: Values, t: int) -> None:

@@ -124,7 +124,7 @@ class EnvironmentSimulator:
         for i, env in enumerate(self.envs):
             if ended[i]:
                 continue
-            self._bring(i, tapes[i])
+            self._replay(i, tapes[i])
             self.now[i] = None  # whatever breaks in there, the environment is nowhere known until it has stepped
             seen, paid, over, cut, _ = env.step(self.taken.value(actions[i]))
             state[i], reward[i] = self.seen.flat(seen), float(paid)
@@ -186,7 +186,7 @@ class EnvironmentSimulator:
         tapes = tuple(Tape(seed, actions, len(actions)) for seed, actions in zip(packed["seeds"], listed, strict=True))
         return EnvState(packed["state"], packed["t"], packed["terminated"], packed["truncated"], tapes)
 
-    def _bring(self, i: int, tape: Tape) -> None:
+    def _replay(self, i: int, tape: Tape) -> None:
         """Bring an environment to where a tape ends, unless it is there."""
         if self.now[i] is tape:
             return

@@ -171,7 +171,7 @@ def features_of(variables: Variables, state: Any) -> Tensor:
     return torch.cat(parts, -1) if len(parts) > 1 else parts[0]
 
 
-class _Reader(Messenger):
+class _SiteDistribution(Messenger):
     """Reads the distribution of the one action site."""
 
     def __init__(self) -> None:
@@ -206,7 +206,7 @@ def one_action(simulator: Any) -> Any:
 
 
 def _read(act: Any, state: Any, t: int) -> Any:
-    reader = _Reader()
+    reader = _SiteDistribution()
     with pyro.poutine.block(), reader:
         act(state, t)
     return reader.fn

@@ -27,7 +27,7 @@ MANY = 200
 
 
 @dataclass(frozen=True)
-class Curve:
+class ElboCurve:
     """One fit made ready to be drawn; what is not finite is left out.
 
     Attributes:
@@ -55,7 +55,7 @@ class Curve:
         return np.stack([np.convolve(axis, window / window.size, "valid") for axis in self.noisy.T], -1)
 
 
-def curve_of(name: str, fit: Learned) -> Curve:
+def curve_of(name: str, fit: Learned) -> ElboCurve:
     """Read a fit's history as points."""
     star, sure = fit.elbo_star, fit.estimator in EXACT
     before = [row for row in fit.history if row.steps < fit.steps]  # the record of the last step is the result itself
@@ -64,7 +64,7 @@ def curve_of(name: str, fit: Learned) -> Curve:
     exact = seen if sure else [] if star is None else [(step, star - gap) for step, gap in known]
     end = (fit.steps, math.nan if fit.elbo is None else fit.elbo)
     missing = [] if fit.gap is None else [(fit.steps, fit.gap)]
-    return Curve(
+    return ElboCurve(
         name=name,
         noisy=_points([] if sure else seen),
         exact=_points([*exact, *([] if fit.samples else [end])]),
@@ -98,7 +98,9 @@ def elbo_curves(fits: Mapping[str, Learned], *, elbo_star: float | None, log_evi
     alphas = {fit.temperature for fit in fits.values()}
     title = "ELBO, step by step" + (f", α = {show(alphas.pop())}" if len(alphas) == 1 else "")
     room = Margins(left=0.8, right=0.3, across=1.9, bottom=1.0)  # across: the exact answers' numbers stand there
-    figure, axes = panels(1 + with_gaps, (4.3, 3.1), title, _how_to_read(curves) + _bent(fits, elbo_star), room)
+    figure, axes = panels(
+        1 + with_gaps, (4.3, 3.1), title, _how_to_read(curves) + _measured_against_log_z(fits, elbo_star), room
+    )
     last = max(1, *(fit.steps for fit in fits.values()))
     answers = _answers(elbo_star, log_evidence)
     _draw_elbo(axes[0], curves, answers, last)
@@ -109,7 +111,7 @@ def elbo_curves(fits: Mapping[str, Learned], *, elbo_star: float | None, log_evi
     return figure
 
 
-def _how_to_read(curves: Sequence[Curve]) -> str:
+def _how_to_read(curves: Sequence[ElboCurve]) -> str:
     text = "The policy's ELBO before each step, and at the end; the higher the better."
     if any(len(curve.gaps) for curve in curves):
         text += " Right: what is still missing to the best there is, on a logarithmic scale."
@@ -120,7 +122,7 @@ def _how_to_read(curves: Sequence[Curve]) -> str:
     return text
 
 
-def _bent(fits: Mapping[str, Learned], elbo_star: float | None) -> str:
+def _measured_against_log_z(fits: Mapping[str, Learned], elbo_star: float | None) -> str:
     """Name the fits whose best is another one, log Z: their guides bend the dynamics too."""
     if elbo_star is None:
         return ""
@@ -129,7 +131,7 @@ def _bent(fits: Mapping[str, Learned], elbo_star: float | None) -> str:
     return f" Measured against log Z, since dynamics bend too: {', '.join(names)}." if names else ""
 
 
-def _draw_elbo(axes: Axes, curves: Sequence[Curve], answers: Sequence["Answer"], last: int) -> None:
+def _draw_elbo(axes: Axes, curves: Sequence[ElboCurve], answers: Sequence["Answer"], last: int) -> None:
     plain(axes, "ELBO(π), nats")
     _steps_axis(axes, last)
     for n, curve in enumerate(curves):
@@ -145,7 +147,7 @@ def _draw_elbo(axes: Axes, curves: Sequence[Curve], answers: Sequence["Answer"],
     axes.text(0.0, -0.155, note, transform=axes.transAxes, va="top", fontsize=7.5, color=GREY, parse_math=False)
 
 
-def _left_out(curves: Sequence[Curve], low: float) -> str:
+def _left_out(curves: Sequence[ElboCurve], low: float) -> str:
     """Say which fits begin below the frame, and which end at -inf."""
     below = [
         f"{curve.name} from {show(float(curve.line[0, 1]))}" for curve in curves if (curve.line[:1, 1] < low).any()
@@ -155,7 +157,7 @@ def _left_out(curves: Sequence[Curve], low: float) -> str:
     return "; ".join(f"{what}: {', '.join(names)}" for what, names in parts.items() if names)
 
 
-def _draw_gaps(axes: Axes, curves: Sequence[Curve], last: int) -> None:
+def _draw_gaps(axes: Axes, curves: Sequence[ElboCurve], last: int) -> None:
     plain(axes, "ELBO* − ELBO(π), nats")
     _steps_axis(axes, last)
     for n, curve in enumerate(curves):
@@ -186,7 +188,7 @@ def _steps_axis(axes: Axes, last: int) -> None:
     axes.spines[["top", "right"]].set_visible(False)
 
 
-def _frame(axes: Axes, curves: Sequence[Curve], answers: Sequence["Answer"]) -> tuple[float, float]:
+def _frame(axes: Axes, curves: Sequence[ElboCurve], answers: Sequence["Answer"]) -> tuple[float, float]:
     """Return the heights to be shown: far-away first steps fall out below, a far-away log Z above."""
     reaches = [_reach(axes, curve) for curve in curves if len(curve.line) or len(curve.end)] or [(0.0, 0.0)]
     low, high = min(low for low, _ in reaches), max(high for _, high in reaches)
@@ -197,7 +199,7 @@ def _frame(axes: Axes, curves: Sequence[Curve], answers: Sequence["Answer"]) -> 
     return low - margin, high + margin
 
 
-def _reach(axes: Axes, curve: Curve) -> tuple[float, float]:
+def _reach(axes: Axes, curve: ElboCurve) -> tuple[float, float]:
     """Return the lowest and the highest that count: of its width on the axis, a third may fall below the frame."""
     points = np.concatenate([curve.line, curve.end])
     width = axes.transScale.transform(np.stack([points[:, 0], np.ones(len(points))], -1))[:, 0]

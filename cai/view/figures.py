@@ -12,17 +12,17 @@ from torch import Tensor
 from cai.errors import fault
 from cai.evaluation.evaluation import Evaluation
 from cai.support.numbers import show
-from cai.view.heat import Kind, draw_field, panel_size, row_labels, shared_norm
+from cai.view.heat import FieldStyle, draw_field, panel_size, row_labels, shared_norm
 from cai.view.maps import cell_inches, choices_matter, crowded, draw_arrows, draw_map, keys
 from cai.view.scene import PROMISE, Scene
 from cai.view.style import Margins, amounts, colour_bar, foot_key, hatch_key, pale, panels, span
 from cai.world.spaces import Layout
 
-VALUE = Kind("reward units", "viridis", own_scale=True)
-VISITS = Kind("probability", "Blues", own_scale=False)
-TOTAL_VISITS = Kind("expected visits", "Blues", own_scale=False)
-POLICY_NATS = Kind("nats", "Oranges", own_scale=False)
-LUCK_NATS = Kind("nats", "Purples", own_scale=False)
+VALUE = FieldStyle("reward units", "viridis", own_scale=True)
+VISITS = FieldStyle("probability", "Blues", own_scale=False)
+TOTAL_VISITS = FieldStyle("expected visits", "Blues", own_scale=False)
+POLICY_NATS = FieldStyle("nats", "Oranges", own_scale=False)
+LUCK_NATS = FieldStyle("nats", "Purples", own_scale=False)
 
 
 def value_maps(scene: Scene) -> Figure:
@@ -91,8 +91,8 @@ def occupancy_heat(scene: Scene) -> Figure:
     """Draw the probability to be alive in s at time t, a panel a policy, on one logarithmic scale."""
     evaluations = scene.comparison.evaluations
     fields = {name: _rows(scene, evaluation.occupancy.sum(-1)) for name, evaluation in evaluations.items()}
-    kind = VISITS if scene.tables.horizon is not None else TOTAL_VISITS
-    return _heat(scene, fields, kind, "Occupancy", "Where each policy is under the true dynamics.", "")
+    style = VISITS if scene.tables.horizon is not None else TOTAL_VISITS
+    return _heat(scene, fields, style, "Occupancy", "Where each policy is under the true dynamics.", "")
 
 
 def policy_nats_heat(scene: Scene) -> Figure:
@@ -119,23 +119,23 @@ def luck_nats_heat(scene: Scene) -> Figure:
     return _heat(scene, fields, LUCK_NATS, "Luck nats", how, "∞: an outcome the posterior rules out")
 
 
-def _heat(scene: Scene, fields: Mapping[str, Any], kind: Kind, what: str, how: str, hatched: str) -> Figure:
+def _heat(scene: Scene, fields: Mapping[str, Any], style: FieldStyle, what: str, how: str, hatched: str) -> Figure:
     """Draw one panel a field, all with the same rows; kinds without a scale of their own share a logarithmic one."""
     labels, finite = row_labels(scene), scene.tables.horizon is not None
     over = "by state and time" if finite else "by state, infinite horizon"
     title = f"{what} {over}, α = {show(scene.comparison.temperature)}" + (f" ({scene.shown})" if scene.shown else "")
-    how += "" if kind.own_scale or not finite else " White: next to nothing, below the scale."
-    room = Margins(left=0.35 + 0.065 * max(map(len, labels)), across=0.75 if kind.own_scale else 0.3)
+    how += "" if style.own_scale or not finite else " White: next to nothing, below the scale."
+    room = Margins(left=0.35 + 0.065 * max(map(len, labels)), across=0.75 if style.own_scale else 0.3)
     figure, axes = panels(len(fields), panel_size(scene), title, how, room)
-    norm = None if kind.own_scale else shared_norm(list(fields.values()), 1e5)
+    norm = None if style.own_scale else shared_norm(list(fields.values()), 1e5)
     first_column = min(ax.get_position().x0 for ax in axes)
     any_hatched = False
     for ax, (name, field) in zip(axes, fields.items(), strict=True):
         leftmost = ax.get_position().x0 < first_column + 1e-6
         any_hatched |= not np.isfinite(field).all()
-        draw_field(ax, name, field, labels if leftmost else [], kind, norm if norm is not None else span(field))
+        draw_field(ax, name, field, labels if leftmost else [], style, norm if norm is not None else span(field))
     if norm is not None and finite:
-        colour_bar(_last_of_first_row(axes), norm, amounts(kind.palette), kind.unit)
+        colour_bar(_last_of_first_row(axes), norm, amounts(style.palette), style.unit)
     if any_hatched and hatched:
         foot_key(figure, [hatch_key(hatched)])
     return figure

@@ -22,7 +22,7 @@ NEGLIGIBLE = 1e-12
 
 
 @dataclass(frozen=True)
-class Kind:
+class FieldStyle:
     """What a field holds: its unit, its palette, and whether each panel has a scale of its own."""
 
     unit: str
@@ -66,13 +66,13 @@ def shared_norm(fields: Sequence[Array], depth: float) -> LogNorm:
     return LogNorm(min(max(high / depth, 0.9 * float(positive.min())), high / 10), high)
 
 
-def draw_field(axes: Axes, title: str, field: Array, labels: Sequence[str], kind: Kind, norm: Normalize) -> None:
+def draw_field(axes: Axes, title: str, field: Array, labels: Sequence[str], style: FieldStyle, norm: Normalize) -> None:
     """Draw a field ``[T, R]`` as a heat map, or ``[R]`` as bars; no ``labels`` leaves the rows unnamed."""
     plain(axes, title)
     if field.ndim == 1:
-        _bars(axes, field, kind)
+        _bars(axes, field, style)
     else:
-        _heat_map(axes, field, kind, norm)
+        _heat_map(axes, field, style, norm)
     rows = field.shape[-1]
     step = max(1, -(-rows // int(axes.get_window_extent().height / DPI / 0.125)))  # labels need an eighth of an inch
     ticks = list(range(0, rows, step))
@@ -81,37 +81,37 @@ def draw_field(axes: Axes, title: str, field: Array, labels: Sequence[str], kind
         axes.set_ylabel("state", fontsize=8, color=INK)
 
 
-def _heat_map(axes: Axes, field: Array, kind: Kind, norm: Normalize) -> None:
-    cmap = pale(kind.palette, 0.92) if kind.own_scale else amounts(kind.palette)
+def _heat_map(axes: Axes, field: Array, style: FieldStyle, norm: Normalize) -> None:
+    cmap = pale(style.palette, 0.92) if style.own_scale else amounts(style.palette)
     hatch_ground(axes)
     picture = np.ma.masked_invalid(field.T)
-    if not kind.own_scale:
+    if not style.own_scale:
         picture = np.ma.maximum(picture, 0.25 * float(norm.vmin or 0.0))  # a log scale has no 0: lift it to "under"
     axes.imshow(picture, aspect="auto", cmap=cmap, norm=norm, interpolation="nearest")
     axes.set_xlabel("time t", fontsize=8, color=INK, labelpad=2)
     axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
-    if kind.own_scale:
-        colour_bar(axes, norm, cmap, kind.unit)
+    if style.own_scale:
+        colour_bar(axes, norm, cmap, style.unit)
     elif not (field > float(norm.vmin or 0.0)).any() and np.isfinite(field).all():
         box = {"facecolor": "white", "edgecolor": "none", "alpha": 0.9}
         peak = float(field.max(initial=0.0))
         text = (
-            "zero everywhere" if peak <= NEGLIGIBLE * float(norm.vmax or 1.0) else f"at most {show(peak)} {kind.unit}"
+            "zero everywhere" if peak <= NEGLIGIBLE * float(norm.vmax or 1.0) else f"at most {show(peak)} {style.unit}"
         )
         axes.text(0.5, 0.5, text, transform=axes.transAxes, ha="center", va="center", fontsize=9, color=GREY, bbox=box)
 
 
-def _bars(axes: Axes, field: Array, kind: Kind) -> None:
+def _bars(axes: Axes, field: Array, style: FieldStyle) -> None:
     rows = np.arange(len(field))
     finite = np.isfinite(field)
-    colour = pale(kind.palette, 1.0)(0.62)
+    colour = pale(style.palette, 1.0)(0.62)
     axes.barh(rows, np.where(finite, field, 0.0), color=colour, height=0.8)
     axes.set_ylim(len(field) - 0.5, -0.5)
     axes.axvline(0.0, color=GREY, linewidth=0.6)
     axes.grid(axis="x", color=FAINT, linewidth=0.5)
     axes.set_axisbelow(True)
     axes.spines[["top", "right"]].set_visible(False)
-    axes.set_xlabel(kind.unit, fontsize=8, color=INK, labelpad=2)
+    axes.set_xlabel(style.unit, fontsize=8, color=INK, labelpad=2)
     axes.xaxis.set_major_locator(MaxNLocator(5))
     for row in np.nonzero(~finite)[0].tolist():
         axes.axhspan(row - 0.4, row + 0.4, facecolor="#e9e9ec", edgecolor="#9aa3ad", hatch="////", linewidth=0)

@@ -47,7 +47,7 @@ def graph(world: World | Spec, slices: int = 2, *, observe: Given | None = None,
         alone(),
         torch.random.fork_rng(devices=[]),
         pyro.validation_enabled(False),
-        _Shown(),
+        _VisibleDelta(),
     ):
         parents: Any = get_dependencies(program)["prior_dependencies"]
         kinds = _kinds(spec)
@@ -91,7 +91,7 @@ class _PointMass(dist.Delta):
     """A Delta under a name that Pyro's inspection does not leave out."""
 
 
-class _Shown(Messenger):
+class _VisibleDelta(Messenger):
     """Keeps a deterministic next state of real numbers a node: Pyro's ``get_dependencies`` elides every ``Delta``."""
 
     def _pyro_sample(self, msg: Any) -> None:

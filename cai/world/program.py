@@ -114,23 +114,23 @@ def unrolled(spec: Spec, policy: Actor | None = None, temperature: float | Tenso
     alpha = torch.as_tensor(temperature, dtype=torch.float64)
     if not bool((alpha > 0).all()):
         raise fault("temperature", f"{temperature}", "a positive number")
-    acting = world if policy is None else policy
-    moving = policy if isinstance(policy, Guide) else world
+    actor = world if policy is None else policy
+    dynamics = policy if isinstance(policy, Guide) else world
 
     def survival(state: Values, t: int) -> Tensor:
-        return moving.survive(state, t) if isinstance(moving, Guide) else torch.tensor(spec.discount)
+        return dynamics.survive(state, t) if isinstance(dynamics, Guide) else torch.tensor(spec.discount)
 
     def program() -> None:
         with Stamp("initial", 0) as start:
-            state = moving.initial()
+            state = dynamics.initial()
         carried = variable_names(state, start.values, "initial")
         alive: Tensor | None = None  # until a first death is possible there is no such site
         for t in pyro.markov(range(T)):
             with Stamp("act", t):
                 goes_on = alive if policy is None else _goes_on(spec, state, alive)
-                action = _until_death(acting.act, world.act, goes_on, state, t)
+                action = _while_alive(actor.act, world.act, goes_on, state, t)
             with Stamp("step", t, carried) as step:
-                state, reward = _until_death(moving.step, world.step, alive, state, action, t)
+                state, reward = _while_alive(dynamics.step, world.step, alive, state, action, t)
             variable_names(state, step.values, f"step, t = {t}")
             if policy is None:
                 _observe_optimality(f"O_{t}", reward, alpha, alive)
@@ -161,15 +161,15 @@ def _goes_on(spec: Spec, state: Any, alive: Tensor | None) -> Tensor | None:
     return going if alive is None else alive * going
 
 
-def _until_death(piece: Callable[..., Any], own: Callable[..., Any], alive: Tensor | None, *args: Any) -> Any:
+def _while_alive(piece: Callable[..., Any], own: Callable[..., Any], alive: Tensor | None, *args: Any) -> Any:
     """Run a guide's piece of a slice, which gives way to the world's own once the trajectory has ended."""
     if alive is None or piece == own:
         return piece(*args)
-    with _OwnAfterDeath(own, args, alive):
+    with _OwnOnceEnded(own, args, alive):
         return piece(*args)
 
 
-class _OwnAfterDeath(Messenger):
+class _OwnOnceEnded(Messenger):
     """Lets the world's own distributions rule where the trajectory has ended, so that no KL is paid there."""
 
     def __init__(self, own: Callable[..., Any], args: tuple[Any, ...], alive: Tensor) -> None:

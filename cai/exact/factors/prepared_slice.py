@@ -14,7 +14,7 @@ import opt_einsum
 import torch
 from torch import Tensor
 
-from cai.compile.factor_model import Factor, FactoredSlice, Variables, added_up, aligned, primed
+from cai.compile.factor_model import Factor, FactoredSlice, SliceVariables, added_up, aligned, primed
 from cai.errors import Finding, IntractableError
 from cai.exact.cost import Cost
 from cai.exact.factors.algebra import LogSum, MaxSum, SumProduct
@@ -38,7 +38,7 @@ class PreparedSlice:
         slice_: the slice.
     """
 
-    def __init__(self, variables: Variables, slice_: FactoredSlice) -> None:
+    def __init__(self, variables: SliceVariables, slice_: FactoredSlice) -> None:
         self.variables, self.slice = variables, slice_
         self.sizes = variables.sizes
         self.states, self.actions = variables.states, variables.actions

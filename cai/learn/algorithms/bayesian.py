@@ -39,7 +39,7 @@ from cai.world.spaces import Space
 
 
 @dataclass(frozen=True)
-class Model:
+class PlanningModel:
     """One finite world to plan in, made out of beliefs.
 
     Attributes:
@@ -57,7 +57,9 @@ class Model:
 class Imagination(Protocol):
     """How beliefs, and the mean and deviation of μ, ``[S, A]``, become one world to plan an episode in."""
 
-    def model(self, beliefs: Beliefs, mean: Tensor, deviation: Tensor, episode: int, alpha: float | None) -> Model:
+    def model(
+        self, beliefs: Beliefs, mean: Tensor, deviation: Tensor, episode: int, alpha: float | None
+    ) -> PlanningModel:
         """Return that world; the first episode is 1."""
 
 
@@ -65,9 +67,11 @@ class Imagination(Protocol):
 class Certainty:
     """Plan as if the posterior's mean were the truth: what inference as usually written does with the unknown."""
 
-    def model(self, beliefs: Beliefs, mean: Tensor, deviation: Tensor, episode: int, alpha: float | None) -> Model:
+    def model(
+        self, beliefs: Beliefs, mean: Tensor, deviation: Tensor, episode: int, alpha: float | None
+    ) -> PlanningModel:
         """Return the mean world, at the problem's own temperature."""
-        return Model(mean, beliefs.transitions(), alpha)
+        return PlanningModel(mean, beliefs.transitions(), alpha)
 
 
 @dataclass(frozen=True)
@@ -80,19 +84,23 @@ class Optimism:
     def __post_init__(self) -> None:
         check(self, beta=POSITIVE)
 
-    def model(self, beliefs: Beliefs, mean: Tensor, deviation: Tensor, episode: int, alpha: float | None) -> Model:
+    def model(
+        self, beliefs: Beliefs, mean: Tensor, deviation: Tensor, episode: int, alpha: float | None
+    ) -> PlanningModel:
         """Return the mean world with bonuses, at the temperature 1/β_l."""
         beta = self.beta * episode**0.5
-        return Model(mean + beta / 2 * deviation**2, beliefs.transitions(), 1 / beta)
+        return PlanningModel(mean + beta / 2 * deviation**2, beliefs.transitions(), 1 / beta)
 
 
 @dataclass(frozen=True)
 class Sampling:
     """Plan in one world that may be true: Thompson's idea."""
 
-    def model(self, beliefs: Beliefs, mean: Tensor, deviation: Tensor, episode: int, alpha: float | None) -> Model:
+    def model(
+        self, beliefs: Beliefs, mean: Tensor, deviation: Tensor, episode: int, alpha: float | None
+    ) -> PlanningModel:
         """Return a world drawn from the posterior, to be solved without softness."""
-        return Model(mean + deviation * torch.randn_like(mean), beliefs.sampled_transitions(), None)
+        return PlanningModel(mean + deviation * torch.randn_like(mean), beliefs.sampled_transitions(), None)
 
 
 @dataclass(frozen=True)

@@ -52,7 +52,7 @@ class FullGuide(nn.Module):
         self.horizon, self.discount, self.terminal = spec.horizon, spec.discount, spec.terminal or _nothing
         self.states, self.actions = spec.states, spec.actions
         S, A, T = spec.states.size, spec.actions.size, spec.horizon
-        sizes = {"initial": _chain(spec.states), "act": _chain(spec.actions), "step": _grown(spec.latents)}
+        sizes = {"initial": _chain(spec.states), "act": _chain(spec.actions), "step": _prefix_shapes(spec.latents)}
         lead = {"initial": (), "act": (T, S), "step": (T, S, A)}
         entries = sum(math.prod((*lead[piece], *size)) for piece in sizes for size in sizes[piece].values())
         if entries > max_entries:
@@ -61,10 +61,10 @@ class FullGuide(nn.Module):
             {piece: _tables({name: (*lead[piece], *size) for name, size in sizes[piece].items()}) for piece in sizes}
         )
         self.survival = nn.Parameter(torch.zeros(T, S, dtype=torch.float64)) if self.discount < 1 else None
-        self._leave_out_the_impossible(spec.latents)
+        self._mask_impossible(spec.latents)
 
     @torch.no_grad()
-    def _leave_out_the_impossible(self, latents: Mapping[str, int]) -> None:
+    def _mask_impossible(self, latents: Mapping[str, int]) -> None:
         """Start without what can only end in a reward of -inf: the posterior never goes there, and the ELBO is -inf."""
         tables = tabulate(self.world)
         if bool((tables.reward > -torch.inf).all() and (tables.terminal > -torch.inf).all()):
@@ -86,18 +86,18 @@ class FullGuide(nn.Module):
 
     def initial(self) -> Any:
         """Sample s_0 from the bent start."""
-        with _Bend(self.tables["initial"], ()):
+        with _TiltedSites(self.tables["initial"], ()):
             return self.world.initial()
 
     def act(self, state: Any, t: int) -> Any:
         """Sample a_t from the bent prior: the guide's policy."""
-        with _Bend(self.tables["act"], (torch.tensor(t), self._number(self.states, state))):
+        with _TiltedSites(self.tables["act"], (torch.tensor(t), self._number(self.states, state))):
             return self.world.act(state, t)
 
     def step(self, state: Any, action: Any, t: int) -> tuple[Any, Tensor]:
         """Sample the slice's latents and s_{t+1} from the bent dynamics."""
         here = (torch.tensor(t), self._number(self.states, state), self._number(self.actions, action))
-        with _Bend(self.tables["step"], here):
+        with _TiltedSites(self.tables["step"], here):
             return self.world.step(state, action, t)
 
     def survive(self, state: Any, t: int) -> Tensor:
@@ -112,21 +112,21 @@ class FullGuide(nn.Module):
         return space.join(space.unpack(values))
 
 
-class _Bend(Messenger):
+class _TiltedSites(Messenger):
     """Tilts every site of a piece by its table, at the index of what came before; a ``Point`` stays what it is."""
 
     def __init__(self, tables: Any, index: tuple[Tensor, ...]) -> None:
         super().__init__()
-        self.tables, self.index, self.bending = tables, index, False
+        self.tables, self.index, self.tilted = tables, index, False
 
     def _pyro_sample(self, msg: Any) -> None:
-        self.bending = not isinstance(base(msg["fn"]), Point)
-        if self.bending:
+        self.tilted = not isinstance(base(msg["fn"]), Point)
+        if self.tilted:
             table = self.tables[f"of {msg['name']}"]
             msg["fn"] = categorical(exact(msg["fn"]), table[self.index] if self.index else table)
 
     def _pyro_post_sample(self, msg: Any) -> None:
-        if self.bending:
+        if self.tilted:
             self.index = (*self.index, msg["value"].long())
 
 
@@ -148,10 +148,10 @@ def _tables(shapes: Mapping[str, tuple[int, ...]]) -> nn.ParameterDict:
 
 
 def _chain(space: Space) -> dict[str, tuple[int, ...]]:
-    return _grown(space.named_sizes)
+    return _prefix_shapes(space.named_sizes)
 
 
-def _grown(sizes: Mapping[str, int]) -> dict[str, tuple[int, ...]]:
+def _prefix_shapes(sizes: Mapping[str, int]) -> dict[str, tuple[int, ...]]:
     """Give each variable the sizes of those before it and its own: its table under the chain rule."""
     before: tuple[int, ...] = ()
     shapes = {}
