@@ -1,15 +1,12 @@
 """cai claims: what is claimed for soft optimality, tried."""
 
-import json
-from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
 from cai.cli.app import app, with_exit_code
 from cai.cli.options import require_folder
-from cai.support.numbers import finite
 from cai.support.wording import read_name
 
 Names = Annotated[
@@ -27,30 +24,15 @@ def claims(names: Names = None, out: Folder = None, seeds: Seeds = None, quick: 
     """Try what is claimed for soft optimality, each claim as one experiment with a verdict."""
     require_folder(out)
     from cai.experiments.claims import CLAIMS
-
-    chosen = [read_name("claim", one.replace("_", "-"), tuple(CLAIMS)) for one in names or CLAIMS]
-    for name in dict.fromkeys(chosen):
-        result = CLAIMS[name].run(**CLAIMS[name].settings(seeds=seeds, quick=quick))
-        tell(name, result)
-        if out is not None:
-            keep(name, result, out)
-
-
-def tell(name: str, result: Any) -> None:
-    """Print the numbers and the verdict."""
     from cai.view.terminal import print_table
 
-    print_table(f"{name}: {result.claim}", *result.table)
-    print(f"verdict: {result.verdict.word}", *result.verdict.lines, "", sep="\n")
+    chosen = [read_name("claim", name.replace("_", "-"), tuple(CLAIMS)) for name in names or CLAIMS]
+    for name in dict.fromkeys(chosen):
+        result = CLAIMS[name].run(**CLAIMS[name].settings(seeds=seeds, quick=quick))
+        print_table(f"{name}: {result.claim}", *result.table)
+        print(f"verdict: {result.verdict.word}", *result.verdict.lines, "", sep="\n")
+        if out is not None:
+            from cai.view.claim_figures import save_claim
 
-
-def keep(name: str, result: Any, out: Path) -> None:
-    """Write the figure and the numbers, both or none."""
-    from cai.support.files import write_whole
-    from cai.view.claim_figures import figure_of
-    from cai.view.style import png
-
-    numbers = {"claim": result.claim, "verdict": result.verdict.word, "checks": result.verdict.lines, **asdict(result)}
-    text = json.dumps(finite(numbers), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
-    write_whole(out, {f"{name}.png": png(figure_of(result)), f"{name}.json": text.encode()})
-    print(f"figure: {(out / f'{name}.png').resolve()}\nnumbers: {(out / f'{name}.json').resolve()}\n")
+            figure, numbers = save_claim(name, result, out)
+            print(f"figure: {figure.resolve()}\nnumbers: {numbers.resolve()}\n")

@@ -1,6 +1,8 @@
 from .conditionals import Logistic as Logistic
 from .conditionals import NoisyOr as NoisyOr
 from .elimination_steps import elimination_trace as elimination_trace
+from .explanation import Explanation as Explanation
+from .explanation import explain as explain
 from .independence import entangled as entangled
 from .independence import is_independent as is_independent
 from .independence import relevant as relevant

@@ -1,7 +1,10 @@
 """The figures of the experiments on soft optimality: one each, a verdict in its heading."""
 
+import json
 import math
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,8 +21,9 @@ from cai.experiments.reward_scale import RewardScale
 from cai.experiments.robustness import NOMINAL, Robustness
 from cai.experiments.ties import Ties
 from cai.experiments.verdict import Mean
-from cai.support.numbers import show
-from cai.view.style import FAINT, GREY, INK, LINES, MARKERS, Margins, foot_key, panels, plain
+from cai.support.files import write_whole
+from cai.support.numbers import finite, show
+from cai.view.style import FAINT, GREY, INK, LINES, MARKERS, Margins, foot_key, panels, plain, png
 
 ROOM = Margins(left=0.8, right=0.4, top=1.0, bottom=0.85, across=0.85)
 
@@ -27,6 +31,14 @@ ROOM = Margins(left=0.8, right=0.4, top=1.0, bottom=0.85, across=0.85)
 def figure_of(result: Any) -> Figure:
     """Draw the figure of an experiment's result."""
     return DRAWN[type(result)](result)
+
+
+def save_claim(name: str, result: Any, folder: Path) -> tuple[Path, Path]:
+    """Write the figure and the numbers of an experiment, both or none, and return the two files."""
+    numbers = {"claim": result.claim, "verdict": result.verdict.word, "checks": result.verdict.lines, **asdict(result)}
+    text = json.dumps(finite(numbers), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    write_whole(folder, {f"{name}.png": png(figure_of(result)), f"{name}.json": text.encode()})
+    return folder / f"{name}.png", folder / f"{name}.json"
 
 
 def exploration_figure(result: Exploration) -> Figure:
