@@ -67,10 +67,9 @@ def conditioned(
         return condition_factors(model, conditions, _names(world))
     if not isinstance(model, Tables):
         raise fault("observe, do", f"a world compiled to {type(model).__name__}", "form='tables' or form='factors'")
-    kept = {*model.states.names, *model.actions.names}
-    if isinstance(world, Tables | Factors) or (
-        not conditions.forced and kept.issuperset(name for name, _ in conditions.seen)
-    ):
+    names = {*model.states.names, *model.actions.names}
+    visible = not conditions.forced and all(name in names for name, _ in conditions.seen)
+    if isinstance(world, Tables | Factors) or visible:
         return condition_tables(model, conditions)
     return tabulate(Conditioned(world, conditions))
 

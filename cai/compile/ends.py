@@ -43,8 +43,8 @@ def ended_factor(spec: Spec) -> Factor | None:
     """
     if spec.terminated is None:
         return None
-    states, reads = spec.states, _variables_read(spec)
-    scope = [name for name in states.names if name in reads]
+    states, names = spec.states, _variables_read(spec)
+    scope = [name for name in states.names if name in names]
     sizes = [size for name, size in zip(states.names, states.sizes, strict=True) if name in scope]
     numbers = torch.Size(sizes).numel()
     if numbers > LARGEST:
@@ -133,8 +133,8 @@ def _goes_on(tables: Tables, slice_: Slice, ended: Tensor, t: int) -> Iterator[F
     log_prior, log_prob, reward = slice_.log_prior[ended], slice_.log_prob[ended], slice_.reward[ended]
     allowed = log_prior > -torch.inf
     barred = reward == -torch.inf
-    chance = torch.where(barred, log_prob.exp(), 0.0).sum(-1)
-    spread = torch.where(allowed, chance, 0.0).amax(-1) - torch.where(allowed, chance, 1.0).amin(-1)
+    probability = torch.where(barred, log_prob.exp(), 0.0).sum(-1)
+    spread = torch.where(allowed, probability, 0.0).amax(-1) - torch.where(allowed, probability, 1.0).amin(-1)
     alike = (spread < 1e-6)[:, None, None]  # evidence may forbid to be there, whatever is done
     possible = allowed.unsqueeze(-1) & (log_prob > -torch.inf) & ~(barred & alike)
     for i, a, k in (possible & (slice_.successor[ended] != ended[:, None, None])).nonzero()[:1].tolist():

@@ -224,28 +224,28 @@ def refuse_large(spec: Spec, max_bytes: float = MAX_BYTES) -> None:
 
 
 def _drop_unreachable(tables: Tables) -> Tables:
-    seen = tables.log_initial > -torch.inf
+    reached = tables.log_initial > -torch.inf
     edges = [(slice_.successor, slice_.log_prob > -torch.inf) for slice_ in tables.slices()]
     while True:
-        grown = seen.clone()
+        grown = reached.clone()
         for successor, possible in edges:
-            grown[successor[seen][possible[seen]]] = True
-        if torch.equal(grown, seen):
+            grown[successor[reached][possible[reached]]] = True
+        if torch.equal(grown, reached):
             break
-        seen = grown
-    kept = seen.nonzero().flatten()
-    row = torch.full((len(seen),), 0).index_copy(0, kept, torch.arange(len(kept)))
+        reached = grown
+    numbers = reached.nonzero().flatten()
+    row = torch.full((len(reached),), 0).index_copy(0, numbers, torch.arange(len(numbers)))
     axis = 1 if tables.timed else 0
-    layout = tables.layout and replace(tables.layout, cell=tables.layout.cell[kept])
+    layout = tables.layout and replace(tables.layout, cell=tables.layout.cell[numbers])
     return replace(
         tables,
-        log_initial=tables.log_initial[kept],
-        log_prior=tables.log_prior.index_select(axis, kept),
-        log_prob=tables.log_prob.index_select(axis, kept),
-        successor=row[tables.successor.index_select(axis, kept)],
-        reward=tables.reward.index_select(axis, kept),
-        terminal=tables.terminal[kept],
-        states=replace(tables.states, kept=kept),
+        log_initial=tables.log_initial[numbers],
+        log_prior=tables.log_prior.index_select(axis, numbers),
+        log_prob=tables.log_prob.index_select(axis, numbers),
+        successor=row[tables.successor.index_select(axis, numbers)],
+        reward=tables.reward.index_select(axis, numbers),
+        terminal=tables.terminal[numbers],
+        states=replace(tables.states, kept=numbers),
         layout=layout,
-        ended=None if tables.ended is None else tables.ended[kept],
+        ended=None if tables.ended is None else tables.ended[numbers],
     )

@@ -23,7 +23,7 @@ def compare_all(
     temperatures: Sequence[float] = (1.0,),
     ray: str | None = None,
     progress: bool = True,
-    **asked: Any,
+    **settings: Any,
 ) -> dict[str, list[Comparison]]:
     """Compare policies on every world at every temperature; each world's comparisons in the order of temperatures.
 
@@ -36,7 +36,7 @@ def compare_all(
         ray: a Ray cluster: "local" on this machine, "auto" the one that runs here, or host:port; with the extra
             ``cai[ray]``. The numbers are the same as without it.
         progress: show a bar on a terminal.
-        asked: all else that ``compare`` takes.
+        settings: all else that ``compare`` takes.
 
     Raises:
         WorldError: there is no world or temperature, one does not conform, or the cluster cannot be reached.
@@ -50,9 +50,9 @@ def compare_all(
     for alpha in temperatures:
         as_temperature(alpha)  # before any work is done
     models = {name: _alone(compiled(world)) for name, world in worlds.items()}
-    asked_of = policies if callable(policies) else lambda name, alpha: policies
-    jobs = [(name, alpha, asked_of(name, alpha)) for name in models for alpha in temperatures]
-    done = dict(each(_compare, (models, asked), jobs, ray=ray, title="comparisons", shown=progress))
+    policies_of = policies if callable(policies) else lambda name, alpha: policies
+    jobs = [(name, alpha, policies_of(name, alpha)) for name in models for alpha in temperatures]
+    done = dict(each(_compare, (models, settings), jobs, ray=ray, title="comparisons", shown=progress))
     T = len(temperatures)
     return {name: [done[i * T + n] for n in range(T)] for i, name in enumerate(models)}
 
@@ -63,5 +63,5 @@ def _alone(model: Compiled) -> Compiled:
 
 
 def _compare(common: tuple[Mapping[str, Compiled], Mapping[str, Any]], job: tuple[str, float, Policies]) -> Comparison:
-    (models, asked), (name, alpha, policies) = common, job
-    return compare(models[name], policies, temperature=alpha, **asked)
+    (models, settings), (name, alpha, policies) = common, job
+    return compare(models[name], policies, temperature=alpha, **settings)

@@ -99,7 +99,7 @@ def run(training: Training, plan: Plan) -> Learned:
         saved = None if past is None else state
         if history:  # the folder may be a new one
             write(history)
-        with bar(training.name, steps, start=state.steps, shown=plan.progress) as tell:
+        with bar(training.name, steps, start=state.steps, shown=plan.progress) as show_progress:
             while True:
                 if training.due(state, history):
                     score = training.score(state, history)
@@ -117,7 +117,7 @@ def run(training: Training, plan: Plan) -> Learned:
                 else:
                     metrics = outcome
                 seconds += time.process_time() - began
-                tell(min(state.steps, steps), str(history[-1]) if history else "")
+                show_progress(min(state.steps, steps), str(history[-1]) if history else "")
         if state is not saved:
             file.save(state, training.pack, history, seconds)
         score = training.final(state, history)

@@ -178,11 +178,11 @@ def _whole(future: "Future[str]") -> bool:
 
 
 def _report_progress(waiting: list[Future[str]], title: str, progress: bool) -> None:
-    with bar(title, len(waiting), shown=progress) as tell:
+    with bar(title, len(waiting), shown=progress) as show_progress:
         for done, future in enumerate(as_completed(waiting), 1):
             if future.result() == "interrupted":
                 raise KeyboardInterrupt
-            tell(done, "seeds")
+            show_progress(done, "seeds")
 
 
 def _use_one_thread() -> None:

@@ -86,9 +86,9 @@ def short(count: float) -> str:
 def finite(value: Any) -> Any:
     """Return plain data as JSON can hold it: null for a number that is not finite, however deep it lies."""
     if isinstance(value, Mapping):
-        return {str(key): finite(one) for key, one in value.items()}
+        return {str(key): finite(entry) for key, entry in value.items()}
     if isinstance(value, list | tuple):
-        return [finite(one) for one in value]
+        return [finite(entry) for entry in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
