@@ -60,6 +60,11 @@ def print_json(value: Any) -> None:
     print(json.dumps(value, indent=2), file=_answers.get() or sys.stdout)
 
 
+def say(message: str) -> None:
+    """Say something beside the answer, on stderr."""
+    print(f"cai: {message}", file=sys.stderr)
+
+
 def _ending(error: BaseException) -> tuple[str, int] | None:
     """Return the words and the exit code for an error; None where it is a fault of cai itself."""
     if isinstance(error, CaiError):
@@ -82,7 +87,7 @@ def _stop(message: str, code: int) -> NoReturn:
     except OSError:  # Python would try once more at its end, and say so in its own words
         sys.stdout = None
     for line in message.splitlines():
-        print(f"cai: {line}", file=sys.stderr)
+        say(line)
     raise typer.Exit(code)
 
 

@@ -4,6 +4,7 @@ import re
 
 import typer
 
+import cai
 from cai.cli import options as opt
 from cai.cli.app import app, print_json, with_exit_code
 from cai.cli.options import read_world
@@ -14,10 +15,7 @@ from cai.support.catalogue import folder, names
 @with_exit_code
 def check(world: opt.World, settings: opt.Settings = None, as_json: opt.Json = False) -> None:
     """Say in words what is wrong with a world; exit code 1 if anything is."""
-    made = read_world(world, settings, None, None)
-    from cai.exact.check import check as findings_of
-
-    findings = findings_of(made)
+    findings = cai.check(read_world(world, settings, None, None))
     if as_json:
         print_json([vars(finding) for finding in findings])
     elif findings:

@@ -9,7 +9,7 @@ import typer
 
 import cai
 from cai.cli import options as opt
-from cai.cli.app import app, with_exit_code
+from cai.cli.app import app, say, with_exit_code
 from cai.cli.options import (
     given,
     read_conditions,
@@ -24,7 +24,7 @@ from cai.cli.options import (
     require_folder,
     title_of,
 )
-from cai.cli.output import say, say_all_left_out, say_left_out, show_comparisons, write_report
+from cai.cli.output import say_all_left_out, say_left_out, show_comparisons, write_report
 from cai.errors import fault
 from cai.learn.names import FORMS, POLICIES, forms
 from cai.support.parallel import joined

@@ -8,9 +8,9 @@ import typer
 
 import cai
 from cai.cli import options as opt
-from cai.cli.app import app, print_json, with_exit_code
+from cai.cli.app import app, print_json, say, with_exit_code
 from cai.cli.options import given, read_temperatures, read_world, require_folder, title_of
-from cai.cli.output import say, write_report
+from cai.cli.output import write_report
 from cai.errors import ImpossibleError, IntractableError, NotConvergedError, fault
 from cai.learn.names import ESTIMATORS, POLICIES
 from cai.support.wording import read_name

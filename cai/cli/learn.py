@@ -9,9 +9,8 @@ from typing import Annotated, Any
 import typer
 
 from cai.cli import options as opt
-from cai.cli.app import app, print_json, with_exit_code
-from cai.cli.options import read_settings, read_temperatures, read_world, require_folder, title_of
-from cai.cli.output import say
+from cai.cli.app import app, print_json, say, with_exit_code
+from cai.cli.options import given, read_settings, read_temperatures, read_world, require_folder, title_of
 from cai.errors import fault
 from cai.learn.names import FORMS, LEARNERS, at_temperature, learner_of
 from cai.support.catalogue import literal
@@ -62,19 +61,14 @@ def learn(
     """Learn from samples: REINFORCE, soft policy gradient, (soft) Q, fitted Q or soft actor-critic."""
     require_folder(out)
     read_name("--algorithm", algorithm, FORMS)
-    if temperature is not None:
-        read_temperatures([temperature])
+    (alpha,) = read_temperatures(None if temperature is None else [temperature])
     learner = learner_of(algorithm)
-    wishes = read_options(option, learner) | at_temperature(algorithm, 1.0 if temperature is None else temperature)
-    if steps is not None:
-        wishes["steps"] = steps
-    if out is not None:
-        wishes |= {"log": out, "checkpoint": out / "learner.checkpoint"}
+    own = read_options(option, learner) | at_temperature(algorithm, alpha) | given(steps=steps)
+    own |= {} if out is None else {"log": out, "checkpoint": out / "learner.checkpoint"}
     if is_id(world):
-        wishes["env_options"] = read_env_options(settings, horizon, discount)
-        learned = learner(world, seed=seed, **wishes)
+        learned = learner(world, seed=seed, env_options=read_env_options(settings, horizon, discount), **own)
     else:
-        learned = learner(read_world(world, settings, horizon, discount), seed=seed, **wishes)
+        learned = learner(read_world(world, settings, horizon, discount), seed=seed, **own)
     if as_json:
         print_json(learned.plain())
     else:
@@ -114,11 +108,11 @@ def read_options(texts: Sequence[str] | None, learner: Callable[..., Any]) -> di
     taken = {"world", "temperature", "options", "behaviour", "data", "regressor", "dtype"}
     known = [name for name in inspect.signature(learner).parameters if name not in taken]
     known += ["evaluations", "episodes", "target", "normalise"]
-    found: dict[str, Any] = {}
+    values: dict[str, Any] = {}
     for text in texts or ():
         name, equals, value = text.partition("=")
         if not equals or name not in known:
             expected = f"name=value with one of {', '.join(known)}; options of an environment stand in --set"
             raise fault("--option", f"'{text}'", expected)
-        found[name] = literal(value)
-    return found
+        values[name] = literal(value)
+    return values

@@ -41,7 +41,7 @@ def class_name(file: Path) -> str:
     if file.suffix != ".py":
         raise fault("new", f"'{file}'", "a file that ends in .py, such as my_world.py")
     name = "".join(part.capitalize() for part in file.stem.split("_"))
-    if not all(one.isidentifier() and not keyword.iskeyword(one) for one in (file.stem, name)):
+    if not all(word.isidentifier() and not keyword.iskeyword(word) for word in (file.stem, name)):
         raise fault("new", f"'{file.name}'", "letters, digits and _ that make a Python name, such as my_world.py")
     if file.stem in TAKEN:
         raise fault("new", f"'{file.name}', which would hide the library of this name", "another name")

@@ -11,6 +11,7 @@ from typing import Annotated, Any
 
 import typer
 
+from cai.cli.app import say
 from cai.errors import fault
 from cai.support.catalogue import load_world
 from cai.support.wording import RULES, meant, read_name
@@ -153,8 +154,8 @@ def read_model(world: Any, form: str, conditions: Any, *, quiet: bool) -> Any:
 
     model = conditioned(world, compiled(world, form), conditions)
     if not quiet:
-        for said in (remark(world), size_of(model) if is_long(model) else ""):
-            print(f"cai: {said}" if said else "", end="\n" if said else "", file=sys.stderr)
+        for line in filter(None, (remark(world), size_of(model) if is_long(model) else None)):
+            say(line)
     return model
 
 
@@ -205,13 +206,13 @@ def refuse(
 
 def read_sites(option: str, texts: Sequence[str] | None) -> dict[str, str]:
     """Read ``site=value`` texts."""
-    found = {}
+    values = {}
     for text in texts or ():
         site, equals, value = text.rpartition("=")
         if not equals:
             raise fault(option, f"'{text}'", "site=value, such as floor_5=3")
-        found[site] = value
-    return found
+        values[site] = value
+    return values
 
 
 def title_of(world: str, settings: Sequence[str] | None) -> str:

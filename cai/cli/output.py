@@ -1,21 +1,15 @@
 """How a command tells what the library returned: rows, comparisons, what was left out, and the report."""
 
-import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import cai
-from cai.cli.app import print_json
+from cai.cli.app import print_json, say
 from cai.learn.result import Learned
 
 if TYPE_CHECKING:
     from cai.evaluation.comparison import Comparison
-
-
-def say(message: str) -> None:
-    """Say something beside the answer, on stderr."""
-    print(f"cai: {message}", file=sys.stderr)
 
 
 def say_left_out(name: str, temperature: float, reason: object) -> None:
@@ -25,9 +19,9 @@ def say_left_out(name: str, temperature: float, reason: object) -> None:
 
 def say_all_left_out(comparisons: "Sequence[Comparison]") -> None:
     """Say what each comparison leaves out."""
-    for one in comparisons:
-        for name, reason in one.left_out.items():
-            say_left_out(name, one.temperature, reason)
+    for comparison in comparisons:
+        for name, reason in comparison.left_out.items():
+            say_left_out(name, comparison.temperature, reason)
 
 
 def show_rows(title: str, heads: Sequence[str], rows: Sequence[Mapping[str, Any]], *, as_json: bool) -> None:
@@ -44,12 +38,12 @@ def show_comparisons(title: str, comparisons: "Sequence[Comparison]", *, as_json
     """Print comparisons, with the fits among them, as tables or as JSON; on stderr what each leaves out."""
     say_all_left_out(comparisons)
     if as_json:
-        print_json([_plain(one) for one in comparisons])
+        print_json([_plain(comparison) for comparison in comparisons])
         return
     from cai.view.terminal import print_comparison
 
-    for one in comparisons:
-        print_comparison(title, one)
+    for comparison in comparisons:
+        print_comparison(title, comparison)
 
 
 def _plain(comparison: "Comparison") -> dict[str, Any]:

@@ -93,32 +93,27 @@ def _solved(
             say_left_out(name, alpha, answer)
         else:
             answers.append((name, answer))
-    rows = [_row(name, one, one.form, one.iterations, one.error_bound) for name, one in answers]
+    rows = [
+        _row(name, messages, messages.form, messages.iterations, messages.error_bound) for name, messages in answers
+    ]
     if policy and as_json:
-        plain = [{"policy": [part.plain() for part in policy_rows(one)]} for _, one in answers]
-        rows = [row | of for row, of in zip(rows, plain, strict=True)]
+        for row, (_, messages) in zip(rows, answers, strict=True):
+            row["policy"] = [part.plain() for part in policy_rows(messages)]
     show_rows(f"{title}: {size_of(model)}", HEADS, rows, as_json=as_json)
-    if policy and not as_json:
-        for name, one in answers:
-            print_policy(f"{name} at α = {float(one.temperature):g}", one)
+    for name, messages in answers if policy and not as_json else ():
+        print_policy(f"{name} at α = {float(messages.temperature):g}", messages)
 
 
 def _over_beliefs(world: Any, rules: Mapping[str, Any], alphas: Sequence[float]) -> list[dict[str, Any]]:
     """Solve over beliefs; the value stands beside QMDP's and that of full sight."""
-    answers = [
-        (name, cai.partial.solve(world, rule, temperature=alpha)) for alpha in alphas for name, rule in rules.items()
-    ]
-    return [
-        {
-            "rule": name,
-            "temperature": float(one.temperature),
-            "qmdp": float(one.qmdp),
-            "value": float(one.value),
-            "fully_observed": float(one.fully_observed),
-            "elbo": float(one.elbo) if name == "VARIATIONAL" else None,
-        }
-        for name, one in answers
-    ]
+    rows = []
+    for alpha in alphas:
+        for name, rule in rules.items():
+            answer = cai.partial.solve(world, rule, temperature=alpha)
+            numbers = {field: float(getattr(answer, field)) for field in ("qmdp", "value", "fully_observed")}
+            elbo = float(answer.elbo) if name == "VARIATIONAL" else None
+            rows.append({"rule": name, "temperature": alpha, **numbers, "elbo": elbo})
+    return rows
 
 
 def _sharded(
