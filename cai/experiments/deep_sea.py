@@ -149,12 +149,12 @@ def dives_needed(
 
 def learners(size: int, tables: cai.Tables, beta: float, noise: float) -> dict[str, tuple[Callable[..., Any], int]]:
     """Return the four learners for a size and their episodes an update; all but the model-free one are told the map."""
-    batch, told = max(1, 2**size // 16), dict[str, Any](noise=noise, following=cai.learn.neighbours(tables))
+    batch, settings = max(1, 2**size // 16), dict[str, Any](noise=noise, following=cai.learn.neighbours(tables))
     return {
         SOFT: (partial(cai.learn.q_learning, batch=batch, explore=0.0), batch),
-        BELIEFS: (partial(cai.learn.certainty_equivalence, batch=batch, **told), batch),
-        K_LEARNING: (partial(cai.learn.k_learning, beta=beta, **told), 1),
-        PSRL: (partial(cai.learn.posterior_sampling, **told), 1),
+        BELIEFS: (partial(cai.learn.certainty_equivalence, batch=batch, **settings), batch),
+        K_LEARNING: (partial(cai.learn.k_learning, beta=beta, **settings), 1),
+        PSRL: (partial(cai.learn.posterior_sampling, **settings), 1),
     }
 
 

@@ -47,26 +47,28 @@ def _known(data: dict[str, Any]) -> str:
     return "forced" if data.get("forced") else "yes" if data["observed"] else "no"
 
 
-def _print_explanation(one: Explanation) -> None:
-    within = f"given the action and the rest of the state, within {one.slices} slice{'s' if one.slices > 1 else ''}"
-    within += ", the terminal reward left aside" if one.terminal_reward_unseen else ""
+def _print_explanation(explanation: Explanation) -> None:
+    slices = f"{explanation.slices} slice{'s' if explanation.slices > 1 else ''}"
+    within = f"given the action and the rest of the state, within {slices}"
+    within += ", the terminal reward left aside" if explanation.terminal_reward_unseen else ""
+    because = explanation.because
     _print_lines(
         {
-            f"what matters ({within})": listed(one.relevant) or "no state variable",
-            "what does not matter": listed(one.irrelevant),
-            "why the policy reads the state only": one.why_markov
+            f"what matters ({within})": listed(explanation.relevant) or "no state variable",
+            "what does not matter": listed(explanation.irrelevant),
+            "why the policy reads the state only": explanation.why_markov
             or "one slice has no past to ask about; try --slices 2",
-            "entangled state variables": "; ".join(listed(group) for group in one.entangled),
-            "elimination": f"none, for the world cannot be factorised ({one.because})" if one.because else "",
+            "entangled state variables": "; ".join(listed(group) for group in explanation.entangled),
+            "elimination": f"none, for the world cannot be factorised ({because})" if because else "",
         }
     )
-    if one.elimination is None:
+    if explanation.elimination is None:
         return
     rows = [
         (step.applied, ", ".join(step.summed) or "-", listed(step.scope) or "-", f"{step.size:,}")
-        for step in one.elimination
+        for step in explanation.elimination
     ]
-    title = f"{len(rows)} steps, largest message {max(step.size for step in one.elimination):,} numbers"
+    title = f"{len(rows)} steps, largest message {max(step.size for step in explanation.elimination):,} numbers"
     print_table(title, ("multiply on", "sum out", "message over", "numbers"), rows)
 
 

@@ -77,10 +77,10 @@ def print_fit(world: str, name: str, fitted: Learned, *, log_evidence: float | N
 def print_learned(title: str, learned: Learned) -> None:
     """Print the evaluations of a learner, and how it ended."""
     heads = ["steps", "CPU s", "return", "return, most probable actions"]
-    rows = [[f"{one.steps:,}", f"{one.seconds:.2f}", *map(_five, _returns(one))] for one in learned.history]
+    rows = [[f"{point.steps:,}", f"{point.seconds:.2f}", *map(_five, _returns(point))] for point in learned.history]
     if learned.history[-1].policy_nats is not None:
         heads.append("policy nats")
-        rows = [[*row, digits(one.policy_nats, 4)] for row, one in zip(rows, learned.history, strict=True)]
+        rows = [[*row, digits(point.policy_nats, 4)] for row, point in zip(rows, learned.history, strict=True)]
     print_table(f"{title}: {learned.algorithm}, seed {learned.seed}", heads, rows)
     ended = f"{ENDED.get(learned.stopped, learned.stopped)}: {learned.steps:,} steps"
     worst = f"most probable actions, worst evaluation from the best on: {_five(learned.worst_after_best)}"
