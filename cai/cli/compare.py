@@ -11,7 +11,6 @@ import cai
 from cai.cli import options as opt
 from cai.cli.app import app, say, with_exit_code
 from cai.cli.options import (
-    given,
     read_conditions,
     read_form,
     read_model,
@@ -23,6 +22,7 @@ from cai.cli.options import (
     refuse,
     require_folder,
     title_of,
+    without_none,
 )
 from cai.cli.output import say_all_left_out, say_left_out, show_comparisons, write_report
 from cai.errors import fault
@@ -122,12 +122,12 @@ def compare(
     instance, changed = read_world(world, settings, horizon, discount), [*(settings or []), *(twin or [])]
     asked = Asked(title_of(world, settings), alphas, instance, ray, as_json, out)
     if learn is not None:
-        _learners(asked, rules, learners, range(seeds or SEEDS), jobs or 1, given(steps=learn_steps))
+        _learners(asked, rules, learners, range(seeds or SEEDS), jobs or 1, without_none(steps=learn_steps))
     elif inference_types:
         _inference_types(asked, read_conditions(observe, do))
     else:
         other = (title_of(world, changed), read_world(world, changed, horizon, discount)) if twin else None
-        _policies(asked, rules, form, read_conditions(observe, do), fits, given(steps=steps, seed=seed), other)
+        _policies(asked, rules, form, read_conditions(observe, do), fits, without_none(steps=steps, seed=seed), other)
 
 
 def _refuse(options: Mapping[str, Any]) -> None:
@@ -137,8 +137,9 @@ def _refuse(options: Mapping[str, Any]) -> None:
     for name in NEEDS["--learn"]:
         if options[name] is not None and options[name] < 1:
             raise fault(name, f"{options[name]}", "a whole number, at least 1")
-    if options["--form"] == "factors" and any(options[name] for name in TABLED):
-        raise fault("--form", f"factors beside {', '.join(TABLED[:-1])} or {TABLED[-1]}", "tables: those need them")
+    form = options["--form"] or "tables"
+    if form != "tables" and any(options[name] for name in TABLED):
+        raise fault("--form", f"{form} beside {', '.join(TABLED[:-1])} or {TABLED[-1]}", "tables: those need them")
 
 
 def _policies(
@@ -216,7 +217,7 @@ def _learners(
     comparisons: list[Comparison] = []
     whole = True
     for trained in cai.learn.learn_all(learners, asked.world, temperatures=asked.alphas, **where, **settings):
-        runs, whole = _told_runs(trained, len(seeds)), trained.whole
+        runs, whole = _complete_runs(trained, len(seeds)), trained.whole
         if runs:
             both = {**rules, **runs}
             comparisons.append(cai.compare(asked.world, both, temperature=trained.temperature, leave_out=True))
@@ -230,7 +231,7 @@ def _learners(
         raise KeyboardInterrupt
 
 
-def _told_runs(trained: "Trained", seeds: int) -> "Mapping[str, Sequence[Learned]]":
+def _complete_runs(trained: "Trained", seeds: int) -> "Mapping[str, Sequence[Learned]]":
     """Return the learners that have runs; say on stderr which have none or too few, and raise where none can learn."""
     runs = {name: each for name, each in trained.runs.items() if each}
     if trained.whole and not runs:

@@ -9,7 +9,7 @@ import typer
 import cai
 from cai.cli import options as opt
 from cai.cli.app import app, print_json, say, with_exit_code
-from cai.cli.options import given, read_temperatures, read_world, require_folder, title_of
+from cai.cli.options import read_temperatures, read_world, require_folder, title_of, without_none
 from cai.cli.output import write_report
 from cai.errors import ImpossibleError, IntractableError, NotConvergedError, fault
 from cai.learn.names import ESTIMATORS, POLICIES
@@ -65,8 +65,8 @@ def fit(
     title, instance = title_of(world, settings), read_world(world, settings, horizon, discount)
     tables, unknown = _tables(instance)
     name = policy or ("neural" if tables is None else "tabular")
-    own = given(steps=steps, particles=particles, tolerance=tolerance, samples=samples, seed=seed)
-    own |= given(optimizer=lr, checkpoint=checkpoint)
+    own = without_none(steps=steps, particles=particles, tolerance=tolerance, samples=samples, seed=seed)
+    own |= without_none(optimizer=lr, checkpoint=checkpoint)
     fits = list(_fits(title, name, instance, tables, unknown, alphas, {"estimator": estimator, **own}, quiet=as_json))
     if as_json:
         print_json([record for record, _ in fits])

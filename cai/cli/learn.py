@@ -10,7 +10,7 @@ import typer
 
 from cai.cli import options as opt
 from cai.cli.app import app, print_json, say, with_exit_code
-from cai.cli.options import given, read_settings, read_temperatures, read_world, require_folder, title_of
+from cai.cli.options import read_settings, read_temperatures, read_world, require_folder, title_of, without_none
 from cai.errors import fault
 from cai.learn.names import FORMS, LEARNERS, at_temperature, learner_of
 from cai.support.catalogue import literal
@@ -63,7 +63,7 @@ def learn(
     read_name("--algorithm", algorithm, FORMS)
     (alpha,) = read_temperatures(None if temperature is None else [temperature])
     learner = learner_of(algorithm)
-    own = read_options(option, learner) | at_temperature(algorithm, alpha) | given(steps=steps)
+    own = read_options(option, learner) | at_temperature(algorithm, alpha) | without_none(steps=steps)
     own |= {} if out is None else {"log": out, "checkpoint": out / "learner.checkpoint"}
     if is_id(world):
         learned = learner(world, seed=seed, env_options=read_env_options(settings, horizon, discount), **own)

@@ -174,7 +174,7 @@ def read_names(option: str, text: str | None, known: Sequence[str]) -> list[str]
     return list(dict.fromkeys(read_name(option, name, known) for name in names))
 
 
-def given(**settings: Any) -> dict[str, Any]:
+def without_none(**settings: Any) -> dict[str, Any]:
     """Return the settings that were given: all else is as the library has it."""
     return {name: value for name, value in settings.items() if value is not None}
 
