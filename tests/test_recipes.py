@@ -11,10 +11,12 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor
+from typer.testing import CliRunner
 
 import cai
+from cai.cli import app
 from cai.exact.forms import FORMS, Form
-from cai.exact.rules import Expect
+from cai.exact.rules import NAMED, Expect
 from cai.exact.tables.table_operator import TableOperator
 from cai.learn.problem import Problem, State
 from cai.policies.fixed import FixedPolicy, always
@@ -70,7 +72,7 @@ def sparsemax(x: list[float]) -> list[float]:
     return [max(0.0, v - low) for v in x]
 
 
-def test_a_rule_is_one_file(tmp_path: Path) -> None:
+def test_a_rule_is_one_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     world = load_model("grid")(rows=3, columns=3, horizon=12)
     tables = cai.tabulate(world)
     messages = cai.solve(world, TSALLIS, temperature=ALPHA)
@@ -96,6 +98,12 @@ def test_a_rule_is_one_file(tmp_path: Path) -> None:
         )
     assert bool((messages.policy.probs(0) == 0).any())  # sparse: some actions are never taken
     _through_every_verb(world, TSALLIS, tmp_path)
+    monkeypatch.setitem(NAMED, "TSALLIS", TSALLIS)
+    settings = ["--set", "rows=3", "--set", "columns=3", "--set", "horizon=12", "-t", f"{ALPHA}"]
+    done = CliRunner().invoke(app, ["compare", "grid", *settings, "-r", "TSALLIS", "--out", str(tmp_path / "out")])
+    assert done.exit_code == 0, done.output
+    assert "TSALLIS" in (tmp_path / "out" / "comparison.csv").read_text()
+    assert "TSALLIS" in (tmp_path / "out" / "report.html").read_text()
 
 
 @dataclass(frozen=True, eq=False)
@@ -164,6 +172,10 @@ def test_a_form_is_a_folder_and_a_line(rule: cai.Rule, toy: None, tmp_path: Path
     assert own.regret == pytest.approx(same.regret, rel=1e-9, abs=1e-9)
     torch.testing.assert_close(own.policy_nats, same.policy_nats, rtol=1e-9, atol=1e-12)
     _through_every_verb(certain(world), rule, tmp_path)
+    if rule is cai.HARD:
+        done = CliRunner().invoke(app, ["solve", "cliff_walking", "--form", "certain", "-r", "HARD", "--json"])
+        assert done.exit_code == 0, done.output
+        assert json.loads(done.stdout)[0]["form"] == "certain"
 
 
 def spread(evaluation: cai.Evaluation) -> float:

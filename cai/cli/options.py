@@ -14,7 +14,10 @@ import typer
 from cai.cli.app import say
 from cai.errors import fault
 from cai.support.catalogue import load_world
-from cai.support.wording import RULES, meant, read_name
+from cai.support.wording import meant, read_name
+
+_RULES = (Path(__file__).parents[1] / "exact" / "rules.py").read_text(encoding="utf-8")
+RULES = re.findall(r"^([A-Z]\w*) = Rule\(", _RULES, re.MULTILINE)  # their names, without torch, which is slow to import
 
 World = Annotated[
     str,

@@ -18,7 +18,7 @@ from cai.distributed.tabulated_rows import Rows, rows
 from cai.errors import ImpossibleError, fault
 from cai.exact.diagnose import no_answer
 from cai.exact.rounding import largest
-from cai.exact.rules import POSTERIOR, Mean, Rule, assumption
+from cai.exact.rules import POSTERIOR, Mean, Rule, assumption, require_a_rule
 from cai.exact.sweep import backups
 from cai.exact.tables.backup import Equation
 from cai.exact.tables.backup_forms import ready
@@ -197,8 +197,7 @@ def _digest(*parts: list[Tensor]) -> str:
 
 
 def _checked(rule: Rule, temperature: float | Tensor, every: int) -> Tensor:
-    if not isinstance(rule, Rule):
-        raise fault("rule", f"{rule!r}", "cai.POSTERIOR, VARIATIONAL, HARD, MAP, PLANNING or RISK(eta)")
+    require_a_rule(rule)
     if not isinstance(every, int) or every < 1:
         raise fault("every", f"{every!r}", "a whole number, at least 1")
     alpha = as_temperature(temperature)

@@ -15,7 +15,7 @@ from cai.exact.diagnose import blockers, no_answer
 from cai.exact.growth import Growth, common_growth, growth_by_level
 from cai.exact.messages import in_nats
 from cai.exact.rounding import Rounding, largest
-from cai.exact.rules import POSTERIOR, VARIATIONAL, Rule
+from cai.exact.rules import POSTERIOR, VARIATIONAL, Rule, require_a_rule
 from cai.exact.tables.table_operator import TableOperator
 from cai.exact.temperature import as_temperature
 from cai.support.progress import bar
@@ -106,8 +106,7 @@ def solve_horizons(
         IntractableError: the world cannot be tabulated.
         ImpossibleError: at one of the horizons the start value is -inf; the message names the states.
     """
-    if not isinstance(rule, Rule):
-        raise fault("rule", f"{rule!r}", "cai.POSTERIOR, VARIATIONAL, HARD, MAP, PLANNING or RISK(eta)")
+    require_a_rule(rule)
     if not rule.is_known:
         seen = f"{rule}, whose means say nothing of themselves"
         raise fault("solve_horizons, rule", seen, "cai's own means, whose growth has a bound; cai.solve takes any")

@@ -13,13 +13,12 @@ A mean reduces the last axis of ``x`` (reward units) under log-weights ``log_w``
 """
 
 from dataclasses import dataclass
-from typing import Literal, Protocol, runtime_checkable
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
 
 from cai.errors import fault
-from cai.support.wording import RULES
 
 TIE = 32
 """Units in the last place of the best score by which a choice may fall short of it and still be tied.
@@ -272,13 +271,19 @@ VARIATIONAL = Rule("VARIATIONAL", Expect(), Soft())
 """Max-ent control (Levine 2018, section 3): the best ELBO over policies with the dynamics held fixed."""
 HARD = Rule("HARD", Expect(), Best())
 """Bellman optimality: the limit α → 0 of VARIATIONAL."""
-PLANNING = Rule("PLANNING", Soft(), Viterbi())
-"""The best α log E exp(return/α), each action's prior paid (Lázaro-Gredilla et al. 2024); optimistic about luck."""
 MAP = Rule("MAP", Viterbi(), Viterbi())
 """The most probable trajectory (Viterbi), each slice's latents included: two outcomes with one successor compete."""
+PLANNING = Rule("PLANNING", Soft(), Viterbi())
+"""The best α log E exp(return/α), each action's prior paid (Lázaro-Gredilla et al. 2024); optimistic about luck."""
 
-NAMED: dict[str, Rule] = dict(zip(RULES, (POSTERIOR, VARIATIONAL, HARD, MAP, PLANNING), strict=True))
+NAMED: dict[str, Rule] = {name: rule for name, rule in globals().items() if isinstance(rule, Rule)}
 """The rules that a name alone says."""
+
+
+def require_a_rule(rule: Any) -> None:
+    """Raise a ``WorldError`` where something is no rule."""
+    if not isinstance(rule, Rule):
+        raise fault("rule", f"{rule!r}", f"cai.{', '.join(NAMED)} or RISK(eta)")
 
 
 def RISK(eta: float) -> Rule:  # noqa: N802 — a rule, written as the design writes it

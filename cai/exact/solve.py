@@ -12,7 +12,7 @@ from cai.exact.forms import Compiled, compiled, operator
 from cai.exact.gradient import differentiable_fixed_point, differentiable_sweep
 from cai.exact.messages import Messages
 from cai.exact.operator import Operator
-from cai.exact.rules import POSTERIOR, Rule
+from cai.exact.rules import POSTERIOR, Rule, require_a_rule
 from cai.world.conditions import Given, read_conditions
 from cai.world.definition import World
 
@@ -56,8 +56,7 @@ def solve(
             states.
         NotConvergedError: the infinite horizon has no fixed point in reach.
     """
-    if not isinstance(rule, Rule):
-        raise fault("rule", f"{rule!r}", "cai.POSTERIOR, VARIATIONAL, HARD, MAP, PLANNING or RISK(eta)")
+    require_a_rule(rule)
     conditions = read_conditions(observe, do)
     model = conditioned(world, compiled(world, form, under=[rule]), conditions)
     with evidence_explained(rule, conditions):

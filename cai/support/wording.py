@@ -5,9 +5,6 @@ from collections.abc import Iterable, Sequence
 
 from cai.errors import fault
 
-RULES = ("POSTERIOR", "VARIATIONAL", "HARD", "MAP", "PLANNING")
-"""The rules that a name alone says; RISK(eta) needs its number."""
-
 
 def read_name(where: str, text: str, known: Sequence[str]) -> str:
     """Return a name that is known.
