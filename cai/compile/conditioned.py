@@ -99,7 +99,7 @@ class Conditioned:
         names = labels_of(spec.labels, spec.layout, {**others, **states})
         self.conditions = settled(conditions, states, others, self.horizon, names)
         require_alive(self.conditions, self.horizon, spec.discount)
-        self.virtual = VirtualEvidence(self.conditions.likely, states, self.horizon or 0)
+        self.virtual = VirtualEvidence(self.conditions.likelihoods, states, self.horizon or 0)
 
     @property
     def terminal(self) -> Any:
@@ -139,10 +139,10 @@ class Conditioned:
         return after, reward + _disagreement(seen, values) + blind
 
     def _seen(self, t: int) -> dict[str, int]:
-        return {name: value for (name, time), value in self.conditions.certain.items() if time == t}
+        return {name: value for (name, time), value in self.conditions.hard_evidence.items() if time == t}
 
     def _forced(self, t: int) -> dict[str, int]:
-        return {name: value for (name, time), value in self.conditions.put.items() if time == t}
+        return {name: value for (name, time), value in self.conditions.forced_values.items() if time == t}
 
 
 class _Force(Messenger):
@@ -202,13 +202,13 @@ def condition_factors(
     assert whole.horizon is not None
     slices = list(whole.slices)
     initial, terminal = dict(whole.initial), whole.terminal
-    for (name, t), value in conditions.certain.items():
+    for (name, t), value in conditions.hard_evidence.items():
         piece = Factor((name,), _point(sizes[name], value, factors.dtype))
         if t == whole.horizon:
             terminal = (*terminal, piece)
         else:
             slices[t] = replace(slices[t], reward=(*slices[t].reward, piece))
-    for (name, t), value in conditions.put.items():
+    for (name, t), value in conditions.forced_values.items():
         point = _point(sizes[name], value, factors.dtype)
         if name in states and t == 0:
             initial[name] = Factor((name,), point)
@@ -218,7 +218,7 @@ def condition_factors(
             slices[t] = _forced(slices[t], name, point)
     ends = whole.ends if conditions.spare_ends(factors.states.names) else None
     conditioned = replace(whole, initial=initial, slices=tuple(slices), terminal=terminal, ends=ends)
-    return seen_factors(conditioned, conditions.likely)
+    return seen_factors(conditioned, conditions.likelihoods)
 
 
 def _called(space: Space) -> dict[str, tuple[str | None, ...]]:
@@ -265,7 +265,7 @@ def condition_tables(tables: Tables, conditions: Conditions) -> Tables:
     prior, reward, terminal = tables.log_prior.clone(), tables.reward.clone(), tables.terminal.clone()
     spaces = (tables.states, tables.actions)
     values = {name: value for space in spaces for name, value in space.split(torch.arange(space.size)).items()}
-    for (name, t), value in conditions.certain.items():
+    for (name, t), value in conditions.hard_evidence.items():
         wrong = values[name] != value
         if t == T:
             terminal[..., wrong] = -torch.inf
@@ -273,11 +273,11 @@ def condition_tables(tables: Tables, conditions: Conditions) -> Tables:
             reward.select(axis, t)[..., wrong, :, :] = -torch.inf
         else:
             reward.select(axis, t)[..., wrong, :] = -torch.inf
-    for (name, t), value in conditions.put.items():
+    for (name, t), value in conditions.forced_values.items():
         prior.select(axis, t)[:] = torch.where(values[name] == value, 0.0, -torch.inf)
     ended = tables.ended if conditions.spare_ends(tables.states.names) else None
     tables = replace(tables, log_prior=prior, reward=reward, terminal=terminal, ended=ended)
-    return seen_tables(tables, conditions.likely)
+    return seen_tables(tables, conditions.likelihoods)
 
 
 def _with_time(tables: Tables) -> Tables:

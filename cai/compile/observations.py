@@ -223,7 +223,9 @@ def _inspect_alone(spec: Spec, factors: ObservationFactors, samples: int = 6) ->
     for i in range(samples):
         values = {name: pick(size) for name, size in zip(spec.states.names, spec.states.sizes, strict=True)}
         picks = {name: pick(factor.table.shape[-1]) for name, factor in factors.sites.items()}
-        first, second = (_alone(spec, values, list(picks.values()), noise) for noise in (2 * i + 1, 2 * i + 2))
+        first, second = (
+            _log_probs_of_one_state(spec, values, list(picks.values()), noise) for noise in (2 * i + 1, 2 * i + 2)
+        )
         for name, factor in factors.sites.items():
             among = factor.table[tuple({**values, **picks}[parent] for parent in factor.scope)]
             where, lone = f"observe, variable '{name}'", first[name]
@@ -238,7 +240,7 @@ def _inspect_alone(spec: Spec, factors: ObservationFactors, samples: int = 6) ->
                     return
 
 
-def _alone(spec: Spec, values: dict[str, int], picks: list[int], noise: int) -> dict[str, Tensor]:
+def _log_probs_of_one_state(spec: Spec, values: dict[str, int], picks: list[int], noise: int) -> dict[str, Tensor]:
     """Return log p of the picked value of each site in one state, with torch seeded while the world's code runs."""
     ahead = iter(picks)
 

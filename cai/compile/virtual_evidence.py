@@ -19,7 +19,7 @@ from cai.errors import fault
 from cai.support.numerics import log
 from cai.world.conditions import Conditions
 
-Likely = Mapping[tuple[str, int], tuple[float, ...]]
+Likelihoods = Mapping[tuple[str, int], tuple[float, ...]]
 """Likelihoods, one for each value, by variable and time."""
 
 
@@ -29,7 +29,7 @@ def require_alive(conditions: Conditions, horizon: int | None, discount: float) 
     Raises:
         WorldError: there is such an observation.
     """
-    for name, t in conditions.likely:
+    for name, t in conditions.likelihoods:
         if t == horizon and discount < 1:
             seen = f"likelihoods of the last state, which is entered with probability γ = {discount:g}"
             raise fault(f"observe, site '{name}_{t}'", seen, "a value, or no discount")
@@ -40,17 +40,17 @@ class VirtualEvidence:
     """Uncertain observations in a program: a latent for each variable that is seen uncertainly at some time.
 
     Attributes:
-        likely: how likely each observation is.
+        likelihoods: how likely each observation is.
         states: the state variables, which may be seen on entering s_T too.
         horizon: T.
     """
 
-    likely: Likely
+    likelihoods: Likelihoods
     states: Mapping[str, int]
     horizon: int
 
     def __bool__(self) -> bool:
-        return bool(self.likely)
+        return bool(self.likelihoods)
 
     def sample(self, t: int, values: Mapping[str, Tensor], after: Mapping[str, Tensor]) -> Any:
         """Sample the observations of time t, those of s_T with the last slice; return 0 where they are had, else -inf.
@@ -58,10 +58,10 @@ class VirtualEvidence:
         A variable has its latent in every slice: where it is not looked at, that is certain.
         """
         reward: Any = 0.0
-        for name in dict.fromkeys(name for name, time in self.likely if time < self.horizon):
-            reward = reward + _sampled(f"{name}.seen", self.likely.get((name, t)), values.get(name))
-        for name in dict.fromkeys(name for name, time in self.likely if time == self.horizon):
-            last = self.likely[name, self.horizon] if t == self.horizon - 1 else None
+        for name in dict.fromkeys(name for name, time in self.likelihoods if time < self.horizon):
+            reward = reward + _sampled(f"{name}.seen", self.likelihoods.get((name, t)), values.get(name))
+        for name in dict.fromkeys(name for name, time in self.likelihoods if time == self.horizon):
+            last = self.likelihoods[name, self.horizon] if t == self.horizon - 1 else None
             reward = reward + _sampled(f"{name}.last", last, after[name])
         return reward
 
@@ -75,10 +75,10 @@ def _sampled(site: str, weights: tuple[float, ...] | None, value: Tensor | None)
     return torch.where(seen == 1, 0.0, -torch.inf)
 
 
-def seen_factors(factors: Factors, likely: Likely) -> Factors:
+def seen_factors(factors: Factors, likelihoods: Likelihoods) -> Factors:
     """Return factors of a finite horizon, a slice for each time, with their observations."""
     slices, latents = list(factors.slices), dict(factors.latents)
-    for (name, t), weights in likely.items():
+    for (name, t), weights in likelihoods.items():
         last = t == factors.horizon
         site, slot = (f"{name}.last", t - 1) if last else (f"{name}.seen", t)
         own = Factor((primed(name) if last else name, site), _log_likelihoods(weights, factors.dtype))
@@ -88,16 +88,16 @@ def seen_factors(factors: Factors, likely: Likely) -> Factors:
     return replace(factors, slices=tuple(slices), latents=latents)
 
 
-def seen_tables(tables: Tables, likely: Likely) -> Tables:
+def seen_tables(tables: Tables, likelihoods: Likelihoods) -> Tables:
     """Return tables with a time axis and every outcome twice: all is seen, or an observation fails, which is barred."""
-    if not likely:
+    if not likelihoods:
         return tables
     axis, S = len(tables.batch_shape), tables.states.size
     values = {**tables.states.split(torch.arange(S)), **tables.actions.split(torch.arange(tables.actions.size))}
     log_had, log_lost = tables.log_prob.clone(), torch.full_like(tables.log_prob, -torch.inf)
-    for t in {min(time, (tables.horizon or 0) - 1) for _, time in likely}:
+    for t in {min(time, (tables.horizon or 0) - 1) for _, time in likelihoods}:
         had = torch.ones(())
-        for (name, time), weights in likely.items():
+        for (name, time), weights in likelihoods.items():
             w = torch.tensor(weights, dtype=tables.dtype)
             if time == t:
                 row = w[values[name].long()]

@@ -19,9 +19,9 @@ def account(evaluation: Any) -> str:
     return "\n".join(
         [
             f"ELBO(π) = {amount(elbo)} nats{risks}; J(π) = {amount(evaluation.expected_return)} reward units.",
-            _or_why("log Z - ELBO(π)", lambda: _evidence(evaluation)),
-            _or_why("ELBO* - ELBO(π)", lambda: _best(evaluation)),
-            _or_why("J* - J(π)", lambda: _regret(evaluation)),
+            _account_of("log Z - ELBO(π)", lambda: _evidence(evaluation)),
+            _account_of("ELBO* - ELBO(π)", lambda: _best(evaluation)),
+            _account_of("J* - J(π)", lambda: _regret(evaluation)),
         ]
     )
 
@@ -29,14 +29,14 @@ def account(evaluation: Any) -> str:
 def _evidence(evaluation: Any) -> str:
     log_z = evaluation.log_evidence
     parts = {name: getattr(evaluation, f"{name}_nats") for name in ("start", "action", "luck")}
-    sums = {name: _settled(float(part if name == "start" else part.sum()), log_z) for name, part in parts.items()}
+    sums = {name: _rounded(float(part if name == "start" else part.sum()), log_z) for name, part in parts.items()}
     words = " + ".join(f"{amount(value)} {name}" for name, value in sums.items())
-    return f"{amount(_settled(evaluation.evidence_gap, log_z))} nats: {words}. log Z = {amount(log_z)} nats."
+    return f"{amount(_rounded(evaluation.evidence_gap, log_z))} nats: {words}. log Z = {amount(log_z)} nats."
 
 
 def _best(evaluation: Any) -> str:
     star = evaluation.elbo_star
-    gap = _settled(evaluation.optimality_gap, star)
+    gap = _rounded(evaluation.optimality_gap, star)
     words = "what a better policy can win" if gap else "no policy does better"
     return f"{amount(gap)} nats, the policy nats: {words}. ELBO* = {amount(star)} nats."
 
@@ -49,11 +49,11 @@ def _regret(evaluation: Any) -> str:
     return f"{amount(regret)} reward units, the regret: {words}. J* = {amount(best)} reward units."
 
 
-def _settled(value: float, scale: float) -> float:
+def _rounded(value: float, scale: float) -> float:
     return rounded(value, scale) or 0.0
 
 
-def _or_why(name: str, say: Callable[[], str]) -> str:
+def _account_of(name: str, say: Callable[[], str]) -> str:
     """Say a part, or why it cannot be had: the reason, and the first place or the likely cause."""
     try:
         return f"{name} = {say()}"

@@ -49,7 +49,7 @@ def compare_all(
         raise fault("compare_all, temperatures", f"{temperatures!r}", "at least one number")
     for alpha in temperatures:
         as_temperature(alpha)  # before any work is done
-    models = {name: _alone(compiled(world)) for name, world in worlds.items()}
+    models = {name: _detached(compiled(world)) for name, world in worlds.items()}
     policies_of = policies if callable(policies) else lambda name, alpha: policies
     jobs = [(name, alpha, policies_of(name, alpha)) for name in models for alpha in temperatures]
     done = dict(each(_compare, (models, settings), jobs, ray=ray, title="comparisons", shown=progress))
@@ -57,7 +57,7 @@ def compare_all(
     return {name: [done[i * T + n] for n in range(T)] for i, name in enumerate(models)}
 
 
-def _alone(model: Compiled) -> Compiled:
+def _detached(model: Compiled) -> Compiled:
     """Return a compiled world cut from autograd, so that it can be sent."""
     return model.detach() if isinstance(model, Tables | Factors) else model
 

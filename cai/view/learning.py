@@ -57,21 +57,21 @@ def nats_curves(comparison: Comparison) -> Figure:
     figure, (axes,) = panels(1, (6.9, 4.1), title, how, Margins(left=0.75, right=2.75, top=1.0, bottom=0.6))
     plain(axes, "ELBO* − ELBO(π), nats")
     _steps_axis(axes, list(curves.values()))
-    still = {name: x for name, x in _still(comparison, "policy_nats").items() if x > DEEPEST}
+    fixed = {name: x for name, x in _fixed_values(comparison, "policy_nats").items() if x > DEEPEST}
     ends = {name: comparison.row(name).estimate("policy_nats") for name in comparison.runs}
     known = {name: end for name, end in ends.items() if end is not None}
-    others = [*still.values(), *(end.value for end in known.values())]
+    others = [*fixed.values(), *(end.value for end in known.values())]
     frame = _log_frame(axes, list(curves.values()), others)
     for name, curve in curves.items():
         _draw(axes, curve, looks(comparison)[name], frame)
-    _draw_still(axes, still, frame)
+    _draw_fixed_values(axes, fixed, frame)
     labels = []
     for name, end in known.items():
         height, colour = _within(end.value, frame), _colour(comparison, name)
         if name not in curves:  # only its end is known
             axes.plot(axes.get_xlim()[1], height, "D", color="white", markeredgecolor=colour, clip_on=False, zorder=4)
         labels.append(Label(height, name, _words(end, comparison.row(name).estimate("worst_policy_nats")), colour))
-    label_column(axes, [*labels, *_labels_of(still, frame)])
+    label_column(axes, [*labels, *_labels_of(fixed, frame)])
     return figure
 
 
@@ -84,20 +84,20 @@ def return_curves(comparison: Comparison) -> Figure:
     )
     room = Margins(left=0.75, right=2.25, top=1.0, bottom=0.6, across=2.35)
     figure, axes = panels(2, (3.2, 3.5), title, how, room)
-    still = _still(comparison, "expected_return")
+    fixed = _fixed_values(comparison, "expected_return")
     for ax, (field, words, read) in zip(axes, RETURNS, strict=True):
         curves = _of_field(comparison, field)
         plain(ax, f"{words}, reward units")
         _steps_axis(ax, list(curves.values()))
-        frame = _linear_frame(ax, list(curves.values()), list(still.values()))
+        frame = _linear_frame(ax, list(curves.values()), list(fixed.values()))
         for name, curve in curves.items():
             _draw(ax, curve, looks(comparison)[name], frame)
-        _draw_still(ax, still, frame)
+        _draw_fixed_values(ax, fixed, frame)
         labels = [
             Label(_within(float(curve.value[-1]), frame), name, read(comparison.row(name)), _colour(comparison, name))
             for name, curve in curves.items()
         ]
-        label_column(ax, [*labels, *_labels_of(still, frame)])
+        label_column(ax, [*labels, *_labels_of(fixed, frame)])
     return figure
 
 
@@ -158,21 +158,21 @@ def _colour(comparison: Comparison, name: str) -> str:
     return looks(comparison)[name][0]
 
 
-def _still(comparison: Comparison, field: str) -> dict[str, float]:
+def _fixed_values(comparison: Comparison, field: str) -> dict[str, float]:
     """Return the numbers of the policies that do not learn, as far as they are finite."""
     rows = [row for row in comparison.rows if not row.seeds]
     values = {row.name: getattr(row, field) for row in rows}
     return {name: value for name, value in values.items() if value is not None and np.isfinite(value)}
 
 
-def _draw_still(axes: Axes, still: Mapping[str, float], frame: tuple[float, float]) -> None:
-    for value in still.values():
+def _draw_fixed_values(axes: Axes, fixed: Mapping[str, float], frame: tuple[float, float]) -> None:
+    for value in fixed.values():
         if frame[0] < value < frame[1]:
             axes.axhline(value, color=GREY, linewidth=0.9, linestyle=(0, (1, 2)), zorder=1.5)
 
 
-def _labels_of(still: Mapping[str, float], frame: tuple[float, float]) -> list[Label]:
-    return [Label(_within(value, frame), name, brief(value), GREY) for name, value in still.items()]
+def _labels_of(fixed: Mapping[str, float], frame: tuple[float, float]) -> list[Label]:
+    return [Label(_within(value, frame), name, brief(value), GREY) for name, value in fixed.items()]
 
 
 def _within(value: float, frame: tuple[float, float]) -> float:

@@ -35,17 +35,17 @@ class Conditions:
         return bool(self.seen or self.forced)
 
     @property
-    def certain(self) -> dict[tuple[str, int], int]:
+    def hard_evidence(self) -> dict[tuple[str, int], int]:
         """The evidence that is a value, by number."""
         return {site: value for site, value in self.seen.items() if isinstance(value, int)}
 
     @property
-    def likely(self) -> dict[tuple[str, int], tuple[float, ...]]:
+    def likelihoods(self) -> dict[tuple[str, int], tuple[float, ...]]:
         """The evidence that is a likelihood of each value."""
         return {site: value for site, value in self.seen.items() if isinstance(value, tuple)}
 
     @property
-    def put(self) -> dict[tuple[str, int], int]:
+    def forced_values(self) -> dict[tuple[str, int], int]:
         """What is forced, by number."""
         return {site: value for site, value in self.forced.items() if isinstance(value, int)}
 

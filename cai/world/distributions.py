@@ -18,7 +18,7 @@ def exact(fn: Any) -> Any:
     """Return the distribution with -inf for every value of probability 0, no narrower than torch's default dtype."""
     if type(fn) not in _EXACT:
         return fn
-    fn = _wide(fn)
+    fn = _in_default_dtype(fn)
     if fn._param is not fn.__dict__.get("probs"):
         return fn
     p: Tensor = fn.probs
@@ -27,7 +27,7 @@ def exact(fn: Any) -> Any:
     return _EXACT[type(fn)](fn)  # type: ignore[no-untyped-call]
 
 
-def _wide(fn: Any) -> Any:
+def _in_default_dtype(fn: Any) -> Any:
     """Return the distribution in torch's default dtype where its own is narrower: log p then keeps p's digits."""
     kind = torch.promote_types(fn._param.dtype, torch.get_default_dtype())
     if kind == fn._param.dtype:

@@ -162,10 +162,10 @@ class Bayesian:
     def _log_pi(self, problem: Problem, state: State) -> Callable[[Any, Any], Tensor]:
         states, _, _ = _finite(self.name, problem.simulator)
         table = state.values["log_pi"]
-        return partial(_looked_up, states, table)
+        return partial(_rows_of, states, table)
 
 
-def _looked_up(states: Space, table: Tensor, s: Any, t: Any) -> Tensor:
+def _rows_of(states: Space, table: Tensor, s: Any, t: Any) -> Tensor:
     return table[t, states.join(states.unpack(s))]
 
 
