@@ -58,13 +58,9 @@ class Column:
 def known(columns: Sequence[Column], subjects: Mapping[str, Sequence[Subject]]) -> tuple[Column, ...]:
     """Return the columns that these policies have: those of runs only where there are runs, and so on."""
     each = [subject for named in subjects.values() for subject in named]
-    return tuple(
-        column
-        for column in columns
-        if any(
-            getattr(subject, column.of) is not None or (column.sampled and subject.run is not None) for subject in each
-        )
-    )
+    learned = any(subject.run is not None for subject in each)
+    known_of = {column.of: any(getattr(subject, column.of) is not None for subject in each) for column in columns}
+    return tuple(column for column in columns if known_of[column.of] or (column.sampled and learned))
 
 
 def _last(field: str, run: Run) -> float | None:

@@ -196,11 +196,8 @@ class Comparison:
 
     def runs_csv(self) -> str:
         """Return a line for each run of a learner as CSV: its learner, its seed and every number of it."""
-        each = [
-            row_of(name, self.temperature, [subject], self.columns)
-            for name in self.runs
-            for subject in self.subjects[name]
-        ]
+        runs = [(name, subject) for name in self.runs for subject in self.subjects[name]]
+        each = [row_of(name, self.temperature, [subject], self.columns) for name, subject in runs]
         heads = [column.field for column in self.columns]
         lines = [[row.name, *row.seeds, *(getattr(row, head) for head in heads)] for row in each]
         return written(["name", "seed", *heads], lines)

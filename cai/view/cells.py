@@ -64,11 +64,7 @@ def lines_of(comparison: Comparison, columns: Sequence[Column]) -> tuple[Line, .
 
 def ruled_columns(columns: Sequence[Column]) -> list[tuple[Column, bool]]:
     """Return the columns, and whether a line stands to the left: where the unit changes."""
-    before = [None, *columns[:-1]]
-    return [
-        (column, previous is not None and previous.unit != column.unit)
-        for column, previous in zip(columns, before, strict=True)
-    ]
+    return [(column, n > 0 and columns[n - 1].unit != column.unit) for n, column in enumerate(columns)]
 
 
 def _cell(column: Column, row: Row, exact: float) -> Cell:

@@ -41,12 +41,11 @@ def print_policy(title: str, messages: Messages) -> None:
         lines = [[pi.state, p, _does(pi)] for p, pi in table.rows]
         print_table(title, ("state", "p(s_0)", "does at t = 0"), lines)
         if len(lines) < table.states:
-            print(
-                f"{len(lines)} of {table.states:,} states, the start first; any other: cai.solve(…).policy.at(t, …)\n"
-            )
+            shown = f"{len(lines)} of {table.states:,} states, the start first"
+            print(f"{shown}; any other: cai.solve(…).policy.at(t, …)\n")
 
 
-def _does(chances: ActionProbabilities) -> str:
-    shown = chances.likeliest(4)
-    left = int((chances.probs > 0).sum()) - len(shown)
+def _does(pi: ActionProbabilities) -> str:
+    shown = pi.likeliest(4)
+    left = int((pi.probs > 0).sum()) - len(shown)
     return "; ".join(f"{name} {p:.3g}" for name, p in shown.items()) + ("; …" if left > 0 else "")

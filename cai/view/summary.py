@@ -18,11 +18,8 @@ def summary(comparisons: Sequence[Comparison]) -> list[str]:
         WorldError: there is no comparison, or two share a temperature.
     """
     ordered = warm_to_cold(comparisons)
-    exact = [
-        f"At α = {show(comparison.temperature)}, {_promise(comparison)}."
-        for comparison in ordered
-        if comparison.model is not None
-    ]
+    compiled = [comparison for comparison in ordered if comparison.model is not None]
+    exact = [f"At α = {show(comparison.temperature)}, {_promise(comparison)}." for comparison in compiled]
     best = _best(ordered)
     return [*exact, *([best] if best else [])]
 
