@@ -90,6 +90,55 @@ class TimedWorld(RandomWorld):
         return self._slice(state, action, t)
 
 
+class Pair:
+    """Two random worlds side by side that nothing ties: states ``x, y``, actions ``a, b``, latents ``k, l``.
+
+    All forms can be had of it: tables, factors, and independent parts.
+    """
+
+    def __init__(self, halves: tuple[RandomWorld, RandomWorld]) -> None:
+        self.halves, self.horizon, self.discount = halves, halves[0].horizon, halves[0].discount
+        if self.horizon is None:
+            self.terminal = None
+
+    def initial(self) -> dict[str, Tensor]:
+        pairs = zip("xy", self.halves, strict=True)
+        return {x: pyro.sample(x, Categorical(logits=half.start.log())) for x, half in pairs}
+
+    def act(self, state: dict[str, Tensor], t: int) -> dict[str, Tensor]:
+        return self._choice(state, 0)
+
+    def _choice(self, state: dict[str, Tensor], i: int) -> dict[str, Tensor]:
+        each = zip("xy", "ab", self.halves, strict=True)
+        logits = [(a, half.prior[i][state[x]].log()) for x, a, half in each]
+        return {a: pyro.sample(a, Categorical(logits=own)) for a, own in logits}
+
+    def step(self, state: dict[str, Tensor], action: dict[str, Tensor], t: int) -> tuple[dict[str, Tensor], Tensor]:
+        return self._slice(state, action, 0)
+
+    def _slice(self, state: dict[str, Tensor], action: dict[str, Tensor], i: int) -> tuple[dict[str, Tensor], Tensor]:
+        following, paid = {}, 0.0
+        for x, a, k, half in zip("xy", "ab", "kl", self.halves, strict=True):
+            key = (state[x], action[a])
+            way = pyro.sample(k, Categorical(logits=half.outcome[i][key].log()))
+            following[x] = pyro.sample(x, cai.Point(half.successor[i][(*key, way)], half.S))
+            paid = paid + half.reward[i][(*key, way)]
+        return following, paid
+
+    def terminal(self, state: dict[str, Tensor]) -> Tensor:
+        return self.halves[0].last[state["x"]] + self.halves[1].last[state["y"]]
+
+
+class TimedPair(Pair):
+    """The same of worlds that change over time."""
+
+    def act(self, state: dict[str, Tensor], t: int) -> dict[str, Tensor]:
+        return self._choice(state, t)
+
+    def step(self, state: dict[str, Tensor], action: dict[str, Tensor], t: int) -> tuple[dict[str, Tensor], Tensor]:
+        return self._slice(state, action, t)
+
+
 class FactoredWorld:
     """Two state variables, two action variables, two latents, one of them a dense next state."""
 
@@ -185,6 +234,20 @@ def random_worlds(draw: st.DrawFn, **fixed: object) -> RandomWorld:
     }
     kind = draw(st.sampled_from([RandomWorld, TimedWorld]))
     return kind(**{**chosen, **fixed})
+
+
+@st.composite
+def pairs_of_worlds(draw: st.DrawFn, **fixed: object) -> Pair:
+    """Draw two worlds side by side, both of all times alike or both of times that differ."""
+    fixed = {"horizon": draw(st.integers(1, 3)), "discount": draw(st.sampled_from([1.0, 0.8])), **fixed}
+    timed = fixed["horizon"] is not None and draw(st.booleans())
+    kind, beside = (TimedWorld, TimedPair) if timed else (RandomWorld, Pair)
+    holes, seed = draw(st.booleans()), draw(st.integers(0, 2**31 - 2))
+    sizes = [
+        {name: draw(st.integers(low, 3 - (name != "S"))) for name, low in (("S", 2), ("A", 1), ("K", 1))} for _ in "xy"
+    ]
+    halves = [kind(**{"seed": seed + i, "holes": holes, **size, **fixed}) for i, size in enumerate(sizes)]
+    return beside((halves[0], halves[1]))
 
 
 temperatures = st.sampled_from([0.05, 0.3, 1.0, 7.0])

@@ -158,10 +158,19 @@ class Factors:
     @property
     def requires_grad(self) -> bool:
         """Whether any table asks for gradients."""
+        return any(table.requires_grad for table in self._tables)
+
+    @property
+    def version(self) -> tuple[int, ...]:
+        """What changes as soon as a number is changed in place."""
+        return tuple(0 if table.is_inference() else table._version for table in self._tables)
+
+    @property
+    def _tables(self) -> list[Tensor]:
         slices = [
             factor for part in self.slices for factor in (*part.prior.values(), *part.chance.values(), *part.reward)
         ]
-        return any(factor.table.requires_grad for factor in (*self.initial.values(), *slices, *self.terminal))
+        return [factor.table for factor in (*self.initial.values(), *slices, *self.terminal)]
 
     @property
     def ended(self) -> Tensor | None:

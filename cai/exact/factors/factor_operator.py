@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -65,10 +65,14 @@ class FactorOperator:
         """Return the slice of time t with its plans of elimination, which are kept with the factors."""
         slice_, model = self.model.at(t), self.model
         if not model.requires_grad:
-            return _PLANS.of(model, id(slice_), lambda: PreparedSlice(model.variables, slice_))
+            return _PLANS.of(model, (id(slice_), self._version), lambda: PreparedSlice(model.variables, slice_))
         if id(slice_) not in self._own_plans:  # they hold a graph of their own for each solve
             self._own_plans[id(slice_)] = PreparedSlice(model.variables, slice_)
         return self._own_plans[id(slice_)]
+
+    @cached_property
+    def _version(self) -> tuple[int, ...]:
+        return self.model.version
 
     @cached_property
     def _own_plans(self) -> dict[int, PreparedSlice]:
@@ -159,7 +163,8 @@ class FactorOperator:
             IntractableError: they are too many.
         """
         equation = Equation(self.rule, flattened(self.plan(t)), self.alpha, self.model.log_survival)
-        return equation.tilt(v_next)
+        log_policy = self.log_policy(t, v_next, error_bound)  # of the elimination's q: the same ties, to the last digit
+        return replace(equation.tilt(v_next), log_policy=log_policy)
 
     def policy(self, v: Tensor, error_bound: float) -> FixedPolicy:
         """Return the rule's own policy."""

@@ -272,7 +272,8 @@ class TableOperator:
         if self.model.discount < 1:
             log_survival = self.model.log_survival
             survival = (log_survival.exp() * (log_survival - tilted.log_survival)).sum(-1)
-            nats = nats + torch.where(p > 0, p * look_ahead(survival, slice_.successor), 0.0).sum(-1)
+            tilts = (p > 0) & (self.q(t, v_next) > -torch.inf).unsqueeze(-1)  # where nothing is possible nothing is
+            nats = nats + torch.where(tilts, p * look_ahead(survival, slice_.successor), 0.0).sum(-1)
         return nats
 
     def chain(self, v: Tensor) -> Chain | None:
