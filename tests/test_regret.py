@@ -1,7 +1,6 @@
 """Regret, J* - J(π) = Σ_t E_π[v*_t - q*_t], against enumeration and recursions in plain Python."""
 
 import math
-from typing import Any
 
 import pytest
 import torch
@@ -71,11 +70,10 @@ def test_regret_is_what_enumeration_says(world: RandomWorld, seed: int) -> None:
     assume(best > -math.inf)
     policy = random_policy(world, seed)
     reached, places = mean_return(world, policy.tolist()), by_recursion(world, policy.tolist())
-    for form in (cai.tabulate(world), cai.factorise(world)):
-        one = cai.evaluate(form, policy, temperature=0.3)
-        assert one.regret == pytest.approx(best - reached, abs=1e-10)
-        torch.testing.assert_close(one.regret_per_state, torch.tensor(places, dtype=torch.float64), atol=1e-10, rtol=0)
-        assert bool((one.regret_per_state >= 0).all())
+    one = cai.evaluate(world, policy, temperature=0.3)
+    assert one.regret == pytest.approx(best - reached, abs=1e-10)
+    torch.testing.assert_close(one.regret_per_state, torch.tensor(places, dtype=torch.float64), atol=1e-10, rtol=0)
+    assert bool((one.regret_per_state >= 0).all())
 
 
 def test_the_best_policy_has_none_to_the_last_digit() -> None:
@@ -99,10 +97,9 @@ def test_the_infinite_horizon_sums_over_all_times() -> None:
         flow = γ * d[:, None, None] * pi.unsqueeze(-1) * world.outcome[0]
         d = ahead.index_add(0, world.successor[0].flatten(), flow.flatten())
     truth = visits * (pi * (v.unsqueeze(-1) - q)).sum(-1)
-    for form in (cai.tabulate(world), cai.factorise(world)):
-        one = cai.evaluate(form, pi)
-        torch.testing.assert_close(one.regret_per_state, truth, atol=1e-9, rtol=0)
-        assert one.regret == pytest.approx(float(world.start @ v) - one.expected_return, abs=1e-8)
+    one = cai.evaluate(world, pi)
+    torch.testing.assert_close(one.regret_per_state, truth, atol=1e-9, rtol=0)
+    assert one.regret == pytest.approx(float(world.start @ v) - one.expected_return, abs=1e-8)
 
 
 def test_what_risks_the_forbidden_has_infinite_regret_and_no_nan() -> None:
@@ -126,17 +123,6 @@ def test_a_greedy_policy_has_many_nats_and_no_regret() -> None:
     one = cai.evaluate(lake, cai.HARD, temperature=0.02)
     assert one.regret < 1e-15  # tied maximisers differ by rounding
     assert one.optimality_gap > 10
-
-
-def test_separate_parts_add_up(monkeypatch: Any) -> None:
-    from tests.test_separate import Islands
-
-    monkeypatch.setattr("cai.exact.forms.JOINT", 1)
-    factors = cai.factorise(Islands((0, 1)))
-    apart = cai.evaluate(factors, None)
-    whole = cai.evaluate(cai.tabulate(Islands((0, 1))), None)
-    assert apart.regret == pytest.approx(whole.regret, abs=1e-12)
-    assert float(apart.regret_per_state.sum()) == pytest.approx(whole.regret, abs=1e-12)
 
 
 # In words
