@@ -95,7 +95,7 @@ def test_exact_estimators_make_the_same_climb(estimator: str) -> None:
 @pytest.mark.parametrize("discount", [pytest.param(1.0, marks=pytest.mark.slow), 0.8])
 def test_the_score_function_climbs_too(discount: float) -> None:
     world = small(discount=discount)
-    found = cai.fit(world, cai.policies.TabularPolicy(world), estimator="score", steps=150, tolerance=0.002, every=10)
+    found = cai.fit(world, cai.policies.TabularPolicy(world), estimator="score", steps=60, tolerance=0.002, every=5)
     start = found.elbo_star - cai.elbo(world, None).value
     assert found.gap < 0.1 * start
     assert found.standard_error == 0.0  # the fit was sampled, its measure is exact

@@ -26,7 +26,7 @@ OWN = cai.Rule("own", cai.VARIATIONAL.over_outcomes, Sparse())
 """A mean over actions that says nothing of itself: factors take it, but not part by part."""
 RULES = [cai.POSTERIOR, cai.VARIATIONAL, cai.HARD, cai.MAP, cai.PLANNING, cai.RISK(2.0), cai.RISK(-0.7), OWN]
 ONLY = (cai.ImpossibleError, cai.NotConvergedError)
-some = settings(max_examples=5)
+some = settings(max_examples=4)
 each_rule = pytest.mark.parametrize("rule", RULES, ids=str)
 
 
@@ -218,7 +218,7 @@ def test_messages_are_those_of_the_tables(rule: cai.Rule, world: Pair, alpha: fl
 
 
 @pytest.mark.parametrize("rule", [*RULES[:-2], cai.RISK(-50.0), OWN], ids=str)
-@settings(max_examples=4)
+@settings(max_examples=3)
 @given(pairs_of_worlds(horizon=None, holes=False, positive=False, discount=0.7), st.sampled_from([0.3, 10.0]))
 def test_messages_of_the_infinite_horizon_are_those_of_the_tables(rule: cai.Rule, world: Pair, alpha: float) -> None:
     same(world, rule, alpha)
@@ -322,7 +322,7 @@ def same_accounts(forms: list[cai.Evaluation]) -> None:
 
 
 @pytest.mark.parametrize("policy", [None, "random", *RULES], ids=str)
-@settings(max_examples=4)
+@settings(max_examples=3)
 @given(pairs_of_worlds(), temperatures)
 def test_evaluations_are_those_of_the_tables(policy: Any, world: Pair, alpha: float) -> None:
     if policy == "random":
@@ -335,7 +335,7 @@ def test_evaluations_are_those_of_the_tables(policy: Any, world: Pair, alpha: fl
 
 
 @pytest.mark.parametrize("policy", [None, cai.VARIATIONAL, cai.HARD], ids=str)
-@settings(max_examples=4)
+@settings(max_examples=3)
 @given(pairs_of_worlds(horizon=None, holes=False, positive=False, discount=0.7), st.sampled_from([0.3, 10.0]))
 def test_evaluations_of_the_infinite_horizon_are_those_of_the_tables(policy: Any, world: Pair, alpha: float) -> None:
     forms = measured(world, policy, alpha)

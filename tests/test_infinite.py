@@ -83,7 +83,7 @@ def _exact_fixed_point(tables: cai.Tables, posterior: bool, alpha: mpmath.mpf) -
 
 
 @pytest.mark.parametrize("form", ["tables", "factors"])
-@pytest.mark.parametrize("rule", [*RULES, cai.RISK(-2.0)], ids=str)
+@pytest.mark.parametrize("rule", [*RULES, pytest.param(cai.RISK(-2.0), marks=pytest.mark.slow)], ids=str)
 @settings(max_examples=3, phases=[Phase.generate])
 @given(
     st.integers(0, 2**31 - 1),

@@ -141,7 +141,9 @@ def endless() -> Learned:
             "mixed": [endless(), run_of(Corridor(), [0.2, 1.0])],
             "<b>$x_1": [run_of(Corridor(), [0.0, 0.5, 1.0])],
         },
-        lambda: {f"learner {n}": [run_of(Corridor(), [0.0, 0.1 * n])] for n in range(11)},
+        pytest.param(
+            lambda: {f"learner {n}": [run_of(Corridor(), [0.0, 0.1 * n])] for n in range(11)}, marks=pytest.mark.slow
+        ),
         lambda: {"blind": [blind(run_of(Corridor(), [0.1, 0.9]))]},
     ],
     ids=["one", "best", "lost", "mixed", "many", "blind"],

@@ -35,7 +35,7 @@ def test_the_wheel_carries_all_it_needs(tmp_path: Path) -> None:
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 COMMANDS = [line.split("#")[0].strip() for line in README.splitlines() if line.startswith("cai ")]
-LONG = re.compile("cliff_walking|8x8|--ray|--fit|--learn ")
+LONG = re.compile("cliff_walking|8x8|--ray|--fit|--learn |--steps 20000")
 """What takes seconds; the tests of ``cai compare`` ask the same with fewer steps."""
 
 
