@@ -30,7 +30,7 @@ MAX_BYTES = 6e9
 """What a solve may hold: more is refused before it is begun."""
 ULPS = 64
 """Units in the last place that an elimination may lose, of the largest number that it handles."""
-_PLANS: Memo[PreparedSlice] = Memo(most=1 << 16)
+_PLANS: Memo[dict[int, PreparedSlice]] = Memo(most=1)  # of the numbers as they are now
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,20 +63,16 @@ class FactorOperator:
 
     def plan(self, t: int) -> PreparedSlice:
         """Return the slice of time t with its plans of elimination, which are kept with the factors."""
-        slice_, model = self.model.at(t), self.model
-        if not model.requires_grad:
-            return _PLANS.of(model, (id(slice_), self._version), lambda: PreparedSlice(model.variables, slice_))
-        if id(slice_) not in self._own_plans:  # they hold a graph of their own for each solve
-            self._own_plans[id(slice_)] = PreparedSlice(model.variables, slice_)
-        return self._own_plans[id(slice_)]
+        slice_ = self.model.at(t)
+        if id(slice_) not in self._plans:
+            self._plans[id(slice_)] = PreparedSlice(self.model.variables, slice_)
+        return self._plans[id(slice_)]
 
     @cached_property
-    def _version(self) -> tuple[int, ...]:
-        return self.model.version
-
-    @cached_property
-    def _own_plans(self) -> dict[int, PreparedSlice]:
-        return {}
+    def _plans(self) -> dict[int, PreparedSlice]:
+        if self.model.requires_grad:  # they hold a graph of their own for each solve
+            return {}
+        return _PLANS.of(self.model, self.model.version, dict)
 
     @property
     def survival(self) -> Survival:
