@@ -120,11 +120,12 @@ def _no_answer(search: Search, seen: str) -> NotConvergedError:
 
 def _newton(search: Search, v: Tensor) -> Tensor | None:
     """Take Newton steps while they bring F(v) - v down; return the last v that they did, None in large worlds."""
+    if search.op.chain(v) is None:
+        return None
     change = gap(search.backup(v), v)
     for _ in range(50):
         chain = search.op.chain(v)
-        if chain is None:
-            return None
+        assert chain is not None
         try:
             better = v + life_to_come(chain, change)
         except NotConvergedError:
