@@ -415,6 +415,15 @@ def test_a_world_changed_in_place_is_solved_anew(which: int, rule: cai.Rule) -> 
 
 
 @pytest.mark.parametrize("which", range(3))
+def test_in_inference_mode_too(which: int) -> None:
+    with torch.inference_mode():
+        model = world(which)
+        before = cai.solve(model).value
+        numbers(model)["reward"].add_(1.0)
+        assert float(cai.solve(model).value) > float(before) + 1.0
+
+
+@pytest.mark.parametrize("which", range(3))
 def test_what_is_kept_of_one_question_answers_no_other(which: int) -> None:
     asked = [(rule, alpha) for rule in (cai.POSTERIOR, cai.VARIATIONAL, cai.RISK(2.0), OWN) for alpha in (0.6, 0.7)]
     model, whole = world(which), world(which)

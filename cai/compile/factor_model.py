@@ -161,9 +161,9 @@ class Factors:
         return any(table.requires_grad for table in self._tables)
 
     @property
-    def version(self) -> tuple[int, ...]:
-        """What changes as soon as a number is changed in place."""
-        return tuple(0 if table.is_inference() else table._version for table in self._tables)
+    def version(self) -> tuple[object, ...]:
+        """What changes as soon as a number is changed in place, and always where torch cannot tell."""
+        return tuple(object() if table.is_inference() else table._version for table in self._tables)
 
     @property
     def _tables(self) -> list[Tensor]:

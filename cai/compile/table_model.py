@@ -116,10 +116,10 @@ class Tables:
         return any(field.requires_grad for field in numbers)
 
     @property
-    def version(self) -> tuple[int, ...]:
-        """What changes as soon as a number is changed in place."""
+    def version(self) -> tuple[object, ...]:
+        """What changes as soon as a number is changed in place, and always where torch cannot tell."""
         numbers = (self.log_initial, self.log_prior, self.log_prob, self.successor, self.reward, self.terminal)
-        return tuple(0 if field.is_inference() else field._version for field in numbers)
+        return tuple(object() if field.is_inference() else field._version for field in numbers)
 
     def log_prior_at(self, t: int) -> Float[Tensor, "*B S A"]:
         """Return log p(a|s) of time t, nats."""
