@@ -263,6 +263,14 @@ def test_forty_islands_are_solved_without_a_table() -> None:
     assert set(many.states.split(drawn.states)) == set(many.states.names)
 
 
+def test_parts_keep_their_plans() -> None:
+    factors = cai.factorise(Islands((0, 3)))
+    with apart():
+        first, second = (cai.solve(factors, rule, temperature=0.7) for rule in (cai.POSTERIOR, cai.HARD))
+    for one, other in zip(first.operator.parts, second.operator.parts, strict=True):
+        assert one.plan(0) is other.plan(0)
+
+
 def idle(alpha: float) -> float:
     """What three switches that move nothing are worth: each step their price, averaged over the prior."""
     return 4 * 3 * alpha * math.log((1 + math.exp(-0.3 / alpha)) / 2)

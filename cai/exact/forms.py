@@ -5,6 +5,7 @@ A form is a line in ``FORMS``: how a world is compiled to it, and its operator u
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, TypeAlias
 
 import torch
@@ -23,6 +24,7 @@ from cai.exact.product import ProductOperator
 from cai.exact.rules import POSTERIOR, VARIATIONAL, Rule, assumption
 from cai.exact.tables.table_operator import TableOperator
 from cai.exact.temperature import as_temperature, single_temperature
+from cai.support.memo import Memo
 from cai.support.process import precision
 from cai.world.definition import World
 from cai.world.spec import Spec, read
@@ -33,6 +35,7 @@ SMALL = 1_000_000
 """Entries S·A·K of a slice up to which nothing is gained by looking for factors."""
 JOINT = 1 << 16
 """Joint states from which on independent parts are solved apart."""
+_PARTS: Memo[list[Factors]] = Memo(most=1)  # so that their plans are kept, too
 
 
 def of_factors(model: Factors, rule: Rule, alpha: Tensor) -> Operator:
@@ -42,7 +45,8 @@ def of_factors(model: Factors, rule: Rule, alpha: Tensor) -> Operator:
     says nothing of itself it is not known that it adds up over parts.
     """
     if model.states.size >= JOINT and rule.is_known and (model.discount == 1 or rule.averages):
-        parts = parts_of(model)
+        split = partial(parts_of, model)
+        parts = split() if model.requires_grad else _PARTS.of(model, model.version, split)
         if len(parts) > 1:
             return ProductOperator(model, tuple(FactorOperator(part, rule, alpha) for part in parts))
     return FactorOperator(model, rule, alpha)
