@@ -13,7 +13,7 @@ GATHERED = 1 << 14
 """Joint states from which on a message is brought into their order by a gather."""
 
 
-class Pass:
+class Contraction:
     """``x -> Σ_{w, s'} Π f(·|a) x(s')`` for every action: a plan with its tables, small products made once."""
 
     def __init__(self, plan: Plan, algebra: Algebra, tables: Sequence[Tensor]) -> None:

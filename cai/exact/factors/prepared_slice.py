@@ -19,7 +19,7 @@ from cai.errors import Finding, IntractableError
 from cai.exact.cost import Cost
 from cai.exact.factors.algebra import LogSum, MaxSum, SumProduct
 from cai.exact.factors.cases import Cases, by_action
-from cai.exact.factors.contraction import Pass
+from cai.exact.factors.contraction import Contraction
 from cai.exact.factors.elimination import Plan, plan
 from cai.exact.rules import Assumption, Expect, Mean, assumption
 from cai.support.numerics import log, nats
@@ -54,7 +54,7 @@ class PreparedSlice:
         self.dynamics = self._needed(there)
         self.chance = self._needed(there.union(*(piece.scope for piece in self.mixed)))
         self.rewards = [by_action(piece, self.actions) for piece in self.mixed]
-        self._kept: dict[tuple[object, ...], Pass] = {}
+        self._contractions: dict[tuple[object, ...], Contraction] = {}
 
     @cached_property
     def plain(self) -> Plan:
@@ -104,7 +104,7 @@ class PreparedSlice:
             return self._with(self._average(x), [*self.outside, *self.averaged])
         if known.kind == "maximum":
             price = alpha if known.paid else torch.zeros_like(alpha)
-            q = self._passes(("maximum", float(price)), lambda: self._maximum(price))(x)
+            q = self._contraction(("maximum", float(price)), lambda: self._maximum(price))(x)
             return self._with(q, self.outside)
         eta = alpha if known.eta is None else alpha.new_tensor(known.eta)
         return self._with(self._soft(x, eta), self.outside)
@@ -182,24 +182,28 @@ class PreparedSlice:
     def _by_action(self, weights: Tensor) -> Tensor:
         return weights.T.reshape(self.actions.size, *self.states.sizes)
 
-    def _passes(self, key: tuple[object, ...], make: Callable[[], Pass]) -> Pass:
+    def _contraction(self, key: tuple[object, ...], make: Callable[[], Contraction]) -> Contraction:
         """Keep the pass of one kind; where tables are differentiated it is made anew each time."""
         if any(factor.tables.requires_grad for factor in (*self.chance, *self.rewards)):
             return make()
-        if key not in self._kept:
-            self._kept[key] = make()
-        return self._kept[key]
+        if key not in self._contractions:
+            self._contractions[key] = make()
+        return self._contractions[key]
 
     def _probabilities(self, x: Tensor) -> Tensor:
-        tables = [factor.tables for factor in self.dynamics]
-        return self._passes(("p",), lambda: Pass(self.plain, SumProduct(), [table.exp() for table in tables]))(x)
+        return self._contraction(("p",), self._expectation)(x)
+
+    def _expectation(self) -> Contraction:
+        return Contraction(self.plain, SumProduct(), [factor.tables.exp() for factor in self.dynamics])
 
     def _possible(self, x: Tensor) -> Tensor:
         """Tell whether an outcome can lead to where x holds, for every action and state."""
-        tables = [factor.tables for factor in self.dynamics]
-        support = lambda: Pass(self.plain, SumProduct(), [(table > -torch.inf).to(table.dtype) for table in tables])  # noqa: E731
         with torch.no_grad():
-            return self._passes(("possible",), support)(x.to(self.variables.dtype)) > 0
+            return self._contraction(("possible",), self._support)(x.to(self.variables.dtype)) > 0
+
+    def _support(self) -> Contraction:
+        positive = [factor.tables > -torch.inf for factor in self.dynamics]
+        return Contraction(self.plain, SumProduct(), [table.to(self.variables.dtype) for table in positive])
 
     def _average(self, x: Tensor) -> Tensor:
         barred = x.detach() == -torch.inf
@@ -223,9 +227,9 @@ class PreparedSlice:
         risk = _contract([Factor(piece.scope, barred.to(piece.table.dtype)), *support], out)
         return Factor(out, torch.where(risk.table > 0, -torch.inf, mean.table))
 
-    def _maximum(self, price: Tensor) -> Pass:
+    def _maximum(self, price: Tensor) -> Contraction:
         tables = [*(priced(factor.tables, price) for factor in self.every), *(factor.tables for factor in self.rewards)]
-        return Pass(self.likeliest, MaxSum(), tables)
+        return Contraction(self.likeliest, MaxSum(), tables)
 
     def _soft(self, x: Tensor, eta: Tensor) -> Tensor:
         """Return η log E exp((r + x)/η) over the tied rewards, ``[A, *s]``."""
@@ -261,11 +265,11 @@ class PreparedSlice:
         ]
         range_ = -DEEP * math.log(torch.finfo(x.dtype).tiny)
         if depth + sum(_span(factor.tables) for factor in self.chance) < range_:
-            linear = self._passes(
-                ("soft", key), lambda: Pass(self.tied, SumProduct(), [table.exp() for table in tables])
+            linear = self._contraction(
+                ("soft", key), lambda: Contraction(self.tied, SumProduct(), [table.exp() for table in tables])
             )
             return shift + eta * log(linear(y.exp()))
-        deep = self._passes(("deep", key), lambda: Pass(self.tied, LogSum(), tables))
+        deep = self._contraction(("deep", key), lambda: Contraction(self.tied, LogSum(), tables))
         return shift + eta * deep(y)
 
 
