@@ -251,12 +251,12 @@ def test_the_infinite_horizon_is_told_without_times() -> None:
 
 def test_a_fit_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
     one = fitted(climbing(30))
-    print_fit("a [world]", one, log_evidence=EVIDENCE)
+    print_fit("a [world]", "tabular", one, log_evidence=EVIDENCE)
     out = capsys.readouterr().out
-    assert "a [world] at α = 1" in out
+    assert "a [world]: tabular policy at α = 1" in out
     assert all(f"{value:.6g}" in out for value in (one.elbo, one.gap, STAR, EVIDENCE))
     assert "exact" in out
-    print_fit("b", fitted(climbing(30), elbo_star=None, error=0.25, samples=100, stopped="interrupted"))
+    print_fit("b", "tabular", fitted(climbing(30), elbo_star=None, error=0.25, samples=100, stopped="interrupted"))
     out = capsys.readouterr().out
     assert f"{one.elbo:.6g} ± 0.25" in out
     assert "interrupted" in out

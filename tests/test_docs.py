@@ -54,7 +54,7 @@ def said(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], str]:
     return run
 
 
-HEAVY = ("learners", "variational", "engine", "networks")
+HEAVY = ("inference", "learners", "claims", "variational", "engine", "networks")
 """Chapters whose cells take more than ten seconds though their long experiments are stored."""
 
 

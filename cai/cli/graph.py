@@ -41,7 +41,7 @@ def graph(
     instance = read_world(world, settings, None, None)
     dag = cai.graph(instance, slices, observe=read_sites("--observe", observe), do=read_sites("--do", do))
     explanation = cai.graphs.explain(instance, dag) if explain else None
-    from cai.view import explanation as view
+    from cai.view import explanation_text as view
 
     pictures = view.draw(instance, dag, entanglement=entanglement, out=out) if entanglement or out else []
     if as_json:

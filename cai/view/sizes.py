@@ -2,6 +2,7 @@
 
 from cai.compile.factor_model import Factors
 from cai.compile.table_model import Tables
+from cai.errors import IntractableError
 from cai.exact.forms import Compiled, operator
 from cai.exact.parts import parts_of
 from cai.exact.rules import POSTERIOR
@@ -26,8 +27,13 @@ def size_of(model: Tables | Factors | None) -> str:
 
 
 def is_long(model: Compiled) -> bool:
-    """Tell whether a sweep takes so long that what it will cost should be said before it."""
-    return (model.horizon or 1) * operator(model).cost().work > LONG
+    """Tell whether a sweep is so long that its cost should be said before it; one that is refused is not."""
+    op = operator(model)
+    try:
+        op.require_room()
+    except IntractableError:
+        return False
+    return (model.horizon or 1) * op.cost().work > LONG
 
 
 def largest_part(factors: Factors) -> Factors:
