@@ -65,6 +65,7 @@ def test_the_cells_run(said: Callable[[str], str], page: str) -> None:
     said(page)
 
 
+@pytest.mark.slow
 def test_the_published_numbers_are_printed(said: Callable[[str], str]) -> None:
     # agentmodels' restaurant, both rules, and the number that three methods agree on.
     assert "p(french) = 0.8909031788" in said("inference")
