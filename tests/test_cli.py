@@ -56,6 +56,7 @@ def test_import_cai_imports_neither_gymnasium_nor_matplotlib() -> None:
     assert done.stdout.strip() == "[]", done.stderr
 
 
+@pytest.mark.slow
 def test_solve_prints_the_same_numbers_as_the_library(folder: Path) -> None:
     done = cai(
         "solve", "my_world.py", "-r", "POSTERIOR", "-r", "VARIATIONAL", "-t", "1", "-t", "0.5", "--json", cwd=folder

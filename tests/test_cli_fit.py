@@ -330,6 +330,7 @@ def interrupted(fitted: Callable, after: int) -> Callable:
     return wrapped
 
 
+@pytest.mark.slow
 def test_ctrl_c_ends_a_comparison_with_the_fits_that_are_there(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("cai.learn.trained.fit", interrupted(cai.fit, 2))
     world = ("restaurant", "-t", "0.1")

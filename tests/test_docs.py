@@ -54,7 +54,7 @@ def said(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], str]:
     return run
 
 
-HEAVY = ("inference", "learners", "claims", "variational", "engine", "networks")
+HEAVY = ("inference", "your_world", "learners", "claims", "variational", "engine", "networks")
 """Chapters whose cells take more than ten seconds though their long experiments are stored."""
 
 
@@ -73,6 +73,7 @@ def test_the_published_numbers_are_printed(said: Callable[[str], str]) -> None:
     assert said("inference").count("-1.680350390854 nats") == 3
 
 
+@pytest.mark.slow
 def test_the_mistakes_are_answered_in_words(said: Callable[[str], str]) -> None:
     source = (DOCS / "your_world.md").read_text(encoding="utf-8")
     asked = len(re.findall(r"^complaints\(", source, re.MULTILINE))

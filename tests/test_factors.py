@@ -114,6 +114,7 @@ def test_the_gradient_of_the_evidence_is_the_marginals() -> None:
     assert agree(gradient, truth)
 
 
+@pytest.mark.slow
 def test_auto_takes_factors_where_tables_cannot_be_had() -> None:
     large = cai.solve(Ring(16, 3), cai.VARIATIONAL)
     assert large.form == "factors"

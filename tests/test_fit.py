@@ -68,6 +68,7 @@ def test_deterministic_dynamics_and_one_start_leave_no_kl_to_the_posterior() -> 
         assert float(account.luck_nats.sum()) == pytest.approx(0.0, abs=1e-9)
 
 
+@pytest.mark.slow
 def test_taxi_keeps_exactly_the_nats_of_its_random_start() -> None:
     taxi = cai.tabulate(load_model("taxi")())
     taxi = replace(taxi, horizon=25)

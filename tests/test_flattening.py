@@ -95,6 +95,7 @@ def test_the_features_of_blackjack_are_gymnasiums_own() -> None:
     assert found.history[-1].deterministic_return > found.history[0].stochastic_return + 0.2
 
 
+@pytest.mark.slow
 def test_our_own_environment_of_several_variables_is_learned_from() -> None:
     """Every kind of learner does better than the uniform policy, whose return is exact."""
     world = FactoredWorld()

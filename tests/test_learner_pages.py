@@ -197,6 +197,7 @@ def test_the_page_tells_what_was_computed(compared: cai.Comparison, tmp_path: Pa
     assert (tmp_path / "runs.csv").read_text(encoding="utf-8").splitlines() == compared.runs_csv().splitlines()
 
 
+@pytest.mark.slow
 def test_each_temperature_has_its_chapter_and_an_old_picture_goes(tmp_path: Path) -> None:
     world = RandomWorld(1, 3, 2, 2, 3, holes=False)
     found = [
@@ -288,6 +289,7 @@ def test_a_learner_that_cannot_is_left_out_with_a_word(school: list[dict[str, An
     assert command("--learn", "fussy", code=2).stderr == "cai: fussy: this world; expected another one\n"
 
 
+@pytest.mark.slow
 def test_interrupted_it_keeps_what_there_is(school: list[dict[str, Any]], tmp_path: Path) -> None:
     done = command("--learn", "q,slow,soft_q", "--seeds", "3", "--json", "--out", str(tmp_path), code=130)
     assert [call["name"] for call in school] == ["q", "slow"]

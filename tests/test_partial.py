@@ -406,6 +406,7 @@ def heard(n: int, T: int) -> tuple[list[dict[str, int]], list[int]]:
     ).tolist()
 
 
+@pytest.mark.slow
 def test_twelve_machines_are_filtered_without_tables() -> None:
     """Against a filter with the whole matrix of transitions, written by hand."""
     n, T = 12, 3

@@ -237,6 +237,7 @@ class TestSliceAgreesWithTheSimulator:
 @pytest.mark.parametrize(
     ("problem", "steps"), [("SysAdmin_MDP_ippc2011", 10), ("Elevators_MDP_ippc2011", 12), ("PushYourLuck_ippc2018", 12)]
 )
+@pytest.mark.slow
 def test_mean_return_agrees_with_the_simulator(problem: str, steps: int) -> None:
     world: Any = from_rddl(problem, 1)
     simulator = Oracle(*files(problem, 1))

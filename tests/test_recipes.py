@@ -158,7 +158,10 @@ def toy() -> Iterator[None]:
     FORMS.pop()
 
 
-@pytest.mark.parametrize("rule", [cai.POSTERIOR, cai.VARIATIONAL, cai.HARD, TSALLIS], ids=str)
+SLOW = [pytest.param(rule, marks=pytest.mark.slow) for rule in (cai.POSTERIOR, cai.VARIATIONAL)]
+
+
+@pytest.mark.parametrize("rule", [*SLOW, cai.HARD, TSALLIS], ids=str)
 def test_a_form_is_a_folder_and_a_line(rule: cai.Rule, toy: None, tmp_path: Path) -> None:
     world = load_model("cliff_walking")(horizon=30)
     messages = cai.solve(world, rule, temperature=ALPHA, form="certain")

@@ -31,6 +31,7 @@ QUESTIONS = [
 
 
 @pytest.mark.parametrize(("name", "seen", "asked"), QUESTIONS, ids=[one[0] for one in QUESTIONS])
+@pytest.mark.slow
 def test_pgmpys_elimination_agrees(name: str, seen: dict[str, str], asked: list[str]) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
