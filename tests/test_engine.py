@@ -1,7 +1,9 @@
 """The engine's forms of a backup, its adjoint and its sweep, against the equation as it stands."""
 
 import math
+import multiprocessing
 import shutil
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from functools import cache
@@ -375,3 +377,23 @@ def test_a_hundred_thousand_states_are_those_of_numpy(rule: str, crowd: Crowd) -
     assert np.abs(found.policy.probs(3).numpy() - swept.policy(3)).max() < rounding / 0.5
     marginals = swept.marginals(3)
     assert np.abs(found.marginals(3).numpy() - marginals).max() < 3 * rounding / 0.5 * marginals.max()
+
+
+def test_a_forked_process_does_not_wait_for_the_threads_of_its_parent(
+    always_kernels: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(layout, "BLOCK", 100)
+    world = cai.tabulate(load_model("grid")(rows=30, columns=30, horizon=10))
+    with two_threads():
+        before = cai.solve(world, temperature=0.3).value
+        monkeypatch.setattr(sys.modules[__name__], "INHERITED", world)  # sent, it would be another world
+        with multiprocessing.get_context("fork").Pool(1, torch.set_num_threads, (1,)) as pool:
+            assert pool.apply_async(_start_value).get(timeout=20) == float(before)
+
+
+INHERITED: cai.Tables | None = None
+
+
+def _start_value() -> float:
+    assert INHERITED is not None
+    return float(cai.solve(INHERITED, temperature=0.3).value)

@@ -60,11 +60,6 @@ def joint(mu: Tensor, log_pi: Tensor) -> Tensor:
     return mu.unsqueeze(-1) * log_pi.exp()
 
 
-def expected(weights: Tensor, x: Tensor) -> Tensor:
-    """Return Σ weights x, where what never happens counts for nothing, infinite or not."""
-    return torch.where(weights > 0, weights * x, 0.0).sum()
-
-
 def by_state(weights: Tensor, x: Tensor) -> Tensor:
     """Return Σ_a weights x, ``[S]``, where what never happens counts for nothing, infinite or not."""
     return torch.where(weights > 0, weights * x, 0.0).sum(-1)

@@ -1,5 +1,6 @@
 """Tables under a rule: values are tensors ``[*B, S]``, and a backup takes the fastest form that its numbers allow."""
 
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -74,7 +75,9 @@ class TableOperator:
         uses = tables.horizon or ENDLESS
         if tables.requires_grad or self.alpha.requires_grad:
             return ready(self.equation(0), uses=uses, scale=scale)
-        key = (self.rule, self.alpha.shape, *self.alpha.flatten().tolist(), uses, scale, tables.version)
+        # A step may hold threads: they are as many as torch may use, and stay behind where a process is forked.
+        where = (os.getpid(), torch.get_num_threads())
+        key = (self.rule, self.alpha.shape, *self.alpha.flatten().tolist(), uses, scale, tables.version, *where)
         return _READY.of(tables, key, lambda: ready(self.equation(0), uses=uses, scale=scale))
 
     @cached_property
