@@ -95,7 +95,7 @@ def _print_version(wanted: bool) -> bool:
     if wanted:
         from importlib.metadata import version
 
-        print(version("cai"))
+        print(version("control-as-inference"))
         raise typer.Exit
     return wanted
 
