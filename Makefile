@@ -25,7 +25,7 @@ bench: $(VENV)/.bench
 	$(BIN)/python -m pytest tests/benchmarks -s -rs
 
 docs: $(VENV)/.dev
-	$(BIN)/sphinx-build -W --keep-going -b html docs docs/_build/html
+	$(BIN)/sphinx-build -W --keep-going -j 2 -d docs/_build/doctrees -b html docs docs/_build/html
 
 docs-data: $(VENV)/.dev
 	$(BIN)/python docs/stored.py

@@ -15,7 +15,7 @@ from sphinx.util.nodes import make_refnode
 
 ROOT = Path(__file__).resolve().parent.parent
 STUBS = {".".join(stub.parent.relative_to(ROOT).parts): stub for stub in (ROOT / "cai").rglob("__init__.pyi")}
-sys.path.insert(0, str(ROOT))
+sys.path[:0] = [str(ROOT), str(ROOT / "docs" / "_ext")]
 # The cells run in kernels of their own: give them this checkout, ``stored``, and one thread each.
 os.environ["PYTHONPATH"] = os.pathsep.join(
     [str(ROOT), str(ROOT / "docs"), *filter(None, [os.environ.get("PYTHONPATH")])]
@@ -26,12 +26,12 @@ os.environ["PYTHONWARNINGS"] = "ignore:IProgress not found"  # tqdm, by way of P
 project = "cai"
 author = "the authors of cai"
 copyright = "the authors of cai"
-extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx.ext.mathjax"]
+extensions = ["myst_nb", "executed", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx.ext.mathjax"]
 exclude_patterns = ["_build"]
 
 myst_enable_extensions = ["amsmath", "colon_fence", "deflist", "dollarmath"]
 myst_heading_anchors = 3
-nb_execution_mode = "force"
+nb_execution_mode = "cache"
 nb_execution_in_temp = True
 nb_execution_raise_on_error = True
 nb_execution_show_tb = True

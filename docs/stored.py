@@ -24,7 +24,7 @@ from cai.experiments.verdict import Mean, mean_of
 
 DOCS = Path(__file__).parent
 DATA = DOCS / "data"
-PAGES = ("variational", "learners", "claims")
+PAGES = sorted(page.stem for page in DOCS.glob("*.md") if "from stored import" in page.read_text(encoding="utf-8"))
 READ, SAMPLE, COMPARE, WRITE = "read", "sample", "compare", "write"
 MODE = "CAI_STORED"
 """The environment's variable: whether to read, to compare a sample or the whole with the file, or to write it."""
