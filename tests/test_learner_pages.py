@@ -300,6 +300,13 @@ def test_interrupted_it_keeps_what_there_is(school: list[dict[str, Any]], tmp_pa
     assert (tmp_path / "report.html").is_file()
 
 
+def test_fits_stand_beside_learners(school: list[dict[str, Any]]) -> None:
+    done = command("--learn", "q", "--seeds", "1", "--fit", "tabular", "--steps", "3", "--json")
+    (comparison,) = json.loads(done.stdout)
+    assert [row["name"] for row in comparison["rows"]][4:] == ["fit:tabular", "q"]
+    assert comparison["fits"][0]["steps"] == 3
+
+
 def test_a_learner_without_a_whole_run_is_not_told(school: list[dict[str, Any]]) -> None:
     done = command("--learn", "q,stuck", "--seeds", "2", "--json", code=130)
     assert [one["name"] for one in json.loads(done.stdout)[0]["rows"]][4:] == ["q"]

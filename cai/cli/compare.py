@@ -44,7 +44,7 @@ TABLED = ("--fit", "--twin", "--inference-types")
 COMPARABLE = POLICIES[:-1]
 APART = {
     "--inference-types": ("--rule", "--fit", "--twin"),
-    "--learn": ("--rule", "--fit", "--twin", "--inference-types", "--form", "--observe", "--do"),
+    "--learn": ("--rule", "--twin", "--inference-types", "--form", "--observe", "--do"),
     "--ray": ("--jobs",),
 }
 """What these options have no use for."""
@@ -122,7 +122,10 @@ def compare(
     instance, changed = read_world(world, settings, horizon, discount), [*(settings or []), *(twin or [])]
     asked = Asked(title_of(world, settings), alphas, instance, ray, as_json, out)
     if learn is not None:
-        _learners(asked, rules, learners, range(seeds or SEEDS), jobs or 1, without_none(steps=learn_steps))
+        fitted, whole = _fitted(asked, fits, without_none(steps=steps, seed=seed))
+        if not whole:
+            raise KeyboardInterrupt
+        _learners(asked, rules, learners, range(seeds or SEEDS), jobs or 1, without_none(steps=learn_steps), fitted)
     elif inference_types:
         _inference_types(asked, read_conditions(observe, do))
     else:
@@ -155,7 +158,7 @@ def _policies(
     models = {"world": read_model(asked.world, "tables" if names or other else form, conditions, quiet=asked.as_json)}
     models |= {"twin": cai.tabulate(other[1])} if other else {}
     with joined(asked.ray):
-        fits, whole = _fitted(asked, models["world"], names, settings)
+        fits, whole = _fitted(asked, names, settings, models["world"])
 
         def policies(side: str, alpha: float) -> dict[str, Any]:
             return {**rules, **(fits[alpha] if side == "world" else {})}
@@ -175,7 +178,7 @@ def _policies(
 
 
 def _fitted(
-    asked: Asked, tables: Any, names: Sequence[str], settings: Mapping[str, Any]
+    asked: Asked, names: Sequence[str], settings: Mapping[str, Any], tables: Any = None
 ) -> tuple[dict[float, dict[str, Any]], bool]:
     """Return what was fitted, by temperature and name, and whether all was; one that cannot be fitted is left out."""
     if not names:
@@ -210,8 +213,9 @@ def _learners(
     seeds: Sequence[int],
     jobs: int,
     settings: Mapping[str, Any],
+    fits: Mapping[float, Mapping[str, Any]],
 ) -> None:
-    """Compare learners over seeds beside the exact answers, each temperature told as soon as it is there."""
+    """Compare learners over seeds beside the exact answers and the fits; print a temperature as soon as it is done."""
     learners = forms() if "all" in names else names
     where: dict[str, Any] = {"seeds": seeds, "jobs": jobs, "ray": asked.ray, "folder": asked.out and asked.out / "runs"}
     comparisons: list[Comparison] = []
@@ -219,7 +223,7 @@ def _learners(
     for trained in cai.learn.learn_all(learners, asked.world, temperatures=asked.alphas, **where, **settings):
         runs, whole = _complete_runs(trained, len(seeds)), trained.whole
         if runs:
-            both = {**rules, **runs}
+            both = {**rules, **fits.get(trained.temperature, {}), **runs}
             comparisons.append(cai.compare(asked.world, both, temperature=trained.temperature, leave_out=True))
             if not asked.as_json:
                 show_comparisons(asked.title, comparisons[-1:], as_json=False)

@@ -96,16 +96,42 @@ def _five(value: float | None) -> str:
 
 
 def print_table(title: str, heads: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
-    """Print a table, the first column to the left; never narrower than its numbers."""
+    """Print a table, the first column to the left; on a narrow terminal in several parts, each with that column.
 
-    table = Table(title=escape(title), title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+    A digit is never cut. A pipe gets one table, however wide.
+    """
+    console = Console()
+    for number, part in enumerate(_parts(console, heads, rows)):
+        table = _table(title if number == 0 else "", [heads[c] for c in part], [[row[c] for c in part] for row in rows])
+        Console(width=max(console.width, _width(console, table), len(title))).print(table)
+
+
+def _parts(console: Console, heads: Sequence[str], rows: Sequence[Sequence[Any]]) -> list[list[int]]:
+    """Return the columns of each part: as many as the terminal is wide enough for, and always the first."""
+    if not console.is_terminal:
+        return [list(range(len(heads)))]
+    parts = [[0]]
+    for column in range(1, len(heads)):
+        wider = [*parts[-1], column]
+        table = _table("", [heads[c] for c in wider], [[row[c] for c in wider] for row in rows])
+        if len(wider) > 2 and _width(console, table) > console.width:
+            wider = [0, column]
+            parts.append(wider)
+        parts[-1] = wider
+    return parts
+
+
+def _table(title: str, heads: Sequence[str], rows: Sequence[Sequence[Any]]) -> Table:
+    table = Table(title=escape(title) or None, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
     for number, head in enumerate(heads):
         table.add_column(head, justify="left" if number == 0 else "right", no_wrap=True)
     for row in rows:
         table.add_row(*(escape(_cell(value)) for value in row))
-    console = Console()
-    needed = Measurement.get(console, console.options.update(max_width=10_000), table).maximum
-    Console(width=max(console.width, needed, len(title))).print(table)  # a long line wraps; a digit is never cut
+    return table
+
+
+def _width(console: Console, table: Table) -> int:
+    return Measurement.get(console, console.options.update(max_width=10_000), table).maximum
 
 
 def _cell(value: Any) -> str:
