@@ -92,6 +92,9 @@ def test_where_a_learner_loses_adds_up_to_what_it_loses(both: cai.Comparison) ->
     places = both.worst("soft", 3)
     assert [one.lost for one in places] == sorted(lost.flatten().tolist(), reverse=True)[:3]
     assert all(float(lost[one.t, one.state]) == one.lost and one.seeds == 5 for one in places)
+    (first, *_) = both.worst("soft", 4, together=True)
+    assert first.lost == pytest.approx(float(lost.sum(0).max()), abs=1e-12)
+    assert first.where == f"t = {first.t} … {first.until}, s={first.state}"
     gone = both.mean("soft", "regret_per_state")
     assert gone is not None
     best = oracle.value(WORLD, "HARD", ALPHA)

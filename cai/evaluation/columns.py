@@ -31,7 +31,9 @@ class Column:
             it must not be a lambda.
         of: "evaluation", "run" or "inference".
         sampled: what a run says of it where the world has no exact numbers.
-        over_seeds: whether a table shows it beside learners of several seeds, whose intervals take the room.
+        shown: in which tables for people: "always", "single" (not beside learners of several seeds, whose intervals
+            take the room) or "never" (in CSV and JSON alone).
+        optional: left out of a comparison in which no policy has it.
     """
 
     field: str
@@ -42,7 +44,8 @@ class Column:
     value: Callable[[Any], Value]
     of: Literal["evaluation", "run", "inference"] = "evaluation"
     sampled: Callable[[Any], Value] | None = None
-    over_seeds: bool = True
+    shown: Literal["always", "single", "never"] = "always"
+    optional: bool = False
 
     def read(self, subject: Subject) -> Value:
         """Return the value of one policy; None where it has none, or no exact answer behind it is finite."""
@@ -81,7 +84,7 @@ COLUMNS: tuple[Column, ...] = (
         attrgetter("formula"), of="inference",
     ),
     Column(
-        "objective", "nats", "objective", "nats", "The number that it computes.",
+        "objective", "objective", "objective", "nats", "The number that it computes.",
         attrgetter("objective"), of="inference",
     ),
     Column(
@@ -90,58 +93,63 @@ COLUMNS: tuple[Column, ...] = (
         attrgetter("expected_return"), sampled=partial(_last, "stochastic_return"),
     ),
     Column(
+        "success", "success", "success", "probability",
+        "The probability that the episode ends with a positive reward.",
+        attrgetter("success"), optional=True,
+    ),
+    Column(
         "regret", "regret", "regret", "reward units",
-        "J* − J(π), what the return lacks of HARD's, the highest there is.",
+        "J* − J(π): how much less the policy earns than HARD, which earns the most.",
         attrgetter("regret"),
     ),
     Column(
         "entropy", "entropy", "entropy", "nats",
-        "E_π[Σ H(π(·|s_t))], how undecided the policy is along its way.",
+        "E_π[Σ H(π(·|s_t))]: how random the policy's choices are, all steps together.",
         attrgetter("entropy"), sampled=partial(_last, "entropy"),
     ),
     Column(
         "kl_to_prior", "KL prior", "KL to prior", "nats",
-        "E_π[Σ KL(π ‖ prior)], how far the policy strays from the prior.",
-        attrgetter("kl_to_prior"), over_seeds=False,
+        "E_π[Σ KL(π ‖ prior)]: how much the policy differs from the prior, all steps together.",
+        attrgetter("kl_to_prior"), shown="single",
     ),
     Column(
         "elbo", "ELBO", "ELBO(π)", "nats",
-        "return/α − KL to prior: what the policy reaches. The higher the better.",
+        "return/α − KL to prior: what the policy reaches. Higher is better.",
         attrgetter("elbo"), sampled=partial(_last, "elbo"),
     ),
     Column(
         "optimality_gap", "ELBO*-ELBO", "ELBO* − ELBO", "nats",
-        "What the policy leaves on the table: zero for the best one.",
-        attrgetter("optimality_gap"), over_seeds=False,
+        "What a better policy could still win: 0 for the best one. The same number as policy nats.",
+        attrgetter("optimality_gap"), shown="never",
     ),
     Column(
         "policy_nats", "policy nats", "policy nats", "nats",
-        "The same gap, state by state: Σ_t E KL(π ‖ π*), π* of VARIATIONAL.",
+        "ELBO* − ELBO(π) = Σ_t E KL(π ‖ π*), π* of VARIATIONAL: what a better policy could still win.",
         partial(_total, "policy_nats"), sampled=partial(_last, "policy_nats"),
     ),
     Column(
-        "worst_policy_nats", "after best", "worst after best", "nats",
+        "worst_policy_nats", "nats after best", "policy nats, worst after best", "nats",
         "The largest policy nats of a learner's evaluations at or after the smallest.",
         partial(worst_after_best, field="policy_nats", best=min), of="run",
     ),
     Column(
         "evidence_gap", "log Z-ELBO", "log Z − ELBO", "nats",
-        "KL(policy's paths ‖ posterior): the sum of the next three.",
-        attrgetter("evidence_gap"), over_seeds=False,
+        "KL(policy's trajectories ‖ posterior): the sum of start, action and luck nats.",
+        attrgetter("evidence_gap"), shown="single",
     ),
     Column(
         "start_nats", "start", "start", "nats",
-        "KL(p(s₀) ‖ p(s₀|O)): the start the posterior wishes for, the same for all.",
-        attrgetter("start_nats"), over_seeds=False,
+        "KL(p(s₀) ‖ p(s₀|O)): the posterior assumes a better start than the world's. The same for every policy.",
+        attrgetter("start_nats"), shown="single",
     ),
     Column(
         "action_nats", "action", "action", "nats",
-        "Σ_t E KL(π ‖ p(a|s_t, O)): acting otherwise than the posterior does.",
-        partial(_total, "action_nats"), over_seeds=False,
+        "Σ_t E KL(π ‖ p(a|s_t, O)): the policy acts otherwise than the posterior.",
+        partial(_total, "action_nats"), shown="single",
     ),
     Column(
         "luck_nats", "luck", "luck", "nats",
-        "Σ_t E KL(p(outcome) ‖ p(outcome|O)): the luck that the posterior counts on.",
+        "Σ_t E KL(p(outcome) ‖ p(outcome|O)): the posterior counts on luck that the world does not give.",
         partial(_total, "luck_nats"),
     ),
     Column(
@@ -150,7 +158,7 @@ COLUMNS: tuple[Column, ...] = (
         partial(_last, "deterministic_return"), of="run",
     ),
     Column(
-        "worst_return", "after best", "worst after best", "reward units",
+        "worst_return", "return after best", "likeliest action, worst after best", "reward units",
         "The lowest such return at or after the highest.",
         partial(worst_after_best, field="deterministic_return", best=max), of="run",
     ),

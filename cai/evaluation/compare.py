@@ -103,7 +103,9 @@ def _comparison(
     shown = known(columns, subjects)
     rows = tuple(row_of(name, alpha, each, shown) for name, each in subjects.items())
     shown = tuple(
-        column for column in shown if column.of == "evaluation" or any(row.cells[column.field] for row in rows)
+        column
+        for column in shown
+        if (column.of == "evaluation" and not column.optional) or any(row.cells[column.field] for row in rows)
     )
     rows = tuple(replace(row, cells={column.field: row.cells[column.field] for column in shown}) for row in rows)
     return Comparison(model, alpha, subjects, shown, rows, *ends, prior, left_out)

@@ -61,9 +61,10 @@ class Comparison:
 
     @property
     def shown(self) -> tuple[Column, ...]:
-        """The columns of a table for people: without some where learners' intervals take the room."""
+        """The columns of a table for people: fewer where learners' intervals take the room."""
         wide = any(len(row.seeds) > 1 for row in self.rows)
-        return tuple(column for column in self.columns if column.over_seeds or not wide)
+        fitting = {"always"} if wide else {"always", "single"}
+        return tuple(column for column in self.columns if column.shown in fitting)
 
     @cached_property
     def evaluations(self) -> dict[str, Evaluation]:
@@ -162,13 +163,14 @@ class Comparison:
         each = self._accounts(name, field)
         return None if each is None else each.mean(0)
 
-    def worst(self, name: str, n: int = 10, by: str = "nats") -> tuple[Place, ...]:
+    def worst(self, name: str, n: int = 10, by: str = "nats", *, together: bool = False) -> tuple[Place, ...]:
         """Return the n state-times where a policy loses most, the mean over its seeds; fewer where fewer lose at all.
 
         Args:
             name: of the row.
             n: how many at most.
             by: "nats", policy nats against VARIATIONAL, or "regret", reward units against HARD.
+            together: all times of a state are one place.
 
         Raises:
             WorldError: ``n`` is below 1, or ``by`` is neither.
@@ -176,7 +178,9 @@ class Comparison:
         require_ranking(n, by)
         field = "policy_nats" if by == "nats" else "regret_per_state"
         each = self._accounts(name, field)
-        return () if each is None or self.model is None else places_over_seeds(self.model, each, n, by)
+        if each is None or self.model is None:
+            return ()
+        return places_over_seeds(self.model, each, n, by, together=together)
 
     def _accounts(self, name: str, field: str) -> Tensor | None:
         evaluations = [subject.evaluation for subject in self.subjects[name] if subject.evaluation is not None]

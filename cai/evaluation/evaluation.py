@@ -15,6 +15,7 @@ from cai.evaluation.accounts import account
 from cai.evaluation.answers import Answers
 from cai.evaluation.losses import Loss, require_ranking
 from cai.evaluation.part_accounts import Part
+from cai.evaluation.success import success_of
 from cai.exact.forms import Compiled
 from cai.exact.messages import Messages
 from cai.exact.rules import HARD, POSTERIOR, VARIATIONAL
@@ -62,6 +63,11 @@ class Evaluation:
     def expected_return(self) -> float:
         """J(π) = E_π[Σ r], the terminal reward included, reward units."""
         return sum(part.totals[0] for part in self.parts)
+
+    @cached_property
+    def success(self) -> float | None:
+        """The probability that the episode ends with a positive reward; None where no end pays, or without tables."""
+        return success_of(self.parts[0]) if len(self.parts) == 1 else None
 
     @property
     def entropy(self) -> float:

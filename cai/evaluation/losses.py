@@ -92,12 +92,13 @@ class Place:
     """A state-time at which a policy loses, over seeds.
 
     Attributes:
-        t: the time, or None for the infinite horizon, all times together.
+        t: the time, the first of several; None for the infinite horizon, all times together.
         state: its number.
         label: its name for people.
         lost: the mean over seeds of what is lost there.
         unit: "nats" or "reward units".
         seeds: how many of them lose there.
+        until: the last of several times; None for one time, or all.
     """
 
     t: int | None
@@ -106,11 +107,12 @@ class Place:
     lost: float
     unit: str
     seeds: int
+    until: int | None = None
 
     @property
     def where(self) -> str:
-        """The state and its time, e.g. ``t = 3, cell=17``."""
-        return at(self.t, None, self.label)
+        """The state and its time or times, e.g. ``t = 0 … 9, cell=17``."""
+        return at(self.t, self.until, self.label)
 
 
 def at(t: int | None, until: int | None, label: str) -> str:
@@ -189,24 +191,33 @@ def losses(
             return Choice(a, world.actions.label(a), float(does[a]), float(should[a]))
 
         most = choice(_first_largest(adds.sum(0))), choice(_first_largest(should - does))
-        t, until = (times[0], times[-1]) if world.horizon is not None else (None, None)
-        until = None if until == t else until
+        t, until = _span(world, times)
         return Loss(t, s, state_label(world, s), float(reached.sum()), lost, UNITS[by], *most, until)
 
     return tuple(loss(*place) for place in places)
 
 
-def places_over_seeds(world: Model, each: Float[Tensor, "N *rest"], n: int, by: str) -> tuple[Place, ...]:
-    """Return the n state-times where N seeds lose most in the mean, from what each loses, ``[N, T, S]``."""
-    lost, runs = each.mean(0).flatten(), each.flatten(1)
+def places_over_seeds(
+    world: Model, each: Float[Tensor, "N *rest"], n: int, by: str, *, together: bool = False
+) -> tuple[Place, ...]:
+    """Return the n state-times where N seeds lose most in the mean, from what each loses, ``[N, T, S]``.
+
+    With ``together`` all times of a state are one place.
+    """
+    runs = each.reshape(len(each), -1, world.states.size)
     places = []
-    for i in lost.argsort(descending=True, stable=True)[:n].tolist():
-        t, s = divmod(i, world.states.size)
-        if lost[i] > ROUNDING:
-            seeds = int((runs[:, i] > ROUNDING).sum())
-            time = None if world.horizon is None else t
-            places.append(Place(time, s, state_label(world, s), float(lost[i]), UNITS[by], seeds))
+    for times, s, lost in costliest(each.mean(0), 1.0, n, together=together):
+        seeds = int((runs[:, times, s].sum(-1) > ROUNDING).sum())
+        t, until = _span(world, times)
+        places.append(Place(t, s, state_label(world, s), lost, UNITS[by], seeds, until))
     return tuple(places)
+
+
+def _span(world: Model, times: Sequence[int]) -> tuple[int | None, int | None]:
+    """Return the first time, and the last where it is another; neither for the infinite horizon."""
+    if world.horizon is None:
+        return None, None
+    return times[0], None if times[-1] == times[0] else times[-1]
 
 
 def _first_largest(x: Tensor) -> int:
