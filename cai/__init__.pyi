@@ -5,6 +5,7 @@ from . import partial as partial
 from . import policies as policies
 from .bridges.environment import to_gymnasium as to_gymnasium
 from .bridges.gymnasium import from_gymnasium as from_gymnasium
+from .bridges.named import load_world as load_world
 from .bridges.networks.networkx import from_networkx as from_networkx
 from .bridges.networks.networkx import to_networkx as to_networkx
 from .bridges.networks.pgmpy import from_bif as from_bif
@@ -50,7 +51,6 @@ from .learn.svi.fit import fit as fit
 from .learn.svi.objective import elbo as elbo
 from .policies.protocol import Policy as Policy
 from .simulate.rollout import rollout as rollout
-from .support.catalogue import load_world as load_world
 from .view.report import report as report
 from .world.definition import Optimality as Optimality
 from .world.definition import Point as Point

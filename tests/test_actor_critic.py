@@ -15,6 +15,7 @@ from torch.distributions import AffineTransform, Normal, TransformedDistribution
 from torch.distributions.transforms import TanhTransform
 
 import cai
+from cai.bridges.named import load_world
 from cai.learn.action_heads import Squashed
 from cai.learn.algorithms.actor_critic import GAMMA, ActorCritic, Drawn, Summed, critic_loss, sac
 from cai.learn.checkpoint import Checkpoint
@@ -25,7 +26,6 @@ from cai.learn.training import problem_of, step
 from cai.policies.heads import MARGIN, tanh_gaussian
 from cai.simulate.environments import EnvironmentSimulator
 from cai.simulate.simulator import seeded
-from cai.support.catalogue import load_world
 from cai.support.process import precision
 from tests.worlds import PointMass, RandomWorld, TimedWorld
 

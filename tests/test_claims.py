@@ -14,6 +14,7 @@ from torch import Tensor
 from typer.testing import CliRunner
 
 import cai
+from cai.bridges.named import load_world
 from cai.cli import app
 from cai.experiments import deep_sea, exploration, fine_tuning, reward_scale, robustness, ties
 from cai.experiments.claims import CLAIMS, Claim
@@ -23,7 +24,6 @@ from cai.learn import certainty_equivalence, k_learning, posterior_sampling
 from cai.learn.algorithms.policy_gradient import reinforce
 from cai.learn.beliefs import any_state, beliefs_of, neighbours, nothing_seen, observed
 from cai.simulate.rollout import rollout
-from cai.support.catalogue import load_world
 from cai.view.claim_figures import figure_of
 from tests.worlds import RandomWorld, TimedWorld
 

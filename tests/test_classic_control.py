@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 import cai
-from cai.support.catalogue import load_world, names
+from cai.bridges.named import load_world
+from cai.support.catalogue import names
 
 pytestmark = pytest.mark.usefixtures("float64")
 

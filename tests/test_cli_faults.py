@@ -275,8 +275,58 @@ def test_words_are_checked_before_the_world_is_read(folder: Path) -> None:
         assert said in told
         assert "sys.exit" not in told
     assert "did you mean frozen_lake" in refused(("solve", "frozenlake"), folder)
-    assert "did you mean frozen_lake" in refused(("solve", "FrozenLake-v1"), folder)
+    assert "did you mean FrozenLake-v1" in refused(("solve", "FrozenLke-v1"), folder)
     assert "did you mean size" in refused(("solve", "good.py", "--set", "sise=3"), folder)
+
+
+WITHOUT_TORCH = (
+    ("solve", "frozen_lake", "-r", "POSTERIOUR"),
+    ("solve", "frozen_lake", "-r", "RISK(0)"),
+    ("solve", "frozen_lake", "--form", "table"),
+    ("solve", "frozen_lake", "--discount", "2"),
+    ("solve", "frozen_lake", "--horizon", "-1"),
+    ("solve", "frozen_lake", "--set", "is_slipery=True"),
+    ("solve", "FrozenLke-v1"),
+    ("solve", "FrozenLake-v1", "--set", "is_slipery=True"),
+    ("solve", "FrozenLake-v1", "--set", "map_name=9x9"),
+    ("solve", "CliffWalking-v1"),
+    ("solve", "tiger", "--partial", "--out", "page"),
+    ("compare", "frozen_lake", "--learn", "sofq"),
+    ("compare", "frozen_lake", "--fit", "tabula"),
+    ("learn", "frozen_lake", "-a", "sofq"),
+    ("learn", "frozen_lake", "-o", "lq=3"),
+    ("fit", "frozen_lake", "--policy", "tabula"),
+    ("claims", "tie"),
+    ("check", "frozenlake"),
+)
+ASK = """
+import sys
+from typer.testing import CliRunner
+from cai.cli import app
+for words in {}:
+    done = CliRunner().invoke(app, [*words])
+    print(done.exit_code, *({{"torch"}} & {{*sys.modules}}), *words)
+"""
+
+
+def test_what_is_wrong_is_told_without_torch(folder: Path) -> None:
+    """Torch takes seconds to import, and a slip of the finger should not."""
+    script = [sys.executable, "-c", ASK.format(WITHOUT_TORCH)]
+    told = subprocess.run(script, capture_output=True, text=True, env={**os.environ, "PYTHONPATH": str(ROOT)})
+    assert told.stdout.splitlines() == [f"2 {' '.join(words)}" for words in WITHOUT_TORCH], told.stderr
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_gymnasium_id_is_taken_wherever_a_world_is() -> None:
+    (row,) = json.loads(CliRunner().invoke(app, ["solve", "FrozenLake-v1", "--json"]).stdout)
+    (same,) = json.loads(CliRunner().invoke(app, ["solve", "frozen_lake", "--json"]).stdout)
+    assert row == same
+    assert row["iterations"] == 100  # the id's own time limit
+    assert CliRunner().invoke(app, ["check", "FrozenLake-v1", "--set", "is_slippery=False"]).exit_code == 0
+    for words in (("graph",), ("compare", "-r", "HARD"), ("fit", "--steps", "1")):
+        asked = [words[0], "CliffWalking-v1", *words[1:], "--set", "horizon=3", "--json"]
+        done = CliRunner().invoke(app, asked)
+        assert done.exit_code == 0, done.output
 
 
 def test_partial_names_what_was_given_beside_it(folder: Path) -> None:

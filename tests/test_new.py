@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from cai import check, factorise, solve
-from cai.support.catalogue import load_world
+from cai.bridges.named import load_world
 from tests.command import cai
 
 

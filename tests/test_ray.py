@@ -21,10 +21,10 @@ import torch
 from typer.testing import CliRunner
 
 import cai
+from cai.bridges.named import load_world
 from cai.cli.app import app
 from cai.learn.seeds import BrokenOff
 from cai.support import parallel as cluster
-from cai.support.catalogue import load_world
 from cai.support.parallel import each, joined
 from tests.errands import dies, divides, learns, precision, refuses, sleeps
 from tests.test_training import told

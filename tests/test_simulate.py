@@ -19,12 +19,12 @@ from pyro.distributions import Bernoulli, Categorical, Normal
 from torch import Tensor
 
 import cai
+from cai.bridges.named import load_world
 from cai.simulate.environments import EnvironmentSimulator
 from cai.simulate.normalise import Moments, moments, normalised
 from cai.simulate.rollout import Rollout, prior_action, roll, simulator_of
 from cai.simulate.simulator import EnvState, Simulator, drawing, seeded
 from cai.simulate.worlds import WorldSimulator
-from cai.support.catalogue import load_world
 from cai.support.process import precision
 from tests.helpers import load_model
 from tests.worlds import FactoredWorld, PointMass, RandomWorld, Ring, TimedWorld

@@ -21,6 +21,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 import cai
+from cai.bridges.named import load_world
 from cai.learn import checkpoint, replay, training
 from cai.learn.checkpoint import Checkpoint
 from cai.learn.functions import Adam, Network, Table, function_of
@@ -30,7 +31,6 @@ from cai.learn.scores import ByEpisodes
 from cai.simulate.rollout import simulator_of
 from cai.simulate.simulator import drawing, seeded
 from cai.simulate.worlds import WorldSimulator
-from cai.support.catalogue import load_world
 from tests.worlds import FactoredWorld, PointMass, RandomWorld, TimedWorld
 
 Run = Callable[..., Learned]

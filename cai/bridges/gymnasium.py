@@ -9,6 +9,7 @@ from torch import Tensor
 
 from cai.bridges.gymnasium_tables import labels, read_table
 from cai.errors import fault
+from cai.simulate.registered import made
 from cai.world.definition import Point, World
 from cai.world.spaces import Layout
 from cai.world.spec import read
@@ -110,14 +111,7 @@ def from_gymnasium(env: Any, *, horizon: int | None = None, discount: float = 1.
 
     by_id = isinstance(env, str)
     if by_id:
-        try:
-            env = gymnasium.make(env, **env_kwargs)
-        except (gymnasium.error.Error, TypeError, ValueError, KeyError) as error:
-            raise fault(
-                f"from_gymnasium('{env}')",
-                f"{type(error).__name__}: {error}",
-                "an installed id and its options",
-            ) from error
+        env = made(env, env_kwargs)
     elif not isinstance(env, gymnasium.Env) or env_kwargs:
         seen = f"options {sorted(env_kwargs)} beside an environment" if env_kwargs else f"a {type(env).__name__}"
         raise fault("from_gymnasium", seen, "an id with its options, or an environment alone")

@@ -15,7 +15,8 @@ from cai.support.catalogue import folder, names
 @with_exit_code
 def check(world: opt.World, settings: opt.Settings = None, as_json: opt.Json = False) -> None:
     """Say in words what is wrong with a world; exit code 1 if anything is."""
-    findings = cai.check(read_world(world, settings, None, None))
+    instance = read_world(world, settings, None, None)
+    findings = cai.check(instance)
     if as_json:
         print_json([vars(finding) for finding in findings])
     elif findings:

@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from cai.cli import known
 from cai.cli.app import app, with_exit_code
 from cai.cli.options import require_folder
 from cai.support.wording import read_name
@@ -23,10 +24,10 @@ Quick = Annotated[bool, typer.Option("--quick", help="Small versions: seconds ea
 def claims(names: Names = None, out: Folder = None, seeds: Seeds = None, quick: Quick = False) -> None:
     """Try what is claimed for soft optimality, each claim as one experiment with a verdict."""
     require_folder(out)
+    chosen = [read_name("claim", name.replace("_", "-"), known.claims()) for name in names or known.claims()]
     from cai.experiments.claims import CLAIMS
     from cai.view.terminal import print_table
 
-    chosen = [read_name("claim", name.replace("_", "-"), tuple(CLAIMS)) for name in names or CLAIMS]
     for name in dict.fromkeys(chosen):
         result = CLAIMS[name].run(**CLAIMS[name].settings(seeds=seeds, quick=quick))
         print_table(f"{name}: {result.claim}", *result.table)

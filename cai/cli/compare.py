@@ -21,6 +21,7 @@ from cai.cli.options import (
     read_world,
     refuse,
     require_folder,
+    rules_of,
     title_of,
     without_none,
 )
@@ -118,8 +119,9 @@ def compare(
     where = {"--form": read_form(form), "--observe": observe, "--do": do, "--ray": ray}
     _refuse({**ways, **own, **where})
     fits, learners = read_names("--fit", fit, COMPARABLE), read_names("--learn", learn, (*FORMS, "all"))
-    rules, alphas = read_rules(rule or (EXACT if learn else EVERY), prior=True), read_temperatures(temperature)
+    chosen, alphas = read_rules(rule or (EXACT if learn else EVERY), prior=True), read_temperatures(temperature)
     instance, changed = read_world(world, settings, horizon, discount), [*(settings or []), *(twin or [])]
+    rules = rules_of(chosen, policies=True)
     asked = Asked(title_of(world, settings), alphas, instance, ray, as_json, out)
     if learn is not None:
         fitted, whole = _fitted(asked, fits, without_none(steps=steps, seed=seed))

@@ -1,20 +1,20 @@
 """cai learn: one learner on a world or on a Gymnasium environment, kept in a folder from which it can go on."""
 
-import inspect
-import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
+from cai.bridges.named import is_id
+from cai.cli import known
 from cai.cli import options as opt
 from cai.cli.app import app, print_json, say, with_exit_code
 from cai.cli.options import read_settings, read_temperatures, read_world, require_folder, title_of, without_none
 from cai.errors import fault
-from cai.learn.names import FORMS, LEARNERS, at_temperature, learner_of
+from cai.learn.names import FORMS, LEARNERS, SOFT, at_temperature, learner_of
 from cai.support.catalogue import literal
-from cai.support.wording import read_name
+from cai.support.wording import meant, read_name
 
 World = Annotated[
     str, typer.Argument(help="A catalogue name, a file, file.py:Class, or a Gymnasium id such as CartPole-v1.")
@@ -62,8 +62,9 @@ def learn(
     require_folder(out)
     read_name("--algorithm", algorithm, FORMS)
     (alpha,) = read_temperatures(None if temperature is None else [temperature])
+    own = read_options(option, algorithm)
     learner = learner_of(algorithm)
-    own = read_options(option, learner) | at_temperature(algorithm, alpha) | without_none(steps=steps)
+    own |= at_temperature(algorithm, alpha) | without_none(steps=steps)
     own |= {} if out is None else {"log": out, "checkpoint": out / "learner.checkpoint"}
     if is_id(world):
         learned = learner(world, seed=seed, env_options=read_env_options(settings, horizon, discount), **own)
@@ -83,11 +84,6 @@ def learn(
         raise KeyboardInterrupt
 
 
-def is_id(spec: str) -> bool:
-    """Tell a Gymnasium id from the names of worlds."""
-    return re.fullmatch(r"([\w-]+/)?[\w-]+-v\d+", spec) is not None
-
-
 def read_env_options(settings: Sequence[str] | None, horizon: Any, discount: Any) -> dict[str, Any]:
     """Read the options of an environment, name=value; values are Python literals, or else words.
 
@@ -99,20 +95,25 @@ def read_env_options(settings: Sequence[str] | None, horizon: Any, discount: Any
     return {name: literal(value) for name, value in read_settings(settings).items()}
 
 
-def read_options(texts: Sequence[str] | None, learner: Callable[..., Any]) -> dict[str, Any]:
+def read_options(texts: Sequence[str] | None, algorithm: str) -> dict[str, Any]:
     """Read the learner's settings; values are Python literals, or else words.
 
     Raises:
         WorldError: one is no name=value, or the learner has no such setting.
     """
-    taken = {"world", "temperature", "options", "behaviour", "data", "regressor", "dtype"}
-    known = [name for name in inspect.signature(learner).parameters if name not in taken]
-    known += ["evaluations", "episodes", "target", "normalise"]
+    names = option_names(algorithm)
     values: dict[str, Any] = {}
     for text in texts or ():
         name, equals, value = text.partition("=")
-        if not equals or name not in known:
-            expected = f"name=value with one of {', '.join(known)}; options of an environment stand in --set"
-            raise fault("--option", f"'{text}'", expected)
+        if not equals or name not in names:
+            expected = f"name=value with one of {', '.join(names)}; options of an environment stand in --set"
+            raise fault("--option", f"'{text}'", f"{expected}{meant(name, names)}")
         values[name] = literal(value)
     return values
+
+
+def option_names(algorithm: str) -> list[str]:
+    """Return the names that ``--option`` takes for a learner, hard or soft."""
+    apart = {"world", "temperature", "behaviour", "data", "regressor", "dtype"}
+    names = [argument.name for argument in known.learner_arguments(algorithm.removeprefix(SOFT))]
+    return [*(name for name in names if name not in apart), "evaluations", "episodes", "target", "normalise"]

@@ -11,19 +11,17 @@ from typing import Annotated, Any
 
 import typer
 
+from cai.bridges.named import load_world
+from cai.cli import known
 from cai.cli.app import say
 from cai.errors import fault
-from cai.support.catalogue import load_world
 from cai.support.wording import meant, read_name
-
-_RULES = (Path(__file__).parents[1] / "exact" / "rules.py").read_text(encoding="utf-8")
-RULES = re.findall(r"^([A-Z]\w*) = Rule\(", _RULES, re.MULTILINE)  # their names, without torch, which is slow to import
 
 World = Annotated[
     str,
     typer.Argument(
-        help="A catalogue name (frozen_lake), a file (my_world.py), file.py:Class, or rddl:PROBLEM:INSTANCE of "
-        "rddlrepository (rddl:SysAdmin_MDP_ippc2011:1)."
+        help="A catalogue name (frozen_lake), a file (my_world.py), file.py:Class, a Gymnasium id (FrozenLake-v1), or "
+        "rddl:PROBLEM:INSTANCE of rddlrepository (rddl:SysAdmin_MDP_ippc2011:1)."
     ),
 ]
 Settings = Annotated[
@@ -40,8 +38,8 @@ Rules = Annotated[
     typer.Option(
         "--rule",
         "-r",
-        help=f"{', '.join(RULES)} or 'RISK(eta)'; repeatable. Unless given, solve takes POSTERIOR, compare the first "
-        "four and the prior (MAP-plan: replan the most probable trajectory at every state).",
+        help=f"{', '.join(known.rules())} or 'RISK(eta)'; repeatable. Unless given, solve takes POSTERIOR, compare the "
+        "first four and the prior (MAP-plan: replan the most probable trajectory at every state).",
     ),
 ]
 Steps = Annotated[int | None, typer.Option(min=0, help="How many updates at most; 2000 unless given.")]
@@ -100,7 +98,7 @@ def read_world(spec: str, settings: Sequence[str] | None, horizon: str | None, d
             raise fault("--discount", f"{discount}", "a number above 0 and at most 1")
         overrides["discount"] = discount
     with contextlib.redirect_stdout(sys.stderr):  # what a file prints on its own is no part of the answer
-        return _from_rddl(spec, pairs, overrides) if spec.startswith("rddl:") else load_world(spec, pairs, overrides)
+        return load_world(spec, pairs, overrides)
 
 
 def read_settings(texts: Sequence[str] | None, option: str = "--set") -> dict[str, str]:
@@ -122,23 +120,9 @@ def _read_horizon(text: str) -> int | None:
     return int(text)
 
 
-def _from_rddl(spec: str, pairs: dict[str, str], overrides: dict[str, Any]) -> Any:
-    _, _, problem = spec.partition(":")
-    name, _, instance = problem.partition(":")
-    if pairs:
-        raise fault("--set", f"{', '.join(pairs)} for an RDDL problem", "no settings: the instance has them all")
-    if "horizon" in overrides and overrides["horizon"] is None:
-        raise fault("--horizon", "'inf' for an RDDL problem", "a positive integer")
-    from cai.bridges.rddl.rddl_world import from_rddl
-
-    return from_rddl(name, instance or "1", **overrides)
-
-
 def read_form(text: str) -> str | None:
     """Read the form that is asked for; None is whichever is best."""
-    from cai.exact.forms import names
-
-    return None if read_name("--form", text, names()) == "auto" else text
+    return None if read_name("--form", text, known.forms()) == "auto" else text
 
 
 def read_conditions(observe: Sequence[str] | None, do: Sequence[str] | None) -> Any:
@@ -223,29 +207,45 @@ def title_of(world: str, settings: Sequence[str] | None) -> str:
     return " ".join([world, *(f"{name}={value}" for name, value in read_settings(settings).items())])
 
 
-def read_rules(texts: Sequence[str], *, prior: bool) -> dict[str, Any]:
-    """Find the rules by name; with ``prior``, they stand for policies, and the prior, as None, may be among them."""
+def read_rules(texts: Sequence[str], *, prior: bool) -> list[str]:
+    """Read the names of rules, each once, as the library writes them; with ``prior`` the prior may be among them."""
+    names = []
+    for text in texts:
+        if _read_risk(text) is None and text.upper() not in known.rules() and not (text == "prior" and prior):
+            expected = f"{', '.join(known.rules())}, RISK(eta){' or prior' if prior else ''}"
+            raise fault("--rule", f"'{text}'", f"{expected}{meant(text, known.rules())}")
+        names.append(text if text == "prior" else text.upper())
+    return list(dict.fromkeys(names))
+
+
+def rules_of(names: Sequence[str], *, policies: bool) -> dict[str, Any]:
+    """Return the rules of names that were read; where they stand for policies, MAP as MAP-plan, the prior as None."""
     from cai.exact.rules import MAP, NAMED, RISK
 
     rules: dict[str, Any] = {}
-    for text in texts:
-        eta = _read_risk(text)
-        rule = NAMED.get(text.upper()) if eta is None else RISK(eta)
-        if rule is None and not (text == "prior" and prior):
-            expected = f"{', '.join(NAMED)}, RISK(eta){' or prior' if prior else ''}"
-            raise fault("--rule", f"'{text}'", f"{expected}{meant(text, NAMED)}")
-        name = "prior" if rule is None else "MAP-plan" if rule is MAP and prior else rule.name
-        rules[name] = rule
+    for name in names:
+        eta = _read_risk(name)
+        rule = None if name == "prior" else NAMED[name] if eta is None else RISK(eta)
+        rules["MAP-plan" if rule is MAP and policies else "prior" if rule is None else rule.name] = rule
     return rules
 
 
 def _read_risk(text: str) -> float | None:
-    """Return η of a text such as RISK(-0.5); None where it is none."""
-    inside = re.fullmatch(r"RISK\((.+)\)", text, re.IGNORECASE)
-    try:
-        return float(inside[1]) if inside else None
-    except ValueError:
+    """Return η of a text such as RISK(-0.5); None where it is no such text.
+
+    Raises:
+        WorldError: η is no number, or 0.
+    """
+    inside = re.fullmatch(r"RISK(?:\((.*)\))?", text, re.IGNORECASE)
+    if inside is None:
         return None
+    try:
+        eta = float(inside[1] or "nan")
+    except ValueError:
+        eta = math.nan
+    if eta == 0 or math.isnan(eta):
+        raise fault("--rule", f"'{text}'", "RISK(eta) with a number other than 0, such as 'RISK(-0.5)'")
+    return eta
 
 
 def require_folder(out: Path | None) -> None:

@@ -16,6 +16,7 @@ from cai.cli.options import (
     read_world,
     refuse,
     require_folder,
+    rules_of,
     title_of,
 )
 from cai.cli.output import say_left_out, show_rows, write_report
@@ -55,8 +56,9 @@ def solve(
     expected = "--partial or --shards with a world, rules and temperatures alone"
     refuse("solve", {"--partial": partial, "--shards": shards, **beside}, APART, {}, expected)
     alphas = read_temperatures(temperature)
-    rules = read_rules(rule or ["VARIATIONAL" if partial else "POSTERIOR"], prior=False)
+    names = read_rules(rule or ["VARIATIONAL" if partial else "POSTERIOR"], prior=False)
     instance = read_world(world, settings, horizon, discount)
+    rules = rules_of(names, policies=False)
     if partial:
         rows = _over_beliefs(instance, rules, alphas)
         show_rows(f"{world}, seen in part: exact over beliefs", PARTIAL, rows, as_json=as_json)

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from cai.errors import fault, user_code
 from cai.simulate.flattening import flattened
+from cai.simulate.registered import made
 from cai.simulate.simulator import EnvState
 from cai.simulate.worlds import features_of
 from cai.world.spaces import Values, Variables
@@ -31,9 +32,7 @@ class EnvironmentMaker:
 
     def __call__(self) -> Any:
         """Make one."""
-        import gymnasium
-
-        return gymnasium.make(self.id, **self.options)
+        return made(self.id, self.options)
 
     def __str__(self) -> str:
         return self.id + _options_text(self.options)

@@ -1,4 +1,4 @@
-"""The catalogue: worlds by name, by file or by ``file.py:Class``, with their arguments from strings."""
+"""The catalogue: worlds of files, by name, by file or by ``file.py:Class``, with their arguments from strings."""
 
 import ast
 import importlib.util
@@ -11,6 +11,7 @@ from types import ModuleType
 from typing import Any
 
 from cai.errors import fault, user_code
+from cai.support.outline import camel, outline
 from cai.support.wording import meant
 
 LOADED = "cai_world_"
@@ -29,8 +30,24 @@ def names() -> list[str]:
     return sorted(path.stem for path in folder().glob("*.py") if not path.stem.startswith("_"))
 
 
-def load_world(spec: str, settings: Mapping[str, Any] | None = None, overrides: Mapping[str, Any] | None = None) -> Any:
-    """Make the world that a spec names, ``load_world("grid", {"rows": 3})``.
+def file_of(spec: str) -> tuple[Path, str]:
+    """Return the file that a spec names, and the class in it, if the spec names one.
+
+    Raises:
+        WorldError: there is no such file or name; nothing heavy is imported to say so.
+    """
+    target, _, attribute = spec.partition(":") if re.search(r"\.py(:|$)", spec) else (spec, "", "")
+    path = Path(target) if target.endswith(".py") else folder() / f"{target}.py"
+    if not path.is_file():
+        expected = f"a Python file, a Gymnasium id, or one of the catalogue: {', '.join(names())}{meant(spec, names())}"
+        raise fault(f"world '{spec}'", f"no such {'file' if target.endswith('.py') else 'name'}", expected)
+    return path, attribute
+
+
+def world_of_file(
+    spec: str, settings: Mapping[str, Any] | None = None, overrides: Mapping[str, Any] | None = None
+) -> Any:
+    """Make the world that a spec names, ``world_of_file("grid", {"rows": 3})``.
 
     Args:
         spec: a name of the catalogue (``cai list``), a file ``my_world.py``, or ``my_world.py:Class``.
@@ -40,15 +57,13 @@ def load_world(spec: str, settings: Mapping[str, Any] | None = None, overrides: 
     Raises:
         WorldError: there is no such world, file, class or argument, or the file or the class fails.
     """
-    target, _, attribute = spec.partition(":") if re.search(r"\.py(:|$)", spec) else (spec, "", "")
-    path = Path(target) if target.endswith(".py") else folder() / f"{target}.py"
-    if not path.is_file():
-        expected = f"a Python file, or one of the catalogue: {', '.join(names())}{meant(spec, names())}"
-        raise fault(f"world '{spec}'", f"no such {'file' if target.endswith('.py') else 'name'}", expected)
+    path, attribute = file_of(spec)
+    arguments, overrides = {name: literal(value) for name, value in (settings or {}).items()}, overrides or {}
+    written = outline(path, attribute)
+    if written is not None and not written.open:  # a name that is wrong is told before the file imports torch
+        _refuse_unknown(spec, arguments, {argument.name: str(argument) for argument in written.arguments})
     module = _run(path)
     make = _pick(module, path, attribute)
-    overrides = overrides or {}
-    arguments = {name: literal(value) for name, value in (settings or {}).items()}
     taken = {name: value for name, value in overrides.items() if name in inspect.signature(make).parameters}
     _require_arguments(spec, make, {**arguments, **taken})
     with user_code(f"world '{spec}'", "a world that can be made"):
@@ -78,16 +93,15 @@ def _pick(module: ModuleType, path: Path, attribute: str) -> Callable[..., Any]:
     }
     if attribute:
         if attribute not in own:
-            raise fault(str(path), f"no '{attribute}'", f"one of {sorted(own)}")
+            raise fault(str(path), f"no '{attribute}'", f"one of {', '.join(sorted(own))}{meant(attribute, own)}")
         return own[attribute]
-    camel = "".join(part.capitalize() for part in path.stem.split("_"))
-    for name in (path.stem, camel):
+    for name in (path.stem, camel(path.stem)):
         if name in own:
             return own[name]
     worlds = {name: value for name, value in own.items() if inspect.isclass(value) and hasattr(value, "step")}
     if len(worlds) != 1:
         seen = f"{len(worlds)} classes with a step: {sorted(worlds)}"
-        raise fault(str(path), seen, f"a single one, one called {camel}, or the spec '{path}:Class'")
+        raise fault(str(path), seen, f"a single one, one called {camel(path.stem)}, or the spec '{path}:Class'")
     return next(iter(worlds.values()))
 
 
@@ -95,11 +109,9 @@ def _require_arguments(spec: str, make: Callable[..., Any], arguments: Mapping[s
     parameters = inspect.signature(make).parameters
     if any(parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in parameters.values()):
         return
-    unknown = sorted(set(arguments) - set(parameters))
-    if unknown:
-        known = ", ".join(f"{n}={p.default!r}" if p.default is not p.empty else n for n, p in parameters.items())
-        near = meant(unknown[0], parameters)
-        raise fault(f"world '{spec}'", f"no argument {', '.join(unknown)}", f"some of: {known or 'none at all'}{near}")
+    _refuse_unknown(
+        spec, arguments, {n: n if p.default is p.empty else f"{n}={p.default!r}" for n, p in parameters.items()}
+    )
     missing = [
         name
         for name, parameter in parameters.items()
@@ -109,6 +121,14 @@ def _require_arguments(spec: str, make: Callable[..., Any], arguments: Mapping[s
     ]
     if missing:
         raise fault(f"world '{spec}'", f"no value for {', '.join(missing)}", f"--set {missing[0]}=…")
+
+
+def _refuse_unknown(spec: str, arguments: Mapping[str, Any], known: Mapping[str, str]) -> None:
+    unknown = sorted(set(arguments) - set(known))
+    if unknown:
+        near = meant(unknown[0], known)
+        expected = f"some of: {', '.join(known.values()) or 'none at all'}{near}"
+        raise fault(f"world '{spec}'", f"no argument {', '.join(unknown)}", expected)
 
 
 def literal(text: Any) -> Any:

@@ -161,7 +161,7 @@ def read(world: Any) -> Spec:
         return world if world.dtype == torch.get_default_dtype() else read(world.world)
     if inspect.isclass(world) or isinstance(world, str):
         what = f"the class {world.__name__}" if inspect.isclass(world) else "a str"
-        raise fault("world", what, "an instance of a world (the command line alone knows the catalogue's names)")
+        raise fault("world", what, "an instance of a world; cai.load_world(name) makes one of a name")
     findings = [
         Finding(name, "no such method", f"a method {name}{takes}")
         for name, takes in METHODS.items()

@@ -1,0 +1,62 @@
+"""A world by its name: of the catalogue, of a file, of Gymnasium, of rddlrepository."""
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from cai.errors import fault
+from cai.simulate.registered import require_options, time_limit
+from cai.support.catalogue import literal, world_of_file
+
+
+def load_world(spec: str, settings: Mapping[str, Any] | None = None, overrides: Mapping[str, Any] | None = None) -> Any:
+    """Make the world of a name, ``load_world("grid", {"rows": 3})`` or ``load_world("FrozenLake-v1")``.
+
+    An id of Gymnasium has the horizon of its own time limit unless another is given.
+
+    Args:
+        spec: a name of the catalogue (``cai list``), a file ``my_world.py``, ``my_world.py:Class``, a Gymnasium id
+            whose environment has a table ``P``, or ``rddl:PROBLEM:INSTANCE`` of rddlrepository.
+        settings: arguments of the world, or options of the id; of text, numbers, True, None, lists and tuples are
+            read as Python literals.
+        overrides: values for ``horizon`` or ``discount``: arguments where the world takes them, else attributes.
+
+    Raises:
+        WorldError: there is no such world, file, id, class or argument, or making it fails.
+    """
+    if not isinstance(spec, str):
+        raise fault("load_world, spec", f"a {type(spec).__name__}", "the name of a world, a file or a Gymnasium id")
+    settings, overrides = settings or {}, overrides or {}
+    if spec.startswith("rddl:"):
+        return _of_rddl(spec, settings, overrides)
+    return _of_gymnasium(spec, settings, overrides) if is_id(spec) else world_of_file(spec, settings, overrides)
+
+
+def is_id(spec: str) -> bool:
+    """Tell a Gymnasium id from the names of other worlds."""
+    return re.fullmatch(r"([\w-]+/)?[\w-]+-v\d+", spec) is not None
+
+
+def _of_gymnasium(spec: str, settings: Mapping[str, Any], overrides: Mapping[str, Any]) -> Any:
+    arguments = {name: literal(value) for name, value in settings.items()} | dict(overrides)
+    require_options(spec, {name: value for name, value in arguments.items() if name not in ("horizon", "discount")})
+    if "horizon" not in arguments:
+        arguments["horizon"] = time_limit(spec)
+        if arguments["horizon"] is None and arguments.get("discount", 1.0) == 1.0:
+            expected = "a horizon T, or a discount below 1 for ever"
+            raise fault(f"world '{spec}'", "no time limit of its own", f"{expected} (--horizon, --discount)")
+    from cai.bridges.gymnasium import from_gymnasium
+
+    return from_gymnasium(spec, **arguments)
+
+
+def _of_rddl(spec: str, settings: Mapping[str, Any], overrides: Mapping[str, Any]) -> Any:
+    _, _, problem = spec.partition(":")
+    name, _, instance = problem.partition(":")
+    if settings:
+        raise fault(f"world '{spec}'", f"settings {', '.join(settings)}", "none: the instance has them all")
+    if "horizon" in overrides and overrides["horizon"] is None:
+        raise fault(f"world '{spec}'", "an infinite horizon", "a positive integer")
+    from cai.bridges.rddl.rddl_world import from_rddl
+
+    return from_rddl(name, instance or "1", **overrides)

@@ -1,0 +1,132 @@
+"""What a Python file says of a class or a function in it, read without running it: nothing heavy is imported."""
+
+import ast
+import inspect
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+AstMaker = ast.ClassDef | ast.FunctionDef
+
+
+@dataclass(frozen=True)
+class Argument:
+    """An argument of a class or a function, as it is written.
+
+    Attributes:
+        name: its name.
+        kind: its annotation; empty where there is none.
+        default: its default; None where it must be given.
+        words: what the docstring says of it.
+    """
+
+    name: str
+    kind: str
+    default: str | None
+    words: str
+
+    def __str__(self) -> str:
+        return self.name if self.default is None else f"{self.name}={self.default}"
+
+
+@dataclass(frozen=True)
+class Outline:
+    """A class or a function of a file.
+
+    Attributes:
+        name: what it is called.
+        summary: the first sentence of the file's docstring.
+        size: what follows ``Size:`` in the file's docstring; empty where it says nothing.
+        arguments: those of a call.
+        open: whether it takes arguments by any other name, too.
+        methods: the names of a class's own methods.
+    """
+
+    name: str
+    summary: str
+    size: str
+    arguments: tuple[Argument, ...]
+    open: bool
+    methods: tuple[str, ...]
+
+
+def outline(path: Path, name: str = "") -> Outline | None:
+    """Read what a file says of the class or function of a name; None where it cannot be told without running it.
+
+    Args:
+        path: the file.
+        name: of the class or function; unless given the one by which the file alone finds its world.
+    """
+    try:
+        tree = ast.parse(path.read_bytes())
+    except (OSError, SyntaxError, ValueError, RecursionError, MemoryError):
+        return None
+    makers = {node.name: node for node in tree.body if isinstance(node, AstMaker)}
+    chosen = makers.get(name) if name else _world(makers, path.stem)
+    call = None if chosen is None else _call(chosen)
+    if chosen is None or call is None:
+        return None
+    text = ast.get_docstring(tree) or ""
+    size = re.search(r"^Size: (.+)$", text, re.MULTILINE)
+    words = _words(chosen) | _words(call)
+    known = tuple(_argument(arg, default, words) for arg, default in _arguments(call, skip=call is not chosen))
+    return Outline(
+        chosen.name,
+        text.split("\n", 1)[0],
+        size[1].rstrip(".") if size else "",
+        known,
+        call.args.kwarg is not None,
+        tuple(node.name for node in chosen.body if isinstance(node, ast.FunctionDef)),
+    )
+
+
+def camel(stem: str) -> str:
+    """Return the name of the class that a file of this name holds: ``MyWorld`` for ``my_world``."""
+    return "".join(part.capitalize() for part in stem.split("_"))
+
+
+def _world(makers: dict[str, AstMaker], stem: str) -> AstMaker | None:
+    """Return the world of a file: what has its name, or the only class with a ``step``."""
+    for name in (stem, camel(stem)):
+        if name in makers:
+            return makers[name]
+    stepping = [node for node in makers.values() if isinstance(node, ast.ClassDef) and _method(node, "step")]
+    return stepping[0] if len(stepping) == 1 else None
+
+
+def _call(maker: AstMaker) -> ast.FunctionDef | None:
+    """Return the function whose arguments a call takes; None where a base class or a decorator may have a say."""
+    if isinstance(maker, ast.FunctionDef):
+        return None if maker.decorator_list else maker
+    return None if maker.decorator_list or maker.keywords else _method(maker, "__init__")
+
+
+def _method(maker: ast.ClassDef, name: str) -> ast.FunctionDef | None:
+    return next((node for node in maker.body if isinstance(node, ast.FunctionDef) and node.name == name), None)
+
+
+def _arguments(call: ast.FunctionDef, *, skip: bool) -> list[tuple[ast.arg, ast.expr | None]]:
+    """Return the arguments of a function with their defaults, its ``self`` left out where one is to be skipped."""
+    given = call.args
+    places = [*given.posonlyargs, *given.args]
+    defaults: Sequence[ast.expr | None] = [None] * (len(places) - len(given.defaults)) + list(given.defaults)
+    by_place = list(zip(places, defaults, strict=True))[skip:]
+    return [*by_place, *zip(given.kwonlyargs, given.kw_defaults, strict=True)]
+
+
+def _argument(arg: ast.arg, default: ast.expr | None, words: dict[str, str]) -> Argument:
+    kind = "" if arg.annotation is None else ast.unparse(arg.annotation)
+    return Argument(arg.arg, kind, None if default is None else ast.unparse(default), words.get(arg.arg, ""))
+
+
+def _words(node: AstMaker) -> dict[str, str]:
+    """Return what the section ``Args:`` of a docstring says of each argument, in one line."""
+    section = re.search(r"^Args:\n(.*?)(?=^\S|\Z)", inspect.cleandoc(ast.get_docstring(node) or ""), re.M | re.S)
+    entries = re.split(r"^ {4}(?=[\w, ]+:)", section[1], flags=re.MULTILINE) if section else []
+    words: dict[str, str] = {}
+    for entry in entries:
+        names, colon, text = entry.partition(":")
+        if colon:
+            words |= {name.strip(): " ".join(text.split()) for name in names.split(",")}
+    return words
