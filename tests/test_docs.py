@@ -79,8 +79,8 @@ def test_an_answer_is_judged_in_words(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.slow
 def test_the_published_numbers_are_printed(said: Callable[[str], str]) -> None:
     # agentmodels' restaurant, both rules, and the number that three methods agree on.
-    assert "p(french) = 0.8909031788" in said("inference")
-    assert "p(french) = 0.3792508719" in said("inference")
+    assert "p(french) = 0.8909031788" in said("optimism")
+    assert "p(french) = 0.3792508719" in said("optimism")
     assert said("messages").count("-1.680350390854 nats") == 3
 
 
