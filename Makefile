@@ -7,7 +7,8 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constr
 .PHONY: demo test test-all bench docs docs-data lint clean
 
 demo: $(VENV)/.base
-	$(BIN)/cai compare frozen_lake --temperature 1 --temperature 0.1 --temperature 0.01 --out reports/frozen_lake
+	$(BIN)/cai compare frozen_lake -t 0.003 -t 0.01 -t 0.1 --fit tabular --steps 300 \
+	  --learn soft_reinforce,soft_q_learning,q_learning --seeds 3 --learn-steps 60000 --jobs 2 --out reports/frozen_lake
 
 test: $(VENV)/.dev lint
 	$(BIN)/python -m pytest -n logical -p no:benchmark --durations 20 -m 'not slow'

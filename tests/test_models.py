@@ -309,7 +309,7 @@ else:
 
 @pytest.mark.slow
 def test_a_million_cells_tabulate_within_two_gigabytes() -> None:
-    """In a fresh process, torch included; docs/benchmarks.md has the time it takes."""
+    """In a fresh process, torch included; tests/benchmarks/RESULTS.md has the time it takes."""
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     command = [sys.executable, "-c", MILLION, str(MODELS / "grid.py")]
     done = subprocess.run(command, capture_output=True, text=True, env=environment, check=True)

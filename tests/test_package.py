@@ -1,10 +1,12 @@
 """What ships: the wheel works alone in an empty folder, and the README's code runs."""
 
 import json
+import os
 import re
 import shlex
 import subprocess
 import sys
+import venv
 import zipfile
 from collections import Counter
 from pathlib import Path
@@ -15,25 +17,42 @@ from tests.command import ROOT, cai, script
 
 
 @pytest.mark.slow
-def test_the_wheel_carries_all_it_needs(tmp_path: Path) -> None:
+def test_the_wheel_works_in_a_clean_environment(tmp_path: Path) -> None:
     words = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(tmp_path), str(ROOT)]
     built = subprocess.run(words, capture_output=True, text=True)
     assert built.returncode == 0, built.stdout + built.stderr
     (wheel,) = tmp_path.glob("*.whl")
     with zipfile.ZipFile(wheel) as archive:
         names = set(archive.namelist())
-        archive.extractall(tmp_path / "site")
     assert {"cai/__init__.pyi", "cai/py.typed", "cai/models/frozen_lake.py", "cai/view/report.html.jinja"} <= names
     assert not [name for name in names if name.startswith(("tests/", "docs/"))]
-    empty = tmp_path / "empty"
-    empty.mkdir()
-    words = [sys.executable, "-P", "-m", "cai.cli", "compare", "restaurant", "--out", "report"]
-    done = subprocess.run(words, capture_output=True, text=True, cwd=empty, env={"PYTHONPATH": str(tmp_path / "site")})
-    assert done.returncode == 0, done.stderr
-    assert (empty / "report" / "report.html").is_file()
+    environment, outside = tmp_path / "environment", tmp_path / "outside"
+    outside.mkdir()
+    venv.create(environment, with_pip=True)
+    python = environment / "bin" / "python"
+    pip = (python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check")
+    run(*pip, "--constraint", ROOT / "constraints.txt", wheel, cwd=outside)
+    home = run(python, "-c", "import cai; print(cai.__file__)", cwd=outside)
+    assert Path(home.strip()).is_relative_to(environment)
+    command = environment / "bin" / "cai"
+    assert run(command, "--version", cwd=outside).strip() == re.findall(r'^version = "(.*)"', PROJECT, re.MULTILINE)[0]
+    run(command, "compare", "restaurant", "--out", "report", cwd=outside)
+    assert (outside / "report" / "report.html").is_file()
 
 
+def run(*words: str | Path, cwd: Path) -> str:
+    """Run a program that must succeed, away from this checkout, and return what it prints."""
+    apart = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
+    done = subprocess.run(
+        [str(word) for word in words], capture_output=True, text=True, cwd=cwd, env=apart, timeout=900
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+PROJECT = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
 README = (ROOT / "README.md").read_text(encoding="utf-8")
+EXAMPLES = re.findall(r"```python\n(.*?)```\n(?:\n```text\n(.*?)```\n)?", README, re.DOTALL)
 COMMANDS = [line.split("#")[0].strip() for line in README.splitlines() if line.startswith("cai ")]
 LONG = re.compile("cliff_walking|8x8|--ray|--fit|--learn |--steps 20000")
 """What takes seconds; the tests of ``cai compare`` ask the same with fewer steps."""
@@ -43,19 +62,26 @@ LONG = re.compile("cliff_walking|8x8|--ray|--fit|--learn |--steps 20000")
     "command", [pytest.param(one, marks=pytest.mark.slow if LONG.search(one) else ()) for one in COMMANDS]
 )
 def test_the_readmes_commands_run(command: str, tmp_path: Path) -> None:
-    (tmp_path / "my_world.py").write_text(re.findall(r"```python\n(.*?)```", README, re.DOTALL)[1])
+    (tmp_path / "my_world.py").write_text(next(code for code, _ in EXAMPLES if "class Corridor" in code))
     done = cai(*shlex.split(command)[1:], cwd=tmp_path, timeout=600)
     assert done.returncode == 0, done.stderr
     if "--json" in command:
         json.loads(done.stdout)  # the file prints on import; that must not get in between
 
 
-@pytest.mark.parametrize("number", range(4))
-def test_the_readme_runs(number: int, tmp_path: Path) -> None:
-    blocks = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
-    assert len(blocks) == 4
-    done = script(blocks[number], cwd=tmp_path, timeout=600)
+@pytest.mark.parametrize("number", range(len(EXAMPLES)))
+def test_the_readme_prints_what_its_code_prints(number: int, tmp_path: Path) -> None:
+    code, output = EXAMPLES[number]
+    done = script(code, cwd=tmp_path, timeout=600)
     assert done.returncode == 0, done.stderr
+    assert output
+    assert done.stdout.rstrip() == output.rstrip()
+
+
+def test_the_readmes_files_are_there() -> None:
+    links = re.findall(r"\]\(([^)#:]+)\)|(?:src|srcset)=\"([^\"]+)\"", README)
+    missing = [path for pair in links for path in pair if path and not (ROOT / path).exists()]
+    assert not missing
 
 
 def test_the_name_of_a_module_is_unique() -> None:

@@ -1,1 +1,1 @@
-"""Benchmarks: off by default, run by ``make bench``; docs/benchmarks.md has the words and a table."""
+"""Benchmarks: off by default, run by ``make bench``; RESULTS.md beside this file has the words and the tables."""

@@ -13,7 +13,7 @@ FORMATS = {
     "generic": 15 * (8 + 4) + 5 * 8,
     "compact": 15 * 4 + 5 * 8,
 }
-"""Bytes that are read a state, beside v: what each means stands in docs/benchmarks.md."""
+"""Bytes that are read a state, beside v: what each means stands in tests/benchmarks/RESULTS.md."""
 ROUNDS, SECONDS = 40, 1.5
 
 

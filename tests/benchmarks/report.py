@@ -1,4 +1,4 @@
-"""The engine's tables, as Markdown; what they mean stands in docs/benchmarks.md."""
+"""The engine's tables, as Markdown; what they mean stands in tests/benchmarks/RESULTS.md."""
 
 from collections.abc import Iterator
 

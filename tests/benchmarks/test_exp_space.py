@@ -9,7 +9,7 @@ from tests.helpers import load_model
 
 
 def test_exp_space_loses_states_and_log_space_does_not() -> None:
-    """The 100 x 100 grid at a cost of 1 a step, T = 100: the numbers in docs/benchmarks.md."""
+    """The 100 x 100 grid at a cost of 1 a step, T = 100: the numbers in tests/benchmarks/RESULTS.md."""
     pytest.importorskip("scipy", reason="the extra [bench] is not installed")
     world = load_model("grid")(
         rows=100, columns=100, goals=[(50, 50, 1.0)], start=(30, 30), step_reward=-1.0, horizon=100
