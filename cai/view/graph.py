@@ -54,7 +54,7 @@ def graph_figure(dag: nx.DiGraph) -> Figure:
     if not len(dag):
         raise fault("draw_graph", "a graph without nodes", "a graph of at least one slice, from cai.graph")
     half_width = max(_half_width(node) for node in dag)
-    places = _places(dag, column=max(2.1, 3.4 * half_width))
+    places = places_of(dag, column=max(2.1, 3.4 * half_width))
     x, y = np.array(list(places.values())).T
     left, right = float(x.min()) - half_width - 0.25, float(x.max()) + half_width + 0.25
     low, high = float(y.min()) - 0.55, float(y.max()) + 0.45
@@ -80,7 +80,7 @@ def graph_figure(dag: nx.DiGraph) -> Figure:
     return figure
 
 
-def _places(dag: nx.DiGraph, column: float) -> dict[str, tuple[float, float]]:
+def places_of(dag: nx.DiGraph, column: float) -> dict[str, tuple[float, float]]:
     """Place every node, inches: the slice and the kind give x, the variable gives y."""
     order = list(KINDS)
     rank = {kind: order.index(kind) if kind in order else order.index("latent") for kind in _kinds(dag)}

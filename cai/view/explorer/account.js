@@ -1,0 +1,192 @@
+// The forward pass, and where the nats go: DESIGN section 1, on messages of engine.js. Losses in nats, regret in reward units.
+//
+//   Engine.visits(model, logPolicy, T) -> [(T+1)·S]       p(s_t, alive) under a policy and the true dynamics
+//   Engine.ownVisits(messages) -> [(T+1)·S]               p(s_t, alive) under the rule's own chain: p(s_t | O = 1) of POSTERIOR
+//   Engine.outcomes(messages, t, s, a) -> [{ successor, cell, p, tilted, reward, next, x }]
+//        next = c(s'), x = r + c(s'); `tilted` is the probability under the rule: p(outcome | s, a, O = 1) of POSTERIOR
+//   Engine.account(messages, answers) -> Account          of the messages' policy; answers { VARIATIONAL, POSTERIOR, HARD }
+//                                                          are messages at the same temperature and T
+//   Account  { states [(T+1)·S], policyNats, actionNats, luckNats, regret: each [T·S], startNats, expectedReturn,
+//              entropy, klToPrior, elbo, optimalityGap (the sum of policyNats), evidenceGap (null
+//              where the answer is -∞), totalRegret }
+//   Engine.local(messages, answers, t, s) -> { policyNats, actionNats, luckNats, regret }     of one visit of (t, s)
+//
+// A loss is Infinity where the policy does what the answer it is measured against excludes.
+
+"use strict";
+
+Object.assign(Engine, (() => {
+  /** μ_0 = p(s_0);  μ_{t+1}(s') = γ Σ μ_t(s) π_t(a|s) p(outcome|s,a). */
+  function visits(model, logPolicy, T) {
+    const { S, A, discount } = model;
+    const mu = new Float64Array((T + 1) * S);
+    mu.set(model.logInitial.map(Math.exp));
+    for (let t = 0; t < T; t++) {
+      const { offset, prob, successor } = Engine.sliceOf(model, t);
+      const next = (t + 1) * S;
+      for (let s = 0; s < S; s++) {
+        if (mu[t * S + s] === 0) continue;
+        for (let a = 0; a < A; a++) {
+          const p = discount * mu[t * S + s] * Math.exp(logPolicy[(t * S + s) * A + a]);
+          if (p === 0) continue;
+          for (let k = offset[s * A + a]; k < offset[s * A + a + 1]; k++) mu[next + successor[k]] += p * prob[k];
+        }
+      }
+    }
+    return mu;
+  }
+
+  /** The same with the tilted start, outcomes and survival of the rule. */
+  function ownVisits(messages) {
+    const { model, rule, T, v, logPolicy } = messages;
+    const { S, A } = model;
+    const mu = new Float64Array((T + 1) * S);
+    mu.set(Engine.startOf(model, rule, v).logStart.map(Math.exp));
+    const [c, logOn, room] = [new Float64Array(S), new Float64Array(S), Engine.roomFor(model)];
+    for (let t = 0; t < T; t++) {
+      const slice = Engine.sliceOf(model, t);
+      Engine.survive(model, rule, v.subarray((t + 1) * S, (t + 2) * S), c, logOn);
+      for (let s = 0; s < S; s++) {
+        if (mu[t * S + s] === 0) continue;
+        for (let a = 0; a < A; a++) {
+          const p = mu[t * S + s] * Math.exp(logPolicy[(t * S + s) * A + a]);
+          if (p === 0) continue;
+          const from = slice.offset[s * A + a];
+          const n = tilt(rule, slice, s * A + a, c, room);
+          for (let k = 0; k < n; k++) {
+            const s1 = slice.successor[from + k];
+            mu[(t + 1) * S + s1] += p * Math.exp(room.tilt[k] + logOn[s1]);
+          }
+        }
+      }
+    }
+    return mu;
+  }
+
+  /** Lay the outcomes of one (s, a) and their tilted logarithms into the room; return how many they are. */
+  function tilt(rule, { offset, logProb, prob, successor, reward }, sa, c, { x, tilt: into }) {
+    const from = offset[sa];
+    const n = offset[sa + 1] - from;
+    for (let k = 0; k < n; k++) x[k] = reward[from + k] + c[successor[from + k]];
+    rule.overOutcomes(x, n, logProb, prob, from, rule.eta, into, 0);
+    return n;
+  }
+
+  function outcomes(messages, t, s, a) {
+    const { model, rule, v } = messages;
+    const { S, A } = model;
+    const slice = Engine.sliceOf(model, t);
+    const [c, logOn, room] = [new Float64Array(S), new Float64Array(S), Engine.roomFor(model)];
+    Engine.survive(model, rule, v.subarray((t + 1) * S, (t + 2) * S), c, logOn);
+    const from = slice.offset[s * A + a];
+    const n = tilt(rule, slice, s * A + a, c, room);
+    return Array.from({ length: n }, (_, k) => ({
+      successor: slice.successor[from + k],
+      cell: slice.cell[from + k],
+      p: slice.prob[from + k],
+      tilted: Math.exp(room.tilt[k]),
+      reward: slice.reward[from + k],
+      next: c[slice.successor[from + k]],
+      x: room.x[k],
+    }));
+  }
+
+  /** E[r | s, a], and the luck of (s, a): (q - E[r] - γ E[v(s')]) / α of POSTERIOR, nats. */
+  function luckOf(posterior, slice, t, s, a) {
+    const { model, alpha, v, q } = posterior;
+    const { S, A, discount } = model;
+    let mean = 0;
+    for (let k = slice.offset[s * A + a]; k < slice.offset[s * A + a + 1]; k++) {
+      const p = slice.prob[k];
+      if (p > 0) mean += p * (slice.reward[k] + discount * v[(t + 1) * S + slice.successor[k]]);
+    }
+    const promised = q[(t * S + s) * A + a];
+    return promised === -Infinity ? 0 : (promised - mean) / alpha;
+  }
+
+  function rewardOf(slice, sa) {
+    let mean = 0;
+    for (let k = slice.offset[sa]; k < slice.offset[sa + 1]; k++) if (slice.prob[k] > 0) mean += slice.prob[k] * slice.reward[k];
+    return mean;
+  }
+
+  /** The four losses of one visit of (t, s), each Σ_a π(a|s) of what the action gives away. */
+  function local(messages, { VARIATIONAL, POSTERIOR, HARD }, t, s) {
+    const { model, logPolicy } = messages;
+    const slice = Engine.sliceOf(model, t);
+    const lost = { policyNats: 0, actionNats: 0, luckNats: 0, regret: 0 };
+    const best = HARD.v[t * model.S + s];
+    for (let a = 0; a < model.A; a++) {
+      const i = (t * model.S + s) * model.A + a;
+      const p = Math.exp(logPolicy[i]);
+      if (p === 0) continue;
+      lost.policyNats += p * (logPolicy[i] - VARIATIONAL.logPolicy[i]);
+      lost.actionNats += p * (logPolicy[i] - POSTERIOR.logPolicy[i]);
+      lost.luckNats += p * luckOf(POSTERIOR, slice, t, s, a);
+      lost.regret += best === -Infinity ? 0 : p * (best - HARD.q[i]);
+    }
+    return lost;
+  }
+
+  const LOSSES = ["policyNats", "actionNats", "luckNats", "regret"];
+
+  function account(messages, answers) {
+    const { model, logPolicy, T, alpha } = messages;
+    const { S } = model;
+    const states = visits(model, logPolicy, T);
+    const losses = Object.fromEntries(LOSSES.map((name) => [name, new Float64Array(T * S)]));
+    const sums = { expectedReturn: 0, entropy: 0, klToPrior: 0 };
+    for (let t = 0; t < T; t++) {
+      for (let s = 0; s < S; s++) {
+        const mu = states[t * S + s];
+        if (mu === 0) continue;
+        const lost = local(messages, answers, t, s);
+        for (const name of LOSSES) losses[name][t * S + s] = lost[name] === 0 ? 0 : mu * lost[name];
+        addUp(sums, messages, t, s, mu);
+      }
+    }
+    for (let s = 0; s < S; s++) if (states[T * S + s] > 0) sums.expectedReturn += states[T * S + s] * model.terminal[s];
+    const elbo = sums.expectedReturn / alpha - sums.klToPrior;
+    return {
+      states,
+      ...losses,
+      ...sums,
+      elbo,
+      startNats: startNats(answers.POSTERIOR),
+      optimalityGap: gap(answers.VARIATIONAL, elbo),
+      evidenceGap: gap(answers.POSTERIOR, elbo),
+      totalRegret: losses.regret.reduce((sum, x) => sum + x, 0),
+    };
+  }
+
+  /** How far a policy falls short of an answer, nats; null where the answer itself is -∞. */
+  function gap(answer, elbo) {
+    return answer.possible ? answer.nats - elbo : null;
+  }
+
+  /** Add what one (t, s) pays, and what its choice costs in nats; nobody acts where the episode has ended. */
+  function addUp(sums, { model, logPolicy }, t, s, mu) {
+    const slice = Engine.sliceOf(model, t);
+    for (let a = 0; a < model.A; a++) {
+      const i = (t * model.S + s) * model.A + a;
+      const p = mu * Math.exp(logPolicy[i]);
+      if (p === 0) continue;
+      sums.expectedReturn += p * rewardOf(slice, s * model.A + a);
+      sums.klToPrior += p * (logPolicy[i] - slice.logPrior[s * model.A + a]);
+      if (!model.ended[s]) sums.entropy -= p * logPolicy[i];
+    }
+  }
+
+  /** KL(p(s_0) ‖ p(s_0 | O)), nats. */
+  function startNats({ model, rule, v }) {
+    const { logStart } = Engine.startOf(model, rule, v);
+    let sum = 0;
+    for (let s = 0; s < model.S; s++) {
+      const p = Math.exp(model.logInitial[s]);
+      if (p > 0) sum += p * (model.logInitial[s] - logStart[s]);
+    }
+    return sum;
+  }
+
+  return { visits, ownVisits, outcomes, local, account };
+})());

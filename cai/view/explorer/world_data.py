@@ -1,0 +1,172 @@
+"""A finite world as plain data for a page: see ``cai.view.explorer`` for what the fields mean."""
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+
+from cai.compile.table_model import Slice, Tables
+from cai.errors import Finding, IntractableError
+from cai.view.explorer.arrays import Arrays
+from cai.view.explorer.options import Option, Variants
+from cai.view.explorer.state_map import cells_entered, map_of, moves_of
+from cai.view.graph import KINDS, places_of
+from cai.view.sizes import size_of
+from cai.world.definition import World
+from cai.world.dependencies import graph
+
+MOST_STATES, MOST_OUTCOMES, MOST_BYTES = 5000, 400_000, 4_500_000
+"""A browser sweeps so many outcomes in a second, and the page stays below 5 MB."""
+LONGEST = 1000
+"""The largest T of the slider, unless the world's own is larger."""
+ALIVE = 1e-3
+"""An infinite horizon begins as the T at which so few trajectories live on."""
+
+
+def world_data(variants: Variants, *, title: str | None = None, temperature: float | None = None) -> dict[str, Any]:
+    """Write a finite world, in all its variants, as plain data.
+
+    Args:
+        variants: the world as tables, for each joint value of its options.
+        title: of the page; the name of the world unless given.
+        temperature: α to begin with, reward units; a fiftieth of the largest reward unless given.
+
+    Raises:
+        IntractableError: it is too large for a page.
+    """
+    tables = variants.chosen
+    require_small(variants)
+    arrays = Arrays()
+    return {
+        "title": title or variants.name,
+        "size": size_of(tables),
+        "notes": list(_notes(tables)),
+        "states": {"count": tables.states.size, "labels": [tables.states.label(s) for s in range(tables.states.size)]},
+        "actions": {
+            "count": tables.actions.size,
+            "labels": [tables.actions.label(a) for a in range(tables.actions.size)],
+            "moves": moves_of(tables),
+        },
+        "clock": _clock(tables),
+        "map": map_of(tables),
+        "options": [_option(option) for option in variants.options],
+        "variants": [_tables(each, arrays) for each in variants.tables],
+        "arrays": arrays.encoded,
+        "graph": None if variants.world is None else graph_data(variants.world),
+        "defaults": _defaults(tables, temperature),
+    }
+
+
+def require_small(variants: Variants) -> None:
+    """Raise where a page could not hold the world, or a browser not sweep it.
+
+    Raises:
+        IntractableError: it is so.
+    """
+    tables = variants.chosen
+    outcomes = int((tables.log_prob > -torch.inf).sum())
+    for what, size, most in (("states", tables.states.size, MOST_STATES), ("outcomes", outcomes, MOST_OUTCOMES)):
+        if size > most:
+            expected = f"at most {most:,}: a smaller world (cai.solve and cai.report take this one)"
+            raise IntractableError([Finding("explore", f"{size:,} {what}", expected)])
+
+
+def _notes(tables: Tables) -> Sequence[str]:
+    if tables.horizon is None:
+        return [
+            "The world goes on for ever; the page cuts it at a horizon T. The discount is the chance to survive a "
+            "step, so that from some T on hardly anybody is alive, and the values no longer change."
+        ]
+    return []
+
+
+def _clock(tables: Tables) -> dict[str, Any]:
+    T, longest = tables.horizon, LONGEST
+    start = T or max(1, min(200, math.ceil(math.log(ALIVE) / math.log(tables.discount))))
+    if tables.timed:
+        longest = start
+    return {
+        "horizon": T,
+        "discount": tables.discount,
+        "timed": tables.timed,
+        "start": start,
+        "longest": max(start, min(longest, 4 * start)),
+    }
+
+
+def _option(option: Option) -> dict[str, Any]:
+    return {"name": option.name, "values": list(option.values), "labels": option.labels, "chosen": option.chosen}
+
+
+def _tables(tables: Tables, arrays: Arrays) -> dict[str, Any]:
+    slices = [_slice(tables, slice_, arrays) for slice_ in tables.slices()]
+    distinct = [slice_ for i, slice_ in enumerate(slices) if slice_ not in slices[:i]]
+    ended = torch.zeros(tables.states.size) if tables.ended is None else tables.ended
+    return {
+        "initial": arrays.add(tables.log_initial.numpy()),
+        "terminal": arrays.add(tables.terminal.numpy()),
+        "ended": arrays.add(ended.numpy(), "i4"),
+        "usual_reward": _usual_reward(tables),
+        "slice_at": arrays.add([distinct.index(slice_) for slice_ in slices], "i4") if tables.timed else None,
+        "slices": distinct,
+    }
+
+
+def _slice(tables: Tables, slice_: Slice, arrays: Arrays) -> dict[str, str]:
+    """Leave out the outcomes of probability zero, and say where those of each (s, a) begin."""
+    possible = (slice_.log_prob > -torch.inf).numpy()
+    offset = np.concatenate([[0], np.cumsum(possible.sum(-1).reshape(-1))])
+    return {
+        "log_prior": arrays.add(slice_.log_prior.numpy()),
+        "offset": arrays.add(offset, "i4"),
+        "log_prob": arrays.add(slice_.log_prob.numpy()[possible]),
+        "successor": arrays.add(slice_.successor.numpy()[possible], "i4"),
+        "reward": arrays.add(slice_.reward.numpy()[possible]),
+        "cell": arrays.add(cells_entered(tables, slice_)[possible], "i4"),
+    }
+
+
+def _usual_reward(tables: Tables) -> float:
+    """Return the finite reward that most outcomes pay, of the states in which somebody acts."""
+    possible = (tables.log_prob > -torch.inf) & (tables.reward > -torch.inf)
+    if tables.ended is not None:
+        possible = possible & ~tables.ended[:, None, None]
+    values, counts = np.unique(tables.reward.numpy()[possible.numpy()], return_counts=True)
+    return float(values[counts.argmax()]) if values.size else 0.0
+
+
+def graph_data(world: World, slices: int = 2) -> dict[str, Any]:
+    """Return the nodes and edges of the graphical model: x counts time slices, y the rows of variables from the top."""
+    dag = graph(world, slices)
+    places = places_of(dag, column=1.0)
+    lowest = max(y for _, y in places.values())
+    nodes = [
+        {
+            "id": node,
+            "variable": data["variable"],
+            "time": data["time"],
+            "kind": data["kind"] if data["kind"] in KINDS else "latent",
+            "observed": data["observed"],
+            "x": places[node][0],
+            "y": (lowest - places[node][1]) / 1.12,
+        }
+        for node, data in dag.nodes(data=True)
+    ]
+    return {"slices": slices, "nodes": nodes, "edges": [list(edge) for edge in dag.edges]}
+
+
+def _defaults(tables: Tables, temperature: float | None) -> dict[str, float]:
+    """Choose temperatures by the size of rewards: at a fiftieth of the largest one it can be seen how rules differ."""
+    finite = torch.cat([tables.reward.reshape(-1), tables.terminal.reshape(-1)])
+    finite = finite[finite.isfinite()].abs()
+    size = float(finite.max()) or 1.0
+    alpha = temperature or float(f"{size / 50:.1g}")
+    coldest, warmest = 10 ** math.floor(math.log10(size) - 4), 10 ** math.ceil(math.log10(size) + 1)
+    return {
+        "temperature": alpha,
+        "coldest": min(alpha, coldest),
+        "warmest": max(alpha, warmest),
+        "eta": -5 * alpha,
+    }
