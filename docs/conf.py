@@ -26,8 +26,8 @@ os.environ["PYTHONWARNINGS"] = "ignore:IProgress not found"  # tqdm, by way of P
 project = "cai"
 author = "the authors of cai"
 copyright = "the authors of cai"
-extensions = ["myst_nb", "executed", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx.ext.mathjax"]
-exclude_patterns = ["_build"]
+extensions = ["myst_nb", "executed", "formulas", "notebooks", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
+exclude_patterns = ["_build", "_ext", "problems/solutions"]
 
 myst_enable_extensions = ["amsmath", "colon_fence", "deflist", "dollarmath"]
 myst_heading_anchors = 3
@@ -38,6 +38,7 @@ nb_execution_show_tb = True
 nb_execution_timeout = 120
 nb_output_stderr = "warn"
 nb_merge_streams = True
+nb_ipywidgets_js = {}  # no page asks the network for a script
 
 autodoc_member_order = "bysource"
 autodoc_preserve_defaults = True

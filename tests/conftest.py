@@ -20,7 +20,7 @@ settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "fixed"))
 torch.set_num_threads(1)  # the worlds are tiny: a second thread only costs
 
 
-TOGETHER = ("tests/test_docs.py", "tests/test_ray.py")
+TOGETHER = ("tests/test_book.py", "tests/test_docs.py", "tests/test_ray.py")
 """Files whose tests share something that takes long to make: the book, a cluster. One process runs each, and first."""
 
 

@@ -1,0 +1,124 @@
+"""Each executed page is a notebook to download, too: linked at its head, and complete without the rest of the book."""
+
+import ast
+import base64
+import json
+import re
+import zlib
+from pathlib import Path
+
+import jupytext
+from nbformat.v4 import new_code_cell
+
+DOCS = Path(__file__).resolve().parent.parent
+HELPERS = ("exercises", "stored")
+BLOCK = re.compile(
+    r"^(?P<fence>`{3,}|:{3,})\{(?P<name>[\w-]+)\}(?P<rest>[^\n]*)\n(?P<body>.*?)^(?P=fence)$", re.M | re.S
+)
+KEPT = """\
+# What this page takes from the rest of the book: its checks, and the results of its long experiments.
+import base64, json, zlib
+from pathlib import Path
+
+kept = "{packed}"
+for name, text in json.loads(zlib.decompress(base64.b64decode(kept))).items():
+    Path(name).parent.mkdir(exist_ok=True)
+    Path(name).write_text(text, encoding="utf-8")
+"""
+
+
+def setup(app):
+    """Write the notebooks when the book has been built."""
+    app.connect("html-page-context", link)
+    app.connect("build-finished", write_all)
+    return {"parallel_read_safe": True, "parallel_write_safe": True}
+
+
+def link(app, page, template, context, doctree) -> None:
+    """Put the link under the title of a page that is executed."""
+    if is_notebook(app.env.doc2path(page) if page in app.env.found_docs else ""):
+        address = f"{'../' * page.count('/')}notebooks/{page}.ipynb"
+        line = f'<p class="notebook"><a download href="{address}">Download this page as a notebook</a></p>'
+        context["body"] = context["body"].replace("</h1>", f"</h1>\n{line}", 1)
+
+
+def is_notebook(source) -> bool:
+    """Whether a page has cells to run."""
+    return Path(source).suffix == ".md" and "\n```{code-cell}" in Path(source).read_text(encoding="utf-8")
+
+
+def write_all(app, exception) -> None:
+    """Write ``notebooks/page.ipynb`` for each executed page."""
+    if exception is not None or app.builder.format != "html":
+        return
+    for page in sorted(app.env.found_docs):
+        source = Path(app.env.doc2path(page))
+        if is_notebook(source):
+            target = Path(app.outdir) / "notebooks" / f"{page}.ipynb"
+            target.parent.mkdir(parents=True, exist_ok=True)
+            jupytext.write(notebook_of(source), target)
+
+
+def notebook_of(source: Path):
+    """Return a page of MyST as a notebook that can be read and run on its own."""
+    text = source.read_text(encoding="utf-8")
+    notebook = jupytext.reads(
+        text.replace("name: python3", "name: python3\n  display_name: Python 3", 1), fmt="md:myst"
+    )
+    code = "\n".join(cell.source for cell in notebook.cells if cell.cell_type == "code")
+    for cell in notebook.cells:
+        if cell.cell_type == "markdown":
+            cell.source = plain(cell.source, source.parent)
+    files = needed(code)
+    if files:
+        packed = base64.b64encode(zlib.compress(json.dumps(files).encode(), 9)).decode()
+        first = next(i for i, cell in enumerate(notebook.cells) if cell.cell_type == "code")
+        notebook.cells.insert(first, new_code_cell(KEPT.format(packed=packed)))
+    return notebook
+
+
+def needed(code: str) -> dict[str, str]:
+    """Return the files that the cells of a page import or read, by name: helpers of the book and stored results."""
+    imported = {one for one in HELPERS if re.search(rf"^from {one} import", code, re.M)}
+    paths = [DOCS / f"{one}.py" for one in sorted(imported)]
+    paths += [DOCS / "data" / f"{name}.json" for name in re.findall(r"""stored\(\s*["'](\w+)["']""", code)]
+    return {str(path.relative_to(DOCS)): path.read_text(encoding="utf-8") for path in paths}
+
+
+def plain(text: str, folder: Path) -> str:
+    """Return Markdown without what only Sphinx reads: comments, labels, directives, links to pages."""
+    text = re.sub(r"^(%[^\n]*|\([\w-]+\)=)\n", "", text, flags=re.M)
+    text = BLOCK.sub(lambda found: unfolded(found, folder), text)
+    return re.sub(r"\]\((\w+)\.md(?:#[\w-]*)?\)", r"](\1.ipynb)", text)
+
+
+def unfolded(block: re.Match, folder: Path) -> str:
+    """Return what a directive shows: included lines as code, all else as its text."""
+    options = dict(re.findall(r"^:([\w-]+): *([^\n]*)$", block["body"], re.M))
+    if block["name"] == "literalinclude":
+        return f"```python\n{included(folder / block['rest'].strip(), options)}\n```"
+    if block["name"] == "math":
+        return f"$$\n{block['body']}$$"
+    if block["name"] == "toctree":
+        return ""
+    return re.sub(r"^:[\w-]+:[^\n]*\n", "", block["body"], flags=re.M)
+
+
+def included(path: Path, options: dict[str, str]) -> str:
+    """Return the lines of a file that ``literalinclude`` shows: of an object, or by their numbers."""
+    lines = path.read_text(encoding="utf-8").splitlines()
+    if "pyobject" in options:
+        body = ast.parse("\n".join(lines)).body
+        for name in options["pyobject"].split("."):
+            found = next(one for one in body if getattr(one, "name", None) == name)
+            body = getattr(found, "body", [])
+        first = min([found.lineno, *(one.lineno for one in found.decorator_list)])
+        lines = lines[first - 1 : found.end_lineno]
+    if "lines" in options:
+        spans = [span.partition("-") for span in options["lines"].split(",")]
+        lines = [line for a, dash, b in spans for line in lines[int(a) - 1 : int(b or len(lines)) if dash else int(a)]]
+    if "start-at" in options:
+        lines = lines[next(i for i, line in enumerate(lines) if options["start-at"] in line) :]
+    if "end-before" in options:
+        lines = lines[: next(i for i, line in enumerate(lines) if options["end-before"] in line)]
+    return "\n".join(lines)
