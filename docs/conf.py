@@ -26,7 +26,7 @@ os.environ["PYTHONWARNINGS"] = "ignore:IProgress not found"  # tqdm, by way of P
 project = "cai"
 author = "the authors of cai"
 copyright = "the authors of cai"
-extensions = ["myst_nb", "executed", "formulas", "notebooks", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
+extensions = ["myst_nb", "executed", "formulas", "notebooks", "readable", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
 exclude_patterns = ["_build", "_ext", "problems/solutions"]
 
 myst_enable_extensions = ["amsmath", "colon_fence", "deflist", "dollarmath"]

@@ -4,6 +4,7 @@ import ast
 import base64
 import json
 import re
+import textwrap
 import zlib
 from pathlib import Path
 
@@ -121,4 +122,4 @@ def included(path: Path, options: dict[str, str]) -> str:
         lines = lines[next(i for i, line in enumerate(lines) if options["start-at"] in line) :]
     if "end-before" in options:
         lines = lines[: next(i for i, line in enumerate(lines) if options["end-before"] in line)]
-    return "\n".join(lines)
+    return textwrap.dedent("\n".join(lines)) if "dedent" in options else "\n".join(lines)
