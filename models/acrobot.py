@@ -3,6 +3,7 @@
 Every step costs 1 until the free end is a link's length above the bar. It teaches what a sparse reward does to
 learning: under the prior next to all trajectories earn the same -500, and only a lucky swing tells of anything better.
 
+Size: states of 4 real numbers, 3 actions.
 Sources: Sutton (1996), Generalization in reinforcement learning: successful examples using sparse coarse coding,
 Advances in Neural Information Processing Systems 8; Sutton & Barto (2018), Reinforcement Learning, whose equations
 Gymnasium takes; https://gymnasium.farama.org/environments/classic_control/acrobot/

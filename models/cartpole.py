@@ -4,6 +4,7 @@ The state is a vector of real numbers, so there is no table: ``cai.solve`` refus
 learned from roll-outs. It teaches survival: a step with the pole up pays 1, so the return is how long it stood, some
 22 steps under the prior and all of the horizon under a good policy. Physics is certain; all luck lies in the start.
 
+Size: states of 4 real numbers, 2 actions.
 Sources: Barto, Sutton & Anderson (1983), Neuronlike adaptive elements that can solve difficult learning control
 problems, IEEE Transactions on Systems, Man, and Cybernetics 13(5);
 https://gymnasium.farama.org/environments/classic_control/cart_pole/

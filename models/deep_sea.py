@@ -4,6 +4,7 @@ A state of two named variables. Which action means "right" is drawn anew for eac
 right costs a little, left is free. It teaches deep exploration: noise in the actions takes some 2^N dives to find the
 treasure, a backward message finds it at once. Deterministic, so POSTERIOR and VARIATIONAL agree; ``windy`` parts them.
 
+Size: 100 states of 2 variables, 2 actions, 1 outcome.
 Sources: Osband, Van Roy, Russo & Wen (2019), Deep exploration via randomized value functions; bsuite,
 https://github.com/google-deepmind/bsuite/blob/main/bsuite/environments/deep_sea.py (without its reward noise).
 """

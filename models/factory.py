@@ -4,6 +4,7 @@ Shaping never fails, but it takes the paint off and breaks the joints of its par
 smaller one once the part is joined; a joint holds with some chance, and only between two parts that are shaped. So the
 order matters, and it is soon clear which: the classical example of actions that touch few variables each.
 
+Size: 32 states of 5 variables, 6 actions, 8 outcomes.
 Source: after the factory of Boutilier, Dearden & Goldszmidt (2000), Stochastic dynamic programming with factored
 representations, Artificial Intelligence 121; made simpler, and any number of parts long.
 """

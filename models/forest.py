@@ -4,6 +4,7 @@ The example of the MDP toolboxes, whose printed values the tests of this library
 forest earns ``r1``, cutting it earns ``r2`` at once; a fire resets it. It teaches discounting as survival, and how risk
 enters: POSTERIOR waits as if no fire would come.
 
+Size: 3 states, 2 actions, 2 outcomes.
 Source: pymdptoolbox, ``mdptoolbox.example.forest``,
 https://pymdptoolbox.readthedocs.io/en/latest/api/example.html
 """

@@ -3,6 +3,7 @@
 The ice is slippery: a move goes ahead with probability ``success_rate``, else to either side. It teaches what POSTERIOR
 gets wrong about luck: conditioned on success it believes that the ice will carry it.
 
+Size: 17 states, 4 actions, 3 outcomes.
 Source: https://gymnasium.farama.org/environments/toy_text/frozen_lake/
 """
 

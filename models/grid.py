@@ -4,6 +4,7 @@ A move goes ahead, or with probability ``slip`` to its left or to its right; wal
 cell is computed, not looked up, so a million cells tabulate in seconds. With ``rows=3, columns=4, walls=[(1, 1)],
 goals=[(0, 3, 1), (1, 3, -1)], slip=0.2, step_reward=-0.04`` it is the 4×3 world of Russell & Norvig.
 
+Size: 25 states, 5 actions, 3 outcomes.
 Source: after Russell & Norvig (2010), Artificial Intelligence: A Modern Approach, section 17.1.
 """
 

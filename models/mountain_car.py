@@ -3,6 +3,7 @@
 Every step costs 1 until the flag on the right hill is reached, which the prior next to never does within the horizon.
 It teaches exploration: the way out leads away from the goal first, and no reward tells so until the flag is seen once.
 
+Size: states of 2 real numbers, 3 actions.
 Sources: Moore (1990), Efficient memory-based learning for robot control, PhD thesis, University of Cambridge,
 https://www.cl.cam.ac.uk/techreports/UCAM-CL-TR-209.pdf;
 https://gymnasium.farama.org/environments/classic_control/mountain_car/

@@ -4,6 +4,7 @@ The hiker stands at a hut and wants to be home. The road takes two days. The led
 the hiker into the ravine: that costs 5, and a day to climb back to the hut. Each day away from home costs 1. On average
 the road is better; POSTERIOR, told that all went well, believes that there was no gust and takes the ledge.
 
+Size: 4 states, 2 actions, 2 outcomes.
 Source: this library's book.
 """
 

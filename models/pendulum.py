@@ -4,6 +4,7 @@ State and action are real numbers and the physics is smooth, so that a reward ca
 the torques that earned it. It teaches that a good policy first goes the wrong way: it swings back and forth until
 there is speed enough. The episode never ends early; upright and still costs nothing, hanging still π² a step.
 
+Size: states of 2 real numbers, actions of 1 real number.
 Source: https://gymnasium.farama.org/environments/classic_control/pendulum/ (Gymnasium cites no paper).
 """
 

@@ -4,6 +4,7 @@ The Italian kitchen is a gamble (bad, good or spectacular with .2, .6, .2), the 
 utilities are -10, 6 and 8. VARIATIONAL weighs a policy's expected utility and goes French; POSTERIOR, told that
 the evening was a success, infers that it was probably one of the spectacular ones, and goes Italian.
 
+Size: 4 states, 2 actions, 3 outcomes.
 Source: Evans, Stuhlmüller, Salvatier & Filan, Modeling Agents with Probabilistic Programs, chapter 3,
 https://agentmodels.org/chapters/3-agents-as-programs.html
 """

@@ -3,6 +3,7 @@
 Swimming left always works; swimming right makes headway with probability .3 and may drift back. It teaches exploration,
 and, here, optimism: POSTERIOR conditions on a current that lets it through.
 
+Size: 6 states, 2 actions, 3 outcomes.
 Source: Strehl & Littman (2008), An analysis of model-based interval estimation for Markov decision processes,
 Journal of Computer and System Sciences 74, figure 2: six states, rewards 5 and 10000, start in the second or third.
 """

@@ -4,6 +4,7 @@ Machines crash, the sooner the fewer of their neighbours run; a rebooted one com
 few others only, and the reward is a sum over machines: the world to learn from how variables are kept apart
 (``cai.factorise``). It teaches that what is coupled a little becomes coupled wholly, later on.
 
+Size: 16 states of 4 variables, 5 actions, 16 outcomes.
 Source: Guestrin, Koller, Parr & Venkataraman (2003), Efficient solution algorithms for factored MDPs, JAIR 19, with the
 numbers of the International Probabilistic Planning Competition 2011 (``SysAdmin``), whose discount is 1, too.
 """

@@ -4,6 +4,7 @@ The reward is 20 for success, -1 for a step, -10 for a pickup or dropoff in the 
 deterministic, so POSTERIOR and VARIATIONAL agree state by state; rain makes the taxi drift and parts them. Even in the
 dry the start is luck: POSTERIOR wishes for a passenger who stands close by.
 
+Size: 501 states, 6 actions, 1 outcome.
 Source: Dietterich (2000), Hierarchical reinforcement learning with the MAXQ value function decomposition;
 https://gymnasium.farama.org/environments/toy_text/taxi/
 """

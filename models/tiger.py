@@ -4,6 +4,7 @@ Listening costs 1 and is heard as a growl from the left or the right; the door w
 10, and after either the tiger lies down behind a door at random. It teaches what information is worth: where the tiger
 is seen, one opens a door at once; where it is only heard, one listens until the growls of one side lead by two.
 
+Size: 6 states of 2 variables, 3 actions, 6 outcomes.
 Source: Kaelbling, Littman & Cassandra (1998), Planning and acting in partially observable stochastic domains,
 Artificial Intelligence 101. There the listener hears a random growl after a door was opened, here nothing:
 neither tells anything, so that values and policies are the same.

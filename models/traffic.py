@@ -4,6 +4,7 @@ A car moves on where the next cell is free, unless its light is red (rule 184, t
 that is red for the road is green for a side street, where one car of the queue crosses. The action is one light for
 each crossing: a factored action beside a factored state, in which each variable reads its neighbours only.
 
+Size: 48 states of 5 variables, 2 actions, 4 outcomes.
 Source: after Daganzo (1994), The cell transmission model, Transportation Research B 28, with whole cars; and the
 ``Traffic`` domain of the International Probabilistic Planning Competition 2011, which is made of the same.
 """

@@ -7,7 +7,9 @@ import sys
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
+from cai.cli import app
 from tests.command import ROOT, cai, interrupted
 
 GOOD = """
@@ -152,12 +154,51 @@ def test_a_rule_that_diverges_is_left_out_and_said_so(folder: Path) -> None:
     assert "infinite" in alone.stderr
 
 
-def test_list_names_the_catalogue() -> None:
-    told = cai("list").stdout
-    for name in ("frozen_lake", "cliff_walking", "taxi", "grid", "restaurant", "forest", "river_swim", "deep_sea"):
+def test_list_names_the_catalogue_with_sizes_and_options_without_torch() -> None:
+    script = "import sys; from typer.testing import CliRunner; from cai.cli import app\n"
+    script += "for words in (['list'], ['list', '--json']): print(CliRunner().invoke(app, words).stdout, '\\0')\n"
+    script += "print({'torch', 'numpy'} & {*sys.modules})"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=ROOT)
+    told, listed, loaded = done.stdout.split("\0")
+    assert loaded.strip() == "set()"
+    rows = {row["name"]: row for row in json.loads(listed)}
+    for name in ("frozen_lake", "cliff_walking", "taxi", "grid", "restaurant", "forest", "cartpole", "pendulum"):
         assert name in told
-    for name in ("cartpole", "pendulum", "acrobot", "mountain_car"):
-        assert name in told
+        assert rows[name]["summary"] in told
+    assert "17 states, 4 actions, 3 outcomes; options map_name, is_slippery, horizon" in told
+    assert rows["frozen_lake"]["size"] == "17 states, 4 actions, 3 outcomes"
+    slip = next(option for option in rows["grid"]["options"] if option["name"] == "slip")
+    assert slip == {**slip, "kind": "float", "default": "0.2"}
+    assert slip["words"].startswith("the chance that a move goes")
+    assert [name for name, row in rows.items() if row["seen_in_part"]] == ["hidden_maze", "tiger"]
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_show_says_what_a_world_is(folder: Path) -> None:
+    told = (
+        CliRunner().invoke(app, ["show", "grid", "--set", "walls=[(1, 1)]", "--out", str(folder / "grid.svg")]).stdout
+    )
+    for words in ("25 states, 5 actions, 3 outcomes", "T = 100", "models/grid.py", "slip=0.2", "3=up"):
+        assert words in " ".join(told.split()), told
+    assert "  S . . . .\n  . # . . .\n" in told
+    assert (folder / "grid.svg").read_text().startswith("<?xml")
+    real = json.loads(CliRunner().invoke(app, ["show", "pendulum", "--json"]).stdout)
+    assert (real["finite"], real["states"], real["horizon"], real["variables"][1]["role"]) == (
+        False,
+        None,
+        200,
+        "action",
+    )
+    tiger = json.loads(CliRunner().invoke(app, ["show", "tiger", "--json", "--horizon", "3"]).stdout)
+    assert (tiger["states"], tiger["actions"], tiger["outcomes"], tiger["horizon"]) == (6, 3, 6, 3)
+    assert tiger["seen_in_part"]
+    assert tiger["variables"][1]["labels"] == ["left", "right", "none"]
+    assert "  growl_1 ← door_0, tiger_1" in tiger["picture"]
+    lake = json.loads(CliRunner().invoke(app, ["show", "FrozenLake-v1", "--json"]).stdout)
+    assert lake["picture"][:2] == ["  S . . .", "  . H . H"]
+    assert "map_name" in {option["name"] for option in lake["options"]}
+    own = json.loads(CliRunner().invoke(app, ["show", str(folder / "my_world.py"), "--json"]).stdout)
+    assert [option["name"] for option in own["options"]] == ["size", "cost"]
 
 
 @pytest.mark.parametrize(
@@ -182,7 +223,8 @@ def test_list_names_the_catalogue() -> None:
         (("solve", "frozen_lake", "--set", "map_name=9x9"), "9x9"),
         (("solve", "cartpole"), "no finite support"),
         (("graph", "my_world.py", "--slices", "0"), "slices"),
-        (("graph", "my_world.py", "--out", "graph.doc"), "png"),
+        (("graph", "my_world.py", "--out", "graph.doc"), ".svg, .png or .pdf"),
+        (("show", "my_world.py", "--out", "map.doc"), ".svg, .png or .pdf"),
         (("solve", "crash.py:MyWorld"), r"NameError.*crash.py:14"),
         (("compare", "my_world.py", "--out", "my_world.py"), "my_world.py"),
         (("compare",), "Missing argument"),

@@ -176,7 +176,7 @@ WRONG: dict[str, tuple[tuple[str, ...], ...]] = {
     "graph": (
         ("--slices", "0"),
         ("--slices", "9"),
-        ("--out", "page.pdf"),
+        ("--out", "page.doc"),
         ("--entanglement", "page"),
         ("--observe", "cell"),
         ("--observe", "nobody_1=1"),

@@ -13,6 +13,8 @@ import pytest
 import torch
 
 import cai
+from cai.support.catalogue import outlines
+from cai.view.overview import size_words
 from tests.helpers import MODELS, load_model
 
 # name, arguments, (S, A, K)
@@ -53,7 +55,13 @@ CONTINUOUS = {"acrobot", "cartpole", "mountain_car", "pendulum"}  # no tables: t
 ENTRIES = pytest.mark.parametrize(("name", "arguments", "sizes"), CATALOGUE, ids=lambda x: str(x).replace("'", ""))
 
 
-def test_the_catalogue_is_complete() -> None:
+def test_the_catalogue_is_complete_and_each_file_says_how_large_its_world_is() -> None:
+    for name, said in outlines().items():
+        assert said.size == size_words(cai.load_world(name)), name
+        assert said.summary
+        assert said.arguments
+        assert all(argument.words for argument in said.arguments), name
+    assert {*outlines()} == {path.stem for path in MODELS.glob("*.py")}
     assert {path.stem for path in MODELS.glob("*.py")} == {name for name, _, _ in CATALOGUE} | CONTINUOUS
 
 

@@ -9,6 +9,9 @@ import torch
 
 from cai import check, factorise, solve
 from cai.bridges.named import load_world
+from cai.cli.new import copied
+from cai.support.catalogue import folder as catalogue
+from cai.support.catalogue import names
 from tests.command import cai
 
 
@@ -95,6 +98,31 @@ def test_a_name_that_will_not_do_is_refused_in_one_line(tmp_path: Path, file: st
     assert done.stdout == ""
     assert sorted(tmp_path.rglob("*")) == before
     assert (tmp_path / "my_world.py").read_text() == "mine = True\n"
+
+
+def test_a_copy_of_the_catalogue_works_under_its_own_name(tmp_path: Path) -> None:
+    for origin, kind, name in (("grid", "class", "MyLake"), ("frozen_lake", "function", "my_lake")):
+        done = cai("new", f"{origin}/my_lake.py", "--from", origin, cwd=(tmp_path / origin).mkdir() or tmp_path)
+        assert done.stdout.startswith(f"{origin}/my_lake.py: {kind} {name}, ready to run"), done.stderr
+        assert check(load_world(str(tmp_path / origin / "my_lake.py"))) == []
+        told = cai("solve", f"{origin}/my_lake.py", "--set", "size=1", "--set", "rows=0", cwd=tmp_path)
+        assert "no argument" in told.stderr
+    assert "MyLake, slip: 1.5" in cai("solve", "grid/my_lake.py", "--set", "slip=1.5", cwd=tmp_path).stderr
+    refused = cai("new", "mine.py", "--from", "frozenlake", cwd=tmp_path)
+    assert "did you mean frozen_lake" in refused.stderr
+    assert not (tmp_path / "mine.py").exists()
+
+
+@pytest.mark.parametrize("origin", names())
+def test_every_copy_differs_from_its_origin_by_its_name_alone(origin: str) -> None:
+    kind, name, text = copied(origin, "mine")
+    whole = (catalogue() / f"{origin}.py").read_text(encoding="utf-8")
+    old = {node.name for node in ast.parse(whole).body if isinstance(node, ast.ClassDef | ast.FunctionDef)}
+    new = {node.name for node in ast.parse(text).body if isinstance(node, ast.ClassDef | ast.FunctionDef)}
+    assert (name, len(new - old), len(old - new)) == ("mine" if kind == "function" else "Mine", 1, 1)
+    (lost,) = old - new
+    assert lost not in {node.id for node in ast.walk(ast.parse(text)) if isinstance(node, ast.Name)}
+    assert text.replace(name, lost) == whole
 
 
 def test_a_file_that_cannot_be_written_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

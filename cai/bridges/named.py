@@ -2,11 +2,13 @@
 
 import re
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from cai.errors import fault
-from cai.simulate.registered import require_options, time_limit
-from cai.support.catalogue import literal, world_of_file
+from cai.simulate.registered import arguments, entry_point, require_options, time_limit
+from cai.support.catalogue import file_of, literal, world_of_file
+from cai.support.outline import Argument, outline
 
 
 def load_world(spec: str, settings: Mapping[str, Any] | None = None, overrides: Mapping[str, Any] | None = None) -> Any:
@@ -37,17 +39,48 @@ def is_id(spec: str) -> bool:
     return re.fullmatch(r"([\w-]+/)?[\w-]+-v\d+", spec) is not None
 
 
+@dataclass(frozen=True)
+class Source:
+    """Where a world of a name is written, and what is known of it without making it.
+
+    Attributes:
+        summary: its first sentence; empty where nothing says one.
+        place: its file, its id's entry point, or the name itself.
+        options: what it takes; None where that cannot be told.
+    """
+
+    summary: str
+    place: str
+    options: tuple[Argument, ...] | None
+
+
+def source_of(spec: str) -> Source:
+    """Return where the world of a name is written, and its options; nothing heavy is imported.
+
+    Raises:
+        WorldError: there is no such world, file or id.
+    """
+    if is_id(spec):
+        known = arguments(spec)
+        return Source("", entry_point(spec), None if known is None else tuple(known))
+    if spec.startswith("rddl:"):
+        return Source("", spec, ())
+    path, attribute = file_of(spec)
+    said = outline(path, attribute)
+    return Source(said.summary if said else "", str(path), said.arguments if said and not said.open else None)
+
+
 def _of_gymnasium(spec: str, settings: Mapping[str, Any], overrides: Mapping[str, Any]) -> Any:
-    arguments = {name: literal(value) for name, value in settings.items()} | dict(overrides)
-    require_options(spec, {name: value for name, value in arguments.items() if name not in ("horizon", "discount")})
-    if "horizon" not in arguments:
-        arguments["horizon"] = time_limit(spec)
-        if arguments["horizon"] is None and arguments.get("discount", 1.0) == 1.0:
+    given = {name: literal(value) for name, value in settings.items()} | dict(overrides)
+    require_options(spec, {name: value for name, value in given.items() if name not in ("horizon", "discount")})
+    if "horizon" not in given:
+        given["horizon"] = time_limit(spec)
+        if given["horizon"] is None and given.get("discount", 1.0) == 1.0:
             expected = "a horizon T, or a discount below 1 for ever"
             raise fault(f"world '{spec}'", "no time limit of its own", f"{expected} (--horizon, --discount)")
     from cai.bridges.gymnasium import from_gymnasium
 
-    return from_gymnasium(spec, **arguments)
+    return from_gymnasium(spec, **given)
 
 
 def _of_rddl(spec: str, settings: Mapping[str, Any], overrides: Mapping[str, Any]) -> Any:

@@ -1,6 +1,4 @@
-"""cai check and cai list: what is wrong with a world, and which worlds there are."""
-
-import re
+"""cai check: what is wrong with a world."""
 
 import typer
 
@@ -8,7 +6,6 @@ import cai
 from cai.cli import options as opt
 from cai.cli.app import app, print_json, with_exit_code
 from cai.cli.options import read_world
-from cai.support.catalogue import folder, names
 
 
 @app.command()
@@ -27,12 +24,3 @@ def check(world: opt.World, settings: opt.Settings = None, as_json: opt.Json = F
         print(f"{world} conforms")
     if findings:
         raise typer.Exit(1)
-
-
-@app.command("list")
-@with_exit_code
-def list_worlds() -> None:
-    """List the worlds of the catalogue."""
-    for name in names():
-        first = re.match(r'"""(.*?)(?:\n|""")', (folder() / f"{name}.py").read_text(encoding="utf-8"))
-        print(f"{name:15} {first.group(1) if first else ''}")

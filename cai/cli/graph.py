@@ -8,16 +8,15 @@ import typer
 import cai
 from cai.cli import options as opt
 from cai.cli.app import app, print_json, with_exit_code
-from cai.cli.options import read_sites, read_world
-from cai.errors import fault
+from cai.cli.options import read_picture, read_sites, read_world
 
 Slices = Annotated[int, typer.Option(help="How many slices to write out.")]
 Explain = Annotated[
     bool, typer.Option("--explain", help="Say what follows from the graph: what matters, what the policy needs.")
 ]
-Picture = Annotated[Path | None, typer.Option("--out", help="A .png or .svg file.")]
+Picture = Annotated[Path | None, typer.Option("--out", help="A .svg, .png or .pdf file.")]
 Entanglement = Annotated[
-    Path | None, typer.Option(help="A .png or .svg file: what the backward message ties, step by step.")
+    Path | None, typer.Option(help="A .svg, .png or .pdf file: what the backward message ties, step by step.")
 ]
 
 
@@ -36,8 +35,7 @@ def graph(
 ) -> None:
     """Show the graphical model that the world's program is: its nodes, its edges, and what entangles."""
     for option, path in (("--out", out), ("--entanglement", entanglement)):
-        if path is not None and path.suffix not in {".png", ".svg"}:
-            raise fault(option, f"'{path}'", "a file that ends in .png or .svg")
+        read_picture(option, path)
     instance = read_world(world, settings, None, None)
     dag = cai.graph(instance, slices, observe=read_sites("--observe", observe), do=read_sites("--do", do))
     explanation = cai.graphs.explain(instance, dag) if explain else None

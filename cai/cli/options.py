@@ -17,6 +17,9 @@ from cai.cli.app import say
 from cai.errors import fault
 from cai.support.wording import meant, read_name
 
+PICTURES = (".svg", ".png", ".pdf")
+"""The kinds of files that pictures are written to."""
+
 World = Annotated[
     str,
     typer.Argument(
@@ -144,6 +147,12 @@ def read_model(world: Any, form: str, conditions: Any, *, quiet: bool) -> Any:
         for line in filter(None, (remark(world), size_of(model) if is_long(model) else None)):
             say(line)
     return model
+
+
+def read_picture(option: str, path: Path | None) -> None:
+    """Refuse a picture's file that cannot be drawn, before any work is done."""
+    if path is not None and path.suffix not in PICTURES:
+        raise fault(option, f"'{path}'", f"a file that ends in {', '.join(PICTURES[:-1])} or {PICTURES[-1]}")
 
 
 def read_temperatures(texts: Sequence[float] | None) -> list[float]:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from cai.errors import fault, user_code
+from cai.support.outline import Argument
 from cai.support.wording import meant
 
 
@@ -34,11 +35,12 @@ def require_options(env_id: str, options: Mapping[str, Any]) -> None:
     """
     import gymnasium
 
-    known = option_names(env_id)
-    unknown = sorted(set(options) - set(known or options) - set(inspect.signature(gymnasium.make).parameters))
+    known = arguments(env_id)
+    names = list(options) if known is None else [one.name for one in known]
+    unknown = sorted(set(options) - set(names) - set(inspect.signature(gymnasium.make).parameters))
     if unknown:
-        near = meant(unknown[0], known or ())
-        raise fault(_where(env_id), f"no option {', '.join(unknown)}", f"some of: {', '.join(known or ())}{near}")
+        expected = f"some of: {', '.join(map(str, known or ()))}{meant(unknown[0], names)}"
+        raise fault(_where(env_id), f"no option {', '.join(unknown)}", expected)
     maps, asked = getattr(sys.modules[_creator(env_id).__module__], "MAPS", None), options.get("map_name")
     if maps is not None and asked not in (None, *maps):
         raise fault(_where(env_id), f"map_name = {asked!r}", f"one of {', '.join(maps)}{meant(str(asked), maps)}")
@@ -54,15 +56,35 @@ def time_limit(env_id: str) -> int | None:
     return limit
 
 
-def option_names(env_id: str) -> list[str] | None:
+def entry_point(env_id: str) -> str:
+    """Return the place of the class that an id is registered with, ``module:Class``.
+
+    Raises:
+        WorldError: the id is not installed.
+    """
+    return str(_spec(env_id).entry_point)
+
+
+def arguments(env_id: str) -> list[Argument] | None:
     """Return the options that the environment of an id takes; None where it takes any.
 
     Raises:
         WorldError: the id is not installed.
     """
     parameters = inspect.signature(_creator(env_id)).parameters
-    anything = any(parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in parameters.values())
-    return None if anything else [name for name in parameters if name not in ("self", "render_mode")]
+    if any(parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in parameters.values()):
+        return None
+    own = _spec(env_id).kwargs
+    return [
+        Argument(name, _annotation(one), None if one.default is one.empty else repr(own.get(name, one.default)), "")
+        for name, one in parameters.items()
+        if name not in ("self", "render_mode")
+    ]
+
+
+def _annotation(parameter: inspect.Parameter) -> str:
+    said = parameter.annotation
+    return "" if said is parameter.empty else said if isinstance(said, str) else getattr(said, "__name__", str(said))
 
 
 def _where(env_id: str) -> str:

@@ -11,7 +11,7 @@ from types import ModuleType
 from typing import Any
 
 from cai.errors import fault, user_code
-from cai.support.outline import camel, outline
+from cai.support.outline import Outline, camel, outline
 from cai.support.wording import meant
 
 LOADED = "cai_world_"
@@ -28,6 +28,12 @@ def folder() -> Path:
 def names() -> list[str]:
     """Return the names of the worlds in the catalogue."""
     return sorted(path.stem for path in folder().glob("*.py") if not path.stem.startswith("_"))
+
+
+def outlines() -> dict[str, Outline]:
+    """Return what the file of each world of the catalogue says of it, by name; nothing heavy is imported."""
+    known = {name: outline(folder() / f"{name}.py") for name in names()}
+    return {name: one for name, one in known.items() if one is not None}
 
 
 def file_of(spec: str) -> tuple[Path, str]:

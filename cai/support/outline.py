@@ -6,6 +6,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 AstMaker = ast.ClassDef | ast.FunctionDef
 
@@ -49,6 +50,12 @@ class Outline:
     arguments: tuple[Argument, ...]
     open: bool
     methods: tuple[str, ...]
+
+    def plain(self) -> dict[str, Any]:
+        """Return it as plain data for JSON."""
+        known = [vars(argument) for argument in self.arguments]
+        seen_in_part = "observe" in self.methods
+        return {"summary": self.summary, "size": self.size, "seen_in_part": seen_in_part, "options": known}
 
 
 def outline(path: Path, name: str = "") -> Outline | None:

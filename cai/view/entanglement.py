@@ -1,6 +1,5 @@
 """The picture of an elimination: which variables the backward message holds after each of its steps."""
 
-import io
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,12 +11,10 @@ from matplotlib.patches import Patch, Rectangle
 
 from cai.compile.factor_model import Factors, primed
 from cai.compile.factorise import factorise
-from cai.errors import fault
 from cai.graphs.elimination_steps import Step, elimination_trace
-from cai.support.files import write_whole
 from cai.support.numbers import large
 from cai.view.graph import KINDS
-from cai.view.style import DPI, FAINT, GREY, INK, foot_key, head, plain
+from cai.view.style import DPI, FAINT, GREY, INK, foot_key, head, plain, save_figure
 from cai.world.definition import World
 
 NEXT, HERE, BETWEEN = "#E69F00", KINDS["state"], KINDS["latent"]
@@ -29,23 +26,15 @@ LINE = 0.8
 
 
 def draw_entanglement(factors: World | Factors, path: str | Path, t: int = 0) -> Path:
-    """Write the picture of one elimination as PNG or SVG by the suffix; return the path.
+    """Write the picture of one elimination as SVG, PNG or PDF by the suffix; return the path.
 
     The file is written whole or not at all.
 
     Raises:
-        WorldError: the suffix is neither .png nor .svg, there is no such time, or the world does not conform.
+        WorldError: the suffix is none of these, there is no such time, or the world does not conform.
         IntractableError: the world cannot be factorised.
     """
-    path = Path(path)
-    form = path.suffix.lower().lstrip(".")
-    if form not in {"png", "svg"}:
-        raise fault("draw_entanglement, path", f"'{path.name}'", "a name that ends in .png or .svg")
-    out = io.BytesIO()
-    metadata: dict[str, Any] = {"Date": None} if form == "svg" else {}
-    entanglement_figure(factors, t).savefig(out, format=form, dpi=DPI, metadata=metadata)
-    write_whole(path.parent, {path.name: out.getvalue()})
-    return path
+    return save_figure(entanglement_figure(factors, t), path, "draw_entanglement, path")
 
 
 def entanglement_figure(factors: World | Factors, t: int = 0) -> Figure:

@@ -1,6 +1,5 @@
 """The picture of the model: time from left to right, a row a variable, observed nodes shaded; matplotlib alone."""
 
-import io
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +11,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Ellipse, FancyArrowPatch, Patch
 
 from cai.errors import fault
-from cai.support.files import write_whole
-from cai.view.style import DPI, GREY, INK, foot_key, head
+from cai.view.style import DPI, GREY, INK, foot_key, head, save_figure
 
 KINDS = {"action": "#D55E00", "state": "#0072B2", "latent": "#009E73", "survival": "#8c6d31", "optimality": "#7b5aa6"}
 """Kinds from the top row to the bottom one, with their colours (Okabe and Ito)."""
@@ -26,23 +24,15 @@ BENDS = tuple(sign * bend / 20 for bend in range(17) for sign in (1, -1))[1:]
 SUBSCRIPT = str.maketrans("0123456789", "₀₁₂₃₄₅₆₇₈₉")
 
 
-def draw_graph(dag: nx.DiGraph, path: Path) -> Path:
-    """Write the picture of a graph that ``cai.graph`` returns, as PNG or SVG by the suffix; return the path.
+def draw_graph(dag: nx.DiGraph, path: str | Path) -> Path:
+    """Write the picture of a graph that ``cai.graph`` returns, as SVG, PNG or PDF by the suffix; return the path.
 
     The file is written whole or not at all.
 
     Raises:
-        WorldError: the suffix is neither .png nor .svg, or the graph has no nodes.
+        WorldError: the suffix is none of these, or the graph has no nodes.
     """
-    path = Path(path)
-    form = path.suffix.lower().lstrip(".")
-    if form not in {"png", "svg"}:
-        raise fault("draw_graph, path", f"'{path.name}'", "a name that ends in .png or .svg")
-    out = io.BytesIO()
-    metadata: dict[str, Any] = {"Date": None} if form == "svg" else {}
-    graph_figure(dag).savefig(out, format=form, dpi=DPI, metadata=metadata)
-    write_whole(path.parent, {path.name: out.getvalue()})
-    return path
+    return save_figure(graph_figure(dag), path, "draw_graph, path")
 
 
 def graph_figure(dag: nx.DiGraph) -> Figure:

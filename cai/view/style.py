@@ -4,6 +4,7 @@ import io
 import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,9 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from matplotlib.ticker import LogFormatterMathtext
 from numpy.typing import NDArray
+
+from cai.errors import fault
+from cai.support.files import write_whole
 
 INK, GREY, FAINT = "#1f2933", "#66727f", "#d5dae0"
 NOTHING = "#e9e9ec"
@@ -182,3 +186,20 @@ def png(figure: Figure) -> bytes:
     out = io.BytesIO()
     figure.savefig(out, format="png", dpi=DPI)
     return out.getvalue()
+
+
+def save_figure(figure: Figure, path: str | Path, where: str) -> Path:
+    """Write a figure as SVG, PNG or PDF by the suffix of its file, whole or not at all; return the path.
+
+    Raises:
+        WorldError: the suffix is none of these; ``where`` is said in it.
+    """
+    undated: dict[str, dict[str, Any]] = {"svg": {"Date": None}, "png": {}, "pdf": {"CreationDate": None}}
+    path = Path(path)
+    form = path.suffix.lower().lstrip(".")
+    if form not in undated:
+        raise fault(where, f"'{path.name}'", "a name that ends in .svg, .png or .pdf")
+    out = io.BytesIO()
+    figure.savefig(out, format=form, dpi=DPI, metadata=undated[form])
+    write_whole(path.parent, {path.name: out.getvalue()})
+    return path

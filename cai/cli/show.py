@@ -1,0 +1,41 @@
+"""cai show: what a world is, before anything is solved."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from cai.bridges.named import source_of
+from cai.cli import options as opt
+from cai.cli.app import app, print_json, with_exit_code
+from cai.cli.options import read_picture, read_world, title_of
+
+Picture = Annotated[Path | None, typer.Option("--out", help="A .svg, .png or .pdf file: its map, or else its graph.")]
+
+
+@app.command()
+@with_exit_code
+def show(
+    world: opt.World,
+    horizon: opt.Horizon = None,
+    discount: opt.Discount = None,
+    settings: opt.Settings = None,
+    as_json: opt.Json = False,
+    out: Picture = None,
+) -> None:
+    """Show a world: its size, its horizon, its variables, its options, where its file is, and its picture."""
+    read_picture("--out", out)
+    source, instance = source_of(world), read_world(world, settings, horizon, discount)
+    from cai.view.overview import overview, print_overview
+
+    seen, options = overview(instance), source.options or ()
+    if as_json:
+        known = {"options": [vars(option) for option in options], "summary": source.summary, "source": source.place}
+        print_json({**seen.plain(), **known})
+    else:
+        title = f"{title_of(world, settings)}: {source.summary}" if source.summary else title_of(world, settings)
+        print_overview(title, seen, source.place, options)
+    if out is not None:
+        from cai.view.world_map import draw_world
+
+        print(f"picture: {draw_world(instance, out).resolve()}")

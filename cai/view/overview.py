@@ -1,0 +1,217 @@
+"""What a world is, before anything is solved: its size, its clock, its variables, and how it looks on the terminal."""
+
+import math
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+
+from cai.errors import IntractableError, WorldError
+from cai.support.outline import Argument
+from cai.support.process import precision
+from cai.world.definition import World
+from cai.world.dependencies import graph
+from cai.world.spaces import Layout, Space
+from cai.world.spaces import Variable as Described
+from cai.world.spec import Spec, read
+
+WIDE = 60
+"""Columns of the widest map that a terminal is given."""
+NAMES = 8
+"""The most names of values that are told of one variable."""
+
+
+@dataclass(frozen=True)
+class Variable:
+    """A variable of a world.
+
+    Attributes:
+        name: its name.
+        role: "state", "action" or "latent".
+        size: how many values it takes; None for real numbers.
+        labels: what they are called, None for a value without a name; empty where no value has one.
+    """
+
+    name: str
+    role: str
+    size: int | None
+    labels: tuple[str | None, ...] = ()
+
+
+@dataclass(frozen=True)
+class Overview:
+    """A world as it is before anything is solved.
+
+    Attributes:
+        name: what it is called.
+        states, actions, outcomes: S, A and K; None where a variable is a real number.
+        variables: those of the state, of the action, and the latents of a slice.
+        horizon, discount: T (None: for ever) and γ.
+        seen_in_part: whether it has ``observe``.
+        timed: whether its slices may differ over time.
+        size: its size in words.
+        picture: the lines that show it on a terminal: its map, or what each variable of a slice depends on.
+    """
+
+    name: str
+    states: int | None
+    actions: int | None
+    outcomes: int | None
+    variables: tuple[Variable, ...]
+    horizon: int | None
+    discount: float
+    seen_in_part: bool
+    timed: bool
+    size: str
+    picture: tuple[str, ...]
+
+    @property
+    def finite(self) -> bool:
+        """Whether all variables have finitely many values: only then is there an exact answer."""
+        return self.states is not None and self.actions is not None
+
+    def plain(self) -> dict[str, Any]:
+        """Return it as plain data for JSON."""
+        return {**asdict(self), "finite": self.finite}
+
+
+def overview(world: World) -> Overview:
+    """Look a world over, on single values: nothing is compiled, so that its size does not matter.
+
+    Raises:
+        WorldError: the program fails, or does not conform.
+    """
+    with precision(torch.float64):
+        spec = read(world)
+        known = spec.variables
+        latents = _latents(spec)
+        size = size_words(spec)
+        picture = tuple(map_lines(spec.layout)) if spec.layout is not None else tuple(_edges(world))
+    states, actions = known.state_space, known.action_space
+    return Overview(
+        spec.name,
+        None if states is None else states.size,
+        None if actions is None else actions.size,
+        None if latents is None else math.prod(latents.values()),
+        (
+            *_described(known.states, "state", states),
+            *_described(known.actions, "action", actions),
+            *_others(latents or {}, {one.name for one in known.states}),
+        ),
+        spec.horizon,
+        spec.discount,
+        spec.observe is not None,
+        spec.timed,
+        size,
+        picture,
+    )
+
+
+def size_words(world: World | Spec) -> str:
+    """Say in a line how large a world is: states, actions and outcomes, or how many real numbers they are."""
+    spec = read(world)
+    known, latents = spec.variables, _latents(spec)
+    several = f" of {len(known.states)} variables" if len(known.states) > 1 else ""
+    words = [_count(known.states, known.state_space, "state", several)]
+    words.append(_count(known.actions, known.action_space, "action"))
+    if latents is not None:
+        outcomes = math.prod(latents.values())
+        words.append(f"{outcomes:,} outcome{'s' * (outcomes > 1)}")
+    return ", ".join(words)
+
+
+def print_overview(title: str, seen: Overview, place: str, options: Sequence[Argument]) -> None:
+    """Print what a world is: facts in lines, its variables, its options, and its picture.
+
+    Args:
+        title: its name and first sentence.
+        seen: the overview.
+        place: where it is written.
+        options: what it can be set to.
+    """
+    clock = f"T = {seen.horizon:,}" if seen.horizon is not None else "infinite"
+    timed = "; slices differ over time" if seen.timed else ""
+    facts = [
+        ("size", seen.size),
+        ("horizon", f"{clock}, discount γ = {seen.discount:g}{timed}"),
+        ("answers", _answers(seen)),
+        ("written in", place),
+    ]
+    variables = [(one.name, one.role, _values(one), _names(one)) for one in seen.variables]
+    print(title, *_aligned(facts), "", "variables", *_aligned(variables), sep="\n")
+    if options:
+        print("", "options (--set name=value)", *_aligned([(str(one), one.words) for one in options]), sep="\n")
+    print("", *seen.picture, sep="\n")
+
+
+def _aligned(rows: Sequence[Sequence[str]]) -> list[str]:
+    """Return rows of words as lines whose columns are aligned."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = ("  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)) for row in rows)
+    return [f"  {line}".rstrip() for line in lines]
+
+
+def map_lines(layout: Layout) -> list[str]:
+    """Draw a map with letters: a mark where the world gives one, a dot for any other cell, # where no state is."""
+    rows, columns = layout.shape
+    placed = set(layout.cell.tolist())
+    if columns > WIDE:
+        return [f"a map of {rows} × {columns} cells, too wide for a terminal"]
+    cells = [layout.marks.get(cell, "." if cell in placed else "#") for cell in range(rows * columns)]
+    width = max(map(len, cells))
+    lines = [" ".join(text.ljust(width) for text in cells[row * columns : (row + 1) * columns]) for row in range(rows)]
+    drawn = ["letters are the world's own marks"] * bool(layout.marks) + ["# is no state"] * ("#" in cells)
+    return [*(f"  {line.rstrip()}" for line in lines), *([f"  ({'; '.join(drawn)})"] if drawn else [])]
+
+
+def _edges(world: World) -> list[str]:
+    """Say of each node of a slice what it depends on."""
+    try:
+        dag = graph(world, 1)
+    except (WorldError, IntractableError):
+        return []
+    told = [(node, ", ".join(dag.predecessors(node))) for node in dag]
+    lines = [f"  {node} ← {parents}" for node, parents in told if parents]
+    return ["what depends on what in one slice (O_0 is the optimality node)", *lines]
+
+
+def _latents(spec: Spec) -> dict[str, int] | None:
+    """Return the sizes of the latents of a slice; None where it cannot be enumerated."""
+    try:
+        return dict(spec.latents)
+    except IntractableError:
+        return None
+
+
+def _others(latents: Mapping[str, int], state: Collection[str]) -> list[Variable]:
+    """Return the latents that are no variables of the next state."""
+    return [Variable(name, "latent", values) for name, values in latents.items() if name not in state]
+
+
+def _described(variables: Sequence[Described], role: str, space: Space | None) -> list[Variable]:
+    labels = dict(zip(space.names, space.labels or (None,) * len(space.names), strict=True)) if space else {}
+    return [Variable(one.name, role, one.size, labels.get(one.name) or ()) for one in variables]
+
+
+def _count(variables: Sequence[Described], space: Space | None, what: str, note: str = "") -> str:
+    if space is not None:
+        return f"{space.size:,} {what}{'s' * (space.size > 1)}{note}"
+    numbers = sum(math.prod(one.shape) for one in variables)
+    return f"{what}s of {numbers} real number{'s' * (numbers > 1)}"
+
+
+def _answers(seen: Overview) -> str:
+    if not seen.finite:
+        return "no exact ones: a variable is a real number; cai fit and cai learn sample it"
+    partial = "; seen in part: cai solve --partial acts on what is seen" if seen.seen_in_part else ""
+    return f"exact: all variables have finitely many values{partial}"
+
+
+def _values(variable: Variable) -> str:
+    return "real" if variable.size is None else f"{variable.size:,} value{'s' * (variable.size > 1)}"
+
+
+def _names(variable: Variable) -> str:
+    called = [f"{number}={name}" for number, name in enumerate(variable.labels) if name is not None]
+    return ", ".join(called[:NAMES]) + (", …" if len(called) > NAMES else "")
