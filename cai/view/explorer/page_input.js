@@ -1,0 +1,277 @@
+// What a person does: sliders, clicks, keys, play.
+
+function makeControls(data) {
+  const box = byId("sliders");
+  const { coldest, warmest } = data.defaults;
+  const add = (made) => (box.append(made.label), made.sync);
+  page.sync.alpha = add(slider({ id: "alpha", name: "temperature α", max: ALPHA_STEPS, title: "How much reward weighs against the prior" },
+    logCodec(coldest, warmest, ALPHA_STEPS, (value) => `${show(value, 2)} reward units`), (alpha) => change({ alpha })));
+  page.sync.eta = add(slider({ id: "eta", name: "η of RISK", min: -ETA_STEPS, max: ETA_STEPS, title: "The temperature of chance" },
+    etaCodec(coldest, 10 * warmest), (eta) => change({ eta })));
+  page.sync.T = add(slider({ id: "T", name: "horizon T", min: 1, max: data.clock.longest, title: "How many steps there are" },
+    plainCodec((value) => (value === 1 ? "1 step" : `${value} steps`)), changeHorizon));
+  page.sync.options = data.options.map(({ name, labels }, i) =>
+    add(slider({ id: `option-${i}`, name, max: labels.length - 1 }, plainCodec((place) => labels[place]), (place) => changeOption(data, i, place))));
+  const rules = Engine.RULES.map((rule) => ({ value: rule, label: rule, title: RULES[rule] }));
+  page.sync.rules = chips(byId("rules"), rules, changeRules);
+  page.sync.colour = segment(byId("colours"), "colour", COLOURS_SHOWN, (colour) => change({ colour }));
+  page.sync.tool = segment(byId("tools"), "tool", TOOLS, (tool) => change({ tool }));
+  byId("legend-keys").innerHTML = `<span>Arrow: its area is the probability of the action. Hatched: ${MINUS}∞, no way to succeed.</span>
+    <label>Scale <select id="span"><option value="now">of this time</option><option value="all">of all times</option></select></label>
+    <label>Visits <select id="dynamics"><option value="true">in the real world</option><option value="own">as the rule imagines</option></select></label>`;
+}
+
+/** A change of the horizon keeps the number of steps to go where it can, so that the maps stay comparable. */
+function changeHorizon(T) {
+  const { t, observed } = page.state;
+  change({ T, t: Math.min(t, T), observed: observed && observed.t <= T ? observed : null });
+}
+
+function changeOption(data, i, place) {
+  const places = indicesOf(data, page.state.variant);
+  change({ variant: variantOf(data, places.map((old, j) => (j === i ? place : old))) });
+}
+
+function changeRules(ticked) {
+  const kept = page.state.rules.filter((rule) => ticked.includes(rule));
+  const added = ticked.filter((rule) => !kept.includes(rule));
+  if (kept.length + added.length > MOST_PANELS) say(`Four maps at most: ${kept[0]} makes room.`);
+  change({ rules: [...kept, ...added].slice(-MOST_PANELS) });
+}
+
+function listen() {
+  byId("time").addEventListener("input", (event) => change({ t: Number(event.target.value) }));
+  byId("step-back").addEventListener("click", () => stepTime(-1));
+  byId("step-on").addEventListener("click", () => stepTime(1));
+  byId("play").addEventListener("click", togglePlay);
+  byId("speed").addEventListener("change", (event) => changeSpeed(Number(event.target.value)));
+  byId("span").addEventListener("change", (event) => change({ scale: event.target.value }));
+  byId("dynamics").addEventListener("change", (event) => change({ dynamics: event.target.value }));
+  byId("undo").addEventListener("click", undo);
+  byId("reset").addEventListener("click", () => change({ edits: [], observed: null }, { undoable: true }));
+  byId("theme").addEventListener("click", () => change({ theme: darkNow() ? "light" : "dark" }));
+  byId("copy-link").addEventListener("click", copyLink);
+  byId("open-help").addEventListener("click", openHelp);
+  byId("table").addEventListener("toggle", () => change({}));
+  document.querySelector("[data-skip]").addEventListener("click", (event) => (event.preventDefault(), byId("maps-section").focus()));
+  listenToMaps(byId("panels"));
+  listenToCards();
+  document.addEventListener("keydown", onKey);
+  window.addEventListener("hashchange", () => change(fromAddress(location.hash, page.defaults)));
+  new ResizeObserver(() => change({})).observe(byId("panels"));
+  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => change({}));
+}
+
+function listenToCards() {
+  byId("brush").addEventListener("change", onBrush);
+  byId("inspected").addEventListener("click", (event) => {
+    const button = event.target.closest("[data-action]");
+    if (!button) return;
+    change({ action: Number(button.dataset.action) });
+    refocus(`[data-action="${button.dataset.action}"]`);
+  });
+  byId("ask").addEventListener("click", (event) => event.target.id === "forget" && change({ observed: null }, { undoable: true }));
+  byId("question").addEventListener("click", onQuestion);
+  byId("question").addEventListener("change", (event) => {
+    page.guess = Number(event.target.value);
+    change({});
+    refocus(`input[name="guess"][value="${page.guess}"]`);
+  });
+}
+
+function onBrush(event) {
+  if (event.target.id === "worth" && Number.isFinite(event.target.valueAsNumber)) page.brush = event.target.valueAsNumber;
+  if (event.target.id === "observe-time" && page.state.observed) change({ observed: { ...page.state.observed, t: event.target.valueAsNumber } }, { undoable: true });
+}
+
+function onQuestion(event) {
+  if (event.target.id === "ask-me") {
+    change({ asking: 1 });
+    refocus('input[name="guess"]');
+  }
+  if (event.target.id === "next") {
+    nextQuestion();
+    refocus("#ask-me");
+  }
+  if (event.target.id === "reveal") {
+    page.revealed = true;
+    change({});
+    requestAnimationFrame(() => requestAnimationFrame(() => say(document.querySelector(".answer").textContent)));
+    refocus("#next");
+  }
+}
+
+/** Put the focus back on what was pressed, after the card has been written anew. */
+function refocus(selector) {
+  requestAnimationFrame(() => document.querySelector(selector)?.focus());
+}
+
+// ------------------------------------------------------------------ time
+
+function stepTime(step) {
+  const { t, T } = page.state;
+  const next = Math.min(T, Math.max(0, t + step));
+  change({ t: next });
+  if (!page.playing) say(`t = ${next}, ${T - next} steps to go.`);
+}
+
+/** The message runs from the last time to the first, the visits from the first to the last. */
+function togglePlay() {
+  if (page.playing) return pause();
+  const forward = page.state.colour === "visits";
+  const [first, last] = forward ? [0, page.state.T] : [page.state.T, 0];
+  if (page.state.t === last) change({ t: first });
+  page.playing = setInterval(() => playStep(forward, last), 1000 / page.speed);
+  return change({});
+}
+
+function playStep(forward, last) {
+  stepTime(forward ? 1 : -1);
+  if (page.state.t === last) pause();
+}
+
+function pause() {
+  clearInterval(page.playing);
+  page.playing = null;
+  change({});
+}
+
+function changeSpeed(speed) {
+  page.speed = speed;
+  if (!page.playing) return;
+  pause();
+  togglePlay();
+}
+
+// ------------------------------------------------------------------ maps
+
+function listenToMaps(panels) {
+  let painted = null;
+  const cellOf = (event) => cellAt(page.answers.world(page.state), event.target, event.offsetX, event.offsetY);
+  panels.addEventListener("pointerdown", (event) => {
+    if (!event.target.matches(".map")) return;
+    const cell = cellOf(event);
+    if (cell < 0) return;
+    painted = new Set([cell]);
+    useTool(cell, event.target.closest(".panel").dataset.rule, page.state.tool);
+  });
+  panels.addEventListener("pointermove", (event) => {
+    if (!painted || !event.buttons || !event.target.matches(".map") || !["wall", "reward", "goal"].includes(page.state.tool)) return;
+    const cell = cellOf(event);
+    if (cell < 0 || painted.has(cell)) return;
+    painted.add(cell);
+    paint(cell, page.state.tool, { keep: true });
+  });
+  window.addEventListener("pointerup", () => (painted = null));
+}
+
+/** A click or a key on a cell: look at it, paint it, or observe it. */
+function useTool(cell, rule, tool) {
+  if (tool === "look") return select(cell, rule);
+  if (tool === "observe") return observe(cell);
+  return paint(cell, tool);
+}
+
+function select(cell, rule) {
+  change({ place: cell, rule, action: null });
+  say(`${rule}, ${spokenCell(page.answers.world(page.state), rule)}`);
+}
+
+function observe(cell) {
+  const world = page.answers.world(page.state);
+  if (world.stateOf(cell) < 0) return say("Nobody can be in a wall.");
+  const given = byId("observe-time")?.valueAsNumber;
+  const t = Number.isInteger(given) ? given : defaultObservedTime();
+  change({ observed: { t: Math.min(t, page.state.T), place: cell }, place: cell }, { undoable: true });
+  const messages = page.answers.messages(page.state, "POSTERIOR");
+  return say(messages.possible ? `Observed: ${placeName(world, cell)} at t = ${t}.` : `Impossible. ${messages.words}`);
+}
+
+/** Paint a cell; the same again takes it away, unless a stroke is going on (`keep`). */
+function paint(cell, kind, { keep = false } = {}) {
+  const { edits } = page.state;
+  const worth = kind === "goal" || kind === "reward" ? { value: page.brush } : {};
+  const same = edits.find((edit) => edit.cell === cell && edit.kind === kind && edit.value === worth.value);
+  if (same && keep) return;
+  const left = edits.filter((edit) => edit !== same && !replaces(kind, edit, cell));
+  change({ edits: same ? left : [...left, { kind, cell, ...worth }], place: cell }, { undoable: true });
+  const world = page.answers.world(page.state);
+  say(`${same ? "Taken away" : "Painted"}: ${kind} at ${placeName(world, cell)}.`);
+}
+
+/** A cell carries one edit, and there is one start. */
+function replaces(kind, edit, cell) {
+  if (kind === "start") return edit.kind === "start" || (edit.cell === cell && edit.kind === "wall");
+  return edit.cell === cell && (edit.kind !== "start" || kind === "wall");
+}
+
+function clearCell(cell) {
+  change({ edits: page.state.edits.filter((edit) => edit.cell !== cell) }, { undoable: true });
+}
+
+function undo() {
+  const before = page.past.pop();
+  if (before) change(before);
+}
+
+// ------------------------------------------------------------------ keys
+
+const ARROWS = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
+const TOOL_KEYS = { w: "wall", g: "goal", r: "reward", s: "start", o: "observe" };
+const KEYS = [
+  ["← ↑ → ↓", "on a map: select the next cell"], ["Enter", "on a map: use the chosen tool there"],
+  ["w g r s o", "on a map: wall, goal, reward, start, observe"], ["Delete", "on a map: take away what was painted"],
+  ["Space", "play or pause"], ["[ ]", "one step earlier, later"], ["Home End", "on a map: the first, the last time"],
+  ["Ctrl Z", "undo"], ["?", "this list"],
+];
+
+function onKey(event) {
+  if (event.altKey || event.metaKey || byId("help").open) return;
+  if (event.ctrlKey && event.key === "z" && !event.target.matches("input[type=number]")) return handled(event, undo);
+  if (event.ctrlKey) return;
+  if (event.target.matches(".map") && onMapKey(event)) return;
+  if (event.target.closest("input, select, textarea, button, summary, a") && !event.target.matches("[type=range]")) return;
+  const actions = { " ": togglePlay, "[": () => stepTime(-1), "]": () => stepTime(1), "?": openHelp };
+  if (actions[event.key]) handled(event, actions[event.key]);
+}
+
+function onMapKey(event) {
+  const { place, T, tool } = page.state;
+  const { rule } = event.target.closest(".panel").dataset;
+  const world = page.answers.world(page.state);
+  const letter = TOOL_KEYS[event.key.toLowerCase()];
+  const actions = {
+    Enter: () => useTool(place, rule, tool), Delete: () => clearCell(place), Backspace: () => clearCell(place),
+    Home: () => change({ t: 0 }), End: () => change({ t: T }),
+  };
+  if (ARROWS[event.key]) handled(event, () => select(neighbour(world, place, ...ARROWS[event.key]), rule));
+  else if (letter) handled(event, () => useTool(place, rule, letter));
+  else if (actions[event.key]) handled(event, actions[event.key]);
+  else return false;
+  return true;
+}
+
+function handled(event, action) {
+  event.preventDefault();
+  action();
+}
+
+function openHelp() {
+  byId("keys").innerHTML = KEYS.map(([keys, does]) => `<dt>${keys.split(" ").map((key) => `<kbd>${key}</kbd>`).join(" ")}</dt><dd>${does}</dd>`).join("");
+  byId("help").showModal();
+}
+
+async function copyLink() {
+  const address = toAddress(page.state, page.defaults);
+  const link = `${location.href.split("#")[0]}${address ? `#${address}` : ""}`;
+  try {
+    await navigator.clipboard.writeText(link);
+    say("The link is copied. It opens the page as it is now.");
+    byId("copy-link").textContent = "Copied";
+  } catch {
+    location.hash = address;
+    say("The link is in the address bar.");
+    byId("copy-link").textContent = "See the address";
+  }
+  setTimeout(() => (byId("copy-link").textContent = "Copy link"), 2000);
+}

@@ -1,0 +1,108 @@
+// The maps side by side: one panel a rule, one scale and one colour bar for all.
+
+function makePanels() {
+  const panel = (rule) => `<figure class="panel" data-rule="${rule}">
+    <figcaption><span class="name">${rule}</span><p class="gloss"></p><dl class="numbers"></dl></figcaption>
+    <canvas class="map" tabindex="0" role="application" aria-roledescription="map" aria-describedby="legend-keys"></canvas></figure>`;
+  byId("panels").innerHTML = page.state.rules.map(panel).join("");
+  byId("panels").dataset.rules = page.state.rules.join();
+}
+
+/** The numbers that colour shows, for each rule: an array and where the time begins in it. */
+function shownNumbers() {
+  const { state, answers } = page;
+  const { S } = answers.world(state).model;
+  return state.rules.map((rule) => {
+    if (state.colour === "visits") return { array: answers.visits(state, rule), from: state.t * S };
+    const { v, alpha } = answers.messages(state, rule);
+    const from = state.t * S;
+    if (state.colour === "value") return { array: v, from };
+    return { array: messageShares(v, from, S, alpha), from: 0 };
+  });
+}
+
+/** β as a share of its largest, from v = α log β. */
+function messageShares(v, from, S, alpha) {
+  const largest = v.subarray(from, from + S).reduce((one, other) => Math.max(one, other), -Infinity);
+  return Float64Array.from({ length: S }, (_, s) => (largest === -Infinity ? 0 : Math.exp((v[from + s] - largest) / alpha)));
+}
+
+function commonScale(numbers, S) {
+  const { colour, scale } = page.state;
+  if (colour === "message") return makeScale(0, 1);
+  const all = scale === "all" ? numbers.map(({ array }) => [array, 0, array.length]) : numbers.map(({ array, from }) => [array, from, from + S]);
+  const ranges = all.map(([array, from, to]) => finiteRange([array], from, to));
+  const low = colour === "visits" ? 0 : Math.min(...ranges.map(([least]) => least));
+  return makeScale(low, Math.max(...ranges.map(([, most]) => most)), colour === "visits");
+}
+
+function showPanels(world) {
+  const { state } = page;
+  if (byId("panels").dataset.rules !== state.rules.join()) makePanels();
+  byId("panels").style.setProperty("--across", state.rules.length);
+  const numbers = shownNumbers();
+  const scale = commonScale(numbers, world.S);
+  const theme = themeColours();
+  const hidden = hides();
+  state.rules.forEach((rule, i) => {
+    const { array, from } = numbers[i];
+    const look = { values: hidden ? null : array.subarray(from, from + world.S), policy: hidden ? null : policyNow(rule), scale, theme, place: state.place, observed: state.observed?.place ?? null };
+    const figure = byId("panels").children[i];
+    drawMap(figure.querySelector("canvas"), world, look);
+    showCaption(figure, world, rule, hidden);
+  });
+  showLegend(scale, hidden);
+}
+
+function policyNow(rule) {
+  const { state, answers } = page;
+  const { logPolicy, model, possible } = answers.messages(state, rule);
+  const from = Math.min(state.t, state.T - 1) * model.S * model.A;
+  if (!possible || state.t === state.T) return null;
+  return logPolicy.subarray(from, from + model.S * model.A).map(Math.exp);
+}
+
+function showCaption(figure, world, rule, hidden) {
+  const { state, answers } = page;
+  const messages = answers.messages(state, rule);
+  const asked = rule === "POSTERIOR" && state.observed;
+  const gloss = asked ? `Given that all went well, and that the agent is at ${placeName(world, state.observed.place)} at t = ${state.observed.t}.` : RULES[rule];
+  figure.querySelector(".gloss").textContent = messages.possible ? gloss : messages.words;
+  const evidence = { POSTERIOR: "log Z", VARIATIONAL: "best ELBO" }[rule];
+  const numbers = [["start is worth", messages.value, "reward units"], ["really earns", answers.earned(state, rule), "reward units"]];
+  if (evidence) numbers.splice(1, 0, [evidence, messages.nats, "nats"]);
+  figure.querySelector(".numbers").innerHTML = numbers
+    .map(([name, value, unit]) => `<dt>${name}, ${unit}</dt><dd>${hidden ? "?" : show(value)}</dd>`).join("");
+  const names = hidden ? "" : spokenCell(world, rule);
+  figure.querySelector("canvas").setAttribute("aria-label", `${rule}: map of ${COLOURS_SHOWN.find(({ value }) => value === state.colour).label} at t = ${state.t}. ${names}`);
+}
+
+/** The selected cell in one sentence, for a screen reader. */
+function spokenCell(world, rule) {
+  const { state, answers } = page;
+  const s = world.stateOf(state.place);
+  const where = [placeName(world, state.place), placeKind(world, state.place)].filter(Boolean).join(", ");
+  if (s < 0) return `${where}.`;
+  const v = answers.messages(state, rule).v[state.t * world.S + s];
+  const policy = policyNow(rule)?.subarray(s * world.A, (s + 1) * world.A);
+  const best = policy ? policy.indexOf(Math.max(...policy)) : -1;
+  const does = best >= 0 && world.chooses(s) ? `, mostly ${world.data.actions.labels[best]}, probability ${show(policy[best], 2)}` : "";
+  return `${where}: worth ${show(v)} reward units${does}.`;
+}
+
+function showLegend(scale, hidden) {
+  const { colour, scale: span, t, dynamics } = page.state;
+  const titles = {
+    value: `value v at t = ${t}, reward units`, message: `message β at t = ${t}, as a share of its largest`,
+    visits: `probability to be here at t = ${t}, square-root scale`,
+  };
+  byId("scale-title").textContent = hidden ? "hidden until you have answered the question" : titles[colour];
+  byId("gradient").style.background = gradient();
+  const middle = scale.root ? scale.low + (scale.high - scale.low) / 4 : (scale.low + scale.high) / 2;
+  [["scale-low", scale.low], ["scale-middle", middle], ["scale-high", scale.high]].forEach(([id, x]) => (byId(id).textContent = hidden ? "" : show(x, 3)));
+  byId("span").value = span;
+  byId("span").closest("label").hidden = colour === "message";
+  byId("dynamics").value = dynamics;
+  byId("dynamics").closest("label").hidden = colour !== "visits";
+}
+
