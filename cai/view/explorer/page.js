@@ -31,6 +31,8 @@ function start() {
   page.answers = new Answers(data);
   page.defaults = defaultsOf(data);
   page.state = sound(fromAddress(location.hash, page.defaults));
+  byId("size").textContent = `· ${data.size}`;
+  byId("notes").innerHTML = data.notes.map((note) => `<li>${escaped(note)}</li>`).join("");
   makeControls(data);
   makePanels();
   listen();
@@ -92,6 +94,8 @@ function render() {
   if (byId("table").open) showTable(world);
   page.lastMs = performance.now() - began;
   byId("timing").textContent = `The last change took ${page.lastMs.toFixed(0)} ms.`;
+  clearTimeout(page.later);
+  page.later = setTimeout(showEarned, 0);
   keepAddress();
 }
 

@@ -28,7 +28,7 @@ function remarkInstead(world) {
   if (s < 0) return "A wall: the agent is never here.";
   if (state.t === state.T) return `The last time: no step is left, and v is ${show(messages.v[state.T * world.S + s])} reward units.`;
   if (!messages.possible) return messages.words;
-  if (world.model.ended[s]) return "The episode has ended here. Nobody acts any more, and nothing more is earned.";
+  if (world.isOver(s)) return "The episode ends here: nothing more can be earned, whatever is done.";
   return "";
 }
 
@@ -64,8 +64,16 @@ function showAsk(world) {
     ? `<p>Observed: ${where}. Of the trajectories on which all goes well, <b>${showPercent(Math.exp(share))}</b> pass there.</p>
        <dl class="facts"><div><dt>log p(here | all went well)</dt><dd>${show(share)} <small>nats</small></dd></div>
        <div><dt>log p(here, all went well)</dt><dd>${show(given.nats)} <small>nats</small></dd></div></dl>`
-    : `<p>Observed: ${where}. <b>This is impossible.</b> ${escaped(given.words)}</p>`;
+    : `<p>Observed: ${where}. <b>This is impossible.</b> ${escaped(whyImpossible(world, observed, given))}</p>`;
   box.innerHTML = `${told}<button type="button" id="forget">Forget it</button>`;
+}
+
+/** Why an observation cannot be: too far from the start, or on no trajectory that goes well. */
+function whyImpossible(world, { t, place }, messages) {
+  const steps = stepsTo(world.model, world.statesAt(place));
+  if (steps === Infinity) return "No trajectory from the start leads there.";
+  if (steps > t) return `The way from the start takes at least ${steps} steps, and this is time ${t}.`;
+  return messages.words;
 }
 
 function showTable(world) {
@@ -84,6 +92,6 @@ function tableCells(world, rule, s) {
   const { state, answers } = page;
   const policy = policyNow(rule)?.subarray(s * world.A, (s + 1) * world.A);
   const best = policy && world.chooses(s) ? policy.indexOf(Math.max(...policy)) : -1;
-  const does = best >= 0 ? `${escaped(world.data.actions.labels[best])} ${show(policy[best], 2)}` : "–";
+  const does = best >= 0 ? `${escaped(world.actions[best])} ${show(policy[best], 2)}` : "–";
   return `<td>${show(answers.messages(state, rule).v[state.t * world.S + s])}</td><td class="word">${does}</td>`;
 }

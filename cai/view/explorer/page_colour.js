@@ -28,12 +28,13 @@ function makeScale(low, high, root = false) {
   return { low: from, high: to, root, fill: (x) => STYLES[index(x)], ink: (x) => INKS[index(x)] };
 }
 
-/** The smallest and largest finite number of several arrays, each read from `start` to `end`. */
-function finiteRange(arrays, start, end) {
+/** The smallest and largest finite number of several [array, from, to], of the entries that count. */
+function finiteRange(spans, counts) {
   let low = Infinity;
   let high = -Infinity;
-  for (const array of arrays) {
-    for (let i = start; i < end; i++) {
+  for (const [array, from, to] of spans) {
+    for (let i = from; i < to; i++) {
+      if (!counts(i)) continue;
       const x = array[i];
       if (x < low && x !== -Infinity) low = x;
       if (x > high && x !== Infinity) high = x;

@@ -32,7 +32,8 @@ class Answers {
 
   settings(state, rule, observed) {
     const eta = rule === "RISK" ? state.eta : "";
-    return [state.variant, writeEdits(state.edits), state.alpha, eta, state.T, JSON.stringify(observed)].join("|");
+    const alpha = rule === "HARD" ? "" : state.alpha; // HARD knows no temperature
+    return [state.variant, writeEdits(state.edits), alpha, eta, state.T, JSON.stringify(observed)].join("|");
   }
 
   /** p(s_t) under the policy of a rule: in the world as it is, or as the rule itself imagines it. */
@@ -102,45 +103,36 @@ function accountOf(answers, state, rule, s, t) {
   const { model } = messages;
   const row = (t * model.S + s) * model.A;
   const { logPrior } = model.slices[sliceNumber(model, t)];
-  const actions = answers.data.actions.labels.map((name, a) => ({
+  const actions = answers.world(state).actions.map((name, a) => ({
     a, name, prior: Math.exp(logPrior[s * model.A + a]), q: messages.q[row + a], pi: Math.exp(messages.logPolicy[row + a]),
   }));
-  const nats = answers.once("nats", [messages, s, t].map(identity).join(), () => natsOf(answers, state, rule, s, t));
+  const lost = Engine.local(messages, yardsticks(answers, state), t, s);
   return {
-    rule, t, s, alpha: state.alpha, eta: state.eta, discount: model.discount, v: messages.v[t * model.S + s], actions, ...nats,
+    rule, t, s, alpha: state.alpha, eta: state.eta, discount: model.discount, v: messages.v[t * model.S + s], actions, ...lost,
     visited: answers.visits(state, rule)[t * model.S + s],
   };
 }
 
-const identities = new WeakMap();
-
-/** A number for each object, so that a key can name it. */
-function identity(x) {
-  if (typeof x !== "object") return x;
-  if (!identities.has(x)) identities.set(x, `#${Math.random()}`);
-  return identities.get(x);
+/** What a policy is measured against. */
+function yardsticks(answers, state) {
+  const [VARIATIONAL, POSTERIOR, HARD] = ["VARIATIONAL", "POSTERIOR", "HARD"].map((rule) => answers.messages(state, rule, true));
+  return { VARIATIONAL, POSTERIOR, HARD };
 }
 
-/** In this state: KL(π ‖ π* of VARIATIONAL), and how far POSTERIOR's outcomes are from the true ones under π; nats. */
-function natsOf(answers, state, rule, s, t) {
-  const messages = answers.messages(state, rule);
-  const { S, A } = messages.model;
-  const best = answers.messages(state, "VARIATIONAL");
-  const posterior = answers.messages(state, "POSTERIOR", true);
-  let [policy, luck] = [0, 0];
-  for (let a = 0; a < A; a++) {
-    const here = (t * S + s) * A + a;
-    const pi = Math.exp(messages.logPolicy[here]);
-    if (!(pi > 0)) continue;
-    policy += best.possible ? pi * (messages.logPolicy[here] - best.logPolicy[here]) : NaN;
-    luck += posterior.possible ? pi * divergence(Engine.outcomes(posterior, t, s, a)) : NaN;
+/** The least number of steps from the start to a state of a set, Infinity where none leads there. */
+function stepsTo(model, states) {
+  const wanted = new Set(states);
+  let front = [...model.logInitial.keys()].filter((s) => model.logInitial[s] > -Infinity);
+  const seen = new Set(front);
+  for (let steps = 0; front.length > 0; steps++) {
+    if (front.some((s) => wanted.has(s))) return steps;
+    front = front.flatMap((s) => successorsOf(model, s)).filter((s) => !seen.has(s) && seen.add(s));
   }
-  return { policyNats: policy, luckNats: luck };
+  return Infinity;
 }
 
-/** KL(true outcomes ‖ tilted outcomes), nats. */
-function divergence(outcomes) {
-  let total = 0;
-  for (const { p, tilted } of outcomes) if (p > 0) total += p * Math.log(p / tilted);
-  return total;
+function successorsOf({ A, slices }, s) {
+  const after = ({ offset, successor, prob }) =>
+    [...successor.subarray(offset[s * A], offset[(s + 1) * A])].filter((_, i) => prob[offset[s * A] + i] > 0);
+  return slices.flatMap(after);
 }

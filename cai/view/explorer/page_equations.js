@@ -4,7 +4,7 @@ const MOST_TERMS = 5;
 
 const mi = (name) => `<mi>${name}</mi>`;
 const mn = (x, digits = 4) => `<mn>${show(x, digits)}</mn>`;
-const mo = (sign) => `<mo>${sign}</mo>`;
+const mo = (sign) => `<mo stretchy="false">${sign}</mo>`;
 const mtext = (text) => `<mtext>${escaped(text)}</mtext>`;
 const mrow = (...parts) => `<mrow>${parts.join("")}</mrow>`;
 const msub = (base, below) => `<msub>${base}${below}</msub>`;
@@ -16,8 +16,9 @@ const call = (name, ...inside) => mrow(name, mo("("), ...inside, mo(")"));
 const S_ = mi("s");
 const A_ = mi("a");
 const S_NEXT = mrow(mi("s"), mo("′"));
-const LOG = mi("log");
-const EXP = mi("exp");
+const THIN = `<mspace width="0.18em"/>`;
+const LOG = mrow(THIN, mi("log"), THIN);
+const EXP = mrow(THIN, mi("exp"));
 
 /** What each rule does, by part: how actions are averaged in v, and how outcomes are in q. */
 const FORMS = {
@@ -44,7 +45,7 @@ const DYNAMICS = call(mi("p"), S_NEXT, mo("|"), S_, mo(","), A_);
 function lawOfV(rule, t) {
   const q = qOf(t);
   const over_actions = { soft: mrow(mi("α"), LOG, munder(mo("∑"), A_), PRIOR, call(EXP, mrow(q, mo("/"), mi("α")))) };
-  over_actions.max = mrow(munder(mi("max"), A_), q);
+  over_actions.max = mrow(munder(mi("max"), A_), THIN, q);
   over_actions.mode = mrow(munder(mi("max"), A_), mo("("), mi("α"), LOG, PRIOR, mo("+"), q, mo(")"));
   return over_actions[FORMS[rule].actions];
 }
@@ -57,7 +58,7 @@ function lawOfQ(rule, t, discount) {
   const laws = {
     mean: mrow(munder(mo("∑"), S_NEXT), DYNAMICS, gain),
     mode: mrow(munder(mi("max"), S_NEXT), mo("("), mi("α"), LOG, DYNAMICS, mo("+"), gain, mo(")")),
-    soft: mrow(cold, LOG, munder(mo("∑"), S_NEXT), DYNAMICS, mi("exp"), gain, mo("/"), cold),
+    soft: mrow(cold, LOG, munder(mo("∑"), S_NEXT), DYNAMICS, EXP, gain, mo("/"), cold),
   };
   return laws[FORMS[rule].outcomes];
 }
@@ -70,7 +71,7 @@ function lawOfSurvival(rule, t) {
   const laws = {
     mean: mrow(mi("γ"), next),
     mode: mrow(mi("max"), mo("("), next, mo("+"), mi("α"), LOG, mi("γ"), mo(","), mi("α"), LOG, mo("("), mn(1), mo(MINUS), mi("γ"), mo(")"), mo(")")),
-    soft: mrow(cold, LOG, mo("("), mi("γ"), mi("exp"), mo("("), next, mo("/"), cold, mo(")"), ends, mo(")")),
+    soft: mrow(cold, LOG, mo("("), mi("γ"), EXP, mo("("), next, mo("/"), cold, mo(")"), ends, mo(")")),
   };
   return `<math>${mrow(call(mi("c"), S_NEXT), mo("="), laws[FORMS[rule].outcomes])}</math>`;
 }
@@ -144,5 +145,5 @@ function equation(left, law, lines, result) {
   const rows = [row(left, mo("="), law, "")];
   lines.forEach((line, i) => rows.push(row("", i === 0 ? mo("=") : "", line.math, mtext(line.name))));
   rows.push(row("", mo("="), `<mrow class="result">${mn(result)}<mspace width="0.3em"/>${mtext("reward units")}</mrow>`, ""));
-  return `<math display="block"><mtable class="equation">${rows.join("")}</mtable></math>`;
+  return `<math><mtable class="equation" displaystyle="true">${rows.join("")}</mtable></math>`;
 }

@@ -27,8 +27,7 @@ function drawModel(box, graph, { t, flow, moves, pace }) {
 }
 
 function placesOf(graph) {
-  const rows = Math.max(...graph.nodes.map((node) => node.y));
-  return new Map(graph.nodes.map((node) => [node.id, { ...node, px: 30 + node.x * COLUMN, py: 28 + (rows - node.y) * ROW }]));
+  return new Map(graph.nodes.map((node) => [node.id, { ...node, px: 30 + node.x * COLUMN, py: 26 + node.y * ROW }]));
 }
 
 function extent(place) {
@@ -78,7 +77,7 @@ function nodeShape(node, t, live) {
   const kind = `node${node.observed ? " observed" : ""}${live ? " live" : ""}`;
   return `<circle class="${kind}" cx="${node.px}" cy="${node.py}" r="${NODE}"/>
     <text x="${node.px}" y="${node.py + 4}"><tspan font-style="italic">${symbol}</tspan><tspan font-size="8.5" dy="3">${time}</tspan></text>
-    <text class="name" x="${node.px}" y="${node.py + NODE + 11}">${escaped(node.kind === "optimality" ? "went well" : node.variable)}</text>`;
+    <text class="name" x="${node.px}" y="${node.py + NODE + 11}">${escaped(node.kind === "optimality" ? "" : node.variable)}</text>`;
 }
 
 function graphWords(graph, t, flow) {

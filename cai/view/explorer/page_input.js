@@ -184,7 +184,7 @@ function observe(cell) {
   const t = Number.isInteger(given) ? given : defaultObservedTime();
   change({ observed: { t: Math.min(t, page.state.T), place: cell }, place: cell }, { undoable: true });
   const messages = page.answers.messages(page.state, "POSTERIOR");
-  return say(messages.possible ? `Observed: ${placeName(world, cell)} at t = ${t}.` : `Impossible. ${messages.words}`);
+  return say(messages.possible ? `Observed: ${placeName(world, cell)} at t = ${t}.` : `Impossible. ${whyImpossible(world, page.state.observed, messages)}`);
 }
 
 /** Paint a cell; the same again takes it away, unless a stroke is going on (`keep`). */

@@ -7,7 +7,7 @@ function showInspector(box, world, account, outcomes) {
   parts.push(actionTable(account));
   parts.push(`<h3>What can come of ${escaped(chosen.name)}</h3>`);
   if (chosen.prior > 0) {
-    const named = outcomes.map((outcome) => ({ ...outcome, name: world.data.states.labels[outcome.successor] }));
+    const named = outcomes.map((outcome) => ({ ...outcome, name: stateName(world, outcome.successor) }));
     parts.push(formula(equationOfQ(account, chosen, named), `The value of ${chosen.name} with its numbers`));
     if (account.discount < 1) parts.push(survivalNote(account));
     parts.push(outcomeTable(account, chosen, named));
@@ -31,12 +31,13 @@ function leadOf({ rule, v, alpha, actions }) {
   return `<p class="lead">Under ${rule} this state is worth ${show(v)} reward units from here on.${chance} ${does}</p>`;
 }
 
-function factsOf({ visited, policyNats, luckNats }) {
+function factsOf({ visited, policyNats, luckNats, regret }) {
   const fact = (name, value, unit, why) => `<div title="${escaped(why)}"><dt>${name}</dt><dd>${value} <small>${unit}</small></dd></div>`;
   return `<dl class="facts">${[
     fact("is here at this time", showPercent(visited), "", "The probability p(s_t) under this rule's policy."),
     fact("policy nats here", show(policyNats), "nats", "KL of this policy from VARIATIONAL's, the best one for the ELBO."),
     fact("luck nats here", show(luckNats), "nats", "KL of the true outcomes from those that POSTERIOR imagines."),
+    fact("regret here", show(regret), "reward units", "What HARD’s best action would earn more, in expectation."),
   ].join("")}</dl>`;
 }
 

@@ -1,6 +1,6 @@
 // One map: a number for each state as colour, the policy as arrows. Drawn on a canvas, thousands of cells in a few milliseconds.
 
-const REACH = 0.38; // length of the arrow of a certain action, in cells
+const REACH = 0.37; // length of the arrow of a certain action, in cells
 const ARROW = [[-0.55, 0.09], [0.35, 0.09], [0.35, 0.3], [1, 0], [0.35, -0.3], [0.35, -0.09], [-0.55, -0.09]];
 const ROOM_FOR_DIGITS = 38; // CSS pixels of a cell below which it carries no digits
 const ROOM_FOR_ARROWS = 9;
@@ -55,11 +55,21 @@ function drawCell(pen, world, look, cell, size) {
     pen.context.fillStyle = look.theme.wall;
     pen.context.fillRect(box.x, box.y, box.size, box.size);
   } else {
-    const ink = drawGround(pen.context, look, look.values ? look.values[s] : NaN, box);
+    const ink = drawGround(pen.context, look, valueOf(world, look, s), box);
     if (look.policy && world.chooses(s)) drawArrows(pen.context, world, look.policy, s, box, ink);
-    if (look.values && size >= ROOM_FOR_DIGITS) drawDigits(pen.context, look.values[s], box, ink);
+    if (look.values && !silent(world, look, s) && size >= ROOM_FOR_DIGITS) drawDigits(pen.context, look.values[s], box, ink);
     drawMark(pen.context, world.markOf(cell), box, ink);
   }
+}
+
+/** Where nothing can happen any more the 0 is no value among the others; a probability near 0 needs no digits. */
+function silent(world, look, s) {
+  return look.visits ? look.values[s] < 5e-4 : world.isOver(s) && look.values[s] > -Infinity;
+}
+
+/** The number that a state shows: NaN where it shows none. */
+function valueOf(world, look, s) {
+  return look.values && (look.visits || !silent(world, look, s)) ? look.values[s] : NaN;
 }
 
 /** Fill the ground of a cell and return the ink that can be read on it: hatched where the number is −∞. */
@@ -67,7 +77,7 @@ function drawGround(context, look, value, box) {
   const finite = Number.isFinite(value);
   context.fillStyle = finite ? look.scale.fill(value) : look.theme.blank;
   context.fillRect(box.x, box.y, box.size, box.size);
-  if (!finite && look.values) hatch(context, box, look.theme.hatch);
+  if (value === -Infinity) hatch(context, box, look.theme.hatch);
   return finite ? look.scale.ink(value) : look.theme.ink;
 }
 
@@ -90,7 +100,8 @@ function hatch(context, { x, y, size }, colour) {
 /** An arrow for each action whose area is its probability; a dot where the action is no move. */
 function drawArrows(context, world, policy, s, box, ink) {
   if (box.size < ROOM_FOR_ARROWS) return;
-  const rise = box.size >= ROOM_FOR_DIGITS ? 0.06 * box.size : 0;
+  const rise = box.size >= ROOM_FOR_DIGITS ? 0.1 * box.size : 0;
+  const reach = box.size >= ROOM_FOR_DIGITS ? 0.86 * REACH : 1.2 * REACH; // leave the foot of the cell to the number
   const x = box.x + box.size / 2;
   const y = box.y + box.size / 2 - rise;
   context.fillStyle = ink;
@@ -98,7 +109,7 @@ function drawArrows(context, world, policy, s, box, ink) {
     const p = policy[s * world.A + a];
     if (!(p > 0.01)) continue;
     context.globalAlpha = 0.35 + 0.65 * Math.min(1, p);
-    arrow(context, x, y, world.moves[a], Math.sqrt(p) * REACH * box.size);
+    arrow(context, x, y, world.moves[a], Math.sqrt(p) * reach * box.size);
   }
   context.globalAlpha = 1;
 }

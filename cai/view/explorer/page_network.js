@@ -71,11 +71,11 @@ function towards([x0, y0], [x1, y1], distance) {
 }
 
 function drawNode(context, world, look, s, [x, y], radius) {
-  const value = look.values ? look.values[s] : NaN;
+  const value = valueOf(world, look, s);
   const finite = Number.isFinite(value);
   context.beginPath();
   context.arc(x, y, radius, 0, 2 * Math.PI);
-  context.fillStyle = finite ? look.scale.fill(value) : look.theme.blank;
+  context.fillStyle = isWall(world, s) ? look.theme.wall : finite ? look.scale.fill(value) : look.theme.blank;
   context.fill();
   context.lineWidth = 1;
   context.strokeStyle = look.theme.surface;
@@ -85,7 +85,7 @@ function drawNode(context, world, look, s, [x, y], radius) {
   context.textAlign = "center";
   context.textBaseline = "middle";
   context.fillStyle = finite ? look.scale.ink(value) : look.theme.ink;
-  context.fillText(look.values ? showShort(value) : String(s), x, y);
+  context.fillText(world.markOf(s) || (finite ? showShort(value) : ""), x, y);
 }
 
 function drawNodeRings(context, world, look, places, radius) {

@@ -25,6 +25,7 @@ function showShort(x) {
   if (!Number.isFinite(x)) return show(x);
   const size = Math.abs(x);
   if (size < 1e-12) return "0";
+  if (size >= 1e4 && size < 1e6) return `${show(x / 1000, 3)}k`;
   const text = size >= 1e-3 && size < 1e4 ? String(Number(x.toPrecision(3))) : x.toExponential(0).replace("e+", "e");
   return text.replace(/-/g, MINUS).replace(/^(−?)0\./, "$1.");
 }

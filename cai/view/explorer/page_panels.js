@@ -14,10 +14,10 @@ function shownNumbers() {
   const { S } = answers.world(state).model;
   return state.rules.map((rule) => {
     if (state.colour === "visits") return { array: answers.visits(state, rule), from: state.t * S };
-    const { v, alpha } = answers.messages(state, rule);
+    const { v } = answers.messages(state, rule);
     const from = state.t * S;
     if (state.colour === "value") return { array: v, from };
-    return { array: messageShares(v, from, S, alpha), from: 0 };
+    return { array: messageShares(v, from, S, state.alpha), from: 0 };
   });
 }
 
@@ -27,13 +27,14 @@ function messageShares(v, from, S, alpha) {
   return Float64Array.from({ length: S }, (_, s) => (largest === -Infinity ? 0 : Math.exp((v[from + s] - largest) / alpha)));
 }
 
-function commonScale(numbers, S) {
+/** The range of all maps together; where nothing can happen any more a value does not count. */
+function commonScale(numbers, { S, isOver }) {
   const { colour, scale } = page.state;
   if (colour === "message") return makeScale(0, 1);
   const all = scale === "all" ? numbers.map(({ array }) => [array, 0, array.length]) : numbers.map(({ array, from }) => [array, from, from + S]);
-  const ranges = all.map(([array, from, to]) => finiteRange([array], from, to));
-  const low = colour === "visits" ? 0 : Math.min(...ranges.map(([least]) => least));
-  return makeScale(low, Math.max(...ranges.map(([, most]) => most)), colour === "visits");
+  const counts = (i) => colour === "visits" || !isOver(i % S);
+  const [low, high] = finiteRange(all, counts);
+  return makeScale(colour === "visits" ? 0 : low, high, colour === "visits");
 }
 
 function showPanels(world) {
@@ -41,12 +42,12 @@ function showPanels(world) {
   if (byId("panels").dataset.rules !== state.rules.join()) makePanels();
   byId("panels").style.setProperty("--across", state.rules.length);
   const numbers = shownNumbers();
-  const scale = commonScale(numbers, world.S);
+  const scale = commonScale(numbers, world);
   const theme = themeColours();
   const hidden = hides();
   state.rules.forEach((rule, i) => {
     const { array, from } = numbers[i];
-    const look = { values: hidden ? null : array.subarray(from, from + world.S), policy: hidden ? null : policyNow(rule), scale, theme, place: state.place, observed: state.observed?.place ?? null };
+    const look = { visits: state.colour === "visits", values: hidden ? null : array.subarray(from, from + world.S), policy: hidden ? null : policyNow(rule), scale, theme, place: state.place, observed: state.observed?.place ?? null };
     const figure = byId("panels").children[i];
     drawMap(figure.querySelector("canvas"), world, look);
     showCaption(figure, world, rule, hidden);
@@ -69,12 +70,20 @@ function showCaption(figure, world, rule, hidden) {
   const gloss = asked ? `Given that all went well, and that the agent is at ${placeName(world, state.observed.place)} at t = ${state.observed.t}.` : RULES[rule];
   figure.querySelector(".gloss").textContent = messages.possible ? gloss : messages.words;
   const evidence = { POSTERIOR: "log Z", VARIATIONAL: "best ELBO" }[rule];
-  const numbers = [["start is worth", messages.value, "reward units"], ["really earns", answers.earned(state, rule), "reward units"]];
-  if (evidence) numbers.splice(1, 0, [evidence, messages.nats, "nats"]);
+  const numbers = [["promises at the start", messages.value, "reward units"], ["really earns", null, "reward units"]];
+  if (evidence) numbers.push([evidence, messages.nats, "nats"]);
   figure.querySelector(".numbers").innerHTML = numbers
-    .map(([name, value, unit]) => `<dt>${name}, ${unit}</dt><dd>${hidden ? "?" : show(value)}</dd>`).join("");
+    .map(([name, value, unit]) => `<div><dt>${name}</dt><dd><span class="${value === null ? "earned" : ""}">${hidden ? "?" : value === null ? "…" : show(value)}</span> <small>${unit}</small></dd></div>`).join("");
   const names = hidden ? "" : spokenCell(world, rule);
   figure.querySelector("canvas").setAttribute("aria-label", `${rule}: map of ${COLOURS_SHOWN.find(({ value }) => value === state.colour).label} at t = ${state.t}. ${names}`);
+}
+
+/** What each policy really earns takes a pass forward: it is filled in once the maps are drawn. */
+function showEarned() {
+  if (hides()) return;
+  page.state.rules.forEach((rule, i) => {
+    byId("panels").children[i].querySelector(".earned").textContent = show(page.answers.earned(page.state, rule));
+  });
 }
 
 /** The selected cell in one sentence, for a screen reader. */
@@ -86,7 +95,7 @@ function spokenCell(world, rule) {
   const v = answers.messages(state, rule).v[state.t * world.S + s];
   const policy = policyNow(rule)?.subarray(s * world.A, (s + 1) * world.A);
   const best = policy ? policy.indexOf(Math.max(...policy)) : -1;
-  const does = best >= 0 && world.chooses(s) ? `, mostly ${world.data.actions.labels[best]}, probability ${show(policy[best], 2)}` : "";
+  const does = best >= 0 && world.chooses(s) ? `, mostly ${world.actions[best]}, probability ${show(policy[best], 2)}` : "";
   return `${where}: worth ${show(v)} reward units${does}.`;
 }
 

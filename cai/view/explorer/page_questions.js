@@ -22,14 +22,14 @@ const QUESTIONS = [
   {
     hides: true,
     ask: ({ world }) => `Where does HARD go first, from ${placeName(world, startCell(world))}?`,
-    choices: ({ world }) => world.data.actions.labels,
+    choices: ({ world }) => world.actions,
     truth: (scene) => {
       const { world, state, answers } = scene;
       const messages = answers.messages(state, "HARD");
       const s = startState(world);
       const row = [...messages.logPolicy.slice(s * world.A, (s + 1) * world.A)].map(Math.exp);
       const right = row.map((p, a) => (p > 1e-9 ? a : -1)).filter((a) => a >= 0);
-      const worth = row.map((_, a) => `${world.data.actions.labels[a]} ${show(messages.q[s * world.A + a])}`).join(", ");
+      const worth = row.map((_, a) => `${world.actions[a]} ${show(messages.q[s * world.A + a])}`).join(", ");
       return { right, words: `Its values q there, in reward units: ${worth}.${right.length > 1 ? " The best ones are tied, and it takes any of them." : ""}` };
     },
   },

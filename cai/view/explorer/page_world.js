@@ -9,15 +9,25 @@ function makeWorld(data, model, edits) {
   const start = edits.find((edit) => edit.kind === "start");
   const world = {
     data, model, painted, edits, S: model.S, A: model.A,
-    moves: data.actions.moves, grid: data.map.kind === "grid", start: start ? start.cell : null,
+    moves: data.actions.moves, grid: data.map.kind === "grid" && !isChain(data), start: start ? start.cell : null,
+    actions: actionNames(data),
   };
   const byCell = statesByCell(data, model.S);
   const choosing = whereActionsDiffer(model);
   world.statesAt = (cell) => (isWall(world, cell) ? [] : byCell.get(cell) ?? []);
   world.stateOf = (cell) => world.statesAt(cell)[0] ?? -1;
   world.markOf = (cell) => markOf(world, cell);
+  const over = whereAllIsOver(model);
   world.chooses = (s) => choosing[s] === 1;
-  return Object.assign(world, world.grid ? gridShape(data.map) : graphShape(data.map, model));
+  world.isOver = (s) => over[s] === 1;
+  return Object.assign(world, world.grid ? gridShape(data.map) : graphShape(data.map, model, isChain(data)));
+}
+
+/** What actions are called, without the name of their variable where they have but one: "wait", not "axe=wait". */
+function actionNames({ actions: { labels } }) {
+  const variable = /^[^=,]+=/.exec(labels[0])?.[0];
+  const alone = variable && labels.every((label) => label.startsWith(variable) && label.split("=").length === 2 && /[^\d.\s=-]/.test(label.slice(variable.length)));
+  return alone ? labels.map((label) => label.slice(variable.length)) : labels;
 }
 
 function statesByCell(data, S) {
@@ -55,6 +65,17 @@ function whereActionsDiffer({ S, A, slices: [slice], ended }) {
   return differ;
 }
 
+/** 1 for each state from which nothing is earned any more: the episode has ended, or ends now, whatever is done. */
+function whereAllIsOver({ S, A, slices, ended, terminal }) {
+  const ends = (s, { offset, successor, reward }) => {
+    for (let k = offset[s * A]; k < offset[(s + 1) * A]; k++) {
+      if (reward[k] !== 0 || !(ended[successor[k]] || successor[k] === s) || terminal[successor[k]] !== 0) return false;
+    }
+    return terminal[s] === 0;
+  };
+  return Uint8Array.from({ length: S }, (_, s) => (ended[s] || slices.every((slice) => ends(s, slice)) ? 1 : 0));
+}
+
 function sameOutcomes({ offset, logProb, successor, reward }, one, other) {
   const count = offset[one + 1] - offset[one];
   if (offset[other + 1] - offset[other] !== count) return false;
@@ -69,11 +90,16 @@ function gridShape({ rows, columns }) {
   return { rows, columns, cells: rows * columns };
 }
 
-function graphShape(map, model) {
-  const xy = map.x.map((x, s) => [x, map.y[s]]);
-  const chain = xy.every(([, y]) => Math.abs(y - xy[0][1]) < 1e-6);
-  const arcs = arcsOf(model.S, model.A, (s, a) => likeliestNext(model.slices[0], s * model.A + a));
-  return { xy, chain, arcs, aspect: chain ? 0.5 : 0.8, spacing: spacingOf(xy), cells: model.S };
+/** A row of states whose actions are no moves: its policy is drawn as arcs. */
+function isChain({ map, actions }) {
+  return map.kind === "grid" && map.rows === 1 && actions.moves.every((move) => move === null);
+}
+
+function graphShape(map, model, chain) {
+  const S = model.S;
+  const xy = chain ? Array.from({ length: S }, (_, s) => [s / Math.max(1, S - 1), 0.5]) : map.x.map((x, s) => [x, map.y[s]]);
+  const arcs = arcsOf(model.S, model.A, (s, a) => (model.ended[s] ? -1 : likeliestNext(model.slices[0], s * model.A + a)));
+  return { xy, chain, arcs, aspect: chain ? 0.44 : 0.8, spacing: spacingOf(xy), cells: model.S };
 }
 
 function likeliestNext({ offset, prob, successor }, row) {
@@ -88,6 +114,12 @@ function placeName(world, cell) {
   const label = s >= 0 ? world.data.states.labels[s] : "a wall, no state";
   if (!world.grid || world.rows === 1) return label;
   return `row ${Math.floor(cell / world.columns) + 1}, column ${(cell % world.columns) + 1}${s >= 0 ? "" : ", a wall"}`;
+}
+
+/** What a state is called: by its place where the map is a grid. */
+function stateName(world, s) {
+  const cell = world.data.map.cell[s];
+  return cell >= 0 && world.statesAt(cell).length === 1 ? placeName(world, cell) : world.data.states.labels[s];
 }
 
 /** What lies there, in words: "start", "goal", or nothing. */
