@@ -282,7 +282,7 @@ LONG = ("fine-tuning", "exploration", "deep-sea")
 def test_every_claim_runs_small_and_is_drawn(name: str, tmp_path: Any) -> None:
     told = CliRunner().invoke(app, ["claims", name, "--quick", "--out", str(tmp_path)])
     assert told.exit_code == 0, told.output
-    assert "verdict: " in told.output
+    assert "checks agree, on " in told.output
     assert (tmp_path / f"{name}.png").read_bytes().startswith(b"\x89PNG")
     assert '"verdict"' in (tmp_path / f"{name}.json").read_text()
 

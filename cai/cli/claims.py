@@ -31,7 +31,7 @@ def claims(names: Names = None, out: Folder = None, seeds: Seeds = None, quick: 
     for name in dict.fromkeys(chosen):
         result = CLAIMS[name].run(**CLAIMS[name].settings(seeds=seeds, quick=quick))
         print_table(f"{name}: {result.claim}", *result.table)
-        print(f"verdict: {result.verdict.word}", *result.verdict.lines, "", sep="\n")
+        print(result.verdict.sentence(result.evidence), *result.verdict.lines, "", sep="\n")
         if out is not None:
             from cai.view.claim_figures import save_claim
 

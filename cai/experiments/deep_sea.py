@@ -60,6 +60,11 @@ class DeepSea:
         }
 
     @property
+    def evidence(self) -> str:
+        """What the verdict rests on."""
+        return f"{self.seeds} seeds at each of the sizes N = {', '.join(map(str, self.sizes))}"
+
+    @property
     def verdict(self) -> Verdict:
         """Whether the two kinds part as claimed."""
         return verdict_of(self.sizes, self.typical)

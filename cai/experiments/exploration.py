@@ -54,6 +54,11 @@ class Exploration:
     claim = "soft learners explore better, without entropy collapse"
 
     @property
+    def evidence(self) -> str:
+        """What the verdict rests on."""
+        return f"{self.seeds} seeds of {self.episodes[-1]:,} episodes for each learner"
+
+    @property
     def verdict(self) -> Verdict:
         """Whether each soft learner keeps its entropy, and whether it finds more."""
         return verdict_of(

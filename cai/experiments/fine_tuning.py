@@ -54,6 +54,11 @@ class FineTuning:
     claim = "what was learned softly is easier to specialise"
 
     @property
+    def evidence(self) -> str:
+        """What the verdict rests on."""
+        return f"{self.seeds} seeds of each learner; to each of 4 prizes at most {self.patience:,} exact gradient steps"
+
+    @property
     def verdict(self) -> Verdict:
         """Whether the soft start is the faster one."""
         return verdict_of(self.steps, self.slowest)

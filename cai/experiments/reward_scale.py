@@ -50,6 +50,11 @@ class RewardScale:
     claim = "soft optimality becomes hard as the reward scale grows"
 
     @property
+    def evidence(self) -> str:
+        """What the verdict rests on."""
+        return f"exact numbers at {len(self.temperatures)} temperatures in {len(self.value_gap)} worlds"
+
+    @property
     def verdict(self) -> Verdict:
         """Whether the limit is reached, within its bound, at its rate."""
         return verdict_of(self)

@@ -66,6 +66,11 @@ class Robustness:
         }
 
     @property
+    def evidence(self) -> str:
+        """What the verdict rests on."""
+        return f"exact returns at {len(self.slips)} chances to slip and with {len(self.walls)} walls, one at a time"
+
+    @property
     def verdict(self) -> Verdict:
         """Whether each soft policy beats both hard ones under each change."""
         return verdict_of(self.changes)

@@ -54,6 +54,11 @@ class Ties:
     claim = "soft policies break ties on principle: evenly, without jumps"
 
     @property
+    def evidence(self) -> str:
+        """What the verdict rests on."""
+        return f"exact numbers over {self.paths:,} equally good paths, and {self.seeds} random changes of each size"
+
+    @property
     def verdict(self) -> Verdict:
         """Whether each temperature spreads evenly over the best, only over them, and does not jump."""
         return verdict_of(self)

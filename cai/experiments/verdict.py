@@ -41,6 +41,11 @@ class Verdict:
         """The checks for people, a line each."""
         return tuple(f"{'yes' if check.holds else 'no '}  {check.words}" for check in self.checks)
 
+    def sentence(self, evidence: str) -> str:
+        """Return the verdict in one sentence: the word, how many checks agree, and the evidence that they rest on."""
+        agreeing = sum(check.holds for check in self.checks)
+        return f"{self.word}: {agreeing} of {len(self.checks)} checks agree, on {evidence}"
+
 
 def judged(checks: Sequence[Check]) -> Verdict:
     """Return the verdict: the claim holds if every check does, does not if none does, and else depends on which."""

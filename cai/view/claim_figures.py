@@ -35,7 +35,13 @@ def figure_of(result: Any) -> Figure:
 
 def save_claim(name: str, result: Any, folder: Path) -> tuple[Path, Path]:
     """Write the figure and the numbers of an experiment, both or none, and return the two files."""
-    numbers = {"claim": result.claim, "verdict": result.verdict.word, "checks": result.verdict.lines, **asdict(result)}
+    numbers = {
+        "claim": result.claim,
+        "verdict": result.verdict.word,
+        "evidence": result.evidence,
+        "checks": result.verdict.lines,
+        **asdict(result),
+    }
     text = json.dumps(finite(numbers), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
     write_whole(folder, {f"{name}.png": png(figure_of(result)), f"{name}.json": text.encode()})
     return folder / f"{name}.png", folder / f"{name}.json"
