@@ -89,9 +89,9 @@ def test_the_published_numbers_are_printed(said: Callable[[str], str]) -> None:
 
 @pytest.mark.slow
 def test_the_mistakes_are_answered_in_words(said: Callable[[str], str]) -> None:
-    asked = len(re.findall(r"^complaints\(", chapters.source("your_world"), re.MULTILINE))
+    asked = len(re.findall(r"^complaints\(", chapters.source("mistakes"), re.MULTILINE))
     assert asked >= 10
-    assert len(re.findall(r"^where {5}", said("your_world"), re.MULTILINE)) >= asked
+    assert len(re.findall(r"^where {5}", said("mistakes"), re.MULTILINE)) >= asked
 
 
 def test_a_number_that_differs_from_the_stored_one_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
