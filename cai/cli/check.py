@@ -6,6 +6,7 @@ import cai
 from cai.cli import options as opt
 from cai.cli.app import app, print_json, with_exit_code
 from cai.cli.options import read_world
+from cai.support.progress import working
 
 
 @app.command()
@@ -13,7 +14,8 @@ from cai.cli.options import read_world
 def check(world: opt.World, settings: opt.Settings = None, as_json: opt.Json = False) -> None:
     """Say in words what is wrong with a world; exit code 1 if anything is."""
     instance = read_world(world, settings, None, None)
-    findings = cai.check(instance)
+    with working(f"checking {world}"):
+        findings = cai.check(instance)
     if as_json:
         print_json([vars(finding) for finding in findings])
     elif findings:

@@ -15,6 +15,7 @@ from cai.bridges.named import load_world
 from cai.cli import known
 from cai.cli.app import say
 from cai.errors import fault
+from cai.support.progress import working
 from cai.support.wording import meant, read_name
 
 PICTURES = (".svg", ".png", ".pdf")
@@ -100,7 +101,8 @@ def read_world(spec: str, settings: Sequence[str] | None, horizon: str | None, d
         if not 0 < discount <= 1:
             raise fault("--discount", f"{discount}", "a number above 0 and at most 1")
         overrides["discount"] = discount
-    with contextlib.redirect_stdout(sys.stderr):  # what a file prints on its own is no part of the answer
+    # What a file prints on its own is no part of the answer.
+    with contextlib.redirect_stdout(sys.stderr), working(f"reading {spec}"):
         return load_world(spec, pairs, overrides)
 
 
@@ -142,7 +144,8 @@ def read_model(world: Any, form: str, conditions: Any, *, quiet: bool) -> Any:
     from cai.view.sizes import is_long, size_of
     from cai.world.spec import remark
 
-    model = conditioned(world, compiled(world, form), conditions)
+    with working("compiling"):
+        model = conditioned(world, compiled(world, form), conditions)
     if not quiet:
         for line in filter(None, (remark(world), size_of(model) if is_long(model) else None)):
             say(line)

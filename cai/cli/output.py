@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import cai
 from cai.cli.app import print_json, say
 from cai.learn.result import Learned
+from cai.support.progress import working
 
 if TYPE_CHECKING:
     from cai.evaluation.comparison import Comparison
@@ -60,6 +61,7 @@ def write_report(
     """Write the report of what there is, with the world's graph where a world is given, and say where it is."""
     if not comparisons:
         return
-    dag = None if world is None else cai.graph(world, min(2, world.horizon or 2))
-    page = cai.report(comparisons, out, title=title, notes=notes, dag=dag)
+    with working("writing the report"):
+        dag = None if world is None else cai.graph(world, min(2, world.horizon or 2))
+        page = cai.report(comparisons, out, title=title, notes=notes, dag=dag)
     print(f"report: {page.resolve()}")

@@ -19,6 +19,7 @@ from cai.exact.diagnose import evidence_explained
 from cai.exact.forms import Compiled, compiled
 from cai.exact.rules import Rule
 from cai.exact.temperature import as_temperature
+from cai.support.progress import bar
 from cai.world.conditions import NOTHING, Conditions
 from cai.world.definition import World
 
@@ -76,14 +77,16 @@ def _measured(
 ) -> Comparison:
     subjects: dict[str, tuple[Subject, ...]] = {}
     left_out: dict[str, ImpossibleError | NotConvergedError] = {}
-    for name, policy in policies.items():
-        try:
-            with evidence_explained(policy, conditions) if isinstance(policy, Rule) else nullcontext():
-                subjects[name] = _subjects(answers, policy, runs[name])
-        except (ImpossibleError, NotConvergedError) as error:
-            if not leave_out or not isinstance(policy, Rule):
-                raise
-            left_out[name] = error
+    with bar(f"policies at α = {float(answers.temperature):g}", len(policies)) as tell:
+        for n, (name, policy) in enumerate(policies.items()):
+            tell(n, name)
+            try:
+                with evidence_explained(policy, conditions) if isinstance(policy, Rule) else nullcontext():
+                    subjects[name] = _subjects(answers, policy, runs[name])
+            except (ImpossibleError, NotConvergedError) as error:
+                if not leave_out or not isinstance(policy, Rule):
+                    raise
+                left_out[name] = error
     if left_out and all(policies[name] is None for name in subjects):
         raise left_out.popitem()[1]
     prior = measure(answers, None).elbo if any(runs.values()) else None

@@ -12,6 +12,7 @@ from cai.exact.longest_path import is_path, longest_path
 from cai.exact.operator import Operator, V
 from cai.exact.rounding import Rounding, largest
 from cai.exact.rules import is_maximum
+from cai.support.progress import working
 
 MOST = 100_000
 """Backups after which a search is given up."""
@@ -64,7 +65,8 @@ def fixed_point(op: Operator) -> FixedPoint:
         NotConvergedError: there is no fixed point in reach: under POSTERIOR, positive rewards can outweigh the chance
             of ending, and the evidence is then infinite; or no bound below the size of the values could be proved.
     """
-    points = [_of_part(part) for part in op.parts]
+    with working(f"{op.rule}, backups to the fixed point"):
+        points = [_of_part(part) for part in op.parts]
     bounds = [point.error_bound for point in points]
     if len(points) > 1:  # a start value is an average of v, in a sum of several
         bounds = [bound + Rounding(0.0, 0.0)(point.v) for bound, point in zip(bounds, points, strict=True)]

@@ -8,6 +8,7 @@ from cai.exact.forms import Compiled
 from cai.exact.messages import Messages
 from cai.exact.rules import Rule
 from cai.exact.solve import solve
+from cai.support.progress import bar
 from cai.world.conditions import NOTHING, Conditions
 
 
@@ -29,14 +30,16 @@ def solve_all(
     Raises:
         ImpossibleError, NotConvergedError: no rule has a finite answer at a temperature; the reason of the last.
     """
-    for alpha in temperatures:
+    for i, alpha in enumerate(temperatures):
         answers: dict[str, Messages | CaiError] = {}
-        for name, rule in rules.items():
-            try:
-                with evidence_explained(rule, conditions):
-                    answers[name] = solve(model, rule, temperature=alpha)
-            except (ImpossibleError, NotConvergedError) as error:
-                answers[name] = error
+        with bar("solve", len(temperatures) * len(rules), start=i * len(rules)) as tell:
+            for name, rule in rules.items():
+                tell(i * len(rules) + len(answers), f"{name} at α = {alpha:g}")
+                try:
+                    with evidence_explained(rule, conditions):
+                        answers[name] = solve(model, rule, temperature=alpha)
+                except (ImpossibleError, NotConvergedError) as error:
+                    answers[name] = error
         if all(isinstance(answer, CaiError) for answer in answers.values()):
             raise next(error for error in reversed(answers.values()) if isinstance(error, CaiError))
         yield from ((name, alpha, answer) for name, answer in answers.items())

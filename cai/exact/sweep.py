@@ -7,7 +7,7 @@ from cai.exact.operator import Operator, V
 from cai.support.progress import bar
 
 LONG = 2e9
-"""Multiplications of a sweep from which on a bar shows how far it is."""
+"""Multiplications of a sweep from which on its cost is said before it."""
 
 
 class Backups(Protocol):
@@ -46,7 +46,7 @@ def sweep(op: Operator) -> V:
         return at_once
     places = op.places()
     v = [op.terminal()]
-    with bar(f"{op.rule}, backups", T, shown=T * op.cost().work > LONG) as show:
+    with bar(f"{op.rule}, backups", T) as show:
         for done, v_t in enumerate(backups(op, v[0], T, places), 1):
             v.append(v_t)
             show(done, "")

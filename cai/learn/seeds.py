@@ -92,7 +92,7 @@ def many(
             whole = _side_by_side(runs, jobs, name, progress)
             if len(whole) < len(seeds):
                 raise BrokenOff([runs[n]() for n in whole])
-        return _one_by_one(run, seeds, progress)
+        return _one_by_one(run, seeds, name, progress)
 
 
 def run_name(function: Callable[..., Learned], settings: Mapping[str, Any]) -> str:
@@ -140,14 +140,16 @@ def _on_cluster(
     return [results[n] for n in range(len(runs))]
 
 
-def _one_by_one(run: Callable[..., Learned], seeds: Sequence[int], progress: bool) -> list[Learned]:
+def _one_by_one(run: Callable[..., Learned], seeds: Sequence[int], title: str, progress: bool) -> list[Learned]:
     results: list[Learned] = []
     try:
-        for seed in seeds:
-            result = run(seed, shown=progress)
-            if result.stopped == "interrupted":
-                raise KeyboardInterrupt
-            results.append(result)
+        with bar(f"{title}, seeds", len(seeds), shown=progress) as tell:
+            for seed in seeds:
+                tell(len(results), f"seed {seed}")
+                result = run(seed, shown=progress)
+                if result.stopped == "interrupted":
+                    raise KeyboardInterrupt
+                results.append(result)
     except KeyboardInterrupt:
         raise BrokenOff(results) from None
     return results

@@ -14,6 +14,7 @@ from cai.learn.seeds import BrokenOff, checkpoint_of, many
 from cai.learn.svi.fit import fit
 from cai.support.numbers import finite
 from cai.support.parallel import each
+from cai.support.progress import bar
 from cai.world.program import Guide
 
 Outcome = Learned | CaiError
@@ -103,7 +104,7 @@ def fit_all(
     asked = [(alpha, name) for alpha in temperatures for name in policies]
 
     def outcomes() -> Iterator[tuple[float, str, Sequence[Outcome]]]:
-        for n, outcome in each(_fitted, (world, tables, settings), asked, ray=ray, title="fits", shown=ray is not None):
+        for n, outcome in each(_fitted, (world, tables, settings), asked, ray=ray, title="fits"):
             yield *asked[n], [outcome]
             if _interrupted(outcome):
                 return
@@ -143,8 +144,10 @@ def _learned_here(
     jobs: int,
     settings: Mapping[str, Any],
 ) -> Iterator[tuple[float, str, Sequence[Outcome]]]:
-    for alpha, folder in folders.items():
-        for name in learners:
+    asked_for = [(alpha, folder, name) for alpha, folder in folders.items() for name in learners]
+    with bar("learners", len(asked_for)) as tell:
+        for n, (alpha, folder, name) in enumerate(asked_for):
+            tell(n, f"{name} at α = {alpha:g}")
             asked = {**settings, **at_temperature(name, alpha), "folder": folder}
             try:
                 yield alpha, name, many(name, world, seeds=seeds, jobs=jobs, **asked)

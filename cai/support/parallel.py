@@ -74,7 +74,7 @@ def each(
         items: what they do not share.
         ray: None runs them here; see ``joined``.
         title: of the progress bar.
-        shown: show the bar on a terminal; not where the tasks have bars of their own.
+        shown: show the bar.
 
     Raises:
         CaiError: of a task, as it was raised.
