@@ -173,6 +173,40 @@ def test_list_names_the_catalogue_with_sizes_and_options_without_torch() -> None
     assert [name for name, row in rows.items() if row["seen_in_part"]] == ["hidden_maze", "tiger"]
 
 
+COMPLETED = (
+    ("cai sh", ["show"]),
+    ("cai solve fro", ["frozen_lake"]),
+    ("cai solve Fro", ["FrozenLake-v1", "FrozenLake8x8-v1"]),
+    ("cai solve my", ["my_world.py"]),
+    ("cai solve frozen_lake --set m", ["map_name="]),
+    ("cai solve my_world.py --set s", ["size="]),
+    ("cai solve FrozenLake-v1 --set is", ["is_slippery="]),
+    ("cai compare grid -r V", ["VARIATIONAL"]),
+    ("cai compare grid --learn soft_q_learning,rei", ["soft_q_learning,reinforce"]),
+    ("cai compare grid --fit tabular,st", ["tabular,stationary"]),
+    ("cai learn grid -a q_learning -o n_", ["n_step="]),
+    ("cai fit grid --estimator sc", ["score"]),
+    ("cai solve grid --form fa", ["factors"]),
+    ("cai new mine.py --from tig", ["tiger"]),
+    ("cai claims reward", ["reward-scale"]),
+)
+
+
+def test_the_shell_completes_without_torch(folder: Path) -> None:
+    script = "import os, sys; from cai.cli import main\nsys.argv = ['cai']\n"
+    script += "os.environ['_CAI_COMPLETE'] = 'complete_bash'\n"
+    script += f"for words in {[words for words, _ in COMPLETED]}:\n"
+    script += "    os.environ |= {'COMP_WORDS': words, 'COMP_CWORD': str(len(words.split()) - 1)}\n"
+    script += "    try: main()\n    except SystemExit: print('\\0')\n"
+    script += "print({'torch'} & {*sys.modules})"
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, cwd=folder, env={"PYTHONPATH": str(ROOT)}
+    )
+    *offered, loaded = done.stdout.split("\0")
+    assert [lines.split() for lines in offered] == [expected for _, expected in COMPLETED], done.stderr
+    assert loaded.strip() == "set()"
+
+
 @pytest.mark.filterwarnings("ignore")
 def test_show_says_what_a_world_is(folder: Path) -> None:
     told = (

@@ -15,7 +15,6 @@ from cai.errors import CaiError, lacks_memory
 app = typer.Typer(
     help="Control as inference: exact posterior, variational and hard optimum of any finite world.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )

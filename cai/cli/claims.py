@@ -5,14 +5,17 @@ from typing import Annotated
 
 import typer
 
-from cai.cli import known
+from cai.cli import complete, known
 from cai.cli.app import app, with_exit_code
 from cai.cli.options import require_folder
 from cai.support.wording import read_name
 
 Names = Annotated[
     list[str] | None,
-    typer.Argument(help="exploration, fine-tuning, ties, robustness, reward-scale or deep-sea; all unless given."),
+    typer.Argument(
+        autocompletion=complete.claims,
+        help="exploration, fine-tuning, ties, robustness, reward-scale or deep-sea; all unless given.",
+    ),
 ]
 Folder = Annotated[Path | None, typer.Option("--out", help="Write a figure and the numbers of each into this folder.")]
 Seeds = Annotated[int | None, typer.Option(min=2, help="Seeds of each experiment that has any; its own unless given.")]

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 import cai
+from cai.cli import complete
 from cai.cli import options as opt
 from cai.cli.app import app, say, with_exit_code
 from cai.cli.options import (
@@ -57,10 +58,18 @@ EXPECTED = (
 
 Twin = Annotated[
     list[str] | None,
-    typer.Option(help="Settings of a twin world, name=value: what changes, and what does not, goes into the report."),
+    typer.Option(
+        autocompletion=complete.settings,
+        help="Settings of a twin world, name=value: what changes, and what does not, goes into the report.",
+    ),
 ]
 Fitted = Annotated[
-    str | None, typer.Option("--fit", help=f"Fit policies too, a comma list of {', '.join(COMPARABLE)}.")
+    str | None,
+    typer.Option(
+        "--fit",
+        autocompletion=complete.several_of(COMPARABLE),
+        help=f"Fit policies too, a comma list of {', '.join(COMPARABLE)}.",
+    ),
 ]
 Types = Annotated[
     bool, typer.Option("--inference-types", help="Compare the types of inference, from MAP to the evidence, instead.")

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 import cai
+from cai.cli import complete
 from cai.cli import options as opt
 from cai.cli.app import app, print_json, say, with_exit_code
 from cai.cli.options import read_temperatures, read_world, require_folder, title_of, without_none
@@ -20,9 +21,19 @@ if TYPE_CHECKING:
     from cai.learn.result import Learned
 
 Policy = Annotated[
-    str | None, typer.Option(help=f"{' | '.join(POLICIES)}; tabular unless given, neural where there can be no table.")
+    str | None,
+    typer.Option(
+        autocompletion=complete.one_of(POLICIES),
+        help=f"{' | '.join(POLICIES)}; tabular unless given, neural where there can be no table.",
+    ),
 ]
-Estimator = Annotated[str, typer.Option(help=f"Of the gradient: {' | '.join(('auto', *ESTIMATORS))}.")]
+Estimator = Annotated[
+    str,
+    typer.Option(
+        autocompletion=complete.one_of(("auto", *ESTIMATORS)),
+        help=f"Of the gradient: {' | '.join(('auto', *ESTIMATORS))}.",
+    ),
+]
 Lr = Annotated[float | None, typer.Option(help="Adam's first step size; 0.1 for a table's exact gradient, else 0.01.")]
 Particles = Annotated[
     int | None, typer.Option(min=1, help="Trajectories an update, where the gradient is sampled; 100 unless given.")

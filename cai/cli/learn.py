@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from cai.bridges.named import is_id
-from cai.cli import known
+from cai.cli import complete, known
 from cai.cli import options as opt
 from cai.cli.app import app, print_json, say, with_exit_code
 from cai.cli.options import read_settings, read_temperatures, read_world, require_folder, title_of, without_none
@@ -17,9 +17,21 @@ from cai.support.catalogue import literal
 from cai.support.wording import meant, read_name
 
 World = Annotated[
-    str, typer.Argument(help="A catalogue name, a file, file.py:Class, or a Gymnasium id such as CartPole-v1.")
+    str,
+    typer.Argument(
+        autocompletion=complete.worlds,
+        help="A catalogue name, a file, file.py:Class, or a Gymnasium id such as CartPole-v1.",
+    ),
 ]
-Algorithm = Annotated[str, typer.Option("--algorithm", "-a", help=f"{' | '.join(LEARNERS)}; soft_… at a temperature.")]
+Algorithm = Annotated[
+    str,
+    typer.Option(
+        "--algorithm",
+        "-a",
+        autocompletion=complete.one_of(FORMS),
+        help=f"{' | '.join(LEARNERS)}; soft_… at a temperature.",
+    ),
+]
 Alpha = Annotated[
     float | None,
     typer.Option("--temperature", "-t", help="α, reward units; a hard learner is measured at it. 1 unless given."),
@@ -33,7 +45,12 @@ Steps = Annotated[
 Seed = Annotated[int, typer.Option(min=0, help="Of all randomness.")]
 Option = Annotated[
     list[str] | None,
-    typer.Option("--option", "-o", help="A setting of the learner, name=value (lr=0.05, network=(32,)); repeatable."),
+    typer.Option(
+        "--option",
+        "-o",
+        autocompletion=complete.learner_settings,
+        help="A setting of the learner, name=value (lr=0.05, network=(32,)); repeatable.",
+    ),
 ]
 Out = Annotated[
     Path | None,

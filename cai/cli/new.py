@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from cai.cli import complete
 from cai.cli.app import app, with_exit_code
 from cai.errors import fault
 from cai.support.catalogue import folder, names, outlines
@@ -23,7 +24,11 @@ TAKEN = {"cai", "gymnasium", "pyro", "torch", *sys.stdlib_module_names}
 
 From = Annotated[
     str | None,
-    typer.Option("--from", help="Copy this world of the catalogue (cai list) instead of the commented template."),
+    typer.Option(
+        "--from",
+        autocompletion=complete.catalogue,
+        help="Copy this world of the catalogue (cai list) instead of the commented template.",
+    ),
 ]
 
 

@@ -12,9 +12,10 @@ from typing import Annotated, Any
 import typer
 
 from cai.bridges.named import load_world
-from cai.cli import known
+from cai.cli import complete, known
 from cai.cli.app import say
 from cai.errors import fault
+from cai.learn.names import FORMS
 from cai.support.progress import working
 from cai.support.wording import meant, read_name
 
@@ -24,13 +25,18 @@ PICTURES = (".svg", ".png", ".pdf")
 World = Annotated[
     str,
     typer.Argument(
+        autocompletion=complete.worlds,
         help="A catalogue name (frozen_lake), a file (my_world.py), file.py:Class, a Gymnasium id (FrozenLake-v1), or "
-        "rddl:PROBLEM:INSTANCE of rddlrepository (rddl:SysAdmin_MDP_ippc2011:1)."
+        "rddl:PROBLEM:INSTANCE of rddlrepository (rddl:SysAdmin_MDP_ippc2011:1).",
     ),
 ]
 Settings = Annotated[
     list[str] | None,
-    typer.Option("--set", help="An argument of the world, or of a Gymnasium id, name=value; repeatable."),
+    typer.Option(
+        "--set",
+        autocompletion=complete.settings,
+        help="An argument of the world, or of a Gymnasium id, name=value; repeatable.",
+    ),
 ]
 Horizon = Annotated[str | None, typer.Option(help="T, or 'inf' (needs a discount below 1).")]
 Discount = Annotated[float | None, typer.Option(help="The chance γ to survive a step, in (0, 1].")]
@@ -42,6 +48,7 @@ Rules = Annotated[
     typer.Option(
         "--rule",
         "-r",
+        autocompletion=complete.rules,
         help=f"{', '.join(known.rules())} or 'RISK(eta)'; repeatable. Unless given, solve takes POSTERIOR, compare the "
         "first four and the prior (MAP-plan: replan the most probable trajectory at every state).",
     ),
@@ -51,7 +58,8 @@ Seed = Annotated[int | None, typer.Option(min=0, max=2**32 - 1, help="Of all ran
 Learn = Annotated[
     str | None,
     typer.Option(
-        help="Learners to compare over seeds, a comma list such as reinforce,soft_q_learning; 'all' for every one."
+        autocompletion=complete.several_of((*FORMS, "all")),
+        help="Learners to compare over seeds, a comma list such as reinforce,soft_q_learning; 'all' for every one.",
     ),
 ]
 Seeds = Annotated[int | None, typer.Option(help="How many seeds of each learner; 10 unless given.")]
@@ -72,7 +80,10 @@ Shards = Annotated[
 ]
 Form = Annotated[
     str,
-    typer.Option(help="tables, factors (variables kept apart), or auto: whichever needs fewer operations, if it fits."),
+    typer.Option(
+        autocompletion=complete.forms,
+        help="tables, factors (variables kept apart), or auto: whichever needs fewer operations, if it fits.",
+    ),
 ]
 Observe = Annotated[
     list[str] | None, typer.Option("--observe", help="Evidence on a site, floor_5=3: the value's number; repeatable.")
