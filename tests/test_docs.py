@@ -27,7 +27,7 @@ CHAPTERS = chapters.pages(*chapters.CHAPTERS)
 LONG = tuple(page for page in EXECUTED if "from stored import" in chapters.source(page))
 QUICK = ("index", "conventions")
 """Pages whose cells take a few seconds; the others are left to ``make test-all``."""
-ROOMS = (cai.policies, cai.learn, cai.graphs, cai.partial, cai.distributed)
+ROOMS = (cai.policies, cai.learn, cai.graphs, cai.partial, cai.distributed, cai.view)
 
 
 @pytest.fixture(scope="module")

@@ -13,8 +13,9 @@ from cai.compile.factor_model import Factors, primed
 from cai.compile.factorise import factorise
 from cai.graphs.elimination_steps import Step, elimination_trace
 from cai.support.numbers import large
-from cai.view.graph import KINDS
-from cai.view.style import DPI, FAINT, GREY, INK, foot_key, head, plain, save_figure
+from cai.view.graph_figure import KINDS
+from cai.view.style import DPI, FAINT, GREY, INK, foot_key, head, plain
+from cai.view.vector import save_figure
 from cai.world.definition import World
 
 NEXT, HERE, BETWEEN = "#E69F00", KINDS["state"], KINDS["latent"]

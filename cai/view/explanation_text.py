@@ -16,7 +16,7 @@ from cai.world.definition import World
 def draw(world: World, dag: nx.DiGraph, *, entanglement: Path | None, out: Path | None) -> list[Path]:
     """Draw what the backward message ties, and the graph, where a file is given; return the files."""
     from cai.view.entanglement import draw_entanglement  # matplotlib is slow to import, and words need no picture
-    from cai.view.graph import draw_graph
+    from cai.view.graph_figure import draw_graph
 
     files = [] if entanglement is None else [draw_entanglement(world, entanglement)]
     return files if out is None else [*files, draw_graph(dag, out)]

@@ -24,7 +24,7 @@ from cai.view import figures
 from cai.view.cells import Cell, Line, Losses, cell, lines_of, losses_of, ruled_columns
 from cai.view.curves import elbo_curves
 from cai.view.entanglement import entanglement_figure
-from cai.view.graph import graph_figure
+from cai.view.graph_figure import graph
 from cai.view.horizon_figures import horizon_curves
 from cai.view.learned import loss_maps, performance_profiles
 from cai.view.learning import nats_curves, return_curves
@@ -170,7 +170,7 @@ def _model(comparison: Comparison, dag: nx.DiGraph | None) -> Iterator[Picture]:
     """Draw the model, and of a world whose variables are kept apart how a backup ties them."""
     model = comparison.model
     if dag is not None and (len(dag) <= GRAPH or not isinstance(model, Factors)):
-        yield Picture("graph", "The model", "Read off the program.", png(graph_figure(dag)))
+        yield Picture("graph", "The model", "Read off the program.", png(graph(dag)))
     if isinstance(model, Factors):
         caption = "Which variables the backward message ties as they are summed out."
         yield Picture("elimination", "One backup", caption, png(entanglement_figure(largest_part(model))))

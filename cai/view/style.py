@@ -4,7 +4,6 @@ import io
 import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,14 +17,11 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import LogFormatterMathtext
 from numpy.typing import NDArray
 
-from cai.errors import fault
-from cai.support.files import write_whole
-
 INK, GREY, FAINT = "#1f2933", "#66727f", "#d5dae0"
 NOTHING = "#e9e9ec"
 """The ground under hatching: a number that is not finite."""
 WALL = "#4a5560"
-LINES = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#8c6d31", "#000000")
+LINES = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#8c6d31", INK)
 """The palette of Okabe and Ito, the order of the policies."""
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 DPI = 110
@@ -184,22 +180,5 @@ def drawn(axes: Axes) -> NDArray[Any]:
 def png(figure: Figure) -> bytes:
     """Render a figure as the bytes of a PNG file."""
     out = io.BytesIO()
-    figure.savefig(out, format="png", dpi=DPI)
+    figure.savefig(out, format="png", dpi=DPI, facecolor="white")
     return out.getvalue()
-
-
-def save_figure(figure: Figure, path: str | Path, where: str) -> Path:
-    """Write a figure as SVG, PNG or PDF by the suffix of its file, whole or not at all; return the path.
-
-    Raises:
-        WorldError: the suffix is none of these; ``where`` is said in it.
-    """
-    undated: dict[str, dict[str, Any]] = {"svg": {"Date": None}, "png": {}, "pdf": {"CreationDate": None}}
-    path = Path(path)
-    form = path.suffix.lower().lstrip(".")
-    if form not in undated:
-        raise fault(where, f"'{path.name}'", "a name that ends in .svg, .png or .pdf")
-    out = io.BytesIO()
-    figure.savefig(out, format=form, dpi=DPI, metadata=undated[form])
-    write_whole(path.parent, {path.name: out.getvalue()})
-    return path

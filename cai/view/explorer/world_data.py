@@ -12,7 +12,7 @@ from cai.errors import Finding, IntractableError
 from cai.view.explorer.arrays import Arrays
 from cai.view.explorer.options import Option, Variants
 from cai.view.explorer.state_map import cells_entered, map_of, moves_of
-from cai.view.graph import KINDS, places_of
+from cai.view.graph_figure import KINDS, places_of
 from cai.view.sizes import size_of
 from cai.world.definition import World
 from cai.world.dependencies import graph

@@ -1,0 +1,17 @@
+from .bars import column_bars as column_bars
+from .bars import nats_bars as nats_bars
+from .graph_figure import graph as graph
+from .ladder import temperature_ladder as temperature_ladder
+from .map_figures import nats_map as nats_map
+from .map_figures import occupancy_map as occupancy_map
+from .map_figures import policy_arrows as policy_arrows
+from .map_figures import value_map as value_map
+from .over_time import messages_over_time as messages_over_time
+from .over_time import nats_over_time as nats_over_time
+from .over_time import occupancy_over_time as occupancy_over_time
+from .panel_rows import Panels as Panels
+from .panel_rows import side_by_side as side_by_side
+from .seed_curves import learning_curves as learning_curves
+from .tube_figure import tubes as tubes
+from .vector import alt as alt
+from .vector import svg as svg

@@ -1,0 +1,109 @@
+"""What figures ask of a result, whatever it is: its value, its visits and its policy at a time, state by state."""
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from cai.compile.model import Model
+from cai.compile.table_model import Tables
+from cai.errors import fault
+from cai.evaluation.evaluation import Evaluation
+from cai.exact.messages import Messages
+from cai.support.numbers import show
+from cai.world.spaces import Layout
+
+Result = Messages | Evaluation
+"""What is drawn: the messages of a rule, or a policy that was evaluated."""
+
+
+def model_of(result: Result, where: str) -> Model:
+    """Return the compiled world of a result that is about numbered states.
+
+    Raises:
+        WorldError: it is no result, a batch, or of a world in independent parts.
+    """
+    if not isinstance(result, Messages | Evaluation):
+        raise fault(where, f"a {type(result).__name__}", "what cai.solve or cai.evaluate returns")
+    if isinstance(result, Messages) and result.batch_shape:
+        raise fault(where, f"messages with a batch of shape {tuple(result.batch_shape)}", "one entry: messages[i]")
+    if len(result.parts) > 1:
+        seen = f"a world in {len(result.parts)} independent parts"
+        raise fault(where, seen, "one of them, result.parts[i], or cai.view.tubes for a variable")
+    return result.model
+
+
+def layout_of(result: Result, where: str) -> Layout:
+    """Return where the states lie in space.
+
+    Raises:
+        WorldError: the world does not say it, or the result is not about numbered states.
+    """
+    layout = model_of(result, where).layout
+    if layout is None:
+        raise fault(where, "a world without a layout", "a world that says how its states lie in space (cai.Layout)")
+    return layout
+
+
+def values_at(result: Result, t: int) -> Float[Tensor, " S"]:
+    """Return v_t, reward units: of messages the rule's, of an evaluation what the policy is worth, its KL paid."""
+    v: Tensor = (result.v if result.model.horizon is None else result.v[t]).detach()
+    return v
+
+
+def visits_of(result: Result, t: int | None = None) -> Float[Tensor, " S"]:
+    """Return p(s_t, alive), or the expected visits, all times at which anybody acts together."""
+    T = result.model.horizon
+    times = range(T) if t is None and T is not None else [t or 0]
+    each = [result.states(at) if isinstance(result, Messages) else result.parts[0].states[at] for at in times]
+    return torch.stack(each).sum(0).detach()
+
+
+def probs_at(result: Result, t: int) -> Float[Tensor, "S A"]:
+    """Return π_t(a|s)."""
+    if isinstance(result, Messages):
+        probs: Tensor = result.policy.probs(t).detach()
+        return probs
+    return result.parts[0].log_policy(t).exp().detach()
+
+
+def never_entered(model: Model) -> Bool[Tensor, " S"]:
+    """Tell in which states nobody ever acts: the episode has ended, or no way that the prior allows leads there.
+
+    No number is drawn there. Gymnasium numbers holes and goals, but an episode ends as it enters them.
+    """
+    ended = torch.zeros(model.states.size, dtype=torch.bool) if model.ended is None else model.ended
+    if not isinstance(model, Tables) or model.batch_shape:
+        return ended
+    reached, before = model.log_initial > -torch.inf, -1
+    live = (model.log_prob + model.log_prior.unsqueeze(-1)) > -torch.inf
+    while int(reached.sum()) != before:
+        before = int(reached.sum())
+        reached = reached.clone()
+        reached[model.successor[live & reached.reshape(-1, 1, 1)]] = True
+    return ended | ~reached
+
+
+def name_of(result: Result) -> str:
+    """Name what is drawn: the rule, or that it is a policy."""
+    return str(result.rule) if isinstance(result, Messages) else "the policy"
+
+
+def when(result: Result, t: int | None) -> str:
+    """Say at which time, for headings and sentences."""
+    return "" if t is None or result.model.horizon is None else f"t = {t}"
+
+
+def alpha_of(result: Result) -> str:
+    """Write the temperature for people."""
+    return show(float(result.temperature))
+
+
+def require_time(result: Result, t: int, where: str, *, last: bool = False) -> None:
+    """Refuse a time that there is not.
+
+    Raises:
+        WorldError: ``t`` is not among the times at which anybody acts (or, where ``last``, one later).
+    """
+    T = model_of(result, where).horizon
+    if T is not None and not 0 <= t < T + last:
+        raise fault(f"{where}, t", f"{t}", f"a time from 0 to {T - 1 + last}")
