@@ -16,8 +16,10 @@
 "use strict";
 
 Object.assign(Engine, (() => {
+  const visits = (model, logPolicy, T) => push({ model, policy: logPolicy.map(Math.exp), T });
+
   /** μ_0 = p(s_0);  μ_{t+1}(s') = γ Σ μ_t(s) π_t(a|s) p(outcome|s,a). */
-  function visits(model, logPolicy, T) {
+  function push({ model, policy, T }) {
     const { S, A, discount } = model;
     const mu = new Float64Array((T + 1) * S);
     mu.set(model.logInitial.map(Math.exp));
@@ -27,7 +29,7 @@ Object.assign(Engine, (() => {
       for (let s = 0; s < S; s++) {
         if (mu[t * S + s] === 0) continue;
         for (let a = 0; a < A; a++) {
-          const p = discount * mu[t * S + s] * Math.exp(logPolicy[(t * S + s) * A + a]);
+          const p = discount * mu[t * S + s] * policy[(t * S + s) * A + a];
           if (p === 0) continue;
           for (let k = offset[s * A + a]; k < offset[s * A + a + 1]; k++) mu[next + successor[k]] += p * prob[k];
         }
@@ -38,24 +40,24 @@ Object.assign(Engine, (() => {
 
   /** The same with the tilted start, outcomes and survival of the rule. */
   function ownVisits(messages) {
-    const { model, rule, T, v, logPolicy } = messages;
+    const { model, rule, T, v, policy } = messages;
     const { S, A } = model;
     const mu = new Float64Array((T + 1) * S);
-    mu.set(Engine.startOf(model, rule, v).logStart.map(Math.exp));
-    const [c, logOn, room] = [new Float64Array(S), new Float64Array(S), Engine.roomFor(model)];
+    mu.set(Engine.startOf(model, rule, v).p);
+    const [c, on, room] = [new Float64Array(S), new Float64Array(S), Engine.roomFor(model)];
     for (let t = 0; t < T; t++) {
       const slice = Engine.sliceOf(model, t);
-      Engine.survive(model, rule, v.subarray((t + 1) * S, (t + 2) * S), c, logOn);
+      Engine.survive(model, rule, v.subarray((t + 1) * S, (t + 2) * S), c, on);
       for (let s = 0; s < S; s++) {
         if (mu[t * S + s] === 0) continue;
         for (let a = 0; a < A; a++) {
-          const p = mu[t * S + s] * Math.exp(logPolicy[(t * S + s) * A + a]);
+          const p = mu[t * S + s] * policy[(t * S + s) * A + a];
           if (p === 0) continue;
           const from = slice.offset[s * A + a];
           const n = tilt(rule, slice, s * A + a, c, room);
           for (let k = 0; k < n; k++) {
             const s1 = slice.successor[from + k];
-            mu[(t + 1) * S + s1] += p * Math.exp(room.tilt[k] + logOn[s1]);
+            mu[(t + 1) * S + s1] += p * room.tilted.p[k] * on[s1];
           }
         }
       }
@@ -63,12 +65,12 @@ Object.assign(Engine, (() => {
     return mu;
   }
 
-  /** Lay the outcomes of one (s, a) and their tilted logarithms into the room; return how many they are. */
-  function tilt(rule, { offset, logProb, prob, successor, reward }, sa, c, { x, tilt: into }) {
+  /** Lay the outcomes of one (s, a) and their tilted weights into the room; return how many they are. */
+  function tilt(rule, { offset, logProb, prob, successor, reward }, sa, c, { x, tilted }) {
     const from = offset[sa];
     const n = offset[sa + 1] - from;
     for (let k = 0; k < n; k++) x[k] = reward[from + k] + c[successor[from + k]];
-    rule.overOutcomes(x, n, logProb, prob, from, rule.eta, into, 0);
+    rule.overOutcomes(x, n, logProb, prob, from, rule.eta, tilted, 0);
     return n;
   }
 
@@ -76,22 +78,22 @@ Object.assign(Engine, (() => {
     const { model, rule, v } = messages;
     const { S, A } = model;
     const slice = Engine.sliceOf(model, t);
-    const [c, logOn, room] = [new Float64Array(S), new Float64Array(S), Engine.roomFor(model)];
-    Engine.survive(model, rule, v.subarray((t + 1) * S, (t + 2) * S), c, logOn);
+    const [c, on, room] = [new Float64Array(S), new Float64Array(S), Engine.roomFor(model)];
+    Engine.survive(model, rule, v.subarray((t + 1) * S, (t + 2) * S), c, on);
     const from = slice.offset[s * A + a];
     const n = tilt(rule, slice, s * A + a, c, room);
     return Array.from({ length: n }, (_, k) => ({
       successor: slice.successor[from + k],
       cell: slice.cell[from + k],
       p: slice.prob[from + k],
-      tilted: Math.exp(room.tilt[k]),
+      tilted: room.tilted.p[k],
       reward: slice.reward[from + k],
       next: c[slice.successor[from + k]],
       x: room.x[k],
     }));
   }
 
-  /** E[r | s, a], and the luck of (s, a): (q - E[r] - γ E[v(s')]) / α of POSTERIOR, nats. */
+  /** The luck of (s, a): (q - E[r] - γ E[v(s')]) / α of POSTERIOR, nats. */
   function luckOf(posterior, slice, t, s, a) {
     const { model, alpha, v, q } = posterior;
     const { S, A, discount } = model;
@@ -104,21 +106,30 @@ Object.assign(Engine, (() => {
     return promised === -Infinity ? 0 : (promised - mean) / alpha;
   }
 
-  function rewardOf(slice, sa) {
-    let mean = 0;
-    for (let k = slice.offset[sa]; k < slice.offset[sa + 1]; k++) if (slice.prob[k] > 0) mean += slice.prob[k] * slice.reward[k];
-    return mean;
+  /** E[r | s, a] of a slice, [S·A]; of a slice that stands for many times it is computed once. */
+  function rewards(model, t) {
+    const slice = Engine.sliceOf(model, t);
+    if (!known.has(slice)) {
+      const { offset, prob, reward } = slice;
+      const mean = new Float64Array(model.S * model.A);
+      for (let sa = 0; sa < mean.length; sa++) {
+        for (let k = offset[sa]; k < offset[sa + 1]; k++) if (prob[k] > 0) mean[sa] += prob[k] * reward[k];
+      }
+      known.set(slice, mean);
+    }
+    return known.get(slice);
   }
 
+  const known = new WeakMap();
+
   /** The four losses of one visit of (t, s), each Σ_a π(a|s) of what the action gives away. */
-  function local(messages, { VARIATIONAL, POSTERIOR, HARD }, t, s) {
-    const { model, logPolicy } = messages;
+  function local({ model, policy, logPolicy }, { VARIATIONAL, POSTERIOR, HARD }, t, s) {
     const slice = Engine.sliceOf(model, t);
     const lost = { policyNats: 0, actionNats: 0, luckNats: 0, regret: 0 };
     const best = HARD.v[t * model.S + s];
     for (let a = 0; a < model.A; a++) {
       const i = (t * model.S + s) * model.A + a;
-      const p = Math.exp(logPolicy[i]);
+      const p = policy[i];
       if (p === 0) continue;
       lost.policyNats += p * (logPolicy[i] - VARIATIONAL.logPolicy[i]);
       lost.actionNats += p * (logPolicy[i] - POSTERIOR.logPolicy[i]);
@@ -131,18 +142,19 @@ Object.assign(Engine, (() => {
   const LOSSES = ["policyNats", "actionNats", "luckNats", "regret"];
 
   function account(messages, answers) {
-    const { model, logPolicy, T, alpha } = messages;
+    const { model, T, alpha } = messages;
     const { S } = model;
-    const states = visits(model, logPolicy, T);
+    const states = push(messages);
     const losses = Object.fromEntries(LOSSES.map((name) => [name, new Float64Array(T * S)]));
     const sums = { expectedReturn: 0, entropy: 0, klToPrior: 0 };
     for (let t = 0; t < T; t++) {
+      const paid = rewards(model, t);
       for (let s = 0; s < S; s++) {
         const mu = states[t * S + s];
         if (mu === 0) continue;
         const lost = local(messages, answers, t, s);
         for (const name of LOSSES) losses[name][t * S + s] = lost[name] === 0 ? 0 : mu * lost[name];
-        addUp(sums, messages, t, s, mu);
+        addUp(sums, messages, paid, t, s, mu);
       }
     }
     for (let s = 0; s < S; s++) if (states[T * S + s] > 0) sums.expectedReturn += states[T * S + s] * model.terminal[s];
@@ -165,25 +177,26 @@ Object.assign(Engine, (() => {
   }
 
   /** Add what one (t, s) pays, and what its choice costs in nats; nobody acts where the episode has ended. */
-  function addUp(sums, { model, logPolicy }, t, s, mu) {
-    const slice = Engine.sliceOf(model, t);
-    for (let a = 0; a < model.A; a++) {
-      const i = (t * model.S + s) * model.A + a;
-      const p = mu * Math.exp(logPolicy[i]);
+  function addUp(sums, { model, policy, logPolicy }, paid, t, s, mu) {
+    const { A, ended } = model;
+    const { logPrior } = Engine.sliceOf(model, t);
+    for (let a = 0; a < A; a++) {
+      const i = (t * model.S + s) * A + a;
+      const p = mu * policy[i];
       if (p === 0) continue;
-      sums.expectedReturn += p * rewardOf(slice, s * model.A + a);
-      sums.klToPrior += p * (logPolicy[i] - slice.logPrior[s * model.A + a]);
-      if (!model.ended[s]) sums.entropy -= p * logPolicy[i];
+      sums.expectedReturn += p * paid[s * A + a];
+      sums.klToPrior += p * (logPolicy[i] - logPrior[s * A + a]);
+      if (!ended[s]) sums.entropy -= p * logPolicy[i];
     }
   }
 
   /** KL(p(s_0) ‖ p(s_0 | O)), nats. */
   function startNats({ model, rule, v }) {
-    const { logStart } = Engine.startOf(model, rule, v);
+    const { log } = Engine.startOf(model, rule, v);
     let sum = 0;
     for (let s = 0; s < model.S; s++) {
       const p = Math.exp(model.logInitial[s]);
-      if (p > 0) sum += p * (model.logInitial[s] - logStart[s]);
+      if (p > 0) sum += p * (model.logInitial[s] - log[s]);
     }
     return sum;
   }
