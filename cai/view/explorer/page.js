@@ -12,7 +12,7 @@ const RULES = {
 };
 const COLOURS_SHOWN = [
   { value: "value", label: "Value v", title: "What is still to come from a state at time t, reward units" },
-  { value: "message", label: "Message β", title: "The backward message at time t, as a share of its largest" },
+  { value: "message", label: "Message β", title: "The backward message log β at time t, nats below its largest: ten nats are a factor of 22,026" },
   { value: "visits", label: "Visits", title: "Where the policy is at time t, as a probability" },
 ];
 const TOOLS = [

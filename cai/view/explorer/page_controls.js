@@ -40,7 +40,7 @@ function etaCodec(low, high) {
       return Number(((side < 0 ? -1 : 1) * low * Math.exp(range * (1 - Math.abs(side)))).toPrecision(2));
     },
     position: (value) => Math.sign(value) * ETA_STEPS * (1 - Math.log(Math.abs(value) / low) / range),
-    words: (value) => `${show(value, 2)} reward units, ${value < 0 ? "risk-averse" : "risk-seeking"}`,
+    words: (value) => `${show(value, 2)} reward units`,
   };
 }
 

@@ -6,7 +6,7 @@ function makeControls(data) {
   const add = (made) => (box.append(made.label), made.sync);
   page.sync.alpha = add(slider({ id: "alpha", name: "temperature α", max: ALPHA_STEPS, title: "How much reward weighs against the prior" },
     logCodec(coldest, warmest, ALPHA_STEPS, (value) => `${show(value, 2)} reward units`), (alpha) => change({ alpha })));
-  page.sync.eta = add(slider({ id: "eta", name: "η of RISK", min: -ETA_STEPS, max: ETA_STEPS, title: "The temperature of chance" },
+  page.sync.eta = add(slider({ id: "eta", name: "η of RISK", min: -ETA_STEPS, max: ETA_STEPS, title: "The temperature of chance: negative is risk-averse, positive counts on luck, large either way leaves chance as it is" },
     etaCodec(coldest, 10 * warmest), (eta) => change({ eta })));
   page.sync.T = add(slider({ id: "T", name: "horizon T", min: 1, max: data.clock.longest, title: "How many steps there are" },
     plainCodec((value) => (value === 1 ? "1 step" : `${value} steps`)), changeHorizon));
@@ -63,7 +63,7 @@ function listen() {
 }
 
 function listenToCards() {
-  byId("brush").addEventListener("change", onBrush);
+  byId("brush").addEventListener("input", onBrush);
   byId("inspected").addEventListener("click", (event) => {
     const button = event.target.closest("[data-action]");
     if (!button) return;
@@ -81,7 +81,9 @@ function listenToCards() {
 
 function onBrush(event) {
   if (event.target.id === "worth" && Number.isFinite(event.target.valueAsNumber)) page.brush = event.target.valueAsNumber;
-  if (event.target.id === "observe-time" && page.state.observed) change({ observed: { ...page.state.observed, t: event.target.valueAsNumber } }, { undoable: true });
+  if (event.target.id === "observe-time" && page.state.observed && Number.isInteger(event.target.valueAsNumber)) {
+    change({ observed: { ...page.state.observed, t: event.target.valueAsNumber } });
+  }
 }
 
 function onQuestion(event) {

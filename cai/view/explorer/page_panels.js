@@ -1,5 +1,7 @@
 // The maps side by side: one panel a rule, one scale and one colour bar for all.
 
+const FAINTEST = 10; // nats below the largest message at which the colours end
+
 function makePanels() {
   const panel = (rule) => `<figure class="panel" data-rule="${rule}">
     <figcaption><span class="name">${rule}</span><p class="gloss"></p><dl class="numbers"></dl></figcaption>
@@ -17,20 +19,20 @@ function shownNumbers() {
     const { v } = answers.messages(state, rule);
     const from = state.t * S;
     if (state.colour === "value") return { array: v, from };
-    return { array: messageShares(v, from, S, state.alpha), from: 0 };
+    return { array: logMessage(v, from, S, state.alpha), from: 0 };
   });
 }
 
-/** β as a share of its largest, from v = α log β. */
-function messageShares(v, from, S, alpha) {
+/** log β at one time, nats below its largest, from v = α log β. */
+function logMessage(v, from, S, alpha) {
   const largest = v.subarray(from, from + S).reduce((one, other) => Math.max(one, other), -Infinity);
-  return Float64Array.from({ length: S }, (_, s) => (largest === -Infinity ? 0 : Math.exp((v[from + s] - largest) / alpha)));
+  return Float64Array.from({ length: S }, (_, s) => (largest === -Infinity ? -Infinity : (v[from + s] - largest) / alpha));
 }
 
 /** The range of all maps together; where nothing can happen any more a value does not count. */
 function commonScale(numbers, { S, isOver }) {
   const { colour, scale } = page.state;
-  if (colour === "message") return makeScale(0, 1);
+  if (colour === "message") return makeScale(-FAINTEST, 0);
   const all = scale === "all" ? numbers.map(({ array }) => [array, 0, array.length]) : numbers.map(({ array, from }) => [array, from, from + S]);
   const counts = (i) => colour === "visits" || !isOver(i % S);
   const [low, high] = finiteRange(all, counts);
@@ -102,7 +104,7 @@ function spokenCell(world, rule) {
 function showLegend(scale, hidden) {
   const { colour, scale: span, t, dynamics } = page.state;
   const titles = {
-    value: `value v at t = ${t}, reward units`, message: `message β at t = ${t}, as a share of its largest`,
+    value: `value v at t = ${t}, reward units`, message: `message log β at t = ${t}, nats below its largest; darkest: ${FAINTEST} or more`,
     visits: `probability to be here at t = ${t}, square-root scale`,
   };
   byId("scale-title").textContent = hidden ? "hidden until you have answered the question" : titles[colour];
