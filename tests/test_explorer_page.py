@@ -147,8 +147,15 @@ def script() -> Any:
 
 @pytest.mark.parametrize(
     ("x", "text"),
-    [("0.25", "0.25"), ("-1.23456", "−1.235"), ("4.5e-7", "4.5×10⁻⁷"), ("-Infinity", "−∞"), ("1e-15", "0"), ("2.5e8", "2.5×10⁸")],
-)  # fmt: skip
+    [
+        ("0.25", "0.25"),
+        ("-1.23456", "−1.235"),
+        ("4.5e-7", "4.5×10⁻⁷"),
+        ("2.5e8", "2.5×10⁸"),
+        ("-Infinity", "−∞"),
+        ("1e-15", "0"),
+    ],
+)
 def test_numbers_are_written_as_a_person_reads_them(script: Any, x: str, text: str) -> None:
     assert script(f"show({x})") == text
 
@@ -156,9 +163,10 @@ def test_numbers_are_written_as_a_person_reads_them(script: Any, x: str, text: s
 def test_a_state_survives_its_address(script: Any) -> None:
     state = {
         "alpha": 0.003, "eta": -0.5, "T": 42, "variant": 3, "rules": ["HARD", "MAP"], "rule": "MAP", "colour": "visits",
-        "dynamics": "own", "scale": "all", "t": 17, "place": 12, "action": 2, "tool": "goal", "observed": {"t": 9, "place": 4},
-        "edits": [{"kind": "wall", "cell": 5}, {"kind": "goal", "cell": 7, "value": -0.25}, {"kind": "start", "cell": 1}],
-        "question": 2, "asking": 1, "theme": "dark",
+        "dynamics": "own", "scale": "all", "t": 17, "place": 12, "action": 2, "tool": "goal",
+        "edits": [{"kind": "wall", "cell": 5}, {"kind": "goal", "cell": 7, "value": -0.25},
+                  {"kind": "start", "cell": 1}],
+        "observed": {"t": 9, "place": 4}, "question": 2, "asking": 1, "theme": "dark",
     }  # fmt: skip
     defaults = {**state, "alpha": 1.0, "edits": [], "observed": None, "rules": ["POSTERIOR"], "theme": "auto", "t": 0}
     address = script(f"toAddress({json.dumps(state)}, {json.dumps(defaults)})")
