@@ -104,7 +104,14 @@ Out = Annotated[Path | None, typer.Option("--out", help="Write tables, figures a
 
 def read_world(spec: str, settings: Sequence[str] | None, horizon: str | None, discount: float | None) -> Any:
     """Make the world that a spec names, with its settings; a horizon or discount that is given replaces its own."""
-    pairs = read_settings(settings)
+    pairs, overrides = read_settings(settings), read_clock(horizon, discount)
+    # What a file prints on its own is no part of the answer.
+    with contextlib.redirect_stdout(sys.stderr), working(f"reading {spec}"):
+        return load_world(spec, pairs, overrides)
+
+
+def read_clock(horizon: str | None, discount: float | None) -> dict[str, Any]:
+    """Read the horizon and the discount that are given."""
     overrides: dict[str, Any] = {}
     if horizon is not None:
         overrides["horizon"] = _read_horizon(horizon)
@@ -112,9 +119,7 @@ def read_world(spec: str, settings: Sequence[str] | None, horizon: str | None, d
         if not 0 < discount <= 1:
             raise fault("--discount", f"{discount}", "a number above 0 and at most 1")
         overrides["discount"] = discount
-    # What a file prints on its own is no part of the answer.
-    with contextlib.redirect_stdout(sys.stderr), working(f"reading {spec}"):
-        return load_world(spec, pairs, overrides)
+    return overrides
 
 
 def read_settings(texts: Sequence[str] | None, option: str = "--set") -> dict[str, str]:

@@ -1,5 +1,7 @@
 from .bars import column_bars as column_bars
 from .bars import nats_bars as nats_bars
+from .explorer.explore import Explorer as Explorer
+from .explorer.explore import explore as explore
 from .graph_figure import graph as graph
 from .ladder import temperature_ladder as temperature_ladder
 from .map_figures import nats_map as nats_map

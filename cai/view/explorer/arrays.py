@@ -25,6 +25,11 @@ class Arrays:
     encoded: dict[str, dict[str, str]] = field(default_factory=dict)
     _names: dict[tuple[str, bytes], str] = field(default_factory=dict)
 
+    @property
+    def size(self) -> int:
+        """How many characters they take."""
+        return sum(len(text) for array in self.encoded.values() for text in array.values())
+
     def add(self, values: Sequence[float] | NDArray[Any], kind: str = "f8") -> str:
         """Keep an array, flattened, as "f8" (float64) or "i4" (int32); return its name."""
         array: NDArray[Any] = np.asarray(values, dtype=TYPES[kind]).reshape(-1)

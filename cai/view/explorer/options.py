@@ -2,15 +2,18 @@
 
 import inspect
 import itertools
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 
+from cai.bridges.named import load_world, source_of
 from cai.compile.table_model import Tables
 from cai.compile.tabulate import tabulate
 from cai.errors import CaiError, fault
+from cai.support.catalogue import literal
 from cai.world.definition import World
 from cai.world.spec import read
 
@@ -61,8 +64,8 @@ class Variants:
         return self.tables[number]
 
 
-Vary = Mapping[str, Sequence[float | bool]] | Sequence[str]
-"""Options by name with their values, or names alone: then the values are chosen."""
+Vary = Mapping[str, Sequence[float | bool] | None] | Sequence[str]
+"""Options by name with their values, or with None or the names alone: then the values are chosen."""
 
 
 def variants_of(world: World | Tables | Callable[..., World], vary: Vary | None = None) -> Variants:
@@ -88,6 +91,35 @@ def variants_of(world: World | Tables | Callable[..., World], vary: Vary | None 
     names = [option.name for option in options]
     tables = tuple(maker.compiled(dict(zip(names, each, strict=True))) for each in values)
     return Variants(_name(maker.world), maker.world, options, tables)
+
+
+def maker_of(
+    spec: str, settings: Mapping[str, Any] | None = None, overrides: Mapping[str, Any] | None = None
+) -> Callable[..., World]:
+    """Return what makes the world of a name, as ``cai.load_world`` does: a function of those options that are numbers.
+
+    Args:
+        spec, settings, overrides: as ``cai.load_world`` takes them; the settings are its defaults.
+
+    Raises:
+        WorldError: there is no such world.
+    """
+    written = {option.name: option.default for option in source_of(spec).options or () if option.default is not None}
+    defaults = {name: _number(value) for name, value in (written | dict(settings or {})).items()}
+
+    def make(**changed: Any) -> World:
+        world: World = load_world(spec, {**(settings or {}), **changed}, overrides)
+        return world
+
+    parameters = [inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=x) for name, x in defaults.items()]
+    make.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    return make
+
+
+def _number(text: Any) -> Any:
+    """Read a default as it is written: a literal, or a quotient such as ``1 / 3``."""
+    quotient = re.fullmatch(r"\(?([\d.]+) / ([\d.]+)\)?", text) if isinstance(text, str) else None
+    return float(quotient[1]) / float(quotient[2]) if quotient else literal(text)
 
 
 class _Maker:
@@ -116,7 +148,8 @@ class _Maker:
             if not isinstance(self.defaults.get(name), int | float):
                 known = ", ".join(n for n, value in self.defaults.items() if isinstance(value, int | float))
                 raise fault("explore, vary", f"'{name}'", f"an option with a number to begin with: {known or 'none'}")
-            values = vary[name] if isinstance(vary, Mapping) else self._values(name)
+            given = vary[name] if isinstance(vary, Mapping) else None
+            values = [value for value in self._values(name) if self._fits(name, value)] if given is None else given
             for value in values:
                 self._require_shape(name, value)
             yield _option(name, values, self.defaults[name])

@@ -39,6 +39,8 @@ def world_data(variants: Variants, *, title: str | None = None, temperature: flo
     tables = variants.chosen
     require_small(variants)
     arrays = Arrays()
+    encoded = [_tables(each, arrays) for each in variants.tables]
+    require_bytes(arrays.size, len(variants.tables))
     return {
         "title": title or variants.name,
         "size": size_of(tables),
@@ -52,7 +54,7 @@ def world_data(variants: Variants, *, title: str | None = None, temperature: flo
         "clock": _clock(tables),
         "map": map_of(tables),
         "options": [_option(option) for option in variants.options],
-        "variants": [_tables(each, arrays) for each in variants.tables],
+        "variants": encoded,
         "arrays": arrays.encoded,
         "graph": None if variants.world is None else graph_data(variants.world),
         "defaults": _defaults(tables, temperature),
@@ -71,6 +73,18 @@ def require_small(variants: Variants) -> None:
         if size > most:
             expected = f"at most {most:,}: a smaller world (cai.solve and cai.report take this one)"
             raise IntractableError([Finding("explore", f"{size:,} {what}", expected)])
+
+
+def require_bytes(size: int, variants: int) -> None:
+    """Raise where the page would be too large to be sent around.
+
+    Raises:
+        IntractableError: it is so.
+    """
+    if size > MOST_BYTES:
+        many = f" in {variants} variants" if variants > 1 else ""
+        expected = f"at most {MOST_BYTES:,}: {'fewer values of its options' if variants > 1 else 'a smaller world'}"
+        raise IntractableError([Finding("explore", f"{size:,} characters of numbers{many}", expected)])
 
 
 def _notes(tables: Tables) -> Sequence[str]:
