@@ -1,5 +1,6 @@
 """The claims' experiments: laws of the learners by beliefs, verdicts that can go either way, and small runs of each."""
 
+import json
 import math
 from collections.abc import Callable
 from dataclasses import replace
@@ -316,3 +317,14 @@ def test_a_learner_that_was_interrupted_ends_its_experiment(monkeypatch: pytest.
     monkeypatch.setattr(cai.learn, "reinforce", interrupted)
     with pytest.raises(KeyboardInterrupt):
         fine_tuning.specialised(seeds=1, updates=1, progress=False)
+
+
+def test_the_verdict_is_plain_data(monkeypatch: pytest.MonkeyPatch) -> None:
+    small = Claim(ties.ties_broken, {"seeds": 2, "side": 3, "epsilons": (1e-6,)})
+    monkeypatch.setitem(CLAIMS, "ties", small)
+    (told,) = json.loads(CliRunner().invoke(app, ["claims", "ties", "--quick", "--json"]).stdout)
+    assert list(told) == ["name", "claim", "verdict", "evidence", "checks", "table"]
+    assert told["verdict"] in ("holds", "does not hold here", "depends")
+    assert "2 random changes" in told["evidence"]
+    assert {type(check["holds"]) for check in told["checks"]} == {bool}
+    assert [row["policy"] for row in told["table"]][:2] == ["arg-max", "HARD, ties shared"]

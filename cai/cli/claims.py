@@ -1,13 +1,15 @@
 """cai claims: what is claimed for soft optimality, tried."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from cai.cli import complete, known
-from cai.cli.app import app, with_exit_code
+from cai.cli import options as opt
+from cai.cli.app import app, print_json, with_exit_code
 from cai.cli.options import require_folder
+from cai.support.numbers import finite
 from cai.support.wording import read_name
 
 Names = Annotated[
@@ -19,24 +21,40 @@ Names = Annotated[
 ]
 Folder = Annotated[Path | None, typer.Option("--out", help="Write a figure and the numbers of each into this folder.")]
 Seeds = Annotated[int | None, typer.Option(min=2, help="Seeds of each experiment that has any; its own unless given.")]
-Quick = Annotated[bool, typer.Option("--quick", help="Small versions: seconds each, and weaker evidence.")]
+Quick = Annotated[bool, typer.Option("--quick", help="Small versions: up to a minute each, and weaker evidence.")]
 
 
 @app.command()
 @with_exit_code
-def claims(names: Names = None, out: Folder = None, seeds: Seeds = None, quick: Quick = False) -> None:
+def claims(
+    names: Names = None, out: Folder = None, seeds: Seeds = None, quick: Quick = False, as_json: opt.Json = False
+) -> None:
     """Try what is claimed for soft optimality, each claim as one experiment with a verdict."""
     require_folder(out)
     chosen = [read_name("claim", name.replace("_", "-"), known.claims()) for name in names or known.claims()]
     from cai.experiments.claims import CLAIMS
     from cai.view.terminal import print_table
 
+    told = []
     for name in dict.fromkeys(chosen):
         result = CLAIMS[name].run(**CLAIMS[name].settings(seeds=seeds, quick=quick))
-        print_table(f"{name}: {result.claim}", *result.table)
-        print(result.verdict.sentence(result.evidence), *result.verdict.lines, "", sep="\n")
+        told.append(_plain(name, result))
+        if not as_json:
+            print(f"{name}: {result.claim}", f"verdict: {result.verdict.sentence(result.evidence)}", sep="\n")
+            print_table("", *result.table)
+            print(*result.verdict.lines, "", sep="\n")
         if out is not None:
             from cai.view.claim_figures import save_claim
 
             figure, numbers = save_claim(name, result, out)
             print(f"figure: {figure.resolve()}\nnumbers: {numbers.resolve()}\n")
+    if as_json:
+        print_json(told)
+
+
+def _plain(name: str, result: Any) -> dict[str, Any]:
+    heads, rows = result.table
+    verdict = {"verdict": result.verdict.word, "evidence": result.evidence}
+    checks = [vars(check) for check in result.verdict.checks]
+    table = [finite(dict(zip(heads, row, strict=True))) for row in rows]
+    return {"name": name, "claim": result.claim, **verdict, "checks": checks, "table": table}

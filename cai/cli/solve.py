@@ -29,6 +29,12 @@ APART = {
 """What these options have no use for."""
 HEADS = ("rule", "α", "start value (reward)", "log Z (nats)", "ELBO* (nats)", "form", "backups", "error bound")
 PARTIAL = ("rule", "α", "QMDP (reward)", "start value (reward)", "seen state (reward)", "ELBO* (nats)")
+PARTIAL_WORDS = (
+    "start value: of the best policy that acts on what is seen; ELBO* is start value / α under VARIATIONAL",
+    "QMDP: of the policy that acts as if the state were seen from the next step on; never better",
+    "seen state: what the best policy would be worth if it saw the state; never worse",
+)
+"""What the columns over beliefs say."""
 
 
 @app.command()
@@ -62,6 +68,8 @@ def solve(
     if partial:
         rows = _over_beliefs(instance, rules, alphas)
         show_rows(f"{world}, seen in part: exact over beliefs", PARTIAL, rows, as_json=as_json)
+        if not as_json:
+            print(*PARTIAL_WORDS, sep="\n")
     elif shards is not None:
         _sharded(world, instance, rules, alphas, shards, as_json=as_json)
     else:

@@ -23,6 +23,7 @@ from cai.evaluation.subject import Run, Subject
 from cai.exact.forms import Compiled
 from cai.support.files import write_whole
 from cai.support.numbers import ROUNDING, finite
+from cai.support.wording import meant
 
 
 @dataclass(frozen=True, repr=False)
@@ -147,8 +148,9 @@ class Comparison:
         for row in self.rows:
             if row.name == name:
                 return row
+        names = [row.name for row in self.rows]
         raise fault(
-            f"row '{name}'", self.left_out.get(name, "no such row"), f"one of {[row.name for row in self.rows]}"
+            f"row '{name}'", self.left_out.get(name, "no such row"), f"one of {', '.join(names)}{meant(name, names)}"
         )
 
     def mean(self, name: str, field: str) -> Tensor | None:

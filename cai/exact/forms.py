@@ -26,6 +26,7 @@ from cai.exact.tables.table_operator import TableOperator
 from cai.exact.temperature import as_temperature, single_temperature
 from cai.support.memo import Memo
 from cai.support.process import precision
+from cai.support.wording import meant
 from cai.world.definition import World
 from cai.world.spec import Spec, read
 
@@ -122,7 +123,7 @@ def compiled(world: World | Spec | Compiled, form: str = "auto", *, under: Itera
         IntractableError: it cannot be compiled.
     """
     if form not in names():
-        raise fault("form", f"{form!r}", f"one of {names()}")
+        raise fault("form", f"{form!r}", f"one of {', '.join(names())}{meant(str(form), names())}")
     if is_compiled(world):
         own = form_of(world).name
         if form not in ("auto", own):

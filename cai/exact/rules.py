@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from cai.errors import fault
+from cai.support.wording import meant
 
 TIE = 32
 """Units in the last place of the best score by which a choice may fall short of it and still be tied.
@@ -283,7 +284,8 @@ NAMED: dict[str, Rule] = {name: rule for name, rule in globals().items() if isin
 def require_a_rule(rule: Any) -> None:
     """Raise a ``WorldError`` where something is no rule."""
     if not isinstance(rule, Rule):
-        raise fault("rule", f"{rule!r}", f"cai.{', '.join(NAMED)} or RISK(eta)")
+        near = meant(rule, NAMED).replace("mean ", "mean cai.") if isinstance(rule, str) else ""
+        raise fault("rule", f"{rule!r}", f"cai.{', '.join(NAMED)} or RISK(eta){near}")
 
 
 def RISK(eta: float) -> Rule:  # noqa: N802 — a rule, written as the design writes it

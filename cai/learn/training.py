@@ -22,6 +22,7 @@ from cai.simulate.rollout import simulator_of
 from cai.simulate.simulator import drawing, seeded
 from cai.simulate.worlds import WorldSimulator
 from cai.support.process import precision
+from cai.support.wording import meant
 from cai.world.definition import World
 from cai.world.spec import read
 
@@ -265,6 +266,7 @@ def _task(algorithm: Algorithm, options: Options) -> Task:
     if unknown:
         known = ", ".join(vars(Task()))
         expected = f"its own settings, or one of {known}; options of an environment in env_options={{…}}"
+        expected += meant(unknown[0], [*vars(algorithm), *vars(Task())])
         raise fault(algorithm.name, f"no option {', '.join(unknown)}", expected)
     settings: dict[str, Any] = {**vars(Task()), "steps": algorithm.budget, **options}
     for name, least in (("seed", 0), ("steps", 1), ("evaluations", 1), ("episodes", 1)):

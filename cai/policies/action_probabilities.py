@@ -11,6 +11,7 @@ from torch import Tensor
 from cai.errors import fault
 from cai.policies.action_programs import finite_spaces
 from cai.policies.protocol import Tabulated
+from cai.support.wording import meant
 from cai.world.spaces import Space
 
 SHOWN = 12
@@ -54,8 +55,9 @@ class ActionProbabilities(Mapping[str, float]):
         Raises:
             WorldError: there is no such action variable.
         """
-        if variable not in self.actions.names:
-            raise fault("of, variable", f"'{variable}'", f"one of {list(self.actions.names)}")
+        known = self.actions.names
+        if variable not in known:
+            raise fault("of, variable", f"'{variable}'", f"one of {', '.join(known)}{meant(variable, known)}")
         which = self.actions.split(torch.arange(len(self)))[variable].long()
         size = self.actions.sizes[self.actions.names.index(variable)]
         total = self.probs.new_zeros(size).index_add(0, which, self.probs)

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from cai.errors import fault
+from cai.support.wording import meant
 from cai.world.spaces import value_number
 
 Given = Mapping[str, Any]
@@ -131,7 +132,7 @@ def settled(
         for name, t in part:
             where = f"{what}, site '{name}_{t}'"
             if name not in sizes:
-                raise fault(where, f"no variable '{name}'", f"one of {list(sizes)}")
+                raise fault(where, f"no variable '{name}'", f"one of {', '.join(sizes)}{meant(name, sizes)}")
             if horizon is None:
                 raise fault(where, "an infinite horizon", "a finite one: a condition stands at a time")
             last = horizon if name in states else horizon - 1

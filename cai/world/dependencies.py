@@ -13,6 +13,7 @@ from pyro.poutine.messenger import Messenger
 
 from cai.errors import fault, user_code
 from cai.support.process import alone
+from cai.support.wording import meant
 from cai.world.conditions import Conditions, Given, read_conditions
 from cai.world.definition import World
 from cai.world.program import unrolled
@@ -79,7 +80,7 @@ def _condition(dag: nx.DiGraph, conditions: Conditions) -> None:
         for name, t in part:
             node = f"{name}_{t}"
             if node not in dag:
-                raise fault(f"graph, {what}", f"no node '{node}'", f"one of {sorted(dag)}")
+                raise fault(f"graph, {what}", f"no node '{node}'", f"one of {', '.join(sorted(dag))}{meant(node, dag)}")
             if what == "observe":
                 dag.nodes[node]["observed"] = True
             else:

@@ -10,6 +10,7 @@ from jaxtyping import Int
 from torch import Tensor
 
 from cai.errors import fault
+from cai.support.wording import meant
 
 Values = Tensor | dict[str, Tensor]
 """A state or an action as a program sees it: one tensor, or a dict of named variables."""
@@ -130,7 +131,8 @@ def value_number(where: str, value: Any, size: int, names: Sequence[str | None] 
         except (TypeError, ValueError, OverflowError):
             number = -1
     if not 0 <= number < size:
-        raise fault(where, f"value {value!r}", known_values(size, names))
+        near = meant(value, filter(None, names)) if isinstance(value, str) else ""
+        raise fault(where, f"value {value!r}", f"{known_values(size, names)}{near}")
     return number
 
 

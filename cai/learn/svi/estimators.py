@@ -29,6 +29,7 @@ from cai.learn.svi.objective import sampled
 from cai.learn.svi.unscored import unscored
 from cai.policies.as_policy import as_policy, log_table
 from cai.support.process import alone
+from cai.support.wording import meant
 from cai.world.definition import World
 from cai.world.program import Guide, trajectory
 from cai.world.spec import read
@@ -99,7 +100,11 @@ def estimator_of(name: Any, objective: Objective, particles: int) -> Estimator:
     if name == "reparameterised":
         return Estimator(name, model, guide, Trace_ELBO(**sampling), False, modules)
     if name != "score":
-        raise fault("fit, estimator", f"{name!r}", f"'auto', {', '.join(map(repr, ESTIMATORS))}, or a pyro.infer.ELBO")
+        raise fault(
+            "fit, estimator",
+            f"{name!r}",
+            f"'auto', {', '.join(map(repr, ESTIMATORS))}, or a pyro.infer.ELBO{meant(str(name), ESTIMATORS)}",
+        )
     if isinstance(objective.policy, Guide):
         return Estimator(name, model, guide, TraceGraph_ELBO(**sampling), False, modules)
     baseline = _first_baseline(objective.world, objective, particles)
