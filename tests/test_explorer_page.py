@@ -418,6 +418,38 @@ def test_who_wants_less_motion_sees_the_message_stand_still(open_page: Callable[
 
 
 @pytest.mark.slow
+def test_a_stroke_is_undone_as_one(open_page: Callable[..., Opened]) -> None:
+    opened = open_page("small", "#u=wall")
+    box = opened.page.locator('.panel[data-rule="HARD"] canvas').bounding_box()
+    mouse = opened.page.mouse
+    mouse.move(box["x"] + 0.5 * box["width"] / 5, box["y"] + 2.5 * box["height"] / 4)
+    mouse.down()
+    mouse.move(box["x"] + 3.5 * box["width"] / 5, box["y"] + 2.5 * box["height"] / 4, steps=20)
+    mouse.up()
+    opened.settle()
+    assert [edit["cell"] for edit in opened.ask("page.state.edits")] == [10, 11, 12, 13]
+    opened.page.click("#undo")
+    opened.settle()
+    assert opened.ask("page.state.edits") == []
+
+
+@pytest.mark.slow
+def test_a_notebook_holds_the_page_in_a_frame(browser: Any, tmp_path: Path) -> None:
+    path = tmp_path / "notebook.html"
+    path.write_text(f"<!DOCTYPE html><title>a notebook</title>{explorer('small')._repr_html_()}", encoding="utf-8")
+    opened = Opened(browser.new_page())
+    opened.page.on("pageerror", lambda error: opened.errors.append(str(error)))
+    opened.page.goto(path.as_uri())
+    frame = opened.page.frame_locator("iframe")
+    frame.locator('#tools input[value="wall"]').check(force=True)
+    frame.locator("canvas").first.click()
+    frame.locator("#undo:not([disabled])").wait_for()
+    opened.page.wait_for_timeout(300)
+    assert opened.errors == []
+    opened.page.close()
+
+
+@pytest.mark.slow
 def test_a_change_is_shown_within_50_ms(open_page: Callable[..., Opened], record_property: Any) -> None:
     opened = open_page("grid")  # 400 states, T = 100, three rules
     times = []

@@ -3,12 +3,12 @@
 "use strict";
 
 const RULES = {
-  POSTERIOR: "Given that all went well. It counts on luck.",
-  VARIATIONAL: "The best policy in the world as it is, true to the prior.",
-  HARD: "The most expected reward; the prior costs nothing.",
+  POSTERIOR: "Given that all went well. It tilts chance, too.",
+  VARIATIONAL: "The best policy, with a price for leaving the prior.",
+  HARD: "The most expected reward. The prior costs nothing.",
   MAP: "The single most probable trajectory.",
-  PLANNING: "The best fixed choices if luck may be hoped for.",
-  RISK: "POSTERIOR with a temperature η of its own for chance.",
+  PLANNING: "The best actions, with chance tilted as in POSTERIOR.",
+  RISK: "As POSTERIOR, with a temperature η for chance alone.",
 };
 const COLOURS_SHOWN = [
   { value: "value", label: "Value v", title: "What is still to come from a state at time t, reward units" },
@@ -19,6 +19,8 @@ const TOOLS = [
   { value: "look", label: "Look" }, { value: "wall", label: "Wall" }, { value: "goal", label: "Goal" },
   { value: "reward", label: "Reward" }, { value: "start", label: "Start" }, { value: "observe", label: "Observe" },
 ];
+const SETTINGS = ["alpha", "eta", "T", "variant", "edits"];
+const PAINTS = ["wall", "goal", "reward"];
 const MOST_PANELS = 4;
 const MOST_ROWS = 400;
 
@@ -44,7 +46,7 @@ function defaultsOf(data) {
   const state = {
     alpha: data.defaults.temperature, eta: data.defaults.eta, T: data.clock.start, variant: variantOf(data, places),
     rules: ["POSTERIOR", "VARIATIONAL", "HARD"], rule: "POSTERIOR", colour: "value", dynamics: "true", scale: "now",
-    t: 0, place: null, action: null, tool: "look", edits: [], observed: null, question: 0, asking: 0, theme: "auto",
+    t: 0, place: null, layer: 0, action: null, tool: "look", edits: [], observed: null, question: 0, asking: 0, theme: "auto",
   };
   return { ...state, place: startCell(makeWorld(data, Engine.readModel(data, state.variant), [])) };
 }
@@ -62,14 +64,17 @@ function sound(state) {
     alpha: state.alpha > 0 ? state.alpha : page.defaults.alpha, eta: state.eta === 0 ? page.defaults.eta : state.eta,
     rule: rules.includes(state.rule) ? state.rule : rules[0], edits: state.edits.filter(({ cell }) => cell < cells),
     observed: state.observed && state.observed.place < cells && state.observed.t <= T ? state.observed : null,
+    layer: clamp(state.layer, 0, mostStatesInACell(data) - 1),
     question: clamp(state.question, 0, QUESTIONS.length - 1), action: state.action < data.actions.count ? state.action : null,
   };
 }
 
-/** Change the state and show it; what was painted or observed can be undone. */
+/** Change the state and show it; what was painted or observed can be undone. A new setting closes an open question. */
 function change(patch, { undoable = false } = {}) {
   if (undoable) page.past.push({ edits: page.state.edits, observed: page.state.observed });
-  page.state = sound({ ...page.state, ...patch });
+  const closes = SETTINGS.some((field) => field in patch) && !("asking" in patch);
+  if (closes) Object.assign(page, { guess: null, revealed: false });
+  page.state = sound({ ...page.state, ...(closes ? { asking: 0 } : {}), ...patch });
   if (!page.frame) page.frame = requestAnimationFrame(render);
 }
 
@@ -84,6 +89,7 @@ function render() {
   const began = performance.now();
   const { state, answers } = page;
   const world = answers.world(state);
+  world.layer = state.layer;
   showTheme();
   showControls(world);
   showPanels(world);
@@ -99,8 +105,14 @@ function render() {
   keepAddress();
 }
 
+/** In a notebook's frame there is no address to keep. */
+function inNotebook() {
+  return location.protocol === "about:";
+}
+
 function keepAddress() {
   clearTimeout(page.addressTimer);
+  if (inNotebook()) return;
   page.addressTimer = setTimeout(() => {
     const address = toAddress(page.state, page.defaults);
     history.replaceState(null, "", address ? `#${address}` : location.pathname + location.search);
@@ -127,6 +139,7 @@ function showControls(world) {
   const { state, sync } = page;
   sync.alpha(state.alpha);
   sync.T(state.T);
+  sync.layer(state.layer);
   sync.eta(state.eta);
   byId("eta").closest("label").hidden = !state.rules.includes("RISK");
   indicesOf(world.data, state.variant).forEach((place, i) => sync.options[i](place));

@@ -18,6 +18,7 @@ const CODECS = {
   scale: { key: "z", ...asWord },
   t: { key: "t", ...asNumber },
   place: { key: "c", ...asNumber },
+  layer: { key: "j", ...asNumber },
   rule: { key: "k", write: (rule) => RULE_LETTERS[rule], read: (text) => readRules(text)[0] },
   action: { key: "i", ...asNumber },
   tool: { key: "u", ...asWord },

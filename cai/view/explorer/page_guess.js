@@ -1,8 +1,15 @@
 // The card of a question: guess first, then see.
 
+/** The question of the state, or the next one that makes sense in this world. */
+function questionNow(scene = sceneNow()) {
+  let number = page.state.question;
+  while (QUESTIONS[number].ask(scene) === null) number = (number + 1) % QUESTIONS.length;
+  return number;
+}
+
 /** Whether the maps are hidden because the question asks for what they show. */
 function hides() {
-  return page.state.asking && !page.revealed && QUESTIONS[page.state.question].hides;
+  return page.state.asking && !page.revealed && QUESTIONS[questionNow()].hides;
 }
 
 function sceneNow() {
@@ -10,8 +17,8 @@ function sceneNow() {
 }
 
 function showQuestion() {
-  const { question } = page.state;
   const scene = sceneNow();
+  const question = questionNow(scene);
   const { variant, edits, alpha, T, t } = page.state;
   const key = [question, page.state.asking, page.revealed, page.guess, variant, writeEdits(edits), alpha, T, t].join();
   const box = byId("question");
@@ -37,10 +44,7 @@ function answerOf(asked, scene) {
 }
 
 function nextQuestion() {
-  const scene = sceneNow();
-  let next = page.state.question;
-  do next = (next + 1) % QUESTIONS.length;
-  while (QUESTIONS[next].ask(scene) === null);
+  const next = (questionNow() + 1) % QUESTIONS.length;
   Object.assign(page, { guess: null, revealed: false });
   change({ question: next, asking: 0 });
 }

@@ -12,6 +12,11 @@ function makeControls(data) {
     plainCodec((value) => (value === 1 ? "1 step" : `${value} steps`)), changeHorizon));
   page.sync.options = data.options.map(({ name, labels }, i) =>
     add(slider({ id: `option-${i}`, name, max: labels.length - 1 }, plainCodec((place) => labels[place]), (place) => changeOption(data, i, place))));
+  const layers = mostStatesInACell(data);
+  const layer = slider({ id: "layer", name: "layer of states", max: layers - 1, title: "Several states lie on one cell: which of them is shown" },
+    plainCodec((value) => `${value + 1} of ${layers}`), (value) => change({ layer: value }));
+  page.sync.layer = add(layer);
+  layer.label.hidden = layers === 1;
   const rules = Engine.RULES.map((rule) => ({ value: rule, label: rule, title: RULES[rule] }));
   page.sync.rules = chips(byId("rules"), rules, changeRules);
   page.sync.colour = segment(byId("colours"), "colour", COLOURS_SHOWN, (colour) => change({ colour }));
@@ -57,6 +62,7 @@ function listen() {
   listenToMaps(byId("panels"));
   listenToCards();
   document.addEventListener("keydown", onKey);
+  byId("copy-link").hidden = inNotebook();
   window.addEventListener("hashchange", () => change(fromAddress(location.hash, page.defaults)));
   new ResizeObserver(() => change({})).observe(byId("panels"));
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => change({}));
@@ -158,7 +164,7 @@ function listenToMaps(panels) {
     useTool(cell, event.target.closest(".panel").dataset.rule, page.state.tool);
   });
   panels.addEventListener("pointermove", (event) => {
-    if (!painted || !event.buttons || !event.target.matches(".map") || !["wall", "reward", "goal"].includes(page.state.tool)) return;
+    if (!painted || !event.buttons || !event.target.matches(".map") || !PAINTS.includes(page.state.tool)) return;
     const cell = cellOf(event);
     if (cell < 0 || painted.has(cell)) return;
     painted.add(cell);
@@ -189,14 +195,14 @@ function observe(cell) {
   return say(messages.possible ? `Observed: ${placeName(world, cell)} at t = ${t}.` : `Impossible. ${whyImpossible(world, page.state.observed, messages)}`);
 }
 
-/** Paint a cell; the same again takes it away, unless a stroke is going on (`keep`). */
+/** Paint a cell; the same again takes it away. A stroke (`keep`) only adds, and is undone as one. */
 function paint(cell, kind, { keep = false } = {}) {
   const { edits } = page.state;
   const worth = kind === "goal" || kind === "reward" ? { value: page.brush } : {};
   const same = edits.find((edit) => edit.cell === cell && edit.kind === kind && edit.value === worth.value);
   if (same && keep) return;
   const left = edits.filter((edit) => edit !== same && !replaces(kind, edit, cell));
-  change({ edits: same ? left : [...left, { kind, cell, ...worth }], place: cell }, { undoable: true });
+  change({ edits: same ? left : [...left, { kind, cell, ...worth }], place: cell }, { undoable: !keep });
   const world = page.answers.world(page.state);
   say(`${same ? "Taken away" : "Painted"}: ${kind} at ${placeName(world, cell)}.`);
 }

@@ -75,7 +75,7 @@ function outcomeTable({ rule }, action, outcomes) {
 function tiltedWords(rule, outcomes) {
   const tilts = outcomes.some((o) => Math.abs(o.p - o.tilted) > 1e-6);
   if (outcomes.length === 1) return "Only one outcome: no chance is left to tilt.";
-  return tilts ? `${rule} tilts chance towards what it counts on. Reward units.` : `${rule} leaves chance as it is here. Reward units.`;
+  return tilts ? `${rule} gives the better outcomes more probability than they have. Rewards in reward units.` : `${rule} leaves chance as it is here. Rewards in reward units.`;
 }
 
 function bar(share, kind = "") {

@@ -5,7 +5,7 @@ const FAINTEST = 10; // nats below the largest message at which the colours end
 function makePanels() {
   const panel = (rule) => `<figure class="panel" data-rule="${rule}">
     <figcaption><span class="name">${rule}</span><p class="gloss"></p><dl class="numbers"></dl></figcaption>
-    <canvas class="map" tabindex="0" role="application" aria-roledescription="map" aria-describedby="legend-keys"></canvas></figure>`;
+    <canvas class="map" tabindex="0" role="application" aria-roledescription="map" aria-describedby="map-hint"></canvas></figure>`;
   byId("panels").innerHTML = page.state.rules.map(panel).join("");
   byId("panels").dataset.rules = page.state.rules.join();
 }
@@ -51,6 +51,7 @@ function showPanels(world) {
     const { array, from } = numbers[i];
     const look = { visits: state.colour === "visits", values: hidden ? null : array.subarray(from, from + world.S), policy: hidden ? null : policyNow(rule), scale, theme, place: state.place, observed: state.observed?.place ?? null };
     const figure = byId("panels").children[i];
+    figure.querySelector("canvas").classList.toggle("painting", PAINTS.includes(state.tool));
     drawMap(figure.querySelector("canvas"), world, look);
     showCaption(figure, world, rule, hidden);
   });

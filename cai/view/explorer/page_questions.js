@@ -15,7 +15,7 @@ const QUESTIONS = [
       const tops = MAIN_RULES.map((_, i) => i).filter((i) => values[i] >= Math.max(...values) - closeness(values));
       const told = MAIN_RULES.map((rule, i) => `${rule} ${show(values[i])}`).join(", ");
       const nats = (values[0] - values[1]) / scene.state.alpha;
-      const words = `${told} reward units. POSTERIOR lies ${show(values[0] - values[1])} reward units, or ${show(nats)} nats, above VARIATIONAL: that is what it expects from luck. Without chance they are equal.`;
+      const words = `${told} reward units. POSTERIOR lies ${show(values[0] - values[1])} reward units, or ${show(nats)} nats, above VARIATIONAL: that much it gains by tilting chance. Without chance they are equal.`;
       return { right: tops.length > 1 ? [MAIN_RULES.length] : tops, words };
     },
   },
@@ -62,7 +62,8 @@ const QUESTIONS = [
     ask: () => "What happens to the gap between HARD and VARIATIONAL at the start when α is divided by 10?",
     choices: () => ["It shrinks", "It stays", "It grows"],
     truth: (scene) => {
-      const gap = (state) => scene.answers.messages(state, "HARD").value - scene.answers.messages(state, "VARIATIONAL").value;
+      const fresh = new Answers(scene.world.data);
+      const gap = (state) => fresh.messages(state, "HARD").value - fresh.messages(state, "VARIATIONAL").value;
       const [now, colder] = [gap(scene.state), gap({ ...scene.state, alpha: scene.state.alpha / 10 })];
       const still = Math.abs(colder - now) < 1e-9 * Math.max(1, Math.abs(now));
       const words = `At α = ${show(scene.state.alpha)} the gap is ${show(now)}, at α = ${show(scene.state.alpha / 10)} it is ${show(colder)} reward units. HARD is the limit of VARIATIONAL as α goes to 0.`;
@@ -76,7 +77,7 @@ const QUESTIONS = [
     truth: (scene) => {
       const [differ, all] = disagreement(scene);
       const share = all ? differ / all : 0;
-      const words = `In ${differ} of the ${all} states where the choice matters. There POSTERIOR counts on luck, or on a prior that HARD does not pay.`;
+      const words = `In ${differ} of the ${all} states where the choice matters. There POSTERIOR tilts chance, or keeps to the prior, which costs HARD nothing to leave.`;
       return { right: [differ === 0 ? 0 : share <= 0.25 ? 1 : share <= 0.5 ? 2 : 3], words };
     },
   },
@@ -102,7 +103,11 @@ function idleReturn({ answers, state }) {
 }
 
 /** The variant nearest to the chosen one where every action has one outcome, or null. */
-function certainVariant({ world, state }) {
+function certainVariant({ answers, world, state }) {
+  return answers.once("certain", state.variant, () => findCertain(world, state));
+}
+
+function findCertain(world, state) {
   const places = indicesOf(world.data, state.variant);
   for (let i = 0; i < world.data.options.length; i++) {
     for (let value = 0; value < world.data.options[i].values.length; value++) {

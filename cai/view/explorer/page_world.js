@@ -9,13 +9,13 @@ function makeWorld(data, model, edits) {
   const start = edits.find((edit) => edit.kind === "start");
   const world = {
     data, model, painted, edits, S: model.S, A: model.A,
-    moves: data.actions.moves, grid: data.map.kind === "grid" && !isChain(data), start: start ? start.cell : null,
+    moves: data.actions.moves, layer: 0, grid: data.map.kind === "grid" && !isChain(data), start: start ? start.cell : null,
     actions: actionNames(data),
   };
   const byCell = statesByCell(data, model.S);
   const choosing = whereActionsDiffer(model);
   world.statesAt = (cell) => (isWall(world, cell) ? [] : byCell.get(cell) ?? []);
-  world.stateOf = (cell) => world.statesAt(cell)[0] ?? -1;
+  world.stateOf = (cell) => world.statesAt(cell)[Math.min(world.layer, world.statesAt(cell).length - 1)] ?? -1;
   world.markOf = (cell) => markOf(world, cell);
   const over = whereAllIsOver(model);
   world.chooses = (s) => choosing[s] === 1;
@@ -39,6 +39,13 @@ function statesByCell(data, S) {
     byCell.get(cell).push(s);
   }
   return byCell;
+}
+
+/** How many states the fullest cell holds: above 1 the map shows one layer of them. */
+function mostStatesInACell({ map }) {
+  const counts = new Map();
+  for (const cell of map.cell) if (cell >= 0) counts.set(cell, (counts.get(cell) ?? 0) + 1);
+  return Math.max(1, ...counts.values());
 }
 
 function isWall(world, cell) {
