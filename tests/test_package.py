@@ -1,5 +1,6 @@
 """What ships: the wheel works alone in an empty folder, and the README's code runs."""
 
+import importlib
 import json
 import os
 import re
@@ -76,6 +77,17 @@ def test_the_readme_prints_what_its_code_prints(number: int, tmp_path: Path) -> 
     assert done.returncode == 0, done.stderr
     assert output
     assert done.stdout.rstrip() == output.rstrip()
+
+
+def test_the_readmes_picture_is_the_one_that_its_code_draws(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(ROOT / "docs"))
+    _, words = importlib.import_module("cliffs").cliffs()
+    assert f'alt="{words}"' in README
+    for name in ("cliffs.svg", "cliffs-dark.svg"):
+        drawn = (ROOT / "docs" / "_static" / name).read_text(encoding="utf-8")
+        assert words.split(". ", 1)[1] in drawn
+    firm, icy = re.findall(r"ELBO\* (-[\d.]+) nats", words)
+    assert f"differs by {float(firm) - float(icy):.1f} nats" in README
 
 
 def test_the_readmes_files_are_there() -> None:
