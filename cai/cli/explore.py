@@ -27,7 +27,7 @@ Vary = Annotated[
 ]
 Start = Annotated[
     float | None,
-    typer.Option("--temperature", "-t", help="α to begin with, reward units; by the size of rewards unless given."),
+    typer.Option("--temperature", "-t", help="α to begin with, reward units; chosen by the best return unless given."),
 ]
 
 

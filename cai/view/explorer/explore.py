@@ -70,7 +70,7 @@ def explore(
         world: a world, its tables, or a class or function that makes one, whose options then get sliders.
         vary: which options, ``{"slip": [0, 0.1, 0.2]}`` or names alone; None for up to two that matter.
         title: of the page; the name of the world unless given.
-        temperature: α to begin with, reward units; a fiftieth of the largest reward unless given.
+        temperature: α to begin with, reward units; chosen by the best return unless given.
 
     Raises:
         WorldError: the world does not conform, is seen in part, or has no such option.

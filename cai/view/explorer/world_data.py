@@ -2,13 +2,16 @@
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import torch
 
 from cai.compile.table_model import Slice, Tables
-from cai.errors import Finding, IntractableError
+from cai.errors import Finding, ImpossibleError, IntractableError
+from cai.exact.rules import HARD
+from cai.exact.solve import solve
 from cai.view.explorer.arrays import Arrays
 from cai.view.explorer.options import Option, Variants
 from cai.view.explorer.state_map import cells_entered, map_of, moves_of
@@ -31,14 +34,14 @@ def world_data(variants: Variants, *, title: str | None = None, temperature: flo
     Args:
         variants: the world as tables, for each joint value of its options.
         title: of the page; the name of the world unless given.
-        temperature: α to begin with, reward units; a fiftieth of the largest reward unless given.
+        temperature: α to begin with, reward units; chosen by the best return unless given.
 
     Raises:
         IntractableError: it is too large for a page.
     """
     tables = variants.chosen
     require_small(variants)
-    arrays = Arrays()
+    arrays, clock = Arrays(), _clock(tables)
     encoded = [_tables(each, arrays) for each in variants.tables]
     require_bytes(arrays.size, len(variants.tables))
     return {
@@ -51,13 +54,13 @@ def world_data(variants: Variants, *, title: str | None = None, temperature: flo
             "labels": [tables.actions.label(a) for a in range(tables.actions.size)],
             "moves": moves_of(tables),
         },
-        "clock": _clock(tables),
+        "clock": clock,
         "map": map_of(tables),
         "options": [_option(option) for option in variants.options],
         "variants": encoded,
         "arrays": arrays.encoded,
         "graph": None if variants.world is None else graph_data(variants.world),
-        "defaults": _defaults(tables, temperature),
+        "defaults": _defaults(tables, temperature, clock["start"]),
     }
 
 
@@ -151,8 +154,9 @@ def _usual_reward(tables: Tables) -> float:
     return float(values[counts.argmax()]) if values.size else 0.0
 
 
-def graph_data(world: World, slices: int = 2) -> dict[str, Any]:
+def graph_data(world: World) -> dict[str, Any]:
     """Return the nodes and edges of the graphical model: x counts time slices, y the rows of variables from the top."""
+    slices = min(2, world.horizon or 2)
     dag = graph(world, slices)
     places = places_of(dag, column=1.0)
     lowest = max(y for _, y in places.values())
@@ -171,16 +175,28 @@ def graph_data(world: World, slices: int = 2) -> dict[str, Any]:
     return {"slices": slices, "nodes": nodes, "edges": [list(edge) for edge in dag.edges]}
 
 
-def _defaults(tables: Tables, temperature: float | None) -> dict[str, float]:
-    """Choose temperatures by the size of rewards: at a fiftieth of the largest one it can be seen how rules differ."""
+def _defaults(tables: Tables, temperature: float | None, steps: int) -> dict[str, float]:
+    """Choose the temperature at which deciding everything costs half of what there is to be won.
+
+    A policy that leaves nothing open pays log A nats a step. So ``α = |J*| / (2 n log A)``, with J* the best return and
+    n the steps of a life. Where J* is 0 or -inf it is a fiftieth of the largest reward.
+    """
     finite = torch.cat([tables.reward.reshape(-1), tables.terminal.reshape(-1)])
-    finite = finite[finite.isfinite()].abs()
-    size = float(finite.max()) or 1.0
-    alpha = temperature or float(f"{size / 50:.1g}")
-    coldest, warmest = 10 ** math.floor(math.log10(size) - 4), 10 ** math.ceil(math.log10(size) + 1)
+    largest = float(finite[finite.isfinite()].abs().max()) or 1.0
+    life = steps if tables.discount == 1 else (1 - tables.discount**steps) / (1 - tables.discount)
+    decided = _best_return(tables, steps) / (2 * life * max(math.log(tables.actions.size), 0.5))
+    alpha = temperature or float(f"{decided or largest / 50:.1g}")
     return {
         "temperature": alpha,
-        "coldest": min(alpha, coldest),
-        "warmest": max(alpha, warmest),
-        "eta": -5 * alpha,
+        "coldest": min(alpha, 10 ** math.floor(math.log10(alpha) - 2)),
+        "warmest": max(alpha, 10 ** math.ceil(math.log10(largest) + 1)),
+        "eta": float(f"{-5 * alpha:.3g}"),
     }
+
+
+def _best_return(tables: Tables, steps: int) -> float:
+    """Return the size of the best expected return, 0 where there is none."""
+    try:
+        return abs(float(solve(replace(tables, horizon=steps), HARD).value))
+    except ImpossibleError:
+        return 0.0
