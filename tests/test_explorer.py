@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import gymnasium
 import numpy as np
 import pytest
 import torch
@@ -239,6 +240,29 @@ def test_edits_are_those_of_the_tables(script: Script) -> None:
     script.say("model = before")
     script.solve("HARD", 0.05)
     messages_agree(script, "HARD", cai.solve(tables, cai.HARD, temperature=0.05))
+
+
+def test_a_hole_and_a_goal_of_gymnasium_can_be_walled_in(script: Script) -> None:
+    """Where ``done`` leads to the state "ended", it is still known which cell was entered."""
+    lake = load_model("frozen_lake")(horizon=30)
+    tables = script.load(lake)
+    script.say("model = Engine.edited(model, {walls: [5, 11], goals: [{cell: 12, reward: 0.5}]})")
+    table = gymnasium.make("FrozenLake-v1", map_name="4x4").unwrapped.P
+    successor, reward = tables.successor.clone(), tables.reward.clone()
+    for s in range(16):
+        for a in range(4):
+            for k, (_, entered, _, _) in enumerate(table[s][a]):
+                if entered in (5, 11) and entered != s:
+                    successor[s, a, k] = s
+                if entered == 12 and entered != s:
+                    reward[s, a, k] += 0.5
+    successor[[12]], reward[[12]] = 12, 0.0
+    ended = tables.ended.clone()
+    ended[12] = True
+    expected = replace(tables, successor=successor, reward=reward, ended=ended)
+    for name in ("POSTERIOR", "HARD"):
+        script.solve(name, 0.01)
+        messages_agree(script, name, cai.solve(expected, RULES[name], temperature=0.01))
 
 
 def test_the_start_can_be_moved(script: Script) -> None:

@@ -46,19 +46,20 @@ class GymnasiumWorld:
         probability[..., 0] = 1.0  # where the table has no row: one certain outcome, back to itself
         self.successor = torch.arange(self.n_states).reshape(-1, 1, 1).expand(shape).clone()
         self.allowed = self.over.unsqueeze(-1).expand(self.n_states, A).clone()
+        entered = self.successor.clone()
         self.reward = torch.where(self.allowed.unsqueeze(-1), 0.0, -torch.inf).to(torch.float64).expand(shape).clone()
         for (s, a), row in listed.rows.items():
             probability[s, a, 0], self.allowed[s, a], self.reward[s, a] = 0.0, True, 0.0
             for k, (p, successor, reward, done) in enumerate(row):
                 probability[s, a, k] = max(p, 0.0)
-                self.successor[s, a, k] = S if done else successor
+                self.successor[s, a, k], entered[s, a, k] = S if done else successor, successor
                 self.reward[s, a, k] = reward
         self.free = bool(self.allowed.all())
         # Logarithms, because torch's Categorical takes a probability of 0 for one of 2e-16.
         self.log_prob = probability.log()
         self.log_start = torch.full((self.n_states,), -torch.inf, dtype=torch.float64)
         self.log_start[:S] = listed.start.log()
-        self.layout = _layout(env.unwrapped, self.n_states)
+        self.layout = _layout(env.unwrapped, self.n_states, entered)
         moves = ACTIONS.get(type(env.unwrapped).__name__, labels(listed.actions))
         named = {"state": [*labels(listed.states), *[ENDED] * ends], "action": list(moves)}
         self.labels = {name: values for name, values in named.items() if any(values)}
@@ -144,7 +145,7 @@ def _require_table(env: Any) -> None:
         raise fault(where, seen, "an environment whose P holds all of its dynamics")
 
 
-def _layout(env: Any, n_states: int) -> Layout | None:
+def _layout(env: Any, n_states: int, entered: Tensor) -> Layout | None:
     names = ACTIONS.get(type(env).__name__, ())
     if not names or not set(names) <= set(ARROWS):
         return None
@@ -157,7 +158,7 @@ def _layout(env: Any, n_states: int) -> Layout | None:
     else:
         cliff = {(rows - 1) * columns + i: "C" for i in range(1, columns - 1)}
         marks = {int(env.start_state_index): "S", rows * columns - 1: "G", **cliff}
-    return Layout(cell, (rows, columns), tuple(ARROWS[name] for name in names), marks)
+    return Layout(cell, (rows, columns), tuple(ARROWS[name] for name in names), marks, cell[entered])
 
 
 def _sample(name: str, fn: Any) -> Tensor:

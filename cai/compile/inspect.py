@@ -173,6 +173,9 @@ def inspect_layout(spec: Spec) -> Iterator[Finding]:
     if tuple(layout.cell.shape) != (S,) or int(layout.cell.max()) >= cells:
         seen = f"cells of shape {tuple(layout.cell.shape)} up to {int(layout.cell.max())}"
         yield Finding("layout", seen, f"one cell for each of {S} states, below {cells}, or -1")
+    if layout.entered is not None and tuple(layout.entered.shape[:2]) != (S, A):
+        expected = f"a cell for each outcome of {S} states and {A} actions"
+        yield Finding("layout", f"cells entered of shape {tuple(layout.entered.shape)}", expected)
     if len(layout.moves) != A:
         yield Finding("layout", f"{len(layout.moves)} moves", f"one for each of {A} actions")
 

@@ -236,7 +236,10 @@ def _drop_unreachable(tables: Tables) -> Tables:
     numbers = reached.nonzero().flatten()
     row = torch.full((len(reached),), 0).index_copy(0, numbers, torch.arange(len(numbers)))
     axis = 1 if tables.timed else 0
-    layout = tables.layout and replace(tables.layout, cell=tables.layout.cell[numbers])
+    layout = tables.layout
+    if layout is not None:
+        entered = None if layout.entered is None else layout.entered[numbers]
+        layout = replace(layout, cell=layout.cell[numbers], entered=entered)
     return replace(
         tables,
         log_initial=tables.log_initial[numbers],

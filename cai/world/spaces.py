@@ -219,9 +219,12 @@ class Layout:
         shape: rows and columns of the map.
         moves: for each action the step it means as (right, down), or None where it means no move.
         marks: a short text for map cells, e.g. ``{0: "S", 15: "G"}``.
+        entered: the map cell that each outcome enters, where it is not that of the next state: on entering a goal an
+            episode may go to a state that is on no map. Shape ``[S, A, K]``, K as in the tables.
     """
 
     cell: Int[Tensor, " S"]
     shape: tuple[int, int]
     moves: tuple[tuple[float, float] | None, ...]
     marks: Mapping[int, str]
+    entered: Int[Tensor, "S A K"] | None = None

@@ -40,8 +40,12 @@ def moves_of(tables: Tables) -> list[list[float] | None]:
 
 def cells_entered(tables: Tables, slice_: Slice) -> NDArray[Any]:
     """Return the cell that each outcome enters, ``[S, A, K]``; -1 off the map."""
-    successor = slice_.successor.numpy()
-    return successor if tables.layout is None else tables.layout.cell.numpy()[successor]
+    layout, successor = tables.layout, slice_.successor
+    if layout is None:
+        return successor.numpy()
+    if layout.entered is not None and layout.entered.shape == successor.shape:
+        return layout.entered.numpy()
+    return layout.cell[successor].numpy()
 
 
 def _steps(tables: Tables) -> NDArray[Any]:
