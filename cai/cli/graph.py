@@ -10,7 +10,7 @@ from cai.cli import options as opt
 from cai.cli.app import app, print_json, with_exit_code
 from cai.cli.options import read_picture, read_sites, read_world
 
-Slices = Annotated[int, typer.Option(help="How many slices to write out.")]
+Slices = Annotated[int | None, typer.Option(help="How many slices to write out; 2 unless given.")]
 Explain = Annotated[
     bool, typer.Option("--explain", help="Say what follows from the graph: what matters, what the policy needs.")
 ]
@@ -24,7 +24,7 @@ Entanglement = Annotated[
 @with_exit_code
 def graph(
     world: opt.World,
-    slices: Slices = 2,
+    slices: Slices = None,
     settings: opt.Settings = None,
     observe: opt.Observe = None,
     do: opt.Do = None,
@@ -45,6 +45,7 @@ def graph(
     if as_json:
         print_json(view.plain(dag, explanation))
     else:
-        view.print_graph(f"{world}, {slices} slice{'s' if slices > 1 else ''}", dag, explanation)
+        written = dag.graph["slices"]
+        view.print_graph(f"{world}, {written} slice{'s' if written > 1 else ''}", dag, explanation)
     for picture in pictures:
         print(f"picture: {picture}")

@@ -62,6 +62,6 @@ def write_report(
     if not comparisons:
         return
     with working("writing the report"):
-        dag = None if world is None else cai.graph(world, min(2, world.horizon or 2))
+        dag = None if world is None else cai.graph(world)
         page = cai.report(comparisons, out, title=title, notes=notes, dag=dag)
     print(f"report: {page.resolve()}")

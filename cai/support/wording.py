@@ -1,6 +1,7 @@
 """Names that people write and read: those known before torch is loaded, near misses, and lists in a sentence."""
 
 import difflib
+import re
 from collections.abc import Iterable, Sequence
 
 from cai.errors import fault
@@ -18,10 +19,21 @@ def read_name(where: str, text: str, known: Sequence[str]) -> str:
 
 
 def meant(text: str, known: Iterable[str]) -> str:
-    """Return ``"; did you mean …?"`` where a known name is near to the text, whatever its capitals; else nothing."""
+    """Return ``"; did you mean …?"`` where a known name is near to the text, whatever its capitals; else nothing.
+
+    Near is what differs by few letters, or what has the letters of the text in their order: ``sofq`` for
+    soft_q_learning.
+    """
     by_lower = {name.lower(): name for name in known}
-    near = difflib.get_close_matches(text.lower(), by_lower, n=1)
+    near = difflib.get_close_matches(text.lower(), by_lower, n=1) or _shortened(text.lower(), by_lower)
     return f"; did you mean {by_lower[near[0]]}?" if near else ""
+
+
+def _shortened(text: str, known: Iterable[str]) -> list[str]:
+    """Return the name whose beginning has the letters of a text in their order; none where the text is very short."""
+    spelled = re.compile(".*?".join(map(re.escape, text)))
+    found = [(match.end(), name) for name in known if (match := spelled.match(name))]
+    return [min(found)[1]] if found and len(text) > 2 else []
 
 
 def listed(names: Sequence[str], most: int = 6) -> str:

@@ -20,7 +20,9 @@ from cai.world.program import unrolled
 from cai.world.spec import Spec, read
 
 
-def graph(world: World | Spec, slices: int = 2, *, observe: Given | None = None, do: Given | None = None) -> nx.DiGraph:
+def graph(
+    world: World | Spec, slices: int | None = None, *, observe: Given | None = None, do: Given | None = None
+) -> nx.DiGraph:
     """Read the graph of the first slices off the trajectory program, by Pyro's provenance tracking.
 
     Nodes are sites (``cell_0, move_0, slip_0, O_0, cell_1 …``) with the attributes ``kind`` (state, action, latent,
@@ -29,7 +31,8 @@ def graph(world: World | Spec, slices: int = 2, *, observe: Given | None = None,
 
     Args:
         world: the world; its horizon is cut to ``slices``.
-        slices: how many slices to write out; the state after the last one is in the graph too.
+        slices: how many slices to write out, 2 unless given (1 where T is 1); the state after the last one is in the
+            graph too.
         observe: evidence by site, ``{"floor_1": 3}``: those nodes are observed.
         do: interventions by site: those nodes have the attribute ``forced``, and their edges from above are cut.
 
@@ -40,6 +43,7 @@ def graph(world: World | Spec, slices: int = 2, *, observe: Given | None = None,
     if not isinstance(world, World | Spec) or isinstance(world, type):
         raise fault("graph", f"a {type(world).__name__}", "a world, with initial, act and step")
     spec = read(world)
+    slices = min(2, spec.horizon or 2) if slices is None else slices
     if not isinstance(slices, int) or slices < 1 or (spec.horizon is not None and slices > spec.horizon):
         raise fault("graph, slices", f"{slices!r}", f"a whole number from 1 to {spec.horizon or 'any'}")
     program = unrolled(_cut(spec, slices))
