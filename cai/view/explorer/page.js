@@ -12,12 +12,20 @@ const RULES = {
 };
 const COLOURS_SHOWN = [
   { value: "value", label: "Value v", title: "What is still to come from a state at time t, reward units" },
-  { value: "message", label: "Message β", title: "The backward message log β at time t, nats below its largest: ten nats are a factor of 22,026" },
+  {
+    value: "message",
+    label: "Message β",
+    title: "The backward message log β at time t, nats below its largest: ten nats are a factor of 22,026",
+  },
   { value: "visits", label: "Visits", title: "Where the policy is at time t, as a probability" },
 ];
 const TOOLS = [
-  { value: "look", label: "Look" }, { value: "wall", label: "Wall" }, { value: "goal", label: "Goal" },
-  { value: "reward", label: "Reward" }, { value: "start", label: "Start" }, { value: "observe", label: "Observe" },
+  { value: "look", label: "Look" },
+  { value: "wall", label: "Wall" },
+  { value: "goal", label: "Goal" },
+  { value: "reward", label: "Reward" },
+  { value: "start", label: "Start" },
+  { value: "observe", label: "Observe" },
 ];
 const SETTINGS = ["alpha", "eta", "T", "variant", "edits"];
 const PAINTS = ["wall", "goal", "reward"];
@@ -26,7 +34,20 @@ const MOST_ROWS = 400;
 
 const byId = (id) => document.getElementById(id);
 
-const page = { state: null, defaults: null, answers: null, sync: {}, past: [], playing: null, frame: 0, lastMs: 0, guess: null, revealed: false, brush: 1, speed: 6 };
+const page = {
+  state: null,
+  defaults: null,
+  answers: null,
+  sync: {},
+  past: [],
+  playing: null,
+  frame: 0,
+  lastMs: 0,
+  guess: null,
+  revealed: false,
+  brush: 1,
+  speed: 6,
+};
 
 function start() {
   const data = JSON.parse(byId("data").textContent);
@@ -44,9 +65,25 @@ function start() {
 function defaultsOf(data) {
   const places = data.options.map(({ chosen }) => chosen);
   const state = {
-    alpha: data.defaults.temperature, eta: data.defaults.eta, T: data.clock.start, variant: variantOf(data, places),
-    rules: ["POSTERIOR", "VARIATIONAL", "HARD"], rule: "POSTERIOR", colour: "value", dynamics: "true", scale: "now",
-    t: 0, place: null, layer: 0, action: null, tool: "look", edits: [], observed: null, question: 0, asking: 0, theme: "auto",
+    alpha: data.defaults.temperature,
+    eta: data.defaults.eta,
+    T: data.clock.start,
+    variant: variantOf(data, places),
+    rules: ["POSTERIOR", "VARIATIONAL", "HARD"],
+    rule: "POSTERIOR",
+    colour: "value",
+    dynamics: "true",
+    scale: "now",
+    t: 0,
+    place: null,
+    layer: 0,
+    action: null,
+    tool: "look",
+    edits: [],
+    observed: null,
+    question: 0,
+    asking: 0,
+    theme: "auto",
   };
   return { ...state, place: startCell(makeWorld(data, Engine.readModel(data, state.variant), [])) };
 }
@@ -60,12 +97,20 @@ function sound(state) {
   const cells = data.map.kind === "grid" ? data.map.rows * data.map.columns : data.states.count;
   const rules = state.rules.slice(0, MOST_PANELS);
   return {
-    ...state, T, rules, t: clamp(state.t, 0, T), variant: clamp(state.variant, 0, count - 1), place: clamp(state.place, 0, cells - 1),
-    alpha: state.alpha > 0 ? state.alpha : page.defaults.alpha, eta: state.eta === 0 ? page.defaults.eta : state.eta,
-    rule: rules.includes(state.rule) ? state.rule : rules[0], edits: state.edits.filter(({ cell }) => cell < cells),
+    ...state,
+    T,
+    rules,
+    t: clamp(state.t, 0, T),
+    variant: clamp(state.variant, 0, count - 1),
+    place: clamp(state.place, 0, cells - 1),
+    alpha: state.alpha > 0 ? state.alpha : page.defaults.alpha,
+    eta: state.eta === 0 ? page.defaults.eta : state.eta,
+    rule: rules.includes(state.rule) ? state.rule : rules[0],
+    edits: state.edits.filter(({ cell }) => cell < cells),
     observed: state.observed && state.observed.place < cells && state.observed.t <= T ? state.observed : null,
     layer: clamp(state.layer, 0, mostStatesInACell(data) - 1),
-    question: clamp(state.question, 0, QUESTIONS.length - 1), action: state.action < data.actions.count ? state.action : null,
+    question: clamp(state.question, 0, QUESTIONS.length - 1),
+    action: state.action < data.actions.count ? state.action : null,
   };
 }
 
@@ -120,7 +165,9 @@ function keepAddress() {
 }
 
 function darkNow() {
-  return page.state.theme === "dark" || (page.state.theme === "auto" && matchMedia("(prefers-color-scheme: dark)").matches);
+  return (
+    page.state.theme === "dark" || (page.state.theme === "auto" && matchMedia("(prefers-color-scheme: dark)").matches)
+  );
 }
 
 function showTheme() {
@@ -159,8 +206,11 @@ function showBrush() {
   if (box.dataset.kind === kind) return;
   box.dataset.kind = kind;
   box.className = kind ? "brush" : "";
-  if (kind === "worth") box.innerHTML = `<label>worth <input type="number" id="worth" step="any" value="${page.brush}"> reward units</label>`;
-  else if (kind === "observe") box.innerHTML = `<label>at time <input type="number" id="observe-time" min="0" max="${page.state.T}" step="1" value="${observed?.t ?? defaultObservedTime()}"></label>`;
+  if (kind === "worth")
+    box.innerHTML = `<label>worth <input type="number" id="worth" step="any" value="${page.brush}"> reward units</label>`;
+  else if (kind === "observe")
+    box.innerHTML = `<label>at time <input type="number" id="observe-time" min="0" max="${page.state.T}" step="1"
+      value="${observed?.t ?? defaultObservedTime()}"></label>`;
   else box.innerHTML = "";
 }
 
@@ -174,8 +224,9 @@ function showTimeline() {
   time.max = T;
   if (Number(time.value) !== t) time.value = t;
   const left = T - t;
-  const way = colour === "visits" ? "forward" : "backward";
-  byId("time-text").innerHTML = `<b>t = ${t}</b>, ${left === 1 ? "1 step" : `${left} steps`} to go; ${colour === "visits" ? "visits pass" : "the message passes"} ${way}`;
+  byId("time-text").innerHTML =
+    `<b>t = ${t}</b>, ${left === 1 ? "1 step" : `${left} steps`} to go; ` +
+    (colour === "visits" ? "visits pass forward" : "the message passes backward");
   time.setAttribute("aria-valuetext", `t = ${t}, ${left} steps to go`);
   byId("play").textContent = page.playing ? "Pause" : "Play";
   byId("step-back").disabled = t === 0;

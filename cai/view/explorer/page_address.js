@@ -46,7 +46,13 @@ function writtenDefault(field, defaults) {
 /** Read an address back into a state; what cannot be read keeps its default. */
 function fromAddress(hash, defaults) {
   const state = { ...defaults };
-  const given = new Map(hash.replace(/^#/, "").split("&").map((pair) => pair.split("=")).filter((pair) => pair.length === 2));
+  const given = new Map(
+    hash
+      .replace(/^#/, "")
+      .split("&")
+      .map((pair) => pair.split("="))
+      .filter((pair) => pair.length === 2),
+  );
   for (const [field, codec] of Object.entries(CODECS)) {
     if (!given.has(codec.key)) continue;
     const value = codec.read(decoded(given.get(codec.key)));
@@ -76,11 +82,16 @@ function readRules(text) {
 
 /** `w12` a wall on cell 12, `g12.1` a goal worth 1, `r12.-0.5` a reward of −0.5 on entry, `s12` the start. */
 function writeEdits(edits) {
-  return edits.map(({ kind, cell, value }) => EDIT_LETTERS[kind] + cell + (value === undefined ? "" : `.${value}`)).join("_");
+  return edits
+    .map(({ kind, cell, value }) => EDIT_LETTERS[kind] + cell + (value === undefined ? "" : `.${value}`))
+    .join("_");
 }
 
 function readEdits(text) {
-  const edits = text.split("_").map((part) => /^([wgrs])(\d+)(?:\.(-?[\d.e-]+))?$/.exec(part)).filter(Boolean);
+  const edits = text
+    .split("_")
+    .map((part) => /^([wgrs])(\d+)(?:\.(-?[\d.e-]+))?$/.exec(part))
+    .filter(Boolean);
   return edits.map(([, letter, cell, value]) => {
     const kind = Object.keys(EDIT_LETTERS).find((name) => EDIT_LETTERS[name] === letter);
     return value === undefined ? { kind, cell: Number(cell) } : { kind, cell: Number(cell), value: Number(value) };

@@ -6,7 +6,12 @@ function showInspected(world) {
   const kind = placeKind(world, state.place);
   byId("inspector-title").textContent = `${place}${kind ? `, ${kind}` : ""}, at t = ${state.t}`;
   if (byId("inspected-rule").dataset.rules !== state.rules.join()) {
-    page.sync.rule = segment(byId("inspected-rule"), "inspected", state.rules.map((rule) => ({ value: rule, label: rule })), (rule) => change({ rule }));
+    page.sync.rule = segment(
+      byId("inspected-rule"),
+      "inspected",
+      state.rules.map((rule) => ({ value: rule, label: rule })),
+      (rule) => change({ rule }),
+    );
     byId("inspected-rule").dataset.rules = state.rules.join();
   }
   page.sync.rule(state.rule);
@@ -14,7 +19,8 @@ function showInspected(world) {
   const remark = remarkInstead(world);
   if (remark) return showRemark(box, remark);
   const account = accountOf(answers, state, state.rule, world.stateOf(state.place), state.t);
-  account.chosen = state.action ?? account.actions.reduce((best, { pi, a }) => (pi > account.actions[best].pi + 1e-12 ? a : best), 0);
+  account.chosen =
+    state.action ?? account.actions.reduce((best, { pi, a }) => (pi > account.actions[best].pi + 1e-12 ? a : best), 0);
   const outcomes = Engine.outcomes(answers.messages(state, state.rule), state.t, account.s, account.chosen);
   return showInspector(box, world, account, outcomes);
 }
@@ -26,7 +32,8 @@ function remarkInstead(world) {
   const messages = answers.messages(state, state.rule);
   if (hides()) return "Hidden until you have answered the question.";
   if (s < 0) return "A wall: the agent is never here.";
-  if (state.t === state.T) return `The last time: no step is left, and v is ${show(messages.v[state.T * world.S + s])} reward units.`;
+  if (state.t === state.T)
+    return `The last time: no step is left, and v is ${show(messages.v[state.T * world.S + s])} reward units.`;
   if (!messages.possible) return messages.words;
   if (world.isOver(s)) return "The episode ends here: nothing more can be earned, whatever is done.";
   return "";
@@ -39,12 +46,18 @@ function showModel(world) {
   const key = [t, flow, T].join();
   if (byId("graph").dataset.key === key) return;
   byId("graph").dataset.key = key;
-  drawModel(byId("graph"), world.data.graph, { t: Math.min(t, T - 1), flow, moves: !still, pace: page.playing ? 0.9 / page.speed : 0.7 });
+  drawModel(byId("graph"), world.data.graph, {
+    t: Math.min(t, T - 1),
+    flow,
+    moves: !still,
+    pace: page.playing ? 0.9 / page.speed : 0.7,
+  });
   byId("graph-text").textContent = graphSentence(Math.min(t, T - 1), flow);
 }
 
 function graphSentence(t, flow) {
-  if (flow === "back") return `β passes from t = ${t + 1} back to t = ${t}: it gathers how well step ${t} can go, and all steps after it.`;
+  if (flow === "back")
+    return `β passes from t = ${t + 1} back to t = ${t}: it gathers how well step ${t} can go, and all steps after it.`;
   return `The probability of each state passes from t = ${t} on to t = ${t + 1}, through the policy and the world’s chance.`;
 }
 
@@ -53,7 +66,8 @@ function showAsk(world) {
   const { observed } = state;
   const box = byId("ask");
   if (!observed) {
-    box.innerHTML = `<p>Suppose we learn where the agent will be. Choose <b>Observe</b> above the maps, a time, and a cell: POSTERIOR is then conditioned on it.</p>`;
+    box.innerHTML = `<p>Suppose we learn where the agent will be. Choose <b>Observe</b> above the maps, a time, and a cell:
+      POSTERIOR is then conditioned on it.</p>`;
     return;
   }
   const free = answers.messages(state, "POSTERIOR", true);
@@ -81,11 +95,15 @@ function showTable(world) {
   const rules = hides() ? [] : state.rules;
   const states = Array.from({ length: Math.min(world.S, MOST_ROWS) }, (_, s) => s);
   const cells = (s) => rules.map((rule) => tableCells(world, rule, s)).join("");
-  const heads = rules.map((rule) => `<th scope="col">${rule}: v, reward units</th><th scope="col">likeliest action</th>`).join("");
+  const row = (s) => `<tr><th scope="row">${escaped(answers.data.states.labels[s])}</th>${cells(s)}</tr>`;
+  const heads = rules
+    .map((rule) => `<th scope="col">${rule}: v, reward units</th><th scope="col">likeliest action</th>`)
+    .join("");
   const rest = world.S > MOST_ROWS ? `<p class="small">The first ${MOST_ROWS} of ${world.S} states.</p>` : "";
   byId("table-body").innerHTML = `<div class="scroll" tabindex="0" role="region" aria-label="All numbers"><table>
-    <caption>At t = ${state.t}, α = ${show(state.alpha)} reward units.</caption><thead><tr><th scope="col">state</th>${heads}</tr></thead>
-    <tbody>${states.map((s) => `<tr><th scope="row">${escaped(answers.data.states.labels[s])}</th>${cells(s)}</tr>`).join("")}</tbody></table></div>${rest}`;
+    <caption>At t = ${state.t}, α = ${show(state.alpha)} reward units.</caption>
+    <thead><tr><th scope="col">state</th>${heads}</tr></thead>
+    <tbody>${states.map(row).join("")}</tbody></table></div>${rest}`;
 }
 
 function tableCells(world, rule, s) {

@@ -1,8 +1,17 @@
 // Colour: one scale for all maps. Viridis grows evenly in lightness, so it can be read without seeing hue.
 
 const VIRIDIS = [
-  [68, 1, 84], [72, 36, 117], [65, 68, 135], [53, 95, 141], [42, 120, 142], [33, 145, 140],
-  [34, 168, 132], [68, 191, 112], [122, 209, 81], [189, 223, 38], [253, 231, 37],
+  [68, 1, 84],
+  [72, 36, 117],
+  [65, 68, 135],
+  [53, 95, 141],
+  [42, 120, 142],
+  [33, 145, 140],
+  [34, 168, 132],
+  [68, 191, 112],
+  [122, 209, 81],
+  [189, 223, 38],
+  [253, 231, 37],
 ];
 const STEPS = 256;
 const COLOURS = Array.from({ length: STEPS }, (_, i) => ramp(i / (STEPS - 1)));

@@ -19,15 +19,20 @@ class Answers {
   world(state) {
     const key = `${state.variant}|${writeEdits(state.edits)}`;
     const base = this.once("model", state.variant, () => Engine.readModel(this.data, state.variant));
-    return this.once("world", key, () => makeWorld(this.data, Engine.edited(base, asEdits(this.data, state.edits)), state.edits));
+    return this.once("world", key, () =>
+      makeWorld(this.data, Engine.edited(base, asEdits(this.data, state.edits)), state.edits),
+    );
   }
 
   /** The messages of a rule; of POSTERIOR given what was observed, unless `plain`. */
   messages(state, rule, plain = false) {
     const { model } = this.world(state);
-    const observed = rule === "POSTERIOR" && !plain && state.observed ? [observation(this.world(state), state.observed)] : [];
+    const observed =
+      rule === "POSTERIOR" && !plain && state.observed ? [observation(this.world(state), state.observed)] : [];
     const options = { temperature: state.alpha, eta: state.eta, horizon: state.T, observed };
-    return this.once(`messages ${rule} ${plain}`, this.settings(state, rule, observed), () => Engine.solve(model, rule, options));
+    return this.once(`messages ${rule} ${plain}`, this.settings(state, rule, observed), () =>
+      Engine.solve(model, rule, options),
+    );
   }
 
   settings(state, rule, observed) {
@@ -41,7 +46,8 @@ class Answers {
     const messages = this.messages(state, rule);
     if (!messages.possible) return new Float64Array((messages.T + 1) * messages.model.S);
     return this.once(`visits ${rule} ${dynamics}`, messages, () =>
-      dynamics === "own" ? Engine.ownVisits(messages) : Engine.visits(messages.model, messages.logPolicy, messages.T));
+      dynamics === "own" ? Engine.ownVisits(messages) : Engine.visits(messages.model, messages.logPolicy, messages.T),
+    );
   }
 
   /** What the policy of a rule really earns: the expected sum of rewards under the world's true dynamics. */
@@ -57,7 +63,12 @@ function asEdits(data, edits) {
   const of = (kind) => edits.filter((edit) => edit.kind === kind);
   const rewarded = (kind) => of(kind).map(({ cell, value }) => ({ cell, reward: value }));
   const start = of("start").map(({ cell }) => data.map.cell.indexOf(cell))[0];
-  return { walls: of("wall").map(({ cell }) => cell), rewards: rewarded("reward"), goals: rewarded("goal"), start: start ?? null };
+  return {
+    walls: of("wall").map(({ cell }) => cell),
+    rewards: rewarded("reward"),
+    goals: rewarded("goal"),
+    start: start ?? null,
+  };
 }
 
 function observation(world, { t, place }) {
@@ -104,18 +115,32 @@ function accountOf(answers, state, rule, s, t) {
   const row = (t * model.S + s) * model.A;
   const { logPrior } = model.slices[sliceNumber(model, t)];
   const actions = answers.world(state).actions.map((name, a) => ({
-    a, name, prior: Math.exp(logPrior[s * model.A + a]), q: messages.q[row + a], pi: Math.exp(messages.logPolicy[row + a]),
+    a,
+    name,
+    prior: Math.exp(logPrior[s * model.A + a]),
+    q: messages.q[row + a],
+    pi: Math.exp(messages.logPolicy[row + a]),
   }));
   const lost = Engine.local(messages, yardsticks(answers, state), t, s);
   return {
-    rule, t, s, alpha: state.alpha, eta: state.eta, discount: model.discount, v: messages.v[t * model.S + s], actions, ...lost,
+    rule,
+    t,
+    s,
+    alpha: state.alpha,
+    eta: state.eta,
+    discount: model.discount,
+    v: messages.v[t * model.S + s],
+    actions,
+    ...lost,
     visited: answers.visits(state, rule)[t * model.S + s],
   };
 }
 
 /** What a policy is measured against. */
 function yardsticks(answers, state) {
-  const [VARIATIONAL, POSTERIOR, HARD] = ["VARIATIONAL", "POSTERIOR", "HARD"].map((rule) => answers.messages(state, rule, true));
+  const [VARIATIONAL, POSTERIOR, HARD] = ["VARIATIONAL", "POSTERIOR", "HARD"].map((rule) =>
+    answers.messages(state, rule, true),
+  );
   return { VARIATIONAL, POSTERIOR, HARD };
 }
 

@@ -49,7 +49,10 @@ const plainCodec = (words) => ({ value: (position) => position, position: (value
 /** A row of radio buttons that looks like one control; returns a function that keeps it in step. */
 function segment(box, name, options, onPick) {
   box.innerHTML = options
-    .map(({ value, label, title }) => `<label title="${escaped(title ?? "")}"><input type="radio" name="${name}" value="${value}">${escaped(label)}</label>`)
+    .map(
+      ({ value, label, title }) =>
+        `<label title="${escaped(title ?? "")}"><input type="radio" name="${name}" value="${value}">${escaped(label)}</label>`,
+    )
     .join("");
   box.onchange = (event) => onPick(event.target.value);
   return (value) => {
@@ -59,7 +62,12 @@ function segment(box, name, options, onPick) {
 
 /** Boxes to tick, one a rule. */
 function chips(box, options, onChange) {
-  box.innerHTML = options.map(({ value, label, title }) => `<label title="${escaped(title)}"><input type="checkbox" value="${value}">${label}</label>`).join("");
+  box.innerHTML = options
+    .map(
+      ({ value, label, title }) =>
+        `<label title="${escaped(title)}"><input type="checkbox" value="${value}">${label}</label>`,
+    )
+    .join("");
   box.onchange = () => onChange([...box.querySelectorAll("input:checked")].map((input) => input.value));
   return (values) => {
     for (const input of box.querySelectorAll("input")) {

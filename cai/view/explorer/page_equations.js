@@ -1,4 +1,5 @@
-// The equations of a rule with the numbers of one cell put in, as MathML: it needs no fonts, no script, and can be read aloud.
+// The equations of a rule with the numbers of one cell put in, as MathML:
+// it needs no font and no script, and can be read aloud.
 
 const MOST_TERMS = 5;
 
@@ -44,10 +45,12 @@ const DYNAMICS = call(mi("p"), S_NEXT, mo("|"), S_, mo(","), A_);
 /** The law of v in letters: α log Σ p(a|s) exp(q/α), max q, or max (α log p + q). */
 function lawOfV(rule, t) {
   const q = qOf(t);
-  const over_actions = { soft: mrow(mi("α"), LOG, munder(mo("∑"), A_), PRIOR, call(EXP, mrow(q, mo("/"), mi("α")))) };
-  over_actions.max = mrow(munder(mi("max"), A_), THIN, q);
-  over_actions.mode = mrow(munder(mi("max"), A_), mo("("), mi("α"), LOG, PRIOR, mo("+"), q, mo(")"));
-  return over_actions[FORMS[rule].actions];
+  const laws = {
+    soft: mrow(mi("α"), LOG, munder(mo("∑"), A_), PRIOR, call(EXP, mrow(q, mo("/"), mi("α")))),
+  };
+  laws.max = mrow(munder(mi("max"), A_), THIN, q);
+  laws.mode = mrow(munder(mi("max"), A_), mo("("), mi("α"), LOG, PRIOR, mo("+"), q, mo(")"));
+  return laws[FORMS[rule].actions];
 }
 
 /** The law of q in letters. Where the discount is below 1, c(s′) is what v(s′) is worth if the next step may never come. */
@@ -70,7 +73,24 @@ function lawOfSurvival(rule, t) {
   const ends = mrow(mo("+"), mn(1), mo(MINUS), mi("γ"));
   const laws = {
     mean: mrow(mi("γ"), next),
-    mode: mrow(mi("max"), mo("("), next, mo("+"), mi("α"), LOG, mi("γ"), mo(","), mi("α"), LOG, mo("("), mn(1), mo(MINUS), mi("γ"), mo(")"), mo(")")),
+    mode: mrow(
+      mi("max"),
+      mo("("),
+      next,
+      mo("+"),
+      mi("α"),
+      LOG,
+      mi("γ"),
+      mo(","),
+      mi("α"),
+      LOG,
+      mo("("),
+      mn(1),
+      mo(MINUS),
+      mi("γ"),
+      mo(")"),
+      mo(")"),
+    ),
     soft: mrow(cold, LOG, mo("("), mi("γ"), EXP, mo("("), next, mo("/"), cold, mo(")"), ends, mo(")")),
   };
   return `<math>${mrow(call(mi("c"), S_NEXT), mo("="), laws[FORMS[rule].outcomes])}</math>`;
@@ -86,7 +106,12 @@ function equationOfV(account) {
   const allowed = account.actions.filter((action) => action.prior > 0);
   const terms = byWeight(allowed, (action) => action.pi);
   const kinds = {
-    soft: { open: mrow(mn(alpha), LOG, mo("(")), close: mo(")"), sign: "+", term: (a) => softTerm(a.prior, mn(a.q), alpha) },
+    soft: {
+      open: mrow(mn(alpha), LOG, mo("(")),
+      close: mo(")"),
+      sign: "+",
+      term: (a) => softTerm(a.prior, mn(a.q), alpha),
+    },
     max: { open: mrow(mi("max"), mo("{")), close: mo("}"), sign: ",", term: (a) => mn(a.q) },
     mode: { open: mrow(mi("max"), mo("{")), close: mo("}"), sign: ",", term: (a) => modeTerm(a.prior, mn(a.q), alpha) },
   };
@@ -108,7 +133,12 @@ function equationOfQ(account, action, outcomes) {
   const kinds = {
     soft: { open: mrow(mn(cold), LOG, mo("(")), close: mo(")"), sign: "+", term: (o) => softTerm(o.p, gain(o), cold) },
     mean: { open: "", close: "", sign: "+", term: (o) => mrow(mn(o.p), gain(o)) },
-    mode: { open: mrow(mi("max"), mo("{")), close: mo("}"), sign: ",", term: (o) => modeTerm(o.p, gain(o), account.alpha) },
+    mode: {
+      open: mrow(mi("max"), mo("{")),
+      close: mo("}"),
+      sign: ",",
+      term: (o) => modeTerm(o.p, gain(o), account.alpha),
+    },
   };
   const lines = termLines(terms, outcomes.length, kinds[FORMS[rule].outcomes], (outcome) => outcome.name);
   return equation(qOf(t).replace(A_, mtext(action.name)), lawOfQ(rule, t, discount), lines, action.q);
@@ -132,10 +162,14 @@ function termLines(terms, count, kind, name) {
   const lines = terms.map((term, i) => {
     const last = i === terms.length - 1 && count === terms.length;
     const after = last ? kind.close : mo(kind.sign);
-    return { math: mrow(i === 0 ? kind.open : mrow(mo(""), `<mspace width="1.2em"/>`), kind.term(term), after), name: name(term) };
+    return {
+      math: mrow(i === 0 ? kind.open : mrow(mo(""), `<mspace width="1.2em"/>`), kind.term(term), after),
+      name: name(term),
+    };
   });
   const left = count - terms.length;
-  if (left > 0) lines.push({ math: mrow(`<mspace width="1.2em"/>`, mo("…"), kind.close), name: `${left} more, smaller` });
+  if (left > 0)
+    lines.push({ math: mrow(`<mspace width="1.2em"/>`, mo("…"), kind.close), name: `${left} more, smaller` });
   return lines;
 }
 
@@ -144,6 +178,8 @@ function equation(left, law, lines, result) {
   const row = (...cells) => `<mtr>${cells.map((cell) => `<mtd>${cell}</mtd>`).join("")}</mtr>`;
   const rows = [row(left, mo("="), law, "")];
   lines.forEach((line, i) => rows.push(row("", i === 0 ? mo("=") : "", line.math, mtext(line.name))));
-  rows.push(row("", mo("="), `<mrow class="result">${mn(result)}<mspace width="0.3em"/>${mtext("reward units")}</mrow>`, ""));
+  rows.push(
+    row("", mo("="), `<mrow class="result">${mn(result)}<mspace width="0.3em"/>${mtext("reward units")}</mrow>`, ""),
+  );
   return `<math><mtable class="equation" displaystyle="true">${rows.join("")}</mtable></math>`;
 }

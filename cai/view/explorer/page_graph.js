@@ -23,7 +23,8 @@ function drawModel(box, graph, { t, flow, moves, pace }) {
     ...[...place.values()].map((node) => nodeShape(node, t, isLive(node, flow))),
   ];
   const [width, height] = extent(place);
-  box.innerHTML = `<svg viewBox="0 0 ${width} ${height}" role="img" aria-label="${graphWords(graph, t, flow)}" style="--pace:${pace}s">${parts.join("")}</svg>`;
+  box.innerHTML = `<svg viewBox="0 0 ${width} ${height}" role="img" aria-label="${graphWords(graph, t, flow)}"
+    style="--pace:${pace}s">${parts.join("")}</svg>`;
 }
 
 function placesOf(graph) {
@@ -67,21 +68,29 @@ function messagePath(edge, flow, moves) {
   const [x0, y0, x1, y1] = ends(edge);
   const length = Math.hypot(x1 - x0, y1 - y0);
   const [from, to] = flow === "back" ? [-length, 0] : [0, -length];
-  const rest = moves ? `style="--from:${from};--to:${to};stroke-dashoffset:${to / 2}"` : `style="stroke-dasharray:none;stroke-width:2;opacity:.75"`;
+  const rest = moves
+    ? `style="--from:${from};--to:${to};stroke-dashoffset:${to / 2}"`
+    : `style="stroke-dasharray:none;stroke-width:2;opacity:.75"`;
   return edgePath(edge, moves ? "message flows" : "message", rest);
 }
 
 function nodeShape(node, t, live) {
   const time = t + node.time;
   const symbol = SYMBOLS[node.kind] ?? "z";
+  const name = node.kind === "optimality" ? "" : node.variable;
   const kind = `node${node.observed ? " observed" : ""}${live ? " live" : ""}`;
   return `<circle class="${kind}" cx="${node.px}" cy="${node.py}" r="${NODE}"/>
-    <text x="${node.px}" y="${node.py + 4}"><tspan font-style="italic">${symbol}</tspan><tspan font-size="8.5" dy="3">${time}</tspan></text>
-    <text class="name" x="${node.px}" y="${node.py + NODE + 11}">${escaped(node.kind === "optimality" ? "" : node.variable)}</text>`;
+    <text x="${node.px}" y="${node.py + 4}"><tspan class="symbol">${symbol}</tspan><tspan class="below" dy="3">${time}</tspan></text>
+    <text class="name" x="${node.px}" y="${node.py + NODE + 11}">${escaped(name)}</text>`;
 }
 
 function graphWords(graph, t, flow) {
   const names = graph.nodes.filter((node) => node.time === 0).map((node) => `${node.kind} ${node.variable}`);
-  const passes = flow === "back" ? `The message passes backward from time ${t + 1} to time ${t}.` : `The state passes forward from time ${t} to time ${t + 1}.`;
-  return escaped(`One slice has ${names.join(", ")}; arrows run to the next state and to the optimality node. ${passes}`);
+  const passes =
+    flow === "back"
+      ? `The message passes backward from time ${t + 1} to time ${t}.`
+      : `The state passes forward from time ${t} to time ${t + 1}.`;
+  return escaped(
+    `One slice has ${names.join(", ")}; arrows run to the next state and to the optimality node. ${passes}`,
+  );
 }

@@ -25,15 +25,28 @@ function showQuestion() {
   if (box.dataset.key === key) return;
   box.dataset.key = key;
   const asked = QUESTIONS[question];
-  box.innerHTML = `<p class="prompt">${escaped(asked.ask(scene))}</p>${page.state.asking ? guessForm(asked, scene) : `<div class="row"><button type="button" class="primary" id="ask-me">Let me guess</button><button type="button" id="next">Another question</button></div>`}`;
+  const below = page.state.asking
+    ? guessForm(asked, scene)
+    : row(`<button type="button" class="primary" id="ask-me">Let me guess</button>`);
+  box.innerHTML = `<p class="prompt">${escaped(asked.ask(scene))}</p>${below}`;
+}
+
+/** The buttons below a question; one always goes to the next. */
+function row(buttons) {
+  return `<div class="row">${buttons}<button type="button" id="next">Another question</button></div>`;
 }
 
 function guessForm(asked, scene) {
   const choices = asked.choices(scene).map(
-    (text, i) => `<label><input type="radio" name="guess" value="${i}" ${page.guess === i ? "checked" : ""} ${page.revealed ? "disabled" : ""}>${escaped(text)}</label>`);
-  const buttons = page.revealed ? "" : `<button type="button" class="primary" id="reveal" ${page.guess === null ? "disabled" : ""}>Show the answer</button>`;
+    (text, i) =>
+      `<label><input type="radio" name="guess" value="${i}" ${page.guess === i ? "checked" : ""}
+          ${page.revealed ? "disabled" : ""}>${escaped(text)}</label>`,
+  );
+  const buttons = page.revealed
+    ? ""
+    : `<button type="button" class="primary" id="reveal" ${page.guess === null ? "disabled" : ""}>Show the answer</button>`;
   return `<fieldset><legend class="unseen">Your guess</legend>${choices.join("")}</fieldset>
-    ${page.revealed ? answerOf(asked, scene) : ""}<div class="row">${buttons}<button type="button" id="next">Another question</button></div>`;
+    ${page.revealed ? answerOf(asked, scene) : ""}${row(buttons)}`;
 }
 
 function answerOf(asked, scene) {
@@ -48,4 +61,3 @@ function nextQuestion() {
   Object.assign(page, { guess: null, revealed: false });
   change({ question: next, asking: 0 });
 }
-

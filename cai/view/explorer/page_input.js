@@ -4,26 +4,65 @@ function makeControls(data) {
   const box = byId("sliders");
   const { coldest, warmest } = data.defaults;
   const add = (made) => (box.append(made.label), made.sync);
-  page.sync.alpha = add(slider({ id: "alpha", name: "temperature α", max: ALPHA_STEPS, title: "How much reward weighs against the prior" },
-    logCodec(coldest, warmest, ALPHA_STEPS, (value) => `${show(value, 2)} reward units`), (alpha) => change({ alpha })));
-  page.sync.eta = add(slider({ id: "eta", name: "η of RISK", min: -ETA_STEPS, max: ETA_STEPS, title: "The temperature of chance: negative is risk-averse, positive counts on luck, large either way leaves chance as it is" },
-    etaCodec(coldest, 10 * warmest), (eta) => change({ eta })));
-  page.sync.T = add(slider({ id: "T", name: "horizon T", min: 1, max: data.clock.longest, title: "How many steps there are" },
-    plainCodec((value) => (value === 1 ? "1 step" : `${value} steps`)), changeHorizon));
+  page.sync.alpha = add(
+    slider(
+      { id: "alpha", name: "temperature α", max: ALPHA_STEPS, title: "How much reward weighs against the prior" },
+      logCodec(coldest, warmest, ALPHA_STEPS, (value) => `${show(value, 2)} reward units`),
+      (alpha) => change({ alpha }),
+    ),
+  );
+  page.sync.eta = add(
+    slider(
+      {
+        id: "eta",
+        name: "η of RISK",
+        min: -ETA_STEPS,
+        max: ETA_STEPS,
+        title: "The temperature of chance. Negative: risk-averse. Positive: optimistic. Far from 0: chance as it is.",
+      },
+      etaCodec(coldest, 10 * warmest),
+      (eta) => change({ eta }),
+    ),
+  );
+  page.sync.T = add(
+    slider(
+      { id: "T", name: "horizon T", min: 1, max: data.clock.longest, title: "How many steps there are" },
+      plainCodec((value) => (value === 1 ? "1 step" : `${value} steps`)),
+      changeHorizon,
+    ),
+  );
   page.sync.options = data.options.map(({ name, labels }, i) =>
-    add(slider({ id: `option-${i}`, name, max: labels.length - 1 }, plainCodec((place) => labels[place]), (place) => changeOption(data, i, place))));
+    add(
+      slider(
+        { id: `option-${i}`, name, max: labels.length - 1 },
+        plainCodec((place) => labels[place]),
+        (place) => changeOption(data, i, place),
+      ),
+    ),
+  );
   const layers = mostStatesInACell(data);
-  const layer = slider({ id: "layer", name: "layer of states", max: layers - 1, title: "Several states lie on one cell: which of them is shown" },
-    plainCodec((value) => `${value + 1} of ${layers}`), (value) => change({ layer: value }));
+  const layer = slider(
+    {
+      id: "layer",
+      name: "layer of states",
+      max: layers - 1,
+      title: "Several states lie on one cell: which of them is shown",
+    },
+    plainCodec((value) => `${value + 1} of ${layers}`),
+    (value) => change({ layer: value }),
+  );
   page.sync.layer = add(layer);
   layer.label.hidden = layers === 1;
   const rules = Engine.RULES.map((rule) => ({ value: rule, label: rule, title: RULES[rule] }));
   page.sync.rules = chips(byId("rules"), rules, changeRules);
   page.sync.colour = segment(byId("colours"), "colour", COLOURS_SHOWN, (colour) => change({ colour }));
   page.sync.tool = segment(byId("tools"), "tool", TOOLS, (tool) => change({ tool }));
-  byId("legend-keys").innerHTML = `<span>Arrow: its area is the probability of the action. Hatched: ${MINUS}∞, no way to succeed.</span>
-    <label>Scale <select id="span"><option value="now">of this time</option><option value="all">of all times</option></select></label>
-    <label>Visits <select id="dynamics"><option value="true">in the real world</option><option value="own">as the rule imagines</option></select></label>`;
+  byId("legend-keys").innerHTML =
+    `<span>Arrow: its area is the probability of the action. Hatched: ${MINUS}∞, no way to succeed.</span>
+    <label>Scale <select id="span"><option value="now">of this time</option>
+      <option value="all">of all times</option></select></label>
+    <label>Visits <select id="dynamics"><option value="true">in the real world</option>
+      <option value="own">as the rule imagines</option></select></label>`;
 }
 
 /** A change of the horizon keeps the number of steps to go where it can, so that the maps stay comparable. */
@@ -34,7 +73,12 @@ function changeHorizon(T) {
 
 function changeOption(data, i, place) {
   const places = indicesOf(data, page.state.variant);
-  change({ variant: variantOf(data, places.map((old, j) => (j === i ? place : old))) });
+  change({
+    variant: variantOf(
+      data,
+      places.map((old, j) => (j === i ? place : old)),
+    ),
+  });
 }
 
 function changeRules(ticked) {
@@ -58,7 +102,9 @@ function listen() {
   byId("copy-link").addEventListener("click", copyLink);
   byId("open-help").addEventListener("click", openHelp);
   byId("table").addEventListener("toggle", () => change({}));
-  document.querySelector("[data-skip]").addEventListener("click", (event) => (event.preventDefault(), byId("maps-section").focus()));
+  document
+    .querySelector("[data-skip]")
+    .addEventListener("click", (event) => (event.preventDefault(), byId("maps-section").focus()));
   listenToMaps(byId("panels"));
   listenToCards();
   document.addEventListener("keydown", onKey);
@@ -76,7 +122,10 @@ function listenToCards() {
     change({ action: Number(button.dataset.action) });
     refocus(`[data-action="${button.dataset.action}"]`);
   });
-  byId("ask").addEventListener("click", (event) => event.target.id === "forget" && change({ observed: null }, { undoable: true }));
+  byId("ask").addEventListener(
+    "click",
+    (event) => event.target.id === "forget" && change({ observed: null }, { undoable: true }),
+  );
   byId("question").addEventListener("click", onQuestion);
   byId("question").addEventListener("change", (event) => {
     page.guess = Number(event.target.value);
@@ -86,7 +135,8 @@ function listenToCards() {
 }
 
 function onBrush(event) {
-  if (event.target.id === "worth" && Number.isFinite(event.target.valueAsNumber)) page.brush = event.target.valueAsNumber;
+  if (event.target.id === "worth" && Number.isFinite(event.target.valueAsNumber))
+    page.brush = event.target.valueAsNumber;
   if (event.target.id === "observe-time" && page.state.observed && Number.isInteger(event.target.valueAsNumber)) {
     change({ observed: { ...page.state.observed, t: event.target.valueAsNumber } });
   }
@@ -192,7 +242,11 @@ function observe(cell) {
   const t = Number.isInteger(given) ? given : defaultObservedTime();
   change({ observed: { t: Math.min(t, page.state.T), place: cell }, place: cell }, { undoable: true });
   const messages = page.answers.messages(page.state, "POSTERIOR");
-  return say(messages.possible ? `Observed: ${placeName(world, cell)} at t = ${t}.` : `Impossible. ${whyImpossible(world, page.state.observed, messages)}`);
+  return say(
+    messages.possible
+      ? `Observed: ${placeName(world, cell)} at t = ${t}.`
+      : `Impossible. ${whyImpossible(world, page.state.observed, messages)}`,
+  );
 }
 
 /** Paint a cell; the same again takes it away. A stroke (`keep`) only adds, and is undone as one. */
@@ -227,10 +281,15 @@ function undo() {
 const ARROWS = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
 const TOOL_KEYS = { w: "wall", g: "goal", r: "reward", s: "start", o: "observe" };
 const KEYS = [
-  ["← ↑ → ↓", "on a map: select the next cell"], ["Enter", "on a map: use the chosen tool there"],
-  ["w g r s o", "on a map: wall, goal, reward, start, observe"], ["Delete", "on a map: take away what was painted"],
-  ["Space", "play or pause"], ["[ ]", "one step earlier, later"], ["Home End", "on a map: the first, the last time"],
-  ["Ctrl Z", "undo"], ["?", "this list"],
+  ["← ↑ → ↓", "on a map: select the next cell"],
+  ["Enter", "on a map: use the chosen tool there"],
+  ["w g r s o", "on a map: wall, goal, reward, start, observe"],
+  ["Delete", "on a map: take away what was painted"],
+  ["Space", "play or pause"],
+  ["[ ]", "one step earlier, later"],
+  ["Home End", "on a map: the first, the last time"],
+  ["Ctrl Z", "undo"],
+  ["?", "this list"],
 ];
 
 function onKey(event) {
@@ -238,7 +297,8 @@ function onKey(event) {
   if (event.ctrlKey && event.key === "z" && !event.target.matches("input[type=number]")) return handled(event, undo);
   if (event.ctrlKey) return;
   if (event.target.matches(".map") && onMapKey(event)) return;
-  if (event.target.closest("input, select, textarea, button, summary, a") && !event.target.matches("[type=range]")) return;
+  if (event.target.closest("input, select, textarea, button, summary, a") && !event.target.matches("[type=range]"))
+    return;
   const actions = { " ": togglePlay, "[": () => stepTime(-1), "]": () => stepTime(1), "?": openHelp };
   if (actions[event.key]) handled(event, actions[event.key]);
 }
@@ -249,8 +309,11 @@ function onMapKey(event) {
   const world = page.answers.world(page.state);
   const letter = TOOL_KEYS[event.key.toLowerCase()];
   const actions = {
-    Enter: () => useTool(place, rule, tool), Delete: () => clearCell(place), Backspace: () => clearCell(place),
-    Home: () => change({ t: 0 }), End: () => change({ t: T }),
+    Enter: () => useTool(place, rule, tool),
+    Delete: () => clearCell(place),
+    Backspace: () => clearCell(place),
+    Home: () => change({ t: 0 }),
+    End: () => change({ t: T }),
   };
   if (ARROWS[event.key]) handled(event, () => select(neighbour(world, place, ...ARROWS[event.key]), rule));
   else if (letter) handled(event, () => useTool(place, rule, letter));
@@ -265,7 +328,13 @@ function handled(event, action) {
 }
 
 function openHelp() {
-  byId("keys").innerHTML = KEYS.map(([keys, does]) => `<dt>${keys.split(" ").map((key) => `<kbd>${key}</kbd>`).join(" ")}</dt><dd>${does}</dd>`).join("");
+  byId("keys").innerHTML = KEYS.map(
+    ([keys, does]) =>
+      `<dt>${keys
+        .split(" ")
+        .map((key) => `<kbd>${key}</kbd>`)
+        .join(" ")}</dt><dd>${does}</dd>`,
+  ).join("");
   byId("help").showModal();
 }
 

@@ -25,17 +25,25 @@ function showRemark(box, sentence) {
 function leadOf({ rule, v, alpha, actions }) {
   const best = actions.reduce((one, other) => (other.pi > one.pi + 1e-9 ? other : one));
   const level = actions.every((action) => Math.abs(action.pi - action.prior) < 1e-6);
-  const does = level ? "It is indifferent here: its policy is the prior." : `It goes <b>${escaped(best.name)}</b> with probability ${show(best.pi, 3)}.`;
+  const does = level
+    ? "It is indifferent here: its policy is the prior."
+    : `It goes <b>${escaped(best.name)}</b> with probability ${show(best.pi, 3)}.`;
   const soft = FORMS[rule].actions === "soft" && FORMS[rule].outcomes === "soft" && rule !== "RISK";
   const chance = soft ? ` In nats that is log β = ${show(v / alpha)}.` : "";
   return `<p class="lead">Under ${rule} this state is worth ${show(v)} reward units from here on.${chance} ${does}</p>`;
 }
 
 function factsOf({ visited, policyNats, luckNats, regret }) {
-  const fact = (name, value, unit, why) => `<div title="${escaped(why)}"><dt>${name}</dt><dd>${value} <small>${unit}</small></dd></div>`;
+  const fact = (name, value, unit, why) =>
+    `<div title="${escaped(why)}"><dt>${name}</dt><dd>${value} <small>${unit}</small></dd></div>`;
   return `<dl class="facts">${[
     fact("is here at this time", showPercent(visited), "", "The probability p(s_t) under this rule's policy."),
-    fact("policy nats here", show(policyNats), "nats", "KL of this policy from VARIATIONAL's, the best one for the ELBO."),
+    fact(
+      "policy nats here",
+      show(policyNats),
+      "nats",
+      "KL of this policy from VARIATIONAL's, the best one for the ELBO.",
+    ),
     fact("luck nats here", show(luckNats), "nats", "KL of the true outcomes from those that POSTERIOR imagines."),
     fact("regret here", show(regret), "reward units", "What HARD’s best action would earn more, in expectation."),
   ].join("")}</dl>`;
@@ -46,18 +54,21 @@ function formula(math, label) {
 }
 
 function survivalNote({ rule, t, discount }) {
-  return `<p class="small">Discount γ = ${show(discount)}: each step is the last with probability 1 ${MINUS} γ, so ${lawOfSurvival(rule, t)}</p>`;
+  const words = `Discount γ = ${show(discount)}: each step is the last with probability 1 ${MINUS} γ, so`;
+  return `<p class="small">${words} ${lawOfSurvival(rule, t)}</p>`;
 }
 
 function actionTable({ actions, chosen }) {
   const rows = actions.map(
     (action) => `<tr class="${action.a === chosen ? "chosen" : ""}">
-      <th scope="row"><button type="button" data-action="${action.a}" aria-pressed="${action.a === chosen}">${escaped(action.name)}</button></th>
-      <td>${show(action.prior, 3)}</td><td>${action.prior > 0 ? show(action.q) : "forbidden"}</td><td>${show(action.pi, 3)}${bar(action.pi)}</td></tr>`,
+      <th scope="row"><button type="button" data-action="${action.a}"
+        aria-pressed="${action.a === chosen}">${escaped(action.name)}</button></th>
+      <td>${show(action.prior, 3)}</td><td>${action.prior > 0 ? show(action.q) : "forbidden"}</td>
+      <td>${show(action.pi, 3)}${bar(action.pi)}</td></tr>`,
   );
   return `<div class="scroll" tabindex="0" role="region" aria-label="Actions"><table>
     <caption>Choose an action to see what can come of it.</caption>
-    <thead><tr><th scope="col">action</th><th scope="col">prior p(a|s)</th><th scope="col">q, reward units</th><th scope="col">policy π(a|s)</th></tr></thead>
+    ${heads("action", "prior p(a|s)", "q, reward units", "policy π(a|s)")}
     <tbody>${rows.join("")}</tbody></table></div>`;
 }
 
@@ -68,14 +79,20 @@ function outcomeTable({ rule }, action, outcomes) {
   );
   return `<div class="scroll" tabindex="0" role="region" aria-label="Outcomes of ${escaped(action.name)}"><table>
     <caption>${tiltedWords(rule, outcomes)}</caption>
-    <thead><tr><th scope="col">next state</th><th scope="col">true p</th><th scope="col">as ${rule} has it</th><th scope="col">reward</th><th scope="col">still to come</th></tr></thead>
+    ${heads("next state", "true p", `as ${rule} has it`, "reward", "still to come")}
     <tbody>${rows.join("")}</tbody></table></div>`;
 }
 
 function tiltedWords(rule, outcomes) {
   const tilts = outcomes.some((o) => Math.abs(o.p - o.tilted) > 1e-6);
   if (outcomes.length === 1) return "Only one outcome: no chance is left to tilt.";
-  return tilts ? `${rule} gives the better outcomes more probability than they have. Rewards in reward units.` : `${rule} leaves chance as it is here. Rewards in reward units.`;
+  return tilts
+    ? `${rule} gives the better outcomes more probability than they have. Rewards in reward units.`
+    : `${rule} leaves chance as it is here. Rewards in reward units.`;
+}
+
+function heads(...names) {
+  return `<thead><tr>${names.map((name) => `<th scope="col">${name}</th>`).join("")}</tr></thead>`;
 }
 
 function bar(share, kind = "") {

@@ -1,8 +1,18 @@
-// One map: a number for each state as colour, the policy as arrows. Drawn on a canvas, thousands of cells in a few milliseconds.
+// One map: a number for each state as colour, the policy as arrows.
+// Drawn on a canvas: thousands of cells in a few milliseconds.
 
 const REACH = 0.37; // length of the arrow of a certain action, in cells
-const ARROW = [[-0.55, 0.09], [0.35, 0.09], [0.35, 0.3], [1, 0], [0.35, -0.3], [0.35, -0.09], [-0.55, -0.09]];
+const ARROW = [
+  [-0.55, 0.09],
+  [0.35, 0.09],
+  [0.35, 0.3],
+  [1, 0],
+  [0.35, -0.3],
+  [0.35, -0.09],
+  [-0.55, -0.09],
+];
 const ROOM_FOR_DIGITS = 38; // CSS pixels of a cell below which it carries no digits
+const TALLEST = 620; // CSS pixels of a map
 const ROOM_FOR_ARROWS = 9;
 const ROOM_FOR_LINES = 11;
 
@@ -18,12 +28,13 @@ function drawMap(canvas, world, look) {
   else drawGraph(pen, world, look);
 }
 
-/** Size the canvas to its box for the screen's pixels, and return its context in CSS pixels. */
+/** Size the canvas to its panel, and no taller than a screen, for the screen's pixels; return its context in CSS pixels. */
 function fitted(canvas, world) {
-  const width = canvas.clientWidth || 300;
-  const height = mapHeight(world, width);
+  const ratio = world.grid ? world.rows / world.columns : world.aspect;
+  const width = Math.round(Math.min(canvas.parentElement.clientWidth, TALLEST / ratio));
+  const height = Math.round(width * ratio);
   const density = window.devicePixelRatio || 1;
-  canvas.style.height = `${height}px`;
+  Object.assign(canvas.style, { width: `${width}px`, height: `${height}px` });
   if (canvas.width !== Math.round(width * density) || canvas.height !== Math.round(height * density)) {
     canvas.width = Math.round(width * density);
     canvas.height = Math.round(height * density);
@@ -32,11 +43,6 @@ function fitted(canvas, world) {
   context.setTransform(density, 0, 0, density, 0, 0);
   context.clearRect(0, 0, width, height);
   return { context, width, height };
-}
-
-function mapHeight(world, width) {
-  if (world.grid) return Math.round((width / world.columns) * world.rows);
-  return Math.round(width * world.aspect);
 }
 
 function drawGrid(pen, world, look) {
@@ -57,7 +63,8 @@ function drawCell(pen, world, look, cell, size) {
   } else {
     const ink = drawGround(pen.context, look, valueOf(world, look, s), box);
     if (look.policy && world.chooses(s)) drawArrows(pen.context, world, look.policy, s, box, ink);
-    if (look.values && !silent(world, look, s) && size >= ROOM_FOR_DIGITS) drawDigits(pen.context, look.values[s], box, ink);
+    if (look.values && !silent(world, look, s) && size >= ROOM_FOR_DIGITS)
+      drawDigits(pen.context, look.values[s], box, ink);
     drawMark(pen.context, world.markOf(cell), box, ink);
   }
 }

@@ -1,6 +1,7 @@
-// A map of states that are no grid: nodes where the layout puts them, the policy as arcs to where each action most likely leads.
+// A map of states that are no grid: nodes where the layout puts them,
+// the policy as arcs to where each action most likely leads.
 
-const MARGIN = 0.07; // of the width, around the nodes
+const MARGIN = 0.09; // of the width, around the nodes
 const LARGEST_NODE = 20;
 
 function drawGraph(pen, world, look) {
@@ -62,7 +63,8 @@ function drawLoop(context, [x, y], radius, p) {
   context.beginPath();
   context.arc(x, y - radius - 0.6 * size, size, 0.35 * Math.PI, 2.65 * Math.PI);
   context.stroke();
-  if (p > 0.01 && radius > 5) drawHead(context, [x + 1.5 * size, y - radius - 0.7 * size], [x + 0.45 * size, y - radius], 2 + 0.25 * radius);
+  if (p > 0.01 && radius > 5)
+    drawHead(context, [x + 1.5 * size, y - radius - 0.7 * size], [x + 0.45 * size, y - radius], 2 + 0.25 * radius);
 }
 
 function towards([x0, y0], [x1, y1], distance) {
@@ -81,11 +83,12 @@ function drawNode(context, world, look, s, [x, y], radius) {
   context.strokeStyle = look.theme.surface;
   context.stroke();
   if (radius < 11) return;
-  context.font = `${Math.min(12, 0.72 * radius)}px system-ui, sans-serif`;
+  const text = world.markOf(s) || (finite ? showShort(value) : "");
+  context.font = `${Math.min(12, 0.72 * radius, (3 * radius) / Math.max(1, text.length))}px system-ui, sans-serif`;
   context.textAlign = "center";
   context.textBaseline = "middle";
   context.fillStyle = finite ? look.scale.ink(value) : look.theme.ink;
-  context.fillText(world.markOf(s) || (finite ? showShort(value) : ""), x, y);
+  context.fillText(text, x, y);
 }
 
 function drawNodeRings(context, world, look, places, radius) {

@@ -15,7 +15,11 @@ const QUESTIONS = [
       const tops = MAIN_RULES.map((_, i) => i).filter((i) => values[i] >= Math.max(...values) - closeness(values));
       const told = MAIN_RULES.map((rule, i) => `${rule} ${show(values[i])}`).join(", ");
       const nats = (values[0] - values[1]) / scene.state.alpha;
-      const words = `${told} reward units. POSTERIOR lies ${show(values[0] - values[1])} reward units, or ${show(nats)} nats, above VARIATIONAL: that much it gains by tilting chance. Without chance they are equal.`;
+      const words = sentences(
+        `${told} reward units.`,
+        `POSTERIOR lies ${show(values[0] - values[1])} reward units, or ${show(nats)} nats, above VARIATIONAL:`,
+        "that much it gains by tilting chance. Without chance they are equal.",
+      );
       return { right: tops.length > 1 ? [MAIN_RULES.length] : tops, words };
     },
   },
@@ -30,7 +34,13 @@ const QUESTIONS = [
       const row = [...messages.logPolicy.slice(s * world.A, (s + 1) * world.A)].map(Math.exp);
       const right = row.map((p, a) => (p > 1e-9 ? a : -1)).filter((a) => a >= 0);
       const worth = row.map((_, a) => `${world.actions[a]} ${show(messages.q[s * world.A + a])}`).join(", ");
-      return { right, words: `Its values q there, in reward units: ${worth}.${right.length > 1 ? " The best ones are tied, and it takes any of them." : ""}` };
+      return {
+        right,
+        words: sentences(
+          `Its values q there, in reward units: ${worth}.`,
+          right.length > 1 ? "The best ones are tied, and it takes any of them." : "",
+        ),
+      };
     },
   },
   {
@@ -38,22 +48,34 @@ const QUESTIONS = [
     ask: () => "Followed in the real world, how much of HARD’s return does POSTERIOR’s policy earn?",
     choices: () => ["Nearly all: within 5 % of what can be lost", "More than half", "Less than half"],
     truth: (scene) => {
-      const [posterior, hard] = ["POSTERIOR", "HARD"].map((rule) => scene.answers.earned({ ...scene.state, observed: null }, rule));
+      const [posterior, hard] = ["POSTERIOR", "HARD"].map((rule) =>
+        scene.answers.earned({ ...scene.state, observed: null }, rule),
+      );
       const idle = idleReturn(scene);
       const share = hard - idle > 1e-12 ? (posterior - idle) / (hard - idle) : 1;
-      const words = `POSTERIOR’s policy earns ${show(posterior)}, HARD’s ${show(hard)}, and the prior, which chooses by chance, ${show(idle)} reward units. Of what lies between the prior and HARD it gets ${showPercent(share)}.`;
+      const words = sentences(
+        `POSTERIOR’s policy earns ${show(posterior)}, HARD’s ${show(hard)},`,
+        `and the prior, which chooses by chance, ${show(idle)} reward units.`,
+        `Of what lies between the prior and HARD it gets ${showPercent(share)}.`,
+      );
       return { right: [share > 0.95 ? 0 : share > 0.5 ? 1 : 2], words };
     },
   },
   {
     hides: false,
-    ask: (scene) => (certainVariant(scene) === null ? null : `What happens to POSTERIOR’s policy without chance (${certainWords(scene)})?`),
+    ask: (scene) =>
+      certainVariant(scene) === null
+        ? null
+        : `What happens to POSTERIOR’s policy without chance (${certainWords(scene)})?`,
     choices: () => ["It becomes VARIATIONAL’s, exactly", "It becomes HARD’s", "It differs from both"],
     truth: (scene) => {
       const state = { ...scene.state, variant: certainVariant(scene), observed: null };
       const distance = (rule) => policyDistance(new Answers(scene.world.data), state, "POSTERIOR", rule);
       const [soft, hard] = [distance("VARIATIONAL"), distance("HARD")];
-      const words = `The largest difference of a probability to VARIATIONAL’s policy is ${show(soft)}, to HARD’s ${show(hard)}. Where an action has one outcome, conditioning on success can bend only the choice.`;
+      const words = sentences(
+        `The largest difference of a probability to VARIATIONAL’s policy is ${show(soft)}, to HARD’s ${show(hard)}.`,
+        "Where an action has one outcome, conditioning on success can change only the choice of actions.",
+      );
       return { right: [soft < 1e-9 ? 0 : hard < 1e-9 ? 1 : 2], words };
     },
   },
@@ -66,22 +88,32 @@ const QUESTIONS = [
       const gap = (state) => fresh.messages(state, "HARD").value - fresh.messages(state, "VARIATIONAL").value;
       const [now, colder] = [gap(scene.state), gap({ ...scene.state, alpha: scene.state.alpha / 10 })];
       const still = Math.abs(colder - now) < 1e-9 * Math.max(1, Math.abs(now));
-      const words = `At α = ${show(scene.state.alpha)} the gap is ${show(now)}, at α = ${show(scene.state.alpha / 10)} it is ${show(colder)} reward units. HARD is the limit of VARIATIONAL as α goes to 0.`;
+      const words = sentences(
+        `At α = ${show(scene.state.alpha)} the gap is ${show(now)},`,
+        `at α = ${show(scene.state.alpha / 10)} it is ${show(colder)} reward units.`,
+        "HARD is the limit of VARIATIONAL as α goes to 0.",
+      );
       return { right: [still ? 1 : colder < now ? 0 : 2], words };
     },
   },
   {
     hides: true,
-    ask: ({ state }) => `In how many states do POSTERIOR and HARD prefer different actions at t = ${Math.min(state.t, state.T - 1)}?`,
+    ask: ({ state }) =>
+      `In how many states do POSTERIOR and HARD prefer different actions at t = ${Math.min(state.t, state.T - 1)}?`,
     choices: () => ["In none", "In up to a quarter", "In a quarter to a half", "In more than half"],
     truth: (scene) => {
       const [differ, all] = disagreement(scene);
       const share = all ? differ / all : 0;
-      const words = `In ${differ} of the ${all} states where the choice matters. There POSTERIOR tilts chance, or keeps to the prior, which costs HARD nothing to leave.`;
+      const words = sentences(
+        `In ${differ} of the ${all} states where the choice matters.`,
+        "POSTERIOR tilts chance and pays for leaving the prior; HARD does neither.",
+      );
       return { right: [differ === 0 ? 0 : share <= 0.25 ? 1 : share <= 0.5 ? 2 : 3], words };
     },
   },
 ];
+
+const sentences = (...parts) => parts.filter(Boolean).join(" ");
 
 const MAIN_RULES = ["POSTERIOR", "VARIATIONAL", "HARD"];
 
@@ -111,7 +143,10 @@ function findCertain(world, state) {
   const places = indicesOf(world.data, state.variant);
   for (let i = 0; i < world.data.options.length; i++) {
     for (let value = 0; value < world.data.options[i].values.length; value++) {
-      const variant = variantOf(world.data, places.map((place, j) => (j === i ? value : place)));
+      const variant = variantOf(
+        world.data,
+        places.map((place, j) => (j === i ? value : place)),
+      );
       if (isCertain(Engine.readModel(world.data, variant))) return variant;
     }
   }
@@ -119,7 +154,9 @@ function findCertain(world, state) {
 }
 
 function isCertain({ S, A, slices }) {
-  return slices.every(({ offset }) => offset[S * A] <= S * A && offset.every((from, row) => row === 0 || from - offset[row - 1] <= 1));
+  return slices.every(
+    ({ offset }) => offset[S * A] <= S * A && offset.every((from, row) => row === 0 || from - offset[row - 1] <= 1),
+  );
 }
 
 function certainWords(scene) {

@@ -8,13 +8,21 @@ function makeWorld(data, model, edits) {
   const painted = new Map(edits.filter((edit) => edit.kind !== "start").map((edit) => [edit.cell, edit]));
   const start = edits.find((edit) => edit.kind === "start");
   const world = {
-    data, model, painted, edits, S: model.S, A: model.A,
-    moves: data.actions.moves, layer: 0, grid: data.map.kind === "grid" && !isChain(data), start: start ? start.cell : null,
+    data,
+    model,
+    painted,
+    edits,
+    S: model.S,
+    A: model.A,
+    moves: data.actions.moves,
+    layer: 0,
+    grid: data.map.kind === "grid" && !isChain(data),
+    start: start ? start.cell : null,
     actions: actionNames(data),
   };
   const byCell = statesByCell(data, model.S);
   const choosing = whereActionsDiffer(model);
-  world.statesAt = (cell) => (isWall(world, cell) ? [] : byCell.get(cell) ?? []);
+  world.statesAt = (cell) => (isWall(world, cell) ? [] : (byCell.get(cell) ?? []));
   world.stateOf = (cell) => world.statesAt(cell)[Math.min(world.layer, world.statesAt(cell).length - 1)] ?? -1;
   world.markOf = (cell) => markOf(world, cell);
   const over = whereAllIsOver(model);
@@ -26,7 +34,12 @@ function makeWorld(data, model, edits) {
 /** What actions are called, without the name of their variable where they have but one: "wait", not "axe=wait". */
 function actionNames({ actions: { labels } }) {
   const variable = /^[^=,]+=/.exec(labels[0])?.[0];
-  const alone = variable && labels.every((label) => label.startsWith(variable) && label.split("=").length === 2 && /[^\d.\s=-]/.test(label.slice(variable.length)));
+  const alone =
+    variable &&
+    labels.every(
+      (label) =>
+        label.startsWith(variable) && label.split("=").length === 2 && /[^\d.\s=-]/.test(label.slice(variable.length)),
+    );
   return alone ? labels.map((label) => label.slice(variable.length)) : labels;
 }
 
@@ -104,8 +117,12 @@ function isChain({ map, actions }) {
 
 function graphShape(map, model, chain) {
   const S = model.S;
-  const xy = chain ? Array.from({ length: S }, (_, s) => [s / Math.max(1, S - 1), 0.5]) : map.x.map((x, s) => [x, map.y[s]]);
-  const arcs = arcsOf(model.S, model.A, (s, a) => (model.ended[s] ? -1 : likeliestNext(model.slices[0], s * model.A + a)));
+  const xy = chain
+    ? Array.from({ length: S }, (_, s) => [s / Math.max(1, S - 1), 0.5])
+    : map.x.map((x, s) => [x, map.y[s]]);
+  const arcs = arcsOf(model.S, model.A, (s, a) =>
+    model.ended[s] ? -1 : likeliestNext(model.slices[0], s * model.A + a),
+  );
   return { xy, chain, arcs, aspect: chain ? 0.44 : 0.8, spacing: spacingOf(xy), cells: model.S };
 }
 

@@ -72,6 +72,8 @@ def _positions(steps: NDArray[Any], tables: Tables) -> NDArray[Any]:
     dag.add_nodes_from(range(S))
     dag.add_edges_from(steps.tolist())
     places = _layers(dag, np.flatnonzero(tables.log_initial.numpy() > -np.inf).tolist())
+    if len({x for x, _ in places.values()}) == 1:
+        places = nx.circular_layout(dag)  # forces leave on a line what lies on one
     if S <= DRAWN_BY_FORCES:
         places = nx.spring_layout(dag.to_undirected(), pos=places, iterations=200, seed=0)
     xy = np.array([places[s] for s in range(S)], dtype=float).reshape(S, 2)
