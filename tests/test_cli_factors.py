@@ -66,10 +66,26 @@ def test_conditions() -> None:
 
 
 def test_seen_in_part() -> None:
-    done = cai("solve", "tiger", "--set", "horizon=3", "--partial", "-r", "VARIATIONAL", "-r", "HARD", "--json")
+    words = [
+        "solve",
+        "tiger",
+        "--set",
+        "horizon=3",
+        "--partial",
+        "-r",
+        "VARIATIONAL",
+        "-r",
+        "HARD",
+        "--policy",
+        "--json",
+    ]
+    done = cai(*words)
     assert done.returncode == 0, done.stderr
     for row in json.loads(done.stdout):
         assert row["qmdp"] <= row["value"] + 1e-12 <= row["fully_observed"] + 2e-12
+        ((first,),) = [part["rows"] for part in row["policy"]]
+        assert (first["first seen"], first["start"]) == ("growl=none", 1.0)
+        assert first["actions"]["door=listen"] == pytest.approx(1.0, abs=1e-6)
     assert "seen in part" in cai("solve", "tiger", "--set", "horizon=3").stderr
 
 

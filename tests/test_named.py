@@ -75,8 +75,15 @@ def test_separate_parts_are_multiplied(monkeypatch: Any) -> None:
     whole = cai.solve(cai.tabulate(world), cai.VARIATIONAL).policy
     state = cai.tabulate(world).state(7)
     assert dict(apart.policy.at(1, **state)) == pytest.approx(dict(whole.at(1, **state)), abs=1e-12)
+    some = {name: value for name, value in state.items() if name == "x_0_0"} or dict(list(state.items())[:1])
+    table = apart.policy.at(1, **some)
+    rest = [name for name in state if name not in some and name not in table.unread]
+    assert sorted(table.variables) == sorted(rest)
+    for values, row in zip(table.values, table, strict=True):
+        full = {**state, **some, **{name: int(value) for name, value in zip(table.variables, values, strict=True)}}
+        assert dict(row) == pytest.approx(dict(whole.at(1, **full)), abs=1e-12)
     with pytest.raises(cai.WorldError, match="at: variables"):
-        apart.policy.at(1)
+        apart.policy.at(1, nobody=0)
 
 
 @pytest.mark.parametrize(
@@ -84,8 +91,8 @@ def test_separate_parts_are_multiplied(monkeypatch: Any) -> None:
     [
         (
             0,
-            {"pump": "worn"},
-            r"variables \['pump'\]; expected each of pump \(ok, worn, or 0 … 1\), way \(near, far, or",
+            {"pump": "worn", "speed": 1},
+            r"variables \['pump', 'speed'\]; expected each of pump \(ok, worn, or 0 … 1\), way \(near, far, or",
         ),
         (0, {"pump": "broken", "way": 0}, "variable 'pump': value 'broken'; expected ok, worn, or 0 … 1"),
         (0, {"pump": 2, "way": 0}, "value 2"),
@@ -124,3 +131,120 @@ def test_many_actions_are_cut() -> None:
     assert lines[1] == "  job=19  0.09524"
     assert len(lines) == 14
     assert lines[-1] == f"  and 8 more, {36 / 210:.2g} together"
+
+
+def test_what_is_left_out_has_a_row_for_each_kind_of_state() -> None:
+    world = Rule(NAMES)
+    probs = cai.tabulate(world).at(0).log_prior.exp()
+    world.act_by_table = lambda state, t: probs[3 * state["pump"] + state["way"]]  # type: ignore[attr-defined]
+    for name, policy in forms(world).items():
+        everything = policy.at(1)
+        assert (everything.variables, everything.values, everything.unread) == (
+            ("pump",),
+            (("ok",), ("worn",)),
+            ("way",),
+        ), name
+        assert [dict(row) for row in everything] == [
+            pytest.approx({"job=use": 1.0, "job=mend": 0.0}),
+            pytest.approx({"job=use": 0.2, "job=mend": 0.8}),
+        ]
+        assert str(everything) == (
+            "t = 1\n  pump  does\n  ok    job=use 1\n  worn  job=mend 0.8; job=use 0.2\n  (way: no difference)"
+        )
+        (row,) = policy.at(1, pump="worn")
+        assert dict(row) == pytest.approx({"job=use": 0.2, "job=mend": 0.8})
+        assert policy.at(1, pump="worn").given == {"pump": "worn"}
+        assert len(policy.at(1, way=1)) == 2
+    with pytest.raises(cai.WorldError, match="variable 'pump': value 'lost'; expected ok, worn"):
+        policy.at(1, pump="lost")
+
+
+def test_a_row_stands_for_all_its_states() -> None:
+    policy = cai.solve(FactoredWorld(), cai.VARIATIONAL).policy
+    table, probs = policy.at(1), policy.probs(1)
+    for s, row in enumerate(table.row_of.tolist()):
+        torch.testing.assert_close(table[row].probs, probs[s], atol=1e-9, rtol=0)
+    assert policy.at(1, floor=2).row_of.tolist().count(-1) == 4
+    assert table.plain()["rows"][0]["actions"] == pytest.approx(table[0].likeliest(4))
+
+
+def test_policies_say_how_they_are_read() -> None:
+    assert repr(cai.solve(Pump(NAMES)).policy) == (
+        "FixedPolicy(6 states of pump and way, 2 actions of job, T = 3; read it with .at(t, pump=…))"
+    )
+    assert "TabularPolicy(6 states" in repr(cai.policies.TabularPolicy(Pump(NAMES)))
+
+
+# Why
+
+
+@pytest.mark.parametrize("rule", [cai.POSTERIOR, cai.VARIATIONAL, cai.HARD, cai.MAP], ids=str)
+@pytest.mark.parametrize("form", ["tables", "factors"])
+def test_reasons_hold_the_numbers_of_the_messages(rule: cai.Rule, form: str) -> None:
+    messages = cai.solve(Pump(NAMES), rule, temperature=0.5, form=form)
+    why = messages.explain(1, pump="worn", way="far")
+    s = messages.model.states.number({"pump": "worn", "way": "far"}, "test")
+    assert (why.t, why.state, why.rule) == (1, "pump=worn, way=2", str(rule)) or why.state == "pump=worn, way=far"
+    assert why.v == pytest.approx(float(messages.v[1, s]))
+    for one in why.actions:
+        a = ["job=use", "job=mend"].index(one.action)
+        assert one.q == pytest.approx(float(messages.q(1)[s, a]))
+        assert one.policy == pytest.approx(float(messages.policy.probs(1)[s, a]))
+        assert one.prior == pytest.approx(float(messages.model.log_prior_at(1)[s, a].exp()))
+    assert [one.policy for one in why.actions] == sorted((one.policy for one in why.actions), reverse=True)
+    assert f"under {rule} at α = 0.5" in str(why)
+
+
+def test_reasons_say_by_how_much_and_what_is_luck() -> None:
+    world = cai.from_gymnasium("FrozenLake-v1", horizon=30)
+    best = cai.solve(world, cai.VARIATIONAL, temperature=0.01)
+    q, pi = best.q(0)[4], best.policy.probs(0)[4]
+    ahead = float(q[0] - q[1])
+    words = str(best.explain(0, state=4))
+    assert f"left is likeliest ({float(pi[0]):.2f}): its q is {ahead:.4f} reward units above that of down" in words
+    assert f"so it is {float(pi[0] / pi[1]):.3g} times as likely." in words
+    assert "luck" not in words
+    post = cai.solve(world, cai.POSTERIOR, temperature=0.01)
+    why = post.explain(0, state=4)
+    tilted = post.outcome_marginals(0)  # of the start state alone
+    assert float(tilted.sum()) == pytest.approx(1)
+    luck = cai.evaluate(world, post, temperature=0.01).luck_nats
+    visits = cai.evaluate(world, post, temperature=0.01).occupancy[1, 4]
+    at_1 = {one.action: one.luck for one in post.explain(1, state=4).actions}
+    names = ["left", "down", "right", "up"]
+    total = sum(float(p) * at_1[name] for p, name in zip(visits, names, strict=True))
+    assert total == pytest.approx(float(luck[1, 4]))
+    assert "it expects state=8 with probability 0.54, where 0.33 is true" in str(why)
+    assert "All actions are equally likely" in str(cai.solve(world, cai.HARD).explain(0, state=5))
+
+
+def test_reasons_need_one_state_of_one_part(monkeypatch: Any) -> None:
+    from tests.test_separate import Islands
+
+    messages = cai.solve(Pump(NAMES), temperature=[0.5, 1.0])
+    with pytest.raises(cai.WorldError, match=r"messages\[i\]"):
+        messages.explain(0, pump="ok", way=0)
+    with pytest.raises(cai.WorldError, match="explain: variables"):
+        messages[0].explain(0, pump="ok")
+    monkeypatch.setattr("cai.exact.forms.JOINT", 1)
+    apart = cai.solve(cai.factorise(Islands((0, 0))), cai.VARIATIONAL)
+    first, second = apart.parts
+    (name,), (other,) = first.model.states.names, second.model.states.names
+    assert apart.explain(1, **{name: 1}).v == pytest.approx(float(first.v[1, 1]))
+    with pytest.raises(cai.WorldError, match="one independent part"):
+        apart.explain(1, **{name: 1, other: 0})
+
+
+def test_a_policy_over_beliefs_is_read_after_what_was_seen_and_done() -> None:
+    world = cai.load_world("tiger", overrides={"horizon": 4})
+    answer = cai.partial.solve(world, cai.VARIATIONAL, temperature=1.0)
+    held = answer.at([2, 0], [0])
+    assert held.state == "belief tiger=left, growl=left 0.85; tiger=right, growl=left 0.15"
+    torch.testing.assert_close(held.probs, answer.act([2, 0], [0]))
+    why = answer.explain([2, 0], [0])
+    t, n = answer.find([2, 0], [0])
+    assert why.v == pytest.approx(float(answer.v(t)[n]))
+    assert {one.action: one.q for one in why.actions}["door=listen"] == pytest.approx(float(answer.q(t)[n, 0]))
+    ((p, first),) = answer.first()
+    assert (p, first.state) == (1.0, "growl=none")
+    torch.testing.assert_close(first.probs, answer.act([2]))

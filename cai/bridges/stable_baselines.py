@@ -16,10 +16,10 @@ from cai.bridges.encoding import Encoding, allowed_values, encode
 from cai.bridges.environment import WorldEnvironment
 from cai.compile.ends import ended_states
 from cai.errors import fault
-from cai.policies.action_probabilities import in_state
 from cai.policies.action_programs import enumerated, finite_spaces
 from cai.policies.heads import tanh_gaussian
 from cai.policies.protocol import Policy, probabilities, sample_joint, sampled, scored
+from cai.policies.readable import in_state
 from cai.policies.terminated import replace_terminated
 from cai.simulate.worlds import prior_at
 from cai.support.process import precision

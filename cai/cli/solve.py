@@ -23,7 +23,7 @@ from cai.cli.output import say_left_out, show_rows, write_report
 from cai.errors import CaiError, fault
 
 APART = {
-    "--partial": ("--form", "--observe", "--do", "--policy", "--shards", "--out"),
+    "--partial": ("--form", "--observe", "--do", "--shards", "--out"),
     "--shards": ("--form", "--observe", "--do", "--policy", "--out"),
 }
 """What these options have no use for."""
@@ -66,8 +66,9 @@ def solve(
     instance = read_world(world, settings, horizon, discount)
     rules = rules_of(names, policies=False)
     if partial:
-        rows = _over_beliefs(instance, rules, alphas)
-        show_rows(f"{world}, seen in part: exact over beliefs", PARTIAL, rows, as_json=as_json)
+        answers = _over_beliefs(instance, rules, alphas)
+        title = f"{world}, seen in part: exact over beliefs"
+        _show(title, PARTIAL, [_belief_row(*each) for each in answers], answers, policy=policy, as_json=as_json)
         if not as_json:
             print(*PARTIAL_WORDS, sep="\n")
     elif shards is not None:
@@ -94,7 +95,6 @@ def _solved(
 ) -> None:
     """Solve under every rule at every temperature, and print the answers, with their policies where asked."""
     from cai.exact.solve_all import solve_all
-    from cai.view.policies import policy_rows, print_policy
     from cai.view.sizes import size_of
 
     answers = []
@@ -106,24 +106,40 @@ def _solved(
     rows = [
         _row(name, messages, messages.form, messages.iterations, messages.error_bound) for name, messages in answers
     ]
+    _show(f"{title}: {size_of(model)}", HEADS, rows, answers, policy=policy, as_json=as_json)
+
+
+def _show(
+    title: str,
+    heads: Sequence[str],
+    rows: list[dict[str, Any]],
+    answers: Sequence[tuple[str, Any]],
+    *,
+    policy: bool,
+    as_json: bool,
+) -> None:
+    """Show the rows, and where asked what is done at t = 0 under each rule."""
+    from cai.view.policies import policy_rows, print_policy
+
     if policy and as_json:
         for row, (_, messages) in zip(rows, answers, strict=True):
             row["policy"] = [part.plain() for part in policy_rows(messages)]
-    show_rows(f"{title}: {size_of(model)}", HEADS, rows, as_json=as_json)
+    show_rows(title, heads, rows, as_json=as_json)
     for name, messages in answers if policy and not as_json else ():
         print_policy(f"{name} at α = {float(messages.temperature):g}", messages)
 
 
-def _over_beliefs(world: Any, rules: Mapping[str, Any], alphas: Sequence[float]) -> list[dict[str, Any]]:
-    """Solve over beliefs; the value stands beside QMDP's and that of full sight."""
-    rows = []
-    for alpha in alphas:
-        for name, rule in rules.items():
-            answer = cai.partial.solve(world, rule, temperature=alpha)
-            numbers = {field: float(getattr(answer, field)) for field in ("qmdp", "value", "fully_observed")}
-            elbo = float(answer.elbo) if name == "VARIATIONAL" else None
-            rows.append({"rule": name, "temperature": alpha, **numbers, "elbo": elbo})
-    return rows
+def _over_beliefs(world: Any, rules: Mapping[str, Any], alphas: Sequence[float]) -> list[tuple[str, Any]]:
+    """Solve over beliefs under every rule at every temperature."""
+    pairs = [(alpha, name, rule) for alpha in alphas for name, rule in rules.items()]
+    return [(name, cai.partial.solve(world, rule, temperature=alpha)) for alpha, name, rule in pairs]
+
+
+def _belief_row(name: str, answer: Any) -> dict[str, Any]:
+    """Lay out an answer over beliefs: its value stands beside QMDP's and that of full sight."""
+    numbers = {field: float(getattr(answer, field)) for field in ("qmdp", "value", "fully_observed")}
+    elbo = float(answer.elbo) if name == "VARIATIONAL" else None
+    return {"rule": name, "temperature": float(answer.temperature), **numbers, "elbo": elbo}
 
 
 def _sharded(

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from cai.errors import fault
+from cai.support.display import in_notebook
 from cai.support.memory import require_room
 from cai.world.spaces import Layout, Space
 
@@ -132,6 +133,8 @@ class Factors:
     latents: dict[str, int]
     layout: Layout | None = None
     ends: Factor | None = None
+
+    _repr_html_ = in_notebook
 
     def __repr__(self) -> str:
         clock = f"T = {self.horizon}" if self.horizon is not None else "infinite horizon"

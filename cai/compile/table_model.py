@@ -13,6 +13,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from cai.errors import fault
+from cai.support.display import in_notebook
 from cai.world.spaces import Layout, Space
 
 
@@ -70,6 +71,8 @@ class Tables:
     layout: Layout | None = None
     latents: Space | None = None
     ended: Bool[Tensor, "*B S"] | None = None
+
+    _repr_html_ = in_notebook
 
     def __repr__(self) -> str:
         clock = f"T = {self.horizon}" if self.horizon is not None else "infinite horizon"

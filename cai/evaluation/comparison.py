@@ -21,6 +21,7 @@ from cai.evaluation.rows import Row, as_csv, as_table, plain, row_of, written
 from cai.evaluation.statistics import Profile
 from cai.evaluation.subject import Run, Subject
 from cai.exact.forms import Compiled
+from cai.support.display import in_notebook
 from cai.support.files import write_whole
 from cai.support.numbers import ROUNDING, finite
 from cai.support.wording import meant
@@ -51,6 +52,8 @@ class Comparison:
     log_evidence: float | None
     prior_elbo: float | None = None
     left_out: Mapping[str, str] = field(default_factory=dict)
+
+    _repr_html_ = in_notebook
 
     def __repr__(self) -> str:
         return f"Comparison at temperature {self.temperature:g}\n{self.table()}"

@@ -21,6 +21,7 @@ from cai.exact.messages import Messages
 from cai.exact.rules import HARD, POSTERIOR, VARIATIONAL
 from cai.exact.tables.policy_evaluation import values
 from cai.policies.as_policy import require_table
+from cai.support.display import in_notebook
 from cai.support.numerics import nats
 
 
@@ -41,6 +42,8 @@ class Evaluation:
     answers: Answers
     parts: tuple[Part, ...]
     standard_error: float = 0.0
+
+    _repr_html_ = in_notebook
 
     def __repr__(self) -> str:
         try:

@@ -14,10 +14,12 @@ from cai.compile.table_model import Trajectories
 from cai.errors import fault
 from cai.exact.finite import require_time
 from cai.exact.operator import MF, Conditionals, F, M, Operator, V
+from cai.exact.reasons import Reasons, reasons_for
 from cai.exact.rules import MAP, POSTERIOR, VARIATIONAL, Rule
 from cai.exact.sampling import drawing, draws, follow, likeliest
 from cai.exact.sweep import sweep
 from cai.exact.tables.backup import Tilt
+from cai.support.display import in_notebook
 from cai.support.numerics import nats
 
 
@@ -38,6 +40,8 @@ class Messages:
     v: V
     iterations: int = 0
     error_bound: float = 0.0
+
+    _repr_html_ = in_notebook
 
     def __repr__(self) -> str:
         parts = self.operator.parts
@@ -101,6 +105,23 @@ class Messages:
         Tied maximisers share as the prior does. In a state where nothing is possible it is the prior.
         """
         return self.operator.policy(self.v, self.error_bound)
+
+    def explain(self, t: int = 0, /, **state: int | str) -> Reasons:
+        """Say why the rule acts as it does in one state, ``explain(0, pump="worn", motor="ok")``.
+
+        What each action is worth (q) and its prior, how often it is taken and by how much it is ahead, what the rule
+        promises from here, and the luck that POSTERIOR counts on. As ``str`` in words; a notebook shows a table.
+
+        Args:
+            t: the time; any for an infinite horizon.
+            state: every variable of the state by its name, its value by number or by name; of a world in independent
+                parts those of one part.
+
+        Raises:
+            WorldError: there is no such time, a variable is missing or unknown, or it has no such value; or the
+                messages are a batch.
+        """
+        return reasons_for(self, self._time(t), state)
 
     @property
     def value(self) -> Float[Tensor, "*B"]:

@@ -11,6 +11,7 @@ from torch import Tensor
 from cai.errors import Finding, IntractableError, fault
 from cai.exact.messages import Messages
 from cai.policies.fixed import FixedPolicy
+from cai.policies.policy_table import StateRows
 from cai.policies.tabular import TabularPolicy
 from cai.support.wording import listed
 
@@ -55,43 +56,6 @@ class PolicySupport:
             f"The policy {what}{less}{caution}. A policy of these variables alone has the same "
             f"probabilities, to {self.verified:.2g}."
         )
-
-
-@dataclass(frozen=True)
-class _Table:
-    """The policy of one time in the states that count: their values ``[R, n]`` and probabilities ``[R, A]``."""
-
-    values: Tensor
-    probs: Tensor
-    sizes: tuple[int, ...]
-
-    def groups(self, columns: Sequence[int]) -> tuple[Tensor, int]:
-        """Number the states by their values of some variables alone, ``[R]``."""
-        key = torch.zeros(len(self.values), dtype=torch.long, device=self.values.device)
-        for i in columns:
-            key = key * self.sizes[i] + self.values[:, i]
-        kinds, index = torch.unique(key, return_inverse=True)
-        return index, len(kinds)
-
-    def spread(self, columns: Sequence[int]) -> float:
-        """Return how far a probability differs at most between states that agree in these variables."""
-        if not len(self.values):
-            return 0.0
-        index, count = self.groups(columns)
-        rows = index.unsqueeze(-1).expand_as(self.probs)
-        ends = self.probs.new_zeros(count, self.probs.shape[-1])
-        high = ends.scatter_reduce(0, rows, self.probs, "amax", include_self=False)
-        low = ends.scatter_reduce(0, rows, self.probs, "amin", include_self=False)
-        return float((high - low).max())
-
-    def change(self, columns: Sequence[int]) -> float:
-        """Rebuild the policy as the mean over states that agree; return the largest change of a probability."""
-        if not len(self.values):
-            return 0.0
-        index, count = self.groups(columns)
-        sums = self.probs.new_zeros(count, self.probs.shape[-1]).index_add_(0, index, self.probs)
-        mean = sums / torch.bincount(index, minlength=count).unsqueeze(-1)
-        return float((mean[index] - self.probs).abs().max())
 
 
 def policy_support(messages: Messages | FixedPolicy | TabularPolicy, *, tolerance: float = 1e-9) -> PolicySupport:
@@ -151,15 +115,15 @@ class _Tables:
         """Tell whether the policy depends at these times on no other variables, to a tolerance."""
         return all(self.at(t).spread(columns) <= tolerance for t in times)
 
-    def _at(self, t: int) -> _Table:
+    def _at(self, t: int) -> StateRows:
         with torch.no_grad():
             probs = self.policy.probs(t)
         if probs.dim() != 2:
             raise fault("policy_support", f"a batch of shape {list(probs.shape[:-2])}", "one entry: messages[i]")
         counts, values = self.possible(t), self.values.to(probs.device)
         if counts is None or bool(counts.all()):
-            return _Table(values, probs, self.states.sizes)
-        return _Table(values[counts], probs[counts], self.states.sizes)
+            return StateRows(values, probs, self.states.sizes)
+        return StateRows(values[counts], probs[counts], self.states.sizes)
 
 
 def _smallest(variables: Sequence[int], suffice: Callable[[Sequence[int]], bool]) -> tuple[list[int], bool]:

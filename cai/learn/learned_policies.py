@@ -9,9 +9,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from cai.errors import fault
-from cai.policies.action_probabilities import in_state
 from cai.policies.action_programs import finite_spaces
 from cai.policies.protocol import probabilities, sample_joint, scored
+from cai.policies.readable import in_state
 from cai.simulate.simulator import Simulator
 
 LogPi = Callable[[Any, Any], Tensor]

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from cai.support.display import in_notebook
 from cai.support.numbers import finite
 
 
@@ -94,6 +95,8 @@ class Learned:
     stopped: str
     estimator: str | None = None
     elbo_star: float | None = None
+
+    _repr_html_ = in_notebook
 
     def __repr__(self) -> str:
         by = "" if self.estimator is None else f" by {self.estimator}"

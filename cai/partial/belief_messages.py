@@ -11,6 +11,7 @@ from cai.compile.table_model import Tables
 from cai.errors import fault
 from cai.exact.finite import require_time
 from cai.exact.messages import Messages, in_nats
+from cai.exact.reasons import Reasons, ranked
 from cai.exact.rules import VARIATIONAL, Rule
 from cai.exact.solve import solve as solve_seen
 from cai.exact.sweep import backups
@@ -19,7 +20,12 @@ from cai.partial.belief_bounds import drift, tail_of
 from cai.partial.belief_operator import BeliefOperator, expected
 from cai.partial.belief_tree import Layer, grow
 from cai.partial.filtering import Record, TableBeliefs, numbers, table_beliefs, unseen
+from cai.policies.action_probabilities import ActionProbabilities
+from cai.support.numbers import chance
 from cai.world.definition import World
+
+LIKELY = 4
+"""States of a belief that are named."""
 
 
 @dataclass(frozen=True, repr=False)
@@ -152,6 +158,33 @@ class BeliefMessages:
         """Return the probabilities of the next action a_t after o_0 … o_t and a_0 … a_{t-1}, ``[A]``; see ``find``."""
         t, n = self.find(observations, actions)
         return self.policy(t)[n]
+
+    def at(self, observations: Record, actions: Record = ()) -> ActionProbabilities:
+        """Return what is done next after o_0 … o_t and a_0 … a_{t-1}, by the names of the actions; see ``find``."""
+        t, n = self.find(observations, actions)
+        return ActionProbabilities(t, self._held(t, n), self.engine.model.actions, self.policy(t)[n])
+
+    def explain(self, observations: Record, actions: Record = ()) -> Reasons:
+        """Say why the rule acts as it does after o_0 … o_t and a_0 … a_{t-1}; see ``find`` and ``Messages.explain``."""
+        t, n = self.find(observations, actions)
+        q, prior = self.q(t)[n], self.layers[t].log_prior[n].exp()
+        about = str(self.rule), float(self.temperature), t, self._held(t, n), float(self.v(t)[n])
+        return Reasons(*about, ranked(self.engine.model.actions, prior, q, self.policy(t)[n], torch.zeros_like(q), {}))
+
+    def first(self) -> tuple[tuple[float, ActionProbabilities], ...]:
+        """Return what is done at t = 0 after each possible first observation, and p(o_0), the likeliest first."""
+        root, pi, space = self.operator.root, self.policy(0), self.engine.seen.space
+        order = root.prob.argsort(descending=True, stable=True).tolist()
+        seen = ((float(root.prob[i]), space.label(int(root.observation[i])), pi[int(root.child[i])]) for i in order)
+        return tuple((p, ActionProbabilities(0, label, self.engine.model.actions, row)) for p, label, row in seen)
+
+    def _held(self, t: int, n: int) -> str:
+        """Write a belief in words: its likeliest states."""
+        belief, states = self.beliefs(t)[n], self.engine.model.states
+        likely = [int(s) for s in belief.argsort(descending=True, stable=True)[:LIKELY] if float(belief[s]) > 0]
+        more = int((belief > 0).sum()) - len(likely)
+        held = "; ".join(f"{states.label(s)} {chance(float(belief[s]))}" for s in likely)
+        return f"belief {held}" + (f"; {more:,} more" if more else "")
 
 
 def solve(

@@ -2,15 +2,13 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from cai.errors import fault
-from cai.policies.action_programs import finite_spaces
-from cai.policies.protocol import Tabulated
+from cai.support.display import in_notebook
 from cai.support.wording import meant
 from cai.world.spaces import Space
 
@@ -36,6 +34,8 @@ class ActionProbabilities(Mapping[str, float]):
     state: str
     actions: Space
     probs: Float[Tensor, " A"]
+
+    _repr_html_ = in_notebook
 
     def __getitem__(self, action: str) -> float:
         for number, name in enumerate(self):
@@ -65,7 +65,7 @@ class ActionProbabilities(Mapping[str, float]):
 
     def likeliest(self, n: int = SHOWN) -> dict[str, float]:
         """Return the n likeliest actions and their probabilities, those of probability 0 left out."""
-        first = self.probs.argsort(descending=True, stable=True)[:n].tolist()
+        first = (self.probs * 1e9).round().argsort(descending=True, stable=True)[:n].tolist()  # rounding breaks no tie
         return {self.actions.label(a): float(self.probs[a]) for a in first if self.probs[a] > 0}
 
     def __str__(self) -> str:
@@ -77,42 +77,3 @@ class ActionProbabilities(Mapping[str, float]):
         return "\n".join([*lines, *([f"  and {more:,} more, {rest:.2g} together"] if more else [])])
 
     __repr__ = __str__
-
-
-@runtime_checkable
-class NumberedPolicy(Tabulated, Protocol):
-    """A policy with tables, and what their numbers mean."""
-
-    @property
-    def horizon(self) -> int | None:
-        """The T that its times count towards, or None where it is the same at all times."""
-
-    @property
-    def spaces(self) -> tuple[Space, Space] | None:
-        """The states and the actions; None where they are not finite."""
-
-
-def in_state(policy: NumberedPolicy, t: int, /, **state: int | str) -> ActionProbabilities:
-    """Return what is done at time t in one state, ``policy.at(0, pump="worn")``: action names and probabilities.
-
-    Args:
-        policy: the policy.
-        t: the time; any for a policy that is the same at all times.
-        state: every variable of the state by its name, its value by number or by name.
-
-    Raises:
-        WorldError: there is no such time, a variable is missing or unknown, or it has no such value; the message
-            lists the variables and their values. Or the policy is a batch.
-        IntractableError: states or actions are not finite, or too many for a table.
-    """
-    states, actions = finite_spaces(policy.spaces)
-    horizon = policy.horizon
-    if horizon is not None and not 0 <= t < horizon:
-        raise fault("at, t", f"{t}", f"a time from 0 to {horizon - 1}")
-    number = states.number(state, "at")
-    with torch.no_grad():
-        table = policy.log_probs(t)
-    if table.dim() != 2:
-        seen = f"a batch of shape {list(table.shape[:-2])}"
-        raise fault("at", seen, "the policy of one entry: messages[i].policy")
-    return ActionProbabilities(t, states.label(number), actions, table[number].exp())

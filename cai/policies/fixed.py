@@ -8,8 +8,8 @@ from torch import Tensor
 
 from cai.compile.model import Model
 from cai.errors import fault
-from cai.policies.action_probabilities import in_state
 from cai.policies.protocol import probabilities, sample_joint, sampled, scored
+from cai.policies.readable import described, in_state
 from cai.world.spaces import Space, Values
 
 
@@ -23,7 +23,7 @@ def always(log_pi: Tensor, t: int) -> Tensor:
     return log_pi
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class FixedPolicy:
     """A policy over numbered states and actions, whose table of time t is computed when it is asked for.
 
@@ -42,6 +42,7 @@ class FixedPolicy:
     sample = sampled
     log_prob = scored
     at = in_state
+    __repr__ = described
 
     @property
     def spaces(self) -> tuple[Space, Space]:

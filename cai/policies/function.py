@@ -11,9 +11,9 @@ from torch import Tensor, nn
 from cai.compile.ends import ended_states
 from cai.compile.model import Model
 from cai.errors import fault, user_code
-from cai.policies.action_probabilities import in_state
 from cai.policies.action_programs import enumerated, finite_spaces, variables_of
 from cai.policies.protocol import probabilities, sample_joint, sampled, scored
+from cai.policies.readable import in_state
 from cai.policies.terminated import pad_terminated, replace_terminated
 from cai.support.numerics import log
 from cai.support.process import precision

@@ -11,8 +11,8 @@ from pyro.distributions import TorchDistribution
 from torch import Tensor, nn
 
 from cai.errors import fault
-from cai.policies.action_probabilities import NumberedPolicy, in_state
 from cai.policies.protocol import Policy, probabilities, sampled, scored
+from cai.policies.readable import NumberedPolicy, in_state
 from cai.support.numerics import logsumexp
 from cai.world.program import NextSite
 from cai.world.spaces import Space

@@ -12,11 +12,11 @@ from torch import Tensor, nn
 
 from cai.compile.table_model import Tables
 from cai.errors import fault
-from cai.policies.action_probabilities import in_state
 from cai.policies.action_programs import enumerated, example, finite_spaces, variables_of
 from cai.policies.fixed import FixedPolicy, prior_at
 from cai.policies.heads import head, width
 from cai.policies.protocol import Act, probabilities, sampled, scored
+from cai.policies.readable import in_state
 from cai.policies.tabular import STATIONARY
 from cai.support.memory import require_room
 from cai.world.distributions import exact

@@ -1,6 +1,9 @@
 """Policies of independent parts, acting side by side."""
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import chain, product
 
 import torch
 from torch import Tensor
@@ -8,6 +11,7 @@ from torch import Tensor
 from cai.errors import Finding, IntractableError, fault
 from cai.policies.action_probabilities import ActionProbabilities
 from cai.policies.fixed import FixedPolicy
+from cai.policies.policy_table import PolicyTable
 from cai.policies.protocol import sampled, scored
 from cai.world.spaces import Space, Values
 
@@ -15,7 +19,7 @@ MANY = 1 << 16
 """Joint actions up to which they are listed."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class ProductPolicy:
     """Policies over separate variables, acting side by side."""
 
@@ -25,20 +29,43 @@ class ProductPolicy:
     sample = sampled
     log_prob = scored
 
-    def at(self, t: int, /, **state: int | str) -> ActionProbabilities:
-        """Return what is done at time t in one state: the chances of the parts' actions, multiplied.
+    def __repr__(self) -> str:
+        sizes = " + ".join(f"{part.states.size:,}" for part in self.parts)
+        return (
+            f"ProductPolicy({len(self.parts)} parts of {sizes} states side by side; read it with .at(t, …), or .parts)"
+        )
+
+    def at(self, t: int, /, **state: int | str) -> ActionProbabilities | PolicyTable:
+        """Return what is done at time t: the chances of the parts' actions, multiplied; see ``FixedPolicy.at``.
 
         Raises:
-            WorldError: there is no such time, a variable is missing or unknown, or it has no such value.
-            IntractableError: the joint actions are too many to be listed.
+            WorldError: there is no such time or variable, or it has no such value.
+            IntractableError: the joint actions, or the rows of a table, are too many to be listed.
         """
         known = [name for part in self.parts for name in part.states.names]
         if self.actions.size > MANY:
             seen = f"{self.actions.size:,} joint actions"
             raise IntractableError([Finding("at", seen, f"at most {MANY:,}; ask the parts: policy.parts[0].at")])
-        if set(state) != set(known):
-            raise fault("at", f"variables {sorted(state)}", f"each of {known}")
-        choices = [part.at(t, **{name: state[name] for name in part.states.names}) for part in self.parts]
+        if not set(state) <= set(known):
+            raise fault("at", f"variables {sorted(state)}", f"some of {known}")
+        given = [{name: state[name] for name in part.states.names if name in state} for part in self.parts]
+        choices = [part.at(t, **own) for part, own in zip(self.parts, given, strict=True)]
+        single = [choice for choice in choices if isinstance(choice, ActionProbabilities)]
+        if len(single) == len(choices):
+            return self._joint(t, single)
+        tables = [choice if isinstance(choice, PolicyTable) else _one_row(choice) for choice in choices]
+        if math.prod(map(len, tables)) * self.actions.size > MANY:
+            seen = f"{math.prod(map(len, tables)):,} rows of {self.actions.size:,} joint actions"
+            raise IntractableError([Finding("at", seen, "fewer: give more variables, or ask policy.parts[0].at")])
+        values = tuple(sum(row, ()) for row in product(*(table.values for table in tables)))
+        rows = tuple(self._joint(t, row) for row in product(*(table.rows for table in tables)))
+        words = {name: value for table in tables for name, value in table.given.items()}
+        columns, unread = (
+            tuple(chain(*(getattr(table, what) for table in tables))) for what in ("variables", "unread")
+        )
+        return PolicyTable(t, words, columns, values, rows, unread)
+
+    def _joint(self, t: int, choices: Sequence[ActionProbabilities]) -> ActionProbabilities:
         values = self.actions.split(torch.arange(self.actions.size))
         each = [choice.probs[choice.actions.join(values)].expand(self.actions.size) for choice in choices]
         probs = torch.stack(each).prod(0)
@@ -52,3 +79,9 @@ class ProductPolicy:
             own = {name: value for name, value in state.items() if name in part.states.names}  # type: ignore[union-attr]
             chosen |= part.act(own, t)
         return self.actions.pack({name: chosen[name] for name in self.actions.names})
+
+
+def _one_row(choice: ActionProbabilities) -> PolicyTable:
+    """Return what is done in one state as a table of one row without columns."""
+    given = dict(pair.split("=", 1) for pair in choice.state.split(", ") if "=" in pair)
+    return PolicyTable(choice.t, given, (), ((),), (choice,))

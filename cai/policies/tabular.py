@@ -8,8 +8,8 @@ from torch import Tensor, nn
 
 from cai.compile.table_model import Tables
 from cai.compile.tabulate import tabulate
-from cai.policies.action_probabilities import in_state
 from cai.policies.protocol import probabilities, sample_joint, sampled, scored
+from cai.policies.readable import described, in_state
 from cai.support.memory import require_room
 from cai.world.definition import World
 from cai.world.spaces import Values
@@ -36,6 +36,7 @@ class TabularPolicy(nn.Module):
     sample = sampled
     log_prob = scored
     at = in_state
+    __repr__ = described
 
     def __init__(self, world: World | Tables, *, stationary: bool = False) -> None:
         super().__init__()

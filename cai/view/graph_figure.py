@@ -41,12 +41,12 @@ def draw_graph(dag: nx.DiGraph, path: str | Path) -> Path:
     return save_figure(graph(dag), path, "draw_graph, path")
 
 
-def graph(world: nx.DiGraph | World, slices: int = 2, *, title: str | None = None) -> Figure:
+def graph(world: nx.DiGraph | World, slices: int | None = None, *, title: str | None = None) -> Figure:
     """Draw the graphical model: time from left to right, a row a variable, what is observed shaded.
 
     Args:
         world: a world, or a graph that ``cai.graph`` returns, conditions and all.
-        slices: how many slices of a world are drawn; of a graph all.
+        slices: how many slices of a world are drawn, two where it has as many unless given; of a graph all.
         title: above it; the world's name unless given.
 
     Raises:

@@ -1,51 +1,72 @@
-"""The policy that a solve found, as rows: what is done at t = 0, in the start states first."""
+"""The policy that a solve found, as rows: what is done at t = 0, a row for each kind of state, the start first."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 from cai.exact.messages import Messages
+from cai.partial.belief_messages import BeliefMessages
 from cai.policies.action_probabilities import ActionProbabilities
+from cai.policies.policy_table import PolicyTable, in_words
 from cai.view.terminal import print_table
 
 ROWS = 20
-"""The most states of a table."""
+"""The most rows of a table."""
 
 
 @dataclass(frozen=True)
 class PolicyRows:
-    """What is done at t = 0: in each state p(s_0) and the chances of the actions, and how many states are left out."""
+    """What is done at t = 0, a row for each kind of state.
 
-    rows: tuple[tuple[float, ActionProbabilities], ...]
+    Attributes:
+        rows: of each kind p(s_0), its values in words, and the chances of the actions.
+        states: how many kinds there are; of these ``ROWS`` at most are among the rows.
+        unread: state variables that make no difference.
+        what: what a row is about: "state", or "first seen" of a world seen in part.
+    """
+
+    rows: tuple[tuple[float, str, ActionProbabilities], ...]
     states: int
+    unread: tuple[str, ...] = ()
+    what: str = "state"
 
     def plain(self) -> dict[str, Any]:
         """Return it as plain data for JSON; actions of probability 0 are left out."""
-        rows = [{"state": pi.state, "start": p, "actions": pi.likeliest(len(pi))} for p, pi in self.rows]
-        return {"t": 0, "rows": rows, "states": self.states}
+        rows = [{self.what: name, "start": p, "actions": pi.likeliest(len(pi))} for p, name, pi in self.rows]
+        return {"t": 0, "rows": rows, "states": self.states, **({"unread": list(self.unread)} if self.unread else {})}
 
 
-def policy_rows(messages: Messages, most: int = ROWS) -> Iterator[PolicyRows]:
+def policy_rows(messages: Messages | BeliefMessages, most: int = ROWS) -> Iterator[PolicyRows]:
     """Yield the policy at t = 0, of each part where the world falls apart; the likeliest start states come first."""
+    if isinstance(messages, BeliefMessages):
+        first = messages.first()
+        yield PolicyRows(tuple((p, pi.state, pi) for p, pi in first[:most]), len(first), what="first seen")
+        return
     for part in messages.parts:
-        start, probs = part.operator.initial(), part.policy.probs(0)
-        states, actions = part.model.states, part.model.actions
-        shown = start.argsort(descending=True, stable=True)[:most].tolist()
-        rows = tuple((float(start[s]), ActionProbabilities(0, states.label(s), actions, probs[s])) for s in shown)
-        yield PolicyRows(rows, states.size)
+        start, table = part.operator.initial(), part.policy.at(0)
+        assert isinstance(table, PolicyTable)  # nothing is given, and a state has a variable
+        share = start.new_zeros(len(table)).index_add(0, table.row_of, start)
+        shown = share.argsort(descending=True, stable=True)[:most].tolist()
+        rows = tuple((float(share[n]), _kind(table, n), table[n]) for n in shown)
+        yield PolicyRows(rows, len(table), table.unread)
 
 
-def print_policy(title: str, messages: Messages) -> None:
+def print_policy(title: str, messages: Messages | BeliefMessages) -> None:
     """Print the policy at t = 0, a table for each part of the world."""
+    seen = isinstance(messages, BeliefMessages)
     for table in policy_rows(messages):
-        lines = [[pi.state, p, _does(pi)] for p, pi in table.rows]
-        print_table(title, ("state", "p(s_0)", "does at t = 0"), lines)
+        lines = [[name, p, in_words(pi)] for p, name, pi in table.rows]
+        print_table(title, (table.what, "p(o_0)" if seen else "p(s_0)", "does at t = 0"), lines)
+        if table.unread:
+            print(f"no difference: {', '.join(table.unread)}")
         if len(lines) < table.states:
-            shown = f"{len(lines)} of {table.states:,} states, the start first"
+            kinds = "kinds of states" if table.unread else "states"
+            shown = f"{len(lines)} of {table.states:,} {kinds}, the start first"
             print(f"{shown}; any other: cai.solve(…).policy.at(t, …)\n")
 
 
-def _does(pi: ActionProbabilities) -> str:
-    shown = pi.likeliest(4)
-    left = int((pi.probs > 0).sum()) - len(shown)
-    return "; ".join(f"{name} {p:.3g}" for name, p in shown.items()) + ("; …" if left > 0 else "")
+def _kind(table: PolicyTable, row: int) -> str:
+    """Name a row: its values, or its state where the one variable says no more than that it is the state."""
+    if len(table.variables) == 1 and not table.unread and not table.given:
+        return str(table[row].state)
+    return ", ".join(f"{name}={value}" for name, value in zip(table.variables, table.values[row], strict=True)) or "any"

@@ -12,12 +12,19 @@ from pyro.infer.inspect import get_dependencies
 from pyro.poutine.messenger import Messenger
 
 from cai.errors import fault, user_code
+from cai.support.display import in_notebook
 from cai.support.process import alone
 from cai.support.wording import meant
 from cai.world.conditions import Conditions, Given, read_conditions
 from cai.world.definition import World
 from cai.world.program import unrolled
 from cai.world.spec import Spec, read
+
+
+class ModelGraph(nx.DiGraph):  # type: ignore[misc] # networkx is not typed
+    """A graph of networkx like any other, which a notebook shows as a drawing."""
+
+    _repr_html_ = in_notebook
 
 
 def graph(
@@ -57,7 +64,7 @@ def graph(
         parents: Any = get_dependencies(program)["prior_dependencies"]
         kinds = _kinds(spec)
         sites = pyro.poutine.trace(program).get_trace().nodes
-    dag = nx.DiGraph(name=spec.name, slices=slices)
+    dag = ModelGraph(name=spec.name, slices=slices)
     for name in parents:
         dag.add_node(name, **_attributes(name, sites[name], kinds))
     for child, above in parents.items():

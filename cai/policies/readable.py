@@ -1,0 +1,69 @@
+"""A policy that can be read: what it does in one state, or in all that agree with what is given."""
+
+from typing import Protocol, runtime_checkable
+
+import torch
+
+from cai.errors import fault
+from cai.policies.action_probabilities import ActionProbabilities
+from cai.policies.action_programs import finite_spaces
+from cai.policies.policy_table import PolicyTable, table_of
+from cai.policies.protocol import Tabulated
+from cai.support.wording import listed
+from cai.world.spaces import Space
+
+
+@runtime_checkable
+class NumberedPolicy(Tabulated, Protocol):
+    """A policy with tables, and what their numbers mean."""
+
+    @property
+    def horizon(self) -> int | None:
+        """The T that its times count towards, or None where it is the same at all times."""
+
+    @property
+    def spaces(self) -> tuple[Space, Space] | None:
+        """The states and the actions; None where they are not finite."""
+
+
+def in_state(policy: NumberedPolicy, t: int, /, **state: int | str) -> ActionProbabilities | PolicyTable:
+    """Return what is done at time t, ``policy.at(0, pump="worn", motor="ok")``: action names and probabilities.
+
+    Where some variables are left out, ``policy.at(0, pump="worn")``, a table with a row for each kind of state that
+    agrees; ``policy.at(0)`` is the whole policy of that time.
+
+    Args:
+        policy: the policy.
+        t: the time; any for a policy that is the same at all times.
+        state: variables of the state by name, their values by number or by name.
+
+    Raises:
+        WorldError: there is no such time or variable, or it has no such value; the message lists the variables and
+            their values. Or the policy is a batch.
+        IntractableError: states or actions are not finite, or too many for a table.
+    """
+    states, actions = finite_spaces(policy.spaces)
+    horizon = policy.horizon
+    if horizon is not None and not 0 <= t < horizon:
+        raise fault("at, t", f"{t}", f"a time from 0 to {horizon - 1}")
+    partly = set(state) < set(states.names)
+    number = None if partly else states.number(state, "at")
+    with torch.no_grad():
+        table = policy.log_probs(t)
+    if table.dim() != 2:
+        seen = f"a batch of shape {list(table.shape[:-2])}"
+        raise fault("at", seen, "the policy of one entry: messages[i].policy")
+    if number is None:
+        return table_of(t, states, actions, table.exp(), state)
+    return ActionProbabilities(t, states.label(number), actions, table[number].exp())
+
+
+def described(policy: NumberedPolicy) -> str:
+    """Say what a policy is over and how to read it, for its ``repr``."""
+    kind, spaces = type(policy).__name__, policy.spaces
+    if spaces is None:
+        return f"{kind} over states or actions that are not finite"
+    states, actions = spaces
+    when = "the same at all times" if policy.horizon is None else f"T = {policy.horizon}"
+    over = f"{states.size:,} states of {listed(states.names)}, {actions.size:,} actions of {listed(actions.names)}"
+    return f"{kind}({over}, {when}; read it with .at(t, {states.names[0]}=…))"
