@@ -32,9 +32,9 @@ def cliffs() -> tuple[Figure, str]:
             cai.view.occupancy_map(messages, title=title.replace("-", "−"), scale=(1e-2, 10.0), ax=ax)
     (firm_z, firm_elbo), (icy_z, icy_elbo) = numbers["firm"], numbers["icy"]
     words = (
-        "Four maps of CliffWalking, darker where an agent is more often. Given that all goes well, the firm and the icy "
-        f"cliff look alike: log Z is {firm_z:.1f} and {icy_z:.1f} nats. The best policy walks along the edge of the firm "
-        f"one, ELBO* {firm_elbo:.1f} nats, and keeps away from the icy one, ELBO* {icy_elbo:.1f} nats."
+        "Four maps of CliffWalking, darker where an agent is more often. Given that all goes well, the firm and the "
+        f"icy cliff look alike: log Z is {firm_z:.1f} and {icy_z:.1f} nats. The best policy walks along the edge of "
+        f"the firm one, ELBO* {firm_elbo:.1f} nats, and keeps away from the icy one, ELBO* {icy_elbo:.1f} nats."
     )
     return figure, words
 
