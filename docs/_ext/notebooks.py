@@ -12,7 +12,7 @@ import jupytext
 from nbformat.v4 import new_code_cell
 
 DOCS = Path(__file__).resolve().parent.parent
-HELPERS = ("exercises", "stored")
+HELPERS = ("exercises", "pictures", "stored")
 BLOCK = re.compile(
     r"^(?P<fence>`{3,}|:{3,})\{(?P<name>[\w-]+)\}(?P<rest>[^\n]*)\n(?P<body>.*?)^(?P=fence)$", re.M | re.S
 )

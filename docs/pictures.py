@@ -1,0 +1,29 @@
+"""The figures that a chapter draws itself, in the look of ``cai.view``, and how any figure gets onto a page."""
+
+from typing import Any
+
+from IPython.display import HTML
+from matplotlib.axes import Axes
+
+import cai
+from cai.view.canvas import Room, open_axes, panel
+from cai.view.panel_rows import ROW
+
+
+def curves(title: str, below: str, *, wide: float = 3.0, high: float = 2.3, left: float = 0.6) -> Axes:
+    """Return the axes of a new figure for curves; sizes in inches."""
+    ax = panel(None, (wide, high), Room(left=left, right=0.15), title)
+    open_axes(ax, below)
+    return ax
+
+
+def key(ax: Axes, **options: Any) -> None:
+    """Say which curve is which."""
+    ax.legend(frameon=False, fontsize=8, **options)
+
+
+def shown(*pictures: tuple[Any, str]) -> HTML:
+    """Return pictures, axes or figures with words on what is seen, as a row of vector graphics that wraps."""
+    figures = [(one.figure if isinstance(one, Axes) else one, words) for one, words in pictures]
+    drawn = "".join(cai.view.svg(figure, alt=words) for figure, words in figures)
+    return HTML(f'<div class="cai-row" style="{ROW}">{drawn}</div>')
