@@ -11,16 +11,18 @@ from cai.compile.factor_model import Factors
 from cai.compile.model import Model
 from cai.compile.table_model import Tables
 from cai.errors import CaiError
+from cai.evaluation.across_seeds import Estimate
+from cai.evaluation.columns import Column
 from cai.evaluation.comparison import Comparison
 from cai.evaluation.evaluation import Evaluation
+from cai.evaluation.rows import Cell, Row
 from cai.exact.messages import Messages
 from cai.exact.reasons import Reasons
 from cai.exact.rules import POSTERIOR, VARIATIONAL
 from cai.learn.result import Learned
 from cai.policies.action_probabilities import ActionProbabilities
 from cai.policies.policy_table import PolicyTable
-from cai.support.numbers import show
-from cai.view.cells import lines_of
+from cai.support.numbers import between, brief, rounded, show
 from cai.view.graph_figure import graph
 from cai.view.map_figures import occupancy_map, value_map
 from cai.view.seed_curves import learning_curves
@@ -105,8 +107,8 @@ def _(result: Comparison) -> str:
     columns = result.shown
     heads = ["policy", *(f"{column.title}{f', {column.unit}' if column.unit else ''}" for column in columns)]
     rows = [
-        [row.name + (f" ({row.seeds})" if row.seeds else ""), *(_with_interval(cell) for cell in row.cells)]
-        for row in lines_of(result, columns)
+        [_named(row), *(_shown(row.cells.get(column.field), column, result) for column in columns)]
+        for row in result.rows
     ]
     answers = {"log Z": result.log_evidence, "ELBO*": result.elbo_star}
     known = {name: f"{show(nats)} nats" for name, nats in answers.items()} if result.model is not None else {}
@@ -193,8 +195,18 @@ def _numbers(numbers: Mapping[str, str]) -> str:
     return line("; ".join(f"{name} = {value}" for name, value in numbers.items())) if numbers else ""
 
 
-def _with_interval(cell: Any) -> str:
-    return f"{cell.shown} {cell.interval}".strip() + (f" ({cell.lost})" if cell.lost else "")
+def _named(row: Row) -> str:
+    seeds = len(row.seeds)
+    return row.name + (f" ({seeds} seed{'s' * (seeds > 1)})" if seeds else "")
+
+
+def _shown(cell: Cell, column: Column, comparison: Comparison) -> str:
+    """Write a number, over seeds with its interval, what is rounding as 0."""
+    if not isinstance(cell, Estimate):
+        return cell or "–"
+    scale = comparison.log_evidence or comparison.elbo_star if column.unit == "nats" else None
+    value = rounded(cell.value, scale) or 0.0
+    return show(value) if len(cell.runs) == 1 else f"{brief(value, 4)} {between(cell.low, cell.high)}".strip()
 
 
 def _figure(draw: Any) -> str:
