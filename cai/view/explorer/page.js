@@ -189,7 +189,7 @@ function showControls(world) {
   sync.layer(state.layer);
   sync.eta(state.eta);
   byId("eta").closest("label").hidden = !state.rules.includes("RISK");
-  indicesOf(world.data, state.variant).forEach((place, i) => sync.options[i](place));
+  indicesOf(world.data, state.variant).forEach((place, i) => sync[`option ${i}`](place));
   sync.rules(state.rules);
   sync.colour(state.colour);
   sync.tool(state.tool);

@@ -41,9 +41,10 @@ function remarkInstead(world) {
 
 function showModel(world) {
   const { t, T, colour } = page.state;
+  const observed = page.state.observed?.t ?? null;
   const flow = colour === "visits" ? "on" : "back";
   const still = matchMedia("(prefers-reduced-motion: reduce)").matches;
-  const key = [t, flow, T].join();
+  const key = [t, flow, T, observed].join();
   if (byId("graph").dataset.key === key) return;
   byId("graph").dataset.key = key;
   drawModel(byId("graph"), world.data.graph, {
@@ -51,6 +52,7 @@ function showModel(world) {
     flow,
     moves: !still,
     pace: page.playing ? 0.9 / page.speed : 0.7,
+    observed,
   });
   byId("graph-text").textContent = graphSentence(Math.min(t, T - 1), flow);
 }

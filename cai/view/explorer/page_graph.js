@@ -7,9 +7,9 @@ const SYMBOLS = { state: "s", action: "a", optimality: "O", latent: "z", surviva
 
 /**
  * Draw the slices from time t on. `flow`: "back" where β passes from t + 1 to t, "on" where the state passes forward.
- * `moves`: whether the message is seen to pass, or only marked.
+ * `observed`: the time at which the state was observed, or null. `moves`: whether the message is seen to pass, or only marked.
  */
-function drawModel(box, graph, { t, flow, moves, pace }) {
+function drawModel(box, graph, { t, flow, moves, pace, observed }) {
   if (!graph) {
     box.innerHTML = `<p class="small">This world has too many variables for a picture here: cai graph draws it.</p>`;
     return;
@@ -20,7 +20,7 @@ function drawModel(box, graph, { t, flow, moves, pace }) {
   const parts = [
     ...edges.map((edge) => edgePath(edge, "edge") + arrowHead(edge, "head")),
     ...live.map((edge) => messagePath(edge, flow, moves)),
-    ...[...place.values()].map((node) => nodeShape(node, t, isLive(node, flow))),
+    ...[...place.values()].map((node) => nodeShape(node, t, isLive(node, flow), observed)),
   ];
   const [width, height] = extent(place);
   box.innerHTML = `<svg viewBox="0 0 ${width} ${height}" role="img" aria-label="${graphWords(graph, t, flow)}"
@@ -74,11 +74,11 @@ function messagePath(edge, flow, moves) {
   return edgePath(edge, moves ? "message flows" : "message", rest);
 }
 
-function nodeShape(node, t, live) {
+function nodeShape(node, t, live, observed) {
   const time = t + node.time;
   const symbol = SYMBOLS[node.kind] ?? "z";
   const name = node.kind === "optimality" ? "" : node.variable;
-  const kind = `node${node.observed ? " observed" : ""}${live ? " live" : ""}`;
+  const kind = `node${node.observed || (node.kind === "state" && time === observed) ? " observed" : ""}${live ? " live" : ""}`;
   return `<circle class="${kind}" cx="${node.px}" cy="${node.py}" r="${NODE}"/>
     <text x="${node.px}" y="${node.py + 4}"><tspan class="symbol">${symbol}</tspan><tspan class="below" dy="3">${time}</tspan></text>
     <text class="name" x="${node.px}" y="${node.py + NODE + 11}">${escaped(name)}</text>`;

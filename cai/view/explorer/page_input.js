@@ -1,58 +1,20 @@
 // What a person does: sliders, clicks, keys, play.
 
+const SLIDERS = {
+  alpha: { id: "alpha", name: "temperature α", max: ALPHA_STEPS, title: "How much reward weighs against the prior" },
+  eta: {
+    id: "eta",
+    name: "η of RISK",
+    min: -ETA_STEPS,
+    max: ETA_STEPS,
+    title: "The temperature of chance. Negative: risk-averse. Positive: optimistic. Far from 0: chance as it is.",
+  },
+  T: { id: "T", name: "horizon T", min: 1, title: "How many steps there are" },
+  layer: { id: "layer", name: "layer of states", title: "Several states lie on one cell: which of them is shown" },
+};
+
 function makeControls(data) {
-  const box = byId("sliders");
-  const { coldest, warmest } = data.defaults;
-  const add = (made) => (box.append(made.label), made.sync);
-  page.sync.alpha = add(
-    slider(
-      { id: "alpha", name: "temperature α", max: ALPHA_STEPS, title: "How much reward weighs against the prior" },
-      logCodec(coldest, warmest, ALPHA_STEPS, (value) => `${show(value, 2)} reward units`),
-      (alpha) => change({ alpha }),
-    ),
-  );
-  page.sync.eta = add(
-    slider(
-      {
-        id: "eta",
-        name: "η of RISK",
-        min: -ETA_STEPS,
-        max: ETA_STEPS,
-        title: "The temperature of chance. Negative: risk-averse. Positive: optimistic. Far from 0: chance as it is.",
-      },
-      etaCodec(coldest, 10 * warmest),
-      (eta) => change({ eta }),
-    ),
-  );
-  page.sync.T = add(
-    slider(
-      { id: "T", name: "horizon T", min: 1, max: data.clock.longest, title: "How many steps there are" },
-      plainCodec((value) => (value === 1 ? "1 step" : `${value} steps`)),
-      changeHorizon,
-    ),
-  );
-  page.sync.options = data.options.map(({ name, labels }, i) =>
-    add(
-      slider(
-        { id: `option-${i}`, name, max: labels.length - 1 },
-        plainCodec((place) => labels[place]),
-        (place) => changeOption(data, i, place),
-      ),
-    ),
-  );
-  const layers = mostStatesInACell(data);
-  const layer = slider(
-    {
-      id: "layer",
-      name: "layer of states",
-      max: layers - 1,
-      title: "Several states lie on one cell: which of them is shown",
-    },
-    plainCodec((value) => `${value + 1} of ${layers}`),
-    (value) => change({ layer: value }),
-  );
-  page.sync.layer = add(layer);
-  layer.label.hidden = layers === 1;
+  makeSliders(data);
   const rules = Engine.RULES.map((rule) => ({ value: rule, label: rule, title: RULES[rule] }));
   page.sync.rules = chips(byId("rules"), rules, changeRules);
   page.sync.colour = segment(byId("colours"), "colour", COLOURS_SHOWN, (colour) => change({ colour }));
@@ -63,6 +25,33 @@ function makeControls(data) {
       <option value="all">of all times</option></select></label>
     <label>Visits <select id="dynamics"><option value="true">in the real world</option>
       <option value="own">as the rule imagines</option></select></label>`;
+}
+
+function makeSliders(data) {
+  const { coldest, warmest } = data.defaults;
+  const add = (field, made, codec, onChange) => {
+    const { label, sync } = slider(made, codec, onChange ?? ((value) => change({ [field]: value })));
+    byId("sliders").append(label);
+    page.sync[field] = sync;
+  };
+  const rewards = (value) => `${show(value, 2)} reward units`;
+  const steps = plainCodec((value) => (value === 1 ? "1 step" : `${value} steps`));
+  const layers = mostStatesInACell(data);
+  add("alpha", SLIDERS.alpha, logCodec(coldest, warmest, ALPHA_STEPS, rewards));
+  add("eta", SLIDERS.eta, etaCodec(coldest, 10 * warmest));
+  add("T", { ...SLIDERS.T, max: data.clock.longest }, steps, changeHorizon);
+  add(
+    "layer",
+    { ...SLIDERS.layer, max: layers - 1 },
+    plainCodec((value) => `${value + 1} of ${layers}`),
+  );
+  byId("layer").closest("label").hidden = layers === 1;
+  data.options.forEach(({ name, labels }, i) => {
+    const words = plainCodec((place) => labels[place]);
+    add(`option ${i}`, { id: `option-${i}`, name, max: labels.length - 1 }, words, (place) =>
+      changeOption(data, i, place),
+    );
+  });
 }
 
 /** A change of the horizon keeps the number of steps to go where it can, so that the maps stay comparable. */
@@ -240,7 +229,7 @@ function observe(cell) {
   if (world.stateOf(cell) < 0) return say("Nobody can be in a wall.");
   const given = byId("observe-time")?.valueAsNumber;
   const t = Number.isInteger(given) ? given : defaultObservedTime();
-  change({ observed: { t: Math.min(t, page.state.T), place: cell }, place: cell }, { undoable: true });
+  change({ observed: { t: Math.min(t, page.state.T), place: cell }, place: cell, dynamics: "own" }, { undoable: true });
   const messages = page.answers.messages(page.state, "POSTERIOR");
   return say(
     messages.possible

@@ -76,11 +76,12 @@ function markOf(world, cell) {
 }
 
 /** 1 for each state where the actions differ in what can come of them; elsewhere an arrow would say nothing. */
-function whereActionsDiffer({ S, A, slices: [slice], ended }) {
+function whereActionsDiffer({ S, A, slices, ended }) {
   const differ = new Uint8Array(S);
   for (let s = 0; s < S; s++) {
     if (ended[s]) continue;
-    for (let a = 1; a < A && !differ[s]; a++) differ[s] = sameOutcomes(slice, s * A, s * A + a) ? 0 : 1;
+    for (let a = 1; a < A && !differ[s]; a++)
+      differ[s] = slices.every((slice) => sameOutcomes(slice, s * A, s * A + a)) ? 0 : 1;
   }
   return differ;
 }
