@@ -52,7 +52,7 @@ from .learn.svi.fit import fit as fit
 from .learn.svi.objective import elbo as elbo
 from .policies.protocol import Policy as Policy
 from .simulate.rollout import rollout as rollout
-from .view.report import report as report
+from .view.reports.report import report as report
 from .world.definition import Optimality as Optimality
 from .world.definition import Point as Point
 from .world.definition import World as World

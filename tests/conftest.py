@@ -49,3 +49,16 @@ def float64() -> Iterator[None]:
     torch.set_default_dtype(torch.float64)
     yield
     torch.set_default_dtype(before)
+
+
+@pytest.fixture
+def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leave the figures of reports undrawn: they take most of the time, and what a test asks may be in the words."""
+    from cai.view.reports import claim_sections, pictures
+    from cai.view.reports.sections import Picture
+
+    def picture(name: str, title: str, caption: str, *_: Any, **__: Any) -> Picture:
+        return Picture(name, title, caption, ())
+
+    for module in (claim_sections, pictures):
+        monkeypatch.setattr(module, "picture", picture)

@@ -26,6 +26,7 @@ from cai.learn.algorithms.policy_gradient import reinforce
 from cai.learn.beliefs import any_state, beliefs_of, neighbours, nothing_seen, observed
 from cai.simulate.rollout import rollout
 from cai.view.claim_figures import figure_of
+from tests.page import page_of
 from tests.worlds import RandomWorld, TimedWorld
 
 
@@ -284,8 +285,9 @@ def test_every_claim_runs_small_and_is_drawn(name: str, tmp_path: Any) -> None:
     told = CliRunner().invoke(app, ["claims", name, "--quick", "--out", str(tmp_path)])
     assert told.exit_code == 0, told.output
     assert "checks agree, on " in told.output
-    assert (tmp_path / f"{name}.png").read_bytes().startswith(b"\x89PNG")
-    assert '"verdict"' in (tmp_path / f"{name}.json").read_text()
+    assert list((tmp_path / "figures").glob(f"{name}*.svg"))
+    assert '"verdict"' in (tmp_path / "claims.json").read_text()
+    assert "weaker evidence" in page_of(tmp_path / "report.html").text
 
 
 def test_an_unknown_claim_is_refused_before_any_work() -> None:
@@ -307,7 +309,8 @@ def test_ctrl_c_ends_all_and_keeps_what_is_there(tmp_path: Any, monkeypatch: pyt
     monkeypatch.setitem(cast(dict[str, Claim], CLAIMS), "deep-sea", Claim(pressed))
     told = CliRunner().invoke(app, ["claims", "ties", "deep-sea", "--quick", "--out", str(tmp_path)])
     assert told.exit_code == 130
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["ties.json", "ties.png"]
+    assert list(json.loads((tmp_path / "claims.json").read_text())) == ["ties"]
+    assert (tmp_path / "report.html").is_file()
 
 
 def test_a_learner_that_was_interrupted_ends_its_experiment(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -99,7 +99,7 @@ def test_compare_writes_the_whole_report(folder: Path) -> None:
     written = {path.name for path in (folder / "report").iterdir()}
     assert {"report.html", "comparison.csv", "comparison.json", "figures"} <= written
     assert not [name for name in written if name.endswith(".part")]
-    assert len(list((folder / "report" / "figures").glob("*.png"))) >= 3
+    assert len(list((folder / "report" / "figures").glob("*.svg"))) >= 3
     page = (folder / "report" / "report.html").read_text()
     for name in ("POSTERIOR", "VARIATIONAL", "HARD", "MAP-plan", "prior"):
         assert name in page

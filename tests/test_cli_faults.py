@@ -130,7 +130,7 @@ WRONG: dict[str, tuple[tuple[str, ...], ...]] = {
         ("--do", "cell_1=x"),
         ("--form", "matrix"),
         ("--partial",),
-        ("--partial", "--out", "page"),
+        ("--partial", "--form", "tables"),
         ("--partial", "--shards", "page"),
         ("--shards", "kept"),
         ("--shards", "new", "-r", "MAP", "-r", "HARD"),
@@ -264,7 +264,7 @@ def test_words_are_checked_before_the_world_is_read(folder: Path) -> None:
         (("solve", "--discount", "2"), "discount"),
         (("solve", "-t", "0"), "temperature"),
         (("solve", "--form", "table"), "did you mean tables"),
-        (("solve", "--partial", "--out", "page"), "--out"),
+        (("solve", "--partial", "--form", "tables"), "--form"),
         (("compare", "-r", "hrad"), "did you mean HARD"),
         (("compare", "--learn", "soft_qlearning"), "did you mean soft_q_learning"),
         (("compare", "--discount", "2"), "discount"),
@@ -290,7 +290,7 @@ WITHOUT_TORCH = (
     ("solve", "FrozenLake-v1", "--set", "is_slipery=True"),
     ("solve", "FrozenLake-v1", "--set", "map_name=9x9"),
     ("solve", "CliffWalking-v1"),
-    ("solve", "tiger", "--partial", "--out", "page"),
+    ("solve", "tiger", "--partial", "--form", "tables"),
     ("compare", "frozen_lake", "--learn", "sofq"),
     ("compare", "frozen_lake", "--fit", "tabula"),
     ("learn", "frozen_lake", "-a", "sofq"),
@@ -330,8 +330,8 @@ def test_a_gymnasium_id_is_taken_wherever_a_world_is() -> None:
 
 
 def test_partial_names_what_was_given_beside_it(folder: Path) -> None:
-    said = refused(("solve", "tiger", "--partial", "--out", "page"), folder)
-    assert "--out" in said
+    said = refused(("solve", "tiger", "--partial", "--form", "tables"), folder)
+    assert "--form" in said
     assert "--observe" not in said
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 import cai
-from cai.view.report import report
+from cai.view.reports.report import report
 from cai.view.terminal import print_comparison
 from tests.learned import run_of
 from tests.worlds import FactoredWorld, RandomWorld
@@ -24,7 +24,9 @@ MINE = cai.Column("twice", "twice H", "twice the entropy", "nats", "Two times th
 
 
 @pytest.mark.parametrize("world", [cai.tabulate(WORLD), cai.factorise(FactoredWorld())], ids=["tables", "factors"])
-def test_a_column_of_your_own_is_everywhere(world: object, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_column_of_your_own_is_everywhere(
+    world: object, tmp_path: Path, capsys: pytest.CaptureFixture[str], undrawn: None
+) -> None:
     comparison = cai.compare(world, {"prior": None}, columns=[*cai.COLUMNS, MINE])
     (row,) = comparison.rows
     assert row.twice == 2 * row.entropy

@@ -13,13 +13,15 @@ from matplotlib.figure import Figure
 
 import cai
 from cai.learn.result import Learned, Progress
-from cai.support.numbers import show
-from cai.view.cells import losses_of
+from cai.support.numbers import chance, show
 from cai.view.curves import curve_of, elbo_curves
-from cai.view.report import report
+from cai.view.reports.costliest_places import losses_of
+from cai.view.reports.report import report
+from cai.view.reports.sections import Table, Words
 from cai.view.style import png
 from cai.view.terminal import print_fit
-from tests.test_view import Corridor, Page, gambles, named_axes, pixels, texts
+from tests.page import graphic, page_of
+from tests.test_view import Corridor, gambles, named_axes, texts
 from tests.worlds import RandomWorld
 
 WORLD = RandomWorld(1, 3, 2, 2, 3, holes=False)
@@ -180,7 +182,7 @@ def test_what_is_not_finite_is_named() -> None:
 # The report
 
 
-def test_the_report_shows_the_fits_of_each_temperature(tmp_path: Path) -> None:
+def test_the_report_shows_the_fits_of_each_temperature(tmp_path: Path, undrawn: None) -> None:
     fits = {
         1.0: {
             "exact": fitted(climbing(30)),
@@ -189,41 +191,39 @@ def test_the_report_shows_the_fits_of_each_temperature(tmp_path: Path) -> None:
         0.1: {"cold": fitted(climbing(5), alpha=0.1, stopped="gap")},
     }
     comparisons = [cai.compare(WORLD, {"prior": None, **fits[alpha]}, temperature=alpha) for alpha in fits]
-    page = Page(report(comparisons, tmp_path, title="fits").read_text(encoding="utf-8"))
+    page = page_of(report(comparisons, tmp_path, title="fits"))
     numbers = {(policy, field): value for policy, field, value in page.numbers}
     assert float(numbers["exact", "steps"]) == 30
     assert float(numbers["exact", "elbo"]) == comparisons[0].row("prior").elbo  # of the policy itself, exactly
-    words = re.sub(r"\s+", " ", " ".join(page.words))
+    words = page.text
     for text in ("1,234", "score", "tables", "gap"):
         assert text in words
     assert words.count("How the fits went") == 2
-    for picture in ("alpha-1.0-fits.png", "alpha-0.1-fits.png"):
-        pixels(tmp_path / "figures" / picture)
     assert "b" in page.tags  # the names in the summaries, not the policy's
 
 
+@pytest.mark.slow
 def test_a_policy_with_parameters_is_drawn_on_the_map(tmp_path: Path) -> None:
     module = cai.policies.TabularPolicy(cai.tabulate(Corridor()))
     assert module.log_probs(0).requires_grad
     report([cai.compare(Corridor(), {"module": module})], tmp_path, title="module")
-    pixels(tmp_path / "figures" / "alpha-1.0-values.png")
+    assert [graphic(file) for file in (tmp_path / "figures").glob("alpha-1.0-values*.svg")]
 
 
-def test_every_chapter_says_where_each_policy_loses_most(tmp_path: Path) -> None:
+def test_every_chapter_says_where_each_policy_loses_most(tmp_path: Path, undrawn: None) -> None:
     policies = {"prior": None, "best": cai.VARIATIONAL, "still": torch.tensor([0.0, 0.0, 1.0]).expand(6, 3)}
     comparison = cai.compare(Corridor(), policies, temperature=0.5)
-    path = report([comparison], tmp_path, title="losses")
-    page = Page(path.read_text(encoding="utf-8"))
-    words = re.sub(r"\s+", " ", " ".join(page.words))
+    page = page_of(report([comparison], tmp_path, title="losses"))
+    words = page.text
     assert page.tags >= {"details", "summary"}
     assert "Where each policy loses most" in words
     assert "How the fits went" not in words
-    for loss in comparison.evaluations["still"].worst(together=True):
-        assert str(loss) in words
-    for loss in comparison.evaluations["still"].worst(by="regret", together=True):
-        assert str(loss) in words
+    still = comparison.evaluations["still"]
+    for loss in (*still.worst(together=True), *still.worst(by="regret", together=True)):
+        assert f"{loss.label} t = {loss.t}" in words
+        assert f"{loss.should.label} {chance(loss.should.policy)} ({chance(loss.should.best)})" in words
     first = comparison.evaluations["still"].worst(1, together=True)[0]
-    assert f"the most in one place at {first.where} ({show(first.lost)} nats)" in words
+    assert f"{show(first.lost)} of them at {first.label}, t = {first.t}" in words
     for one in comparison.evaluations.values():
         account = re.sub(r"\s+", " ", one.account()).replace(" -", " −")
         assert account in words
@@ -233,17 +233,20 @@ def test_every_chapter_says_where_each_policy_loses_most(tmp_path: Path) -> None
 def test_what_has_no_optimum_still_has_an_account(tmp_path: Path) -> None:
     (comparison,) = gambles(1.0)
     said = losses_of(comparison)
-    assert [one.by_nats for one in said] == [(), ()]
     assert all("nothing to measure against" in one.lead for one in said)
-    assert "−inf nats: it risks what is forbidden;" in said[1].account
-    report([comparison], tmp_path, title="gamble")
+    account, *tables = said[1].parts
+    assert not tables
+    assert isinstance(account, Words)
+    assert "−inf nats: it risks what is forbidden;" in account.text
 
 
 def test_the_infinite_horizon_is_told_without_times() -> None:
     world = RandomWorld(2, 4, 3, 3, None, holes=False, discount=0.9, positive=False)
     (said,) = losses_of(cai.compare(world, {"prior": None}))
-    assert re.search(r"in one place at s=\d \(", said.lead)
-    assert len(said.by_nats) == 4
+    assert re.search(r"of them at s=\d$", said.lead)
+    _, nats, _ = said.parts
+    assert isinstance(nats, Table)
+    assert {line.cells[0].shown for line in nats.lines} == {"all times"}
 
 
 # The terminal

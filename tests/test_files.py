@@ -18,7 +18,7 @@ from cai.learn.remote import RemoteRun, _save
 from cai.support.files import draft, write_whole
 from cai.view.entanglement import draw_entanglement
 from cai.view.graph_figure import draw_graph
-from cai.view.report import report
+from cai.view.reports.report import report
 from cai.world.dependencies import graph
 from tests.helpers import load_model
 from tests.worlds import RandomWorld

@@ -25,7 +25,8 @@ def test_the_wheel_works_in_a_clean_environment(tmp_path: Path) -> None:
     (wheel,) = tmp_path.glob("*.whl")
     with zipfile.ZipFile(wheel) as archive:
         names = set(archive.namelist())
-    assert {"cai/__init__.pyi", "cai/py.typed", "cai/models/frozen_lake.py", "cai/view/report.html.jinja"} <= names
+    page = "cai/view/reports/report.html.jinja"
+    assert {"cai/__init__.pyi", "cai/py.typed", "cai/models/frozen_lake.py", page} <= names
     assert not [name for name in names if name.startswith(("tests/", "docs/"))]
     environment, outside = tmp_path / "environment", tmp_path / "outside"
     outside.mkdir()

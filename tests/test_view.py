@@ -1,12 +1,7 @@
 """Pictures, the summary and the report: what is drawn is what was computed, and the page says so truly."""
 
-import csv
-import io
-import json
 import math
-import re
 from collections.abc import Sequence
-from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +22,6 @@ from cai.support.numbers import rounded, show
 from cai.view import figures, summaries
 from cai.view.graph_figure import draw_graph, graph
 from cai.view.maps import choices_matter, states_on_map
-from cai.view.report import report
 from cai.view.scene import PROMISE, scene
 from cai.view.summary import kernel_distance, promise_gap, summary, twin_summary
 from tests.worlds import RandomWorld
@@ -94,39 +88,6 @@ def lake() -> list[cai.Comparison]:
 def cliffs() -> tuple[list[cai.Comparison], list[cai.Comparison]]:
     slippery, sure = (cai.from_gymnasium("CliffWalking-v1", horizon=30, is_slippery=slips) for slips in (True, False))
     return compared(slippery, [1.0, 0.1]), compared(sure, [1.0, 0.1])
-
-
-class Page(HTMLParser):
-    """What a reader finds on the page: numbers by (policy, field), pictures, links to elsewhere, and the text."""
-
-    def __init__(self, text: str) -> None:
-        super().__init__()
-        self.policy: str | None = None
-        self.numbers: list[tuple[str | None, str, str]] = []
-        self.sources: list[str] = []
-        self.elsewhere: list[str] = []
-        self.tags: set[str] = set()
-        self.words: list[str] = []
-        self.feed(text)
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        found = {name: value or "" for name, value in attrs}
-        self.tags.add(tag)
-        if tag == "tr":
-            self.policy = found.get("data-policy")
-        if tag == "data":
-            self.numbers.append((self.policy, found["data-field"], found["value"]))
-        if tag == "img":
-            assert found["alt"]
-            self.sources.append(found["src"])
-        self.elsewhere += [found[name] for name in ("src", "href") if re.match("https?:|//", found.get(name, ""))]
-
-    def handle_endtag(self, tag: str) -> None:
-        if tag == "tr":
-            self.policy = None
-
-    def handle_data(self, data: str) -> None:
-        self.words.append(data)
 
 
 def pixels(path: Path) -> np.ndarray:
@@ -379,29 +340,29 @@ def test_the_graph_names_its_kinds_and_plates(tmp_path: Path) -> None:
 
 def test_stochastic_dynamics_leave_luck_that_no_policy_can_have(lake: list[cai.Comparison]) -> None:
     told = summary(lake)
-    for one, text in zip(lake, told, strict=False):
-        promised = f"POSTERIOR promises log Z = {show(one.log_evidence)} nats"
+    for one, text in zip(reversed(lake), told, strict=False):
+        promised = f"the posterior promises log Z = {show(one.log_evidence)} nats"
         assert text.startswith(f"At α = {show(one.temperature)}, {promised}")
         assert f"reaches ELBO* = {show(one.elbo_star)} nats" in text
         gap = show(one.log_evidence - one.elbo_star)
-        assert text.endswith(f"{gap} nats are out of every policy's reach, {gap} for luck.")
-    assert told[-1] == "Best of those compared, by ELBO: VARIATIONAL at α = 1 and α = 0.1."
+        assert text.endswith(f"No policy can have the {gap} nats between them: they are for luck.")
+    assert told[-1] == "The highest ELBO of those compared: VARIATIONAL at α = 0.1 and α = 1."
 
 
 def test_deterministic_dynamics_and_a_fixed_start_leave_none(cliffs: Any) -> None:
     told = summary(cliffs[1])
-    assert all("nothing that matters is left to luck" in text for text in told[:2])
-    assert not any("out of" in text for text in told)
+    assert all("the posterior counts on no luck" in text for text in told[:2])
+    assert not any("No policy" in text for text in told)
     assert [promise_gap(one) for one in cliffs[1]] == [0.0, 0.0]
 
 
 def test_the_start_is_told_from_luck() -> None:
     world = RandomWorld(0, 4, 3, 1, 4, holes=False)  # one outcome an action: deterministic
     one = compared(world, [0.5])[0]
-    assert f"reach, {show(one.rows[0].start_nats)} for another start." in summary([one])[0]
+    assert f"the {show(one.rows[0].start_nats)} nats between them: they are for a better start." in summary([one])[0]
     both = compared(RandomWorld(0, 4, 3, 3, 4, holes=False), [0.5])[0]
     gap, start = both.log_evidence - both.elbo_star, both.rows[0].start_nats
-    assert f"reach, {show(start)} for another start and {show(gap - start)} for luck." in summary([both])[0]
+    assert f"{show(start)} of them are for a better start and {show(gap - start)} for luck." in summary([both])[0]
 
 
 def test_what_cannot_be_is_said_in_words() -> None:
@@ -470,103 +431,7 @@ def test_numbers_are_written_for_people() -> None:
     assert rounded(None, None) is None
 
 
-# The report
-
-
-def test_the_report_holds_the_comparison(lake: list[cai.Comparison], tmp_path: Path) -> None:
-    dag = cai.graph(cai.from_gymnasium("FrozenLake-v1", horizon=20))
-    path = report(lake, tmp_path / "out", title="The lake", notes=["A note.\nIts second line."], dag=dag)
-    assert path == tmp_path / "out" / "report.html"
-    page = Page(path.read_text(encoding="utf-8"))
-
-    fields = [column.field for column in lake[0].columns]
-    expected = []
-    for one in lake:
-        expected += [(None, "log_evidence", one.log_evidence), (None, "elbo_star", one.elbo_star)]
-        expected += [(row.name, field, getattr(row, field)) for row in one.rows for field in fields]
-    assert [(policy, field, float(value)) for policy, field, value in page.numbers] == expected
-
-    words = re.sub(r"\s+", " ", "".join(page.words))
-    assert all(text in words for text in summary(lake))
-    assert "A note. Its second line." in words
-    assert "17 states, 4 actions, 3 outcomes, horizon T = 20" in words
-    assert all(column.title in words and column.unit in words for column in lake[0].columns)
-
-    pictures = sorted((tmp_path / "out" / "figures").iterdir())
-    assert len(pictures) == 3 + 2 * 7
-    assert len(page.sources) == len(pictures)
-    for picture in pictures:
-        pixels(picture)
-    assert all(source.startswith("data:image/png;base64,") for source in page.sources)
-    assert not page.elsewhere
-    assert not page.tags & {"script", "link", "iframe"}
-
-
-def test_the_tables_beside_the_page_hold_every_temperature(tmp_path: Path) -> None:
-    pair = compared(RandomWorld(1, 3, 2, 2, 3, holes=False), [1.0, 0.1])
-    report(pair, tmp_path, title="a pair")
-    rows = list(csv.DictReader(io.StringIO((tmp_path / "comparison.csv").read_text(encoding="utf-8"))))
-    expected = [row for one in pair for row in one.rows]
-    assert [(row["name"], float(row["temperature"]), float(row["elbo"])) for row in rows] == [
-        (row.name, row.temperature, row.elbo) for row in expected
-    ]
-    found = json.loads((tmp_path / "comparison.json").read_text(encoding="utf-8"))
-    assert found == [json.loads(one.json()) for one in pair]
-    assert not list(tmp_path.rglob("*.part"))
-
-
-def test_names_and_notes_are_escaped(tmp_path: Path) -> None:
-    rude = {"<script>alert(1)</script>": None, "R&D $x$": cai.VARIATIONAL}
-    one = cai.compare(RandomWorld(1, 3, 2, 2, 3, holes=False), rude, temperature=1.0)
-    path = report([one], tmp_path, title="<i>a</i> & b", notes=["<img src=x onerror=y>"])
-    text = path.read_text(encoding="utf-8")
-    page = Page(text)
-    assert "script" not in page.tags
-    assert "i" not in page.tags
-    assert all(source.startswith("data:") for source in page.sources)
-    assert {"<i>a</i> & b", "<img src=x onerror=y>", "<script>alert(1)</script>", "R&D $x$"} <= set(page.words)
-
-
-def test_a_world_of_minus_infinities_has_a_report(tmp_path: Path) -> None:
-    comparisons = gambles(1.0, 0.1)
-    page = Page(report(comparisons, tmp_path, title="gamble").read_text(encoding="utf-8"))
-    numbers = {(policy, field): value for policy, field, value in page.numbers}
-    assert numbers[None, "elbo_star"] == ""
-    assert float(numbers[None, "log_evidence"]) == comparisons[1].log_evidence
-    assert numbers["prior", "elbo"] == "-inf"
-    assert numbers["prior", "optimality_gap"] == ""
-    words = "".join(page.words)
-    assert "−∞" in words
-    assert "No policy nats are drawn" in words
-    assert not list((tmp_path / "figures").glob("*policy-nats*"))
-    assert list((tmp_path / "figures").glob("*luck-nats*"))
-
-
-@pytest.mark.slow
-def test_an_infinite_horizon_and_a_map_with_walls_have_a_report(tmp_path: Path) -> None:
-    lasting = compared(RandomWorld(2, 4, 3, 3, None, holes=False, discount=0.9, positive=False), [1.0])
-    words = "".join(Page(report(lasting, tmp_path / "a", title="on").read_text(encoding="utf-8")).words)
-    assert "infinite horizon, discount γ = 0.9" in words
-    report(compared(Corridor(), [1.0]), tmp_path / "b", title="walls")
-    for picture in tmp_path.rglob("*.png"):
-        pixels(picture)
-
-
-def test_nothing_is_luck_where_all_is_sure(cliffs: Any, tmp_path: Path) -> None:
-    page = Page(report(cliffs[1][:1], tmp_path, title="sure").read_text(encoding="utf-8"))
-    assert "nothing that matters is left to luck" in "".join(page.words)
-    assert not list((tmp_path / "figures").glob("*luck*"))
-    shown = {policy for policy, field, value in page.numbers if field == "luck_nats" and abs(float(value)) < 1e-9}
-    assert shown == {"POSTERIOR", "VARIATIONAL", "HARD", "prior"}
-
-
-def test_a_report_is_of_one_world_at_different_temperatures(
-    lake: list[cai.Comparison], cliffs: Any, tmp_path: Path
-) -> None:
-    for wrong, message in (([], "at least one"), ([lake[0], lake[0]], "once"), ([lake[0], cliffs[0][1]], "one world")):
-        with pytest.raises(cai.WorldError, match=message):
-            report(wrong, tmp_path, title="no")
-    assert not list(tmp_path.iterdir())
+# Files
 
 
 def test_files_are_whole_or_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

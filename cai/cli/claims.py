@@ -9,6 +9,7 @@ from cai.cli import complete, known
 from cai.cli import options as opt
 from cai.cli.app import app, print_json, with_exit_code
 from cai.cli.options import require_folder
+from cai.cli.output import write_report
 from cai.support.numbers import finite
 from cai.support.wording import read_name
 
@@ -19,9 +20,14 @@ Names = Annotated[
         help="exploration, fine-tuning, ties, robustness, reward-scale or deep-sea; all unless given.",
     ),
 ]
-Folder = Annotated[Path | None, typer.Option("--out", help="Write a figure and the numbers of each into this folder.")]
+Folder = Annotated[
+    Path | None,
+    typer.Option("--out", help="Write the report, with a figure and the numbers of each, into this folder."),
+]
 Seeds = Annotated[int | None, typer.Option(min=2, help="Seeds of each experiment that has any; its own unless given.")]
 Quick = Annotated[bool, typer.Option("--quick", help="Small versions: up to a minute each, and weaker evidence.")]
+
+QUICK = "These are the small versions of the experiments (--quick): seconds each, and weaker evidence."
 
 
 @app.command()
@@ -35,21 +41,17 @@ def claims(
     from cai.experiments.claims import CLAIMS
     from cai.view.terminal import print_table
 
-    told = []
+    found: dict[str, Any] = {}
     for name in dict.fromkeys(chosen):
-        result = CLAIMS[name].run(**CLAIMS[name].settings(seeds=seeds, quick=quick))
-        told.append(_plain(name, result))
+        found[name] = result = CLAIMS[name].run(**CLAIMS[name].settings(seeds=seeds, quick=quick))
         if not as_json:
             print(f"{name}: {result.claim}", f"verdict: {result.verdict.sentence(result.evidence)}", sep="\n")
             print_table("", *result.table)
             print(*result.verdict.lines, "", sep="\n")
-        if out is not None:
-            from cai.view.claim_figures import save_claim
-
-            figure, numbers = save_claim(name, result, out)
-            print(f"figure: {figure.resolve()}\nnumbers: {numbers.resolve()}\n")
+        if out is not None:  # after each, since all of them take long
+            write_report("", "Claims about soft optimality", None, found, out, notes=[QUICK] if quick else [])
     if as_json:
-        print_json(told)
+        print_json([_plain(name, result) for name, result in found.items()])
 
 
 def _plain(name: str, result: Any) -> dict[str, Any]:

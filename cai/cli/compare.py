@@ -80,6 +80,7 @@ Types = Annotated[
 class Asked:
     """What all ways to compare share: a world at temperatures, where to work, and how to answer."""
 
+    spec: str
     title: str
     alphas: Sequence[float]
     world: Any
@@ -87,13 +88,17 @@ class Asked:
     as_json: bool
     out: Path | None
 
-    def answer(self, comparisons: "Sequence[Comparison]", notes: Sequence[str] = ()) -> None:
-        """Print the comparisons, and write their report."""
+    def answer(
+        self, comparisons: "Sequence[Comparison]", twin: "tuple[str, Sequence[Comparison]] | None" = None
+    ) -> None:
+        """Print the comparisons, and what sets a twin apart; write their report."""
         show_comparisons(self.title, comparisons, as_json=self.as_json)
-        for note in () if self.as_json else notes:
-            print(note)
+        if twin is not None and not self.as_json:
+            from cai.view.summary import twin_summary
+
+            print(twin_summary(self.title, comparisons, *twin))
         if self.out is not None:
-            write_report(self.title, self.world, comparisons, self.out, notes)
+            write_report(self.spec, self.title, cai.graph(self.world), comparisons, self.out, twin=twin)
 
 
 @app.command()
@@ -131,7 +136,7 @@ def compare(
     chosen, alphas = read_rules(rule or (EXACT if learn else EVERY), prior=True), read_temperatures(temperature)
     instance, changed = read_world(world, settings, horizon, discount), [*(settings or []), *(twin or [])]
     rules = rules_of(chosen, policies=True)
-    asked = Asked(title_of(world, settings), alphas, instance, ray, as_json, out)
+    asked = Asked(world, title_of(world, settings), alphas, instance, ray, as_json, out)
     if learn is not None:
         fitted, whole = _fitted(asked, fits, without_none(steps=steps, seed=seed))
         if not whole:
@@ -177,13 +182,9 @@ def _policies(
         comparisons = cai.compare_all(
             models, policies, temperatures=list(fits), ray=asked.ray, leave_out=True, conditions=conditions
         )
-    notes = []
     if other:
-        from cai.view.summary import twin_summary
-
         say_all_left_out(comparisons["twin"])
-        notes.append(twin_summary(asked.title, comparisons["world"], other[0], comparisons["twin"]))
-    asked.answer(comparisons["world"], notes)
+    asked.answer(comparisons["world"], (other[0], comparisons["twin"]) if other else None)
     if not whole:
         raise KeyboardInterrupt
 
@@ -241,7 +242,7 @@ def _learners(
     if asked.as_json:
         show_comparisons(asked.title, comparisons, as_json=True)
     if asked.out is not None:
-        write_report(asked.title, None, comparisons, asked.out)
+        write_report(asked.spec, asked.title, None, comparisons, asked.out)
     if not whole:
         raise KeyboardInterrupt
 

@@ -82,7 +82,7 @@ def fit(
     if as_json:
         print_json([record for record, _ in fits])
     if out is not None:
-        _keep(title, name, instance, tables, fits, out)
+        _keep(world, title, name, instance, tables, fits, out)
     if fits[-1][1].stopped == "interrupted":
         raise KeyboardInterrupt
 
@@ -154,6 +154,7 @@ def _say_what_is_left(alphas: Sequence[float], file: Path | None) -> None:
 
 
 def _keep(
+    spec: str,
     title: str,
     name: str,
     world: Any,
@@ -161,20 +162,21 @@ def _keep(
     fits: "Sequence[tuple[dict[str, Any], Learned]]",
     out: Path,
 ) -> None:
-    """Write the policy and its numbers; the report where every nat can be accounted for, else a picture."""
+    """Write the policy and its numbers, and the report: beside the exact answers where there are any."""
     from cai.view.fits import save_fits
 
-    reported = tables is not None and name != "full"
-    kinds = {".pt": "policy", ".json": "numbers", ".png": "picture"}
-    for path in save_fits(out, title, fits, drawn=not reported):
+    kinds = {".pt": "policy", ".json": "numbers"}
+    for path in save_fits(out, title, fits):
         print(f"{kinds[path.suffix]}: {path.resolve()}")
-    if reported:
-        runs = {record["temperature"]: fitted for record, fitted in fits}
-        rules = {"POSTERIOR": cai.POSTERIOR, "VARIATIONAL": cai.VARIATIONAL, "prior": None}
-        comparisons = cai.compare_all(
-            {title: tables},
-            lambda _, alpha: {**rules, f"fit:{name}": runs[alpha]},
-            temperatures=list(runs),
-            leave_out=True,
-        )
-        write_report(title, world, comparisons[title], out)
+    runs = {record["temperature"]: fitted for record, fitted in fits}
+    if tables is None or name == "full":
+        write_report(spec, title, None, list(runs.values()), out)
+        return
+    rules = {"POSTERIOR": cai.POSTERIOR, "VARIATIONAL": cai.VARIATIONAL, "prior": None}
+    comparisons = cai.compare_all(
+        {title: tables},
+        lambda _, alpha: {**rules, f"fit:{name}": runs[alpha]},
+        temperatures=list(runs),
+        leave_out=True,
+    )
+    write_report(spec, title, cai.graph(world), comparisons[title], out)

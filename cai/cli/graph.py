@@ -8,13 +8,16 @@ import typer
 import cai
 from cai.cli import options as opt
 from cai.cli.app import app, print_json, with_exit_code
-from cai.cli.options import read_picture, read_sites, read_world
+from cai.cli.options import read_picture, read_sites, read_world, title_of
+from cai.cli.output import write_report
 
 Slices = Annotated[int | None, typer.Option(help="How many slices to write out; 2 unless given.")]
 Explain = Annotated[
     bool, typer.Option("--explain", help="Say what follows from the graph: what matters, what the policy needs.")
 ]
-Picture = Annotated[Path | None, typer.Option("--out", help="A .svg, .png or .pdf file.")]
+Picture = Annotated[
+    Path | None, typer.Option("--out", help="A .svg, .png or .pdf file; with --explain a folder for a report.")
+]
 Entanglement = Annotated[
     Path | None, typer.Option(help="A .svg, .png or .pdf file: what the backward message ties, step by step.")
 ]
@@ -34,18 +37,22 @@ def graph(
     entanglement: Entanglement = None,
 ) -> None:
     """Show the graphical model that the world's program is: its nodes, its edges, and what entangles."""
-    for option, path in (("--out", out), ("--entanglement", entanglement)):
+    reported = explain and out is not None and not out.suffix
+    for option, path in (("--out", None if reported else out), ("--entanglement", entanglement)):
         read_picture(option, path)
     instance = read_world(world, settings, None, None)
     dag = cai.graph(instance, slices, observe=read_sites("--observe", observe), do=read_sites("--do", do))
     explanation = cai.graphs.explain(instance, dag) if explain else None
     from cai.view import explanation_text as view
 
-    pictures = view.draw(instance, dag, entanglement=entanglement, out=out) if entanglement or out else []
+    picture = None if reported else out
+    pictures = view.draw(instance, dag, entanglement=entanglement, out=picture) if entanglement or picture else []
     if as_json:
         print_json(view.plain(dag, explanation))
     else:
         written = dag.graph["slices"]
         view.print_graph(f"{world}, {written} slice{'s' if written > 1 else ''}", dag, explanation)
-    for picture in pictures:
-        print(f"picture: {picture}")
+    for file in pictures:
+        print(f"picture: {file}")
+    if reported and out is not None:
+        write_report(world, title_of(world, settings), dag, explanation, out)

@@ -2,19 +2,25 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+import cai
 from cai.bridges.named import is_id
 from cai.cli import complete, known
 from cai.cli import options as opt
 from cai.cli.app import app, print_json, say, with_exit_code
 from cai.cli.options import read_settings, read_temperatures, read_world, require_folder, title_of, without_none
+from cai.cli.output import write_report
 from cai.errors import fault
 from cai.learn.names import FORMS, LEARNERS, SOFT, at_temperature, learner_of
 from cai.support.catalogue import literal
 from cai.support.wording import meant, read_name
+
+if TYPE_CHECKING:
+    from cai.evaluation.comparison import Comparison
+    from cai.learn.result import Learned
 
 World = Annotated[
     str,
@@ -83,10 +89,11 @@ def learn(
     learner = learner_of(algorithm)
     own |= at_temperature(algorithm, alpha) | without_none(steps=steps)
     own |= {} if out is None else {"log": out, "checkpoint": out / "learner.checkpoint"}
-    if is_id(world):
+    instance = None if is_id(world) else read_world(world, settings, horizon, discount)
+    if instance is None:
         learned = learner(world, seed=seed, env_options=read_env_options(settings, horizon, discount), **own)
     else:
-        learned = learner(read_world(world, settings, horizon, discount), seed=seed, **own)
+        learned = learner(instance, seed=seed, **own)
     if as_json:
         print_json(learned.plain())
     else:
@@ -95,10 +102,18 @@ def learn(
         print_learned(title_of(world, settings), learned)
     if out is not None:
         print(f"kept: {out.resolve()}")
+        results = learned if instance is None else _beside_exact(instance, algorithm, alpha, learned)
+        write_report(world, title_of(world, settings), None, results, out)
     if learned.stopped == "interrupted":
         if out is not None:
             say("the same command goes on from there")
         raise KeyboardInterrupt
+
+
+def _beside_exact(world: Any, algorithm: str, alpha: float, learned: "Learned") -> "Comparison":
+    """Compare what was learned with the exact answers, as far as the world has any."""
+    rules = {"POSTERIOR": cai.POSTERIOR, "VARIATIONAL": cai.VARIATIONAL, "HARD": cai.HARD, "prior": None}
+    return cai.compare(world, {**rules, algorithm: learned}, temperature=alpha, leave_out=True)
 
 
 def read_env_options(settings: Sequence[str] | None, horizon: Any, discount: Any) -> dict[str, Any]:

@@ -1,5 +1,7 @@
 """How a command tells what the library returned: rows, comparisons, what was left out, and the report."""
 
+import shlex
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,6 +12,8 @@ from cai.learn.result import Learned
 from cai.support.progress import working
 
 if TYPE_CHECKING:
+    import networkx as nx
+
     from cai.evaluation.comparison import Comparison
 
 
@@ -56,12 +60,31 @@ def _plain(comparison: "Comparison") -> dict[str, Any]:
 
 
 def write_report(
-    title: str, world: Any, comparisons: "Sequence[Comparison]", out: Path, notes: Sequence[str] = ()
+    spec: str,
+    title: str,
+    dag: "nx.DiGraph | None",
+    results: Any,
+    out: Path,
+    *,
+    notes: Sequence[str] = (),
+    twin: "tuple[str, Sequence[Comparison]] | None" = None,
 ) -> None:
-    """Write the report of what there is, with the world's graph where a world is given, and say where it is."""
-    if not comparisons:
+    """Write the report of what was found, and say where it is; nothing where nothing was.
+
+    Args:
+        spec: the name of the world, under which its own words are found.
+        title: of the page.
+        dag: the world's graph, to be drawn; None for none.
+        results: what ``cai.report`` takes.
+        out: the folder.
+        notes: further paragraphs.
+        twin: a twin world's name and comparisons.
+    """
+    if not results:
         return
+    from cai.view.reports.about import about_world
+
+    told: dict[str, Any] = {"title": title, "about": about_world(spec), "twin": twin, "notes": notes, "dag": dag}
     with working("writing the report"):
-        dag = None if world is None else cai.graph(world)
-        page = cai.report(comparisons, out, title=title, notes=notes, dag=dag)
+        page = cai.report(results, out, command=shlex.join(["cai", *sys.argv[1:]]), **told)
     print(f"report: {page.resolve()}")

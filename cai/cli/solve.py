@@ -23,7 +23,7 @@ from cai.cli.output import say_left_out, show_rows, write_report
 from cai.errors import CaiError, fault
 
 APART = {
-    "--partial": ("--form", "--observe", "--do", "--shards", "--out"),
+    "--partial": ("--form", "--observe", "--do", "--shards"),
     "--shards": ("--form", "--observe", "--do", "--policy", "--out"),
 }
 """What these options have no use for."""
@@ -71,6 +71,8 @@ def solve(
         _show(title, PARTIAL, [_belief_row(*each) for each in answers], answers, policy=policy, as_json=as_json)
         if not as_json:
             print(*PARTIAL_WORDS, sep="\n")
+        if out is not None:
+            write_report(world, title_of(world, settings), None, [answer for _, answer in answers], out)
     elif shards is not None:
         _sharded(world, instance, rules, alphas, shards, as_json=as_json)
     else:
@@ -80,7 +82,7 @@ def solve(
         if out is not None:
             asked = {"temperatures": alphas, "leave_out": True, "conditions": conditions}
             comparisons = cai.compare_all({world: model}, rules, **asked)[world]
-            write_report(title_of(world, settings), instance, comparisons, out)
+            write_report(world, title_of(world, settings), cai.graph(instance), comparisons, out)
 
 
 def _solved(

@@ -63,7 +63,8 @@ def compare(
     except IntractableError as error:
         if not any(runs.values()) or not (leave_out or all(runs.values())):
             raise
-        return _sampled(runs, float(alpha), columns, error)
+        learned = {name: each for name, each in runs.items() if each}
+        return sampled(learned, float(alpha), columns, {name: str(error) for name in runs if name not in learned})
     return _measured(answers_of("compare", model, temperature), policies, runs, columns, leave_out, conditions)
 
 
@@ -121,13 +122,22 @@ def _subjects(answers: Answers, policy: Any, runs: Sequence[Run]) -> tuple[Subje
     return (Subject(measure(answers, policy), inference=inference),)
 
 
-def _sampled(
-    runs: Mapping[str, Sequence[Run]], alpha: float, columns: Sequence[Column], error: IntractableError
+def sampled(
+    runs: Mapping[str, Sequence[Run]],
+    temperature: float,
+    columns: Sequence[Column] = COLUMNS,
+    left_out: Mapping[str, str] | None = None,
 ) -> Comparison:
-    """Compare learners by what they sampled, where the world has no exact numbers."""
-    subjects = {name: tuple(Subject(None, run) for run in each) for name, each in runs.items() if each}
-    left_out = {name: str(error) for name, each in runs.items() if not each}
-    return _comparison(None, alpha, subjects, columns, left_out)
+    """Compare learners by what they sampled, where the world has no exact numbers.
+
+    Args:
+        runs: of each learner, by name.
+        temperature: α > 0, reward units.
+        columns: what is shown, of what is known.
+        left_out: why others are not among them, by name.
+    """
+    subjects = {name: tuple(Subject(None, run) for run in each) for name, each in runs.items()}
+    return _comparison(None, temperature, subjects, columns, left_out or {})
 
 
 def runs_of(name: str, policy: Any, alpha: Tensor) -> tuple[Run, ...]:

@@ -17,15 +17,15 @@ def summary(comparisons: Sequence[Comparison]) -> list[str]:
     Raises:
         WorldError: there is no comparison, or two share a temperature.
     """
-    ordered = warm_to_cold(comparisons)
+    ordered = coldest_first(comparisons)
     compiled = [comparison for comparison in ordered if comparison.model is not None]
     exact = [f"At α = {show(comparison.temperature)}, {_promise(comparison)}." for comparison in compiled]
     best = _best(ordered)
     return [*exact, *([best] if best else [])]
 
 
-def warm_to_cold(comparisons: Sequence[Comparison]) -> list[Comparison]:
-    """Order comparisons from the warmest to the coldest.
+def coldest_first(comparisons: Sequence[Comparison]) -> list[Comparison]:
+    """Order comparisons from the coldest to the warmest.
 
     Raises:
         WorldError: there is none, or two share a temperature.
@@ -35,7 +35,7 @@ def warm_to_cold(comparisons: Sequence[Comparison]) -> list[Comparison]:
     temperatures = [comparison.temperature for comparison in comparisons]
     if len(set(temperatures)) < len(temperatures):
         raise fault("comparisons", f"temperatures {temperatures}", "each temperature once")
-    return sorted(comparisons, key=lambda comparison: -comparison.temperature)
+    return sorted(comparisons, key=lambda comparison: comparison.temperature)
 
 
 def promise_gap(comparison: Comparison) -> float | None:
@@ -47,18 +47,19 @@ def promise_gap(comparison: Comparison) -> float | None:
 def _promise(comparison: Comparison) -> str:
     log_z, star, gap = show(comparison.log_evidence), show(comparison.elbo_star), promise_gap(comparison)
     if comparison.log_evidence is None and comparison.elbo_star is None:
-        return "neither log Z nor ELBO* is finite: no trajectory avoids what is forbidden, or none ends"
+        return "neither log Z nor ELBO* is finite: every trajectory meets what is forbidden, or none ends"
     if comparison.log_evidence is None:  # log Z >= ELBO*, so it can only be too large
         return f"ELBO* = {star} nats, but log Z = +∞: a few very long lives outweigh the chance of an end"
     if gap is None:
         return f"log Z = {log_z} nats, but ELBO* = −∞: every policy risks what is forbidden"
     if gap == 0:
-        return f"log Z = ELBO* = {star} nats: nothing that matters is left to luck"
+        return f"log Z = ELBO* = {star} nats: the posterior counts on no luck"
     start = rounded(comparison.rows[0].start_nats, gap) or 0.0
     luck = rounded(gap - start, comparison.log_evidence) or 0.0
-    parts = [f"{show(start)} for another start"] * (start > 0) + [f"{show(luck)} for luck"] * (luck > 0)
-    promised = f"POSTERIOR promises log Z = {log_z} nats, the best policy reaches ELBO* = {star} nats"
-    return f"{promised}: {show(gap)} nats are out of every policy's reach, {' and '.join(parts)}"
+    both = f"{show(start)} of them are for a better start and {show(luck)} for luck"
+    why = both if start > 0 and luck > 0 else "they are for a better start" if start > 0 else "they are for luck"
+    promised = f"the posterior promises log Z = {log_z} nats, and the best policy reaches ELBO* = {star} nats"
+    return f"{promised}. No policy can have the {show(gap)} nats between them: {why}"
 
 
 def _best(ordered: Sequence[Comparison]) -> str | None:
@@ -69,7 +70,7 @@ def _best(ordered: Sequence[Comparison]) -> str | None:
         if names and len(comparison.rows) > 1:
             winners.setdefault(listed(names), []).append(f"α = {show(comparison.temperature)}")
     parts = [f"{names} at {listed(where)}" for names, where in winners.items()]
-    return f"Best of those compared, by ELBO: {'; '.join(parts)}." if parts else None
+    return f"The highest ELBO of those compared: {'; '.join(parts)}." if parts else None
 
 
 def is_best(value: float | None, others: Sequence[float | None]) -> bool:
@@ -89,16 +90,22 @@ def twin_summary(
     Raises:
         WorldError: the two sides do not share their temperatures, or a side is empty.
     """
-    sides = warm_to_cold(comparisons_a), warm_to_cold(comparisons_b)
+    sides = coldest_first(comparisons_a), coldest_first(comparisons_b)
     alphas = [[comparison.temperature for comparison in side] for side in sides]
     if alphas[0] != alphas[1]:
         raise fault("twin_summary", f"temperatures {alphas[0]} and {alphas[1]}", "the same temperatures on both sides")
-    tables = [side[0].tables for side in sides]
-    apart = None if tables[0] is None or tables[1] is None else kernel_distance(tables[0], tables[1])
-    same = apart is not None and apart <= 1e-9
+    same = same_for_the_prior(sides[0][0], sides[1][0])
     why = "is the same in both, so log Z must be too" if same else "differs, and so may log Z"
     head = f"Twins: {name_a} and {name_b}. The prior's marginal kernel Σ_a p(a|s) p(s′, r | s, a) {why}:"
     return "\n".join([head, *(_twin_line(name_a, a, name_b, b) for a, b in zip(*sides, strict=True))])
+
+
+def same_for_the_prior(a: Comparison, b: Comparison) -> bool:
+    """Tell whether two worlds move and pay alike while the prior acts: then log Z is the same at every temperature."""
+    if a.tables is None or b.tables is None:
+        return False
+    apart = kernel_distance(a.tables, b.tables)
+    return apart is not None and apart <= 1e-9
 
 
 def _twin_line(name_a: str, a: Comparison, name_b: str, b: Comparison) -> str:

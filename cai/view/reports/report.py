@@ -1,0 +1,216 @@
+"""The report: one page that opens from disk, whatever was found, with its data and its figures beside it.
+
+A page is a list of functions from a ``Request`` to sections; a kind of result is an entry of ``KINDS``.
+"""
+
+import json
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import networkx as nx
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from cai.errors import fault
+from cai.evaluation.columns import Column
+from cai.evaluation.compare import sampled
+from cai.evaluation.comparison import Comparison
+from cai.evaluation.rows import as_csv
+from cai.graphs.explanation import Explanation
+from cai.learn.result import Learned
+from cai.partial.belief_messages import BeliefMessages
+from cai.support.files import write_whole
+from cai.support.numbers import show
+from cai.view.reports import claim_sections
+from cai.view.reports import comparison_sections as comparisons
+from cai.view.reports.belief_sections import belief_files, belief_question, first_acts, seen_game, worth
+from cai.view.reports.game import game
+from cai.view.reports.glance import glance
+from cai.view.reports.glossary import glossary, linker, of_words
+from cai.view.reports.graph_sections import eliminated, graph_files, graph_question, independence
+from cai.view.reports.learned_sections import progress
+from cai.view.reports.made import made
+from cai.view.reports.question import question
+from cai.view.reports.sections import Pairs, Picture, Request, Section, pictures_of
+from cai.view.reports.twins import twins
+from cai.view.sizes import size_of
+from cai.view.summary import coldest_first
+
+Sections = Callable[[Request], Iterable[Section]]
+
+
+@dataclass(frozen=True)
+class Kind:
+    """What can be reported: results of one type, the sections of their page, and the data beside it."""
+
+    takes: Callable[[Any], bool]
+    ready: Callable[[Request], Request]
+    sections: tuple[Sections, ...]
+    question: Sections
+    data: Callable[[Request], dict[str, str]]
+
+
+def report(
+    results: Any,
+    folder: str | Path,
+    *,
+    title: str = "Comparison",
+    about: str = "",
+    twin: tuple[str, Sequence[Comparison]] | None = None,
+    notes: Sequence[str] = (),
+    dag: nx.DiGraph | None = None,
+    command: str = "",
+) -> Path:
+    """Write what was found as a page, ``report.html``, beside its data as CSV and JSON and its figures as SVG.
+
+    The page holds its figures, needs no network and no script, and follows dark mode. Files are written whole or not at
+    all, the page last; its path is returned.
+
+    Args:
+        results: one of these, a list, or a dict by name: a ``Comparison`` (several are of one world at different
+            temperatures); a ``Learned``; the result of an experiment of ``cai claims``; what ``cai.partial.solve``
+            returns; what ``cai.graphs.explain`` returns.
+        folder: made where it is missing.
+        title: of the page.
+        about: what the world is, in a few plain sentences.
+        twin: a twin world of comparisons: its name, and its comparisons at the same temperatures.
+        notes: further paragraphs; line breaks are kept.
+        dag: the model's graph from ``cai.graph``, to be drawn too.
+        command: what was typed to get here, for "How this was made".
+
+    Raises:
+        WorldError: there is nothing to report, or nothing that can be; a temperature comes twice, or worlds differ.
+    """
+    request = Request(title, _by_name(results), about, twin, dag, notes, command)
+    kind = _kind(request.each)
+    request = kind.ready(request)
+    sections = [section for make in kind.sections for section in make(request)]
+    contents = {name: text.encode() for name, text in kind.data(request).items()}
+    contents |= {f"figures/{one.name}{at}.svg": svg.encode() for one, at, svg in _panels(sections)}
+    sections += [*made(request, list(contents)), *kind.question(request)]
+    contents["report.html"] = page(title, sections).encode()
+    write_whole(Path(folder), contents)
+    for stale in Path(folder, "figures").glob("alpha-*.svg"):  # of an earlier run at other temperatures
+        if f"figures/{stale.name}" not in contents:
+            stale.unlink()
+    return Path(folder) / "report.html"
+
+
+def _by_name(results: Any) -> dict[str, Any]:
+    """Return the results by name: a dict's own names, else numbers."""
+    if isinstance(results, Mapping):
+        return dict(results)
+    each = list(results) if isinstance(results, list | tuple) else [results]
+    return {str(n): one for n, one in enumerate(each)}
+
+
+def _kind(each: Sequence[Any]) -> Kind:
+    found = next((kind for kind in KINDS if each and all(map(kind.takes, each))), None)
+    if found is None:
+        seen = ", ".join(sorted({type(one).__name__ for one in each})) or "nothing"
+        expected = "at least one result of one kind: comparisons, learned policies, claims, messages over beliefs, …"
+        raise fault("report, results", seen, expected)
+    return found
+
+
+def _panels(sections: Sequence[Section]) -> Iterator[tuple[Picture, str, str]]:
+    """Yield every panel with its picture and what its file name ends in."""
+    for section in sections:
+        for one in pictures_of(section.parts):
+            for n, panel in enumerate(one.panels):
+                yield one, "" if len(one.panels) == 1 else f"-{n + 1}", panel
+
+
+def page(title: str, sections: Sequence[Section]) -> str:
+    """Write sections as a page."""
+    environment = Environment(
+        loader=PackageLoader("cai.view.reports", "."), autoescape=True, undefined=StrictUndefined,
+        trim_blocks=True, lstrip_blocks=True,
+    )  # fmt: skip
+    pairs = [part for section in sections for part in section.parts if isinstance(part, Pairs)]
+    anchors = {anchor for part in pairs for _, _, anchor, _ in part.entries} - {""}
+    environment.filters |= {"terms": linker(anchors), "graphic": _own_ids()}
+    return environment.get_template("report.html.jinja").render(title=title, sections=sections, entries=anchors)
+
+
+def _own_ids() -> Callable[[str], Markup]:
+    """Return a filter that gives the ids of every graphic a number of their own: two may be drawn alike."""
+    numbers = count()
+
+    def own(graphic: str) -> Markup:
+        n = next(numbers)
+        return Markup(re.sub(r"\bcai([0-9a-f]{8})-", rf"cai\1-{n}-", graphic))
+
+    return own
+
+
+def _ordered(request: Request) -> Request:
+    """Order comparisons from the coldest on, those of a twin too, and refuse what does not belong together."""
+    each = coldest_first(request.each)
+    worlds = {size_of(comparison.model) for comparison in each}
+    if len(worlds) > 1:
+        raise fault("report, comparisons", "; ".join(sorted(worlds)), "comparisons of one world")
+    twin = request.twin and (request.twin[0], coldest_first(request.twin[1]))
+    if twin is not None and [one.temperature for one in twin[1]] != [one.temperature for one in each]:
+        seen = f"temperatures {[one.temperature for one in twin[1]]}"
+        raise fault("report, twin", seen, f"those of the world itself, {[one.temperature for one in each]}")
+    return replace(request, results={show(one.temperature): one for one in each}, twin=twin)
+
+
+def _sampled(request: Request) -> Request:
+    """Compare learned policies by what they sampled, those of one temperature together."""
+    by_alpha: dict[float, dict[str, list[Learned]]] = {}
+    for name, run in request.results.items():
+        shown = run.algorithm if name.isdecimal() else name
+        by_alpha.setdefault(run.temperature or 1.0, {}).setdefault(shown, []).append(run)
+    return _ordered(replace(request, results={show(at): sampled(runs, at) for at, runs in by_alpha.items()}))
+
+
+def _as_they_are(request: Request) -> Request:
+    return request
+
+
+def _numbers(request: Request) -> dict[str, str]:
+    """Return the numbers of comparisons, and of a twin's, by file name."""
+    files = comparison_files("comparison", request.each)
+    if any(comparison.runs for comparison in request.each):
+        first, *others = (comparison.runs_csv() for comparison in request.each if comparison.runs)
+        files["runs.csv"] = first + "".join(text.split("\n", 1)[1] for text in others)
+    return files | (comparison_files("twin", request.twin[1]) if request.twin else {})
+
+
+def comparison_files(name: str, comparisons: Sequence[Comparison]) -> dict[str, str]:
+    """Return comparisons as CSV and JSON."""
+    every: dict[str, Column] = {column.field: column for one in comparisons for column in one.columns}
+    rows = [row for one in comparisons for row in one.rows]
+    return {
+        f"{name}.csv": as_csv(list(every.values()), rows),
+        f"{name}.json": json.dumps([one.plain() for one in comparisons], indent=2) + "\n",
+    }
+
+
+COMPARED: tuple[Sections, ...] = (
+    game, glance, twins, progress, comparisons.across, comparisons.temperatures, comparisons.model, comparisons.reading,
+    glossary,
+)  # fmt: skip
+"""The sections of a comparison, in their order; each yields none where it has nothing to say."""
+
+KINDS: tuple[Kind, ...] = (
+    Kind(lambda one: isinstance(one, Comparison), _ordered, COMPARED, question, _numbers),
+    Kind(lambda one: isinstance(one, Learned), _sampled, COMPARED, question, _numbers),
+    Kind(
+        lambda one: isinstance(one, BeliefMessages), _as_they_are,
+        (seen_game, worth, first_acts, of_words), belief_question, belief_files,
+    ),
+    Kind(
+        lambda one: isinstance(one, Explanation), _as_they_are,
+        (independence, eliminated, of_words), graph_question, graph_files,
+    ),
+    Kind(claim_sections.is_claim, _as_they_are, (claim_sections.verdicts, claim_sections.claims, of_words),
+         claim_sections.claim_question, claim_sections.claim_files),
+)  # fmt: skip
+"""What can be reported. A new section is a name in one of these; a new kind of result is an entry."""
