@@ -121,7 +121,9 @@ QUESTIONS = {
     "1.6": Question(lambda: messages().log_evidence - messages(cai.VARIATIONAL).elbo),
     "2.1": Question(lambda: bandit_gradient(), unit="reward units"),
     "2.2": Question(lambda: bandit_gradient(0.5), unit="reward units"),
-    "2.3": Question(lambda: (torch.tensor([1.0, 2.0, 0.0], dtype=torch.float64) / 0.5).softmax(-1), unit="of probability"),
+    "2.3": Question(
+        lambda: (torch.tensor([1.0, 2.0, 0.0], dtype=torch.float64) / 0.5).softmax(-1), unit="of probability"
+    ),
     "2.4": Question(lambda: messages(cai.HARD).q(0)[1], unit="reward units"),
     "2.5": Question(lambda: messages(cai.HARD).q(0)[1], tolerance=0.1, unit="reward units"),
     "2.6": Question(lambda: messages(cai.VARIATIONAL).q(0)[1], tolerance=0.1, unit="reward units"),

@@ -36,7 +36,7 @@ def said(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], str]:
 
     @cache
     def run(page: str) -> str:
-        done = forked(chapters.run, page, cwd=tmp_path_factory.mktemp(page), timeout=600)
+        done = forked(chapters.run, page, cwd=tmp_path_factory.mktemp(page.replace("/", "_")), timeout=600)
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout
 

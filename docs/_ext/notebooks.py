@@ -12,7 +12,13 @@ import jupytext
 from nbformat.v4 import new_code_cell
 
 DOCS = Path(__file__).resolve().parent.parent
-HELPERS = ("exercises", "pictures", "stored")
+HELPERS = {
+    "exercises": ["exercises.py"],
+    "pictures": ["pictures.py"],
+    "answers": ["answers.py", "exercises.py"],
+    "stored": ["stored.py", "data/*.json"],
+}
+"""What a cell imports of the book, and the files that this needs."""
 BLOCK = re.compile(
     r"^(?P<fence>`{3,}|:{3,})\{(?P<name>[\w-]+)\}(?P<rest>[^\n]*)\n(?P<body>.*?)^(?P=fence)$", re.M | re.S
 )
@@ -55,34 +61,33 @@ def write_all(app, exception) -> None:
     for page in sorted(app.env.found_docs):
         source = Path(app.env.doc2path(page))
         if is_notebook(source):
-            target = Path(app.outdir) / "notebooks" / f"{page}.ipynb"
-            target.parent.mkdir(parents=True, exist_ok=True)
-            jupytext.write(notebook_of(source), target)
+            write(source.read_text(encoding="utf-8"), source.parent, Path(app.outdir) / "notebooks" / f"{page}.ipynb")
 
 
-def notebook_of(source: Path):
-    """Return a page of MyST as a notebook that can be read and run on its own."""
-    text = source.read_text(encoding="utf-8")
+def write(text: str, folder: Path, target: Path) -> None:
+    """Write a page of MyST, whose includes are sought from a folder, as a notebook that runs on its own."""
     notebook = jupytext.reads(
         text.replace("name: python3", "name: python3\n  display_name: Python 3", 1), fmt="md:myst"
     )
     code = "\n".join(cell.source for cell in notebook.cells if cell.cell_type == "code")
     for cell in notebook.cells:
         if cell.cell_type == "markdown":
-            cell.source = plain(cell.source, source.parent)
+            cell.source = plain(cell.source, folder)
     files = needed(code)
     if files:
         packed = base64.b64encode(zlib.compress(json.dumps(files).encode(), 9)).decode()
         first = next(i for i, cell in enumerate(notebook.cells) if cell.cell_type == "code")
         notebook.cells.insert(first, new_code_cell(KEPT.format(packed=packed)))
-    return notebook
+    target.parent.mkdir(parents=True, exist_ok=True)
+    jupytext.write(notebook, target)
 
 
 def needed(code: str) -> dict[str, str]:
-    """Return the files that the cells of a page import or read, by name: helpers of the book and stored results."""
-    imported = {one for one in HELPERS if re.search(rf"^from {one} import", code, re.M)}
-    paths = [DOCS / f"{one}.py" for one in sorted(imported)]
-    paths += [DOCS / "data" / f"{name}.json" for name in re.findall(r"""stored\(\s*["'](\w+)["']""", code)]
+    """Return the files of the book that the cells of a page need, by name."""
+    patterns = [
+        one for name, files in HELPERS.items() if re.search(rf"^from {name} import", code, re.M) for one in files
+    ]
+    paths = sorted({path for pattern in patterns for path in DOCS.glob(pattern)})
     return {str(path.relative_to(DOCS)): path.read_text(encoding="utf-8") for path in paths}
 
 
@@ -90,7 +95,7 @@ def plain(text: str, folder: Path) -> str:
     """Return Markdown without what only Sphinx reads: comments, labels, directives, links to pages."""
     text = re.sub(r"^(%[^\n]*|\([\w-]+\)=)\n", "", text, flags=re.M)
     text = BLOCK.sub(lambda found: unfolded(found, folder), text)
-    return re.sub(r"\]\((\w+)\.md(?:#[\w-]*)?\)", r"](\1.ipynb)", text)
+    return re.sub(r"\]\(([\w./]+)\.md(?:#[\w-]*)?\)", r"](\1.ipynb)", text)
 
 
 def unfolded(block: re.Match, folder: Path) -> str:

@@ -21,15 +21,14 @@ def student(solved: str) -> str:
 def main() -> None:
     """Write the students' pages, or a teacher's notebooks."""
     for source in SOLVED:
+        solved = source.read_text(encoding="utf-8")
         if len(sys.argv) == 1:
-            (HERE / source.name).write_text(student(source.read_text(encoding="utf-8")), encoding="utf-8")
+            (HERE / source.name).write_text(student(solved), encoding="utf-8")
         else:
-            import jupytext
-
             sys.path.insert(0, str(HERE.parent / "_ext"))
-            from notebooks import notebook_of
+            from notebooks import write
 
-            jupytext.write(notebook_of(source), Path(sys.argv[1]) / f"{source.stem}.ipynb")
+            write(solved, HERE, Path(sys.argv[1]) / f"{source.stem}.ipynb")
 
 
 if __name__ == "__main__":
