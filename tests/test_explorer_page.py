@@ -173,7 +173,7 @@ def test_a_state_survives_its_address(script: Any) -> None:
     assert address == "a=0.003&r=hm&t=17&e=w5_g7.-0.25_s1&o=9.4&d=dark"  # short: what is as always is left out
     assert script(f"fromAddress({json.dumps('#' + address)}, {json.dumps(defaults)})") == state
     assert script(f"toAddress({json.dumps(defaults)}, {json.dumps(defaults)})") == ""
-    broken = "#a=cold&r=zz&t=&e=w,g_x3&o=here&q=%E0%A4%A"
+    broken = "#a=cold&r=zz&t=&e=w,g_x3_g4.1.2.3&o=here&q=%E0%A4%A"
     assert script(f"fromAddress('{broken}', {json.dumps(defaults)})") == defaults  # what cannot be read changes nothing
 
 
@@ -415,6 +415,14 @@ def test_who_wants_less_motion_sees_the_message_stand_still(open_page: Callable[
     assert still.page.locator("#graph .message").count() > 0
     assert still.page.locator("#graph .flows").count() == 0
     assert open_page("small").page.locator("#graph .flows").count() > 0
+
+
+@pytest.mark.slow
+def test_the_start_is_no_wall(open_page: Callable[..., Opened]) -> None:
+    opened = open_page("small", "#u=wall")
+    click_cell(opened, "HARD", 0, 0, (4, 5))
+    assert opened.ask("page.state.edits") == []
+    assert opened.page.locator("#live").inner_text() == "The start cannot be a wall."
 
 
 @pytest.mark.slow

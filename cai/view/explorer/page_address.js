@@ -91,7 +91,7 @@ function readEdits(text) {
   const edits = text
     .split("_")
     .map((part) => /^([wgrs])(\d+)(?:\.(-?[\d.e-]+))?$/.exec(part))
-    .filter(Boolean);
+    .filter((found) => found && !Number.isNaN(Number(found[3] ?? 0)));
   return edits.map(([, letter, cell, value]) => {
     const kind = Object.keys(EDIT_LETTERS).find((name) => EDIT_LETTERS[name] === letter);
     return value === undefined ? { kind, cell: Number(cell) } : { kind, cell: Number(cell), value: Number(value) };

@@ -241,13 +241,14 @@ function observe(cell) {
 /** Paint a cell; the same again takes it away. A stroke (`keep`) only adds, and is undone as one. */
 function paint(cell, kind, { keep = false } = {}) {
   const { edits } = page.state;
+  if (kind === "wall" && startsIn(page.answers.world(page.state), cell)) return say("The start cannot be a wall.");
   const worth = kind === "goal" || kind === "reward" ? { value: page.brush } : {};
   const same = edits.find((edit) => edit.cell === cell && edit.kind === kind && edit.value === worth.value);
-  if (same && keep) return;
+  if (same && keep) return undefined;
   const left = edits.filter((edit) => edit !== same && !replaces(kind, edit, cell));
   change({ edits: same ? left : [...left, { kind, cell, ...worth }], place: cell }, { undoable: !keep });
   const world = page.answers.world(page.state);
-  say(`${same ? "Taken away" : "Painted"}: ${kind} at ${placeName(world, cell)}.`);
+  return say(`${same ? "Taken away" : "Painted"}: ${kind} at ${placeName(world, cell)}.`);
 }
 
 /** A cell carries one edit, and there is one start. */

@@ -46,7 +46,9 @@ function factsOf({ visited, policyNats, luckNats, regret }) {
     ),
     fact("luck nats here", show(luckNats), "nats", "KL of the true outcomes from those that POSTERIOR imagines."),
     fact("regret here", show(regret), "reward units", "What HARD’s best action would earn more, in expectation."),
-  ].join("")}</dl>`;
+  ].join("")}</dl>
+    <p class="small">Policy nats: what this policy loses to VARIATIONAL’s, in ELBO. Luck nats: how far POSTERIOR tilts chance from
+    the truth. Regret: what it loses to HARD, in reward. Each by one choice here.</p>`;
 }
 
 function formula(math, label) {

@@ -189,6 +189,11 @@ function cellAt(world, canvas, x, y) {
   return distances[nearest] <= reach ? nearest : -1;
 }
 
+/** Whether a trajectory can start in a cell. */
+function startsIn(world, cell) {
+  return world.statesAt(cell).some((s) => world.model.logInitial[s] > -Infinity);
+}
+
 /** The cell that the trajectory most likely starts in. */
 function startCell(world) {
   const { logInitial, S } = world.model;
