@@ -8,6 +8,7 @@ from matplotlib.axes import Axes
 import cai
 from cai.view.canvas import Room, open_axes, panel
 from cai.view.panel_rows import ROW
+from cai.view.style import INK
 
 
 def curves(title: str, below: str, *, wide: float = 3.0, high: float = 2.3, left: float = 0.6) -> Axes:
@@ -19,7 +20,7 @@ def curves(title: str, below: str, *, wide: float = 3.0, high: float = 2.3, left
 
 def key(ax: Axes, **options: Any) -> None:
     """Say which curve is which."""
-    ax.legend(frameon=False, fontsize=8, **options)
+    ax.legend(frameon=False, fontsize=8, labelcolor=INK, **options)
 
 
 def shown(*pictures: tuple[Any, str]) -> HTML:

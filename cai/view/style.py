@@ -119,6 +119,7 @@ def foot_key(figure: Figure, handles: Sequence[Any]) -> None:
         ncols=-(-len(handles) // max(1, int(lines))),
         frameon=False,
         fontsize=8,
+        labelcolor=INK,
         handlelength=1.6,
         columnspacing=1.6,
         borderpad=0,
