@@ -44,20 +44,19 @@ Object.assign(Engine, (() => {
     const { S, A } = model;
     const mu = new Float64Array((T + 1) * S);
     mu.set(Engine.startOf(model, rule, v).p);
-    const [c, on, room] = [new Float64Array(S), new Float64Array(S), Engine.roomFor(model)];
+    const look = lookAhead(messages);
     for (let t = 0; t < T; t++) {
-      const slice = Engine.sliceOf(model, t);
-      Engine.survive(model, rule, v.subarray((t + 1) * S, (t + 2) * S), c, on);
+      const { offset, successor } = Engine.sliceOf(model, t);
+      const { on, tilt } = look(t);
       for (let s = 0; s < S; s++) {
         if (mu[t * S + s] === 0) continue;
         for (let a = 0; a < A; a++) {
           const p = mu[t * S + s] * policy[(t * S + s) * A + a];
           if (p === 0) continue;
-          const from = slice.offset[s * A + a];
-          const n = tilt(rule, slice, s * A + a, c, room);
-          for (let k = 0; k < n; k++) {
-            const s1 = slice.successor[from + k];
-            mu[(t + 1) * S + s1] += p * room.tilted.p[k] * on[s1];
+          const from = offset[s * A + a];
+          const tilted = tilt(s * A + a);
+          for (let k = from; k < offset[s * A + a + 1]; k++) {
+            mu[(t + 1) * S + successor[k]] += p * tilted[k - from] * on[successor[k]];
           }
         }
       }
@@ -65,32 +64,42 @@ Object.assign(Engine, (() => {
     return mu;
   }
 
-  /** Lay the outcomes of one (s, a) and their tilted weights into the room; return how many they are. */
-  function tilt(rule, { offset, logProb, prob, successor, reward }, sa, c, { x, tilted }) {
-    const from = offset[sa];
-    const n = offset[sa + 1] - from;
-    for (let k = 0; k < n; k++) x[k] = reward[from + k] + c[successor[from + k]];
-    rule.overOutcomes(x, n, logProb, prob, from, rule.eta, tilted, 0);
-    return n;
+  /** Return, for each time, c(s'), p(go on) and the tilted weights of the outcomes of one (s, a). */
+  function lookAhead({ model, rule, v }) {
+    const { S } = model;
+    const [c, on, room] = [new Float64Array(S), new Float64Array(S), Engine.roomFor(model)];
+    const tilted = room.tilted.p;
+    return (t) => {
+      const slice = Engine.sliceOf(model, t);
+      Engine.survive(model, rule, v.subarray((t + 1) * S, (t + 2) * S), c, on);
+      const linear = rule.name === "POSTERIOR" || rule.name === "PLANNING" ? Engine.linearIn(rule, slice, c, room) : null;
+      const tilt = (sa) => {
+        const sum = linear ? Engine.sumOf(linear, slice, sa) : 0;
+        if (!(sum > 1e-280 && sum < 1e280)) {
+          Engine.rowMean(rule, slice, sa, c, room);
+          return tilted;
+        }
+        const from = slice.offset[sa];
+        for (let k = from; k < slice.offset[sa + 1]; k++) {
+          tilted[k - from] = (linear.f[k] * linear.u[slice.successor[k]]) / sum;
+        }
+        return tilted;
+      };
+      return { c, on, tilt };
+    };
   }
 
   function outcomes(messages, t, s, a) {
-    const { model, rule, v } = messages;
-    const { S, A } = model;
-    const slice = Engine.sliceOf(model, t);
-    const [c, on, room] = [new Float64Array(S), new Float64Array(S), Engine.roomFor(model)];
-    Engine.survive(model, rule, v.subarray((t + 1) * S, (t + 2) * S), c, on);
-    const from = slice.offset[s * A + a];
-    const n = tilt(rule, slice, s * A + a, c, room);
-    return Array.from({ length: n }, (_, k) => ({
-      successor: slice.successor[from + k],
-      cell: slice.cell[from + k],
-      p: slice.prob[from + k],
-      tilted: room.tilted.p[k],
-      reward: slice.reward[from + k],
-      next: c[slice.successor[from + k]],
-      x: room.x[k],
-    }));
+    const { model } = messages;
+    const { offset, successor, cell, prob, reward } = Engine.sliceOf(model, t);
+    const { c, tilt } = lookAhead(messages)(t);
+    const [from, to] = [offset[s * model.A + a], offset[s * model.A + a + 1]];
+    const tilted = tilt(s * model.A + a);
+    return Array.from({ length: to - from }, (_, i) => {
+      const k = from + i;
+      const next = c[successor[k]];
+      return { successor: successor[k], cell: cell[k], p: prob[k], tilted: tilted[i], reward: reward[k], next, x: reward[k] + next };
+    });
   }
 
   /** The luck of (s, a): (q - E[r] - γ E[v(s')]) / α of POSTERIOR, nats. */

@@ -18,26 +18,26 @@ Object.assign(Engine, (() => {
   const TIE = 32; // units in the last place within which choices are tied (cai/exact/rules.py)
   const DRIFT = 4; // and as many a step to go, by which symmetric choices drift apart (cai/exact/rounding.py)
 
-  // ---- means of x[0 … n-1] under weights w [from …]; `tilted` receives the tilted weights, `log` and `p` [to …]
+  // ---- means of n entries x [at …] under weights w [from …]; `tilted` receives the tilted weights, `log` and `p` [to …]
 
   /** η log Σ w exp(x/η), tilted by exp(x/η). Risk-averse where η < 0: one x of -∞ rules. */
-  function soft(x, n, logW, w, from, eta, tilted, to) {
+  function soft(x, at, n, logW, w, from, eta, tilted, to) {
     const { log, p } = tilted;
     let best = eta > 0 ? -Infinity : Infinity;
     for (let i = 0; i < n; i++) {
-      if (logW[from + i] > -Infinity && (eta > 0 ? x[i] > best : x[i] < best)) best = x[i];
+      if (logW[from + i] > -Infinity && (eta > 0 ? x[at + i] > best : x[at + i] < best)) best = x[at + i];
     }
     if (best === -Infinity || best === Infinity) return untilted(-Infinity, n, logW, w, from, tilted, to);
     let sum = 0;
     for (let i = 0; i < n; i++) {
-      const gain = (x[i] - best) / eta; // 0 at best, else below
+      const gain = (x[at + i] - best) / eta; // 0 at best, else below
       log[to + i] = logW[from + i] + gain;
       p[to + i] = gain === 0 ? w[from + i] : gain > -746 ? w[from + i] * Math.exp(gain) : 0;
       sum += p[to + i];
     }
     if (sum < 1e-290) return best + eta * unlikely(n, tilted, to);
     let total = Math.log(sum);
-    if (Math.abs(eta) > 4 * Math.abs(best + eta * total)) total = nearZero(x, n, w, from, eta, best, total);
+    if (Math.abs(eta) > 4 * Math.abs(best + eta * total)) total = nearZero(x, at, n, w, from, eta, best, total);
     for (let i = 0; i < n; i++) {
       log[to + i] -= total;
       p[to + i] /= sum;
@@ -46,12 +46,12 @@ Object.assign(Engine, (() => {
   }
 
   /** log Σ w exp(gain) where η is hot: the logarithm of a sum near 1 loses digits, log1p(Σ w expm1(gain)) keeps them. */
-  function nearZero(x, n, w, from, eta, best, total) {
+  function nearZero(x, at, n, w, from, eta, best, total) {
     let sum = 0;
     let defect = -1;
     for (let i = 0; i < n; i++) {
       defect += w[from + i];
-      if (w[from + i] > 0 && x[i] !== best) sum += w[from + i] * Math.expm1((x[i] - best) / eta);
+      if (w[from + i] > 0 && x[at + i] !== best) sum += w[from + i] * Math.expm1((x[at + i] - best) / eta);
     }
     return sum < 0 && sum > -0.5 && Math.abs(defect) < 64 * EPS ? Math.log1p(sum) : total;
   }
@@ -71,9 +71,9 @@ Object.assign(Engine, (() => {
   }
 
   /** Σ w x: nothing is tilted, and an entry of weight zero does not count. */
-  function expect(x, n, logW, w, from, eta, tilted, to) {
+  function expect(x, at, n, logW, w, from, eta, tilted, to) {
     let sum = 0;
-    for (let i = 0; i < n; i++) if (w[from + i] > 0) sum += w[from + i] * x[i];
+    for (let i = 0; i < n; i++) if (w[from + i] > 0) sum += w[from + i] * x[at + i];
     return untilted(sum, n, logW, w, from, tilted, to);
   }
 
@@ -86,14 +86,14 @@ Object.assign(Engine, (() => {
   }
 
   /** max x over w > 0; what falls short of it by `slack` is tied, and shares as w does. */
-  function best(x, n, logW, w, from, eta, tilted, to, slack = 0) {
-    for (let i = 0; i < n; i++) tilted.p[to + i] = logW[from + i] > -Infinity ? x[i] : -Infinity;
+  function best(x, at, n, logW, w, from, eta, tilted, to, slack = 0) {
+    for (let i = 0; i < n; i++) tilted.p[to + i] = logW[from + i] > -Infinity ? x[at + i] : -Infinity;
     return maximum(n, logW, w, from, tilted, to, slack);
   }
 
   /** max (η log w + x), tied the same way. */
-  function viterbi(x, n, logW, w, from, eta, tilted, to, slack = 0) {
-    for (let i = 0; i < n; i++) tilted.p[to + i] = eta * logW[from + i] + x[i];
+  function viterbi(x, at, n, logW, w, from, eta, tilted, to, slack = 0) {
+    for (let i = 0; i < n; i++) tilted.p[to + i] = eta * logW[from + i] + x[at + i];
     return maximum(n, logW, w, from, tilted, to, slack);
   }
 
@@ -106,9 +106,10 @@ Object.assign(Engine, (() => {
     const least = value - slack - TIE * EPS * Math.abs(value - slack);
     let shared = 0;
     for (let i = 0; i < n; i++) if (p[to + i] >= least) shared += w[from + i];
+    const logShared = Math.log(shared);
     for (let i = 0; i < n; i++) {
       const tied = p[to + i] >= least;
-      log[to + i] = tied ? logW[from + i] - Math.log(shared) : -Infinity;
+      log[to + i] = tied ? logW[from + i] - logShared : -Infinity;
       p[to + i] = tied ? w[from + i] / shared : 0;
     }
     return value;
@@ -139,10 +140,10 @@ Object.assign(Engine, (() => {
 
   const pair = (size) => ({ log: new Float64Array(size), p: new Float64Array(size) });
 
-  /** Room for the outcomes of one (s, a), or for the actions of one s. */
+  /** Room for the outcomes of one (s, a), or for the actions of one s; and what a rule has made of a slice. */
   function roomFor(model) {
     const most = Math.max(model.A, 2, ...model.slices.map((slice) => slice.most));
-    return { x: new Float64Array(most), tilted: pair(most) };
+    return { x: new Float64Array(most), tilted: pair(most), u: new Float64Array(model.S), factors: new Map() };
   }
 
   /** c(s') = mean over { go on: v(s'), end: 0 } with weights γ, 1-γ; `on` receives p(go on) under the rule. */
@@ -158,25 +159,72 @@ Object.assign(Engine, (() => {
     const [x, tilted] = [new Float64Array(2), pair(2)];
     for (let s = 0; s < c.length; s++) {
       x[0] = v[s];
-      c[s] = rule.overOutcomes(x, 2, logW, w, 0, rule.eta, tilted, 0);
+      c[s] = rule.overOutcomes(x, 0, 2, logW, w, 0, rule.eta, tilted, 0);
       on[s] = tilted.p[0];
     }
   }
 
-  /** One backup:  q(s,a) = mean over outcomes of r + c(s'),  v(s) = mean over actions of q(s,a). */
-  function backUp(model, rule, slice, slack, c, { v, q, policy }, { x, tilted }) {
-    const { S, A } = model;
-    const { logPrior, prior, offset, logProb, prob, successor, reward } = slice;
-    const { overOutcomes, overActions, alpha, eta } = rule;
-    for (let s = 0; s < S; s++) {
-      for (let a = 0; a < A; a++) {
-        const from = offset[s * A + a];
-        const n = offset[s * A + a + 1] - from;
-        for (let k = 0; k < n; k++) x[k] = reward[from + k] + c[successor[from + k]];
-        q[s * A + a] = n === 1 ? x[0] : overOutcomes(x, n, logProb, prob, from, eta, tilted, 0);
+  /** q(s,a) = mean over outcomes of r + c(s'), for all (s, a) of a slice. */
+  function meanOutcomes(rule, slice, c, q, room) {
+    const { offset, prob, successor, reward } = slice;
+    if (rule.overOutcomes === expect) {
+      for (let sa = 0; sa < q.length; sa++) {
+        let sum = 0;
+        for (let k = offset[sa]; k < offset[sa + 1]; k++) {
+          if (prob[k] > 0) sum += prob[k] * (reward[k] + c[successor[k]]);
+        }
+        q[sa] = sum;
       }
-      for (let a = 0; a < A; a++) x[a] = q[s * A + a];
-      v[s] = overActions(x, A, logPrior, prior, s * A, alpha, policy, s * A, slack);
+      return;
+    }
+    const linear = rule.overOutcomes === soft ? linearIn(rule, slice, c, room) : null;
+    for (let sa = 0; sa < q.length; sa++) {
+      const value = linear ? valueOfSum(rule.eta, linear.top, sumOf(linear, slice, sa)) : NaN;
+      q[sa] = value === value ? value : rowMean(rule, slice, sa, c, room);
+    }
+  }
+
+  /** The same for one (s, a); the tilted weights of its outcomes are left in the room. */
+  function rowMean({ overOutcomes, eta }, { offset, logProb, prob, successor, reward }, sa, c, { x, tilted }) {
+    const from = offset[sa];
+    const n = offset[sa + 1] - from;
+    for (let k = 0; k < n; k++) x[k] = reward[from + k] + c[successor[from + k]];
+    return overOutcomes(x, 0, n, logProb, prob, from, eta, tilted, 0);
+  }
+
+  /**
+   * β-messages are linear:  exp(q/η) = Σ p exp(r/η) exp(c(s')/η).  So an exponential for each state is enough, where one
+   * for each outcome is safe but slow. `f` is p exp(r/η); `u` is exp((c - top)/η), at most 1.
+   */
+  function linearIn({ eta }, slice, c, { u, factors }) {
+    if (!factors.has(slice)) factors.set(slice, slice.prob.map((p, k) => p * Math.exp(slice.reward[k] / eta)));
+    let top = eta > 0 ? -Infinity : Infinity;
+    for (let s = 0; s < c.length; s++) if (eta > 0 ? c[s] > top : c[s] < top) top = c[s];
+    if (top === -Infinity) return null;
+    for (let s = 0; s < c.length; s++) u[s] = Math.exp((c[s] - top) / eta);
+    return { f: factors.get(slice), u, top };
+  }
+
+  function sumOf({ f, u }, { offset, successor }, sa) {
+    let sum = 0;
+    for (let k = offset[sa]; k < offset[sa + 1]; k++) sum += f[k] * u[successor[k]];
+    return sum;
+  }
+
+  /** top + η log sum; NaN where the sum is out of range, or η so hot that digits are lost: then one by one. */
+  function valueOfSum(eta, top, sum) {
+    if (!(sum > 1e-280 && sum < 1e280)) return NaN;
+    const value = top + eta * Math.log(sum);
+    return Math.abs(eta) > 4 * Math.abs(value) ? NaN : value;
+  }
+
+  /** One backup:  v(s) = mean over actions of q(s,a). */
+  function backUp(model, rule, slice, slack, c, { v, q, policy }, room) {
+    const { S, A } = model;
+    const { logPrior, prior } = slice;
+    meanOutcomes(rule, slice, c, q, room);
+    for (let s = 0; s < S; s++) {
+      v[s] = rule.overActions(q, s * A, A, logPrior, prior, s * A, rule.alpha, policy, s * A, slack);
     }
   }
 
@@ -227,7 +275,7 @@ Object.assign(Engine, (() => {
   function startOf(model, rule, v) {
     const { S, logInitial } = model;
     const tilted = pair(S);
-    const value = rule.overOutcomes(v, S, logInitial, logInitial.map(Math.exp), 0, rule.eta, tilted, 0);
+    const value = rule.overOutcomes(v, 0, S, logInitial, logInitial.map(Math.exp), 0, rule.eta, tilted, 0);
     return { value, ...tilted };
   }
 
@@ -242,5 +290,5 @@ Object.assign(Engine, (() => {
     return "The evidence is zero: no trajectory can be optimal.";
   }
 
-  return { RULES, solve, sliceOf, roomFor, survive, startOf };
+  return { RULES, solve, sliceOf, roomFor, survive, startOf, rowMean, linearIn, sumOf, valueOfSum };
 })());
