@@ -14,6 +14,7 @@ def test_what_is_near_is_offered_whatever_its_capitals() -> None:
     assert meant("frozenlake", ["grid", "frozen_lake"]) == "; did you mean frozen_lake?"
     assert meant("posteriour", ["POSTERIOR", "HARD"]) == "; did you mean POSTERIOR?"
     assert meant("sofq", ["sac", "soft_fitted_q", "soft_q_learning"]) == "; did you mean soft_q_learning?"
+    assert meant("soft_q", ["soft_sac", "soft_q_learning"]) == "; did you mean soft_q_learning?"
     assert meant("zebra", ["grid", "frozen_lake"]) == ""
 
 

@@ -137,7 +137,7 @@ def _require_table(env: Any) -> None:
         if not hasattr(inner, attribute):
             expected = (
                 "a table of outcomes P[s][a] and a start distribution; without them write the slice as a world "
-                "(initial, act, step), or learn from samples"
+                "(initial, act, step), or learn from samples (cai learn)"
             )
             raise fault(where, f"no unwrapped.{attribute}", expected)
     if getattr(inner, "fickle_passenger", False) and getattr(inner, "fickle_probability", 1.0) > 0:

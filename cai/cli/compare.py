@@ -12,6 +12,7 @@ from cai.cli import complete
 from cai.cli import options as opt
 from cai.cli.app import app, say, with_exit_code
 from cai.cli.options import (
+    conditions_of,
     read_conditions,
     read_form,
     read_model,
@@ -133,6 +134,7 @@ def compare(
     where = {"--form": read_form(form), "--observe": observe, "--do": do, "--ray": ray}
     _refuse({**ways, **own, **where})
     fits, learners = read_names("--fit", fit, COMPARABLE), read_names("--learn", learn, (*FORMS, "all"))
+    given = read_conditions(observe, do)
     chosen, alphas = read_rules(rule or (EXACT if learn else EVERY), prior=True), read_temperatures(temperature)
     instance, changed = read_world(world, settings, horizon, discount), [*(settings or []), *(twin or [])]
     rules = rules_of(chosen, policies=True)
@@ -143,10 +145,10 @@ def compare(
             raise KeyboardInterrupt
         _learners(asked, rules, learners, range(seeds or SEEDS), jobs or 1, without_none(steps=learn_steps), fitted)
     elif inference_types:
-        _inference_types(asked, read_conditions(observe, do))
+        _inference_types(asked, conditions_of(given))
     else:
         other = (title_of(world, changed), read_world(world, changed, horizon, discount)) if twin else None
-        _policies(asked, rules, form, read_conditions(observe, do), fits, without_none(steps=steps, seed=seed), other)
+        _policies(asked, rules, form, conditions_of(given), fits, without_none(steps=steps, seed=seed), other)
 
 
 def _refuse(options: Mapping[str, Any]) -> None:

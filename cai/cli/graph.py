@@ -11,7 +11,7 @@ from cai.cli.app import app, print_json, with_exit_code
 from cai.cli.options import read_picture, read_sites, read_world, title_of
 from cai.cli.output import write_report
 
-Slices = Annotated[int | None, typer.Option(help="How many slices to write out; 2 unless given.")]
+Slices = Annotated[int | None, typer.Option(min=1, help="How many slices to write out; 2 unless given.")]
 Explain = Annotated[
     bool, typer.Option("--explain", help="Say what follows from the graph: what matters, what the policy needs.")
 ]

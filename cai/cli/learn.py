@@ -15,6 +15,7 @@ from cai.cli.options import read_settings, read_temperatures, read_world, requir
 from cai.cli.output import write_report
 from cai.errors import fault
 from cai.learn.names import FORMS, LEARNERS, SOFT, at_temperature, learner_of
+from cai.simulate.registered import require_options
 from cai.support.catalogue import literal
 from cai.support.wording import meant, read_name
 
@@ -86,14 +87,11 @@ def learn(
     read_name("--algorithm", algorithm, FORMS)
     (alpha,) = read_temperatures(None if temperature is None else [temperature])
     own = read_options(option, algorithm)
+    subject, env = read_subject(world, settings, horizon, discount)
     learner = learner_of(algorithm)
     own |= at_temperature(algorithm, alpha) | without_none(steps=steps)
     own |= {} if out is None else {"log": out, "checkpoint": out / "learner.checkpoint"}
-    instance = None if is_id(world) else read_world(world, settings, horizon, discount)
-    if instance is None:
-        learned = learner(world, seed=seed, env_options=read_env_options(settings, horizon, discount), **own)
-    else:
-        learned = learner(instance, seed=seed, **own)
+    learned = learner(subject, seed=seed, **env, **own)
     if as_json:
         print_json(learned.plain())
     else:
@@ -102,7 +100,7 @@ def learn(
         print_learned(title_of(world, settings), learned)
     if out is not None:
         print(f"kept: {out.resolve()}")
-        results = learned if instance is None else _beside_exact(instance, algorithm, alpha, learned)
+        results = learned if is_id(world) else _beside_exact(subject, algorithm, alpha, learned)
         write_report(world, title_of(world, settings), None, results, out)
     if learned.stopped == "interrupted":
         if out is not None:
@@ -116,15 +114,21 @@ def _beside_exact(world: Any, algorithm: str, alpha: float, learned: "Learned") 
     return cai.compare(world, {**rules, algorithm: learned}, temperature=alpha, leave_out=True)
 
 
-def read_env_options(settings: Sequence[str] | None, horizon: Any, discount: Any) -> dict[str, Any]:
-    """Read the options of an environment, name=value; values are Python literals, or else words.
+def read_subject(
+    spec: str, settings: Sequence[str] | None, horizon: str | None, discount: float | None
+) -> tuple[Any, dict[str, Any]]:
+    """Return what is learned on, with the argument that only an environment has: a world, or an id and its options.
 
     Raises:
-        WorldError: one is no name=value; an environment has no horizon and no discount of ours.
+        WorldError: there is no such world or id, or no such option; an environment has no horizon or discount of ours.
     """
+    if not is_id(spec):
+        return read_world(spec, settings, horizon, discount), {}
     if horizon is not None or discount is not None:
         raise fault("learn", "--horizon or --discount beside a Gymnasium id", "a world for those")
-    return {name: literal(value) for name, value in read_settings(settings).items()}
+    options = {name: literal(value) for name, value in read_settings(settings).items()}
+    require_options(spec, options)
+    return spec, {"env_options": options}
 
 
 def read_options(texts: Sequence[str] | None, algorithm: str) -> dict[str, Any]:

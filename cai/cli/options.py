@@ -146,11 +146,16 @@ def read_form(text: str) -> str | None:
     return None if read_name("--form", text, known.forms()) == "auto" else text
 
 
-def read_conditions(observe: Sequence[str] | None, do: Sequence[str] | None) -> Any:
-    """Read evidence and interventions from ``site=value``."""
+def read_conditions(observe: Sequence[str] | None, do: Sequence[str] | None) -> dict[str, dict[str, str]]:
+    """Read evidence and interventions from ``site=value``, by the names that the library has for them."""
+    return {"observe": read_sites("--observe", observe), "do": read_sites("--do", do)}
+
+
+def conditions_of(given: Mapping[str, Mapping[str, str]]) -> Any:
+    """Return the conditions of sites that were read."""
     from cai.world.conditions import read_conditions as read
 
-    return read(read_sites("--observe", observe), read_sites("--do", do))
+    return read(given["observe"], given["do"])
 
 
 def read_model(world: Any, form: str, conditions: Any, *, quiet: bool) -> Any:

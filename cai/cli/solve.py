@@ -8,6 +8,7 @@ import cai
 from cai.cli import options as opt
 from cai.cli.app import app, with_exit_code
 from cai.cli.options import (
+    conditions_of,
     read_conditions,
     read_form,
     read_model,
@@ -62,6 +63,7 @@ def solve(
     expected = "--partial or --shards with a world, rules and temperatures alone"
     refuse("solve", {"--partial": partial, "--shards": shards, **beside}, APART, {}, expected)
     alphas = read_temperatures(temperature)
+    given = read_conditions(observe, do)
     names = read_rules(rule or ["VARIATIONAL" if partial else "POSTERIOR"], prior=False)
     instance = read_world(world, settings, horizon, discount)
     rules = rules_of(names, policies=False)
@@ -76,7 +78,7 @@ def solve(
     elif shards is not None:
         _sharded(world, instance, rules, alphas, shards, as_json=as_json)
     else:
-        conditions = read_conditions(observe, do)
+        conditions = conditions_of(given)
         model = read_model(instance, form, conditions, quiet=as_json)
         _solved(world, model, rules, alphas, conditions, policy=policy, as_json=as_json)
         if out is not None:

@@ -150,13 +150,18 @@ def _draw(works: list[Work], over: threading.Event) -> None:
         drawn: dict[int, Any] = {}
         while not over.wait(OFTEN):
             there = {id(work): work for work in list(works)}
+            room = bars.console.width - max((len(work.title) for work in there.values()), default=0) - 26
             for gone in set(drawn) - set(there):
                 bars.remove_task(drawn.pop(gone))
             for key, work in there.items():
                 if key not in drawn:
                     drawn[key] = bars.add_task(work.title, total=work.total, said="")
-                bars.update(drawn[key], completed=work.done, said=str(work))
+                bars.update(drawn[key], completed=work.done, said=_cut(str(work), room))
             bars.refresh()
+
+
+def _cut(text: str, room: int) -> str:
+    return text if len(text) <= room else f"{text[: max(room - 1, 0)]}…"
 
 
 def _minutes(seconds: float) -> str:

@@ -21,11 +21,12 @@ def read_name(where: str, text: str, known: Sequence[str]) -> str:
 def meant(text: str, known: Iterable[str]) -> str:
     """Return ``"; did you mean …?"`` where a known name is near to the text, whatever its capitals; else nothing.
 
-    Near is what differs by few letters, or what has the letters of the text in their order: ``sofq`` for
-    soft_q_learning.
+    Near is what begins with the text, what differs by few letters, or what has the letters of the text in their order:
+    ``sofq`` for soft_q_learning.
     """
-    by_lower = {name.lower(): name for name in known}
-    near = difflib.get_close_matches(text.lower(), by_lower, n=1) or _shortened(text.lower(), by_lower)
+    lower, by_lower = text.lower(), {name.lower(): name for name in known}
+    longer = [name for name in by_lower if len(text) > 2 and name.startswith(lower)]
+    near = longer or difflib.get_close_matches(lower, by_lower, n=1) or _shortened(lower, by_lower)
     return f"; did you mean {by_lower[near[0]]}?" if near else ""
 
 
