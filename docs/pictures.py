@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import matplotlib.pyplot as plt
 from IPython.display import HTML
 from matplotlib.axes import Axes
 
@@ -27,4 +28,6 @@ def shown(*pictures: tuple[Any, str]) -> HTML:
     """Return pictures, axes or figures with words on what is seen, as a row of vector graphics that wraps."""
     figures = [(one.figure if isinstance(one, Axes) else one, words) for one, words in pictures]
     drawn = "".join(cai.view.svg(figure, alt=words) for figure, words in figures)
+    for figure, _ in figures:
+        plt.close(figure)  # pyplot would draw it once more at the end of the cell
     return HTML(f'<div class="cai-row" style="{ROW}">{drawn}</div>')

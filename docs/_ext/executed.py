@@ -4,6 +4,8 @@ import hashlib
 import shutil
 from pathlib import Path
 
+from jupyter_cache import get_cache
+
 ROOT = Path(__file__).resolve().parent.parent.parent
 
 
@@ -19,6 +21,7 @@ def keep_cells(app, config) -> None:
     for older in folder.parent.glob("*"):
         if older != folder:
             shutil.rmtree(older)
+    get_cache(str(folder)).list_cache_records()  # makes its tables, before two processes want to
     config.nb_execution_cache_path = str(folder)
 
 
