@@ -29,10 +29,12 @@ def test_every_horizon_is_a_solve_of_its_own() -> None:
 
 def test_the_picture_draws_them() -> None:
     found = [by_horizon(compared(RandomWorld(2, 4, 2, 2, 20, holes=False), alpha)) for alpha in (0.4, 2.0)]
-    values, per_step = horizon_curves(found, 20).axes
-    drawn = {tuple(line.get_ydata()) for line in values.lines}
-    assert tuple(found[1].variational.value.tolist()) in drawn
-    assert len(values.lines) == len(per_step.lines) == 5
+    (values,), (per_step,) = (horizon_curves(found, 20, per_step=divided).axes for divided in (False, True))
+    heights = found[1].variational.value
+    assert tuple(heights.tolist()) in {tuple(line.get_ydata()) for line in values.lines}
+    share = heights / heights.new_tensor(found[1].variational.horizons)
+    assert tuple(share.tolist()) in {tuple(line.get_ydata()) for line in per_step.lines}
+    assert "this world has T = 20" in cai.view.alt(values.figure)
 
 
 def test_what_has_no_other_horizon_is_left_out() -> None:

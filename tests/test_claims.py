@@ -25,7 +25,7 @@ from cai.learn import certainty_equivalence, k_learning, posterior_sampling
 from cai.learn.algorithms.policy_gradient import reinforce
 from cai.learn.beliefs import any_state, beliefs_of, neighbours, nothing_seen, observed
 from cai.simulate.rollout import rollout
-from cai.view.claim_figures import figure_of
+from cai.view.claim_figures import figures_of
 from tests.page import page_of
 from tests.worlds import RandomWorld, TimedWorld
 
@@ -299,7 +299,7 @@ def test_an_unknown_claim_is_refused_before_any_work() -> None:
 
 def test_only_results_of_experiments_are_drawn() -> None:
     with pytest.raises(KeyError):
-        figure_of(3.0)
+        figures_of(3.0)
 
 
 def test_ctrl_c_ends_all_and_keeps_what_is_there(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,17 +1,13 @@
-"""The figures of the experiments on soft optimality: one each, a verdict in its heading."""
+"""The figures of the experiments on soft optimality: a panel for each thing that was measured."""
 
-import json
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.patches import Patch
+from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator
 
 from cai.experiments.deep_sea import DeepSea
@@ -21,36 +17,24 @@ from cai.experiments.reward_scale import RewardScale
 from cai.experiments.robustness import NOMINAL, Robustness
 from cai.experiments.ties import Ties
 from cai.experiments.verdict import Mean
-from cai.support.files import write_whole
-from cai.support.numbers import finite, show
-from cai.view.style import FAINT, GREY, INK, LINES, MARKERS, Margins, foot_key, panels, plain, png
+from cai.support.numbers import show
+from cai.view.canvas import Room, open_axes, panel
+from cai.view.panel_rows import Panels
+from cai.view.style import GREY, INK, LINES, MARKERS
+from cai.view.vector import tell
 
-ROOM = Margins(left=0.8, right=0.4, top=1.0, bottom=0.85, across=0.85)
+WIDE, HIGH = 2.7, 2.3
+"""What is drawn on a panel, inches."""
 
 
-def figure_of(result: Any) -> Figure:
-    """Draw the figure of an experiment's result."""
+def figures_of(result: Any) -> Panels:
+    """Draw the figures of an experiment's result, a panel a measure, by title."""
     return DRAWN[type(result)](result)
 
 
-def save_claim(name: str, result: Any, folder: Path) -> tuple[Path, Path]:
-    """Write the figure and the numbers of an experiment, both or none, and return the two files."""
-    numbers = {
-        "claim": result.claim,
-        "verdict": result.verdict.word,
-        "evidence": result.evidence,
-        "checks": result.verdict.lines,
-        **asdict(result),
-    }
-    text = json.dumps(finite(numbers), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
-    write_whole(folder, {f"{name}.png": png(figure_of(result)), f"{name}.json": text.encode()})
-    return folder / f"{name}.png", folder / f"{name}.json"
-
-
-def exploration_figure(result: Exploration) -> Figure:
+def exploration_figure(result: Exploration) -> Panels:
     """Draw entropy, cells visited and return against episodes, a line and a band of ± 2 standard errors a learner."""
-    how = f"Mean of {result.seeds} seeds and ± 2 standard errors; exact at each evaluation, before a prize is taken."
-    figure, axes = panels(3, (2.85, 2.7), _title(result), how, ROOM)
+    axes = _panels(3, result.curves)
     measures: tuple[tuple[str, Callable[[Curves], Sequence[Mean]]], ...] = (
         ("entropy, nats", lambda curves: curves.entropy),
         ("cells visited, in effect", lambda curves: curves.coverage),
@@ -62,19 +46,14 @@ def exploration_figure(result: Exploration) -> Figure:
             _band(ax, result.episodes, measure(curves), n)
     for height, words in ((NEAR, "near prize"), (FAR, "far prize")):
         _rule(axes[2], height, words, 0.99)
-    axes[2].set_ylim(0, 1.12)
+    axes[2].set_ylim(0, 1.2)
     axes[0].set_ylim(bottom=0)
-    _key(figure, result.curves)
-    return figure
+    return _told(axes, result.curves)
 
 
-def fine_tuning_figure(result: FineTuning) -> Figure:
+def fine_tuning_figure(result: FineTuning) -> Panels:
     """Draw the chance of the one prize against gradient steps, and the steps needed, a dot a seed."""
-    how = (
-        "Left: the chance of the one prize left, the mean over four prizes and all seeds. "
-        f"Right: steps until it is {ENOUGH:g}, slowest of the four prizes; a dot a seed, a bar their mean."
-    )
-    figure, axes = panels(2, (4.2, 2.9), _title(result), how, ROOM)
+    axes = _panels(2, result.curves)
     _frame(axes[0], "chance of the prize", "gradient steps")
     for n, curve in enumerate(result.curves.values()):
         axes[0].plot(curve, color=LINES[n], linewidth=1.5)
@@ -89,17 +68,12 @@ def fine_tuning_figure(result: FineTuning) -> Figure:
         axes[1].plot([n - 0.28, n + 0.28], [mean.value] * 2, color=LINES[n], linewidth=2)
     axes[1].set_yscale("log")
     axes[1].set_xticks(range(len(result.slowest)), list(result.slowest))
-    _key(figure, result.curves)
-    return figure
+    return _told(axes, result.curves)
 
 
-def ties_figure(result: Ties) -> Figure:
+def ties_figure(result: Ties) -> Panels:
     """Draw how far a small change of all rewards moves each policy, and the entropy of each."""
-    how = (
-        "Left: total variation of what a policy does, before and after every reward changes by at most ε; mean of "
-        f"{result.seeds} changes. Right: entropy of the trajectory; dashed: even over the {result.paths} best paths."
-    )
-    figure, axes = panels(2, (4.2, 2.9), _title(result), how, ROOM)
+    axes = _panels(2, result.moved)
     _frame(axes[0], "moved by a change of ε", "ε, reward units")
     for n, means in enumerate(result.moved.values()):
         axes[0].plot(result.epsilons, [mean.value for mean in means], **_look(n), linewidth=_width(n), markersize=4)
@@ -110,20 +84,15 @@ def ties_figure(result: Ties) -> Figure:
         axes[1].bar(n, nats, color=LINES[n], width=0.62, zorder=2)
         words = f"{result.best[name]:.0%}\non best"
         axes[1].text(n, max(nats, even), words, ha="center", va="bottom", fontsize=7, color=INK)
-    axes[1].axhline(even, color="black", linestyle="--", linewidth=1, zorder=3)
+    axes[1].axhline(even, color=INK, linestyle="--", linewidth=1, zorder=3)
     axes[1].set_ylim(0, 1.25 * max(*result.entropy.values(), even))
     axes[1].set_xticks([])
-    _key(figure, result.moved)
-    return figure
+    return _told(axes, result.moved)
 
 
-def robustness_figure(result: Robustness) -> Figure:
+def robustness_figure(result: Robustness) -> Panels:
     """Draw the return against the chance to slip, and with each wall, from the best to the worst."""
-    how = (
-        f"Solved for slip = {NOMINAL:g} and no wall, acting unchanged elsewhere; exact returns. "
-        "Right: each of the cells in turn becomes a wall; sorted for every policy by itself."
-    )
-    figure, axes = panels(2, (4.2, 2.9), _title(result), how, ROOM)
+    axes = _panels(2, result.nominal)
     _frame(axes[0], "return, more slipping", "chance to slip")
     _frame(axes[1], "return, a new wall", "walls, from the most harmless on")
     for n, (name, row) in enumerate(result.slipping.items()):
@@ -132,14 +101,12 @@ def robustness_figure(result: Robustness) -> Figure:
         walled = sorted(result.walled[name], reverse=True)
         axes[1].plot(range(1, len(walled) + 1), walled, **_look(n), linewidth=_width(n), markersize=4)
     axes[1].xaxis.set_major_locator(MaxNLocator(integer=True))
-    _key(figure, result.nominal)
-    return figure
+    return _told(axes, result.nominal)
 
 
-def reward_scale_figure(result: RewardScale) -> Figure:
+def reward_scale_figure(result: RewardScale) -> Panels:
     """Draw the gaps of value and return, and odd actions, against α, a line a world; the bounds dotted."""
-    how = "Distances to hard optimality, exact, the same as against 1/reward scale. Dotted: the bound α T log|A|."
-    figure, axes = panels(3, (2.85, 2.7), _title(result), how, ROOM)
+    axes = _panels(3, result.value_gap)
     gaps = (
         ("v_HARD − v_soft, reward units", result.value_gap),
         ("return lost, reward units", result.return_gap),
@@ -154,30 +121,26 @@ def reward_scale_figure(result: RewardScale) -> Figure:
         ax.invert_xaxis()
     for n, row in enumerate(result.bound.values()):
         axes[0].plot(result.temperatures, row, color=LINES[n], linestyle=":", linewidth=1)
-    _key(figure, result.value_gap)
-    return figure
+    return _told(axes, result.value_gap)
 
 
-def deep_sea_figure(result: DeepSea) -> Figure:
+def deep_sea_figure(result: DeepSea) -> Panels:
     """Draw episodes until solved against N, a line a learner and a dot a seed, beside 2^N."""
-    how = (
-        f"Dives until the average regret is below half: a dot a seed (hollow: gave up), a line the geometric mean of "
-        f"{result.seeds} seeds. Exact messages know the world: {min(result.known):.0%} of their first dives find it."
-    )
-    figure, (left, right) = panels(2, (4.2, 3.1), _title(result), how, ROOM)
-    for ax, scale in ((left, "linear"), (right, "log")):
-        _frame(ax, "dives until solved", "N" if scale == "linear" else "N, logarithmic: powers of N are straight")
+    dashed = Line2D([], [], color=INK, linestyle="--", linewidth=1, label="2^N")
+    axes = _panels(2, result.dives, dashed)
+    for ax, scale, straight in zip(
+        axes, ("linear", "log"), ("2^N is straight", "powers of N are straight"), strict=True
+    ):
+        _frame(ax, f"dives until solved: {straight}", "N" if scale == "linear" else "N, logarithmic")
         _draw_dives(ax, result)
         ax.set(yscale="log", xscale=scale)
         ax.set_xticks(result.sizes, [str(n) for n in result.sizes])
         ax.minorticks_off()
-    dashed = Line2D([], [], color="black", linestyle="--", linewidth=1, label="2^N")
-    _key(figure, result.dives, dashed)
-    return figure
+    return _told(axes, result.dives)
 
 
 def _draw_dives(ax: Axes, result: DeepSea) -> None:
-    ax.plot(result.sizes, [2.0**n for n in result.sizes], color="black", linestyle="--", linewidth=1, zorder=1)
+    ax.plot(result.sizes, [2.0**n for n in result.sizes], color=INK, linestyle="--", linewidth=1, zorder=1)
     for n, (name, typical) in enumerate(result.typical.items()):
         ax.plot(result.sizes, typical, **_look(n), linewidth=1.6, markersize=5, zorder=3)
         for size, row, most in zip(result.sizes, result.dives[name], result.patience[name], strict=True):
@@ -188,15 +151,51 @@ def _draw_dives(ax: Axes, result: DeepSea) -> None:
                 )
 
 
-def _title(result: Any) -> str:
-    return f"{result.claim[0].upper()}{result.claim[1:]}: {result.verdict.word}"
+def _panels(count: int, names: Mapping[str, Any], *more: Line2D) -> list[Axes]:
+    """Return panels to draw on, with room below for the names, and their key."""
+    lines = [Line2D([], [], **_look(n), markersize=5, label=name) for n, name in enumerate(names)]
+    handles = [*lines, *more]
+    columns = 2 if max(map(len, names)) < 18 else 1
+    room = Room(left=0.66, right=0.12, bottom=0.5 + 0.18 * -(-len(handles) // columns))
+    axes = [panel(None, (WIDE, HIGH), room, " ") for _ in range(count)]
+    key: dict[str, Any] = {
+        "loc": "upper left",
+        "bbox_to_anchor": (-0.2, -0.42 / HIGH),
+        "borderpad": 0,
+        "frameon": False,
+    }
+    for ax in axes:
+        ax.legend(handles=handles, ncols=columns, fontsize=8, labelcolor=INK, handlelength=1.6, **key)
+    return axes
 
 
 def _frame(ax: Axes, title: str, below: str) -> None:
-    plain(ax, title)
-    ax.grid(color=FAINT, linewidth=0.5)
-    ax.spines[["top", "right"]].set_visible(False)
-    ax.set_xlabel(below, fontsize=8, color=INK, labelpad=2)
+    panel(ax, (WIDE, HIGH), Room(), title)
+    open_axes(ax, below)
+
+
+def _told(axes: Sequence[Axes], names: Mapping[str, Any]) -> Panels:
+    """Say in words what is seen on each panel: where each line begins and ends, how high each bar is."""
+    figures = {}
+    for ax in axes:
+        title = ax.get_title(loc="left").replace("\n", " ")
+        seen = (f"{name}: {words}" for n, name in enumerate(names) if (words := _seen(ax, n)))
+        figures[title] = tell(ax, f"{title}, against {ax.get_xlabel() or 'the learner'}. {'; '.join(seen)}.")
+    return Panels(figures)
+
+
+def _seen(ax: Axes, n: int) -> str:
+    """Say where the line of a name begins and ends, or how high its bar is; empty where there is neither."""
+    lines = [line for line in ax.lines if line.get_color() == LINES[n] and len(np.asarray(line.get_ydata())) > 1]
+    if lines:
+        heights = np.asarray(lines[0].get_ydata(), dtype=float)
+        finite = heights[np.isfinite(heights)]
+        if not len(finite):
+            return ""
+        first, last = (show(float(f"{end:.3g}")) for end in (finite[0], finite[-1]))
+        return first if first == last else f"{first} to {last}"
+    bars = [bar.get_height() for bar in ax.patches if isinstance(bar, Rectangle)]
+    return show(float(f"{bars[n]:.3g}")) if n < len(bars) else ""
 
 
 def _band(ax: Axes, x: Sequence[int], means: Sequence[Mean], n: int) -> None:
@@ -208,7 +207,7 @@ def _band(ax: Axes, x: Sequence[int], means: Sequence[Mean], n: int) -> None:
 def _rule(ax: Axes, height: float, words: str, x: float) -> None:
     ax.axhline(height, color=GREY, linestyle=":", linewidth=0.9, zorder=1)
     place: dict[str, Any] = {"transform": ax.get_yaxis_transform(), "fontsize": 7, "color": GREY}
-    ax.text(x, height, f"{words}, {show(height)}", va="top", ha="right" if x > 0.5 else "left", **place)
+    ax.text(x, height, f"{words}, {show(height)}", va="bottom", ha="right" if x > 0.5 else "left", **place)
 
 
 def _look(n: int) -> dict[str, Any]:
@@ -220,14 +219,7 @@ def _width(n: int) -> float:
     return 1.5 if n else 4.0
 
 
-def _key(figure: Figure, names: Mapping[str, Any], *more: Line2D) -> None:
-    handles: list[Line2D | Patch] = [
-        Line2D([], [], **_look(n), markersize=5, label=name) for n, name in enumerate(names)
-    ]
-    foot_key(figure, [*handles, *more])
-
-
-DRAWN: Mapping[type, Callable[[Any], Figure]] = {
+DRAWN: Mapping[type, Callable[[Any], Panels]] = {
     Exploration: exploration_figure,
     FineTuning: fine_tuning_figure,
     Ties: ties_figure,

@@ -2,44 +2,61 @@
 
 from collections.abc import Sequence
 
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
 
 from cai.evaluation.by_horizon import ByHorizon
-from cai.support.numbers import show
-from cai.view.style import FAINT, GREY, INK, LINES, Margins, foot_key, panels, plain
+from cai.exact.horizons import HorizonValues
+from cai.support.numbers import brief, show
+from cai.view.canvas import Room, open_axes, panel
+from cai.view.labels import Label, name_ends, width_of
+from cai.view.style import GREY, LINES
+from cai.view.vector import tell
+
+RULES = (("log Z", ":"), ("ELBO*", "--"))
+"""The two exact answers, and how their lines are broken."""
 
 
-def horizon_curves(answers: Sequence[ByHorizon], horizon: int) -> Figure:
-    """Draw α log Z and α ELBO* against the horizon, one colour a temperature; on the right, a step's worth of them."""
-    title = "How much time is enough?"
-    how = (
-        "The exact answers if the horizon were another one. Left: α·log Z (dotted) and α·ELBO* (dashed). Right: the "
-        "same divided by T; a line that has become flat gains the same with each further step. Grey: this world's T."
-    )
-    margins = Margins(left=0.8, right=0.25, across=0.85, bottom=1.0, top=1.1)
-    figure, axes = panels(2, (4.6, 3.0), title, how, margins)
-    for ax, head, per_step in (
-        (axes[0], "start value, reward units", False),
-        (axes[1], "start value per step, reward units", True),
-    ):
-        plain(ax, head)
-        for n, answer in enumerate(answers):
-            for values, dash in ((answer.posterior, ":"), (answer.variational, "--")):
-                T = values.value.new_tensor(values.horizons)
-                shown = values.value / T if per_step else values.value
-                ax.plot(values.horizons, shown, color=LINES[n % 8], linestyle=dash, linewidth=1.6)
-        ax.axvline(horizon, color=GREY, linewidth=0.6, zorder=1)
-        ax.set_xscale("log")
-        ax.set_xlabel("horizon T, steps", fontsize=8, color=INK)
-        ax.grid(color=FAINT, linewidth=0.5)
-        ax.spines[["top", "right"]].set_visible(False)
-    colours = [
-        Line2D([], [], color=LINES[n % 8], label=f"α = {show(answer.temperature)}") for n, answer in enumerate(answers)
-    ]
-    rules = [
-        Line2D([], [], color="black", linestyle=":", label="log Z"),
-        Line2D([], [], color="black", linestyle="--", label="ELBO*"),
-    ]
-    foot_key(figure, [*colours, *rules])
-    return figure
+def horizon_curves(
+    answers: Sequence[ByHorizon],
+    horizon: int,
+    *,
+    per_step: bool = False,
+    title: str | None = None,
+    ax: Axes | None = None,
+) -> Figure:
+    """Draw α log Z (dotted) and α ELBO* (dashed) against the horizon, reward units, one colour a temperature.
+
+    The rule is the world's own horizon. A line of ``per_step`` that is flat gains the same with each further step.
+
+    Args:
+        answers: of ``by_horizon``, one or more temperatures.
+        horizon: the world's own T.
+        per_step: divide by T.
+        title: above the panel.
+        ax: where to draw; a new figure unless given.
+    """
+    words = "start value per step" if per_step else "start value"
+    lines = {}
+    for n, answer in enumerate(answers):
+        for (rule, dash), values in zip(RULES, (answer.posterior, answer.variational), strict=True):
+            lines[f"{rule}, α = {show(answer.temperature)}"] = (_heights(values, per_step), LINES[n % 8], dash)
+    ends = {name: float(heights[-1]) for name, (heights, _, _) in lines.items()}
+    room = Room(left=0.62, right=width_of([(name, brief(end)) for name, end in ends.items()]), bottom=0.45)
+    ax = panel(ax, (2.4, 2.3), room, title or f"{words}, reward units")
+    open_axes(ax, "horizon T, steps")
+    for heights, colour, dash in lines.values():
+        ax.plot(answers[0].posterior.horizons, heights, color=colour, linestyle=dash, linewidth=1.6)
+    ax.axvline(horizon, color=GREY, linewidth=0.8, zorder=1)
+    ax.set_xscale("log")
+    ax.set_xlim(right=max(answers[0].posterior.horizons))
+    name_ends(ax, [Label(ends[name], name, brief(ends[name]), colour) for name, (_, colour, _) in lines.items()])
+    at = f"T = {answers[0].posterior.horizons[0]} to {answers[0].posterior.horizons[-1]:,}"
+    each = (f"{name}: {show(float(heights[0]))} to {show(ends[name])}" for name, (heights, _, _) in lines.items())
+    return tell(ax, f"{words}, reward units, for {at}; this world has T = {horizon:,}. {'; '.join(each)}.")
+
+
+def _heights(values: HorizonValues, per_step: bool) -> Sequence[float]:
+    T = values.value.new_tensor(values.horizons)
+    heights: list[float] = (values.value / T if per_step else values.value).tolist()
+    return heights

@@ -14,10 +14,12 @@ from cai.view.canvas import Room, open_axes, panel
 from cai.view.style import GREY, INK, LINES
 from cai.view.vector import tell
 
-ROW = 0.5
+ROW = 0.55
 """The height of a temperature's row, inches."""
 WORLDS = ((LINES[0], "o"), (LINES[1], "s"))
 """Colour and mark of ELBO* in each world."""
+RINGS = ((4.0, INK), (8.0, "none"))
+"""Size and filling of log Z's mark in each world: where they are equal, one is a ring around the other."""
 
 
 def twins(
@@ -44,15 +46,16 @@ def twins(
     if len(names) != 2 or not rows:
         raise fault("twins", f"{len(names)} names, {len(rows)} temperatures with finite answers", "two worlds, finite")
     labels = [f"α = {show(alpha)}" for alpha, _ in rows]
-    room = Room(left=0.2 + 0.075 * max(map(len, labels)), bottom=0.45 + 0.2 * 3)
+    room = Room(left=0.2 + 0.075 * max(map(len, labels)), bottom=0.5 + 0.2 * 3)
     ax = panel(ax, (2.7, ROW * len(rows)), room, title or "promised, and reached")
     open_axes(ax, "α · nats, reward units")
     for n, (_, (promised, reached)) in enumerate(rows):
         ax.plot([min(*promised, *reached), max(promised)], [n, n], color=GREY, linewidth=0.8, zorder=1)
-        for value, height in zip(promised, (-0.16, 0.16), strict=True):
-            ax.plot([value], [n + height], marker="D", color=INK, markersize=5, linestyle="")
+        for value, (size, fill) in zip(promised, RINGS, strict=True):
+            look: dict[str, Any] = {"markerfacecolor": fill, "markeredgecolor": INK, "linestyle": ""}
+            ax.plot([value], [n - 0.22], marker="D", markersize=size, **look)
         for value, (colour, mark) in zip(reached, WORLDS, strict=True):
-            ax.plot([value], [n], marker=mark, color=colour, markersize=8, linestyle="")
+            ax.plot([value], [n + 0.12], marker=mark, color=colour, markersize=8, linestyle="")
     ax.set_yticks(range(len(rows)), labels)
     ax.set_ylim(len(rows) - 0.4, -0.6)
     ax.locator_params(axis="x", nbins=5)
@@ -76,9 +79,9 @@ def _row(pair: tuple[Comparison, Comparison]) -> Row | None:
 def _key(ax: Axes, names: Sequence[str], rows: int) -> None:
     """Say below the panel what the marks are."""
     place: dict[str, Any] = {"transform": ax.transAxes, "clip_on": False, "linestyle": ""}
-    entries = [(INK, "D", "log Z, of both"), *((*WORLDS[n], f"ELBO*, {name}") for n, name in enumerate(names))]
+    entries = [(INK, "D", "log Z, of both worlds"), *((*WORLDS[n], f"ELBO*, {name}") for n, name in enumerate(names))]
     for n, (colour, mark, words) in enumerate(entries):
-        y = -(0.48 + 0.2 * n) / (ROW * rows)
+        y = -(0.55 + 0.2 * n) / (ROW * rows)
         ax.plot([0.02], [y], marker=mark, color=colour, markersize=6, **place)
         ax.text(0.06, y, words, transform=ax.transAxes, fontsize=8, color=INK, va="center", parse_math=False)
 

@@ -7,14 +7,13 @@ from cai.evaluation.rows import written
 from cai.exact.rules import VARIATIONAL
 from cai.partial.belief_messages import BeliefMessages
 from cai.support.numbers import finite, show
-from cai.view.reports.cells import number, plain_table
+from cai.view.reports.cells import number
 from cai.view.reports.game import rules_of, temperature_in_words
+from cai.view.reports.policy_parts import tables_of
 from cai.view.reports.question import asked
-from cai.view.reports.sections import Cell, Head, Line, Part, Request, Section, Table, Words
+from cai.view.reports.sections import Cell, Head, Line, Part, Request, Section, Table, Title, Words
 
 HEADS = ("rule", "QMDP", "value on what is seen", "value if the state were seen", "ELBO*")
-FIRST = 12
-"""The most observations at t = 0 for which the policy is listed."""
 
 
 def seen_game(request: Request) -> Iterator[Section]:
@@ -60,25 +59,11 @@ def _cells(one: BeliefMessages) -> tuple[Cell, ...]:
 
 def first_acts(request: Request) -> Iterator[Section]:
     """List what is done after the first observation, a table a rule."""
-    parts: list[Part] = []
+    parts: list[Part] = [Words("What is done after the first observation, the likeliest first.")]
     for one in request.each:
-        engine, policy = one.engine, one.policy(0)
-        actions = [engine.model.actions.label(a) for a in range(policy.shape[1])]
-        states = [engine.model.states.label(s) for s in range(engine.model.states.size)]
-        rows = []
-        for n in range(min(FIRST, len(policy))):
-            belief = one.beliefs(0)[n]
-            likely = belief.argsort(descending=True, stable=True)[:3].tolist()
-            held = ", ".join(f"{states[s]} {float(belief[s]):.2g}" for s in likely if belief[s] > 0)
-            rows.append((held, *(float(p) for p in policy[n])))
         label = f"{one.rule} at α = {show(float(one.temperature))}"
-        note = f"{len(rows)} of {len(policy)} beliefs." if len(rows) < len(policy) else ""
-        parts.append(
-            plain_table(f"What is done at t = 0, {label}", ("belief at t = 0", *actions), rows, f"{label}. {note}")
-        )
-    yield Section(
-        "acts", "What is done first", (Words("The probability of each action, by the belief that is held."), *parts)
-    )
+        parts += [Title(label), *tables_of(one, f"What is done at t = 0, {label}")]
+    yield Section("acts", "What is done first", tuple(parts))
 
 
 def belief_question(request: Request) -> Iterator[Section]:

@@ -7,7 +7,7 @@ from typing import Any
 
 from cai.evaluation.rows import written
 from cai.support.numbers import finite
-from cai.view.claim_figures import figure_of
+from cai.view.claim_figures import figures_of
 from cai.view.reports.cells import plain_table, words
 from cai.view.reports.pictures import picture
 from cai.view.reports.question import asked
@@ -60,7 +60,7 @@ def claims(request: Request) -> Iterator[Section]:
         heads, rows = result.table
         yield Section(name, head_of(result), (
             Words(said(result), "loud"),
-            picture(name, "What was measured", "", figure_of, result),
+            picture(name, "What was measured", "", figures_of, result),
             plain_table(f"{name}: what was measured", heads, rows),
             Fold("What was checked", agreeing(result) + " agree", (_checks(name, result),)),
         ), name)  # fmt: skip

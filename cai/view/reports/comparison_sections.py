@@ -17,6 +17,7 @@ from cai.view.reports.pictures import (
     nothing,
     over_time,
 )
+from cai.view.reports.policy_parts import best_policy
 from cai.view.reports.sections import Cell, Fold, Head, Items, Line, Part, Request, Section, Table, Title
 from cai.view.summary import is_best, promise_gap
 
@@ -80,6 +81,7 @@ def _parts(comparison: Comparison, *, whole: bool) -> Iterator[Part]:
     yield from learning(comparison)
     yield from at_temperature(comparison)
     if whole:
+        yield from best_policy(comparison, mapped=has_map(comparison))
         yield from _over_time(comparison)
     losses = losses_of(comparison)
     if losses:

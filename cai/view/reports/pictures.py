@@ -8,7 +8,7 @@ import networkx as nx
 from matplotlib.figure import Figure
 
 from cai.compile.factor_model import Factors
-from cai.evaluation.by_horizon import by_horizon
+from cai.evaluation.by_horizon import ByHorizon, by_horizon
 from cai.evaluation.comparison import Comparison
 from cai.evaluation.evaluation import Evaluation
 from cai.learn.result import Learned
@@ -80,7 +80,11 @@ def across_pictures(comparisons: Sequence[Comparison]) -> Iterator[Picture]:
     T = first.model.horizon
     if spans and T is not None:
         caption = "The exact answers if the horizon were another one; the rule is this world's own."
-        yield picture("horizons", "How much time is enough?", caption, horizon_curves, spans, T)
+        yield picture("horizons", "How much time is enough?", caption, _horizons, spans, T)
+
+
+def _horizons(spans: Sequence[ByHorizon], T: int) -> dict[str, Figure]:
+    return {"value": horizon_curves(spans, T), "per step": horizon_curves(spans, T, per_step=True)}
 
 
 def learning(comparison: Comparison) -> Iterator[Picture]:
@@ -226,7 +230,7 @@ def twin_promises(names: Sequence[str], pairs: Sequence[tuple[Comparison, Compar
     """Draw log Z of both worlds on one line, and their two ELBO* apart."""
     fields = ("log_evidence", "elbo_star")
     if any(all(getattr(one, field) is not None for one in pair for field in fields) for pair in pairs):
-        caption = "The posterior promises the same in both worlds where the two diamonds are above each other."
+        caption = "Diamonds: what the posterior promises, the same in both where one is a ring around the other."
         yield picture("twins-figure", "Promised, and reached", caption, twins, names, pairs)
 
 

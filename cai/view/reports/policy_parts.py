@@ -1,0 +1,77 @@
+"""The policy as a table by name, over the variables that make a difference, and why it does that in the first state."""
+
+from collections.abc import Iterator
+
+import torch
+
+from cai.errors import ImpossibleError, NotConvergedError
+from cai.evaluation.comparison import Comparison
+from cai.exact.messages import Messages
+from cai.partial.belief_messages import BeliefMessages
+from cai.policies.policy_table import in_words
+from cai.support.numbers import show
+from cai.view.policies import PolicyRows, policy_rows
+from cai.view.reports.cells import number, words
+from cai.view.reports.costliest_places import typeset
+from cai.view.reports.sections import Fold, Head, Line, Part, Table, Title, Words
+
+LARGE = 1_000_000
+"""Entries of a policy's table up to which it is read."""
+SHOWN = 12
+"""The most rows of a table."""
+
+
+def best_policy(comparison: Comparison, *, mapped: bool) -> Iterator[Part]:
+    """Show what the best policy does first, and why; folded where a map has shown it already."""
+    messages = _variational(comparison)
+    if messages is None:
+        return
+    title = "What the best policy does first"
+    lead = "A row for each kind of state at t = 0, the likeliest start first. The best policy is VARIATIONAL's."
+    parts = (Words(lead, "mark"), *tables_of(messages, title), *_why(messages))
+    if mapped:
+        yield Fold(title, "as a table, and why", parts)
+    else:
+        yield from (Title(title), *parts)
+
+
+def _variational(comparison: Comparison) -> Messages | None:
+    model = comparison.model
+    if model is None or not comparison.evaluations:
+        return None
+    try:
+        messages = next(iter(comparison.evaluations.values())).variational
+    except (ImpossibleError, NotConvergedError):
+        return None
+    small = all(part.model.states.size * part.model.actions.size <= LARGE for part in messages.parts)
+    return messages if small else None
+
+
+def tables_of(messages: Messages | BeliefMessages, label: str) -> Iterator[Part]:
+    """Return what is done at t = 0, a table for each part of the world."""
+    with torch.no_grad():
+        found = list(policy_rows(messages, SHOWN))
+    for n, rows in enumerate(found):
+        yield _table(rows, label if len(found) == 1 else f"{label}, part {n + 1}")
+
+
+def _table(rows: PolicyRows, label: str) -> Table:
+    heads = (Head("probability at the start"), Head("does at t = 0", wordy=True))
+    lines = tuple(Line(name, (number(p), words(in_words(pi)))) for p, name, pi in rows.rows)
+    notes = [f"No difference is made by {', '.join(rows.unread)}."] if rows.unread else []
+    notes += [f"{len(lines)} of {rows.states:,} rows."] if len(lines) < rows.states else []
+    return Table(label, rows.what, heads, lines, " ".join(notes))
+
+
+def _why(messages: Messages) -> Iterator[Part]:
+    """Say why, in the likeliest start state of each part."""
+    for part in messages.parts:
+        space, start = part.model.states, int(part.operator.initial().argmax())
+        values = {name: int(value) for name, value in space.split(torch.tensor([start])).items()}
+        with torch.no_grad():
+            said = str(part.explain(0, **values))
+        yield Fold(
+            "Why",
+            f"in {space.label(start)}, α = {show(float(messages.temperature))}",
+            (Words(typeset(said), "account"),),
+        )
