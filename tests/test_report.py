@@ -22,6 +22,7 @@ from cai.view.reports.report import report
 from cai.view.reports.sections import Request
 from cai.view.reports.twins import lesson, why
 from cai.view.summary import summary
+from tests.browser import barriers, browser, needs_chromium, opened
 from tests.helpers import load_model
 from tests.learned import rising, run_of
 from tests.page import Page, graphic, page_of
@@ -361,3 +362,27 @@ def test_a_page_ends_with_a_question(
 ) -> None:
     page = page_of(report(make(), tmp_path))
     assert said in page.text.split("A question to end with")[-1]
+
+
+# In a browser
+
+
+@pytest.mark.slow
+@needs_chromium
+@pytest.mark.filterwarnings("ignore")
+def test_a_page_has_no_barriers_and_asks_for_nothing(cliffs: Any, tmp_path: Path) -> None:
+    """In light and dark, at the width of a desk and of a phone, with everything unfolded."""
+    slippery, sure = cliffs
+    path = report(slippery, tmp_path, title="slippery", twin=("sure", sure), about=about_world("cliff_walking"))
+    shown = slippery[1].row("VARIATIONAL")
+    with browser() as running:
+        for scheme, width in (("light", 1200), ("dark", 1200), ("light", 390), ("dark", 390)):
+            options = {"color_scheme": scheme, "viewport": {"width": width, "height": 900}}
+            with opened(running, path.resolve().as_uri(), **options) as (page, complaints):
+                page.evaluate("document.querySelectorAll('details').forEach(one => one.open = true)")
+                assert barriers(page) == []
+                assert complaints == []
+                assert page.evaluate("document.documentElement.scrollWidth") <= width
+                cell = page.locator("tr[data-policy='VARIATIONAL'] data[data-field='elbo']").first
+                assert float(cell.get_attribute("value")) == shown.elbo
+                assert cell.inner_text() == show(shown.elbo)
