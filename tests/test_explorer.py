@@ -1,6 +1,7 @@
 """The explorer's numbers: its scripts compute what the library computes, in every world and after every edit."""
 
 import json
+import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -388,12 +389,13 @@ def test_the_command_refuses_what_is_no_page(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_three_rules_on_400_states_take_well_under_50_ms(script: Script) -> None:
-    make = load_model("grid")(20, 20, horizon=100)
-    script.load(make)
-    take = "for (const rule of ['POSTERIOR', 'VARIATIONAL', 'HARD']) Engine.solve(model, rule, { temperature: 0.02 })"
-    best = script.number(
-        f"(() => {{ let best = Infinity; for (let i = 0; i < 40; i++) {{ const begin = Date.now(); {take}; "
-        "best = Math.min(best, Date.now() - begin) } return best })()"
-    )
-    assert best < 50
+def test_three_rules_on_400_states_take_less_than_50_ms(script: Script) -> None:
+    """4 actions, 3 outcomes, T = 100: CPU time of the best of several, since other work may run beside the tests."""
+    script.load(cai.tabulate(load_model("frozen_lake")(size=20, horizon=100)))
+    times = []
+    for _ in range(30):
+        begin = time.process_time()
+        for name in ("POSTERIOR", "VARIATIONAL", "HARD"):
+            script.solve(name, 0.01)
+        times.append(time.process_time() - begin)
+    assert min(times) < 0.05

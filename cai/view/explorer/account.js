@@ -75,7 +75,7 @@ Object.assign(Engine, (() => {
       const linear = rule.name === "POSTERIOR" || rule.name === "PLANNING" ? Engine.linearIn(rule, slice, c, room) : null;
       const tilt = (sa) => {
         const sum = linear ? Engine.sumOf(linear, slice, sa) : 0;
-        if (!(sum > 1e-280 && sum < 1e280)) {
+        if (!Engine.inRange(sum)) {
           Engine.rowMean(rule, slice, sa, c, room);
           return tilted;
         }

@@ -179,8 +179,8 @@ Object.assign(Engine, (() => {
     }
     const linear = rule.overOutcomes === soft ? linearIn(rule, slice, c, room) : null;
     for (let sa = 0; sa < q.length; sa++) {
-      const value = linear ? valueOfSum(rule.eta, linear.top, sumOf(linear, slice, sa)) : NaN;
-      q[sa] = value === value ? value : rowMean(rule, slice, sa, c, room);
+      const sum = linear ? sumOf(linear, slice, sa) : 0;
+      q[sa] = inRange(sum) ? linear.top + rule.eta * Math.log(sum) : rowMean(rule, slice, sa, c, room);
     }
   }
 
@@ -200,7 +200,8 @@ Object.assign(Engine, (() => {
     if (!factors.has(slice)) factors.set(slice, slice.prob.map((p, k) => p * Math.exp(slice.reward[k] / eta)));
     let top = eta > 0 ? -Infinity : Infinity;
     for (let s = 0; s < c.length; s++) if (eta > 0 ? c[s] > top : c[s] < top) top = c[s];
-    if (top === -Infinity) return null;
+    const hot = Math.abs(eta) > 4 * Math.max(slice.largest, largest(c)); // then a sum near 1 loses digits
+    if (top === -Infinity || hot) return null;
     for (let s = 0; s < c.length; s++) u[s] = Math.exp((c[s] - top) / eta);
     return { f: factors.get(slice), u, top };
   }
@@ -211,12 +212,7 @@ Object.assign(Engine, (() => {
     return sum;
   }
 
-  /** top + η log sum; NaN where the sum is out of range, or η so hot that digits are lost: then one by one. */
-  function valueOfSum(eta, top, sum) {
-    if (!(sum > 1e-280 && sum < 1e280)) return NaN;
-    const value = top + eta * Math.log(sum);
-    return Math.abs(eta) > 4 * Math.abs(value) ? NaN : value;
-  }
+  const inRange = (sum) => sum > 1e-280 && sum < 1e280;
 
   /** One backup:  v(s) = mean over actions of q(s,a). */
   function backUp(model, rule, slice, slack, c, { v, q, policy }, room) {
@@ -290,5 +286,5 @@ Object.assign(Engine, (() => {
     return "The evidence is zero: no trajectory can be optimal.";
   }
 
-  return { RULES, solve, sliceOf, roomFor, survive, startOf, rowMean, linearIn, sumOf, valueOfSum };
+  return { RULES, solve, sliceOf, roomFor, survive, startOf, rowMean, linearIn, sumOf, inRange };
 })());
