@@ -1,6 +1,7 @@
 // The forward pass, and where the nats go: DESIGN section 1, on messages of engine.js. Losses in nats, regret in reward units.
 //
 //   Engine.visits(model, logPolicy, T) -> [(T+1)·S]       p(s_t, alive) under a policy and the true dynamics
+//   Engine.push({ model, policy, T }) -> [(T+1)·S]         the same of probabilities, so of messages too
 //   Engine.ownVisits(messages) -> [(T+1)·S]               p(s_t, alive) under the rule's own chain: p(s_t | O = 1) of POSTERIOR
 //   Engine.outcomes(messages, t, s, a) -> [{ successor, cell, p, tilted, reward, next, x }]
 //        next = c(s'), x = r + c(s'); `tilted` is the probability under the rule: p(outcome | s, a, O = 1) of POSTERIOR
@@ -210,5 +211,5 @@ Object.assign(Engine, (() => {
     return sum;
   }
 
-  return { visits, ownVisits, outcomes, local, account };
+  return { visits, push, ownVisits, outcomes, local, account };
 })());

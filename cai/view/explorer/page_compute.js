@@ -46,7 +46,7 @@ class Answers {
     const messages = this.messages(state, rule);
     if (!messages.possible) return new Float64Array((messages.T + 1) * messages.model.S);
     return this.once(`visits ${rule} ${dynamics}`, messages, () =>
-      dynamics === "own" ? Engine.ownVisits(messages) : Engine.visits(messages.model, messages.logPolicy, messages.T),
+      dynamics === "own" ? Engine.ownVisits(messages) : Engine.push(messages),
     );
   }
 
@@ -75,16 +75,16 @@ function observation(world, { t, place }) {
   return { t, states: world.statesAt(place) };
 }
 
-function expectedReturn({ model, logPolicy, T }, visits) {
+function expectedReturn({ model, policy, T }, visits) {
   const { S, A } = model;
   let total = 0;
   const rewards = model.slices.map((slice) => meanRewards(slice, S * A));
   for (let t = 0; t < T; t++) {
-    const reward = rewards[sliceNumber(model, t)];
+    const reward = rewards[model.slices.indexOf(Engine.sliceOf(model, t))];
     for (let s = 0; s < S; s++) {
       const mass = visits[t * S + s];
       if (mass === 0 || model.ended[s]) continue;
-      for (let a = 0; a < A; a++) total += mass * weighted(Math.exp(logPolicy[(t * S + s) * A + a]), reward[s * A + a]);
+      for (let a = 0; a < A; a++) total += mass * weighted(policy[(t * S + s) * A + a], reward[s * A + a]);
     }
   }
   for (let s = 0; s < S; s++) total += weighted(visits[T * S + s], model.terminal[s]);
@@ -104,22 +104,18 @@ function meanRewards({ offset, prob, reward }, rows) {
   return means;
 }
 
-function sliceNumber(model, t) {
-  return model.sliceAt ? model.sliceAt[t] : 0;
-}
-
 /** What the inspector shows of one state at one time under one rule. */
 function accountOf(answers, state, rule, s, t) {
   const messages = answers.messages(state, rule);
   const { model } = messages;
   const row = (t * model.S + s) * model.A;
-  const { logPrior } = model.slices[sliceNumber(model, t)];
+  const { prior } = Engine.sliceOf(model, t);
   const actions = answers.world(state).actions.map((name, a) => ({
     a,
     name,
-    prior: Math.exp(logPrior[s * model.A + a]),
+    prior: prior[s * model.A + a],
     q: messages.q[row + a],
-    pi: Math.exp(messages.logPolicy[row + a]),
+    pi: messages.policy[row + a],
   }));
   const lost = Engine.local(messages, yardsticks(answers, state), t, s);
   return {

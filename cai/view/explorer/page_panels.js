@@ -52,33 +52,32 @@ function showPanels(world) {
   byId("panels").dataset.across = state.rules.length;
   const numbers = shownNumbers();
   const scale = commonScale(numbers, world);
-  const theme = themeColours();
   const hidden = hides();
+  const look = {
+    visits: state.colour === "visits",
+    scale,
+    theme: themeColours(),
+    place: state.place,
+    observed: state.observed?.place ?? null,
+  };
+  const figures = [...byId("panels").children];
   state.rules.forEach((rule, i) => {
     const { array, from } = numbers[i];
-    const look = {
-      visits: state.colour === "visits",
-      values: hidden ? null : array.subarray(from, from + world.S),
-      policy: hidden ? null : policyNow(rule),
-      scale,
-      theme,
-      place: state.place,
-      observed: state.observed?.place ?? null,
-    };
-    const figure = byId("panels").children[i];
-    figure.querySelector("canvas").classList.toggle("painting", PAINTS.includes(state.tool));
-    drawMap(figure.querySelector("canvas"), world, look);
-    showCaption(figure, world, rule, hidden);
+    const values = hidden ? null : array.subarray(from, from + world.S);
+    const canvas = figures[i].querySelector("canvas");
+    canvas.classList.toggle("painting", PAINTS.includes(state.tool));
+    drawMap(canvas, world, { ...look, values, policy: hidden ? null : policyNow(rule) });
   });
+  state.rules.forEach((rule, i) => showCaption(figures[i], world, rule, hidden)); // after all maps: one layout, not three
   showLegend(scale, hidden);
 }
 
 function policyNow(rule) {
   const { state, answers } = page;
-  const { logPolicy, model, possible } = answers.messages(state, rule);
+  const { policy, model, possible } = answers.messages(state, rule);
   const from = Math.min(state.t, state.T - 1) * model.S * model.A;
   if (!possible || state.t === state.T) return null;
-  return logPolicy.subarray(from, from + model.S * model.A).map(Math.exp);
+  return policy.subarray(from, from + model.S * model.A);
 }
 
 function showCaption(figure, world, rule, hidden) {

@@ -31,7 +31,7 @@ const QUESTIONS = [
       const { world, state, answers } = scene;
       const messages = answers.messages(state, "HARD");
       const s = startState(world);
-      const row = [...messages.logPolicy.slice(s * world.A, (s + 1) * world.A)].map(Math.exp);
+      const row = [...messages.policy.slice(s * world.A, (s + 1) * world.A)];
       const right = row.map((p, a) => (p > 1e-9 ? a : -1)).filter((a) => a >= 0);
       const worth = row.map((_, a) => `${world.actions[a]} ${show(messages.q[s * world.A + a])}`).join(", ");
       return {
@@ -129,9 +129,9 @@ function startState(world) {
 function idleReturn({ answers, state }) {
   const { model } = answers.world(state);
   const { S, A } = model;
-  const logPolicy = new Float64Array(state.T * S * A);
-  for (let t = 0; t < state.T; t++) logPolicy.set(model.slices[sliceNumber(model, t)].logPrior, t * S * A);
-  return expectedReturn({ model, logPolicy, T: state.T }, Engine.visits(model, logPolicy, state.T));
+  const prior = { model, T: state.T, policy: new Float64Array(state.T * S * A) };
+  for (let t = 0; t < state.T; t++) prior.policy.set(Engine.sliceOf(model, t).prior, t * S * A);
+  return expectedReturn(prior, Engine.push(prior));
 }
 
 /** The variant nearest to the chosen one where every action has one outcome, or null. */
@@ -169,9 +169,9 @@ function policyDistance(answers, state, one, other) {
   const [first, second] = [one, other].map((rule) => answers.messages(state, rule));
   const visits = answers.visits(state, one, "true");
   let most = 0;
-  for (let i = 0; i < first.logPolicy.length; i++) {
+  for (let i = 0; i < first.policy.length; i++) {
     if (visits[Math.floor(i / first.model.A)] > 1e-12) {
-      most = Math.max(most, Math.abs(Math.exp(first.logPolicy[i]) - Math.exp(second.logPolicy[i])));
+      most = Math.max(most, Math.abs(first.policy[i] - second.policy[i]));
     }
   }
   return most;
@@ -192,8 +192,8 @@ function disagreement({ answers, state, world }) {
   return [differ, all];
 }
 
-function favourites({ logPolicy }, { S, A }, t, s) {
+function favourites({ policy }, { S, A }, t, s) {
   const from = (t * S + s) * A;
-  const row = [...logPolicy.slice(from, from + A)];
+  const row = [...policy.slice(from, from + A)];
   return row.map((_, a) => a).filter((a) => row[a] >= Math.max(...row) - 1e-9);
 }
