@@ -25,9 +25,19 @@ def key(ax: Axes, **options: Any) -> None:
 
 
 def shown(*pictures: tuple[Any, str]) -> HTML:
-    """Return pictures, axes or figures with words on what is seen, as a row of vector graphics that wraps."""
-    figures = [(one.figure if isinstance(one, Axes) else one, words) for one, words in pictures]
+    """Return pictures, axes, figures or panels with words on what is seen, as a row of vector graphics that wraps.
+
+    Of several panels the first says what is seen on all, and each what it shows itself.
+    """
+    figures = [each for one, words in pictures for each in _each(one, words)]
     drawn = "".join(cai.view.svg(figure, alt=words) for figure, words in figures)
     for figure, _ in figures:
         plt.close(figure)  # pyplot would draw it once more at the end of the cell
     return HTML(f'<div class="cai-row" style="{ROW}">{drawn}</div>')
+
+
+def _each(one: Any, words: str) -> list[tuple[Any, str]]:
+    if isinstance(one, cai.view.Panels):
+        first, *others = one.values()
+        return [(first, f"{words} {cai.view.alt(first)}"), *((other, cai.view.alt(other)) for other in others)]
+    return [(one.figure if isinstance(one, Axes) else one, words)]

@@ -367,10 +367,13 @@ def test_every_factor_is_applied_once_and_actions_share_work() -> None:
 def test_the_picture_of_entanglement(tmp_path: Path) -> None:
     factors = cai.factorise(Ring(8))
     figure = entanglement_figure(factors)
-    sizes, cells = figure.axes
+    (cells,) = figure.axes
+    (sizes,) = cells.child_axes
+    assert "1  p(m4'|m3, m4, crew)" in {text.get_text() for text in cells.texts}
+    assert "Factors by step: 1: p(m4'|m3, m4, crew)" in cai.view.alt(figure)
     held = 8 + sum(len(step.scope) for step in elimination_trace(factors))
     assert len(cells.patches) == held
-    assert [text.get_text() for text in cells.get_xticklabels()][:2] == ["start", "p(m4'|m3, m4, crew)"]
+    assert [text.get_text() for text in cells.get_xticklabels()][:2] == ["start", "1"]
     assert "512" in {text.get_text() for text in sizes.texts}
     assert png(figure).startswith(b"\x89PNG")
     assert draw_entanglement(FactoredWorld(), tmp_path / "lift.svg").read_text().startswith("<svg")

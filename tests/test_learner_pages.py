@@ -23,15 +23,17 @@ from cai.errors import fault
 from cai.learn.result import Learned, Progress
 from cai.learn.seeds import BrokenOff, many
 from cai.support.numbers import between, brief, digits
-from cai.view.learned import loss_maps, performance_profiles
-from cai.view.learning import nats_curves, return_curves, spread
+from cai.view.labels import spread
+from cai.view.map_figures import nats_map
+from cai.view.profiles import performance_profiles
 from cai.view.reports.cells import lines_of
 from cai.view.reports.report import report
-from cai.view.style import png
+from cai.view.seed_curves import learning_curves
 from cai.view.terminal import print_comparison
 from tests.helpers import load_model
 from tests.learned import blind, rising, run_of
 from tests.page import graphic, page_of
+from tests.test_figures import coloured
 from tests.test_view import Corridor, Gamble, named_axes, texts
 from tests.worlds import RandomWorld
 
@@ -61,26 +63,15 @@ def compared() -> cai.Comparison:
 
 
 def test_the_curves_are_those_of_the_comparison(compared: cai.Comparison) -> None:
-    figure = nats_curves(compared)
-    (axes,) = named_axes(figure).values()
+    figure = learning_curves(compared)
+    (axes,) = figure.axes
     assert axes.get_yscale() == "log"
     lines = [line for line in axes.lines if len(line.get_ydata()) == 7]
     for line, name in zip(lines, ("reinforce", "soft_q"), strict=True):  # q's history knows no policy nats
         np.testing.assert_allclose(line.get_ydata(), compared.curves[name]["policy_nats"].value)
         np.testing.assert_allclose(line.get_xdata(), range(0, 601, 100))
-    words = texts(figure)
-    for name in compared.runs:
-        assert name in words
-        assert brief(compared.row(name).policy_nats) in words
-    assert "environment steps" in words
-    assert "prior" in words
-
-
-def test_the_returns_have_a_panel_for_chance_and_one_for_the_likeliest_action(compared: cai.Comparison) -> None:
-    panels = named_axes(return_curves(compared))
-    fields = ("stochastic_return", "deterministic_return")
-    for axes, field in zip(panels.values(), fields, strict=True):
-        lines = [line for line in axes.lines if len(line.get_ydata()) == 7]
+    for field in ("stochastic_return", "deterministic_return"):
+        lines = [line for line in learning_curves(compared, field).axes[0].lines if len(line.get_ydata()) == 7]
         for line, name in zip(lines, compared.curves, strict=True):
             np.testing.assert_allclose(line.get_ydata(), compared.curves[name][field].value)
 
@@ -100,13 +91,11 @@ def test_the_map_adds_up_times_and_states() -> None:
     found = cai.compare(world, {"a": [run_of(world, [0.5], seed=n, noise=0.5) for n in range(2)]})
     lost = found.mean("a", "policy_nats")
     assert lost is not None
-    figure = loss_maps(found)
-    (title, axes), *_ = named_axes(figure).items()
-    assert title == f"a: {brief(float(lost.sum()))} nats"
-    picture = np.asarray(axes.images[0].get_array())
+    seeds = [subject.evaluation for subject in found.subjects["a"] if subject.evaluation is not None]
+    cells = coloured(nats_map(seeds))
     assert float(lost.sum(0)[5]) > 0.01
-    assert picture[2, 2] == pytest.approx(float(lost.sum(0)[4:].sum()))
-    assert picture[0, 0] == pytest.approx(float(lost.sum(0)[0]))
+    assert cells[2, 2] == pytest.approx(float(lost.sum(0)[4:].sum()))
+    assert cells[0, 0] == pytest.approx(float(lost.sum(0)[0]))
 
 
 @pytest.mark.parametrize("wished", [[0.0, 0.0, 0.0], [0.5, 0.5, 0.51, 0.9], [0.97, 0.98, 1.0], [0.2], []])
@@ -163,11 +152,9 @@ def test_what_cannot_be_drawn_says_why(compared: cai.Comparison) -> None:
     bare = cai.compare(Gamble(), {"a": [replace(endless(), policy=cai.evaluate(Gamble(), None).policy)]})
     with pytest.raises(cai.WorldError, match="no normalised scores"):
         performance_profiles(bare)
-    with pytest.raises(cai.WorldError, match="without a layout"):
-        loss_maps(bare)
-    with pytest.raises(cai.WorldError, match="no history that knows policy nats"):
-        nats_curves(cai.compare(Corridor(), {"blind": [blind(run_of(Corridor(), [0.1, 0.9]))]}))
-    assert len(png(return_curves(bare))) > 10_000
+    with pytest.raises(cai.WorldError, match="no run that knows its policy_nats"):
+        learning_curves(cai.compare(Corridor(), {"blind": [blind(run_of(Corridor(), [0.1, 0.9]))]}))
+    assert "<svg" in cai.view.svg(learning_curves(bare, "stochastic_return"))
 
 
 # The page
@@ -381,6 +368,6 @@ def test_what_makes_no_sense_is_one_clear_line(school: list[dict[str, Any]], wor
 
 def test_the_generator_of_the_caller_is_left_alone(compared: cai.Comparison) -> None:
     before = torch.random.get_rng_state()
-    nats_curves(compared)
+    learning_curves(compared)
     cai.compare(cai.tabulate(lake()), compared.runs, temperature=ALPHA)
     assert torch.equal(before, torch.random.get_rng_state())

@@ -11,7 +11,6 @@ import pyro
 import pytest
 import torch
 from matplotlib import image as images
-from matplotlib.collections import PolyCollection
 from matplotlib.figure import Figure
 from pyro.distributions import Categorical
 from torch import Tensor
@@ -19,10 +18,8 @@ from torch import Tensor
 import cai
 from cai.support.files import write_whole
 from cai.support.numbers import rounded, show
-from cai.view import figures, summaries
 from cai.view.graph_figure import draw_graph, graph
 from cai.view.maps import choices_matter, states_on_map
-from cai.view.scene import PROMISE, scene
 from cai.view.summary import kernel_distance, promise_gap, summary, twin_summary
 from tests.worlds import RandomWorld
 
@@ -114,29 +111,6 @@ def test_policy_values_meet_the_elbo_of_the_infinite_horizon() -> None:
         assert (one.model.log_initial.exp() @ one.v / 0.7).item() == pytest.approx(one.elbo, abs=1e-8)
 
 
-def test_the_scene_holds_the_exact_messages(lake: list[cai.Comparison]) -> None:
-    tables, alpha = lake[1].tables, lake[1].temperature
-    ready = scene(lake[1])
-    posterior, variational = (cai.solve(tables, rule, temperature=alpha) for rule in (cai.POSTERIOR, cai.VARIATIONAL))
-    torch.testing.assert_close(ready.v[PROMISE], posterior.v)
-    torch.testing.assert_close(ready.v["VARIATIONAL"], variational.v, atol=1e-12, rtol=1e-12)
-    assert (ready.v[PROMISE] >= ready.v["VARIATIONAL"] - 1e-12).all()
-    assert float(ready.visits["HARD"].sum()) == pytest.approx(20)  # one state at each of 20 times
-
-
-def test_only_the_most_visited_states_are_shown(lake: list[cai.Comparison]) -> None:
-    ready = scene(lake[0], limit=5)
-    total = sum(ready.visits.values())
-    assert set(ready.states.tolist()) == set(total.argsort(descending=True)[:5].tolist())
-    assert ready.shown == "the 5 most visited of 17 states"
-    assert "the 5 most visited of 17 states" in texts(figures.occupancy_heat(ready))
-    torch.testing.assert_close(ready.v["HARD"], scene(lake[0]).v["HARD"][:, ready.states])
-    ever = scene(lake[0], limit=16)  # the four holes and the goal are never states that act: done is
-    assert ever.shown == f"the {int((total > 0).sum())} states ever visited, of 17"
-    with pytest.raises(cai.WorldError, match="at least 1"):
-        scene(lake[0], limit=0)
-
-
 # Figures
 
 
@@ -148,57 +122,6 @@ def named_axes(figure: Figure) -> dict[str, Any]:
     return {axes.get_title(loc="left"): axes for axes in figure.axes if axes.get_title(loc="left")}
 
 
-def test_the_map_shows_values_marks_and_the_policy_as_arrows(lake: list[cai.Comparison]) -> None:
-    ready = scene(lake[1])
-    panels = named_axes(figures.value_maps(ready))
-    assert list(panels) == ["promised by POSTERIOR", "POSTERIOR", "VARIATIONAL", "HARD", "prior"]
-    hard = panels["HARD"]
-    shown = np.asarray(hard.images[0].get_array())
-    np.testing.assert_allclose(shown.reshape(-1), ready.v_0["HARD"][:16])
-    assert [text.get_text() for text in hard.texts].count("H") == 4
-
-    probs = lake[1].evaluations["HARD"].policy.probs(0)
-    frozen = [s for s in range(16) if s not in {5, 7, 11, 12, 15}]  # no arrows in holes or at the goal
-    arrows = next(found for found in hard.collections if isinstance(found, PolyCollection))
-    paths = arrows.get_paths()
-    assert len(paths) == int((probs[frozen] > 0).sum())
-    left, down, right, up = ((-1, 0), (0, 1), (1, 0), (0, -1))
-    for s in frozen:
-        tips = [
-            path.vertices[3] - [s % 4, s // 4]
-            for path in paths
-            if np.hypot(*(path.vertices[3] - [s % 4, s // 4])) < 0.5
-        ]
-        drawn = {(int(np.sign(round(x, 6))), int(np.sign(round(y + 0.07, 6)))) for x, y in tips}
-        assert drawn == {way for way, p in zip((left, down, right, up), probs[s], strict=True) if p > 0}
-
-
-def test_the_area_of_an_arrow_is_its_probability() -> None:
-    policy = torch.tensor([0.64, 0.36, 0.0]).expand(6, 3)
-    one = compared(Corridor(), [1.0], mine=policy)[0]
-    panel = named_axes(figures.value_maps(scene(one)))["mine"]
-    paths = next(found for found in panel.collections if isinstance(found, PolyCollection)).get_paths()
-    x, y = np.array([path.vertices[:-1] for path in paths]).transpose(2, 0, 1)
-    areas = 0.5 * np.abs((x * np.roll(y, -1, 1) - y * np.roll(x, -1, 1)).sum(1))
-    assert sorted(set(areas.round(6) / areas.max().round(6))) == pytest.approx([0.36 / 0.64, 1.0], abs=1e-3)
-
-
-def test_a_move_that_stays_is_a_dot_and_minus_infinity_is_hatched() -> None:
-    one = compared(Corridor(), [1.0], still=torch.tensor([0.0, 0.0, 1.0]).expand(6, 3))[0]
-    ready = scene(one)
-    figure = figures.value_maps(ready)
-    still, prior = named_axes(figure)["still"], named_axes(figure)["prior"]
-    outlines = next(found for found in still.collections if isinstance(found, PolyCollection)).get_paths()
-    assert all(len(path.vertices) > 20 for path in outlines)
-    assert np.ma.getmaskarray(prior.images[0].get_array())[0, :3].all()  # the prior risks what is forbidden
-    assert prior.patch.get_hatch()
-    words = texts(figure)
-    assert "dot: no move" in words
-    assert "no state" in words
-    assert "−∞: risks what is forbidden" in words
-    assert "the most visited is shown" in words.replace("\n", " ")
-
-
 def test_of_states_in_one_cell_the_most_visited_is_on_the_map() -> None:
     grid = states_on_map(Corridor.layout, torch.tensor([1.0, 1, 1, 1, 0.2, 0.5]))
     assert grid.tolist() == [[0, 1, 2], [-1, -1, 3], [-1, -1, 5]]
@@ -208,91 +131,6 @@ def test_of_states_in_one_cell_the_most_visited_is_on_the_map() -> None:
 def test_no_arrow_where_the_choice_makes_no_difference() -> None:
     tables = cai.tabulate(cai.from_gymnasium("FrozenLake-v1", horizon=3))
     assert (~choices_matter(tables.at(0))).nonzero().flatten().tolist() == [5, 7, 11, 12, 15, 16]
-
-
-def test_a_map_needs_a_layout() -> None:
-    with pytest.raises(cai.WorldError, match="layout"):
-        figures.value_maps(scene(compared(RandomWorld(1, 3, 2, 2, 3, holes=False), [1.0])[0]))
-
-
-def test_heat_maps_show_each_field_by_state_and_time(lake: list[cai.Comparison]) -> None:
-    one, ready = lake[1], scene(lake[1])
-    fields = {
-        figures.occupancy_heat: {name: found.occupancy.sum(-1) for name, found in one.evaluations.items()},
-        figures.policy_nats_heat: {name: found.policy_nats for name, found in one.evaluations.items()},
-        figures.luck_nats_heat: {name: found.luck_nats for name, found in one.evaluations.items()},
-    }
-    for draw, by_name in fields.items():
-        panels = named_axes(draw(ready))
-        assert list(panels) == list(by_name)
-        for name, field in by_name.items():
-            image = panels[name].images[0]
-            shown, floor = np.asarray(image.get_array()), image.norm.vmin
-            assert shown.shape == (17, 20)
-            visible = field.T.numpy() > floor
-            np.testing.assert_allclose(shown[visible], field.T.numpy()[visible])
-            assert (shown[~visible] < floor).all()  # drawn as nothing, not as a hole
-    assert "zero everywhere" in texts(figures.policy_nats_heat(ready))  # of VARIATIONAL
-
-
-def test_infinite_horizon_draws_bars() -> None:
-    ready = scene(compared(RandomWorld(2, 6, 3, 3, None, holes=False, discount=0.9, positive=False), [0.5])[0])
-    for draw in (figures.value_heat, figures.occupancy_heat, figures.policy_nats_heat, figures.luck_nats_heat):
-        panels = named_axes(draw(ready))
-        assert all(len(axes.patches) == 6 and not axes.images for axes in panels.values())
-    bars = named_axes(figures.value_heat(ready))["VARIATIONAL"].patches
-    np.testing.assert_allclose([bar.get_width() for bar in bars], ready.v["VARIATIONAL"])
-
-
-def test_bars_of_minus_infinity_are_hatched() -> None:
-    world = Gamble()
-    world.horizon, world.discount = None, 0.5  # type: ignore[assignment,attr-defined]
-    one = cai.compare(world, {"prior": None}, temperature=1.0)
-    axes = named_axes(figures.value_heat(scene(one)))["prior"]
-    assert [patch for patch in axes.patches if patch.get_hatch()]
-    assert "−∞" in [text.get_text() for text in axes.texts]
-
-
-def lines(axes: Any, alphas: int) -> list[np.ndarray]:
-    return [np.asarray(line.get_ydata(), dtype=float) for line in axes.lines if len(line.get_xdata()) == alphas]
-
-
-def test_the_ladder_climbs_through_the_numbers(lake: list[cai.Comparison]) -> None:
-    returns, free, gaps = summaries.ladder(lake).axes
-    cold_to_warm = [lake[1], lake[0]]
-    for n, row in enumerate(lake[0].rows):
-        drawn = lines(returns, 2)[n]
-        np.testing.assert_allclose(drawn, [one.rows[n].expected_return for one in cold_to_warm])
-        np.testing.assert_allclose(lines(free, 2)[n], [one.temperature * one.rows[n].elbo for one in cold_to_warm])
-        if row.name == "HARD":
-            np.testing.assert_allclose(lines(gaps, 2)[n], [one.rows[n].optimality_gap for one in cold_to_warm])
-        if row.name == "VARIATIONAL":
-            assert (lines(gaps, 2)[n] == gaps.get_ylim()[0]).all()  # nothing: on the floor
-    exact = [
-        [one.temperature * one.elbo_star for one in cold_to_warm],
-        [one.temperature * one.log_evidence for one in cold_to_warm],
-    ]
-    np.testing.assert_allclose(lines(free, 2)[-2:], exact)
-
-
-def test_a_ladder_of_one_rung_and_of_infinite_numbers() -> None:
-    single = summaries.ladder(gambles(1.0))
-    assert "not finite: POSTERIOR" in texts(single)
-    single.canvas.draw()
-    rung = summaries.ladder(compared(RandomWorld(1, 3, 2, 2, 3, holes=False), [0.5])).axes[0]
-    assert [line.get_ydata()[0] for line in rung.lines] == [
-        row.expected_return for row in compared(RandomWorld(1, 3, 2, 2, 3, holes=False), [0.5])[0].rows
-    ]
-
-
-def test_accounts_stack_up_to_the_evidence_gap(lake: list[cai.Comparison]) -> None:
-    left, right = summaries.accounts(lake[1]).axes
-    ends = [patch.get_x() + patch.get_width() for patch in left.patches]
-    rows = lake[1].rows
-    np.testing.assert_allclose(ends[-len(rows) :], [row.evidence_gap for row in rows], atol=1e-9)
-    np.testing.assert_allclose(
-        [patch.get_width() for patch in right.patches], [row.optimality_gap for row in rows], atol=1e-9
-    )
 
 
 # The graph
@@ -376,7 +214,6 @@ def test_an_evidence_too_large_to_exist_is_said_to_be_so() -> None:
     one = cai.compare(greedy, {"VARIATIONAL": cai.VARIATIONAL, "prior": None}, temperature=0.2)
     assert one.log_evidence is None
     assert f"ELBO* = {show(one.elbo_star)} nats, but log Z = +∞" in summary([one])[0]
-    assert PROMISE not in scene(one).v
 
 
 def test_twins_have_one_evidence_and_two_optima(cliffs: Any) -> None:

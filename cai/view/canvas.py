@@ -15,7 +15,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 from numpy.typing import NDArray
 
 from cai.support.numbers import show, superscript
-from cai.view.style import DPI, FAINT, GREY, INK
+from cai.view.style import DPI, FAINT, INK, plain
 from cai.view.vector import CRISP, Drawing
 
 Array = NDArray[Any]
@@ -48,10 +48,7 @@ def panel(ax: Axes | None, size: tuple[float, float], room: Room, title: str) ->
         FigureCanvasAgg(figure)
         ax = figure.add_axes((room.left / total[0], room.bottom / total[1], width / total[0], height / total[1]))
     ax.set_facecolor("none")
-    ax.set_title(lines, loc="left", fontsize=9.5, fontweight="bold", color=INK, pad=5, parse_math=False)
-    ax.tick_params(labelsize=8, colors=INK, length=2.5, width=0.6)
-    for spine in ax.spines.values():
-        spine.set(color=GREY, linewidth=0.6)
+    plain(ax, lines)
     return ax
 
 

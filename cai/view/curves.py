@@ -9,19 +9,25 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 from cai.errors import fault
 from cai.learn.result import Learned
-from cai.support.numbers import rounded, show
-from cai.view.style import FAINT, GREY, INK, LINES, MARKERS, Margins, foot_key, log_gaps, panels, plain
+from cai.support.numbers import brief, rounded, show
+from cai.view.canvas import Room, open_axes, panel
+from cai.view.labels import Label, name_ends, width_of
+from cai.view.ladder import log_floor
+from cai.view.panel_rows import Panels
+from cai.view.style import GREY, INK, LINES, MARKERS
+from cai.view.vector import tell
 
 Points = NDArray[Any]
 """Steps and nats, ``[N, 2]``."""
 EXACT = frozenset({"tables", "enumeration"})
 """The estimators whose recorded ELBO is exact; the others' is the mean of a step's particles."""
+WIDE = (2.9, 2.4)
+"""The size of a panel, inches."""
 MANY = 200
 """From so many steps on the steps' axis is logarithmic."""
 
@@ -80,7 +86,7 @@ def _points(pairs: Sequence[tuple[int, float]]) -> Points:
     return finite
 
 
-def elbo_curves(fits: Mapping[str, Learned], *, elbo_star: float | None, log_evidence: float | None) -> Figure:
+def elbo_curves(fits: Mapping[str, Learned], *, elbo_star: float | None, log_evidence: float | None) -> Panels:
     """Draw ELBO(π) against steps, a line a fit, below ELBO* and log Z; beside it the gap to ELBO* where it is known.
 
     Args:
@@ -94,27 +100,19 @@ def elbo_curves(fits: Mapping[str, Learned], *, elbo_star: float | None, log_evi
     if not fits:
         raise fault("elbo_curves, fits", "none", "at least one fit")
     curves = [curve_of(name, fit) for name, fit in fits.items()]
-    with_gaps = any(len(curve.gaps) for curve in curves)
-    alphas = {fit.temperature for fit in fits.values()}
-    title = "ELBO, step by step" + (f", α = {show(alphas.pop())}" if len(alphas) == 1 else "")
-    room = Margins(left=0.8, right=0.3, across=1.9, bottom=1.0)  # across: the exact answers' numbers stand there
-    figure, axes = panels(
-        1 + with_gaps, (4.3, 3.1), title, _how_to_read(curves) + _measured_against_log_z(fits, elbo_star), room
-    )
     last = max(1, *(fit.steps for fit in fits.values()))
     answers = _answers(elbo_star, log_evidence)
-    _draw_elbo(axes[0], curves, answers, last)
-    if with_gaps:
-        _draw_gaps(axes[1], curves, last)
-    marks = [Line2D([], [], **_look(n), markersize=5, label=curve.name) for n, curve in enumerate(curves)]
-    foot_key(figure, [*marks, *(Line2D([], [], **answer.look, label=answer.name) for answer in answers)])
-    return figure
+    alphas = {fit.temperature for fit in fits.values()}
+    about = f", α = {show(alphas.pop())}" if len(alphas) == 1 else ""
+    notes = _how_to_read(curves) + _measured_against_log_z(fits, elbo_star)
+    drawn = {"elbo": _draw_elbo(curves, answers, last, notes, about)}
+    if any(len(curve.gaps) for curve in curves):
+        drawn["gap"] = _draw_gaps(curves, last, about)
+    return Panels(drawn)
 
 
 def _how_to_read(curves: Sequence[ElboCurve]) -> str:
-    text = "The policy's ELBO before each step, and at the end; the higher the better."
-    if any(len(curve.gaps) for curve in curves):
-        text += " Right: what is still missing to the best there is, on a logarithmic scale."
+    text = ""
     if any(len(curve.noisy) for curve in curves):
         text += " Pale: the noisy estimate of a step; marked: exact."
     if any(len(curve.noisy) and len(curve.exact) < 2 for curve in curves):
@@ -131,8 +129,11 @@ def _measured_against_log_z(fits: Mapping[str, Learned], elbo_star: float | None
     return f" Measured against log Z, since dynamics bend too: {', '.join(names)}." if names else ""
 
 
-def _draw_elbo(axes: Axes, curves: Sequence[ElboCurve], answers: Sequence["Answer"], last: int) -> None:
-    plain(axes, "ELBO(π), nats")
+def _draw_elbo(curves: Sequence[ElboCurve], answers: Sequence["Answer"], last: int, notes: str, about: str) -> Figure:
+    words = [(answer.name, f"= {show(answer.value)} ↑") for answer in answers]
+    words += [(curve.name, _end(curve)) for curve in curves]
+    room = Room(left=0.75, right=width_of(words), bottom=0.45 + 0.16 * (2 + len(notes) // 60))
+    axes = panel(None, WIDE, room, "ELBO(π), nats")
     _steps_axis(axes, last)
     for n, curve in enumerate(curves):
         axes.plot(*curve.noisy.T, color=LINES[n % 8], linewidth=0.7, alpha=0.35, zorder=1.5)
@@ -142,9 +143,35 @@ def _draw_elbo(axes: Axes, curves: Sequence[ElboCurve], answers: Sequence["Answe
         )
     low, high = _frame(axes, curves, answers)
     axes.set_ylim(low, high)
-    _draw_answers(axes, answers)
-    note = textwrap.fill(_left_out(curves, low), 85)
-    axes.text(0.0, -0.155, note, transform=axes.transAxes, va="top", fontsize=7.5, color=GREY, parse_math=False)
+    for answer in answers:
+        axes.axhline(answer.value, **answer.look, zorder=2)
+    labels = [
+        Label(answer.value, f"{answer.name} = {show(answer.value)}" + (" ↑" if answer.value > high else ""), "", INK)
+        for answer in answers
+    ]
+    ends = [(n, curve) for n, curve in enumerate(curves) if len(curve.end)]
+    labels += [Label(float(curve.end[0, 1]), curve.name, _end(curve), LINES[n % 8]) for n, curve in ends]
+    name_ends(axes, labels)
+    left_out = _left_out(curves, low)
+    below = textwrap.fill(". ".join(part for part in (left_out, notes.strip()) if part), 62)
+    place: dict[str, Any] = {"transform": axes.transAxes, "va": "top", "parse_math": False}
+    axes.text(0.0, -0.42 / WIDE[1], below, **place, fontsize=7.5, color=GREY)
+    exact = "; ".join(f"{answer.name} = {show(answer.value)}" for answer in answers)
+    return tell(axes, f"ELBO of fits, nats, step by step{about}. {_told(curves)} {exact}. {below}".replace("\n", " "))
+
+
+def _end(curve: ElboCurve) -> str:
+    return brief(float(curve.end[0, 1]), 4) if len(curve.end) else ""
+
+
+def _told(curves: Sequence[ElboCurve]) -> str:
+    """Say where each fit begins and ends."""
+    each = [
+        f"{curve.name}: {show(float(curve.line[0, 1]))} to {_end(curve)}"
+        for curve in curves
+        if len(curve.line) and len(curve.end)
+    ]
+    return f"{'; '.join(each)}." if each else ""
 
 
 def _left_out(curves: Sequence[ElboCurve], low: float) -> str:
@@ -157,13 +184,21 @@ def _left_out(curves: Sequence[ElboCurve], low: float) -> str:
     return "; ".join(f"{what}: {', '.join(names)}" for what, names in parts.items() if names)
 
 
-def _draw_gaps(axes: Axes, curves: Sequence[ElboCurve], last: int) -> None:
-    plain(axes, "ELBO* − ELBO(π), nats")
+def _draw_gaps(curves: Sequence[ElboCurve], last: int, about: str) -> Figure:
+    known = [(n, curve) for n, curve in enumerate(curves) if len(curve.gaps)]
+    ends = {n: float(curve.gaps[-1, 1]) for n, curve in known}
+    words = [(curve.name, brief(ends[n])) for n, curve in known]
+    axes = panel(None, WIDE, Room(left=0.65, right=width_of(words), bottom=0.45), "ELBO* − ELBO(π), nats")
     _steps_axis(axes, last)
-    for n, curve in enumerate(curves):
-        _draw_line(axes, curve.gaps, n, marks=len(curve.noisy) > 0)
-        axes.plot(*curve.gaps[-1:].T, **_look(n), markersize=5, zorder=4)
-    log_gaps(axes)
+    every = np.concatenate([curve.gaps[:, 1] for _, curve in known])
+    floor = log_floor(axes, [every], None)
+    for n, curve in known:
+        points = np.stack([curve.gaps[:, 0], np.maximum(curve.gaps[:, 1], floor)], -1)
+        _draw_line(axes, points, n, marks=len(curve.noisy) > 0)
+        axes.plot(*points[-1:].T, **_look(n), markersize=5, zorder=4)
+    name_ends(axes, [Label(max(ends[n], floor), curve.name, brief(ends[n]), LINES[n % 8]) for n, curve in known])
+    each = (f"{curve.name}: {show(float(curve.gaps[0, 1]))} to {show(ends[n])}" for n, curve in known)
+    return tell(axes, f"ELBO* − ELBO(π) of fits, nats, step by step, logarithmic{about}. {'; '.join(each)}.")
 
 
 def _draw_line(axes: Axes, points: Points, n: int, marks: bool) -> None:
@@ -172,7 +207,7 @@ def _draw_line(axes: Axes, points: Points, n: int, marks: bool) -> None:
 
 
 def _look(n: int) -> dict[str, Any]:
-    return {"color": LINES[n % 8], "marker": MARKERS[n % 8], "markeredgecolor": "white", "markeredgewidth": 0.5}
+    return {"color": LINES[n % 8], "marker": MARKERS[n % 8]}
 
 
 def _steps_axis(axes: Axes, last: int) -> None:
@@ -183,9 +218,7 @@ def _steps_axis(axes: Axes, last: int) -> None:
         axes.xaxis.set_major_locator(MaxNLocator(8, integer=True, steps=[1, 2, 5, 10]))
         axes.set_xlim(-0.02 * last, 1.03 * last)
     axes.xaxis.set_major_formatter(lambda step, place: f"{step:,.0f}")
-    axes.set_xlabel("steps", fontsize=8, color=INK, labelpad=2)
-    axes.grid(color=FAINT, linewidth=0.5)
-    axes.spines[["top", "right"]].set_visible(False)
+    open_axes(axes, "steps")
 
 
 def _frame(axes: Axes, curves: Sequence[ElboCurve], answers: Sequence["Answer"]) -> tuple[float, float]:
@@ -220,20 +253,8 @@ class Answer:
 
 def _answers(elbo_star: float | None, log_evidence: float | None) -> list[Answer]:
     """Return the rules that are known, from the top down; one where both coincide."""
-    dotted, dashed = ({"color": "black", "linewidth": 1.1, "linestyle": style} for style in (":", "--"))
+    dotted, dashed = ({"color": INK, "linewidth": 1.1, "linestyle": style} for style in (":", "--"))
     if elbo_star is not None and log_evidence is not None and rounded(log_evidence - elbo_star, log_evidence) == 0:
         return [Answer("ELBO* = log Z", elbo_star, dashed)]
     known = (("log Z", log_evidence, dotted), ("ELBO*", elbo_star, dashed))
     return [Answer(name, value, look) for name, value, look in known if value is not None]
-
-
-def _draw_answers(axes: Axes, answers: Sequence[Answer]) -> None:
-    """Draw the rules with their numbers on the right; an arrow up for what is above the frame."""
-    low, high = axes.get_ylim()
-    heights = [min(answer.value, high) for answer in answers]
-    near = len(answers) == 2 and heights[0] - heights[1] < 0.07 * (high - low)
-    for answer, height, side in zip(answers, heights, ("bottom", "top"), strict=False):
-        text = f"{answer.name} = {show(answer.value)}" + (" ↑" if answer.value > high else "")
-        axes.axhline(answer.value, **answer.look, zorder=2)
-        look: dict[str, Any] = {"va": side if near else "center", "fontsize": 7.5, "color": INK}
-        axes.text(1.015, height, text, transform=axes.get_yaxis_transform(), **look)

@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any
 
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch, Rectangle
 
@@ -13,15 +12,16 @@ from cai.compile.factor_model import Factors, primed
 from cai.compile.factorise import factorise
 from cai.graphs.elimination_steps import Step, elimination_trace
 from cai.support.numbers import large
+from cai.view.canvas import Room, panel
 from cai.view.graph_figure import KINDS
-from cai.view.style import DPI, FAINT, GREY, INK, foot_key, head, plain
-from cai.view.vector import save_figure
+from cai.view.style import FAINT, GREY, INK
+from cai.view.vector import save_figure, tell
 from cai.world.definition import World
 
 NEXT, HERE, BETWEEN = "#E69F00", KINDS["state"], KINDS["latent"]
 """The colours of the next state, of the state, and of the latents of the slice."""
-NEXT_INK = "#9a6a00"
-"""The colour of the next state, dark enough for letters."""
+LISTED = 24
+"""The most factors that are written out below."""
 LINE = 0.8
 """The height of the panel of sizes, inches."""
 
@@ -52,26 +52,47 @@ def entanglement_figure(factors: World | Factors, t: int = 0) -> Figure:
     steps = elimination_trace(world, t)
     scopes = [{primed(name) for name in world.states.names}, *(set(step.scope) for step in steps)]
     lanes = _lanes(world, scopes)
-    column = min(0.9, max(0.22, 6.0 / len(scopes)))
-    lane_h = min(0.2, max(0.1, 11 / len(lanes)))
-    left = 0.35 + 0.07 * max(len(lane.name) for lane in lanes)
+    column = min(0.5, max(0.16, 4.6 / len(scopes)))
+    lane_h = min(0.2, max(0.1, 9 / len(lanes)))
     names = [_short(step) for step in steps]
-    longest = max(map(len, ("start", *names)))
-    under = 0.25 + 0.05 * longest
+    listed = names if len(names) <= LISTED else []
     grid_w, grid_h = column * len(scopes), lane_h * (lanes[-1].low + 0.5)
-    width = max(left + grid_w + 0.3, 7.4)
-    top = 1.35 if width < 9 else 1.15
-    height = top + LINE + 0.12 + grid_h + under + 0.4
-    figure = Figure(figsize=(width, height), dpi=DPI, facecolor="white")
-    FigureCanvasAgg(figure)
+    left = 0.35 + 0.075 * max(len(lane.name) for lane in lanes)
+    wide = max(4.2, left + grid_w + 0.2)
+    abreast = max(1, min(2, int(wide / (0.25 + 0.062 * max(map(len, names))))))
+    foot = 0.7 + 0.17 * -(-len(listed) // abreast)
+    room = Room(left=left, right=wide - left - grid_w, top=0.35 + LINE + 0.2, bottom=foot)
+    grid = panel(None, (grid_w, grid_h), room, "")
+    sizes = grid.inset_axes((0.0, 1 + 0.12 / grid_h, 1.0, LINE / grid_h))
+    _draw_sizes(sizes, [world.states.size, *(step.size for step in steps)], column)
+    _draw_lanes(grid, scopes, lanes)
+    _key(grid, lanes, (-left / grid_w, -0.38 / grid_h))
+    for n, name in enumerate(listed):
+        row, side = divmod(n, abreast)
+        place: dict[str, Any] = {"transform": grid.transAxes, "va": "top", "fontsize": 7.5, "color": INK}
+        x = (-left + 0.05 + side * wide / abreast) / grid_w
+        grid.text(x, -(0.67 + 0.17 * row) / grid_h, f"{n + 1}  {name}", **place, parse_math=False)
+    return tell(grid, _told(world, steps, names))
 
-    def panel(down: float, tall: float) -> Axes:
-        return figure.add_axes((left / width, 1 - (down + tall) / height, grid_w / width, tall / height))
 
-    _draw_sizes(panel(top, LINE), [world.states.size, *(step.size for step in steps)], column)
-    _draw_lanes(panel(top + LINE + 0.12, grid_h), scopes, lanes, ["start", *names])
-    _explain(figure, world, steps, any(lane.colour == BETWEEN for lane in lanes))
-    return figure
+def _key(axes: Axes, lanes: list["_Lane"], below: tuple[float, float]) -> None:
+    """Say what the colours are."""
+    held = {"next state": NEXT, "state": HERE, "latent": BETWEEN}
+    used = {lane.colour for lane in lanes}
+    keys = [Patch(facecolor=colour, label=f"held: {what}") for what, colour in held.items() if colour in used]
+    look: dict[str, Any] = {"frameon": False, "fontsize": 8, "labelcolor": INK, "loc": "upper left"}
+    axes.legend(handles=keys, ncols=3, bbox_to_anchor=below, **look)
+
+
+def _told(world: Factors, steps: list[Step], names: list[str]) -> str:
+    most = max([world.states.size, *(step.size for step in steps)])
+    applied = "; ".join(f"{n}: {name}" for n, name in enumerate(names[:LISTED], 1))
+    return (
+        "How the backward message entangles in one backup. It starts with a message over the whole next state; each "
+        "step multiplies a factor onto it and sums out what no other factor reads. All variables of one column are "
+        f"tied in one table, of {large(most)} numbers at most, where a table over (s, s') would hold "
+        f"{large(world.states.size**2)}. Factors by step: {applied}."
+    )
 
 
 @dataclass(frozen=True)
@@ -98,7 +119,8 @@ def _lanes(world: Factors, scopes: list[set[str]]) -> list[_Lane]:
 
 
 def _draw_sizes(axes: Axes, sizes: list[int], column: float) -> None:
-    plain(axes, "numbers in the message (logarithmic)")
+    axes.set_facecolor("none")
+    axes.set_title("numbers in the message (logarithmic)", loc="left", fontsize=9.5, fontweight="bold", color=INK)
     most, least = max(sizes), min(sizes)
     axes.step(range(len(sizes)), sizes, where="mid", color=INK, linewidth=1.4)
     axes.set_yscale("log")
@@ -125,8 +147,7 @@ def _draw_sizes(axes: Axes, sizes: list[int], column: float) -> None:
         spine.set_visible(False)
 
 
-def _draw_lanes(axes: Axes, scopes: list[set[str]], lanes: list[_Lane], steps: list[str]) -> None:
-    plain(axes, "")
+def _draw_lanes(axes: Axes, scopes: list[set[str]], lanes: list[_Lane]) -> None:
     bottom = lanes[-1].low + 0.5
     small = 7.5 if len(lanes) <= 60 else 5.5
     for lane in lanes:
@@ -141,12 +162,15 @@ def _draw_lanes(axes: Axes, scopes: list[set[str]], lanes: list[_Lane], steps: l
             axes.axhline(lane.low - 1.25, color=FAINT, linewidth=0.6, zorder=0)
     axes.set(xlim=(-0.5, len(scopes) - 0.5), ylim=(bottom, -0.25))
     axes.set_yticks([lane.low - 0.5 for lane in lanes], [lane.name for lane in lanes])
-    axes.set_xticks(range(len(scopes)), steps, rotation=50, ha="right", rotation_mode="anchor")
+    every = max(1, -(-len(scopes) // 24))
+    shown = range(0, len(scopes), every)
+    axes.set_xticks(shown, ["start" if n == 0 and every == 1 and len(scopes) < 16 else str(n) for n in shown])
+    axes.set_xlabel("step: the factor that is multiplied on", fontsize=8.5, color=INK, labelpad=2)
     axes.tick_params(length=0, labelsize=8)
     for text in (*axes.get_xticklabels(), *axes.get_yticklabels()):
         text.set_parse_math(False)
-    for lane, text in zip(lanes, axes.get_yticklabels(), strict=True):
-        text.set(color=lane.colour if lane.colour != NEXT else NEXT_INK, fontsize=small)
+    for text in axes.get_yticklabels():
+        text.set(color=INK, fontsize=small)
     for spine in axes.spines.values():
         spine.set_visible(False)
 
@@ -157,20 +181,3 @@ def _short(step: Step) -> str:
     if len(parents) > 4:
         parents = [*parents[:2], "…", parents[-1]]
     return f"p({own}|{', '.join(parents)})" if parents else f"p({own})"
-
-
-def _explain(figure: Figure, world: Factors, steps: list[Step], latents: bool) -> None:
-    most = max([world.states.size, *(step.size for step in steps)])
-    how = (
-        "One backup, from left to right. It starts with a message over the whole next state. Each step multiplies the "
-        "factor named below onto it: what the factor reads joins (+), what no other factor reads is summed out (×). "
-        f"All variables in one column are tied in one table: of {large(most)} numbers at most, where a table over "
-        f"(s, s') would hold {large(world.states.size**2)}."
-    )
-    head(figure, "How the backward message entangles", how)
-    keys = [
-        Patch(facecolor=NEXT, label="held: a variable of the next state"),
-        Patch(facecolor=HERE, label="held: a variable of the state"),
-        *([Patch(facecolor=BETWEEN, label="held: a latent of the slice")] if latents else []),
-    ]
-    foot_key(figure, keys)

@@ -76,7 +76,7 @@ def temperature_ladder(
     room = Room(left=0.62, right=width_of([(name, brief(end)) for name, end in ends.items()]), bottom=0.45)
     ax = panel(ax, (2.3, 2.3), room, title or f"{words}, {unit}")
     if what == "gap":
-        _log_floor(ax, list(lines.values()), scale)
+        log_floor(ax, list(lines.values()), scale)
     else:
         ax.set_ylim(*(scale or _frame(list(lines.values()), list(_exact(ordered, what).values()))))
     low = ax.get_ylim()[0] if what == "gap" else -np.inf
@@ -125,8 +125,8 @@ def _look(name: str, names: Sequence[str]) -> dict[str, Any]:
     return {"color": LINES[n % 8], "marker": MARKERS[n % 8], "markersize": 4.5 + early, "linewidth": 1.3 + early}
 
 
-def _log_floor(ax: Axes, lines: Sequence[NDArray[Any]], scale: tuple[float, float] | None) -> None:
-    """Set a logarithmic axis for gaps; those of exactly nothing lie on its floor, which is labelled 0."""
+def log_floor(ax: Axes, lines: Sequence[NDArray[Any]], scale: tuple[float, float] | None) -> float:
+    """Set a logarithmic axis for gaps; those of exactly nothing lie on its floor, labelled 0, which is returned."""
     every = np.concatenate(lines)
     positive = every[np.isfinite(every) & (every > 0)]
     nothing = bool((every <= 0).any())
@@ -135,6 +135,7 @@ def _log_floor(ax: Axes, lines: Sequence[NDArray[Any]], scale: tuple[float, floa
     log_ticks(ax, low, high, (low * (2.5 if nothing else 1), high))
     if nothing:
         ax.text(-0.03, 0.0, "0", transform=ax.transAxes, ha="right", va="center", fontsize=8, color=INK)
+    return low
 
 
 def _frame(lines: Sequence[NDArray[Any]], exact: Sequence[NDArray[Any]]) -> tuple[float, float]:

@@ -10,37 +10,22 @@ from jaxtyping import Bool, Float, Int
 from matplotlib.axes import Axes
 from matplotlib.collections import PolyCollection
 from matplotlib.colors import Colormap, LogNorm, Normalize
-from matplotlib.lines import Line2D
-from matplotlib.patches import Patch
 from numpy.typing import NDArray
 from torch import Tensor
 
 from cai.compile.model import Model
 from cai.compile.table_model import Slice, Tables
-from cai.support.numbers import show
 from cai.view import readings
 from cai.view.canvas import DARK as ON_COLOUR
 from cai.view.canvas import WIDE, blocks, cells, hatched, inches, show_short
 from cai.view.readings import Result
-from cai.view.style import GREY, INK, WALL, hatch_ground, plain
+from cai.view.style import GREY, INK
 from cai.world.spaces import Layout
 
 Array = NDArray[Any]
 REACH = 0.34
 """Length of the arrow of a certain action, in cells."""
 ARROW = np.array([[0.1, 0.07], [0.58, 0.07], [0.58, 0.21], [1.0, 0.0], [0.58, -0.21], [0.58, -0.07], [0.1, -0.07]])
-DARK = (0.07, 0.1, 0.14)
-SMALL = 0.4
-"""Cells below this size, in inches, carry no numbers and no marks."""
-
-
-def cell_inches(layout: Layout) -> float:
-    """Return the size of a map cell that fits the page, inches."""
-    rows, columns = layout.shape
-    longest = max(rows, columns)
-    if longest <= 5:
-        return 3.0 / max(longest, 3)
-    return min(0.56, 5.02 / longest)
 
 
 def states_on_map(layout: Layout, weight: Float[Tensor, " S"]) -> Array:
@@ -68,56 +53,6 @@ def choices_matter(slice_: Slice) -> Tensor:
     return ~same.all(-1)
 
 
-def draw_map(
-    axes: Axes,
-    layout: Layout,
-    values: Float[Tensor, " S"],
-    weight: Float[Tensor, " S"],
-    cmap: Colormap,
-    norm: Normalize,
-    title: str,
-) -> Array:
-    """Draw a number per cell as colour, and in digits where there is room; return the states drawn.
-
-    Not finite is hatched, a cell without a state dark. ``weight`` decides between states that share a cell.
-    """
-    grid = states_on_map(layout, weight)
-    picture = np.where(grid >= 0, values.numpy()[grid], np.nan)
-    hatch_ground(axes)
-    lifted = (
-        np.maximum(picture, 0.25 * float(norm.vmin or 0.0)) if isinstance(norm, LogNorm) else picture
-    )  # log has no 0
-    axes.imshow(np.ma.masked_invalid(lifted), cmap=cmap, norm=norm, interpolation="nearest")
-    walls = np.zeros((*grid.shape, 4))
-    walls[grid < 0] = (*(int(WALL[i : i + 2], 16) / 255 for i in (1, 3, 5)), 1.0)
-    axes.imshow(walls, interpolation="nearest")
-    plain(axes, title)
-    axes.set(xticks=[], yticks=[])
-    if cell_inches(layout) >= SMALL:
-        _grid_lines(axes, grid)
-        _digits(axes, layout, grid, picture)
-    return grid
-
-
-def draw_arrows(axes: Axes, layout: Layout, grid: Array, probs: Float[Tensor, "S A"], matter: Tensor) -> None:
-    """Draw the policy: an arrow per action whose area is its probability, the likelier the darker; staying is a dot."""
-    stride = -(-max(grid.shape) // 32)  # a big map shows every n-th cell
-    rows, columns = np.nonzero(grid >= 0)
-    shown = (rows % stride == 0) & (columns % stride == 0) & matter.numpy()[grid[rows, columns]]
-    rows, columns = rows[shown], columns[shown]
-    rise = 0.07 if cell_inches(layout) >= SMALL else 0.0  # leave the foot of the cell to the number
-    glyphs: list[Array] = []
-    inks: list[tuple[float, ...]] = []
-    for action, move in enumerate(layout.moves):
-        p = probs.detach().numpy()[grid[rows, columns], action]
-        size = np.sqrt(p)[:, None, None] * REACH * stride
-        seen = p > 0.01
-        centre = np.stack([columns, rows - rise], -1)[:, None, :]
-        glyphs.extend((centre + size * _glyph(move))[seen])
-        inks.extend((*DARK, 0.35 + 0.65 * min(1.0, probability)) for probability in p[seen])
-    axes.add_collection(PolyCollection(glyphs, facecolors=inks, linewidths=0, zorder=3), autolim=False)
-
-
 def _glyph(move: tuple[float, float] | None) -> Array:
     """Return the outline of an arrow of length 1 in the direction of a move, or of a dot, ``[P, 2]``."""
     if move is None or not any(move):
@@ -126,61 +61,6 @@ def _glyph(move: tuple[float, float] | None) -> Array:
     x, y = np.array(move) / np.hypot(*move)
     turned: Array = ARROW @ np.array([[x, y], [-y, x]])
     return turned
-
-
-def keys(layout: Layout, grid: Array) -> list[Any]:
-    """Return the legend's entries that explain a map's arrows, dots and walls."""
-    entries: list[Any] = [
-        Line2D(
-            [],
-            [],
-            marker=r"$\rightarrow$",
-            color=INK,
-            linestyle="",
-            markersize=11,
-            label="arrow: area = probability of the action",
-        )
-    ]
-    if any(move is None for move in layout.moves):
-        entries.append(Line2D([], [], marker="o", color=INK, linestyle="", markersize=4, label="dot: no move"))
-    if (grid < 0).any():
-        entries.append(Patch(facecolor=WALL, label="no state"))
-    return entries
-
-
-def _grid_lines(axes: Axes, grid: Array) -> None:
-    rows, columns = grid.shape
-    axes.hlines(np.arange(rows + 1) - 0.5, -0.5, columns - 0.5, colors="white", linewidths=1.2)
-    axes.vlines(np.arange(columns + 1) - 0.5, -0.5, rows - 0.5, colors="white", linewidths=1.2)
-
-
-def _digits(axes: Axes, layout: Layout, grid: Array, picture: Array) -> None:
-    columns = layout.shape[1]
-    size = 7.2 if cell_inches(layout) > 0.6 else 6.0
-    for (row, column), number in np.ndenumerate(grid):
-        if number >= 0:
-            value = picture[row, column]
-            axes.text(column, row + 0.44, _short(float(value)), ha="center", va="bottom", fontsize=size, color=INK)
-        mark = layout.marks.get(row * columns + column)
-        if mark is not None:
-            colour = INK if number >= 0 else "white"
-            style: dict[str, Any] = {
-                "ha": "left",
-                "va": "top",
-                "fontsize": size + 1.2,
-                "fontweight": "bold",
-                "color": colour,
-            }
-            axes.text(column - 0.45, row - 0.45, mark, **style)
-
-
-def _short(value: float) -> str:
-    """Write a number in at most six characters or so: a cell is narrow."""
-    if not np.isfinite(value) or value == 0:
-        return show(value)
-    size = abs(value)
-    text = f"{value:.3g}" if 1e-3 <= size < 1000 else f"{value:.0f}" if 1000 <= size < 1e5 else f"{value:.0e}"
-    return text.replace("e-0", "e-").replace("e+0", "e").replace("-", "−")
 
 
 BLOCK = "#87919b"

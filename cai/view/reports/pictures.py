@@ -19,10 +19,10 @@ from cai.view.entanglement import entanglement_figure
 from cai.view.graph_figure import graph
 from cai.view.horizon_figures import horizon_curves
 from cai.view.ladder import temperature_ladder
-from cai.view.learned import performance_profiles
 from cai.view.map_figures import nats_map, occupancy_map, value_map
 from cai.view.over_time import messages_over_time, nats_over_time, occupancy_over_time
 from cai.view.panel_rows import side_by_side
+from cai.view.profiles import performance_profiles
 from cai.view.reports.sections import Picture
 from cai.view.seed_curves import learning_curves
 from cai.view.sizes import largest_part
@@ -121,7 +121,7 @@ def _evaluated(comparison: Comparison, name: str) -> list[Evaluation]:
     return [subject.evaluation for subject in comparison.subjects[name] if subject.evaluation is not None]
 
 
-def _fits(comparison: Comparison, fits: Mapping[str, Learned]) -> Figure:
+def _fits(comparison: Comparison, fits: Mapping[str, Learned]) -> Mapping[str, Figure]:
     """Draw fits against ELBO*, and full guides, which bend start and dynamics too, against log Z."""
     log_z, shown = comparison.log_evidence, dict(fits)
     for name, run in fits.items():
