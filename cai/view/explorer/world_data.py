@@ -1,7 +1,7 @@
 """A finite world as plain data for a page: see ``cai.view.explorer`` for what the fields mean."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -24,6 +24,8 @@ MOST_STATES, MOST_OUTCOMES, MOST_BYTES = 5000, 400_000, 4_500_000
 """A browser sweeps so many outcomes in a second, and the page stays below 5 MB."""
 LONGEST = 1000
 """The largest T of the slider, unless the world's own is larger."""
+MOST_VALUES = 6_000_000
+"""Numbers of states, actions and times together: three arrays of them, for each rule, are some hundred megabytes."""
 ALIVE = 1e-3
 """An infinite horizon begins as the T at which so few trajectories live on."""
 
@@ -47,7 +49,7 @@ def world_data(variants: Variants, *, title: str | None = None, temperature: flo
     return {
         "title": title or variants.name,
         "size": size_of(tables),
-        "notes": list(_notes(tables)),
+        "notes": list(_notes(tables, clock["start"])),
         "states": {"count": tables.states.size, "labels": [tables.states.label(s) for s in range(tables.states.size)]},
         "actions": {
             "count": tables.actions.size,
@@ -90,27 +92,24 @@ def require_bytes(size: int, variants: int) -> None:
         raise IntractableError([Finding("explore", f"{size:,} characters of numbers{many}", expected)])
 
 
-def _notes(tables: Tables) -> Sequence[str]:
+def _clock(tables: Tables) -> dict[str, Any]:
+    """Return the clock of the page: its T is cut where a browser could not hold the values of all times."""
+    T, most = tables.horizon, max(1, MOST_VALUES // (tables.states.size * tables.actions.size))
+    life = T or max(1, min(200, math.ceil(math.log(ALIVE) / math.log(tables.discount))))
+    start = min(life, most)
+    longest = start if tables.timed else max(start, min(4 * start, LONGEST, most))
+    return {"horizon": T, "discount": tables.discount, "timed": tables.timed, "start": start, "longest": longest}
+
+
+def _notes(tables: Tables, start: int) -> Iterator[str]:
+    """Say what the page leaves out."""
     if tables.horizon is None:
-        return [
+        yield (
             "The world goes on for ever; the page cuts it at a horizon T. The discount is the chance to survive a "
             "step, so that from some T on hardly anybody is alive, and the values no longer change."
-        ]
-    return []
-
-
-def _clock(tables: Tables) -> dict[str, Any]:
-    T, longest = tables.horizon, LONGEST
-    start = T or max(1, min(200, math.ceil(math.log(ALIVE) / math.log(tables.discount))))
-    if tables.timed:
-        longest = start
-    return {
-        "horizon": T,
-        "discount": tables.discount,
-        "timed": tables.timed,
-        "start": start,
-        "longest": max(start, min(longest, 4 * start)),
-    }
+        )
+    elif start < tables.horizon:
+        yield f"The world has T = {tables.horizon:,} steps; the page cuts it at {start:,}, so as to fit in memory."
 
 
 def _option(option: Option) -> dict[str, Any]:
