@@ -22,7 +22,7 @@ COMMANDS = (
     "graph grid --slices 2 --out graph.svg",
     "solve sysadmin --set n=3 --horizon 2 --form factors --json",
     "solve grid --horizon inf --discount 0.5 -r POSTERIOR -r HARD --json",
-    "compare grid --horizon 9 -r POSTERIOR -r VARIATIONAL --out report",
+    "compare grid --horizon 9 -r POSTERIOR -r VARIATIONAL",
 )
 
 
