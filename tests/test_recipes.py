@@ -1,4 +1,4 @@
-"""The recipes of docs/architecture.md by public means only: a rule, a form, a column, a world, through every verb."""
+"""The recipes of docs/architecture.md: a rule, a form, a learner, a column, a section, a world, through every verb."""
 
 import json
 import math
@@ -21,8 +21,11 @@ from cai.exact.tables.table_operator import TableOperator
 from cai.learn.problem import Problem, State
 from cai.policies.fixed import FixedPolicy, always
 from cai.simulate.rollout import roll
+from cai.view.reports import report
+from cai.view.reports.sections import Request, Section, Words
 from tests import command
 from tests.helpers import load_model
+from tests.page import page_of
 
 ALPHA = 0.03
 
@@ -289,3 +292,20 @@ def _through_every_verb(world: Any, rule: cai.Rule, folder: Path) -> None:
     assert row["elbo"] == pytest.approx(evaluation.elbo, rel=1e-12)
     page = cai.report(comparison, folder / "page")
     assert str(rule) in Path(page).read_text()
+
+
+# A section of the report
+
+
+def counted(request: Request) -> Iterator[Section]:
+    yield Section("mine", "A section of my own", (Words(f"It has {len(request.each)} temperature, {request.title}."),))
+
+
+def test_a_section_is_a_function_and_a_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, undrawn: None) -> None:
+    first, *others = report.KINDS
+    monkeypatch.setattr(report, "KINDS", (replace(first, sections=(*first.sections, counted)), *others))
+    one = cai.compare(load_model("restaurant")(), {"prior": None})
+    page = page_of(cai.report(one, tmp_path, title="lunch"))
+    assert "A section of my own" in page.text
+    assert "It has 1 temperature, lunch." in page.text
+    assert "mine" in page.links & page.anchors

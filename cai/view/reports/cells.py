@@ -1,6 +1,7 @@
 """The numbers of a comparison as cells of a table."""
 
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -37,7 +38,9 @@ def heads_of(columns: Sequence[Column]) -> tuple[Head, ...]:
 def lines_of(comparison: Comparison, columns: Sequence[Column]) -> tuple[Line, ...]:
     """Lay out the rows; shaded are the best policy and the best learner, by ELBO, or by return where none is known."""
     lines = []
-    exact = max(abs(value or 0.0) for value in (comparison.log_evidence, comparison.elbo_star))
+    exact = {"nats": max(abs(value or 0.0) for value in (comparison.log_evidence, comparison.elbo_star))}
+    returns = [getattr(row, "expected_return", None) for row in comparison.rows]
+    exact["reward units"] = max((abs(x) for x in returns if x is not None and math.isfinite(x)), default=0.0)
     for row in comparison.rows:
         rivals = [other for other in comparison.rows if bool(other.seeds) == bool(row.seeds)]
         by = "elbo" if all("elbo" in other.cells and other.elbo is not None for other in rivals) else "expected_return"
@@ -67,11 +70,11 @@ def _ruled(columns: Sequence[Column], n: int) -> bool:
     return n > 0 and columns[n - 1].unit != columns[n].unit
 
 
-def _cell(column: Column, row: Row, exact: float) -> Cell:
+def _cell(column: Column, row: Row, exact: Mapping[str, float]) -> Cell:
     value = row.cells.get(column.field)
     if not isinstance(value, Estimate):
         return Cell(value, value, column.field, wordy=True) if value else number(None, column.field)
-    scale = exact if column.unit == "nats" else 0.0
+    scale = exact.get(column.unit, 0.0)
     shown = rounded(value.value, scale)
     if len(value.runs) == 1:
         return number(value.value, column.field, shown)

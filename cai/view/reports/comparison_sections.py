@@ -15,6 +15,7 @@ from cai.view.reports.pictures import (
     learning,
     model_pictures,
     nothing,
+    over_seeds,
     over_time,
 )
 from cai.view.reports.policy_parts import best_policy
@@ -74,6 +75,8 @@ def _parts(comparison: Comparison, *, whole: bool) -> Iterator[Part]:
         yield table_of(f"Types of inference at α = {show(comparison.temperature)}", comparison, types)
     yield Title("All numbers")
     rest = [column for column in columns if column.field not in TYPES]
+    if comparison.model is None:  # what was not sampled is not known
+        rest = [column for column in rest if any(row.cells.get(column.field) is not None for row in comparison.rows)]
     yield table_of(f"All numbers at α = {show(comparison.temperature)}", comparison, rest, _reading(comparison))
     remarks = tuple(_remarks(comparison))
     if remarks:
@@ -99,7 +102,7 @@ def _over_time(comparison: Comparison) -> Iterator[Part]:
 
 
 def _reading(comparison: Comparison) -> str:
-    seeds = any(len(row.seeds) > 1 for row in comparison.rows)
+    seeds = over_seeds(comparison)
     text = "Shaded: the highest ELBO" + (", and of learners the highest mean" if seeds else "")
     text += ". Where intervals overlap, the seeds do not tell learners apart." if seeds else "."
     return f"{text} – : not known, or not finite."
@@ -143,5 +146,5 @@ READING = (
 
 def reading(request: Request) -> Iterator[Section]:
     """Say how numbers over seeds are read, where there are any."""
-    if any(len(row.seeds) > 1 for comparison in request.each for row in comparison.rows):
+    if any(map(over_seeds, request.each)):
         yield Section("reading", "How to read numbers over seeds", (Items(READING),), "Seeds")

@@ -60,7 +60,7 @@ def key_picture(comparison: Comparison) -> Iterator[Picture]:
     fields = ("expected_return", "elbo")
     known = [field for field in fields if any(row.cells.get(field) is not None for row in comparison.rows)]
     if known:
-        caption = "Longer is better." + (" Lines: 95 % intervals over seeds." if comparison.runs else "")
+        caption = "Longer is better." + (" Lines: 95 % intervals over seeds." if over_seeds(comparison) else "")
         title = "Return and ELBO of each policy" if len(known) > 1 else "What each policy reaches"
         yield picture("key", title, caption, each_of, column_bars, comparison, known)
 
@@ -103,7 +103,7 @@ def learning(comparison: Comparison) -> Iterator[Picture]:
     if known:
         caption = "The return of the policy, which acts by its chances, and of its most probable action."
         yield picture(f"{key}-returns", "Returns while learning", caption, each_of, learning_curves, comparison, known)
-    if comparison.profiles:
+    if comparison.profiles and over_seeds(comparison):
         caption = "The share of runs above each score: 0 is the prior's ELBO, 1 is ELBO*. Farther right is better."
         yield picture(f"{key}-profiles", "Performance profiles", caption, performance_profiles, comparison)
     if runs and comparison.elbo_star is not None and has_map(comparison):
@@ -130,6 +130,11 @@ def _fits(comparison: Comparison, fits: Mapping[str, Learned]) -> Mapping[str, F
             points = tuple(replace(point, policy_nats=None) for point in run.history)
             shown[name] = replace(run, elbo_star=None, history=points)
     return elbo_curves(shown, elbo_star=comparison.elbo_star, log_evidence=log_z)
+
+
+def over_seeds(comparison: Comparison) -> bool:
+    """Tell whether some learner has several seeds."""
+    return any(len(runs) > 1 for runs in comparison.runs.values())
 
 
 def has_map(comparison: Comparison) -> bool:
