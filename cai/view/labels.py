@@ -41,7 +41,7 @@ def name_ends(axes: Axes, labels: Sequence[Label]) -> None:
         leader = ([1.0, 1 + 0.06 / width, 1 + 0.16 / width], [y, to, to])
         axes.plot(*leader, transform=axes.transAxes, color=label.colour, linewidth=1.3, clip_on=False, zorder=5)
         place: dict[str, Any] = {"xycoords": "axes fraction", "va": "center", "annotation_clip": False}
-        words = f"{label.name}  {label.words}" if label.words else label.name
+        words = f"{label.name}: {label.words}" if label.words else label.name
         axes.annotate(words, (1 + 0.21 / width, to), **place, fontsize=8, color=INK, parse_math=False)
 
 

@@ -75,4 +75,4 @@ def _medians(axes: Axes, rows: list[tuple[str, float, str, str]]) -> None:
     for n, (name, score, colour, dash) in enumerate(rows, 1):
         y, key = 1 - n * LINE / height, [1 + 0.15 / width, 1 + 0.36 / width]
         axes.plot(key, [y, y], transform=axes.transAxes, color=colour, linestyle=dash, linewidth=2.2, clip_on=False)
-        axes.text(1 + 0.43 / width, y, f"{name}  {brief(score)}", **place, color=INK)
+        axes.text(1 + 0.43 / width, y, f"{name}: {brief(score)}", **place, color=INK)
