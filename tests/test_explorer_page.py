@@ -191,6 +191,11 @@ def test_the_equation_of_v_has_the_numbers_of_the_state(script: Any, rule: str, 
     assert ("<mn>0.75</mn>" in math) == (rule != "HARD")  # HARD does not pay the prior
 
 
+def test_states_that_all_begin_lie_around_a_circle() -> None:
+    places = explorer("ring").data["map"]
+    assert len({round(x, 3) for x in places["x"]}) > 8  # forces leave on a line what lies on one
+
+
 # ---------------------------------------------------------------------- in the browser
 
 
@@ -339,6 +344,21 @@ def test_the_inspector_shows_the_numbers_of_the_library(open_page: Callable[...,
     assert sorted(tilted) == pytest.approx(sorted(p for p in posterior.dynamics(5)[12, 2].exp().tolist() if p > 0))
     shown = opened.page.locator("#inspected table").nth(1).locator("tbody tr td:nth-child(3)").all_inner_texts()
     assert [number(text) for text in shown] == pytest.approx(tilted, rel=1e-2)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["small", "forest", "ring"])
+def test_every_rule_has_its_equation_with_its_own_value(open_page: Callable[..., Opened], name: str) -> None:
+    for letter, rule in zip("pvhmlr", ("POSTERIOR", "VARIATIONAL", "HARD", "MAP", "PLANNING", "RISK"), strict=True):
+        opened = open_page(name, f"#r={letter}&t=1&n=-0.3")
+        told = opened.page.locator("#inspected").inner_text()
+        assert "NaN" not in told
+        assert "undefined" not in told
+        s = opened.ask("page.answers.world(page.state).stateOf(page.state.place)")
+        v = opened.array(rule, "v").reshape(opened.ask("page.state.T") + 1, -1)[1, s]
+        result = opened.page.locator("#inspected .result mn").first.text_content()
+        assert number(result) == pytest.approx(v, rel=1e-3), rule
+        assert opened.errors == []
 
 
 @pytest.mark.slow
