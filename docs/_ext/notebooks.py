@@ -125,6 +125,8 @@ def included(path: Path, options: dict[str, str]) -> str:
         lines = [line for a, dash, b in spans for line in lines[int(a) - 1 : int(b or len(lines)) if dash else int(a)]]
     if "start-at" in options:
         lines = lines[next(i for i, line in enumerate(lines) if options["start-at"] in line) :]
+    if "end-at" in options:
+        lines = lines[: 1 + next(i for i, line in enumerate(lines) if options["end-at"] in line)]
     if "end-before" in options:
         lines = lines[: next(i for i, line in enumerate(lines) if options["end-before"] in line)]
     return textwrap.dedent("\n".join(lines)) if "dedent" in options else "\n".join(lines)
