@@ -72,14 +72,23 @@ def _positions(steps: NDArray[Any], tables: Tables) -> NDArray[Any]:
     dag.add_nodes_from(range(S))
     dag.add_edges_from(steps.tolist())
     places = _layers(dag, np.flatnonzero(tables.log_initial.numpy() > -np.inf).tolist())
+    depth = np.array([places[s][0] for s in range(S)])
     if len({x for x, _ in places.values()}) == 1:
         places = nx.circular_layout(dag)  # forces leave on a line what lies on one
     if S <= DRAWN_BY_FORCES:
         places = nx.spring_layout(dag.to_undirected(), pos=places, iterations=200, seed=0)
-    xy = np.array([places[s] for s in range(S)], dtype=float).reshape(S, 2)
+    xy = _onward(np.array([places[s] for s in range(S)], dtype=float), depth)
     low, high = xy.min(0), xy.max(0)
     placed: NDArray[Any] = (xy - low) / np.where(high > low, high - low, 1.0)
     return placed
+
+
+def _onward(xy: NDArray[Any], depth: NDArray[Any]) -> NDArray[Any]:
+    """Turn a layout so that what is further from the start lies further to the right."""
+    right, down = (depth - depth.mean()) @ (xy - xy.mean(0))
+    length = float(np.hypot(right, down))
+    turned: NDArray[Any] = xy @ np.array([[right, -down], [down, right]]) / length if length > 1e-9 else xy
+    return turned
 
 
 def _layers(dag: "nx.DiGraph[int]", start: list[int]) -> dict[int, tuple[float, float]]:
