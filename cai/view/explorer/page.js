@@ -88,6 +88,10 @@ function defaultsOf(data) {
   return { ...state, place: startCell(makeWorld(data, Engine.readModel(data, state.variant), [])) };
 }
 
+function within(observed, T, cells) {
+  return observed !== null && observed.t >= 0 && observed.t <= T && observed.place >= 0 && observed.place < cells;
+}
+
 /** Bring a state from an address within what this world allows. */
 function sound(state) {
   const { data } = page.answers;
@@ -107,10 +111,10 @@ function sound(state) {
     eta: state.eta === 0 ? page.defaults.eta : state.eta,
     rule: rules.includes(state.rule) ? state.rule : rules[0],
     edits: state.edits.filter(({ cell }) => cell < cells),
-    observed: state.observed && state.observed.place < cells && state.observed.t <= T ? state.observed : null,
+    observed: within(state.observed, T, cells) ? state.observed : null,
     layer: clamp(state.layer, 0, mostStatesInACell(data) - 1),
     question: clamp(state.question, 0, QUESTIONS.length - 1),
-    action: state.action < data.actions.count ? state.action : null,
+    action: state.action >= 0 && state.action < data.actions.count ? state.action : null,
   };
 }
 

@@ -1,4 +1,4 @@
-// What a person does: sliders, clicks, keys, play.
+// What a person does: sliders, choices, cards, play, the link. Clicks on maps are in page_paint.js, keys in page_keys.js.
 
 const SLIDERS = {
   alpha: { id: "alpha", name: "temperature α", max: ALPHA_STEPS, title: "How much reward weighs against the prior" },
@@ -98,9 +98,15 @@ function listen() {
   listenToCards();
   document.addEventListener("keydown", onKey);
   byId("copy-link").hidden = inNotebook();
-  window.addEventListener("hashchange", () => change(fromAddress(location.hash, page.defaults)));
+  window.addEventListener("hashchange", openAddress);
   new ResizeObserver(() => change({})).observe(byId("panels"));
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => change({}));
+}
+
+/** A link within the page: its state, with its question not yet answered. */
+function openAddress() {
+  Object.assign(page, { guess: null, revealed: false });
+  change(fromAddress(location.hash, page.defaults));
 }
 
 function listenToCards() {
@@ -188,144 +194,6 @@ function changeSpeed(speed) {
   if (!page.playing) return;
   pause();
   togglePlay();
-}
-
-// ------------------------------------------------------------------ maps
-
-function listenToMaps(panels) {
-  let painted = null;
-  const cellOf = (event) => cellAt(page.answers.world(page.state), event.target, event.offsetX, event.offsetY);
-  panels.addEventListener("pointerdown", (event) => {
-    if (!event.target.matches(".map")) return;
-    const cell = cellOf(event);
-    if (cell < 0) return;
-    painted = new Set([cell]);
-    useTool(cell, event.target.closest(".panel").dataset.rule, page.state.tool);
-  });
-  panels.addEventListener("pointermove", (event) => {
-    if (!painted || !event.buttons || !event.target.matches(".map") || !PAINTS.includes(page.state.tool)) return;
-    const cell = cellOf(event);
-    if (cell < 0 || painted.has(cell)) return;
-    painted.add(cell);
-    paint(cell, page.state.tool, { keep: true });
-  });
-  window.addEventListener("pointerup", () => (painted = null));
-}
-
-/** A click or a key on a cell: look at it, paint it, or observe it. */
-function useTool(cell, rule, tool) {
-  if (tool === "look") return select(cell, rule);
-  if (tool === "observe") return observe(cell);
-  return paint(cell, tool);
-}
-
-function select(cell, rule) {
-  change({ place: cell, rule, action: null });
-  say(`${rule}, ${spokenCell(page.answers.world(page.state), rule)}`);
-}
-
-function observe(cell) {
-  const world = page.answers.world(page.state);
-  if (world.stateOf(cell) < 0) return say("Nobody can be in a wall.");
-  const given = byId("observe-time")?.valueAsNumber;
-  const t = Number.isInteger(given) ? given : defaultObservedTime();
-  change({ observed: { t: Math.min(t, page.state.T), place: cell }, place: cell, dynamics: "own" }, { undoable: true });
-  const messages = page.answers.messages(page.state, "POSTERIOR");
-  return say(
-    messages.possible
-      ? `Observed: ${placeName(world, cell)} at t = ${t}.`
-      : `Impossible. ${whyImpossible(world, page.state.observed, messages)}`,
-  );
-}
-
-/** Paint a cell; the same again takes it away. A stroke (`keep`) only adds, and is undone as one. */
-function paint(cell, kind, { keep = false } = {}) {
-  const { edits } = page.state;
-  if (kind === "wall" && startsIn(page.answers.world(page.state), cell)) return say("The start cannot be a wall.");
-  const worth = kind === "goal" || kind === "reward" ? { value: page.brush } : {};
-  const same = edits.find((edit) => edit.cell === cell && edit.kind === kind && edit.value === worth.value);
-  if (same && keep) return undefined;
-  const left = edits.filter((edit) => edit !== same && !replaces(kind, edit, cell));
-  change({ edits: same ? left : [...left, { kind, cell, ...worth }], place: cell }, { undoable: !keep });
-  const world = page.answers.world(page.state);
-  return say(`${same ? "Taken away" : "Painted"}: ${kind} at ${placeName(world, cell)}.`);
-}
-
-/** A cell carries one edit, and there is one start. */
-function replaces(kind, edit, cell) {
-  if (kind === "start") return edit.kind === "start" || (edit.cell === cell && edit.kind === "wall");
-  return edit.cell === cell && (edit.kind !== "start" || kind === "wall");
-}
-
-function clearCell(cell) {
-  change({ edits: page.state.edits.filter((edit) => edit.cell !== cell) }, { undoable: true });
-}
-
-function undo() {
-  const before = page.past.pop();
-  if (before) change(before);
-}
-
-// ------------------------------------------------------------------ keys
-
-const ARROWS = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
-const TOOL_KEYS = { w: "wall", g: "goal", r: "reward", s: "start", o: "observe" };
-const KEYS = [
-  ["← ↑ → ↓", "on a map: select the next cell"],
-  ["Enter", "on a map: use the chosen tool there"],
-  ["w g r s o", "on a map: wall, goal, reward, start, observe"],
-  ["Delete", "on a map: take away what was painted"],
-  ["Space", "play or pause"],
-  ["[ ]", "one step earlier, later"],
-  ["Home End", "on a map: the first, the last time"],
-  ["Ctrl Z", "undo"],
-  ["?", "this list"],
-];
-
-function onKey(event) {
-  if (event.altKey || event.metaKey || byId("help").open) return;
-  if (event.ctrlKey && event.key === "z" && !event.target.matches("input[type=number]")) return handled(event, undo);
-  if (event.ctrlKey) return;
-  if (event.target.matches(".map") && onMapKey(event)) return;
-  if (event.target.closest("input, select, textarea, button, summary, a") && !event.target.matches("[type=range]"))
-    return;
-  const actions = { " ": togglePlay, "[": () => stepTime(-1), "]": () => stepTime(1), "?": openHelp };
-  if (actions[event.key]) handled(event, actions[event.key]);
-}
-
-function onMapKey(event) {
-  const { place, T, tool } = page.state;
-  const { rule } = event.target.closest(".panel").dataset;
-  const world = page.answers.world(page.state);
-  const letter = TOOL_KEYS[event.key.toLowerCase()];
-  const actions = {
-    Enter: () => useTool(place, rule, tool),
-    Delete: () => clearCell(place),
-    Backspace: () => clearCell(place),
-    Home: () => change({ t: 0 }),
-    End: () => change({ t: T }),
-  };
-  if (ARROWS[event.key]) handled(event, () => select(neighbour(world, place, ...ARROWS[event.key]), rule));
-  else if (letter) handled(event, () => useTool(place, rule, letter));
-  else if (actions[event.key]) handled(event, actions[event.key]);
-  else return false;
-  return true;
-}
-
-function handled(event, action) {
-  event.preventDefault();
-  action();
-}
-
-function openHelp() {
-  byId("keys").innerHTML = KEYS.map(
-    ([keys, does]) =>
-      `<dt>${keys
-        .split(" ")
-        .map((key) => `<kbd>${key}</kbd>`)
-        .join(" ")}</dt><dd>${does}</dd>`,
-  ).join("");
-  byId("help").showModal();
 }
 
 async function copyLink() {
