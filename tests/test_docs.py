@@ -50,6 +50,19 @@ def test_the_cells_run(said: Callable[[str], str], page: str) -> None:
     said(page)
 
 
+@pytest.mark.parametrize("page", CHAPTERS)
+def test_a_chapter_ends_with_an_exercise_what_to_remember_and_what_to_try(page: str) -> None:
+    source = chapters.source(page)
+    assert re.findall(r"^## (.*)$", source, re.MULTILINE)[-3:] == ["Exercise", "What to remember", "Try it"]
+    assert "from exercises import check" in source
+    assert 'code_prompt_show: "Show the answer"' in source
+
+
+@pytest.mark.parametrize("page", CHAPTERS)
+def test_the_map_shows_the_way_to_every_chapter(page: str) -> None:
+    assert f"]({page}.md" in chapters.source("map")
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("page", CHAPTERS)
 def test_the_exercises_are_solved_and_check(said: Callable[[str], str], page: str) -> None:
