@@ -42,10 +42,10 @@ def visit_inline(self, node) -> None:
 
 
 def visit_block(self, node) -> None:
-    """Write a formula of its own line, with its number where it has one."""
+    """Write a formula of its own line, with its number where it has one; keys scroll it where it is too wide."""
     names = "".join(f' id="{html.escape(name)}"' for name in node["ids"][:1])
     number = f'<span class="eqno">({node["number"]})</span>' if node.get("number") else ""
-    self.body.append(f'<div class="formula"{names}>{number}{mathml(node.astext(), "block")}</div>\n')
+    self.body.append(f'<div class="formula" tabindex="0"{names}>{number}{mathml(node.astext(), "block")}</div>\n')
     raise SkipNode
 
 
