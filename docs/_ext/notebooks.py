@@ -1,15 +1,16 @@
 """Each executed page is a notebook to download, too: linked at its head, and complete without the rest of the book."""
 
-import ast
 import base64
 import json
 import re
-import textwrap
 import zlib
 from pathlib import Path
+from types import SimpleNamespace
 
 import jupytext
+import yaml
 from nbformat.v4 import new_code_cell
+from sphinx.directives.code import LiteralInclude, LiteralIncludeReader
 
 DOCS = Path(__file__).resolve().parent.parent
 HELPERS = {
@@ -19,6 +20,8 @@ HELPERS = {
     "stored": ["stored.py", "data/*.json"],
 }
 """What a cell imports of the book, and the files that this needs."""
+QUOTED = ("start-at", "start-after", "end-at", "end-before")
+"""Options of ``literalinclude`` whose value may stand in quotes."""
 BLOCK = re.compile(
     r"^(?P<fence>`{3,}|:{3,})\{(?P<name>[\w-]+)\}(?P<rest>[^\n]*)\n(?P<body>.*?)^(?P=fence)$", re.M | re.S
 )
@@ -130,3 +133,10 @@ def included(path: Path, options: dict[str, str]) -> str:
     if "end-before" in options:
         lines = lines[: next(i for i, line in enumerate(lines) if options["end-before"] in line)]
     return textwrap.dedent("\n".join(lines)) if "dedent" in options else "\n".join(lines)
+    """Return the lines of a file that ``literalinclude`` shows, as Sphinx reads them."""
+    known = LiteralInclude.option_spec
+    read = {
+        name: known[name](yaml.safe_load(value) if name in QUOTED else value or None) for name, value in options.items()
+    }
+    text, _ = LiteralIncludeReader(str(path), read, SimpleNamespace(source_encoding="utf-8")).read()
+    return text.rstrip()
