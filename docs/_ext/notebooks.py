@@ -8,7 +8,6 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import jupytext
-import yaml
 from nbformat.v4 import new_code_cell
 from sphinx.directives.code import LiteralInclude, LiteralIncludeReader
 
@@ -136,7 +135,7 @@ def included(path: Path, options: dict[str, str]) -> str:
     """Return the lines of a file that ``literalinclude`` shows, as Sphinx reads them."""
     known = LiteralInclude.option_spec
     read = {
-        name: known[name](yaml.safe_load(value) if name in QUOTED else value or None) for name, value in options.items()
+        name: known[name](value.strip("\"'") if name in QUOTED else value or None) for name, value in options.items()
     }
     text, _ = LiteralIncludeReader(str(path), read, SimpleNamespace(source_encoding="utf-8")).read()
     return text.rstrip()
