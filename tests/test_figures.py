@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 
 import cai
 from cai.support.numbers import show
-from cai.view.labels import spread
+from cai.view.curve_names import spread
 from cai.view.style import FAINT, GREY, INK
 from cai.view.tube_figure import Chances, marginals_over_time
 from tests.test_view import Corridor, compared, gambles

@@ -23,7 +23,7 @@ from cai.errors import fault
 from cai.learn.result import Learned, Progress
 from cai.learn.seeds import BrokenOff, many
 from cai.support.numbers import between, brief, digits
-from cai.view.labels import spread
+from cai.view.curve_names import spread
 from cai.view.map_figures import nats_map
 from cai.view.profiles import performance_profiles
 from cai.view.reports.cells import lines_of

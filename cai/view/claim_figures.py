@@ -18,7 +18,7 @@ from cai.experiments.ties import Ties
 from cai.experiments.verdict import Mean
 from cai.support.numbers import brief, show
 from cai.view.canvas import Room, open_axes, panel
-from cai.view.labels import Label, name_ends, width_of
+from cai.view.curve_names import Label, name_ends, width_of
 from cai.view.panel_rows import Panels
 from cai.view.style import GREY, INK, LINES, MARKERS
 from cai.view.vector import tell

@@ -16,7 +16,7 @@ from cai.errors import fault
 from cai.learn.result import Learned
 from cai.support.numbers import brief, rounded, show
 from cai.view.canvas import Room, open_axes, panel
-from cai.view.labels import Label, name_ends, width_of
+from cai.view.curve_names import Label, name_ends, width_of
 from cai.view.ladder import log_floor
 from cai.view.panel_rows import Panels
 from cai.view.style import GREY, INK, LINES, MARKERS

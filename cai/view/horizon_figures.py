@@ -9,7 +9,7 @@ from cai.evaluation.by_horizon import ByHorizon
 from cai.exact.horizons import HorizonValues
 from cai.support.numbers import brief, show
 from cai.view.canvas import Room, open_axes, panel
-from cai.view.labels import Label, name_ends, width_of
+from cai.view.curve_names import Label, name_ends, width_of
 from cai.view.style import GREY, LINES
 from cai.view.vector import tell
 

@@ -14,7 +14,7 @@ from cai.evaluation.comparison import Comparison
 from cai.evaluation.rows import Row
 from cai.support.numbers import brief, rounded, show
 from cai.view.canvas import Room, log_ticks, open_axes, panel
-from cai.view.labels import Label, name_ends, width_of
+from cai.view.curve_names import Label, name_ends, width_of
 from cai.view.style import INK, LINES, MARKERS
 from cai.view.vector import tell
 

@@ -12,7 +12,7 @@ from cai.errors import fault
 from cai.evaluation.comparison import Comparison
 from cai.support.numbers import MINUS, brief, show
 from cai.view.canvas import Room, inches, open_axes, panel
-from cai.view.labels import LINE, width_of
+from cai.view.curve_names import LINE, width_of
 from cai.view.seed_curves import DASHES
 from cai.view.style import GREY, INK, LINES
 from cai.view.vector import tell

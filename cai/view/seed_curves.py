@@ -14,7 +14,7 @@ from cai.evaluation.comparison import Comparison
 from cai.evaluation.subject import Run
 from cai.support.numbers import brief, short, show
 from cai.view.canvas import Array, Room, log_ticks, open_axes, panel
-from cai.view.labels import Label, name_ends, width_of
+from cai.view.curve_names import Label, name_ends, width_of
 from cai.view.style import GREY, INK, LINES
 from cai.view.vector import tell
 

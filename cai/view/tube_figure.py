@@ -18,7 +18,7 @@ from cai.evaluation.evaluation import Evaluation
 from cai.exact.messages import Messages
 from cai.support.numbers import brief, show
 from cai.view.canvas import Room, open_axes, panel
-from cai.view.labels import Label, name_ends, width_of
+from cai.view.curve_names import Label, name_ends, width_of
 from cai.view.style import LINES
 from cai.view.vector import tell
 
