@@ -7,6 +7,7 @@ done again. Most chapters, and the whole of those experiments, are marked slow. 
 import ast
 import importlib
 import inspect
+import json
 import re
 from collections.abc import Callable
 from functools import cache
@@ -182,3 +183,18 @@ def test_a_command_that_no_browser_draws_is_refused(monkeypatch: pytest.MonkeyPa
     monkeypatch.syspath_prepend(str(DOCS / "_ext"))
     with pytest.raises(ValueError, match=r"holds \\nosuch"):
         importlib.import_module("formulas").mathml(r"a \nosuch b", "inline")
+
+
+@pytest.mark.parametrize("page", EXECUTED)
+def test_a_page_is_a_notebook_that_needs_no_file_of_the_book(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, page: str
+) -> None:
+    pytest.importorskip("jupytext", reason="the book needs the extra 'docs'")
+    monkeypatch.syspath_prepend(str(DOCS / "_ext"))
+    target = tmp_path / "page.ipynb"
+    importlib.import_module("notebooks").write(chapters.source(page), (DOCS / page).parent, target)
+    cells = json.loads(target.read_text(encoding="utf-8"))["cells"]
+    words = "".join("".join(cell["source"]) for cell in cells if cell["cell_type"] == "markdown")
+    assert sum(cell["cell_type"] == "code" for cell in cells) >= len(chapters.cells(page))
+    assert "{literalinclude}" not in words
+    assert "{toctree}" not in words

@@ -113,25 +113,6 @@ def unfolded(block: re.Match, folder: Path) -> str:
 
 
 def included(path: Path, options: dict[str, str]) -> str:
-    """Return the lines of a file that ``literalinclude`` shows: of an object, or by their numbers."""
-    lines = path.read_text(encoding="utf-8").splitlines()
-    if "pyobject" in options:
-        body = ast.parse("\n".join(lines)).body
-        for name in options["pyobject"].split("."):
-            found = next(one for one in body if getattr(one, "name", None) == name)
-            body = getattr(found, "body", [])
-        first = min([found.lineno, *(one.lineno for one in found.decorator_list)])
-        lines = lines[first - 1 : found.end_lineno]
-    if "lines" in options:
-        spans = [span.partition("-") for span in options["lines"].split(",")]
-        lines = [line for a, dash, b in spans for line in lines[int(a) - 1 : int(b or len(lines)) if dash else int(a)]]
-    if "start-at" in options:
-        lines = lines[next(i for i, line in enumerate(lines) if options["start-at"] in line) :]
-    if "end-at" in options:
-        lines = lines[: 1 + next(i for i, line in enumerate(lines) if options["end-at"] in line)]
-    if "end-before" in options:
-        lines = lines[: next(i for i, line in enumerate(lines) if options["end-before"] in line)]
-    return textwrap.dedent("\n".join(lines)) if "dedent" in options else "\n".join(lines)
     """Return the lines of a file that ``literalinclude`` shows, as Sphinx reads them."""
     known = LiteralInclude.option_spec
     read = {
