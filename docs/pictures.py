@@ -9,7 +9,11 @@ from matplotlib.axes import Axes
 import cai
 from cai.view.canvas import Room, open_axes, panel
 from cai.view.panel_rows import ROW
-from cai.view.style import INK
+from cai.view.style import GREY, INK
+
+# What a chapter draws by pyplot is in the page's ink, too: cai.view.svg knows these two colours.
+PARTS = ("text.color", "axes.labelcolor", "xtick.color", "ytick.color")
+plt.rcParams.update({**dict.fromkeys(PARTS, INK), "axes.edgecolor": GREY})
 
 
 def curves(title: str, below: str, *, wide: float = 3.0, high: float = 2.3, left: float = 0.6) -> Axes:
