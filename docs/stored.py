@@ -3,7 +3,7 @@
 The experiments stand in the chapters; there ``stored`` reads what was found. These commands run the chapters' cells:
 
     python docs/stored.py              write all the files anew (some CPU minutes)
-    python docs/stored.py learners     those of one chapter
+    python docs/stored.py claims       those of one chapter
     python docs/stored.py --compare    run all anew, write nothing, and fail where a number differs
 
 ``make test`` does a small part of each experiment, and compares it with the file.
