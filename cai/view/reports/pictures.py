@@ -46,8 +46,7 @@ def picture(name: str, title: str, caption: str, draw: Draw, *args: Any, **optio
     """Draw a figure, or several side by side, as a part of a section: ``draw(*args, **options)``."""
     drawn = draw(*args, **options)
     each = [drawn] if isinstance(drawn, Figure) else list(drawn.values())
-    words = f"{title}. {caption}"
-    return Picture(name, title, caption, tuple(svg(one, alt=getattr(one, "alt", "") or words) for one in each))
+    return Picture(name, title, caption, tuple(svg(one) for one in each))
 
 
 def each_of(draw: Callable[..., Figure], result: Any, whats: Sequence[str]) -> dict[str, Figure]:
