@@ -13,7 +13,7 @@ class Finding:
 
     Attributes:
         where: the method, variable and time that was looked at, e.g. ``"step, variable 'cell', t = 3"``.
-        seen: what was seen there.
+        seen: the value found there.
         expected: what a conforming world shows instead, with the way to get there.
     """
 
@@ -41,14 +41,14 @@ class _FindingsError(CaiError):
 
 
 class WorldError(_FindingsError):
-    """The world, or an argument beside it, does not conform; ``findings`` lists every fault that was seen.
+    """The world or another argument is not valid; ``findings`` lists every fault that was found.
 
-    No ``ValueError``: Pyro's tracing would catch one and raise it anew with its own text.
+    It is not a ``ValueError``, because Pyro's tracing would catch that and replace its text.
     """
 
 
 class IntractableError(_FindingsError):
-    """The exact answer cannot be compiled; ``findings`` name the reason and the size."""
+    """The exact answer cannot be computed; ``findings`` name the reason and the size."""
 
 
 class ImpossibleError(CaiError):
@@ -56,7 +56,7 @@ class ImpossibleError(CaiError):
 
 
 class NotConvergedError(CaiError):
-    """The infinite horizon's backups did not settle; the message says how far they were and why that may be."""
+    """The backups of the infinite horizon did not converge; the message names the last change and a likely cause."""
 
 
 def quoted(error: BaseException) -> str:
@@ -107,8 +107,8 @@ def fault(where: str, seen: str, expected: str) -> WorldError:
     """Return a ``WorldError`` of a single finding, ready to be raised: ``raise cai.fault("Grid, slip", "2", "0 … 1")``.
 
     Args:
-        where: the method, variable and time that was looked at.
-        seen: what was seen there.
-        expected: what a conforming world shows instead.
+        where: the method, variable and time of the fault.
+        seen: the value found there.
+        expected: what is valid there.
     """
     return WorldError([Finding(where, seen, expected)])

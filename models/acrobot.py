@@ -28,7 +28,7 @@ class Acrobot:
 
     Args:
         horizon: T; Gymnasium's own time limit is 500.
-        discount: the chance γ to survive a step.
+        discount: the probability γ of surviving a step.
     """
 
     stationary = True

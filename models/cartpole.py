@@ -30,7 +30,7 @@ class CartPole:
 
     Args:
         horizon: T; Gymnasium's own time limit is 500.
-        discount: the chance γ to survive a step.
+        discount: the probability γ of surviving a step.
     """
 
     stationary = True

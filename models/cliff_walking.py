@@ -19,6 +19,6 @@ def cliff_walking(is_slippery: bool = False, horizon: int | None = 100, discount
     Args:
         is_slippery: whether a move goes ahead or to either side with probability 1/3 each.
         horizon: T; Gymnasium gives no time limit.
-        discount: the chance γ to survive a step.
+        discount: the probability γ of surviving a step.
     """
     return cai.from_gymnasium("CliffWalking-v1", horizon=horizon, discount=discount, is_slippery=is_slippery)

@@ -31,7 +31,7 @@ class Elevator:
         riding: the cost of passengers aboard, a step, for each of the two ways.
         moving: the cost of going on.
         horizon: T steps, or None for ever (with a discount below 1).
-        discount: the chance γ to survive a step.
+        discount: the probability γ of surviving a step.
     """
 
     def __init__(

@@ -31,7 +31,7 @@ class Factory:
         finish: what a shaped and painted part earns a step.
         joint: what a joint earns a step.
         horizon: T steps, or None for ever (with a discount below 1).
-        discount: the chance γ to survive a step.
+        discount: the probability γ of surviving a step.
     """
 
     def __init__(

@@ -27,7 +27,7 @@ class Forest:
         p: the chance of a fire in a year.
         start: the age at the start.
         horizon: T years, or None for ever (with a discount below 1).
-        discount: the chance γ to survive a year.
+        discount: the probability γ of surviving a year.
     """
 
     def __init__(

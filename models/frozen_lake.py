@@ -26,7 +26,7 @@ def frozen_lake(
         map_name: "4x4" or "8x8".
         is_slippery: whether moves can slip.
         horizon: T; Gymnasium's own time limits are 100 on the 4x4 map and 200 on the 8x8 map.
-        discount: the chance γ to survive a step.
+        discount: the probability γ of surviving a step.
         success_rate: the chance that a move on slippery ice goes ahead.
         size: draw a random map of this many rows and columns, instead of ``map_name``.
         seed: which random map.

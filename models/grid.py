@@ -31,7 +31,7 @@ class Grid:
         slip: the chance that a move goes astray, half of it to either side; staying never slips.
         step_reward: the reward of each step until a goal is entered.
         horizon: T, or None for ever (with a discount below 1).
-        discount: the chance γ to survive a step.
+        discount: the probability γ of surviving a step.
     """
 
     def __init__(

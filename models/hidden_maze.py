@@ -31,7 +31,7 @@ class HiddenMaze:
         step_reward: the reward of a step that enters no exit.
         exit_rewards: the rewards of entering the good exit and the bad one.
         horizon: T, or None for ever (with a discount below 1).
-        discount: the chance γ to survive a step.
+        discount: the probability γ of surviving a step.
     """
 
     def __init__(

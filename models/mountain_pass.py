@@ -28,7 +28,7 @@ class MountainPass:
         wind_obeys: whether the hiker chooses the gust, with its chances as the prior: the deterministic twin, whose
             ``path`` is 0 road, 1 ledge without a gust or 2 ledge with a gust.
         horizon: T days, or None for ever (with a discount below 1).
-        discount: the chance γ to survive a day.
+        discount: the probability γ of surviving a day.
     """
 
     def __init__(

@@ -26,7 +26,7 @@ class Pendulum:
 
     Args:
         horizon: T; Gymnasium's own time limit is 200.
-        discount: the chance γ to survive a step.
+        discount: the probability γ of surviving a step.
     """
 
     stationary = True

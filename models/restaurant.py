@@ -27,7 +27,7 @@ class Restaurant:
         french: the same at the other place.
         utility: the reward of each of the three.
         horizon: how many evenings.
-        discount: the chance γ to survive an evening.
+        discount: the probability γ of surviving an evening.
     """
 
     def __init__(

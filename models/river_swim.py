@@ -24,7 +24,7 @@ class RiverSwim:
         small: the reward for swimming left at the left end.
         large: the reward for holding the right end while swimming right.
         horizon: T, or None for ever (with a discount below 1).
-        discount: the chance γ to survive a stroke.
+        discount: the probability γ of surviving a stroke.
     """
 
     def __init__(

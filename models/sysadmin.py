@@ -30,7 +30,7 @@ class Sysadmin:
         cost: what a reboot costs; a running machine earns 1 a step.
         recovery: the chance that a machine comes up by itself.
         horizon: T steps, or None for ever (with a discount below 1).
-        discount: the chance γ to survive a step.
+        discount: the probability γ of surviving a step.
     """
 
     def __init__(

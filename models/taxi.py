@@ -20,7 +20,7 @@ def taxi(
     Args:
         is_rainy: whether a drive may drift to either side.
         horizon: T; Gymnasium's own time limit is 200.
-        discount: the chance γ to survive a step.
+        discount: the probability γ of surviving a step.
         rainy_probability: the chance that a drive in the rain goes where it was meant to.
     """
     return cai.from_gymnasium(

@@ -29,7 +29,7 @@ class Tiger:
         treasure: the reward for the door without the tiger.
         mauling: the reward for the other one.
         horizon: T steps, or None for ever (with a discount below 1).
-        discount: the chance γ to survive a step.
+        discount: the probability γ of surviving a step.
     """
 
     def __init__(

@@ -33,7 +33,7 @@ class Traffic:
         ring: whether the last cell leads to the first; then no car enters, and every other cell has one at the start.
         waiting: the cost of each queued car, a step; a car that moves on earns 1.
         horizon: T steps, or None for ever (with a discount below 1).
-        discount: the chance γ to survive a step.
+        discount: the probability γ of surviving a step.
     """
 
     def __init__(

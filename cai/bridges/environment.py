@@ -184,32 +184,32 @@ def to_gymnasium(
     One finite variable is a ``Discrete`` space, several are a ``MultiDiscrete`` one, in the order in which the program
     samples them, with the world's own numbers. Other states are a ``Box`` of float32: ``features(state) -> [*, F]``
     where the world has this optional member, else the variables one after the other, flattened. Continuous actions are
-    a ``Box`` with the ends of the prior's interval in the first state; real ones have none, and Stable-Baselines3
-    takes finite ones only: give such actions a ``Uniform`` prior.
+    a ``Box`` with the bounds of the prior's interval in the first state. Stable-Baselines3 needs finite bounds: give
+    such actions a ``Uniform`` prior.
 
-    - After T steps the episode is ``truncated``: the horizon is a time limit, and the time is no part of what is
-      observed (``info["t"]`` has it). The reward ``terminal(s_T)`` is added on step T, times γ: it belongs to the
-      time after that step's own reward, which a learner weighs by γ^(T-1).
-    - ``terminated(state)``, an optional member of a world, tells the absorbing states without further reward, in which
-      an episode ends; where there is a ``terminal`` reward it goes on to T, where that is paid.
-    - A discount γ ends no episode: learners apply it themselves; ``env.unwrapped.world`` has it.
-    - The action prior is not enforced: only the support of its variables is, as the action space. ``action_masks()``
-      says what it allows in the present state.
-    - ``reset(seed=…)`` fixes every draw; torch's own random state is left alone. The world is read once: where it has
-      tables of at most a million outcomes, steps are looked up in them; else its program runs, in float64.
+    - After T steps the episode is ``truncated``: the horizon is a time limit. The observation does not contain the
+      time; ``info["t"]`` does. The reward ``terminal(s_T)`` is added to step T's reward, times γ, because it is paid
+      one step later.
+    - An episode is ``terminated`` where the world's optional ``terminated(state)`` is True. If the world has a
+      ``terminal`` reward, the episode goes on to T, where that reward is paid.
+    - A discount γ does not end episodes: learners apply it themselves. It is ``env.unwrapped.world.discount``.
+    - The action space is the support of the action variables. Actions that the prior forbids in a state are not
+      refused; ``action_masks()`` says which ones the current state allows.
+    - ``reset(seed=…)`` fixes every random number; torch's global random state does not change. A world with tables of
+      at most a million outcomes is stepped by table look-up; for others its program runs, in float64.
 
-    With ``num_envs`` = N it is N environments that are stepped together, without a loop over copies. A copy whose
-    episode has ended begins anew at the *next* step, whatever action it is given (``AutoresetMode.NEXT_STEP``, declared
-    in ``metadata``); ``info["t"]`` has each copy's time.
+    With ``num_envs`` = N it is N environments that are stepped together as one batch. A copy whose episode has ended is
+    reset at the *next* step, whatever the action (``AutoresetMode.NEXT_STEP``, declared in ``metadata``); ``info["t"]``
+    has each copy's time.
 
     Args:
-        world: the world; its tables will not do.
+        world: the world; not its tables.
         num_envs: N, or None for a single environment.
         render_mode: of a single one: None, or "ansi" for a line of text.
 
     Raises:
-        WorldError: no world, no space for its variables, or, in ``step``, a reward that is not finite (a forbidden
-            outcome of -inf is nothing that a learner could average).
+        WorldError: the argument is no world, or a variable has no Gymnasium space. ``step`` raises it at a reward that
+            is not finite: a learner cannot average -inf.
 
     Source: Towers et al. 2024, Gymnasium: a standard interface for reinforcement learning environments.
     """

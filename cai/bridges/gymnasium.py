@@ -90,23 +90,23 @@ class GymnasiumWorld:
 def from_gymnasium(env: Any, *, horizon: int | None = None, discount: float = 1.0, **env_kwargs: Any) -> World:
     """Import a Gymnasium environment with a table ``P`` as a world.
 
-    ``P[s][a]`` is a list of outcomes (p, s', r, done), and stays one. Where ``done`` holds the trajectory goes to one
-    state more, the last, called "ended": it is absorbing, pays nothing and belongs to no policy, since nobody acts
-    there. Gymnasium's time limit is a truncation, no part of the world: the horizon is.
+    ``P[s][a]`` is a list of outcomes (p, s', r, done), and the tables have the same outcomes. Where ``done`` is True
+    the trajectory goes to one more state, the last, called "ended": it is absorbing, pays nothing, and a policy has no
+    actions there. Gymnasium's time limit is a truncation and no part of the world; give a horizon instead.
 
     States and actions may have names, or numbers that do not begin at 0: they are numbered in order and keep their
-    names as labels. An action that ``P[s]`` has not is forbidden in s, a state for which ``P[s]`` is empty is an end,
-    and an outcome (p, s', r) is not done.
+    names as labels. An action that is missing in ``P[s]`` is forbidden in s. A state with an empty ``P[s]`` ends the
+    episode. An outcome of three entries, (p, s', r), is not done.
 
     Args:
         env: an id such as "FrozenLake-v1", or an environment.
         horizon: T, or None for the infinite horizon with a discount below 1.
-        discount: the chance γ to survive a step.
+        discount: the probability γ of surviving a step.
         env_kwargs: passed on to ``gymnasium.make``.
 
     Raises:
         WorldError: the id or an option is unknown; the environment has no table ``P`` that holds its dynamics; a row of
-            ``P``, or the start, is no distribution.
+            ``P``, or the start, does not sum to 1.
     """
     import gymnasium
 

@@ -12,19 +12,19 @@ from cai.support.outline import Argument, outline
 
 
 def load_world(spec: str, settings: Mapping[str, Any] | None = None, overrides: Mapping[str, Any] | None = None) -> Any:
-    """Make the world of a name, ``load_world("grid", {"rows": 3})`` or ``load_world("FrozenLake-v1")``.
+    """Return the world of this name, ``load_world("grid", {"rows": 3})`` or ``load_world("FrozenLake-v1")``.
 
     An id of Gymnasium has the horizon of its own time limit unless another is given.
 
     Args:
         spec: a name of the catalogue (``cai list``), a file ``my_world.py``, ``my_world.py:Class``, a Gymnasium id
             whose environment has a table ``P``, or ``rddl:PROBLEM:INSTANCE`` of rddlrepository.
-        settings: arguments of the world, or options of the id; of text, numbers, True, None, lists and tuples are
-            read as Python literals.
-        overrides: values for ``horizon`` or ``discount``: arguments where the world takes them, else attributes.
+        settings: arguments of the world, or options of the id. Text that is a Python literal (a number, True, None, a
+            list or a tuple) becomes its value.
+        overrides: ``horizon`` or ``discount`` in place of the world's own.
 
     Raises:
-        WorldError: there is no such world, file, id, class or argument, or making it fails.
+        WorldError: there is no such world, file, id, class or argument, or the world raises an error when it is made.
     """
     if not isinstance(spec, str):
         raise fault("load_world, spec", f"a {type(spec).__name__}", "the name of a world, a file or a Gymnasium id")

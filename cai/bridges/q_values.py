@@ -21,19 +21,20 @@ EXPECTED = "finite numbers, or -inf"
 def from_q(q: Any, world: Any = None, *, temperature: float | None = None) -> FixedPolicy | Tensor:
     """Read action values as a policy: greedy, or Boltzmann at a temperature.
 
-    ``π(a|s) = 1/n`` for the n best of the allowed actions, ties (equal numbers) shared; with a temperature
-    ``π(a|s) ∝ p(a|s) exp(q(s,a)/α)``, p the world's action prior. Where an episode has ended nobody acts: the table may
-    leave such states out where they are the last, and a function is not asked about them.
+    Greedy: ``π(a|s) = 1/n`` for the n best of the allowed actions, equal numbers sharing alike. With a temperature:
+    ``π(a|s) ∝ p(a|s) exp(q(s,a)/α)`` with the world's action prior p. Ended states need no values: a table may leave
+    them out if they are the last states, and a function is not called on them.
 
     Args:
         q: action values, reward units, ``[S, A]`` or ``[T, S, A]``: a tensor, an array, a list, or a function
             ``(state, t) -> [S, A]``, called on all states at once.
-        world: the world, or what it was compiled to, whose prior says what is allowed. Without it all actions are, q is
-            no function, and the probabilities themselves are returned, which ``evaluate`` and ``compare`` take.
+        world: the world, or what it was compiled to; its prior says which actions are allowed. Without a world all
+            actions are allowed, q must be a table, and the probabilities are returned, which ``evaluate`` and
+            ``compare`` take.
         temperature: α > 0, reward units; None is greedy.
 
     Raises:
-        WorldError: q is none of these, has another shape, NaN or +inf; or the temperature is not positive.
+        WorldError: q is something else, has another shape, NaN or +inf; or the temperature is not positive.
         IntractableError: the world cannot be compiled.
     """
     if temperature is not None and not 0 < temperature < float("inf"):

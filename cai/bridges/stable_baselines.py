@@ -194,26 +194,26 @@ def _squashed(event_dim: int, loc: Tensor, log_scale: Tensor, low: Tensor, high:
 def from_sb3(model: Any, world_or_env: Any = None) -> Policy:
     """Read a model of Stable-Baselines3 or sb3-contrib as a policy of the world that it was trained on.
 
-    PPO, A2C, TRPO and MaskablePPO: the distribution that they sample from; over several finite actions the product of
-    theirs; the masks are the zeros of the world's prior. Continuous actions are clipped by Stable-Baselines3, so that
-    the ends of the interval are point masses: draws and returns are right, the KL to a prior with a density is
-    infinite. DQN, and QR-DQN by the mean of its quantiles: the greedy policy, the first of equal actions; the
-    exploration that they train with is left out. SAC, TQC and CrossQ: their tanh-Gaussian, in the world's units.
+    PPO, A2C, TRPO and MaskablePPO: the distribution that they sample from, a product over several action variables; the
+    masks are the zeros of the world's prior. Stable-Baselines3 clips continuous actions, so the ends of the interval
+    have positive probability: samples and returns are right, but the KL to a prior with a density is infinite. DQN, and
+    QR-DQN by the mean of its quantiles: the greedy policy, the first of equal actions, without the exploration of
+    training. SAC, TQC and CrossQ: their tanh-Gaussian, in the world's units.
 
-    The model was trained through ``to_gymnasium``, or on a plain Gymnasium environment that ``from_gymnasium`` imports:
-    the state "ended", which the world has besides, belongs to no policy.
+    The model was trained through ``to_gymnasium``, or on a Gymnasium environment that ``from_gymnasium`` can import.
+    The additional state "ended" needs no actions.
 
-    The model sees the state alone, so that the policy is the same at all times. A ``VecNormalize`` around the model's
-    environment is applied as in training (a model loaded from a file needs it again: ``model.set_env``). The policy
-    reads the model's weights whenever it is asked: train on, and it changes.
+    The model reads the state and not the time, so the policy is the same at all times. A ``VecNormalize`` around the
+    model's environment is applied as in training (a model loaded from a file needs it again: ``model.set_env``). The
+    policy reads the model's current weights: it changes when the model is trained further.
 
     Args:
         model: a trained model of these kinds.
-        world_or_env: the world, or its environment; may be left out where the model still has that environment.
+        world_or_env: the world, or its environment; may be left out if the model still has its environment.
 
     Raises:
-        WorldError: Stable-Baselines3 is not installed; the model is of another kind (TD3 and DDPG act without chance,
-            RecurrentPPO by its memory), explores by gSDE, sees the world through a wrapper, or has no world; its spaces
+        WorldError: Stable-Baselines3 is not installed; the model is of another kind (TD3 and DDPG are deterministic,
+            RecurrentPPO has a memory), explores by gSDE, was trained through a wrapper, or has no world; or its spaces
             are not the world's.
 
     Source: Raffin et al. 2021, Stable-Baselines3: reliable reinforcement learning implementations.

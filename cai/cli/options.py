@@ -39,7 +39,7 @@ Settings = Annotated[
     ),
 ]
 Horizon = Annotated[str | None, typer.Option(help="T, or 'inf' (needs a discount below 1).")]
-Discount = Annotated[float | None, typer.Option(help="The chance γ to survive a step, in (0, 1].")]
+Discount = Annotated[float | None, typer.Option(help="The probability γ of surviving a step, in (0, 1].")]
 Temperature = Annotated[
     list[float] | None, typer.Option("--temperature", "-t", help="α, reward units; repeatable; 1 unless given.")
 ]

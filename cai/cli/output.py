@@ -73,7 +73,7 @@ def write_report(
 
     Args:
         spec: the name of the world, under which its own words are found.
-        title: of the page.
+        title: the title of the page.
         dag: the world's graph, to be drawn; None for none.
         results: what ``cai.report`` takes.
         out: the folder.

@@ -31,23 +31,24 @@ def condition(world: World, *, observe: Given | None = ..., do: Given | None = .
 def condition(
     world: World | Tables | Factors, *, observe: Given | None = None, do: Given | None = None
 ) -> World | Tables | Factors:
-    """Return a world under conditions, in the form in which it came: it can be solved, compared and learned as any.
+    """Return the world under conditions, in the same form: world, tables or factors.
 
-    ``observe`` multiplies p(τ, O=1) by 1 where the site has the value and by 0 elsewhere, as one more optimality node:
-    goals may be set so, in place of rewards. With likelihoods in place of a value it multiplies by that of the site's
-    value: an uncertain observation, whose likelihoods need not sum to 1 and are in log Z as they are. Rules that hold
-    the dynamics fixed ask for certainty, of the observation too. ``do`` replaces the site's distribution by a point
-    mass, which cuts its edges from above (Pearl 2009, section 3.2). With a discount a condition counts while the
-    trajectory lives.
+    ``observe`` multiplies p(τ, O=1) by 1 where the site has the value and by 0 elsewhere, like one more optimality
+    node. It can set a goal in place of a reward. Likelihoods in place of a value make an uncertain observation: p(τ,
+    O=1) is multiplied by the likelihood of the site's value. They need not sum to 1, and log Z contains them as they
+    are. VARIATIONAL and HARD need a policy under which the observed event is certain; without one they have no finite
+    answer. ``do`` replaces the site's distribution by a point mass, which cuts the edges from its parents (Pearl 2009,
+    section 3.2). With a discount a condition applies only while the trajectory is alive.
 
     Args:
         world: a world, or the tables or factors it was compiled to.
-        observe: by site a value, ``{"floor_5": 3}``, by number or by its name, or likelihoods from 0 to 1 for each of
-            its values, ``{"floor_5": [0.3, 0.7]}``: states at times 0 … T, actions and latents at 0 … T-1.
-        do: values, the same.
+        observe: a dict by site. An entry is a value, by number or by name, ``{"floor_5": 3}``, or a likelihood from 0
+            to 1 for each value, ``{"floor_5": [0.3, 0.7]}``. States have times 0 … T, actions and latents 0 … T-1.
+        do: a dict by site of values.
 
     Raises:
-        WorldError: a site or a value does not exist, the horizon is infinite, or the form has forgotten the site.
+        WorldError: a site or a value does not exist, the horizon is infinite, or the compiled form no longer has the
+            site.
     """
     conditions = read_conditions(observe, do)
     if not conditions:

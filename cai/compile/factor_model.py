@@ -108,7 +108,7 @@ class SliceVariables:
 
 @dataclass(frozen=True, repr=False, eq=False)
 class Factors:
-    """A world with its variables kept apart: the compiled form that ``factorise`` returns.
+    """A world compiled to factors, one table for each variable: what ``factorise`` returns.
 
     Attributes:
         initial: log p(s_0), nats, by state variable.
@@ -116,11 +116,11 @@ class Factors:
         terminal: the pieces of r_T(s_T), reward units.
         horizon: T, or None for the infinite horizon.
         discount: the probability γ of surviving a step.
-        states, actions: the variables and their sizes, numbered jointly as in ``Tables``.
+        states, actions: the variables and their sizes. Joint values are numbered as in ``Tables``.
         latents: the sizes of the other variables of a slice.
-        layout: where states lie in space, if the world says so.
-        ends: in which states an episode has ended, True and False over the variables that tell; nobody acts there, and
-            no account goes on. None where nothing ends.
+        layout: the place of each state on a map, if the world has one.
+        ends: the states in which an episode has ended, as True and False over the variables that decide it. In an ended
+            state there are no more actions, rewards or nats. None where no episode ends.
     """
 
     initial: dict[str, Factor]
@@ -150,7 +150,7 @@ class Factors:
 
     @property
     def log_survival(self) -> Tensor:
-        """log of (γ, 1 - γ): the chances to go on and to end after a step, nats."""
+        """log of (γ, 1 - γ): the probabilities of going on and of ending after a step, nats."""
         return torch.tensor([self.discount, 1 - self.discount], dtype=self.dtype).log()
 
     @property
@@ -160,12 +160,12 @@ class Factors:
 
     @property
     def requires_grad(self) -> bool:
-        """Whether any table asks for gradients."""
+        """Whether any table requires a gradient."""
         return any(table.requires_grad for table in self._tables)
 
     @property
     def version(self) -> tuple[object, ...]:
-        """What changes as soon as a number is changed in place, and always where torch cannot tell."""
+        """A version: it changes whenever a number is changed in place, and at every call where torch cannot tell."""
         return tuple(object() if table.is_inference() else table._version for table in self._tables)
 
     @property
@@ -177,7 +177,7 @@ class Factors:
 
     @property
     def ended(self) -> Tensor | None:
-        """In which joint states an episode has ended, ``[S]``; None where nothing ends."""
+        """The joint states in which an episode has ended, ``[S]``; None where no episode ends."""
         if self.ends is None:
             return None
         scope = self.ends.scope  # in the order of the states
@@ -186,7 +186,7 @@ class Factors:
 
     @property
     def variables(self) -> SliceVariables:
-        """What the factors are over."""
+        """The variables that the factors read."""
         return SliceVariables(self.states, self.actions, self.latents, self.dtype)
 
     @property
@@ -208,7 +208,7 @@ class Factors:
         return total(tuple(self.initial.values()), self.states.names, self.states.sizes, self.dtype)
 
     def times(self) -> Iterator[FactoredSlice]:
-        """Yield the slice of every time, 0 first, or the one that stands for all."""
+        """Yield the slices in order of time; a stationary world has a single one."""
         yield from self.slices
 
     def unrolled(self) -> "Factors":
@@ -221,7 +221,7 @@ class Factors:
         return replace(self, slices=self.slices * self.horizon)
 
     def detach(self) -> "Factors":
-        """Return the same factors, cut from autograd; themselves, where nothing hangs on it."""
+        """Return the same factors without gradients; the same object where there are none."""
         if not self.requires_grad:
             return self
 

@@ -22,19 +22,20 @@ from cai.world.spec import Spec, read
 
 
 def factorise(world: World | Spec | Factors, *, dtype: torch.dtype = torch.float64) -> Factors:
-    """Compile a world to factors: for every variable of the slice log p(variable | what it reads), and reward pieces.
+    """Compile a world to factors: log p(variable | its parents) for each variable of the slice, and reward terms.
 
-    ``p(slice) = Π_i p(a_i|s, a_<i) Π_x p(x|parents of x)``, ``r = Σ_m r_m``. The slice runs once under an enumerating
-    messenger, each variable on its own tensor dimension, so that a log-probability comes out as large as what it
-    depends on. A reward that is a sum in the program stays one: no piece reads more than its term does.
+    ``p(slice) = Π_i p(a_i|s, a_<i) Π_x p(x|parents of x)``, ``r = Σ_m r_m``. The slice runs once with all values of
+    every variable enumerated, each variable on its own tensor dimension. So a log-probability has an axis only for the
+    variables that it depends on. A reward that is a sum in the program stays a sum: each term reads its own variables
+    only.
 
     Args:
-        world: the world, as it is or read already, or factors, which are returned as they are.
+        world: the world; factors are returned as they are.
         dtype: of probabilities and rewards.
 
     Raises:
         WorldError: the world does not conform (``cai.check`` lists every finding).
-        IntractableError: a variable is not finite, or the program ties too many variables in one tensor.
+        IntractableError: a variable is not finite, or one tensor of the program depends on too many variables.
     """
     if isinstance(world, Factors):
         require_valid(world)

@@ -35,7 +35,7 @@ class Model(Protocol):
 
     @property
     def log_survival(self) -> Float[Tensor, "2"]:
-        """log of (γ, 1 - γ): the chances to go on and to end after a step, nats."""
+        """log of (γ, 1 - γ): the probabilities of going on and of ending after a step, nats."""
 
     @property
     def dtype(self) -> torch.dtype:
@@ -43,7 +43,7 @@ class Model(Protocol):
 
     @property
     def requires_grad(self) -> bool:
-        """Whether any number asks for gradients."""
+        """Whether any number requires a gradient."""
 
     @property
     def layout(self) -> Layout | None:

@@ -36,10 +36,10 @@ class Slice:
 
 @dataclass(frozen=True, repr=False, eq=False)
 class Tables:
-    """A world with its discrete variables flattened: the compiled form that ``tabulate`` returns.
+    """A world compiled to tables, with numbered states, actions and outcomes: what ``tabulate`` returns.
 
-    ``*L`` is the batch of stacked worlds, if any, then ``T`` where ``timed``. Outcomes, not successors, are the
-    entries: several may share one successor and carry different rewards. An outcome of probability zero is padding.
+    ``*L`` is the batch of stacked worlds, if any, then ``T`` where ``timed``. The entries are outcomes: two outcomes
+    may have the same next state and different rewards. An outcome of probability zero is padding.
 
     Attributes:
         log_initial: log p(s_0), nats.
@@ -51,10 +51,12 @@ class Tables:
         horizon: T, or None for the infinite horizon.
         discount: the probability γ of surviving a step.
         timed: whether the slices differ over time, so that a T axis stands before S.
-        states, actions: what the numbers mean.
-        layout: where states lie in space, if the world says so.
-        latents: what the numbers of outcomes mean: the variables of a slice that took room; None where it is not known.
-        ended: in which states an episode has ended: nobody acts there, and no account goes on; None where nothing ends.
+        states, actions: the variables and values that the numbers stand for.
+        layout: the place of each state on a map, if the world has one.
+        latents: the latent variables and values that the numbers of the outcomes stand for; None where they are not
+            known.
+        ended: the states in which an episode has ended: there are no more actions, rewards or nats. None where no
+            episode ends.
     """
 
     log_initial: Float[Tensor, "*B S"]
@@ -92,11 +94,11 @@ class Tables:
 
     @property
     def log_survival(self) -> Float[Tensor, "2"]:
-        """log of (γ, 1 - γ): the chances to go on and to end after a step, nats."""
+        """log of (γ, 1 - γ): the probabilities of going on and of ending after a step, nats."""
         return self.log_initial.new_tensor([self.discount, 1 - self.discount]).log()
 
     def slices(self) -> Iterator[Slice]:
-        """Yield the slice of every time, 0 first: T of them, or one alone that stands for all times."""
+        """Yield the T slices in order of time; a stationary world has a single one."""
         fields = (self.log_prior, self.log_prob, self.successor, self.reward)
         if not self.timed:
             yield Slice(*fields)
@@ -114,13 +116,13 @@ class Tables:
 
     @property
     def requires_grad(self) -> bool:
-        """Whether any number asks for gradients."""
+        """Whether any number requires a gradient."""
         numbers = (self.log_initial, self.log_prior, self.log_prob, self.reward, self.terminal)
         return any(field.requires_grad for field in numbers)
 
     @property
     def version(self) -> tuple[object, ...]:
-        """What changes as soon as a number is changed in place, and always where torch cannot tell."""
+        """A version: it changes whenever a number is changed in place, and at every call where torch cannot tell."""
         numbers = (self.log_initial, self.log_prior, self.log_prob, self.successor, self.reward, self.terminal)
         return tuple(object() if field.is_inference() else field._version for field in numbers)
 
@@ -129,7 +131,7 @@ class Tables:
         return self.at(t).log_prior
 
     def detach(self) -> "Tables":
-        """Return the same tables, cut from autograd; themselves, where nothing hangs on it."""
+        """Return the same tables without gradients; the same object where there are none."""
         if not self.requires_grad:
             return self
         names = ("log_initial", "log_prior", "log_prob", "reward", "terminal")
@@ -137,7 +139,7 @@ class Tables:
         return replace(self, **fields)
 
     def to(self, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> "Tables":
-        """Return the tables on another device, in another floating dtype, or both: ``solve`` follows them."""
+        """Return the tables on another device, in another floating dtype, or both; ``solve`` then computes there."""
         names = ("log_initial", "log_prior", "log_prob", "reward", "terminal")
         fields: dict[str, Any] = {name: getattr(self, name).to(device=device, dtype=dtype) for name in names}
         ended = None if self.ended is None else self.ended.to(device)
@@ -157,7 +159,7 @@ class Tables:
         """Return the number of the state with these values, each given by number or by name.
 
         Raises:
-            WorldError: a variable is missing, unknown or out of range, or the state was dropped.
+            WorldError: a variable is missing, unknown or out of range, or the state was dropped as unreachable.
         """
         return self.states.number(values, "index")
 

@@ -39,16 +39,16 @@ def tabulate(
 ) -> Tables:
     """Compile a world to tables: for every (s, a) its outcomes ``(log_prob, successor, reward)``.
 
-    The slice runs once under an enumerating messenger, each variable on its own dimension; K is the number of joint
-    values of the slice's latents (a ``Point`` is a function of them and takes no room). Where ``t`` is read by the
-    world's code the tables carry a time axis, unless all slices turn out equal.
+    The slice runs once with all values of every variable enumerated, each variable on its own dimension. K is the
+    number of joint values of the slice's latents (a ``Point`` is a function of them and adds none). If the world's code
+    reads ``t``, the tables have a time axis, unless all slices are equal.
 
     Args:
-        world: the world, as it is or read already, or tables, which are returned as they are.
+        world: the world; tables are returned as they are.
         dtype: of probabilities and rewards.
-        reachable: drop the states that no action ever reaches, a forbidden one included: ``do`` and policies may take
-            it; ``states.kept`` lists those that stay.
-        max_bytes: refuse larger tables before allocating them.
+        reachable: drop the states that no action ever reaches (forbidden actions count too, since ``do`` may take
+            them); ``states.kept`` lists the others.
+        max_bytes: the largest size of the tables; larger ones raise an error before they are allocated.
 
     Raises:
         WorldError: the world does not conform (``cai.check`` lists every finding).

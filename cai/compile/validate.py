@@ -40,7 +40,7 @@ def _clock(compiled: Tables | Factors) -> Iterator[Finding]:
     T, gamma = compiled.horizon, compiled.discount
     number = isinstance(gamma, int | float) and not isinstance(gamma, bool)
     if not number or not 0 <= gamma <= 1:
-        yield Finding("discount", f"{gamma!r}", "a number from 0 to 1: the chance to survive a step")
+        yield Finding("discount", f"{gamma!r}", "a number from 0 to 1: the probability of surviving a step")
     elif T is None and gamma == 1:
         yield Finding("horizon", "None with a discount of 1", "a positive integer, or a discount below 1")
     if T is not None and (isinstance(T, bool) or not isinstance(T, int) or T < 1):

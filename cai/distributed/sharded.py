@@ -39,17 +39,17 @@ def solve(
 ) -> ShardedMessages:
     """Solve a world with a finite horizon in many processes: the sweep of ``solve``, a range of states in each.
 
-    Called alike in every process of a torch.distributed group; ``torchrun`` makes one, and without it a process is
-    alone. Each tabulates the rows of its own states only; a backup needs of the others the v of its halo, the foreign
-    states that its successors name. ``v_t`` goes to disk as it is made, a file a shard, so a run that lost a process
-    goes on, when the same command starts it again, from the last time that all shards have kept, to the same numbers.
+    Every process of a torch.distributed group makes the same call; ``torchrun`` starts such a group, and without it
+    there is one process. Each process tabulates its own states only. For a backup it needs v of its halo: the states of
+    other processes that its states can lead to. Each process writes ``v_t`` to its own file at once. If a process is
+    lost, the same command goes on from the last time that all processes have written, and gives the same numbers.
 
     Args:
         world: a world; every process makes its own.
         rule: POSTERIOR, VARIATIONAL, HARD, MAP, PLANNING or RISK(eta).
-        temperature: α > 0, reward units; one alone.
-        folder: where the messages are kept; the processes of several machines may each see a folder of their own.
-        every: after how many backups the files are made sure, so that a run can go on from there.
+        temperature: α > 0, reward units; one number.
+        folder: where the messages are stored; each machine may have its own folder.
+        every: the number of backups between two syncs of the files to disk, from which a run can go on.
         device: where to compute: "cpu" (gloo carries the halo), or "cuda" (NCCL).
         timeout: seconds to wait for another process before it counts as lost.
 

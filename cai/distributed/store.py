@@ -74,10 +74,10 @@ class ShardedMessages:
 
 
 def open_messages(folder: Path | str) -> ShardedMessages:
-    """Open the finished messages that ``cai.distributed.solve`` left in a folder, in one ordinary process.
+    """Open the finished messages in a folder of ``cai.distributed.solve``, in one ordinary process.
 
     Raises:
-        WorldError: the folder holds none, or they do not reach back to time 0.
+        WorldError: the folder has no messages, or they do not reach time 0.
     """
     about, where = read(Path(folder)), f"folder '{folder}'"
     if about is None:

@@ -34,25 +34,26 @@ def compare(
     leave_out: bool = False,
     conditions: Conditions = NOTHING,
 ) -> Comparison:
-    """Evaluate every policy on the world by the same accounts; learners over their seeds.
+    """Evaluate several policies on one world, exactly, with the same numbers for each.
 
-    A number of a learner is the interquartile mean over its seeds with a 95 % bootstrap interval (Agarwal et al. 2021,
+    A learner's number is the interquartile mean over its seeds with a 95 % bootstrap interval (Agarwal et al. 2021,
     *Deep Reinforcement Learning at the Edge of the Statistical Precipice*).
 
     Args:
-        world: a world, or the tables or factors it was compiled to. Of one that can be neither only learners are
-            compared, by what they sampled.
-        policies: by name, anything that ``evaluate`` takes, a ``Rule`` too; what a learner returns; a list of its runs.
+        world: a world, or the tables or factors it was compiled to. If it can be neither, only learners can be
+            compared, by their sampled returns.
+        policies: a dict by name. A policy is anything that ``evaluate`` takes (a ``Rule`` too), the result of a
+            learner, or a list of its runs.
         temperature: α > 0, reward units; one number.
-        columns: what is shown, of what is known.
-        leave_out: leave rules without a finite answer out, rather than raise; ``left_out`` says why.
-        conditions: those that a compiled world was put under, for the words of an error.
+        columns: the columns to show, where they are known.
+        leave_out: leave out rules without a finite answer instead of raising an error; ``left_out`` gives the reason.
+        conditions: the conditions that a compiled world is under, for error messages.
 
     Raises:
-        WorldError: a name has no usable policy, the world does not conform, a seed comes twice, or runs were made at
-            another temperature.
-        IntractableError: the world can be neither tabulated nor factorised, and nothing was learned.
-        ImpossibleError, NotConvergedError: a rule has no finite answer and is not to be left out, or all would be.
+        WorldError: a policy or the world is not valid, two runs have the same seed, or runs were made at another
+            temperature.
+        IntractableError: the world can be neither tabulated nor factorised, and there are no learners.
+        ImpossibleError, NotConvergedError: a rule has no finite answer and ``leave_out`` is False, or no rule has one.
     """
     if not isinstance(policies, Mapping) or not policies:
         raise fault("compare, policies", f"{policies!r}", "a dict of at least one name and policy")
@@ -133,7 +134,7 @@ def sampled(
     Args:
         runs: of each learner, by name.
         temperature: α > 0, reward units.
-        columns: what is shown, of what is known.
+        columns: the columns to show, where they are known.
         left_out: why others are not among them, by name.
     """
     subjects = {name: tuple(Subject(None, run) for run in each) for name, each in runs.items()}

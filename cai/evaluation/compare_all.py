@@ -25,21 +25,21 @@ def compare_all(
     progress: bool = True,
     **settings: Any,
 ) -> dict[str, list[Comparison]]:
-    """Compare policies on every world at every temperature; each world's comparisons in the order of temperatures.
+    """Compare policies on every world at every temperature; the result has a list of comparisons for each world.
 
     Args:
-        worlds: by name, worlds or what they were compiled to; one world at several horizons is several. They are
-            compiled here; on a cluster they are sent to every machine once.
-        policies: by name, anything that ``compare`` takes; a ``Rule`` is solved anew for each. Or a function from a
-            world's name and a temperature to such a dict.
+        worlds: a dict by name of worlds, or of what they were compiled to. One world at two horizons counts as two.
+            They are compiled in this process; a cluster receives each once.
+        policies: a dict by name of anything that ``compare`` takes; a ``Rule`` is solved for every world and
+            temperature. Or a function from a world's name and a temperature to such a dict.
         temperatures: α > 0, reward units.
         ray: a Ray cluster: "local" on this machine, "auto" the one that runs here, or host:port; with the extra
-            ``cai[ray]``. The numbers are the same as without it.
+            ``cai[ray]``. The numbers are the same as without a cluster.
         progress: show a bar on a terminal.
-        settings: all else that ``compare`` takes.
+        settings: other arguments of ``compare``.
 
     Raises:
-        WorldError: there is no world or temperature, one does not conform, or the cluster cannot be reached.
+        WorldError: there is no world or temperature, one is not valid, or the cluster cannot be reached.
         IntractableError: a world can be neither tabulated nor factorised.
         ImpossibleError, NotConvergedError: a rule among the policies has no finite answer.
     """

@@ -29,18 +29,18 @@ from cai.support.wording import meant
 
 @dataclass(frozen=True, repr=False)
 class Comparison:
-    """Policies side by side on one world at one temperature; those of learners over their seeds.
+    """Policies side by side on one world at one temperature. A learner has several seeds, summarised in one row.
 
     Attributes:
-        model: the compiled world; None where it cannot be compiled, so that only what was sampled is known.
+        model: the compiled world; None where it cannot be compiled: then only sampled numbers are known.
         temperature: α, reward units.
-        subjects: what each row is made of, by name; of a learner one for each seed.
-        columns: those that these policies have.
+        subjects: what each row is computed from, by name: one subject for a policy, one for each seed of a learner.
+        columns: the columns that these policies have numbers for.
         rows: the numbers.
         elbo_star: ELBO* of VARIATIONAL, nats, or None where it is not finite.
         log_evidence: log Z of POSTERIOR, nats, or None where it is not finite.
         prior_elbo: ELBO of the action prior, nats; None where the world cannot be compiled.
-        left_out: why a policy is not among the rows, by name.
+        left_out: the policies that have no row, by name, and the reason.
     """
 
     model: Compiled | None
@@ -60,19 +60,19 @@ class Comparison:
 
     @property
     def tables(self) -> Tables | None:
-        """The tables of the world; None where its variables are kept apart, or it cannot be compiled."""
+        """The tables of the world; None for a world of factors, or one that cannot be compiled."""
         return self.model if isinstance(self.model, Tables) else None
 
     @property
     def shown(self) -> tuple[Column, ...]:
-        """The columns of a table for people: fewer where learners' intervals take the room."""
+        """The columns of the printed table: fewer where the intervals of learners need the width."""
         wide = any(len(row.seeds) > 1 for row in self.rows)
         fitting = {"always"} if wide else {"always", "single"}
         return tuple(column for column in self.columns if column.shown in fitting)
 
     @cached_property
     def evaluations(self) -> dict[str, Evaluation]:
-        """The exact evaluation of each single policy, by name; those of several seeds are among the ``subjects``."""
+        """The exact evaluation of each single policy, by name. Those of a learner's seeds are in ``subjects``."""
         single = {name: each[0].evaluation for name, each in self.subjects.items() if len(each) == 1}
         return {name: evaluation for name, evaluation in single.items() if evaluation is not None}
 
@@ -84,12 +84,12 @@ class Comparison:
 
     @cached_property
     def curves(self) -> dict[str, dict[str, Curve]]:
-        """The learning curves of each learner, by name and by field; without those that no run knows."""
+        """The learning curves of each learner, by name and by field. A field that no run measured is left out."""
         return {name: learning_curves(each) for name, each in self.runs.items()}
 
     @cached_property
     def scores(self) -> dict[str, Float[Tensor, " N"]]:
-        """(ELBO(π) - ELBO(prior)) / (ELBO* - ELBO(prior)) of each run, by name; empty where it has no meaning."""
+        """(ELBO(π) - ELBO(prior)) / (ELBO* - ELBO(prior)) of each run, by name; empty where it is not defined."""
         if self._without_scores:
             return {}
         each = {name: [subject.evaluation for subject in self.subjects[name]] for name in self.runs}
@@ -122,7 +122,7 @@ class Comparison:
 
     @cached_property
     def remarks(self) -> tuple[str, ...]:
-        """What the numbers of learners do not show, in words."""
+        """Warnings about the learners, in words: what their numbers do not show."""
         if not self.runs:
             return ()
         why = self._without_scores
@@ -146,7 +146,7 @@ class Comparison:
         """Return one row by its name.
 
         Raises:
-            WorldError: there is none, or it was left out; then the message says why.
+            WorldError: there is no such row. If the policy was left out, the message says why.
         """
         for row in self.rows:
             if row.name == name:
@@ -157,28 +157,28 @@ class Comparison:
         )
 
     def mean(self, name: str, field: str) -> Tensor | None:
-        """Return an account of a learner by state and time, the mean over its seeds, ``[T, S]`` (``[S]`` without T).
+        """Return a loss by state and time, ``[T, S]`` (``[S]`` for the infinite horizon), in the mean over seeds.
 
         None where the exact answer behind it is not finite.
 
         Args:
-            name: of the row.
+            name: the name of the row.
             field: "policy_nats", "action_nats", "luck_nats" or "regret_per_state".
         """
         each = self._accounts(name, field)
         return None if each is None else each.mean(0)
 
     def worst(self, name: str, n: int = 10, by: str = "nats", *, together: bool = False) -> tuple[Place, ...]:
-        """Return the n state-times where a policy loses most, the mean over its seeds; fewer where fewer lose at all.
+        """Return the n state-times where a policy loses most; of a learner in the mean over its seeds.
 
         Args:
-            name: of the row.
+            name: the name of the row.
             n: how many at most.
             by: "nats", policy nats against VARIATIONAL, or "regret", reward units against HARD.
-            together: all times of a state are one place.
+            together: add up all times of a state, so that each state is one place.
 
         Raises:
-            WorldError: ``n`` is below 1, or ``by`` is neither.
+            WorldError: ``n`` is below 1, or ``by`` is something else.
         """
         require_ranking(n, by)
         field = "policy_nats" if by == "nats" else "regret_per_state"
@@ -195,7 +195,7 @@ class Comparison:
             return None
 
     def table(self) -> str:
-        """Return the rows as aligned text; over seeds an interquartile mean and below it its 95 % interval."""
+        """Return the rows as aligned text; for a learner the interquartile mean, and below it its 95 % interval."""
         left_out = (f"left out: {name}, since {why}" for name, why in self.left_out.items())
         return "\n".join([as_table(self.shown, self.rows), *left_out])
 
@@ -204,7 +204,7 @@ class Comparison:
         return as_csv(self.columns, self.rows)
 
     def runs_csv(self) -> str:
-        """Return a line for each run of a learner as CSV: its learner, its seed and every number of it."""
+        """Return the runs of the learners as CSV, one line a run: the learner, the seed and every number."""
         runs = [(name, subject) for name in self.runs for subject in self.subjects[name]]
         each = [row_of(name, self.temperature, [subject], self.columns) for name, subject in runs]
         heads = [column.field for column in self.columns]
@@ -216,7 +216,7 @@ class Comparison:
         return json.dumps(self.plain(), indent=2)
 
     def plain(self) -> dict[str, Any]:
-        """Return what ``json`` writes as plain data."""
+        """Return what ``json`` writes, as dicts, lists and numbers."""
         head = {"temperature": self.temperature, "elbo_star": self.elbo_star, "log_evidence": self.log_evidence}
         more = {"left_out": dict(self.left_out), "remarks": list(self.remarks)}
         rows = [{**plain(row), **(self._learning(row.name) if row.seeds else {})} for row in self.rows]
@@ -230,7 +230,7 @@ class Comparison:
         return {"curves": curves, "scores": scores, "profile": profile, "worst": places}
 
     def save(self, folder: str | Path) -> Path:
-        """Write ``comparison.csv``, ``comparison.json`` and with learners ``runs.csv`` into the folder; all or none."""
+        """Write ``comparison.csv``, ``comparison.json`` and (with learners) ``runs.csv`` to the folder; all or none."""
         write_whole(Path(folder), self.files())
         return Path(folder)
 

@@ -20,7 +20,7 @@ from cai.world.definition import World
 
 
 def evaluate(world: World | Compiled, policy: Any, *, temperature: float | Tensor = 1.0) -> Evaluation:
-    """Evaluate any policy exactly, by pushing its state distribution forward through the true dynamics.
+    """Evaluate any policy exactly, from its state distribution at every time under the true dynamics.
 
     ``ELBO(π) = E_π[Σ r]/α - E_π[Σ KL(π ‖ prior)]``, and two decompositions, both exact for every policy:
     ``ELBO* - ELBO(π) = Σ policy nats`` and ``log Z - ELBO(π) = start + Σ action + Σ luck nats``.
@@ -28,8 +28,8 @@ def evaluate(world: World | Compiled, policy: Any, *, temperature: float | Tenso
     Args:
         world: a world, or the tables or factors it was compiled to.
         policy: None (the action prior), a Policy, messages, a tensor ``[S, A]`` or ``[T, S, A]`` of probabilities, an
-            object with ``act``, a function ``(state, t) -> probabilities [S, A]``, or a ``Rule`` to be solved. Of a
-            large world that falls apart its parts are measured apart: there only None, a Rule and messages.
+            object with ``act``, a function ``(state, t) -> probabilities [S, A]``, or a ``Rule`` to be solved. A large
+            world of independent parts takes only None, a Rule or messages.
         temperature: α > 0, reward units; one number.
 
     Raises:

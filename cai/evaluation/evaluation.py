@@ -27,15 +27,16 @@ from cai.support.numerics import nats
 
 @dataclass(frozen=True, repr=False, eq=False)
 class Evaluation:
-    """A policy on a world, exactly. For the infinite horizon read every ``[T, …]`` without T, summed over all times.
+    """The exact numbers of a policy on a world.
 
-    Of a world of independent parts, which are measured apart, what is by time and state has one number a part.
+    For the infinite horizon an array has no T axis: it is summed over all times. A world may fall into independent
+    parts. Then each part is measured alone, and a number by time and state is given for each part.
 
     Attributes:
         policy: what was evaluated.
         answers: what the policy is measured against.
-        parts: the numbers of each independent part of the world; one part where the world is in one piece.
-        standard_error: of the expected return, reward units; 0, since nothing was sampled.
+        parts: the numbers of each independent part of the world; most worlds are one part.
+        standard_error: of the expected return, reward units; 0, because the return is exact.
     """
 
     policy: Any
@@ -69,7 +70,7 @@ class Evaluation:
 
     @cached_property
     def success(self) -> float | None:
-        """The probability that the episode ends with a positive reward; None where no end pays, or without tables."""
+        """The probability that the episode ends with a positive reward; None without such an end, or without tables."""
         return success_of(self.parts[0]) if len(self.parts) == 1 else None
 
     @property
@@ -79,7 +80,7 @@ class Evaluation:
 
     @property
     def kl_to_prior(self) -> float:
-        """E_π[Σ KL(π(·|s_t) ‖ p(·|s_t))], nats; inf where the policy does what the prior forbids."""
+        """E_π[Σ KL(π(·|s_t) ‖ p(·|s_t))], nats; inf where the policy takes an action that the prior forbids."""
         return sum(part.totals[2] for part in self.parts)
 
     @property
@@ -89,7 +90,7 @@ class Evaluation:
 
     @property
     def variational(self) -> Messages:
-        """The variational optimum at this temperature: the best any policy can do."""
+        """The messages of VARIATIONAL at this temperature: the best ELBO of any policy."""
         return self.answers.under(VARIATIONAL)
 
     @property
@@ -104,10 +105,10 @@ class Evaluation:
 
     @property
     def elbo_star(self) -> float:
-        """ELBO* of VARIATIONAL, nats: the best any policy can do.
+        """ELBO* of VARIATIONAL, nats: the best ELBO of any policy.
 
         Raises:
-            ImpossibleError: it is -inf, so that there is nothing to measure against.
+            ImpossibleError: it is -inf, so no difference to it exists.
         """
         return float(nats(self.variational.value, self.temperature))
 
@@ -125,7 +126,7 @@ class Evaluation:
         """J* of HARD, reward units: the highest return of any policy within the prior's support.
 
         Raises:
-            ImpossibleError: it is -inf, so that there is nothing to measure against.
+            ImpossibleError: it is -inf, so no difference to it exists.
         """
         return float(self.hard.value)
 
@@ -134,7 +135,7 @@ class Evaluation:
         """ELBO* - ELBO(π) >= 0, nats; equals the sum of ``policy_nats``.
 
         Raises:
-            ImpossibleError: ELBO* is -inf, so that there is nothing to measure against.
+            ImpossibleError: ELBO* is -inf, so no difference to it exists.
         """
         return self.elbo_star - self.elbo
 
@@ -149,10 +150,10 @@ class Evaluation:
 
     @property
     def regret(self) -> float:
-        """J* - J(π), reward units: the sum of ``regret_per_state``; inf where the policy risks what is forbidden.
+        """J* - J(π), reward units: the sum of ``regret_per_state``; inf where the policy risks a reward of -inf.
 
         Raises:
-            ImpossibleError: J* is -inf, so that there is nothing to measure against.
+            ImpossibleError: J* is -inf, so no difference to it exists.
         """
         return float(self.regret_per_state.sum())
 
@@ -160,11 +161,11 @@ class Evaluation:
     def regret_per_state(self) -> Float[Tensor, "..."]:
         """p(s_t) Σ_a π(a|s_t) (v*_t(s_t) - q*_t(s_t, a)) against HARD, reward units, ``[T, S]``.
 
-        The performance difference lemma (Kakade and Langford 2002): their sum is J* - J(π), exactly. Below 0 only where
-        the policy does what the prior forbids, and gains by it.
+        The performance difference lemma (Kakade and Langford 2002): their sum is J* - J(π), exactly. An entry is
+        negative only where the policy gains by an action that the prior forbids.
 
         Raises:
-            ImpossibleError: J* is -inf, so that there is nothing to measure against.
+            ImpossibleError: J* is -inf, so no difference to it exists.
         """
         return self._by_part(lambda part: part.regret)
 
@@ -175,7 +176,7 @@ class Evaluation:
 
     @property
     def start_nats(self) -> float:
-        """KL(p(s_0) ‖ p(s_0|O)), nats: the start that the posterior would have wished for."""
+        """KL(p(s_0) ‖ p(s_0|O)), nats: how far the true start distribution is from the posterior's."""
         return sum(part.start_nats for part in self.parts)
 
     @property
@@ -185,9 +186,9 @@ class Evaluation:
 
     @property
     def luck_nats(self) -> Float[Tensor, "..."]:
-        """Σ_a p(s_t, a) KL(p(outcome|s_t, a) ‖ p(outcome|s_t, a, O)), nats, ``[T, S]``: zero iff nothing is luck.
+        """Σ_a p(s_t, a) KL(p(outcome|s_t, a) ‖ p(outcome|s_t, a, O)), nats, ``[T, S]``.
 
-        With a discount, survival is part of the outcome.
+        They are 0 for deterministic dynamics. With a discount, surviving the step is part of the outcome.
         """
         return self._by_part(lambda part: part.luck_nats)
 
@@ -213,7 +214,8 @@ class Evaluation:
 
     @cached_property
     def v(self) -> Float[Tensor, "..."]:
-        """The policy's own value, KL to the prior paid, ``[T+1, S]``, reward units: ``Σ p(s_0) v_0/α = ELBO(π)``.
+        """The policy's value less α times its KL to the prior, ``[T+1, S]``, reward units: ``Σ p(s_0) v_0/α =
+        ELBO(π)``.
 
         Raises:
             WorldError: the world has no tables.
@@ -223,19 +225,19 @@ class Evaluation:
         return values(self.model, self.log_policy, self.temperature).v
 
     def worst(self, n: int = 10, by: str = "nats", *, together: bool = False) -> tuple[Loss, ...]:
-        """Return the n state-times where the policy loses most, the costliest first; ``str`` says it.
+        """Return the n state-times where the policy loses most, the costliest first; ``str`` makes each a sentence.
 
-        Fewer where it loses at fewer, none for a best policy: what is rounding is left out. Of independent parts a
-        place is a state of one part, numbered there.
+        There are fewer where the policy loses at fewer, and none for an optimal policy: losses within rounding are left
+        out. In a world of independent parts a place is a state of one part, with its number there.
 
         Args:
             n: how many at most.
             by: "nats", policy nats against VARIATIONAL, or "regret", reward units against HARD.
-            together: all times of a state are one place.
+            together: add up all times of a state, so that each state is one place.
 
         Raises:
-            WorldError: ``n`` is below 1, or ``by`` is neither.
-            ImpossibleError: ELBO* or J* is -inf, so that there is nothing to measure against.
+            WorldError: ``n`` is below 1, or ``by`` is something else.
+            ImpossibleError: ELBO* or J* is -inf, so no difference to it exists.
         """
         require_ranking(n, by)
         if by == "nats":
@@ -246,9 +248,9 @@ class Evaluation:
         return tuple(sorted(each, key=lambda loss: -loss.lost)[:n])
 
     def account(self) -> str:
-        """Say in words, a line a part, where every nat between the policy and the two exact answers goes.
+        """Explain ELBO* - ELBO(π), log Z - ELBO(π) and the regret in words, with a line for each kind of loss.
 
-        The regret has a line in reward units. Where ELBO*, log Z or J* cannot be had, it says so and why.
+        Where ELBO*, log Z or J* is not finite, the line says so and gives the reason.
         """
         return account(self)
 

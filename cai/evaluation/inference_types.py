@@ -28,22 +28,23 @@ SHOWN = 48
 
 
 def inference_types(world: World | Tables, *, temperature: float | Tensor = 1.0, max_nodes: Any = 50_000) -> Comparison:
-    """Compare the types of inference on one world: what each computes, what it would do, what that would get.
+    """Compare the types of inference on one world: what each computes, its policy, and what that policy achieves.
 
     ``log max p(τ, O) ≤ log max_a p(a_{0:T-1}, O) ≤ log max_π E_π[Π p(a_t|s_t) exp(Σ r/α)] ≤ log Z``, and
-    ``max_π ELBO(π) ≤ log Z`` beside them. The first two never look at the state, and all but ELBO* are optimistic about
-    luck: their return and ELBO say what that costs (Lázaro-Gredilla et al. 2024, What type of inference is planning?).
+    ``max_π ELBO(π) ≤ log Z`` beside them. The first two choose actions without seeing the state. All but ELBO* are
+    optimistic about luck; the return and ELBO of their policies show the cost of it (Lázaro-Gredilla et al. 2024, What
+    type of inference is planning?).
 
     Args:
         world: a world, or its tables.
         temperature: α > 0, reward units; one number.
-        max_nodes: how many nodes the search for the marginal MAP may expand.
+        max_nodes: the most nodes that the search for the marginal MAP may expand.
 
     Returns:
         The rows "MAP trajectory", "marginal MAP", "planning", "variational" and "posterior", with the columns
-        ``computes``, ``objective`` (nats) and ``does``. One that cannot be had is left out, and ``left_out`` says why:
-        no marginal MAP within ``max_nodes`` or with a discount below 1, no sequence for the infinite horizon, no ELBO*
-        where every policy risks a forbidden reward.
+        ``computes``, ``objective`` (nats) and ``does``. A type without an answer is left out, and ``left_out`` says
+        why: there is no marginal MAP within ``max_nodes`` or with a discount below 1, no sequence for the infinite
+        horizon, no ELBO* where every policy risks a forbidden reward.
 
     Raises:
         WorldError: the world or an argument does not conform.

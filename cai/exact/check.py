@@ -23,19 +23,17 @@ CHEAP = 1_000_000
 
 
 def check(world: Any) -> list[Finding]:
-    """Look a world over and return every finding; an empty list means that it conforms.
+    """Check a world and return every finding; an empty list means that the world is valid.
 
-    Goes from the outside in: the members, the horizon, one slice on single values, the slice on all states and
-    actions at every time, whether the states that an optional ``terminated`` tells are absorbing and pay nothing, the
-    reach of each slice on the program's graph, whether any trajectory can be optimal, and what an optional ``observe``
-    shows of the state. It stops at the first layer that shows a fault, since the next would only show its echo. The
-    findings are the errors of ``solve``, and those on ``observe``, which ``solve`` never asks: it takes the state of a
-    world that is seen in part as seen, an upper bound, and ``cai.partial.solve`` does not.
+    The checks run in this order: the members, the horizon, one slice on single values, the slice on all states and
+    actions at every time, whether ``terminated`` states are absorbing and pay nothing, what each slice reads in the
+    program's graph, whether any trajectory can be optimal, and what an optional ``observe`` shows of the state. They
+    stop at the first layer with a fault, because later layers would repeat it. The findings are the errors that
+    ``solve`` would raise, and those of ``observe``, which only ``cai.partial.solve`` uses.
 
-    A world whose tables would be too large, or cost more than its factors, is looked at as ``solve`` takes it,
-    through ``factorise``: its ``terminated`` is held against draws alone, and whether any trajectory can be optimal is
-    seen only where that is cheap, up to 10^6 joint states times actions. One that has neither form has a finding that
-    says so.
+    A world whose tables would be too large, or slower than its factors, is checked through ``factorise``, as ``solve``
+    does it. Then ``terminated`` is checked on sampled states only, and whether any trajectory can be optimal is checked
+    up to 10^6 joint states times actions. A world with neither form has a finding that says so.
 
     Args:
         world: any object.

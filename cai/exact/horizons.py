@@ -84,25 +84,25 @@ def solve_horizons(
     temperature: float | Tensor = 1.0,
     tolerance: float | None = None,
 ) -> HorizonValues:
-    """Solve a stationary world at many horizons by one backward sweep, and the far ones without sweeping there.
+    """Solve a stationary world at many horizons by one backward sweep, which extrapolates to the large ones exactly.
 
     ``v_n = F(v_{n-1})`` from the terminal reward. Once p more steps add the same everywhere, ``v_{n+mp} = v_n + m d``:
     for POSTERIOR ``d/p = α log λ`` with the Perron eigenvalue λ, for VARIATIONAL and HARD the gain of average reward.
-    The bracket ``m (max d - min d)`` is proved (Seneta 2006, section 1.1; Puterman 1994, theorem 8.5.5). States that
-    grow at different rates have brackets of their own, where no way leads from a slower one to a faster one; where
-    growth does not settle, the sweep goes on up to the last horizon. Keeps no gradient.
+    The error is at most ``m (max d - min d)`` (Seneta 2006, section 1.1; Puterman 1994, theorem 8.5.5). Groups of
+    states that grow at different rates have a bound each, if no trajectory leads from a slower group to a faster one.
+    If growth does not settle, the sweep goes on up to the last horizon. The result has no gradient.
 
     Args:
-        world: a world, or its tables; its slices must not depend on time. Its own horizon plays no part.
+        world: a world, or its tables; its slices must not depend on time. Its own horizon is ignored.
         horizons: one horizon T or several, whole numbers from 1 on, in any order.
         rule: POSTERIOR, VARIATIONAL, HARD, MAP, PLANNING or RISK(eta).
         temperature: α > 0, reward units.
-        tolerance: how far off a far horizon may be, reward units, beside rounding; None is 1e-10 of the largest reward
-            or value.
+        tolerance: the largest error of an extrapolated value, reward units; None is 1e-10 of the largest reward or
+            value.
 
     Raises:
-        WorldError: the slices depend on time, or an argument does not conform; the rule has a mean of your own, of
-            whose growth nothing can be proved.
+        WorldError: the slices depend on time, or an argument does not conform; or the rule has a mean of your own, for
+            which no bound is known.
         IntractableError: the world cannot be tabulated.
         ImpossibleError: at one of the horizons the start value is -inf; the message names the states.
     """

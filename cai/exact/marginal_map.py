@@ -65,15 +65,15 @@ def marginal_map(world: World | Tables, *, temperature: Any = 1.0, max_nodes: An
     """Find the action sequence that is most probable given O=1, exactly, by best-first branch and bound.
 
     ``max over a_{0:T-1} of log Σ p(s_0) Π p(a_t|s_t) p(outcome|s_t, a_t) exp(r_t/α)``, the sum over all states and
-    outcomes: an open-loop plan, and the paths on which the prior forbids one of its actions count for nothing. A prefix
-    of actions is bounded by letting later actions depend on the state, a maximum inside the sum (Park & Darwiche 2003,
-    Solving MAP exactly using systematic search). The worst case is A^T nodes; nothing is approximated, and sequences
-    whose scores differ by 256 ulp at most are ties, of which one is returned.
+    outcomes: an open-loop plan. Trajectories on which the prior forbids one of its actions contribute 0. The bound of a
+    prefix of actions lets later actions depend on the state, a maximum inside the sum (Park & Darwiche 2003, Solving
+    MAP exactly using systematic search). The worst case is A^T nodes. The answer is exact up to ties: of sequences
+    whose scores differ by 256 ulp at most, one is returned.
 
     Args:
         world: a world with a finite horizon and no discount, or its tables.
         temperature: α > 0, reward units; one number.
-        max_nodes: how many prefixes may be expanded before the search gives up.
+        max_nodes: the most prefixes that the search may expand.
 
     Raises:
         WorldError: the world or an argument does not conform; the horizon is infinite; the discount is below 1, so that

@@ -25,9 +25,9 @@ from cai.support.numerics import nats
 
 @dataclass(frozen=True, repr=False)
 class Messages:
-    """The messages of one rule on one world; a leading batch axis stands for stacked worlds or temperatures.
+    """The messages of one rule on one world. A leading batch axis stands for stacked worlds or several temperatures.
 
-    On independent parts what is over states has a tensor for each part, in a tuple.
+    For a world of independent parts, ``v`` and other tensors over states are tuples with one tensor for each part.
 
     Attributes:
         operator: the compiled world under the rule, at the temperature.
@@ -51,7 +51,7 @@ class Messages:
 
     @property
     def parts(self) -> "tuple[Messages, ...]":
-        """The messages of independent parts; themselves alone where the world is in one piece."""
+        """The messages of each independent part; just these messages where the world is one part."""
         if len(self.operator.parts) == 1:
             return (self,)
         each = zip(self.operator.parts, self.v, strict=True)
@@ -64,7 +64,7 @@ class Messages:
 
     @property
     def rule(self) -> Rule:
-        """How outcomes and actions were marginalised."""
+        """The rule that the messages were computed with."""
         return self.operator.rule
 
     @property
@@ -100,22 +100,23 @@ class Messages:
 
     @property
     def policy(self) -> Any:
-        """The rule's policy, ``π_t(a|s) = p(a|s) exp((q - v)/α)`` for a soft rule, the maximisers for a hard one.
+        """The rule's policy, ``π_t(a|s) = p(a|s) exp((q - v)/α)`` for a soft rule, the best actions for a hard one.
 
-        Tied maximisers share as the prior does. In a state where nothing is possible it is the prior.
+        Equally good best actions are taken in proportion to the prior. In a state with v = -inf the policy is the
+        prior.
         """
         return self.operator.policy(self.v, self.error_bound)
 
     def explain(self, t: int = 0, /, **state: int | str) -> Reasons:
         """Say why the rule acts as it does in one state, ``explain(0, pump="worn", motor="ok")``.
 
-        What each action is worth (q) and its prior, how often it is taken and by how much it is ahead, what the rule
-        promises from here, and the luck that POSTERIOR counts on. As ``str`` in words; a notebook shows a table.
+        For each action: its prior, its q and its probability. Then why the best action is ahead, what v means under the
+        rule, and the luck that POSTERIOR assumes. ``str`` gives sentences; a notebook shows a table.
 
         Args:
             t: the time; any for an infinite horizon.
-            state: every variable of the state by its name, its value by number or by name; of a world in independent
-                parts those of one part.
+            state: the value of every state variable, by number or by name. In a world of independent parts: the
+                variables of one part.
 
         Raises:
             WorldError: there is no such time, a variable is missing or unknown, or it has no such value; or the
@@ -125,7 +126,7 @@ class Messages:
 
     @property
     def value(self) -> Float[Tensor, "*B"]:
-        """The start value, reward units: the rule's mean over outcomes, taken over s_0."""
+        """The start value, reward units: the rule's mean over outcomes, applied to v_0(s_0)."""
         return self.operator.start(self._at(0))
 
     @property
@@ -139,24 +140,25 @@ class Messages:
         return in_nats(self.rule, VARIATIONAL, "elbo", self.value, self.temperature)
 
     def initial(self) -> M:
-        """Return the start distribution under the rule: p(s_0|O) for POSTERIOR, p(s_0) where the dynamics are held."""
+        """Return the start distribution under the rule: p(s_0|O) for POSTERIOR, p(s_0) for VARIATIONAL and HARD."""
         return self.operator.exp(self.log_initial())
 
     def log_initial(self) -> M:
-        """Return the logarithm of ``initial``, nats: where probabilities underflow it does not."""
+        """Return the logarithm of ``initial``, nats; it is exact where probabilities underflow to 0."""
         return self.operator.log_start(self._at(0))
 
     def tilt(self, t: int = 0) -> Tilt:
         """Return log policy, log tilted outcomes and log survival of time t, nats.
 
         Raises:
-            IntractableError: the outcomes of all states and actions, listed, are too many.
+            IntractableError: there are too many outcomes over all states and actions to list.
         """
         tilted: Tilt = self.operator.tilt(self._time(t), self._at(t + 1), self.error_bound)
         return tilted
 
     def dynamics(self, t: int = 0) -> Float[Tensor, "*B S A K"]:
-        """Return the tilted dynamics, log p(outcome|s_t, a_t, O) in nats for POSTERIOR; the true ones if held."""
+        """Return the dynamics under the rule, nats: POSTERIOR has log p(outcome|s_t, a_t, O), VARIATIONAL the true
+        ones."""
         return self.tilt(t).log_outcome
 
     def survival(self, t: int = 0) -> Float[Tensor, "*B S"]:
@@ -171,20 +173,20 @@ class Messages:
         return self.operator.at(self._states, t)
 
     def marginals(self, t: int = 0) -> MF:
-        """Return p(s_t, a_t|O=1), ``[*B, S, A]``, for POSTERIOR; else the occupancy of the rule's own policy and chain.
+        """Return p(s_t, a_t|O=1), ``[*B, S, A]``, for POSTERIOR; else the occupancy of the rule's own policy.
 
-        With a discount this counts living trajectories only, so it sums to the chance to be alive at t. For the
-        infinite horizon it is the sum over all times.
+        With a discount only trajectories that are alive at t count, so it sums to the probability of being alive. For
+        the infinite horizon it is the sum over all times.
         """
         log_pi = self.operator.log_policy(self._time(t), self._at(t + 1), self.error_bound)
         return self.operator.joint(self.states(t), log_pi)
 
     def outcome_marginals(self, t: int = 0) -> Float[Tensor, "*B S A K"]:
-        """Return p(s_t, a_t, outcome_t|O=1): the marginals with the outcome beside them."""
+        """Return p(s_t, a_t, outcome_t|O=1): ``marginals`` with one more axis, for the outcome."""
         return self.tilt(t).joint(self.states(t))
 
     def pairs(self, t: int = 0) -> Tensor:
-        """Return p(s_t, s_{t+1}|O=1), the trajectory alive in both, as a sparse COO tensor ``[S, S]``.
+        """Return p(s_t, s_{t+1}|O=1), alive at both times, as a sparse COO tensor ``[S, S]``.
 
         Raises:
             WorldError: the messages are a batch; index one entry first.
@@ -193,12 +195,12 @@ class Messages:
         return self.tilt(t).pairs(self.states(t))
 
     def marginal(self, t: int, names: str | Sequence[str]) -> Float[Tensor, "..."]:
-        """Return the marginal of some states, actions and latents of time t, ``[*B]`` and one axis each as given.
+        """Return the marginal of the named state, action and latent variables of time t, ``[*B]`` and one axis a name.
 
-        Latents are those that took room in the tables: a ``Point`` is none, and is had with ``form="factors"``.
+        A latent sampled from ``Point`` has no axis in tables: solve with ``form="factors"`` for its marginal.
 
         Raises:
-            WorldError: a name is none of these variables.
+            WorldError: there is no variable of that name.
         """
         wanted = (names,) if isinstance(names, str) else tuple(names)
         known = self.operator.variables
@@ -219,16 +221,16 @@ class Messages:
         return self.operator.forward(self.v, self._states)
 
     def sample(self, n: int, *, steps: int | None = None, generator: torch.Generator | None = None) -> Trajectories:
-        """Draw n trajectories from the rule's own chain: exact samples of p(τ|O=1) for POSTERIOR.
+        """Draw n trajectories under the rule's policy and dynamics: exact samples of p(τ|O=1) for POSTERIOR.
 
         Args:
             n: how many.
-            steps: how many steps to follow; T unless given, and needed for the infinite horizon.
+            steps: how many steps to draw; T unless given, and required for the infinite horizon.
             generator: the source of randomness; torch's global one unless given.
 
         Raises:
             WorldError: the messages are a batch, or ``steps`` is missing.
-            IntractableError: joint states have numbers beyond 2^62.
+            IntractableError: there are more than 2^62 joint states.
         """
         self._single("sample")
         if not isinstance(n, int) or n < 1 or not isinstance(steps, int | None):
@@ -246,7 +248,7 @@ class Messages:
 
         Raises:
             WorldError: the messages are a batch, or the horizon is infinite.
-            IntractableError: parts that die together; or joint states have numbers beyond 2^62.
+            IntractableError: independent parts share a discount below 1, or there are more than 2^62 joint states.
         """
         self._single("most_probable")
         T = self._finite("most_probable")

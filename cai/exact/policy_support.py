@@ -59,24 +59,25 @@ class PolicySupport:
 
 
 def policy_support(messages: Messages | FixedPolicy | TabularPolicy, *, tolerance: float = 1e-9) -> PolicySupport:
-    """Find the smallest set of state variables that a policy reads.
+    """Find the smallest set of state variables that a policy depends on.
 
-    A set R does if ``|π_t(a|s) - π_t(a|s̃)| <= tolerance`` for all a, t, and all s, s̃ that agree in R. States where
-    nothing is possible (v = -inf) do not count: any action may stand there. A variable is needed for certain where π
-    changes along it while all others stay; on the full product of values these variables are the answer. With states
-    that do not count it is a search from there, smaller sets first, through ``MOST`` sets at most; beyond that,
-    variables are left out one by one as long as that can be done, and ``smallest`` is False. Of several smallest sets
-    the first in the order of the variables is taken.
+    A set R is enough if ``|π_t(a|s) - π_t(a|s̃)| <= tolerance`` for all a, t, and all s, s̃ that agree in R. States
+    with v = -inf do not count, because their policy is arbitrary. A variable is certainly needed if π changes when only
+    this variable changes; if every state counts, these variables are the answer. Otherwise larger sets are tried,
+    smaller ones first, up to ``MOST`` sets. After that, variables are removed one by one as long as possible, and
+    ``smallest`` is False. Of several smallest sets the first in the order of the variables is returned.
 
-    ``cai.graphs.relevant`` reads the graph, and so speaks of every world that has it; this is about the numbers of one.
-    It names no variable that is neither relevant, given the action, nor read by the action prior.
+    ``cai.graphs.relevant`` reads the graph alone, so its answer holds for every world with this graph. This function
+    reads the numbers of one world, and finds a subset of those variables and of the variables that the action prior
+    reads.
 
     Args:
-        messages: of ``cai.solve``, on tables or on factors; or a policy over numbered states, where all states count.
-        tolerance: the difference of probabilities that counts as none.
+        messages: what ``cai.solve`` returns, on tables or on factors; or a policy over numbered states, of which all
+            states count.
+        tolerance: the largest difference of probabilities that counts as equal.
 
     Raises:
-        WorldError: no such messages or policy, a batch of them, or a negative tolerance.
+        WorldError: the argument is something else or a batch, or the tolerance is negative.
 
     Source: irrelevance as in Boutilier, Dearden & Goldszmidt (2000), Stochastic dynamic programming with factored
     representations.

@@ -96,7 +96,7 @@ class ProductOperator:
         """Pick start states under the rule, part by part, numbered jointly.
 
         Raises:
-            IntractableError: joint states have numbers beyond 2^62.
+            IntractableError: there are more than 2^62 joint states.
         """
         if self.model.states.size > NUMBERED:
             seen = f"{self.model.states.size:,} joint states"

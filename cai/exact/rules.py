@@ -220,11 +220,13 @@ class Viterbi:
 
 @dataclass(frozen=True)
 class Rule:
-    """A rule of inference: two means, cai's own or yours.
+    """A rule of inference: how a backup averages over outcomes, and how over actions.
+
+    Each is a mean: one of cai's, or your own.
 
     Attributes:
-        name: what it is called.
-        over_outcomes: the mean over outcomes, over the start, and over survival.
+        name: the rule's name.
+        over_outcomes: the mean over outcomes; it also serves the start and survival.
         over_actions: the mean over actions.
 
     Raises:
@@ -249,13 +251,13 @@ class Rule:
 
     @property
     def averages(self) -> bool:
-        """Whether outcomes are averaged: the dynamics are held fixed."""
+        """Whether outcomes are averaged under the true dynamics."""
         known = assumption(self.over_outcomes)
         return known is not None and known.kind == "averaged"
 
     @property
     def is_known(self) -> bool:
-        """Whether both means say what may be assumed of them."""
+        """Whether both means declare their properties."""
         return assumption(self.over_outcomes) is not None and assumption(self.over_actions) is not None
 
     @property
@@ -289,10 +291,10 @@ def require_a_rule(rule: Any) -> None:
 
 
 def RISK(eta: float) -> Rule:  # noqa: N802 — a rule, written as the design writes it
-    """Return the rule ``η log Σ p exp((r+v')/η)`` over outcomes: η = α is POSTERIOR, η → ±∞ VARIATIONAL, η < 0 averse.
+    """Return the rule ``η log Σ p exp((r+v')/η)``: η = α is POSTERIOR, η → ±∞ VARIATIONAL, η < 0 is risk-averse.
 
     Args:
-        eta: η in reward units; ±inf gives the expectation itself.
+        eta: η in reward units; ±inf gives the expectation.
 
     Raises:
         WorldError: η is 0 or NaN.

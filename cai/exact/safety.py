@@ -15,7 +15,8 @@ from cai.world.definition import World
 def without_risk(world: World | Tables) -> Tables:
     """Return the world's tables with a prior that forbids every action from which a reward of -inf cannot be excluded.
 
-    A policy made on them keeps to what is safe; measure it on the world itself, whose prior it still pays for.
+    A policy computed on these tables takes safe actions only. Evaluate it on the world itself, with the world's own
+    prior.
 
     Args:
         world: a world, or its tables.

@@ -32,29 +32,29 @@ def solve(
     2018, sections 2.3 and 3). ``v``, ``q``, ``value``, ``log_evidence`` and ``elbo`` are differentiable in rewards,
     log-probabilities, prior and temperature, by the analytic adjoint; a second derivative is refused.
 
-    A world that is seen in part, with ``observe``, is solved as if the state were seen: under a rule that holds the
-    dynamics an upper bound on what can be had by acting on what is seen, which is ``cai.partial.solve``'s.
+    A partially observed world, with ``observe``, is solved as if the whole state were seen. Under VARIATIONAL and HARD
+    this is an upper bound; ``cai.partial.solve`` finds the best policy that sees only the observations.
 
     Args:
         world: a world, or the tables or factors it was compiled to.
         rule: POSTERIOR, VARIATIONAL, HARD, MAP, PLANNING or RISK(eta).
         temperature: α > 0, reward units; several at once make a batch, broadcast against stacked worlds.
-        form: "tables", "factors", or "auto": tables unless factors need fewer operations, or tables cannot be had.
-            ``.form`` of the result says which was used.
+        form: "tables", "factors", or "auto": factors where they need fewer operations or tables do not fit, else
+            tables. ``.form`` of the result says which was used.
         observe: evidence beside the optimality nodes, values by site, ``{"floor_5": 3}``; see ``cai.condition``.
         do: interventions, values by site, ``{"door_2": 1}``.
 
     Returns:
         Messages, with ``v`` of shape ``[*B, T+1, S]`` (``[*B, S]`` for the infinite horizon). Factors take one
-        temperature, and are not differentiable in it; where a large joint state falls into parts that nothing ties,
-        ``v`` is a tuple, an entry a part.
+        temperature, and are not differentiable in it. Where a large joint state falls into independent parts, ``v`` is
+        a tuple with one tensor for each part.
 
     Raises:
         WorldError: the world or an argument does not conform.
         IntractableError: the world can be neither tabulated nor factorised, or would need too much memory.
         ImpossibleError: the start value is -inf; for POSTERIOR the evidence is zero. On tables the message names the
             states.
-        NotConvergedError: the infinite horizon has no fixed point in reach.
+        NotConvergedError: the backups of the infinite horizon do not converge.
     """
     require_a_rule(rule)
     conditions = read_conditions(observe, do)

@@ -1,4 +1,4 @@
-"""A world as a graph: what is independent, what entangles, how elimination runs, and conditionals for a node."""
+"""A world as a graph: independence, entanglement, variable elimination, and forms of conditional distributions."""
 
 import lazy_loader
 

@@ -10,19 +10,19 @@ from cai.errors import fault
 
 
 class NoisyOr:
-    """A binary node that each parent may turn on by itself: ``p(1|x) = 1 - (1 - leak) Π_i (1 - w_i(x_i))``.
+    """A binary node that each parent may switch on independently: ``p(1|x) = 1 - (1 - leak) Π_i (1 - w_i(x_i))``.
 
-    A weight is one probability for a binary parent (its value 0 turns nothing on), or one for each of the parent's
-    values. Tensors that require a gradient keep it.
+    A weight is one probability for a binary parent (its value 0 does not switch the node on), or one for each of the
+    parent's values. Tensors that require a gradient keep it.
 
     Reference: Pearl (1988), Probabilistic Reasoning in Intelligent Systems, section 4.3.2.
 
     Args:
         weights: one for each parent, in the order of the node's parents.
-        leak: the probability that it is on where no parent turns it on.
+        leak: the probability that it is on although no parent switches it on.
 
     Raises:
-        WorldError: a weight or the leak is no probability.
+        WorldError: a weight or the leak is not a probability.
     """
 
     size = 2
@@ -48,7 +48,7 @@ class NoisyOr:
 
 
 class Logistic:
-    """A node that is linear in its parents' values ``0 … n-1``: ``p(1|x) = σ(bias + Σ_i w_i x_i)``.
+    """A binary node by logistic regression on its parents' values ``0 … n-1``: ``p(1|x) = σ(bias + Σ_i w_i x_i)``.
 
     With K numbers in place of each weight and of the bias it is the multinomial logit of a node of K values,
     ``p(k|x) ∝ exp(bias_k + Σ_i w_ik x_i)``. Tensors that require a gradient keep it.

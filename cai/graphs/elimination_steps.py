@@ -44,13 +44,13 @@ class Step:
 
 
 def elimination_trace(factors: World | Factors, t: int = 0) -> list[Step]:
-    """Follow the message of one backup from all of s' to s: which variables it ties at each step.
+    """Return the steps of one backup by variable elimination, and the variables that the message couples at each.
 
-    The message starts as ``x(s')``, over all next-state variables. Every step multiplies one factor on and sums out
-    ``m ← Σ_w m · p(x|parents)`` over the variables w that no later factor reads; what the factor reads joins the
-    message. It is the plan that a backup of the VARIATIONAL rule follows, for the first joint action: the steps that
-    it shares with other actions first. Rewards are left aside, for their means are taken apart from this; a solve that
-    sums latents out before the message comes, where that costs less, does not show here.
+    The message starts as ``x(s')``, over all next-state variables. Each step multiplies it by one factor and sums out
+    ``m ← Σ_w m · p(x|parents)`` the variables w that no later factor reads. The parents of the factor join the message.
+    This is the order of a backup under VARIATIONAL for the first joint action; steps that other actions share come
+    first. Rewards are left out, because their means are computed separately. A solve may also sum out latents before
+    the message arrives, where that costs less; this is not shown.
 
     Args:
         factors: what ``cai.factorise`` returns, or a world that it takes.

@@ -18,16 +18,16 @@ LONG = 12
 
 @dataclass(frozen=True)
 class Explanation:
-    """What follows from a world's graph.
+    """The conclusions that follow from a world's graph.
 
     Attributes:
-        slices: how many were looked at for what matters.
-        terminal_reward_unseen: whether there is a terminal reward beyond them.
-        relevant, irrelevant: the state variables at t = 0 that matter, and those that do not.
-        why_markov: why the policy reads the state only; None of a single slice, which has no past.
-        entangled: the groups of state variables that are tied.
+        slices: the number of slices that ``relevant`` was computed on.
+        terminal_reward_unseen: whether there is a terminal reward after these slices.
+        relevant, irrelevant: the state variables at t = 0 on which q depends, and the others.
+        why_markov: why the policy depends on the state only; None for a single slice, which has no past.
+        entangled: the groups of state variables that the backward message couples.
         elimination: the steps of one backup; None where the world cannot be factorised.
-        because: why not; else empty.
+        because: why it cannot be factorised; empty if it can.
     """
 
     slices: int
@@ -40,7 +40,7 @@ class Explanation:
     because: str = ""
 
     def plain(self) -> dict[str, Any]:
-        """Return it as plain data."""
+        """Return it as dicts, lists and numbers."""
         names = ("slices", "terminal_reward_unseen", "relevant", "irrelevant", "why_markov", "entangled")
         head = {name: getattr(self, name) for name in names}
         if self.elimination is None:
@@ -51,11 +51,11 @@ class Explanation:
 
 
 def explain(world: World, dag: nx.DiGraph) -> Explanation:
-    """Collect what follows from the graph, and the elimination where the world can be factorised.
+    """Return the conclusions that follow from the graph, and the steps of a backup if the world can be factorised.
 
     Args:
         world: the world.
-        dag: what ``cai.graph`` returns of it.
+        dag: the world's graph, from ``cai.graph``.
 
     Raises:
         WorldError: the world does not conform.

@@ -12,7 +12,7 @@ from cai.support.wording import listed
 def is_independent(
     dag: nx.DiGraph, a: str | Iterable[str], b: str | Iterable[str], given: str | Iterable[str] = ()
 ) -> bool:
-    """Tell whether a and b are independent given some nodes in every distribution of this graph (d-separation).
+    """Return whether a and b are independent given some nodes in every distribution of this graph (d-separation).
 
     ``is_independent(g, "move_1", ["O_0"], given=["cell_1"])`` asks whether a_1 is independent of O_{<1} given s_1.
 
@@ -29,10 +29,10 @@ def is_independent(
 
 
 def entangled(dag: nx.DiGraph, time: int = 1) -> list[set[str]]:
-    """Group the state variables of one time that a backward message cannot keep apart.
+    """Return the groups of state variables of one time that the backward message couples.
 
-    They entangle when what is to come ties them: the connected components of the graph over s_t and all later nodes
-    that lead to an optimality node. Groups that stay apart have messages of their own.
+    Variables are entangled if a later optimality node depends on them together: the groups are the connected components
+    of the graph over s_t and all later nodes that lead to an optimality node. Each group has its own message.
 
     Raises:
         WorldError: the graph has no states at that time.
@@ -53,19 +53,20 @@ def entangled(dag: nx.DiGraph, time: int = 1) -> list[set[str]]:
 
 
 def relevant(dag: nx.DiGraph, time: int = 0, *, given_action: bool = True) -> set[str]:
-    """Name the state variables of one time that matter for what is still to be gained.
+    """Return the state variables of one time on which the rewards from then on depend.
 
     ``s_i`` is left out if ``s_i ⟂ O_t, O_t+1, … | a_t, the other state variables of time t`` holds in the graph, by
-    d-separation: then q(s_t, a_t) does not read it, and the policy does only where the action prior does. Without the
-    action among what is given, a variable that counts by way of the prior is named too: v(s_t) reads no others.
+    d-separation. Then q(s_t, a_t) does not depend on it, and the policy depends on it only through the action prior.
+    With ``given_action=False`` variables that act through the prior are included: v(s_t) depends on no others.
 
-    The graph is asked as it stands: what matters only k steps on needs k + 1 slices after ``time``, a terminal reward
-    all of them. Where slices are alike, one more than there are state variables is enough.
+    The answer is for the slices in the graph. A variable that matters only k steps later needs k + 1 slices after
+    ``time``, a terminal reward needs all of them. For equal slices, one more slice than there are state variables is
+    enough.
 
     Args:
         dag: a graph that ``cai.graph`` returns.
-        time: of the states.
-        given_action: whether a_t is known.
+        time: the time of the states.
+        given_action: whether to condition on a_t.
 
     Returns:
         Names of nodes, such as ``{"floor_0"}``.
@@ -84,19 +85,18 @@ def relevant(dag: nx.DiGraph, time: int = 0, *, given_action: bool = True) -> se
 
 
 def why_markov(dag: nx.DiGraph, time: int = 1) -> str:
-    """Say which d-separation stands behind "the policy depends on s_t only", and where it would fail.
+    """Explain by d-separation why the policy depends on s_t only, and which variables of s_t this needs.
 
-    The policy draws a_t given all that is wished for, O_t and later ones among it. The claim, asked of this very graph:
-    ``a_t ⟂ every node before t | s_t, O_t, O_t+1, …`` (and being alive at t, where there is a discount). Then the same
-    is asked given fewer of the variables of s_t: all but one of them, all but two, none. The first such set with which
-    it fails is named.
+    The posterior policy draws a_t given that O_t and all later nodes are 1. The claim is tested on this graph: ``a_t ⟂
+    every node before t | s_t, O_t, O_t+1, …`` (and alive at t, with a discount). Then it is tested given fewer
+    variables of s_t: all but one, all but two, down to none. The first set with which it fails is returned.
 
     Args:
-        dag: a graph that ``cai.graph`` returns, of two slices at least.
+        dag: a graph of at least two slices, from ``cai.graph``.
         time: t, from 1 on.
 
     Raises:
-        WorldError: the graph has no actions at that time, or nothing comes before.
+        WorldError: the graph has no actions at that time, or no nodes before it.
 
     Source: Koller & Friedman (2009), Probabilistic Graphical Models, section 3.3.
     """

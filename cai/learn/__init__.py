@@ -1,4 +1,4 @@
-"""The learners, each one function; listed in ``__init__.pyi``."""
+"""The learners, one function each. ``__init__.pyi`` lists them."""
 
 import lazy_loader
 

@@ -18,15 +18,15 @@ from cai.world.spaces import Variable
 
 @dataclass(frozen=True, repr=False)
 class Transitions:
-    """N transitions, in any order and of any policy; tensors, or NumPy arrays.
+    """N transitions, in any order and from any policy; tensors or NumPy arrays.
 
     Attributes:
-        states: s, ``[N, …]``, a dict of them where the world speaks of several variables.
+        states: s, ``[N, …]``, or a dict of them for a world of several variables.
         actions: a, ``[N, …]``, likewise.
-        rewards: r, the terminal reward within an episode's last, reward units, ``[N]``.
+        rewards: r, reward units, ``[N]``; the last reward of an episode includes the terminal reward.
         next_states: s', like ``states``.
-        terminated: whether the world ended there, so that nothing is to come; a time limit does not count, ``[N]``.
-        times: t, steps since the start of the episode, ``[N]``; all 0 will do where slices do not differ over time.
+        terminated: whether the episode ended after this step, so that V(s') = 0, ``[N]``. A time limit does not count.
+        times: t, steps since the start of the episode, ``[N]``; all 0 is enough if slices do not differ over time.
     """
 
     states: Any
@@ -46,12 +46,12 @@ class Transitions:
         return f"Transitions({len(self):,}, {digest.hexdigest()[:16]})"
 
     def where(self, mask: Tensor) -> "Transitions":
-        """Return those of a mask, ``[N]``."""
+        """Return the transitions of a mask, ``[N]``."""
         return self if bool(mask.all()) else Transitions(*(_map(lambda x: x[mask], value) for value in _values(self)))
 
 
 def transitions(*rollouts: Rollout) -> Transitions:
-    """Take the transitions out of roll-outs, of one policy or of several: each step before its episode's end.
+    """Collect the transitions of roll-outs, of one policy or of several, up to the end of each episode.
 
     Args:
         rollouts: of one world; see ``cai.rollout``.

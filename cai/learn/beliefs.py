@@ -103,7 +103,7 @@ def any_state(states: int) -> Int[Tensor, "S S"]:
 
 
 def neighbours(tables: Tables) -> Int[Tensor, "S J"]:
-    """Return the states that some action, at some time, may lead to from each, -1 for none: a map without its moves."""
+    """Return for each state the next states that some action, at some time, may lead to, ``[S, J]``, padded with -1."""
     S = tables.states.size
     links = torch.zeros(S, S, dtype=torch.bool)
     for slice_ in tables.slices():

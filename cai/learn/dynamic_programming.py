@@ -36,18 +36,20 @@ from cai.world.definition import World
 
 @dataclass(frozen=True, repr=False)
 class Solution:
-    """What an iteration found; ``evaluate`` and ``compare`` take it as it is.
+    """The result of value iteration, policy iteration or policy evaluation; ``evaluate`` and ``compare`` take it.
 
     Attributes:
         tables: the stationary problem that was solved: ``horizon = None``, ``discount = γ``.
         v: ``[S]``, reward units; -inf where every policy risks a reward of -inf.
         q: ``E[r + γ v(s')]``, ``[S, A]``, reward units.
-        policy: greedy in ``q`` (softly, at a temperature); the given one, where a policy was evaluated.
+        policy: greedy in ``q``, or soft at a temperature; after ``policy_evaluation`` the evaluated policy.
         iterations: backups of v, or policies evaluated.
         error_bound: a proved bound on ``|v - v*|`` (``|v - v^π|`` for an evaluation) in every state, reward units.
-        history: the residual ``max |F(v) - v|`` of every iteration, reward units; inf while -inf still spreads.
-        temperature: α, reward units; None where it is hard.
-        stopped: "tolerance" (the bound is within it), "rounding" (no digit is left to gain) or "iterations" (all made).
+        history: the residual ``max |F(v) - v|`` of every iteration, reward units; inf as long as more states become
+            -inf.
+        temperature: α, reward units; None for the hard iteration.
+        stopped: "tolerance" (the bound is small enough), "rounding" (more sweeps gain no digit) or "iterations" (the
+            maximum).
     """
 
     tables: Tables
@@ -86,7 +88,7 @@ def policy_evaluation(
     a temperature is given (Haarnoja et al. 2018, lemma 1); ``|v_k - v^π| <= γ/(1-γ) |v_k - v_{k-1}|``.
 
     Args:
-        world: a world, or its tables; its horizon and terminal reward play no part.
+        world: a world, or its tables; its horizon and terminal reward are ignored.
         policy: None (the action prior), or anything stationary that ``cai.evaluate`` takes as a policy.
         gamma: γ in [0, 1); the world's own discount unless given.
         temperature: α > 0, reward units; None for the plain expected return.
@@ -113,14 +115,14 @@ def value_iteration(
     tolerance: float | None = None,
     max_iterations: int = 100_000,
 ) -> Solution:
-    """Find v* by sweeps of the Bellman backup, ``v_k = max_a E[r + γ v_{k-1}(s')]`` from v_0 = 0 (Bellman 1957).
+    """Find v* by value iteration: ``v_k = max_a E[r + γ v_{k-1}(s')]`` from v_0 = 0 (Bellman 1957).
 
     At a temperature it is soft, ``v_k = α log Σ_a p(a|s) exp(E[r + γ v_{k-1}(s')]/α)``, and its v* that of the rule
     VARIATIONAL. Either way ``|v_k - v*| <= γ/(1-γ) |v_k - v_{k-1}|`` (Puterman 2005, section 6.3; Haarnoja et al. 2017,
     appendix A.2), and a greedy policy loses at most ``2γ/(1-γ)`` times the bound (Singh & Yee 1994).
 
     Args:
-        world: a world, or its tables; its horizon and terminal reward play no part.
+        world: a world, or its tables; its horizon and terminal reward are ignored.
         temperature: α > 0, reward units; None for the hard iteration.
         gamma: γ in [0, 1); the world's own discount unless given.
         tolerance: stop when the bound is no larger, reward units; None is 1e-10 of the largest reward or value.
@@ -143,18 +145,18 @@ def policy_iteration(
     tolerance: float | None = None,
     max_iterations: int = 1000,
 ) -> Solution:
-    """Find v* by evaluating a policy exactly and acting greedily on it, in turn, from the action prior (Howard 1960).
+    """Find v* by policy iteration: evaluate a policy exactly, then act greedily on its value (Howard 1960).
 
     ``v = (I - γ P_π)⁻¹ r_π``, ``π' = argmax_a E[r + γ v(s')]``; then ``v^π' >= v^π`` in every state, with equality
-    everywhere only at v*, and ``0 <= v* - v^π <= |F(v) - v|/(1-γ)``. Equally good policies end it: it stops when no
-    backup improves on v, whichever of them would be next. ``v`` is the value of the last policy evaluated.
+    everywhere only at v*, and ``0 <= v* - v^π <= |F(v) - v|/(1-γ)``. The first policy is the action prior. The
+    iteration stops when no backup improves on v. ``v`` is the value of the last policy that was evaluated.
 
-    At a temperature it is soft: the KL to the prior is paid out of the reward, and ``π' ∝ p(a|s) exp(q^π(s,a)/α)``
-    (Haarnoja et al. 2018, lemmas 1 and 2, theorem 1, with an action prior here). Then it is Newton's method on
-    ``F(v) = v``: near v* the digits double.
+    At a temperature it is soft: α times the KL to the prior is subtracted from the reward, and ``π' ∝ p(a|s)
+    exp(q^π(s,a)/α)`` (Haarnoja et al. 2018, lemmas 1 and 2, theorem 1, with an action prior here). Then it is Newton's
+    method on ``F(v) = v``: near v* the number of right digits doubles each time.
 
     Args:
-        world: a world, or its tables; its horizon and terminal reward play no part.
+        world: a world, or its tables; its horizon and terminal reward are ignored.
         temperature: α > 0, reward units; None for the hard iteration.
         gamma: γ in [0, 1); the world's own discount unless given.
         tolerance: stop when the bound is no larger, reward units; None is 1e-10 of the largest reward or value.
@@ -163,7 +165,7 @@ def policy_iteration(
     Raises:
         WorldError: the world or an argument does not conform, or the slices differ over time.
         IntractableError: the world cannot be tabulated.
-        NotConvergedError: γ is so close to 1 that a lifetime among more than 1500 states is too long to be added up.
+        NotConvergedError: γ is so close to 1 that the values of more than 1500 states do not converge.
     """
     return _by_policies(stationary_problem(world, gamma, temperature), limits_of(tolerance, max_iterations))
 

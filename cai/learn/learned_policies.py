@@ -36,7 +36,7 @@ class DiscretePolicy:
         return sample_joint(space, self._log_pi(state, t))
 
     def sample(self, state: Any, t: int = 0) -> Any:
-        """Draw a_t given s_t, leaving no site behind."""
+        """Draw a_t given s_t, outside of any trace."""
         return self._values(draw(self._log_pi(state, t)))
 
     def mode(self, state: Any, t: int = 0) -> Any:
@@ -83,7 +83,7 @@ class SampledPolicy:
         return pyro.sample(self.site, self.distribution(state, t))
 
     def sample(self, state: Any, t: int = 0) -> Any:
-        """Draw a_t given s_t, leaving no site behind."""
+        """Draw a_t given s_t, outside of any trace."""
         with torch.no_grad():
             return self.distribution(state, t).sample()
 

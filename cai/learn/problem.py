@@ -87,7 +87,7 @@ class Algorithm(Protocol):
     """A learner: settings, and two functions that draw from the ambient generator; hard where there is no temperature.
 
     Attributes:
-        name: what it is called.
+        name: its name.
         batch: how many copies of the world it wants.
         dtype: of its parameters.
         budget: environment steps, unless a caller says otherwise.

@@ -38,10 +38,11 @@ class Progress:
     """One evaluation of a policy while it is learned; the numbers of ``Score``, and when.
 
     Attributes:
-        steps: environment steps taken so far, those of all parallel copies; updates, for SVI, which needs none.
+        steps: environment steps taken so far, those of all parallel copies; updates, for SVI, which takes no
+            environment steps.
         updates: updates of the parameters so far.
         seconds: CPU seconds spent on learning so far, evaluations not counted.
-        metrics: what the algorithm tells of its last update: losses, step sizes.
+        metrics: the algorithm's own numbers of its last update: losses, step sizes.
     """
 
     steps: int
@@ -65,20 +66,21 @@ class Progress:
 
 @dataclass(frozen=True, repr=False)
 class Learned:
-    """A learned policy; ``evaluate`` and ``compare`` take it as it is.
+    """The result of a learner: its policy and its history; ``evaluate`` and ``compare`` take it.
 
     Attributes:
         policy: the policy after the last update.
         algorithm: the learner's name; "svi" for ``fit``.
-        temperature: α, reward units, at which it was learned, or a hard learner measured; None where it was neither.
+        temperature: α, reward units. For a hard learner the α at which it was measured in nats; None where there was
+            none.
         seed: of everything random in it.
-        history: the evaluations, the one before the first update and the one after the last included. SVI has one for
-            every update, with the ELBO as its estimator saw it, and the result itself at the end.
+        history: the evaluations, with one before the first update and one after the last. SVI has one for every update,
+            with the estimator's ELBO, and the final result at the end.
         steps: environment steps taken; updates, for SVI.
         updates: updates made.
         seconds: CPU seconds spent on learning, evaluations not counted.
-        stopped: why it ended: "steps" (all were taken), "target", "gap" (within the tolerance), "watch"
-            or "interrupted".
+        stopped: why it ended: "steps" (all were taken), "target" (the return was reached), "gap" (within the
+            tolerance), "watch" (the callback asked) or "interrupted" (Ctrl-C).
         estimator: which estimator of the ELBO's gradient SVI used: "tables", "enumeration", "score", "reparameterised";
             None for other learners.
         elbo_star: ELBO*, nats (log Z for a ``FullGuide``, which may reach it); None where it is not known.
@@ -106,7 +108,7 @@ class Learned:
         )
 
     def plain(self) -> dict[str, Any]:
-        """Return all but the policy as plain data, None for what is not known or not finite."""
+        """Return all but the policy as dicts, lists and numbers; None for a number that is unknown or not finite."""
         names = ("algorithm", "temperature", "seed", "steps", "updates", "seconds", "stopped")
         head = {name: getattr(self, name) for name in names}
         return {**head, "history": [finite(vars(row)) for row in self.history]}
@@ -123,7 +125,7 @@ class Learned:
 
     @property
     def samples(self) -> int:
-        """How many trajectories ``elbo`` is the mean of; 0 where it is exact."""
+        """The number of trajectories behind ``elbo``; 0 where it is exact."""
         return self.history[-1].samples
 
     @property
@@ -133,9 +135,9 @@ class Learned:
 
     @property
     def worst_after_best(self) -> float | None:
-        """The lowest deterministic return at or after the highest one, reward units: what was learned *and held*.
+        """The lowest deterministic return at or after the best one, reward units: below the best if learning was lost.
 
-        What stood there before the first update does not count, where there is more. None where none was measured.
+        The evaluation before the first update is left out if there are others. None where no return was measured.
         """
         rows = self.history[1:] or self.history
         scores = [row.deterministic_return for row in rows if row.deterministic_return is not None]

@@ -47,22 +47,23 @@ def many(
     progress: bool = True,
     **settings: Any,
 ) -> list[Learned]:
-    """Run a learner with many seeds; the results are the same as one after the other.
+    """Run a learner with many seeds, in parallel; the results do not depend on how many run at once.
 
     Args:
-        learner: a learner's function, or its name, with ``soft_`` before it where there is a temperature.
-        world: what it learns on.
+        learner: a learner's function, or its name, with ``soft_`` before it for a temperature.
+        world: the world or environment.
         seeds: one run each.
         jobs: processes at a time, where the system can fork; 1 stays in this process.
-        ray: a Ray cluster in their place, which decides how many at a time: "local" on this machine, "auto" the one
-            that runs here, or host:port. A run whose worker dies is begun anew; with the extra ``cai[ray]``.
-        folder: keeps a checkpoint of every seed; the same call goes on from them.
+        ray: a Ray cluster in place of processes; it decides how many runs go on at once. "local" starts one on this
+            machine, "auto" takes the running one, or host:port. A run whose worker dies starts again. Needs the extra
+            ``cai[ray]``.
+        folder: stores a checkpoint of every seed; the same call goes on from them.
         progress: show a bar on a terminal.
-        settings: of the learner and of the training; each seed has a folder of its own in ``log``.
+        settings: arguments of the learner and of the training; each seed has its own folder in ``log``.
 
     Raises:
         WorldError: there is no such learner, or a run failed.
-        BrokenOff: Ctrl-C; it has the runs that had ended by themselves.
+        BrokenOff: Ctrl-C; the error holds the finished runs.
     """
     if isinstance(learner, str):
         read_name("learner", learner, FORMS)

@@ -24,12 +24,12 @@ Outcomes = Iterable[tuple[float, str, Sequence[Outcome]]]
 
 @dataclass(frozen=True)
 class Trained:
-    """What was learned at one temperature.
+    """The runs of all learners at one temperature.
 
     Attributes:
         temperature: α, reward units.
-        runs: by name, in the order of their seeds; fewer than all after Ctrl-C.
-        left_out: why a name has no runs.
+        runs: by name, in the order of the seeds; after Ctrl-C some may be missing.
+        left_out: the names without runs, and the reason.
         whole: whether nothing is missing.
     """
 
@@ -50,19 +50,20 @@ def learn_all(
     folder: Path | None = None,
     **settings: Any,
 ) -> Iterator[Trained]:
-    """Run learners with many seeds at every temperature; yield a temperature as soon as all of it is there.
+    """Run learners with many seeds at every temperature; yield the runs of a temperature as soon as all are done.
 
-    A learner that cannot learn here is left out. Ctrl-C ends all, with what there is.
+    A learner that cannot learn on this world is left out. Ctrl-C ends all runs and yields the finished ones.
 
     Args:
-        learners: by name, ``soft_`` before it where there is a temperature; a hard one is measured at it.
-        world: what they learn on.
+        learners: names of learners. A name with ``soft_`` before it learns at the temperature; one without learns the
+            hard objective, and is measured at the temperature.
+        world: the world or environment.
         temperatures: α > 0, reward units.
         seeds: one run each.
         jobs: processes at a time.
-        ray: a Ray cluster in their place; all runs are under way at once.
-        folder: keeps a checkpoint of every run, a folder a temperature; the same call goes on from them.
-        settings: of every learner and its training.
+        ray: a Ray cluster in place of processes; all runs go on at once.
+        folder: stores a checkpoint of every run, in a folder for each temperature; the same call goes on from them.
+        settings: arguments of every learner and of its training.
 
     Raises:
         WorldError: the cluster cannot be reached, or an argument does not conform.
@@ -86,17 +87,17 @@ def fit_all(
     ray: str | None = None,
     **settings: Any,
 ) -> Iterator[Trained]:
-    """Fit policies at every temperature; yield a temperature as soon as all of it is there.
+    """Fit policies at every temperature; yield the fits of a temperature as soon as all are done.
 
-    One that cannot be fitted is left out. Ctrl-C ends all, with what there is.
+    A policy that cannot be fitted is left out. Ctrl-C ends all fits and yields the finished ones.
 
     Args:
         policies: by name, as ``fit`` makes them.
         world: a world.
         temperatures: α > 0, reward units.
-        tables: of the world, where they are at hand already.
-        ray: a Ray cluster; all fits are under way at once.
-        settings: all else that ``fit`` takes.
+        tables: the world's tables, if they are compiled already.
+        ray: a Ray cluster, on which all fits run at once.
+        settings: other arguments of ``fit``.
 
     Raises:
         WorldError: the cluster cannot be reached.

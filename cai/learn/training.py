@@ -28,25 +28,27 @@ from cai.world.spec import read
 
 
 class Options(TypedDict, total=False):
-    """What every learner takes besides its own settings.
+    """The options that every learner takes, besides its own.
 
     Keys:
-        env_options: the options of an environment that is given by its id, ``{"is_slippery": False}``: apart from all
-            settings of the learner, whatever they are called.
-        seed: of all randomness in here; the caller's random state is left alone. 0 unless given.
-        steps: environment steps, those of all copies and those before a resume counted; a batch of episodes that has
-            begun is finished, so that it may be more. Step sizes settle by them: with other steps it is another run.
-        evaluations: how often the policy is evaluated on the way, evenly spread. 20 unless given.
-        episodes: of an evaluation where the world has no tables, on fixed seeds that no training uses. 20 unless given.
+        env_options: the options of an environment that is given by its id, ``{"is_slippery": False}``: kept apart from
+            the learner's own settings.
+        seed: of all randomness in the fit; torch's global random state does not change. 0 unless given.
+        steps: environment steps, over all copies, also those before a resume. A batch of episodes is always finished,
+            so there may be a few more. Step sizes decay with them: a run of fewer steps is not the start of a longer
+            run.
+        evaluations: how often the policy is evaluated, at even intervals. 20 unless given.
+        episodes: the episodes of one evaluation where the world has no tables, with fixed seeds that training does not
+            use. 20 unless given.
         measured_at: α, reward units, at which a hard learner's policy is measured in nats; not at all unless given.
         normalise: shift and scale a network's features to mean 0 and deviation 1, as measured once under the action
             prior, before the first step (``cai.simulate.normalise``). False unless given.
         target: stop as soon as an evaluation's deterministic return is this, reward units.
-        checkpoint: a file that keeps the learner at every evaluation; where it is there, learning goes on from it, with
-            the same numbers as without the break.
+        checkpoint: a file that stores the learner at every evaluation. If the file exists, learning goes on from it,
+            with the same numbers as a run that was never interrupted.
         log: a folder for ``progress.jsonl``, one evaluation a line, and TensorBoard's events where it is installed.
-        watch: a function ``(updates, metrics, policy)``, called before the first update and after each, that may stop
-            the learning by returning True; ``policy()`` gives the policy of the moment.
+        watch: a function ``(updates, metrics, policy)``, called before the first update and after each; it stops the
+            learning by returning True. ``policy()`` is the current policy.
         progress: show a bar on a terminal. True unless given.
     """
 
@@ -175,7 +177,7 @@ def train(
     gamma: float | None = None,
     **options: Unpack[Options],
 ) -> Learned:
-    """Run a learner on a world or an environment; at no temperature it is the hard one."""
+    """Run a learner on a world or an environment; without a temperature it learns the hard objective."""
     world, options = chosen(world, options)
     task = _task(algorithm, options)
     problem = problem_of(algorithm, world, temperature, gamma)

@@ -1,4 +1,4 @@
-"""Worlds that are seen in part: beliefs, and the best policy over what was seen."""
+"""Partially observed worlds: beliefs, and the best policy that sees only observations."""
 
 import lazy_loader
 

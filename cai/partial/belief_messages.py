@@ -199,23 +199,24 @@ def solve(
 
     ``v_t(b) = α log Σ_a p(a|b) exp(q_t(b,a)/α)`` under VARIATIONAL, whose start value over α is the best ELBO of a
     policy that sees only ``observe``; ``max_a q_t(b,a)`` under HARD (Åström 1965; Kaelbling, Littman & Cassandra
-    1998). The beliefs of each time are grown from the start, equal ones merged (``cai.partial.belief_tree`` says when).
+    1998). All reachable beliefs are listed forward from the start, and equal ones are merged
+    (``cai.partial.belief_tree`` says when).
 
-    An infinite horizon is cut at ``horizon`` = T. What follows a belief at T is worth at most ``hi``, the best that the
-    fully observed world offers in the states possible then, and at least ``lo``, the least that the action prior earns
-    there, which is a policy over beliefs and pays no KL. The middle is paid at T, so that ``value`` is within
-    ``γ^T (hi - lo)/2`` of the truth, and what rounding and merging move it by; a constant changes no policy.
+    An infinite horizon is cut at ``horizon`` = T. The value of a belief at T is at most ``hi``, the best value of the
+    fully observed world in the belief's possible states. It is at least ``lo``, the lowest value of the action prior
+    there, which is a policy too and has no KL. The mean of both is the reward at T. So ``value`` is within ``γ^T (hi -
+    lo)/2`` of the truth, apart from rounding and merging.
 
     Args:
         world: a world with ``observe``.
         rule: VARIATIONAL or HARD.
         temperature: α > 0, reward units.
         horizon: where to cut an infinite horizon; not given for a finite one.
-        max_beliefs: refuse to store more.
+        max_beliefs: the most beliefs to store.
 
     Raises:
-        WorldError: the world or an argument does not conform, the rule bends the dynamics, or the action prior is no
-            function of what is seen.
+        WorldError: the world or an argument does not conform, the rule is not VARIATIONAL or HARD, or the action prior
+            depends on unseen variables.
         IntractableError: the world cannot be tabulated, or has too many beliefs.
         ImpossibleError: every policy risks a forbidden reward.
     """

@@ -122,13 +122,13 @@ def belief_engine(world: World | Tables | Factors) -> BeliefEngine:
 
 
 def filter_beliefs(world: World | Tables | Factors, observations: Record, actions: Record) -> Float[Tensor, "T S"]:
-    """Filter exactly: the beliefs p(s_t | o_{<=t}, a_{<t}) along one record, ``[n, S]``.
+    """Return the exact beliefs p(s_t | o_{<=t}, a_{<t}) along one record of observations and actions, ``[n, S]``.
 
-    ``b_t(s) ∝ p(o_t|s) Σ_s' b_{t-1}(s') p(s|s', a_{t-1})`` (Kaelbling, Littman & Cassandra 1998). With as
-    many actions as observations one more row follows, the prediction of the last state before it is seen.
+    ``b_t(s) ∝ p(o_t|s) Σ_s' b_{t-1}(s') p(s|s', a_{t-1})`` (Kaelbling, Littman & Cassandra 1998). With as many actions
+    as observations there is one more row: the prediction of the next state before its observation.
 
     Args:
-        world: a world with ``observe``; what it was compiled to has forgotten that.
+        world: a world with ``observe``; its tables or factors do not contain ``observe``.
         observations: o_0 … o_{n-1}: numbers, or the named values of each variable.
         actions: a_0 … a_{n-2}, or one more; numbers or named values.
 
@@ -137,7 +137,7 @@ def filter_beliefs(world: World | Tables | Factors, observations: Record, action
 
     Raises:
         WorldError: the world or the record does not conform.
-        IntractableError: the world can be had neither in tables nor in factors, or a belief would be too large.
+        IntractableError: the world can be neither tabulated nor factorised, or a belief would be too large.
         ImpossibleError: an observation has probability zero; the message names the time.
     """
     with torch.no_grad():

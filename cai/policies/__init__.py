@@ -1,4 +1,4 @@
-"""Policies, one file a kind; listed in ``__init__.pyi``."""
+"""Policies, one file for each kind. ``__init__.pyi`` lists them."""
 
 import lazy_loader
 

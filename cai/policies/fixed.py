@@ -25,12 +25,13 @@ def always(log_pi: Tensor, t: int) -> Tensor:
 
 @dataclass(frozen=True, repr=False)
 class FixedPolicy:
-    """A policy over numbered states and actions, whose table of time t is computed when it is asked for.
+    """A policy over numbered states and actions, given by a function that computes the table of time t.
 
     Attributes:
-        table: maps t to log π_t(a|s), nats, shape ``[*B, S, A]``; no local function, so that a policy can be pickled.
-        states, actions: what the numbers mean, and how the program names them.
-        horizon: the T that its times count towards, or None for a policy that is the same at all times.
+        table: maps t to log π_t(a|s), nats, shape ``[*B, S, A]``; not a local function, so that the policy can be
+            pickled.
+        states, actions: the variables and values that the numbers stand for.
+        horizon: the T of its times, or None for a policy that is the same at all times.
     """
 
     table: Callable[[int], Tensor]
@@ -46,11 +47,11 @@ class FixedPolicy:
 
     @property
     def spaces(self) -> tuple[Space, Space]:
-        """What the numbers of states and actions mean."""
+        """The state and action variables and values that the numbers stand for."""
         return self.states, self.actions
 
     def log_probs(self, t: int = 0) -> Float[Tensor, "*B S A"]:
-        """Return log π_t(a|s), nats; -inf where the policy never acts so."""
+        """Return log π_t(a|s), nats; -inf for an action with probability 0."""
         return self.table(t)
 
     def act(self, state: Values, t: int) -> Values:

@@ -26,19 +26,19 @@ FORMS = "a function (state, t) -> probabilities [*, A], a distribution, or a dic
 
 
 class FunctionPolicy(nn.Module):
-    """The policy that a function ``(state, t)`` describes; where it is a module, its parameters can be fitted.
+    """A policy given by a function ``(state, t)``; if the function is a torch module, its parameters can be fitted.
 
     The function gives probabilities ``[*, A]`` of the numbered actions, a Pyro distribution of the one action
-    variable, or a dict of distributions by variable, sampled in the world's order. It is called on a batch of states,
-    never on one in which an episode has ended, where states are finite.
+    variable, or a dict of distributions by variable, sampled in the world's order. It is called on a batch of states;
+    where states are finite, ended ones are left out.
 
     Args:
         world: a world, or what it was compiled to.
-        function: what describes the policy.
+        function: the function.
         dtype: of its tables.
 
     Raises:
-        WorldError: the function fails, or gives something else.
+        WorldError: the function raises an error or returns something else.
     """
 
     probs = probabilities
@@ -60,7 +60,7 @@ class FunctionPolicy(nn.Module):
         self.replacements = replace_terminated(self.ended)
 
     def act(self, state: Any, t: int) -> Any:
-        """Sample the action variables from what the function gives."""
+        """Sample the action variables from the function's distributions."""
         law = self._call(state, t)
         if isinstance(law, Tensor):
             return sample_joint(*self._rows(law, state, t))
@@ -78,7 +78,7 @@ class FunctionPolicy(nn.Module):
 
         Raises:
             IntractableError: states or actions are not finite.
-            WorldError: the function gives no probabilities.
+            WorldError: the function returns no probabilities.
         """
         states, actions = finite_spaces(self.spaces)
         with precision(self.dtype):

@@ -19,14 +19,14 @@ from cai.world.spaces import Space
 
 
 class MixturePolicy(nn.Module):
-    """π_t(a|s) = Σ_i w_i π_i,t(a|s), the weights learnable: soft choices among policies, ε-greedy, several Gaussians.
+    """π_t(a|s) = Σ_i w_i π_i,t(a|s) with learnable weights: a mixture of policies, ε-greedy, several Gaussians.
 
     Args:
         policies: the components, on one world.
         weights: w_i > 0, ``[N]``, normalised here; equal ones unless given.
 
     Raises:
-        WorldError: there is no component, a weight is not positive, or a component is no policy.
+        WorldError: there is no component, a weight is not positive, or a component is not a policy.
     """
 
     probs = probabilities
@@ -57,7 +57,7 @@ class MixturePolicy(nn.Module):
         self.horizon: int | None = next(iter(horizons), None)
 
     def act(self, state: Any, t: int) -> Any:
-        """Sample the action variables one after the other; the earlier ones tell which component may be acting."""
+        """Sample the action variables in turn; the weights of the components are updated after each."""
         log_w, values = self.logits.log_softmax(-1), dict[str, Tensor]()
         while True:
             sites = [NextSite(values, policy.act, state, t) for policy in self.policies]
@@ -70,10 +70,10 @@ class MixturePolicy(nn.Module):
 
     @property
     def spaces(self) -> tuple[Space, Space] | None:
-        """What the numbers of states and actions mean, as the first component that knows it says.
+        """The variables and values that the numbers stand for, from the first component that has them.
 
         Raises:
-            WorldError: no component knows.
+            WorldError: no component has them.
         """
         numbered = next((policy for policy in self.policies if isinstance(policy, NumberedPolicy)), None)
         if numbered is None:

@@ -28,16 +28,16 @@ Features = Callable[[Any, Any], Tensor]
 
 
 class NeuralPolicy(nn.Module):
-    """One network an action variable, fed with state, time and the earlier action variables (the chain rule).
+    """A policy with a network for each action variable, fed with state, time and the earlier action variables.
 
-    Finite variables: ``π(a_i|s, a_<i) ∝ p(a_i|s, a_<i) exp(f_i(s, t, a_<i))``. Real ones: a Gaussian; ones on an
-    interval: a tanh-Gaussian. All start close to the prior, since the last layers start at zero.
+    A finite variable has ``π(a_i|s, a_<i) ∝ p(a_i|s, a_<i) exp(f_i(s, t, a_<i))``, a real one a Gaussian, one on an
+    interval a tanh-Gaussian. The policy starts close to the prior, because the last layers start at zero.
 
     Args:
         world: a world, or its tables. States may be finite or continuous, one variable or many.
         hidden: the widths of the hidden layers.
-        stationary: leave out the time.
-        features: a function ``(state, t) -> [*, F]`` to be read in place of the state and the time.
+        stationary: the policy does not depend on the time.
+        features: a function ``(state, t) -> [*, F]`` whose result is the input in place of state and time.
         dtype: of the parameters.
 
     Raises:
@@ -76,12 +76,12 @@ class NeuralPolicy(nn.Module):
         self.to(dtype)
 
     def act(self, state: Any, t: Any) -> Any:
-        """Run the prior's program with every distribution tilted."""
+        """Sample the action variables, each from its network's distribution."""
         with _Tilt(self, state, t):
             return self.prior(state, 0 if isinstance(t, Tensor) else t)  # all times at once: the prior is the same
 
     def log_table(self) -> Float[Tensor, "*T S A"]:
-        """Return log π of all times at once, nats; without T where nothing changes over time."""
+        """Return log π of all times at once, nats; without a T axis where the policy is stationary."""
         states, actions = finite_spaces(self.spaces)
         T = self.horizon
         if T is None and not self.prior_is_timed:

@@ -22,9 +22,9 @@ Act = Callable[[Any, int], Any]
 
 @runtime_checkable
 class Policy(Protocol):
-    """What acts: ``act`` samples the world's action sites in a program, ``log_prob`` scores an action.
+    """A policy has two methods: ``act`` samples the world's action sites in a program, ``log_prob`` scores an action.
 
-    All else is a function of these two: ``sampled`` and ``scored`` here, which classes take as their methods.
+    Everything else is a function of these two.
     """
 
     def act(self, state: Any, t: int) -> Any:
@@ -39,7 +39,7 @@ class FinitePolicy(Policy, Protocol):
     """A policy over numbered states and actions: it has tables."""
 
     def log_probs(self, t: int = 0) -> Float[Tensor, "*B S A"]:
-        """Return log π_t(a|s), nats; -inf where the policy never acts so."""
+        """Return log π_t(a|s), nats; -inf for an action with probability 0."""
 
     def probs(self, t: int = 0) -> Float[Tensor, "*B S A"]:
         """Return π_t(a|s)."""
@@ -59,7 +59,7 @@ def probabilities(policy: Tabulated, t: int = 0) -> Float[Tensor, "*B S A"]:
 
 
 def sampled(policy: Actor, state: Any, t: int = 0) -> Any:
-    """Draw a_t given s_t, leaving no site behind."""
+    """Draw a_t given s_t, outside of any trace."""
     with pyro.poutine.block():
         return policy.act(state, t)
 

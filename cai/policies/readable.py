@@ -27,10 +27,10 @@ class NumberedPolicy(Tabulated, Protocol):
 
 
 def in_state(policy: NumberedPolicy, t: int, /, **state: int | str) -> ActionProbabilities | PolicyTable:
-    """Return what is done at time t, ``policy.at(0, pump="worn", motor="ok")``: action names and probabilities.
+    """Return the action probabilities at time t by name, ``policy.at(0, pump="worn", motor="ok")``.
 
-    Where some variables are left out, ``policy.at(0, pump="worn")``, a table with a row for each kind of state that
-    agrees; ``policy.at(0)`` is the whole policy of that time.
+    If some variables are left out, ``policy.at(0, pump="worn")``, it is a table of the states with these values; states
+    with equal probabilities share a row. ``policy.at(0)`` is the whole policy of that time.
 
     Args:
         policy: the policy.

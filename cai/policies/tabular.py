@@ -18,9 +18,9 @@ STATIONARY = "stationary=True, or a horizon that is not as far"
 
 
 class TabularPolicy(nn.Module):
-    """π_t(a|s) ∝ p(a|s) exp(logits_t(s,a)): the prior where all logits are 0, and every policy within its support.
+    """π_t(a|s) ∝ p(a|s) exp(logits_t(s,a)): the prior where all logits are 0; any policy within the prior's support.
 
-    The logits play the part of q/α in the exact policy ``π = p exp((q - v)/α)`` (Levine 2018, section 2.3).
+    The logits stand for q/α in the exact policy ``π = p exp((q - v)/α)`` (Levine 2018, section 2.3).
 
     Args:
         world: a world, or its tables.
@@ -52,7 +52,7 @@ class TabularPolicy(nn.Module):
         self.logits = nn.Parameter(torch.zeros(shape, dtype=self.log_base.dtype, device=self.log_base.device))
 
     def log_table(self) -> Float[Tensor, "*T S A"]:
-        """Return log π of all times at once, nats; without T where neither prior nor logits change over time."""
+        """Return log π of all times at once, nats; without a T axis where neither prior nor logits change over time."""
         return (self.log_base + self.logits).log_softmax(-1)
 
     def log_probs(self, t: int = 0) -> Float[Tensor, "S A"]:

@@ -71,11 +71,11 @@ def rollout(
 
     Args:
         world: a world, a Gymnasium id, a function that makes an environment, a ``SyncVectorEnv``, or a ``Simulator``.
-        policy: whatever has ``act(state, t)`` or ``sample(state, t)``, or a ``.policy`` that has (messages, a fit, a
+        policy: an object with ``act(state, t)`` or ``sample(state, t)``, or with such a ``.policy`` (messages, a fit, a
             learner's result); None is the action prior.
         batch: B.
-        generator: what to draw from; torch's global generator moves on unless given.
-        max_steps: cut off after so many steps; needed where neither world nor environment ends.
+        generator: the random generator; torch's global one unless given.
+        max_steps: stop every trajectory after so many steps; required where neither the world nor the environment ends.
         env_options: the options of an environment that is given by its id, ``{"is_slippery": False}``.
 
     Raises:

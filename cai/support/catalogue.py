@@ -58,7 +58,7 @@ def world_of_file(
     Args:
         spec: a name of the catalogue (``cai list``), a file ``my_world.py``, or ``my_world.py:Class``.
         settings: arguments for the world; of text, numbers, True, None, lists and tuples are read as Python literals.
-        overrides: values for ``horizon`` or ``discount``: arguments where the world takes them, else attributes.
+        overrides: ``horizon`` or ``discount`` in place of the world's own.
 
     Raises:
         WorldError: there is no such world, file, class or argument, or the file or the class fails.

@@ -36,7 +36,7 @@ class Outline:
     """A class or a function of a file.
 
     Attributes:
-        name: what it is called.
+        name: its name.
         summary: the first sentence of the file's docstring.
         size: what follows ``Size:`` in the file's docstring; empty where it says nothing.
         arguments: those of a call.

@@ -1,4 +1,4 @@
-"""Figures, each one function that takes results and returns a figure; listed in ``__init__.pyi``. And the report."""
+"""Figures and the report: each figure is one function from results to a figure. ``__init__.pyi`` lists them."""
 
 import lazy_loader
 

@@ -35,14 +35,14 @@ def column_bars(
 ) -> Figure:
     """Draw one column of a comparison as bars, a policy a row; over seeds with the 95 % interval.
 
-    For ``"elbo"`` the dashed rule is ELBO*, the dotted one log Z; for ``"expected_return"`` the dashed one is J*, the
-    highest return there is, where it is known.
+    For ``"elbo"`` the dashed line is ELBO* and the dotted one log Z. For ``"expected_return"`` the dashed line is J*,
+    the highest return of any policy, where it is known.
 
     Args:
         comparison: what ``cai.compare`` returns.
         column: the field of a column with a unit, e.g. "expected_return", "regret", "elbo", "policy_nats".
         scale: the ends of the axis.
-        title: above the panel; the column's unless given.
+        title: above the panel; the column's title unless given.
         ax: where to draw; a new figure unless given.
 
     Raises:
@@ -92,7 +92,7 @@ def nats_bars(
         ax: where to draw; a new figure unless given.
 
     Raises:
-        WorldError: log Z is not known or not finite, so that there is nothing to measure against.
+        WorldError: log Z is not known or not finite.
     """
     if comparison.log_evidence is None:
         raise fault("nats_bars", "a comparison whose log Z is not known or not finite", "a finite log Z")

@@ -87,12 +87,12 @@ def _points(pairs: Sequence[tuple[int, float]]) -> Points:
 
 
 def elbo_curves(fits: Mapping[str, Learned], *, elbo_star: float | None, log_evidence: float | None) -> Panels:
-    """Draw ELBO(π) against steps, a line a fit, below ELBO* and log Z; beside it the gap to ELBO* where it is known.
+    """Draw ELBO(π) of each fit against its updates, with ELBO* and log Z; beside it the gap to ELBO* where it is known.
 
     Args:
         fits: by name.
-        elbo_star: ELBO*, nats; None where it cannot be had.
-        log_evidence: log Z, nats; None where it cannot be had.
+        elbo_star: ELBO*, nats; None where it is not known.
+        log_evidence: log Z, nats; None where it is not known.
 
     Raises:
         WorldError: there is no fit.

@@ -42,11 +42,11 @@ def draw_graph(dag: nx.DiGraph, path: str | Path) -> Path:
 
 
 def graph(world: nx.DiGraph | World, slices: int | None = None, *, title: str | None = None) -> Figure:
-    """Draw the graphical model: time from left to right, a row a variable, what is observed shaded.
+    """Draw the graphical model: time from left to right, one row for each variable, observed nodes shaded.
 
     Args:
-        world: a world, or a graph that ``cai.graph`` returns, conditions and all.
-        slices: how many slices of a world are drawn, two where it has as many unless given; of a graph all.
+        world: a world, or a graph from ``cai.graph``, whose conditions are drawn too.
+        slices: the number of slices drawn of a world, 2 unless given (1 where T is 1); of a graph all.
         title: above it; the world's name unless given.
 
     Raises:

@@ -27,10 +27,10 @@ def horizon_curves(
 ) -> Figure:
     """Draw α log Z (dotted) and α ELBO* (dashed) against the horizon, reward units, one colour a temperature.
 
-    The rule is the world's own horizon. A line of ``per_step`` that is flat gains the same with each further step.
+    The vertical line is the world's own horizon. With ``per_step``, a flat line gains the same with each further step.
 
     Args:
-        answers: of ``by_horizon``, one or more temperatures.
+        answers: what ``by_horizon`` returns, for one or more temperatures.
         horizon: the world's own T.
         per_step: divide by T.
         title: above the panel.

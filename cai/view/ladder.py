@@ -49,15 +49,15 @@ def temperature_ladder(
     title: str | None = None,
     ax: Axes | None = None,
 ) -> Figure:
-    """Draw return, α·ELBO or the gap to ELBO* against the temperature, a line a policy, colder to the left.
+    """Draw return, α·ELBO or the gap to ELBO* against the temperature, one line for each policy, colder to the left.
 
-    With "elbo" the dashed line is α·ELBO*, the dotted one α·log Z; with "gap" the dotted line is log Z − ELBO*, and
-    gaps of exactly 0 lie on the floor of the logarithmic axis. Over seeds a line is the interquartile mean.
+    With "elbo" the dashed line is α·ELBO* and the dotted one α·log Z. With "gap" the dotted line is log Z − ELBO*, and
+    gaps of exactly 0 lie at the bottom of the logarithmic axis. A learner's line is the interquartile mean over seeds.
 
     Args:
-        comparisons: of one world at two temperatures at least, in any order.
+        comparisons: comparisons of one world at two or more temperatures, in any order.
         what: "return" (reward units), "elbo" (α·ELBO, reward units) or "gap" (nats).
-        scale: the ends of the upright axis.
+        scale: the ends of the vertical axis.
         title: above the panel.
         ax: where to draw; a new figure unless given.
 

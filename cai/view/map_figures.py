@@ -43,8 +43,8 @@ def value_map(
 ) -> Figure:
     """Draw v_t(s) of every cell as colour and number, reward units, with the policy as arrows.
 
-    Messages show the rule's own v; an evaluation shows what the policy is worth from each cell under the true dynamics,
-    its KL to the prior paid. A cell in which nobody ever acts (a hole, the goal) is hatched: it has no value. So is -∞.
+    Messages show the rule's own v. An evaluation shows the policy's value from each cell under the true dynamics, less
+    α times its KL to the prior. A cell without actions (a hole, the goal) is hatched: it has no value. So is -∞.
 
     Args:
         result: what ``cai.solve`` or ``cai.evaluate`` returns.
@@ -76,7 +76,7 @@ def value_map(
 
 
 def policy_arrows(result: Result, t: int = 0, *, title: str | None = None, ax: Axes | None = None) -> Figure:
-    """Draw the policy of time t alone: an arrow for each action, its area the action's probability.
+    """Draw the policy of time t: an arrow for each action, whose area is the action's probability.
 
     Args:
         result: what ``cai.solve`` or ``cai.evaluate`` returns.
@@ -100,14 +100,14 @@ def policy_arrows(result: Result, t: int = 0, *, title: str | None = None, ax: A
 def occupancy_map(
     result: Result, t: int | None = None, *, scale: Scale = None, title: str | None = None, ax: Axes | None = None
 ) -> Figure:
-    """Draw how often each cell is visited: p(s_t, alive) at one time, or expected visits, all times together.
+    """Draw how often each cell is visited: p(s_t, alive) at one time, or the expected number of visits over all times.
 
-    Messages show their rule's own chain, for POSTERIOR p(s_t | O = 1); an evaluation the policy under the true
-    dynamics. The colours are logarithmic; what is less than a ten-thousandth of the most is drawn as nothing.
+    Messages show the states under their own rule, for POSTERIOR p(s_t | O = 1). An evaluation shows the policy under
+    the true dynamics. The colour scale is logarithmic; cells below 1/10,000 of the largest number stay blank.
 
     Args:
         result: what ``cai.solve`` or ``cai.evaluate`` returns.
-        t: the time; all together unless given.
+        t: the time; unless given, the sum over all times.
         scale: the ends of the colours; those of this map unless given.
         title: above the map; the rule's name unless given.
         ax: where to draw; a new figure unless given.
@@ -137,18 +137,17 @@ def nats_map(
     title: str | None = None,
     ax: Axes | None = None,
 ) -> Figure:
-    """Draw where a policy loses, all times together: policy, action or luck nats, or regret in reward units.
+    """Draw a map of a policy's losses, added up over time: policy, action or luck nats, or regret in reward units.
 
     Args:
-        result: an evaluation; several of one world, as of the seeds of a learner, show their mean.
+        result: an evaluation, or several of one world (such as a learner's seeds), of which the mean is drawn.
         what: "policy", "action", "luck" or "regret".
         scale: the ends of the colours; those of this map unless given.
         title: above the map; the total unless given.
         ax: where to draw; a new figure unless given.
 
     Raises:
-        WorldError: the world has no layout, ``what`` is none of these, or the result is no evaluation.
-        ImpossibleError: the exact answer behind it is not finite.
+        WorldError: the world has no layout, ``what`` is something else, or the result is not an evaluation.
     """
     every = [result] if isinstance(result, Evaluation) else list(result)
     if what not in NATS:

@@ -41,7 +41,7 @@ def messages_over_time(
 
     Args:
         result: what ``cai.solve`` or ``cai.evaluate`` returns.
-        states: the numbers of the states that are shown; those in which somebody acts, the most visited, unless given.
+        states: the numbers of the states that are shown; unless given the most visited ones, without ended states.
         scale: the ends of the colours, reward units; those of this field unless given.
         title: above the panel; the rule's name unless given.
         ax: where to draw; a new figure unless given.
@@ -65,11 +65,11 @@ def occupancy_over_time(
     title: str | None = None,
     ax: Axes | None = None,
 ) -> Figure:
-    """Draw p(s_t, alive) by state and time, logarithmic: the visits as they run forward.
+    """Draw p(s_t, alive) by state and time, on a logarithmic scale.
 
     Args:
-        result: messages (their rule's own chain) or an evaluation (the policy under the true dynamics).
-        states: the numbers of the states that are shown; those in which somebody acts, the most visited, unless given.
+        result: messages (the states under their own rule) or an evaluation (the policy under the true dynamics).
+        states: the numbers of the states that are shown; unless given the most visited ones, without ended states.
         scale: the ends of the colours; those of this field unless given.
         title: above the panel; the rule's name unless given.
         ax: where to draw; a new figure unless given.
@@ -96,12 +96,12 @@ def nats_over_time(
     title: str | None = None,
     ax: Axes | None = None,
 ) -> Figure:
-    """Draw where and when a policy loses, logarithmic: policy, action or luck nats, or regret in reward units.
+    """Draw a policy's losses by state and time, on a logarithmic scale: policy, action or luck nats, or regret.
 
     Args:
         evaluation: what ``cai.evaluate`` returns.
         what: "policy", "action", "luck" or "regret".
-        states: the numbers of the states that are shown; those in which somebody acts, the most visited, unless given.
+        states: the numbers of the states that are shown; unless given the most visited ones, without ended states.
         scale: the ends of the colours; those of this field unless given.
         title: above the panel; the total unless given.
         ax: where to draw; a new figure unless given.

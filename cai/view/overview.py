@@ -44,7 +44,7 @@ class Overview:
     """A world as it is before anything is solved.
 
     Attributes:
-        name: what it is called.
+        name: its name.
         states, actions, outcomes: S, A and K; None where a variable is a real number.
         variables: those of the state, of the action, and the latents of a slice.
         horizon, discount: T (None: for ever) and γ.

@@ -41,7 +41,7 @@ class Panels(Mapping[str, Figure]):
 
 
 def side_by_side(draw: Callable[..., Figure], results: Mapping[str, Any] | Comparison, **options: Any) -> Panels:
-    """Draw one figure a result, all on one scale: ``side_by_side(cai.view.value_map, {"max-ent": a, "hard": b}, t=3)``.
+    """Draw a figure of each result on one scale: ``side_by_side(cai.view.value_map, {"max-ent": a, "hard": b}, t=3)``.
 
     Args:
         draw: a function of ``cai.view`` that takes a result, and ``title`` and ``scale``.
@@ -49,7 +49,7 @@ def side_by_side(draw: Callable[..., Figure], results: Mapping[str, Any] | Compa
         options: passed on to ``draw``.
 
     Raises:
-        WorldError: there is no result; or what ``draw`` raises.
+        WorldError: there is no result, or ``draw`` raises it.
     """
     every = results.evaluations if isinstance(results, Comparison) else results
     if not every:

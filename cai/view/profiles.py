@@ -24,8 +24,8 @@ SHARES = (10.0, 1.0, 0.1, 1e-2, 1e-3, 1e-4)
 def performance_profiles(comparison: Comparison, *, title: str | None = None, ax: Axes | None = None) -> Figure:
     """Draw the fraction of each learner's runs above every normalised score, with its 95 % bootstrap band.
 
-    A score of 0 is the prior's ELBO, 1 is ELBO*; the axis stretches towards 1. Farther right is better, steeper is more
-    reliable. At the right the learners with their median scores, the best first.
+    A score of 0 is the prior's ELBO, 1 is ELBO*; the axis is stretched towards 1. A curve farther right is better, a
+    steeper one more reliable. At the right stand the learners with their median scores, the best first.
 
     Args:
         comparison: with learners, on a world with tables.

@@ -41,20 +41,20 @@ def learning_curves(
     title: str | None = None,
     ax: Axes | None = None,
 ) -> Figure:
-    """Draw a number of every learner against steps: the interquartile mean of its seeds, and a 95 % bootstrap band.
+    """Draw learning curves: the interquartile mean over the seeds against steps, with a 95 % bootstrap band.
 
-    Nats are drawn on a logarithmic axis; gaps of 0 lie on its floor, infinite ones on its top. Of a comparison the
-    policies that do not learn are dotted lines.
+    Nats have a logarithmic axis, with 0 at its bottom and infinity at its top. In a comparison, policies that do not
+    learn are dotted lines.
 
     Args:
-        runs: a comparison, or runs by name: of one seed, or several, as ``cai.learn.many`` returns them.
+        runs: a comparison, or a dict by name of one run, or of several seeds as ``cai.learn.many`` returns them.
         what: "policy_nats", "stochastic_return", "deterministic_return" or "elbo".
-        scale: the ends of the upright axis.
+        scale: the ends of the vertical axis.
         title: above the panel.
         ax: where to draw; a new figure unless given.
 
     Raises:
-        WorldError: ``what`` is none of these, or no run knows it.
+        WorldError: ``what`` is something else, or no run has measured it.
     """
     if what not in WHAT:
         raise fault("learning_curves, what", f"{what!r}", f"one of {list(WHAT)}")

@@ -98,17 +98,17 @@ def tubes(
     title: str | None = None,
     ax: Axes | None = None,
 ) -> Figure:
-    """Draw the mean of a state variable over time, and the band that holds ``share`` of its chances, a tube a policy.
+    """Draw a tube for each policy: the mean of a state variable over time, in a band of probability ``share``.
 
-    The values are those of a numbered variable, by name where they have names; given that the trajectory lives.
-    Messages show their rule's own chain (for POSTERIOR p(x_t | O = 1)), evaluations the policy under the true dynamics.
+    The values are the variable's numbers, or its names, given that the trajectory is alive. Messages show the states
+    under their own rule (for POSTERIOR p(x_t | O = 1)), evaluations the policy under the true dynamics.
 
     Args:
         results: messages or evaluations by name, or a comparison, whose evaluations are drawn.
         variable: a state variable.
-        share: of the chances that the band holds, the same share left out below and above.
-        scale: the ends of the upright axis.
-        title: above the panel; the variable unless given.
+        share: the probability inside the band; equal probabilities are left out below and above.
+        scale: the ends of the vertical axis.
+        title: above the panel; the variable's name unless given.
         ax: where to draw; a new figure unless given.
 
     Raises:

@@ -40,10 +40,10 @@ class Drawing(Figure):
 
 
 def alt(figure: Figure) -> str:
-    """Return what is seen on a figure of ``cai.view``, in words, with the numbers that it shows.
+    """Return the alternative text of a figure of ``cai.view``: what it shows, with its numbers.
 
     Raises:
-        WorldError: the figure is not of ``cai.view``, so that nothing is known of it.
+        WorldError: the figure was not made by ``cai.view``.
     """
     words = str(getattr(figure, "alt", ""))
     if not words:
@@ -62,15 +62,15 @@ def tell(axes: Axes, words: str, scale: tuple[float, float] | None = None) -> Fi
 def svg(figure: Figure, *, alt: str | None = None) -> str:
     """Return a figure as inline SVG, with ``<title>``, ``<desc>`` and ``role="img"``.
 
-    Black and grey become ``currentColor``, the ground is transparent, so that the figure is right on a dark page and
-    on a light one; text stays text. It is as wide as drawn, and narrower where the page is.
+    Black and grey become ``currentColor`` and the background is transparent, so the figure fits a dark page and a light
+    one. Text stays text. A narrow page makes the figure narrower.
 
     Args:
         figure: any figure of matplotlib.
-        alt: what is seen, in words; of a figure of ``cai.view`` its own unless given.
+        alt: the alternative text; a figure of ``cai.view`` has its own.
 
     Raises:
-        WorldError: there are no words for it.
+        WorldError: there is no alternative text.
     """
     words = _alt(figure) if alt is None else alt
     out = io.BytesIO()

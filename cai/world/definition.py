@@ -16,14 +16,14 @@ class World(Protocol):
     """One slice of a trajectory, as Pyro code that broadcasts; any object with these members is a world.
 
     Optional members: ``discount`` (1.0 unless given), ``terminal(state)`` (a reward on s_T), ``layout`` (a ``Layout``),
-    ``stationary = True`` (the slices do not depend on t, where code that is decorated or calls on cannot show it),
-    ``terminated(state)`` (bool: the episode has ended; the state is absorbing, a slice pays nothing there, nobody acts,
-    and no account of entropy, KL or nats goes on; roll-outs stop there too, unless a ``terminal`` reward is still to be
-    paid at T), ``features(state)`` (``[*, F]``: what a network is fed),
-    ``observe(state)`` (samples what is seen of the state, see ``cai.partial.solve``; exact answers take all as seen
-    where they do not ask for it), ``labels`` (what values are called in every output, ``{"move": ["left", None, …]}``:
-    a name or None for each value of a variable). None is absent.
-    A state or an action is one tensor, or a dict of named variables whose keys are the names of their sample sites.
+    ``stationary = True`` (the slices do not depend on t; needed only where the code of ``act`` and ``step`` does not
+    show it), ``terminated(state)`` (bool: the episode has ended. Such a state is absorbing and pays no reward; there
+    are no more actions, and entropy, KL and nats stop. A roll-out stops there too, unless a ``terminal`` reward is
+    still due at T), ``features(state)`` (``[*, F]``: the input of networks), ``observe(state)`` (samples what the agent
+    sees of the state, see ``cai.partial.solve``; ``cai.solve`` assumes that the whole state is seen), ``labels`` (the
+    names of values in every output, ``{"move": ["left", None, …]}``: a name or None for each value of a variable). A
+    member that is None counts as absent. A state or an action is one tensor, or a dict of named variables whose keys
+    are the names of their sample sites.
     """
 
     @property

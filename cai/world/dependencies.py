@@ -30,11 +30,11 @@ class ModelGraph(nx.DiGraph):  # type: ignore[misc] # networkx is not typed
 def graph(
     world: World | Spec, slices: int | None = None, *, observe: Given | None = None, do: Given | None = None
 ) -> nx.DiGraph:
-    """Read the graph of the first slices off the trajectory program, by Pyro's provenance tracking.
+    """Return the graph of the first slices of the trajectory program, found by Pyro's provenance tracking.
 
     Nodes are sites (``cell_0, move_0, slip_0, O_0, cell_1 …``) with the attributes ``kind`` (state, action, latent,
-    optimality, survival), ``time``, ``variable``, ``observed`` and ``plates``; an edge says that the child's
-    distribution, or its potential, reads the parent's value.
+    optimality, survival), ``time``, ``variable``, ``observed`` and ``plates``; an edge goes from a parent to a child
+    whose distribution or reward depends on it.
 
     Args:
         world: the world; its horizon is cut to ``slices``.

@@ -79,9 +79,9 @@ def trajectory(
 
     ``p(τ, O=1) = p(s_0) Π_t p(a_t|s_t) p(s_{t+1}|s_t, a_t) exp(r_t / α)`` (Levine 2018, eq. 4). Sites are
     ``cell_0, move_0, slip_0, O_0, cell_1 …``. With ``policy`` the optimality nodes are left out: the same program is
-    then the guide that keeps the true dynamics. A discount adds the sites ``alive_1 …``: survival with probability γ;
-    once dead, no factor counts and all follows the world's own program. Where ``terminated(state)``, an optional member
-    of the world, says that the episode has ended nobody acts: the actions are the prior's, whatever the policy.
+    then the guide that keeps the true dynamics. A discount adds the sites ``alive_1 …``: survival with probability γ.
+    After death no optimality node counts, and the world's own program goes on. Where the world's optional
+    ``terminated(state)`` is True the episode has ended: actions are then drawn from the prior, whatever the policy.
 
     For ``TraceEnum_ELBO`` decorate *either* the model *or* the guide with ``config_enumerate``: with an enumerated
     guide the model replays the guide's sites, and Pyro 1.9.2 gives a wrong number if the model is marked as well.
@@ -89,13 +89,14 @@ def trajectory(
     Args:
         world: the world.
         policy: samples the world's action sites given ``(state, t)``; None is the action prior, with optimality nodes.
-            One that also has ``initial``, ``step`` and ``survive`` (``FullGuide``) bends the start and the dynamics.
+            A policy with ``initial``, ``step`` and ``survive`` (``FullGuide``) also replaces the start and the
+            dynamics.
         temperature: α, reward units.
         horizon: how many slices to write out; the world's own horizon unless given.
 
     Raises:
         WorldError: the horizon is infinite, or a variable is not a site.
-        IntractableError: a trajectory of so many times needs more memory than there is.
+        IntractableError: a trajectory of this length needs more memory than there is.
     """
     spec = read(world)
     if policy is not None:

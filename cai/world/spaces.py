@@ -212,15 +212,15 @@ class Variables:
 
 @dataclass(frozen=True)
 class Layout:
-    """Where states lie in space, so that they can be drawn as a map.
+    """The place of each state on a map, for drawing.
 
     Attributes:
         cell: the map cell of each state, row-major; -1 for a state that is not on the map. Shape ``[S]``.
         shape: rows and columns of the map.
-        moves: for each action the step it means as (right, down), or None where it means no move.
+        moves: for each action its direction as (right, down), or None for an action without a direction.
         marks: a short text for map cells, e.g. ``{0: "S", 15: "G"}``.
-        entered: the map cell that each outcome enters, where it is not that of the next state: on entering a goal an
-            episode may go to a state that is on no map. Shape ``[S, A, K]``, K as in the tables.
+        entered: the map cell that each outcome enters, where the next state has another or none: an episode that
+            reaches a goal may go to a state "ended" off the map. Shape ``[S, A, K]``, K as in the tables.
     """
 
     cell: Int[Tensor, " S"]

@@ -30,7 +30,7 @@ class Spec:
 
     Attributes:
         world: the program: ``initial``, ``act`` and ``step``.
-        name: what it is called.
+        name: its name.
         horizon, discount: T and γ.
         stationary: whether it claims that its slices do not depend on t.
         terminal, terminated, observe, features: its optional methods, None where it has none.

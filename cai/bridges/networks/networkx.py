@@ -86,26 +86,27 @@ def from_networkx(graph: Any, *, horizon: int | None, discount: float = 1.0) -> 
     """Import a two-slice dynamic Bayesian network as a world.
 
     Nodes are called as ``cai.graph`` calls them: ``cell_0`` a state, ``move_0`` an action, ``slip_0`` a latent,
-    ``cell_1`` the next state, ``O_0`` a reward; edges say who reads whom. The attributes of a node:
+    ``cell_1`` the next state, ``O_0`` a reward; an edge goes from a variable to one that depends on it. The attributes
+    of a node:
 
-    - ``kind``: state, action, latent or reward (also optimality); a variable with nodes at both times is a state
-      unasked, and one called ``O`` a reward. ``variable`` and ``time`` in place of what the name says.
-    - ``cardinality``, or ``states``: how many values, or what they are called; else as many as its table has.
+    - ``kind``: state, action, latent or reward (also optimality). It may be left out for a state, which is a variable
+      with nodes at both times, and for a reward called ``O``. ``variable`` and ``time`` override the node's name.
+    - ``cardinality``, or ``states``: the number of values, or their names; the table's own number unless given.
     - ``table``: probabilities (of a reward: rewards), an axis for each of ``parents`` (the graph's order unless given),
       the own value last; or ``conditional``, a function of the parents' values, as tensors that broadcast, which
       returns them; or ``form``, such as ``cai.graphs.NoisyOr`` or ``cai.graphs.Logistic``. Rows sum to 1 within 1e-6.
     - ``terminal = True``: a reward on the last state, whose parents are states of one time.
 
-    The table of an action is its prior, uniform where it has none; states of time 0 hold the start. The reward is the
-    sum of the reward nodes, and 0 where there is none.
+    The table of an action is its prior, uniform unless given. The tables of states at time 0 are the start
+    distribution. The reward is the sum of the reward nodes, and 0 without any.
 
     Args:
         graph: a ``networkx.DiGraph``.
         horizon: T, or None for the infinite horizon with a discount below 1.
-        discount: the chance γ to survive a step.
+        discount: the probability γ of surviving a step.
 
     Raises:
-        WorldError: the graph is no such network; every fault is listed at once.
+        WorldError: the graph is not such a network; all faults are listed at once.
     """
     nodes = read_network(graph)
     world = NetworkWorld(str(graph.graph.get("name") or "network"), nodes, horizon, discount)
@@ -116,15 +117,15 @@ def from_networkx(graph: Any, *, horizon: int | None, discount: float = 1.0) -> 
 def to_networkx(world: World | Factors) -> nx.DiGraph:
     """Export a world's slice as a two-slice network with its tables on the nodes, the inverse of ``from_networkx``.
 
-    The graph is that of ``cai.factorise``: an edge stands where a table changes with a parent. Where the reward is a
-    sum of several pieces, they are the nodes ``O.1_0``, ``O.2_0`` …; the graph's attributes keep horizon and discount.
+    The graph is that of ``cai.factorise``: there is an edge where a table changes with a parent. If the reward is a sum
+    of several terms, they are the nodes ``O.1_0``, ``O.2_0`` …. The graph's attributes hold horizon and discount.
 
     Args:
         world: a world, or what ``cai.factorise`` made of it.
 
     Raises:
         WorldError: the slices differ over time, or the world does not conform.
-        IntractableError: a variable is not finite, or a piece reads too many variables at once.
+        IntractableError: a variable is not finite, or one term reads too many variables.
     """
     factors = factorise(world)
     if factors.timed:

@@ -28,24 +28,24 @@ def from_pgmpy(
 ) -> World:
     """Import a ``pgmpy.models.DynamicBayesianNetwork``, or a static ``DiscreteBayesianNetwork``, as a world.
 
-    A variable is a state where its next value reads the slice before, or where an action or another state of its own
-    slice reads it; what is neither state nor action is a latent of the slice, which who acts does not see. The second
-    slice stands for all later ones: a distribution that is given in one slice only holds in both, if all its parents
-    lie there. Rows off 1 by written digits (0.01 at most, as pgmpy admits) are normalised.
+    A variable is a state if its next value depends on the slice before, or if an action or another state of its own
+    slice depends on it. Every other variable, actions apart, is a latent of the slice, which the policy does not see.
+    The second slice stands for all later ones. A distribution that is given in one slice only is used in both, if all
+    its parents exist there. Rows whose sum is off 1 by rounding (0.01 at most, as pgmpy admits) are normalised.
 
-    A static network is a world of horizon 1: what the actions read is the state, all else are latents of the slice.
-    Conditions name them "smoke_0", and ``marginal(0, "smoke")`` asks for them. Without actions, or states, there is one
-    of a single value, "watch", or "clock". Variables called "O" and "alive", names that the trajectory has itself, are
-    ``"O_"`` and ``"alive_"``.
+    A static network is a world of horizon 1: the parents of the actions are the state, all other variables are latents.
+    A condition names them with their time, "smoke_0"; ``marginal(0, "smoke")`` is their distribution. A network without
+    actions gets one action variable "watch" with a single value, one without states a state "clock". Variables called
+    "O" or "alive" become ``"O_"`` and ``"alive_"``, because the trajectory program uses those names.
 
     Args:
         network: the network with its CPDs.
-        actions: the variables that are controlled, if any; a CPD of theirs is the prior, else it is uniform.
-        rewards: by node, or by tuple of nodes, a table with an axis for each or a function of their values (see
-            ``cai.from_networkx``). A node is ``("cell", 0)``, ``("cell", 1)`` for the next state, or ``"cell"``, which
-            is ``("cell", 0)``.
+        actions: the variables that are controlled, if any. Their CPD is the prior; without a CPD the prior is uniform.
+        rewards: a dict by node, or by tuple of nodes. An entry is a table with an axis for each node, or a function of
+            their values (see ``cai.from_networkx``). A node is ``("cell", 0)``, ``("cell", 1)`` for the next state, or
+            ``"cell"``, which means ``("cell", 0)``.
         horizon: T, or None for the infinite horizon with a discount below 1; 1 for a static network.
-        discount: the chance γ to survive a step.
+        discount: the probability γ of surviving a step.
 
     Raises:
         WorldError: pgmpy is missing, or the network does not conform; ``findings`` list every fault.
@@ -93,17 +93,17 @@ def from_bif(
     """Import a network from a BIF file, or an XMLBIF file (.xmlbif, .xml), as pgmpy reads them; either may be .gz.
 
     In a network of two slices variables are named as ``cai.graph`` names nodes: ``cell_0`` and ``cell_1`` are a state
-    and its next value, a variable without such a twin is an action where ``actions`` names it, else a latent of the
-    slice. A network without any such twin, or with later slices, is static: a world of horizon 1, see
-    ``cai.from_pgmpy``. Rows off 1 by written digits (0.01 at most) are normalised; the format's default rows are not
-    read.
+    and its next value. A variable with one node only is an action if ``actions`` names it, else a latent of the slice.
+    A network without any such pair, or with later slices, is static: a world of horizon 1, see ``cai.from_pgmpy``. Rows
+    whose sum is off 1 by rounding in the file (0.01 at most) are normalised; the format's default rows are not read.
 
     Args:
         path: the file, or the name of a network that pgmpy ships, such as "asia".
         actions: the variables that are controlled, if any, ``"move"`` or ``"move_0"``; their distribution is the prior.
-        rewards: by variable, or by tuple of variables, a table with an axis for each or a function of their values.
+        rewards: a dict by variable, or by tuple of variables. An entry is a table with an axis for each variable, or a
+            function of their values.
         horizon: T, or None for the infinite horizon with a discount below 1; 1 for a static network.
-        discount: the chance γ to survive a step.
+        discount: the probability γ of surviving a step.
 
     Raises:
         WorldError: pgmpy is missing, the file cannot be read, or the network does not conform.

@@ -106,11 +106,11 @@ def from_rddl(
 ) -> World:
     """Import a discrete RDDL problem as a world whose state is a dict of the grounded fluents.
 
-    The joint actions with at most ``max-nondef-actions`` fluents off their default are the values of one variable
-    "action", number 0 all default; those that preconditions on actions alone forbid are left out, and preconditions
-    on the state take an action's prior. State-action constraints count as preconditions; invariants, and conditions
-    that read no action, are promises of the domain and are not checked (bounds of an int fluent are read off them).
-    A partially observed problem has the method ``observe(state)`` besides.
+    The values of the one action variable, "action", are the joint actions with at most ``max-nondef-actions`` fluents
+    off their default; number 0 has all at their default. Joint actions that a precondition on actions forbids are left
+    out. An action that a precondition forbids in some states has prior 0 there. State-action constraints count as
+    preconditions. Invariants, and conditions that read no action, are not checked (bounds of an int fluent are read
+    from them). A partially observed problem also has the method ``observe(state)``.
 
     Args:
         problem: a name of rddlrepository such as "SysAdmin_MDP_ippc2011", or the path of a domain file.
@@ -118,8 +118,8 @@ def from_rddl(
         horizon: T, in place of the instance's.
         discount: γ, in place of the instance's.
         bounds: the least and the largest value of int fluents whose domain declares none, by name, ``{"waiting":
-            (0, 3)}`` or ``{"waiting(f0)": (0, 3)}``. What would lie beyond is forbidden, a reward of -inf: choose them
-            so wide that no trajectory of this horizon leaves them, and nothing is lost.
+            (0, 3)}`` or ``{"waiting(f0)": (0, 3)}``. A step beyond them has a reward of -inf. Choose them wide enough
+            that no trajectory of this horizon leaves them; then the world is exact.
 
     Raises:
         WorldError: pyRDDLGym or rddlrepository is missing, there is no such problem, or it cannot be parsed.

@@ -29,7 +29,7 @@ from cai.support.numerics import nats
 class PolicyValues:
     """The values of a policy, reward units: ``q [T, S, A]`` and ``v [T+1, S]``; no time axis for the infinite horizon.
 
-    -inf where the policy risks what is forbidden.
+    -inf where the policy risks a reward of -inf, or takes an action that the prior forbids.
     """
 
     q: Tensor

@@ -263,26 +263,28 @@ def sac(
 ) -> Learned:
     """Learn by soft actor-critic: maximise ``E Σ_t γ^t (r_t - α log π(a_t|s_t)/p(a_t|s_t))`` (Haarnoja et al. 2018).
 
-    The policy sees no time: on a finite horizon it is the stationary one that is best to go on with for ever.
+    The policy does not depend on the time. On a finite horizon it is the best stationary policy for an infinite
+    horizon.
 
     Args:
         world: a world, a Gymnasium id, or a function that makes an environment.
         temperature: α > 0, reward units; None: learned, such that the mean KL to the prior is ``target_kl``. Then α is
-            among the metrics, and the result, as a learner of hard optimality, is measured at ``measured_at`` alone.
+            in the metrics, and the result is measured in nats only at ``measured_at``, like that of a hard learner.
         target_kl: κ of a learned temperature, nats a step; D (1 + log 2) unless given, for actions uniform in D
             dimensions: the same as an entropy of -D on [-1, 1]^D (Haarnoja et al. 2018 b); for A actions 0.15 log A.
         gamma: the discount; the world's own unless given, and 0.99 where that is 1.
         batch: copies of the world, one step of each at a time.
-        updates: of all parameters after each step of the copies.
-        minibatch: transitions an update.
-        warmup: environment steps before the first of them; until then actions follow the prior, or nearly.
-        capacity: transitions that the replay ring holds.
+        updates: updates of all parameters after each step of the copies.
+        minibatch: transitions in each update.
+        warmup: environment steps before the first update; until then actions are drawn almost from the prior.
+        capacity: transitions in the replay buffer.
         lr: the step size of Adam, for actor, critics and log α.
-        settle: let the step size fall to 0 over the second half of the steps, so that what is reached is held.
+        settle: let the step size decay to 0 over the second half of the steps, so that the policy settles.
         polyak: how far the target critics move to the critics at each update.
-        average: how far the policy that is given back moves to the one that acts at each update; 1 gives that itself.
+        average: the returned policy is a moving average of the learned parameters with this rate; 1 returns the last
+            ones.
         network: hidden widths, of actor and critics.
-        max_steps: start again after so many steps, with a value to come; never unless given.
+        max_steps: cut an episode off after so many steps, and bootstrap there; never unless given.
         dtype: of the parameters.
         options: of the training; see ``Options``.
 

@@ -190,16 +190,16 @@ def k_learning(
 ) -> Learned:
     """Learn by K-learning: ``K_t = E μ + β_l/2 Var μ + E P V_{t+1}``, ``π ∝ p(a|s) exp(β_l K)``, ``β_l = β √l``.
 
-    The bonus is what is unknown; K is optimistic for the optimal Q, and its softmax explores as deep as the horizon
-    (O'Donoghue et al. 2020, table 3).
+    The bonus β_l/2 Var μ grows with the uncertainty of the mean reward μ. K is optimistic: it exceeds the optimal Q in
+    expectation, and the softmax policy explores over the whole horizon (O'Donoghue et al. 2020, table 3).
 
     Args:
         world: a world with finite states and actions and a horizon.
         beta: β of the first episode, 1/reward units.
         spread: the prior's standard deviation of a mean reward, reward units.
-        noise: the standard deviation of a reward about its mean, as it is believed, reward units.
-        following: the states that may follow each, ``[S, J]``, -1 for none, as ``neighbours`` of tables gives them; any
-            state, unless given.
+        noise: the assumed standard deviation of a reward around its mean, reward units.
+        following: the possible next states of each state, ``[S, J]``, padded with -1, as ``neighbours`` returns them
+            for tables; any state unless given.
         gamma: the discount; the world's own unless given.
         options: of the training; see ``Options``.
 
@@ -227,9 +227,9 @@ def posterior_sampling(
     Args:
         world: a world with finite states and actions and a horizon.
         spread: the prior's standard deviation of a mean reward, reward units.
-        noise: the standard deviation of a reward about its mean, as it is believed, reward units.
-        following: the states that may follow each, ``[S, J]``, -1 for none, as ``neighbours`` of tables gives them; any
-            state, unless given.
+        noise: the assumed standard deviation of a reward around its mean, reward units.
+        following: the possible next states of each state, ``[S, J]``, padded with -1, as ``neighbours`` returns them
+            for tables; any state unless given.
         gamma: the discount; the world's own unless given.
         options: of the training; see ``Options``.
 
@@ -252,20 +252,20 @@ def certainty_equivalence(
     batch: int = 1,
     **options: Unpack[Options],
 ) -> Learned:
-    """Learn by planning on the posterior's mean: the beliefs of ``k_learning``, with no use for doubt.
+    """Learn by planning with the posterior mean of rewards and dynamics, and no bonus for uncertainty.
 
     ``Q_t = E μ + E P V_{t+1}``, ``π = argmax_a Q``; at a temperature ``π ∝ p(a|s) exp(Q/α)``, which is soft Q-learning
-    on beliefs (O'Donoghue et al. 2020, table 2).
+    on beliefs (O'Donoghue et al. 2020, table 2). The beliefs are those of ``k_learning``.
 
     Args:
         world: a world with finite states and actions and a horizon.
         temperature: α > 0, reward units; None for the hard learner.
         spread: the prior's standard deviation of a mean reward, reward units.
-        noise: the standard deviation of a reward about its mean, as it is believed, reward units.
-        following: the states that may follow each, ``[S, J]``, -1 for none, as ``neighbours`` of tables gives them; any
-            state, unless given.
+        noise: the assumed standard deviation of a reward around its mean, reward units.
+        following: the possible next states of each state, ``[S, J]``, padded with -1, as ``neighbours`` returns them
+            for tables; any state unless given.
         gamma: the discount; the world's own unless given.
-        batch: episodes between two plans.
+        batch: the number of episodes between two plans.
         options: of the training; see ``Options``.
 
     Raises:

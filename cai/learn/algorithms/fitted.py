@@ -146,23 +146,23 @@ def fitted_q(
     """Learn by (soft) fitted Q-iteration: ``φ ← argmin Σ_i ‖Q_φ(s_i, a_i) - r_i - γ V_φ(s'_i)‖²``.
 
     (Ernst et al. 2005; Riedmiller 2005.) V is ``max_a Q(s,a)``; at a temperature ``α log Σ_a p(a|s) exp(Q(s,a)/α)``,
-    and the policy ``p(a|s) exp((Q(s,a) - V(s))/α)``: the mean of a target is taken over luck, its V over actions, and
-    from enough data it is the rule VARIATIONAL. The data are fixed: of any policy, as ``transitions(rollout)`` takes
-    them.
+    and the policy is ``p(a|s) exp((Q(s,a) - V(s))/α)``. Least squares average the target over next states, so with
+    enough data the result is the rule VARIATIONAL. The data are a fixed set from any policy; ``transitions(rollout)``
+    makes them.
 
     Args:
         world: a world, a Gymnasium id, or a function that makes an environment.
         data: the transitions; unless given, ``steps`` of them are drawn from the prior.
         regressor: hidden widths or a torch module (features -> ``[*, A]``), or an unfitted object with fit(x, y) and
-            predict(x), x = features and one-hot action. Unless given, a table of means where states are finite, which
-            forbids actions never tried in a state and shuns states in which nothing was; else widths (64, 64).
+            predict(x), x = features and one-hot action. Unless given: a table of means where states are finite, else
+            widths (64, 64). The table forbids actions that were never tried in a state, and avoids states without data.
         temperature: α > 0, reward units; None for the hard learner.
-        gamma: the discount; the world's own unless given, and 0.99 where that is 1 and one Q stands for all times.
-        iterations: the horizon unless given; for a stationary Q as many as leave 1 % of a value, γ^k ≤ 0.01.
+        gamma: the discount; the world's own unless given, and 0.99 where that is 1 and Q is stationary.
+        iterations: the horizon unless given; for a stationary Q the smallest k with γ^k ≤ 0.01.
         stationary: one Q for all times; only without a horizon, unless given.
         epochs: steps of Adam in each iteration, for a network.
         lr: its first step size; it falls to 0 over the epochs.
-        batch: copies of the world that draw the data, fewer where they would not see whole episodes.
+        batch: copies of the world that draw the data; fewer where whole episodes would not fit into the steps.
         options: of the training; see ``Options``. ``steps`` is the number of transitions to draw, 100 000 unless given;
             the steps of a log are iterations, those of the result are transitions.
 

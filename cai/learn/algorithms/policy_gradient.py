@@ -209,21 +209,22 @@ def reinforce(
 ) -> Learned:
     """Learn by REINFORCE: ``θ ← θ + lr ∇ 1/N Σ_i (Σ_t log π_θ(a_it|s_it)) (Σ_t r_it)`` (Williams 1992).
 
-    With ``reward_to_go=False, baseline=None`` it is exactly that; the defaults change the variance, not the gradient.
-    At a temperature it is the soft policy gradient, REINFORCE on ``r_t - α log π(a_t|s_t)/p(a_t|s_t)``; it climbs
-    α ELBO(π): ``∇J = E Σ_t ∇log π(a_t|s_t) Σ_{t'≥t} (r_t' - α log π(a_t'|s_t')/p(a_t'|s_t'))`` (Levine 2018,
+    With ``reward_to_go=False, baseline=None`` it is exactly this; the defaults reduce the variance and keep the
+    gradient. At a temperature it is the soft policy gradient, REINFORCE on ``r_t - α log π(a_t|s_t)/p(a_t|s_t)``; it
+    maximises α ELBO(π): ``∇J = E Σ_t ∇log π(a_t|s_t) Σ_{t'≥t} (r_t' - α log π(a_t'|s_t')/p(a_t'|s_t'))`` (Levine 2018,
     section 4.1).
 
     Args:
         world: a world, a Gymnasium id, or a function that makes an environment.
         temperature: α > 0, reward units; None for the hard learner.
         gamma: the discount of the reward to go; the world's own unless given.
-        reward_to_go: leave out the rewards before an action, which it cannot change.
+        reward_to_go: weigh an action by the rewards after it only; it cannot change earlier ones.
         baseline: None, "mean" (of the other trajectories at the same time) or "value" (a learned V(s)).
-        batch: N, trajectories an update.
+        batch: N, the number of trajectories in each update.
         lr: the step size of Adam.
-        settle: let the step size fall to 0 over the steps.
-        average: how far the policy that is given back moves to the one that acts at each update; 1 gives that itself.
+        settle: let the step size decay to 0 over the steps.
+        average: the returned policy is a moving average of the learned parameters with this rate; 1 returns the last
+            ones.
         network: hidden widths, or a torch module on the features; a table where states are finite, unless given.
         epochs: updates on each batch; more than 1 only with ``clip``.
         clip: ε of the clipped surrogate (PPO), None for the plain gradient.

@@ -38,12 +38,12 @@ def q_learning(
 ) -> Learned:
     """Learn by (soft) Q-learning: ``θ ← θ + lr ∇Q(s,a) (r + γ V(s') - Q(s,a))`` (Watkins 1989; Mnih et al. 2015).
 
-    V is ``max_a Q(s,a)``; at a temperature ``α log Σ_a p(a|s) exp(Q(s,a)/α)`` (Haarnoja et al. 2017, section 3). The
-    update drops a term -∇V(s) δ, without which it is no gradient of the objective; ``value_gradient`` restores a share
-    c of it, ``(∇Q - c ∇V) δ``. At c = 1 it is the soft policy gradient's direction, and nothing learns the level of V.
+    V is ``max_a Q(s,a)``; at a temperature ``α log Σ_a p(a|s) exp(Q(s,a)/α)`` (Haarnoja et al. 2017, section 3). This
+    update leaves out a term -∇V(s) δ of the soft policy gradient; ``value_gradient`` restores a share c of it, ``(∇Q -
+    c ∇V) δ``. At c = 1 the update has the direction of the soft policy gradient, and the level of V is not learned.
 
-    On a table (one for each time, where the horizon is finite) from whole episodes, the last step first; with a network
-    from a replay ring and a target network.
+    A table (one for each time, if the horizon is finite) learns from whole episodes, the last step first. A network
+    learns from a replay buffer with a target network.
 
     Args:
         world: a world, a Gymnasium id, or a function that makes an environment.
@@ -51,18 +51,19 @@ def q_learning(
         gamma: the discount; the world's own unless given, and 0.99 where that is 1 for a network or an environment.
         batch: copies of the world: 500 episodes at a time for a table, 32 steps at a time for a network.
         lr: the step size; for a table also a function of how often each entry was visited, 5/(4 + n) unless given.
-        explore: the share of actions that follow the prior; 0.1 for a table; for a network it falls from 1 to 0.05.
-        behaviour: a policy to learn from, whatever it does, in place of the learner's own.
+        explore: the share of actions drawn from the prior; 0.1 for a table; for a network it falls from 1 to 0.05.
+        behaviour: a policy that acts during learning, in place of the learner's own (off-policy learning).
         network: hidden widths, or a torch module on the features; None is a table, or (64, 64) where there is none.
-        stationary: one table for all times; a network always stands for all.
-        max_steps: cut episodes off after so many steps; needed for a table without a horizon.
-        settle: let the network's step size fall to 0 over the steps.
-        double: value the next state by the network's choice under the target's Q (van Hasselt et al. 2016).
-        n_step: how many rewards stand in a network's target before the bootstrap, the KL between them paid.
-        minibatch: transitions a network's update.
-        updates: of the network after each step of the copies.
-        warmup: environment steps before the first of them.
-        capacity: transitions that the replay ring holds.
+        stationary: one table for all times; a network is always stationary.
+        max_steps: cut episodes off after so many steps; required for a table without a horizon.
+        settle: let the network's step size decay to 0 over the steps.
+        double: choose the next action by the network and value it by the target network (van Hasselt et al. 2016).
+        n_step: the number of rewards in a network's target before the bootstrap; at a temperature less the KL between
+            them.
+        minibatch: transitions in each update of the network.
+        updates: updates of the network after each step of the copies.
+        warmup: environment steps before the first update.
+        capacity: transitions in the replay buffer.
         polyak: how far the target network moves to the network at each update.
         value_gradient: the share c of the dropped term.
         options: of the training; see ``Options``.

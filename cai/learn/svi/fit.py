@@ -54,29 +54,30 @@ def fit(
     """Fit a policy to the posterior with the dynamics held fixed, by stochastic variational inference.
 
     ``maximise ELBO(π) = E_π[Σ r]/α - E_π[Σ KL(π ‖ prior)] = log Z - KL(p̂(τ) ‖ p(τ|O))`` (Levine 2018, section 3):
-    Pyro's SVI with ``trajectory(world)`` as model and ``trajectory(world, policy)`` as guide. A policy is changed in
-    place. Ctrl-C ends the fit after the step at hand, with what there is.
+    Pyro's SVI with ``trajectory(world)`` as model and ``trajectory(world, policy)`` as guide. The policy is changed in
+    place. Ctrl-C ends the fit after the current step and returns its result.
 
     Args:
         world: a world, or its tables (for the estimator "tables").
-        policy: a module that acts; unless given a ``TabularPolicy`` that starts at the prior, without what risks a
-            reward of -inf, or a ``NeuralPolicy`` where there can be no table.
-            A ``FullGuide`` bends the dynamics too, and its optimum is the posterior. By name: "tabular", "stationary"
-            (a table for all times), "neural", "neural-stationary" or "full"; the seed sets its first weights.
-        tables: of the world, where they are at hand already.
+        policy: a torch module with ``act``. Unless given: a ``TabularPolicy`` that starts at the prior, without actions
+            that risk a reward of -inf; a ``NeuralPolicy`` where a table is not possible. A ``FullGuide`` changes the
+            dynamics too, and its optimum is the posterior. By name: "tabular", "stationary" (a table for all times),
+            "neural", "neural-stationary" or "full"; the seed then sets its initial weights.
+        tables: the world's tables, if they are compiled already.
         temperature: α > 0, reward units; one number.
         estimator: of the gradient: "tables" (exact, on the compiled tables), "enumeration" (exact, ``TraceEnum_ELBO``),
             "score" (``TraceGraph_ELBO`` with a learned baseline), "reparameterised" (``Trace_ELBO``), a
             ``pyro.infer.ELBO`` of your own, or "auto", which chooses; ``Learned.estimator`` says which.
-        optimizer: of Pyro or torch; Adam with a settling step size unless given, whose first step size a number sets.
-        steps: how many updates, those before a resume included.
-        particles: trajectories an update, in a plate, where the gradient is sampled.
+        optimizer: an optimizer of Pyro or torch. Adam with a decaying step size unless given; a number is its first
+            step size.
+        steps: the number of updates, counted from the start of the fit, also after a resume.
+        particles: trajectories for each update, in a plate, where the gradient is sampled.
         tolerance: stop as soon as the exact gap ELBO* - ELBO(π) is at most this, nats, where it is known.
-        seed: of all randomness in here; the caller's random state is left alone.
-        checkpoint: a file that keeps the fit; where it is there already, the fit goes on from it with the same numbers
-            that it would have had without the break.
-        every: how many steps lie between checkpoints, and between exact measurements of a sampled fit.
-        samples: trajectories for the final estimate where the ELBO cannot be had exactly.
+        seed: of all randomness in the fit; torch's global random state does not change.
+        checkpoint: a file that stores the fit. If the file exists, the fit goes on from it, with the same numbers as a
+            fit that was never interrupted.
+        every: the number of steps between checkpoints, and between exact measurements of a sampled fit.
+        samples: the number of trajectories for the final estimate, where the ELBO has no exact value.
         log: a folder for ``progress.jsonl``, one step a line, and TensorBoard's events where it is installed.
         progress: show a bar on a terminal.
 

@@ -26,14 +26,14 @@ from cai.world.spec import read
 
 
 class FullGuide(nn.Module):
-    """A world like the given one, every distribution of it tilted by a learnable table: p(x|…) exp(logit), normalised.
+    """A guide with learnable start, policy and dynamics: each is the world's p(x|…) times exp(logit), normalised.
 
-    ``trajectory(world, guide)`` is the guide's program, and ``tabulate(guide)`` its tables: the bent start, policy and
-    dynamics. ``KL(guide ‖ p(τ|O)) = log Z - ELBO(guide)`` reaches 0.
+    ``trajectory(world, guide)`` is the guide's program, and ``tabulate(guide)`` its tables. ``KL(guide ‖ p(τ|O)) = log
+    Z - ELBO(guide)`` can reach 0, because the guide may change the dynamics.
 
     Args:
         world: with finite variables and a finite horizon.
-        max_entries: refuse more parameters than that.
+        max_entries: the most parameters.
 
     Raises:
         WorldError: the horizon is infinite.
@@ -80,28 +80,28 @@ class FullGuide(nn.Module):
 
     @property
     def world(self) -> World:
-        """The world whose program is bent."""
+        """The world whose distributions the guide changes."""
         world: World = self._world[0]
         return world
 
     def initial(self) -> Any:
-        """Sample s_0 from the bent start."""
+        """Sample s_0 from the guide's start distribution."""
         with _TiltedSites(self.tables["initial"], ()):
             return self.world.initial()
 
     def act(self, state: Any, t: int) -> Any:
-        """Sample a_t from the bent prior: the guide's policy."""
+        """Sample a_t from the guide's policy."""
         with _TiltedSites(self.tables["act"], (torch.tensor(t), self._number(self.states, state))):
             return self.world.act(state, t)
 
     def step(self, state: Any, action: Any, t: int) -> tuple[Any, Tensor]:
-        """Sample the slice's latents and s_{t+1} from the bent dynamics."""
+        """Sample the slice's latents and s_{t+1} from the guide's dynamics."""
         here = (torch.tensor(t), self._number(self.states, state), self._number(self.actions, action))
         with _TiltedSites(self.tables["step"], here):
             return self.world.step(state, action, t)
 
     def survive(self, state: Any, t: int) -> Tensor:
-        """Return the bent probability to survive step t on entering ``state``."""
+        """Return the guide's probability of surviving step t on entering ``state``."""
         if self.survival is None:
             return torch.ones(())
         gamma = torch.tensor(self.discount, dtype=torch.float64)

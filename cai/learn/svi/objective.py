@@ -61,20 +61,21 @@ def elbo(
 
     "tables": forward occupancy and backward values on the compiled tables. "enumeration": Pyro's ``TraceEnum_ELBO`` on
     the trajectory program with the enumerated policy program as guide. "sampling": the mean of
-    ``log p(τ, O=1) - log p̂(τ)`` over trajectories drawn from the policy program, with its standard error; the one that
-    needs no finite world.
+    ``log p(τ, O=1) - log p̂(τ)`` over trajectories drawn from the policy program, with its standard error; it also
+    works on worlds that are not finite.
 
     Args:
         world: a world; tables too, for the method "tables".
-        policy: anything that ``evaluate`` takes; without tables, whatever samples the world's action sites.
+        policy: anything that ``evaluate`` takes; on a world without tables, anything that samples the world's action
+            sites.
         temperature: α > 0, reward units.
-        method: "auto" takes the tables where the world can be tabulated, else sampling.
+        method: "auto" is "tables" where the world can be tabulated, else "sampling".
         samples: how many trajectories to draw.
-        seed: of the draws; the caller's random state is left alone.
+        seed: of the samples; torch's global random state does not change.
 
     Raises:
         WorldError: the world, the policy or an argument does not conform.
-        IntractableError: a method was asked for that needs a finite world.
+        IntractableError: the method needs a finite world, and this world is not.
     """
     if method not in METHODS:
         raise fault("elbo, method", f"{method!r}", f"one of {', '.join(METHODS)}")

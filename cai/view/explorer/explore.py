@@ -25,10 +25,10 @@ HEIGHT = 900
 
 @dataclass(frozen=True)
 class Explorer:
-    """A page that holds a world, the sweep and all that shows it; it asks no network for anything.
+    """A page that solves a world in the browser, without a server or a network.
 
     Attributes:
-        data: the world as plain data; ``cai.view.explorer`` says what its fields mean.
+        data: the world as dicts, lists and numbers; ``cai.view.explorer`` describes its fields.
     """
 
     data: dict[str, Any]
@@ -42,7 +42,7 @@ class Explorer:
         return page_of("page.html.jinja", self.data, scripts=[*ENGINE, *page_scripts()], styles=["page.css"])
 
     def save(self, path: str | Path) -> Path:
-        """Write the page, whole or not at all, and return its path.
+        """Write the page and return its path.
 
         Raises:
             OSError: it cannot be written.
@@ -64,13 +64,13 @@ def explore(
     title: str | None = None,
     temperature: float | None = None,
 ) -> Explorer:
-    """Return a page that solves a finite world in the browser: in Jupyter it shows itself, ``save`` writes it.
+    """Return a page that solves a finite world in the browser; Jupyter shows it, ``save`` writes it to a file.
 
     Args:
         world: a world, its tables, or a class or function that makes one, whose options then get sliders.
-        vary: which options, ``{"slip": [0, 0.1, 0.2]}`` or names alone; None for up to two that matter.
+        vary: the options with sliders, ``{"slip": [0, 0.1, 0.2]}`` or names alone; None chooses up to two that matter.
         title: of the page; the name of the world unless given.
-        temperature: α to begin with, reward units; chosen by the best return unless given.
+        temperature: the initial α, reward units; unless given, the one with the best return.
 
     Raises:
         WorldError: the world does not conform, is seen in part, or has no such option.

@@ -36,7 +36,7 @@ def world_data(variants: Variants, *, title: str | None = None, temperature: flo
     Args:
         variants: the world as tables, for each joint value of its options.
         title: of the page; the name of the world unless given.
-        temperature: α to begin with, reward units; chosen by the best return unless given.
+        temperature: the initial α, reward units; unless given, the one with the best return.
 
     Raises:
         IntractableError: it is too large for a page.

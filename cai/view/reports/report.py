@@ -65,25 +65,26 @@ def report(
     dag: nx.DiGraph | None = None,
     command: str = "",
 ) -> Path:
-    """Write what was found as a page, ``report.html``, beside its data as CSV and JSON and its figures as SVG.
+    """Write the page ``report.html``, its data as CSV and JSON and its figures as SVG; return the page's path.
 
-    The page holds its figures, needs no network and no script, and follows dark mode. Files are written whole or not at
-    all, the page last; its path is returned.
+    The page contains its figures, needs no network and no script, and follows dark mode. Files are written whole or not
+    at all.
 
     Args:
         results: one of these, a list, or a dict by name: a ``Comparison`` (several are of one world at different
             temperatures); a ``Learned``; the result of an experiment of ``cai claims``; what ``cai.partial.solve``
             returns; what ``cai.graphs.explain`` returns.
         folder: made where it is missing.
-        title: of the page.
+        title: the title of the page.
         about: what the world is, in a few plain sentences.
-        twin: a twin world of comparisons: its name, and its comparisons at the same temperatures.
+        twin: the name of a twin world, and its comparisons at the same temperatures.
         notes: further paragraphs; line breaks are kept.
         dag: the model's graph from ``cai.graph``, to be drawn too.
-        command: what was typed to get here, for "How this was made".
+        command: the command that made the results, for "How this was made".
 
     Raises:
-        WorldError: there is nothing to report, or nothing that can be; a temperature comes twice, or worlds differ.
+        WorldError: there is nothing to report; a result is of another kind; a temperature comes twice; or worlds
+            differ.
     """
     request = Request(title, _by_name(results), about, twin, dag, notes, command)
     kind = _kind(request.each)

@@ -164,7 +164,7 @@ class Request:
     """What a report is asked to show.
 
     Attributes:
-        title: of the page.
+        title: the title of the page.
         results: what was found, by name.
         about: what the world is, in a few sentences; empty where that is not known.
         twin: the name of a twin world and its comparisons, coldest first; None without one.

@@ -1,4 +1,4 @@
-"""Passes over single values: into β and back, and the chance to survive a step."""
+"""Passes over single values: into β and back, and the probability of surviving a step."""
 
 from typing import no_type_check
 
