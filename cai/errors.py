@@ -1,10 +1,12 @@
 """The errors: every one says what was looked at, what was seen and what was expected."""
 
+import operator
 import traceback
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import SupportsIndex
 
 
 @dataclass(frozen=True)
@@ -101,6 +103,27 @@ def demand(findings: Iterable[Finding]) -> None:
     faults = list(findings)
     if faults:
         raise WorldError(faults)
+
+
+def require_time(where: str, t: SupportsIndex, T: int | None, *, end: bool = False) -> int:
+    """Return a time at which somebody acts, 0 … T-1, as a whole number; with ``end`` T, the time of s_T, is one too.
+
+    Args:
+        where: said in the error.
+        t: the time.
+        T: the horizon; None where it is infinite, and every time alike.
+        end: whether T is among the times.
+
+    Raises:
+        WorldError: it is no whole number, or lies outside.
+    """
+    try:
+        time = operator.index(t)
+    except TypeError:
+        time = -1
+    if time < 0 or (T is not None and time >= T + end):
+        raise fault(where, f"{t}", "a time from 0 on" if T is None else f"a time from 0 to {T - 1 + end}")
+    return time
 
 
 def fault(where: str, seen: str, expected: str) -> WorldError:

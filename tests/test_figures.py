@@ -1,6 +1,7 @@
 """The public figures: what is drawn is what was computed, panels share a scale, and the graphics follow the page."""
 
 import xml.etree.ElementTree as Tree
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -125,6 +126,11 @@ def test_what_cannot_be_drawn_is_said(lake: cai.Tables, one: cai.Comparison, mes
         cai.view.value_map(lake)
     with pytest.raises(cai.WorldError, match="'skill'"):
         cai.view.nats_map(one.evaluations["HARD"], "skill")
+    for draw in (cai.view.tubes, cai.view.learning_curves, partial(cai.view.side_by_side, cai.view.value_map)):
+        words = ("s",) if draw is cai.view.tubes else ()
+        for results, seen in ((messages, "a Messages"), ({}, "none")):
+            with pytest.raises(cai.WorldError, match=f"results: {seen}; expected a comparison, or at least one result"):
+                draw(results, *words)  # type: ignore[operator]
     with pytest.raises(cai.WorldError, match="not drawn by"):
         cai.view.alt(Figure())
 
@@ -291,6 +297,12 @@ def test_graphics_have_words_no_pixels_and_no_ink_of_their_own(one: cai.Comparis
         seen |= ids
         assert len(text) < 80_000
     assert cai.view.svg(cai.view.value_map(messages), alt="A map.").count("A map.") == 2
+
+
+@pytest.mark.filterwarnings("error")
+def test_names_in_any_script_are_text_of_the_graphic(messages: cai.Messages) -> None:
+    figure = cai.view.value_map(messages, title="日本 → α")
+    assert "日本 → α" in cai.view.svg(figure)
 
 
 def test_a_figure_shows_itself_in_a_notebook(messages: cai.Messages) -> None:

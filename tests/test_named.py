@@ -82,8 +82,20 @@ def test_separate_parts_are_multiplied(monkeypatch: Any) -> None:
     for values, row in zip(table.values, table, strict=True):
         full = {**state, **some, **{name: int(value) for name, value in zip(table.variables, values, strict=True)}}
         assert dict(row) == pytest.approx(dict(whole.at(1, **full)), abs=1e-12)
-    with pytest.raises(cai.WorldError, match="at: variables"):
-        apart.policy.at(1, nobody=0)
+    with pytest.raises(cai.WorldError, match=r"at: no variable 'v0_9'; expected some of .*; did you mean v0_1\?"):
+        apart.policy.at(1, v0_9=0)
+
+
+def test_names_of_values_in_separate_parts_may_hold_commas(monkeypatch: Any) -> None:
+    from tests.test_separate import Islands
+
+    monkeypatch.setattr("cai.exact.forms.JOINT", 1)
+    world = Islands((3, 3))
+    world.labels = {"v0_0": ["calm, dry", "a=b"]}  # type: ignore[attr-defined]
+    policy = cai.solve(cai.factorise(world), cai.VARIATIONAL).policy
+    assert len(policy.parts) == 2
+    assert policy.at(0, v0_0="calm, dry").given == {"v0_0": "calm, dry"}
+    assert policy.at(0, v0_0="a=b").given == {"v0_0": "a=b"}
 
 
 @pytest.mark.parametrize(
@@ -92,16 +104,19 @@ def test_separate_parts_are_multiplied(monkeypatch: Any) -> None:
         (
             0,
             {"pump": "worn", "speed": 1},
-            r"variables \['pump', 'speed'\]; expected each of pump \(ok, worn, or 0 … 1\), way \(near, far, or",
+            r"no variable 'speed'; expected some of pump \(ok, worn, or 0 … 1\), way \(near, far, or",
         ),
+        (0, {"pumps": "worn"}, r"no variable 'pumps'; expected some of .*; did you mean pump\?"),
         (0, {"pump": "broken", "way": 0}, "variable 'pump': value 'broken'; expected ok, worn, or 0 … 1"),
         (0, {"pump": 2, "way": 0}, "value 2"),
         (0, {"pump": "1", "way": 0}, "value '1'"),
         (3, {"pump": 0, "way": 0}, "a time from 0 to 2"),
         (-1, {"pump": 0, "way": 0}, "a time from 0 to 2"),
+        (0.5, {"pump": 0, "way": 0}, r"at, t: 0\.5; expected a time from 0 to 2"),
+        ("first", {"pump": 0}, "at, t: first; expected a time from 0 to 2"),
     ],
 )
-def test_what_is_no_state_is_named(t: int, state: dict[str, Any], words: str) -> None:
+def test_what_is_no_state_is_named(t: Any, state: dict[str, Any], words: str) -> None:
     for policy in (cai.solve(Pump(NAMES)).policy, cai.policies.TabularPolicy(Pump(NAMES))):
         with pytest.raises(cai.WorldError, match=words):
             policy.at(t, **state)

@@ -8,8 +8,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pyro
 import pytest
 import torch
+from pyro.distributions import Categorical
+from torch import Tensor
 
 import cai
 from cai.evaluation.compare import sampled
@@ -231,6 +234,23 @@ def test_twins_have_a_section_of_their_own(cliffs: Any, tmp_path: Path, undrawn:
         assert (tmp_path / name).is_file()
     other = compared(RandomWorld(1, 48, 4, 3, 20, holes=False), [0.1])[0]
     assert "is not the same" in why(a, other)
+
+
+def test_a_twin_without_a_safe_policy_is_told_in_words(tmp_path: Path, undrawn: None) -> None:
+    class Icy(Corridor):
+        """To slip is forbidden, and nobody can help it."""
+
+        def step(self, state: Tensor, action: Tensor, t: int) -> tuple[Tensor, Tensor]:
+            slip = pyro.sample("slip", Categorical(torch.tensor([0.8, 0.2])))
+            return pyro.sample("s", cai.Point(state, 6)), torch.where(slip == 1, -torch.inf, 0.0)
+
+    rules = {"POSTERIOR": cai.POSTERIOR, "prior": None}
+    safe, risky = ([cai.compare(world, rules)] for world in (Corridor(), Icy()))
+    assert safe[0].elbo_star is not None
+    assert risky[0].elbo_star is None
+    page = page_of(report(safe, tmp_path, title="safe", twin=("risky", risky)))
+    assert "One of the exact answers is not finite" in page.text
+    assert "twin-maps" not in "".join(path.name for path in tmp_path.glob("figures/*"))
 
 
 def test_the_types_of_inference_are_a_table(tmp_path: Path, undrawn: None) -> None:

@@ -12,7 +12,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from cai.distributed.shards import Group
-from cai.errors import fault
+from cai.errors import fault, require_time
 from cai.exact.messages import in_nats
 from cai.exact.rules import POSTERIOR, VARIATIONAL
 from cai.support.files import draft, flush, write_whole
@@ -66,8 +66,7 @@ class ShardedMessages:
         Raises:
             WorldError: t lies outside 0 … T.
         """
-        if not 0 <= t <= self.horizon:
-            raise fault("t", f"{t}", f"a time from 0 to {self.horizon}")
+        t = require_time("t", t, self.horizon, end=True)
         mine = [r for r, shard in enumerate(self.shards) if shard.start in self.states]
         parts = [_row(file_of(self.folder, r, len(self.shards)), t) for r in mine]
         return parts[0] if len(parts) == 1 else torch.cat(parts)

@@ -10,7 +10,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from cai.errors import fault
+from cai.errors import require_time
 from cai.exact.operator import Operator
 from cai.exact.rounding import tied_from
 from cai.exact.rules import Rule, is_maximum
@@ -49,8 +49,7 @@ def policy(op: Operator, v: Tensor, error_bound: float) -> FixedPolicy:
 
 
 def _table(op: Operator, v: Tensor, error_bound: float, t: int) -> Tensor:
-    T = op.model.horizon
-    require_time(t, T)
+    t = require_time("t", t, op.model.horizon)
     table: Tensor = op.log_policy(t, op.at(v, t + 1), error_bound)
     return table
 
@@ -77,14 +76,3 @@ def summed_out(spaces: Sequence[Space], joint: Tensor, names: Sequence[str]) -> 
     batch = joint.shape[: joint.dim() - len(spaces)]
     total = joint.new_zeros(*batch, math.prod(sizes)).index_add(-1, where, joint.reshape(*batch, -1))
     return total.reshape(*batch, *sizes)
-
-
-def require_time(t: int, T: int | None) -> int:
-    """Return a time at which somebody acts.
-
-    Raises:
-        WorldError: t lies outside 0 … T-1.
-    """
-    if T is not None and not 0 <= t < T:
-        raise fault("t", f"{t}", f"a time from 0 to {T - 1}")
-    return t

@@ -11,8 +11,7 @@ from torch import Tensor
 
 from cai.compile.model import Model
 from cai.compile.table_model import Trajectories
-from cai.errors import fault
-from cai.exact.finite import require_time
+from cai.errors import fault, require_time
 from cai.exact.operator import MF, Conditionals, F, M, Operator, V
 from cai.exact.reasons import Reasons, reasons_for
 from cai.exact.rules import MAP, POSTERIOR, VARIATIONAL, Rule
@@ -167,10 +166,7 @@ class Messages:
 
     def states(self, t: int = 0) -> M:
         """Return p(s_t, alive) under the rule, for t = 0 … T; for the infinite horizon its sum over all times."""
-        T = self.model.horizon
-        if T is not None and not 0 <= t <= T:
-            raise fault("t", f"{t}", f"a time from 0 to {T}")
-        return self.operator.at(self._states, t)
+        return self.operator.at(self._states, require_time("t", t, self.model.horizon, end=True))
 
     def marginals(self, t: int = 0) -> MF:
         """Return p(s_t, a_t|O=1), ``[*B, S, A]``, for POSTERIOR; else the occupancy of the rule's own policy.
@@ -277,7 +273,7 @@ class Messages:
         return self.operator.at(self.v, t)
 
     def _time(self, t: int) -> int:
-        return require_time(t, self.model.horizon)
+        return require_time("t", t, self.model.horizon)
 
     def _single(self, what: str) -> None:
         if self.batch_shape:

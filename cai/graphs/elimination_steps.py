@@ -6,7 +6,7 @@ from math import prod
 
 from cai.compile.factor_model import Factor, Factors
 from cai.compile.factorise import factorise
-from cai.errors import fault
+from cai.errors import require_time
 from cai.exact.factors.cases import by_action
 from cai.exact.factors.elimination import Node, planned
 from cai.exact.factors.prepared_slice import PreparedSlice
@@ -64,10 +64,7 @@ def elimination_trace(factors: World | Factors, t: int = 0) -> list[Step]:
     chapter 9.
     """
     world = factorise(factors)
-    if t < 0 or (world.horizon is not None and t >= world.horizon):
-        last = "any" if world.horizon is None else world.horizon - 1
-        raise fault("elimination_trace, t", f"{t}", f"a time from 0 to {last}")
-    plan = PreparedSlice(world.variables, world.at(t))
+    plan = PreparedSlice(world.variables, world.at(require_time("elimination_trace, t", t, world.horizon)))
     sizes = plan.sizes
     applied = [_in_order(factor, sizes) for factor in plan.slice.chance.values()]
     steps: list[Step] = []

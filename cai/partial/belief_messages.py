@@ -8,8 +8,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from cai.compile.table_model import Tables
-from cai.errors import fault
-from cai.exact.finite import require_time
+from cai.errors import fault, require_time
 from cai.exact.messages import Messages, in_nats
 from cai.exact.reasons import Reasons, ranked
 from cai.exact.rules import VARIATIONAL, Rule
@@ -115,15 +114,15 @@ class BeliefMessages:
 
     def beliefs(self, t: int) -> Float[Tensor, "N S"]:
         """Return the beliefs that can be held at time t, after o_t, ``[N_t, S]``."""
-        return self.layers[require_time(t, self.horizon)].beliefs
+        return self.layers[require_time("t", t, self.horizon)].beliefs
 
     def v(self, t: int) -> Float[Tensor, " N"]:
         """Return the value of each belief of time t, reward units, ``[N_t]``."""
-        return self.values[require_time(t, self.horizon)]
+        return self.values[require_time("t", t, self.horizon)]
 
     def q(self, t: int) -> Float[Tensor, "N A"]:
         """Return the action values of each belief of time t, reward units, ``[N_t, A]``; -inf where forbidden."""
-        return self.operator.q(require_time(t, self.horizon), self.values[t + 1])
+        return self.operator.q(require_time("t", t, self.horizon), self.values[t + 1])
 
     def policy(self, t: int) -> Float[Tensor, "N A"]:
         """Return π_t(a|b) of each belief of time t, ``[N_t, A]``: ``p(a|b) exp((q - v)/α)``, or the maximisers."""

@@ -13,6 +13,8 @@ from cai.policies.action_probabilities import ActionProbabilities
 from cai.policies.fixed import FixedPolicy
 from cai.policies.policy_table import PolicyTable
 from cai.policies.protocol import sampled, scored
+from cai.policies.readable import rows_in
+from cai.support.wording import meant
 from cai.world.spaces import Space, Values
 
 MANY = 1 << 16
@@ -43,17 +45,17 @@ class ProductPolicy:
             IntractableError: the joint actions, or the rows of a table, are too many to be listed.
         """
         known = [name for part in self.parts for name in part.states.names]
+        unknown = [name for name in state if name not in known]
+        if unknown:
+            expected = f"some of {', '.join(part.states.in_words for part in self.parts)}{meant(unknown[0], known)}"
+            raise fault("at", f"no variable '{unknown[0]}'", expected)
         if self.actions.size > MANY:
             seen = f"{self.actions.size:,} joint actions"
             raise IntractableError([Finding("at", seen, f"at most {MANY:,}; ask the parts: policy.parts[0].at")])
-        if not set(state) <= set(known):
-            raise fault("at", f"variables {sorted(state)}", f"some of {known}")
         given = [{name: state[name] for name in part.states.names if name in state} for part in self.parts]
-        choices = [part.at(t, **own) for part, own in zip(self.parts, given, strict=True)]
-        single = [choice for choice in choices if isinstance(choice, ActionProbabilities)]
-        if len(single) == len(choices):
-            return self._joint(t, single)
-        tables = [choice if isinstance(choice, PolicyTable) else _one_row(choice) for choice in choices]
+        tables = [rows_in(part, t, own) for part, own in zip(self.parts, given, strict=True)]
+        if len(state) == len(known):
+            return self._joint(t, [table[0] for table in tables])
         if math.prod(map(len, tables)) * self.actions.size > MANY:
             seen = f"{math.prod(map(len, tables)):,} rows of {self.actions.size:,} joint actions"
             raise IntractableError([Finding("at", seen, "fewer: give more variables, or ask policy.parts[0].at")])
@@ -79,9 +81,3 @@ class ProductPolicy:
             own = {name: value for name, value in state.items() if name in part.states.names}  # type: ignore[union-attr]
             chosen |= part.act(own, t)
         return self.actions.pack({name: chosen[name] for name in self.actions.names})
-
-
-def _one_row(choice: ActionProbabilities) -> PolicyTable:
-    """Return what is done in one state as a table of one row without columns."""
-    given = dict(pair.split("=", 1) for pair in choice.state.split(", ") if "=" in pair)
-    return PolicyTable(choice.t, given, (), ((),), (choice,))

@@ -1,10 +1,13 @@
 """A policy that can be read: what it does in one state, or in all that agree with what is given."""
 
+from collections.abc import Mapping
 from typing import Protocol, runtime_checkable
 
 import torch
+from jaxtyping import Float
+from torch import Tensor
 
-from cai.errors import fault
+from cai.errors import fault, require_time
 from cai.policies.action_probabilities import ActionProbabilities
 from cai.policies.action_programs import finite_spaces
 from cai.policies.policy_table import PolicyTable, table_of
@@ -43,19 +46,31 @@ def in_state(policy: NumberedPolicy, t: int, /, **state: int | str) -> ActionPro
         IntractableError: states or actions are not finite, or too many for a table.
     """
     states, actions = finite_spaces(policy.spaces)
-    horizon = policy.horizon
-    if horizon is not None and not 0 <= t < horizon:
-        raise fault("at, t", f"{t}", f"a time from 0 to {horizon - 1}")
-    partly = set(state) < set(states.names)
-    number = None if partly else states.number(state, "at")
+    if len(state) < len(states.names):
+        return rows_in(policy, t, state)
+    number = states.number(state, "at")
+    return ActionProbabilities(t, states.label(number), actions, _probs(policy, t)[number])
+
+
+def rows_in(policy: NumberedPolicy, t: int, state: Mapping[str, int | str]) -> PolicyTable:
+    """Return what is done in all states that agree with what is given, as a table; of one row where all is given.
+
+    Raises:
+        WorldError, IntractableError: as ``in_state``.
+    """
+    states, actions = finite_spaces(policy.spaces)
+    states.require_known(state, "at")
+    return table_of(t, states, actions, _probs(policy, t), state)
+
+
+def _probs(policy: NumberedPolicy, t: int) -> Float[Tensor, "S A"]:
+    require_time("at, t", t, policy.horizon)
     with torch.no_grad():
         table = policy.log_probs(t)
     if table.dim() != 2:
         seen = f"a batch of shape {list(table.shape[:-2])}"
         raise fault("at", seen, "the policy of one entry: messages[i].policy")
-    if number is None:
-        return table_of(t, states, actions, table.exp(), state)
-    return ActionProbabilities(t, states.label(number), actions, table[number].exp())
+    return table.exp()
 
 
 def described(policy: NumberedPolicy) -> str:

@@ -9,7 +9,7 @@ from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from cai.errors import fault
+from cai.errors import fault, require_time
 from cai.evaluation.evaluation import Evaluation
 from cai.support.numbers import ROUNDING, show
 from cai.view import readings
@@ -58,7 +58,7 @@ def value_map(
         WorldError: the world has no layout, there is no such time, or the result is a batch or in parts.
     """
     where = "value_map"
-    readings.require_time(result, t, where, last=not arrows)
+    require_time(f"{where}, t", t, readings.model_of(result, where).horizon, end=not arrows)
     ground = Ground.of(result, where, t)
     v = readings.values_at(result, t)
     norm, cmap = linear([v[ground.open].numpy()], scale), pale("viridis", 0.6)
@@ -87,7 +87,7 @@ def policy_arrows(result: Result, t: int = 0, *, title: str | None = None, ax: A
     Raises:
         WorldError: the world has no layout, there is no such time, or the result is a batch or in parts.
     """
-    readings.require_time(result, t, "policy_arrows")
+    require_time("policy_arrows, t", t, readings.model_of(result, "policy_arrows").horizon)
     ground = Ground.of(result, "policy_arrows", t)
     probs = readings.probs_at(result, t)
     ax = _map(ax, ground, title or _head(result, t), key=False)
@@ -116,7 +116,7 @@ def occupancy_map(
         WorldError: the world has no layout, there is no such time, or the result is a batch or in parts.
     """
     if t is not None:
-        readings.require_time(result, t, "occupancy_map", last=True)
+        require_time("occupancy_map, t", t, readings.model_of(result, "occupancy_map").horizon, end=True)
     ground = Ground.of(result, "occupancy_map", t or 0)
     visits = readings.visits_of(result, t)
     by_cell = ground.added_up(visits)

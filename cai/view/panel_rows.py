@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
-from cai.errors import fault
 from cai.evaluation.comparison import Comparison
+from cai.view.readings import by_name
 from cai.view.vector import svg
 
 ROW = "display: flex; flex-wrap: wrap; gap: 4px 18px; align-items: flex-start; margin: 8px 0"
@@ -51,9 +51,7 @@ def side_by_side(draw: Callable[..., Figure], results: Mapping[str, Any] | Compa
     Raises:
         WorldError: there is no result, or ``draw`` raises it.
     """
-    every = results.evaluations if isinstance(results, Comparison) else results
-    if not every:
-        raise fault("side_by_side, results", "none", "at least one, by name")
+    every = by_name(results, "side_by_side")
     first = {name: draw(result, **{"title": name, **options}) for name, result in every.items()}
     scales = [scale for scale in (getattr(figure, "scale", None) for figure in first.values()) if scale is not None]
     if len(set(scales)) < 2 or "scale" in options:

@@ -1,5 +1,8 @@
 """What figures ask of a result, whatever it is: its value, its visits and its policy at a time, state by state."""
 
+from collections.abc import Mapping
+from typing import Any
+
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
@@ -7,6 +10,7 @@ from torch import Tensor
 from cai.compile.model import Model
 from cai.compile.table_model import Tables
 from cai.errors import fault
+from cai.evaluation.comparison import Comparison
 from cai.evaluation.evaluation import Evaluation
 from cai.exact.messages import Messages
 from cai.support.numbers import show
@@ -30,6 +34,19 @@ def model_of(result: Result, where: str) -> Model:
         seen = f"a world in {len(result.parts)} independent parts"
         raise fault(where, seen, "one of them, result.parts[i], or cai.view.tubes for a variable")
     return result.model
+
+
+def by_name(results: Mapping[str, Any] | Comparison, where: str) -> Mapping[str, Any]:
+    """Return results by name: of a comparison its evaluations.
+
+    Raises:
+        WorldError: there is none, or it is a single result.
+    """
+    every = results.evaluations if isinstance(results, Comparison) else results
+    if not isinstance(every, Mapping) or not every:
+        seen = "none" if isinstance(every, Mapping) else f"a {type(every).__name__}"
+        raise fault(f"{where}, results", seen, "a comparison, or at least one result by name: {'mine': result}")
+    return every
 
 
 def layout_of(result: Result, where: str) -> Layout:
@@ -96,14 +113,3 @@ def when(result: Result, t: int | None) -> str:
 def alpha_of(result: Result) -> str:
     """Write the temperature for people."""
     return show(float(result.temperature))
-
-
-def require_time(result: Result, t: int, where: str, *, last: bool = False) -> None:
-    """Refuse a time that there is not.
-
-    Raises:
-        WorldError: ``t`` is not among the times at which anybody acts (or, where ``last``, one later).
-    """
-    T = model_of(result, where).horizon
-    if T is not None and not 0 <= t < T + last:
-        raise fault(f"{where}, t", f"{t}", f"a time from 0 to {T - 1 + last}")

@@ -15,6 +15,7 @@ from cai.evaluation.subject import Run
 from cai.support.numbers import brief, short, show
 from cai.view.canvas import Array, Room, log_ticks, open_axes, panel
 from cai.view.curve_names import Label, name_ends, width_of
+from cai.view.readings import by_name
 from cai.view.style import GREY, INK, LINES
 from cai.view.vector import tell
 
@@ -83,7 +84,7 @@ def learning_curves(
 
 
 def _curves(runs: Comparison | Mapping[str, Run | Sequence[Run]], what: str) -> dict[str, Curve]:
-    every = runs.runs if isinstance(runs, Comparison) else runs
+    every = runs.runs if isinstance(runs, Comparison) else by_name(runs, "learning_curves")
     seeds = {name: tuple(each) if isinstance(each, Sequence) else (each,) for name, each in every.items()}
     curves = {name: learning_curve(each, what) for name, each in seeds.items()}
     return {name: curve for name, curve in curves.items() if curve is not None}

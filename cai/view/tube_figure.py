@@ -19,6 +19,7 @@ from cai.exact.messages import Messages
 from cai.support.numbers import brief, show
 from cai.view.canvas import Room, open_axes, panel
 from cai.view.curve_names import Label, name_ends, width_of
+from cai.view.readings import by_name
 from cai.view.style import LINES
 from cai.view.vector import tell
 
@@ -114,9 +115,9 @@ def tubes(
     Raises:
         WorldError: there is no result or no such variable, the horizon is infinite, or ``share`` is not within 0 and 1.
     """
-    every = results.evaluations if isinstance(results, Comparison) else results
-    if not every or not 0 < share < 1:
-        raise fault("tubes", f"{len(every)} results, share = {share}", "at least one result, a share within 0 and 1")
+    every = by_name(results, "tubes")
+    if not 0 < share < 1:
+        raise fault("tubes, share", f"{share}", "a number between 0 and 1")
     drawn = {name: marginals_over_time(result, variable) for name, result in every.items()}
     means = {name: [marginal.mean for marginal in each] for name, each in drawn.items()}
     room = Room(left=0.62, right=width_of([(name, brief(mean[-1])) for name, mean in means.items()]), bottom=0.45)

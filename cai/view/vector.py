@@ -3,6 +3,7 @@
 import hashlib
 import io
 import re
+import warnings
 import xml.etree.ElementTree as Tree
 from pathlib import Path
 from typing import Any
@@ -74,7 +75,8 @@ def svg(figure: Figure, *, alt: str | None = None) -> str:
     """
     words = _alt(figure) if alt is None else alt
     out = io.BytesIO()
-    with rc_context({"svg.fonttype": "none", "svg.hashsalt": "cai"}):
+    with rc_context({"svg.fonttype": "none", "svg.hashsalt": "cai"}), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Glyph .* missing from font")  # the browser has fonts of its own
         nothing: dict[str, Any] = dict.fromkeys(("Date", "Creator", "Format", "Type"))
         figure.savefig(out, format="svg", metadata=nothing, transparent=True)
     root = Tree.fromstring(out.getvalue())

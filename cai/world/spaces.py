@@ -1,7 +1,7 @@
 """The spaces of a world: named variables with finitely many values, numbered jointly; and where they lie on a map."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -92,10 +92,9 @@ class Space:
         Raises:
             WorldError: a variable is missing or unknown, has no such value, or the joint value was dropped.
         """
-        if set(values) != set(self.names):
-            sizes = zip(self.names, self.sizes, strict=True)
-            known = ", ".join(f"{name} ({known_values(size, self._names(name))})" for name, size in sizes)
-            raise fault(where, f"variables {sorted(values)}", f"each of {known}")
+        self.require_known(values, where)
+        if len(values) < len(self.names):
+            raise fault(where, f"variables {sorted(values)}", f"each of {self.in_words}")
         numbers = {
             name: torch.tensor(value_number(f"{where}, variable '{name}'", values[name], size, self._names(name)))
             for name, size in zip(self.names, self.sizes, strict=True)
@@ -104,6 +103,23 @@ class Space:
         if number < 0:
             raise fault(where, f"{dict(values)}, which was dropped as unreachable", "a state that was kept")
         return number
+
+    @property
+    def in_words(self) -> str:
+        """The variables and their values, for errors: ``pump (ok, worn, or 0 … 1), way (0 … 4)``."""
+        sizes = self.named_sizes.items()
+        return ", ".join(f"{name} ({known_values(size, self._names(name))})" for name, size in sizes)
+
+    def require_known(self, variables: Iterable[str], where: str) -> None:
+        """Refuse the name of a variable that there is not; ``where`` is said in errors.
+
+        Raises:
+            WorldError: there is such a name.
+        """
+        unknown = [name for name in variables if name not in self.names]
+        if unknown:
+            near = meant(unknown[0], self.names)
+            raise fault(where, f"no variable '{unknown[0]}'", f"some of {self.in_words}{near}")
 
     def _names(self, variable: str) -> Sequence[str | None]:
         return (self.labels[self.names.index(variable)] if self.labels else None) or ()

@@ -239,8 +239,8 @@ def twin_promises(names: Sequence[str], pairs: Sequence[tuple[Comparison, Compar
 
 
 def twin_maps(names: Sequence[str], a: Comparison, b: Comparison) -> Iterator[Picture]:
-    """Draw the best policy of both worlds on their maps, side by side, on one scale."""
-    if not (has_map(a) and has_map(b) and a.evaluations and b.evaluations):
+    """Draw the best policy of both worlds on their maps, side by side, on one scale, where both have one."""
+    if not all(has_map(one) and one.evaluations and one.elbo_star is not None for one in (a, b)):
         return
     best = {name: next(iter(one.evaluations.values())).variational for name, one in zip(names, (a, b), strict=True)}
     caption = "v of VARIATIONAL at the first step, and its policy, on one scale."
