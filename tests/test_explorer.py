@@ -361,6 +361,12 @@ def test_options_that_do_not_fit_are_refused(vary: Any, words: str) -> None:
         explore(load_model("grid"), vary=vary)
 
 
+@pytest.mark.parametrize("alpha", [0.0, -1.0, float("nan"), float("inf")])
+def test_a_temperature_is_positive_and_finite(alpha: float) -> None:
+    with pytest.raises(cai.WorldError, match=r"temperature: .*positive, finite"):
+        explore(load_model("mountain_pass")(), temperature=alpha)
+
+
 def test_a_world_that_is_made_has_no_options() -> None:
     with pytest.raises(cai.WorldError, match="a class or a function that makes the world"):
         explore(load_model("forest")(), vary=["p"])

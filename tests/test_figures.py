@@ -116,16 +116,27 @@ def test_visits_and_nats_of_a_cell_are_those_of_its_states(one: cai.Comparison) 
 
 def test_what_cannot_be_drawn_is_said(lake: cai.Tables, one: cai.Comparison, messages: cai.Messages) -> None:
     plain = cai.solve(RandomWorld(1, 3, 2, 2, 3, holes=False), cai.HARD)
+    both = cai.solve(lake, cai.HARD, temperature=torch.tensor([1.0, 2.0]))
     with pytest.raises(cai.WorldError, match="layout"):
         cai.view.value_map(plain)
     with pytest.raises(cai.WorldError, match="from 0 to 19"):
         cai.view.value_map(messages, t=20)
     with pytest.raises(cai.WorldError, match="batch"):
-        cai.view.value_map(cai.solve(lake, cai.HARD, temperature=torch.tensor([1.0, 2.0])))
+        cai.view.value_map(both)
     with pytest.raises(cai.WorldError, match="a Tables; expected"):
         cai.view.value_map(lake)
     with pytest.raises(cai.WorldError, match="'skill'"):
         cai.view.nats_map(one.evaluations["HARD"], "skill")
+    with pytest.raises(cai.WorldError, match="tubes: messages with a batch"):
+        cai.view.tubes({"both": both}, "state")
+    for draw in (cai.view.column_bars, cai.view.nats_bars, cai.view.performance_profiles):
+        with pytest.raises(cai.WorldError, match=r": a Messages; expected what cai\.compare returns"):
+            draw(messages)  # type: ignore[operator]
+    for scale in ((1.0, 0.0), (1.0, 1.0), (0.0, float("nan"))):
+        with pytest.raises(cai.WorldError, match=r"scale: .* low below high"):
+            cai.view.value_map(messages, scale=scale)
+    with pytest.raises(cai.WorldError, match="above 0"):
+        cai.view.occupancy_map(messages, scale=(0.0, 1.0))
     for draw in (cai.view.tubes, cai.view.learning_curves, partial(cai.view.side_by_side, cai.view.value_map)):
         words = ("s",) if draw is cai.view.tubes else ()
         for results, seen in ((messages, "a Messages"), ({}, "none")):
@@ -224,8 +235,10 @@ def test_the_ladder_climbs_through_the_numbers(lake: cai.Tables, one: cai.Compar
             assert f"{row.name}: {show(read(one, row))} to {show(read(warm, other))}" in cai.view.alt(figure)
     gaps = cai.view.temperature_ladder([one, warm], "gap").axes[0]
     assert (gaps.lines[1].get_ydata() == gaps.get_ylim()[0]).all()  # VARIATIONAL: nothing, on the floor
-    with pytest.raises(cai.WorldError, match="two different ones"):
+    with pytest.raises(cai.WorldError, match="1 comparisons; expected a list of two at least"):
         cai.view.temperature_ladder([one])
+    with pytest.raises(cai.WorldError, match="one comparison; expected a list"):
+        cai.view.temperature_ladder(one)  # type: ignore[arg-type]
 
 
 def test_bars_are_a_column_and_the_parts_of_the_evidence_gap(one: cai.Comparison) -> None:

@@ -14,6 +14,7 @@ from cai.evaluation.columns import Column
 from cai.evaluation.comparison import Comparison
 from cai.support.numbers import brief, rounded, show
 from cai.view.canvas import Room, open_axes, panel
+from cai.view.readings import comparison_of
 from cai.view.style import GREY, INK, LINES
 from cai.view.vector import tell
 
@@ -48,7 +49,7 @@ def column_bars(
     Raises:
         WorldError: the comparison has no such column of numbers.
     """
-    head = _column(comparison, column)
+    head = _column(comparison_of(comparison, "column_bars"), column)
     names = [row.name for row in comparison.rows]
     every = [row.estimate(column) for row in comparison.rows]
     values = np.array([np.nan if one is None else _rounded(comparison, head, one.value) for one in every])
@@ -94,7 +95,7 @@ def nats_bars(
     Raises:
         WorldError: log Z is not known or not finite.
     """
-    if comparison.log_evidence is None:
+    if comparison_of(comparison, "nats_bars").log_evidence is None:
         raise fault("nats_bars", "a comparison whose log Z is not known or not finite", "a finite log Z")
     names = [row.name for row in comparison.rows]
     title = title or "log Z − ELBO(π), nats"

@@ -14,6 +14,7 @@ from matplotlib.colors import Colormap, LogNorm, Normalize
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 from numpy.typing import NDArray
 
+from cai.errors import fault
 from cai.support.numbers import show, superscript
 from cai.view.style import DPI, FAINT, INK, plain
 from cai.view.vector import CRISP, Drawing
@@ -167,7 +168,7 @@ def log_ticks(ax: Axes, low: float, high: float, edge: tuple[float, float]) -> N
 def linear(fields: Sequence[Float[Array, "..."]], scale: tuple[float, float] | None) -> Normalize:
     """Return the linear scale of the finite values, or the given one; never empty."""
     if scale is not None:
-        return Normalize(*scale)
+        return Normalize(*_ends(scale))
     every = np.concatenate([np.asarray(field, dtype=float).reshape(-1) for field in fields])
     finite = every[np.isfinite(every)]
     low, high = (float(finite.min()), float(finite.max())) if finite.size else (0.0, 1.0)
@@ -179,10 +180,22 @@ def linear(fields: Sequence[Float[Array, "..."]], scale: tuple[float, float] | N
 def logarithmic(fields: Sequence[Float[Array, "..."]], scale: tuple[float, float] | None, depth: float) -> LogNorm:
     """Return a logarithmic scale for amounts from 0 up, ``depth`` times deep; less than that is drawn as nothing."""
     if scale is not None:
-        return LogNorm(*scale)
+        return LogNorm(*_ends(scale, above=0.0))
     every = np.concatenate([np.asarray(field, dtype=float).reshape(-1) for field in fields])
     positive = every[np.isfinite(every) & (every > 1e-9)]
     if not positive.size:
         return LogNorm(1 / depth, 1.0)
     high = float(positive.max())
     return LogNorm(min(max(high / depth, 0.9 * float(positive.min())), high / 10), high)
+
+
+def _ends(scale: tuple[float, float], above: float = -np.inf) -> tuple[float, float]:
+    """Return the ends of a scale that was given.
+
+    Raises:
+        WorldError: they are not two finite numbers, the lower one first and above ``above``.
+    """
+    low, high = scale
+    if not above < low < high < np.inf:
+        raise fault("scale", f"{scale}", f"(low, high), finite{' and above 0' if above == 0 else ''}, low below high")
+    return low, high

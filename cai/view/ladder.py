@@ -16,6 +16,7 @@ from cai.support.numbers import brief, rounded, show
 from cai.view.canvas import Room, log_ticks, open_axes, panel
 from cai.view.curve_names import Label, name_ends, width_of
 from cai.view.style import INK, LINES, MARKERS
+from cai.view.summary import coldest_first
 from cai.view.vector import tell
 
 Read = Callable[[Comparison, Row], float | None]
@@ -62,14 +63,15 @@ def temperature_ladder(
         ax: where to draw; a new figure unless given.
 
     Raises:
-        WorldError: there are fewer than two temperatures, or ``what`` is none of these.
+        WorldError: there are fewer than two, or two at one temperature; or ``what`` is none of these.
     """
     if what not in WHAT:
         raise fault("temperature_ladder, what", f"{what!r}", f"one of {list(WHAT)}")
-    ordered = sorted(comparisons, key=lambda comparison: comparison.temperature)
+    if isinstance(comparisons, Comparison) or len(comparisons) < 2:
+        seen = "one comparison" if isinstance(comparisons, Comparison) else f"{len(comparisons)} comparisons"
+        raise fault("temperature_ladder", seen, "a list of two at least, at different temperatures")
+    ordered = coldest_first(comparisons)
     alphas = [comparison.temperature for comparison in ordered]
-    if len(set(alphas)) < 2:
-        raise fault("temperature_ladder", f"temperatures {alphas}", "two different ones at least")
     words, unit, read = WHAT[what]
     lines = _lines(ordered, read) | _exact(ordered, what)
     ends = {name: next((y for y in values[::-1] if np.isfinite(y)), np.nan) for name, values in lines.items()}

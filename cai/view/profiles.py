@@ -13,6 +13,7 @@ from cai.evaluation.comparison import Comparison
 from cai.support.numbers import MINUS, brief, show
 from cai.view.canvas import Room, inches, open_axes, panel
 from cai.view.curve_names import LINE, width_of
+from cai.view.readings import comparison_of
 from cai.view.seed_curves import DASHES
 from cai.view.style import GREY, INK, LINES
 from cai.view.vector import tell
@@ -35,7 +36,7 @@ def performance_profiles(comparison: Comparison, *, title: str | None = None, ax
     Raises:
         WorldError: there are no normalised scores.
     """
-    if not comparison.profiles:
+    if not comparison_of(comparison, "performance_profiles").profiles:
         raise fault("performance_profiles", "no normalised scores", "a world with tables whose prior is not the best")
     middle = {name: float(each.sort().values[(len(each) - 1) // 2]) for name, each in comparison.scores.items()}
     wide = max(1.2, 0.2 + width_of([(name, brief(score)) for name, score in middle.items()]))

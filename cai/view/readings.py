@@ -28,12 +28,32 @@ def model_of(result: Result, where: str) -> Model:
     """
     if not isinstance(result, Messages | Evaluation):
         raise fault(where, f"a {type(result).__name__}", "what cai.solve or cai.evaluate returns")
-    if isinstance(result, Messages) and result.batch_shape:
-        raise fault(where, f"messages with a batch of shape {tuple(result.batch_shape)}", "one entry: messages[i]")
+    require_one(result, where)
     if len(result.parts) > 1:
         seen = f"a world in {len(result.parts)} independent parts"
         raise fault(where, seen, "one of them, result.parts[i], or cai.view.tubes for a variable")
     return result.model
+
+
+def require_one(result: Result, where: str) -> None:
+    """Refuse messages at several temperatures at once.
+
+    Raises:
+        WorldError: the result is such a batch.
+    """
+    if isinstance(result, Messages) and result.batch_shape:
+        raise fault(where, f"messages with a batch of shape {tuple(result.batch_shape)}", "one entry: messages[i]")
+
+
+def comparison_of(result: Any, where: str) -> Comparison:
+    """Return a comparison as it is.
+
+    Raises:
+        WorldError: it is something else.
+    """
+    if not isinstance(result, Comparison):
+        raise fault(where, f"a {type(result).__name__}", "what cai.compare returns")
+    return result
 
 
 def by_name(results: Mapping[str, Any] | Comparison, where: str) -> Mapping[str, Any]:

@@ -19,7 +19,7 @@ from cai.exact.messages import Messages
 from cai.support.numbers import brief, show
 from cai.view.canvas import Room, open_axes, panel
 from cai.view.curve_names import Label, name_ends, width_of
-from cai.view.readings import by_name
+from cai.view.readings import by_name, require_one
 from cai.view.style import LINES
 from cai.view.vector import tell
 
@@ -79,6 +79,7 @@ def _(result: Messages, variable: str) -> Sequence[Marginal]:
 
 
 def _of_state(result: Known, variable: str) -> Known:
+    require_one(result, "tubes")
     if variable not in result.model.states.names:
         raise fault("tubes, variable", f"'{variable}'", f"one of {list(result.model.states.names)}")
     if result.model.horizon is None:

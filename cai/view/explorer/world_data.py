@@ -12,6 +12,7 @@ from cai.compile.table_model import Slice, Tables
 from cai.errors import Finding, ImpossibleError, IntractableError
 from cai.exact.rules import HARD
 from cai.exact.solve import solve
+from cai.exact.temperature import as_temperature
 from cai.view.explorer.arrays import Arrays
 from cai.view.explorer.options import Option, Variants
 from cai.view.explorer.state_map import cells_entered, map_of, moves_of
@@ -39,6 +40,7 @@ def world_data(variants: Variants, *, title: str | None = None, temperature: flo
         temperature: the initial α, reward units; unless given, the one with the best return.
 
     Raises:
+        WorldError: the temperature is no positive, finite number.
         IntractableError: it is too large for a page.
     """
     tables = variants.chosen
@@ -155,8 +157,7 @@ def _usual_reward(tables: Tables) -> float:
 
 def graph_data(world: World) -> dict[str, Any]:
     """Return the nodes and edges of the graphical model: x counts time slices, y the rows of variables from the top."""
-    slices = min(2, world.horizon or 2)
-    dag = graph(world, slices)
+    dag = graph(world)
     places = places_of(dag, column=1.0)
     lowest = max(y for _, y in places.values())
     nodes = [
@@ -171,7 +172,7 @@ def graph_data(world: World) -> dict[str, Any]:
         }
         for node, data in dag.nodes(data=True)
     ]
-    return {"slices": slices, "nodes": nodes, "edges": [list(edge) for edge in dag.edges]}
+    return {"slices": dag.graph["slices"], "nodes": nodes, "edges": [list(edge) for edge in dag.edges]}
 
 
 def _defaults(tables: Tables, temperature: float | None, steps: int) -> dict[str, float]:
@@ -184,7 +185,8 @@ def _defaults(tables: Tables, temperature: float | None, steps: int) -> dict[str
     largest = float(finite[finite.isfinite()].abs().max()) or 1.0
     life = steps if tables.discount == 1 else (1 - tables.discount**steps) / (1 - tables.discount)
     decided = _best_return(tables, steps) / (2 * life * max(math.log(tables.actions.size), 0.5))
-    alpha = temperature or float(f"{decided or largest / 50:.1g}")
+    chosen = float(f"{decided or largest / 50:.1g}") if temperature is None else temperature
+    alpha = float(as_temperature(chosen))
     return {
         "temperature": alpha,
         "coldest": min(alpha, 10 ** math.floor(math.log10(alpha) - 2)),
