@@ -370,7 +370,7 @@ def test_a_world_that_prints_does_not_spoil_json(words: tuple[str, ...], folder:
 def test_evidence_under_a_rule_that_holds_the_dynamics_is_told_once(folder: Path) -> None:
     said = refused(("solve", "two.py:Other", "--observe", "cell_1=1", "--do", "move_0=0", "-r", "VARIATIONAL"), folder)
     assert said.count("\n") == 1
-    assert "evidence is a question for POSTERIOR" in said
+    assert "use POSTERIOR for evidence" in said
     assert "cell_1 = 1" in said
 
 

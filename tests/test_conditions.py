@@ -117,7 +117,7 @@ def test_likelihoods_tilt_the_marginals(form: str) -> None:
     assert float(both[0].log_evidence) == pytest.approx(float(both[1].log_evidence), abs=1e-12)
     sure = [cai.solve(FactoredWorld(), cai.HARD, form=form, observe={"lift_1": one}) for one in (1, [0.0, 1.0])]
     assert float(sure[0].value) == pytest.approx(float(sure[1].value), abs=1e-12)
-    with pytest.raises(cai.ImpossibleError, match=r"HARD asks .* evidence is a question for POSTERIOR"):
+    with pytest.raises(cai.ImpossibleError, match=r"HARD needs .* use POSTERIOR for evidence"):
         cai.solve(FactoredWorld(), cai.HARD, form=form, observe={"lift_1": [0.5, 0.9]})
 
 
@@ -143,7 +143,7 @@ def test_values_are_seen_by_their_names() -> None:
         ({"observe": {"floor_1": [0.5, 1.5, 0]}}, "3 likelihoods from 0 to 1"),
         ({"observe": {"floor_1": [0, 0, 0]}}, "not all 0"),
         ({"observe": {"floor_1": [0.5, math.nan, 0]}}, "3 likelihoods from 0 to 1"),
-        ({"do": {"floor_1": [0.5, 0.5, 0]}}, "what is forced is certain"),
+        ({"do": {"floor_1": [0.5, 0.5, 0]}}, "an intervention is certain"),
     ],
 )
 @pytest.mark.parametrize("compiled", [cai.tabulate, cai.factorise, lambda world: world])
@@ -196,7 +196,7 @@ def test_with_a_discount_factors_equal_tables(rule: cai.Rule, conditions: dict[s
 
 @pytest.mark.parametrize("form", FORMS)
 def test_a_rule_that_holds_the_dynamics_asks_for_certainty(form: str) -> None:
-    with pytest.raises(cai.ImpossibleError, match=r"VARIATIONAL asks .* evidence is a question for POSTERIOR"):
+    with pytest.raises(cai.ImpossibleError, match=r"VARIATIONAL needs .* use POSTERIOR for evidence"):
         cai.solve(FactoredWorld(), cai.VARIATIONAL, form=form, observe={"floor_2": 0})
     sure = cai.solve(FactoredWorld(), cai.VARIATIONAL, form=form, observe={"lift_1": 1})
     assert math.isfinite(float(sure.elbo))
@@ -302,7 +302,7 @@ FAULTS: list[tuple[Callable[[], Any], dict[str, Any], str]] = [
     (FactoredWorld, {"do": {"floor_1": -1}}, "do, site 'floor_1': value -1; expected 0 … 2"),
     (FactoredWorld, {"observe": {"floor_1": 0.5}}, "observe, site 'floor_1': value 0.5; expected the number of a"),
     (FactoredWorld, {"do": {"floor_1": "up"}}, "do, site 'floor_1': value 'up'"),
-    (FactoredWorld, {"observe": {"door_1": 1}, "do": {"door_1": 1}}, "site 'door_1': both seen and forced"),
+    (FactoredWorld, {"observe": {"door_1": 1}, "do": {"door_1": 1}}, "site 'door_1': both observed and forced"),
     (endless, {"observe": {"floor_1": 1}}, "observe, site 'floor_1': an infinite horizon"),
 ]
 

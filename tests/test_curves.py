@@ -244,7 +244,7 @@ def test_what_has_no_optimum_still_has_an_account(tmp_path: Path) -> None:
     account, *tables = said[1].parts
     assert not tables
     assert isinstance(account, Words)
-    assert "−inf nats: it risks what is forbidden;" in account.text
+    assert "−inf nats: it risks a forbidden reward or action;" in account.text
 
 
 def test_the_infinite_horizon_is_told_without_times() -> None:
@@ -271,5 +271,5 @@ def test_a_fit_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
     assert f"{one.elbo:.6g} ± 0.25" in out
     assert "interrupted" in out
     assert "mean of 100 trajectories" in out
-    assert "ELBO* cannot be had" in out
+    assert "ELBO* is not known" in out
     assert "log Z" not in out

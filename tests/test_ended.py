@@ -323,5 +323,7 @@ def test_a_policy_learned_on_the_plain_environment_is_measured_on_its_world() ->
 def test_what_cannot_be_seen_is_told_without_blaming_the_rewards() -> None:
     lake = cai.from_gymnasium("FrozenLake-v1", horizon=20)
     for form in ("tables", "factors"):
-        with pytest.raises(cai.ImpossibleError, match=r"what was seen \(state_10 = 15\) happens on no trajectory"):
+        with pytest.raises(
+            cai.ImpossibleError, match=r"the observation \(state_10 = 15\) is impossible on every trajectory"
+        ):
             cai.solve(lake, form=form, observe={"state_10": 15})  # who is at the goal has ended

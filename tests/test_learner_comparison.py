@@ -220,7 +220,7 @@ def test_a_seed_that_risks_what_is_forbidden_is_told_everywhere() -> None:
     told = json.loads(found.json())["rows"][0]["over_seeds"]["elbo"]
     assert (told["infinite"], told["runs"][-1]) == (1, None)
     assert not found.scores  # the prior itself ends there
-    assert any("the prior risks what is forbidden" in text for text in found.remarks)
+    assert any("the prior risks a forbidden reward" in text for text in found.remarks)
     assert [line["elbo"] for line in csv.DictReader(io.StringIO(found.runs_csv()))][-1] == "-inf"
 
 
@@ -239,7 +239,7 @@ def test_where_the_prior_is_the_best_there_are_no_scores() -> None:
     idle.reward, idle.last = torch.zeros_like(idle.reward), torch.zeros_like(idle.last)
     found = cai.compare(idle, {"a": [run_of(idle, [0.0, 0.0])]})
     assert not found.scores
-    assert any("the prior is a best policy already" in text for text in found.remarks)
+    assert any("the prior is already a best policy" in text for text in found.remarks)
 
 
 class Line:

@@ -216,15 +216,15 @@ def test_of_taxi_only_the_start_remains() -> None:
 
 def test_the_account_says_what_cannot_be_had() -> None:
     told = cai.evaluate(Gamble(), None).account()
-    assert told.startswith("ELBO(π) = -inf nats: it risks what is forbidden;")
+    assert told.startswith("ELBO(π) = -inf nats: it risks a forbidden reward or action;")
     assert "log Z - ELBO(π) = infinitely many nats" in told
-    assert "ELBO* - ELBO(π) cannot be had: under VARIATIONAL" in told
+    assert "ELBO* - ELBO(π) has no finite value: under VARIATIONAL" in told
     told = cai.evaluate(Hopeless(), None).account()
-    assert "log Z - ELBO(π) cannot be had: the evidence is zero" in told
-    assert "ELBO* - ELBO(π) cannot be had" in told
+    assert "log Z - ELBO(π) has no finite value: the evidence is zero" in told
+    assert "ELBO* - ELBO(π) has no finite value" in told
     greedy = RandomWorld(3, 4, 3, 3, None, holes=False, discount=0.9)
     told = cai.evaluate(greedy, None, temperature=0.2).account()
-    assert "cannot be had: POSTERIOR with γ = 0.9" in told
+    assert "has no finite value: POSTERIOR with γ = 0.9" in told
     assert "likely rewards that outweigh the chance" in told
     assert "the policy nats: " in told
 

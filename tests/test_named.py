@@ -216,7 +216,7 @@ def test_reasons_say_by_how_much_and_what_is_luck() -> None:
     q, pi = best.q(0)[4], best.policy.probs(0)[4]
     ahead = float(q[0] - q[1])
     words = str(best.explain(0, state=4))
-    assert f"left is likeliest ({float(pi[0]):.2f}): its q is {ahead:.4f} reward units above that of down" in words
+    assert f"left is most probable ({float(pi[0]):.2f}): its q is {ahead:.4f} reward units above that of down" in words
     assert f"so it is {float(pi[0] / pi[1]):.3g} times as likely." in words
     assert "luck" not in words
     post = cai.solve(world, cai.POSTERIOR, temperature=0.01)
@@ -229,8 +229,8 @@ def test_reasons_say_by_how_much_and_what_is_luck() -> None:
     names = ["left", "down", "right", "up"]
     total = sum(float(p) * at_1[name] for p, name in zip(visits, names, strict=True))
     assert total == pytest.approx(float(luck[1, 4]))
-    assert "it expects state=8 with probability 0.54, where 0.33 is true" in str(why)
-    assert "All actions are equally likely" in str(cai.solve(world, cai.HARD).explain(0, state=5))
+    assert "it expects state=8 with probability 0.54, but the true one is 0.33" in str(why)
+    assert "All actions are equally probable" in str(cai.solve(world, cai.HARD).explain(0, state=5))
 
 
 def test_reasons_need_one_state_of_one_part(monkeypatch: Any) -> None:

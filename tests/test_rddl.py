@@ -420,9 +420,9 @@ class TestFaults:
             ("2 * Bernoulli(0.4)", "2 * Poisson(0.4)", "'fuel'.*Poisson"),
             ("default = 2", "default = 9", "'fuel': a first value of 9"),
             ("at == AWAY) ^ (sky", "gust) ^ (sky", "termination.*reads 'gust'"),
-            ("@fog : 0.2)", "@fog : 0.1)", "'sky'.*: Discrete of chances that sum to 0.9"),
+            ("@fog : 0.2)", "@fog : 0.1)", "'sky'.*: Discrete probabilities that sum to 0.9"),
             ("Bernoulli(0.9)", "Bernoulli(1.9)", r"'wet\(near\)'.*: Bernoulli of 1.9; expected numbers from 0 to 1"),
-            ("@fog : 0.2)", "@fog : 0.1 * fuel)", "'sky'.*: Discrete of chances that sum to .* in every state"),
+            ("@fog : 0.2)", "@fog : 0.1 * fuel)", "'sky'.*: Discrete probabilities that sum to .* in every state"),
             ("gust = Bernoulli", "gust = (exists_{?p : place} soaked(?p)) ^ Bernoulli", "depends on itself"),
         ],
     )

@@ -200,7 +200,7 @@ def test_an_infinite_horizon_and_a_map_with_walls_have_a_report(tmp_path: Path) 
 
 def test_nothing_is_luck_where_all_is_sure(cliffs: Any, tmp_path: Path, undrawn: None) -> None:
     page = page_of(report(cliffs[1][:1], tmp_path, title="sure"))
-    assert "the posterior counts on no luck" in page.text
+    assert "the posterior assumes no luck" in page.text
     shown = {policy for policy, field, value in page.numbers if field == "luck_nats" and abs(float(value)) < 1e-9}
     assert shown == {"POSTERIOR", "VARIATIONAL", "HARD", "prior"}
 

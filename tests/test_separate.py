@@ -215,7 +215,7 @@ def test_samples_with_a_discount_die_as_one(mortal: cai.Factors) -> None:
     assert bool((drawn.states[:, 1:][over] == drawn.states[:, :-1][over]).all())
     paid = rewards_of(Islands((0, 1, 3), discount=0.7), mortal, drawn)
     torch.testing.assert_close(drawn.rewards, torch.where(over, 0.0, paid), rtol=0, atol=1e-12)
-    with pytest.raises(cai.IntractableError, match="parts that die together"):
+    with pytest.raises(cai.IntractableError, match="parts that share a discount"):
         parts.most_probable()
 
 

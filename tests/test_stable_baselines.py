@@ -304,5 +304,5 @@ def test_kinds_without_a_policy_are_refused_with_the_reason() -> None:
     with pytest.raises(cai.WorldError, match="memory of its LSTM"):
         from_sb3(recurrent)
     sure = sb3.TD3("MlpPolicy", to_gymnasium(load_model("pendulum")(horizon=10)), device="cpu", buffer_size=10)
-    with pytest.raises(cai.WorldError, match="acts without chance"):
+    with pytest.raises(cai.WorldError, match="is deterministic"):
         from_sb3(sure)

@@ -189,7 +189,7 @@ def test_stochastic_dynamics_leave_luck_that_no_policy_can_have(lake: list[cai.C
 
 def test_deterministic_dynamics_and_a_fixed_start_leave_none(cliffs: Any) -> None:
     told = summary(cliffs[1])
-    assert all("the posterior counts on no luck" in text for text in told[:2])
+    assert all("the posterior assumes no luck" in text for text in told[:2])
     assert not any("No policy" in text for text in told)
     assert [promise_gap(one) for one in cliffs[1]] == [0.0, 0.0]
 
@@ -204,7 +204,7 @@ def test_the_start_is_told_from_luck() -> None:
 
 
 def test_what_cannot_be_is_said_in_words() -> None:
-    assert "but ELBO* = −∞: every policy risks what is forbidden" in summary(gambles(1.0))[0]
+    assert "but ELBO* = −∞: every policy risks a forbidden reward" in summary(gambles(1.0))[0]
     with pytest.raises(cai.WorldError, match="at least one"):
         summary([])
 

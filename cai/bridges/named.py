@@ -76,7 +76,7 @@ def _of_gymnasium(spec: str, settings: Mapping[str, Any], overrides: Mapping[str
     if "horizon" not in given:
         given["horizon"] = time_limit(spec)
         if given["horizon"] is None and given.get("discount", 1.0) == 1.0:
-            expected = "a horizon T, or a discount below 1 for ever"
+            expected = "a horizon T, or a discount below 1 for an infinite horizon"
             raise fault(f"world '{spec}'", "no time limit of its own", f"{expected} (--horizon, --discount)")
     from cai.bridges.gymnasium import from_gymnasium
 
@@ -87,7 +87,7 @@ def _of_rddl(spec: str, settings: Mapping[str, Any], overrides: Mapping[str, Any
     _, _, problem = spec.partition(":")
     name, _, instance = problem.partition(":")
     if settings:
-        raise fault(f"world '{spec}'", f"settings {', '.join(settings)}", "none: the instance has them all")
+        raise fault(f"world '{spec}'", f"settings {', '.join(settings)}", "none: an instance already has its settings")
     if "horizon" in overrides and overrides["horizon"] is None:
         raise fault(f"world '{spec}'", "an infinite horizon", "a positive integer")
     from cai.bridges.rddl.rddl_world import from_rddl

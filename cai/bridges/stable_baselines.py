@@ -30,9 +30,9 @@ GREEDY = ("DQN", "QRDQN")
 SQUASHED = ("SAC", "TQC", "CrossQ")
 KINDS = (*SAMPLED, *GREEDY, *SQUASHED)
 REFUSED = {
-    "RecurrentPPO": "its actions hang on the memory of its LSTM, so that they are no function of the state",
-    "TD3": "it acts without chance: a point mass, whose KL to a prior with a density is infinite",
-    "DDPG": "it acts without chance: a point mass, whose KL to a prior with a density is infinite",
+    "RecurrentPPO": "its actions depend on the memory of its LSTM, not on the state alone",
+    "TD3": "it is deterministic: the KL of a point mass to a prior with a density is infinite",
+    "DDPG": "it is deterministic: the KL of a point mass to a prior with a density is infinite",
 }
 """Kinds of which there is no policy p(a|s), and why."""
 CHUNK = 4096  # states at once: the network sees one number for each value of a finite variable
@@ -224,7 +224,7 @@ def from_sb3(model: Any, world_or_env: Any = None) -> Policy:
             "from_sb3, model", f"a {type(model).__name__}{why}", f"a model of Stable-Baselines3: {', '.join(KINDS)}"
         )
     if getattr(model, "use_sde", False):
-        seen = "use_sde=True, whose noise lasts over many steps"
+        seen = "use_sde=True, whose noise depends on earlier steps"
         raise fault("from_sb3, model", seen, "a model whose actions depend on the state alone: use_sde=False")
     _require_no_wrapper(model)
     encoding = encode(_world(model, world_or_env), "from_sb3")
@@ -273,7 +273,7 @@ def _require_no_wrapper(model: Any) -> None:
     vectorised = model.get_env()
     for kind in (gymnasium.ObservationWrapper, gymnasium.ActionWrapper):
         if vectorised is not None and any(vectorised.env_is_wrapped(kind)):
-            seen = f"an {kind.__name__} around the environment, which the policy would not know of"
+            seen = f"an {kind.__name__} around the environment, which the policy cannot take into account"
             raise fault("from_sb3, model", seen, "to_gymnasium(world) as it is (VecNormalize is known)")
 
 

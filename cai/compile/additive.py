@@ -135,7 +135,7 @@ def _admit(what: str, shape: Sequence[int], most: int = LARGEST) -> None:
     if math.prod(shape) > most:
         variables = sum(size > 1 for size in shape)
         seen = f"{what} over {variables} variables at once, {math.prod(shape):,} numbers"
-        expected = f"parts over few variables each ({most:,} numbers at most); sums of parts are kept apart"
+        expected = f"parts over few variables each ({most:,} numbers at most); the terms of a sum are separate"
         raise IntractableError([Finding("the slice", seen, expected)])
 
 

@@ -260,7 +260,7 @@ def condition_tables(tables: Tables, conditions: Conditions) -> Tables:
     barred = [name for name, _ in conditions.forced if name in states or len(actions) > 1]
     if barred:
         seen = f"'{barred[0]}' of a world that is compiled to tables"
-        raise fault("do", seen, "the world itself: tables have forgotten what its other variables read")
+        raise fault("do", seen, "the world itself: tables do not store the parents of its other variables")
     tables = _with_time(tables)
     axis, T = len(tables.batch_shape), tables.horizon
     prior, reward, terminal = tables.log_prior.clone(), tables.reward.clone(), tables.terminal.clone()

@@ -110,11 +110,11 @@ def inspect_drawn_ends(spec: Spec, ends: Factor | None, t: int, samples: int = 1
     where = f"terminated, t = {t}"
     for name, value in states.unpack(after).items():
         if bool((value != values[name]).any()):
-            yield Finding(where, f"'{name}' changes", "an absorbing state: it stays, whatever is done and happens")
+            yield Finding(where, f"'{name}' changes", "an absorbing state: every action and outcome stays in it")
     reward = torch.as_tensor(reward)
     wrong = (reward != 0) & (reward != -torch.inf)  # evidence may forbid to be there
     for paid in reward[wrong].flatten()[:1].tolist():
-        yield Finding(where, f"a reward of {paid:g} there", "no further reward: an episode may stop there")
+        yield Finding(where, f"a reward of {paid:g} there", "a reward of 0: the episode has ended")
 
 
 def _some(states: Space, ends: Factor, samples: int) -> dict[str, Tensor]:
@@ -141,10 +141,10 @@ def _goes_on(tables: Tables, slice_: Slice, ended: Tensor, t: int) -> Iterator[F
         led = (
             f"{_point(tables, int(ended[i]), a)} leads to {tables.states.label(int(slice_.successor[ended[i], a, k]))}"
         )
-        yield Finding(f"terminated, t = {t}", led, "an absorbing state: it stays, whatever is done and happens")
+        yield Finding(f"terminated, t = {t}", led, "an absorbing state: every action and outcome stays in it")
     for i, a, k in (possible & (reward != 0)).nonzero()[:1].tolist():
         paid = f"{_point(tables, int(ended[i]), a)} pays {float(reward[i, a, k]):g}"
-        yield Finding(f"terminated, t = {t}", paid, "no further reward: an episode may stop there")
+        yield Finding(f"terminated, t = {t}", paid, "a reward of 0: the episode has ended")
 
 
 def _point(tables: Tables, s: int, a: int) -> str:

@@ -214,7 +214,9 @@ class Factors:
     def unrolled(self) -> "Factors":
         """Return the same factors with one slice for every time (the same objects)."""
         if self.horizon is None:
-            raise fault("factors", "an infinite horizon", "a finite one: evidence and actions at a time need it")
+            raise fault(
+                "factors", "an infinite horizon", "a finite one, so that evidence and interventions have a time"
+            )
         if self.timed:
             return self
         require_room("factors", f"one slice for each of T = {self.horizon:,} times", 8 * self.horizon)

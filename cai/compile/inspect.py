@@ -194,8 +194,8 @@ def inspect_scope(spec: Spec) -> Iterator[Finding]:
             near = (time, time + 1) if above["kind"] == "state" else (time,)
             if above["kind"] != "survival" and data["kind"] != "survival" and above["time"] not in near:
                 what = "the reward" if data["kind"] == "optimality" else f"variable '{data['variable']}'"
-                seen = f"{what} reads '{parent}', which lies outside its slice"
-                expected = "what it is given only: carry what must be remembered in the state"
+                seen = f"{what} reads '{parent}', which is outside its slice"
+                expected = "only its arguments: store in the state what must be remembered"
                 yield Finding(f"step, t = {max(time, 0)}", seen, expected)
 
 

@@ -119,13 +119,13 @@ class _ObserveRun:
 def _run_observe(spec: Spec, state: dict[str, Tensor], choose: Choice | None = None) -> _ObserveRun:
     """Run ``observe``, its sites on dimensions of their own to the left of the state's."""
     if not callable(spec.observe):
-        expected = "a method observe(state): what is seen of it (return state where all is)"
+        expected = "a method observe(state): what is seen of the state (return state if all of it is seen)"
         raise fault("observe", "no such method", expected)
     sites = Enumerate("observe", first=-1 - len(state), choose=choose)
     returned = run(sites, spec.observe, spec.states.pack(state))
     twice = sorted(set(state) & set(sites.values))
     if twice:
-        expected = "a name of its own for each reading; a variable of the state is returned as it came"
+        expected = "a new name for each observation; a seen variable of the state is returned without sampling"
         raise fault("observe", f"{twice} sampled, which are variables of the state", expected)
     parts = list(returned.values()) if isinstance(returned, dict) else [returned]
     wrong = [type(part).__name__ for part in parts if not isinstance(part, Tensor)]
@@ -236,7 +236,11 @@ def _inspect_alone(spec: Spec, factors: ObservationFactors, samples: int = 6) ->
             for other, what in ((second[name], "in a second run"), (among, "among all at once")):
                 if not close(lone, other):
                     seen = f"log p is {float(lone):g} for {values} alone, but {float(other):g} {what}"
-                    yield Finding(where, seen, "a function of the state that broadcasts: index with it, draw nothing")
+                    yield Finding(
+                        where,
+                        seen,
+                        "a function of the state that broadcasts: index with the state, draw no random numbers",
+                    )
                     return
 
 

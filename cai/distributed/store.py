@@ -83,7 +83,7 @@ def open_messages(folder: Path | str) -> ShardedMessages:
         raise fault(where, "no messages.json", "a folder that cai.distributed.solve wrote")
     if about["value"] is None:
         seen = f"messages that reach from T = {about['of']['horizon']} back to t = {about['reached']}"
-        raise fault(where, seen, "finished ones: run the command that makes them again, and it goes on")
+        raise fault(where, seen, "finished messages: run the command that makes them again to go on")
     return _messages(Path(folder), about, None, {})
 
 

@@ -15,7 +15,7 @@ from cai.support.numbers import amount, rounded
 def account(evaluation: Any) -> str:
     """Say, a line a part, where every nat between a policy and the two exact answers goes, and its regret."""
     elbo = evaluation.elbo
-    risks = ": it risks what is forbidden" if elbo == -float("inf") else ""
+    risks = ": it risks a forbidden reward or action" if elbo == -float("inf") else ""
     return "\n".join(
         [
             f"ELBO(π) = {amount(elbo)} nats{risks}; J(π) = {amount(evaluation.expected_return)} reward units.",
@@ -58,4 +58,4 @@ def _account_of(name: str, say: Callable[[], str]) -> str:
     try:
         return f"{name} = {say()}"
     except (ImpossibleError, NotConvergedError) as error:
-        return f"{name} cannot be had: {'; '.join(str(error).split('; ')[:2])}."
+        return f"{name} has no finite value: {'; '.join(str(error).split('; ')[:2])}."

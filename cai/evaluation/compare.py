@@ -156,11 +156,13 @@ def runs_of(name: str, policy: Any, alpha: Tensor) -> tuple[Run, ...]:
     if strange:
         raise fault(where, f"a {type(strange[0]).__name__} among runs", "runs of one learner alone")
     if len(set(seeds)) < len(seeds):
-        raise fault(where, f"seeds {seeds}", "runs of different seeds: the same one twice tells nothing new")
+        raise fault(where, f"seeds {seeds}", "runs of different seeds, each seed once")
     others = sorted({run.temperature for run in policy if run.temperature is not None} - {float(alpha)})
     if others:
         raise fault(
-            where, f"learned at temperature {others[0]:g}", f"runs made at {float(alpha):g}, as is compared here"
+            where,
+            f"learned at temperature {others[0]:g}",
+            f"runs made at {float(alpha):g}, the temperature of this comparison",
         )
     if not all(run.history for run in policy):
         raise fault(where, "a run without history", "runs with at least one evaluation")

@@ -116,9 +116,9 @@ class Comparison:
         if star is None:
             return "ELBO* is not finite"
         if prior == -torch.inf:
-            return "ELBO(prior) is -inf, since the prior risks what is forbidden"
+            return "ELBO(prior) is -inf, because the prior risks a forbidden reward"
         best = star - prior <= ROUNDING * max(1.0, abs(star))
-        return "ELBO* is ELBO(prior), since the prior is a best policy already" if best else ""
+        return "ELBO* equals ELBO(prior), because the prior is already a best policy" if best else ""
 
     @cached_property
     def remarks(self) -> tuple[str, ...]:
@@ -128,7 +128,7 @@ class Comparison:
         why = self._without_scores
         remarks = [f"There are no normalised scores and no performance profiles: {why}."] if why else []
         if self.model is None:
-            remarks = ["The world cannot be compiled: only what was sampled while learning is known."]
+            remarks = ["The world cannot be compiled: only sampled numbers are known."]
         return (*remarks, *(text for name in self.runs for text in self._remarks(name)))
 
     def _remarks(self, name: str) -> Iterator[str]:
@@ -140,7 +140,7 @@ class Comparison:
         if cut:
             yield f"{name}: of {len(runs)} runs, {cut} were interrupted."
         if self.elbo_star is not None and "policy_nats" not in self.curves[name]:
-            yield f"{name}: its history knows no policy nats; only the final policy was measured."
+            yield f"{name}: its history has no policy nats; only the final policy was measured."
 
     def row(self, name: str) -> Row:
         """Return one row by its name.

@@ -68,8 +68,10 @@ def _by_parts(answers: Answers, policy: Any) -> tuple[Any, list[Any]]:
     if whole is None:
         return whole, [as_policy(model, None) for model in models]
     if not isinstance(whole, ProductPolicy):
-        expected = "None, a Rule of cai's means, or what cai.solve returns for this world: its parts are measured apart"
+        expected = "None, a Rule of cai's means, or what cai.solve returns for this world, which has independent parts"
         raise fault("policy", f"a {type(policy).__name__}", expected)
     if [(p.states.names, p.actions.names) for p in whole.parts] != [(m.states.names, m.actions.names) for m in models]:
-        raise fault("policy", "a policy whose parts are others than this world's", "one that was solved for this world")
+        raise fault(
+            "policy", "a policy with other independent parts than this world", "one that was solved for this world"
+        )
     return whole, [as_policy(model, own) for model, own in zip(models, whole.parts, strict=True)]

@@ -221,7 +221,7 @@ class Evaluation:
             WorldError: the world has no tables.
         """
         if not isinstance(self.model, Tables):
-            raise fault("Evaluation.v", "a world whose variables are kept apart", "tables")
+            raise fault("Evaluation.v", "a world of factors", "tables")
         return values(self.model, self.log_policy, self.temperature).v
 
     def worst(self, n: int = 10, by: str = "nats", *, together: bool = False) -> tuple[Loss, ...]:

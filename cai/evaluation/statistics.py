@@ -124,8 +124,8 @@ def _require(scores: Tensor, n: int, level: float) -> None:
         raise fault("bootstrap, scores", f"shape {list(scores.shape)}", "[N] or [N, M]: at least one run and one task")
     if bool(scores.isnan().any()):
         where = scores.isnan().nonzero()[0].tolist()
-        raise fault("bootstrap, scores", f"NaN at {where}", "numbers; -inf and inf are numbers here")
+        raise fault("bootstrap, scores", f"NaN at {where}", "numbers, which may be -inf or inf")
     if n < 1:
         raise fault("bootstrap, n", f"{n}", "a number of resamples, at least 1")
     if not 0 < level < 1:
-        raise fault("bootstrap, level", f"{level}", "a chance between 0 and 1")
+        raise fault("bootstrap, level", f"{level}", "a probability between 0 and 1")

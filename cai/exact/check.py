@@ -41,9 +41,7 @@ def check(world: Any) -> list[Finding]:
     with precision(torch.float64):
         try:
             if isinstance(world, Tables | Factors):
-                raise fault(
-                    "world", f"a {type(world).__name__}", "an instance of a world, whose program can be looked at"
-                )
+                raise fault("world", f"a {type(world).__name__}", "an instance of a world, which has a program")
             spec = read(world)
         except WorldError as error:
             return list(error.findings)
@@ -98,7 +96,7 @@ def _impossible(factors: Factors) -> Iterator[Finding]:
         with torch.no_grad():
             solve(factors)
     except ImpossibleError as error:
-        yield Finding("the slices together", str(error), "a way on that is not forbidden")
+        yield Finding("all slices together", str(error), "an outcome that is not forbidden")
     except (NotConvergedError, IntractableError):
         return  # what a solve costs, or its temperature, is no fault of the world
 

@@ -24,10 +24,10 @@ def evidence_explained(rule: Rule, conditions: Conditions) -> Iterator[None]:
         seen = ", ".join(f"{name}_{t} = {value}" for (name, t), value in conditions.seen.items())
         if not rule.averages:
             lead = "the evidence is zero" if rule == POSTERIOR else f"under {rule} the start value is -inf"
-            words = f"{lead}: what was seen ({seen}) happens on no trajectory that can be optimal"
+            words = f"{lead}: the observation ({seen}) is impossible on every trajectory that can be optimal"
             raise ImpossibleError(words) from error
-        words = f"{rule} asks for the best policy, and no policy makes certain what was seen ({seen})"
-        raise ImpossibleError(f"{words}: evidence is a question for POSTERIOR") from error
+        words = f"{rule} needs a policy that makes the observation ({seen}) certain, and there is none"
+        raise ImpossibleError(f"{words}: use POSTERIOR for evidence") from error
 
 
 def require_possible(op: Operator, value: Tensor) -> None:
@@ -89,7 +89,7 @@ def _dead_end(tables: Tables, where: str, stuck: torch.Tensor, seen: str) -> Fin
     numbers = stuck.nonzero().flatten()
     names = "; ".join(tables.states.label(int(s)) for s in numbers[:5])
     more = f" and {len(numbers) - 5} more" if len(numbers) > 5 else ""
-    return Finding(f"{where}, state {names}{more}", seen, "a way on that is not forbidden")
+    return Finding(f"{where}, state {names}{more}", seen, "an outcome that is not forbidden")
 
 
 def risks(tables: Tables, log_pi: torch.Tensor) -> list[Finding]:

@@ -100,7 +100,7 @@ class ProductOperator:
         """
         if self.model.states.size > NUMBERED:
             seen = f"{self.model.states.size:,} joint states"
-            raise IntractableError([Finding("sample", seen, "at most 2^62 to be numbered; ask the parts")])
+            raise IntractableError([Finding("sample", seen, "at most 2^62 joint states; sample the parts")])
         return self._states([part.pick_start(v, pick) for part, v in zip(self.parts, v_0, strict=True)])
 
     def initial(self) -> Parts:
@@ -190,7 +190,7 @@ class ProductOperator:
             IntractableError: there is a discount, by which all parts die at once, and the rule sees it.
         """
         if self.model.discount < 1 and not rule.averages:
-            seen = f"parts that die together, γ = {self.model.discount:g}"
+            seen = f"parts that share a discount, γ = {self.model.discount:g}"
             raise IntractableError([Finding(f"{rule}", seen, "no discount, or the parts one by one")])
         return ProductOperator(self.model, tuple(part.under(rule) for part in self.parts))
 

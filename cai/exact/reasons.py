@@ -20,11 +20,11 @@ from cai.support.wording import listed
 from cai.world.spaces import Space
 
 PROMISES = {
-    "POSTERIOR": "what POSTERIOR promises from here, α·log p(O = 1 | s): it counts on luck where there is any",
-    "VARIATIONAL": "reward to come less α times the KL to the prior, under the true dynamics: a policy can have it",
+    "POSTERIOR": "α·log p(O = 1 | s), the value under POSTERIOR: it assumes luck where outcomes are random",
+    "VARIATIONAL": "the expected return from here less α times the KL to the prior, under the true dynamics",
     "HARD": "the highest expected return from here",
     "MAP": "the score of the most probable trajectory from here",
-    "PLANNING": "the best α·log E exp(return/α) of any choice of actions, the prior paid",
+    "PLANNING": "the highest α·log E exp(return/α) of any policy from here, less the cost of the prior",
 }
 """What v is under each rule."""
 SHOWN = 8
@@ -96,22 +96,22 @@ class Reasons:
     def sentences(self) -> tuple[str, ...]:
         """What is done and by how much, what the rule promises, and the luck that it counts on."""
         if self.v == -torch.inf:
-            return ("Nothing is possible here: every way on is forbidden, so that the policy is the prior.",)
-        promise = PROMISES.get(self.rule, "the certainty equivalent of what is to come")
+            return ("v is -inf here: every continuation is forbidden. The policy is the prior.",)
+        promise = PROMISES.get(self.rule, "the certainty equivalent of the return from here")
         return (self._choice(), f"v = {brief(self.v, 5)} reward units is {promise}.", *self._luck())
 
     def _choice(self) -> str:
         first, *others = self.actions
         ties = [first.action, *(one.action for one in others if abs(one.policy - first.policy) <= ROUNDING)]
         if len(ties) == len(self.actions) > 1:
-            return "All actions are equally likely: nothing tells them apart."
-        does = f"{listed(ties)} {'are' if len(ties) > 1 else 'is'} likeliest ({chance(first.policy)}"
+            return "All actions are equally probable."
+        does = f"{listed(ties)} {'are' if len(ties) > 1 else 'is'} most probable ({chance(first.policy)}"
         does += " each)" if len(ties) > 1 else ")"
         rival = next((one for one in others if one.action not in ties and one.prior > 0), None)
         if rival is None:
             return f"{does}: no other action is allowed."
         if rival.q == -torch.inf:
-            return f"{does}: {rival.action} leads to what is forbidden."
+            return f"{does}: {rival.action} leads to a forbidden reward."
         return f"{does}: {self._by_how_much(first, rival)}"
 
     def _by_how_much(self, first: ActionReason, rival: ActionReason) -> str:
@@ -130,9 +130,9 @@ class Reasons:
             return ()
         first = self.actions[0]
         if first.luck <= ROUNDING:
-            return (f"Nothing is left to luck in this step if it does {first.action}.",)
+            return (f"If it takes {first.action}, it assumes no luck in this step.",)
         bends = f": {first.bends}" if first.bends else ""
-        return (f"It counts on {brief(first.luck)} nats of luck in this step if it does {first.action}{bends}.",)
+        return (f"If it takes {first.action}, it assumes {brief(first.luck)} nats of luck in this step{bends}.",)
 
     def __str__(self) -> str:
         wide = [max(len(line[i]) for line in self.table) for i in range(len(self.table[0]))]
@@ -208,4 +208,6 @@ def _bends(messages: Any, t: int, s: int, a: int) -> str:
     if float(after[most] - before[most]) <= ROUNDING:
         return ""
     expected, true_chance = chance(float(after[most])), chance(float(before[most]))
-    return f"it expects {messages.model.states.label(most)} with probability {expected}, where {true_chance} is true"
+    return (
+        f"it expects {messages.model.states.label(most)} with probability {expected}, but the true one is {true_chance}"
+    )

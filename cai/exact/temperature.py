@@ -55,5 +55,5 @@ def single_temperature(temperature: float | Sequence[float] | Tensor) -> Tensor:
     """
     alpha = as_temperature(temperature)
     if alpha.dim():
-        raise fault("temperature", f"{alpha.numel()} temperatures", "one at a time for a world that is kept in factors")
+        raise fault("temperature", f"{alpha.numel()} temperatures", "one temperature for a world of factors")
     return alpha.detach()

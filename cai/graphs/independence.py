@@ -120,7 +120,7 @@ def why_markov(dag: nx.DiGraph, time: int = 1) -> str:
     by, left = listed([*states, *alive]), telling(states)
     are = "is" if len(actions) == 1 else "are"
     if left:
-        return f"Given {by}, {drawn} {are} not d-separated from what came before: {listed(left)} still can tell."
+        return f"Given {by}, {drawn} {are} not d-separated from what came before: {listed(left)} still matter."
     claim = f"Given {by}, {drawn} {are} d-separated from all that came before: {listed(earlier)}."
     for fewer in _fewer(states):
         if left := telling(fewer):

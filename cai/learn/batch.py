@@ -76,7 +76,9 @@ def drawn(simulator: Simulator, steps: int) -> Transitions:
     while left > 0:
         going = ~env_state.ended
         if not bool(going.any()):
-            raise fault("transitions", "episodes that end where they start", "a start that is no end")
+            raise fault(
+                "transitions", "a start state in which the episode has ended", "a start state that is not ended"
+            )
         t = int(env_state.t[going][0]) if simulator.timed else 0  # those that go on are at the same time
         action = prior_action(simulator, env_state.state, t)
         after, reward = simulator.step(env_state, action)
@@ -98,7 +100,7 @@ def checked(simulator: Simulator, data: Transitions) -> Transitions:
     if rewards.dim() != 1 or not len(rewards):
         raise fault("data, rewards", f"shape {[*rewards.shape]}", "[N], N at least 1")
     if bool((rewards.isnan() | (rewards == torch.inf)).any()):
-        raise fault("data, rewards", "NaN or inf", "numbers, or -inf where the reward forbids")
+        raise fault("data, rewards", "NaN or inf", "numbers, or -inf for a forbidden reward")
     n, states, actions = len(rewards), simulator.variables.states, simulator.variables.actions
     horizon = 2**31 if simulator.horizon is None else simulator.horizon
     return Transitions(

@@ -33,7 +33,7 @@ class Function(Protocol):
         """Return the function's value, ``[*copies, *B, out]``."""
 
 
-SHORTER = "a network, or a horizon that is not as far"
+SHORTER = "a network, or a shorter horizon"
 
 
 @dataclass(frozen=True)

@@ -115,7 +115,7 @@ def _discount(tables: Tables, gamma: float | None) -> float:
         raise fault("gamma", f"None, and the world's discount is {tables.discount:g}", "a number in [0, 1)")
     discount = tables.discount if gamma is None else gamma
     if isinstance(discount, bool) or not isinstance(discount, int | float) or not 0 <= discount < 1:
-        raise fault("gamma", f"{discount!r}", "a number in [0, 1): the sum of rewards for ever is bounded there alone")
+        raise fault("gamma", f"{discount!r}", "a number in [0, 1), so that an infinite sum of rewards is finite")
     return float(discount)
 
 

@@ -240,7 +240,7 @@ def solve(
 
 def _require_average(rule: Rule) -> None:
     if not isinstance(rule, Rule) or not rule.averages:
-        expected = "VARIATIONAL or HARD: only the rules that average over outcomes have a policy over beliefs"
+        expected = "VARIATIONAL or HARD: a policy over beliefs needs a rule that averages over outcomes"
         raise fault("rule", f"{rule}", expected)
 
 

@@ -182,7 +182,5 @@ def _unlike(engine: TableBeliefs, possible: Tensor, kind: Tensor, t: int) -> Exc
     first = int(numbers[0])
     other = int(numbers[kind[numbers] != kind[first]][0])
     name = engine.model.states.label
-    seen = (
-        f"different action priors in the states {name(first)} and {name(other)}, which what is seen does not tell apart"
-    )
-    return fault(f"act, t = {t}", seen, "a prior that is a function of what is seen, or more that is seen")
+    seen = f"different action priors in the states {name(first)} and {name(other)}, which give the same observations"
+    return fault(f"act, t = {t}", seen, "a prior that depends on observations only, or an observe that shows more")

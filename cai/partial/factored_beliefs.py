@@ -53,7 +53,7 @@ class FactoredBeliefs:
         """Push a belief through one action's slice: ``Σ_{s,w} b(s) Π_x p(x|parents, a)``, latents w summed out.
 
         Raises:
-            IntractableError: a step of the elimination would need more than ``MAX_BYTES``.
+            IntractableError: one step of variable elimination would need more than ``MAX_BYTES``.
         """
         states = self.model.states
         message = Factor(states.names, belief.reshape(states.sizes))
@@ -98,7 +98,7 @@ class FactoredBeliefs:
                 for names in (self.model.states.names, [primed(name) for name in self.model.states.names])
             )
             order = orders.best(here, range(len(cut)), ahead, TRIES)
-            _refuse_large(f"{self.model.actions.label(action)}: a step of the elimination", order.peak)
+            _refuse_large(f"{self.model.actions.label(action)}: one step of variable elimination", order.peak)
             chosen = zip(order.factors, order.after, strict=True)
             self._orders[key] = [
                 (Factor(cut[i].scope, cut[i].table.exp()), orders.variables(after)) for i, after in chosen

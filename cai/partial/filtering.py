@@ -109,7 +109,7 @@ def belief_engine(world: World | Tables | Factors) -> BeliefEngine:
     """
     if isinstance(world, Tables | Factors):
         form = type(world).__name__
-        raise fault("world", f"cai.{form}, which have forgotten observe", "the world itself")
+        raise fault("world", f"cai.{form}, which do not contain observe", "the world itself")
     model = compiled(world)
     if isinstance(model, Factors):
         return factored_beliefs(world, model)
@@ -175,7 +175,7 @@ def filter_with(engine: BeliefEngine, observations: Sequence[int], actions: Sequ
 
 def unseen(label: str, t: int) -> ImpossibleError:
     """Return the error for an observation that cannot be seen at time t."""
-    return ImpossibleError(f"observe, t = {t}: {label} has probability zero after what was seen and done before")
+    return ImpossibleError(f"observe, t = {t}: {label} has probability zero after the earlier observations and actions")
 
 
 def numbers(space: Space, record: Record, where: str) -> list[int]:

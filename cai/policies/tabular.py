@@ -14,7 +14,7 @@ from cai.support.memory import require_room
 from cai.world.definition import World
 from cai.world.spaces import Values
 
-STATIONARY = "stationary=True, or a horizon that is not as far"
+STATIONARY = "stationary=True, or a shorter horizon"
 
 
 class TabularPolicy(nn.Module):

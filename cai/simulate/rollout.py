@@ -128,7 +128,7 @@ def roll(simulator: Simulator, choose: Callable[[EnvState, int], Values], max_st
         alive.append(going)
     truncated = ~env_state.terminated  # at the limit of the environment, of the world, or of the caller
     if not rewards:
-        raise fault("roll-out", "episodes that end where they start", "a start that is no end")
+        raise fault("roll-out", "a start state in which the episode has ended", "a start state that is not ended")
     stacked = (_stacked(states), _stacked(actions), torch.stack(rewards), torch.stack(alive))
     return Rollout(*stacked, env_state.terminated, truncated)
 
@@ -137,7 +137,7 @@ def _require_end(limit: int | None) -> None:
     if limit is None:
         raise fault("roll-out, max_steps", "none, on a world that never ends", "a whole number, at least 1")
     size = f"episodes of T = {limit:,} steps, four tensors each"
-    require_room("roll-out", size, 4 * TENSOR * limit, "max_steps, or a horizon that is not as far")
+    require_room("roll-out", size, 4 * TENSOR * limit, "max_steps, or a shorter horizon")
 
 
 def prior_action(simulator: Simulator, state: Any, t: int) -> Values:

@@ -47,13 +47,13 @@ def promise_gap(comparison: Comparison) -> float | None:
 def _promise(comparison: Comparison) -> str:
     log_z, star, gap = show(comparison.log_evidence), show(comparison.elbo_star), promise_gap(comparison)
     if comparison.log_evidence is None and comparison.elbo_star is None:
-        return "neither log Z nor ELBO* is finite: every trajectory meets what is forbidden, or none ends"
+        return "neither log Z nor ELBO* is finite: every trajectory has a forbidden reward, or none ends"
     if comparison.log_evidence is None:  # log Z >= ELBO*, so it can only be too large
-        return f"ELBO* = {star} nats, but log Z = +∞: a few very long lives outweigh the chance of an end"
+        return f"ELBO* = {star} nats, but log Z = +∞: a few very long trajectories outweigh the probability of an end"
     if gap is None:
-        return f"log Z = {log_z} nats, but ELBO* = −∞: every policy risks what is forbidden"
+        return f"log Z = {log_z} nats, but ELBO* = −∞: every policy risks a forbidden reward"
     if gap == 0:
-        return f"log Z = ELBO* = {star} nats: the posterior counts on no luck"
+        return f"log Z = ELBO* = {star} nats: the posterior assumes no luck"
     start = rounded(comparison.rows[0].start_nats, gap) or 0.0
     luck = rounded(gap - start, comparison.log_evidence) or 0.0
     both = f"{show(start)} of them are for a better start and {show(luck)} for luck"

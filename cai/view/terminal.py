@@ -69,7 +69,7 @@ def print_fit(world: str, name: str, fitted: Learned, *, log_evidence: float | N
             "\nthe full guide bends the start and the dynamics too, so that its bound is log Z (POSTERIOR), not ELBO*:"
         )
         note += "\nwhat it reaches beyond ELBO* is luck, which no policy can command"
-    print(f"{note}{'' if fitted.elbo_star is not None else '; ELBO* cannot be had'}\n")
+    print(f"{note}{'' if fitted.elbo_star is not None else '; ELBO* is not known'}\n")
     if unknown:
         print(f"gap unknown: there are no exact answers to measure against, since\n{unknown}\n")
 

@@ -76,7 +76,7 @@ def read_conditions(observe: Given | None, do: Given | None) -> Conditions:
     both = sorted(set(parts[0]) & set(parts[1]))
     if both:
         name = f"{both[0][0]}_{both[0][1]}"
-        raise fault(f"observe and do, site '{name}'", "both seen and forced", "one of the two")
+        raise fault(f"observe and do, site '{name}'", "both observed and forced", "one of the two")
     return Conditions(*parts)
 
 
@@ -134,7 +134,7 @@ def settled(
             if name not in sizes:
                 raise fault(where, f"no variable '{name}'", f"one of {', '.join(sizes)}{meant(name, sizes)}")
             if horizon is None:
-                raise fault(where, "an infinite horizon", "a finite one: a condition stands at a time")
+                raise fault(where, "an infinite horizon", "a finite one: a condition has a time")
             last = horizon if name in states else horizon - 1
             if t > last:
                 raise fault(where, f"time {t}", f"a time from 0 to {last}")
@@ -156,7 +156,7 @@ def _number(what: str, where: str, value: Value, size: int, names: Sequence[str 
 
 def _likelihoods(where: str, what: str, value: tuple[float, ...], size: int) -> tuple[float, ...]:
     if what == "do":
-        raise fault(where, f"{list(value)}", "one value: what is forced is certain")
+        raise fault(where, f"{list(value)}", "one value: an intervention is certain")
     if len(value) != size or not all(0 <= weight <= 1 for weight in value) or not any(value):
         raise fault(where, f"{list(value)}", f"{size} likelihoods from 0 to 1, one for each value, not all 0")
     return value

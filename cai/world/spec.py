@@ -222,12 +222,12 @@ def _horizon(world: Any, discount: float) -> int | None:
 
 
 def remark(world: Any) -> str | None:
-    """Return what is to be said of a world before it is solved as if all of it were seen; None where nothing is."""
+    """Return a note for a world seen in part, which ``solve`` treats as fully seen; None for other worlds."""
     if read(world).observe is None:
         return None
     return (
-        "the world is seen in part: what follows takes the state as seen, an upper bound; "
-        "cai.partial.solve finds the policy that acts on what is seen"
+        "the world is seen in part: this answer assumes that the whole state is seen, an upper bound; "
+        "cai.partial.solve finds the best policy that sees only observations"
     )
 
 

@@ -130,7 +130,7 @@ def to_networkx(world: World | Factors) -> nx.DiGraph:
     factors = factorise(world)
     if factors.timed:
         raise fault(
-            "to_networkx", "slices that differ over time", "a world whose slices are alike: one graph shows one"
+            "to_networkx", "slices that differ over time", "a stationary world: the graph shows one slice for all times"
         )
     name = "Factors" if isinstance(world, Factors) else read(world).name
     dag = nx.DiGraph(name=str(name), slices=1, horizon=factors.horizon, discount=factors.discount)

@@ -167,7 +167,7 @@ def _kinds(graph: nx.DiGraph, nodes: Mapping[Hashable, Node]) -> Iterator[Findin
     for node in nodes.values():
         if node.kind not in KINDS:
             known = "kind = " + ", ".join(repr(kind) for kind in KINDS)
-            unasked = f"{known} (a variable with nodes at times 0 and 1 is a state unasked)"
+            unasked = f"{known} (a variable with nodes at times 0 and 1 is a state unless kind says otherwise)"
             yield Finding(node.where, f"unknown kind '{node.kind}'" if node.kind else "no kind", unasked)
             continue
         if node.kind == "reward":
@@ -176,7 +176,7 @@ def _kinds(graph: nx.DiGraph, nodes: Mapping[Hashable, Node]) -> Iterator[Findin
             continue
         times = (0, 1) if node.kind == "state" else (0,)
         if node.time not in times and node.time != -1:
-            expected = f"time {' or '.join(map(str, times))}: {node.kind}s of later slices are drawn alike"
+            expected = f"time {' or '.join(map(str, times))}: {node.kind}s of later slices are equal to it"
             yield Finding(node.where, f"a {node.kind} at time {node.time}", expected)
         if node.variable in RESERVED:
             yield Finding(node.where, "a name that the trajectory program uses itself", "another name")
@@ -184,7 +184,7 @@ def _kinds(graph: nx.DiGraph, nodes: Mapping[Hashable, Node]) -> Iterator[Findin
             yield Finding(node.where, "an unknown number of values", "cardinality, states, or a table")
         if node.content is None and node.kind != "action" and not _holds_something(graph, node):
             yield Finding(
-                node.where, "no distribution", f"one of {', '.join(HOLDERS)}; only actions are uniform unasked"
+                node.where, "no distribution", f"one of {', '.join(HOLDERS)}; only actions are uniform by default"
             )
         if seen.setdefault((node.variable, node.time), node.key) != node.key:
             twin = seen[node.variable, node.time]
@@ -254,7 +254,7 @@ def _forbidden(child: Node, parent: Node) -> tuple[str, str] | None:
         return seen, "states of time 0 as the parents of states of time 0"
     if child.kind == "action" and (later or parent.kind == "latent"):
         seen = "an action that reads a next state" if later else "an action that reads a latent"
-        return seen, "states of time 0 and other actions: who acts sees nothing else"
+        return seen, "states of time 0 and other actions: the policy sees nothing else"
     return None
 
 

@@ -75,8 +75,6 @@ def _known(where: str, variables: Mapping[str, Conditional], controlled: Sequenc
         hidden = [parent for parent in variables[key].parents if parent not in known and parent not in controlled]
         if hidden:
             seen = f"an action that reads '{key}', but not {hidden}, which '{key}' reads"
-            expected = (
-                "actions that read all that lies above what they read (what is seen in part needs cai.partial.solve)"
-            )
+            expected = "actions that read all ancestors of what they read (worlds seen in part need cai.partial.solve)"
             raise fault(f"{where}, actions", seen, expected)
     return known

@@ -218,7 +218,7 @@ def _require(where: str, term: Term, rules: Mapping[str, Any], known: Iterable[s
         if name in known:
             scope.add(name)
         elif name not in rules or name.endswith("'") or (isinstance(rule, Term) and rule.random):
-            expected = "nothing but the state, and for preconditions the action, without a draw"
+            expected = "the state only (a precondition also the action), and no random variable"
             raise IntractableError([Finding(f"from_rddl, {where}", f"it reads '{_readable(name)}'", expected)])
         elif isinstance(rule, Term):
             left += rule.scope

@@ -151,7 +151,7 @@ class Evaluation:
             off = (torch.as_tensor(total) - 1).abs()
             if bool((off > ROUNDING).any()):
                 site = term.site.partition("#")[0]
-                seen = f"Discrete of chances that sum to {float(torch.as_tensor(total).flatten()[off.argmax()]):g}"
+                seen = f"Discrete probabilities that sum to {float(torch.as_tensor(total).flatten()[off.argmax()]):g}"
                 raise fault(f"RDDL, '{site}'", seen, "a sum of 1 in every state, or UnnormDiscrete")
             return weights
         return [weight / total for weight in weights]

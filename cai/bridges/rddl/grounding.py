@@ -98,7 +98,7 @@ def _files(where: str, problem: str | Path, instance: str | int | Path) -> tuple
 def _line(error: BaseException) -> str:
     lines = [line.strip() for line in str(error).splitlines() if line.strip() not in ("", "...")]
     if isinstance(error, AttributeError):  # what the parser says at an unexpected end
-        return "text that breaks off"
+        return "text that ends too early"
     if not lines:
         return type(error).__name__
     return " ".join([lines[0].rstrip("."), *lines[-1:][: len(lines) - 1]])

@@ -118,7 +118,7 @@ class Folder:
                     where, f"{op} of {probability:g}", "numbers from 0 to 1" if op != "UnnormDiscrete" else "at least 0"
                 )
         if op == "Discrete" and len(p) == len(args) and abs(sum(p) - 1) > ROUNDING:
-            raise fault(where, f"Discrete of chances that sum to {sum(p):g}", "a sum of 1, or UnnormDiscrete")
+            raise fault(where, f"Discrete probabilities that sum to {sum(p):g}", "a sum of 1, or UnnormDiscrete")
 
     def read(self, name: str) -> Any:
         """Return the term that reads a fluent, or the value of a constant."""

@@ -76,7 +76,11 @@ class Fitted:
         following = t if self.stationary else t + 1
         data, before = self._data(problem, state, t), state.values.get(f"q.{following}")
         if not len(data):
-            raise fault(f"{self.name}, data", f"no transition for t = {t}", "some: this slice differs from the others")
+            raise fault(
+                f"{self.name}, data",
+                f"no transition for t = {t}",
+                "at least one, because this slice differs from the others",
+            )
         y = data.rewards
         if before is not None:  # else nothing is to come
             value = self._value(problem, state, data.next_states, following)
@@ -175,7 +179,7 @@ def fitted_q(
     n, horizon = _transitions(data, options), read(world).horizon if isinstance(world, World) else None
     stationary = horizon is None if stationary is None else stationary
     if not stationary and horizon is None:
-        raise fault("fitted_q, stationary", "False, without a horizon", "True: there is no last time to begin at")
+        raise fault("fitted_q, stationary", "False, without a horizon", "True: without a horizon there is no last time")
     if gamma is None and stationary and (not isinstance(world, World) or read(world).discount == 1):
         gamma = 0.99
     most = _enough(read(world).discount if gamma is None else gamma) if stationary else horizon
@@ -196,7 +200,7 @@ def _transitions(data: Any, options: Options) -> int:
     if not isinstance(data, Transitions):
         raise fault("fitted_q, data", f"a {type(data).__name__}", "Transitions, as transitions(rollout) takes them")
     if "steps" in options:
-        raise fault("fitted_q, steps", f"{options['steps']}, beside data", "one of the two: the data are all there is")
+        raise fault("fitted_q, steps", f"{options['steps']}, beside data", "only one of the two")
     return len(data)
 
 

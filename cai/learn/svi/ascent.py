@@ -143,7 +143,7 @@ class Ascent:
         assert best is not None
         eps = torch.finfo(torch.float64 if tables is None else tables.log_initial.dtype).eps
         if gap < -max(1e-7, 1e3 * eps) * max(1.0, abs(best)):
-            expected = f"at most the best there is, {best:.6g} nats: one of the two is wrong"
+            expected = f"at most ELBO*, {best:.6g} nats: the world or the policy is wrong"
             raise fault(f"fit, step {state.updates}", f"an ELBO of {best - gap:.6g} nats", expected)
         return "gap"
 
@@ -213,7 +213,7 @@ class Ascent:
                 findings = risks(tables, checked_table(tables, as_policy(tables, self.objective.policy)))
             if findings:
                 return WorldError(findings)
-        expected = "a policy that never risks a reward of -inf, nor does what the prior forbids: forbid it in act"
+        expected = "a policy that never risks a reward of -inf or a forbidden action: forbid the action in act"
         return fault("fit", f"an ELBO of {elbo:g} nats", expected if elbo == -math.inf else "a finite number")
 
 
