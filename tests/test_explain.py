@@ -400,7 +400,7 @@ def test_graph_explains(folder: Path) -> None:
     )
     assert done.returncode == 0, done.stderr
     said = " ".join(done.stdout.split())
-    assert "within 3 slices): x0_0 what does not matter: x1_0 and x2_0" in said
+    assert "within 3 slices): x0_0 state variables that do not matter: x1_0 and x2_0" in said
     assert "d-separated from all that came before" in said
     assert "entangled state variables: x0_1; x1_1; x2_1" in said
     assert "3 steps, largest message 16 numbers" in said
@@ -420,7 +420,7 @@ def test_graph_explains_what_cannot_be_factorised_and_one_slice(folder: Path) ->
     assert "one slice has no past" in done.stdout
     assert "left aside" not in done.stdout
     done = command.cai("graph", "my_world.py:Crowned", "--explain", cwd=folder)
-    assert "within 4 slices, the terminal reward left aside" in " ".join(done.stdout.split())
+    assert "within 4 slices, without the terminal reward" in " ".join(done.stdout.split())
 
 
 @pytest.mark.parametrize("words", [("World", "--entanglement", "e.txt"), ("Smooth", "--entanglement", "e.png")])

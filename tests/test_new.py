@@ -19,7 +19,7 @@ from tests.command import cai
 def folder(tmp_path: Path) -> Path:
     done = cai("new", "my_world.py", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    assert done.stdout == "my_world.py: class MyWorld, ready to run and to be changed\nnext: cai check my_world.py\n"
+    assert done.stdout == "my_world.py: class MyWorld, ready to run and to change\nnext: cai check my_world.py\n"
     assert [path.name for path in tmp_path.iterdir()] == ["my_world.py"]
     return tmp_path
 
@@ -70,9 +70,9 @@ def test_the_class_is_named_after_the_file(tmp_path: Path, file: str, name: str)
 @pytest.mark.parametrize(
     ("file", "told"),
     [
-        ("my_world.py", "cai: new: 'my_world.py' exists; expected a name that is free: nothing is overwritten"),
-        ("link.py", "cai: new: 'link.py' exists; expected a name that is free"),
-        ("dir.py", "cai: new: 'dir.py' exists; expected a name that is free"),
+        ("my_world.py", "cai: new: 'my_world.py' exists; expected a new name: existing files are never overwritten"),
+        ("link.py", "cai: new: 'link.py' exists; expected a new name"),
+        ("dir.py", "cai: new: 'dir.py' exists; expected a new name"),
         ("my_world", "cai: new: 'my_world'; expected a file that ends in .py"),
         ("world.txt", "cai: new: 'world.txt'; expected a file that ends in .py"),
         ("3d.py", "cai: new: '3d.py'; expected letters, digits and _"),

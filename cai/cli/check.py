@@ -12,7 +12,7 @@ from cai.support.progress import working
 @app.command()
 @with_exit_code
 def check(world: opt.World, settings: opt.Settings = None, as_json: opt.Json = False) -> None:
-    """Say in words what is wrong with a world; exit code 1 if anything is."""
+    """Check a world and list every fault in words; the exit code is 1 if there is one."""
     instance = read_world(world, settings, None, None)
     with working(f"checking {world}"):
         findings = cai.check(instance)

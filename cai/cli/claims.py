@@ -22,12 +22,16 @@ Names = Annotated[
 ]
 Folder = Annotated[
     Path | None,
-    typer.Option("--out", help="Write the report, with a figure and the numbers of each, into this folder."),
+    typer.Option("--out", help="Write a report with figures and numbers into this folder."),
 ]
-Seeds = Annotated[int | None, typer.Option(min=2, help="Seeds of each experiment that has any; its own unless given.")]
-Quick = Annotated[bool, typer.Option("--quick", help="Small versions: up to a minute each, and weaker evidence.")]
+Seeds = Annotated[
+    int | None, typer.Option(min=2, help="Seeds of each experiment with random numbers; its own number unless given.")
+]
+Quick = Annotated[
+    bool, typer.Option("--quick", help="Small versions of the experiments: up to a minute each, with weaker evidence.")
+]
 
-QUICK = "These are the small versions of the experiments (--quick): seconds each, and weaker evidence."
+QUICK = "These are the small versions of the experiments (--quick): up to a minute each, with weaker evidence."
 
 
 @app.command()

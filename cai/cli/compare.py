@@ -61,7 +61,7 @@ Twin = Annotated[
     list[str] | None,
     typer.Option(
         autocompletion=complete.settings,
-        help="Settings of a twin world, name=value: what changes, and what does not, goes into the report.",
+        help="Options of a twin world, name=value: the report compares the two worlds.",
     ),
 ]
 Fitted = Annotated[
@@ -69,11 +69,11 @@ Fitted = Annotated[
     typer.Option(
         "--fit",
         autocompletion=complete.several_of(COMPARABLE),
-        help=f"Fit policies too, a comma list of {', '.join(COMPARABLE)}.",
+        help=f"Fit policies too: a comma list of {', '.join(COMPARABLE)}.",
     ),
 ]
 Types = Annotated[
-    bool, typer.Option("--inference-types", help="Compare the types of inference, from MAP to the evidence, instead.")
+    bool, typer.Option("--inference-types", help="Compare the types of inference instead, from MAP to the evidence.")
 ]
 
 
@@ -127,7 +127,7 @@ def compare(
     as_json: opt.Json = False,
     out: opt.Out = None,
 ) -> None:
-    """Compare policies by the same exact accounts: return, entropy, ELBO, and where every nat is lost."""
+    """Compare policies by exact numbers: return, regret, entropy, ELBO, and where each policy loses nats."""
     require_folder(out)
     ways = {"--rule": rule, "--fit": fit, "--twin": twin, "--learn": learn, "--inference-types": inference_types}
     own = {"--steps": steps, "--seed": seed, "--seeds": seeds, "--learn-steps": learn_steps, "--jobs": jobs}

@@ -16,18 +16,22 @@ from cai.errors import fault
 from cai.support.progress import working
 
 Page = Annotated[
-    Path | None, typer.Option("--out", help="The page, a .html file; unless given it opens in the browser.")
+    Path | None, typer.Option("--out", help="Write the page to this .html file; unless given, it opens in the browser.")
 ]
 Vary = Annotated[
     list[str] | None,
     typer.Option(
-        help="A slider for an option of the world, slip=0,0.1,0.3, or slip alone; repeatable. "
+        help="Add a slider for an option of the world, slip=0,0.1,0.3 or slip alone; repeatable. "
         "Unless given, up to two options that matter."
     ),
 ]
 Start = Annotated[
     float | None,
-    typer.Option("--temperature", "-t", help="α to begin with, reward units; chosen by the best return unless given."),
+    typer.Option(
+        "--temperature",
+        "-t",
+        help="The initial temperature α, reward units; unless given, the one with the best return.",
+    ),
 ]
 
 
@@ -43,7 +47,7 @@ def explore(
     as_json: opt.Json = False,
     out: Page = None,
 ) -> None:
-    """Explore a finite world in the browser: sliders, painting, messages step by step. One page, no network."""
+    """Explore a finite world in the browser: sliders, painting, messages step by step. Needs no network."""
     if out is not None and (out.suffix != ".html" or not out.absolute().parent.is_dir()):
         raise fault("--out", f"'{out}'", "a file that ends in .html, in a folder that exists")
     alpha = None if temperature is None else read_temperatures([temperature])[0]

@@ -24,28 +24,30 @@ Policy = Annotated[
     str | None,
     typer.Option(
         autocompletion=complete.one_of(POLICIES),
-        help=f"{' | '.join(POLICIES)}; tabular unless given, neural where there can be no table.",
+        help=f"{' | '.join(POLICIES)}; tabular unless given, or neural where a table is not possible.",
     ),
 ]
 Estimator = Annotated[
     str,
     typer.Option(
         autocompletion=complete.one_of(("auto", *ESTIMATORS)),
-        help=f"Of the gradient: {' | '.join(('auto', *ESTIMATORS))}.",
+        help=f"How the gradient is estimated: {' | '.join(('auto', *ESTIMATORS))}.",
     ),
 ]
 Lr = Annotated[float | None, typer.Option(help="Adam's first step size; 0.1 for a table's exact gradient, else 0.01.")]
 Particles = Annotated[
-    int | None, typer.Option(min=1, help="Trajectories an update, where the gradient is sampled; 100 unless given.")
+    int | None,
+    typer.Option(min=1, help="Trajectories for each update, where the gradient is sampled; 100 unless given."),
 ]
 Tolerance = Annotated[
-    float | None, typer.Option(help="Stop within so many nats of ELBO*, where it is known; 1e-4 unless given.")
+    float | None,
+    typer.Option(help="Stop when the gap to ELBO*, in nats, is at most this, where it is known; 1e-4 unless given."),
 ]
 Samples = Annotated[
     int | None, typer.Option(min=2, help="Trajectories for the final ELBO, where it is estimated; 10000 unless given.")
 ]
 Checkpoint = Annotated[
-    Path | None, typer.Option(help="A file that keeps the fit; where it is there, the fit goes on from it.")
+    Path | None, typer.Option(help="A file that stores the fit. If it exists, the fit goes on from it.")
 ]
 
 
@@ -69,7 +71,7 @@ def fit(
     as_json: opt.Json = False,
     out: opt.Out = None,
 ) -> None:
-    """Fit a policy by stochastic variational inference: how close its ELBO comes to ELBO*."""
+    """Fit a policy by stochastic variational inference, and show how close its ELBO comes to ELBO*."""
     require_folder(out)
     alphas = read_temperatures(temperature)
     _require(policy, estimator, lr, checkpoint, alphas)

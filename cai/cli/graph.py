@@ -13,13 +13,17 @@ from cai.cli.output import write_report
 
 Slices = Annotated[int | None, typer.Option(min=1, help="How many slices to write out; 2 unless given.")]
 Explain = Annotated[
-    bool, typer.Option("--explain", help="Say what follows from the graph: what matters, what the policy needs.")
+    bool,
+    typer.Option(
+        "--explain", help="Explain what follows from the graph: which variables matter, what the policy needs."
+    ),
 ]
 Picture = Annotated[
     Path | None, typer.Option("--out", help="A .svg, .png or .pdf file; with --explain a folder for a report.")
 ]
 Entanglement = Annotated[
-    Path | None, typer.Option(help="A .svg, .png or .pdf file: what the backward message ties, step by step.")
+    Path | None,
+    typer.Option(help="A .svg, .png or .pdf file: the variables that the backward message couples, step by step."),
 ]
 
 
@@ -36,7 +40,7 @@ def graph(
     out: Picture = None,
     entanglement: Entanglement = None,
 ) -> None:
-    """Show the graphical model that the world's program is: its nodes, its edges, and what entangles."""
+    """Show the graphical model of the world's program: its nodes, its edges, and the entangled variables."""
     reported = explain and out is not None and not out.suffix
     for option, path in (("--out", None if reported else out), ("--entanglement", entanglement)):
         read_picture(option, path)

@@ -36,20 +36,22 @@ Algorithm = Annotated[
         "--algorithm",
         "-a",
         autocompletion=complete.one_of(FORMS),
-        help=f"{' | '.join(LEARNERS)}; soft_… at a temperature.",
+        help=f"{' | '.join(LEARNERS)}; with soft_ before it for a temperature.",
     ),
 ]
 Alpha = Annotated[
     float | None,
-    typer.Option("--temperature", "-t", help="α, reward units; a hard learner is measured at it. 1 unless given."),
+    typer.Option(
+        "--temperature",
+        "-t",
+        help="The temperature α, reward units; 1 unless given. A hard learner is only measured at it.",
+    ),
 ]
 Steps = Annotated[
     int | None,
-    typer.Option(
-        min=1, help="Environment steps, at least: whole batches are finished; the learner's own unless given."
-    ),
+    typer.Option(min=1, help="Environment steps; a started batch is finished. The learner's own number unless given."),
 ]
-Seed = Annotated[int, typer.Option(min=0, help="Of all randomness.")]
+Seed = Annotated[int, typer.Option(min=0, help="The seed of all randomness.")]
 Option = Annotated[
     list[str] | None,
     typer.Option(
@@ -62,7 +64,8 @@ Option = Annotated[
 Out = Annotated[
     Path | None,
     typer.Option(
-        "--out", help="Keep progress.jsonl, TensorBoard's events and the learner here; run again, it goes on."
+        "--out",
+        help="Store progress.jsonl, TensorBoard's events and the learner here; the same command goes on.",
     ),
 ]
 
@@ -142,7 +145,7 @@ def read_options(texts: Sequence[str] | None, algorithm: str) -> dict[str, Any]:
     for text in texts or ():
         name, equals, value = text.partition("=")
         if not equals or name not in names:
-            expected = f"name=value with one of {', '.join(names)}; options of an environment stand in --set"
+            expected = f"name=value with one of {', '.join(names)}; options of an environment belong in --set"
             raise fault("--option", f"'{text}'", f"{expected}{meant(name, names)}")
         values[name] = literal(value)
     return values

@@ -10,7 +10,7 @@ from cai.support.catalogue import folder, outlines
 @app.command("list")
 @with_exit_code
 def list_worlds(as_json: opt.Json = False) -> None:
-    """List the worlds of the catalogue: what each is, how large, and its options."""
+    """List the worlds of the catalogue with their sizes and options."""
     known = outlines()
     if as_json:
         print_json([{"name": name, "file": str(folder() / f"{name}.py"), **one.plain()} for name, one in known.items()])
@@ -20,5 +20,5 @@ def list_worlds(as_json: opt.Json = False) -> None:
         partial = "; seen in part" if "observe" in one.methods else ""
         print(f"{name:15} {one.summary}")
         print(textwrap.indent(f"{one.size}{partial}; options {options}", " " * 16))
-    print("\nMore of one: cai show NAME. A copy to be changed: cai new my_world.py --from NAME.")
-    print("Gymnasium ids whose environment has a table P are worlds, too: cai solve FrozenLake-v1.")
+    print("\nDetails of a world: cai show NAME. A copy to change: cai new my_world.py --from NAME.")
+    print("A Gymnasium id whose environment has a table P is a world, too: cai solve FrozenLake-v1.")

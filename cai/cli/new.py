@@ -35,24 +35,24 @@ From = Annotated[
 @app.command()
 @with_exit_code
 def new(
-    file: Annotated[Path, typer.Argument(help="The file to write: my_world.py gets a class MyWorld.")],
+    file: Annotated[Path, typer.Argument(help="The file to write; my_world.py gets a class MyWorld.")],
     origin: From = None,
 ) -> None:
-    """Write a world that works into a new file, to be changed into your own: a commented template, or a copy."""
+    """Write a working world into a new file that you then change: a commented template, or a copy."""
     name = class_name(file)
     if origin is not None:
         read_name("--from", origin, names())
     if not file.parent.is_dir():
         raise fault("new", f"no folder '{file.parent}'", "one that exists")
     if file.exists() or file.is_symlink():
-        raise fault("new", f"'{file}' exists", "a name that is free: nothing is overwritten")
+        raise fault("new", f"'{file}' exists", "a new name: existing files are never overwritten")
     if origin is None:
         kind, text = "class", TEMPLATE.read_text(encoding="utf-8")
         text = text.replace("my_world.py", file.name).replace("MyWorld", name)
     else:
         kind, name, text = copied(origin, file.stem)
     write_whole(file.parent, {file.name: text.encode()})
-    print(f"{file}: {kind} {name}, ready to run and to be changed\nnext: cai check {file}")
+    print(f"{file}: {kind} {name}, ready to run and to change\nnext: cai check {file}")
 
 
 def copied(origin: str, stem: str) -> tuple[str, str, str]:

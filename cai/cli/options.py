@@ -35,13 +35,14 @@ Settings = Annotated[
     typer.Option(
         "--set",
         autocompletion=complete.settings,
-        help="An argument of the world, or of a Gymnasium id, name=value; repeatable.",
+        help="An option of the world, or of a Gymnasium id, name=value; repeatable.",
     ),
 ]
-Horizon = Annotated[str | None, typer.Option(help="T, or 'inf' (needs a discount below 1).")]
+Horizon = Annotated[str | None, typer.Option(help="The horizon T, or 'inf' (needs a discount below 1).")]
 Discount = Annotated[float | None, typer.Option(help="The probability γ of surviving a step, in (0, 1].")]
 Temperature = Annotated[
-    list[float] | None, typer.Option("--temperature", "-t", help="α, reward units; repeatable; 1 unless given.")
+    list[float] | None,
+    typer.Option("--temperature", "-t", help="The temperature α, reward units; repeatable; 1 unless given."),
 ]
 Rules = Annotated[
     list[str] | None,
@@ -53,50 +54,57 @@ Rules = Annotated[
         "first four and the prior (MAP-plan: replan the most probable trajectory at every state).",
     ),
 ]
-Steps = Annotated[int | None, typer.Option(min=0, help="How many updates at most; 2000 unless given.")]
-Seed = Annotated[int | None, typer.Option(min=0, max=2**32 - 1, help="Of all randomness in a fit; 0 unless given.")]
+Steps = Annotated[int | None, typer.Option(min=0, help="The most updates; 2000 unless given.")]
+Seed = Annotated[
+    int | None, typer.Option(min=0, max=2**32 - 1, help="The seed of all randomness in a fit; 0 unless given.")
+]
 Learn = Annotated[
     str | None,
     typer.Option(
         autocompletion=complete.several_of((*FORMS, "all")),
-        help="Learners to compare over seeds, a comma list such as reinforce,soft_q_learning; 'all' for every one.",
+        help="Learners to compare over seeds: a comma list such as reinforce,soft_q_learning, or 'all'.",
     ),
 ]
 Seeds = Annotated[int | None, typer.Option(help="How many seeds of each learner; 10 unless given.")]
-LearnSteps = Annotated[int | None, typer.Option(help="Environment steps of each run; the learner's own unless given.")]
-Jobs = Annotated[int | None, typer.Option(help="How many runs at a time; 1 unless given.")]
+LearnSteps = Annotated[
+    int | None, typer.Option(help="Environment steps of each run; the learner's own number unless given.")
+]
+Jobs = Annotated[int | None, typer.Option(help="How many runs at once; 1 unless given.")]
 Ray = Annotated[
     str | None,
-    typer.Option(
-        help="Share the work out to a Ray cluster: 'local' starts one, 'auto' finds the one running here; or host:port."
-    ),
+    typer.Option(help="Run on a Ray cluster: 'local' starts one, 'auto' finds the one on this machine, or host:port."),
 ]
 Shards = Annotated[
     Path | None,
     typer.Option(
-        help="Share the states out to the processes of torchrun, and keep the messages in this folder; run the same "
-        "command again to go on. One rule and one temperature."
+        help="Divide the states among the processes of torchrun; store the messages in this folder. The same command "
+        "goes on after a break. One rule and one temperature."
     ),
 ]
 Form = Annotated[
     str,
     typer.Option(
         autocompletion=complete.forms,
-        help="tables, factors (variables kept apart), or auto: whichever needs fewer operations, if it fits.",
+        help="tables, factors (one table for each variable), or auto: the form with fewer operations that fits.",
     ),
 ]
 Observe = Annotated[
-    list[str] | None, typer.Option("--observe", help="Evidence on a site, floor_5=3: the value's number; repeatable.")
+    list[str] | None,
+    typer.Option("--observe", help="Observe a variable at a time, floor_5=3 (value by number or name); repeatable."),
 ]
-Do = Annotated[list[str] | None, typer.Option("--do", help="Force a site, door_2=1, and cut its causes; repeatable.")]
+Do = Annotated[
+    list[str] | None,
+    typer.Option("--do", help="Force a variable at a time, door_2=1, and cut the edges from its parents; repeatable."),
+]
 Partial = Annotated[
     bool,
     typer.Option(
-        "--partial", help="Act on what is seen: solve over beliefs (a world with observe; VARIATIONAL, HARD)."
+        "--partial",
+        help="Find the best policy that sees only observations (a world with observe; VARIATIONAL, HARD).",
     ),
 ]
 Policy = Annotated[
-    bool, typer.Option("--policy", help="Print what is done at t = 0, too, by the names of states and actions.")
+    bool, typer.Option("--policy", help="Also print the policy at t = 0, by the names of states and actions.")
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 Out = Annotated[Path | None, typer.Option("--out", help="Write tables, figures and report.html into this folder.")]

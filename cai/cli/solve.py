@@ -31,9 +31,9 @@ APART = {
 HEADS = ("rule", "α", "start value (reward)", "log Z (nats)", "ELBO* (nats)", "form", "backups", "error bound")
 PARTIAL = ("rule", "α", "QMDP (reward)", "start value (reward)", "seen state (reward)", "ELBO* (nats)")
 PARTIAL_WORDS = (
-    "start value: of the best policy that acts on what is seen; ELBO* is start value / α under VARIATIONAL",
-    "QMDP: of the policy that acts as if the state were seen from the next step on; never better",
-    "seen state: what the best policy would be worth if it saw the state; never worse",
+    "start value: the value of the best policy that sees only observations; ELBO* is start value / α under VARIATIONAL",
+    "QMDP: the value of the policy that assumes full sight from the next step on; never better",
+    "seen state: the value of the best policy that sees the state; never worse",
 )
 """What the columns over beliefs say."""
 
@@ -56,7 +56,7 @@ def solve(
     out: opt.Out = None,
     shards: opt.Shards = None,
 ) -> None:
-    """Solve a world exactly: evidence, ELBO* or start value under one rule or several."""
+    """Solve a world exactly under one or more rules: evidence, ELBO* or start value."""
     require_folder(out)
     kind = read_form(form) if shards is None or form != "tables" else None  # shards are tables
     beside = {"--form": kind, "--observe": observe, "--do": do, "--policy": policy, "--out": out}

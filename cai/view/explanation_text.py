@@ -50,16 +50,16 @@ def _known(data: dict[str, Any]) -> str:
 def _print_explanation(explanation: Explanation) -> None:
     slices = f"{explanation.slices} slice{'s' if explanation.slices > 1 else ''}"
     within = f"given the action and the rest of the state, within {slices}"
-    within += ", the terminal reward left aside" if explanation.terminal_reward_unseen else ""
+    within += ", without the terminal reward" if explanation.terminal_reward_unseen else ""
     because = explanation.because
     _print_lines(
         {
-            f"what matters ({within})": listed(explanation.relevant) or "no state variable",
-            "what does not matter": listed(explanation.irrelevant),
-            "why the policy reads the state only": explanation.why_markov
-            or "one slice has no past to ask about; try --slices 2",
+            f"state variables that matter ({within})": listed(explanation.relevant) or "no state variable",
+            "state variables that do not matter": listed(explanation.irrelevant),
+            "why the policy depends on the state only": explanation.why_markov
+            or "one slice has no past; try --slices 2",
             "entangled state variables": "; ".join(listed(group) for group in explanation.entangled),
-            "elimination": f"none, for the world cannot be factorised ({because})" if because else "",
+            "elimination": f"none, because the world cannot be factorised ({because})" if because else "",
         }
     )
     if explanation.elimination is None:
@@ -69,7 +69,7 @@ def _print_explanation(explanation: Explanation) -> None:
         for step in explanation.elimination
     ]
     title = f"{len(rows)} steps, largest message {max(step.size for step in explanation.elimination):,} numbers"
-    print_table(title, ("multiply on", "sum out", "message over", "numbers"), rows)
+    print_table(title, ("multiply by", "sum out", "message over", "numbers"), rows)
 
 
 def _print_lines(lines: dict[str, str]) -> None:

@@ -16,7 +16,7 @@ from cai.support.numbers import digits
 from cai.view.sizes import size_of
 from cai.world.program import Guide
 
-STOPPED = {"gap": "within the tolerance", "steps": "all steps made", "interrupted": "interrupted"}
+STOPPED = {"gap": "the gap is within the tolerance", "steps": "all updates made", "interrupted": "interrupted"}
 """Why a fit ended, in words."""
 ENDED = {"steps": "all steps taken", "target": "the target reached"}
 """Why a learner ended, in words."""
@@ -33,8 +33,8 @@ def print_comparison(world: str, comparison: Comparison) -> None:
         "returns and regret in reward units, else nats"
     )
     if any(len(row.seeds) > 1 for row in comparison.rows):
-        print("over seeds: the interquartile mean, below it its 95 % bootstrap interval; after best: the worst at or")
-        print("after the best, of policy nats and of the likeliest action's return")
+        print("over seeds: the interquartile mean, and below it the 95 % bootstrap interval; after best: the worst")
+        print("evaluation at or after the best one, of policy nats and of the likeliest action's return")
     for remark in comparison.remarks:
         print(remark)
     print()
@@ -65,13 +65,11 @@ def print_fit(world: str, name: str, fitted: Learned, *, log_evidence: float | N
         f"mean of {fitted.samples:,} trajectories, ± standard error" if fitted.samples else "exact"
     )
     if full:
-        note += (
-            "\nthe full guide bends the start and the dynamics too, so that its bound is log Z (POSTERIOR), not ELBO*:"
-        )
-        note += "\nwhat it reaches beyond ELBO* is luck, which no policy can command"
+        note += "\nthe full guide changes the start and the dynamics too, so its bound is log Z (POSTERIOR), not ELBO*:"
+        note += "\neverything above ELBO* is luck, which no policy can choose"
     print(f"{note}{'' if fitted.elbo_star is not None else '; ELBO* is not known'}\n")
     if unknown:
-        print(f"gap unknown: there are no exact answers to measure against, since\n{unknown}\n")
+        print(f"the gap is not known, because there is no exact answer:\n{unknown}\n")
 
 
 def print_learned(title: str, learned: Learned) -> None:
@@ -83,7 +81,7 @@ def print_learned(title: str, learned: Learned) -> None:
         rows = [[*row, digits(point.policy_nats, 4)] for row, point in zip(rows, learned.history, strict=True)]
     print_table(f"{title}: {learned.algorithm}, seed {learned.seed}", heads, rows)
     ended = f"{ENDED.get(learned.stopped, learned.stopped)}: {learned.steps:,} steps"
-    worst = f"most probable actions, worst evaluation from the best on: {_five(learned.worst_after_best)}"
+    worst = f"most probable actions, lowest return at or after the best: {_five(learned.worst_after_best)}"
     print(f"{worst}; {ended}, {learned.seconds:.1f} CPU s of learning")
 
 

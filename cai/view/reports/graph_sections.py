@@ -25,7 +25,7 @@ def independence(request: Request) -> Iterator[Section]:
     said = {
         "what matters": f"{listed(found.relevant) or 'no state variable'}, {within}",
         "what does not": listed(found.irrelevant),
-        "why the policy reads the state only": found.why_markov or "",
+        "why the policy depends on the state only": found.why_markov or "",
         "tied by the backward message": "; ".join(listed(group) for group in found.entangled),
     }
     parts.append(Pairs(tuple((name, "", "", text) for name, text in said.items() if text)))
@@ -46,7 +46,7 @@ def eliminated(request: Request) -> Iterator[Section]:
     ]
     largest = max(step.size for step in found.elimination)
     words = f"{len(rows)} steps; the largest message has {show(float(largest))} numbers."
-    table = plain_table("The steps of one backup", ("multiply on", "sum out", "message over", "numbers"), rows)
+    table = plain_table("The steps of one backup", ("multiply by", "sum out", "message over", "numbers"), rows)
     yield Section("elimination", "One backup, variable by variable", (Words(words), table), "One backup")
 
 
