@@ -1,7 +1,8 @@
 """Gymnasium's Acrobot-v1: two links hang from a bar, driven at the joint between them; swing the free end up.
 
 Every step costs 1 until the free end is a link's length above the bar. It teaches what a sparse reward does to
-learning: under the prior next to all trajectories earn the same -500, and only a lucky swing tells of anything better.
+learning: under the prior almost all trajectories have the same return of -500, so a learner gets information only from
+a rare success.
 
 Size: states of 4 real numbers, 3 actions.
 Sources: Sutton (1996), Generalization in reinforcement learning: successful examples using sparse coarse coding,
@@ -42,11 +43,11 @@ class Acrobot:
         return pyro.sample("state", Uniform(-near, near).to_event(1))
 
     def act(self, state: Tensor, t: int) -> Tensor:
-        """Apply one of the three torques, evenly."""
+        """Apply one of the three torques with equal probability."""
         return pyro.sample("torque", Categorical(state.new_ones(3).expand(*state.shape[:-1], 3)))
 
     def step(self, state: Tensor, action: Tensor, t: int) -> tuple[Tensor, Tensor]:
-        """Follow the equations of motion for one tick; what is up stays up, for free."""
+        """Follow the equations of motion for one tick; a raised end stays up and costs nothing."""
         moved = runge_kutta(state, action.to(state.dtype) - 1)
         first, second, first_speed, second_speed = moved.unbind(-1)
         speeds = [x.clamp(-m, m) for x, m in zip((first_speed, second_speed), MAX_SPEEDS, strict=True)]
@@ -90,5 +91,5 @@ def rates(state: Tensor, torque: Tensor) -> Tensor:
 
 
 def wrap(angle: Tensor) -> Tensor:
-    """Return the same direction within -π … π; an angle that is there already keeps its every bit."""
+    """Return the same direction within -π … π; an angle within these bounds is returned unchanged."""
     return angle - 2 * math.pi * (angle / (2 * math.pi)).round()

@@ -1,8 +1,9 @@
 """Gymnasium's CartPole-v1: keep a pole upright by pushing the cart that it stands on.
 
 The state is a vector of real numbers, so there is no table: ``cai.solve`` refuses this world, and its policies are
-learned from roll-outs. It teaches survival: a step with the pole up pays 1, so the return is how long it stood, some
-22 steps under the prior and all of the horizon under a good policy. Physics is certain; all luck lies in the start.
+learned from roll-outs. It teaches survival: a step with the pole up pays 1, so the return is the number of steps before
+it falls: about 22 under the prior, and the whole horizon under a good policy. The physics is deterministic; only the
+start is random.
 
 Size: states of 4 real numbers, 2 actions.
 Sources: Barto, Sutton & Anderson (1983), Neuronlike adaptive elements that can solve difficult learning control
@@ -44,11 +45,11 @@ class CartPole:
         return pyro.sample("state", Uniform(-near, near).to_event(1))
 
     def act(self, state: Tensor, t: int) -> Tensor:
-        """Push either way, evenly."""
+        """Push left or right with equal probability."""
         return pyro.sample("push", Categorical(state.new_ones(2).expand(*state.shape[:-1], 2)))
 
     def step(self, state: Tensor, action: Tensor, t: int) -> tuple[Tensor, Tensor]:
-        """Follow the equations of motion for one tick of Euler's method; what has fallen stays as it lies."""
+        """Follow the equations of motion for one tick of Euler's method; a fallen pole stays as it is."""
         _, velocity, angle, spin = state.unbind(-1)
         sin, cos = angle.sin(), angle.cos()
         force = (2 * action.to(state.dtype) - 1) * FORCE

@@ -1,9 +1,9 @@
 """Gymnasium's CliffWalking-v1: walk along a cliff; each step costs 1, a fall costs 100 and leads back to the start.
 
-It holds the best lesson in the library. With a uniform prior a slippery cliff and a safe one have the *same* evidence:
-whether the prior or the ice draws the direction, the walk is the same, and the posterior may bend either. Only the
-ELBO, whose policies choose actions but not luck, tells that one of the two is dangerous. Two rewards can lie on one
-(s, a, s'): from the start, a slip over the edge leads back to it for -100, a bump into the border for -1.
+It has the main lesson of the library. With a uniform prior a slippery cliff and a safe one have the *same* evidence.
+Either the prior or the ice draws the direction, so the trajectories have the same distribution, and the posterior may
+change both. Only the ELBO shows that one of the two is dangerous: its policies choose actions but not luck. One (s, a,
+s') can have two rewards: at the start, a slip over the edge leads back to it for -100, a bump into the border for -1.
 
 Size: 49 states, 4 actions, 1 outcome.
 Sources: Sutton & Barto (2018), Reinforcement Learning, example 6.6;

@@ -1,8 +1,9 @@
 """Deep Sea: dive N rows, one step right in each, to find the one treasure among 2^N dives.
 
-A state of two named variables. Which action means "right" is drawn anew for each cell, so that nothing generalises;
-right costs a little, left is free. It teaches deep exploration: noise in the actions takes some 2^N dives to find the
-treasure, a backward message finds it at once. Deterministic, so POSTERIOR and VARIATIONAL agree; ``windy`` parts them.
+The state has two named variables. The action that means "right" is random for each cell, so a learner cannot
+generalise. Right costs a little, left is free. It teaches deep exploration: random actions need about 2^N dives to find
+the treasure, a backward message finds it at once. The world is deterministic, so POSTERIOR and VARIATIONAL agree; with
+``windy`` they differ.
 
 Size: 100 states of 2 variables, 2 actions, 1 outcome.
 Sources: Osband, Van Roy, Russo & Wen (2019), Deep exploration via randomized value functions; bsuite,
@@ -23,7 +24,7 @@ class DeepSea:
 
     Args:
         size: N rows, N columns and N steps.
-        seed: of the action mapping, drawn as bsuite draws it; None lets 1 mean right everywhere.
+        seed: of the action mapping, drawn as in bsuite; None makes action 1 go right everywhere.
         move_cost: the cost of going right all the way down.
         treasure: the reward for going right in the bottom right cell.
         windy: whether right fails with probability 1/N.
@@ -51,12 +52,12 @@ class DeepSea:
         return {name: pyro.sample(name, cai.Point(torch.tensor(0), self.size)) for name in ("row", "column")}
 
     def act(self, state: dict[str, Tensor], t: int) -> Tensor:
-        """Push either way, evenly."""
+        """Push left or right with equal probability."""
         shape = torch.broadcast_shapes(state["row"].shape, state["column"].shape)
         return pyro.sample("thrust", Categorical(torch.ones(2).expand(*shape, 2)))
 
     def step(self, state: dict[str, Tensor], action: Tensor, t: int) -> tuple[dict[str, Tensor], Tensor]:
-        """Sink a row; the last row is where the dive ends."""
+        """Sink a row; the dive ends in the last row."""
         row, column = state["row"], state["column"]
         last, right = self.size - 1, action == self.right[row, column]
         moved = torch.where(right, 1, -1)

@@ -1,8 +1,8 @@
-"""An elevator: fetch who waits on each floor, and bring them to the top or to the ground.
+"""An elevator: fetch the passengers on each floor, and bring them to the top or to the ground.
 
-Whoever goes up wants to the top floor, whoever goes down to the ground; to open the doors is to say which of the two
-are meant, and turns the elevator that way. Waiting costs on every floor by itself, and the arrivals of each floor are a
-variable of their own: a floor's calls read the elevator's place and the doors, never another floor.
+Passengers go up to the top floor or down to the ground floor. Opening the doors is for one of the two directions, and
+turns the elevator that way. Each waiting call has its own cost, and each floor has its own random arrivals: the calls
+of a floor depend on the elevator and the doors, but not on other floors.
 
 Size: 384 states of 8 variables, 4 actions, 16 outcomes.
 Source: after the ``Elevators`` domain of the International Probabilistic Planning Competition 2011, with one elevator.
@@ -62,7 +62,7 @@ class Elevator:
         return {name: pyro.sample(name, cai.Point(torch.tensor(0), size)) for name, size in sizes.items()}
 
     def act(self, state: dict[str, Tensor], t: int) -> Tensor:
-        """Do any of the four, evenly."""
+        """Take any of the four actions with equal probability."""
         return pyro.sample("lift", Categorical(torch.ones(4).expand(*state["floor"].shape, 4)))
 
     def step(self, state: dict[str, Tensor], action: Tensor, t: int) -> tuple[dict[str, Tensor], Tensor]:
@@ -87,7 +87,7 @@ class Elevator:
         return following, -waiting - riding - self.moving * (action == GO)
 
     def _ride(self, name: str, state: dict[str, Tensor], action: Tensor, doors: int, goal: int) -> Tensor:
-        """Get off at the goal; get in where the doors open for those who wait to go there."""
+        """Let passengers off at the goal, and in where the doors open for their direction."""
         aboard = state[name] == 1
         for call, (f, opened) in self.calls.items():
             if opened == doors:  # an if on a setting is fine, on a tensor it is not

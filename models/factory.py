@@ -1,8 +1,8 @@
 """A factory: shape the parts, paint them, and join each to the next.
 
-Shaping never fails, but it takes the paint off and breaks the joints of its part; paint sticks with some chance, a
-smaller one once the part is joined; a joint holds with some chance, and only between two parts that are shaped. So the
-order matters, and it is soon clear which: the classical example of actions that touch few variables each.
+Shaping never fails, but it removes the paint and breaks the joints of its part. Paint sticks with some chance, a
+smaller one if the part is already joined. A joint holds with some chance, and only between two shaped parts. So the
+order of the jobs matters. It is the classical example of actions that change few variables each.
 
 Size: 32 states of 5 variables, 6 actions, 8 outcomes.
 Source: after the factory of Boutilier, Dearden & Goldszmidt (2000), Stochastic dynamic programming with factored
@@ -64,7 +64,7 @@ class Factory:
         return {name: pyro.sample(name, cai.Point(torch.tensor(0), 2)) for name in names}
 
     def act(self, state: dict[str, Tensor], t: int) -> Tensor:
-        """Do any job, evenly."""
+        """Do any job with equal probability."""
         return pyro.sample("job", Categorical(torch.ones(3 * self.n).expand(*state["shaped_0"].shape, 3 * self.n)))
 
     def step(self, state: dict[str, Tensor], action: Tensor, t: int) -> tuple[dict[str, Tensor], Tensor]:
@@ -99,5 +99,5 @@ class Factory:
         return torch.where(breaks, 0.0, torch.where(state[f"joint_{i}"] == 1, 1.0, tried))
 
     def _happens(self, name: str, chance: Tensor) -> Tensor:
-        """Sample whether something is so after this step: by a chance of its own, certain where it is 0 or 1."""
+        """Sample whether something is true after this step, with its own probability; certain for 0 and 1."""
         return pyro.sample(name, Categorical(logits=torch.stack([1 - chance, chance], -1).log()))

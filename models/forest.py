@@ -1,8 +1,8 @@
 """Forest management: let a forest grow or cut it, while it may burn any year.
 
 The example of the MDP toolboxes, whose printed values the tests of this library reproduce. Waiting in the oldest
-forest earns ``r1``, cutting it earns ``r2`` at once; a fire resets it. It teaches discounting as survival, and how risk
-enters: POSTERIOR waits as if no fire would come.
+forest earns ``r1``, cutting it earns ``r2`` at once; a fire resets it. It teaches discounting as survival, and the
+effect of risk: POSTERIOR waits as if there were no fire.
 
 Size: 3 states, 2 actions, 2 outcomes.
 Source: pymdptoolbox, ``mdptoolbox.example.forest``,
@@ -51,15 +51,15 @@ class Forest:
         self.labels = {"axe": ["wait", "cut"], "fire": ["no", "yes"]}
 
     def initial(self) -> Tensor:
-        """Start at the age that was asked for."""
+        """Start at the given age."""
         return pyro.sample("age", cai.Point(torch.tensor(self.start), self.n_ages))
 
     def act(self, state: Tensor, t: int) -> Tensor:
-        """Wait or cut, evenly."""
+        """Wait or cut with equal probability."""
         return pyro.sample("axe", Categorical(torch.ones(2).expand(*state.shape, 2)))
 
     def step(self, state: Tensor, action: Tensor, t: int) -> tuple[Tensor, Tensor]:
-        """Grow a year, unless fire or axe take the forest."""
+        """Grow a year, unless the forest burns or is cut."""
         oldest, cut = self.n_ages - 1, action == 1
         fire = pyro.sample("fire", Categorical(logits=torch.tensor([1 - self.p, self.p]).log()))
         grown = torch.where(cut | (fire == 1), 0, (state + 1).clamp(max=oldest))

@@ -1,7 +1,7 @@
 """Gymnasium's FrozenLake-v1: cross a frozen lake to the goal without falling into a hole.
 
 The ice is slippery: a move goes ahead with probability ``success_rate``, else to either side. It teaches what POSTERIOR
-gets wrong about luck: conditioned on success it believes that the ice will carry it.
+gets wrong about luck: conditioned on success, it believes that slips will go the right way.
 
 Size: 17 states, 4 actions, 3 outcomes.
 Source: https://gymnasium.farama.org/environments/toy_text/frozen_lake/

@@ -1,4 +1,4 @@
-"""A grid of any size with walls, goals and slippery floor: the world to begin with, and the one to copy.
+"""A grid of any size with walls, goals and slippery floor: a good first world, and one to copy.
 
 A move goes ahead, or with probability ``slip`` to its left or to its right; walls and the border stop it. The next
 cell is computed, not looked up, so a million cells tabulate in seconds. With ``rows=3, columns=4, walls=[(1, 1)],
@@ -77,7 +77,7 @@ class Grid:
         return pyro.sample("cell", cai.Point(torch.tensor(self.start), self.n_cells))
 
     def act(self, state: Tensor, t: int) -> Tensor:
-        """Move anywhere or stay, evenly."""
+        """Move in any direction or stay, with equal probability."""
         return pyro.sample("move", Categorical(torch.ones(5).expand(*state.shape, 5)))
 
     def step(self, state: Tensor, action: Tensor, t: int) -> tuple[Tensor, Tensor]:

@@ -1,12 +1,13 @@
-"""A maze in which one sees the walls beside oneself, not where one is.
+"""A maze in which the agent sees the walls beside it, but not its own position.
 
-The 3 x 4 maze of Parr & Russell: a move goes ahead with probability 0.8 and to either side with 0.1; one senses whether
-there is a wall to the left and to the right, and the two exits. Nine cells look like one of three things: where one is
-has to be inferred from what the moves did. It teaches that a belief is a memory, and what seeing would be worth.
+The 3 x 4 maze of Parr & Russell: a move goes ahead with probability 0.8 and to either side with 0.1. The agent senses
+whether there is a wall to the left and to the right, and the two exits. Nine cells give only three different
+observations, so the agent must infer its position from its moves. It teaches that a belief is a memory, and how much
+full sight would be worth.
 
 Size: 12 states, 4 actions, 3 outcomes.
 Source: after Parr & Russell (1995), Approximating optimal policies for partially observable stochastic domains, IJCAI:
-its walls, slips, sensor and rewards. Here one starts on any free cell, and an exit is left for nothing more.
+its walls, slips, sensor and rewards. Here the start is any free cell, and after an exit there are no more rewards.
 """
 
 import pyro
@@ -65,11 +66,11 @@ class HiddenMaze:
         return pyro.sample("cell", Categorical(self.start))
 
     def act(self, state: Tensor, t: int) -> Tensor:
-        """Move anywhere, evenly."""
+        """Move in any direction with equal probability."""
         return pyro.sample("move", Categorical(torch.ones(4).expand(*state.shape, 4)))
 
     def step(self, state: Tensor, action: Tensor, t: int) -> tuple[Tensor, Tensor]:
-        """Slip, then move unless a wall stands in the way; who has left stays out."""
+        """Slip, then move unless a wall stands in the way; after an exit the agent stays out."""
         chance = torch.tensor([1 - self.slip, self.slip / 2, self.slip / 2])
         slip = pyro.sample("slip", Categorical(logits=chance.log()))
         # Left of left is down, of down right, of right up: one on in the order of the moves; to the right, one back.

@@ -1,7 +1,8 @@
 """Gymnasium's MountainCar-v0: a car in a valley, too weak to drive straight up, must swing itself out.
 
-Every step costs 1 until the flag on the right hill is reached, which the prior next to never does within the horizon.
-It teaches exploration: the way out leads away from the goal first, and no reward tells so until the flag is seen once.
+Every step costs 1 until the car reaches the flag on the right hill, which the prior almost never does within the
+horizon. It teaches exploration: the way out first leads away from the goal, and no reward shows it before the flag is
+reached once.
 
 Size: states of 2 real numbers, 3 actions.
 Sources: Moore (1990), Efficient memory-based learning for robot control, PhD thesis, University of Cambridge,
@@ -33,16 +34,16 @@ class MountainCar:
         self.horizon, self.discount = horizon, discount
 
     def initial(self) -> Tensor:
-        """Start at rest around the bottom of the valley: only the place is random."""
+        """Start at rest near the bottom of the valley; only the position is random."""
         place = pyro.sample("place", Uniform(torch.tensor(-0.6), torch.tensor(-0.4)))
         return pyro.sample("state", Delta(torch.stack((place, torch.zeros_like(place)), -1), event_dim=1))
 
     def act(self, state: Tensor, t: int) -> Tensor:
-        """Push left, not at all or right, evenly."""
+        """Push left, not at all or right, with equal probability."""
         return pyro.sample("push", Categorical(state.new_ones(3).expand(*state.shape[:-1], 3)))
 
     def step(self, state: Tensor, action: Tensor, t: int) -> tuple[Tensor, Tensor]:
-        """Roll on, stopped dead by the wall on the left; a car at the flag stays there, for free."""
+        """Roll on; the wall on the left stops the car. A car at the flag stays there and costs nothing."""
         position, velocity = state.unbind(-1)
         push = (action.to(state.dtype) - 1) * FORCE
         velocity = (velocity + (push - (3 * position).cos() * GRAVITY)).clamp(-MAX_SPEED, MAX_SPEED)

@@ -2,8 +2,8 @@
 
 The hiker stands at a hut and wants to be home. The road takes two days. The ledge takes one day, but a gust may throw
 the hiker into the ravine: that costs 5, and a day to climb back to the hut. Halfway along the road the ledge can be
-taken, too, where it saves nothing. Each day away from home costs 1. On average the road is better; POSTERIOR, told that
-all went well, believes that there was no gust and takes the ledge.
+taken, too, where it saves nothing. Each day away from home costs 1. On average the road is better. POSTERIOR is
+conditioned on success, so it believes that there is no gust and takes the ledge.
 
 Size: 4 states, 2 actions, 2 outcomes.
 Source: this library's book.

@@ -45,7 +45,7 @@ class Pendulum:
         return pyro.sample("torque", Uniform(-most, most))
 
     def step(self, state: Tensor, action: Tensor, t: int) -> tuple[Tensor, Tensor]:
-        """Follow the equation of motion for one tick; pay for being off, for moving and for torque."""
+        """Follow the equation of motion for one tick; angle, velocity and torque have a cost."""
         angle, speed = state.unbind(-1)
         torque = action.clamp(-MAX_TORQUE, MAX_TORQUE)
         off = (angle + math.pi).remainder(2 * math.pi) - math.pi

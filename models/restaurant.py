@@ -1,8 +1,8 @@
 """One evening, two restaurants: the smallest world in which the rules disagree about what to do.
 
 The Italian kitchen is a gamble (bad, good or spectacular with .2, .6, .2), the French one is steady (.05, .9, .05); the
-utilities are -10, 6 and 8. VARIATIONAL weighs a policy's expected utility and goes French; POSTERIOR, told that
-the evening was a success, infers that it was probably one of the spectacular ones, and goes Italian.
+utilities are -10, 6 and 8. VARIATIONAL uses a policy's expected utility and chooses French. POSTERIOR is conditioned on
+a good evening, infers that the meal was probably spectacular, and chooses Italian.
 
 Size: 4 states, 2 actions, 3 outcomes.
 Source: Evans, Stuhlmüller, Salvatier & Filan, Modeling Agents with Probabilistic Programs, chapter 3,
@@ -58,7 +58,7 @@ class Restaurant:
         return pyro.sample("choice", Categorical(torch.ones(2).expand(*state.shape, 2)))
 
     def step(self, state: Tensor, action: Tensor, t: int) -> tuple[Tensor, Tensor]:
-        """The kitchen has its luck; the meal is what it makes of it."""
+        """Draw the meal from the kitchen's distribution."""
         log_chance = torch.tensor(self.chances).log()[action]
         quality = pyro.sample("quality", Categorical(logits=log_chance))
         meal = pyro.sample("meal", cai.Point(quality + 1, 4))

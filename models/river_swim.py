@@ -1,7 +1,7 @@
-"""RiverSwim: a chain against the current, small sure pay downstream, large rare pay upstream.
+"""RiverSwim: a chain against the current, with a small sure reward downstream and a large rare one upstream.
 
-Swimming left always works; swimming right makes headway with probability .3 and may drift back. It teaches exploration,
-and, here, optimism: POSTERIOR conditions on a current that lets it through.
+Swimming left always works; swimming right moves ahead with probability .3 and may drift back. It teaches exploration,
+and optimism: POSTERIOR conditions on success, and so on a favourable current.
 
 Size: 6 states, 2 actions, 3 outcomes.
 Source: Strehl & Littman (2008), An analysis of model-based interval estimation for Markov decision processes,
@@ -50,7 +50,7 @@ class RiverSwim:
         return pyro.sample("place", Categorical(logits=start.log()))
 
     def act(self, state: Tensor, t: int) -> Tensor:
-        """Swim left or right, evenly."""
+        """Swim left or right with equal probability."""
         return pyro.sample("stroke", Categorical(torch.ones(2).expand(*state.shape, 2)))
 
     def step(self, state: Tensor, action: Tensor, t: int) -> tuple[Tensor, Tensor]:

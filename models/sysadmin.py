@@ -1,8 +1,8 @@
 """A network of machines: keep them running, one reboot at a time.
 
-Machines crash, the sooner the fewer of their neighbours run; a rebooted one comes up for certain. Each machine reads a
-few others only, and the reward is a sum over machines: the world to learn from how variables are kept apart
-(``cai.factorise``). It teaches that what is coupled a little becomes coupled wholly, later on.
+A machine crashes more often if fewer of its neighbours run; a reboot always brings it up. Each machine depends on a few
+others only, and the reward is a sum over machines: a first example of factors (``cai.factorise``). It teaches that weak
+coupling spreads: after a few steps the message couples all machines.
 
 Size: 16 states of 4 variables, 5 actions, 16 outcomes.
 Source: Guestrin, Koller, Parr & Venkataraman (2003), Efficient solution algorithms for factored MDPs, JAIR 19, with the
@@ -24,8 +24,8 @@ class Sysadmin:
 
     Args:
         n: how many machines.
-        topology: whom a machine hears: "ring", the two beside it; "star", machine 0 all others and they machine 0;
-            "random", two others drawn by the seed.
+        topology: the neighbours of a machine: "ring", the two beside it; "star", all others for machine 0, machine 0
+            for them; "random", two others drawn by the seed.
         seed: of the random topology.
         cost: what a reboot costs; a running machine earns 1 a step.
         recovery: the chance that a machine comes up by itself.
@@ -57,12 +57,13 @@ class Sysadmin:
         return {name: pyro.sample(name, cai.Point(torch.tensor(1), 2)) for name in self.machines}
 
     def act(self, state: dict[str, Tensor], t: int) -> Tensor:
-        """Reboot any machine or none, evenly."""
+        """Reboot any machine or none, with equal probability."""
         choices = len(self.machines) + 1
         return pyro.sample("reboot", Categorical(torch.ones(choices).expand(*state["machine_0"].shape, choices)))
 
     def step(self, state: dict[str, Tensor], action: Tensor, t: int) -> tuple[dict[str, Tensor], Tensor]:
-        """Every machine crashes or comes up by a chance of its own, which only its neighbours and a reboot change."""
+        """Every machine crashes or comes up independently, with a probability that depends on its neighbours and the
+        reboot."""
         following = {}
         for i, name in enumerate(self.machines):
             heard = self.neighbours[i]
@@ -78,7 +79,7 @@ class Sysadmin:
         return following, sum(1.0 * state[name] for name in self.machines) - rebooting
 
     def _wire(self, n: int, topology: str, seed: int) -> list[list[int]]:
-        """Return for each machine the others that it hears."""
+        """Return the neighbours of each machine."""
         if topology == "ring":
             return [sorted({(i - 1) % n, (i + 1) % n}) for i in range(n)]
         if topology == "star":

@@ -1,8 +1,8 @@
 """Gymnasium's Taxi-v4: fetch a passenger and drop them where they want to go.
 
-The reward is 20 for success, -1 for a step, -10 for a pickup or dropoff in the wrong place. In the dry the world is
-deterministic, so POSTERIOR and VARIATIONAL agree state by state; rain makes the taxi drift and parts them. Even in the
-dry the start is luck: POSTERIOR wishes for a passenger who stands close by.
+The reward is 20 for success, -1 for a step, -10 for a pickup or dropoff in the wrong place. Without rain the world is
+deterministic, so POSTERIOR and VARIATIONAL agree in every state; with rain the taxi drifts and they differ. The start
+is random even without rain: POSTERIOR assumes a passenger close by.
 
 Size: 501 states, 6 actions, 1 outcome.
 Source: Dietterich (2000), Hierarchical reinforcement learning with the MAXQ value function decomposition;

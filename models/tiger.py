@@ -1,13 +1,13 @@
-"""The tiger: two doors, a tiger behind one of them, and ears that are right 85 times in a hundred.
+"""The tiger: two doors, a tiger behind one of them, and a growl that is heard on the right side with probability 0.85.
 
 Listening costs 1 and is heard as a growl from the left or the right; the door with the tiger costs 100, the other earns
-10, and after either the tiger lies down behind a door at random. It teaches what information is worth: where the tiger
-is seen, one opens a door at once; where it is only heard, one listens until the growls of one side lead by two.
+10, and after either the tiger lies down behind a door at random. It teaches the value of information: an agent that
+sees the tiger opens a door at once; one that only hears it listens until one side has two more growls than the other.
 
 Size: 6 states of 2 variables, 3 actions, 6 outcomes.
 Source: Kaelbling, Littman & Cassandra (1998), Planning and acting in partially observable stochastic domains,
-Artificial Intelligence 101. There the listener hears a random growl after a door was opened, here nothing:
-neither tells anything, so that values and policies are the same.
+Artificial Intelligence 101. There the agent hears a random growl after it opened a door, here nothing. Neither carries
+information, so values and policies are the same.
 """
 
 import pyro
@@ -21,7 +21,7 @@ import cai
 class Tiger:
     """``tiger`` = 0 left or 1 right; ``growl`` = 0 left, 1 right or 2 none; ``door`` = 0 listen, 1 left or 2 right.
 
-    What is seen of the state is the growl: it depends on the last action, and so is a variable of the state.
+    The agent sees the growl only. The growl depends on the last action, so it is a variable of the state.
 
     Args:
         accuracy: the chance that a growl is heard from the side where the tiger is.
@@ -57,11 +57,11 @@ class Tiger:
         return {"tiger": tiger, "growl": pyro.sample("growl", cai.Point(torch.tensor(2), 3))}
 
     def act(self, state: dict[str, Tensor], t: int) -> Tensor:
-        """Listen, or open either door, evenly."""
+        """Listen, or open either door, with equal probability."""
         return pyro.sample("door", Categorical(torch.ones(3).expand(*state["tiger"].shape, 3)))
 
     def step(self, state: dict[str, Tensor], action: Tensor, t: int) -> tuple[dict[str, Tensor], Tensor]:
-        """Listen to a tiger that stays, or open a door and let it choose anew."""
+        """Listen, and the tiger stays; or open a door, and the tiger chooses a door at random."""
         before, listens = state["tiger"], action == 0
         right = torch.where(listens, before.to(torch.get_default_dtype()), 0.5)
         tiger = pyro.sample("tiger", Categorical(torch.stack([1 - right, right], -1)))

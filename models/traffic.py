@@ -1,8 +1,8 @@
-"""A road of cells with traffic lights: let the cars flow, and those on the side streets wait no longer than needed.
+"""A road of cells with traffic lights: keep the cars moving, and the queues in the side streets short.
 
 A car moves on where the next cell is free, unless its light is red (rule 184, the simplest cell transmission). A light
 that is red for the road is green for a side street, where one car of the queue crosses. The action is one light for
-each crossing: a factored action beside a factored state, in which each variable reads its neighbours only.
+each crossing. So state and action are both factored, and each variable depends on its neighbours only.
 
 Size: 48 states of 5 variables, 2 actions, 4 outcomes.
 Source: after Daganzo (1994), The cell transmission model, Transportation Research B 28, with whole cars; and the
@@ -70,12 +70,12 @@ class Traffic:
         return cars | {name: pyro.sample(name, cai.Point(torch.tensor(0), self.places + 1)) for name in queues}
 
     def act(self, state: dict[str, Tensor], t: int) -> dict[str, Tensor]:
-        """Set each light either way, evenly."""
+        """Set each light with equal probability."""
         even = torch.ones(2).expand(*state["car_0"].shape, 2)
         return {name: pyro.sample(name, Categorical(even)) for name in self.light.values()}
 
     def step(self, state: dict[str, Tensor], action: dict[str, Tensor], t: int) -> tuple[dict[str, Tensor], Tensor]:
-        """All cars move at once, by what they see before; then new ones come."""
+        """All cars move at once, given the state before the step; then new ones come."""
         moves, following = [self._moves(state, action, i) for i in range(self.n)], {}
         arrives = torch.tensor([1 - self.arrival, self.arrival]).log()
         if self.ring:
@@ -97,7 +97,7 @@ class Traffic:
         return following, flow - sum(self.waiting * state[f"queue_{j}"] for j in range(len(self.light)))
 
     def _moves(self, state: dict[str, Tensor], action: dict[str, Tensor], i: int) -> Tensor:
-        """Tell where the car of cell i moves on: the next cell is free, and a light at its end is green."""
+        """Return where the car of cell i moves on: the next cell is free, and a light at its end is green."""
         moves = state[f"car_{i}"] == 1
         if self.ring or i < self.n - 1:
             moves = moves & (state[f"car_{(i + 1) % self.n}"] == 0)
