@@ -1,4 +1,4 @@
-"""The errors: every one says what was looked at, what was seen and what was expected."""
+"""The errors: each says where a fault is, what was found there and what is expected."""
 
 import operator
 import traceback

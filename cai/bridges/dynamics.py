@@ -1,4 +1,4 @@
-"""How the copies of a world move in an environment: by look-up where the world has tables, else by its program.
+"""The steps of the copies of a world in an environment: by look-up if the world has tables, else by its program.
 
 One copy or many: ``*B`` is no dimension, or the number of copies. All randomness is Gymnasium's generator.
 """

@@ -108,7 +108,7 @@ def _tables(world: Any) -> "tuple[Tables | None, str]":
 
 
 def _log_evidence(tables: "Tables | None", alpha: float) -> float | None:
-    """Return log Z, nats, or None where it cannot be had."""
+    """Return log Z, nats, or None where it is not known."""
     try:
         return None if tables is None else float(cai.solve(tables, temperature=alpha).log_evidence)
     except (ImpossibleError, NotConvergedError):

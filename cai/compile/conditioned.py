@@ -76,7 +76,7 @@ def conditioned(
 
 
 class Conditioned:
-    """A world under conditions: a world again, whose slices force some sites and forbid what disagrees with evidence.
+    """A world under conditions: its slices force some sites and forbid values that contradict the evidence.
 
     Args:
         world: the world.
@@ -248,7 +248,7 @@ def _point(size: int, value: int, dtype: torch.dtype) -> Tensor:
 def condition_tables(tables: Tables, conditions: Conditions) -> Tables:
     """Return tables under conditions on states and actions: a reward of -inf forbids what disagrees.
 
-    Tables have forgotten how a state is made, so that nothing but the only action variable can be forced there.
+    Tables do not store the parents of a state, so only a single action variable can be forced.
 
     Raises:
         WorldError: a condition names no state or action, or forces what tables cannot.

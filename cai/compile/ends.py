@@ -1,6 +1,6 @@
 """Where an episode has ended: the optional member ``terminated``, as a mask of states or a factor.
 
-After the end nobody acts and nothing is paid: such a state is absorbing, and all that is done there is alike.
+After the end there are no more actions and no more rewards: such a state is absorbing.
 """
 
 from collections.abc import Iterator

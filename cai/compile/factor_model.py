@@ -1,4 +1,4 @@
-"""A world with its discrete variables kept apart: the factors of one slice, as small as their scopes.
+"""A world as factors: one small table for each variable of a slice, over the variables that it depends on.
 
 Variables are named as the program samples them; the next state's carry a prime, ``cell'``.
 """

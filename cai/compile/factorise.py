@@ -1,4 +1,4 @@
-"""factorise: a world's program, enumerated once, as factors no larger than what they read."""
+"""factorise: a world's program, enumerated once, as factors over the variables that they read."""
 
 from collections.abc import Iterable, Iterator
 

@@ -1,4 +1,4 @@
-"""A compiled world, whatever its form: what everybody may ask of it."""
+"""A compiled world: the members that every compiled form has."""
 
 from typing import Any, Protocol, runtime_checkable
 

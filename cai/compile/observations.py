@@ -1,7 +1,7 @@
-"""What is seen of the state: ``observe``, enumerated once, as a factor for each site that it samples, or as one table.
+"""Observations: ``observe``, enumerated once, as a factor for each site that it samples, or as one table.
 
 A world's optional member ``observe(state)`` returns one tensor, or a dict of named variables. Each is a variable of the
-state itself, passed on as it came (seen exactly), or is sampled at a site of its own name (a noisy reading, finite;
+state, returned unchanged (seen exactly), or is sampled at a site of its own name (a noisy observation, finite;
 ``cai.Point`` for a function of the state). Latents that are sampled there and not returned are summed out.
 
 Time: o_t is seen at the beginning of slice t, given s_t, for every t = 0 … T-1; so is o_0.

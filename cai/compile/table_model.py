@@ -172,7 +172,7 @@ class Trajectories:
         states: state numbers.
         actions: action numbers.
         rewards: reward units.
-        alive: whether the trajectory still lives when s_t is entered.
+        alive: whether the trajectory is still alive when s_t is entered.
     """
 
     states: Int[Tensor, "N T1"]

@@ -1,7 +1,7 @@
-"""Compiled worlds are looked at when they enter a verb: numbers that mean nothing are named, not computed with.
+"""Compiled worlds are checked when ``solve``, ``evaluate`` and others receive them: invalid numbers raise an error.
 
-A compiler makes none; ``dataclasses.replace`` and tables made by hand can. What was seen to be right is not looked at
-again: a tensor that is changed in place after that is taken as it is. Of each field the first wrong place is named.
+A compiler makes no invalid numbers; ``dataclasses.replace`` and tables made by hand can. Each object is checked once,
+so a tensor that is changed in place later is not checked again. The error names the first wrong place of each field.
 """
 
 import math

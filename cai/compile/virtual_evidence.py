@@ -1,7 +1,7 @@
-"""Uncertain observations of a site: how likely what was seen is under each of its values.
+"""Uncertain observations of a site: the likelihood of the observation under each value of the site.
 
-What is seen is a variable of its own, below the site: ``p(seen = 1|x) = w(x)`` and, as certain evidence, ``seen = 1``
-(virtual evidence, Pearl 1988, section 2.3.3). So an observation is a chance that may fail, as any other evidence is.
+The observation is one more variable, a child of the site: ``p(seen = 1|x) = w(x)``, with the certain evidence ``seen =
+1`` (virtual evidence, Pearl 1988, section 2.3.3).
 """
 
 from collections.abc import Mapping

@@ -1,7 +1,7 @@
 """Slices of many variables, enumerated a few of them at a time.
 
-torch numbers at most 64 dimensions. What each factor of a slice reads is seen in one run on single values, by Pyro's
-provenance; factors that read few variables together are then enumerated together, the other variables at one value.
+torch has at most 64 dimensions. One run on single values shows which variables each factor reads, by Pyro's provenance.
+Factors that read few variables together are then enumerated together, with the other variables at one value.
 """
 
 from collections.abc import Iterator, Mapping

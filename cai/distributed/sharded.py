@@ -1,4 +1,4 @@
-"""solve: the backward sweep of a world whose states are shared out among processes."""
+"""solve: the backward sweep of a world whose states are divided among processes."""
 
 import hashlib
 import time

@@ -1,4 +1,4 @@
-"""A state space cut into shards, one a process: the processes' group, and the halo of v that a shard's backups read."""
+"""The state space divided into shards, one for each process: the process group, and the halo of v that each needs."""
 
 import atexit
 import os

@@ -1,4 +1,4 @@
-"""Messages kept in a folder, a file of v a shard, and one small file that says what they are and how far they go."""
+"""Messages in a folder: one file of v for each shard, and a small file that describes them and their progress."""
 
 import json
 from collections.abc import Mapping

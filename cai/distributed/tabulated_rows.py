@@ -1,4 +1,4 @@
-"""A world too large to be tabulated in one place: the rows of some of its states, a block at a time."""
+"""A world too large for the tables of one process: the rows of some of its states, block by block."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace

@@ -1,1 +1,1 @@
-"""What a policy gets, where every nat goes, and policies side by side."""
+"""The exact numbers of a policy, its losses in nats, and comparisons of policies."""

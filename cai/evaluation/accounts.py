@@ -1,4 +1,4 @@
-"""The account in words: where every nat between a policy and the two exact answers goes, and its regret beside them.
+"""The account in words: the gaps of a policy to log Z and to ELBO* as sums of losses in nats, and its regret.
 
 log Z - ELBO(π) = start nats + Σ action nats + Σ luck nats
 ELBO* - ELBO(π) = Σ policy nats
@@ -13,7 +13,7 @@ from cai.support.numbers import amount, rounded
 
 
 def account(evaluation: Any) -> str:
-    """Say, a line a part, where every nat between a policy and the two exact answers goes, and its regret."""
+    """Explain the gaps to log Z and to ELBO* and the regret, one line each."""
     elbo = evaluation.elbo
     risks = ": it risks a forbidden reward or action" if elbo == -float("inf") else ""
     return "\n".join(
@@ -54,7 +54,7 @@ def _rounded(value: float, scale: float) -> float:
 
 
 def _account_of(name: str, say: Callable[[], str]) -> str:
-    """Say a part, or why it cannot be had: the reason, and the first place or the likely cause."""
+    """Return one line, or the reason why its number is not finite, with the first place or the likely cause."""
     try:
         return f"{name} = {say()}"
     except (ImpossibleError, NotConvergedError) as error:

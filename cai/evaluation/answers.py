@@ -1,4 +1,4 @@
-"""The exact answers that policies of one world are measured against, each solved when first asked."""
+"""The exact answers that policies of one world are compared with, each solved at first use."""
 
 from dataclasses import dataclass, field
 from typing import Any
@@ -45,7 +45,7 @@ class Answers:
         return self.operator.alpha
 
     def under(self, rule: Rule) -> Messages:
-        """Return the answer under a rule; that there is none is kept too, for a search in vain is the longest.
+        """Return the answer under a rule; a failure is cached too, because it takes the longest.
 
         Raises:
             ImpossibleError, NotConvergedError: there is none.
@@ -77,7 +77,7 @@ class Answers:
 def answers_of(where: str, model: Compiled, temperature: float | Tensor) -> Answers:
     """Return what policies on a compiled world are measured against.
 
-    Independent parts are measured apart, unless they die together or an end joins them.
+    Independent parts are evaluated one by one, unless a discount or an end of the episode couples them.
 
     Raises:
         WorldError: there is a batch of worlds or temperatures.

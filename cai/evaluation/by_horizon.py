@@ -1,4 +1,4 @@
-"""The exact answers of a comparison's world at other horizons: what more time, or less, would be worth."""
+"""The exact answers of a comparison's world at other horizons: the effect of more or less time."""
 
 from dataclasses import dataclass
 

@@ -1,4 +1,4 @@
-"""compare: many policies on one world, measured by the same exact accounts, in one table."""
+"""compare: several policies on one world, with the same exact numbers for each, in one table."""
 
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext

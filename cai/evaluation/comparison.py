@@ -1,4 +1,4 @@
-"""Comparison: policies side by side, the numbers of learners over their seeds, in one table whatever was compared."""
+"""Comparison: policies side by side in one table; a learner's row summarises its seeds."""
 
 import json
 from collections.abc import Iterator, Mapping

@@ -1,4 +1,4 @@
-"""Evaluation: what a policy gets, and where every nat between it and the exact answers goes."""
+"""Evaluation: the exact numbers of a policy, and its losses against the exact answers."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -33,8 +33,8 @@ class Evaluation:
     parts. Then each part is measured alone, and a number by time and state is given for each part.
 
     Attributes:
-        policy: what was evaluated.
-        answers: what the policy is measured against.
+        policy: the policy that was evaluated.
+        answers: the exact answers that the policy is compared with.
         parts: the numbers of each independent part of the world; most worlds are one part.
         standard_error: of the expected return, reward units; 0, because the return is exact.
     """
@@ -214,8 +214,9 @@ class Evaluation:
 
     @cached_property
     def v(self) -> Float[Tensor, "..."]:
-        """The policy's value less α times its KL to the prior, ``[T+1, S]``, reward units: ``Σ p(s_0) v_0/α =
-        ELBO(π)``.
+        """The policy's value less α times its KL to the prior, ``[T+1, S]``, reward units.
+
+        Its start value gives the ELBO: ``Σ p(s_0) v_0/α = ELBO(π)``.
 
         Raises:
             WorldError: the world has no tables.

@@ -1,4 +1,4 @@
-"""inference_types: what each type of inference says of one world, what it would do, and what it would get."""
+"""inference_types: what each type of inference computes on one world, its policy, and what that policy achieves."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -114,7 +114,7 @@ def _types(tables: Tables, alpha: Tensor, max_nodes: int) -> dict[str, Callable[
 
 
 def _first(tables: Tables, policy: FinitePolicy) -> str:
-    """Say the chances of the first action, ``Σ p(s_0) π_0(a|s_0)``, the likeliest first."""
+    """Return the probabilities of the first action in words, ``Σ p(s_0) π_0(a|s_0)``, the largest first."""
     probabilities = tables.log_initial.exp() @ policy.probs(0)
     likeliest = probabilities.argsort(descending=True, stable=True)[:3].tolist()
     shown = [a for n, a in enumerate(likeliest) if n == 0 or probabilities[a] >= 0.05]

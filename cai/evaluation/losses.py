@@ -1,4 +1,4 @@
-"""Where a policy loses, in words: its costliest state-times, by the nats or by the reward that it gives away there.
+"""Where a policy loses, in words: its costliest states and times, by nats or by reward.
 
 ELBO* - ELBO(π) = Σ_t Σ_s p(s_t = s, alive) KL(π_t(·|s) ‖ π*_t(·|s))              π* of VARIATIONAL, nats
 J* - J(π)       = Σ_t Σ_s p(s_t = s, alive) Σ_a π_t(a|s) (v*_t(s) - q*_t(s, a))   of HARD, reward units

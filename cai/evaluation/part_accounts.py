@@ -1,4 +1,4 @@
-"""A policy on one independent part of a world: where it is, and what each of its actions costs, time by time.
+"""A policy on one independent part of a world: its occupancy and the cost of its actions at each time.
 
 Every account is an expectation under the joint p(s_t, a_t, alive) of the policy and the true dynamics:
 
@@ -186,7 +186,7 @@ class Part:
         return self._once(rule, t, lambda: policy.log_probs(t))
 
     def _once(self, what: object, t: int, make: Callable[[], Tensor]) -> Tensor:
-        """Return what is the same for every policy, ``[S, A]``; kept for the next where it is small."""
+        """Return the tables that are the same for every policy, ``[S, A]``; cached where they are small."""
         if len(self.times) * self.model.states.size * self.model.actions.size > SHARED:
             return make()
         key, shared = (self.index, what, t), self.answers.shared
@@ -217,12 +217,12 @@ class Part:
 
 
 def by_state(weights: Tensor, x: Tensor) -> Tensor:
-    """Return Σ weights x over the last axis, where what never happens counts for nothing, infinite or not."""
+    """Return Σ weights x over the last axis; an entry of weight 0 counts 0, even if x is infinite."""
     return torch.where(weights > 0, weights * x, 0.0).sum(-1)
 
 
 def shortfall(hard: Messages, t: int) -> Float[Tensor, "S A"]:
-    """Return v* - q* of HARD, reward units: what each action gives away; 0 where nothing finite is left to be had."""
+    """Return v* - q* of HARD, reward units: the loss of each action; 0 where v* is not finite."""
     q, log_prior = hard.q(t), hard.operator.log_prior(t)
     v = HARD.over_actions.value(q, log_prior, q.new_ones(())).unsqueeze(-1)
     return torch.where(v == -torch.inf, 0.0, v - q)

@@ -1,4 +1,4 @@
-"""What a few seeds tell: interquartile means, stratified-bootstrap intervals, performance profiles.
+"""Statistics over few seeds: interquartile means, stratified-bootstrap intervals, performance profiles.
 
 Scores are ``[N, M]``: N runs (seeds) of each of M tasks (worlds); ``[N]`` is one task. A run may carry a curve of its
 own, ``[N, M, G]``. Infinite scores are scores like any other; what is not a number is an error.
@@ -75,7 +75,7 @@ def stratified_bootstrap(
         statistic: from ``[N, M, …]`` (``[N]`` where the scores are that), vmapped over the resamples.
         scores: ``[N]``, ``[N, M]`` or ``[N, M, …]``.
         n: resamples.
-        level: the chance that the interval is meant to hold.
+        level: the nominal coverage probability of the interval.
         seed: of the resampling.
 
     Raises:

@@ -51,7 +51,7 @@ class InferenceType:
         actions: the labels of its action sequence a_0 …, for a type that never looks at the state; else None. The most
             probable trajectory may end before T where the discount is below 1, and its sequence with it.
         policy: what it would do.
-        does: its sequence, or the chances of its first action, in words.
+        does: its sequence, or the probabilities of its first action, in words.
     """
 
     formula: str

@@ -1,4 +1,4 @@
-"""check: everything that is wrong with a world, in words, as far as it can be seen."""
+"""check: the faults of a world, in words."""
 
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -89,7 +89,7 @@ def _compiled(spec: Spec) -> Iterator[Finding]:
 
 
 def _impossible(factors: Factors) -> Iterator[Finding]:
-    """Tell a world in factors whose evidence is zero, where that is cheaply seen."""
+    """Yield a finding if the evidence of a world of factors is zero; only for worlds that are cheap to solve."""
     if factors.states.size * factors.actions.size > CHEAP:
         return
     try:

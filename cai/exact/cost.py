@@ -1,4 +1,4 @@
-"""What a solve costs, predicted before anything is allocated."""
+"""The cost of a solve, predicted before memory is allocated."""
 
 from dataclasses import dataclass
 

@@ -1,4 +1,4 @@
-"""Why nothing is possible: the states at which every way on is forbidden."""
+"""Why the evidence is zero: the states in which every continuation is forbidden."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -15,7 +15,7 @@ from cai.world.conditions import Conditions
 
 @contextmanager
 def evidence_explained(rule: Rule, conditions: Conditions) -> Iterator[None]:
-    """Say in plain words why a rule has no answer where something was seen."""
+    """Explain in plain words why a rule has no answer under an observation."""
     try:
         yield
     except ImpossibleError as error:

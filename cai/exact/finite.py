@@ -1,4 +1,4 @@
-"""Where states and actions are numbered: what an operator's tensors over them have in common, whatever the form.
+"""Operators over numbered states and actions: what they share in every compiled form.
 
 V and M are ``[*B, S]``, F and MF are ``[*B, S, A]``.
 """
@@ -21,7 +21,7 @@ from cai.world.spaces import Space
 def rule_policy(rule: Rule, q: Tensor, log_prior: Tensor, alpha: Tensor, tied: Callable[[Tensor], Tensor]) -> Tensor:
     """Return the rule's log π(a|s), nats: ``log p(a|s) + (q - v)/α`` for a soft rule, the maximisers for a hard one.
 
-    Tied maximisers share as the prior does. In a state where nothing is possible it is the prior.
+    Equally good best actions are taken in proportion to the prior. In a state with v = -inf the policy is the prior.
 
     Args:
         rule: how actions are marginalised.
@@ -43,7 +43,7 @@ def tied(op: Operator, t: int, sizes: Tensor, error_bound: float, value: Tensor)
 
 
 def policy(op: Operator, v: Tensor, error_bound: float) -> FixedPolicy:
-    """Return the rule's own policy; its table of time t is computed when it is asked for."""
+    """Return the rule's policy; the table of time t is computed on demand."""
     model = op.model
     return FixedPolicy(partial(_table, op, v, error_bound), model.states, model.actions, model.horizon)
 
@@ -60,7 +60,7 @@ def joint(mu: Tensor, log_pi: Tensor) -> Tensor:
 
 
 def by_state(weights: Tensor, x: Tensor) -> Tensor:
-    """Return Σ_a weights x, ``[S]``, where what never happens counts for nothing, infinite or not."""
+    """Return Σ_a weights x, ``[S]``; an entry of weight 0 counts 0, even if x is infinite."""
     return torch.where(weights > 0, weights * x, 0.0).sum(-1)
 
 

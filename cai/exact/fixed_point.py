@@ -1,4 +1,4 @@
-"""The infinite horizon: the backup's fixed point, with an error bound that is proved for the numbers at hand."""
+"""The infinite horizon: the fixed point of the backup, with a proved error bound."""
 
 from dataclasses import dataclass
 

@@ -1,4 +1,4 @@
-"""The compiled forms of worlds, and which of them a world is solved in.
+"""The compiled forms of worlds, and the choice between them.
 
 A form is a line in ``FORMS``: how a world is compiled to it, and its operator under a rule at a temperature.
 """

@@ -1,9 +1,9 @@
-"""The sweep's derivative: forward through time flows what the backward sweep weighs, by one analytic adjoint a slice.
+"""The derivative of the sweep: a forward pass through time with one analytic adjoint for each slice.
 
     v̄_{t+1}(s') = Σ v̄_t(s) ∂v_t(s)/∂v_{t+1}(s'),     and every parameter gathers what passes by it
 
 For log Z that flow is the posterior itself: ``∂ log Z/∂r_t(s, a) = p(s_t, a_t|O)/α`` (gradient = marginals).
-Tables have this adjoint; what other forms do is followed by autograd, operation by operation.
+Tables have this adjoint; other forms use torch's autograd.
 """
 
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""What far horizons add, read off two vectors of a backward sweep, with a bound that is proved.
+"""The values at large horizons, extrapolated from two vectors of a backward sweep, with a proved bound.
 
 Let ``G = F^p`` be p backups of a stationary world without discount, and v the values with n steps to go. G is monotone,
 and what is added everywhere is added to the result: ``G(v + c) = G(v) + c``. So with ``d = G(v) - v``

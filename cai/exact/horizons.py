@@ -1,4 +1,4 @@
-"""Long horizons of a stationary world: one backward sweep answers for all, and ends where growth has settled."""
+"""Large horizons of a stationary world: one backward sweep serves all of them, and ends when the growth has settled."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -42,11 +42,11 @@ class HorizonValues:
         tables: the compiled world; its own horizon plays no part.
         rule: how outcomes and actions were marginalised.
         temperature: α, reward units.
-        horizons: the horizons T, as they were asked for.
+        horizons: the horizons T, in the order of the argument.
         v: the values of every state with T steps to go, reward units.
         value: the start value of each horizon, reward units.
-        rate: what one more step adds to v in the long run, reward units; -inf where nothing is possible. Under
-            POSTERIOR the largest is α log λ, λ the Perron eigenvalue. None if v had not settled at the last horizon.
+        rate: what one more step adds to v in the long run, reward units; -inf where v is -inf. Under POSTERIOR the
+            largest is α log λ, λ the Perron eigenvalue. None if v had not settled at the last horizon.
         error_bound: a proved bound on the error of v and of the value at each horizon, reward units, rounding included.
         sweeps: how many backups were taken.
     """

@@ -1,7 +1,7 @@
-"""What adds up over a lifetime that ends by chance: two sums over a Markov chain of the living.
+"""Sums over a trajectory of random length: two linear systems of a Markov chain with survival.
 
-With J one living step as a matrix, ``(I - J)⁻¹ b`` is what b adds up to over the life to come, and ``(I - Jᵀ)⁻¹ b`` are
-the visits of a life begun in b.
+With J the matrix of one surviving step, ``(I - J)⁻¹ b`` is the sum of b over the rest of the trajectory, and ``(I -
+Jᵀ)⁻¹ b`` are the expected visits of a trajectory that starts in b.
 """
 
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""The infinite horizon where every mean is a maximum: the best path that ends, by sweeps from "nobody survives" upward.
+"""The infinite horizon of a rule whose means are all maxima: the best path that ends, by sweeps that start at -inf.
 
     F(v)(s) = max over s' of (M(s, s') + v(s')), b(s):        go on, or end in this step
 

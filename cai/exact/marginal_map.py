@@ -1,4 +1,4 @@
-"""Exact marginal MAP: the one sequence of actions that is best on the average over all that it may lead to."""
+"""Exact marginal MAP: the best sequence of actions, in the mean over the outcomes that may follow."""
 
 import heapq
 from collections.abc import Sequence

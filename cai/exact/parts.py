@@ -1,4 +1,4 @@
-"""The parts of a world that falls apart: variables that no factor ties."""
+"""The independent parts of a world: groups of variables without a common factor."""
 
 from dataclasses import replace
 

@@ -1,4 +1,4 @@
-"""The support of a policy: the fewest state variables from which it can be rebuilt."""
+"""The support of a policy: the smallest set of state variables that determines it."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -31,7 +31,7 @@ class PolicySupport:
         verified: the largest change of any probability when the policy is rebuilt from those variables alone.
         unread: the other state variables.
         smallest: whether no set of fewer variables would do; else only: none of them can be left out.
-        free: pairs of a time and a state in which nothing can be gained, so that any action may be taken.
+        free: the number of pairs of a time and a state with v = -inf, where the policy is arbitrary.
     """
 
     variables: tuple[str, ...]

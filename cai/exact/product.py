@@ -1,4 +1,4 @@
-"""Worlds that fall apart: variables that no factor ties have messages of their own, and their values add up.
+"""Worlds of independent parts: each part has its own messages, and the values of the parts add up.
 
 If the two-slice graph separates into parts, ``p(τ, O=1) = Π_parts p(τ_part, O_part=1)``: log Z, ELBO*, and every start
 value are sums over the parts, and the policies act side by side (Koller & Friedman 2009, section 3.3).
@@ -31,7 +31,7 @@ Parts = tuple[Tensor, ...]
 class ProductOperator:
     """Independent parts under a rule; see ``Operator``. Whatever is over states is a tuple, an entry a part.
 
-    With a discount the parts die together, which only a rule that averages outcomes does not see.
+    With a discount all parts end together; this couples them under every rule that does not average outcomes.
 
     Attributes:
         model: the whole world.
@@ -187,7 +187,7 @@ class ProductOperator:
         """Return the same world under another rule, cut from autograd.
 
         Raises:
-            IntractableError: there is a discount, by which all parts die at once, and the rule sees it.
+            IntractableError: there is a discount, which ends all parts at once, and the rule does not average outcomes.
         """
         if self.model.discount < 1 and not rule.averages:
             seen = f"parts that share a discount, γ = {self.model.discount:g}"
@@ -281,7 +281,7 @@ class ProductConditionals:
         return self.op._states(ahead), torch.stack(rewards).sum(0)
 
     def survives(self, s: Tensor, pick: Pick) -> Tensor:
-        """Pick whether all parts go on: with a discount they die as one, whatever the state."""
+        """Sample whether all parts go on: with a discount they end together, whatever the state."""
         if self.op.model.discount == 1:
             return torch.ones_like(s, dtype=torch.bool)
         return pick(self.op.model.log_survival.expand(len(s), 2)) == 0

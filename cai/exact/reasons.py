@@ -1,6 +1,6 @@
-"""Why a rule acts as it does in one state: what each action is worth, and what the rule promises, in words.
+"""Why a rule acts as it does in one state, in words: the value of each action, and the value of the state.
 
-π_t(a|s) = p(a|s) exp((q - v)/α): an action is taken the more often the higher its prior and its q.
+π_t(a|s) = p(a|s) exp((q - v)/α): an action is more probable if its prior or its q is higher.
 """
 
 from collections.abc import Mapping
@@ -38,11 +38,10 @@ class ActionReason:
     Attributes:
         action: its name.
         prior: p(a|s).
-        q: what it is worth under the rule, reward units; -inf where it is forbidden.
+        q: its value under the rule, reward units; -inf where it is forbidden.
         policy: π_t(a|s).
-        luck: KL(p(outcome|s, a) ‖ p(outcome|s, a, O)), nats: what POSTERIOR counts on; 0 under the other rules.
-        bends: of POSTERIOR the outcome that it makes most too likely, in words; empty where there is none, or it is
-            not listed.
+        luck: KL(p(outcome|s, a) ‖ p(outcome|s, a, O)), nats: the luck that POSTERIOR assumes; 0 under the other rules.
+        bends: under POSTERIOR, the next state whose probability it raises most, in words; empty where there is none.
     """
 
     action: str
@@ -94,7 +93,7 @@ class Reasons:
 
     @property
     def sentences(self) -> tuple[str, ...]:
-        """What is done and by how much, what the rule promises, and the luck that it counts on."""
+        """The best action and how far it is ahead, the meaning of v, and the luck that the rule assumes."""
         if self.v == -torch.inf:
             return ("v is -inf here: every continuation is forbidden. The policy is the prior.",)
         promise = PROMISES.get(self.rule, "the certainty equivalent of the return from here")
@@ -196,7 +195,7 @@ def ranked(
 
 
 def _bends(messages: Any, t: int, s: int, a: int) -> str:
-    """Say which next state POSTERIOR makes most too likely; empty where outcomes are not listed."""
+    """Name the next state whose probability POSTERIOR raises most; empty where outcomes are not listed."""
     if not isinstance(messages.model, Tables):
         return ""
     slice_ = messages.model.at(t)

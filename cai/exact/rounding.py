@@ -1,4 +1,4 @@
-"""How far the rounding of one backup can go."""
+"""A bound on the rounding error of one backup."""
 
 import torch
 from torch import Tensor

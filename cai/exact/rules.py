@@ -4,12 +4,12 @@ A mean reduces the last axis of ``x`` (reward units) under log-weights ``log_w``
 
 * ``value(x, log_w, alpha)`` is the mean, reward units; no possible entry gives -inf, never NaN. It never falls where an
   x rises: bounds that are proved rely on it;
-* ``log_weights(x, log_w, alpha, value)`` is the tilted distribution ``log ∂value/∂x``, normalised: the policy, the bent
-  dynamics. Where the value is -inf nothing is possible and it falls back to ``log_w``;
+* ``log_weights(x, log_w, alpha, value)`` is the tilted distribution ``log ∂value/∂x``, normalised: the policy, and the
+  tilted dynamics. Where the value is -inf it is ``log_w``;
 * ``by_log_w`` and ``by_alpha`` are the derivatives with respect to the log-weights and to α.
 
-``alpha`` has the shape of the value, or broadcasts to it. That is all a mean of your own needs. One that also has
-``assumption()`` says what a fast form may put in its place; a mean without it is taken by the equation as it stands.
+``alpha`` has the shape of the value, or broadcasts to it. A mean of your own needs nothing else. With a method
+``assumption()`` it allows faster forms; without one the plain equation is used.
 """
 
 from dataclasses import dataclass

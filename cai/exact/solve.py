@@ -1,4 +1,4 @@
-"""solve: the one verb of exact inference."""
+"""solve: exact inference on a world under a rule."""
 
 from collections.abc import Sequence
 

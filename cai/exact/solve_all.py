@@ -1,4 +1,4 @@
-"""solve_all: several rules at several temperatures; one without a finite answer leaves its reason."""
+"""solve_all: several rules at several temperatures; for a rule without a finite answer it gives the reason."""
 
 from collections.abc import Iterator, Mapping, Sequence
 

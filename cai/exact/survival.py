@@ -2,7 +2,7 @@
 
     c(s') = mean over {go on: v(s'), end: 0}     with weights γ, 1-γ
 
-Under POSTERIOR that is ``α log (γ exp(v/α) + 1-γ)``, where outcomes are averaged ``γ v``.
+Under POSTERIOR that is ``α log (γ exp(v/α) + 1-γ)``; for a rule that averages outcomes it is ``γ v``.
 """
 
 from dataclasses import dataclass

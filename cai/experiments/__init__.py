@@ -1,1 +1,1 @@
-"""The claims made for soft optimality, each as one small experiment that may find against it."""
+"""The claims about soft optimality, each as one small experiment that may also refute it."""

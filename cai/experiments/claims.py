@@ -1,4 +1,4 @@
-"""The claims by name: which experiment tries each, and how it is made small."""
+"""The claims by name: the experiment of each, and its small version."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field

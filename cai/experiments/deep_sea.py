@@ -1,9 +1,9 @@
 """Where inference as it is usually written fails: how many dives until Deep Sea is solved, against its size N.
 
 One treasure among 2^N dives. A learner that knows the map, but not which action goes where nor what anything pays,
-dives until its regret, on average over all dives so far, is below half the treasure. Soft Q-learning takes the mean of
-its beliefs for the truth, and by softmax noise finds the treasure after some 2^N dives; K-learning and posterior
-sampling make the unknown attractive. The exact messages, which know the world, need none.
+dives until its regret, on average over all dives so far, is below half the treasure. Soft Q-learning treats the mean of
+its beliefs as the truth. It finds the treasure only by its random actions, after about 2^N dives. K-learning and
+posterior sampling prefer actions with unknown rewards. The exact messages know the world and need no dives.
 
 Source: O'Donoghue, Osband & Ionescu (2020), Making sense of reinforcement learning and probabilistic inference.
 """

@@ -1,8 +1,8 @@
 """Claim 1: soft learners explore better, and their entropy does not collapse.
 
-A corridor three cells wide with a near small prize and a far large one. REINFORCE climbs the return alone, the soft
-policy gradient return plus α times entropy, from the same start with the same steps. Entropy is counted before the
-episode is decided: afterwards every policy idles at random.
+A corridor three cells wide with a near small prize and a far large one. REINFORCE maximises the return alone, the soft
+policy gradient the return plus α times the entropy. Both have the same start and the same number of steps. Entropy
+counts only until a prize is taken: after that actions have no effect, and every policy is random.
 """
 
 import math

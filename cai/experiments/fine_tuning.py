@@ -1,8 +1,8 @@
-"""Claim 2: what was learned softly is easier to specialise.
+"""Claim 2: a policy learned with entropy is easier to specialise.
 
 A square room, its start in the middle, four equal prizes in the corners: REINFORCE and the soft policy gradient learn
-to take prizes, any prizes. Then three of the four are taken away. From either policy, and from scratch, the exact
-gradient of the new return is climbed until the one prize left is taken nine times of ten.
+to reach any prize. Then three of the four prizes are removed. From either policy, and from scratch, exact gradient
+steps on the new return go on until the policy takes the last prize with probability 0.9.
 
 After Haarnoja, Tang, Abbeel & Levine (2017), Reinforcement learning with deep energy-based policies, section 5.2.
 """

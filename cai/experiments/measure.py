@@ -1,4 +1,4 @@
-"""What experiments measure of a policy, and how they watch a learner, by public means."""
+"""What the experiments measure of a policy and of a learner, with public functions only."""
 
 from collections.abc import Callable
 from typing import Any

@@ -13,11 +13,11 @@ HOLDS, FAILS, DEPENDS = "holds", "does not hold here", "depends"
 
 @dataclass(frozen=True)
 class Check:
-    """One thing that the claim says, and whether the numbers agree.
+    """One statement of the claim, and whether the numbers agree.
 
     Attributes:
-        words: what was measured, with its numbers.
-        holds: whether that is as the claim says.
+        words: the measurement, with its numbers.
+        holds: whether it agrees with the claim.
     """
 
     words: str
@@ -26,11 +26,11 @@ class Check:
 
 @dataclass(frozen=True)
 class Verdict:
-    """What became of a claim, and why.
+    """The verdict on a claim, and the checks behind it.
 
     Attributes:
         word: "holds", "does not hold here" or "depends".
-        checks: what was looked at.
+        checks: the checks, in order.
     """
 
     word: str

@@ -1,10 +1,10 @@
-"""What is believed of a finite world after whole episodes: Gaussian mean rewards and Dirichlet transitions.
+"""Bayesian beliefs about a finite world, after whole episodes: Gaussian mean rewards and Dirichlet transitions.
 
     μ(s,a) ~ N(0, spread²), r ~ N(μ(s,a), noise²)   =>   μ | data ~ N(Σr/(n+k), noise²/(n+k)), k = noise²/spread²
     P(·|s,a) ~ Dirichlet(1/J, …, 1/J)               =>   P | data ~ Dirichlet(1/J + counts)
 
-for every (s, a) by itself, over the J states that may follow s: all, or those that a learner was told, by whatever
-action. ``following [S, J]`` has their numbers, and -1 where there are fewer.
+for each (s, a) independently, over the J possible next states of s under any action: all states, or those given to the
+learner. ``following [S, J]`` has their numbers, padded with -1.
 """
 
 from collections.abc import Mapping
@@ -71,7 +71,7 @@ def observed(values: Mapping[str, Tensor], rollout: Rollout, states: Space, acti
     """Return the values after a batch of whole episodes: Bayes' rule, which here is counting.
 
     Raises:
-        WorldError: a state was followed by one that, as it was told, cannot follow.
+        WorldError: a next state is not in ``following``.
     """
     s, reward = states.join(states.unpack(rollout.states)), rollout.rewards[rollout.alive]
     here, a = s[:-1][rollout.alive], actions.join(actions.unpack(rollout.actions))[rollout.alive]

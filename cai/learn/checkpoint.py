@@ -1,4 +1,4 @@
-"""A training kept in a file: written beside its place and put there whole, read without executing anything in it."""
+"""A checkpoint of a training in a file: written whole or not at all, and read without executing code."""
 
 import hashlib
 import io

@@ -209,7 +209,7 @@ def _by_policies(problem: Stationary, limits: Limits) -> Solution:
 
 
 def _safe_start(problem: Stationary) -> tuple[Tensor, Tensor, Tensor]:
-    """Return the states where v* = -inf, log of the prior kept to what never risks it ``[S, A]``, its α KL ``[S]``.
+    """Return the states with v* = -inf, the log of the prior without actions that risk it ``[S, A]``, its α KL ``[S]``.
 
     From a policy that risks -inf everywhere no improvement leads out: q is -inf whatever is done first.
     """

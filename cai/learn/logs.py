@@ -1,4 +1,4 @@
-"""What a training writes down: one evaluation a line, and TensorBoard's events where that is installed."""
+"""The log of a training: one evaluation a line, and TensorBoard's events where that is installed."""
 
 import json
 import math

@@ -1,4 +1,4 @@
-"""The one training loop: measure, step, record, save; until the steps are taken, an aim is reached, or Ctrl-C."""
+"""The training loop of all learners: measure, step, record, save; until the last step, the target, or Ctrl-C."""
 
 import time
 from collections.abc import Callable, Sequence
@@ -41,7 +41,7 @@ class Training(Protocol):
         """Return the state before the first step."""
 
     def step(self, state: State) -> tuple[State, Metrics | Score]:
-        """Take a step; return the next state with what there is to tell, or a score of the policy that was left."""
+        """Take a step; return the next state with its metrics, or a score of the policy before the step."""
 
     def policy(self, state: State) -> Any:
         """Return the policy that a state stands for."""
@@ -50,7 +50,7 @@ class Training(Protocol):
         """Tell whether it is time to measure, to log and to keep."""
 
     def score(self, state: State, history: Sequence[Progress]) -> Score | None:
-        """Measure the policy where that is due; None where the next step will tell."""
+        """Measure the policy if an evaluation is due; None if the next step measures it."""
 
     def final(self, state: State, history: Sequence[Progress]) -> Score | None:
         """Measure the policy at the end; None where the history has it."""
@@ -67,7 +67,7 @@ class Training(Protocol):
 
 @dataclass(frozen=True)
 class Plan:
-    """How long to train, what to write, and who looks on; see ``Options``."""
+    """How long to train, what to write, and the function that watches; see ``Options``."""
 
     seed: int
     steps: int
@@ -77,7 +77,7 @@ class Plan:
     watch: Watch | None = None
 
     def ended(self, training: Training, state: State, metrics: Metrics, interrupted: bool) -> str | None:
-        """Say why the training ends here, if it does; the watch is asked every time."""
+        """Return why the training ends here, if it does; the watch function is called every time."""
         if self.watch is not None and self.watch(state.updates, metrics, partial(training.policy, state)):
             return "watch"
         if state.steps >= self.steps:

@@ -1,4 +1,4 @@
-"""What can be learned, by name. A learner is what the list of public names imports from ``algorithms``.
+"""The learners by name: the functions that the list of public names imports from ``algorithms``.
 
 A learner stands for its hard form; ``soft_`` before its name for the same one at a temperature.
 """

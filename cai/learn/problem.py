@@ -1,4 +1,4 @@
-"""The one shape of every learner: a frozen state, ``init`` and ``step``; and the problem that it learns on."""
+"""The interface of every learner: a frozen state, ``init`` and ``step``; and the problem that it learns on."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -106,7 +106,7 @@ class Algorithm(Protocol):
         """Return where the copies begin, and the first values."""
 
     def step(self, problem: Problem, state: State) -> tuple[State, Metrics]:
-        """Sample, update once, and return the next state with what there is to tell."""
+        """Sample, update once, and return the next state with its metrics."""
 
     def policy(self, problem: Problem, state: State) -> Any:
         """Return the policy that a state stands for."""

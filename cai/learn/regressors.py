@@ -1,4 +1,4 @@
-"""What fits Q to targets: a table of means, a network, or anything with fit and predict.
+"""Regressors that fit Q to targets: a table of means, a network, or an object with fit and predict.
 
 A fit is kept as one tensor, so that a learner's state can be packed in a file: of a table its means, of a network its
 θ, of another regressor the targets, from which the same fit can be made again.
@@ -157,7 +157,7 @@ def regressor_of(name: str, regressor: Any, finite: bool, epochs: int, lr: float
     """Return what fits: a table where states are finite and a network where not, unless something is given.
 
     Raises:
-        WorldError: it is nothing that can be fitted.
+        WorldError: it cannot be fitted.
     """
     if regressor is None:
         return Means() if finite else Descent((64, 64), epochs, lr)

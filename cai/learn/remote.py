@@ -1,4 +1,4 @@
-"""Runs of learners on a cluster: each takes its checkpoint along, and what it has learned comes back with it."""
+"""Runs of learners on a cluster: each carries its checkpoint, and returns it with the result."""
 
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence

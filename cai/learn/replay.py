@@ -1,7 +1,7 @@
-"""Replay: a ring of rows, one a step of all B copies, as tensors among a learner's values.
+"""The replay buffer: a ring of rows, one for each step of all B copies, as tensors in a learner's state.
 
-Its rows are written in place, where no earlier state looks: an old state knows by its own count what it may read, until
-the ring has gone round.
+Rows are written in place. An earlier state stays valid until the ring is full, because its own count says which rows it
+may read.
 """
 
 from collections.abc import Mapping

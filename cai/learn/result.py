@@ -1,4 +1,4 @@
-"""What a learner gives back: the policy, and how it got there."""
+"""The result of a learner: its policy and its history."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field

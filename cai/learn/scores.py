@@ -1,4 +1,4 @@
-"""How good a policy is while it is learned: exactly where the world has tables, else by episodes on their own seeds."""
+"""The evaluation of a policy during learning: exact where the world has tables, else by episodes with own seeds."""
 
 import math
 from collections.abc import Callable
@@ -96,7 +96,7 @@ class ByEpisodes:
 
 
 def _mean(weights: Tensor, x: Tensor, dim: Any = None) -> Tensor:
-    """Return Σ weights x, where what never happens counts for nothing, infinite or not."""
+    """Return Σ weights x; an entry of weight 0 counts 0, even if x is infinite."""
     return torch.where(weights > 0, weights * x, 0.0).sum(dim)
 
 

@@ -1,4 +1,4 @@
-"""Many seeds of one learner: in this process, as processes side by side that keep themselves in files, or on Ray."""
+"""Many seeds of one learner: in this process, in parallel processes with checkpoints, or on Ray."""
 
 import multiprocessing
 import tempfile

@@ -1,4 +1,4 @@
-"""What a setting of an algorithm may be: said and checked where the algorithm is made, before any work is done."""
+"""The allowed values of an algorithm's settings, checked before any work is done."""
 
 import math
 from collections.abc import Callable

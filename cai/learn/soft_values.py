@@ -20,7 +20,7 @@ def state_value(q: Tensor, log_prior: Tensor, alpha: float | None) -> Tensor:
 def log_policy(q: Tensor, log_prior: Tensor, alpha: float | None) -> Tensor:
     """Return log π(a|s), nats, ``[*, A]``; a hard policy shares ties as the prior does.
 
-    Where every action is worth -inf it is the prior: then nothing is to choose.
+    Where the value of every action is -inf it is the prior.
     """
     allowed = torch.where(log_prior > -torch.inf, q, -torch.inf)
     q = torch.where((allowed > -torch.inf).any(-1, keepdim=True), q, 0.0)
@@ -40,7 +40,7 @@ def q_loss(q_tm1: Tensor, target: Tensor, v_tm1: Tensor, value_gradient: float) 
     """Return a loss whose gradient is ``-(∇Q(s,a) - c ∇V(s)) δ``, with δ = target - Q(s,a) held fixed, ``[N]`` each.
 
     c = 0 is the shortcut of (soft) Q-learning, ``θ ← θ + lr ∇Q (r + γ V(s') - Q)``; c = 1 restores the term that it
-    drops, and is the soft policy gradient's direction: it moves Q - V alone, so that nothing then learns the level V.
+    drops, and is the soft policy gradient's direction: it moves Q - V alone, so the level of V is not learned.
     """
     delta = (target - q_tm1).detach()
     return -((q_tm1 - value_gradient * v_tm1) * delta).mean()

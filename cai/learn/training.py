@@ -1,4 +1,4 @@
-"""What every learner shares: its options, its problem, and how the one loop trains it on what can be sampled."""
+"""What all learners share: their options, their problem, and the call of the common training loop."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, is_dataclass, replace
@@ -68,7 +68,7 @@ class Options(TypedDict, total=False):
 
 @dataclass(frozen=True)
 class Task:
-    """What was asked of a training; see ``Options``."""
+    """The options of a training; see ``Options``."""
 
     seed: int = 0
     steps: int = 0

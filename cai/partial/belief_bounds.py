@@ -1,4 +1,4 @@
-"""How far off the start value over beliefs is at most where an infinite horizon is cut: the cut, rounding, merging."""
+"""A bound on the error of the start value over beliefs at an infinite horizon: from the cut, rounding and merging."""
 
 from collections.abc import Sequence
 

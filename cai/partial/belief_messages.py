@@ -1,4 +1,4 @@
-"""solve: the best policy over what was seen and done, exactly, and its messages over beliefs."""
+"""solve: the exact best policy over observations and actions, and its messages over beliefs."""
 
 from dataclasses import dataclass
 from functools import cached_property

@@ -3,7 +3,7 @@
     q_t(b,a) = Σ_s b(s) r(s,a) + γ Σ_o p(o|b,a) v_{t+1}(b_ao)
     v_t(b)   = mean over actions of q_t(b,a)          with weights p(a|b)
 
-A rule that averages over outcomes takes it (VARIATIONAL, HARD): its policy may use what was seen, never the state.
+It holds for rules that average over outcomes (VARIATIONAL, HARD). Their policy may use observations, but not the state.
 """
 
 from dataclasses import dataclass

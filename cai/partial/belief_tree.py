@@ -1,10 +1,10 @@
-"""The beliefs that can be reached, time by time: a tree over histories in which equal beliefs are one.
+"""The reachable beliefs at each time: a tree over histories in which equal beliefs are merged.
 
-What is held of a history o_0, a_0, o_1 … is its belief, and a policy needs no more (Åström 1965): the tree of histories
-folds into layers of different beliefs. Beliefs are equal where they are in the same cell of width ``CELL`` in every
-state (1.5 ``CELL`` next to zero) and the same states are possible. The value of a policy is linear in the belief, so
-that a merge moves a value by at most ``S · CELL`` times the spread of values over the possible states, once for each
-layer: below 1e-10 in all where ``T · S`` times the spread is below 880, and in practice far less.
+The belief of a history o_0, a_0, o_1 … is all that a policy needs of it (Åström 1965). So the tree of histories becomes
+layers of different beliefs. Beliefs are equal where they are in the same cell of width ``CELL`` in every state (1.5
+``CELL`` next to zero) and the same states are possible. The value of a policy is linear in the belief, so that a merge
+moves a value by at most ``S · CELL`` times the spread of values over the possible states, once for each layer: below
+1e-10 in all where ``T · S`` times the spread is below 880, and in practice far less.
 """
 
 from collections.abc import Iterator

@@ -1,9 +1,9 @@
-"""Beliefs where tables cannot be had: a vector over the joint states, moved by variable elimination.
+"""Beliefs for worlds without tables: a vector over the joint states, updated by variable elimination.
 
     predict:  p(s') = Σ_s b(s) Σ_w Π_x p(x|parents, a)          one action's slice, factor by factor
     see:      b(s) ∝ b(s) Σ_latents Π_x p(x|parents)             the sites of ``observe``, at what was seen
 
-No number is kept for a pair of states, nor for a state and an observation: what a belief costs is S times a few.
+There is no table over pairs of states, nor over states and observations: a belief needs memory of a few times S.
 """
 
 from dataclasses import dataclass

@@ -1,9 +1,9 @@
-"""Beliefs: what is known of a hidden state after what was seen and done, p(s_t | o_{<=t}, a_{<t}).
+"""Beliefs: the distribution of a hidden state given observations and actions, p(s_t | o_{<=t}, a_{<t}).
 
     predict:  p(s_{t+1} | o_{<=t}, a_{<=t}) = Σ_s b(s) p(s_{t+1}|s, a_t)
     see:      b(s) ∝ p(o_t|s) p(s_t = s | o_{<t}, a_{<t})
 
-Survival (the discount) does not depend on the state, so that a belief of the living is the same with and without it.
+Survival (the discount) does not depend on the state, so the belief given survival is the same with and without it.
 """
 
 from collections.abc import Mapping, Sequence

@@ -1,4 +1,4 @@
-"""What a policy does in one state at one time, by name, as a small table."""
+"""The action probabilities of a policy in one state at one time, by name, as a small table."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -20,8 +20,8 @@ SHOWN = 12
 class ActionProbabilities(Mapping[str, float]):
     """How likely each action is in one state at one time: the names of the actions and their probabilities.
 
-    A mapping, ``chances["lift=up, push=no"]``, with the actions in the order of their numbers; as ``str`` a table, the
-    likeliest action first.
+    A mapping, ``probabilities["lift=up, push=no"]``, with the actions in the order of their numbers; as ``str`` a
+    table, the likeliest action first.
 
     Attributes:
         t: the time.

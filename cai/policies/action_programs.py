@@ -1,4 +1,4 @@
-"""Programs of actions: held against a world's own action sites, and enumerated over all states as a table."""
+"""Programs that sample actions: checked against the world's action sites, and enumerated over all states as a table."""
 
 from typing import Any
 

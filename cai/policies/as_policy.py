@@ -1,4 +1,4 @@
-"""Whatever acts is read as a policy, and its tables are checked before any exact number is made of them."""
+"""Convert anything that acts to a policy, and check its tables before any exact number is computed from them."""
 
 from collections.abc import Callable
 from functools import partial
@@ -24,7 +24,7 @@ from cai.world.spaces import Space
 def policy_table(tables: Model, policy: FinitePolicy, t: int) -> Float[Tensor, "S A"]:
     """Return log π_t(a|s), nats, checked and normalised in the tables' dtype.
 
-    Where an episode has ended nobody acts: there the row is the prior's, whatever the policy says.
+    The row of an ended state is the prior's, because there are no actions after the end.
 
     Raises:
         WorldError: the shape is not ``[S, A]``, an entry is NaN, or a row does not sum to 1.
@@ -102,7 +102,7 @@ def _without_ended(tables: Model) -> str:
 
 
 def weights_in_play(tables: Model, weights: Float[Tensor, "*T S A"]) -> Float[Tensor, "*T S A"]:
-    """Return weights of states and actions without those in which an episode has ended: there nobody acts."""
+    """Return weights of states and actions, 0 in ended states, where there are no actions."""
     ended = tables.ended
     return weights if ended is None else torch.where(ended[:, None], 0.0, weights)
 
@@ -125,8 +125,8 @@ def as_policy(tables: Model, policy: Any) -> FinitePolicy:
         policy: None (the action prior), a ``Policy``, anything with a ``.policy`` (messages, a fit), a tensor, array or
             list of probabilities ``[S, A]`` or ``[T, S, A]``, an object whose ``act`` samples the world's action sites,
             or a function ``(state, t) -> probabilities [S, A]`` that is called on all states at once. Nobody acts where
-            an episode has ended: programs and functions are not asked about such states, and a tensor may leave them
-            out where they are the last, as a policy of the plain Gymnasium environment does.
+            an episode has ended: programs and functions are not called on such states, and a tensor may leave them out
+            where they are the last, as a policy of the plain Gymnasium environment does.
 
     Raises:
         WorldError: a shape, a sum or a site is not as it should be.

@@ -1,4 +1,4 @@
-"""A policy that is given, with nothing to learn: a rule's, a prior's, somebody's table."""
+"""A policy without parameters to learn: that of a rule, a prior, or a given table."""
 
 from collections.abc import Callable
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""A network as a policy: the world's own action sites, each distribution tilted by what the network says."""
+"""A network as a policy: it samples the world's action sites, each with a distribution from the network."""
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial

@@ -1,4 +1,4 @@
-"""What a policy does in many states, as a small table: a column for each variable that makes a difference, no other."""
+"""A policy in many states, as a small table with a column for each variable that the policy depends on."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -65,11 +65,11 @@ class PolicyTable(Sequence[ActionProbabilities]):
 
     Attributes:
         t: the time.
-        given: the values that were asked for, by variable, in words.
+        given: the values that were given, by variable, in words.
         variables: the other variables that make a difference: the columns.
         values: of these variables in each row, in words.
         rows: what is done there.
-        unread: the variables that make no difference.
+        unread: the variables that the policy does not depend on.
         row_of: the row of every state, -1 where it does not agree, ``[S]``; None for a product of parts.
     """
 
@@ -104,7 +104,7 @@ class PolicyTable(Sequence[ActionProbabilities]):
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What the rows do not say: which variables make no difference, and how many rows are left out."""
+        """Notes on the table: the variables that the policy does not depend on, and the number of rows left out."""
         notes = (f"{', '.join(self.unread)}: no difference",) if self.unread else ()
         more = len(self) - SHOWN
         return (*notes, f"{more:,} more rows; give more variables") if more > 0 else notes

@@ -38,7 +38,7 @@ class ProductPolicy:
         )
 
     def at(self, t: int, /, **state: int | str) -> ActionProbabilities | PolicyTable:
-        """Return what is done at time t: the chances of the parts' actions, multiplied; see ``FixedPolicy.at``.
+        """Return the action probabilities at time t, the product over the parts; see ``FixedPolicy.at``.
 
         Raises:
             WorldError: there is no such time or variable, or it has no such value.

@@ -1,4 +1,4 @@
-"""The one interface of all that acts, and what follows from it: a draw, a score, a table of probabilities."""
+"""The interface of policies, and what follows from it: samples, log-probabilities, a table of probabilities."""
 
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol, runtime_checkable

@@ -1,4 +1,4 @@
-"""A policy that can be read: what it does in one state, or in all that agree with what is given."""
+"""A policy in readable form: in one state, or in all states with the given values."""
 
 from collections.abc import Mapping
 from typing import Protocol, runtime_checkable

@@ -1,4 +1,4 @@
-"""Where an episode has ended nobody acts: what a policy need not say there."""
+"""Ended states have no actions: a policy need not have probabilities there."""
 
 import torch
 from jaxtyping import Bool, Int
@@ -6,9 +6,9 @@ from torch import Tensor
 
 
 def replace_terminated(ended: Bool[Tensor, " S"] | None) -> Int[Tensor, " S"] | None:
-    """Return the numbers of all states, an ended one replaced by the first in which somebody acts; None for no change.
+    """Return the numbers of all states, with an ended one replaced by the first that has not ended; None for no change.
 
-    Who is asked about the states of these numbers is never asked about one in which an episode has ended.
+    So a policy that is called on these states is never called on an ended one.
     """
     if ended is None or bool(ended.all()):
         return None
@@ -18,7 +18,7 @@ def replace_terminated(ended: Bool[Tensor, " S"] | None) -> Int[Tensor, " S"] | 
 def pad_terminated(ended: Bool[Tensor, " S"] | None, rows: Tensor) -> Tensor:
     """Add the rows of ended states to a table ``[…, S, A]`` that leaves them out, where they are the last.
 
-    What is added is 1/A, whether the table is of probabilities or of logarithms: whatever it is, nobody acts there.
+    The added value is 1/A, for probabilities and for logarithms: it is never used.
     """
     if ended is None or rows.dim() < 2 or rows.shape[-2] == len(ended):
         return rows

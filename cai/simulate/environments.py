@@ -1,4 +1,4 @@
-"""Gymnasium environments as a simulator: black boxes that can still be brought back to any earlier state.
+"""Gymnasium environments as a simulator that can return to any earlier state.
 
 An environment is a function of its seed and the actions since; so an ``EnvState`` remembers both for every copy, and
 going on from one that is not the present replays at most the running episodes. That is what makes a resumed run equal

@@ -1,7 +1,7 @@
 """Features of mean 0 and deviation 1: measured once, under the action prior, and then fixed.
 
-Statistics that went on moving would change the meaning of every observation in a replay ring, and of a policy that was
-kept; fixed ones are part of the simulator, and so of every policy that was learned on it.
+Statistics that change during learning would change the meaning of every observation in a replay buffer and of every
+stored policy. Fixed ones are part of the simulator, and so of every policy that was learned on it.
 """
 
 from dataclasses import dataclass

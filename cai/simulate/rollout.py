@@ -105,7 +105,7 @@ def roll(simulator: Simulator, choose: Callable[[EnvState, int], Values], max_st
 
     Raises:
         WorldError: some episode does not end.
-        IntractableError: none ends before a horizon that is too far to be kept.
+        IntractableError: the horizon is too large to store, and no episode ends before it.
     """
     env_state = simulator.begin()
     states: list[Any] = [env_state.state]

@@ -1,4 +1,4 @@
-"""What learners sample from: many copies of a world at a moment, and the one interface to move them on."""
+"""The simulator that learners sample from: many copies of a world, and one interface to step them."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -23,7 +23,7 @@ class EnvState:
     Attributes:
         state: what is observed of each copy, ``[B, …]`` by variable.
         t: steps since the start of each copy's episode, ``[B]``.
-        terminated: whether the world has ended there: nothing more happens, and the value to come is 0, ``[B]``.
+        terminated: whether the episode has ended, so that the value is 0, ``[B]``.
         truncated: whether a time limit cut the episode off, with a value to come that is not 0, ``[B]``.
         memory: what a black box needs to be brought here again.
     """

@@ -1,4 +1,4 @@
-"""What is made ready for an object is kept with it: as long as the object lives, the last few of each."""
+"""A cache for what is computed from an object: the last few results, as long as the object exists."""
 
 from collections import OrderedDict
 from collections.abc import Callable, Hashable

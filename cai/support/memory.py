@@ -1,4 +1,4 @@
-"""What there is no room for is refused before it is allocated, with its size."""
+"""Too large an allocation raises an error with its size, before memory is allocated."""
 
 import os
 import shutil

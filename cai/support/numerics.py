@@ -1,4 +1,4 @@
-"""Numbers in log space: logarithms of zero without NaN in a derivative; values that are too large in nats, told."""
+"""Numbers in log space: logarithms of zero without NaN in a derivative, and an error for values too large in nats."""
 
 import torch
 from torch import Tensor

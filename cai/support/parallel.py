@@ -1,4 +1,4 @@
-"""Independent tasks, run here or on a Ray cluster: the same results, and a worker that dies costs a second try."""
+"""Independent tasks, run here or on a Ray cluster with the same results; a task whose worker dies runs again."""
 
 import contextlib
 import io

@@ -21,7 +21,7 @@ class PolicyRows:
     Attributes:
         rows: of each kind p(s_0), its values in words, and the chances of the actions.
         states: how many kinds there are; of these ``ROWS`` at most are among the rows.
-        unread: state variables that make no difference.
+        unread: state variables that the policy does not depend on.
         what: what a row is about: "state", or "first seen" of a world seen in part.
     """
 

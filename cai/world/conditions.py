@@ -1,8 +1,8 @@
-"""Conditions on the sites of a trajectory: what was seen (``observe``), and what is forced (``do``).
+"""Conditions on the sites of a trajectory: observations (``observe``) and interventions (``do``).
 
-Seen: a factor of 0 or 1 beside the optimality nodes, ``p(τ, O=1) 1[floor_5 = 3]``; or, of an uncertain observation, how
-likely it is under each value, ``p(τ, O=1) w(floor_5)`` (virtual evidence, Pearl 1988, section 2.3.3). Forced: the
-site's distribution is replaced by a point mass and its edges from above are cut (Pearl 2009, section 3.2).
+An observation is a factor of 0 or 1 beside the optimality nodes, ``p(τ, O=1) 1[floor_5 = 3]``; an uncertain one is a
+likelihood for each value, ``p(τ, O=1) w(floor_5)`` (virtual evidence, Pearl 1988, section 2.3.3). An intervention
+replaces the site's distribution by a point mass, which cuts the edges from its parents (Pearl 2009, section 3.2).
 """
 
 import re

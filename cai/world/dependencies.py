@@ -1,4 +1,4 @@
-"""The program as a directed acyclic graph, read off its own provenance."""
+"""The trajectory program as a directed acyclic graph, by Pyro's provenance tracking."""
 
 import re
 from dataclasses import replace

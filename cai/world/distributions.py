@@ -1,8 +1,8 @@
 """Probabilities of exactly zero, kept at zero.
 
-torch's distributions clamp ``probs`` to the machine's epsilon before they take the logarithm, so that an impossible
-value passes as one of probability 2e-16: at a low temperature that is the likeliest miracle of all. ``exact`` gives the
-same distribution without the clamp.
+torch's distributions clamp ``probs`` to the machine's epsilon before they take the logarithm, so an impossible value
+gets probability 2e-16. At a low temperature the posterior would then count on it. ``exact`` gives the same distribution
+without the clamp.
 """
 
 from typing import Any

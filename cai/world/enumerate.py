@@ -1,4 +1,4 @@
-"""One messenger runs a slice with every variable enumerated on a tensor dimension of its own."""
+"""A Pyro messenger that runs a slice with every variable enumerated on its own tensor dimension."""
 
 from collections.abc import Callable, Collection
 from typing import Any

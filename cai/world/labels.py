@@ -1,4 +1,4 @@
-"""What a world calls the values of its variables: its optional member ``labels``."""
+"""The names of the values of a world's variables: its optional member ``labels``."""
 
 from collections.abc import Collection, Mapping
 from typing import Any

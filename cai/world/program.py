@@ -45,7 +45,7 @@ class Guide(Actor, Protocol):
 class Stamp(Messenger):
     """Stamps the time on every site of a slice: ``name`` becomes ``name_t``, and a carried variable ``name_{t+1}``.
 
-    On the way a probability of exactly zero is kept at zero, where torch would make it 2e-16.
+    A probability of exactly zero stays zero; torch would make it 2e-16.
     """
 
     def __init__(self, piece: str, t: int, carried: tuple[str, ...] = ()) -> None:
@@ -146,7 +146,7 @@ def unrolled(spec: Spec, policy: Actor | None = None, temperature: float | Tenso
 
 
 def _observe_optimality(name: str, reward: Tensor, alpha: Tensor, alive: Tensor | None) -> None:
-    """Observe O_t = 1, which counts while the trajectory lives."""
+    """Observe O_t = 1, which counts while the trajectory is alive."""
     reward = torch.as_tensor(reward)
     kind = torch.promote_types(reward.dtype, torch.get_default_dtype())
     log_potential = nats(reward.to(kind), alpha.to(kind))

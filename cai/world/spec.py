@@ -1,4 +1,4 @@
-"""read: what a world says of itself, read once, before anything is made of it."""
+"""read: the members of a world, read once and checked, before it is compiled."""
 
 import dis
 import inspect

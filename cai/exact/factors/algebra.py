@@ -1,6 +1,7 @@
-"""The three algebras in which variables are eliminated: what times is, and what a sum over a variable is.
+"""The three algebras of variable elimination: each defines a product and a sum over a variable.
 
-A table over named variables is a ``Factor``. ``combine(a, b, keep)`` multiplies two and sums out all that is not kept:
+A table over named variables is a ``Factor``. ``combine(a, b, keep)`` multiplies two factors and sums out all variables
+but ``keep``:
 
     SumProduct   Σ a b                  probabilities, and what is averaged under them
     LogSum       log Σ exp(a + b)       the same in log space, safe at every range, slower

@@ -1,4 +1,4 @@
-"""A factor by joint action, equal tables once, and what it costs to work with such factors."""
+"""A factor with a table for each joint action, equal tables stored once, and the cost of operations on such factors."""
 
 from dataclasses import dataclass
 

@@ -1,4 +1,4 @@
-"""A plan of elimination carried out, in any algebra."""
+"""Carry out a plan of variable elimination, in any algebra."""
 
 from collections.abc import Sequence
 

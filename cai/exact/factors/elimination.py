@@ -1,9 +1,9 @@
 """Variable elimination with the work shared between actions: the plan, found once for each slice.
 
-A backup needs, for every action a, ``Σ_{w, s'} Π_i f_i(·|a) x(s')``. Most factors do not see the action, or see only
-whether it is theirs. So the actions are split in two, again and again; before each split everything that is the same
-for all actions of the node is summed out, and so is done once for all of them. The last few actions of a leaf are an
-axis of their own, ``ACTION``.
+A backup needs, for every action a, ``Σ_{w, s'} Π_i f_i(·|a) x(s')``. Most factors do not depend on the action, or
+differ for one action only. So the actions are split in two, again and again. Before each split, everything that is the
+same for all actions of the node is summed out, once for all of them. The last few actions of a leaf share an axis,
+``ACTION``.
 """
 
 from collections.abc import Sequence

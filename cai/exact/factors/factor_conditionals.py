@@ -1,4 +1,4 @@
-"""The rule's own chain on factors: how it acts, goes on and survives."""
+"""The rule's policy, dynamics and survival on factors."""
 
 from dataclasses import dataclass
 from functools import cached_property

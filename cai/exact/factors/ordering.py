@@ -1,6 +1,6 @@
-"""In which order tables are multiplied onto a message: greedy for the smallest next message, the best of several tries.
+"""The order in which a message is multiplied by tables: greedily the smallest next message, the best of several tries.
 
-Sets of variables are bit masks here: a plan looks at many thousands of them.
+Sets of variables are bit masks, because a plan examines many thousands of them.
 """
 
 import random

@@ -1,4 +1,4 @@
-"""What happens next, variable by variable: draws from a factored slice, and its most probable outcome."""
+"""Samples of the next state from a factored slice, variable by variable, and its most probable outcome."""
 
 import math
 from collections.abc import Mapping, Sequence

@@ -1,8 +1,8 @@
 """One factored slice, ready for every rule: the mean over outcomes of ``r + c(s')`` for every state and action.
 
-The pieces of the reward go where they cost least. A piece over (s, a) stands outside of the mean, one over s' alone is
-added to c, and only a piece that ties the two, or reads a latent, takes part in the elimination; where outcomes are
-averaged not even that: its own mean is found once.
+Each term of the reward is placed where it costs least. A term over (s, a) stays outside the mean, and one over s' alone
+is added to c. Only a term over both, or over a latent, takes part in the elimination. If the rule averages outcomes,
+even that is not needed: the term's mean is computed once.
 """
 
 import math

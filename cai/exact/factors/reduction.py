@@ -1,4 +1,4 @@
-"""Latents summed out before a message comes: what they are in does not see the action, so it is done once for a slice.
+"""Latents that are summed out before the message arrives: their factors do not depend on the action, so once is enough.
 
 Variable elimination, the variable with the smallest product first (Koller & Friedman 2009, section 9.4).
 """

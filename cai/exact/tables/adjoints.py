@@ -1,4 +1,4 @@
-"""The adjoint of one slice, taken once or at every time: what its parameters gather on the way is summed."""
+"""The adjoint of one slice, used once or at every time; the derivatives of its parameters add up."""
 
 import torch
 from torch import Tensor

@@ -1,9 +1,9 @@
 """The forms of a backup on tables: what does not change from step to step is computed once.
 
-A form is asked for a slice's step, and answers None where it cannot take it, or is not worth it. The first that can is
-taken: kernels for large worlds on a CPU, merged successors, averaged dynamics; else the equation as it stands, as it is
-where the temperature is so high that digits would be lost to a logarithm near 0, so low that r/α overflows, or where a
-form does not know the rule's means.
+Each form returns a step for a slice, or None where it does not apply or is not faster. The first step is used: kernels
+for large worlds on a CPU, merged successors, averaged dynamics; else the plain equation. The plain equation is also
+used where the temperature is so high that a logarithm near 0 would lose digits, where it is so low that r/α overflows,
+and for means that a form does not know.
 """
 
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""What the parameters of a slice gather while the derivative flows through it."""
+"""The derivatives of a slice's parameters, added up during the forward pass of the adjoint."""
 
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable

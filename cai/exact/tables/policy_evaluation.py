@@ -7,7 +7,8 @@
 Both meet in the gradient, ``∂ELBO/∂log π_t(a|s) = d_t(s) π_t(a|s) (q_t(s,a)/α - log π_t(a|s)/p(a|s) - 1)``: the soft
 policy gradient with its expectation taken; the -1 has mean zero once π sums to 1.
 
-Here ``log_pi`` is ``[T, S, A]``, or ``[S, A]`` for the infinite horizon; results follow it unless another word is said.
+Here ``log_pi`` is ``[T, S, A]``, or ``[S, A]`` for the infinite horizon; results have the same form unless stated
+otherwise.
 """
 
 from dataclasses import dataclass

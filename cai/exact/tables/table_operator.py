@@ -1,4 +1,4 @@
-"""Tables under a rule: values are tensors ``[*B, S]``, and a backup takes the fastest form that its numbers allow."""
+"""Tables under a rule: values are tensors ``[*B, S]``, and a backup uses the fastest form that applies."""
 
 import os
 from collections.abc import Callable, Sequence

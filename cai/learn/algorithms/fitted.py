@@ -114,7 +114,7 @@ class Fitted:
         return self.regressor.q(problem.simulator, fitted, self._data(problem, state, t), states)
 
     def _data(self, problem: Problem, state: State, t: int) -> Transitions:
-        """Return the transitions that tell of the slice at time t."""
+        """Return the transitions that are data for the slice at time t."""
         data, horizon = of_values(state.values), problem.simulator.horizon
         if problem.simulator.timed:
             return data.where(data.times == t)

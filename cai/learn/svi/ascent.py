@@ -1,4 +1,4 @@
-"""SVI as the one loop takes it: the ELBO is climbed by ``pyro.infer.SVI``, and every step sees what it leaves."""
+"""SVI in the common training loop: ``pyro.infer.SVI`` maximises the ELBO, and each step records its result."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -168,7 +168,7 @@ class Ascent:
         return gap is not None and gap <= self.tolerance
 
     def _exact(self) -> Score | None:
-        """Return the exact scores of the parameters as they are, or None where they cannot be had."""
+        """Return the exact scores of the current parameters, or None where there are none."""
         objective = self.objective
         if self.exact_score is not None:
             tables = self.exact_score.tables
@@ -183,7 +183,8 @@ class Ascent:
         return Score(score.stochastic_return, score.deterministic_return, elbo, gap, score.entropy, 0.0)
 
     def _guarded(self, loss_and_grads: Callable[..., Any]) -> Callable[..., float]:
-        """Raise before the optimiser is reached where ELBO or gradient are not finite: NaN parameters help nobody."""
+        """Raise an error before the optimiser step if the ELBO or the gradient is not finite, so parameters never
+        become NaN."""
 
         def guarded(*args: Any, **kwargs: Any) -> float:
             loss = torch.as_tensor(loss_and_grads(*args, **kwargs)).item()

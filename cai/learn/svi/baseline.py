@@ -1,4 +1,4 @@
-"""A learned baseline for the score function: what is still to come from a state at a time, in nats."""
+"""A learned baseline for the score function: the expected nats from a state and time on."""
 
 from collections.abc import Mapping
 from typing import Any

@@ -41,7 +41,7 @@ class Objective:
 
     Attributes:
         world: the world, or None where only its tables are there.
-        tables: its tables, or None where they cannot be had.
+        tables: its tables, or None where it has none.
         policy: the module whose parameters are fitted.
         alpha: the temperature, reward units.
     """
@@ -114,7 +114,7 @@ def estimator_of(name: Any, objective: Objective, particles: int) -> Estimator:
 
 
 def _scored(world: World, policy: Any, baseline: Baseline) -> Callable[[], None]:
-    """Return the guide whose action sites carry the baseline, and whose other sites are spared the score function."""
+    """Return the guide whose action sites carry the baseline, and whose other sites have no score-function term."""
     program = trajectory(world, with_baseline(policy, baseline))
     actions = read(world).variables.actions
     if any(action.size is None for action in actions):  # the dynamics may depend on a parameter, by a smooth draw

@@ -1,4 +1,4 @@
-"""fit: a variational policy climbs its ELBO on ``pyro.infer.SVI``; made ready here, trained by the one loop."""
+"""fit: a variational policy maximises its ELBO by ``pyro.infer.SVI``; prepared here, trained by the common loop."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -124,7 +124,7 @@ def _objective(
 
 
 def _start(world: World | Tables, tables: Tables | None, policy: Any, alpha: Tensor) -> tuple[nn.Module, float | None]:
-    """Return the module to be fitted, and the best that it could reach: ELBO*, or log Z where dynamics bend."""
+    """Return the module to be fitted, and its upper bound: ELBO*, or log Z for a full guide."""
     if policy is not None and not (isinstance(policy, nn.Module) and isinstance(policy, Actor)):
         raise fault(
             "fit, policy", f"a {type(policy).__name__}", "a torch module with act: cai.policies.TabularPolicy(world), …"
@@ -150,7 +150,7 @@ def policy_of(name: str, world: World | Tables, tables: Tables | None) -> nn.Mod
 
     Raises:
         WorldError: there is no such policy.
-        IntractableError: it needs tables that cannot be had.
+        IntractableError: it needs tables, and the world has none.
     """
     read_name("fit, policy", name, POLICIES)
     if name.startswith("neural"):

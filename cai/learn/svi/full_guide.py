@@ -1,7 +1,8 @@
-"""The guide that may bend everything: start, actions, dynamics and survival. Its optimum is the posterior itself.
+"""The guide that may change everything: start, actions, dynamics and survival. Its optimum is the posterior.
 
-A policy's guide keeps the true dynamics, and what it cannot reach of log Z is luck. This one keeps nothing: the ELBO
-climbs to log Z and its dynamics become p(outcome|s, a, O), which no agent can command: why the dynamics must be held.
+A policy's guide has the true dynamics, so its ELBO stays below log Z where outcomes are random. This guide may change
+the dynamics: its ELBO reaches log Z, and its dynamics become p(outcome|s, a, O). No agent can choose outcomes, which is
+why a policy's guide must keep the true dynamics.
 """
 
 import math

@@ -105,7 +105,7 @@ def elbo(
 
 
 def tables_of(world: World | Tables) -> Tables | None:
-    """Return the world's tables, or None where they cannot be had."""
+    """Return the world's tables, or None where it has none."""
     try:
         return tabulate(world)
     except IntractableError:

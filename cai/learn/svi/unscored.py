@@ -1,8 +1,8 @@
-"""What is not the policy's own choice need not be scored: only its choices carry parameters.
+"""Sites that are not actions need no score-function term, because only actions have parameters.
 
 ``TraceGraph_ELBO`` gives every site without a reparameterised draw a score-function term, at a cost that grows with
-the square of their number. The true dynamics have no parameters, so that their terms are zero: a site that says it has
-such a draw is spared. What it depends on is still tracked through its value.
+the square of their number. The true dynamics have no parameters, so their terms are zero. Their sites are therefore
+marked as reparameterised. Dependencies through their values are still tracked.
 """
 
 from collections.abc import Callable
