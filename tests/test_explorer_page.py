@@ -191,6 +191,14 @@ def test_the_equation_of_v_has_the_numbers_of_the_state(script: Any, rule: str, 
     assert ("<mn>0.75</mn>" in math) == (rule != "HARD")  # HARD does not pay the prior
 
 
+def test_the_equation_of_q_names_its_action_as_it_is(script: Any) -> None:
+    account = {"rule": "VARIATIONAL", "t": 3, "alpha": 0.1, "discount": 1}
+    action = {"name": "pay $& or $$5", "q": 0.5}
+    outcomes = [{"name": "on", "p": 1, "tilted": 1, "reward": 0.5, "next": 0}]
+    math = script(f"equationOfQ({json.dumps(account)}, {json.dumps(action)}, {json.dumps(outcomes)})")
+    assert "<mtext>pay $&amp; or $$5</mtext>" in math
+
+
 def test_states_that_all_begin_lie_around_a_circle() -> None:
     places = explorer("ring").data["map"]
     assert len({round(x, 3) for x in places["x"]}) > 8  # forces leave on a line what lies on one

@@ -22,7 +22,7 @@ from cai.view.reports.about import about_world
 from cai.view.reports.game import rules_of, temperature_in_words
 from cai.view.reports.glossary import linker
 from cai.view.reports.report import report
-from cai.view.reports.sections import Request
+from cai.view.reports.sections import Picture, Request
 from cai.view.reports.twins import lesson, why
 from cai.view.summary import summary
 from tests.browser import barriers, browser, needs_chromium, opened
@@ -163,6 +163,27 @@ def test_the_data_beside_the_page_hold_every_temperature(tmp_path: Path, undrawn
     found = json.loads((tmp_path / "comparison.json").read_text(encoding="utf-8"))
     assert found == [json.loads(one.json()) for one in pair]
     assert not list(tmp_path.rglob("*.part"))
+
+
+def test_a_second_report_leaves_nothing_of_the_first(cliffs: Any, tmp_path: Path, monkeypatch: Any) -> None:
+    def empty(name: str, title: str, caption: str, *_: Any, **__: Any) -> Picture:
+        return Picture(name, title, caption, ("<svg/>", "<svg/>"))
+
+    monkeypatch.setattr("cai.view.reports.pictures.picture", empty)
+    slippery, sure = cliffs
+    report(slippery, tmp_path, twin=("sure", sure))
+    mine = {tmp_path / "notes.csv", tmp_path / "figures" / "mine.svg", tmp_path / "figures" / "ladder-of-mine.svg"}
+    for path in mine:
+        path.write_text("mine")
+    before = {path.name for path in tmp_path.rglob("*")}
+    assert {"twin.csv", "ladder-1.svg"} <= before
+    report(slippery[:1], tmp_path)
+    left = {path for path in tmp_path.rglob("*") if path.is_file()}
+    other = tmp_path / "other"
+    report(slippery[:1], other)
+    alone = {path.relative_to(other) for path in other.rglob("*") if path.is_file()}
+    assert {path.relative_to(tmp_path) for path in left - mine} == alone
+    assert mine <= left
 
 
 def test_names_and_notes_are_escaped(tmp_path: Path, undrawn: None) -> None:

@@ -141,7 +141,7 @@ function equationOfQ(account, action, outcomes) {
     },
   };
   const lines = termLines(terms, outcomes.length, kinds[FORMS[rule].outcomes], (outcome) => outcome.name);
-  return equation(qOf(t).replace(A_, mtext(action.name)), lawOfQ(rule, t, discount), lines, action.q);
+  return equation(qOf(t).replace(A_, () => mtext(action.name)), lawOfQ(rule, t, discount), lines, action.q);
 }
 
 function softTerm(weight, inside, cold) {

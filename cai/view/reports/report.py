@@ -33,7 +33,7 @@ from cai.view.reports.glance import glance
 from cai.view.reports.glossary import glossary, linker, of_words
 from cai.view.reports.graph_sections import eliminated, graph_files, graph_question, independence
 from cai.view.reports.learned_sections import progress
-from cai.view.reports.made import made
+from cai.view.reports.made import HOLDS, made
 from cai.view.reports.question import question
 from cai.view.reports.sections import Pairs, Picture, Request, Section, pictures_of
 from cai.view.reports.twins import twins
@@ -68,7 +68,7 @@ def report(
     """Write the page ``report.html``, its data as CSV and JSON and its figures as SVG; return the page's path.
 
     The page contains its figures, needs no network and no script, and follows dark mode. Files are written whole or not
-    at all.
+    at all. What an earlier report in this folder had beside it is removed.
 
     Args:
         results: one of these, a list, or a dict by name: a ``Comparison`` (several are of one world at different
@@ -94,11 +94,22 @@ def report(
     contents |= {f"figures/{one.name}{at}.svg": svg.encode() for one, at, svg in _panels(sections)}
     sections += [*made(request, list(contents)), *kind.question(request)]
     contents["report.html"] = page(title, sections).encode()
+    earlier = _written_before(Path(folder))
     write_whole(Path(folder), contents)
-    for stale in Path(folder, "figures").glob("alpha-*.svg"):  # of an earlier run at other temperatures
-        if f"figures/{stale.name}" not in contents:
-            stale.unlink()
+    for name in earlier - set(contents):
+        Path(folder, name).unlink(missing_ok=True)
     return Path(folder) / "report.html"
+
+
+def _written_before(folder: Path) -> set[str]:
+    """Return the files beside an earlier report in this folder, as far as its page names them."""
+    there = folder / "report.html"
+    text = there.read_text(encoding="utf-8", errors="replace") if there.is_file() else ""
+    data = set(re.findall(r'<li><a href="([\w.-]+)">', text)) & set(HOLDS)
+    drawn = [path for path in folder.glob("figures/*.svg") if path.is_file()]
+    figures = set(re.findall(r'<figure id="figure-([^"]+)">', text))
+    mine = {path.name for path in drawn if {path.stem, re.sub(r"-\d+$", "", path.stem)} & figures}
+    return data | {f"figures/{name}" for name in mine}
 
 
 def _by_name(results: Any) -> dict[str, Any]:
