@@ -113,7 +113,7 @@ def temperature_of(chance):
 
 
 QUESTIONS = {
-    "1.1": Question(lambda: (messages().q(5)[3, 1]).exp(), unit="in β"),
+    "1.1": Question(lambda: (messages().q(5)[3, 1]).exp(), unit="units of β"),
     "1.2": Question(lambda: messages().log_evidence),
     "1.3": Question(lambda: messages().q(0)[1], unit="reward units"),
     "1.4": Question(lambda: messages().policy.probs(0)[1, 1], unit="of probability"),

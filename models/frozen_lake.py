@@ -38,6 +38,7 @@ def frozen_lake(
         raise cai.fault("frozen_lake, size", f"{size}", "2 rows or more: start and goal differ")
     if not 0 < frozen <= 1:
         raise cai.fault("frozen_lake, frozen", f"{frozen}", "a share above 0 and at most 1")
+    # A map of your own is a list of rows: desc = ["SFFF", "FHFH", "FFFH", "HFFG"].
     desc = None if size is None else generate_random_map(size=size, p=frozen, seed=seed)
     return cai.from_gymnasium(
         "FrozenLake-v1",

@@ -283,6 +283,9 @@ def test_words_are_checked_before_the_world_is_read(folder: Path) -> None:
     assert "did you mean frozen_lake" in refused(("solve", "frozenlake"), folder)
     assert "did you mean FrozenLake-v1" in refused(("solve", "FrozenLke-v1"), folder)
     assert "did you mean size" in refused(("solve", "good.py", "--set", "sise=3"), folder)
+    (folder / "misspelt.py").write_text("class Shop:\n    def stpe(self): ...\n")
+    said = "misspelt.py: no class with a method step; expected a class with the methods initial, act and step"
+    assert said in refused(("check", "misspelt.py"), folder)
 
 
 WITHOUT_TORCH = (

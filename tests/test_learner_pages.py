@@ -280,8 +280,9 @@ def test_interrupted_it_keeps_what_there_is(school: list[dict[str, Any]], tmp_pa
     assert [call["name"] for call in school] == ["q", "slow"]
     q, slow = json.loads(done.stdout)[0]["rows"][4:]
     assert (q["seeds"], slow["seeds"]) == ([0, 1, 2], [0])
-    assert "slow: 1 of 3 runs ended by themselves" in done.stderr
-    assert done.stderr.endswith("cai: interrupted\n")
+    assert "slow: 1 of 3 runs are complete" in done.stderr
+    kept = f"cai: the runs are kept in {tmp_path / 'runs'}; the same command goes on from there"
+    assert done.stderr.endswith(f"{kept}\ncai: interrupted\n")
     assert (tmp_path / "report.html").is_file()
 
 
@@ -295,7 +296,7 @@ def test_fits_stand_beside_learners(school: list[dict[str, Any]]) -> None:
 def test_a_learner_without_a_whole_run_is_not_told(school: list[dict[str, Any]]) -> None:
     done = command("--learn", "q,stuck", "--seeds", "2", "--json", code=130)
     assert [one["name"] for one in json.loads(done.stdout)[0]["rows"]][4:] == ["q"]
-    assert "stuck: 0 of 2 runs ended by themselves" in done.stderr
+    assert "stuck: 0 of 2 runs are complete" in done.stderr
     assert json.loads(command("--learn", "stuck", "--json", code=130).stdout) == []
 
 

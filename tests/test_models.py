@@ -394,6 +394,13 @@ def test_an_environment_without_a_whole_table_is_refused(id_: str, options: dict
         cai.from_gymnasium(id_, horizon=10, **options)
 
 
+def test_an_environment_in_place_of_a_world_is_told_the_way() -> None:
+    env = gymnasium.make("FrozenLake-v1")
+    with pytest.raises(cai.WorldError, match=r"world: an environment, .*FrozenLake.*; .* cai.from_gymnasium makes one"):
+        cai.solve(env)
+    assert "cai.from_gymnasium" in str(cai.check(env)[0])
+
+
 def test_truncation_is_no_part_of_the_world() -> None:
     """Gymnasium's own time limit is 100 on this map; the world's horizon is what was asked for."""
     short, long = (cai.solve(load_model("frozen_lake")(horizon=T), cai.HARD).value for T in (100, 300))

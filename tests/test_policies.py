@@ -252,3 +252,13 @@ def test_what_cannot_be_a_policy_says_so() -> None:
         cai.policies.NeuralPolicy(FactoredWorld()).log_prob(FactoredWorld().initial(), {"lift": torch.tensor(0)})
     with pytest.raises(cai.WorldError, match="horizon"):
         cai.evaluate(RandomWorld(0, 3, 2, 2, 2, holes=False), cai.policies.TabularPolicy(world))
+    with pytest.raises(cai.WorldError, match=r"shape \[3\]; .* one action a state torch.eye\(2\)\[actions\]"):
+        cai.evaluate(world, torch.tensor([0, 1, 1]))
+    with pytest.raises(cai.WorldError, match=r"sum to 1; of action values cai.from_q makes a policy"):
+        cai.evaluate(world, torch.tensor([[0.2, 0.9], [0.1, 0.3], [0.0, 0.5]]))
+
+
+def test_a_policy_of_a_wrong_shape_is_named_by_the_shape_that_was_given() -> None:
+    lake = cai.from_gymnasium("FrozenLake-v1", horizon=2)
+    with pytest.raises(cai.WorldError, match=r"policy: a tensor of shape \[5, 16, 4\]"):
+        cai.evaluate(lake, torch.full((5, 16, 4), 0.25))

@@ -136,8 +136,8 @@ def _require_table(env: Any) -> None:
     for attribute in ("P", "initial_state_distrib"):
         if not hasattr(inner, attribute):
             expected = (
-                "a table of outcomes P[s][a] and a start distribution; without them write the slice as a world "
-                "(initial, act, step), or learn from samples (cai learn)"
+                "a table of outcomes P[s][a] and a start distribution; without them take a world of the catalogue "
+                "(cai list), write the slice as a world (initial, act, step), or learn from samples (cai learn)"
             )
             raise fault(where, f"no unwrapped.{attribute}", expected)
     if getattr(inner, "fickle_passenger", False) and getattr(inner, "fickle_probability", 1.0) > 0:

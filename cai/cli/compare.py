@@ -246,6 +246,8 @@ def _learners(
     if asked.out is not None:
         write_report(asked.spec, asked.title, None, comparisons, asked.out)
     if not whole:
+        if asked.out is not None:
+            say(f"the runs are kept in {asked.out / 'runs'}; the same command goes on from there")
         raise KeyboardInterrupt
 
 
@@ -258,5 +260,5 @@ def _complete_runs(trained: "Trained", seeds: int) -> "Mapping[str, Sequence[Lea
         say_left_out(name, trained.temperature, reason)
     for name, each in trained.runs.items():
         if len(each) < seeds:
-            say(f"{name}: {len(each)} of {seeds} runs ended by themselves")
+            say(f"{name}: {len(each)} of {seeds} runs are complete")
     return runs

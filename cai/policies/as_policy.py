@@ -164,11 +164,12 @@ def _enumerated(states: Space, actions: Space, dtype: torch.dtype, act: Act, num
 
 def _from_tensor(tables: Model, probs: Tensor) -> FixedPolicy:
     S, A, T, dtype = tables.states.size, tables.actions.size, tables.horizon, tables.dtype
-    probs = pad_terminated(tables.ended, probs)
+    given, probs = list(probs.shape), pad_terminated(tables.ended, probs)
     if tuple(probs.shape) not in {(S, A), (T, S, A)}:
         shapes = f"[S, A] = [{S}, {A}]" + (f" or [T, S, A] = [{T}, {S}, {A}]" if T else "")
         expected = f"probabilities of shape {shapes}{_without_ended(tables)}"
-        raise fault("policy", f"a tensor of shape {list(probs.shape)}", expected)
+        expected += f"; of one action a state torch.eye({A})[actions] makes them" if len(given) == 1 else ""
+        raise fault("policy", f"a tensor of shape {given}", expected)
     if tuple(probs.shape) == (S, A):
         stationary = checked(tables.states, tables.actions, probs, 0, dtype).log()
         return _from_table(tables, partial(always, stationary))

@@ -106,7 +106,9 @@ def _pick(module: ModuleType, path: Path, attribute: str) -> Callable[..., Any]:
             return own[name]
     worlds = {name: value for name, value in own.items() if inspect.isclass(value) and hasattr(value, "step")}
     if len(worlds) != 1:
-        seen = f"{len(worlds)} classes with a step: {sorted(worlds)}"
+        if not worlds:
+            raise fault(str(path), "no class with a method step", "a class with the methods initial, act and step")
+        seen = f"{len(worlds)} classes with a method step: {', '.join(sorted(worlds))}"
         raise fault(str(path), seen, f"a single one, one called {camel(path.stem)}, or the spec '{path}:Class'")
     return next(iter(worlds.values()))
 

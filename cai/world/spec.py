@@ -167,6 +167,9 @@ def read(world: Any) -> Spec:
         for name, takes in METHODS.items()
         if not callable(getattr(world, name, None))
     ]
+    if findings and hasattr(world, "action_space"):
+        expected = "a world; cai.from_gymnasium makes one of an environment with a table P"
+        raise fault("world", f"an environment, {world}", expected)
     discount, faults = _attribute("discount", lambda: _discount(world))
     horizon, faults = (None, faults) if faults else _attribute("horizon", lambda: _horizon(world, discount))
     if findings or faults:

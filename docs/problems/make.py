@@ -26,7 +26,10 @@ def main() -> None:
             (HERE / source.name).write_text(student(solved), encoding="utf-8")
         else:
             sys.path.insert(0, str(HERE.parent / "_ext"))
-            from notebooks import write
+            try:
+                from notebooks import write
+            except ModuleNotFoundError as missing:
+                sys.exit(f"the notebooks need {missing.name}; `make docs` installs it: run this with .venv/bin/python")
 
             write(solved, HERE, Path(sys.argv[1]) / f"{source.stem}.ipynb")
 

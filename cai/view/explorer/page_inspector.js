@@ -48,7 +48,7 @@ function factsOf({ visited, policyNats, luckNats, regret }) {
     fact("regret here", show(regret), "reward units", "What HARD’s best action would earn more, in expectation."),
   ].join("")}</dl>
     <p class="small">Policy nats: what this policy loses to VARIATIONAL’s, in ELBO. Luck nats: how far POSTERIOR tilts chance from
-    the truth. Regret: what it loses to HARD, in reward. Each by one choice here.</p>`;
+    the truth. Regret: what it loses to HARD, in reward. All three count the choice at this state and time only.</p>`;
 }
 
 function formula(math, label) {

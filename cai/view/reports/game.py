@@ -109,17 +109,13 @@ def _pay(model: Compiled) -> str:
 def temperature_in_words(alphas: Sequence[float], model: Model | None) -> str:
     """Say what α is worth here, coldest first."""
     coldest = alphas[0]
-    text = (
-        "The temperature α has the unit of the reward: it says what a nat is worth. "
-        f"At α = {show(coldest)}, 1 nat = {show(coldest)} reward units."
+    several = f" This report has α = {listed([show(alpha) for alpha in alphas])}, coldest first."
+    return (
+        "The temperature α has the unit of the reward: it says what a nat is worth."
+        f"{several if len(alphas) > 1 else ''}"
+        f" At α = {show(coldest)}, 1 nat = {show(coldest)} reward unit{'' if coldest == 1 else 's'}."
+        f"{_price(coldest, model)}"
     )
-    if len(alphas) > 1:
-        text = (
-            "The temperature α has the unit of the reward: it says what a nat is worth. This report has "
-            f"α = {listed([show(alpha) for alpha in alphas])}, coldest first. At α = {show(coldest)}, "
-            f"1 nat = {show(coldest)} reward units."
-        )
-    return text + _price(coldest, model)
 
 
 def _price(alpha: float, model: Model | None) -> str:

@@ -78,7 +78,7 @@ def across_pictures(comparisons: Sequence[Comparison]) -> Iterator[Picture]:
     spans = [span for span in map(by_horizon, comparisons) if span is not None]
     T = first.model.horizon
     if spans and T is not None:
-        caption = "The exact answers if the horizon were another one; the rule is this world's own."
+        caption = "The exact answers at other horizons. The upright line is this world's own horizon."
         yield picture("horizons", "How much time is enough?", caption, _horizons, spans, T)
 
 

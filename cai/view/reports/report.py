@@ -124,7 +124,10 @@ def _kind(each: Sequence[Any]) -> Kind:
     found = next((kind for kind in KINDS if each and all(map(kind.takes, each))), None)
     if found is None:
         seen = ", ".join(sorted({type(one).__name__ for one in each})) or "nothing"
-        expected = "at least one result of one kind: comparisons, learned policies, claims, messages over beliefs, …"
+        expected = (
+            "results of one kind: comparisons (cai.report(cai.compare(world, policies), folder)), learned policies, "
+            "claims, messages over beliefs, …"
+        )
         raise fault("report, results", seen, expected)
     return found
 
