@@ -164,7 +164,7 @@ def test_what_is_left_out_has_a_row_for_each_kind_of_state() -> None:
             pytest.approx({"job=use": 0.2, "job=mend": 0.8}),
         ]
         assert str(everything) == (
-            "t = 1\n  pump  does\n  ok    job=use 1\n  worn  job=mend 0.8; job=use 0.2\n  (way: no difference)"
+            "t = 1\n  pump  does\n  ok    job=use 1\n  worn  job=mend 0.8; job=use 0.2\n  (does not depend on way)"
         )
         (row,) = policy.at(1, pump="worn")
         assert dict(row) == pytest.approx({"job=use": 0.2, "job=mend": 0.8})

@@ -46,7 +46,7 @@ class DeepSea:
     temperature: float
     seeds: int
 
-    claim = "soft Q-learning needs some 2^N dives, K-learning and PSRL do not"
+    claim = "soft Q-learning needs about 2^N dives, K-learning and PSRL do not"
 
     @property
     def typical(self) -> dict[str, tuple[float, ...]]:

@@ -82,9 +82,9 @@ def verdict_of(ends: Mapping[str, tuple[Mean, Mean, Mean]]) -> Verdict:
     for name, (own_nats, own_cells, own_paid) in ends.items():
         if name == HARD:
             continue
-        words = f"{name}: entropy {own_nats} nats against {nats}, cells visited {own_cells} against {cells}"
+        words = f"{name}: entropy {own_nats} nats ({HARD} {nats}), cells visited {own_cells} ({HARD} {cells})"
         checks.append(Check(words, above(own_nats, nats) and above(own_cells, cells)))
-        words = f"{name}: return {own_paid} against {paid}, where the near prize is {NEAR:g}, the far one {FAR:g}"
+        words = f"{name}: return {own_paid} ({HARD} {paid}); the near prize is {NEAR:g}, the far one {FAR:g}"
         checks.append(Check(words, above(own_paid, paid)))
     return judged(checks)
 

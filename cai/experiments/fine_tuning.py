@@ -51,7 +51,7 @@ class FineTuning:
     temperature: float
     seeds: int
 
-    claim = "what was learned softly is easier to specialise"
+    claim = "a policy learned with entropy is easier to specialise"
 
     @property
     def evidence(self) -> str:

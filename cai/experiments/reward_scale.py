@@ -26,7 +26,7 @@ WORLDS: Mapping[str, Mapping[str, Any]] = {
     "deep_sea": {"size": 8},
 }
 RARE = 0.01
-"""The share of odd actions, which the hard policy never takes, below which a soft policy counts as hard."""
+"""A soft policy counts as hard if suboptimal actions, which the hard policy never takes, have less probability."""
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,7 @@ class RewardScale:
     @property
     def table(self) -> tuple[tuple[str, ...], list[list[Any]]]:
         """Heads and rows for a terminal."""
-        heads = ("world", "α", "v_HARD − v_soft", "bound", "return lost", "odd actions")
+        heads = ("world", "α", "v_HARD − v_soft", "bound", "return lost", "suboptimal actions")
         shown = (0, len(self.temperatures) // 2, -1)
         rows = [
             [
@@ -94,8 +94,8 @@ def verdict_of(result: RewardScale) -> Verdict:
         arrived = abs(rate - 1) < 0.1 and lost[-1] < 0.01 * max(lost[0], rounding) and odd[-1] < RARE
         first = next((alpha for alpha, share in zip(result.temperatures, odd, strict=True) if share < RARE), None)
         when = "at no α tried" if first is None else f"from α = {first:.1g} on"
-        words = f"{name}: at last the gap falls like α^{rate:.2f}, {lost[-1]:.1g} of return is lost;"
-        checks.append(Check(f"{words} odd actions are below {RARE:.0%} {when}", arrived))
+        words = f"{name}: at the lowest α the gap falls like α^{rate:.2f}, and {lost[-1]:.1g} of return is lost;"
+        checks.append(Check(f"{words} suboptimal actions have less than {RARE:.0%} {when}", arrived))
     return judged(checks)
 
 

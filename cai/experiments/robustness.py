@@ -90,7 +90,7 @@ def verdict_of(changes: Mapping[str, Mapping[str, float]]) -> Verdict:
         hard = max(returns[name] for name in (ARG_MAX, SHARED))
         for name, returned in returns.items():
             if name not in (ARG_MAX, SHARED):
-                words = f"{kind}: {returned:.3f} of {name}, {hard:.3f} of the better hard policy"
+                words = f"{kind}: return {returned:.3f} of {name}, {hard:.3f} of the better hard policy"
                 checks.append(Check(words, returned > hard + MARGIN))
     return judged(checks)
 

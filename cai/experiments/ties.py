@@ -82,15 +82,15 @@ def verdict_of(result: Ties) -> Verdict:
     jump = min(result.moved[name][at].value for name in (ARG_MAX, SHARED))
     checks = [
         Check(
-            f"hard policies jump: a change of {result.epsilons[at]:.0e} moves at least {jump:.2g} of what they do",
+            f"hard policies jump: a change of {result.epsilons[at]:.0e} moves at least {jump:.2g} of their probability",
             jump > 0.1,
         )
     ]
     for name in result.temperatures:
         nats, best, moved = result.entropy[name], result.best[name], result.moved[name][at].value
-        words = f"{name}: {nats:.4g} nats where an even spread has {even:.4g}, {best:.3g} of it on best paths"
+        words = f"{name}: entropy {nats:.4g} nats (even: {even:.4g}), best paths have probability {best:.3g}"
         checks.append(Check(words, best > 0.95 and abs(nats - even) < 0.05 * even))
-        words = f"{name}: the same change moves {moved:.1g}; |Δ log π| reaches {result.tightest[name]:.2g} of its bound"
+        words = f"{name}: the same change moves {moved:.1g}; |Δ log π| is {result.tightest[name]:.2g} of its bound"
         checks.append(Check(words, moved < 0.01 and result.tightest[name] <= 1))
     return judged(checks)
 

@@ -120,12 +120,12 @@ def why_markov(dag: nx.DiGraph, time: int = 1) -> str:
     by, left = listed([*states, *alive]), telling(states)
     are = "is" if len(actions) == 1 else "are"
     if left:
-        return f"Given {by}, {drawn} {are} not d-separated from what came before: {listed(left)} still matter."
-    claim = f"Given {by}, {drawn} {are} d-separated from all that came before: {listed(earlier)}."
+        return f"Given {by}, {drawn} {are} not d-separated from the earlier nodes: {listed(left)} may still matter."
+    claim = f"Given {by}, {drawn} {are} d-separated from all earlier nodes: {listed(earlier)}."
     for fewer in _fewer(states):
         if left := telling(fewer):
             words = f"{listed(fewer)} alone" if fewer else f"nothing of {by}" if not alive else f"{listed(alive)} alone"
-            return f"{claim} Given {words} it would not hold: then {left[0]} can tell about {listed(actions)}."
+            return f"{claim} Given {words} this is not so: {listed(actions)} may then depend on {left[0]}."
     return f"{claim} No counterexample with fewer state variables was found."
 
 

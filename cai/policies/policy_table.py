@@ -105,7 +105,7 @@ class PolicyTable(Sequence[ActionProbabilities]):
     @property
     def notes(self) -> tuple[str, ...]:
         """Notes on the table: the variables that the policy does not depend on, and the number of rows left out."""
-        notes = (f"{', '.join(self.unread)}: no difference",) if self.unread else ()
+        notes = (f"does not depend on {', '.join(self.unread)}",) if self.unread else ()
         more = len(self) - SHOWN
         return (*notes, f"{more:,} more rows; give more variables") if more > 0 else notes
 

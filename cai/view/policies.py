@@ -58,7 +58,7 @@ def print_policy(title: str, messages: Messages | BeliefMessages) -> None:
         lines = [[name, p, in_words(pi)] for p, name, pi in table.rows]
         print_table(title, (table.what, "p(o_0)" if seen else "p(s_0)", "does at t = 0"), lines)
         if table.unread:
-            print(f"no difference: {', '.join(table.unread)}")
+            print(f"the policy does not depend on {', '.join(table.unread)}")
         if len(lines) < table.states:
             kinds = "kinds of states" if table.unread else "states"
             shown = f"{len(lines)} of {table.states:,} {kinds}, the start first"

@@ -108,7 +108,7 @@ def _notes(tables: Tables, start: int) -> Iterator[str]:
     if tables.horizon is None:
         yield (
             "The world goes on for ever; the page cuts it at a horizon T. The discount is the chance to survive a "
-            "step, so that from some T on hardly anybody is alive, and the values no longer change."
+            "step, so for a large T almost no trajectory is still alive, and the values no longer change."
         )
     elif start < tables.horizon:
         yield f"The world has T = {tables.horizon:,} steps; the page cuts it at {start:,}, so as to fit in memory."
