@@ -171,7 +171,7 @@ def _add(func: Any, *args: Any) -> Tensor | None:
         else:
             terms.append(term if isinstance(term, Tensor) else torch.as_tensor(term))
     if _dtype([term for term in (a, b) if isinstance(term, Tensor)]) not in _WIDE:
-        return None  # true + true is true, and small integers wrap: no sum of terms says that
+        return None  # sums of booleans and of small integers do not behave like sums of terms
     if not any(_is_sum(arg) for arg in args):
         if not all(isinstance(arg, Tensor) for arg in args) or _covers(a, b) or _covers(b, a):
             return None
@@ -203,7 +203,7 @@ def _negate(func: Any, *args: Any) -> Tensor | None:
 def _cast(func: Any, *args: Any) -> Tensor | None:
     if not _is_sum(args[0]) or (len(args) == 2 and not isinstance(args[1], torch.dtype)) or len(args) > 2:
         return None
-    if len(args) == 2 and not args[1].is_floating_point:  # a sum of rounded terms is no rounded sum
+    if len(args) == 2 and not args[1].is_floating_point:  # a sum of rounded terms differs from the rounded sum
         return None
     return Sum([func(term, *args[1:]) for term in args[0].terms])
 

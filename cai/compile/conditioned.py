@@ -159,7 +159,7 @@ class _Force(Messenger):
         self.now = msg["name"]  # by the time it is sampled an outer messenger may have set its time on it
         if msg["name"] in self.forced:
             value, point = self.forced[msg["name"]], base(msg["fn"])
-            if isinstance(point, Point):  # what takes no room in tables shall take none when it is forced
+            if isinstance(point, Point):  # a Point adds no axis to the tables, also when it is forced
                 msg["fn"] = Point(torch.tensor(value), point.cardinality)
             else:
                 support = msg["fn"].enumerate_support(expand=False).reshape(-1)

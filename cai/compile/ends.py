@@ -112,7 +112,7 @@ def inspect_drawn_ends(spec: Spec, ends: Factor | None, t: int, samples: int = 1
         if bool((value != values[name]).any()):
             yield Finding(where, f"'{name}' changes", "an absorbing state: every action and outcome stays in it")
     reward = torch.as_tensor(reward)
-    wrong = (reward != 0) & (reward != -torch.inf)  # evidence may forbid to be there
+    wrong = (reward != 0) & (reward != -torch.inf)  # evidence may forbid this state
     for paid in reward[wrong].flatten()[:1].tolist():
         yield Finding(where, f"a reward of {paid:g} there", "a reward of 0: the episode has ended")
 
@@ -135,7 +135,7 @@ def _goes_on(tables: Tables, slice_: Slice, ended: Tensor, t: int) -> Iterator[F
     barred = reward == -torch.inf
     probability = torch.where(barred, log_prob.exp(), 0.0).sum(-1)
     spread = torch.where(allowed, probability, 0.0).amax(-1) - torch.where(allowed, probability, 1.0).amin(-1)
-    alike = (spread < 1e-6)[:, None, None]  # evidence may forbid to be there, whatever is done
+    alike = (spread < 1e-6)[:, None, None]  # evidence may forbid this state under every action
     possible = allowed.unsqueeze(-1) & (log_prob > -torch.inf) & ~(barred & alike)
     for i, a, k in (possible & (slice_.successor[ended] != ended[:, None, None])).nonzero()[:1].tolist():
         led = (

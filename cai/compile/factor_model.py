@@ -101,7 +101,7 @@ class SliceVariables:
         joint = added_up(tuple(slice_.prior.values()), scope, self.dtype)
         seen = joint.shape[len(self.actions.sizes) :]
         rows = joint.expand(*self.actions.sizes, *seen).reshape(self.actions.size, *seen)
-        if max(seen, default=1) == 1:  # no state is looked at: one row stands for all
+        if max(seen, default=1) == 1:  # the policy reads no state: one row stands for all
             return rows.reshape(1, -1).expand(self.states.size, -1)
         return rows.expand(-1, *self.states.sizes).reshape(self.actions.size, -1).T
 

@@ -144,7 +144,7 @@ def inspect_pointwise(spec: Spec, tables: Tables, t: int, samples: int = 6) -> I
 def close(alone: Tensor, other: Tensor) -> bool:
     """Tell whether a number that was computed alone is the one among all, rounding apart."""
     a, b = float(alone), float(other)
-    return a == b or abs(a - b) <= 1e-5 * max(1.0, min(abs(a), abs(b)))  # -inf is close to nothing
+    return a == b or abs(a - b) <= 1e-5 * max(1.0, min(abs(a), abs(b)))  # -inf is close to no number
 
 
 def inspect_names(spec: Spec) -> Iterator[Finding]:

@@ -195,7 +195,7 @@ def _equal_or_stacked(slices: list[Slice]) -> tuple[bool, Slice]:
     first, T = slices[0], len(slices)
 
     def constant(name: str) -> bool:
-        # A tensor that is differentiated keeps its times apart even where the values agree today.
+        # A tensor with gradients keeps its time axis, even if the values are equal now.
         values = [cast(Tensor, getattr(slice_, name)) for slice_ in slices]
         return not any(v.requires_grad for v in values) and all(torch.equal(v, values[0]) for v in values)
 

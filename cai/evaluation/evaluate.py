@@ -50,7 +50,7 @@ def measure(answers: Answers, policy: Any) -> Evaluation:
     whole, each = _by_parts(answers, policy)
     parts = tuple(Part(answers, i, own) for i, own in enumerate(each))
     for part in parts:
-        _ = part.states  # what a policy says is checked on the way
+        _ = part.states  # the policy's probabilities are checked during the evaluation
     return Evaluation(whole, answers, parts)
 
 

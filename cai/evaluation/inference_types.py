@@ -62,7 +62,7 @@ def inference_types(world: World | Tables, *, temperature: float | Tensor = 1.0,
         for name, make in _types(tables, alpha, max_nodes).items():
             try:
                 types[name] = make()
-            except CaiError as error:  # the arguments are checked: what is left is that this type has no answer here
+            except CaiError as error:  # the arguments are valid, so this type has no answer here
                 missing[name] = error
     if not types:
         raise missing["posterior"]

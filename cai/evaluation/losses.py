@@ -146,7 +146,7 @@ def costliest(
     rows, rounding = lost.reshape(-1, lost.shape[-1]), ROUNDING * scale
     if float(rows.sum()) <= rounding:
         return []
-    losing = rows > rounding / rows.numel()  # one entry's share of what is rounding in the sum
+    losing = rows > rounding / rows.numel()  # one entry's share of the rounding of the sum
     amounts = torch.where(losing, rows, 0.0)
     amounts = amounts.sum(0) if together else amounts.flatten()
     order = amounts.argsort(descending=True, stable=True)[:n]
@@ -183,7 +183,7 @@ def losses(
         reached = visits[times, s]
         weights = (reached / reached.sum()).unsqueeze(-1)
         adds = torch.where(pi > 0, weights * pi * cost, 0.0)
-        if bool((adds == torch.inf).any()):  # what π* never does costs without end: name the likeliest of these
+        if bool((adds == torch.inf).any()):  # an action that π* never takes costs inf: name the most probable of these
             adds = torch.where(adds == torch.inf, weights * pi, 0.0)
         does, should = ((weights * p).sum(0) for p in (pi, best))
 

@@ -66,7 +66,7 @@ def _names(spec: Spec) -> Iterator[Finding]:
 
 def _slices(spec: Spec) -> Iterator[Finding]:
     if may_be_factored(spec):
-        return  # the form is still to be chosen: whichever it is, compiling it finds what is found here
+        return  # the form is not chosen yet; compiling either form finds these faults
     refuse_large(spec)
     for t in range(spec.times):
         findings = inspect_slice(enumerate_slice(spec, t), spec, t)
@@ -85,7 +85,7 @@ def _compiled(spec: Spec) -> Iterator[Finding]:
     except ImpossibleError:
         yield from blockers(model)
     except NotConvergedError:
-        return  # infinite evidence at α = 1 is a matter of the temperature, no fault of the world
+        return  # infinite evidence at α = 1 depends on the temperature and is not a fault of the world
 
 
 def _impossible(factors: Factors) -> Iterator[Finding]:
@@ -98,7 +98,7 @@ def _impossible(factors: Factors) -> Iterator[Finding]:
     except ImpossibleError as error:
         yield Finding("all slices together", str(error), "an outcome that is not forbidden")
     except (NotConvergedError, IntractableError):
-        return  # what a solve costs, or its temperature, is no fault of the world
+        return  # the cost of a solve, or its temperature, is not a fault of the world
 
 
 def _observed(spec: Spec) -> Iterator[Finding]:

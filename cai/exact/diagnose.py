@@ -95,7 +95,7 @@ def _dead_end(tables: Tables, where: str, stuck: torch.Tensor, seen: str) -> Fin
 def risks(tables: Tables, log_pi: torch.Tensor) -> list[Finding]:
     """Name the first time and state where a policy ``[T, S, A]`` makes ELBO(π) = -inf, and by which action."""
     reached = tables.log_initial > -torch.inf
-    for t in range(tables.horizon or tables.states.size):  # after S steps an endless world shows nothing new
+    for t in range(tables.horizon or tables.states.size):  # after S steps an infinite horizon reaches no new state
         slice_, acts = tables.at(t), (log_pi if tables.horizon is None else log_pi[t]) > -torch.inf
         possible = slice_.log_prob > -torch.inf
         paid = (possible & (slice_.reward == -torch.inf)).any(-1)

@@ -77,7 +77,7 @@ def fixed_point(op: Operator) -> FixedPoint:
 def _of_part(op: Operator) -> FixedPoint:
     search = Search(op)
     start = torch.zeros_like(op.terminal()).contiguous()
-    if is_maximum(op.rule.over_outcomes):  # from 0 a life that loses by going on would fall for long: nobody lives yet
+    if is_maximum(op.rule.over_outcomes):  # from 0 it would fall slowly where steps cost
         start = torch.full_like(start, -torch.inf)
     if is_path(op.rule):
         what = f"{op.rule} with γ = {op.model.discount:g}"

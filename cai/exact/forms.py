@@ -36,7 +36,7 @@ SMALL = 1_000_000
 """Entries S·A·K of a slice up to which nothing is gained by looking for factors."""
 JOINT = 1 << 16
 """Joint states from which on independent parts are solved apart."""
-_PARTS: Memo[list[Factors]] = Memo(most=1)  # so that their plans are kept, too
+_PARTS: Memo[list[Factors]] = Memo(most=1)  # so that their plans are cached, too
 
 
 def of_factors(model: Factors, rule: Rule, alpha: Tensor) -> Operator:
@@ -153,7 +153,7 @@ def _cheaper(spec: Spec) -> Tables | Factors:
         if not fits or entries > FactorOperator(factors, VARIATIONAL, torch.ones(())).cost().work:
             return factors
     except IntractableError:
-        if not fits:  # what ties the variables is the better reason
+        if not fits:  # the error of factorise names the variables, which is the better reason
             raise
     return tabulate(spec)
 

@@ -54,7 +54,7 @@ def visits(transition: Transition, b: Tensor) -> Tensor:
     if J is not None:
         return _solved(J.mT, b)
     total = summed(transition.push, b)
-    # A life is where it begins at least, and rounding must not make a chance negative.
+    # A trajectory visits its start at least once, and rounding must not make a probability negative.
     return torch.maximum(total, b) if bool((b >= 0).all()) else total
 
 

@@ -173,7 +173,7 @@ def _search(tables: Tables, alpha: Tensor, max_nodes: int) -> tuple[_Node, int]:
         below = (node.log_f.unsqueeze(-1) + bounds[t]).logsumexp(0).reshape(A, -1).amax(-1)
         for a, b in enumerate(below.tolist()):
             if b > -float("inf"):
-                # A tie keeps the bound of its prefix: were rounding to order ties, each would be expanded in its turn.
+                # A tie keeps the bound of its prefix: if rounding ordered ties, each of them would be expanded.
                 b = bound if bound - b <= slack * max(1.0, abs(b)) else b
                 heapq.heappush(frontier, (-b, -t - 1, next(serial), a, node))  # among ties the longest prefix first
         minus_bound, minus_length, _, a, before = heapq.heappop(frontier)

@@ -170,11 +170,11 @@ class ProductOperator:
         for part, marginal in zip(self.parts, of, strict=True):
             own = [name for name in names if name in part.variables]
             if own:
-                if order and self.model.horizon is None:  # a sum over all times of products is no product of sums
+                if order and self.model.horizon is None:  # a sum over times of products is not the product of sums
                     expected = "variables of one part, or a finite horizon"
                     raise IntractableError([Finding("marginal", f"{list(names)}, of several parts", expected)])
                 alone = marginal(own)
-                living = self.model.discount**t if order else 1.0  # each part has the chance to live to t in it
+                living = self.model.discount**t if order else 1.0  # each part contains p(alive at t)
                 joint = joint.reshape(*joint.shape, *(1,) * alone.dim()) * alone / living
                 order += own
         return joint.permute([order.index(name) for name in names])

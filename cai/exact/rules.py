@@ -108,7 +108,7 @@ class Soft:
         total = torch.where(ruled, 0.0, log_w + gain).logsumexp(-1)
         ruled, best = ruled.squeeze(-1), best.squeeze(-1)
         hot = eta.abs() > 4 * torch.where(ruled, 0.0, best + eta * total).abs()
-        if bool((hot & ((gain < 0) & ~out).any(-1)).any()):  # where all are as good nothing is lost
+        if bool((hot & ((gain < 0) & ~out).any(-1)).any()):  # exact where all x are equal
             total = _warm(total, gain, log_w)
         return best, gain, total
 

@@ -28,12 +28,12 @@ def without_risk(world: World | Tables) -> Tables:
     tables = tabulate(world)
     if bool((tables.reward > -torch.inf).all() and (tables.terminal > -torch.inf).all()):
         return tables
-    messages = solve(tables, VARIATIONAL)  # what is forbidden is so at every temperature
+    messages = solve(tables, VARIATIONAL)  # a reward of -inf is forbidden at every temperature
     rows = []
     for t in range(tables.horizon or 1):
         prior = tables.at(t).log_prior
         safe = torch.where(messages.q(t) > -torch.inf, prior, -torch.inf)
-        lost = (safe == -torch.inf).all(-1, keepdim=True)  # no safe policy ever comes here
+        lost = (safe == -torch.inf).all(-1, keepdim=True)  # no safe policy reaches this state
         rows.append(torch.where(lost, prior, safe.log_softmax(-1)))
     if tables.horizon is None:
         return replace(tables, log_prior=rows[0])

@@ -41,7 +41,7 @@ def drawing(generator: torch.Generator | None) -> Pick:
 
 def draws(log_weights: Tensor, n: int, generator: torch.Generator | None) -> Tensor:
     """Draw n numbers from each row of log-weights ``[R, N]``, ``[R n]``."""
-    top = log_weights.amax(-1, keepdim=True)  # -inf only after death, where anything will do
+    top = log_weights.amax(-1, keepdim=True)  # -inf only after death, where any value may be drawn
     weights = torch.where(top == -torch.inf, 1.0, (log_weights - top).exp())
     if weights.shape[-1] < MANY:
         return torch.multinomial(weights, n, replacement=True, generator=generator).reshape(-1)

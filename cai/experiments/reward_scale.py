@@ -95,7 +95,7 @@ def verdict_of(result: RewardScale) -> Verdict:
         first = next((alpha for alpha, share in zip(result.temperatures, odd, strict=True) if share < RARE), None)
         when = "at no α tried" if first is None else f"from α = {first:.1g} on"
         words = f"{name}: at the lowest α the gap falls like α^{rate:.2f}, and {lost[-1]:.1g} of return is lost;"
-        checks.append(Check(f"{words} suboptimal actions have less than {RARE:.0%} {when}", arrived))
+        checks.append(Check(f"{words} suboptimal actions have probability below {RARE:.0%} {when}", arrived))
     return judged(checks)
 
 

@@ -79,7 +79,7 @@ def drawn(simulator: Simulator, steps: int) -> Transitions:
             raise fault(
                 "transitions", "a start state in which the episode has ended", "a start state that is not ended"
             )
-        t = int(env_state.t[going][0]) if simulator.timed else 0  # those that go on are at the same time
+        t = int(env_state.t[going][0]) if simulator.timed else 0  # running episodes are all at the same time
         action = prior_action(simulator, env_state.state, t)
         after, reward = simulator.step(env_state, action)
         batch = Transitions(env_state.state, action, reward, after.state, after.terminated, env_state.t).where(going)

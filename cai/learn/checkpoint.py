@@ -57,7 +57,7 @@ class Checkpoint:
 
     def _read(self, path: Path) -> dict[str, Any]:
         where, expected = f"checkpoint '{path}'", "a whole file that a learner wrote"
-        content = path.read_bytes()  # what the disk says is no fault of the content
+        content = path.read_bytes()  # an error of the disk is not a fault of the content
         try:
             saved: dict[str, Any] = torch.load(io.BytesIO(content), weights_only=True)
         except Exception as error:
@@ -66,7 +66,7 @@ class Checkpoint:
             raise fault(where, f"no checkpoint of a learner ({type(error).__name__})", expected) from None
         if not isinstance(saved, dict) or set(saved) != KEYS or not isinstance(saved["of"], dict):
             raise fault(where, "no checkpoint of a learner", expected)
-        for name in sorted({**self.of, **saved["of"]}, key="budget".__eq__):  # the budget is told as the steps
+        for name in sorted({**self.of, **saved["of"]}, key="budget".__eq__):  # the budget is named as the steps
             was, now = saved["of"].get(name, "none"), self.of.get(name, "none")
             if was != now:
                 raise fault(where, f"a learner with {name} = {was}", f"{name} = {now}; or another file for another run")

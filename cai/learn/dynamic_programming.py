@@ -102,7 +102,7 @@ def policy_evaluation(
     problem, limits = stationary_problem(world, gamma, temperature), limits_of(tolerance, max_iterations)
     log_pi = policy_table(problem.tables, as_policy(problem.tables, policy), 0)
     nats = [times(log_pi.exp(), log_p) for log_p in (log_pi, problem.tables.log_prior)]
-    price = times(problem.alpha, torch.stack(nats))  # its parts may cancel, their rounding does not
+    price = times(problem.alpha, torch.stack(nats))  # its terms may cancel, but their rounding does not
     return _by_sweeps(problem, limits, lambda v: problem.under(log_pi, problem.q(v)), lambda q: log_pi, price)
 
 
@@ -203,7 +203,7 @@ def _by_policies(problem: Stationary, limits: Limits) -> Solution:
         if not stopped:
             log_pi = problem.greedy(q)
             v_next = _evaluated(problem, log_pi, problem.kl_cost(log_pi, q), lost)
-            # Values rise, until only rounding moves them.
+            # Values rise until only rounding changes them.
             stopped = "" if float(gap(v_next, v).nan_to_num(posinf=0.0, neginf=0.0).sum()) > 0 else "rounding"
     return _solution(problem, v, problem.greedy(q), bound, history, stopped)
 

@@ -43,7 +43,7 @@ class Log:
         assert self.folder is not None
         if self.events is None:
             try:
-                self.events = Events(self.folder, progress.steps)  # after a resume: nothing twice
+                self.events = Events(self.folder, progress.steps)  # after a resume: no line twice
             except ImportError:
                 return
         row = plain(dict(vars(progress)))

@@ -119,7 +119,7 @@ class ExternalRegressor:
 
     model: Any
     dtype: torch.dtype = torch.float64
-    models: Any = field(default_factory=WeakTensorKeyDictionary, repr=False)  # no fit is made twice while it is needed
+    models: Any = field(default_factory=WeakTensorKeyDictionary, repr=False)  # cache the fits while they are needed
 
     def fit(self, simulator: Simulator, data: Transitions, y: Tensor, before: Tensor | None) -> Tensor:
         """Return the targets."""

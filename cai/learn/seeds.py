@@ -33,7 +33,7 @@ class BrokenOff(KeyboardInterrupt):
         self.runs = tuple(runs)
 
 
-_RUNS: list[Run] = []  # what the processes find when they are forked: a world need not be picklable
+_RUNS: list[Run] = []  # forked processes read it from here, so a world need not be picklable
 
 
 def many(

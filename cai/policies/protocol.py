@@ -103,7 +103,7 @@ def sample_joint(actions: Space, log_pi: Tensor) -> Values:
         logits = logsumexp(joint, tuple(range(-rest, 0))) if rest else joint
         if chosen:
             logits = Vindex(logits)[(Ellipsis, *(value.long() for value in chosen.values()), slice(None))]
-        never = (logits == -torch.inf).all(-1, keepdim=True)  # given what is never chosen before: anything will do
+        never = (logits == -torch.inf).all(-1, keepdim=True)  # any value, after a choice of probability 0
         logits = torch.where(never, 0.0, logits)
         chosen[name] = pyro.sample(name, Numbered(logits, dtype))
     return actions.pack(chosen)

@@ -124,7 +124,7 @@ class EnvironmentSimulator:
             if ended[i]:
                 continue
             self._replay(i, tapes[i])
-            self.now[i] = None  # whatever breaks in there, the environment is nowhere known until it has stepped
+            self.now[i] = None  # if the step raises an error, the state of the environment is unknown
             seen, paid, over, cut, _ = env.step(self.taken.value(actions[i]))
             state[i], reward[i] = self.seen.flat(seen), float(paid)
             terminated[i], truncated[i] = over, cut and not over

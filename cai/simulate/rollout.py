@@ -19,7 +19,7 @@ from cai.world.definition import World
 from cai.world.spaces import Values, Variables
 from cai.world.spec import read
 
-LONGEST = 100_000  # steps of an episode that nothing limits
+LONGEST = 100_000  # the most steps of an episode without a limit
 
 
 @dataclass(frozen=True)

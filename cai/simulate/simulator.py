@@ -13,7 +13,7 @@ from torch import Tensor
 from cai.support.process import alone
 from cai.world.spaces import Values, Variables
 
-NEVER = 2**62  # a step that no episode comes to: int64 can still count it
+NEVER = 2**62  # larger than any episode's length, and still an int64
 
 
 @dataclass(frozen=True)

@@ -72,7 +72,7 @@ class WorldSimulator:
 
     def step(self, env_state: EnvState, action: Values) -> tuple[EnvState, Tensor]:
         """Run the slice in every copy; the last step adds γ r_T(s_T), if the world has a terminal reward."""
-        t = int(env_state.t.max()) if self.timed else 0  # an ended copy has stayed behind
+        t = int(env_state.t.max()) if self.timed else 0  # an ended copy stays at an earlier time
         with user_code(f"step, t = {t}", "code that broadcasts over a batch of states"), Many(self.batch):
             state, reward = self.world.step(env_state.state, action, t)
         reward = torch.as_tensor(reward).expand(self.batch)
@@ -116,7 +116,7 @@ class WorldSimulator:
     def log_prior(self, state: Any, t: Any = 0) -> Tensor:
         """Return log p(a|s) of the numbered actions, nats: from a table where the states are numbered."""
         if self._prior is None:
-            time = int(torch.as_tensor(t).max()) if self.timed else 0  # all copies that go on are at the same
+            time = int(torch.as_tensor(t).max()) if self.timed else 0  # all running copies are at the same time
             return prior_at(self.world, self.variables, state, time).to(self.dtype)
         numbers = _number(self.variables, state)
         return self._prior[t, numbers] if self._times else self._prior[numbers]

@@ -130,7 +130,7 @@ class Enumerate(Messenger):
 
     def _support(self, name: str, fn: Any) -> Tensor:
         point, choose = base(fn), self._choice(name)
-        if choose is not None and isinstance(point, Point):  # of its many values one is asked for
+        if choose is not None and isinstance(point, Point):  # only one of its many values is needed
             self.sizes[name] = point.cardinality
             self.chosen[name] = choose(point.cardinality)
             return torch.tensor(self.chosen[name])

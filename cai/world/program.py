@@ -125,7 +125,7 @@ def unrolled(spec: Spec, policy: Actor | None = None, temperature: float | Tenso
         with Stamp("initial", 0) as start:
             state = dynamics.initial()
         carried = variable_names(state, start.values, "initial")
-        alive: Tensor | None = None  # until a first death is possible there is no such site
+        alive: Tensor | None = None  # before the first possible death there is no such site
         for t in pyro.markov(range(T)):
             with Stamp("act", t):
                 goes_on = alive if policy is None else _goes_on(spec, state, alive)

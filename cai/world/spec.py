@@ -131,7 +131,7 @@ class Spec:
             take_step(self.world, states, step, state, action, 0)
         sizes = states.named_sizes | step.cardinalities | self.actions.named_sizes
         labels_of(self.labels, self.layout, sizes)
-        if self.observe is None:  # whose readings may have labels too
+        if self.observe is None:  # the values of observations may have labels, too
             require_known(self.labels, sizes)
         return step
 

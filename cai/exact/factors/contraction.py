@@ -67,7 +67,7 @@ class Contraction:
                 both = tuple(dict.fromkeys((*small.scope, *self.plan.cases[i].scope, ACTION)))
                 small = self.algebra.combine(small, self._table(i, node, tables), both)
             known = {ACTION, *scope, *message}
-            if not known.issuperset(small.scope):  # what neither the message nor a later factor knows
+            if not known.issuperset(small.scope):  # variables that neither the message nor a later factor reads
                 small = summed(self.algebra, small, tuple(name for name in small.scope if name in known))
             message = self._layout(message, small.scope, scope)
             blocks.append((small, message))

@@ -119,7 +119,7 @@ class Planner:
         if (i, j) not in self._states:
             common = [f for f in self.factors if len(set(self.case[f][i:j])) == 1]
             differing = self.orders.union([f for f in self.factors if f not in common])
-            # Only what can be summed out here is worth applying here: anything else would make the message grow.
+            # Apply here only what can also be summed out here: anything else would make the message grow.
             ready = [f for f in common if self.orders.scopes[f] & ~differing & ~self.states]
             left = tuple(f for f in self.factors if f not in ready)
             known = self.following | self.orders.union(ready)

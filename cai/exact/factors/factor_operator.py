@@ -30,7 +30,7 @@ MAX_BYTES = 6e9
 """What a solve may hold: more is refused before it is begun."""
 ULPS = 64
 """Units in the last place that an elimination may lose, of the largest number that it handles."""
-_PLANS: Memo[dict[int, PreparedSlice]] = Memo(most=1)  # of the numbers as they are now
+_PLANS: Memo[dict[int, PreparedSlice]] = Memo(most=1)  # for the current numbers
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,7 +49,7 @@ class FactorOperator:
     form: str = "factors"
 
     def __reduce__(self) -> Any:
-        return FactorOperator, (self.model, self.rule, self.alpha)  # what was made ready is made anew elsewhere
+        return FactorOperator, (self.model, self.rule, self.alpha)  # prepared data is computed again in another process
 
     @property
     def batch_shape(self) -> torch.Size:

@@ -43,7 +43,7 @@ def _following(
     known = {**plan.states.split(s), **plan.actions.split(a)}
     known = {name: value.long() for name, value in known.items()}
     if separable(over).kind == "averaged":
-        for name, factor in plan.slice.chance.items():  # nothing is tilted: the program's own order
+        for name, factor in plan.slice.chance.items():  # true dynamics: the program's own order
             known[name] = pick(aligned(_given(factor, known), (CASE, name)).expand(len(s), -1))
     else:
         _tilted(plan, over, c, alpha, known, pick)

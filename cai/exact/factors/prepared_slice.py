@@ -234,7 +234,7 @@ class PreparedSlice:
     def _soft(self, x: Tensor, eta: Tensor) -> Tensor:
         """Return η log E exp((r + x)/η) over the tied rewards, ``[A, *s]``."""
         barred = x.detach() == -torch.inf
-        if bool(eta < 0):  # the worst outcome rules: -inf as soon as it is possible
+        if bool(eta < 0):  # the worst outcome decides: -inf as soon as one is possible
             q = self._log_mean(torch.where(barred, 0.0, x), eta)
             risk = self._possible(barred) if bool(barred.any()) else torch.zeros_like(q, dtype=torch.bool)
             for piece in self.averaged:

@@ -145,7 +145,7 @@ class Equation:
         a1, a2 = self.alpha[..., None], self.alpha[..., None, None]
         over_actions, over_outcomes = self.rule.over_actions, self.rule.over_outcomes
 
-        # What is impossible carries no derivative, whatever flows into it.
+        # An impossible state has derivative 0, whatever the incoming gradient.
         v_bar = torch.where(values.v == -torch.inf, 0.0, v_bar)
         pi = tilted.log_policy.exp()
         log_prior = v_bar.unsqueeze(-1) * over_actions.by_log_w(values.q, slice_.log_prior, a1, pi)

@@ -74,7 +74,7 @@ def averaged(equation: Equation, uses: int, scale: float) -> Step | None:
     mean = _over_actions(equation.rule.over_actions, equation.slice.log_prior, equation.alpha)
     read = reader(dynamics.successor)
     never = dynamics.onward == 0
-    holes = bool(never.any())  # an outcome of probability 0 may lead to -inf, and counts for nothing
+    holes = bool(never.any())  # an outcome of probability 0 counts 0, even if it leads to -inf
 
     def step(v_next: Tensor, out: Tensor | None = None) -> Tensor:
         following = dynamics.onward * read(v_next)

@@ -32,7 +32,7 @@ def doubled(equation: Equation, terminal: Tensor, T: int) -> Tensor | None:
     S, columns = terminal.shape[-1], T + 1
     power = dense(equation)
     terminal = (terminal / alpha[..., None]).expand(*power.shape[:-2], S)
-    u = torch.nn.functional.pad(terminal, (0, power.shape[-1] - S)).unsqueeze(-1)  # whoever has died has v = 0
+    u = torch.nn.functional.pad(terminal, (0, power.shape[-1] - S)).unsqueeze(-1)  # after death v = 0
     while u.shape[-1] < columns:
         m = u.shape[-1]
         further = product(power, u[..., : columns - m])

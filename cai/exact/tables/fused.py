@@ -199,7 +199,7 @@ def product_of(staged: Staged) -> Product | None:
     gain = float(slice_.reward.detach().numpy().max())
     if gain == -np.inf:
         return None
-    # The tables are read where they stand, in whatever order: a copy would take as long as many backups.
+    # The tables are read in place, in any memory order: a copy would take as long as many backups.
     chances = (slice_.successor.numpy(), whole(once(slice_.log_prob).exp(), S), whole(once(slice_.log_prior).exp(), S))
     width = np.empty(S, np.int64)
     staged.threads.run(merging.widths, S, *chances, width)

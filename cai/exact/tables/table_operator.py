@@ -49,7 +49,7 @@ class TableOperator:
     form: str = "tables"
 
     def __reduce__(self) -> Any:
-        return TableOperator, (self.model, self.rule, self.alpha)  # what was made ready is made anew elsewhere
+        return TableOperator, (self.model, self.rule, self.alpha)  # prepared data is computed again in another process
 
     @property
     def batch_shape(self) -> torch.Size:
@@ -75,7 +75,7 @@ class TableOperator:
         uses = tables.horizon or ENDLESS
         if tables.requires_grad or self.alpha.requires_grad:
             return ready(self.equation(0), uses=uses, scale=scale)
-        # A step may hold threads: they are as many as torch may use, and stay behind where a process is forked.
+        # A step may hold threads: as many as torch may use; a forked process does not have them.
         where = (os.getpid(), torch.get_num_threads())
         key = (self.rule, self.alpha.shape, *self.alpha.flatten().tolist(), uses, scale, tables.version, *where)
         return _READY.of(tables, key, lambda: ready(self.equation(0), uses=uses, scale=scale))
@@ -275,7 +275,7 @@ class TableOperator:
         if self.model.discount < 1:
             log_survival = self.model.log_survival
             survival = (log_survival.exp() * (log_survival - tilted.log_survival)).sum(-1)
-            tilts = (p > 0) & (self.q(t, v_next) > -torch.inf).unsqueeze(-1)  # where nothing is possible nothing is
+            tilts = (p > 0) & (self.q(t, v_next) > -torch.inf).unsqueeze(-1)  # where v is -inf there is no probability
             nats = nats + torch.where(tilts, p * look_ahead(survival, slice_.successor), 0.0).sum(-1)
         return nats
 

@@ -107,7 +107,7 @@ class Parts:
     over: Expectation
 
 
-@lru_cache(maxsize=1)  # asked for at every step, and reading the prior runs the world
+@lru_cache(maxsize=1)  # cached: it is needed at every step, and reading the prior runs the world
 def parts_of(simulator: Simulator, hidden: tuple[int, ...]) -> Parts:
     """Return actor and critics for a simulator's actions; the last layer of the actor is 0 at first: π = p, or nearly.
 

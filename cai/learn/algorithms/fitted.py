@@ -120,7 +120,7 @@ class Fitted:
             return data.where(data.times == t)
         if problem.simulator.terminal is None or horizon is None:
             return data
-        last = data.times == horizon - 1  # these alone are paid the terminal reward
+        last = data.times == horizon - 1  # only these get the terminal reward
         return data.where(last if t == horizon - 1 and not self.stationary else ~last)
 
 

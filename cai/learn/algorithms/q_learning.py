@@ -92,6 +92,6 @@ def _discount(world: Any, gamma: float | None, algorithm: Tabular | NeuralQ) -> 
         if world.horizon is None and algorithm.max_steps is None:
             raise fault("q_learning, max_steps", "none, on a world without a horizon", "where to cut episodes off")
         return gamma
-    # One Q for all times, of what may go on for ever.
+    # One Q for all times, without a horizon.
     undiscounted = not isinstance(world, World) or read(world).discount == 1
     return 0.99 if gamma is None and undiscounted else gamma

@@ -96,7 +96,7 @@ class Tabular:
         wrong = []
         for t in range((T or 1) - 1, -1, -1):
             tally = tallies.get(ANY, tallies.get(t))
-            if tally is None:  # no episode has come so far
+            if tally is None:  # no episode has reached this time
                 continue
             v = torch.zeros(q.shape[1], dtype=q.dtype)  # after the last time
             if T is None or t + 1 < T:

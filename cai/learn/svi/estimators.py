@@ -88,7 +88,7 @@ def estimator_of(name: Any, objective: Objective, particles: int) -> Estimator:
     model = trajectory(objective.world, temperature=objective.alpha)
     guide = _registered(trajectory(objective.world, objective.policy), modules)
     if isinstance(name, TraceEnum_ELBO):
-        finite = objective.tables is not None  # else what has no finite support is drawn once, and the value is noisy
+        finite = objective.tables is not None  # else infinite variables are sampled once: noisy
         return Estimator(type(name).__name__, model, config_enumerate(guide), name, finite, modules)
     if isinstance(name, ELBO):
         return Estimator(type(name).__name__, model, guide, name, False, modules)

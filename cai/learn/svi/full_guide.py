@@ -49,7 +49,7 @@ class FullGuide(nn.Module):
         spec = read(world)
         if spec.horizon is None:
             raise fault("horizon", "None", "a finite horizon: the full guide has a table for every time")
-        self._world = (world,)  # in a tuple: a world that is a module keeps its parameters to itself
+        self._world = (world,)  # in a tuple, so that the parameters of a world that is a module are not registered here
         self.horizon, self.discount, self.terminal = spec.horizon, spec.discount, spec.terminal or _nothing
         self.states, self.actions = spec.states, spec.actions
         S, A, T = spec.states.size, spec.actions.size, spec.horizon
@@ -70,7 +70,7 @@ class FullGuide(nn.Module):
         tables = tabulate(self.world)
         if bool((tables.reward > -torch.inf).all() and (tables.terminal > -torch.inf).all()):
             return
-        post = solve(tables, POSTERIOR)  # what is impossible is so at every temperature
+        post = solve(tables, POSTERIOR)  # an impossible value is impossible at every temperature
         _forbid(self.tables["initial"], post.log_initial() > -torch.inf, (), self.states.sizes)
         for t in range(self.horizon):
             tilted = post.tilt(t)
@@ -139,7 +139,7 @@ def _forbid(tables: Any, possible: Tensor, at: tuple[int, ...], sizes: tuple[int
         some = possible
         for _ in range(len(sizes) - n - 1):
             some = some.any(-1)
-        some = some | ~some.any(-1, keepdim=True)  # where nothing is possible it does not matter
+        some = some | ~some.any(-1, keepdim=True)  # if nothing is possible, the value is not used
         table.data[at] = torch.where(some, table.data[at], -torch.inf)
 
 

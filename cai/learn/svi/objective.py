@@ -157,6 +157,6 @@ def sampled(world: World, actor: Actor, temperature: float | Tensor, samples: in
         raise fault(
             "elbo, sampling", "a trajectory whose log-probability is NaN", "rewards and probabilities that are not"
         )
-    if bool((log_w == -torch.inf).any()):  # a trajectory that can happen is forbidden: that is the answer, exactly
+    if bool((log_w == -torch.inf).any()):  # a possible trajectory has a reward of -inf, so this is the exact answer
         return ElboEstimate(-torch.inf, 0.0, "sampling", len(log_w))
     return ElboEstimate(float(log_w.mean()), float(log_w.std() / len(log_w) ** 0.5), "sampling", len(log_w))
