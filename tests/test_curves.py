@@ -146,7 +146,7 @@ def test_a_far_away_evidence_is_named_outside_the_frame() -> None:
 def test_a_guide_that_bends_the_dynamics_is_measured_against_the_evidence() -> None:
     bent = fitted([EVIDENCE - 1, EVIDENCE - 0.1], elbo_star=EVIDENCE)
     figure = elbo_curves({"a": fitted(climbing(20)), "bent": bent}, elbo_star=STAR, log_evidence=EVIDENCE)
-    assert "Measured against log Z, since dynamics bend too: bent." in told(figure)
+    assert "Compared with log Z, because a full guide also changes the dynamics: bent." in told(figure)
 
 
 def test_the_record_of_the_last_step_is_the_result_itself() -> None:

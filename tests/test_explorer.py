@@ -332,7 +332,7 @@ def test_an_endless_world_is_cut_and_says_so() -> None:
 def test_a_long_horizon_is_cut_and_says_so() -> None:
     data = world_data(variants_of(cai.tabulate(load_model("grid")(30, 30, horizon=5000))))
     assert data["clock"] == {"horizon": 5000, "discount": 1.0, "timed": False, "start": 1333, "longest": 1333}
-    assert data["notes"] == ["The world has T = 5,000 steps; the page cuts it at 1,333, so as to fit in memory."]
+    assert data["notes"] == ["The world has T = 5,000 steps; the page cuts it at 1,333 to fit in memory."]
 
 
 @pytest.mark.parametrize(

@@ -183,7 +183,7 @@ def test_stochastic_dynamics_leave_luck_that_no_policy_can_have(lake: list[cai.C
         assert text.startswith(f"At α = {show(one.temperature)}, {promised}")
         assert f"reaches ELBO* = {show(one.elbo_star)} nats" in text
         gap = show(one.log_evidence - one.elbo_star)
-        assert text.endswith(f"No policy can have the {gap} nats between them: they are for luck.")
+        assert text.endswith(f"No policy can reach the {gap} nats between them: they are for luck.")
     assert told[-1] == "The highest ELBO of those compared: VARIATIONAL at α = 0.1 and α = 1."
 
 

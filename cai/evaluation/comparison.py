@@ -134,7 +134,7 @@ class Comparison:
     def _remarks(self, name: str) -> Iterator[str]:
         runs, elbo = self.runs[name], self.row(name).estimate("elbo")
         if elbo is not None and elbo.infinite:
-            lost = f"of {len(runs)} seeds, {elbo.infinite} end at ELBO -inf, where what is forbidden is risked"
+            lost = f"of {len(runs)} seeds, {elbo.infinite} end at ELBO -inf, where the policy risks a forbidden reward"
             yield f"{name}: {lost}."
         cut = sum(run.stopped == "interrupted" for run in runs)
         if cut:

@@ -16,7 +16,7 @@ from cai.world.definition import World
 
 @dataclass(frozen=True)
 class Step:
-    """One step: a factor is multiplied onto the message, and what nothing else reads is summed out.
+    """One step: the message is multiplied by a factor, and variables that no later factor reads are summed out.
 
     Attributes:
         factor: log p(x|parents), the last variable of its scope is x.

@@ -126,7 +126,7 @@ def _measured_against_log_z(fits: Mapping[str, Learned], elbo_star: float | None
         return ""
     bests = {name: fit.elbo_star for name, fit in fits.items() if fit.elbo_star is not None}
     names = [name for name, best in bests.items() if rounded(best - elbo_star, elbo_star)]
-    return f" Measured against log Z, since dynamics bend too: {', '.join(names)}." if names else ""
+    return f" Compared with log Z, because a full guide also changes the dynamics: {', '.join(names)}." if names else ""
 
 
 def _draw_elbo(curves: Sequence[ElboCurve], answers: Sequence["Answer"], last: int, notes: str, about: str) -> Figure:

@@ -165,7 +165,7 @@ def _draw_lanes(axes: Axes, scopes: list[set[str]], lanes: list[_Lane]) -> None:
     every = max(1, -(-len(scopes) // 24))
     shown = range(0, len(scopes), every)
     axes.set_xticks(shown, ["start" if n == 0 and every == 1 and len(scopes) < 16 else str(n) for n in shown])
-    axes.set_xlabel("step: the factor that is multiplied on", fontsize=8.5, color=INK, labelpad=2)
+    axes.set_xlabel("step: the factor of the product", fontsize=8.5, color=INK, labelpad=2)
     axes.tick_params(length=0, labelsize=8)
     for text in (*axes.get_xticklabels(), *axes.get_yticklabels()):
         text.set_parse_math(False)

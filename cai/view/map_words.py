@@ -30,7 +30,7 @@ def extremes(ground: Ground, field: Float[Tensor, " S"], unit: str) -> str:
     if start in shown.tolist() and start not in (high, low):
         text += f"; at the start, {state_label(ground.model, start)}: {show(float(field[start]))}"
     endless = int((field[ground.open] == -torch.inf).sum())
-    return f"{text}." + (f" {endless} cells at −∞: what is forbidden is risked there." if endless else "")
+    return f"{text}." + (f" {endless} cells at −∞: a forbidden reward is possible there." if endless else "")
 
 
 def deeds(ground: Ground, probs: Float[Tensor, "S A"]) -> str:

@@ -204,7 +204,9 @@ def _count(variables: Sequence[Described], space: Space | None, what: str, note:
 def _answers(seen: Overview) -> str:
     if not seen.finite:
         return "no exact ones: a variable is a real number; cai fit and cai learn sample it"
-    partial = "; seen in part: cai solve --partial acts on what is seen" if seen.seen_in_part else ""
+    partial = (
+        "; seen in part: cai solve --partial finds the policy that sees only observations" if seen.seen_in_part else ""
+    )
     return f"exact: all variables have finitely many values{partial}"
 
 

@@ -59,7 +59,7 @@ def _promise(comparison: Comparison) -> str:
     both = f"{show(start)} of them are for a better start and {show(luck)} for luck"
     why = both if start > 0 and luck > 0 else "they are for a better start" if start > 0 else "they are for luck"
     promised = f"the posterior promises log Z = {log_z} nats, and the best policy reaches ELBO* = {star} nats"
-    return f"{promised}. No policy can have the {show(gap)} nats between them: {why}"
+    return f"{promised}. No policy can reach the {show(gap)} nats between them: {why}"
 
 
 def _best(ordered: Sequence[Comparison]) -> str | None:

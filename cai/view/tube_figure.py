@@ -34,7 +34,7 @@ class Marginal(Protocol):
         """The mean."""
 
     def quantile(self, share: float) -> float:
-        """Return the value below which this share of the chances lies."""
+        """Return the value below which this share of the probability lies."""
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ class Chances:
         return float(self.probs @ torch.arange(len(self.probs), dtype=self.probs.dtype))
 
     def quantile(self, share: float) -> float:
-        """Return the first value up to which so much of the chances lies."""
+        """Return the first value up to which this much of the probability lies."""
         return float((self.probs.cumsum(0) >= share - 1e-9).long().argmax())
 
 
@@ -83,7 +83,7 @@ def _of_state(result: Known, variable: str) -> Known:
     if variable not in result.model.states.names:
         raise fault("tubes, variable", f"'{variable}'", f"one of {list(result.model.states.names)}")
     if result.model.horizon is None:
-        raise fault("tubes", "an infinite horizon", "a finite one: what is drawn is over time")
+        raise fault("tubes", "an infinite horizon", "a finite one: the figure is over time")
     return result
 
 
@@ -141,7 +141,7 @@ def tubes(
         f"{name}: mean {show(mean[0])} at t = 0, {show(mean[-1])} at t = {len(mean) - 1}"
         for name, mean in means.items()
     )
-    words = f"{variable} over time, mean and the band of {share:.0%} of the chances. {'; '.join(told)}."
+    words = f"{variable} over time, mean and the band of {share:.0%} of the probability. {'; '.join(told)}."
     return tell(ax, words, ax.get_ylim())
 
 

@@ -214,7 +214,7 @@ def _same(one: Tables, other: Tables) -> bool:
 
 def _compiled(world: World | Tables) -> Tables:
     if not isinstance(world, Tables) and read(world).observe is not None:
-        expected = "a world whose state is seen: the page knows no beliefs (cai.partial.solve does)"
+        expected = "a world whose state is seen: the page has no beliefs (cai.partial.solve does)"
         raise fault("explore", "a world that is seen in part", expected)
     tables = tabulate(world).detach()
     if tables.batch_shape:

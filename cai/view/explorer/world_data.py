@@ -107,11 +107,11 @@ def _notes(tables: Tables, start: int) -> Iterator[str]:
     """Say what the page leaves out."""
     if tables.horizon is None:
         yield (
-            "The world goes on for ever; the page cuts it at a horizon T. The discount is the chance to survive a "
-            "step, so for a large T almost no trajectory is still alive, and the values no longer change."
+            "The world has an infinite horizon; the page cuts it at a horizon T. With a discount below 1, almost no "
+            "trajectory is alive after a large T, so a larger T does not change the values."
         )
     elif start < tables.horizon:
-        yield f"The world has T = {tables.horizon:,} steps; the page cuts it at {start:,}, so as to fit in memory."
+        yield f"The world has T = {tables.horizon:,} steps; the page cuts it at {start:,} to fit in memory."
 
 
 def _option(option: Option) -> dict[str, Any]:
