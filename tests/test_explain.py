@@ -167,9 +167,9 @@ def test_the_policy_needs_the_state_only_and_the_text_says_why(seed: int, horizo
         assert text.endswith("No counterexample with fewer state variables was found.")
     else:
         size = max(len(kept) for kept in fails)
-        counter = text.split(" it would not hold: then ")
+        counter = text.split(" this is not so: ")
         assert sum(one in counter[0].rsplit("Given ", 1)[1] for one in states) == (size or len(states) * (not alive))
-        witness = counter[1].split(" ")[0]
+        witness = counter[1].removesuffix(".").rsplit(" ", 1)[1]
         named = [kept for kept in fails if len(kept) == size]
         assert any(not separated(dag, {"a_1"}, {witness}, {*kept, *given}) for kept in named)
 
