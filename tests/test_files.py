@@ -156,3 +156,19 @@ def test_events_are_whole_records_where_the_disk_gets_full(tmp_path: Path) -> No
     found = EventAccumulator(str(tmp_path))
     found.Reload()
     assert [(one.step, one.value) for one in found.Scalars("return")] == [(1, 0.5), (2, pytest.approx(0.7))]
+
+
+def test_an_interrupt_between_two_files_leaves_out_the_last(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    put, replace = [], Path.replace
+
+    def interrupted(part: Path, place: Path) -> Path:
+        if len(put) == 2:
+            raise KeyboardInterrupt
+        put.append(place.name)
+        return replace(part, place)
+
+    monkeypatch.setattr(Path, "replace", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        write_whole(tmp_path, {"data.csv": b"1", "figures/map.svg": b"2", "report.html": b"3"})
+    assert put == ["data.csv", "map.svg"]
+    assert sorted(contents(tmp_path)) == ["data.csv", "figures/map.svg"]

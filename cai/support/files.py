@@ -3,7 +3,7 @@
 import os
 import secrets
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
@@ -32,14 +32,16 @@ def draft(path: Path) -> Iterator[Path]:
         raise
 
 
-def write_whole(folder: Path, contents: Mapping[str, bytes]) -> None:
-    """Write files (relative path to bytes) into a folder: first all as drafts, then each put in its place.
+def write_whole(folder: Path, contents: dict[str, bytes]) -> None:
+    """Write files (relative path to bytes) into a folder: first all as drafts, then each put in its place, in order.
+
+    Where Ctrl-C comes between two of them the later ones are not put there: what leads to the others comes last.
 
     Raises:
         OSError: the folder cannot be written to; then what stood there before still stands.
     """
     with ExitStack() as drafts:
-        for path, content in contents.items():
+        for path, content in reversed(contents.items()):  # the stack ends with what was entered first
             (folder / path).parent.mkdir(parents=True, exist_ok=True)
             drafts.enter_context(draft(folder / path)).write_bytes(content)
 
