@@ -67,7 +67,7 @@ def test_the_curves_are_those_of_the_comparison(compared: cai.Comparison) -> Non
     (axes,) = figure.axes
     assert axes.get_yscale() == "log"
     lines = [line for line in axes.lines if len(line.get_ydata()) == 7]
-    for line, name in zip(lines, ("reinforce", "soft_q"), strict=True):  # q's history knows no policy nats
+    for line, name in zip(lines, ("reinforce", "soft_q"), strict=True):  # q's history has no policy nats
         np.testing.assert_allclose(line.get_ydata(), compared.curves[name]["policy_nats"].value)
         np.testing.assert_allclose(line.get_xdata(), range(0, 601, 100))
     for field in ("stochastic_return", "deterministic_return"):
@@ -170,7 +170,7 @@ def test_the_page_tells_what_was_computed(compared: cai.Comparison, tmp_path: Pa
             assert numbers[row.name, "steps"] == ""
     assert numbers["q", "worst_policy_nats"] == ""
     assert ("q", "evidence_gap") not in numbers  # intervals take its room
-    for text in ("<lake>", "4 seeds", "q: its history knows no policy nats", "Where each policy loses most"):
+    for text in ("<lake>", "4 seeds", "q: its history has no policy nats", "Where each policy loses most"):
         assert text in page.text
     place = compared.worst("q", 1, by="regret", together=True)[0]  # a hard learner is told by reward
     assert f"{place.label}, t = {place.t} … {place.until}: {brief(place.lost)} reward units" in page.text
