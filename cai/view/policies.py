@@ -56,7 +56,7 @@ def print_policy(title: str, messages: Messages | BeliefMessages) -> None:
     seen = isinstance(messages, BeliefMessages)
     for table in policy_rows(messages):
         lines = [[name, p, in_words(pi)] for p, name, pi in table.rows]
-        print_table(title, (table.what, "p(o_0)" if seen else "p(s_0)", "does at t = 0"), lines)
+        print_table(title, (table.what, "p(o_0)" if seen else "p(s_0)", "does at t = 0, with probability"), lines)
         if table.unread:
             print(f"the policy does not depend on {', '.join(table.unread)}")
         if len(lines) < table.states:

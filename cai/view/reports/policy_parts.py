@@ -56,7 +56,7 @@ def tables_of(messages: Messages | BeliefMessages, label: str) -> Iterator[Part]
 
 
 def _table(rows: PolicyRows, label: str) -> Table:
-    heads = (Head("probability at the start"), Head("does at t = 0", wordy=True))
+    heads = (Head("probability at the start"), Head("does at t = 0, with probability", wordy=True))
     lines = tuple(Line(name, (number(p), words(in_words(pi)))) for p, name, pi in rows.rows)
     notes = [f"No difference is made by {', '.join(rows.unread)}."] if rows.unread else []
     notes += [f"{len(lines)} of {rows.states:,} rows."] if len(lines) < rows.states else []
