@@ -62,7 +62,7 @@ class NotConvergedError(CaiError):
 
 
 def quoted(error: BaseException) -> str:
-    """Quote somebody else's error in one line, with the place in their own file where it arose."""
+    """Quote an error of user code in one line, with its place in the user's file."""
     text = str(error).strip().splitlines()
     words = f"{type(error).__name__}: {text[0]}" if text else type(error).__name__
     if isinstance(error, SyntaxError):
@@ -74,7 +74,7 @@ def quoted(error: BaseException) -> str:
 
 
 def must_pass(error: Exception) -> bool:
-    """Tell whether an error is nobody's fault in the code where it arose: our own words, no memory, no time left.
+    """Return whether an error is not a fault of user code: one of cai's errors, out of memory, or an interrupt.
 
     torch tells a lack of memory by a ``RuntimeError``. Ctrl-C and ``sys.exit`` are no ``Exception``, and pass anyway.
     """
@@ -82,14 +82,15 @@ def must_pass(error: Exception) -> bool:
 
 
 def lacks_memory(error: BaseException) -> bool:
-    """Tell whether an error says that memory ran out, in Python's way or in torch's."""
+    """Return whether an error says that memory ran out, in Python's way or in torch's."""
     torchs = isinstance(error, RuntimeError) and "DefaultCPUAllocator: can't allocate memory" in str(error)
     return isinstance(error, MemoryError) or torchs or type(error).__name__ == "OutOfMemoryError"
 
 
 @contextmanager
 def user_code(where: str, expected: str) -> Iterator[None]:
-    """Turn an error of somebody else's code into a ``WorldError`` that quotes it; what ``must_pass`` stays as it is."""
+    """Turn an error of user code into a ``WorldError`` that quotes it; errors that ``must_pass`` are raised
+    unchanged."""
     try:
         yield
     except Exception as error:
@@ -106,7 +107,7 @@ def demand(findings: Iterable[Finding]) -> None:
 
 
 def require_time(where: str, t: SupportsIndex, T: int | None, *, end: bool = False) -> int:
-    """Return a time at which somebody acts, 0 … T-1, as a whole number; with ``end`` T, the time of s_T, is one too.
+    """Return a time of an action, 0 … T-1, as a whole number; with ``end`` also T, the time of s_T.
 
     Args:
         where: said in the error.

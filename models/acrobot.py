@@ -57,7 +57,7 @@ class Acrobot:
         return pyro.sample("state", Delta(following, event_dim=1)), reward
 
     def terminated(self, state: Tensor) -> Tensor:
-        """Tell whether the free end is more than 1 m above the bar. ``[*, 4] -> [*]``."""
+        """Return whether the free end is more than 1 m above the bar. ``[*, 4] -> [*]``."""
         first, second = state[..., 0], state[..., 1]
         return -first.cos() - (first + second).cos() > 1
 

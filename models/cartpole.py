@@ -63,7 +63,7 @@ class CartPole:
         return pyro.sample("state", Delta(following, event_dim=1)), (~fallen).to(state.dtype)
 
     def terminated(self, state: Tensor) -> Tensor:
-        """Tell whether the cart has left the track or the pole leans more than 12 degrees. ``[*, 4] -> [*]``."""
+        """Return whether the cart has left the track or the pole leans more than 12 degrees. ``[*, 4] -> [*]``."""
         return (state[..., 0].abs() > EDGE) | (state[..., 2].abs() > TILT)
 
     def features(self, state: Tensor) -> Tensor:

@@ -54,7 +54,7 @@ class MountainCar:
         return pyro.sample("state", Delta(following, event_dim=1)), there.to(state.dtype) - 1
 
     def terminated(self, state: Tensor) -> Tensor:
-        """Tell whether the car is at the flag, and not rolling back. ``[*, 2] -> [*]``."""
+        """Return whether the car is at the flag, and not rolling back. ``[*, 2] -> [*]``."""
         return (state[..., 0] >= GOAL) & (state[..., 1] >= 0)
 
     def features(self, state: Tensor) -> Tensor:

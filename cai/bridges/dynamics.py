@@ -50,7 +50,7 @@ class Dynamics(Protocol):
         """Return r_T(s_T), reward units; 0 where the world has none."""
 
     def ended(self, state: Any) -> Array:
-        """Tell where an episode may stop before T, at no loss of reward."""
+        """Return where an episode may stop before T, at no loss of reward."""
 
     def observe(self, state: Any) -> Array:
         """Return what a learner sees."""
@@ -252,7 +252,7 @@ def _run(place: str, shape: tuple[int, ...], rng: np.random.Generator, piece: Ca
 
 
 def _flags(spec: Spec, state: Values, shape: tuple[int, ...]) -> Array:
-    """Tell where an episode may stop."""
+    """Return where an episode may stop."""
     if spec.early_end is None:
         return np.zeros(shape, bool)
     with user_code("terminated", "code that runs"):

@@ -119,7 +119,7 @@ def _box(low: Tensor, high: Tensor) -> Any:
 
 
 def _actions(world: Any, variables: tuple[Variable, ...], state: Values) -> tuple[bool, Tensor, Tensor]:
-    """Tell whether the action is a dict, and the interval of each of its continuous numbers, ``[D]``."""
+    """Return whether the action is a dict, and the interval of each of its continuous numbers, ``[D]``."""
     finite = [variable.name for variable in variables if variable.size is not None]
     if finite and len(finite) < len(variables):
         seen = f"finite variables {finite} beside continuous ones"

@@ -83,7 +83,7 @@ class GymnasiumWorld:
         return state_next, self.reward[state, action, outcome].to(torch.get_default_dtype())
 
     def terminated(self, state: Tensor) -> Tensor:
-        """Tell the states in which nobody acts: "ended", and those for which the table has no actions."""
+        """Tell the ended states: "ended", and those for which the table has no actions."""
         return self.over[state]
 
 

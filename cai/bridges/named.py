@@ -46,7 +46,7 @@ class Source:
     Attributes:
         summary: its first sentence; empty where nothing says one.
         place: its file, its id's entry point, or the name itself.
-        options: what it takes; None where that cannot be told.
+        options: the options that it takes; None where they are not known.
     """
 
     summary: str

@@ -67,7 +67,7 @@ class _Rows:
 
 
 def _asked(q: Callable[..., Any], world: Any, t: int) -> Tensor:
-    """Call a function on all states in which somebody acts."""
+    """Call a function on all states that have not ended."""
     states, ended = world.states, world.ended
     numbers = replace_terminated(ended)
     numbers = torch.arange(states.size) if numbers is None else numbers

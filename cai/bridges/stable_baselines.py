@@ -40,7 +40,7 @@ CHUNK = 4096  # states at once: the network sees one number for each value of a 
 
 @dataclass(frozen=True)
 class StableBaselinesPolicy:
-    """A model's policy at the world's own action sites; it reads the model's weights whenever it is asked.
+    """A model's policy at the world's own action sites; it reads the model's current weights.
 
     Attributes:
         model: the Stable-Baselines3 model.
@@ -257,7 +257,7 @@ def _kind(model: Any) -> str:
 
 
 def _is(model: Any, kind: str) -> bool:
-    """Tell whether a model is of a kind of Stable-Baselines3 or sb3-contrib."""
+    """Return whether a model is of a kind of Stable-Baselines3 or sb3-contrib."""
     try:
         import stable_baselines3
     except ImportError as error:

@@ -126,7 +126,7 @@ def _fits(
     *,
     quiet: bool,
 ) -> "Iterator[tuple[dict[str, Any], Learned]]":
-    """Fit at every temperature, each told as soon as it is there; yield its numbers, and the fit. Ctrl-C ends all."""
+    """Fit at every temperature, and print each result at once; yield its numbers and the fit. Ctrl-C ends all."""
     from cai.learn.trained import fit_record
     from cai.view.terminal import print_fit
 

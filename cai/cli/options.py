@@ -150,7 +150,7 @@ def _read_horizon(text: str) -> int | None:
 
 
 def read_form(text: str) -> str | None:
-    """Read the form that is asked for; None is whichever is best."""
+    """Read the name of a form; None for "auto"."""
     return None if read_name("--form", text, known.forms()) == "auto" else text
 
 

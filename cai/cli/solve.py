@@ -97,7 +97,7 @@ def _solved(
     policy: bool,
     as_json: bool,
 ) -> None:
-    """Solve under every rule at every temperature, and print the answers, with their policies where asked."""
+    """Solve under every rule at every temperature, and print the answers, with ``--policy`` their policies too."""
     from cai.exact.solve_all import solve_all
     from cai.view.sizes import size_of
 
@@ -122,7 +122,7 @@ def _show(
     policy: bool,
     as_json: bool,
 ) -> None:
-    """Show the rows, and where asked what is done at t = 0 under each rule."""
+    """Show the rows, and with ``--policy`` the policy at t = 0 under each rule."""
     from cai.view.policies import policy_rows, print_policy
 
     if policy and as_json:

@@ -114,7 +114,7 @@ def apply(func: Callable[..., Any], args: Any, kwargs: Any) -> Any:
 
 
 def _writes(func: Any) -> bool:
-    """Tell whether a function changes its first argument in place."""
+    """Return whether a function changes its first argument in place."""
     name = getattr(func, "__name__", "")
     plain = name.endswith("_") and not name.endswith("__")
     return plain or name == "__setitem__" or (name.startswith("__i") and func in _IN_PLACE)

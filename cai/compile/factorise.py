@@ -249,7 +249,7 @@ def _conditional(where: str, own: str, factor: Factor, dtype: torch.dtype) -> Fa
 
 
 def _constant(value: Tensor, dim: int) -> bool:
-    """Tell whether nothing changes along a dimension; a tensor that is differentiated keeps those it was given."""
+    """Return whether nothing changes along a dimension; a tensor that is differentiated keeps those it was given."""
     if value.stride(dim) == 0:
         return True
     return not value.requires_grad and bool((value == value.narrow(dim, 0, 1)).all())
@@ -265,7 +265,7 @@ def _factors(slice_: FactoredSlice) -> list[Factor]:
 
 
 def _equal(slice_: FactoredSlice, other: FactoredSlice) -> bool:
-    """Tell whether two slices hold the same numbers."""
+    """Return whether two slices hold the same numbers."""
     a, b = _factors(slice_), _factors(other)
     return len(a) == len(b) and all(
         x.scope == y.scope and torch.equal(x.table, y.table) for x, y in zip(a, b, strict=True)

@@ -142,7 +142,7 @@ def inspect_pointwise(spec: Spec, tables: Tables, t: int, samples: int = 6) -> I
 
 
 def close(alone: Tensor, other: Tensor) -> bool:
-    """Tell whether a number that was computed alone is the one among all, rounding apart."""
+    """Return whether a number that was computed alone is the one among all, rounding apart."""
     a, b = float(alone), float(other)
     return a == b or abs(a - b) <= 1e-5 * max(1.0, min(abs(a), abs(b)))  # -inf is close to no number
 
@@ -200,7 +200,7 @@ def inspect_scope(spec: Spec) -> Iterator[Finding]:
 
 
 def fits(value: Tensor, full: tuple[int, ...]) -> bool:
-    """Tell whether a tensor broadcasts to the slice's full shape without growing it."""
+    """Return whether a tensor broadcasts to the slice's full shape without growing it."""
     try:
         return bool(torch.broadcast_shapes(value.shape, full) == torch.Size(full))
     except RuntimeError:

@@ -91,5 +91,5 @@ def answers_of(where: str, model: Compiled, temperature: float | Tensor) -> Answ
 
 
 def _joined(op: ProductOperator) -> bool:
-    """Tell whether the world has an end that no part knows alone."""
+    """Return whether the world has an end that no part knows alone."""
     return op.model.ends is not None and all(part.model.ends is None for part in op.parts)

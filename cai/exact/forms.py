@@ -62,7 +62,7 @@ class Form:
         model: the type of its compiled worlds.
         compile: from a world to a model; raises ``IntractableError`` where it cannot.
         operator: a model under a rule at a temperature.
-        can: whether a world is to be compiled to it unless another form is asked for.
+        can: whether a world is compiled to this form by default.
         batches: whether it takes several temperatures at once.
     """
 
@@ -82,12 +82,12 @@ FORMS: list[Form] = [
 
 
 def names() -> list[str]:
-    """Return what may be asked for."""
+    """Return the names of the forms."""
     return ["auto", *(form.name for form in FORMS)]
 
 
 def is_compiled(world: Any) -> bool:
-    """Tell whether a world is compiled to one of the forms."""
+    """Return whether a world is compiled to one of the forms."""
     return any(isinstance(world, form.model) for form in FORMS)
 
 
@@ -159,7 +159,7 @@ def _cheaper(spec: Spec) -> Tables | Factors:
 
 
 def may_be_factored(spec: Spec) -> bool:
-    """Tell whether factors may serve better than tables, so that both are to be weighed.
+    """Return whether factors may serve better than tables, so that both are to be weighed.
 
     Tables of one state variable and one latent, or none, are as small as their factors.
     """

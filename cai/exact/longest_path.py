@@ -20,7 +20,7 @@ MOST = 100_000
 
 
 def is_path(rule: Rule) -> bool:
-    """Tell whether a rule seeks a best path: whether all its means are maxima."""
+    """Return whether a rule seeks a best path: whether all its means are maxima."""
     return is_maximum(rule.over_outcomes) and is_maximum(rule.over_actions)
 
 
@@ -35,12 +35,12 @@ def longest_path(
 
     Args:
         backup: F.
-        nobody: -inf in every state, ``[*B, S]``.
+        nobody: the starting values, -inf in every state, ``[*B, S]``.
         rounding: bounds what one backup of such values may lose.
         what: the problem, for the error.
 
     Raises:
-        NotConvergedError: the answer is infinite, or too close to that to be told from it.
+        NotConvergedError: the answer is infinite, or too large to distinguish from infinity.
     """
     S = nobody.shape[-1]
     v, n, rise = _swept(backup, nobody)

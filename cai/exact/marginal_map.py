@@ -116,11 +116,11 @@ def _listed(tables: Tables, rows: Tensor, t: int) -> Tensor:
 
 
 def block_bounds(tables: Tables, alpha: Tensor) -> list[Float[Tensor, "S _"]]:
-    """Return for every t the bound log û_t(s, a_t … a_{t+m-1}) on what is to come, nats, ``[S, A^m]``.
+    """Return for every t the bound log û_t(s, a_t … a_{t+m-1}) on the remaining steps, nats, ``[S, A^m]``.
 
     ``û_t(s, a_t …) = max over a_{t+m} of p(a_t|s) Σ p(outcome|s, a_t) exp(r/α) û_{t+1}(s', a_{t+1} … a_{t+m})``: the
     next m actions are the same in all states, the later ones may depend on the state. With m = 0 this is the sweep of
-    PLANNING; m = 1 is the fast informed bound (Hauskrecht 2000) of a process that nobody observes; m = T is exact.
+    PLANNING; m = 1 is the fast informed bound (Hauskrecht 2000) of an unobserved process; m = T is exact.
     """
     assert tables.horizon is not None
     S, A, T = tables.states.size, tables.actions.size, tables.horizon

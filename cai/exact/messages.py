@@ -286,7 +286,7 @@ class Messages:
 
 
 def require_rule(rule: Rule | str, owner: Rule, what: str) -> None:
-    """Raise an ``AttributeError`` where a number belongs to another rule, which may be told by its name."""
+    """Raise an ``AttributeError`` where a number belongs to another rule."""
     if rule != (owner.name if isinstance(rule, str) else owner):
         raise AttributeError(f"{what} belongs to {owner}; these messages are {rule}: ask .value (reward units)")
 

@@ -113,7 +113,7 @@ class _Tables:
         self.at = lru_cache(maxsize=max(1, NUMBERS // (self.states.size * policy.actions.size)))(self._at)
 
     def suffice(self, times: Iterable[int], tolerance: float, columns: Sequence[int]) -> bool:
-        """Tell whether the policy depends at these times on no other variables, to a tolerance."""
+        """Return whether the policy depends at these times on no other variables, to a tolerance."""
         return all(self.at(t).spread(columns) <= tolerance for t in times)
 
     def _at(self, t: int) -> StateRows:

@@ -75,7 +75,7 @@ def assumption(mean: Mean) -> Assumption | None:
 
 
 def is_maximum(mean: Mean) -> bool:
-    """Tell whether a mean says that it is a maximum."""
+    """Return whether a mean says that it is a maximum."""
     said = assumption(mean)
     return said is not None and said.kind == "maximum"
 

@@ -153,7 +153,7 @@ def dives_needed(
 
 
 def learners(size: int, tables: cai.Tables, beta: float, noise: float) -> dict[str, tuple[Callable[..., Any], int]]:
-    """Return the four learners for a size and their episodes an update; all but the model-free one are told the map."""
+    """Return the four learners for a size and their episodes an update; all but the model-free one know the map."""
     batch, settings = max(1, 2**size // 16), dict[str, Any](noise=noise, following=cai.learn.neighbours(tables))
     return {
         SOFT: (partial(cai.learn.q_learning, batch=batch, explore=0.0), batch),

@@ -139,7 +139,7 @@ def _walled(cell: int) -> Any:
 
 
 def _way_left(tables: cai.Tables) -> bool:
-    """Tell whether somebody who knows of the wall can still take the prize, in time."""
+    """Return whether a policy that knows the wall can still take the prize in time."""
     return float(cai.solve(tables, cai.HARD).value) > 0
 
 

@@ -80,6 +80,6 @@ def mean_of(runs: Float[Tensor, " N"] | Sequence[float]) -> Mean:
 
 
 def above(mean: Mean, other: Mean, margin: float = 0.0) -> bool:
-    """Tell whether one is above another by more than a margin and two standard errors, seed against equal seed."""
+    """Return whether one is above another by more than a margin and two standard errors, seed against equal seed."""
     gap = mean_of([a - b for a, b in zip(mean.runs, other.runs, strict=True)])
     return gap.value - 2 * gap.error > margin

@@ -47,7 +47,7 @@ class Training(Protocol):
         """Return the policy that a state stands for."""
 
     def due(self, state: State, history: Sequence[Progress]) -> bool:
-        """Tell whether it is time to measure, to log and to keep."""
+        """Return whether it is time to measure, to log and to keep."""
 
     def score(self, state: State, history: Sequence[Progress]) -> Score | None:
         """Measure the policy if an evaluation is due; None if the next step measures it."""

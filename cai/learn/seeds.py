@@ -193,7 +193,8 @@ def _use_one_thread() -> None:
 
 
 def _run(n: int) -> str:
-    """Return why a run stopped; an error of somebody else's is quoted, since not every one can be sent to a process."""
+    """Return why a run stopped; an error of user code is quoted, because not every error can be sent between
+    processes."""
     with user_code(f"run {n} of many", "one that ends"):
         return _RUNS[n]().stopped
 

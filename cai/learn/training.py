@@ -83,7 +83,7 @@ class Task:
     progress: bool = True
 
     def due(self, steps: int, history: Sequence[Progress]) -> bool:
-        """Tell whether another n-th of the steps is full since the last evaluation."""
+        """Return whether another n-th of the steps is full since the last evaluation."""
         return not history or self._part(steps) > self._part(history[-1].steps)
 
     def _part(self, steps: int) -> int:
@@ -140,7 +140,7 @@ class SampledTraining:
         return self.algorithm.policy(self.problem, state)
 
     def due(self, state: State, history: Sequence[Progress]) -> bool:
-        """Tell whether another n-th of the steps is full since the last evaluation."""
+        """Return whether another n-th of the steps is full since the last evaluation."""
         return self.task.due(state.steps, history)
 
     def score(self, state: State, history: Sequence[Progress]) -> Score:

@@ -105,7 +105,7 @@ def belief_engine(world: World | Tables | Factors) -> BeliefEngine:
 
     Raises:
         WorldError: the world or its ``observe`` does not conform, or it comes compiled, without its ``observe``.
-        IntractableError: it can be had in neither form.
+        IntractableError: it can be neither tabulated nor factorised.
     """
     if isinstance(world, Tables | Factors):
         form = type(world).__name__

@@ -90,7 +90,7 @@ def enumerated(
         states, actions: what the numbers mean.
         t: a time, or times ``[T, 1]`` for a program that takes them all at once; the result then is ``[T, S, A]``.
         dtype: of the result.
-        numbers: the states to be asked in their place, ``[S]``.
+        numbers: the states to use in their place, ``[S]``.
 
     Raises:
         WorldError: the program does not broadcast, or its sites are not the world's action sites.

@@ -59,7 +59,7 @@ class Outline:
 
 
 def outline(path: Path, name: str = "") -> Outline | None:
-    """Read what a file says of the class or function of a name; None where it cannot be told without running it.
+    """Read what a file says of the class or function of a name; None where that would need to run the file.
 
     Args:
         path: the file.

@@ -29,7 +29,7 @@ Result = TypeVar("Result")
 
 @contextmanager
 def joined(address: str | None) -> Iterator[Any]:
-    """Join a cluster for the time being, so that all calls within share it; yields Ray, or None where none is asked.
+    """Join a cluster within a ``with`` block, shared by all calls inside; yields Ray, or None without a cluster.
 
     Args:
         address: "local" starts one of this machine's cores, "auto" finds the one that runs on this machine, host:port
@@ -125,7 +125,7 @@ def _join(ray: Any, address: str) -> None:
 
 
 def _knock(address: str) -> None:
-    """Raise OSError at once where nobody listens: Ray itself would try for minutes."""
+    """Raise OSError at once if there is no cluster at this address: Ray itself would try for minutes."""
     there = re.fullmatch(r"(?:ray://)?\[?(.+?)\]?:(\d+)", address)
     if there is not None:
         socket.create_connection((there[1], int(there[2])), timeout=10).close()

@@ -24,7 +24,7 @@ class Work:
 
     Attributes:
         title: what is done.
-        total: how many steps it has; None where nobody knows.
+        total: the number of steps; None where it is not known.
         start: those that were done before.
         done: those that are done.
         words: what is said beside it.
@@ -40,7 +40,7 @@ class Work:
     reached: float = 0.0
 
     def update(self, done: int, words: str) -> None:
-        """Tell how many steps are done, and what to say beside it."""
+        """Return how many steps are done, and what to say beside it."""
         if done != self.done:
             self.done, self.reached = done, time.monotonic()
         self.words = words
@@ -68,7 +68,7 @@ def bar(
 
     Args:
         title: what is done.
-        total: how many steps it has; None where nobody knows.
+        total: the number of steps; None where it is not known.
         start: those that were done before.
         shown: whether to show it at all.
     """

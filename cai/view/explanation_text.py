@@ -1,4 +1,4 @@
-"""A world's graph, told and drawn: its nodes, and what follows from them in words."""
+"""A world's graph in words and as a picture: its nodes, and what follows from them."""
 
 import textwrap
 from pathlib import Path
@@ -29,7 +29,7 @@ def plain(dag: nx.DiGraph, explanation: Explanation | None = None) -> dict[str, 
 
 
 def print_graph(title: str, dag: nx.DiGraph, explanation: Explanation | None = None) -> None:
-    """Print the nodes, and what entangles; or all that follows, where that was asked for."""
+    """Print the nodes and the entangled variables; or all conclusions, if an explanation is given."""
     rows = [
         (node, data["kind"], data["time"], _known(data), ", ".join(dag.predecessors(node)))
         for node, data in dag.nodes(data=True)

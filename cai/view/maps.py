@@ -39,13 +39,13 @@ def states_on_map(layout: Layout, weight: Float[Tensor, " S"]) -> Array:
 
 
 def crowded(layout: Layout) -> bool:
-    """Tell whether some cell holds several states, so that a map shows only one of them."""
+    """Return whether some cell holds several states, so that a map shows only one of them."""
     placed = layout.cell[layout.cell >= 0]
     return bool(len(placed.unique()) < len(placed))
 
 
 def choices_matter(slice_: Slice) -> Tensor:
-    """Tell in which states the action changes an outcome, ``[S]``: elsewhere an arrow would say nothing."""
+    """Return in which states the action changes an outcome, ``[S]``: elsewhere an arrow would say nothing."""
     live = slice_.log_prob.isfinite()
     same = (slice_.log_prob == slice_.log_prob[..., :1, :]).all(-1)
     for field in (slice_.successor, slice_.reward):
@@ -76,7 +76,7 @@ class Ground:
         layout: where its states lie.
         grid: the state drawn in each cell, -1 for none, ``[rows, columns]``: of several in one cell the most visited.
         matter: in which states the choice of an action matters, ``[S]``.
-        never: in which states nobody ever acts, ``[S]``: they are hatched.
+        never: the states without actions, ``[S]``: they are hatched.
     """
 
     model: Model
@@ -106,12 +106,12 @@ class Ground:
 
     @property
     def open(self) -> Int[Tensor, " R"]:
-        """The states that have a cell, and in which somebody may act."""
+        """The states that have a cell and actions."""
         return self.shown[~self.never[self.shown]]
 
     @property
     def notes(self) -> str:
-        """What a reader has to be told of the cells; empty where nothing is odd."""
+        """Notes for the reader about the cells; empty if there are none."""
         return "of several states in one cell: the most visited" if crowded(self.layout) else ""
 
     def added_up(self, field: Float[Tensor, " S"]) -> Float[Tensor, " S"]:

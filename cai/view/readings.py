@@ -104,7 +104,7 @@ def probs_at(result: Result, t: int) -> Float[Tensor, "S A"]:
 
 
 def never_entered(model: Model) -> Bool[Tensor, " S"]:
-    """Tell in which states nobody ever acts: the episode has ended, or no way that the prior allows leads there.
+    """Return which states never have an action: the episode has ended, or the prior never reaches them.
 
     No number is drawn there. Gymnasium numbers holes and goals, but an episode ends as it enters them.
     """

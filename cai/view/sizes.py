@@ -27,7 +27,7 @@ def size_of(model: Tables | Factors | None) -> str:
 
 
 def is_long(model: Compiled) -> bool:
-    """Tell whether a sweep is so long that its cost should be said before it; one that is refused is not."""
+    """Return whether a sweep is so long that its cost should be said before it; one that is refused is not."""
     op = operator(model)
     try:
         op.require_room()

@@ -1,4 +1,4 @@
-"""What a comparison says, in a sentence a temperature, every number computed; and what a pair of twin worlds does."""
+"""A comparison in sentences, one for each temperature, with computed numbers; and a comparison of twin worlds."""
 
 from collections.abc import Sequence
 
@@ -12,7 +12,7 @@ from cai.support.wording import listed
 
 
 def summary(comparisons: Sequence[Comparison]) -> list[str]:
-    """Say what is promised and what can be had, a sentence a temperature, and who is best.
+    """Return sentences on log Z and ELBO*, one for each temperature, and on the best policy.
 
     Raises:
         WorldError: there is no comparison, or two share a temperature.
@@ -39,7 +39,7 @@ def coldest_first(comparisons: Sequence[Comparison]) -> list[Comparison]:
 
 
 def promise_gap(comparison: Comparison) -> float | None:
-    """Return log Z - ELBO* >= 0, nats: what the posterior promises beyond the best policy; None where not finite."""
+    """Return log Z - ELBO* >= 0, nats; None where it is not finite."""
     log_z, star = comparison.log_evidence, comparison.elbo_star
     return None if log_z is None or star is None else rounded(log_z - star, log_z)
 
@@ -63,7 +63,7 @@ def _promise(comparison: Comparison) -> str:
 
 
 def _best(ordered: Sequence[Comparison]) -> str | None:
-    """Name the best row at each temperature, where more than one competes."""
+    """Name the best row at each temperature, if there is more than one."""
     winners: dict[str, list[str]] = {}
     for comparison in ordered:
         names = [row.name for row in comparison.rows if is_best(row.elbo, [other.elbo for other in comparison.rows])]
@@ -74,7 +74,7 @@ def _best(ordered: Sequence[Comparison]) -> str | None:
 
 
 def is_best(value: float | None, others: Sequence[float | None]) -> bool:
-    """Tell whether a number is the highest of all that are known, up to rounding; an infinite one never is."""
+    """Return whether a number is the highest of all that are known, up to rounding; an infinite one never is."""
     known = [other for other in others if other is not None]
     return value is not None and abs(value) < float("inf") and rounded(max(known) - value, max(known)) == 0
 
@@ -82,10 +82,10 @@ def is_best(value: float | None, others: Sequence[float | None]) -> bool:
 def twin_summary(
     name_a: str, comparisons_a: Sequence[Comparison], name_b: str, comparisons_b: Sequence[Comparison]
 ) -> str:
-    """Say how two worlds compare that the prior may not be able to tell apart, a line for each temperature.
+    """Compare two worlds that may have the same dynamics under the prior, with a line for each temperature.
 
-    Whether the prior's marginal kernel Σ_a p(a|s) p(s', r|s, a) is the same in both is checked, not assumed; where it
-    is, log Z must coincide, whatever the values of VARIATIONAL do.
+    The function checks whether the prior's marginal kernel Σ_a p(a|s) p(s', r|s, a) is the same in both. If it is, log
+    Z is the same, while ELBO* may differ.
 
     Raises:
         WorldError: the two sides do not share their temperatures, or a side is empty.
@@ -101,7 +101,8 @@ def twin_summary(
 
 
 def same_for_the_prior(a: Comparison, b: Comparison) -> bool:
-    """Tell whether two worlds move and pay alike while the prior acts: then log Z is the same at every temperature."""
+    """Return whether two worlds have equal dynamics and rewards under the prior: then log Z is the same at every
+    temperature."""
     if a.tables is None or b.tables is None:
         return False
     apart = kernel_distance(a.tables, b.tables)
@@ -122,10 +123,10 @@ def _apart(a: float | None, b: float | None) -> str:
 
 
 def kernel_distance(a: Tables, b: Tables) -> float | None:
-    """Return the largest difference between two worlds as the prior lives them; 0: no evidence can tell them apart.
+    """Return the largest difference between two worlds under the prior; 0 means that log Z is always the same.
 
-    Compared are p(s_0), Σ_a p(a|s) p(s', r|s, a) over s, s', r and t, and the terminal reward. None where the worlds
-    differ in the number of states, the horizon or the discount, so that there is nothing to set side by side.
+    It compares p(s_0), Σ_a p(a|s) p(s', r|s, a) over s, s', r and t, and the terminal reward. None where the worlds
+    differ in the number of states, the horizon or the discount.
     """
     if (a.states.size, a.horizon, a.discount) != (b.states.size, b.horizon, b.discount):
         return None

@@ -51,7 +51,7 @@ class Conditions:
         return {site: value for site, value in self.forced.items() if isinstance(value, int)}
 
     def spare_ends(self, states: Sequence[str]) -> bool:
-        """Tell whether all is still alike, whatever is done, where an episode has ended.
+        """Return whether all is still alike, whatever is done, where an episode has ended.
 
         It is, unless an action or a latent was seen, which is a factor on what is done there, or the dynamics changed.
         """
@@ -117,7 +117,7 @@ def settled(
     """Return the conditions with every value by its number, or as likelihoods, once each is one of the world's.
 
     Args:
-        conditions: what is asked.
+        conditions: the conditions.
         states: the sizes of the state variables, whose times are 0 … T.
         others: the sizes of actions and latents, whose times are 0 … T-1.
         horizon: T.

@@ -235,7 +235,7 @@ def remark(world: Any) -> str | None:
 
 
 def depends_on_time(method: Callable[..., Any], position: int) -> bool:
-    """Tell whether a method ever reads its argument ``t``, by its bytecode; a method that cannot be read counts as yes.
+    """Return whether a method reads its argument ``t``, by its bytecode; a method without bytecode counts as yes.
 
     Tabulating every time only to find all slices equal costs T times the work; an argument whose name is never loaded
     provably changes nothing.

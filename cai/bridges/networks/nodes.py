@@ -192,7 +192,7 @@ def _kinds(graph: nx.DiGraph, nodes: Mapping[Hashable, Node]) -> Iterator[Findin
 
 
 def _holds_something(graph: nx.DiGraph, node: Node) -> bool:
-    """Tell whether it holds something that could not be read, which has a finding of its own."""
+    """Return whether it holds something that could not be read, which has a finding of its own."""
     return any(graph.nodes[node.key].get(name) is not None for name in HOLDERS)
 
 
@@ -228,7 +228,7 @@ def _parents(graph: nx.DiGraph, nodes: Mapping[Hashable, Node]) -> Iterator[Find
 
 
 def _edges(graph: nx.DiGraph, nodes: Mapping[Hashable, Node]) -> Iterator[Finding]:
-    """Check that nobody reads what comes later than itself in the order of the slice."""
+    """Check that no node reads a node that comes later in the order of the slice."""
     for node in nodes.values():
         read = [nodes[parent] for parent in graph.pred[node.key] if nodes[parent].kind in KINDS]
         for parent in read:

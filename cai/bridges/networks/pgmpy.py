@@ -133,7 +133,7 @@ def from_bif(
 
 
 def _in_two_slices(names: Iterable[str]) -> bool:
-    """Tell whether variables have a time, 0 or 1, and one of them both."""
+    """Return whether variables have a time, 0 or 1, and one of them both."""
     timed = [match for name in names if (match := re.fullmatch(r"(.+)_([01])", name))]
     base = {match[1] for match in timed if match[2] == "0"}
     return bool(base & {match[1] for match in timed if match[2] == "1"}) and not any(

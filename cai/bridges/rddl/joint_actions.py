@@ -102,7 +102,7 @@ def allowed(
     fluents: Mapping[str, Fluent],
     state: Mapping[str, Tensor],
 ) -> Bool[Tensor, "*S A"]:
-    """Tell which joint actions satisfy the conditions, at states ``[*S, 1]`` by their grounded names."""
+    """Return which joint actions satisfy the conditions, at states ``[*S, 1]`` by their grounded names."""
     run = Evaluation(rules, fluents, {**state, **actions.columns})
     fine = torch.ones(len(actions.names), dtype=torch.bool)
     for condition in conditions:

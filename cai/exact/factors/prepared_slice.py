@@ -197,7 +197,7 @@ class PreparedSlice:
         return Contraction(self.plain, SumProduct(), [factor.tables.exp() for factor in self.dynamics])
 
     def _possible(self, x: Tensor) -> Tensor:
-        """Tell whether an outcome can lead to where x holds, for every action and state."""
+        """Return whether an outcome can lead to where x holds, for every action and state."""
         with torch.no_grad():
             return self._contraction(("possible",), self._support)(x.to(self.variables.dtype)) > 0
 

@@ -119,7 +119,7 @@ def _work(equation: Equation, uses: int) -> int:
 
 
 def kernels_pay(equation: Equation, uses: int) -> bool:
-    """Tell whether kernels can take this slice at this temperature, and are worth it."""
+    """Return whether kernels can take this slice at this temperature, and are worth it."""
     if _work(equation, uses) < KERNEL_WORK:
         return False
     from cai.exact.tables.laid import kernels_can
@@ -132,13 +132,13 @@ def _worth_it(equation: Equation, uses: int, scale: float) -> bool:
 
 
 def out_of_range(equation: Equation, scale: float) -> bool:
-    """Tell whether a temperature lies so far above all values that ``α log Σ`` would lose their digits, or too low."""
+    """Return whether a temperature is so high that ``α log Σ`` would lose the digits of the values, or too low."""
     warm = bool((equation.alpha > WARM * max(scale, largest(equation.slice.reward))).any())
     return warm or too_cold(equation, scale)
 
 
 def too_cold(equation: Equation, scale: float) -> bool:
-    """Tell whether a temperature is so low that a sum of rewards over it may overflow."""
+    """Return whether a temperature is so low that a sum of rewards over it may overflow."""
     alpha = equation.alpha
     least = COLD * torch.finfo(alpha.dtype).tiny
     return bool((alpha < least * max(1.0, scale, largest(equation.slice.reward))).any())

@@ -21,7 +21,7 @@ _LEAST = 2.0**-900
 
 
 def pays(equation: Equation, T: int, scale: float) -> bool:
-    """Tell whether a stationary world has few enough states, and a horizon long enough, to be doubled."""
+    """Return whether a stationary world has few enough states, and a horizon long enough, to be doubled."""
     S = equation.slice.log_prior.shape[-2]
     return equation.rule == POSTERIOR and SHORTEST <= T <= LARGEST // S and not out_of_range(equation, scale)
 

@@ -93,7 +93,7 @@ class Staged:
             v[v < max(LOST, float(np.finfo(v.dtype).min))] = -np.inf
 
     def is_warm(self, span: Span) -> bool:
-        """Tell whether the temperature is beyond all values, so that a plain logarithm would lose their digits."""
+        """Return whether the temperature is beyond all values, so that a plain logarithm would lose their digits."""
         warmest = max(abs(self.eta), abs(_scale(self.over_actions, self.alpha)), self.alpha)
         return warmest > WARM * max(self.numbers.largest_reward, span.size)
 

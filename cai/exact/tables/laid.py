@@ -31,7 +31,7 @@ STRIP = 1 << 13
 
 
 def kernels_can(slice_: Slice) -> bool:
-    """Tell whether the kernels may take a slice: no batch, on a CPU, and no probability that would underflow."""
+    """Return whether the kernels may take a slice: no batch, on a CPU, and no probability that would underflow."""
     if slice_.log_prob.dim() != 3 or slice_.successor.dim() != 3 or slice_.log_prob.device.type != "cpu":
         return False
     tiny = TINY.get(slice_.log_prob.dtype)

@@ -124,7 +124,7 @@ def _lifelong(tables: Tables, log_pi: Tensor, alpha: Tensor) -> Tensor:
 
 
 def _reaches(living: Chain, target: Tensor) -> Tensor:
-    """Tell which states may ever come to the target: a linear solve would leave rounding where the chance is 0."""
+    """Return which states may ever come to the target: a linear solve would leave rounding where the chance is 0."""
     while True:
         grown = target | (living.pull(target.to(living.weights.dtype)) > 0)
         if torch.equal(grown, target):

@@ -131,7 +131,8 @@ class TableOperator:
 
     @property
     def _start(self) -> Equation:
-        """The start as one more slice: a single state and action, whose outcomes are the s_0; in it nobody dies."""
+        """The start as one more slice: a single state and action, whose outcomes are the s_0, with survival probability
+        1."""
         log_prob = self.model.log_initial[..., None, None, :]
         zero = torch.zeros_like(log_prob)
         numbers = torch.arange(log_prob.shape[-1], device=log_prob.device).expand(log_prob.shape)

@@ -107,7 +107,7 @@ class Ascent:
         return self.objective.policy
 
     def due(self, state: State, history: Sequence[Progress]) -> bool:
-        """Tell whether a checkpoint is due, or the gap was just met."""
+        """Return whether a checkpoint is due, or the gap was just met."""
         fresh = not history or history[-1].updates < state.updates
         return fresh and (state.updates % self.every == 0 or self._met(history))
 
@@ -163,7 +163,7 @@ class Ascent:
         return State(packed.steps, packed.updates, packed.random)
 
     def _met(self, history: Sequence[Progress]) -> bool:
-        """Tell whether the last gap is within the tolerance."""
+        """Return whether the last gap is within the tolerance."""
         gap = history[-1].policy_nats if history else None
         return gap is not None and gap <= self.tolerance
 

@@ -173,7 +173,7 @@ class _Maker:
         return [factor * default for factor in FACTORS] if default else SMALL
 
     def _is_chance(self, name: str) -> bool:
-        """Tell whether a number is a probability: what the world refuses above 1 and below 0."""
+        """Return whether a number is a probability: what the world refuses above 1 and below 0."""
         return isinstance(self.defaults[name], float) and not self._can(name, 1.5) and not self._can(name, -0.5)
 
     def _can(self, name: str, value: Any) -> bool:

@@ -59,7 +59,7 @@ def _steps(tables: Tables) -> NDArray[Any]:
 
 
 def _is_chain(tables: Tables, steps: NDArray[Any]) -> bool:
-    """Tell whether the states are the values of one variable, each of which leads to the next or from it."""
+    """Return whether the states are the values of one variable, each of which leads to the next or from it."""
     S = tables.states.size
     near = {tuple(sorted(pair)) for pair in steps.tolist() if abs(pair[0] - pair[1]) == 1}
     return len(tables.states.names) == 1 and S > 1 and len(near) == S - 1

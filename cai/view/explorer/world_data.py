@@ -147,7 +147,7 @@ def _slice(tables: Tables, slice_: Slice, arrays: Arrays) -> dict[str, str]:
 
 
 def _usual_reward(tables: Tables) -> float:
-    """Return the finite reward that most outcomes pay, of the states in which somebody acts."""
+    """Return the finite reward that most outcomes pay, over the states that have not ended."""
     possible = (tables.log_prob > -torch.inf) & (tables.reward > -torch.inf)
     if tables.ended is not None:
         possible = possible & ~tables.ended[:, None, None]

@@ -21,7 +21,7 @@ INTRODUCTION = (
 
 
 def is_claim(result: Any) -> bool:
-    """Tell whether something is the result of an experiment."""
+    """Return whether something is the result of an experiment."""
     return all(hasattr(result, name) for name in ("claim", "verdict", "table"))
 
 

@@ -32,7 +32,7 @@ def game(request: Request) -> Iterator[Section]:
 
 
 def soft(comparison: Comparison) -> bool:
-    """Tell whether a temperature has a meaning: it has none where hard learners alone were sampled."""
+    """Return whether a temperature has a meaning: it has none where hard learners alone were sampled."""
     runs = [run for each in comparison.runs.values() for run in each]
     return comparison.model is not None or any(run.temperature is not None for run in runs)
 

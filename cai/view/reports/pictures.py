@@ -132,12 +132,12 @@ def _fits(comparison: Comparison, fits: Mapping[str, Learned]) -> Mapping[str, F
 
 
 def over_seeds(comparison: Comparison) -> bool:
-    """Tell whether some learner has several seeds."""
+    """Return whether some learner has several seeds."""
     return any(len(runs) > 1 for runs in comparison.runs.values())
 
 
 def has_map(comparison: Comparison) -> bool:
-    """Tell whether the world lies in space."""
+    """Return whether the world lies in space."""
     return comparison.tables is not None and comparison.tables.layout is not None
 
 
@@ -226,7 +226,7 @@ def _losing(comparison: Comparison, field: str) -> dict[str, object]:
 
 
 def nothing(comparison: Comparison, field: str) -> bool:
-    """Tell whether no policy has any of these nats, rounding apart."""
+    """Return whether no policy has any of these nats, rounding apart."""
     return not _losing(comparison, field)
 
 

@@ -161,7 +161,7 @@ class Section:
 
 @dataclass(frozen=True)
 class Request:
-    """What a report is asked to show.
+    """What a report shows.
 
     Attributes:
         title: the title of the page.
