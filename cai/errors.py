@@ -16,7 +16,7 @@ class Finding:
     Attributes:
         where: the method, variable and time that was looked at, e.g. ``"step, variable 'cell', t = 3"``.
         seen: the value found there.
-        expected: what a conforming world shows instead, with the way to get there.
+        expected: what is valid there, with the way to get there.
     """
 
     where: str
@@ -74,7 +74,7 @@ def quoted(error: BaseException) -> str:
 
 
 def must_pass(error: Exception) -> bool:
-    """Return whether an error is not a fault of user code: one of cai's errors, out of memory, or an interrupt.
+    """Return whether an error is not a fault of user code: one of cai's errors, out of memory, or a timeout.
 
     torch tells a lack of memory by a ``RuntimeError``. Ctrl-C and ``sys.exit`` are no ``Exception``, and pass anyway.
     """

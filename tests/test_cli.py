@@ -125,7 +125,7 @@ def test_graph_shows_and_draws(folder: Path) -> None:
 
 
 def test_check_conforms_and_finds(folder: Path) -> None:
-    assert cai("check", "my_world.py", cwd=folder).stdout.strip() == "my_world.py conforms"
+    assert cai("check", "my_world.py", cwd=folder).stdout.strip() == "my_world.py: no faults found"
     broken = GOOD.replace("-self.cost * (cell != self.size - 1)", "torch.where(cell == 1, torch.nan, 0.0)")
     (folder / "broken.py").write_text(broken)
     done = cai("check", "broken.py:MyWorld", cwd=folder)

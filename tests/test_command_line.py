@@ -66,4 +66,4 @@ def test_what_differs_is_seen(tmp_path: Path) -> None:
     page = tmp_path / "page.md"
     page.write_text("```console\n$ cai check grid\n```\n")
     fill(page)
-    assert page.read_text() == "```console\n$ cai check grid\ngrid conforms\n```\n"
+    assert page.read_text() == "```console\n$ cai check grid\ngrid: no faults found\n```\n"

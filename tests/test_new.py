@@ -25,7 +25,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def test_the_template_is_checked_solved_and_compared(folder: Path) -> None:
-    assert cai("check", "my_world.py", cwd=folder).stdout.strip() == "my_world.py conforms"
+    assert cai("check", "my_world.py", cwd=folder).stdout.strip() == "my_world.py: no faults found"
     solved = cai("solve", "my_world.py", "-r", "POSTERIOR", "-r", "VARIATIONAL", "--json", cwd=folder)
     assert solved.stderr == ""
     posterior, variational = json.loads(solved.stdout)

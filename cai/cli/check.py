@@ -23,6 +23,6 @@ def check(world: opt.World, settings: opt.Settings = None, as_json: opt.Json = F
             print(f"- {finding}")
         print(f"{len(findings)} finding{'s' if len(findings) > 1 else ''} in {world}")
     else:
-        print(f"{world} conforms")
+        print(f"{world}: no faults found")
     if findings:
         raise typer.Exit(1)

@@ -34,7 +34,7 @@ def factorise(world: World | Spec | Factors, *, dtype: torch.dtype = torch.float
         dtype: of probabilities and rewards.
 
     Raises:
-        WorldError: the world does not conform (``cai.check`` lists every finding).
+        WorldError: the world is not valid (``cai.check`` lists every finding).
         IntractableError: a variable is not finite, or one tensor of the program depends on too many variables.
     """
     if isinstance(world, Factors):

@@ -98,7 +98,7 @@ def admit(spec: Spec) -> None:
     """Raise unless a world can be enumerated, its names do not clash, its layout fits, and its clock makes sense.
 
     Raises:
-        WorldError, IntractableError: a member, a name or a variable does not conform.
+        WorldError, IntractableError: a member, a name or a variable is not valid.
     """
     demand([*inspect_names(spec), *inspect_layout(spec)])
     if spec.timed and spec.horizon is None:

@@ -78,7 +78,7 @@ def tabulate_observations(
         Observations, log p(o|s) in nats, ``[S, O]``, states numbered as ``tabulate`` numbers them.
 
     Raises:
-        WorldError: there is no ``observe``, or it does not conform; the finding names the variable.
+        WorldError: there is no ``observe``, or it is not valid; the finding names the variable.
         IntractableError: a reading is not finite, or the table would exceed ``max_bytes``.
     """
     with precision(dtype), torch.no_grad():
@@ -99,7 +99,7 @@ def factorise_observations(world: World | Spec, *, dtype: torch.dtype = torch.fl
         dtype: of the probabilities.
 
     Raises:
-        WorldError: there is no ``observe``, or it does not conform; the finding names the variable.
+        WorldError: there is no ``observe``, or it is not valid; the finding names the variable.
         IntractableError: a reading is not finite.
     """
     with precision(dtype), torch.no_grad():

@@ -51,7 +51,7 @@ def tabulate(
         max_bytes: the largest size of the tables; larger ones raise an error before they are allocated.
 
     Raises:
-        WorldError: the world does not conform (``cai.check`` lists every finding).
+        WorldError: the world is not valid (``cai.check`` lists every finding).
         IntractableError: a variable is not finite, or the tables would exceed ``max_bytes``.
     """
     if isinstance(world, Tables):

@@ -25,7 +25,7 @@ def require_valid(compiled: Tables | Factors) -> None:
     """Raise a ``WorldError`` that lists what is wrong with tables or factors; each object is looked at once.
 
     Raises:
-        WorldError: a horizon, a discount, a shape, a dtype, a successor, a probability or a reward does not conform.
+        WorldError: a horizon, a discount, a shape, a dtype, a successor, a probability or a reward is not valid.
     """
     if SEEN.get(id(compiled)) is compiled:
         return

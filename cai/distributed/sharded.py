@@ -57,7 +57,7 @@ def solve(
         ShardedMessages: the start value, and v of this process's own states.
 
     Raises:
-        WorldError: the world or an argument does not conform, or the folder holds messages of something else.
+        WorldError: the world or an argument is not valid, or the folder holds messages of something else.
         IntractableError: a variable is not finite.
         ImpossibleError: the start value is -inf; for POSTERIOR the evidence is zero.
         CaiError: another process is lost.
@@ -92,7 +92,7 @@ class Shard:
         alpha: the temperature, reward units; its device is where the backups are computed.
 
     Raises:
-        WorldError: the horizon is infinite, or the slice does not conform.
+        WorldError: the horizon is infinite, or the slice is not valid.
     """
 
     def __init__(self, group: Group, own: Rows, rule: Rule, alpha: Tensor) -> None:

@@ -39,7 +39,7 @@ class Rows:
         """Tabulate the rows of time t; successors are numbers of the whole world, int32 where they fit.
 
         Raises:
-            WorldError: the slice does not conform at one of these states.
+            WorldError: the slice is not valid at one of these states.
         """
         spec, total = self.spec, len(self.states)
         small = torch.int32 if spec.states.size < 2**31 else torch.int64
@@ -61,7 +61,7 @@ def rows(world: World, part: Callable[[int], range]) -> Rows:
         part: gives the states that are wanted, for the number S of all.
 
     Raises:
-        WorldError, IntractableError: the world does not conform, or a variable is not finite.
+        WorldError, IntractableError: the world is not valid, or a variable is not finite.
     """
     with precision(torch.float64), torch.no_grad():
         spec = read(world)

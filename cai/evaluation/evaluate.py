@@ -33,7 +33,7 @@ def evaluate(world: World | Compiled, policy: Any, *, temperature: float | Tenso
         temperature: α > 0, reward units; one number.
 
     Raises:
-        WorldError: the world, the policy or the temperature does not conform.
+        WorldError: the world, the policy or the temperature is not valid.
         IntractableError: the world can be neither tabulated nor factorised.
     """
     return measure(answers_of("evaluate", compiled(world, under=[policy]), temperature), policy)

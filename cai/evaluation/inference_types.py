@@ -47,7 +47,7 @@ def inference_types(world: World | Tables, *, temperature: float | Tensor = 1.0,
         horizon, no ELBO* where every policy risks a forbidden reward.
 
     Raises:
-        WorldError: the world or an argument does not conform.
+        WorldError: the world or an argument is not valid.
         IntractableError: the world cannot be tabulated.
         ImpossibleError: the evidence is zero.
         NotConvergedError: the infinite horizon has no fixed point in reach under any rule.

@@ -119,7 +119,7 @@ def compiled(world: World | Spec | Compiled, form: str = "auto", *, under: Itera
             itself cannot be taken variable by variable: ``auto`` is then tables.
 
     Raises:
-        WorldError: the world does not conform, or is compiled to another form already.
+        WorldError: the world is not valid, or is compiled to another form already.
         IntractableError: it cannot be compiled.
     """
     if form not in names():

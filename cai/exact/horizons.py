@@ -101,7 +101,7 @@ def solve_horizons(
             value.
 
     Raises:
-        WorldError: the slices depend on time, or an argument does not conform; or the rule has a mean of your own, for
+        WorldError: the slices depend on time, or an argument is not valid; or the rule has a mean of your own, for
             which no bound is known.
         IntractableError: the world cannot be tabulated.
         ImpossibleError: at one of the horizons the start value is -inf; the message names the states.

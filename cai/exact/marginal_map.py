@@ -76,7 +76,7 @@ def marginal_map(world: World | Tables, *, temperature: Any = 1.0, max_nodes: An
         max_nodes: the most prefixes that the search may expand.
 
     Raises:
-        WorldError: the world or an argument does not conform; the horizon is infinite; the discount is below 1, so that
+        WorldError: the world or an argument is not valid; the horizon is infinite; the discount is below 1, so that
             a trajectory may end early and the actions after its end would have no probability.
         IntractableError: the world cannot be tabulated, or more than ``max_nodes`` nodes would be expanded.
         ImpossibleError: the evidence is zero, so that no sequence is possible.

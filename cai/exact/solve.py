@@ -50,7 +50,7 @@ def solve(
         a tuple with one tensor for each part.
 
     Raises:
-        WorldError: the world or an argument does not conform.
+        WorldError: the world or an argument is not valid.
         IntractableError: the world can be neither tabulated nor factorised, or would need too much memory.
         ImpossibleError: the start value is -inf; for POSTERIOR the evidence is zero. On tables the message names the
             states.

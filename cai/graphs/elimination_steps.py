@@ -57,7 +57,7 @@ def elimination_trace(factors: World | Factors, t: int = 0) -> list[Step]:
         t: the time of the slice.
 
     Raises:
-        WorldError: there is no such time, or the world does not conform.
+        WorldError: there is no such time, or the world is not valid.
         IntractableError: the world cannot be factorised.
 
     Source: variable elimination and its induced graph, Koller & Friedman (2009), Probabilistic Graphical Models,

@@ -58,7 +58,7 @@ def explain(world: World, dag: nx.DiGraph) -> Explanation:
         dag: the world's graph, from ``cai.graph``.
 
     Raises:
-        WorldError: the world does not conform.
+        WorldError: the world is not valid.
     """
     states = [node for node, data in dag.nodes(data=True) if data["kind"] == "state" and data["time"] == 0]
     spec, slices = read(world), dag.graph["slices"]

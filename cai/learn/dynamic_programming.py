@@ -96,7 +96,7 @@ def policy_evaluation(
         max_iterations: stop after so many sweeps; ``Solution.stopped`` says so.
 
     Raises:
-        WorldError: the world, the policy or an argument does not conform, or the slices differ over time.
+        WorldError: the world, the policy or an argument is not valid, or the slices differ over time.
         IntractableError: the world cannot be tabulated.
     """
     problem, limits = stationary_problem(world, gamma, temperature), limits_of(tolerance, max_iterations)
@@ -129,7 +129,7 @@ def value_iteration(
         max_iterations: stop after so many sweeps; ``Solution.stopped`` says so.
 
     Raises:
-        WorldError: the world or an argument does not conform, or the slices differ over time.
+        WorldError: the world or an argument is not valid, or the slices differ over time.
         IntractableError: the world cannot be tabulated.
     """
     problem, limits = stationary_problem(world, gamma, temperature), limits_of(tolerance, max_iterations)
@@ -163,7 +163,7 @@ def policy_iteration(
         max_iterations: stop after so many policies; ``Solution.stopped`` says so.
 
     Raises:
-        WorldError: the world or an argument does not conform, or the slices differ over time.
+        WorldError: the world or an argument is not valid, or the slices differ over time.
         IntractableError: the world cannot be tabulated.
         NotConvergedError: γ is so close to 1 that the values of more than 1500 states do not converge.
     """

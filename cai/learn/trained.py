@@ -66,7 +66,7 @@ def learn_all(
         settings: arguments of every learner and of its training.
 
     Raises:
-        WorldError: the cluster cannot be reached, or an argument does not conform.
+        WorldError: the cluster cannot be reached, or an argument is not valid.
     """
     steps = settings.get("steps", "own")
     folders = {alpha: None if folder is None else folder / f"alpha-{alpha!r}-steps-{steps}" for alpha in temperatures}

@@ -214,7 +214,7 @@ def problem_of(algorithm: Algorithm, world: Any, temperature: float | None, gamm
     """Return what an algorithm is to learn on.
 
     Raises:
-        WorldError: the world, the temperature or the discount does not conform.
+        WorldError: the world, the temperature or the discount is not valid.
     """
     alpha = _temperature(f"{algorithm.name}, temperature", temperature)
     if isinstance(world, Tables):

@@ -214,7 +214,7 @@ def solve(
         max_beliefs: the most beliefs to store.
 
     Raises:
-        WorldError: the world or an argument does not conform, the rule is not VARIATIONAL or HARD, or the action prior
+        WorldError: the world or an argument is not valid, the rule is not VARIATIONAL or HARD, or the action prior
             depends on unseen variables.
         IntractableError: the world cannot be tabulated, or has too many beliefs.
         ImpossibleError: every policy risks a forbidden reward.

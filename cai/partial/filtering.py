@@ -104,7 +104,7 @@ def belief_engine(world: World | Tables | Factors) -> BeliefEngine:
     Factors are taken too where the table of all states and observations would be too large.
 
     Raises:
-        WorldError: the world or its ``observe`` does not conform, or it comes compiled, without its ``observe``.
+        WorldError: the world or its ``observe`` is not valid, or it comes compiled, without its ``observe``.
         IntractableError: it can be neither tabulated nor factorised.
     """
     if isinstance(world, Tables | Factors):
@@ -136,7 +136,7 @@ def filter_beliefs(world: World | Tables | Factors, observations: Record, action
         ``[n, S]``, or ``[n+1, S]`` with the prediction.
 
     Raises:
-        WorldError: the world or the record does not conform.
+        WorldError: the world or the record is not valid.
         IntractableError: the world can be neither tabulated nor factorised, or a belief would be too large.
         ImpossibleError: an observation has probability zero; the message names the time.
     """

@@ -79,7 +79,7 @@ def rollout(
         env_options: the options of an environment that is given by its id, ``{"is_slippery": False}``.
 
     Raises:
-        WorldError: the world, the policy or an argument does not conform.
+        WorldError: the world, the policy or an argument is not valid.
     """
     simulator = simulator_of(with_options(world, env_options), batch)
     actor = unwrapped("rollout, policy", policy)

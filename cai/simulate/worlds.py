@@ -47,7 +47,7 @@ class WorldSimulator:
         batch: B.
 
     Raises:
-        WorldError: the world does not conform.
+        WorldError: the world is not valid.
     """
 
     def __init__(self, world: World, batch: int) -> None:

@@ -32,7 +32,7 @@ def draw_entanglement(factors: World | Factors, path: str | Path, t: int = 0) ->
     The file is written whole or not at all.
 
     Raises:
-        WorldError: the suffix is none of these, there is no such time, or the world does not conform.
+        WorldError: the suffix is none of these, there is no such time, or the world is not valid.
         IntractableError: the world cannot be factorised.
     """
     return save_figure(entanglement_figure(factors, t), path, "draw_entanglement, path")
@@ -45,7 +45,7 @@ def entanglement_figure(factors: World | Factors, t: int = 0) -> Figure:
     move from the next state to this one. The line above counts the numbers of the message.
 
     Raises:
-        WorldError: there is no such time, or the world does not conform.
+        WorldError: there is no such time, or the world is not valid.
         IntractableError: the world cannot be factorised.
     """
     world = factorise(factors)

@@ -50,7 +50,7 @@ def graph(world: nx.DiGraph | World, slices: int | None = None, *, title: str | 
         title: above it; the world's name unless given.
 
     Raises:
-        WorldError: the graph has no nodes, or is not one of ``cai.graph``; or the world does not conform.
+        WorldError: the graph has no nodes, or is not one of ``cai.graph``; or the world is not valid.
     """
     dag = world if isinstance(world, nx.DiGraph) else read_graph(world, slices)
     if not len(dag) or any("kind" not in data for _, data in dag.nodes(data=True)):

@@ -80,7 +80,7 @@ def overview(world: World) -> Overview:
     """Look a world over, on single values: nothing is compiled, so that its size does not matter.
 
     Raises:
-        WorldError: the program fails, or does not conform.
+        WorldError: the program fails, or is not valid.
     """
     with precision(torch.float64):
         spec = read(world)

@@ -22,7 +22,7 @@ def draw_world(world: World, path: Path) -> Path:
     """Write the picture of a world as SVG, PNG or PDF by the suffix; return the path.
 
     Raises:
-        WorldError: the suffix is none of these, or the world does not conform.
+        WorldError: the suffix is none of these, or the world is not valid.
     """
     layout = read(world).layout
     figure = graph(world, 1) if layout is None else map_figure(layout)

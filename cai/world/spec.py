@@ -107,7 +107,7 @@ class Spec:
         """The numbered states.
 
         Raises:
-            WorldError, IntractableError: ``initial`` does not conform, or a variable is not finite.
+            WorldError, IntractableError: ``initial`` is not valid, or a variable is not finite.
         """
         begin, state, _, _ = self._head
         return _finite(begin, state, self.variables.state_space)
@@ -117,7 +117,7 @@ class Spec:
         """The numbered actions.
 
         Raises:
-            WorldError, IntractableError: ``act`` does not conform, or a variable is not finite.
+            WorldError, IntractableError: ``act`` is not valid, or a variable is not finite.
         """
         _, _, act, action = self._head
         return _finite(act, action, self.variables.action_space)

@@ -124,7 +124,7 @@ def to_networkx(world: World | Factors) -> nx.DiGraph:
         world: a world, or what ``cai.factorise`` made of it.
 
     Raises:
-        WorldError: the slices differ over time, or the world does not conform.
+        WorldError: the slices differ over time, or the world is not valid.
         IntractableError: a variable is not finite, or one term reads too many variables.
     """
     factors = factorise(world)

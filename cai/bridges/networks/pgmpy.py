@@ -48,7 +48,7 @@ def from_pgmpy(
         discount: the probability γ of surviving a step.
 
     Raises:
-        WorldError: pgmpy is missing, or the network does not conform; ``findings`` list every fault.
+        WorldError: pgmpy is missing, or the network is not valid; ``findings`` list every fault.
     """
     where, paid = "from_pgmpy", {} if rewards is None else rewards
     models = module(where, "pgmpy.models")
@@ -106,7 +106,7 @@ def from_bif(
         discount: the probability γ of surviving a step.
 
     Raises:
-        WorldError: pgmpy is missing, the file cannot be read, or the network does not conform.
+        WorldError: pgmpy is missing, the file cannot be read, or the network is not valid.
     """
     path = located(Path(path))
     where = f"from_bif('{path.name}')"

@@ -48,7 +48,7 @@ def static_world(
     A variable with a name that the trajectory program uses itself has an underscore behind it.
 
     Raises:
-        WorldError: the horizon is not 1, or the network does not conform.
+        WorldError: the horizon is not 1, or the network is not valid.
     """
     if horizon != 1:
         expected = "1: a network without a second slice (cell_0 and cell_1) is a world of one step"

@@ -289,7 +289,7 @@ def sac(
         options: of the training; see ``Options``.
 
     Raises:
-        WorldError: the world or an argument does not conform.
+        WorldError: the world or an argument is not valid.
     """
     if target_kl is not None and temperature is not None:
         raise fault("sac, target_kl", f"{target_kl!r} beside a fixed temperature", "with temperature=None only")

@@ -204,7 +204,7 @@ def k_learning(
         options: of the training; see ``Options``.
 
     Raises:
-        WorldError: the world or an argument does not conform.
+        WorldError: the world or an argument is not valid.
     """
     budget = options.get("steps", 10_000)
     algorithm = Bayesian("k_learning", Optimism(beta), 1, spread, noise, following, budget)
@@ -234,7 +234,7 @@ def posterior_sampling(
         options: of the training; see ``Options``.
 
     Raises:
-        WorldError: the world or an argument does not conform.
+        WorldError: the world or an argument is not valid.
     """
     budget = options.get("steps", 10_000)
     algorithm = Bayesian("posterior_sampling", Sampling(), 1, spread, noise, following, budget)
@@ -269,7 +269,7 @@ def certainty_equivalence(
         options: of the training; see ``Options``.
 
     Raises:
-        WorldError: the world or an argument does not conform.
+        WorldError: the world or an argument is not valid.
     """
     budget = options.get("steps", 10_000)
     algorithm = Bayesian("certainty_equivalence", Certainty(), batch, spread, noise, following, budget)

@@ -171,7 +171,7 @@ def fitted_q(
             the steps of a log are iterations, those of the result are transitions.
 
     Raises:
-        WorldError: the world, the data or an argument does not conform.
+        WorldError: the world, the data or an argument is not valid.
     """
     world, options = chosen(world, options)
     for setting, value in (("steps", options.get("steps", 1)), ("epochs", epochs), ("batch", batch)):

@@ -233,7 +233,7 @@ def reinforce(
         options: of the training; see ``Options``.
 
     Raises:
-        WorldError: the world or an argument does not conform.
+        WorldError: the world or an argument is not valid.
     """
     dtype = dtype or (torch.float64 if network is None else torch.float32)
     estimate: dict[str, Any] = {

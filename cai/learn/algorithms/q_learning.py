@@ -69,7 +69,7 @@ def q_learning(
         options: of the training; see ``Options``.
 
     Raises:
-        WorldError: the world or an argument does not conform.
+        WorldError: the world or an argument is not valid.
     """
     world, options = chosen(world, options)
     tabular = network is None and variables_simulated(world).spaces is not None

@@ -82,7 +82,7 @@ def fit(
         progress: show a bar on a terminal.
 
     Raises:
-        WorldError: the world, the policy or an argument does not conform, or the policy risks a reward of -inf.
+        WorldError: the world, the policy or an argument is not valid, or the policy risks a reward of -inf.
         ImpossibleError: every policy does.
     """
     numbers = (("steps", steps, 0), ("particles", particles, 1), ("every", every, 1), ("samples", samples, 2))

@@ -74,7 +74,7 @@ def elbo(
         seed: of the samples; torch's global random state does not change.
 
     Raises:
-        WorldError: the world, the policy or an argument does not conform.
+        WorldError: the world, the policy or an argument is not valid.
         IntractableError: the method needs a finite world, and this world is not.
     """
     if method not in METHODS:

@@ -73,7 +73,7 @@ def explore(
         temperature: the initial α, reward units; unless given, the one with the best return.
 
     Raises:
-        WorldError: the world does not conform, is seen in part, or has no such option; or α is not positive and finite.
+        WorldError: the world is not valid, is seen in part, or has no such option; or α is not positive and finite.
         IntractableError: it is not finite, or too large for a page.
     """
     return Explorer(world_data(variants_of(world, vary), title=title, temperature=temperature))

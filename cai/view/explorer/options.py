@@ -77,7 +77,7 @@ def variants_of(world: World | Tables | Callable[..., World], vary: Vary | None 
             its states and actions as they are, two at most.
 
     Raises:
-        WorldError: the world does not conform, is seen in part, has no such option, or another shape at a value of one.
+        WorldError: the world is not valid, is seen in part, has no such option, or another shape at a value of one.
         IntractableError: a variable is not finite, or the tables are too large.
     """
     if isinstance(world, Tables) or not callable(world) or (isinstance(world, World) and not inspect.isclass(world)):
