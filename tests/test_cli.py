@@ -253,7 +253,7 @@ def test_show_says_what_a_world_is(folder: Path) -> None:
         (("solve", "my_world.py", "--horizon", "inf"), "discount"),
         (("solve", "my_world.py", "--discount", "1.5"), "at most 1"),
         (("solve", "syntax.py"), "SyntaxError"),
-        (("solve", "empty.py"), "0 classes"),
+        (("solve", "empty.py"), "no class with a method step"),
         (("solve", "frozen_lake", "--set", "map_name=9x9"), "9x9"),
         (("solve", "cartpole"), "no finite support"),
         (("graph", "my_world.py", "--slices", "0"), "slices"),
