@@ -15,7 +15,6 @@ from torch import Tensor
 import cai
 from cai.bridges.networks.networkx import from_networkx
 from cai.errors import lacks_memory, user_code
-from cai.support import catalogue
 
 ENDS = [
     MemoryError(),
@@ -129,9 +128,9 @@ def test_an_end_inside_a_file_of_a_world_passes(
     file = tmp_path / "ends.py"
     monkeypatch.setattr("tests.test_passing.END", end, raising=False)
     file.write_text("from tests import test_passing\nraise test_passing.END\n")
-    same(end, catalogue.load_world, str(file))
+    same(end, cai.load_world, str(file))
     file.write_text("from tests import test_passing\ndef ends():\n    raise test_passing.END\n")
-    same(end, catalogue.load_world, str(file))
+    same(end, cai.load_world, str(file))
 
 
 @ends

@@ -712,12 +712,12 @@ class Stuck(Counted):
         (Cut(), {"max_steps": 0}, "max_steps: 0"),
         (Cut(), {"max_steps": True}, "max_steps: True"),
         (RandomWorld(0, 2, 2, 2, None, discount=0.9), {}, "max_steps: none"),
-        ("NoSuchThing-v0", {}, "environment 'NoSuchThing-v0'"),
+        ("NoSuchThing-v0", {}, "Gymnasium id 'NoSuchThing-v0': no such id"),
         (5, {}, "a int"),
         (gymnasium.make("CartPole-v1"), {}, "expected an id"),
         (Cut, {}, "makes a Cut"),
         (Cut(), {"env_options": {"is_slippery": False}}, "env_options: options ['is_slippery'] beside a Cut"),
-        ("FrozenLake-v1", {"env_options": {"slips": 1}}, "environment 'FrozenLake-v1 slips=1'"),
+        ("FrozenLake-v1", {"env_options": {"slips": 1}}, "Gymnasium id 'FrozenLake-v1': no option slips"),
     ],
 )
 def test_faults_are_one_line_that_names_the_argument(world: Any, options: dict[str, Any], words: str) -> None:
