@@ -1,8 +1,9 @@
 """The public figures: what is drawn is what was computed, panels share a scale, and the graphics follow the page."""
 
 import xml.etree.ElementTree as Tree
+from dataclasses import replace
 from functools import partial
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -316,6 +317,25 @@ def test_graphics_have_words_no_pixels_and_no_ink_of_their_own(one: cai.Comparis
 def test_names_in_any_script_are_text_of_the_graphic(messages: cai.Messages) -> None:
     figure = cai.view.value_map(messages, title="日本 → α")
     assert "日本 → α" in cai.view.svg(figure)
+
+
+def test_a_dollar_in_a_name_begins_no_formula() -> None:
+    class Priced(Corridor):
+        layout = replace(Corridor.layout, marks={0: r"$\bad$"})
+        labels: ClassVar = {"s": [r"$\bad$", "$1", "$2", "$3", "$4", "$5"]}
+
+    tables = cai.tabulate(Priced())
+    pair = [cai.compare(tables, {r"$\bad$": cai.POSTERIOR, "prior": None}, temperature=alpha) for alpha in (0.5, 1.0)]
+    best = cai.solve(tables, cai.VARIATIONAL)
+    for figure in (
+        cai.view.value_map(best, title=r"$\bad$"),
+        cai.view.tubes(pair[0], "s"),
+        cai.view.messages_over_time(best),
+        cai.view.column_bars(pair[0]),
+        cai.view.temperature_ladder(pair),
+    ):
+        assert r"$\bad$" in cai.view.svg(figure)
+    assert r"$\bad$" in tables._repr_html_()
 
 
 def test_a_figure_shows_itself_in_a_notebook(messages: cai.Messages) -> None:

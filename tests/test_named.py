@@ -210,6 +210,24 @@ def test_reasons_hold_the_numbers_of_the_messages(rule: cai.Rule, form: str) -> 
     assert f"under {rule} at α = 0.5" in str(why)
 
 
+def test_many_rare_actions_are_not_passed_over() -> None:
+    class Many(Pump):
+        """An even number mends, and all numbers are rare."""
+
+        def act(self, state: Any, t: int) -> Any:
+            return pyro.sample("job", Categorical(torch.ones(*state["pump"].shape, 2000)))
+
+        def step(self, state: Any, action: Any, t: int) -> Any:
+            return super().step(state, action % 2, t)
+
+    messages = cai.solve(Many(None), cai.VARIATIONAL, temperature=10.0)
+    assert all("job=" in does and does.endswith("; …") for *_, does in messages.policy.at(0).lines())
+    words = str(messages.explain(0, pump=1, way=0))
+    assert "are most probable" in words
+    assert "each): their q is" in words
+    assert "so each is" in words
+
+
 def test_reasons_say_by_how_much_and_what_is_luck() -> None:
     world = cai.from_gymnasium("FrozenLake-v1", horizon=30)
     best = cai.solve(world, cai.VARIATIONAL, temperature=0.01)

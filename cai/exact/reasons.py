@@ -111,18 +111,20 @@ class Reasons:
             return f"{does}: no other action is allowed."
         if rival.q == -torch.inf:
             return f"{does}: {rival.action} leads to a forbidden reward."
-        return f"{does}: {self._by_how_much(first, rival)}"
+        return f"{does}: {self._by_how_much(first, rival, several=len(ties) > 1)}"
 
-    def _by_how_much(self, first: ActionReason, rival: ActionReason) -> str:
-        ahead = first.q - rival.q
-        worth = f"its q is {brief(abs(ahead))} reward units {'above' if ahead >= 0 else 'below'} that of {rival.action}"
+    def _by_how_much(self, first: ActionReason, rival: ActionReason, *, several: bool) -> str:
+        ahead, (its, it) = first.q - rival.q, ("their", "each") if several else ("its", "it")
+        worth = (
+            f"{its} q is {brief(abs(ahead))} reward units {'above' if ahead >= 0 else 'below'} that of {rival.action}"
+        )
         if self.rule == "HARD":
             return f"{worth}, and HARD takes the highest q."
         odds = first.policy / rival.policy if rival.policy > 0 else float("inf")
         ratio = f"{brief(odds)} times as likely" if odds < 1e6 else "taken almost always"
         even = abs(first.prior - rival.prior) <= ROUNDING
         price = f"{brief(abs(ahead))}/α = {brief(abs(ahead) / self.temperature)} nats"
-        return f"{worth}, {price}, so it is {ratio}" + ("." if even else "; the priors differ too.")
+        return f"{worth}, {price}, so {it} is {ratio}" + ("." if even else "; the priors differ too.")
 
     def _luck(self) -> tuple[str, ...]:
         if self.rule != "POSTERIOR":

@@ -121,7 +121,8 @@ class PolicyTable(Sequence[ActionProbabilities]):
 
 def in_words(row: ActionProbabilities, most: int = 4) -> str:
     """Write what is done in one line, ``repair 0.91; wait 0.09``, what is rarer than one in a thousand as "…"."""
-    shown = {name: p for name, p in row.likeliest(most).items() if p >= RARE}
+    likeliest = row.likeliest(most)
+    shown = {name: p for name, p in likeliest.items() if p >= min(RARE, max(likeliest.values(), default=0.0))}
     left = int((row.probs > 0).sum()) - len(shown)
     return "; ".join(f"{name} {p:.3g}" for name, p in shown.items()) + ("; …" if left > 0 else "")
 

@@ -145,8 +145,6 @@ def _rows_of(ax: Axes | None, names: Sequence[str], title: str, bottom: float) -
     ax = panel(ax, (2.3, BAR * len(names)), room, title)
     open_axes(ax, "")
     ax.set_yticks(range(len(names)), names)
-    for text in ax.get_yticklabels():
-        text.set_parse_math(False)
     ax.set_ylim(len(names) - 0.5, -0.5)
     ax.grid(visible=False, axis="y")
     ax.locator_params(axis="x", nbins=4)

@@ -129,7 +129,7 @@ def colour_key(ax: Axes, cmap: Colormap, norm: Normalize, unit: str, *, below: f
     for spine in strip.spines.values():
         spine.set_visible(False)
     words = unit + (", logarithmic" if isinstance(norm, LogNorm) else "")
-    beside: dict[str, Any] = {"xycoords": strip.transAxes, "textcoords": "offset points", "parse_math": False}
+    beside: dict[str, Any] = {"xycoords": strip.transAxes, "textcoords": "offset points"}
     strip.annotate(words, (1.0, 0.5), (6, 0), **beside, va="center", fontsize=8, color=INK)
 
 

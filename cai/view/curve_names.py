@@ -42,7 +42,7 @@ def name_ends(axes: Axes, labels: Sequence[Label]) -> None:
         axes.plot(*leader, transform=axes.transAxes, color=label.colour, linewidth=1.3, clip_on=False, zorder=5)
         place: dict[str, Any] = {"xycoords": "axes fraction", "va": "center", "annotation_clip": False}
         words = f"{label.name}: {label.words}" if label.words else label.name
-        axes.annotate(words, (1 + 0.21 / width, to), **place, fontsize=8, color=INK, parse_math=False)
+        axes.annotate(words, (1 + 0.21 / width, to), **place, fontsize=8, color=INK)
 
 
 def spread(wished: Sequence[float], gap: float, low: float = 0.0, high: float = 1.0) -> list[float]:

@@ -154,7 +154,7 @@ def _draw_elbo(curves: Sequence[ElboCurve], answers: Sequence["Answer"], last: i
     name_ends(axes, labels)
     left_out = _left_out(curves, low)
     below = textwrap.fill(". ".join(part for part in (left_out, notes.strip()) if part), 62)
-    place: dict[str, Any] = {"transform": axes.transAxes, "va": "top", "parse_math": False}
+    place: dict[str, Any] = {"transform": axes.transAxes, "va": "top"}
     axes.text(0.0, -0.42 / WIDE[1], below, **place, fontsize=7.5, color=GREY)
     exact = "; ".join(f"{answer.name} = {show(answer.value)}" for answer in answers)
     return tell(axes, f"ELBO of fits, nats, step by step{about}. {_told(curves)} {exact}. {below}".replace("\n", " "))

@@ -131,7 +131,7 @@ def _draw_node(axes: Any, dag: nx.DiGraph, node: str, place: tuple[float, float]
     if data.get("forced"):  # a thick rim, and no arrow from above
         shape.set(linewidth=4.0, edgecolor=INK)
     axes.add_patch(shape)
-    axes.text(*place, label, ha="center", va="center", fontsize=9, color=INK, zorder=3, parse_math=False)
+    axes.text(*place, label, ha="center", va="center", fontsize=9, color=INK, zorder=3)
     if data["plates"]:
         note = "plate " + ", ".join(data["plates"])
         axes.text(
@@ -143,7 +143,6 @@ def _draw_node(axes: Any, dag: nx.DiGraph, node: str, place: tuple[float, float]
             fontsize=6.5,
             style="italic",
             color=GREY,
-            parse_math=False,
         )
     return shape
 

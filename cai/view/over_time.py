@@ -155,8 +155,6 @@ def _draw(
         _heat(ax, field.numpy(), cmap, norm)
         colour_key(ax, cmap, norm, unit, below=0.42)
     ax.set_yticks(range(len(rows)), labels)
-    for text in ax.get_yticklabels():
-        text.set_parse_math(False)
     ax.set_ylim(len(rows) - 0.5, -0.5)
     return ax
 

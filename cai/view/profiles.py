@@ -71,7 +71,7 @@ def _score_axis(axes: Axes, scores: Tensor) -> None:
 def _medians(axes: Axes, rows: list[tuple[str, float, str, str]]) -> None:
     """List the learners at the right, the best first: every curve ends at the foot, so that none can be led to."""
     width, height = inches(axes)
-    place: dict[str, Any] = {"transform": axes.transAxes, "va": "center", "parse_math": False, "fontsize": 8}
+    place: dict[str, Any] = {"transform": axes.transAxes, "va": "center", "fontsize": 8}
     axes.text(1 + 0.15 / width, 1.0, "median score", **place, color=GREY)
     for n, (name, score, colour, dash) in enumerate(rows, 1):
         y, key = 1 - n * LINE / height, [1 + 0.15 / width, 1 + 0.36 / width]

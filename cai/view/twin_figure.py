@@ -83,7 +83,7 @@ def _key(ax: Axes, names: Sequence[str], rows: int) -> None:
     for n, (colour, mark, words) in enumerate(entries):
         y = -(0.55 + 0.2 * n) / (ROW * rows)
         ax.plot([0.02], [y], marker=mark, color=colour, markersize=6, **place)
-        ax.text(0.06, y, words, transform=ax.transAxes, fontsize=8, color=INK, va="center", parse_math=False)
+        ax.text(0.06, y, words, transform=ax.transAxes, fontsize=8, color=INK, va="center")
 
 
 def _told(names: Sequence[str], rows: Sequence[Row]) -> str:

@@ -11,6 +11,7 @@ from typing import Any
 from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.text import Text
 
 from cai.errors import fault
 from cai.support.files import write_whole
@@ -53,7 +54,12 @@ def alt(figure: Figure) -> str:
 
 
 def tell(axes: Axes, words: str, scale: tuple[float, float] | None = None) -> Figure:
-    """Keep with the figure of an axes what is seen there, and its scale; return the figure."""
+    """Keep with the figure of an axes what is seen there, and its scale; return the figure.
+
+    Its text is shown as it is: a ``$`` in somebody's name begins no formula.
+    """
+    for text in axes.findobj(Text):
+        text.set_parse_math(False)
     figure: Any = axes.get_figure(root=True)
     figure.alt = "\n".join(part for part in (getattr(figure, "alt", ""), words) if part)
     figure.scale = scale
