@@ -21,7 +21,7 @@ SOFT = "soft_"
 FORMS = tuple(form for name in LEARNERS for form in (name, SOFT + name))
 """The names that the command line takes; it refuses the soft form of a learner that has none."""
 POLICIES = ("tabular", "stationary", "neural", "neural-stationary", "full")
-"""The policies that ``fit`` makes by name; the last one bends the dynamics too, so that it is no policy of a world."""
+"""The policies that ``fit`` makes by name; the last one changes the dynamics too, so it is no policy of a world."""
 ESTIMATORS = ("tables", "enumeration", "score", "reparameterised")
 """The estimators of ``fit`` by name."""
 

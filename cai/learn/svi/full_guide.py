@@ -45,7 +45,7 @@ class FullGuide(nn.Module):
     def __init__(self, world: Any, *, max_entries: int = 20_000_000) -> None:
         super().__init__()
         if isinstance(world, Tables):
-            raise fault("full guide, world", f"{world}", "a world, whose program can be bent, not its tables")
+            raise fault("full guide, world", f"{world}", "a world, whose program can be changed, not its tables")
         spec = read(world)
         if spec.horizon is None:
             raise fault("horizon", "None", "a finite horizon: the full guide has a table for every time")
