@@ -26,7 +26,7 @@ PAGES = (*chapters.pages(), "index")
 EXECUTED = tuple(page for page in PAGES if chapters.cells(page))
 CHAPTERS = chapters.pages(*chapters.CHAPTERS)
 LONG = tuple(page for page in EXECUTED if "from stored import" in chapters.source(page))
-QUICK = ("index", "conventions")
+QUICK = ("index",)
 """Pages whose cells take a few seconds; the others are left to ``make test-all``."""
 ROOMS = (cai.policies, cai.learn, cai.graphs, cai.partial, cai.distributed, cai.view)
 
