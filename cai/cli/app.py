@@ -1,4 +1,4 @@
-"""The app that every command joins, and how a command ends when something is wrong."""
+"""The app with all commands, and the handling of errors."""
 
 import functools
 import json

@@ -1,4 +1,4 @@
-"""cai check: what is wrong with a world."""
+"""cai check: the faults of a world."""
 
 import typer
 

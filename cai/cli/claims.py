@@ -1,4 +1,4 @@
-"""cai claims: what is claimed for soft optimality, tried."""
+"""cai claims: the claims about soft optimality, tested by experiments."""
 
 from pathlib import Path
 from typing import Annotated, Any

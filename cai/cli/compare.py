@@ -1,4 +1,4 @@
-"""cai compare: policies of one world, or of a world and its twin, by the same exact accounts."""
+"""cai compare: policies on one world, or on a world and its twin, by the same exact numbers."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""What the shell offers at the tab key: worlds, their options, rules, learners. Neither torch nor a world is loaded."""
+"""Completions of the shell: worlds, their options, rules, learners, without loading torch or a world."""
 
 from collections.abc import Callable, Iterable
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""cai new: a world that works, to be changed into one's own."""
+"""cai new: a working world as a file to change."""
 
 import keyword
 import re

@@ -1,4 +1,4 @@
-"""How a command tells what the library returned: rows, comparisons, what was left out, and the report."""
+"""The output of commands: rows, comparisons, what was left out, and the report."""
 
 import shlex
 import sys
@@ -18,12 +18,12 @@ if TYPE_CHECKING:
 
 
 def say_left_out(name: str, temperature: float, reason: object) -> None:
-    """Say why something is not among the answers."""
+    """Print why an answer is left out."""
     say(f"{name} left out at α = {temperature:g}: {reason}")
 
 
 def say_all_left_out(comparisons: "Sequence[Comparison]") -> None:
-    """Say what each comparison leaves out."""
+    """Print what each comparison leaves out."""
     for comparison in comparisons:
         for name, reason in comparison.left_out.items():
             say_left_out(name, comparison.temperature, reason)

@@ -1,4 +1,4 @@
-"""cai show: what a world is, before anything is solved."""
+"""cai show: an overview of a world."""
 
 from pathlib import Path
 from typing import Annotated

@@ -1,4 +1,4 @@
-"""Sums of tensors that are kept as sums: a reward of many small terms never becomes one table over all variables.
+"""Lazy sums of tensors: a reward of many small terms never becomes one table over all variables.
 
 While a slice runs under ``Additive``, adding two tensors whose sum would be larger than either gives a ``Sum``. Adding,
 subtracting, scaling and ``torch.where`` keep it one; whatever else is done to it adds it up first.
@@ -58,7 +58,7 @@ class Sum(Tensor):
 
 
 class Additive(TorchFunctionMode):
-    """While it is on, sums that would grow are kept as ``Sum``, and no tensor of a slice grows beyond ``LARGEST``."""
+    """Inside this context, sums that would grow stay a ``Sum``, and no tensor of a slice grows beyond ``LARGEST``."""
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """Apply a function of torch."""

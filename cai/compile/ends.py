@@ -25,7 +25,7 @@ def ended_states(spec: Spec) -> Bool[Tensor, " S"] | None:
     """Return in which states an episode has ended, None where the world does not say.
 
     Raises:
-        WorldError: ``terminated`` fails, or does not tell each state of a batch.
+        WorldError: ``terminated`` raises an error, or does not return one bool for each state.
     """
     if spec.terminated is None:
         return None
@@ -38,7 +38,7 @@ def ended_factor(spec: Spec) -> Factor | None:
     """Return the same as a factor of True and False over the variables that ``terminated`` reads.
 
     Raises:
-        WorldError: ``terminated`` fails, or does not tell each state of a batch.
+        WorldError: ``terminated`` raises an error, or does not return one bool for each state.
         IntractableError: it reads too many variables at once.
     """
     if spec.terminated is None:
@@ -93,7 +93,7 @@ def inspect_ends(tables: Tables) -> Iterator[Finding]:
 
 
 def inspect_drawn_ends(spec: Spec, ends: Factor | None, t: int, samples: int = 16) -> Iterator[Finding]:
-    """Draw a slice from some ended states of a world in factors: each must stay as it is, and pay nothing."""
+    """Draw a slice from some ended states of a world of factors: each must stay unchanged and pay nothing."""
     if ends is None:
         return
     states, world = spec.states, spec.world
@@ -129,7 +129,7 @@ def _some(states: Space, ends: Factor, samples: int) -> dict[str, Tensor]:
 
 
 def _goes_on(tables: Tables, slice_: Slice, ended: Tensor, t: int) -> Iterator[Finding]:
-    """Tell the first outcome that leaves an ended state, and the first that pays there."""
+    """Return in words the first outcome that leaves an ended state, and the first that pays there."""
     log_prior, log_prob, reward = slice_.log_prior[ended], slice_.log_prob[ended], slice_.reward[ended]
     allowed = log_prior > -torch.inf
     barred = reward == -torch.inf

@@ -65,7 +65,7 @@ class FactoredSlice:
     Attributes:
         prior: log p(a_i|s, a_<i), nats, by action variable.
         chance: log p(x|parents), nats, by latent and by next-state variable, in the order of the program.
-        reward: the pieces whose sum is the slice's reward, reward units; evidence is a piece of 0 and -inf.
+        reward: the terms whose sum is the slice's reward, reward units; evidence is a term of 0 and -inf.
     """
 
     prior: dict[str, Factor]

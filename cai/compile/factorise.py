@@ -213,7 +213,7 @@ def _paid_last(spec: Spec, values: dict[str, Tensor]) -> Tensor:
 def named_factor(
     where: str, value: Tensor, axes: dict[int, str], sizes: dict[str, int], dtype: torch.dtype, own: str = ""
 ) -> Factor:
-    """Name the axes of an enumerated tensor, leaving out those along which nothing changes.
+    """Name the axes of an enumerated tensor; axes along which it is constant are dropped.
 
     With ``own`` it is a conditional distribution: its own variable comes last, and it sums to 1 over that.
     """

@@ -181,7 +181,7 @@ def inspect_layout(spec: Spec) -> Iterator[Finding]:
 
 
 def inspect_scope(spec: Spec) -> Iterator[Finding]:
-    """Check on the program's own graph that each slice reads nothing but itself: no state remembered from before.
+    """Check on the program's graph that each slice depends on its own variables only, not on earlier ones.
 
     A stationary world is looked at for 3 slices, one that reads t for its first 32.
     """

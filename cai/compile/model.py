@@ -51,7 +51,7 @@ class Model(Protocol):
 
     @property
     def ended(self) -> Tensor | None:
-        """In which states an episode has ended, ``[S]``; None where nothing ends."""
+        """The states in which an episode has ended, ``[S]``; None where no episode ends."""
 
     @property
     def log_initial(self) -> Float[Tensor, "*B S"]:

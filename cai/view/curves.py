@@ -1,4 +1,4 @@
-"""How fits came to be good: ELBO(π) and its gap to ELBO*, step by step, a line a fit."""
+"""The curves of fits: ELBO(π) and its gap to ELBO* at each step, one line for each fit."""
 
 import math
 import textwrap

@@ -1,4 +1,4 @@
-"""The picture of many horizons: how much of an answer is the choice of T."""
+"""The figure of many horizons: how much an answer depends on T."""
 
 from collections.abc import Sequence
 

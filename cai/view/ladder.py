@@ -1,4 +1,4 @@
-"""The ladder of temperatures: how what a policy reaches changes from cold to warm."""
+"""The ladder of temperatures: return, ELBO or gap of each policy from cold to warm."""
 
 from collections.abc import Callable, Sequence
 from typing import Any

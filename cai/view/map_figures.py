@@ -1,4 +1,4 @@
-"""Maps of worlds that lie in space: what each cell is worth, what is done there, how often, and what is lost."""
+"""Maps of worlds with a layout: values, policies, visits and losses of each cell."""
 
 from collections.abc import Sequence
 

@@ -1,4 +1,4 @@
-"""Maps of worlds that lie in space: a number for each cell as colour, the policy as arrows."""
+"""Maps of worlds with a layout: a number for each cell as colour, the policy as arrows."""
 
 from dataclasses import dataclass
 from functools import cached_property

@@ -1,4 +1,4 @@
-"""Fields over states and time: the messages as they run backward, where a policy is, and where it loses."""
+"""Figures over states and time: messages, visits and losses."""
 
 from collections.abc import Sequence
 from typing import Any

@@ -1,4 +1,4 @@
-"""What a world is, before anything is solved: its size, its clock, its variables, and how it looks on the terminal."""
+"""An overview of a world before anything is solved: size, horizon, variables, and a picture for the terminal."""
 
 import math
 from collections.abc import Collection, Mapping, Sequence

@@ -1,4 +1,4 @@
-"""The policy that a solve found, as rows: what is done at t = 0, a row for each kind of state, the start first."""
+"""A policy at t = 0 as rows, one for each group of states with equal probabilities, the start first."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass

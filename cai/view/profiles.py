@@ -1,4 +1,4 @@
-"""How many runs of a learner score above what: its performance profile."""
+"""Performance profiles: the share of a learner's runs above each score."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""What figures ask of a result, whatever it is: its value, its visits and its policy at a time, state by state."""
+"""What figures read from any result: its value, its visits and its policy at a time, by state."""
 
 from collections.abc import Mapping
 from typing import Any

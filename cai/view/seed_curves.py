@@ -1,4 +1,4 @@
-"""Learning curves: what each learner reached after so many steps, a line and a band over its seeds."""
+"""Learning curves: the results of each learner over steps, with a line and a band over its seeds."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any

@@ -1,4 +1,4 @@
-"""Tubes: how a variable fares over time, its mean and the band that holds most of its chances, a tube a policy."""
+"""Tubes: the mean of a variable over time and a band with most of its probability, one tube for each policy."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""A world seen in part: what acting on what is seen is worth, beside acting blindly to it and seeing all."""
+"""A world seen in part: the value of acting on observations, beside that of QMDP and of full sight."""
 
 import json
 from collections.abc import Iterator

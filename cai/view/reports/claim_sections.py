@@ -1,4 +1,4 @@
-"""What became of claims: a verdict each, what was checked, and the figure that shows it."""
+"""The claims: a verdict for each, its checks, and its figure."""
 
 import json
 from collections.abc import Iterator

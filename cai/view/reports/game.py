@@ -1,4 +1,4 @@
-"""What the game is: the world in plain words, what α means in it, and the two exact numbers above every policy."""
+"""The world in plain words, what α means in it, and the two exact numbers log Z and ELBO*."""
 
 import math
 from collections.abc import Iterator, Sequence

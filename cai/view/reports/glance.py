@@ -1,4 +1,4 @@
-"""What matters first: return and ELBO of each policy at the coldest temperature, and what that says."""
+"""The main result first: return and ELBO of each policy at the coldest temperature, in words and a figure."""
 
 from collections.abc import Iterator
 

@@ -1,4 +1,4 @@
-"""What a learner reached where there are no exact answers: before, after, and at its worst after its best."""
+"""The results of a learner without exact answers: before, after, and the worst after the best."""
 
 from collections.abc import Iterator
 

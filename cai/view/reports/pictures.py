@@ -1,4 +1,4 @@
-"""The figures of a report: which are drawn, in which order, with a line on how to read each."""
+"""The figures of a report, in order, each with a line on how to read it."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
