@@ -16,11 +16,12 @@ from pyro.distributions import Categorical
 from torch import Tensor
 
 import cai
+from cai.compile.prior_kernel import kernel_distance
 from cai.support.files import write_whole
 from cai.support.numbers import rounded, show
 from cai.view.graph_figure import draw_graph, graph
 from cai.view.maps import choices_matter, states_on_map
-from cai.view.summary import kernel_distance, promise_gap, summary, twin_summary
+from cai.view.summary import promise_gap, summary, twin_summary
 from tests.worlds import RandomWorld
 
 

@@ -165,7 +165,7 @@ def _keep(
     out: Path,
 ) -> None:
     """Write the policy and its numbers, and the report: beside the exact answers where there are any."""
-    from cai.view.fits import save_fits
+    from cai.learn.saved_fits import save_fits
 
     kinds = {".pt": "policy", ".json": "numbers"}
     for path in save_fits(out, title, fits):

@@ -3,12 +3,12 @@
 from collections.abc import Iterator, Sequence
 
 from cai.evaluation.comparison import Comparison
-from cai.support.numbers import rounded, show
+from cai.support.numbers import show
 from cai.view.reports.cells import number
 from cai.view.reports.glance import best_return
 from cai.view.reports.pictures import twin_maps, twin_promises
 from cai.view.reports.sections import Cell, Head, Line, Part, Request, Section, Table, Words
-from cai.view.summary import same_for_the_prior
+from cai.view.summary import distance, same_for_the_prior
 
 
 def twins(request: Request) -> Iterator[Section]:
@@ -26,17 +26,18 @@ def twins(request: Request) -> Iterator[Section]:
 
 def lesson(names: Sequence[str], a: Comparison, b: Comparison) -> str:
     """Say what the evidence does not see, in two sentences."""
-    if None in (a.log_evidence, b.log_evidence, a.elbo_star, b.elbo_star):
+    z_a, z_b, star_a, star_b = a.log_evidence, b.log_evidence, a.elbo_star, b.elbo_star
+    if z_a is None or z_b is None or star_a is None or star_b is None:
         return "One of the exact answers is not finite, so there is nothing to set side by side."
-    z, star = apart(a.log_evidence, b.log_evidence), apart(a.elbo_star, b.elbo_star)
+    z, star = distance(z_a, z_b), distance(star_a, star_b)
     at = f"At α = {show(a.temperature)}"
     if z == 0:
-        first = f"{at} the posterior promises the same in both worlds: log Z = {show(a.log_evidence)} nats."
+        first = f"{at} the posterior promises the same in both worlds: log Z = {show(z_a)} nats."
     else:
         first = f"{at} the promises of the posterior are {show(z)} nats apart."
     if star == 0:
         return f"{first} The best policies reach the same too."
-    ends = f"ELBO* = {show(a.elbo_star)} nats in {names[0]} and {show(b.elbo_star)} nats in {names[1]}"
+    ends = f"ELBO* = {show(star_a)} nats in {names[0]} and {show(star_b)} nats in {names[1]}"
     return f"{first} The best policy reaches {ends}: {show(star)} nats apart."
 
 
@@ -53,12 +54,6 @@ def why(a: Comparison, b: Comparison) -> str:
     return f"When the prior acts, the worlds differ: its marginal kernel {kernel} is not the same, and so may log Z be."
 
 
-def apart(x: float | None, y: float | None) -> float:
-    """Return how far two numbers are apart, 0 where that is rounding."""
-    x, y = x or 0.0, y or 0.0
-    return rounded(abs(x - y), max(abs(x), abs(y))) or 0.0
-
-
 def table(names: Sequence[str], a: Comparison, b: Comparison) -> Table:
     """Return the exact answers of both worlds, and their differences."""
     heads = (
@@ -72,7 +67,7 @@ def table(names: Sequence[str], a: Comparison, b: Comparison) -> Table:
     def cells(values: Sequence[float | None]) -> tuple[Cell, ...]:
         return tuple(number(value, field) for value, field in zip(values, fields, strict=True))
 
-    gaps = [None if x is None or y is None else apart(x, y) for x, y in zip(*each, strict=True)]
+    gaps = [None if x is None or y is None else distance(x, y) for x, y in zip(*each, strict=True)]
     lines = (
         *(Line(name, cells(values)) for name, values in zip(names, each, strict=True)),
         Line("difference", cells(gaps)),
