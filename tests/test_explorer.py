@@ -326,7 +326,7 @@ def test_an_endless_world_is_cut_and_says_so() -> None:
     data = world_data(variants_of(load_model("forest")(horizon=None)))
     assert data["clock"]["horizon"] is None
     assert 0.9 ** data["clock"]["start"] <= 1e-3
-    assert "goes on for ever" in data["notes"][0]
+    assert "infinite horizon" in data["notes"][0]
 
 
 def test_a_long_horizon_is_cut_and_says_so() -> None:
