@@ -43,7 +43,7 @@ def policy_table(tables: Model, policy: FinitePolicy, t: int) -> Float[Tensor, "
     if bool(wrong.any()):
         s = int(wrong.nonzero()[0])
         probs = [round(p, 6) for p in log_pi[s].exp().tolist()]
-        raise fault(where, f"probabilities {probs} in state {tables.states.label(s)}", "numbers that sum to 1")
+        raise fault(where, f"probabilities {probs} at {tables.states.label(s)}", "numbers that sum to 1")
     rounding = 64 * torch.finfo(log_pi.dtype).eps
     return log_pi - torch.where(total.abs() < rounding, 0.0, total)
 

@@ -133,7 +133,7 @@ def proper(where: str, probs: Any, shape: tuple[int, ...], states: Space | None 
     if bool(wrong.any()):
         first = wrong.nonzero()[0]
         seen = f"probabilities {[round(p, 6) for p in rows[tuple(first)].tolist()]}"
-        seen += "" if states is None else f" in state {states.label(int(first[-1]))}"
+        seen += "" if states is None else f" at {states.label(int(first[-1]))}"
         raise fault(where, seen, "numbers at least 0 that sum to 1; of action values cai.from_q makes a policy")
     return rows
 
