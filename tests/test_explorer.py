@@ -367,6 +367,27 @@ def test_a_temperature_is_positive_and_finite(alpha: float) -> None:
         explore(load_model("mountain_pass")(), temperature=alpha)
 
 
+def test_a_world_may_refuse_a_value_by_any_error() -> None:
+    class Strict(RandomWorld):
+        def __init__(self, slip: float = 0.1) -> None:
+            if not 0 <= slip <= 1:
+                raise ValueError("slip is a chance")
+            super().__init__(1, 3, 2, 2, 3, holes=False)
+            self.outcome = torch.tensor([1 - slip, slip], dtype=torch.float64).expand(1, 3, 2, 2)
+
+    (option,) = explore(Strict).data["options"]
+    assert (option["name"], option["values"][0], option["values"][-1]) == ("slip", 0.0, 1.0)
+    with pytest.raises(cai.WorldError, match="world Strict: ValueError: slip is a chance"):
+        explore(Strict, vary={"slip": [0.5, 2.0]})
+
+    class Needy(RandomWorld):
+        def __init__(self, slip: float) -> None:
+            super().__init__(1, 3, 2, 2, 3, holes=False)
+
+    with pytest.raises(cai.WorldError, match=r"world Needy: TypeError: .*missing 1 required positional argument"):
+        explore(Needy)
+
+
 def test_a_world_that_is_made_has_no_options() -> None:
     with pytest.raises(cai.WorldError, match="a class or a function that makes the world"):
         explore(load_model("forest")(), vary=["p"])

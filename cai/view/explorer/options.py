@@ -12,7 +12,7 @@ import torch
 from cai.bridges.named import load_world, source_of
 from cai.compile.table_model import Tables
 from cai.compile.tabulate import tabulate
-from cai.errors import CaiError, fault
+from cai.errors import CaiError, fault, user_code
 from cai.support.catalogue import literal
 from cai.world.definition import World
 from cai.world.spec import read
@@ -126,10 +126,15 @@ class _Maker:
     """What makes a world, with every variant compiled once."""
 
     def __init__(self, make: Callable[..., World]) -> None:
-        self.make, self.known = make, dict[tuple[tuple[str, Any], ...], Tables]()
+        self.maker, self.known = make, dict[tuple[tuple[str, Any], ...], Tables]()
         parameters = inspect.signature(make).parameters
         self.defaults = {name: p.default for name, p in parameters.items() if p.default is not p.empty}
-        self.world = make()
+        self.world = self.make()
+
+    def make(self, **settings: Any) -> World:
+        """Make the world at some values; an error of its own, whatever its type, says that it cannot be made there."""
+        with user_code(f"world {getattr(self.maker, '__name__', '')}".strip(), "a world that can be made"):
+            return self.maker(**settings)
 
     def compiled(self, settings: Mapping[str, Any]) -> Tables:
         """Return the tables at some values of the options."""
