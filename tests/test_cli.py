@@ -92,6 +92,7 @@ def test_settings_horizon_and_discount_reach_the_world(folder: Path) -> None:
     assert other[0]["iterations"] == 2
 
 
+@pytest.mark.slow
 def test_compare_writes_the_whole_report(folder: Path) -> None:
     done = cai("compare", "my_world.py", "-t", "1", "-t", "0.1", "--out", "report", cwd=folder)
     assert done.returncode == 0, done.stderr

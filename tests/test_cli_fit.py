@@ -124,6 +124,7 @@ def test_every_policy_climbs(policy: str) -> None:
     assert after["gap"] == pytest.approx(after["elbo_star"] - after["elbo"])
 
 
+@pytest.mark.slow
 def test_the_full_guide_is_bounded_by_the_evidence_and_the_words_say_so(folder: Path) -> None:
     words = ("fit", *LAKE, "--policy", "full", "--steps", "30")
     (told,) = numbers(*words, "--out", "r")
@@ -181,6 +182,7 @@ def test_a_world_beyond_tables_gets_an_estimate_and_no_invented_gap(folder: Path
     assert "1,048,576 states" in shown
 
 
+@pytest.mark.slow
 def test_the_folder_holds_the_policy_its_numbers_and_the_report(folder: Path) -> None:
     words = ("fit", "restaurant", "-t", "0.1", "-t", "1", "--steps", "4", "--policy", "stationary", "--tolerance", "0")
     shown = run(*words, "--out", "r").stdout

@@ -275,6 +275,7 @@ def test_the_start_can_be_moved(script: Script) -> None:
     messages_agree(script, "POSTERIOR", cai.solve(replace(tables, log_initial=log_initial), temperature=0.1))
 
 
+@pytest.mark.slow
 def test_every_variant_is_the_world_at_those_options(script: Script) -> None:
     make = maker_of("grid", {"rows": "3", "columns": "4"})
     vary = {"slip": [0, 0.5], "step_reward": [-0.1, 0.0]}
@@ -302,6 +303,7 @@ def test_outcomes_are_tilted_as_the_rule_tilts_them(script: Script) -> None:
     same(np.array([each["x"] for each in told]), [4 + each["next"] for each in told])
 
 
+@pytest.mark.slow
 def test_which_options_get_sliders() -> None:
     found = {name: [option.name for option in variants_of(maker_of(name)).options] for name in ("grid", "forest")}
     assert found == {"grid": ["slip"], "forest": ["p"]}

@@ -27,7 +27,11 @@ OWN = cai.Rule("own", cai.VARIATIONAL.over_outcomes, Sparse())
 RULES = [cai.POSTERIOR, cai.VARIATIONAL, cai.HARD, cai.MAP, cai.PLANNING, cai.RISK(2.0), cai.RISK(-0.7), OWN]
 ONLY = (cai.ImpossibleError, cai.NotConvergedError)
 some = settings(max_examples=4)
-each_rule = pytest.mark.parametrize("rule", RULES, ids=str)
+OFTEN = (cai.POSTERIOR, cai.VARIATIONAL, cai.HARD, OWN)
+"""The rules that the quick tests look at too."""
+each_rule = pytest.mark.parametrize(
+    "rule", [pytest.param(rule, marks=() if rule in OFTEN else pytest.mark.slow) for rule in RULES], ids=str
+)
 
 
 @contextmanager

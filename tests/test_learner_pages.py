@@ -261,6 +261,7 @@ def test_learners_are_run_and_told(school: list[dict[str, Any]], tmp_path: Path,
     assert found["rows"][4]["seeds"] == [0, 1, 2]
 
 
+@pytest.mark.slow
 def test_unless_told_otherwise_ten_seeds_of_the_learners_own_length(school: list[dict[str, Any]]) -> None:
     command("--learn", "q", "-t", "1")
     assert [(len(call["seeds"]), call.get("steps"), call["jobs"]) for call in school] == [(10, None, 1)] * 2

@@ -507,6 +507,7 @@ def best(waiting: int, busy: int, left: int) -> float:
     return max(values)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("float64")
 def test_a_number_without_bounds_is_given_some(queue: tuple[str, str]) -> None:
     world = from_rddl(*queue, bounds={"waiting": (0, 6)})

@@ -164,7 +164,7 @@ def toy() -> Iterator[None]:
 SLOW = [pytest.param(rule, marks=pytest.mark.slow) for rule in (cai.POSTERIOR, cai.VARIATIONAL)]
 
 
-@pytest.mark.parametrize("rule", [*SLOW, cai.HARD, TSALLIS], ids=str)
+@pytest.mark.parametrize("rule", [*SLOW, cai.HARD, pytest.param(TSALLIS, marks=pytest.mark.slow)], ids=str)
 def test_a_form_is_a_folder_and_a_line(rule: cai.Rule, toy: None, tmp_path: Path) -> None:
     world = load_model("cliff_walking")(horizon=30)
     messages = cai.solve(world, rule, temperature=ALPHA, form="certain")
@@ -240,6 +240,7 @@ class CrossEntropy:
         return FixedPolicy(partial(always, log_pi), states, problem.actions)
 
 
+@pytest.mark.slow
 def test_a_learner_is_one_file(tmp_path: Path) -> None:
     world = load_model("grid")(rows=3, columns=3, horizon=10)
     runs = [cai.learn.train(CrossEntropy(), world, steps=20_000, seed=seed) for seed in (0, 1)]
@@ -274,6 +275,7 @@ class Corridor:
 """
 
 
+@pytest.mark.slow
 def test_a_world_is_one_file(tmp_path: Path) -> None:
     (tmp_path / "corridor.py").write_text(WORLD)
     world = cai.load_world(str(tmp_path / "corridor.py"))

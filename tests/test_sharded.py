@@ -162,7 +162,7 @@ def test_a_killed_process_is_told_and_made_good(tmp_path: Path) -> None:
     assert time.monotonic() - begin < 50  # the other does not wait for the dead until it loses patience
     assert "process 0 of 2 lost touch with the others" in (tmp_path / "broken.0").read_text()
     assert json.loads((tmp_path / "broken" / "messages.json").read_text())["reached"] == 4
-    with pytest.raises(cai.WorldError, match="reach from T = 8 back to t = 4; expected finished ones"):
+    with pytest.raises(cai.WorldError, match="reach from T = 8 back to t = 4; expected finished messages"):
         cai.distributed.open_messages(tmp_path / "broken")
 
     np.load(tmp_path / "broken" / "v-1-of-2.npy", mmap_mode="r+")[5] = 99.0  # to see that it goes on from t = 4

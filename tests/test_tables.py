@@ -48,7 +48,8 @@ def test_factored_states_are_numbered_row_major_in_sampling_order() -> None:
 
 
 @pytest.mark.parametrize(
-    ("values", "words"), [({"floor": 1}, "variables"), ({"floor": 5, "door": 0}, "value 5"), ({"x": 0}, "variables")]
+    ("values", "words"),
+    [({"floor": 1}, "variables"), ({"floor": 5, "door": 0}, "value 5"), ({"x": 0}, "no variable 'x'")],
 )
 def test_a_wrong_index_is_named(values: dict, words: str) -> None:
     with pytest.raises(cai.WorldError, match=words):

@@ -172,7 +172,9 @@ def places(folder: Path, name: str) -> dict[str, Path]:
 
 
 @pytest.mark.parametrize("breaks", [(2, 3), pytest.param((1, 4), marks=pytest.mark.slow)], ids=str)
-@pytest.mark.parametrize("name", list(RUNS))
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=() if n % 3 == 0 else pytest.mark.slow) for n, name in enumerate(RUNS)]
+)
 def test_a_resumed_run_is_the_uninterrupted_one(
     name: str, breaks: tuple[int, int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -528,6 +530,7 @@ def test_steps_that_are_longer_than_a_share_are_scored_once_each() -> None:
     assert not task.due(130, at(100))
 
 
+@pytest.mark.slow
 def test_a_target_ends_a_run_early(tmp_path: Path) -> None:
     world = load_world("frozen_lake", {"is_slippery": "False", "horizon": "30"})
     run = partial(cai.learn.q_learning, world, batch=50, **QUIET)
@@ -564,6 +567,7 @@ def test_the_callers_randomness_and_dtype_are_left_alone_and_do_not_matter(name:
     assert told(RUNS[name](seed=7)) != first
 
 
+@pytest.mark.slow
 def test_normalising_is_part_of_the_policy_and_changes_what_is_learned() -> None:
     world = load_world("cartpole", overrides={"horizon": 30})
     run = partial(soft_pg, world, batch=4, steps=600, network=(8,), evaluations=1)
