@@ -280,6 +280,7 @@ def test_entropy_return_and_coverage_of_exploration_by_hand() -> None:
 LONG = ("fine-tuning", "exploration", "deep-sea")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [pytest.param(one, marks=pytest.mark.slow if one in LONG else ()) for one in CLAIMS])
 def test_every_claim_runs_small_and_is_drawn(name: str, tmp_path: Any) -> None:
     told = CliRunner().invoke(app, ["claims", name, "--quick", "--out", str(tmp_path)])

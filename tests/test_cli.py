@@ -79,6 +79,7 @@ def test_solve_prints_the_same_numbers_as_the_library(folder: Path) -> None:
     assert rows[3]["elbo"] <= rows[2]["log_evidence"]
 
 
+@pytest.mark.slow
 def test_settings_horizon_and_discount_reach_the_world(folder: Path) -> None:
     plain, costly, short = (
         json.loads(cai("solve", "my_world.py", "-r", "HARD", "--json", *words, cwd=folder).stdout)[0]

@@ -1,7 +1,7 @@
 """The book's source: its cells run, its exercises check, and no public name is undocumented.
 
 The cells run as plain Python, and so does all that they assert; of the experiments whose results are stored a sample is
-done again. Most chapters, and the whole of those experiments, are marked slow. ``test_book.py`` looks at what is built.
+done again. The chapters, and the whole of those experiments, are marked slow. ``test_book.py`` looks at what is built.
 """
 
 import ast
@@ -26,8 +26,6 @@ PAGES = (*chapters.pages(), "index")
 EXECUTED = tuple(page for page in PAGES if chapters.cells(page))
 CHAPTERS = chapters.pages(*chapters.CHAPTERS)
 LONG = tuple(page for page in EXECUTED if "from stored import" in chapters.source(page))
-QUICK = ("index",)
-"""Pages whose cells take a few seconds; the others are left to ``make test-all``."""
 ROOMS = (cai.policies, cai.learn, cai.graphs, cai.partial, cai.distributed, cai.view)
 
 
@@ -44,9 +42,8 @@ def said(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], str]:
     return run
 
 
-@pytest.mark.parametrize(
-    "page", [pytest.param(one, marks=() if one in QUICK else pytest.mark.slow) for one in EXECUTED]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("page", EXECUTED)
 def test_the_cells_run(said: Callable[[str], str], page: str) -> None:
     said(page)
 

@@ -93,6 +93,7 @@ def test_exact_estimators_make_the_same_climb(estimator: str) -> None:
         assert one.policy_nats == pytest.approx(two.policy_nats, abs=1e-9)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("discount", [pytest.param(1.0, marks=pytest.mark.slow), 0.8])
 def test_the_score_function_climbs_too(discount: float) -> None:
     world = small(discount=discount)

@@ -63,6 +63,7 @@ class TestMarginalMap:
                 assert not exact or agrees(root, truth)
                 assert agrees(cai.marginal_map(tables, temperature=alpha).log_score, truth)
 
+    @pytest.mark.slow
     @many
     @given(random_worlds(K=1, discount=1.0), temperatures)
     def test_where_nothing_is_luck_it_is_map_and_needs_no_search(self, world: RandomWorld, alpha: float) -> None:

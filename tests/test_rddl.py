@@ -28,6 +28,8 @@ with quiet():
     from pyRDDLGym.core.parser.reader import RDDLReader  # type: ignore[import-untyped]
     from pyRDDLGym.core.simulator import RDDLSimulator  # type: ignore[import-untyped]
 
+pytestmark = pytest.mark.slow  # the simulators of pyRDDLGym take their time
+
 PROBLEMS = [  # with the number of state variables and of joint actions
     ("SysAdmin_MDP_ippc2011", 1, 10, 11),
     ("SysAdmin_MDP_ippc2011", 3, 20, 21),

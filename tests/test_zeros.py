@@ -119,6 +119,7 @@ def test_the_full_guide_starts_without_what_is_forbidden(world: RandomWorld) -> 
     assert found.elbo_star == pytest.approx(log_z, abs=1e-12)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("discount", [1.0, 0.8])
 @pytest.mark.parametrize(
     "world",
