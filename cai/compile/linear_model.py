@@ -1,0 +1,141 @@
+"""A world with affine dynamics, Gaussian noise and a quadratic reward: what ``linearise`` returns.
+
+Shape letters: ``n`` coordinates of the state, ``m`` of the action, ``k`` of the slice's noise, ``N = n + m + k``;
+``*B`` a batch of systems, ``*L`` the batch, then ``T`` where the slices differ over time.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from cai.compile.quadratic import ConditionalGaussian, Quadratic, Stacked
+from cai.support.display import in_notebook
+from cai.world.coordinates import Coordinates
+from cai.world.spaces import Layout
+
+
+@dataclass(frozen=True)
+class LinearSlice(Stacked):
+    """One slice: ``s' = transition y + drift`` and ``r = reward(y)``, where ``y = (s, a, z)`` and z ~ N(0, I).
+
+    z is the noise of all sites of ``step`` in order: a site ``Normal(loc, scale)`` is ``loc + scale z_i``. So a latent
+    of the slice is a function of y, and a site without noise takes no coordinate.
+
+    Attributes:
+        transition: (A, B, G) side by side, ``[*L, n, N]``.
+        drift: ``[*L, n]``.
+        reward: reward units, of N coordinates.
+            On a plane where there is exact evidence (``cai.condition``).
+        prior: the action prior p(a|s); where ``flat`` its scale is the identity, its gain and offset 0.
+        flat: whether the prior is Lebesgue measure, density 1, on each action coordinate, ``[*L, m]``.
+        readout: every site of ``step`` from y, ``[*L, d, N]``, in the order of ``LinearGaussian.sites``.
+        readout_offset: ``[*L, d]``.
+        log_volume: Σ log scale over the noise: a site's density is that of its noise over its scale, ``[*L]``.
+    """
+
+    transition: Float[Tensor, "*L n N"]
+    drift: Float[Tensor, "*L n"]
+    reward: Quadratic
+    prior: ConditionalGaussian
+    flat: Bool[Tensor, "*L m"]
+    readout: Float[Tensor, "*L d N"]
+    readout_offset: Float[Tensor, "*L d"]
+    log_volume: Float[Tensor, "*L"]
+
+
+@dataclass(frozen=True, repr=False, eq=False)
+class LinearGaussian:
+    """A world compiled to a linear-Gaussian system; the start is ``s_0 = mean + scale z``, z ~ N(0, I).
+
+    Attributes:
+        slices: the slice, with a T axis after the batch where ``timed``.
+        start_mean: ``[*B, n]``.
+        start_scale: a factor of the start's covariance, ``[*B, n, k0]``; no column for a certain start.
+        terminal: r_T(s_T), reward units.
+        horizon: T, or None for the infinite horizon.
+        discount: the probability γ of surviving a step.
+        timed: whether the slices differ over time.
+        states, actions: the variables that the coordinates stand for.
+        sites: the variables of ``step``, latents and next states, that ``readout`` gives.
+    """
+
+    slices: LinearSlice
+    start_mean: Float[Tensor, "*B n"]
+    start_scale: Float[Tensor, "*B n k0"]
+    terminal: Quadratic
+    horizon: int | None
+    discount: float
+    timed: bool
+    states: Coordinates
+    actions: Coordinates
+    sites: Coordinates
+
+    _repr_html_ = in_notebook
+
+    def __repr__(self) -> str:
+        clock = f"T = {self.horizon}" if self.horizon is not None else "infinite horizon"
+        batch = f", batch {tuple(self.batch_shape)}" if self.batch_shape else ""
+        sizes = f"{self.states.dimension} state and {self.actions.dimension} action coordinates"
+        prior = "flat" if bool(self.slices.flat.all()) else "Gaussian"
+        kind = f"{sizes}, {self.noise} of noise, {prior} action prior"
+        return f"LinearGaussian({kind}, {clock}, γ = {self.discount:g}{batch})"
+
+    @property
+    def batch_shape(self) -> torch.Size:
+        """The shape of the batch of systems; empty for a single one."""
+        return self.start_mean.shape[:-1]
+
+    @property
+    def noise(self) -> int:
+        """k, the coordinates of the slice's noise."""
+        return self.slices.transition.shape[-1] - self.states.dimension - self.actions.dimension
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The floating dtype."""
+        return self.start_mean.dtype
+
+    def at(self, t: int) -> LinearSlice:
+        """Return the slice of time ``t``."""
+        return self.slices.at(t, len(self.batch_shape)) if self.timed else self.slices
+
+    @property
+    def layout(self) -> Layout | None:
+        """No map: states are real."""
+        return None
+
+    @property
+    def requires_grad(self) -> bool:
+        """Whether any number requires a gradient."""
+        return any(tensor.requires_grad for tensor in self.tensors)
+
+    @property
+    def tensors(self) -> tuple[Tensor, ...]:
+        """The tensors: the slice's, the start's and the terminal reward's."""
+        return (*self.slices.tensors, self.start_mean, self.start_scale, *self.terminal.tensors)
+
+    def each(self, change: Callable[[Tensor], Tensor]) -> "LinearGaussian":
+        """Return the same with every tensor changed."""
+        return replace(
+            self,
+            slices=self.slices.each(change),
+            start_mean=change(self.start_mean),
+            start_scale=change(self.start_scale),
+            terminal=self.terminal.each(change),
+        )
+
+    def detach(self) -> "LinearGaussian":
+        """Return the same, cut from autograd."""
+        return self.each(Tensor.detach)
+
+    def __getitem__(self, index: int) -> "LinearGaussian":
+        """Return one system of a batch."""
+        return self.each(lambda x: x[index])
+
+    @property
+    def version(self) -> tuple[int, ...]:
+        """Counts the changes of its tensors in place."""
+        return tuple(tensor._version for tensor in self.tensors)
