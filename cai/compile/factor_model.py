@@ -159,6 +159,11 @@ class Factors:
         return next(iter(self.initial.values())).table.dtype
 
     @property
+    def device(self) -> torch.device:
+        """Where its tables lie."""
+        return next(iter(self.initial.values())).table.device
+
+    @property
     def requires_grad(self) -> bool:
         """Whether any table requires a gradient."""
         return any(table.requires_grad for table in self._tables)

@@ -4,6 +4,7 @@ Shape letters: ``n`` coordinates of the state, ``m`` of the action, ``k`` of the
 ``*B`` a batch of systems, ``*L`` the batch, then ``T`` where the slices differ over time.
 """
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
@@ -11,7 +12,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from cai.compile.quadratic import ConditionalGaussian, Quadratic, Stacked
+from cai.compile.quadratic import ConditionalGaussian, Quadratic, Stacked, log_volume
 from cai.support.display import in_notebook
 from cai.world.coordinates import Coordinates
 from cai.world.spaces import Layout
@@ -29,8 +30,9 @@ class LinearSlice(Stacked):
         drift: ``[*L, n]``.
         reward: reward units, of N coordinates.
             On a plane where there is exact evidence (``cai.condition``).
-        prior: the action prior p(a|s); where ``flat`` its scale is the identity, its gain and offset 0.
-        flat: whether the prior is Lebesgue measure, density 1, on each action coordinate, ``[*L, m]``.
+        prior: the action prior p(a|s), with a noise coordinate for each site that is no point.
+        flat: on which coordinates w of the prior's noise it is Lebesgue measure, density 1, ``[*L, j]``; on the others
+            w ~ N(0, 1), where ``a = gain s + offset + scale w``.
         readout: every site of ``step`` from y, ``[*L, d, N]``, in the order of ``LinearGaussian.sites``.
         readout_offset: ``[*L, d]``.
         log_volume: Σ log scale over the noise: a site's density is that of its noise over its scale, ``[*L]``.
@@ -40,10 +42,25 @@ class LinearSlice(Stacked):
     drift: Float[Tensor, "*L n"]
     reward: Quadratic
     prior: ConditionalGaussian
-    flat: Bool[Tensor, "*L m"]
+    flat: Bool[Tensor, "*L j"]
     readout: Float[Tensor, "*L d N"]
     readout_offset: Float[Tensor, "*L d"]
     log_volume: Float[Tensor, "*L"]
+
+    @property
+    def log_prior_volume(self) -> Float[Tensor, "*L"]:
+        """log of the volume of an action over that of its noise w, where ``a = gain s + offset + scale w``."""
+        return log_volume(self.prior.scale)
+
+    def log_prior(self) -> Quadratic:
+        """Return log p(a|s) of (s, a), nats: ``-½ w'w - ½ j log 2π - log |scale|``, but for flat coordinates of w."""
+        prior, measured = self.prior, torch.where(self.flat, 0.0, 1.0).to(self.prior.scale)
+        back = torch.linalg.pinv(prior.scale)
+        w = torch.cat((-back @ prior.gain, back), -1)
+        offset = -(back @ prior.offset.unsqueeze(-1)).squeeze(-1)
+        alive = measured * (prior.scale != 0).any(-2)
+        c = -0.5 * math.log(2 * math.pi) * alive.sum(-1) - self.log_prior_volume
+        return Quadratic(-torch.diag_embed(measured), 0 * measured, c).after(w, offset)
 
 
 @dataclass(frozen=True, repr=False, eq=False)
@@ -98,9 +115,19 @@ class LinearGaussian:
         """The floating dtype."""
         return self.start_mean.dtype
 
+    @property
+    def device(self) -> torch.device:
+        """Where its numbers lie."""
+        return self.start_mean.device
+
     def at(self, t: int) -> LinearSlice:
         """Return the slice of time ``t``."""
         return self.slices.at(t, len(self.batch_shape)) if self.timed else self.slices
+
+    @property
+    def log_start_volume(self) -> Float[Tensor, "*B"]:
+        """log of the volume of a start state over that of its noise."""
+        return log_volume(self.start_scale)
 
     @property
     def layout(self) -> Layout | None:

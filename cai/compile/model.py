@@ -42,6 +42,10 @@ class Model(Protocol):
         """The floating dtype of its numbers."""
 
     @property
+    def device(self) -> torch.device:
+        """Where its numbers lie."""
+
+    @property
     def requires_grad(self) -> bool:
         """Whether any number requires a gradient."""
 

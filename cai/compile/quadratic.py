@@ -257,6 +257,25 @@ def _precision(scale: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     return symmetric((U * weights.unsqueeze(-2)) @ U.mT), log_volume, live.sum(-1).to(scale.dtype)
 
 
+def log_volume(scale: Tensor) -> Tensor:
+    """Return the log of the volume of ``scale z`` over that of z, in the directions in which it varies, ``[*B]``."""
+    return _precision(scale)[1]
+
+
+def aligned(each: Sequence[Self]) -> list[Self]:
+    """Return the same values with as many rows of evidence each; a row of zeros fixes nothing."""
+    most = max((x.rows.shape[-2] for x in each if isinstance(x, Quadratic) and x.rows is not None), default=0)
+    return [_with_rows(x, most) if isinstance(x, Quadratic) and most else x for x in each]  # type: ignore[misc]
+
+
+def _with_rows(f: Quadratic, most: int) -> Quadratic:
+    rows = f.b.new_zeros(*f.b.shape[:-1], 0, f.dimension) if f.rows is None else f.rows
+    sides = f.b.new_zeros(*f.b.shape[:-1], 0) if f.sides is None else f.sides
+    more = most - rows.shape[-2]
+    pad = torch.nn.functional.pad
+    return replace(f, rows=pad(rows, (0, 0, 0, more)), sides=pad(sides, (0, more)))
+
+
 def _side_by_side(first: Tensor, second: Tensor, trailing: int) -> Tensor:
     batch = torch.broadcast_shapes(first.shape[:-trailing], second.shape[:-trailing])
     shapes = (batch + part.shape[len(part.shape) - trailing :] for part in (first, second))

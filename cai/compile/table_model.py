@@ -93,6 +93,11 @@ class Tables:
         return self.log_initial.dtype
 
     @property
+    def device(self) -> torch.device:
+        """Where its numbers lie."""
+        return self.log_initial.device
+
+    @property
     def log_survival(self) -> Float[Tensor, "2"]:
         """log of (γ, 1 - γ): the probabilities of going on and of ending after a step, nats."""
         return self.log_initial.new_tensor([self.discount, 1 - self.discount]).log()

@@ -13,11 +13,13 @@ from torch import Tensor
 
 from cai.compile.factor_model import Factors
 from cai.compile.factorise import factorise
+from cai.compile.linear_model import LinearGaussian
 from cai.compile.table_model import Tables
 from cai.compile.tabulate import MAX_BYTES, tabulate
 from cai.compile.validate import require_valid
 from cai.errors import IntractableError, fault
 from cai.exact.factors.factor_operator import FactorOperator
+from cai.exact.gaussian.gaussian_operator import GaussianOperator
 from cai.exact.operator import Operator
 from cai.exact.parts import parts_of
 from cai.exact.product import ProductOperator
@@ -74,9 +76,14 @@ class Form:
     batches: bool = False
 
 
+def _unread(world: World | Spec) -> LinearGaussian:
+    raise fault("form", "'gaussian', of a program", "a cai.LinearGaussian")
+
+
 FORMS: list[Form] = [
     Form("tables", Tables, tabulate, TableOperator, batches=True),
     Form("factors", Factors, factorise, of_factors),
+    Form("gaussian", LinearGaussian, _unread, GaussianOperator, batches=True),  # type: ignore[arg-type]
 ]
 """The forms. A form of your own is one more line: its operator needs no more than ``cai.exact.operator`` says."""
 
@@ -103,10 +110,9 @@ def operator(model: Compiled, rule: Rule = POSTERIOR, temperature: float | Seque
         WorldError: the temperature is not a positive, finite number, or several where the form takes one.
     """
     form = form_of(model)
-    if isinstance(model, Tables):
-        return form.operator(model, rule, as_temperature(temperature, model))
-    alpha = as_temperature(temperature) if form.batches else single_temperature(temperature)
-    return form.operator(model, rule, alpha.to(model.dtype))
+    if not form.batches:
+        return form.operator(model, rule, single_temperature(temperature).to(model.dtype))
+    return form.operator(model, rule, as_temperature(temperature, model))
 
 
 def compiled(world: World | Spec | Compiled, form: str = "auto", *, under: Iterable[Any] = ()) -> Compiled:

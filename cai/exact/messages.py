@@ -15,7 +15,7 @@ from cai.errors import fault, require_time
 from cai.exact.operator import MF, Conditionals, F, M, Operator, V
 from cai.exact.reasons import Reasons, reasons_for
 from cai.exact.rules import MAP, POSTERIOR, VARIATIONAL, Rule
-from cai.exact.sampling import drawing, draws, follow, likeliest
+from cai.exact.sampling import Drawing, Likeliest, follow
 from cai.exact.sweep import sweep
 from cai.exact.tables.backup import Tilt
 from cai.support.display import in_notebook
@@ -140,7 +140,7 @@ class Messages:
 
     def initial(self) -> M:
         """Return the start distribution under the rule: p(s_0|O) for POSTERIOR, p(s_0) for VARIATIONAL and HARD."""
-        return self.operator.exp(self.log_initial())
+        return self.operator.begin(self._at(0))
 
     def log_initial(self) -> M:
         """Return the logarithm of ``initial``, nats; it is exact where probabilities underflow to 0."""
@@ -236,8 +236,8 @@ class Messages:
         if T is None or T < 1 or (horizon is not None and horizon < T):
             seen = "none, with an infinite horizon" if T is None else f"{T}"
             raise fault("sample, steps", seen, f"a number of steps from 1 to {horizon or 'any'}")
-        start = self.operator.pick_start(self._at(0), lambda log_p: draws(log_p, n, generator))
-        return follow(self._conditionals, start, T, drawing(generator))
+        pick = Drawing(generator)
+        return follow(self._conditionals, self.operator.pick_start(self._at(0), n, pick), T, pick)
 
     def most_probable(self) -> Trajectories:
         """Return the most probable trajectory given O=1, as a batch of one (Viterbi; ties go to the lowest number).
@@ -252,8 +252,8 @@ class Messages:
         if self.rule != MAP:
             op = self.operator.under(MAP)
             best = Messages(op, sweep(op), T)
-        start = best.operator.pick_start(best._at(0), likeliest)
-        return follow(best._conditionals, start, T, likeliest)
+        pick = Likeliest()
+        return follow(best._conditionals, best.operator.pick_start(best._at(0), 1, pick), T, pick)
 
     def _conditionals(self, t: int) -> Conditionals:
         return self.operator.conditionals(t, self._at(t + 1), self.error_bound)

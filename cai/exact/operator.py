@@ -25,8 +25,19 @@ V: TypeAlias = Any
 F: TypeAlias = Any
 M: TypeAlias = Any
 MF: TypeAlias = Any
-Pick = Callable[[Tensor], Tensor]
-"""From log-weights ``[N, n]`` to one number for each row: a draw, or the likeliest."""
+
+
+class Pick(Protocol):
+    """How a chain is followed: by draws, or by what is likeliest."""
+
+    def __call__(self, log_weights: Tensor) -> Tensor:
+        """Return one number for each row of log-weights ``[N, K]``, ``[N]``."""
+
+    def several(self, log_weights: Tensor, n: int) -> Tensor:
+        """Return n numbers from log-weights ``[K]``, ``[n]``."""
+
+    def normal(self, like: Tensor, k: int) -> Tensor:
+        """Return standard normal noise for each row of ``like [N, …]``, ``[N, k]``."""
 
 
 @runtime_checkable
@@ -105,6 +116,9 @@ class Operator(Protocol):
     def log_start(self, v_0: V) -> M:
         """Return log p(s_0) under the rule, nats: given O for POSTERIOR."""
 
+    def begin(self, v_0: V) -> M:
+        """Return p(s_0) under the rule."""
+
     def initial(self) -> M:
         """Return p(s_0)."""
 
@@ -142,11 +156,8 @@ class Operator(Protocol):
     def marginal(self, t: int, mu: M, v_next: V, names: Sequence[str], error_bound: float) -> Tensor:
         """Return the marginal of some variables of a slice, an axis each in the order given."""
 
-    def pick_start(self, v_0: V, pick: Pick) -> Tensor:
-        """Pick numbers of start states under the rule."""
-
-    def exp(self, log_mu: M) -> M:
-        """Return a measure from its logarithm."""
+    def pick_start(self, v_0: V, n: int, pick: Pick) -> Tensor:
+        """Pick n start states under the rule: their numbers ``[n]``, or real ones side by side."""
 
     def under(self, rule: Rule) -> "Operator":
         """Return the same world under another rule, cut from autograd."""

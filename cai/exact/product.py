@@ -92,7 +92,7 @@ class ProductOperator:
         """Return log p(s_0) under the rule of each part, nats."""
         return tuple(part.log_start(v) for part, v in zip(self.parts, v_0, strict=True))
 
-    def pick_start(self, v_0: Parts, pick: Pick) -> Tensor:
+    def pick_start(self, v_0: Parts, n: int, pick: Pick) -> Tensor:
         """Pick start states under the rule, part by part, numbered jointly.
 
         Raises:
@@ -101,7 +101,11 @@ class ProductOperator:
         if self.model.states.size > NUMBERED:
             seen = f"{self.model.states.size:,} joint states"
             raise IntractableError([Finding("sample", seen, "at most 2^62 joint states; sample the parts")])
-        return self._states([part.pick_start(v, pick) for part, v in zip(self.parts, v_0, strict=True)])
+        return self._states([part.pick_start(v, n, pick) for part, v in zip(self.parts, v_0, strict=True)])
+
+    def begin(self, v_0: Parts) -> Parts:
+        """Return p(s_0) under the rule of each part."""
+        return tuple(part.begin(v) for part, v in zip(self.parts, v_0, strict=True))
 
     def initial(self) -> Parts:
         """Return p(s_0) of each part."""
@@ -178,10 +182,6 @@ class ProductOperator:
                 joint = joint.reshape(*joint.shape, *(1,) * alone.dim()) * alone / living
                 order += own
         return joint.permute([order.index(name) for name in names])
-
-    def exp(self, log_mu: Parts) -> Parts:
-        """Return measures from their logarithms."""
-        return tuple(own.exp() for own in log_mu)
 
     def under(self, rule: Rule) -> "ProductOperator":
         """Return the same world under another rule, cut from autograd.

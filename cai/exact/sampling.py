@@ -1,6 +1,7 @@
 """Trajectories out of messages: samples of the rule's own chain, and the most probable trajectory."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -14,29 +15,54 @@ MANY = 1 << 24
 
 def follow(conditionals: Callable[[int], Conditionals], s: Tensor, T: int, pick: Pick) -> Trajectories:
     """Follow a chain for T steps, ancestor by ancestor, from the states ``s [N]``."""
-    alive = torch.ones_like(s, dtype=torch.bool)
+    alive = torch.ones(len(s), dtype=torch.bool, device=s.device)
     states, actions, rewards, living = [s], [], [], [alive]
     for t in range(T):
         chain = conditionals(t)
         a = chain.action(s, pick)
         following, reward = chain.outcome(s, a, pick)
         rewards.append(torch.where(alive, reward, 0.0))
-        s = torch.where(alive, following, s)
+        s = torch.where(alive.reshape(-1, *(1,) * (s.dim() - 1)), following, s)
         alive = alive & chain.survives(s, pick)
         states.append(s)
         actions.append(a)
         living.append(alive)
-    return Trajectories(*(torch.stack(part, -1) for part in (states, actions, rewards, living)))
+    return Trajectories(*(torch.stack(part, 1) for part in (states, actions, rewards, living)))
 
 
-def likeliest(log_weights: Tensor) -> Tensor:
-    """Pick the first entry of positive weight in each row: of those that tie, the lowest number."""
-    return (log_weights > -torch.inf).byte().argmax(-1)
+class Likeliest:
+    """Picks what is likeliest; of numbers that tie the lowest, and no noise."""
+
+    def __call__(self, log_weights: Tensor) -> Tensor:
+        """Return the first entry of positive weight in each row."""
+        return (log_weights > -torch.inf).byte().argmax(-1)
+
+    def several(self, log_weights: Tensor, n: int) -> Tensor:
+        """Return the same entry n times."""
+        return self(log_weights).expand(n)
+
+    def normal(self, like: Tensor, k: int) -> Tensor:
+        """Return zeros."""
+        return like.new_zeros(len(like), k)
 
 
-def drawing(generator: torch.Generator | None) -> Pick:
-    """Return a pick that draws."""
-    return lambda log_weights: draws(log_weights, 1, generator)
+@dataclass(frozen=True)
+class Drawing:
+    """Draws, from a generator; torch's global one unless given."""
+
+    generator: torch.Generator | None = None
+
+    def __call__(self, log_weights: Tensor) -> Tensor:
+        """Return a draw from each row."""
+        return draws(log_weights, 1, self.generator)
+
+    def several(self, log_weights: Tensor, n: int) -> Tensor:
+        """Return n draws."""
+        return draws(log_weights.unsqueeze(0), n, self.generator)
+
+    def normal(self, like: Tensor, k: int) -> Tensor:
+        """Return standard normal noise."""
+        return torch.randn(len(like), k, dtype=like.dtype, device=like.device, generator=self.generator)
 
 
 def draws(log_weights: Tensor, n: int, generator: torch.Generator | None) -> Tensor:

@@ -6,12 +6,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from cai.compile.table_model import Tables
+from cai.compile.model import Model
 from cai.errors import fault
 
 
-def as_temperature(temperature: float | Sequence[float] | Tensor, tables: Tables | None = None) -> Tensor:
-    """Return α as a tensor of the tables' dtype and device; float64 where there are no tables.
+def as_temperature(temperature: float | Sequence[float] | Tensor, model: Model | None = None) -> Tensor:
+    """Return α as a tensor of the compiled world's dtype and device; float64 where there is none.
 
     A tensor of lower precision is read as it was written: ``torch.tensor(0.1)``, a float32, is 0.1 and not
     0.100000001, the shortest decimal that this dtype rounds to it; and so is NumPy's ``float32(0.1)``.
@@ -19,11 +19,11 @@ def as_temperature(temperature: float | Sequence[float] | Tensor, tables: Tables
     Raises:
         WorldError: a temperature is not a positive, finite number.
     """
-    like = torch.zeros((), dtype=torch.float64) if tables is None else tables.log_initial
+    dtype, device = (torch.float64, None) if model is None else (model.dtype, model.device)
     try:
         if isinstance(temperature, np.generic | np.ndarray):
             temperature = torch.as_tensor(temperature)
-        alpha = torch.as_tensor(temperature, dtype=like.dtype, device=like.device)
+        alpha = torch.as_tensor(temperature, dtype=dtype, device=device)
         if isinstance(temperature, Tensor):
             alpha = alpha + (_as_written(temperature).to(alpha) - alpha).detach()
     except (TypeError, ValueError, RuntimeError):

@@ -124,9 +124,13 @@ class FactorOperator:
         """Return log p(s_0) under the rule, nats, ``[S]``."""
         return self.rule.over_outcomes.log_weights(v_0, self.log_initial, self.alpha, self.start(v_0))
 
-    def pick_start(self, v_0: Tensor, pick: Pick) -> Tensor:
+    def pick_start(self, v_0: Tensor, n: int, pick: Pick) -> Tensor:
         """Pick start states under the rule."""
-        return pick(self.log_start(v_0).unsqueeze(0))
+        return pick.several(self.log_start(v_0), n)
+
+    def begin(self, v_0: Tensor) -> Tensor:
+        """Return p(s_0) under the rule, ``[*B, S]``."""
+        return self.log_start(v_0).exp()
 
     def initial(self) -> Tensor:
         """Return p(s_0), ``[S]``."""
@@ -196,10 +200,6 @@ class FactorOperator:
             return finite.summed_out([self.model.states, self.model.actions], joint, names)
         c = self.survival.value(v_next)
         return self.plan(t).spread(self.rule.over_outcomes, c, self.alpha, joint.detach(), tuple(names))
-
-    def exp(self, log_mu: Tensor) -> Tensor:
-        """Return a measure from its logarithm."""
-        return log_mu.exp()
 
     def under(self, rule: Rule) -> "FactorOperator":
         """Return the same world under another rule, cut from autograd."""

@@ -140,6 +140,10 @@ class TableOperator:
             self.rule, Slice(zero[..., 0], log_prob, numbers, zero), self.alpha, zero.new_tensor([1.0, 0.0]).log()
         )
 
+    def begin(self, v_0: Tensor) -> Tensor:
+        """Return p(s_0) under the rule, ``[*B, S]``."""
+        return self.log_start(v_0).exp()
+
     def initial(self) -> Tensor:
         """Return p(s_0), ``[*B, S]``."""
         return self.model.log_initial.exp()
@@ -221,13 +225,9 @@ class TableOperator:
             return finite.summed_out(spaces, chain.joint(mu), names)
         return finite.summed_out(spaces[:2], finite.joint(mu, chain.log_policy), names)
 
-    def pick_start(self, v_0: Tensor, pick: Pick) -> Tensor:
+    def pick_start(self, v_0: Tensor, n: int, pick: Pick) -> Tensor:
         """Pick start states under the rule."""
-        return pick(self.log_start(v_0).unsqueeze(0))
-
-    def exp(self, log_mu: Tensor) -> Tensor:
-        """Return a measure from its logarithm."""
-        return log_mu.exp()
+        return pick.several(self.log_start(v_0), n)
 
     def under(self, rule: Rule) -> "TableOperator":
         """Return the same world under another rule, cut from autograd."""

@@ -1,0 +1,162 @@
+"""A rule's mean of a quadratic over its last coordinates, which are standard normal, or flat: one integral for all.
+
+    η log ∫ N(z; 0, I) exp(g(x, z)/η) dz,     E g(x, z),     max_z g(x, z),     max_z (α log N(z; 0, I) + g(x, z))
+
+each a quadratic of x. The noise of a slice, an action with a Gaussian prior and the start are all taken by it.
+"""
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from cai.compile.quadratic import ConditionalGaussian, Quadratic, symmetric
+from cai.errors import Finding, IntractableError
+from cai.exact.rules import Assumption, Mean, assumption
+
+FLAT = 256
+"""Units in the last place of the largest curvature below which a direction counts as flat."""
+
+
+@dataclass(frozen=True)
+class Taken:
+    """A mean that was taken.
+
+    Attributes:
+        value: the mean, a quadratic of x, reward units.
+        tilted: how z is distributed under the rule, given x.
+        curvature: its least eigenvalue must be above 0 for the mean to be finite: the precision of z, ``[*B, k, k]``;
+            None for an average, which always is.
+        finite: whether it is, ``[*B]``.
+    """
+
+    value: Quadratic
+    tilted: ConditionalGaussian
+    curvature: Tensor | None
+    finite: Tensor
+
+
+def said_of(mean: Mean) -> Assumption:
+    """Return what a mean says of itself.
+
+    Raises:
+        IntractableError: it says nothing, so its mean of a quadratic is not known.
+    """
+    said = assumption(mean)
+    if said is None:
+        seen = f"the mean {mean!r}, which has no assumption()"
+        raise IntractableError([Finding("rule", seen, "a mean that is linear in exp(x/η), an average or a maximum")])
+    return said
+
+
+def over_normal(mean: Mean, g: Quadratic, k: int, alpha: Tensor, flat: Tensor, log_volume: Tensor) -> Taken:
+    """Take a mean over the last k coordinates z of a quadratic ``g(x, z)``.
+
+    Args:
+        mean: one that says what it is.
+        g: reward units.
+        k: the number of coordinates to be taken out.
+        alpha: the temperature, reward units, ``[*B]``.
+        flat: the coordinates with Lebesgue measure in place of N(0, 1), ``[*B, k]``.
+        log_volume: log of the volume of what z stands for, over that of z: a density is that much lower, ``[*B]``.
+    """
+    said = said_of(mean)
+    if said.kind == "averaged":
+        return _average(g, k)
+    width = torch.where(flat, 0.0, 1.0).to(g.b)
+    normal = 0.5 * math.log(2 * math.pi) * width.sum(-1)
+    if said.kind == "linear":
+        eta = alpha if said.eta is None else alpha.new_tensor(said.eta)
+        square = _square(g, k, eta, width)
+        taken = square.completed(*torch.linalg.cholesky_ex(square.precision))
+        volume = 0.5 * math.log(2 * math.pi) * k - square.log_root(taken)
+        return _plus(taken, eta * (volume - normal))
+    square = _square(g, k, alpha, width if said.paid else 0 * width)
+    taken = _certain(square.completed(*_root_or_ties(square)))
+    return _plus(taken, -alpha * (normal + log_volume)) if said.paid else taken
+
+
+def _average(g: Quadratic, k: int) -> Taken:
+    """Return ``E g(x, z) = g(x, 0) + ½ tr G_zz``."""
+    n = g.dimension - k
+    trace = g.M[..., n:, n:].diagonal(dim1=-2, dim2=-1).sum(-1)
+    value = Quadratic(g.M[..., :n, :n], g.b[..., :n], g.c + 0.5 * trace, g.rows, g.sides)
+    batch = g.c.shape
+    still = ConditionalGaussian(
+        g.b.new_zeros(*batch, k, n), g.b.new_zeros(*batch, k), torch.eye(k).to(g.b).expand(*batch, k, k)
+    )
+    return Taken(value, still, None, torch.ones_like(g.c, dtype=torch.bool))
+
+
+@dataclass(frozen=True)
+class _Square:
+    """The square in z to be completed: ``η (-½ z'Λz + h(x)'z)`` with Λ = width - G_zz/η and h = (G_zx x + b_z)/η.
+
+    Attributes:
+        rest: g at z = 0.
+        precision: Λ.
+        slope: h as a matrix of (x, 1), ``[*B, k, n+1]``.
+        eta: η, ``[*B, 1, 1]``.
+    """
+
+    rest: Quadratic
+    precision: Tensor
+    slope: Tensor
+    eta: Tensor
+
+    def completed(self, root: Tensor, info: Tensor) -> Taken:
+        """Return the value at the top of the square, with z given x as N(Λ⁻¹h, Λ⁻¹), from a Cholesky root of Λ."""
+        n, k = self.rest.dimension, root.shape[-1]
+        best = torch.cholesky_solve(self.slope, root)
+        gained = self.slope.mT @ best * self.eta
+        rest = self.rest
+        value = Quadratic(
+            symmetric(rest.M + gained[..., :n, :n]), rest.b + gained[..., :n, n], rest.c + 0.5 * gained[..., n, n]
+        )
+        one = torch.eye(k, dtype=root.dtype, device=root.device).expand_as(root)
+        spread = torch.linalg.solve_triangular(root.mT, one, upper=True)
+        tilted = ConditionalGaussian(best[..., :n], best[..., n], spread)
+        return Taken(value, tilted, self.precision, info == 0)
+
+    @staticmethod
+    def log_root(taken: Taken) -> Tensor:
+        """Return ½ log det Λ."""
+        return -taken.tilted.scale.diagonal(dim1=-2, dim2=-1).log().sum(-1)
+
+
+def _square(g: Quadratic, k: int, eta: Tensor, width: Tensor) -> _Square:
+    n, e = g.dimension - k, eta[..., None, None]
+    slope = torch.cat((g.M[..., n:, :n], g.b[..., n:, None]), -1) / e
+    rest = Quadratic(g.M[..., :n, :n], g.b[..., :n], g.c)
+    return _Square(rest, torch.diag_embed(width) - g.M[..., n:, n:] / e, slope, e)
+
+
+def _root_or_ties(square: _Square) -> tuple[Tensor, Tensor]:
+    """Return a Cholesky root of Λ and where there is none; directions in which nothing counts get the precision 1.
+
+    Such a direction has a maximum, though not a single one: z = 0 is taken, the prior's mean.
+    """
+    root, info = torch.linalg.cholesky_ex(square.precision)
+    if not bool(info.any()):
+        return root, info
+    sizes, vectors = torch.linalg.eigh(square.precision.detach())
+    slope, eps = square.slope.detach(), FLAT * torch.finfo(sizes.dtype).eps
+    least = eps * sizes.abs().amax(-1, keepdim=True)
+    pull, most = (vectors.mT @ slope).abs().amax(-1), slope.abs().amax((-2, -1)).unsqueeze(-1)
+    ties = (sizes.abs() <= least) & (pull <= eps * most)
+    whole = square.precision + (vectors * ties.unsqueeze(-2)) @ vectors.mT
+    root, _ = torch.linalg.cholesky_ex(whole)
+    return root, torch.where(((sizes > least) | ties).all(-1), 0, info)
+
+
+def _plus(taken: Taken, constant: Tensor) -> Taken:
+    value = taken.value
+    return Taken(Quadratic(value.M, value.b, value.c + constant), taken.tilted, taken.curvature, taken.finite)
+
+
+def _certain(taken: Taken) -> Taken:
+    """Return the same with z at its best value alone."""
+    tilted = taken.tilted
+    certain = ConditionalGaussian(tilted.gain, tilted.offset, tilted.scale[..., :0])
+    return Taken(taken.value, certain, taken.curvature, taken.finite)
