@@ -1,0 +1,288 @@
+"""The Kalman filter and smoother: beliefs of linear-Gaussian worlds, p(s_t | y_{<=t}, a_{<t}) = N(m_t, Σ_t).
+
+    predict:  m⁻ = A m + B a + c,                  Σ⁻ = A Σ A' + G G'
+    see:      m  = m⁻ + K e,                       Σ  = (I - KC) Σ⁻ (I - KC)' + K R K'
+              e  = y - C m⁻ - d,                   K  = Σ⁻C'S⁻¹,   S = C Σ⁻C' + R
+
+(Kalman 1960; Anderson & Moore 1979, chapter 5; Joseph's form of Σ stays positive semi-definite.) The covariances do not
+depend on what is read. A number of a reading that is NaN was not seen. R and S may be singular: in a direction in
+which y is certain it tells nothing, and has no density.
+
+Shape letters: ``n`` coordinates of the state, ``p`` of a reading, ``m`` of an action; ``T`` readings over time; ``B``
+batch, of systems, records or both.
+"""
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from cai.compile.linear_model import LinearGaussian, LinearSlice
+from cai.compile.quadratic import ConditionalGaussian, Gaussian, Stacked, stacked, symmetric
+from cai.errors import ImpossibleError
+
+ULPS = 64
+"""A variance below so many units in the last place of the largest before it counts as zero."""
+OFF = 1e-7
+"""A certain number that is read wrong by less than this, and less than this of its terms, counts as right."""
+
+
+@dataclass(frozen=True)
+class Correction(Stacked):
+    """What a reading does to a covariance, whatever is read.
+
+    Attributes:
+        predicted: Σ⁻, ``[*B, n, n]``.
+        rows: C, with rows of zeros for what is not seen, ``[*B, p, n]``.
+        gain: K, ``[*B, n, p]``.
+        whiten: W with ``S⁻¹ = W'W`` on the range of S, ``[*B, p, p]``.
+        certain: the projection on the directions in which y is certain, ``[*B, p, p]``.
+        log_volume: half the log of the determinant of S on its range, ``[*B]``.
+        rank: the dimension of the range, ``[*B]``.
+        covariance: Σ, ``[*B, n, n]``.
+    """
+
+    predicted: Float[Tensor, "*B n n"]
+    rows: Float[Tensor, "*B p n"]
+    gain: Float[Tensor, "*B n p"]
+    whiten: Float[Tensor, "*B p p"]
+    certain: Float[Tensor, "*B p p"]
+    log_volume: Float[Tensor, "*B"]
+    rank: Float[Tensor, "*B"]
+    covariance: Float[Tensor, "*B n n"]
+
+    @property
+    def moved(self) -> Float[Tensor, "*B n p"]:
+        """A factor of K S K', the covariance by which the mean moves: ``Σ⁻C'W'``."""
+        return self.predicted @ self.rows.mT @ self.whiten.mT
+
+    def log_density(self, e: Float[Tensor, "*B p"]) -> Float[Tensor, "*B"]:
+        """Return log p(y_t | y_{<t}, a_{<t}), nats: ``-½ e'S⁻¹e - ½ log det 2πS``."""
+        square = applied(self.whiten, e).square().sum(-1)
+        return -0.5 * square - 0.5 * self.rank * math.log(2 * math.pi) - self.log_volume
+
+
+@dataclass(frozen=True)
+class Filtered:
+    """The beliefs along a record, each with time after the batch.
+
+    Attributes:
+        predicted: p(s_t | y_{<t}, a_{<t}), ``[*B, T, n]``; one more row where there is one action more.
+        beliefs: p(s_t | y_{<=t}, a_{<t}), ``[*B, T, n]``, and the same row.
+        log_prob: log p(y_t | y_{<t}, a_{<t}), nats, ``[*B, T]``.
+        errors: e_t, the readings less what was predicted, 0 where not seen, ``[*B, T, p]``.
+        corrections: K_t and what belongs to it, of each time.
+        transitions: A_t of each time.
+    """
+
+    predicted: Gaussian
+    beliefs: Gaussian
+    log_prob: Float[Tensor, "*B T"]
+    errors: Float[Tensor, "*B T p"]
+    corrections: tuple[Correction, ...]
+    transitions: tuple[Tensor, ...]
+
+    @property
+    def log_likelihood(self) -> Float[Tensor, "*B"]:
+        """log p(y_0 … y_{T-1} | do(a)), nats."""
+        return self.log_prob.sum(-1)
+
+    def smoothed(self) -> Gaussian:
+        """Return p(s_t | all readings), ``[*B, T, n]``: Bryson & Frazier's smoother, backward from λ = 0, Λ = 0.
+
+        ``m - Σ λ`` and ``Σ - Σ Λ Σ``, where λ and Λ of time t-1 are A'x and A'X A of
+
+            x = (I - KC)'λ - C'S⁻¹e,      X = (I - KC)'Λ (I - KC) + C'S⁻¹C.
+
+        The numbers are those of Rauch, Tung & Striebel's; no Σ⁻ is inverted, so that noise may be singular (Bierman
+        1977, chapter X).
+        """
+        held = self.beliefs
+        T, n = held.mean.shape[-2:]
+        slope, curve = torch.zeros_like(held.mean[..., 0, :]), torch.zeros_like(held.covariance[..., 0, :, :])
+        each = []
+        for t in reversed(range(T)):
+            S = held.covariance[..., t, :, :]
+            covariance = symmetric(S - S @ curve @ S)
+            each.append(Gaussian(held.mean[..., t, :] - applied(S, slope), covariance, held.mass[..., t]))
+            if t < len(self.corrections):
+                c = self.corrections[t]
+                CW = c.rows.mT @ c.whiten.mT
+                keep = torch.eye(n).to(S) - c.gain @ c.rows
+                slope = applied(keep.mT, slope) - applied(CW @ c.whiten, self.errors[..., t, :])
+                curve = keep.mT @ curve @ keep + CW @ CW.mT
+            if t:
+                A = self.transitions[t - 1]
+                slope, curve = applied(A.mT, slope), symmetric(A.mT @ curve @ A)
+        return over_time(each[::-1])
+
+
+def kalman(
+    model: LinearGaussian,
+    reading: ConditionalGaussian,
+    readings: Float[Tensor, "*B T p"],
+    actions: Float[Tensor, "*B k m"],
+) -> Filtered:
+    """Filter along records of readings and actions.
+
+    Args:
+        model: the system.
+        reading: p(y|s).
+        readings: y_0 … y_{T-1}; NaN where nothing was seen.
+        actions: a_0 … a_{T-2}, or one more, for the prediction of s_T.
+
+    Raises:
+        ImpossibleError: what is certain was read otherwise; the message names the time.
+    """
+    seen = ~readings.isnan()
+    corrections = tuple(riccati(model, reading, seen))
+    mean, predicted, beliefs, errors = model.start_mean, [], [], []
+    for t, c in enumerate(corrections):
+        if t:
+            mean = ahead(model.at(t - 1), mean, actions[..., t - 1, :])
+        e = torch.where(seen[..., t, :], readings[..., t, :] - reading.mean(mean), 0.0)
+        _require_possible(c, e, applied(reading.gain.abs(), mean.abs()) + reading.offset.abs(), t)
+        predicted.append(_normal(mean, c.predicted))
+        mean = mean + applied(c.gain, e)
+        beliefs.append(_normal(mean, c.covariance))
+        errors.append(e)
+    log_prob = torch.stack(torch.broadcast_tensors(*map(Correction.log_density, corrections, errors)), -1)
+    T = len(corrections)
+    if actions.shape[-2] == T:
+        last = _normal(ahead(model.at(T - 1), mean, actions[..., -1, :]), spread(model.at(T - 1), c.covariance))
+        predicted, beliefs = [*predicted, last], [*beliefs, last]
+    transitions = tuple(blocks(model.at(t))[0] for t in range(len(beliefs) - 1))
+    errors = torch.stack(torch.broadcast_tensors(*errors), -2)
+    return Filtered(over_time(predicted), over_time(beliefs), log_prob, errors, corrections, transitions)
+
+
+def riccati(
+    model: LinearGaussian, reading: ConditionalGaussian, seen: Bool[Tensor, "*B T p"]
+) -> Iterator[Correction]:
+    """Yield what each reading does to the covariance: the Riccati recursion of the filter."""
+    covariance = model.start_scale @ model.start_scale.mT
+    largest = _variances(covariance)
+    for t in range(seen.shape[-2]):
+        if t:
+            covariance = spread(model.at(t - 1), covariance)
+            largest = torch.maximum(largest, _variances(covariance))
+        c = correction(covariance, largest, reading, seen[..., t, :])
+        yield c
+        covariance = c.covariance
+
+
+def correction(
+    predicted: Float[Tensor, "*B n n"],
+    largest: Float[Tensor, "*B n"],
+    reading: ConditionalGaussian,
+    seen: Bool[Tensor, "*B p"],
+) -> Correction:
+    """Return what a reading does to a covariance.
+
+    Args:
+        predicted: Σ⁻.
+        largest: the largest variance that each coordinate has had; Σ⁻ is known to the rounding of it.
+        reading: p(y|s).
+        seen: which numbers are seen.
+    """
+    shown = seen.unsqueeze(-1).to(predicted)
+    C, scale = reading.gain * shown, reading.scale * shown
+    R, unseen = scale @ scale.mT, torch.diag_embed(1 - shown.squeeze(-1))
+    size = applied(C.square(), largest) + (R + unseen).diagonal(dim1=-2, dim2=-1)
+    whiten, log_volume, certain = _whitened(symmetric(C @ predicted @ C.mT) + R + unseen, size)
+    gain = predicted @ C.mT @ whiten.mT @ whiten
+    keep = torch.eye(predicted.shape[-1]).to(predicted) - gain @ C
+    covariance = symmetric(keep @ predicted @ keep.mT + gain @ R @ gain.mT)
+    rank = shown.sum((-2, -1)) - certain.diagonal(dim1=-2, dim2=-1).sum(-1).round()
+    return Correction(predicted, C, gain, whiten, certain, log_volume, rank, covariance)
+
+
+def ahead(slice_: LinearSlice, mean: Float[Tensor, "*B n"], action: Float[Tensor, "*B m"]) -> Float[Tensor, "*B n"]:
+    """Return ``A m + B a + c``."""
+    A, B, _ = blocks(slice_)
+    return applied(A, mean) + applied(B, action) + slice_.drift
+
+
+def spread(slice_: LinearSlice, covariance: Float[Tensor, "*B n n"]) -> Float[Tensor, "*B n n"]:
+    """Return ``A Σ A' + G G'``."""
+    A, _, G = blocks(slice_)
+    return symmetric(A @ covariance @ A.mT + G @ G.mT)
+
+
+def blocks(slice_: LinearSlice) -> tuple[Tensor, Tensor, Tensor]:
+    """Return A, B and G."""
+    n, N = slice_.transition.shape[-2:]
+    m = slice_.prior.offset.shape[-1]
+    A, B, G = slice_.transition.split([n, m, N - n - m], -1)
+    return A, B, G
+
+
+def root(covariance: Float[Tensor, "*B n n"]) -> Float[Tensor, "*B n n"]:
+    """Return a factor of a covariance, Cholesky's where it is positive definite."""
+    size = covariance.detach().diagonal(dim1=-2, dim2=-1)
+    whiten, _, certain = _whitened(covariance, size)
+    if not bool(certain.any()):
+        return torch.linalg.cholesky(covariance)
+    return torch.linalg.pinv(whiten)
+
+
+def over_time(each: list[Gaussian]) -> Gaussian:
+    """Stack Gaussians of all times, time after the batch."""
+    batch = torch.broadcast_shapes(*(shape for g in each for shape in (g.mean.shape[:-1], g.covariance.shape[:-2])))
+    n = each[0].mean.shape[-1]
+    even = [
+        Gaussian(g.mean.expand(*batch, n), g.covariance.expand(*batch, n, n), g.mass.expand(batch)) for g in each
+    ]
+    return stacked(even, len(batch))
+
+
+def applied(M: Tensor, x: Tensor) -> Tensor:
+    """Return M x."""
+    return (M @ x.unsqueeze(-1)).squeeze(-1)
+
+
+def _normal(mean: Tensor, covariance: Tensor) -> Gaussian:
+    return Gaussian(mean, covariance, mean.new_ones(()))
+
+
+def _variances(covariance: Tensor) -> Tensor:
+    return covariance.detach().diagonal(dim1=-2, dim2=-1)
+
+
+def _whitened(S: Tensor, size: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Return W with ``S⁻¹ = W'W`` on the range of S, half the log-determinant there, and the projection off the range.
+
+    Args:
+        S: positive semi-definite.
+        size: variances that S is held against: what is far below them is rounding.
+    """
+    size = size.detach()
+    unit, one = torch.where(size > 0, size, 1.0).rsqrt(), torch.eye(S.shape[-1]).to(S)
+    scaled, floor = S * unit.unsqueeze(-1) * unit.unsqueeze(-2), ULPS * S.shape[-1] * torch.finfo(S.dtype).eps
+    L, failed = torch.linalg.cholesky_ex(scaled)
+    pivots = L.diagonal(dim1=-2, dim2=-1)
+    if not bool(failed.any()) and bool((pivots.square() > floor).all()):
+        whiten = torch.linalg.solve_triangular(L, one.expand_as(S), upper=False) * unit.unsqueeze(-2)
+        return whiten, (pivots.log() - unit.log()).sum(-1), torch.zeros_like(S)
+    sizes, U = torch.linalg.eigh(scaled)
+    live = sizes > floor
+    factor = U * torch.where(live, sizes, 0.0).sqrt().unsqueeze(-2) / unit.unsqueeze(-1)
+    whiten = torch.linalg.pinv(factor)
+    found = torch.linalg.svdvals(factor)
+    here = torch.arange(S.shape[-1], device=S.device) < live.sum(-1, keepdim=True)
+    return whiten, torch.where(here, found, 1.0).log().sum(-1), one - symmetric(factor @ whiten)
+
+
+def _require_possible(c: Correction, e: Tensor, size: Tensor, t: int) -> None:
+    """Raise where a number that is certain was read otherwise, by more than the rounding of numbers of some size.
+
+    Raises:
+        ImpossibleError: it is so.
+    """
+    wrong = applied(c.certain, e).abs()
+    if bool((wrong > OFF * (1 + size)).any()):
+        seen = f"off by {float(wrong.max()):.3g} from the only reading that is possible"
+        raise ImpossibleError(f"observe, t = {t}: {seen} after the earlier readings and actions")

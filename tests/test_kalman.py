@@ -1,0 +1,140 @@
+"""Partly seen linear-Gaussian worlds against one dense joint Gaussian, which is conditioned without any recursion."""
+
+import math
+from dataclasses import dataclass
+
+import pytest
+import torch
+from torch import Tensor
+
+import cai
+from cai.compile.linear_model import LinearGaussian, LinearSlice
+from cai.compile.quadratic import ConditionalGaussian, Gaussian, Quadratic
+from cai.partial.kalman import kalman
+from cai.world.coordinates import Coordinates
+
+torch.set_default_dtype(torch.float64)
+SEEDS = range(3)
+
+
+def space(name: str, n: int) -> Coordinates:
+    return Coordinates((name,), (torch.Size((n,)),), named=False)
+
+
+@dataclass(frozen=True)
+class Random:
+    """A random system: its sizes, and how many directions of noise the slice and the reading have."""
+
+    n: int = 3
+    m: int = 2
+    k: int = 3
+    p: int = 2
+    noise: int = 2
+    T: int = 5
+    start: int = 3
+
+    def draw(self, seed: int) -> tuple[LinearGaussian, ConditionalGaussian]:
+        g = torch.Generator().manual_seed(seed)
+
+        def normal(*shape: int) -> Tensor:
+            return torch.randn(*shape, generator=g)
+
+        n, m, k, T = self.n, self.m, self.k, self.T
+        N = n + m + k
+        half = normal(T, N, N) * 0.4
+        reward = Quadratic(-half @ half.mT - 0.1 * torch.eye(N), normal(T, N), normal(T))
+        prior = ConditionalGaussian(torch.zeros(T, m, n), normal(T, m), normal(T, m, m))
+        flat = torch.zeros(T, m, dtype=torch.bool)
+        transition = normal(T, n, N) * 0.6
+        sl = LinearSlice(transition, normal(T, n), reward, prior, flat, transition, normal(T, n), torch.zeros(T))
+        end = normal(n, n)
+        terminal = Quadratic(-end @ end.T, normal(n), normal(()))
+        spaces = space("s", n), space("a", m), space("s", n)
+        model = LinearGaussian(sl, normal(n), normal(n, self.start), terminal, T, 1.0, True, *spaces)
+        return model, ConditionalGaussian(normal(self.p, n), normal(self.p), normal(self.p, self.noise))
+
+
+@dataclass(frozen=True)
+class Dense:
+    """All of s_0 … s_T and y_0 … y_{T-1} as affine functions of one vector x of independent standard normals.
+
+    x holds the noise of the start, of each slice and of each reading; actions are given numbers.
+    """
+
+    states: Tensor
+    state_means: Tensor
+    readings: Tensor
+    reading_means: Tensor
+
+    @classmethod
+    def of(cls, model: LinearGaussian, reading: ConditionalGaussian, actions: Tensor) -> "Dense":
+        n, m, k, T = model.states.dimension, model.actions.dimension, model.noise, len(actions)
+        first, p, q = model.start_scale.shape[-1], *reading.scale.shape
+        size = first + T * (k + q)
+
+        def noise(start: int, count: int) -> Tensor:
+            return torch.eye(size)[start : start + count]
+
+        rows, means = [model.start_scale @ noise(0, first)], [model.start_mean]
+        y_rows, y_means = [], []
+        for t in range(T):
+            y_rows.append(reading.gain @ rows[t] + reading.scale @ noise(first + T * k + t * q, q))
+            y_means.append(reading.gain @ means[t] + reading.offset)
+            A, B, G = model.at(t).transition.split([n, m, k], -1)
+            rows.append(A @ rows[t] + G @ noise(first + t * k, k))
+            means.append(A @ means[t] + B @ actions[t] + model.at(t).drift)
+        return cls(*map(torch.stack, (rows, means, y_rows, y_means)))
+
+    def given(self, y: Tensor) -> tuple[Gaussian, Tensor]:
+        """Return p(x | the numbers of y that are not NaN) and their log-density."""
+        seen = ~y.isnan()
+        rows, e = self.readings[: len(y)][seen], (y - self.reading_means[: len(y)])[seen]
+        S = rows @ rows.T
+        pull = rows.T @ torch.linalg.pinv(S, hermitian=True)
+        log_p = torch.distributions.MultivariateNormal(torch.zeros(len(e)), S).log_prob(e) if len(e) else e.sum()
+        covariance = torch.eye(rows.shape[-1]) - pull @ rows
+        return Gaussian(pull @ e, covariance, torch.ones(())), log_p
+
+    def state(self, t: int, y: Tensor) -> Gaussian:
+        return self.given(y)[0].through(self.states[t], self.state_means[t])
+
+
+def close(a: Tensor, b: Tensor, tolerance: float = 1e-9) -> bool:
+    return bool((a - b).abs().max() <= tolerance * (1 + b.abs().max()))
+
+
+def same(a: Gaussian, b: Gaussian) -> bool:
+    return close(a.mean, b.mean) and close(a.covariance, b.covariance)
+
+
+def record(model: LinearGaussian, reading: ConditionalGaussian, seed: int) -> tuple[Tensor, Tensor]:
+    """Draw actions, and readings of a true trajectory."""
+    g = torch.Generator().manual_seed(100 + seed)
+    actions = torch.randn(model.horizon, model.actions.dimension, generator=g)
+    dense = Dense.of(model, reading, actions)
+    x = torch.randn(dense.states.shape[-1], generator=g)
+    return dense.readings @ x + dense.reading_means, actions
+
+
+SYSTEMS = {
+    "regular": Random(),
+    "no noise in one direction": Random(k=2, start=1),
+    "more readings than states": Random(n=2, p=3, noise=3, start=2),
+    "certain start": Random(start=0),
+}
+
+
+@pytest.mark.parametrize("system", SYSTEMS)
+@pytest.mark.parametrize("seed", SEEDS)
+def test_the_filter_and_the_smoother_are_the_dense_joint_conditioned(system: str, seed: int) -> None:
+    model, reading = SYSTEMS[system].draw(seed)
+    y, actions = record(model, reading, seed)
+    y[1, 0], y[2] = torch.nan, torch.nan
+    found, dense, T = kalman(model, reading, y, actions), Dense.of(model, reading, actions), len(y)
+    smoothed = found.smoothed()
+    for t in range(T):
+        assert same(found.beliefs.at(t), dense.state(t, y[: t + 1]))
+        assert same(found.predicted.at(t), dense.state(t, y[:t]))
+        assert same(smoothed.at(t), dense.state(t, y))
+    assert same(found.beliefs.at(T), dense.state(T, y))
+    assert close(found.log_likelihood, dense.given(y)[1])
