@@ -10,6 +10,7 @@ from torch import Tensor
 import cai
 from cai.compile.linear_model import LinearGaussian, LinearSlice
 from cai.compile.quadratic import ConditionalGaussian, Gaussian, Quadratic
+from cai.partial.gaussian_worlds import belief_world, closed_loop, following
 from cai.partial.kalman import kalman
 from cai.world.coordinates import Coordinates
 
@@ -138,3 +139,16 @@ def test_the_filter_and_the_smoother_are_the_dense_joint_conditioned(system: str
         assert same(smoothed.at(t), dense.state(t, y))
     assert same(found.beliefs.at(T), dense.state(T, y))
     assert close(found.log_likelihood, dense.given(y)[1])
+
+
+@pytest.mark.parametrize("rule", [cai.VARIATIONAL, cai.HARD])
+@pytest.mark.parametrize("seed", SEEDS)
+def test_gains_are_those_of_full_sight(rule: cai.Rule, seed: int) -> None:
+    """Certainty equivalence, found and not assumed: the belief is a world of its own, solved by the same operator."""
+    model, reading = Random().draw(seed)
+    full = cai.solve(model, rule, temperature=0.7)
+    found = cai.solve(belief_world(model, reading), rule, temperature=0.7)
+    for t in range(model.horizon):
+        mine, seen = found.policy.conditional(t), full.policy.conditional(t)
+        assert close(mine.gain, seen.gain) and close(mine.offset, seen.offset) and close(mine.covariance, seen.covariance)
+    assert float(found.value) < float(full.value)

@@ -1,0 +1,186 @@
+"""Worlds made of a linear-Gaussian world that is seen in part; each is linear-Gaussian again.
+
+The belief is N(m_t, Σ_t), and Σ_t does not depend on what is read (``cai.partial.kalman``). So the mean alone is the
+state of a world that is fully seen: its noise is the innovation, its reward the expected one. Beside the true state it
+is the closed loop of a policy that acts on the mean.
+"""
+
+from dataclasses import replace
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from cai.compile.linear_model import LinearGaussian, LinearSlice
+from cai.compile.quadratic import ConditionalGaussian, Gaussian, Quadratic, stacked
+from cai.errors import Finding, IntractableError, fault
+from cai.partial.kalman import Correction, blocks, riccati, root, spread
+from cai.world.coordinates import Coordinates
+
+ESTIMATE = "estimated_"
+"""Before a variable's name: the mean of the belief of it."""
+SEEN = 1e-9
+"""A share of the action's variance: what the prior reads of the unseen may move it by less."""
+
+
+def filter_gains(model: LinearGaussian, reading: ConditionalGaussian) -> tuple[list[Correction], Float[Tensor, "*B n n"]]:
+    """Return what the readings of all times do to the covariance, and that of s_T, which is not read.
+
+    Raises:
+        WorldError: the action prior reads what is not seen.
+    """
+    T = model.horizon
+    assert T is not None
+    seen = torch.ones(T, reading.offset.shape[-1], dtype=torch.bool, device=model.device)
+    gains = list(riccati(model, reading, seen))
+    for t, gain in enumerate(gains):
+        _require_seen_prior(model, t, gain)
+    return gains, spread(model.at(T - 1), gains[-1].covariance)
+
+
+def belief_world(model: LinearGaussian, reading: ConditionalGaussian) -> LinearGaussian:
+    """Return the world whose state is the mean of the belief, fully seen.
+
+        m_{t+1} = A m + B a + c + K ν,   ν ~ N(0, S),        E[r | m, a] = r(m, a, 0) + ½ tr R_ss Σ_t + ½ tr R_zz
+
+    Its best policies under VARIATIONAL and HARD are the best that use only what was read and done: they average over
+    outcomes, so the expected reward is all that counts of a reward that reads noise or the next state. s_T is not read:
+    the last mean is a prediction.
+
+    Args:
+        model: with a finite horizon.
+        reading: p(y|s).
+
+    Raises:
+        WorldError: the action prior reads what is not seen.
+        IntractableError: there is exact evidence on what is not seen.
+    """
+    _require_no_evidence(model)
+    gains, last = filter_gains(model, reading)
+    moves = [*(gain.moved for gain in gains[1:]), torch.zeros_like(gains[-1].moved)]
+    volumes = [*(gain.log_volume for gain in gains[1:]), torch.zeros_like(gains[-1].log_volume)]
+    slices = []
+    for t, (gain, moved, volume) in enumerate(zip(gains, moves, volumes, strict=True)):
+        sl = model.at(t)
+        A, B, _ = blocks(sl)
+        reward = _expected(sl.reward, gain.covariance, A.shape[-1] + B.shape[-1]).lifted(moved.shape[-1])
+        transition = torch.cat((A, B, moved), -1)
+        read = {"readout": transition, "readout_offset": sl.drift, "log_volume": volume}
+        slices.append(replace(sl, transition=transition, reward=reward, **read))
+    estimate = estimated(model.states)
+    return replace(
+        model,
+        slices=stacked(slices, len(model.batch_shape)),
+        start_scale=gains[0].moved,
+        terminal=_expected(model.terminal, last, last.shape[-1]),
+        timed=True,
+        states=estimate,
+        sites=estimate,
+    )
+
+
+def closed_loop(model: LinearGaussian, reading: ConditionalGaussian) -> LinearGaussian:
+    """Return the world whose state is (s, m): the true state, and beside it the mean of the belief.
+
+        s' = A s + B a + c + G z,        m' = A m + B a + c + K (C s' + d + D e - C (A m + B a + c) - d)
+
+    A policy of m alone is one that uses only what was read and done, and ``cai.evaluate`` is exact for it: its nats to
+    the best policy of s are the price of not seeing.
+
+    Args:
+        model: with a finite horizon.
+        reading: p(y|s) = N(C s + d, D D').
+
+    Raises:
+        WorldError: the action prior reads what is not seen.
+    """
+    gains, _ = filter_gains(model, reading)
+    nothing = torch.zeros_like(gains[-1].gain)
+    slices = [_looped(model.at(t), reading, K) for t, K in enumerate([*(g.gain for g in gains[1:]), nothing])]
+    C, D, K, L = reading.gain, reading.scale, gains[0].gain, model.start_scale
+    start = torch.cat((torch.cat((L, L.new_zeros(*L.shape[:-1], D.shape[-1])), -1), torch.cat((K @ C @ L, K @ D), -1)), -2)
+    both = _beside(model.states, estimated(model.states))
+    return replace(
+        model,
+        slices=stacked(slices, len(model.batch_shape)),
+        start_mean=torch.cat((model.start_mean, model.start_mean), -1),
+        start_scale=start,
+        terminal=model.terminal.lifted(model.states.dimension),
+        timed=True,
+        states=both,
+        sites=both,
+    )
+
+
+def _looped(sl: LinearSlice, reading: ConditionalGaussian, K: Tensor) -> LinearSlice:
+    """Return the slice of (s, m), a, (z, e)."""
+    C, D = reading.gain, reading.scale
+    A, B, G = blocks(sl)
+    n, m, k, q = A.shape[-1], B.shape[-1], G.shape[-1], D.shape[-1]
+    KC, none = K @ C, A.new_zeros(*A.shape[:-1], q)
+    true = torch.cat((A, torch.zeros_like(A), B, G, none), -1)
+    guess = torch.cat((KC @ A, A - KC @ A, B, KC @ G, (K @ D).expand_as(none)), -1)
+    transition = torch.cat((true, guess), -2)
+    one = torch.eye(n + m + k).to(A)
+    keep = torch.cat((one[:, :n], one.new_zeros(n + m + k, n), one[:, n:], one.new_zeros(n + m + k, q)), -1)
+    prior = replace(sl.prior, gain=torch.cat((sl.prior.gain, torch.zeros_like(sl.prior.gain)), -1))
+    drift = torch.cat((sl.drift, sl.drift), -1)
+    reward = sl.reward.after(keep, torch.zeros_like(sl.reward.b))
+    read = {"readout": transition, "readout_offset": drift, "prior": prior}
+    return replace(sl, transition=transition, drift=drift, reward=reward, **read)
+
+
+def following(model: LinearGaussian, t: int, belief: Gaussian) -> LinearGaussian:
+    """Return the world of the times t … T that starts at a belief; its time 0 is t.
+
+    Args:
+        model: with a finite horizon.
+        t: a time below T.
+        belief: of s_t; where it is a batch, and the world is not, so is what is returned.
+    """
+    assert model.horizon is not None
+    batch, axis = belief.mean.shape[:-1], len(model.batch_shape)
+    slices, terminal = model.slices, model.terminal
+    if model.timed:
+        slices = slices.each(lambda x: x.narrow(axis, t, x.shape[axis] - t))
+    if not axis:
+        slices, terminal = (part.each(lambda x: x.expand(*batch, *x.shape)) for part in (slices, terminal))
+    start = {"start_mean": belief.mean, "start_scale": root(belief.covariance)}
+    return replace(model, slices=slices, terminal=terminal, horizon=model.horizon - t, **start)
+
+
+def estimated(states: Coordinates) -> Coordinates:
+    """Return the coordinates of the mean of the belief."""
+    return replace(states, names=tuple(f"{ESTIMATE}{name}" for name in states.names))
+
+
+def _beside(first: Coordinates, second: Coordinates) -> Coordinates:
+    return Coordinates((*first.names, *second.names), (*first.shapes, *second.shapes), named=True)
+
+
+def _expected(f: Quadratic, covariance: Tensor, keep: int) -> Quadratic:
+    """Return E f(x) over x = (s, …, z), where s has a covariance about its mean, and z, after ``keep``, is N(0, I)."""
+    n = covariance.shape[-1]
+    spread_ = (f.M[..., :n, :n] * covariance).sum((-2, -1)) + f.M[..., keep:, keep:].diagonal(dim1=-2, dim2=-1).sum(-1)
+    return Quadratic(f.M[..., :keep, :keep], f.b[..., :keep], f.c + 0.5 * spread_)
+
+
+def _require_seen_prior(model: LinearGaussian, t: int, gain: Correction) -> None:
+    """Raise where the action prior depends on what the belief leaves open.
+
+    Raises:
+        WorldError: it does so.
+    """
+    prior = model.at(t).prior
+    hidden = (prior.gain @ gain.covariance @ prior.gain.mT).diagonal(dim1=-2, dim2=-1)
+    shown = (prior.gain @ gain.predicted @ prior.gain.mT + prior.covariance).diagonal(dim1=-2, dim2=-1)
+    if bool((hidden > SEEN * shown).any()):
+        names = ", ".join(name for i, name in enumerate(model.actions.labels) if bool((hidden > SEEN * shown)[..., i].any()))
+        seen = f"a prior of {names} that depends on the unseen part of the state"
+        raise fault(f"act, t = {t}", seen, "a prior that depends on observations only, or an observe that shows more")
+
+
+def _require_no_evidence(model: LinearGaussian) -> None:
+    if model.slices.reward.rows is not None or model.terminal.rows is not None:
+        expected = "no conditions: a belief is a belief of the world as it is"
+        raise IntractableError([Finding("conditions", "exact evidence on a world seen in part", expected)])
