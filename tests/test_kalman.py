@@ -12,6 +12,7 @@ from cai.compile.linear_model import LinearGaussian, LinearSlice
 from cai.compile.quadratic import ConditionalGaussian, Gaussian, Quadratic
 from cai.partial.gaussian_worlds import belief_world, closed_loop, following
 from cai.partial.kalman import kalman
+from cai.partial.plans import planned
 from cai.world.coordinates import Coordinates
 
 torch.set_default_dtype(torch.float64)
@@ -152,3 +153,50 @@ def test_gains_are_those_of_full_sight(rule: cai.Rule, seed: int) -> None:
         mine, seen = found.policy.conditional(t), full.policy.conditional(t)
         assert close(mine.gain, seen.gain) and close(mine.offset, seen.offset) and close(mine.covariance, seen.covariance)
     assert float(found.value) < float(full.value)
+
+
+def log_weight(
+    model: LinearGaussian, reading: ConditionalGaussian, y: Tensor, actions: Tensor, alpha: float, past: bool, x: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Run the trajectory of independent standard normals x; return log p(y, O | x) and (s_t, a_t, …, s_T)."""
+    n, m, k, now = model.states.dimension, model.actions.dimension, model.noise, len(y) - 1
+    start, rest = x.split([model.start_scale.shape[-1], len(x) - model.start_scale.shape[-1]])
+    s, total, kept = model.start_mean + model.start_scale @ start, x.new_zeros(()), []
+    R = torch.distributions.MultivariateNormal(torch.zeros(len(reading.offset)), reading.covariance)
+    for t, w in enumerate(rest.reshape(model.horizon, m + k)):
+        sl = model.at(t)
+        if t <= now:
+            total = total + R.log_prob(y[t] - reading.mean(s))
+        a = actions[t] if t < now else sl.prior.draw(s, w[:m])
+        kept += [s, a] if t >= now else []
+        whole = torch.cat((s, a, w[m:]))
+        if past or t >= now:
+            total = total + sl.reward(whole) / alpha
+        s = sl.transition @ whole + sl.drift
+    return total + model.terminal(s) / alpha, torch.cat((*kept, s))
+
+
+@pytest.mark.parametrize("past", [True, False])
+@pytest.mark.parametrize("seed", SEEDS)
+def test_plans_are_the_dense_joint_conditioned(past: bool, seed: int) -> None:
+    model, reading = Random(k=2, T=4).draw(seed)
+    y, actions = record(model, reading, seed)
+    alpha, now = 0.8, 2
+
+    def run(x: Tensor) -> tuple[Tensor, Tensor]:
+        return log_weight(model, reading, y[: now + 1], actions, alpha, past, x)
+
+    size = model.start_scale.shape[-1] + model.horizon * (model.actions.dimension + model.noise)
+    zero = torch.zeros(size)
+    (c, held), slope = run(zero), torch.func.grad(lambda x: run(x)[0])(zero)
+    precision = torch.eye(size) - torch.func.hessian(lambda x: run(x)[0])(zero)
+    covariance, rows = torch.linalg.inv(precision), torch.func.jacrev(lambda x: run(x)[1])(zero)
+    log_z = c + 0.5 * slope @ covariance @ slope - 0.5 * torch.logdet(precision)
+    expected = Gaussian(covariance @ slope, covariance, torch.ones(())).through(rows, held)
+
+    found = planned(model, reading, y[: now + 1], actions[:now], torch.tensor(alpha), past=past)
+    assert same(found.joint, expected)
+    assert close(found.log_past + found.log_evidence, log_z)
+    n, m = model.states.dimension, model.actions.dimension
+    assert same(found.action, expected.of(list(range(n, n + m))))
+    assert found.actions.mean.shape == ((model.horizon - now) * m,)

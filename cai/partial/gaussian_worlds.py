@@ -34,7 +34,7 @@ def filter_gains(model: LinearGaussian, reading: ConditionalGaussian) -> tuple[l
     seen = torch.ones(T, reading.offset.shape[-1], dtype=torch.bool, device=model.device)
     gains = list(riccati(model, reading, seen))
     for t, gain in enumerate(gains):
-        _require_seen_prior(model, t, gain)
+        require_seen_prior(model, t, gain)
     return gains, spread(model.at(T - 1), gains[-1].covariance)
 
 
@@ -55,7 +55,7 @@ def belief_world(model: LinearGaussian, reading: ConditionalGaussian) -> LinearG
         WorldError: the action prior reads what is not seen.
         IntractableError: there is exact evidence on what is not seen.
     """
-    _require_no_evidence(model)
+    require_no_evidence(model)
     gains, last = filter_gains(model, reading)
     moves = [*(gain.moved for gain in gains[1:]), torch.zeros_like(gains[-1].moved)]
     volumes = [*(gain.log_volume for gain in gains[1:]), torch.zeros_like(gains[-1].log_volume)]
@@ -143,7 +143,7 @@ def following(model: LinearGaussian, t: int, belief: Gaussian) -> LinearGaussian
     slices, terminal = model.slices, model.terminal
     if model.timed:
         slices = slices.each(lambda x: x.narrow(axis, t, x.shape[axis] - t))
-    if not axis:
+    if batch and not axis:
         slices, terminal = (part.each(lambda x: x.expand(*batch, *x.shape)) for part in (slices, terminal))
     start = {"start_mean": belief.mean, "start_scale": root(belief.covariance)}
     return replace(model, slices=slices, terminal=terminal, horizon=model.horizon - t, **start)
@@ -165,7 +165,7 @@ def _expected(f: Quadratic, covariance: Tensor, keep: int) -> Quadratic:
     return Quadratic(f.M[..., :keep, :keep], f.b[..., :keep], f.c + 0.5 * spread_)
 
 
-def _require_seen_prior(model: LinearGaussian, t: int, gain: Correction) -> None:
+def require_seen_prior(model: LinearGaussian, t: int, gain: Correction) -> None:
     """Raise where the action prior depends on what the belief leaves open.
 
     Raises:
@@ -180,7 +180,12 @@ def _require_seen_prior(model: LinearGaussian, t: int, gain: Correction) -> None
         raise fault(f"act, t = {t}", seen, "a prior that depends on observations only, or an observe that shows more")
 
 
-def _require_no_evidence(model: LinearGaussian) -> None:
+def require_no_evidence(model: LinearGaussian) -> None:
+    """Raise where a condition fixes what is not seen.
+
+    Raises:
+        IntractableError: it does so.
+    """
     if model.slices.reward.rows is not None or model.terminal.rows is not None:
         expected = "no conditions: a belief is a belief of the world as it is"
         raise IntractableError([Finding("conditions", "exact evidence on a world seen in part", expected)])

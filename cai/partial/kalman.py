@@ -143,10 +143,8 @@ def kalman(
     for t, c in enumerate(corrections):
         if t:
             mean = ahead(model.at(t - 1), mean, actions[..., t - 1, :])
-        e = torch.where(seen[..., t, :], readings[..., t, :] - reading.mean(mean), 0.0)
-        _require_possible(c, e, applied(reading.gain.abs(), mean.abs()) + reading.offset.abs(), t)
         predicted.append(_normal(mean, c.predicted))
-        mean = mean + applied(c.gain, e)
+        mean, e = see(c, mean, reading, readings[..., t, :], t)
         beliefs.append(_normal(mean, c.covariance))
         errors.append(e)
     log_prob = torch.stack(torch.broadcast_tensors(*map(Correction.log_density, corrections, errors)), -1)
@@ -159,16 +157,32 @@ def kalman(
     return Filtered(over_time(predicted), over_time(beliefs), log_prob, errors, corrections, transitions)
 
 
+def see(
+    c: Correction, mean: Float[Tensor, "*B n"], reading: ConditionalGaussian, y: Float[Tensor, "*B p"], t: int
+) -> tuple[Float[Tensor, "*B n"], Float[Tensor, "*B p"]]:
+    """Return ``m = m⁻ + K e`` and e, 0 where y is NaN.
+
+    Raises:
+        ImpossibleError: a number that is certain was read otherwise; the message names the time.
+    """
+    e = torch.where(y.isnan(), 0.0, y - reading.mean(mean))
+    wrong, size = applied(c.certain, e).abs(), applied(reading.gain.abs(), mean.abs()) + reading.offset.abs()
+    if bool((wrong > OFF * (1 + size)).any()):
+        seen = f"off by {float(wrong.max()):.3g} from the only reading that is possible"
+        raise ImpossibleError(f"observe, t = {t}: {seen} after the earlier readings and actions")
+    return mean + applied(c.gain, e), e
+
+
 def riccati(
     model: LinearGaussian, reading: ConditionalGaussian, seen: Bool[Tensor, "*B T p"]
 ) -> Iterator[Correction]:
     """Yield what each reading does to the covariance: the Riccati recursion of the filter."""
     covariance = model.start_scale @ model.start_scale.mT
-    largest = _variances(covariance)
+    largest = variances(covariance)
     for t in range(seen.shape[-2]):
         if t:
             covariance = spread(model.at(t - 1), covariance)
-            largest = torch.maximum(largest, _variances(covariance))
+            largest = torch.maximum(largest, variances(covariance))
         c = correction(covariance, largest, reading, seen[..., t, :])
         yield c
         covariance = c.covariance
@@ -248,7 +262,7 @@ def _normal(mean: Tensor, covariance: Tensor) -> Gaussian:
     return Gaussian(mean, covariance, mean.new_ones(()))
 
 
-def _variances(covariance: Tensor) -> Tensor:
+def variances(covariance: Tensor) -> Tensor:
     return covariance.detach().diagonal(dim1=-2, dim2=-1)
 
 
@@ -275,14 +289,3 @@ def _whitened(S: Tensor, size: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     here = torch.arange(S.shape[-1], device=S.device) < live.sum(-1, keepdim=True)
     return whiten, torch.where(here, found, 1.0).log().sum(-1), one - symmetric(factor @ whiten)
 
-
-def _require_possible(c: Correction, e: Tensor, size: Tensor, t: int) -> None:
-    """Raise where a number that is certain was read otherwise, by more than the rounding of numbers of some size.
-
-    Raises:
-        ImpossibleError: it is so.
-    """
-    wrong = applied(c.certain, e).abs()
-    if bool((wrong > OFF * (1 + size)).any()):
-        seen = f"off by {float(wrong.max()):.3g} from the only reading that is possible"
-        raise ImpossibleError(f"observe, t = {t}: {seen} after the earlier readings and actions")

@@ -1,0 +1,150 @@
+"""What to do next, given what was read so far: the exact posterior over plans of linear-Gaussian worlds.
+
+    p(s_t, a_t, …, a_{T-1}, s_T | y_{0..t}, a_{<t}, O = 1)  ∝  b_t(s_t) Π_k p(a_k|s_k) p(s_{k+1}|s_k, a_k) exp(r_k/α)
+
+So it is POSTERIOR of the world that starts at the belief b_t. What was done so far was optimal too, which tells more of
+the state: with O_{<t} among the evidence the belief is that of the risk-sensitive filter,
+
+    b_{t+1}(s') ∝ p(y_{t+1}|s') ∫ b_t(s) exp(r(s, a_t, z)/α) p(s', z|s, a_t) ds dz
+
+(Jacobson 1973; Whittle 1981). Neither is a policy's value: a policy over beliefs is ``cai.partial.solve``'s.
+"""
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from cai.compile.linear_model import LinearGaussian
+from cai.compile.quadratic import ConditionalGaussian, Gaussian
+from cai.errors import NotConvergedError, fault
+from cai.exact.forms import operator
+from cai.exact.gaussian.normal_means import over_normal
+from cai.exact.messages import Messages
+from cai.exact.rules import POSTERIOR
+from cai.exact.solve import solved
+from cai.partial.gaussian_worlds import following, require_no_evidence, require_seen_prior
+from cai.partial.kalman import ahead, blocks, correction, root, see, spread, variances
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The posterior over what is to come, after y_0 … y_t and a_0 … a_{t-1}.
+
+    Attributes:
+        t: now.
+        belief: p(s_t | y_{0..t}, a_{<t}), and given O_{<t} where the past counts, ``[*B, n]``.
+        log_past: log p(y_{0..t} | do(a_{<t})), with O_{<t} where the past counts, nats, ``[*B]``.
+        messages: POSTERIOR's of the world that starts at the belief; its time 0 is t.
+    """
+
+    t: int
+    belief: Gaussian
+    log_past: Float[Tensor, "*B"]
+    messages: Messages
+
+    @property
+    def log_evidence(self) -> Float[Tensor, "*B"]:
+        """log p(O_t … O_T | what ``belief`` is given), nats."""
+        return self.messages.log_evidence
+
+    @property
+    def action(self) -> Gaussian:
+        """p(a_t | y_{0..t}, a_{<t}, O = 1), ``[*B, m]``."""
+        return self.actions.of(list(range(self.messages.model.actions.dimension)))
+
+    @property
+    def actions(self) -> Gaussian:
+        """p(a_t … a_{T-1} | y_{0..t}, a_{<t}, O = 1), side by side, ``[*B, (T-t) m]``."""
+        n, m = self.messages.model.states.dimension, self.messages.model.actions.dimension
+        starts = range(n, self.joint.mean.shape[-1], n + m)
+        return self.joint.of([i for start in starts for i in range(start, start + m)])
+
+    @cached_property
+    def joint(self) -> Gaussian:
+        """p(s_t, a_t, s_{t+1}, …, s_T | y_{0..t}, a_{<t}, O = 1), side by side, ``[*B, (T-t)(n+m) + n]``."""
+        mu = self.messages.initial()
+        for k in range(self.messages.model.horizon or 0):
+            chain = self.messages.tilt(k)
+            mu = _next(chain.log_policy, mu)
+            mu = _next(chain.log_outcome, mu)
+        return mu
+
+
+def _next(given: ConditionalGaussian, mu: Gaussian) -> Gaussian:
+    """Return the measure of (x, u), where u depends on the last coordinates of x."""
+    earlier = mu.mean.shape[-1] - given.gain.shape[-1]
+    gain = torch.nn.functional.pad(given.gain, (earlier, 0))
+    return ConditionalGaussian(gain, given.offset, given.scale).joint(mu)
+
+
+def planned(
+    model: LinearGaussian,
+    reading: ConditionalGaussian,
+    readings: Float[Tensor, "*B t p"],
+    actions: Float[Tensor, "*B k m"],
+    alpha: Float[Tensor, ""],
+    *,
+    past: bool,
+) -> Plan:
+    """Return the posterior over plans; see ``cai.partial.plan``."""
+    require_no_evidence(model)
+    t = readings.shape[-2] - 1
+    if not 0 <= t < (model.horizon or 0) or actions.shape[-2] != t:
+        expected = f"1 to T = {model.horizon} observations, and one action fewer"
+        raise fault("history", f"{t + 1} observations and {actions.shape[-2]} actions", expected)
+    belief, log_past = _tilted_filter(model, reading, readings, actions, alpha if past else None)
+    return Plan(t, belief, log_past, solved(operator(following(model, t, belief), POSTERIOR, alpha)))
+
+
+def _tilted_filter(
+    model: LinearGaussian, reading: ConditionalGaussian, readings: Tensor, actions: Tensor, alpha: Tensor | None
+) -> tuple[Gaussian, Tensor]:
+    """Return the belief after the last reading, and the log-density of all that it is given, nats.
+
+    Args:
+        alpha: every past time is tilted by exp(r/α); None: the filter is Kalman's.
+    """
+    belief = Gaussian(model.start_mean, model.start_scale @ model.start_scale.mT, model.start_mean.new_ones(()))
+    largest, log_past = variances(belief.covariance), torch.zeros_like(belief.mean[..., 0])
+    for t in range(readings.shape[-2]):
+        if t:
+            require_seen_prior(model, t - 1, c)
+            belief, gained = _ahead(model, t - 1, belief, actions[..., t - 1, :], alpha)
+            largest, log_past = torch.maximum(largest, variances(belief.covariance)), log_past + gained
+        y = readings[..., t, :]
+        c = correction(belief.covariance, largest, reading, ~y.isnan())
+        mean, e = see(c, belief.mean, reading, y, t)
+        belief, log_past = Gaussian(mean, c.covariance, belief.mass), log_past + c.log_density(e)
+    return belief, log_past
+
+
+def _ahead(
+    model: LinearGaussian, t: int, belief: Gaussian, action: Tensor, alpha: Tensor | None
+) -> tuple[Gaussian, Tensor]:
+    """Return the belief of s_{t+1} before it is read, and log E exp(r/α), nats: 0 where nothing is tilted.
+
+    Raises:
+        NotConvergedError: the expectation is infinite.
+    """
+    sl = model.at(t)
+    A, B, G = blocks(sl)
+    if alpha is None:
+        covariance = spread(sl, belief.covariance)
+        return Gaussian(ahead(sl, belief.mean, action), covariance, belief.mass), torch.zeros_like(action[..., 0])
+    (n, m), k = B.shape[-2:], G.shape[-1]
+    L = root(belief.covariance)  # s = mean + L ξ, and (ξ, z) are standard normal
+    N = m + n + k
+    one = torch.eye(N).to(L).expand(*L.shape[:-2], N, N)
+    slice_of = torch.cat((L @ one[..., m : m + n, :], one[..., :m, :], one[..., m + n :, :]), -2)
+    held = torch.cat((belief.mean, belief.mean.new_zeros(*belief.mean.shape[:-1], m + k)), -1)
+    flat = torch.zeros(n + k, dtype=torch.bool, device=L.device)
+    taken = over_normal(POSTERIOR.over_outcomes, sl.reward.after(slice_of, held), n + k, alpha, flat, alpha.new_zeros(()))
+    if not bool(taken.finite.all()):
+        why = "the reward of what was done grows faster than the state becomes unlikely at this temperature"
+        raise NotConvergedError(f"POSTERIOR, t = {t}: the evidence is infinite: {why}")
+    noise = Gaussian(taken.tilted.mean(action), taken.tilted.covariance, belief.mass)
+    following = noise.through(torch.cat((A @ L, G), -1), ahead(sl, belief.mean, action))
+    return following, taken.value(action) / alpha
