@@ -1,6 +1,5 @@
 """Partly seen linear-Gaussian worlds against one dense joint Gaussian, which is conditioned without any recursion."""
 
-import math
 from dataclasses import dataclass
 
 import pytest
@@ -10,7 +9,7 @@ from torch import Tensor
 import cai
 from cai.compile.linear_model import LinearGaussian, LinearSlice
 from cai.compile.quadratic import ConditionalGaussian, Gaussian, Quadratic
-from cai.partial.gaussian_worlds import belief_world, closed_loop, following
+from cai.partial.gaussian_worlds import belief_world
 from cai.partial.kalman import kalman
 from cai.partial.plans import planned
 from cai.world.coordinates import Coordinates
@@ -71,7 +70,7 @@ class Dense:
     @classmethod
     def of(cls, model: LinearGaussian, reading: ConditionalGaussian, actions: Tensor) -> "Dense":
         n, m, k, T = model.states.dimension, model.actions.dimension, model.noise, len(actions)
-        first, p, q = model.start_scale.shape[-1], *reading.scale.shape
+        first, q = model.start_scale.shape[-1], reading.scale.shape[-1]
         size = first + T * (k + q)
 
         def noise(start: int, count: int) -> Tensor:
@@ -151,7 +150,8 @@ def test_gains_are_those_of_full_sight(rule: cai.Rule, seed: int) -> None:
     found = cai.solve(belief_world(model, reading), rule, temperature=0.7)
     for t in range(model.horizon):
         mine, seen = found.policy.conditional(t), full.policy.conditional(t)
-        assert close(mine.gain, seen.gain) and close(mine.offset, seen.offset) and close(mine.covariance, seen.covariance)
+        for name in ("gain", "offset", "covariance"):
+            assert close(getattr(mine, name), getattr(seen, name))
     assert float(found.value) < float(full.value)
 
 
@@ -159,7 +159,7 @@ def log_weight(
     model: LinearGaussian, reading: ConditionalGaussian, y: Tensor, actions: Tensor, alpha: float, past: bool, x: Tensor
 ) -> tuple[Tensor, Tensor]:
     """Run the trajectory of independent standard normals x; return log p(y, O | x) and (s_t, a_t, …, s_T)."""
-    n, m, k, now = model.states.dimension, model.actions.dimension, model.noise, len(y) - 1
+    m, k, now = model.actions.dimension, model.noise, len(y) - 1
     start, rest = x.split([model.start_scale.shape[-1], len(x) - model.start_scale.shape[-1]])
     s, total, kept = model.start_mean + model.start_scale @ start, x.new_zeros(()), []
     R = torch.distributions.MultivariateNormal(torch.zeros(len(reading.offset)), reading.covariance)

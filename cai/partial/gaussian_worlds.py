@@ -14,7 +14,7 @@ from torch import Tensor
 from cai.compile.linear_model import LinearGaussian, LinearSlice
 from cai.compile.quadratic import ConditionalGaussian, Gaussian, Quadratic, stacked
 from cai.errors import Finding, IntractableError, fault
-from cai.partial.kalman import Correction, blocks, riccati, root, spread
+from cai.partial.kalman import Correction, blocks, corrections_of, root, spread
 from cai.world.coordinates import Coordinates
 
 ESTIMATE = "estimated_"
@@ -23,7 +23,9 @@ SEEN = 1e-9
 """A share of the action's variance: what the prior reads of the unseen may move it by less."""
 
 
-def filter_gains(model: LinearGaussian, reading: ConditionalGaussian) -> tuple[list[Correction], Float[Tensor, "*B n n"]]:
+def covariances(
+    model: LinearGaussian, reading: ConditionalGaussian
+) -> tuple[list[Correction], Float[Tensor, "*B n n"]]:
     """Return what the readings of all times do to the covariance, and that of s_T, which is not read.
 
     Raises:
@@ -32,10 +34,10 @@ def filter_gains(model: LinearGaussian, reading: ConditionalGaussian) -> tuple[l
     T = model.horizon
     assert T is not None
     seen = torch.ones(T, reading.offset.shape[-1], dtype=torch.bool, device=model.device)
-    gains = list(riccati(model, reading, seen))
-    for t, gain in enumerate(gains):
-        require_seen_prior(model, t, gain)
-    return gains, spread(model.at(T - 1), gains[-1].covariance)
+    corrections = list(corrections_of(model, reading, seen))
+    for t, c in enumerate(corrections):
+        require_seen_prior(model, t, c)
+    return corrections, spread(model.at(T - 1), corrections[-1].covariance)
 
 
 def belief_world(model: LinearGaussian, reading: ConditionalGaussian) -> LinearGaussian:
@@ -56,26 +58,31 @@ def belief_world(model: LinearGaussian, reading: ConditionalGaussian) -> LinearG
         IntractableError: there is exact evidence on what is not seen.
     """
     require_no_evidence(model)
-    gains, last = filter_gains(model, reading)
-    moves = [*(gain.moved for gain in gains[1:]), torch.zeros_like(gains[-1].moved)]
-    volumes = [*(gain.log_volume for gain in gains[1:]), torch.zeros_like(gains[-1].log_volume)]
-    slices = []
-    for t, (gain, moved, volume) in enumerate(zip(gains, moves, volumes, strict=True)):
-        sl = model.at(t)
-        A, B, _ = blocks(sl)
-        reward = _expected(sl.reward, gain.covariance, A.shape[-1] + B.shape[-1]).lifted(moved.shape[-1])
-        transition = torch.cat((A, B, moved), -1)
-        read = {"readout": transition, "readout_offset": sl.drift, "log_volume": volume}
-        slices.append(replace(sl, transition=transition, reward=reward, **read))
+    corrections, last = covariances(model, reading)
+    after: list[Correction | None] = [*corrections[1:], None]
+    slices = [_believed(model.at(t), c, after[t]) for t, c in enumerate(corrections)]
     estimate = estimated(model.states)
     return replace(
         model,
         slices=stacked(slices, len(model.batch_shape)),
-        start_scale=gains[0].moved,
+        start_scale=corrections[0].moved,
         terminal=_expected(model.terminal, last, last.shape[-1]),
         timed=True,
         states=estimate,
         sites=estimate,
+    )
+
+
+def _believed(sl: LinearSlice, now: Correction, after: Correction | None) -> LinearSlice:
+    """Return the slice of m, a, ν/√S; nothing is read after it where ``after`` is None."""
+    A, B, _ = blocks(sl)
+    moved, volume = torch.zeros_like(now.moved), torch.zeros_like(now.log_volume)
+    if after is not None:
+        moved, volume = after.moved, after.log_volume
+    reward = _expected(sl.reward, now.covariance, A.shape[-1] + B.shape[-1]).lifted(moved.shape[-1])
+    transition = torch.cat((A, B, moved), -1)
+    return replace(
+        sl, transition=transition, reward=reward, readout=transition, readout_offset=sl.drift, log_volume=volume
     )
 
 
@@ -94,11 +101,13 @@ def closed_loop(model: LinearGaussian, reading: ConditionalGaussian) -> LinearGa
     Raises:
         WorldError: the action prior reads what is not seen.
     """
-    gains, _ = filter_gains(model, reading)
-    nothing = torch.zeros_like(gains[-1].gain)
-    slices = [_looped(model.at(t), reading, K) for t, K in enumerate([*(g.gain for g in gains[1:]), nothing])]
-    C, D, K, L = reading.gain, reading.scale, gains[0].gain, model.start_scale
-    start = torch.cat((torch.cat((L, L.new_zeros(*L.shape[:-1], D.shape[-1])), -1), torch.cat((K @ C @ L, K @ D), -1)), -2)
+    corrections, _ = covariances(model, reading)
+    gains = [*(c.gain for c in corrections), torch.zeros_like(corrections[-1].gain)]  # s_T is not read
+    slices = [_looped(model.at(t), reading, K) for t, K in enumerate(gains[1:])]
+    C, D, K, L = reading.gain, reading.scale, gains[0], model.start_scale
+    start = torch.cat(
+        (torch.cat((L, L.new_zeros(*L.shape[:-1], D.shape[-1])), -1), torch.cat((K @ C @ L, K @ D), -1)), -2
+    )
     both = _beside(model.states, estimated(model.states))
     return replace(
         model,
@@ -125,9 +134,15 @@ def _looped(sl: LinearSlice, reading: ConditionalGaussian, K: Tensor) -> LinearS
     keep = torch.cat((one[:, :n], one.new_zeros(n + m + k, n), one[:, n:], one.new_zeros(n + m + k, q)), -1)
     prior = replace(sl.prior, gain=torch.cat((sl.prior.gain, torch.zeros_like(sl.prior.gain)), -1))
     drift = torch.cat((sl.drift, sl.drift), -1)
-    reward = sl.reward.after(keep, torch.zeros_like(sl.reward.b))
-    read = {"readout": transition, "readout_offset": drift, "prior": prior}
-    return replace(sl, transition=transition, drift=drift, reward=reward, **read)
+    return replace(
+        sl,
+        transition=transition,
+        drift=drift,
+        reward=sl.reward.after(keep, torch.zeros_like(sl.reward.b)),
+        prior=prior,
+        readout=transition,
+        readout_offset=drift,
+    )
 
 
 def following(model: LinearGaussian, t: int, belief: Gaussian) -> LinearGaussian:
@@ -144,9 +159,10 @@ def following(model: LinearGaussian, t: int, belief: Gaussian) -> LinearGaussian
     if model.timed:
         slices = slices.each(lambda x: x.narrow(axis, t, x.shape[axis] - t))
     if batch and not axis:
-        slices, terminal = (part.each(lambda x: x.expand(*batch, *x.shape)) for part in (slices, terminal))
-    start = {"start_mean": belief.mean, "start_scale": root(belief.covariance)}
-    return replace(model, slices=slices, terminal=terminal, horizon=model.horizon - t, **start)
+        slices = slices.each(lambda x: x.expand(*batch, *x.shape))
+        terminal = terminal.each(lambda x: x.expand(*batch, *x.shape))
+    rest = replace(model, slices=slices, terminal=terminal, horizon=model.horizon - t)
+    return replace(rest, start_mean=belief.mean, start_scale=root(belief.covariance))
 
 
 def estimated(states: Coordinates) -> Coordinates:
@@ -175,7 +191,9 @@ def require_seen_prior(model: LinearGaussian, t: int, gain: Correction) -> None:
     hidden = (prior.gain @ gain.covariance @ prior.gain.mT).diagonal(dim1=-2, dim2=-1)
     shown = (prior.gain @ gain.predicted @ prior.gain.mT + prior.covariance).diagonal(dim1=-2, dim2=-1)
     if bool((hidden > SEEN * shown).any()):
-        names = ", ".join(name for i, name in enumerate(model.actions.labels) if bool((hidden > SEEN * shown)[..., i].any()))
+        names = ", ".join(
+            name for i, name in enumerate(model.actions.labels) if bool((hidden > SEEN * shown)[..., i].any())
+        )
         seen = f"a prior of {names} that depends on the unseen part of the state"
         raise fault(f"act, t = {t}", seen, "a prior that depends on observations only, or an observe that shows more")
 

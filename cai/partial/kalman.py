@@ -138,7 +138,7 @@ def kalman(
         ImpossibleError: what is certain was read otherwise; the message names the time.
     """
     seen = ~readings.isnan()
-    corrections = tuple(riccati(model, reading, seen))
+    corrections = tuple(corrections_of(model, reading, seen))
     mean, predicted, beliefs, errors = model.start_mean, [], [], []
     for t, c in enumerate(corrections):
         if t:
@@ -153,8 +153,8 @@ def kalman(
         last = _normal(ahead(model.at(T - 1), mean, actions[..., -1, :]), spread(model.at(T - 1), c.covariance))
         predicted, beliefs = [*predicted, last], [*beliefs, last]
     transitions = tuple(blocks(model.at(t))[0] for t in range(len(beliefs) - 1))
-    errors = torch.stack(torch.broadcast_tensors(*errors), -2)
-    return Filtered(over_time(predicted), over_time(beliefs), log_prob, errors, corrections, transitions)
+    off = torch.stack(torch.broadcast_tensors(*errors), -2)
+    return Filtered(over_time(predicted), over_time(beliefs), log_prob, off, corrections, transitions)
 
 
 def see(
@@ -173,7 +173,7 @@ def see(
     return mean + applied(c.gain, e), e
 
 
-def riccati(
+def corrections_of(
     model: LinearGaussian, reading: ConditionalGaussian, seen: Bool[Tensor, "*B T p"]
 ) -> Iterator[Correction]:
     """Yield what each reading does to the covariance: the Riccati recursion of the filter."""
@@ -238,18 +238,15 @@ def root(covariance: Float[Tensor, "*B n n"]) -> Float[Tensor, "*B n n"]:
     """Return a factor of a covariance, Cholesky's where it is positive definite."""
     size = covariance.detach().diagonal(dim1=-2, dim2=-1)
     whiten, _, certain = _whitened(covariance, size)
-    if not bool(certain.any()):
-        return torch.linalg.cholesky(covariance)
-    return torch.linalg.pinv(whiten)
+    factor: Tensor = torch.linalg.pinv(whiten) if bool(certain.any()) else torch.linalg.cholesky(covariance)
+    return factor
 
 
 def over_time(each: list[Gaussian]) -> Gaussian:
     """Stack Gaussians of all times, time after the batch."""
     batch = torch.broadcast_shapes(*(shape for g in each for shape in (g.mean.shape[:-1], g.covariance.shape[:-2])))
     n = each[0].mean.shape[-1]
-    even = [
-        Gaussian(g.mean.expand(*batch, n), g.covariance.expand(*batch, n, n), g.mass.expand(batch)) for g in each
-    ]
+    even = [Gaussian(g.mean.expand(*batch, n), g.covariance.expand(*batch, n, n), g.mass.expand(batch)) for g in each]
     return stacked(even, len(batch))
 
 
@@ -262,7 +259,8 @@ def _normal(mean: Tensor, covariance: Tensor) -> Gaussian:
     return Gaussian(mean, covariance, mean.new_ones(()))
 
 
-def variances(covariance: Tensor) -> Tensor:
+def variances(covariance: Float[Tensor, "*B n n"]) -> Float[Tensor, "*B n"]:
+    """Return the diagonal, cut from autograd."""
     return covariance.detach().diagonal(dim1=-2, dim2=-1)
 
 
@@ -288,4 +286,3 @@ def _whitened(S: Tensor, size: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     found = torch.linalg.svdvals(factor)
     here = torch.arange(S.shape[-1], device=S.device) < live.sum(-1, keepdim=True)
     return whiten, torch.where(here, found, 1.0).log().sum(-1), one - symmetric(factor @ whiten)
-

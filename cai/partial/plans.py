@@ -12,6 +12,7 @@ the state: with O_{<t} among the evidence the belief is that of the risk-sensiti
 
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -46,6 +47,13 @@ class Plan:
     messages: Messages
 
     @property
+    def world(self) -> LinearGaussian:
+        """The world that starts at the belief; its time 0 is t."""
+        model = self.messages.model
+        assert isinstance(model, LinearGaussian)
+        return model
+
+    @property
     def log_evidence(self) -> Float[Tensor, "*B"]:
         """log p(O_t … O_T | what ``belief`` is given), nats."""
         return self.messages.log_evidence
@@ -53,23 +61,22 @@ class Plan:
     @property
     def action(self) -> Gaussian:
         """p(a_t | y_{0..t}, a_{<t}, O = 1), ``[*B, m]``."""
-        return self.actions.of(list(range(self.messages.model.actions.dimension)))
+        return self.actions.of(list(range(self.world.actions.dimension)))
 
     @property
     def actions(self) -> Gaussian:
         """p(a_t … a_{T-1} | y_{0..t}, a_{<t}, O = 1), side by side, ``[*B, (T-t) m]``."""
-        n, m = self.messages.model.states.dimension, self.messages.model.actions.dimension
+        n, m = self.world.states.dimension, self.world.actions.dimension
         starts = range(n, self.joint.mean.shape[-1], n + m)
         return self.joint.of([i for start in starts for i in range(start, start + m)])
 
     @cached_property
     def joint(self) -> Gaussian:
         """p(s_t, a_t, s_{t+1}, …, s_T | y_{0..t}, a_{<t}, O = 1), side by side, ``[*B, (T-t)(n+m) + n]``."""
-        mu = self.messages.initial()
-        for k in range(self.messages.model.horizon or 0):
-            chain = self.messages.tilt(k)
-            mu = _next(chain.log_policy, mu)
-            mu = _next(chain.log_outcome, mu)
+        mu: Gaussian = self.messages.initial()
+        for k in range(self.world.horizon or 0):
+            chain: Any = self.messages.tilt(k)
+            mu = _next(chain.log_outcome, _next(chain.log_policy, mu))
         return mu
 
 
@@ -109,15 +116,15 @@ def _tilted_filter(
     """
     belief = Gaussian(model.start_mean, model.start_scale @ model.start_scale.mT, model.start_mean.new_ones(()))
     largest, log_past = variances(belief.covariance), torch.zeros_like(belief.mean[..., 0])
-    for t in range(readings.shape[-2]):
-        if t:
-            require_seen_prior(model, t - 1, c)
-            belief, gained = _ahead(model, t - 1, belief, actions[..., t - 1, :], alpha)
-            largest, log_past = torch.maximum(largest, variances(belief.covariance)), log_past + gained
-        y = readings[..., t, :]
+    for t, y in enumerate(readings.unbind(-2)):
+        largest = torch.maximum(largest, variances(belief.covariance))
         c = correction(belief.covariance, largest, reading, ~y.isnan())
         mean, e = see(c, belief.mean, reading, y, t)
         belief, log_past = Gaussian(mean, c.covariance, belief.mass), log_past + c.log_density(e)
+        if t < actions.shape[-2]:
+            require_seen_prior(model, t, c)
+            belief, gained = _ahead(model, t, belief, actions[..., t, :], alpha)
+            log_past = log_past + gained
     return belief, log_past
 
 
@@ -141,7 +148,9 @@ def _ahead(
     slice_of = torch.cat((L @ one[..., m : m + n, :], one[..., :m, :], one[..., m + n :, :]), -2)
     held = torch.cat((belief.mean, belief.mean.new_zeros(*belief.mean.shape[:-1], m + k)), -1)
     flat = torch.zeros(n + k, dtype=torch.bool, device=L.device)
-    taken = over_normal(POSTERIOR.over_outcomes, sl.reward.after(slice_of, held), n + k, alpha, flat, alpha.new_zeros(()))
+    taken = over_normal(
+        POSTERIOR.over_outcomes, sl.reward.after(slice_of, held), n + k, alpha, flat, alpha.new_zeros(())
+    )
     if not bool(taken.finite.all()):
         why = "the reward of what was done grows faster than the state becomes unlikely at this temperature"
         raise NotConvergedError(f"POSTERIOR, t = {t}: the evidence is infinite: {why}")
