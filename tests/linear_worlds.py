@@ -94,7 +94,7 @@ def model_of(systems: list[System]) -> LinearGaussian:
         drift=all_of("d"),
         reward=Quadratic(all_of("M"), all_of("b"), all_of("c")),
         prior=ConditionalGaussian(all_of("K"), all_of("e"), all_of("L")),
-        flat=torch.full_like(all_of("e"), one.flat, dtype=torch.bool),
+        flat=torch.full_like(all_of("L")[..., 0, :], one.flat, dtype=torch.bool),
         readout=transition,
         readout_offset=all_of("d"),
         log_volume=all_of("log_volume"),
@@ -126,6 +126,7 @@ def random_system(
     timed: bool = False,
     flat: bool = False,
     start: int | None = None,
+    free: int | None = None,
     noise: float = 0.5,
     lift: float = 0.0,
     discount: float = 1.0,
@@ -138,6 +139,7 @@ def random_system(
         timed: whether the slices differ.
         flat: whether the action prior is Lebesgue measure.
         start: the rank of the start's covariance, n unless given.
+        free: the rank of the action prior's covariance, m unless given; where flat it is m.
         noise: the size of G.
         lift: how much of the identity is added to the reward's negative semi-definite matrices.
         discount: γ.
@@ -166,7 +168,7 @@ def random_system(
         c=normal(times),
         K=torch.zeros(times, m, n, dtype=torch.float64) if flat else 0.5 * normal(times, m, n),
         e=torch.zeros(times, m, dtype=torch.float64) if flat else 0.5 * normal(times, m),
-        L=eye if flat else L,
+        L=eye if flat else L[..., :free],
         log_volume=normal(times),
         mean=normal(n),
         S=normal(n, n if start is None else start),
@@ -182,16 +184,17 @@ def random_system(
 @st.composite
 def systems(draw: Any, **fixed: Any) -> System:
     """Draw small systems of all kinds; what is fixed is not drawn."""
-    n = draw(st.integers(1, 3))
+    n, m = draw(st.integers(1, 3)), draw(st.integers(1, 2))
     drawn = {
         "seed": draw(st.integers(0, 2**20)),
         "n": n,
-        "m": draw(st.integers(1, 2)),
+        "m": m,
         "k": draw(st.integers(0, 3)),
         "T": draw(st.integers(1, 4)),
         "timed": draw(st.booleans()),
         "flat": draw(st.booleans()),
         "start": draw(st.integers(0, n)),
+        "free": draw(st.integers(0, m)),
         "noise": draw(st.sampled_from([0.1, 0.5, 1.0])),
     }
     return random_system(**{**drawn, **fixed})
@@ -256,7 +259,9 @@ class LinearWorld:
 
     def step(self, state: Tensor, action: Tensor, t: int) -> tuple[Tensor, Tensor]:
         i = t if self.timed else 0
-        latent = pyro.sample("e", Normal(self.mu[i], self.tau[i]).to_event(1))
+        latent = state[..., :0]
+        if self.latent:
+            latent = pyro.sample("e", Normal(self.mu[i], self.tau[i]).to_event(1))
         loc = state @ self.A[i].mT + action @ self.B[i].mT + latent @ self.C[i].mT + self.d[i]
         law = MultivariateNormal(loc, scale_tril=self.R[i]) if self.noisy else Delta(loc, event_dim=1)
         following = pyro.sample("s", law)

@@ -126,14 +126,14 @@ class TestHistories:
         close(0.5 * M.squeeze() * 0.09 + 0.3 * b.squeeze() + c, quadrature.value(system, *PAIRS[rule], 0.3, step=0.3))
 
     @few
-    @given(systems(discount=0.9), temperatures)
+    @given(systems(discount=0.9, free=None), temperatures)
     def test_the_best_elbo_is_that_of_its_own_policy(self, system: System, alpha: float) -> None:
         rule = dense.means("VARIATIONAL", alpha)
         laws = [dense.policy(system, *rule, t) for t in range(system.T)]
         close(dense.elbo(system, laws, alpha), dense.solve(system, *rule).value / alpha)
 
     @few
-    @given(systems(k=2), temperatures)
+    @given(systems(k=2, free=None), temperatures)
     def test_no_policy_near_the_best_has_a_greater_elbo(self, system: System, alpha: float) -> None:
         """The gradient of the dense ELBO in every number of the policy is 0 there, and a step away costs."""
         rule = dense.means("VARIATIONAL", alpha)
@@ -147,7 +147,7 @@ class TestHistories:
         assert float(dense.elbo(system, moved, alpha)) < float(top.detach())
 
     @few
-    @given(systems(start=1, n=1), temperatures)
+    @given(systems(start=1, n=1, free=None), temperatures)
     def test_the_accounts_add_up(self, system: System, alpha: float) -> None:
         posterior, variational = dense.means("POSTERIOR", alpha), dense.means("VARIATIONAL", alpha)
         best = dense.solve(system, *variational).value / alpha
