@@ -1,6 +1,6 @@
 """The faults that a world and the factors of its slice can show: findings, which the compilers raise."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor
@@ -149,7 +149,11 @@ def close(alone: Tensor, other: Tensor) -> bool:
 
 def inspect_names(spec: Spec) -> Iterator[Finding]:
     """Check that no two sites of the trajectory program would share a name."""
-    states, actions, latents = spec.states.names, spec.actions.names, tuple(spec.latents)
+    return inspect_clashes(spec.states.names, spec.actions.names, tuple(spec.latents))
+
+
+def inspect_clashes(states: Sequence[str], actions: Sequence[str], latents: Sequence[str]) -> Iterator[Finding]:
+    """Check the names of states, actions and latents against each other, and against the program's own."""
     for name in dict.fromkeys((*states, *actions, *latents)):
         if name in RESERVED:
             yield Finding(f"variable '{name}'", "a name that the trajectory program uses itself", "another name")

@@ -68,7 +68,7 @@ class Coordinates:
         pieces = x.split([shape.numel() for shape in self.shapes], -1)
         batch = x.shape[:-1]
         each = zip(self.names, pieces, self.shapes, strict=True)
-        return {name: piece.reshape(*batch, *shape) for name, piece, shape in each}
+        return {name: piece.reshape((*batch, *shape)) for name, piece, shape in each}
 
     def pack(self, values: Mapping[str, Tensor]) -> Values:
         """Hand named values to the program in the form it speaks of: a dict, or one bare tensor."""

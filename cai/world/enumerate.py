@@ -42,6 +42,19 @@ def _masked(fn: Any) -> bool:
     return False
 
 
+def require_plain(where: str, msg: Any, before: Collection[str]) -> None:
+    """Raise a ``WorldError`` where a site of a slice is not one plain sample of a name that was not sampled before."""
+    if msg["name"] in before:
+        raise fault(where, "sampled twice in one slice", "one sample of each name")
+    if msg["is_observed"]:
+        raise fault(where, "an observed site", "no evidence inside a slice: return it in the reward instead")
+    if msg["mask"] is not None or msg["scale"] != 1 or _masked(msg["fn"]):
+        raise fault(where, "a masked or scaled site", "a plain distribution: fold the factor into the reward")
+    if msg["cond_indep_stack"]:
+        plates = [frame.name for frame in msg["cond_indep_stack"]]
+        raise fault(where, f"a site in the plates {plates}", "one named site for each variable")
+
+
 class Enumerate(Messenger):
     """Runs a piece of a world and keeps each site's log-probability as a factor as small as its scope.
 
@@ -90,6 +103,8 @@ class Enumerate(Messenger):
                 raise
             self.obstacle = self.obstacle or error
             self.distributions |= {} if msg["is_observed"] else {name: fn}
+            if isinstance(base(fn), dist.ImproperUniform):  # a flat prior cannot be drawn from
+                msg["value"], msg["done"] = torch.zeros(fn.shape()), True
             return
         self.distributions[name] = fn
         point = base(fn)
@@ -109,15 +124,7 @@ class Enumerate(Messenger):
             self.values.setdefault(msg["name"], msg["value"])
 
     def _admit(self, where: str, msg: Any) -> None:
-        if msg["name"] in self.values:
-            raise fault(where, "sampled twice in one slice", "one sample of each name")
-        if msg["is_observed"]:
-            raise fault(where, "an observed site", "no evidence inside a slice: return it in the reward instead")
-        if msg["mask"] is not None or msg["scale"] != 1 or _masked(msg["fn"]):
-            raise fault(where, "a masked or scaled site", "a plain distribution: fold the factor into the reward")
-        if msg["cond_indep_stack"]:
-            plates = [frame.name for frame in msg["cond_indep_stack"]]
-            raise fault(where, f"a site in the plates {plates}", "one named site for each variable")
+        require_plain(where, msg, self.values)
         if not msg["fn"].has_enumerate_support:
             kind = type(base(msg["fn"])).__name__
             seen = f"{kind}, which has no finite support to enumerate"
@@ -158,9 +165,14 @@ def run(messenger: Enumerate, piece: Callable[..., Any], *args: Any) -> Any:
     """
     single = messenger.choose is not None
     expected = "code that runs" if single else "code that broadcasts over a batch of states and actions"
+    return run_under(messenger, messenger.where, expected, piece, *args)
+
+
+def run_under(messenger: Messenger, where: str, expected: str, piece: Callable[..., Any], *args: Any) -> Any:
+    """Run a piece of a world under any messenger, see ``run``; ``where`` and ``expected`` are said in the error."""
     # Our own checks are stricter than torch's validation, and name the variable and the state.
     with (
-        user_code(messenger.where, expected),
+        user_code(where, expected),
         alone(),
         torch.random.fork_rng(devices=[]),
         pyro.validation_enabled(False),
@@ -178,23 +190,36 @@ def take_step(
     Raises:
         WorldError: what is returned is no next state with a reward.
     """
-    returned = run(step, world.step, state, action, t)
-    if not isinstance(returned, tuple) or len(returned) != 2:
-        raise fault(step.where, f"{type(returned).__name__} returned", "a pair: (next state, reward)")
-    next_state, reward = returned
-    names = variable_names(next_state, step.values, step.where)
-    if set(names) != set(states.names):
-        seen = f"a next state of variables {list(names)}"
-        raise fault(step.where, seen, f"the state's own variables {list(states.names)}, as initial samples them")
+    next_state, reward = pair_of(run(step, world.step, state, action, t), step.where)
+    require_own(states.names, next_state, step.values, step.where)
     for name, size in zip(states.names, states.sizes, strict=True):
         if step.cardinalities[name] != size:
             where = f"{step.where}, variable '{name}'"
             raise fault(where, f"{step.cardinalities[name]} values", f"{size}, as in initial")
-    try:
-        reward = reward if isinstance(reward, Tensor) else torch.as_tensor(reward)
-    except (TypeError, ValueError, RuntimeError):
-        raise fault(step.where, f"a reward of type {type(reward).__name__}", "a tensor of rewards") from None
     return {name: step.values[name] for name in states.names}, reward
+
+
+def pair_of(returned: Any, where: str) -> tuple[Any, Tensor]:
+    """Return the next state and the reward, as a tensor, out of what ``step`` returned.
+
+    Raises:
+        WorldError: it is no such pair.
+    """
+    if not isinstance(returned, tuple) or len(returned) != 2:
+        raise fault(where, f"{type(returned).__name__} returned", "a pair: (next state, reward)")
+    next_state, reward = returned
+    try:
+        return next_state, reward if isinstance(reward, Tensor) else torch.as_tensor(reward)
+    except (TypeError, ValueError, RuntimeError):
+        raise fault(where, f"a reward of type {type(reward).__name__}", "a tensor of rewards") from None
+
+
+def require_own(own: Collection[str], next_state: Values, sites: dict[str, Tensor], where: str) -> None:
+    """Raise a ``WorldError`` unless a next state has the state's own variables, each sampled under its name."""
+    names = variable_names(next_state, sites, where)
+    if set(names) != set(own):
+        seen = f"a next state of variables {list(names)}"
+        raise fault(where, seen, f"the state's own variables {list(own)}, as initial samples them")
 
 
 def described(values: Values, messenger: Enumerate) -> tuple[Variable, ...]:
@@ -206,7 +231,7 @@ def described(values: Values, messenger: Enumerate) -> tuple[Variable, ...]:
     variables = []
     for name in variable_names(values, messenger.values, messenger.where):
         fn = messenger.distributions[name]
-        variables.append(Variable(name, cardinality(fn), fn.event_shape, messenger.values[name].dtype))
+        variables.append(Variable(name, cardinality(fn), torch.Size(fn.event_shape), messenger.values[name].dtype))
     return tuple(variables)
 
 
@@ -219,7 +244,7 @@ def cardinality(fn: Any) -> int | None:
     return len(fn.enumerate_support(expand=False))
 
 
-def require_no_latents(messenger: Enumerate, names: tuple[str, ...]) -> None:
+def require_no_latents(messenger: Any, names: tuple[str, ...]) -> None:
     """Raise a ``WorldError`` where ``initial`` or ``act`` sampled more than it returned."""
     latents = [name for name in messenger.values if name not in names]
     if latents:

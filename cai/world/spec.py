@@ -98,6 +98,18 @@ class Spec:
         return Variables(states, actions, *(space and space.called(labels) for space in spaces))
 
     @property
+    def heads(self) -> tuple[Enumerate, Enumerate]:
+        """The sites of ``initial`` and ``act`` on single values."""
+        begin, _, act, _ = self._head
+        return begin, act
+
+    @property
+    def named(self) -> tuple[bool, bool]:
+        """Whether the program speaks of a state, and of an action, as a dict of variables."""
+        _, state, _, action = self._head
+        return isinstance(state, dict), isinstance(action, dict)
+
+    @property
     def example(self) -> Values:
         """One state, as a program of actions would see it."""
         return self._head[1]
