@@ -17,6 +17,8 @@ from .bridges.stable_baselines import from_sb3 as from_sb3
 from .compile.conditioned import condition as condition
 from .compile.factor_model import Factors as Factors
 from .compile.factorise import factorise as factorise
+from .compile.linear_model import LinearGaussian as LinearGaussian
+from .compile.linearise import linearise as linearise
 from .compile.table_model import Tables as Tables
 from .compile.table_model import stack as stack
 from .compile.tabulate import tabulate as tabulate

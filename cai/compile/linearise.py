@@ -11,7 +11,7 @@ from torch import Tensor
 from cai.compile.inspect import inspect_clashes
 from cai.compile.linear_model import LinearGaussian, LinearSlice
 from cai.compile.quadratic import ConditionalGaussian, Quadratic, stacked
-from cai.compile.taylor import TOLERANCE, Expansion, Piece, read_off, test_points
+from cai.compile.taylor import TOLERANCE, Expansion, Piece, read_off, random_points
 from cai.compile.validate import require_valid
 from cai.errors import Finding, IntractableError, WorldError, demand, fault
 from cai.support.process import precision
@@ -29,9 +29,9 @@ def linearise(world: World | Spec | LinearGaussian) -> LinearGaussian:
     """Compile a world to a linear-Gaussian system: affine dynamics, Gaussian noise, a quadratic reward.
 
     ``s' = A s + B a + G z + d``, ``r = ½ y'My + b'y + c`` with ``y = (s, a, z)`` and z ~ N(0, I), the noise of the
-    slice's sites: ``Normal(loc, scale)`` is ``loc + scale z``. The Jacobian and the Hessian of the program at 0
-    (``torch.func``) give the matrices. Then the program is held to them at random points, 1e-3 to 1e6 from the origin:
-    it may deviate by 1e-9 of the size of its terms. Sites are Normal, MultivariateNormal, LowRankMultivariateNormal, or
+    slice's sites: ``Normal(loc, scale)`` is ``loc + scale z``. The matrices are the program's Jacobian and Hessian at 0.
+    Then the program is held to them at random points, 1e-3 to 1e6 from the origin: it may deviate by 1e-9 of the size
+    of its terms. Sites are Normal, MultivariateNormal, LowRankMultivariateNormal, or
     a Delta, which has no noise; a scale of 0 is allowed, too. An action may be ``ImproperUniform`` on the reals: a flat
     prior, of density 1. If the world's code reads ``t``, slices have a time axis, unless all are equal. The tensors are
     differentiable in those of the world.
@@ -43,7 +43,7 @@ def linearise(world: World | Spec | LinearGaussian) -> LinearGaussian:
         WorldError: the world is not valid: its code fails, does not broadcast, or makes numbers in float32.
         IntractableError: a site is not Gaussian, its mean is not affine, its scale depends on the slice, or a reward is
             not quadratic; the error names the site or the reward, the time, the point and the difference there. Or an
-            episode may end, or torch.func cannot run the code.
+            episode may end early.
     """
     if isinstance(world, LinearGaussian):
         require_valid(world)
@@ -188,7 +188,11 @@ def _flat(messenger: Reparametrise, space: Coordinates) -> Tensor:
 def _start(program: _Program) -> Expansion:
     begin = program.initial(None)
     inputs, outputs = _noise_names(begin), program.states.labels
-    return read_off(Piece("initial", lambda z: _flat(program.initial(z), program.states), None, inputs, outputs))
+
+    def run(z: Tensor) -> tuple[Tensor, Tensor]:
+        return _flat(program.initial(z), program.states), torch.zeros(())
+
+    return read_off(Piece("initial", run, inputs, outputs))
 
 
 def _slice(program: _Program, t: int) -> tuple[LinearSlice, Coordinates]:
@@ -202,7 +206,12 @@ def _slice(program: _Program, t: int) -> tuple[LinearSlice, Coordinates]:
         return program.step(t, y[..., :n], y[..., n : n + m], y[..., n + m :])
 
     inputs = [*program.states.labels, *program.actions.labels, *_noise_names(first)]
-    piece = Piece(first.where, lambda y: _flat(run(y)[0], sites), lambda y: run(y)[1], inputs, sites.labels)
+
+    def both(y: Tensor) -> tuple[Tensor, Tensor]:
+        step, paid = run(y)
+        return _flat(step, sites), paid
+
+    piece = Piece(first.where, both, inputs, sites.labels)
     if not bool(reward.isfinite()):
         raise fault(f"{first.where}, the reward", f"{float(reward):g} at 0", "a finite number")
     read_step = _read_off(piece, first, lambda y: run(y)[0])
@@ -239,10 +248,10 @@ def _prior(program: _Program, t: int) -> tuple[ConditionalGaussian, Tensor]:
     def run(x: Tensor) -> Reparametrise:
         return program.act(t, x[..., :n], x[..., n:])
 
-    def actions(x: Tensor) -> Tensor:
-        return _flat(run(x), program.actions)
+    def actions(x: Tensor) -> tuple[Tensor, Tensor]:
+        return _flat(run(x), program.actions), torch.zeros(())
 
-    piece = Piece(first.where, actions, None, inputs, program.actions.labels)
+    piece = Piece(first.where, actions, inputs, program.actions.labels)
     read_act = _read_off(piece, first, run)
     flat = [torch.full((site.noise,), site.flat) for site in first.sites.values()]
     return ConditionalGaussian(read_act.F[:, :n], read_act.d, read_act.F[:, n:]), torch.cat(flat)
@@ -259,7 +268,7 @@ def _read_off(piece: Piece, first: Reparametrise, run: Callable[[Tensor], Repara
 @torch.no_grad()
 def _require_same_noise(piece: Piece, first: Reparametrise, run: Callable[[Tensor], Reparametrise]) -> None:
     """Raise an ``IntractableError`` where the scale of a site depends on where the slice is."""
-    for point in test_points(len(piece.inputs)):
+    for point in random_points(len(piece.inputs)):
         for name, site in run(point).sites.items():
             scale, own = site.scale, first.sites[name].scale
             if scale is None or own is None or bool(((scale - own).abs() <= TOLERANCE * own.abs()).all()):
@@ -272,7 +281,7 @@ def _require_same_noise(piece: Piece, first: Reparametrise, run: Callable[[Tenso
 
 def _terminal(program: _Program) -> Quadratic:
     states = program.states
-    piece = Piece("terminal", lambda s: s[..., :0], program.terminal, states.labels, ())
+    piece = Piece("terminal", lambda s: (s[..., :0], program.terminal(s)), states.labels, ())
     read_end = read_off(piece)
     return Quadratic(read_end.M, read_end.b, read_end.c)
 

@@ -12,31 +12,40 @@ import torch
 from torch import Tensor
 
 from cai.compile.factor_model import Factor, Factors
+from cai.compile.linear_model import LinearGaussian
+from cai.compile.quadratic import Quadratic
 from cai.compile.table_model import Tables
 from cai.errors import Finding, WorldError
 
-SEEN: "weakref.WeakValueDictionary[int, Tables | Factors]" = weakref.WeakValueDictionary()
+SEEN: "weakref.WeakValueDictionary[int, Tables | Factors | LinearGaussian]" = weakref.WeakValueDictionary()
 """The compiled worlds that were found right, by identity."""
 SLACK = 1e-4
 """How far from 0 the logarithm of a row's sum may be: rounding in float32, and what a difference quotient asks."""
 
 
-def require_valid(compiled: Tables | Factors) -> None:
-    """Raise a ``WorldError`` that lists what is wrong with tables or factors; each object is looked at once.
+def require_valid(compiled: Tables | Factors | LinearGaussian) -> None:
+    """Raise a ``WorldError`` that lists what is wrong with a compiled world; each object is looked at once.
 
     Raises:
-        WorldError: a horizon, a discount, a shape, a dtype, a successor, a probability or a reward is not valid.
+        WorldError: a horizon, a discount, a shape, a dtype, a successor, a probability, a matrix or a reward is not
+            valid.
     """
     if SEEN.get(id(compiled)) is compiled:
         return
     with torch.no_grad():
-        findings = [*_clock(compiled), *(_tables(compiled) if isinstance(compiled, Tables) else _factors(compiled))]
+        findings = [*_clock(compiled), *_inside(compiled)]
     if findings:
         raise WorldError(findings)
     SEEN[id(compiled)] = compiled
 
 
-def _clock(compiled: Tables | Factors) -> Iterator[Finding]:
+def _inside(compiled: Tables | Factors | LinearGaussian) -> Iterator[Finding]:
+    if isinstance(compiled, Tables):
+        return _tables(compiled)
+    return _factors(compiled) if isinstance(compiled, Factors) else _linear(compiled)
+
+
+def _clock(compiled: Tables | Factors | LinearGaussian) -> Iterator[Finding]:
     T, gamma = compiled.horizon, compiled.discount
     number = isinstance(gamma, int | float) and not isinstance(gamma, bool)
     if not number or not 0 <= gamma <= 1:
@@ -94,6 +103,64 @@ def _factors(factors: Factors) -> Iterator[Finding]:
             yield from _factor(f"factors, t = {t}, p of '{name}'", factor, sizes, chance=True)
         for piece in part.reward:
             yield from _factor(f"factors, t = {t}, reward", piece, sizes, chance=False)
+
+
+def _linear(model: LinearGaussian) -> Iterator[Finding]:
+    if model.timed and model.horizon is None:
+        yield Finding("timed", "slices that differ over time, and no horizon", "a horizon, or one slice")
+        return
+    bad = [
+        Finding(f"linear-Gaussian, {name}", f"shape {tuple(field.shape)}", f"shape {shape}")
+        for name, (field, shape) in _linear_shapes(model).items()
+        if tuple(field.shape) != shape
+    ]
+    if bad:
+        yield from bad
+        return
+    for name, (field, _) in _linear_shapes(model).items():
+        if field.dtype == torch.bool:
+            continue
+        if not field.is_floating_point() or not bool(field.isfinite().all()):
+            wrong = ~field.isfinite()
+            seen = f"{float(field[wrong].flatten()[0]):g}" if bool(wrong.any()) else f"dtype {field.dtype}"
+            yield Finding(f"linear-Gaussian, {name}{_place(wrong)}", seen, "finite real numbers")
+    for name, f in (("reward", model.slices.reward), ("terminal", model.terminal)):
+        skew = (f.M - f.M.mT).abs() > SLACK * f.M.abs().amax()
+        if bool(skew.any()):
+            yield Finding(f"linear-Gaussian, {name}.M{_place(skew)}", "a matrix that is not symmetric", "½(M + M')")
+
+
+def _linear_shapes(model: LinearGaussian) -> dict[str, tuple[Tensor, tuple[int, ...]]]:
+    """Return every tensor, with the shape that it should have."""
+    B, n, m, d = tuple(model.batch_shape), model.states.dimension, model.actions.dimension, model.sites.dimension
+    part, prior = model.slices, model.slices.prior
+    L = (*B, model.horizon or 1) if model.timed else B
+    N, j, k0 = part.transition.shape[-1], prior.scale.shape[-1], model.start_scale.shape[-1]
+    return {
+        "start_mean": (model.start_mean, (*B, n)),
+        "start_scale": (model.start_scale, (*B, n, k0)),
+        "transition": (part.transition, (*L, n, N)),
+        "drift": (part.drift, (*L, n)),
+        "prior.gain": (prior.gain, (*L, m, n)),
+        "prior.offset": (prior.offset, (*L, m)),
+        "prior.scale": (prior.scale, (*L, m, j)),
+        "flat": (part.flat, (*L, j)),
+        "readout": (part.readout, (*L, d, N)),
+        "readout_offset": (part.readout_offset, (*L, d)),
+        "log_volume": (part.log_volume, L),
+        **_quadratic_shapes("reward", part.reward, L, N),
+        **_quadratic_shapes("terminal", model.terminal, B, n),
+    }
+
+
+def _quadratic_shapes(
+    name: str, f: Quadratic, lead: tuple[int, ...], N: int
+) -> dict[str, tuple[Tensor, tuple[int, ...]]]:
+    shapes = {f"{name}.M": (f.M, (*lead, N, N)), f"{name}.b": (f.b, (*lead, N)), f"{name}.c": (f.c, lead)}
+    if f.rows is None or f.sides is None:
+        return shapes
+    R = f.rows.shape[-2]
+    return {**shapes, f"{name}.rows": (f.rows, (*lead, R, N)), f"{name}.sides": (f.sides, (*lead, R))}
 
 
 def _factor(where: str, factor: Factor, sizes: dict[str, int], *, chance: bool) -> Iterator[Finding]:

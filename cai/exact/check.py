@@ -7,13 +7,14 @@ import torch
 
 from cai.compile.factor_model import Factors
 from cai.compile.inspect import inspect_layout, inspect_names
+from cai.compile.linearise import is_real
 from cai.compile.observations import factorise_observations, tabulate_observations
 from cai.compile.slices import enumerate_slice
 from cai.compile.table_model import Tables
 from cai.compile.tabulate import MAX_BYTES, inspect_slice, refuse_large
 from cai.errors import Finding, ImpossibleError, IntractableError, NotConvergedError, WorldError, fault
 from cai.exact.diagnose import blockers
-from cai.exact.forms import SMALL, compiled, may_be_factored
+from cai.exact.forms import SMALL, Compiled, compiled, is_compiled, may_be_factored
 from cai.exact.solve import solve
 from cai.support.process import precision
 from cai.world.spec import Spec, read
@@ -33,19 +34,21 @@ def check(world: Any) -> list[Finding]:
 
     A world whose tables would be too large, or slower than its factors, is checked through ``factorise``, as ``solve``
     does it. Then ``terminated`` is checked on sampled states only, and whether any trajectory can be optimal is checked
-    up to 10^6 joint states times actions. A world with neither form has a finding that says so.
+    up to 10^6 joint states times actions. A world with neither form has a finding that says so. A world of real
+    variables is checked through ``linearise``.
 
     Args:
         world: any object.
     """
     with precision(torch.float64):
         try:
-            if isinstance(world, Tables | Factors):
+            if is_compiled(world):
                 raise fault("world", f"a {type(world).__name__}", "an instance of a world, which has a program")
             spec = read(world)
+            layers = (_compiled,) if is_real(spec) else (_names, _slices, _compiled, _observed)
         except WorldError as error:
             return list(error.findings)
-        for layer in (_names, _slices, _compiled, _observed):
+        for layer in layers:
             findings = list(dict.fromkeys(_caught(layer, spec)))
             if findings:
                 return findings
@@ -77,7 +80,7 @@ def _slices(spec: Spec) -> Iterator[Finding]:
 
 def _compiled(spec: Spec) -> Iterator[Finding]:
     model = compiled(spec)
-    if isinstance(model, Factors):
+    if not isinstance(model, Tables):
         yield from _impossible(model)
         return
     try:
@@ -88,13 +91,13 @@ def _compiled(spec: Spec) -> Iterator[Finding]:
         return  # infinite evidence at α = 1 depends on the temperature and is not a fault of the world
 
 
-def _impossible(factors: Factors) -> Iterator[Finding]:
-    """Yield a finding if the evidence of a world of factors is zero; only for worlds that are cheap to solve."""
-    if factors.states.size * factors.actions.size > CHEAP:
+def _impossible(model: Compiled) -> Iterator[Finding]:
+    """Yield a finding if the evidence of a world is zero; of worlds of factors for those that are cheap to solve."""
+    if isinstance(model, Factors) and model.states.size * model.actions.size > CHEAP:
         return
     try:
         with torch.no_grad():
-            solve(factors)
+            solve(model)
     except ImpossibleError as error:
         yield Finding("all slices together", str(error), "an outcome that is not forbidden")
     except (NotConvergedError, IntractableError):

@@ -14,6 +14,7 @@ from torch import Tensor
 from cai.compile.factor_model import Factors
 from cai.compile.factorise import factorise
 from cai.compile.linear_model import LinearGaussian
+from cai.compile.linearise import is_real, linearise
 from cai.compile.table_model import Tables
 from cai.compile.tabulate import MAX_BYTES, tabulate
 from cai.compile.validate import require_valid
@@ -76,14 +77,10 @@ class Form:
     batches: bool = False
 
 
-def _unread(world: World | Spec) -> LinearGaussian:
-    raise fault("form", "'gaussian', of a program", "a cai.LinearGaussian")
-
-
 FORMS: list[Form] = [
     Form("tables", Tables, tabulate, TableOperator, batches=True),
     Form("factors", Factors, factorise, of_factors),
-    Form("gaussian", LinearGaussian, _unread, GaussianOperator, batches=True),  # type: ignore[arg-type]
+    Form("gaussian", LinearGaussian, linearise, GaussianOperator, can=is_real, batches=True),
 ]
 """The forms. A form of your own is one more line: its operator needs no more than ``cai.exact.operator`` says."""
 
@@ -134,7 +131,7 @@ def compiled(world: World | Spec | Compiled, form: str = "auto", *, under: Itera
         own = form_of(world).name
         if form not in ("auto", own):
             raise fault("form", f"'{form}', of a world that is compiled to {own}", "the world itself")
-        if isinstance(world, Tables | Factors):
+        if isinstance(world, Tables | Factors | LinearGaussian):
             require_valid(world)
         return world
     rules = (rule for rule in under if isinstance(rule, Rule))
