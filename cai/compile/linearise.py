@@ -11,7 +11,7 @@ from torch import Tensor
 from cai.compile.inspect import inspect_clashes
 from cai.compile.linear_model import LinearGaussian, LinearSlice
 from cai.compile.quadratic import ConditionalGaussian, Quadratic, stacked
-from cai.compile.taylor import TOLERANCE, Expansion, Piece, read_off, random_points
+from cai.compile.taylor import TOLERANCE, Expansion, Piece, random_points, read_off
 from cai.compile.validate import require_valid
 from cai.errors import Finding, IntractableError, WorldError, demand, fault
 from cai.support.process import precision
@@ -29,12 +29,12 @@ def linearise(world: World | Spec | LinearGaussian) -> LinearGaussian:
     """Compile a world to a linear-Gaussian system: affine dynamics, Gaussian noise, a quadratic reward.
 
     ``s' = A s + B a + G z + d``, ``r = ½ y'My + b'y + c`` with ``y = (s, a, z)`` and z ~ N(0, I), the noise of the
-    slice's sites: ``Normal(loc, scale)`` is ``loc + scale z``. The matrices are the program's Jacobian and Hessian at 0.
-    Then the program is held to them at random points, 1e-3 to 1e6 from the origin: it may deviate by 1e-9 of the size
-    of its terms. Sites are Normal, MultivariateNormal, LowRankMultivariateNormal, or
-    a Delta, which has no noise; a scale of 0 is allowed, too. An action may be ``ImproperUniform`` on the reals: a flat
-    prior, of density 1. If the world's code reads ``t``, slices have a time axis, unless all are equal. The tensors are
-    differentiable in those of the world.
+    slice's sites: ``Normal(loc, scale)`` is ``loc + scale z``. The matrices are the program's Jacobian and Hessian
+    at 0. Then the program is held to them at random points, 1e-3 to 1e6 from the origin: it may deviate by 1e-9 of the
+    size of its terms. Sites are Normal, MultivariateNormal, LowRankMultivariateNormal, or a Delta, which has no noise;
+    a scale of 0 is allowed, too. An action may be ``ImproperUniform`` on the reals: a flat prior, of density 1. If the
+    world's code reads ``t``, slices have a time axis, unless all are equal. The tensors are differentiable in those of
+    the world.
 
     Args:
         world: the world; a compiled one is returned as it is.
@@ -157,7 +157,7 @@ def _run(messenger: Reparametrise, piece: Callable[..., Any], *args: Any) -> Any
     try:
         return run_under(messenger, messenger.where, RUNS, piece, *args)
     except WorldError as error:
-        if not isinstance(error.__cause__, torch.linalg.LinAlgError):
+        if not isinstance(error.__cause__, torch.linalg.LinAlgError):  # type: ignore[attr-defined]
             raise
         expected = "a covariance that is positive definite: what has no noise is a Delta, or has a scale of 0"
         raise fault(messenger.where, error.findings[0].seen, expected) from error

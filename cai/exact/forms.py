@@ -80,7 +80,7 @@ class Form:
 FORMS: list[Form] = [
     Form("tables", Tables, tabulate, TableOperator, batches=True),
     Form("factors", Factors, factorise, of_factors),
-    Form("gaussian", LinearGaussian, linearise, GaussianOperator, can=is_real, batches=True),
+    Form("gaussian", LinearGaussian, linearise, GaussianOperator, can=is_real, batches=True),  # type: ignore[arg-type]
 ]
 """The forms. A form of your own is one more line: its operator needs no more than ``cai.exact.operator`` says."""
 

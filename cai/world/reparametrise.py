@@ -136,7 +136,7 @@ class Reparametrise(Messenger):
 
 def _fits(batch: torch.Size, whole: torch.Size) -> bool:
     try:
-        return torch.broadcast_shapes(batch, whole) == whole
+        return bool(torch.broadcast_shapes(batch, whole) == whole)
     except RuntimeError:
         return False
 
