@@ -39,7 +39,8 @@ class GaussianOperator:
         alpha: temperatures, reward units, ``[*M]``.
 
     Raises:
-        IntractableError: a mean says nothing of itself; or the discount is below 1 and noise is not averaged.
+        IntractableError: a mean says nothing of itself; actions are averaged under a flat prior; or the discount is
+            below 1 and noise is not averaged.
     """
 
     model: LinearGaussian
@@ -48,7 +49,9 @@ class GaussianOperator:
     form: str = "gaussian"
 
     def __post_init__(self) -> None:
-        said_of(self.rule.over_actions)
+        if said_of(self.rule.over_actions).kind == "averaged" and bool(self.model.slices.flat.any()):
+            seen = f"{self.rule} with a flat action prior, over which nothing has an average"
+            raise IntractableError([Finding("rule", seen, "a Gaussian action prior")])
         if said_of(self.rule.over_outcomes).kind != "averaged" and self.model.discount < 1:
             seen = f"{self.rule} with γ = {self.model.discount:g}: to survive or to end is a mixture, not a Gaussian"
             raise IntractableError([Finding("discount", seen, "a discount of 1, or VARIATIONAL or HARD")])
