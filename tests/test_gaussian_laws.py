@@ -12,6 +12,7 @@ from torch import Tensor
 
 import cai
 from cai.exact.rules import Assumption, Best, Expect, Rule, Soft, Viterbi
+from cai.support.process import precision
 from tests.linear_worlds import LinearWorld, System, random_system, systems, temperatures
 from tests.oracles import dense_gaussian as dense
 from tests.oracles import program_gaussian, quadrature
@@ -166,28 +167,29 @@ class TestRulesOfYourOwn:
 
 
 class TestPrograms:
-    """The messages of a program's numbers, against Pyro on the program."""
+    """The messages of a program, against Pyro and autograd on the program."""
 
     @settings(max_examples=3)
-    @given(st.integers(0, 2**20), st.booleans(), temperatures)
-    def test_evidence_and_mode_are_those_of_the_density(self, seed: int, timed: bool, alpha: float) -> None:
-        before = torch.get_default_dtype()
-        torch.set_default_dtype(torch.float64)
-        try:
-            world = LinearWorld(seed, timed=timed, horizon=2)
+    @given(st.integers(0, 2**20), st.booleans(), st.booleans(), temperatures)
+    def test_evidence_mode_and_marginals_are_those_of_the_density(
+        self, seed: int, timed: bool, noisy: bool, alpha: float
+    ) -> None:
+        world = LinearWorld(seed, timed=timed, noisy=noisy, horizon=2)
+        with precision(torch.float64):
             truth = program_gaussian.posterior(world, alpha)
-        finally:
-            torch.set_default_dtype(before)
-        model = world.system().model()
-        post, best = cai.solve(model, temperature=alpha), cai.solve(model, cai.MAP, temperature=alpha)
+        post, best = (cai.solve(world, rule, temperature=alpha) for rule in (cai.POSTERIOR, cai.MAP))
         close(post.log_evidence, truth.log_evidence)
         close(best.value / alpha, truth.log_mode)
-        same_measure(post.marginals(1), truth.moments("s_1", "a_1"))
+        same_measure(post.marginal(1, "e"), truth.moments("e_1"))
+        same_measure(post.marginal(1, ("e", "a")), truth.moments("e_1", "a_1"))
+        if noisy:
+            same_measure(post.marginals(1), truth.moments("s_1", "a_1"))
+        assert repr(post).startswith("Messages(POSTERIOR at temperature")
 
     def test_every_sample_weighs_the_evidence(self, float64: None) -> None:
         """log p(τ, O) - log q(τ) = log Z at each sample τ of q = p(τ|O): its importance weights are constant."""
         world, alpha = LinearWorld(5, latent=0, timed=True, horizon=3), 0.8
-        messages = cai.solve(world.system().model(), temperature=alpha)
+        messages = cai.solve(world, temperature=alpha)
         drawn = messages.sample(6, generator=torch.Generator().manual_seed(0))
         program = cai.trajectory(world, temperature=alpha)
         for s, a in zip(drawn.states, drawn.actions, strict=True):
