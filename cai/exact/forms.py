@@ -15,6 +15,8 @@ from cai.compile.factor_model import Factors
 from cai.compile.factorise import factorise
 from cai.compile.linear_model import LinearGaussian
 from cai.compile.linearise import is_real, linearise
+from cai.compile.switching import is_mixed, switching
+from cai.compile.switching_model import SwitchingLinear
 from cai.compile.table_model import Tables
 from cai.compile.tabulate import MAX_BYTES, tabulate
 from cai.compile.validate import require_valid
@@ -25,6 +27,7 @@ from cai.exact.operator import Operator
 from cai.exact.parts import parts_of
 from cai.exact.product import ProductOperator
 from cai.exact.rules import POSTERIOR, VARIATIONAL, Rule, assumption
+from cai.exact.switching.switching_operator import SwitchingOperator
 from cai.exact.tables.table_operator import TableOperator
 from cai.exact.temperature import as_temperature, single_temperature
 from cai.support.memo import Memo
@@ -81,6 +84,7 @@ FORMS: list[Form] = [
     Form("tables", Tables, tabulate, TableOperator, batches=True),
     Form("factors", Factors, factorise, of_factors),
     Form("gaussian", LinearGaussian, linearise, GaussianOperator, can=is_real, batches=True),  # type: ignore[arg-type]
+    Form("switching", SwitchingLinear, switching, SwitchingOperator, can=is_mixed),  # type: ignore[arg-type]
 ]
 """The forms. A form of your own is one more line: its operator needs no more than ``cai.exact.operator`` says."""
 

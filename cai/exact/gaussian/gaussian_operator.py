@@ -19,7 +19,6 @@ from cai.compile.linear_model import LinearGaussian
 from cai.compile.quadratic import ConditionalGaussian, Gaussian, Quadratic, aligned, stacked
 from cai.errors import Finding, IntractableError, NotConvergedError, require_time
 from cai.exact.cost import Cost
-from cai.exact.gaussian.at_once import at_once
 from cai.exact.gaussian.gaussian_chain import GaussianChain
 from cai.exact.gaussian.normal_means import Taken, over_normal, said_of
 from cai.exact.gaussian.visits import summed
@@ -40,8 +39,7 @@ class GaussianOperator:
         alpha: temperatures, reward units, ``[*M]``.
 
     Raises:
-        IntractableError: a mean says nothing of itself; actions are averaged under a flat prior; or the discount is
-            below 1 and noise is not averaged.
+        IntractableError: a mean says nothing of itself; or the discount is below 1 and noise is not averaged.
     """
 
     model: LinearGaussian
@@ -50,14 +48,12 @@ class GaussianOperator:
     form: str = "gaussian"
 
     def __post_init__(self) -> None:
-        if said_of(self.rule.over_actions).kind == "averaged" and bool(self.model.slices.flat.any()):
-            seen = f"{self.rule} with a flat action prior, over which nothing has an average"
-            raise IntractableError([Finding("rule", seen, "a Gaussian action prior")])
+        said_of(self.rule.over_actions)
         if said_of(self.rule.over_outcomes).kind != "averaged" and self.model.discount < 1:
             seen = f"{self.rule} with γ = {self.model.discount:g}: to survive or to end is a mixture, not a Gaussian"
             raise IntractableError([Finding("discount", seen, "a discount of 1, or VARIATIONAL or HARD")])
 
-    @cached_property
+    @property
     def batch_shape(self) -> torch.Size:
         """The shape of the batch: of the worlds and of the temperatures, broadcast."""
         return torch.Size(torch.broadcast_shapes(self.model.batch_shape, self.alpha.shape))
@@ -83,19 +79,21 @@ class GaussianOperator:
 
     def backup(self, t: int, v_next: Quadratic, out: Any = None) -> Quadratic:
         """Return v_t, reward units."""
-        return self._over_actions(t, self.q(t, v_next)).value
+        return self.over_actions(t, self.q(t, v_next)).value
 
     def q(self, t: int, v_next: Quadratic) -> Quadratic:
         """Return q of (s, a), reward units."""
-        return self._over_noise(t, v_next).value
+        return self.over_noise(t, v_next).value
 
-    def _over_noise(self, t: int, v_next: Quadratic, rule: Rule | None = None) -> Taken:
+    def over_noise(self, t: int, v_next: Quadratic, rule: Rule | None = None) -> Taken:
+        """Take the mean over the noise of time t: q, reward units, and the noise given (s, a)."""
         sl = self.model.at(t)
         x = sl.reward + (v_next * self.survival).after(sl.transition, sl.drift)
         over, flat = (rule or self.rule).over_outcomes, self._not_flat(self.model.noise)
         return self._existing(over_normal(over, x, self.model.noise, self.alpha, flat, sl.log_volume), t, "the noise")
 
-    def _over_actions(self, t: int, q: Quadratic) -> Taken:
+    def over_actions(self, t: int, q: Quadratic) -> Taken:
+        """Take the mean over the noise of the action prior: v, reward units, and that noise given s."""
         sl, n = self.model.at(t), self.model.states.dimension
         prior, k = sl.prior, sl.prior.scale.shape[-1]
         one = torch.eye(n, dtype=q.b.dtype, device=q.b.device)
@@ -103,8 +101,7 @@ class GaussianOperator:
         acting = torch.cat((above, torch.cat((prior.gain, prior.scale), -1)), -2)
         offset = torch.cat((prior.offset.new_zeros(*prior.offset.shape[:-1], n), prior.offset), -1)
         h = q.after(acting, offset)
-        volume = sl.log_prior_volume if said_of(self.rule.over_actions).paid else self.alpha.new_zeros(())
-        taken = over_normal(self.rule.over_actions, h, k, self.alpha, sl.flat, volume)
+        taken = over_normal(self.rule.over_actions, h, k, self.alpha, sl.flat, sl.log_prior_volume)
         return self._existing(taken, t, f"the action ({', '.join(self.model.actions.labels)})")
 
     def _not_flat(self, k: int) -> Tensor:
@@ -139,8 +136,8 @@ class GaussianOperator:
         return stacked(aligned(values), len(self.batch_shape))
 
     def at_once(self) -> Quadratic | None:
-        """Return v of all times by the lean recursion or the scan; None where the plain equation must speak."""
-        return at_once(self.model, self.rule, self.alpha, self.terminal())
+        """Return nothing: the sweep is the only way."""
+        return None
 
     def at(self, v: Any, t: int) -> Any:
         """Return the value or the measure of time t."""
@@ -154,16 +151,14 @@ class GaussianOperator:
         """Take the mean over z_0, where ``s_0 = mean + scale z_0``."""
         scale = self.model.start_scale
         x, k = v_0.after(scale, self.model.start_mean), scale.shape[-1]
-        over = self.rule.over_outcomes
-        volume = self.model.log_start_volume if said_of(over).paid else self.alpha.new_zeros(())
-        taken = over_normal(over, x, k, self.alpha, self._not_flat(k), volume)
+        taken = over_normal(self.rule.over_outcomes, x, k, self.alpha, self._not_flat(k), self.model.log_start_volume)
         return self._existing(taken, 0, "the start")
 
     def begin(self, v_0: Quadratic) -> Gaussian:
         """Return p(s_0) under the rule."""
-        return self._begun(v_0).push(self._nowhere)
+        return self.begun(v_0).push(self._nowhere)
 
-    def _begun(self, v_0: Quadratic) -> ConditionalGaussian:
+    def begun(self, v_0: Quadratic) -> ConditionalGaussian:
         """Return s_0 under the rule, given nothing."""
         z, scale = self._start(v_0).tilted, self.model.start_scale
         mean = self.model.start_mean + (scale @ z.offset.unsqueeze(-1)).squeeze(-1)
@@ -177,7 +172,7 @@ class GaussianOperator:
 
     def log_start(self, v_0: Quadratic) -> Quadratic:
         """Return log p(s_0) under the rule, nats; a density where s_0 varies."""
-        return self._begun(v_0).log_density()
+        return self.begun(v_0).log_density()
 
     def initial(self) -> Gaussian:
         """Return p(s_0)."""
@@ -191,17 +186,18 @@ class GaussianOperator:
 
     def log_policy(self, t: int, v_next: Quadratic, error_bound: float = 0.0) -> ConditionalGaussian:
         """Return the rule's own policy of time t."""
-        return self._acting(t, self.q(t, v_next))
+        return self.acting(t, self.q(t, v_next))
 
-    def _acting(self, t: int, q: Quadratic) -> ConditionalGaussian:
-        w, prior = self._over_actions(t, q).tilted, self.model.at(t).prior
+    def acting(self, t: int, q: Quadratic) -> ConditionalGaussian:
+        """Return the rule's own policy, from q."""
+        w, prior = self.over_actions(t, q).tilted, self.model.at(t).prior
         offset = prior.offset + (prior.scale @ w.offset.unsqueeze(-1)).squeeze(-1)
         return ConditionalGaussian(prior.gain + prior.scale @ w.gain, offset, prior.scale @ w.scale)
 
     def conditionals(self, t: int, v_next: Quadratic, error_bound: float = 0.0) -> GaussianChain:
         """Return the rule's own chain at time t."""
-        noise = self._over_noise(t, v_next)
-        return GaussianChain(self.model.at(t), self._acting(t, noise.value), noise.tilted, self.survival)
+        noise = self.over_noise(t, v_next)
+        return GaussianChain(self.model.at(t), self.acting(t, noise.value), noise.tilted, self.survival)
 
     def tilt(self, t: int, v_next: Quadratic, error_bound: float = 0.0) -> GaussianChain:
         """Return the rule's own chain at time t."""
@@ -284,7 +280,7 @@ class GaussianOperator:
 
     def pick_start(self, v_0: Quadratic, n: int, pick: Pick) -> Tensor:
         """Pick n start states under the rule, ``[N, n]``."""
-        begun = self._begun(v_0)
+        begun = self.begun(v_0)
         noise = pick.normal(begun.offset.expand(n, -1), begun.scale.shape[-1])
         return begun.offset + noise @ begun.scale.mT
 
@@ -315,7 +311,7 @@ class GaussianOperator:
 
     def luck(self, t: int, v_next: Quadratic) -> Quadratic:
         """Return KL(N(0, I) ‖ p(z|s, a, O)) = ½ (tr Λ - k - log det Λ + μ'Λμ), nats, where z given O is N(μ, Λ⁻¹)."""
-        taken, k = self._over_noise(t, v_next), self.model.noise
+        taken, k = self.over_noise(t, v_next), self.model.noise
         L, gain, offset = taken.curvature, taken.tilted.gain, taken.tilted.offset
         if L is None:
             return self.log_prior(t) * 0

@@ -1,0 +1,157 @@
+"""Values, measures and policies of mixed worlds: quadratics, Gaussians and conditionals, some for each mode.
+
+Shape letters: ``C`` components, each of one mode; ``I`` modes; ``N`` points, ``d`` coordinates.
+"""
+
+from dataclasses import dataclass, replace
+from typing import Any, TypeVar
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from cai.compile.quadratic import ConditionalGaussian, Gaussian, Quadratic, Stacked, symmetric
+
+Each = TypeVar("Each", bound=Stacked)
+
+
+def picked(each: Each, index: Tensor) -> Each:
+    """Return some entries of the first leading axis."""
+    return each.each(lambda x: x[index])
+
+
+@dataclass(frozen=True)
+class QuadraticsByMode:
+    """A function of the mode i and real coordinates: ``η log Σ exp(f_c(x)/η)`` over its components c, or their maximum.
+
+    Attributes:
+        modes: of each component, ``[C]``.
+        each: the quadratics f_c, ``[C]``.
+        eta: η; None for the maximum, or for one component a mode.
+        switch: what each component's mode does next, ``[C]``.
+        tail: which component of the value one step later each goes on with, ``[C]``; their number where the trajectory
+            has ended.
+    """
+
+    modes: Int[Tensor, " C"]
+    each: Quadratic
+    eta: Tensor | None = None
+    switch: Int[Tensor, " C"] | None = None
+    tail: Int[Tensor, " C"] | None = None
+
+    def __len__(self) -> int:
+        return len(self.modes)
+
+    def __add__(self, other: Any) -> Any:
+        """Return the sum with a function of one component a mode."""
+        if not isinstance(other, QuadraticsByMode):
+            return NotImplemented
+        return replace(self, each=self.each + picked(other.each, self.modes))
+
+    def __sub__(self, other: Any) -> Any:
+        """Return the difference to a function of one component a mode."""
+        if not isinstance(other, QuadraticsByMode):
+            return NotImplemented
+        return self + other * -1.0
+
+    def __mul__(self, factor: float | Tensor) -> "QuadraticsByMode":
+        return replace(self, each=self.each * factor)
+
+    __rmul__ = __mul__
+
+    def scores(self, i: Int[Tensor, " N"], x: Float[Tensor, "N d"]) -> Float[Tensor, "N C"]:
+        """Return f_c(x) of the components of mode i, -inf for those of other modes."""
+        f = self.each
+        squares = (x.unsqueeze(-1) * x.unsqueeze(-2)).flatten(-2)
+        values = 0.5 * squares @ f.M.flatten(-2).mT + x @ f.b.mT + f.c
+        return torch.where(self.modes == i.unsqueeze(-1), values, -torch.inf)
+
+    def __call__(self, i: Int[Tensor, " N"], x: Float[Tensor, "N d"]) -> Float[Tensor, " N"]:
+        """Return the value at points."""
+        scores = self.scores(i, x)
+        return scores.amax(-1) if self.eta is None else self.eta * torch.logsumexp(scores / self.eta, -1)
+
+    def log_weights(self, i: Int[Tensor, " N"], x: Float[Tensor, "N d"]) -> Float[Tensor, "N C"]:
+        """Return how much each component counts at points, normalised; 0 and -inf under a maximum."""
+        scores = self.scores(i, x)
+        if self.eta is not None:
+            return torch.log_softmax(scores / self.eta, -1)
+        best = scores.argmax(-1, keepdim=True)
+        return torch.full_like(scores, -torch.inf).scatter(-1, best, 0.0)
+
+
+@dataclass(frozen=True)
+class ConditionalsByMode:
+    """A distribution of u given the mode and x: a mixture of affine Gaussians.
+
+    Attributes:
+        weights: how much each component counts at (i, x).
+        each: p(u|x) of each component, ``[C]``.
+    """
+
+    weights: QuadraticsByMode
+    each: ConditionalGaussian
+
+    @property
+    def is_affine(self) -> bool:
+        """Whether each mode has one component."""
+        return torch.equal(self.weights.modes, torch.arange(len(self.weights)).to(self.weights.modes))
+
+
+@dataclass(frozen=True)
+class GaussiansByMode:
+    """A measure over modes and real coordinates: Gaussians, each of one mode.
+
+    Where several were merged into one a mode it has their mass, mean and covariance, and expectations of quadratics
+    are exact.
+
+    Attributes:
+        modes: of each component, ``[C]``.
+        each: the Gaussians, ``[C]``, with their masses.
+        count: I.
+        follows: the component of the value that each goes along with, ``[C]``: a sequence of modes to come.
+    """
+
+    modes: Int[Tensor, " C"]
+    each: Gaussian
+    count: int
+    follows: Int[Tensor, " C"] | None = None
+
+    @property
+    def mode_mass(self) -> Float[Tensor, " I"]:
+        """The probability of each mode, alive."""
+        mass = self.each.mass
+        return mass.new_zeros(self.count).index_add(0, self.modes, mass)
+
+    @property
+    def merged(self) -> "GaussiansByMode":
+        """The moments of each mode, exactly: one component a mode."""
+        each = _moments(self.each, self.modes, self.count)
+        return GaussiansByMode(torch.arange(self.count, device=self.modes.device), each, self.count)
+
+    @property
+    def moments(self) -> Gaussian:
+        """Mass, mean and covariance of the real coordinates, all modes together."""
+        return _moments(self.each, torch.zeros_like(self.modes), 1)[0]
+
+    def of(self, coordinates: list[int]) -> "GaussiansByMode":
+        """Return the marginal of some real coordinates."""
+        return replace(self, each=self.each.of(coordinates))
+
+    def expect(self, f: QuadraticsByMode) -> Tensor:
+        """Return ``Σ mass E f`` of a function with one component a mode."""
+        return self.each.expect(picked(f.each, self.modes)).sum()
+
+
+def _moments(each: Gaussian, group: Tensor, count: int) -> Gaussian:
+    """Return mass, mean and covariance of the mixture of each group, ``[count]``."""
+
+    def summed(x: Tensor) -> Tensor:
+        return x.new_zeros(count, *x.shape[1:]).index_add(0, group, x)
+
+    mass = summed(each.mass)
+    share = each.mass / torch.where(mass == 0, 1.0, mass)[group]
+    mean = summed(share[:, None] * each.mean)
+    away = each.mean - mean[group]
+    spread = each.covariance + away.unsqueeze(-1) * away.unsqueeze(-2)
+    return Gaussian(mean, symmetric(summed(share[:, None, None] * spread)), mass)

@@ -1,0 +1,1 @@
+"""Switching linear-Gaussian systems under a rule."""

@@ -1,0 +1,81 @@
+"""The rule's own chain on a switching linear-Gaussian world: a mixture of linear-Gaussian chains."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from cai.compile.by_mode import ConditionalsByMode, GaussiansByMode, QuadraticsByMode, picked
+from cai.compile.linear_model import LinearSlice
+from cai.compile.quadratic import ConditionalGaussian
+from cai.exact.gaussian.gaussian_chain import GaussianChain
+from cai.exact.operator import Pick
+from cai.world.mixed import MixedSpace
+
+
+@dataclass(frozen=True)
+class SwitchingChain:
+    """One time of the chain; see ``cai.exact.operator.Conditionals``.
+
+    Attributes:
+        space: the states.
+        log_policy: the policy.
+        switches: how much each component of the outcome counts at (mode, x, a): which switch, and what follows it.
+        slices: the slice of each component, ``[C]``.
+        noise: its noise given (x, a), tilted under POSTERIOR.
+        target: the mode that it enters, ``[C]``.
+        survival: γ.
+        v_next: what survival is worth, where it is tilted; None where it is not.
+    """
+
+    space: MixedSpace
+    log_policy: ConditionalsByMode
+    switches: QuadraticsByMode
+    slices: LinearSlice
+    noise: ConditionalGaussian
+    target: Tensor
+    survival: Tensor
+    v_next: QuadraticsByMode | None
+
+    def push(self, mu: GaussiansByMode) -> GaussiansByMode:
+        """Return p(s_{t+1}, alive).
+
+        A component that follows a sequence of modes goes on along it; else what enters one mode is merged.
+        """
+        if mu.follows is None:
+            taken = self.switches.modes
+            share = self.switches.each.c.exp() * self.survival
+            each = GaussianChain(self.slices, picked(self.log_policy.each, taken), self.noise, share)
+            return GaussiansByMode(self.target, each.push(picked(mu.each, taken)), mu.count).merged
+        c, tail = mu.follows, self.switches.tail
+        assert tail is not None
+        assert self.v_next is not None
+        alive = (tail[c] < len(self.v_next)).to(mu.each.mass)
+        each = GaussianChain(picked(self.slices, c), picked(self.log_policy.each, c), picked(self.noise, c), alive)
+        follows = tail[c].clamp(max=len(self.v_next) - 1)
+        return GaussiansByMode(self.target[c], each.push(mu.each), mu.count, follows)
+
+    def action(self, s: Tensor, pick: Pick) -> Tensor:
+        """Pick actions in states ``s [N, d + n]``."""
+        i, x = self.space.mode(s), self.space.real(s)
+        act = picked(self.log_policy.each, pick(self.log_policy.weights.log_weights(i, x)))
+        return act.draw(x, pick.normal(x, act.scale.shape[-1]))
+
+    def outcome(self, s: Tensor, a: Tensor, pick: Pick) -> tuple[Tensor, Tensor]:
+        """Pick what follows: the next states, and the rewards, reward units, ``[N]``."""
+        seen = torch.cat((self.space.real(s), a), -1)
+        c = pick(self.switches.log_weights(self.space.mode(s), seen))
+        noise, slices = picked(self.noise, c), picked(self.slices, c)
+        y = torch.cat((seen, noise.draw(seen, pick.normal(seen, noise.scale.shape[-1]))), -1)
+        x = (slices.transition @ y.unsqueeze(-1)).squeeze(-1) + slices.drift
+        return self.space.row(self.target[c], x), slices.reward(y)
+
+    def survives(self, s: Tensor, pick: Pick) -> Tensor:
+        """Pick whether the trajectory goes on from next states ``s [N, d + n]``."""
+        if float(self.survival) == 1:
+            return torch.ones(len(s), dtype=torch.bool, device=s.device)
+        on, end = self.survival.log().expand(len(s)), torch.log1p(-self.survival).expand(len(s))
+        if self.v_next is not None:
+            v = self.v_next(self.space.mode(s), self.space.real(s))
+            on = on + (v if self.v_next.eta is None else v / self.v_next.eta)
+        return pick(torch.stack((on, end), -1)) == 0

@@ -1,0 +1,328 @@
+"""Switching linear-Gaussian worlds under a rule: each sequence of modes is a linear-Gaussian world; they are a batch.
+
+Where outcomes are averaged, the value of a mode is one quadratic (coupled Riccati equations: Costa, Fragoso and Marques
+2005, chapter 4):
+
+    q_i(x, a) = Σ_e p(e|i) E[r_e + γ v'_j(e)],     v_i(x) = mean over a of q_i
+
+Else each sequence of modes to come has its own, found as on a linear-Gaussian world:
+
+    exp(v_i(x)/α) = Σ_e p(e|i) Σ_c exp(v_e,c(x)/α)     under POSTERIOR;  a maximum under MAP
+
+with one sequence more at each time at which the trajectory may end (γ < 1).
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property, partial
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from cai.compile.by_mode import ConditionalsByMode, GaussiansByMode, QuadraticsByMode, picked
+from cai.compile.quadratic import Quadratic
+from cai.compile.switching_model import SwitchingLinear
+from cai.errors import Finding, IntractableError, fault, require_time
+from cai.exact.cost import Cost
+from cai.exact.gaussian.gaussian_operator import GaussianOperator
+from cai.exact.gaussian.normal_means import said_of
+from cai.exact.operator import Pick
+from cai.exact.rules import Rule
+from cai.exact.switching.sequences import require_few, sequences
+from cai.exact.switching.switching_chain import SwitchingChain
+from cai.policies.switching_policy import SwitchingPolicy
+
+
+@dataclass(frozen=True, eq=False)
+class SwitchingOperator:
+    """A switching linear-Gaussian world under a rule; see ``Operator``.
+
+    Attributes:
+        model: the compiled world.
+        rule: how modes, noise and actions are marginalised.
+        alpha: the temperature, reward units.
+
+    Raises:
+        IntractableError: a mean says nothing of itself; or the discount is below 1 and densities of trajectories of
+            different lengths would be compared.
+    """
+
+    model: SwitchingLinear
+    rule: Rule
+    alpha: Tensor
+    form: str = "switching"
+
+    def __post_init__(self) -> None:
+        said_of(self.rule.over_actions)
+        if said_of(self.rule.over_outcomes).kind == "maximum" and self.model.discount < 1:
+            seen = (
+                f"{self.rule} with γ = {self.model.discount:g}: a trajectory that ends has a density of fewer variables"
+            )
+            raise IntractableError([Finding("discount", seen, "a discount of 1, or another rule")])
+
+    @property
+    def batch_shape(self) -> torch.Size:
+        """Empty: one world at one temperature."""
+        return torch.Size()
+
+    @property
+    def parts(self) -> "tuple[SwitchingOperator, ...]":
+        """Itself alone: a world in one piece."""
+        return (self,)
+
+    @cached_property
+    def survival(self) -> Tensor:
+        """γ."""
+        return self.alpha.new_tensor(self.model.discount)
+
+    @cached_property
+    def _eta(self) -> Tensor | None:
+        """η of a soft mean over outcomes; None for an average and a maximum."""
+        said = said_of(self.rule.over_outcomes)
+        if said.kind != "linear":
+            return None
+        return self.alpha if said.eta is None else self.alpha.new_tensor(said.eta)
+
+    def _along(self, t: int, switches: Tensor) -> GaussianOperator:
+        """Return the linear-Gaussian worlds of these switches as a batch, under the rule."""
+        return GaussianOperator(self.model.along(t, switches), self.rule, self.alpha)
+
+    @cached_property
+    def _every(self) -> Tensor:
+        """All switches."""
+        return torch.arange(len(self.model.source), device=self.model.device)
+
+    @cached_property
+    def _first(self) -> Tensor:
+        """One switch out of each mode, ``[I]``: what lies before a switch is the same for all that leave the mode."""
+        source = self.model.source
+        return torch.stack([(source == i).nonzero()[0, 0] for i in range(self.model.states.modes.size)])
+
+    def _by_mode(self, each: Quadratic, eta: Tensor | None = None) -> QuadraticsByMode:
+        modes = torch.arange(len(self._first), device=self.model.device)
+        return QuadraticsByMode(modes, each, eta, self._first)
+
+    def terminal(self) -> QuadraticsByMode:
+        """Return v_T, reward units."""
+        return self._by_mode(self.model.terminal, self._eta)
+
+    def backup(self, t: int, v_next: QuadraticsByMode, out: Any = None) -> QuadraticsByMode:
+        """Return v_t, reward units."""
+        return self._best(t, self.q(t, v_next))
+
+    def _best(self, t: int, q: QuadraticsByMode) -> QuadraticsByMode:
+        return replace(q, each=self._along(t, _first_of(q)).over_actions(t, q.each).value)
+
+    def q(self, t: int, v_next: QuadraticsByMode) -> QuadraticsByMode:
+        """Return q of the mode and (x, a), reward units."""
+        if self.rule.averages:
+            v = picked(v_next.each, self.model.target) * self.survival
+            return self._by_mode(self._average(t, self._along(t, self._every).q(t, v)))
+        to_come = sequences(self.model, t, v_next)
+        each = self._along(t, to_come.switch).q(t, to_come.value)
+        priced = replace(each, c=each.c + self._price(to_come.log_p))
+        modes = self.model.source[to_come.switch]
+        return self._summed(QuadraticsByMode(modes, priced, self._eta, to_come.switch, to_come.tail))
+
+    def _average(self, t: int, each: Quadratic) -> Quadratic:
+        """Return ``Σ_e p(e|i) f_e`` of each mode."""
+        p, source = self.model.at(t)[0].exp(), self.model.source
+        weighted = each * p
+
+        def summed(x: Tensor) -> Tensor:
+            return x.new_zeros(len(self._first), *x.shape[1:]).index_add(0, source, x)
+
+        return Quadratic(summed(weighted.M), summed(weighted.b), summed(weighted.c))
+
+    def _price(self, log_p: Tensor) -> Tensor:
+        """Return what a switch of this probability adds to its value, reward units."""
+        if self._eta is not None:
+            return self._eta * log_p
+        return self.alpha * log_p if said_of(self.rule.over_outcomes).paid else 0 * log_p
+
+    def _summed(self, q: QuadraticsByMode) -> QuadraticsByMode:
+        """Return q, where the mean over actions goes through the sum, or the maximum, over sequences.
+
+        Raises:
+            IntractableError: it does not.
+        """
+        over, act = said_of(self.rule.over_outcomes), said_of(self.rule.over_actions)
+        same = act.kind == over.kind and (over.kind == "maximum" or self._eta == (act.eta or self.alpha))
+        if same or len(q) == len(self._first):
+            return q
+        seen = f"{self.rule} over several sequences of modes: its mean over actions does not go through that over modes"
+        raise IntractableError([Finding("rule", seen, "POSTERIOR, MAP, VARIATIONAL or HARD")])
+
+    def places(self) -> None:
+        """Return nothing: quadratics are made anew."""
+
+    def all_times(self, values: Sequence[Any], places: Any = None) -> tuple[Any, ...]:
+        """Return values or measures of all times: their components differ in number."""
+        return tuple(values)
+
+    def at_once(self) -> None:
+        """Return nothing: the sweep is the only way."""
+
+    def at(self, v: Any, t: int) -> Any:
+        """Return the value or the measure of time t."""
+        return v[t]
+
+    def _start(self, v_0: QuadraticsByMode) -> tuple[Tensor, Tensor]:
+        """Return the start value of each sequence, reward units, and log p of the mode it starts in."""
+        return self._along(0, _first_of(v_0)).start(v_0.each), self.model.log_modes[v_0.modes]
+
+    def start(self, v_0: QuadraticsByMode) -> Tensor:
+        """Return the start value, reward units."""
+        value, log_p = self._start(v_0)
+        return self.rule.over_outcomes.value(value, log_p, self.alpha)
+
+    def _log_sequences(self, v_0: QuadraticsByMode) -> Tensor:
+        """Return the log-probability of each sequence under the rule, ``[C]``; of each mode where they are averaged."""
+        value, log_p = self._start(v_0)
+        whole = self.rule.over_outcomes.value(value, log_p, self.alpha)
+        return self.rule.over_outcomes.log_weights(value, log_p, self.alpha, whole)
+
+    def begin(self, v_0: QuadraticsByMode) -> GaussiansByMode:
+        """Return p(s_0) under the rule."""
+        each = self._along(0, _first_of(v_0)).begin(v_0.each)
+        whole = replace(each, mass=self._log_sequences(v_0).exp())
+        follows = None if self.rule.averages else torch.arange(len(v_0), device=self.model.device)
+        return GaussiansByMode(v_0.modes, whole, len(self._first), follows)
+
+    def initial(self) -> GaussiansByMode:
+        """Return p(s_0)."""
+        each = self._along(0, self._first).initial()
+        modes = torch.arange(len(self._first), device=self.model.device)
+        return GaussiansByMode(modes, replace(each, mass=self.model.log_modes.exp()), len(modes))
+
+    def pick_start(self, v_0: QuadraticsByMode, n: int, pick: Pick) -> Tensor:
+        """Pick n start states under the rule, ``[N, d + n]``."""
+        chosen = pick.several(self._log_sequences(v_0), n)
+        begun = picked(self._along(0, _first_of(v_0)).begun(v_0.each), chosen)
+        noise = pick.normal(begun.offset, begun.scale.shape[-1])
+        x = begun.offset + (begun.scale @ noise.unsqueeze(-1)).squeeze(-1)
+        return self.model.states.row(v_0.modes[chosen], x)
+
+    def log_prior(self, t: int) -> QuadraticsByMode:
+        """Return log p(a|s) of the mode and (x, a), nats: a density; 0 where the prior is flat."""
+        return self._by_mode(self._along(t, self._first).log_prior(t))
+
+    def log_policy(self, t: int, v_next: QuadraticsByMode, error_bound: float = 0.0) -> ConditionalsByMode:
+        """Return the rule's own policy of time t."""
+        return self._acting(t, self.q(t, v_next))
+
+    def _acting(self, t: int, q: QuadraticsByMode) -> ConditionalsByMode:
+        return ConditionalsByMode(self._best(t, q), self._along(t, _first_of(q)).acting(t, q.each))
+
+    def conditionals(self, t: int, v_next: QuadraticsByMode, error_bound: float = 0.0) -> SwitchingChain:
+        """Return the rule's own chain at time t."""
+        q, model = self.q(t, v_next), self.model
+        acts = self._acting(t, q)
+        if self.rule.averages:
+            log_p = model.at(t)[0]
+            along, value = self._along(t, self._every), picked(v_next.each, model.target)
+            as_before = replace(Quadratic.zero(q.each.dimension, log_p, log_p.shape), c=log_p)
+            switches = QuadraticsByMode(model.source, as_before, log_p.new_ones(()), self._every)
+        else:
+            to_come = sequences(model, t, v_next)
+            along, value, switches = self._along(t, to_come.switch), to_come.value, q
+        noise = along.over_noise(t, value).tilted
+        tilted = None if self.rule.averages else v_next
+        target = model.target[_first_of(switches)]
+        return SwitchingChain(model.states, acts, switches, along.model.slices, noise, target, self.survival, tilted)
+
+    def tilt(self, t: int, v_next: QuadraticsByMode, error_bound: float = 0.0) -> SwitchingChain:
+        """Return the rule's own chain at time t."""
+        return self.conditionals(t, v_next, error_bound)
+
+    def policy(self, v: Any, error_bound: float) -> SwitchingPolicy:
+        """Return the rule's own policy: affine-Gaussian in each mode, or a mixture over sequences of modes."""
+        model = self.model
+        return SwitchingPolicy(partial(_policy_at, self, v), model.states, model.actions, model.horizon)
+
+    def pushing(self, v: Any, error_bound: float) -> Callable[[int, GaussiansByMode], GaussiansByMode]:
+        """Return a step of the rule's own chain."""
+        return lambda t, mu: self.conditionals(t, self.at(v, t + 1), error_bound).push(mu)
+
+    @property
+    def variables(self) -> tuple[str, ...]:
+        """The names of states and actions."""
+        return (*self.model.states.names, *self.model.actions.names)
+
+    def state_marginal(self, t: int, mu: GaussiansByMode, names: Sequence[str]) -> Any:
+        """Return the marginal of finite state variables, an axis each, or of real ones, as mean and covariance."""
+        return self._marginal(mu, names, ())
+
+    def marginal(self, t: int, mu: GaussiansByMode, v_next: Any, names: Sequence[str], error_bound: float) -> Any:
+        """Return the marginal of some variables of a slice, all of them finite, or all real."""
+        joint = self.joint(mu, self.log_policy(t, v_next, error_bound))
+        return self._marginal(joint, names, self.model.actions.names)
+
+    def _marginal(self, mu: GaussiansByMode, names: Sequence[str], actions: Sequence[str]) -> Any:
+        """Return probabilities of finite variables, or the moments of real ones.
+
+        Raises:
+            WorldError: some are finite and some real.
+        """
+        modes, reals = self.model.states.modes, self.model.states.reals
+        finite = [name for name in names if name in modes.names]
+        if not finite:
+            n = reals.dimension
+            spots = [
+                reals.where([x]) if x in reals.names else [n + k for k in self.model.actions.where([x])] for x in names
+            ]
+            return mu.moments.of([k for spot in spots for k in spot])
+        if len(finite) < len(names):
+            expected = f"finite variables alone ({', '.join(modes.names)}), or real ones alone"
+            raise fault("marginal, names", f"{list(names)}", expected)
+        table = mu.mode_mass.reshape(modes.sizes)
+        others = [axis for axis, name in enumerate(modes.names) if name not in finite]
+        kept = [name for name in modes.names if name in finite]
+        summed = table.sum(others) if others else table
+        return summed.permute([kept.index(name) for name in names])
+
+    def under(self, rule: Rule) -> "SwitchingOperator":
+        """Return the same world under another rule, cut from autograd."""
+        return SwitchingOperator(self.model.detach(), rule, self.alpha.detach())
+
+    def joint(self, mu: GaussiansByMode, log_pi: ConditionalsByMode) -> GaussiansByMode:
+        """Return p(s_t, a_t, alive) where a policy acts that is affine-Gaussian in each mode, or the rule's own."""
+        component = mu.modes if mu.follows is None else mu.follows
+        return replace(mu, each=picked(log_pi.each, component).joint(mu.each))
+
+    def push(self, t: int, joint: GaussiansByMode) -> GaussiansByMode:
+        """Return p(s_{t+1}, alive) under the true dynamics: the moments of each mode."""
+        model, merged = self.model, joint.merged
+        before = picked(merged.each, model.source)
+        each = self._along(t, self._every).push(t, before)
+        mass = each.mass * model.at(t)[0].exp() * self.survival
+        return GaussiansByMode(model.target, replace(each, mass=mass), joint.count).merged
+
+    def expected_reward(self, t: int) -> QuadraticsByMode:
+        """Return E[r|s, a], reward units."""
+        return self._by_mode(self._average(t, self._along(t, self._every).expected_reward(t)))
+
+    def require_room(self) -> None:
+        """Raise where there are too many sequences of modes, each of which has a quadratic.
+
+        Raises:
+            IntractableError: it is so, and the rule does not average outcomes.
+        """
+        if not self.rule.averages:
+            require_few(self.model, f"{self.rule}")
+
+    def cost(self) -> Cost:
+        """Predict what a backup takes: products of matrices, one for each switch."""
+        E, N = self.model.slices.transition.shape[-3], self.model.slices.transition.shape[-1]
+        return Cost(float(N**3 * E), float(N**2 * E))
+
+
+def _first_of(f: QuadraticsByMode) -> Tensor:
+    """Return the switch that each component takes first."""
+    assert f.switch is not None
+    return f.switch
+
+
+def _policy_at(op: SwitchingOperator, v: Any, t: int) -> ConditionalsByMode:
+    return op.log_policy(t, op.at(v, require_time("t", t, op.model.horizon) + 1))

@@ -1,0 +1,114 @@
+"""A policy on mixed worlds: in each mode a mixture of affine Gaussians; a single one where outcomes are averaged."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+import pyro
+import pyro.distributions as dist
+import torch
+from pyro.distributions.transforms import ReshapeTransform
+from torch import Size, Tensor
+
+from cai.compile.by_mode import ConditionalsByMode
+from cai.policies.protocol import scored
+from cai.world.coordinates import Coordinates
+from cai.world.mixed import MixedSpace
+from cai.world.spaces import Values
+
+
+@dataclass(frozen=True, repr=False)
+class SwitchingPolicy:
+    """A mixture of affine Gaussians whose weights depend on the state.
+
+    Attributes:
+        conditional: maps t to p(a|s) of time t; not a local function, so that the policy can be pickled.
+        states: modes and real coordinates.
+        actions: the variables that the action's coordinates stand for.
+        horizon: the T of its times, or None for a policy that is the same at all times.
+    """
+
+    conditional: Callable[[int], ConditionalsByMode]
+    states: MixedSpace
+    actions: Coordinates
+    horizon: int | None = None
+
+    def __repr__(self) -> str:
+        times = "" if self.horizon is None else f", T = {self.horizon}"
+        return f"SwitchingPolicy({', '.join(self.actions.names)}{times})"
+
+    def act(self, state: Values, t: int) -> Values:
+        """Sample a_t given s_t, one action variable after the other."""
+        s = self.states.join(self.states.unpack(state))
+        i, x = self.states.mode(s).reshape(-1), self.states.real(s).reshape(-1, self.states.reals.dimension)
+        law = _law(self.conditional(t), i, x)
+        chosen: dict[str, Tensor] = {}
+        for name, shape in zip(self.actions.names, self.actions.shapes, strict=True):
+            k = shape.numel()
+            value = pyro.sample(name, law.first(k, s.shape[:-1], shape))
+            law = law.given(value.reshape(-1, k))
+            chosen[name] = value
+        return self.actions.pack(chosen)
+
+    def log_prob(self, state: Any, action: Any, t: int = 0) -> Tensor:
+        """Return log π_t(a|s), nats, a density, of the broadcast shape of state and action."""
+        s, a = self.states.join(self.states.unpack(state)), self.actions.join(self.actions.unpack(action))
+        batch = torch.broadcast_shapes(s.shape[:-1], a.shape[:-1])
+        states = self.states.split(s.expand(*batch, -1))
+        return scored(self, states, self.actions.pack(self.actions.split(a.expand(*batch, -1))), t)
+
+
+@dataclass(frozen=True)
+class _Mixture:
+    """A mixture of Gaussians for each of N states.
+
+    Attributes:
+        log_w: ``[N, C]``.
+        mean: ``[N, C, m]``.
+        covariance: ``[N, C, m, m]``, or one for all states.
+    """
+
+    log_w: Tensor
+    mean: Tensor
+    covariance: Tensor
+
+    def first(self, k: int, batch: Size, shape: Size) -> Any:
+        """Return the distribution of the first k coordinates, as a variable of the given shape."""
+        mean, covariance = self.mean[..., :k], self.covariance[..., :k, :k]
+        if not bool(covariance.any()):  # certain: of several components the likeliest
+            best = self.log_w.argmax(-1)[:, None, None].expand(-1, 1, k)
+            return dist.Delta(mean.gather(1, best).reshape(*batch, *shape), event_dim=len(shape))
+        C = self.log_w.shape[-1]
+        mean = mean.reshape(*batch, C, k)
+        covariance = covariance.expand(len(self.log_w), C, k, k).reshape(*batch, C, k, k)
+        if shape:
+            each: Any = dist.MultivariateNormal(mean, covariance)
+            if len(shape) > 1:
+                each = dist.TransformedDistribution(each, [ReshapeTransform(Size((k,)), shape)])
+        else:
+            each = dist.Normal(mean[..., 0], covariance[..., 0, 0].sqrt())
+        weights = dist.Categorical(logits=self.log_w.reshape(*batch, C))
+        return dist.MixtureSameFamily(weights, each)
+
+    def given(self, value: Tensor) -> "_Mixture":
+        """Return the distribution of the other coordinates, given the first."""
+        k = value.shape[-1]
+        rest = self.covariance[..., k:, :k]
+        if k == self.mean.shape[-1] or not bool(self.covariance[..., :k, :k].any()):
+            return replace(self, mean=self.mean[..., k:], covariance=self.covariance[..., k:, k:])
+        away = value.unsqueeze(1) - self.mean[..., :k]
+        first = dist.MultivariateNormal(torch.zeros_like(away), self.covariance[..., :k, :k])
+        gain = torch.linalg.solve(self.covariance[..., :k, :k], rest, left=False)
+        mean = self.mean[..., k:] + (gain @ away.unsqueeze(-1)).squeeze(-1)
+        log_w = torch.log_softmax(self.log_w + first.log_prob(away), -1)
+        return _Mixture(log_w, mean, self.covariance[..., k:, k:] - gain @ rest.mT)
+
+
+def _law(acts: ConditionalsByMode, i: Tensor, x: Tensor) -> _Mixture:
+    """Return the distribution of the action in states of modes ``i [N]`` and coordinates ``x [N, n]``."""
+    each = acts.each
+    if acts.is_affine:
+        mean = (each.gain[i] @ x.unsqueeze(-1)).squeeze(-1) + each.offset[i]
+        return _Mixture(x.new_zeros(len(i), 1), mean.unsqueeze(1), each.covariance[i].unsqueeze(1))
+    mean = torch.einsum("nj,cmj->ncm", x, each.gain) + each.offset
+    return _Mixture(acts.weights.log_weights(i, x), mean, each.covariance)
