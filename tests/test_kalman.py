@@ -2,14 +2,19 @@
 
 from dataclasses import dataclass
 
+import pyro
 import pytest
 import torch
+from pyro.distributions import GaussianHMM, MultivariateNormal, Normal
 from torch import Tensor
+from torch.autograd.functional import hessian, jacobian
 
 import cai
 from cai.compile.linear_model import LinearGaussian, LinearSlice
+from cai.compile.linear_observations import LinearObservations, linearise_observations
 from cai.compile.quadratic import ConditionalGaussian, Gaussian, Quadratic
-from cai.partial.gaussian_worlds import belief_world
+from cai.partial.gaussian_beliefs import GaussianBeliefs
+from cai.partial.gaussian_messages import solve_beliefs
 from cai.partial.kalman import kalman
 from cai.partial.plans import planned
 from cai.world.coordinates import Coordinates
@@ -92,12 +97,16 @@ class Dense:
         rows, e = self.readings[: len(y)][seen], (y - self.reading_means[: len(y)])[seen]
         S = rows @ rows.T
         pull = rows.T @ torch.linalg.pinv(S, hermitian=True)
-        log_p = torch.distributions.MultivariateNormal(torch.zeros(len(e)), S).log_prob(e) if len(e) else e.sum()
+        log_p = MultivariateNormal(torch.zeros(len(e)), S).log_prob(e) if len(e) else e.sum()
         covariance = torch.eye(rows.shape[-1]) - pull @ rows
         return Gaussian(pull @ e, covariance, torch.ones(())), log_p
 
     def state(self, t: int, y: Tensor) -> Gaussian:
         return self.given(y)[0].through(self.states[t], self.state_means[t])
+
+
+def engine(model: LinearGaussian, reading: ConditionalGaussian) -> GaussianBeliefs:
+    return GaussianBeliefs(model, LinearObservations(space("y", len(reading.offset)), reading))
 
 
 def close(a: Tensor, b: Tensor, tolerance: float = 1e-9) -> bool:
@@ -146,13 +155,13 @@ def test_the_filter_and_the_smoother_are_the_dense_joint_conditioned(system: str
 def test_gains_are_those_of_full_sight(rule: cai.Rule, seed: int) -> None:
     """Certainty equivalence, found and not assumed: the belief is a world of its own, solved by the same operator."""
     model, reading = Random().draw(seed)
-    full = cai.solve(model, rule, temperature=0.7)
-    found = cai.solve(belief_world(model, reading), rule, temperature=0.7)
+    found = solve_beliefs(engine(model, reading), rule, torch.tensor(0.7))
     for t in range(model.horizon):
-        mine, seen = found.policy.conditional(t), full.policy.conditional(t)
+        mine, seen = found.policy(t), found.full.policy.conditional(t)
         for name in ("gain", "offset", "covariance"):
             assert close(getattr(mine, name), getattr(seen, name))
-    assert float(found.value) < float(full.value)
+    assert float(found.value) < float(found.fully_observed)
+    assert close(found.qmdp, found.value)
 
 
 def log_weight(
@@ -162,7 +171,7 @@ def log_weight(
     m, k, now = model.actions.dimension, model.noise, len(y) - 1
     start, rest = x.split([model.start_scale.shape[-1], len(x) - model.start_scale.shape[-1]])
     s, total, kept = model.start_mean + model.start_scale @ start, x.new_zeros(()), []
-    R = torch.distributions.MultivariateNormal(torch.zeros(len(reading.offset)), reading.covariance)
+    R = MultivariateNormal(torch.zeros(len(reading.offset)), reading.covariance)
     for t, w in enumerate(rest.reshape(model.horizon, m + k)):
         sl = model.at(t)
         if t <= now:
@@ -188,15 +197,88 @@ def test_plans_are_the_dense_joint_conditioned(past: bool, seed: int) -> None:
 
     size = model.start_scale.shape[-1] + model.horizon * (model.actions.dimension + model.noise)
     zero = torch.zeros(size)
-    (c, held), slope = run(zero), torch.func.grad(lambda x: run(x)[0])(zero)
-    precision = torch.eye(size) - torch.func.hessian(lambda x: run(x)[0])(zero)
-    covariance, rows = torch.linalg.inv(precision), torch.func.jacrev(lambda x: run(x)[1])(zero)
+    (c, held), slope = run(zero), jacobian(lambda x: run(x)[0], zero)
+    precision = torch.eye(size) - hessian(lambda x: run(x)[0], zero)
+    covariance, rows = torch.linalg.inv(precision), jacobian(lambda x: run(x)[1], zero)
     log_z = c + 0.5 * slope @ covariance @ slope - 0.5 * torch.logdet(precision)
     expected = Gaussian(covariance @ slope, covariance, torch.ones(())).through(rows, held)
 
-    found = planned(model, reading, y[: now + 1], actions[:now], torch.tensor(alpha), past=past)
+    found = planned(engine(model, reading), y[: now + 1], actions[:now], torch.tensor(alpha), past=past)
     assert same(found.joint, expected)
     assert close(found.log_past + found.log_evidence, log_z)
     n, m = model.states.dimension, model.actions.dimension
     assert same(found.action, expected.of(list(range(n, n + m))))
     assert found.actions.mean.shape == ((model.horizon - now) * m,)
+
+
+class Cart:
+    """A cart whose place is read with an error, and whose speed is not read."""
+
+    horizon, discount = 6, 1.0
+
+    def initial(self) -> dict[str, Tensor]:
+        return {
+            "place": pyro.sample("place", Normal(torch.tensor(1.0), 1.0)),
+            "speed": pyro.sample("speed", Normal(torch.tensor(0.0), 0.5)),
+        }
+
+    def act(self, state: dict[str, Tensor], t: int) -> Tensor:
+        return pyro.sample("push", Normal(torch.zeros_like(state["place"]), 2.0))
+
+    def step(self, state: dict[str, Tensor], push: Tensor, t: int) -> tuple[dict[str, Tensor], Tensor]:
+        gust = pyro.sample("gust", Normal(torch.zeros_like(push), 0.3))
+        place = pyro.sample("place", Normal(state["place"] + 0.3 * state["speed"], 0.1))
+        speed = pyro.sample("speed", Normal(state["speed"] + 0.3 * push + gust, 0.2))
+        return {"place": place, "speed": speed}, -(place**2) - 0.2 * push**2 + 0.5 * gust
+
+    def observe(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
+        bias = pyro.sample("bias", Normal(torch.zeros_like(state["place"]), 0.2))
+        near = pyro.sample("near", Normal(2 * state["place"] + bias + 1, 0.3))
+        return {"near": near, "far": pyro.sample("far", Normal(state["place"] - bias, 0.6))}
+
+
+def test_observe_is_read_off_with_latents_that_make_readings_correlated() -> None:
+    seen = linearise_observations(Cart())
+    assert seen.space.names == ("near", "far")
+    assert close(seen.reading.gain, torch.tensor([[2.0, 0.0], [1.0, 0.0]]))
+    assert close(seen.reading.offset, torch.tensor([1.0, 0.0]))
+    assert close(seen.reading.covariance, torch.tensor([[0.04 + 0.09, -0.04], [-0.04, 0.04 + 0.36]]))
+
+
+def test_the_likelihood_is_that_of_pyros_hidden_markov_model() -> None:
+    world, T = Cart(), 5
+    y, actions = torch.randn(3, T, 2), torch.randn(3, T - 1, 1)
+    found = cai.partial.kalman_filter(world, y, actions.squeeze(-1))
+    model, reading = cai.linearise(world), linearise_observations(world).reading
+    A, B, G = model.slices.transition.split([2, 1, model.noise], -1)
+    drift = torch.cat((model.start_mean.expand(3, 1, 2), actions @ B.T + model.slices.drift), 1)
+    start, moved = model.start_scale @ model.start_scale.T, G @ G.T
+    hmm = GaussianHMM(
+        MultivariateNormal(torch.zeros(2), torch.eye(2)),
+        torch.stack([torch.zeros(2, 2), *[A.T] * (T - 1)]),
+        MultivariateNormal(drift, torch.stack([start, *[moved] * (T - 1)])),
+        reading.gain.T,
+        MultivariateNormal(reading.offset, reading.covariance),
+    )
+    assert close(found.log_likelihood, hmm.log_prob(y))
+
+
+def test_records_may_be_named_and_have_gaps() -> None:
+    world = Cart()
+    whole = torch.tensor([[0.3, 1.0], [torch.nan, 0.4], [torch.nan, torch.nan]])
+    named = {"near": [0.3, None, None], "far": [1.0, 0.4, None]}
+    moments = [{"near": 0.3, "far": 1.0}, {"far": 0.4}, None]
+    first = cai.partial.filter_beliefs(world, whole, [0.1, 0.2])
+    for other in (named, moments):
+        assert same(cai.partial.filter_beliefs(world, other, [0.1, 0.2]), first)
+    batch = cai.partial.filter_beliefs(world, whole.expand(4, 3, 2), torch.tensor([0.1, 0.2]).expand(4, 2))
+    assert same(batch.at(3), first)
+
+
+def test_the_policy_of_beliefs_acts_by_gain_on_the_filtered_mean() -> None:
+    found = cai.partial.solve(Cart(), temperature=0.5)
+    belief = cai.partial.filter_beliefs(Cart(), torch.tensor([[0.3, 1.0], [0.2, 0.4]]), [0.1])
+    act, pi = found.act([{"near": 0.3, "far": 1.0}, {"near": 0.2, "far": 0.4}], [0.1]), found.policy(1)
+    assert close(act.mean, pi.mean(belief.mean[1]))
+    assert close(found.covariance(1), belief.covariance[1])
+    assert float(found.elbo) < float(found.full.elbo)

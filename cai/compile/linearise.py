@@ -93,20 +93,20 @@ class _Program:
     def initial(self, z: Tensor | None) -> Reparametrise:
         """Run ``initial``."""
         begin = Reparametrise("initial", z)
-        self._own(self.states, begin, _run(begin, self.spec.world.initial))
+        self._own(self.states, begin, run_real(begin, self.spec.world.initial))
         return begin
 
     def act(self, t: int, s: Tensor, w: Tensor | None) -> Reparametrise:
         """Run ``act``."""
         act = Reparametrise(f"act, t = {t}", w, flat=True)
-        self._own(self.actions, act, _run(act, self.spec.world.act, self._state(s), t))
+        self._own(self.actions, act, run_real(act, self.spec.world.act, self._state(s), t))
         return act
 
     def step(self, t: int, s: Tensor, a: Tensor, z: Tensor | None) -> tuple[Reparametrise, Tensor]:
         """Run ``step``; return its sites, and the reward."""
         step = Reparametrise(f"step, t = {t}", z)
         action = self.actions.pack(self.actions.split(a))
-        next_state, reward = pair_of(_run(step, self.spec.world.step, self._state(s), action, t), step.where)
+        next_state, reward = pair_of(run_real(step, self.spec.world.step, self._state(s), action, t), step.where)
         require_own(self.states.names, next_state, step.values, step.where)
         _require_shapes(self.states, step)
         return step, _reward(step.where, reward, s.shape[:-1])
@@ -148,7 +148,7 @@ def _program(spec: Spec) -> _Program:
     return _Program(spec, states, actions)
 
 
-def _run(messenger: Reparametrise, piece: Callable[..., Any], *args: Any) -> Any:
+def run_real(messenger: Reparametrise, piece: Callable[..., Any], *args: Any) -> Any:
     """Run a piece of the program.
 
     Raises:
@@ -187,7 +187,7 @@ def _flat(messenger: Reparametrise, space: Coordinates) -> Tensor:
 
 def _start(program: _Program) -> Expansion:
     begin = program.initial(None)
-    inputs, outputs = _noise_names(begin), program.states.labels
+    inputs, outputs = noise_names(begin), program.states.labels
 
     def run(z: Tensor) -> tuple[Tensor, Tensor]:
         return _flat(program.initial(z), program.states), torch.zeros(())
@@ -205,7 +205,7 @@ def _slice(program: _Program, t: int) -> tuple[LinearSlice, Coordinates]:
     def run(y: Tensor) -> tuple[Reparametrise, Tensor]:
         return program.step(t, y[..., :n], y[..., n : n + m], y[..., n + m :])
 
-    inputs = [*program.states.labels, *program.actions.labels, *_noise_names(first)]
+    inputs = [*program.states.labels, *program.actions.labels, *noise_names(first)]
 
     def both(y: Tensor) -> tuple[Tensor, Tensor]:
         step, paid = run(y)
@@ -214,7 +214,7 @@ def _slice(program: _Program, t: int) -> tuple[LinearSlice, Coordinates]:
     piece = Piece(first.where, both, inputs, sites.labels)
     if not bool(reward.isfinite()):
         raise fault(f"{first.where}, the reward", f"{float(reward):g} at 0", "a finite number")
-    read_step = _read_off(piece, first, lambda y: run(y)[0])
+    read_step = read_sites(piece, first, lambda y: run(y)[0])
     rows = sites.where(program.states.names)
     scales = [site.scales for site in first.sites.values() if site.scales is not None]
     slice_ = LinearSlice(
@@ -243,7 +243,7 @@ def _prior(program: _Program, t: int) -> tuple[ConditionalGaussian, Tensor]:
     """Return the action prior, and which coordinates of its noise are flat."""
     n = program.states.dimension
     first = program.act(t, torch.zeros(n), None)
-    inputs = [*program.states.labels, *_noise_names(first)]
+    inputs = [*program.states.labels, *noise_names(first)]
 
     def run(x: Tensor) -> Reparametrise:
         return program.act(t, x[..., :n], x[..., n:])
@@ -252,12 +252,22 @@ def _prior(program: _Program, t: int) -> tuple[ConditionalGaussian, Tensor]:
         return _flat(run(x), program.actions), torch.zeros(())
 
     piece = Piece(first.where, actions, inputs, program.actions.labels)
-    read_act = _read_off(piece, first, run)
+    read_act = read_sites(piece, first, run)
     flat = [torch.full((site.noise,), site.flat) for site in first.sites.values()]
     return ConditionalGaussian(read_act.F[:, :n], read_act.d, read_act.F[:, n:]), torch.cat(flat)
 
 
-def _read_off(piece: Piece, first: Reparametrise, run: Callable[[Tensor], Reparametrise]) -> Expansion:
+def read_sites(piece: Piece, first: Reparametrise, run: Callable[[Tensor], Reparametrise]) -> Expansion:
+    """Return the expansion of a piece of sites.
+
+    Args:
+        piece: the piece.
+        first: its sites at 0.
+        run: the piece as sites at a point.
+
+    Raises:
+        IntractableError, WorldError: see ``read_off``; a scale that depends on where the slice is is named as such.
+    """
     try:
         return read_off(piece)
     except IntractableError as error:
@@ -286,7 +296,7 @@ def _terminal(program: _Program) -> Quadratic:
     return Quadratic(read_end.M, read_end.b, read_end.c)
 
 
-def _noise_names(messenger: Reparametrise) -> list[str]:
+def noise_names(messenger: Reparametrise) -> list[str]:
     """Return what the coordinates of noise are called, in order; a flat one is the variable itself."""
     return [
         label if site.flat else f"noise of {label}"

@@ -8,8 +8,9 @@ Time: o_t is seen at the beginning of slice t, given s_t, for every t = 0 … T-
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
 
 import torch
 from jaxtyping import Float
@@ -26,8 +27,12 @@ from cai.support.process import precision
 from cai.world.definition import World
 from cai.world.enumerate import Choice, Enumerate, first_value, run
 from cai.world.labels import labels_of
-from cai.world.spaces import Space, variable_names
+from cai.world.reparametrise import Reparametrise
+from cai.world.spaces import Space, Values, variable_names
 from cai.world.spec import Spec, read
+
+Sites = TypeVar("Sites", Enumerate, Reparametrise)
+"""A messenger that keeps the sites."""
 
 
 @dataclass(frozen=True)
@@ -107,40 +112,63 @@ def factorise_observations(world: World | Spec, *, dtype: torch.dtype = torch.fl
 
 
 @dataclass(frozen=True)
-class _ObserveRun:
+class ObserveRun(Generic[Sites]):
     """One run of ``observe``: the values it was given, what it sampled, and what it returned of both."""
 
     state: dict[str, Tensor]
-    sites: Enumerate
+    sites: Sites
     names: tuple[str, ...]
     named: bool
 
+    @property
+    def read(self) -> dict[str, Tensor]:
+        """What it returned."""
+        return {name: value for name, value in {**self.state, **self.sites.values}.items() if name in self.names}
 
-def _run_observe(spec: Spec, state: dict[str, Tensor], choose: Choice | None = None) -> _ObserveRun:
-    """Run ``observe``, its sites on dimensions of their own to the left of the state's."""
+
+def run_observe(
+    spec: Spec, sites: Sites, under: Callable[..., Any], packed: Values, state: dict[str, Tensor]
+) -> ObserveRun[Sites]:
+    """Run ``observe`` under a messenger.
+
+    Args:
+        spec: the world.
+        sites: the messenger.
+        under: runs a piece of the world under it.
+        packed: the state, as the program speaks of it.
+        state: the same by name.
+
+    Raises:
+        WorldError: there is no ``observe``, or it returns what is no variable.
+    """
     if not callable(spec.observe):
-        expected = "a method observe(state): what is seen of the state (return state if all of it is seen)"
-        raise fault("observe", "no such method", expected)
-    sites = Enumerate("observe", first=-1 - len(state), choose=choose)
-    returned = run(sites, spec.observe, spec.states.pack(state))
+        wanted = "a method observe(state): what is seen of the state (return state if all of it is seen)"
+        raise fault("observe", "no such method", wanted)
+    returned = under(sites, spec.observe, packed)
     twice = sorted(set(state) & set(sites.values))
     if twice:
-        expected = "a new name for each observation; a seen variable of the state is returned without sampling"
-        raise fault("observe", f"{twice} sampled, which are variables of the state", expected)
+        wanted = "a new name for each observation; a seen variable of the state is returned without sampling"
+        raise fault("observe", f"{twice} sampled, which are variables of the state", wanted)
     parts = list(returned.values()) if isinstance(returned, dict) else [returned]
     wrong = [type(part).__name__ for part in parts if not isinstance(part, Tensor)]
     if wrong:
         raise fault("observe", f"a {wrong[0]} returned", "a tensor, or a dict of named tensors")
     names = variable_names(returned, {**state, **sites.values}, "observe")
-    return _ObserveRun(state, sites, names, isinstance(returned, dict))
+    return ObserveRun(state, sites, names, isinstance(returned, dict))
 
 
-def _first(spec: Spec) -> _ObserveRun:
+def _run_observe(spec: Spec, state: dict[str, Tensor], choose: Choice | None = None) -> ObserveRun[Enumerate]:
+    """Run ``observe``, its sites on dimensions of their own to the left of the state's."""
+    sites = Enumerate("observe", first=-1 - len(state), choose=choose)
+    return run_observe(spec, sites, run, spec.states.pack(state), state)
+
+
+def _first(spec: Spec) -> ObserveRun[Enumerate]:
     return _run_observe(spec, spec.states.split(torch.tensor(0)), first_value)
 
 
 def _factors(spec: Spec) -> ObservationFactors:
-    _require_new_names(spec, _first(spec))
+    require_new_names(spec, _first(spec).sites.values)
     states = spec.states
     every = _run_observe(spec, spread(states, None))
     axes = {-1 - i: name for i, name in enumerate(states.names)}
@@ -155,10 +183,17 @@ def _factors(spec: Spec) -> ObservationFactors:
     return factors
 
 
-def _require_new_names(spec: Spec, look: _ObserveRun) -> None:
-    """Raise a ``WorldError`` where a reading takes a name that the trajectory has already."""
-    taken = {*spec.actions.names, *spec.latents, *RESERVED}
-    for name in look.sites.values:
+def require_new_names(spec: Spec, readings: Iterable[str], latents: Iterable[str] | None = None) -> None:
+    """Raise a ``WorldError`` where a reading takes a name that the trajectory has already.
+
+    Args:
+        spec: the world.
+        readings: the sites of ``observe``.
+        latents: those of ``step``, where the world is not a finite one.
+    """
+    actions = [variable.name for variable in spec.variables.actions]
+    taken = {*actions, *(spec.latents if latents is None else latents), *RESERVED}
+    for name in readings:
         if name in taken:
             seen = "a name that an action, a latent of step or the trajectory program has"
             raise fault(f"observe, variable '{name}'", seen, "another name")
@@ -174,7 +209,7 @@ def _refuse_large(spec: Spec, max_bytes: float) -> None:
         raise IntractableError([Finding("observe", seen, f"at most max_bytes = {max_bytes:,.0f}: see less")])
 
 
-def _space(spec: Spec, every: _ObserveRun) -> Space:
+def _space(spec: Spec, every: ObserveRun[Enumerate]) -> Space:
     """Return what is seen as a numbered space: variables of the state first, then readings as they are sampled."""
     sizes, dtypes = spec.states.named_sizes, []
     for name in every.names:

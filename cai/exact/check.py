@@ -7,7 +7,8 @@ import torch
 
 from cai.compile.factor_model import Factors
 from cai.compile.inspect import inspect_layout, inspect_names
-from cai.compile.linearise import is_real
+from cai.compile.linear_observations import linearise_observations
+from cai.compile.linearise import is_real, linearise
 from cai.compile.observations import factorise_observations, tabulate_observations
 from cai.compile.slices import enumerate_slice
 from cai.compile.table_model import Tables
@@ -45,7 +46,7 @@ def check(world: Any) -> list[Finding]:
             if is_compiled(world):
                 raise fault("world", f"a {type(world).__name__}", "an instance of a world, which has a program")
             spec = read(world)
-            layers = (_compiled,) if is_real(spec) else (_names, _slices, _compiled, _observed)
+            layers = (_compiled, _observed) if is_real(spec) else (_names, _slices, _compiled, _observed)
         except WorldError as error:
             return list(error.findings)
         for layer in layers:
@@ -106,7 +107,9 @@ def _impossible(model: Compiled) -> Iterator[Finding]:
 
 def _observed(spec: Spec) -> Iterator[Finding]:
     """Compile an optional ``observe``, which raises what is wrong: to a table if small, else a factor a reading."""
-    if spec.observe is not None:
+    if spec.observe is not None and is_real(spec):
+        linearise_observations(spec, linearise(spec).sites.names)
+    elif spec.observe is not None:
         several = len(spec.states.names) > 1
         try:
             tabulate_observations(spec, max_bytes=8.0 * SMALL if several else MAX_BYTES)

@@ -43,10 +43,9 @@ class Messages:
     _repr_html_ = in_notebook
 
     def __repr__(self) -> str:
-        parts = self.operator.parts
-        several = parts if len(parts) > 1 else ()
-        sizes = " + ".join(f"{part.model.states.size:,}" for part in several)
-        apart = f", in parts of {sizes} states" if several else ""
+        apart, parts = "", self.operator.parts
+        if len(parts) > 1:
+            apart = f", in parts of {' + '.join(f'{part.model.states.size:,}' for part in parts)} states"
         return f"Messages({self.rule} at temperature {self.temperature.tolist()} on {self.model}{apart})"
 
     @property

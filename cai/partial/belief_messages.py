@@ -19,6 +19,8 @@ from cai.partial.belief_bounds import drift, tail_of
 from cai.partial.belief_operator import BeliefOperator, expected
 from cai.partial.belief_tree import Layer, grow
 from cai.partial.filtering import Record, TableBeliefs, numbers, table_beliefs, unseen
+from cai.partial.gaussian_beliefs import is_continuous
+from cai.partial.gaussian_messages import GaussianBeliefMessages, solve_gaussian
 from cai.policies.action_probabilities import ActionProbabilities
 from cai.support.numbers import chance
 from cai.world.definition import World
@@ -193,7 +195,7 @@ def solve(
     temperature: float | Tensor = 1.0,
     horizon: int | None = None,
     max_beliefs: int = 1_000_000,
-) -> BeliefMessages:
+) -> BeliefMessages | GaussianBeliefMessages:
     """Solve a partially observed world exactly: the best policy over histories of observations and actions.
 
     ``v_t(b) = α log Σ_a p(a|b) exp(q_t(b,a)/α)`` under VARIATIONAL, whose start value over α is the best ELBO of a
@@ -201,10 +203,13 @@ def solve(
     1998). All reachable beliefs are listed forward from the start, and equal ones are merged
     (``cai.partial.belief_tree`` says when).
 
-    An infinite horizon is cut at ``horizon`` = T. The value of a belief at T is at most ``hi``, the best value of the
-    fully observed world in the belief's possible states. It is at least ``lo``, the lowest value of the action prior
-    there, which is a policy too and has no KL. The mean of both is the reward at T. So ``value`` is within ``γ^T (hi -
-    lo)/2`` of the truth, apart from rounding and merging.
+    On a linear-Gaussian world (LQG) all reachable beliefs are N(m, Σ_t), with a Σ_t that is known beforehand, and the
+    messages are quadratics of m.
+
+    An infinite horizon of a finite world is cut at ``horizon`` = T. The value of a belief at T is at most ``hi``, the
+    best value of the fully observed world in the belief's possible states. It is at least ``lo``, the lowest value of
+    the action prior there, which is a policy too and has no KL. The mean of both is the reward at T. So ``value`` is
+    within ``γ^T (hi - lo)/2`` of the truth, apart from rounding and merging.
 
     Args:
         world: a world with ``observe``.
@@ -220,6 +225,8 @@ def solve(
         ImpossibleError: every policy risks a forbidden reward.
     """
     _require_average(rule)
+    if is_continuous(world):
+        return solve_gaussian(world, rule, temperature, horizon)
     with torch.no_grad():
         engine = table_beliefs(world)
         tables, T = engine.model, _cut(engine.model, horizon)

@@ -17,11 +17,13 @@ from torch import Tensor
 from cai.compile.factor_model import Factors
 from cai.compile.model import Model
 from cai.compile.observations import ObservationFactors, Observations, tabulate_observations
+from cai.compile.quadratic import Gaussian
 from cai.compile.table_model import Tables
 from cai.compile.tabulate import tabulate
 from cai.errors import ImpossibleError, IntractableError, fault
-from cai.exact.forms import compiled
+from cai.exact.forms import Compiled, compiled
 from cai.partial.factored_beliefs import factored_beliefs
+from cai.partial.gaussian_beliefs import is_continuous, kalman_filter
 from cai.support.numerics import log, logsumexp
 from cai.world.definition import World
 from cai.world.spaces import Space
@@ -121,11 +123,12 @@ def belief_engine(world: World | Tables | Factors) -> BeliefEngine:
         return factored_beliefs(world)
 
 
-def filter_beliefs(world: World | Tables | Factors, observations: Record, actions: Record) -> Float[Tensor, "T S"]:
+def filter_beliefs(world: World | Compiled, observations: Record, actions: Record) -> Float[Tensor, "T S"] | Gaussian:
     """Return the exact beliefs p(s_t | o_{<=t}, a_{<t}) along one record of observations and actions, ``[n, S]``.
 
     ``b_t(s) ∝ p(o_t|s) Σ_s' b_{t-1}(s') p(s|s', a_{t-1})`` (Kaelbling, Littman & Cassandra 1998). With as many actions
-    as observations there is one more row: the prediction of the next state before its observation.
+    as observations there is one more row: the prediction of the next state before its observation. On a linear-Gaussian
+    world beliefs are Gaussians, with time after the batch: see ``kalman_filter``, which says more of them.
 
     Args:
         world: a world with ``observe``; its tables or factors do not contain ``observe``.
@@ -133,13 +136,15 @@ def filter_beliefs(world: World | Tables | Factors, observations: Record, action
         actions: a_0 … a_{n-2}, or one more; numbers or named values.
 
     Returns:
-        ``[n, S]``, or ``[n+1, S]`` with the prediction.
+        ``[n, S]``, or ``[n+1, S]`` with the prediction; a Gaussian of as many rows on a linear-Gaussian world.
 
     Raises:
         WorldError: the world or the record is not valid.
         IntractableError: the world can be neither tabulated nor factorised, or a belief would be too large.
         ImpossibleError: an observation has probability zero; the message names the time.
     """
+    if is_continuous(world):
+        return kalman_filter(world, observations, actions).beliefs
     with torch.no_grad():
         engine = belief_engine(world)
         seen = numbers(engine.seen.space, observations, "observations")

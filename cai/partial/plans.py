@@ -26,8 +26,12 @@ from cai.exact.gaussian.normal_means import over_normal
 from cai.exact.messages import Messages
 from cai.exact.rules import POSTERIOR
 from cai.exact.solve import solved
+from cai.exact.temperature import single_temperature
+from cai.partial.gaussian_beliefs import GaussianBeliefs, gaussian_beliefs
 from cai.partial.gaussian_worlds import following, require_no_evidence, require_seen_prior
 from cai.partial.kalman import ahead, blocks, correction, root, see, spread, variances
+from cai.partial.real_records import Vectors
+from cai.world.definition import World
 
 
 @dataclass(frozen=True)
@@ -87,22 +91,53 @@ def _next(given: ConditionalGaussian, mu: Gaussian) -> Gaussian:
     return ConditionalGaussian(gain, given.offset, given.scale).joint(mu)
 
 
+def plan(
+    world: World,
+    observations: Vectors,
+    actions: Vectors = (),
+    *,
+    temperature: float | Tensor = 1.0,
+    past: bool = True,
+) -> Plan:
+    """Return the exact posterior over what is to come, given what was read and done so far, on a linear-Gaussian world.
+
+    Its a_t, given each history, is the policy of the posterior p(τ, y | O = 1) over trajectories and readings. Like
+    POSTERIOR's it is optimistic: noise is thought to turn out well, and so is what is not seen.
+
+    Args:
+        world: of real variables, with ``observe``, and a finite horizon.
+        observations: y_0 … y_t; NaN or None where nothing was read.
+        actions: a_0 … a_{t-1}.
+        temperature: α > 0, reward units.
+        past: whether O_{<t} = 1 is given too. What was done is then known to have been optimal, and the filter is the
+            risk-sensitive one; else it is Kalman's.
+
+    Raises:
+        WorldError: the world or the record is not valid, or the action prior reads what is not seen.
+        IntractableError: the world is not linear-Gaussian, or has a discount below 1.
+        ImpossibleError: a number that is certain was read otherwise.
+        NotConvergedError: the evidence is infinite at this temperature; the message names the time.
+    """
+    engine = gaussian_beliefs(world)
+    y, done = engine.history(observations, actions)
+    alpha = single_temperature(temperature).to(engine.model.start_mean)
+    return planned(engine, y, done, alpha, past=past)
+
+
 def planned(
-    model: LinearGaussian,
-    reading: ConditionalGaussian,
-    readings: Float[Tensor, "*B t p"],
-    actions: Float[Tensor, "*B k m"],
+    engine: GaussianBeliefs,
+    y: Float[Tensor, "*B k p"],
+    actions: Float[Tensor, "*B t m"],
     alpha: Float[Tensor, ""],
     *,
     past: bool,
 ) -> Plan:
-    """Return the posterior over plans; see ``cai.partial.plan``."""
+    """Return the posterior over plans from vectors; see ``plan``."""
+    model, t = engine.model, actions.shape[-2]
     require_no_evidence(model)
-    t = readings.shape[-2] - 1
-    if not 0 <= t < (model.horizon or 0) or actions.shape[-2] != t:
-        expected = f"1 to T = {model.horizon} observations, and one action fewer"
-        raise fault("history", f"{t + 1} observations and {actions.shape[-2]} actions", expected)
-    belief, log_past = _tilted_filter(model, reading, readings, actions, alpha if past else None)
+    if model.horizon is None:
+        raise fault("horizon", "None: a plan without end", "a finite horizon")
+    belief, log_past = _tilted_filter(model, engine.reading, y, actions, alpha if past else None)
     return Plan(t, belief, log_past, solved(operator(following(model, t, belief), POSTERIOR, alpha)))
 
 

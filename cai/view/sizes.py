@@ -1,6 +1,7 @@
 """How large a compiled world is, in words."""
 
 from cai.compile.factor_model import Factors
+from cai.compile.linear_model import LinearGaussian
 from cai.compile.table_model import Tables
 from cai.errors import IntractableError
 from cai.exact.forms import Compiled, operator
@@ -9,13 +10,15 @@ from cai.exact.rules import POSTERIOR
 from cai.exact.sweep import LONG
 
 
-def size_of(model: Tables | Factors | None) -> str:
+def size_of(model: Tables | Factors | LinearGaussian | None) -> str:
     """Say how large a compiled world is, in a line, and of factors what one backup costs; empty where there is none."""
     if model is None:
         return ""
-    states, actions = model.states, model.actions
     clock = f"horizon T = {model.horizon:,}" if model.horizon is not None else "infinite horizon"
     survival = f", discount γ = {model.discount:g}" if model.discount < 1 else ""
+    if isinstance(model, LinearGaussian):
+        return f"{model.states.dimension} state and {model.actions.dimension} action coordinates, {clock}{survival}"
+    states, actions = model.states, model.actions
     joint = "joint state" if isinstance(model, Factors) else "state"
     size = f"{states.size:,} {joint}{'s' * (states.size > 1)}, {actions.size:,} action{'s' * (actions.size > 1)}"
     if isinstance(model, Tables):
@@ -28,8 +31,8 @@ def size_of(model: Tables | Factors | None) -> str:
 
 def is_long(model: Compiled) -> bool:
     """Return whether a sweep is so long that its cost should be said before it; one that is refused is not."""
-    op = operator(model)
     try:
+        op = operator(model)
         op.require_room()
     except IntractableError:
         return False

@@ -19,6 +19,7 @@ from cai.compile.linear_model import LinearGaussian
 from cai.compile.quadratic import ConditionalGaussian, Gaussian, Quadratic, aligned, stacked
 from cai.errors import Finding, IntractableError, NotConvergedError, require_time
 from cai.exact.cost import Cost
+from cai.exact.gaussian.at_once import at_once
 from cai.exact.gaussian.gaussian_chain import GaussianChain
 from cai.exact.gaussian.normal_means import Taken, over_normal, said_of
 from cai.exact.gaussian.visits import summed
@@ -39,7 +40,8 @@ class GaussianOperator:
         alpha: temperatures, reward units, ``[*M]``.
 
     Raises:
-        IntractableError: a mean says nothing of itself; or the discount is below 1 and noise is not averaged.
+        IntractableError: a mean says nothing of itself; actions are averaged under a flat prior; or the discount is
+            below 1 and noise is not averaged.
     """
 
     model: LinearGaussian
@@ -48,12 +50,14 @@ class GaussianOperator:
     form: str = "gaussian"
 
     def __post_init__(self) -> None:
-        said_of(self.rule.over_actions)
+        if said_of(self.rule.over_actions).kind == "averaged" and bool(self.model.slices.flat.any()):
+            seen = f"{self.rule} with a flat action prior, over which nothing has an average"
+            raise IntractableError([Finding("rule", seen, "a Gaussian action prior")])
         if said_of(self.rule.over_outcomes).kind != "averaged" and self.model.discount < 1:
             seen = f"{self.rule} with γ = {self.model.discount:g}: to survive or to end is a mixture, not a Gaussian"
             raise IntractableError([Finding("discount", seen, "a discount of 1, or VARIATIONAL or HARD")])
 
-    @property
+    @cached_property
     def batch_shape(self) -> torch.Size:
         """The shape of the batch: of the worlds and of the temperatures, broadcast."""
         return torch.Size(torch.broadcast_shapes(self.model.batch_shape, self.alpha.shape))
@@ -101,7 +105,8 @@ class GaussianOperator:
         acting = torch.cat((above, torch.cat((prior.gain, prior.scale), -1)), -2)
         offset = torch.cat((prior.offset.new_zeros(*prior.offset.shape[:-1], n), prior.offset), -1)
         h = q.after(acting, offset)
-        taken = over_normal(self.rule.over_actions, h, k, self.alpha, sl.flat, sl.log_prior_volume)
+        volume = sl.log_prior_volume if said_of(self.rule.over_actions).paid else self.alpha.new_zeros(())
+        taken = over_normal(self.rule.over_actions, h, k, self.alpha, sl.flat, volume)
         return self._existing(taken, t, f"the action ({', '.join(self.model.actions.labels)})")
 
     def _not_flat(self, k: int) -> Tensor:
@@ -136,8 +141,8 @@ class GaussianOperator:
         return stacked(aligned(values), len(self.batch_shape))
 
     def at_once(self) -> Quadratic | None:
-        """Return nothing: the sweep is the only way."""
-        return None
+        """Return v of all times by the lean recursion or the scan; None where the plain equation must speak."""
+        return at_once(self.model, self.rule, self.alpha, self.terminal())
 
     def at(self, v: Any, t: int) -> Any:
         """Return the value or the measure of time t."""
@@ -151,7 +156,9 @@ class GaussianOperator:
         """Take the mean over z_0, where ``s_0 = mean + scale z_0``."""
         scale = self.model.start_scale
         x, k = v_0.after(scale, self.model.start_mean), scale.shape[-1]
-        taken = over_normal(self.rule.over_outcomes, x, k, self.alpha, self._not_flat(k), self.model.log_start_volume)
+        over = self.rule.over_outcomes
+        volume = self.model.log_start_volume if said_of(over).paid else self.alpha.new_zeros(())
+        taken = over_normal(over, x, k, self.alpha, self._not_flat(k), volume)
         return self._existing(taken, 0, "the start")
 
     def begin(self, v_0: Quadratic) -> Gaussian:

@@ -1,0 +1,209 @@
+"""Linear-Gaussian slices in homogeneous coordinates: a state is x = (s, 1), and a value one symmetric matrix P.
+
+    v(s) = ½ x'Px,     P = [[M, b], [b', 2c]]
+    H = reward + F'P'F,     S = -H_ee,     P = H_xx + H_xe S⁻¹ H_ex         (Riccati)
+
+e is what is taken out: the noise z, unless it is averaged, then the action's noise w. Where a mean is soft, or pays for
+the prior, leaving it costs ``½ η e'e``; that price is in the reward, so every rule is this one equation. What P leaves
+out of c, log determinants and traces, is added for all times at once: ``normalisers``.
+
+Shape letters: ``X = n + 1``, ``E`` coordinates of e, ``L`` is T where the slices differ over time, else 1.
+"""
+
+import math
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from cai.compile.linear_model import LinearGaussian, LinearSlice
+from cai.compile.quadratic import Quadratic, Stacked, symmetric
+from cai.exact.rules import Assumption, Rule, assumption
+
+
+@dataclass(frozen=True)
+class Homogeneous(Stacked):
+    """The slices of a world under a rule, time first.
+
+    Attributes:
+        transition: F, from (x, e) to x', times √γ, ``[L, *B, X, X+E]``.
+        reward: of (x, e), less what leaving the prior costs, reward units, ``[L, *B, X+E, X+E]``.
+        constant: what v has beside P, log determinants and traces apart, reward units, ``[L, *B]``.
+        eta: η of the noise and of the action, reward units, 0 for a maximum, ``[2, *B]``.
+        spread: the covariance of averaged noise in x', times γ, ``[L, *B, X, X]``; None where there is none.
+        noise: how many coordinates of e are the slice's noise.
+    """
+
+    transition: Float[Tensor, "L *B X XE"]
+    reward: Float[Tensor, "L *B XE XE"]
+    constant: Float[Tensor, "L *B"]
+    eta: Float[Tensor, "2 *B"]
+    spread: Float[Tensor, "L *B X X"] | None
+    noise: int
+
+    @property
+    def states(self) -> int:
+        """X, the coordinates of x."""
+        return self.transition.shape[-2]
+
+    @property
+    def batch_shape(self) -> torch.Size:
+        """The shape of the batch."""
+        return self.transition.shape[1:-2]
+
+
+def homogeneous(model: LinearGaussian, rule: Rule, alpha: Tensor) -> Homogeneous | None:
+    """Return a world under a rule; None where that is not this one equation: exact evidence, or a mean of another kind.
+
+    Args:
+        model: the world.
+        rule: POSTERIOR, VARIATIONAL, HARD, MAP, PLANNING, RISK, or one of such means.
+        alpha: temperatures, reward units, ``[*M]``.
+    """
+    outcomes, actions = assumption(rule.over_outcomes), assumption(rule.over_actions)
+    if outcomes is None or actions is None or actions.kind == "averaged":
+        return None
+    if model.slices.reward.rows is not None or model.terminal.rows is not None:
+        return None
+    batch = _broadcast(model.batch_shape, alpha.shape)
+    sl = model.slices.each(lambda x: _time_first(x, model, len(batch)))
+    alpha, averaged, k = alpha.expand(batch), outcomes.kind == "averaged", model.noise
+    w = _Taken.of(actions, alpha, sl.flat, sl.log_prior_volume if actions.paid else sl.log_volume)
+    if averaged:
+        F, reward = _pulled_back(sl, 0, w.price, model.discount, batch)
+        spread, trace = _averaged_noise(sl, k, model.discount)
+        return Homogeneous(F, reward, w.constant + trace, torch.stack((0 * w.eta, w.eta)), spread, 0)
+    z = _Taken.of(outcomes, alpha, torch.zeros(k, dtype=torch.bool, device=alpha.device), sl.log_volume)
+    price = torch.cat([one.price.expand(*sl.drift.shape[:1], *batch, -1) for one in (z, w)], -1)
+    F, reward = _pulled_back(sl, k, price, model.discount, batch)
+    return Homogeneous(F, reward, z.constant + w.constant, torch.stack((z.eta, w.eta)), None, k)
+
+
+def matrix_of(v: Quadratic) -> Tensor:
+    """Return P of a quadratic, ``[*B, X, X]``."""
+    above = torch.cat((v.M, v.b.unsqueeze(-1)), -1)
+    return torch.cat((above, torch.cat((v.b, 2 * v.c.unsqueeze(-1)), -1).unsqueeze(-2)), -2)
+
+
+def quadratic_of(P: Tensor, more: Tensor | float = 0.0) -> Quadratic:
+    """Return the quadratic of P, ``more`` added to c."""
+    return Quadratic(P[..., :-1, :-1], P[..., :-1, -1], 0.5 * P[..., -1, -1] + more)
+
+
+def stepped(slices: Homogeneous, following: Tensor) -> tuple[Tensor, Tensor]:
+    """Return P and S of one time from P', or of all times at once, ``[L, *B, X, X]`` and ``[L, *B, E, E]``."""
+    F, X = slices.transition, slices.states
+    H = slices.reward + F.mT @ (following @ F)
+    S = symmetric(-H[..., X:, X:])
+    gain = torch.linalg.inv_ex(S)[0] @ H[..., X:, :X]
+    return symmetric(H[..., :X, :X] + H[..., :X, X:] @ gain), S
+
+
+def normalisers(slices: Homogeneous, S: Tensor, following: Tensor) -> Tensor | None:
+    """Return what v has beside P at each time, reward units, ``[T, *B]``; None where an integral or maximum has no
+    finite value.
+
+    ``-½ η log det S`` of a soft mean, in turn of the noise, and of the action where the noise is taken out.
+
+    Args:
+        slices: the slices.
+        S: of each time, ``[T, *B, E, E]``.
+        following: P' of each time, ``[T, *B, X, X]``.
+    """
+    k, total = slices.noise, slices.constant
+    outer = S[..., k:, k:]
+    if k:
+        inner, cross = S[..., :k, :k], S[..., :k, k:]
+        sign = torch.where(slices.eta[0] < 0, -1.0, 1.0)[..., None, None]
+        root, info = torch.linalg.cholesky_ex(sign * inner)
+        if bool(info.any()):
+            return None
+        total = total - slices.eta[0] * _half_log_det(root)
+        outer = outer - sign * (cross.mT @ torch.cholesky_solve(cross, root))
+    root, info = torch.linalg.cholesky_ex(outer)
+    if bool(info.any()) or not bool(root.isfinite().all()):
+        return None
+    total = total - slices.eta[1] * _half_log_det(root)
+    if slices.spread is not None:
+        total = total + 0.5 * (slices.spread * following).sum((-2, -1))
+    return total
+
+
+def discounted_sums(x: Tensor, discount: float) -> Tensor:
+    """Return ``y_t = x_t + γ y_{t+1}`` of all times, ``[T, *B]``: sums over 1, 2, 4, … times from each time on."""
+    m = 1
+    while m < len(x):
+        ahead = torch.cat((x[m:], torch.zeros_like(x[:m])))
+        x, m = x + discount**m * ahead, 2 * m
+    return x
+
+
+def _half_log_det(root: Tensor) -> Tensor:
+    return root.diagonal(dim1=-2, dim2=-1).log().sum(-1)
+
+
+def _broadcast(model: torch.Size, alpha: torch.Size) -> torch.Size:
+    return torch.Size(torch.broadcast_shapes(model, alpha)) if model and alpha else model or alpha
+
+
+def _time_first(x: Tensor, model: LinearGaussian, axes: int) -> Tensor:
+    """Bring ``[*L, …]`` to ``[L, *B, …]``, with as many batch axes as there are in all."""
+    own = len(model.batch_shape)
+    x = x.movedim(own, 0) if model.timed else x.unsqueeze(0)
+    return x if own == axes else x.reshape(len(x), *[1] * (axes - own), *x.shape[1:])
+
+
+@dataclass(frozen=True)
+class _Taken:
+    """What taking out standard normal, or flat, coordinates adds to the equation.
+
+    Attributes:
+        price: what leaving the prior costs, η of each coordinate, 0 where flat, ``[L, *B, k]``.
+        eta: η of the log determinant, ``[*B]``.
+        constant: ``[L, *B]``.
+    """
+
+    price: Tensor
+    eta: Tensor
+    constant: Tensor
+
+    @classmethod
+    def of(cls, said: Assumption, alpha: Tensor, flat: Tensor, log_volume: Tensor) -> "_Taken":
+        """Return it for a mean that says what it is; see ``normal_means.over_normal``."""
+        normal = (~flat).to(alpha)
+        measured = 0.5 * math.log(2 * math.pi) * normal.sum(-1)
+        if said.kind == "linear":
+            eta, k = alpha if said.eta is None else torch.full_like(alpha, said.eta), flat.shape[-1]
+            full = 0.5 * k * ((2 * math.pi) * eta.abs()).log()
+            return cls(eta.unsqueeze(-1) * normal, eta, eta * (full - measured))
+        if said.paid:
+            return cls(alpha.unsqueeze(-1) * normal, 0 * alpha, -alpha * (measured + log_volume))
+        return cls(0 * alpha.unsqueeze(-1) * normal, 0 * alpha, 0 * alpha * measured)
+
+
+def _averaged_noise(sl: LinearSlice, k: int, discount: float) -> tuple[Tensor | None, Tensor | float]:
+    """Return the covariance that the noise gives x', times γ, and ½ the trace of its own reward."""
+    if not k:
+        return None, 0.0
+    G = sl.transition[..., -k:]
+    spread = torch.nn.functional.pad(discount * (G @ G.mT), (0, 1, 0, 1))
+    return spread, 0.5 * sl.reward.M[..., -k:, -k:].diagonal(dim1=-2, dim2=-1).sum(-1)
+
+
+def _pulled_back(sl: LinearSlice, k: int, price: Tensor, discount: float, batch: torch.Size) -> tuple[Tensor, Tensor]:
+    """Return F and the reward of (s, 1, z, w) from those of (s, a, z), where ``a = gain s + offset + scale w``."""
+    n, (m, j), N = sl.drift.shape[-1], sl.prior.scale.shape[-2:], sl.transition.shape[-1]
+    X = n + 1
+    y = sl.drift.new_zeros(len(sl.drift), *batch, N + 1, X + k + j)  # (s, a, z, 1) from (s, 1, z, w)
+    y[..., :n, :n].diagonal(dim1=-2, dim2=-1).fill_(1)
+    y[..., n : n + m, :n] = sl.prior.gain
+    y[..., n : n + m, n] = sl.prior.offset
+    y[..., n : n + m, X + k :] = sl.prior.scale
+    y[..., n + m : n + m + k, X : X + k].diagonal(dim1=-2, dim2=-1).fill_(1)
+    y[..., N, n] = 1
+    F = sl.drift.new_zeros(*sl.drift.shape[:-1], X, N + 1)
+    F[..., :n, :N], F[..., :n, N], F[..., n, N] = sl.transition, sl.drift, 1
+    reward = y.mT @ (matrix_of(sl.reward) @ y)
+    reward[..., X:, X:].diagonal(dim1=-2, dim2=-1).sub_(price)
+    return math.sqrt(discount) * (F @ y), reward
