@@ -1,6 +1,6 @@
-"""A compiled world: the members that every compiled form has."""
+"""A compiled world: the members that every compiled form has, and those of worlds with numbered states and actions."""
 
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol, TypeGuard, runtime_checkable
 
 import torch
 from jaxtyping import Float
@@ -11,15 +11,15 @@ from cai.world.spaces import Layout, Space
 
 @runtime_checkable
 class Model(Protocol):
-    """A compiled world, whatever its form: states and actions that are numbered; ``at(t).log_prior`` is ``[S, A]``."""
+    """A compiled world, whatever its form."""
 
     @property
-    def states(self) -> Space:
-        """The states."""
+    def states(self) -> Any:
+        """The states: a ``Space`` where they are numbered, ``Coordinates`` where they are real."""
 
     @property
-    def actions(self) -> Space:
-        """The actions."""
+    def actions(self) -> Any:
+        """The actions, as the states."""
 
     @property
     def horizon(self) -> int | None:
@@ -32,10 +32,6 @@ class Model(Protocol):
     @property
     def timed(self) -> bool:
         """Whether the slices differ over time."""
-
-    @property
-    def log_survival(self) -> Float[Tensor, "2"]:
-        """log of (γ, 1 - γ): the probabilities of going on and of ending after a step, nats."""
 
     @property
     def dtype(self) -> torch.dtype:
@@ -53,6 +49,26 @@ class Model(Protocol):
     def layout(self) -> Layout | None:
         """Where states lie in space, if the world says so."""
 
+    def at(self, t: int) -> Any:
+        """Return the slice of time ``t``."""
+
+
+@runtime_checkable
+class FiniteModel(Model, Protocol):
+    """A compiled world of finitely many states and actions, which are numbered; ``at(t).log_prior`` is ``[S, A]``."""
+
+    @property
+    def states(self) -> Space:
+        """The states."""
+
+    @property
+    def actions(self) -> Space:
+        """The actions."""
+
+    @property
+    def log_survival(self) -> Float[Tensor, "2"]:
+        """log of (γ, 1 - γ): the probabilities of going on and of ending after a step, nats."""
+
     @property
     def ended(self) -> Tensor | None:
         """The states in which an episode has ended, ``[S]``; None where no episode ends."""
@@ -61,8 +77,10 @@ class Model(Protocol):
     def log_initial(self) -> Float[Tensor, "*B S"]:
         """log p(s_0), nats."""
 
-    def at(self, t: int) -> Any:
-        """Return the slice of time ``t``."""
-
     def log_prior_at(self, t: int) -> Float[Tensor, "*B S A"]:
         """Return log p(a|s) of time t, nats."""
+
+
+def is_finite(model: Model) -> TypeGuard[FiniteModel]:
+    """Return whether states and actions are numbered."""
+    return isinstance(model.states, Space)

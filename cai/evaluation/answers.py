@@ -10,7 +10,7 @@ from cai.errors import ImpossibleError, NotConvergedError, fault
 from cai.exact.factors.factor_operator import FactorOperator
 from cai.exact.forms import Compiled, operator
 from cai.exact.messages import Messages
-from cai.exact.operator import Operator
+from cai.exact.operator import F, Operator
 from cai.exact.product import ProductOperator
 from cai.exact.rules import POSTERIOR, VARIATIONAL, Rule
 from cai.exact.solve import solved
@@ -24,12 +24,12 @@ class Answers:
     Attributes:
         operator: the compiled world under VARIATIONAL, whose dynamics are the true ones.
         known: what was solved, or why it cannot be.
-        shared: tables that are the same for every policy; not pickled.
+        shared: functions of time that are the same for every policy; not pickled.
     """
 
     operator: Operator
     known: dict[Rule, Messages | ImpossibleError | NotConvergedError] = field(default_factory=dict, repr=False)
-    shared: dict[Any, Tensor] = field(default_factory=dict, repr=False, compare=False)
+    shared: dict[Any, F] = field(default_factory=dict, repr=False, compare=False)
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "shared": {}}

@@ -48,7 +48,8 @@ def measure(answers: Answers, policy: Any) -> Evaluation:
         demand(inspect_ends(answers.model))
         require_table("policy", answers.model)
     whole, each = _by_parts(answers, policy)
-    parts = tuple(Part(answers, i, own) for i, own in enumerate(each))
+    ops = (op.measured(own, 0, 0) for op, own in zip(answers.operator.parts, each, strict=True))
+    parts = tuple(Part(answers, i, own, op) for i, (own, op) in enumerate(zip(each, ops, strict=True)))
     for part in parts:
         _ = part.states  # the policy's probabilities are checked during the evaluation
     return Evaluation(whole, answers, parts)

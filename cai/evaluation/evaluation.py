@@ -205,7 +205,8 @@ class Evaluation:
     @property
     def final_states(self) -> Float[Tensor, " S"]:
         """p(s_T, alive), ``[S]``; for the infinite horizon p(s_t, alive) summed over all times."""
-        return self._only.states[-1]
+        last: Tensor = self._only.states[-1]
+        return last
 
     @property
     def visits(self) -> dict[str, Tensor]:

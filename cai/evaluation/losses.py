@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from cai.compile.model import Model
+from cai.compile.model import FiniteModel
 from cai.errors import fault
 from cai.support.numbers import ROUNDING, amount, chance
 
@@ -159,7 +159,11 @@ def costliest(
 
 
 def losses(
-    world: Model, places: Sequence[tuple[list[int], int, float]], reach: Float[Tensor, "..."], by: str, tables: Tables
+    world: FiniteModel,
+    places: Sequence[tuple[list[int], int, float]],
+    reach: Float[Tensor, "..."],
+    by: str,
+    tables: Tables,
 ) -> tuple[Loss, ...]:
     """Say what a policy does at each of these places, and what it should.
 
@@ -198,7 +202,7 @@ def losses(
 
 
 def places_over_seeds(
-    world: Model, each: Float[Tensor, "N *rest"], n: int, by: str, *, together: bool = False
+    world: FiniteModel, each: Float[Tensor, "N *rest"], n: int, by: str, *, together: bool = False
 ) -> tuple[Place, ...]:
     """Return the n state-times where N seeds lose most in the mean, from what each loses, ``[N, T, S]``.
 
@@ -213,7 +217,7 @@ def places_over_seeds(
     return tuple(places)
 
 
-def _span(world: Model, times: Sequence[int]) -> tuple[int | None, int | None]:
+def _span(world: FiniteModel, times: Sequence[int]) -> tuple[int | None, int | None]:
     """Return the first time, and the last where it is another; neither for the infinite horizon."""
     if world.horizon is None:
         return None, None
@@ -225,7 +229,7 @@ def _first_largest(x: Tensor) -> int:
     return int((x >= x.max() - 1e-12 * float(x.abs().max())).nonzero()[0])
 
 
-def state_label(world: Model, number: int) -> str:
+def state_label(world: FiniteModel, number: int) -> str:
     """Name a state for people, with the map's mark where there is one."""
     layout, label = world.layout, world.states.label(number)
     mark = layout.marks.get(int(layout.cell[number])) if layout is not None else None

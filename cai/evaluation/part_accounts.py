@@ -12,21 +12,19 @@ Every account is an expectation under the joint p(s_t, a_t, alive) of the policy
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from cai.compile.model import Model
 from cai.errors import Finding, IntractableError
 from cai.evaluation.answers import Answers
 from cai.evaluation.losses import Loss, costliest, losses
 from cai.exact.messages import Messages
-from cai.exact.operator import Operator
+from cai.exact.operator import MF, Act, F, M, Measured
 from cai.exact.rules import HARD, POSTERIOR, VARIATIONAL, Rule
-from cai.policies.as_policy import policy_table, weights_in_play
-from cai.policies.protocol import FinitePolicy
-from cai.support.memory import TENSOR, require_room
+from cai.policies.protocol import Policy
 from cai.support.numerics import nats
 
 KEPT = 1 << 24
@@ -43,20 +41,17 @@ class Part:
         answers: of the whole world.
         index: which part this is.
         policy: what acts here.
+        operator: this part of the world under the true dynamics, where the policy's expectations are taken.
     """
 
     answers: Answers
     index: int
-    policy: FinitePolicy
+    policy: Policy
+    operator: Measured
 
     @property
-    def operator(self) -> Operator:
-        """This part of the world under the true dynamics."""
-        return self.answers.operator.parts[self.index]
-
-    @property
-    def model(self) -> Model:
-        """The compiled part."""
+    def model(self) -> Any:
+        """The compiled part, a ``Model``."""
         return self.operator.model
 
     @property
@@ -74,48 +69,42 @@ class Part:
         return range(1 if self.model.horizon is None else self.model.horizon)
 
     @cached_property
-    def _tables(self) -> list[Tensor]:
-        """log π_t(a|s) of every time, nats, ``[S, A]`` each; empty where they are too many to be kept."""
-        size = len(self.times) * self.model.states.size * self.model.actions.size
-        return [policy_table(self.model, self.policy, t) for t in self.times] if size <= KEPT else []
+    def _acts(self) -> list[Act]:
+        """The policy at every time; empty where these are too many numbers to be kept."""
+        few = len(self.times) * self.operator.entries <= KEPT
+        return [self.operator.act(self.policy, t) for t in self.times] if few else []
 
-    def log_policy(self, t: int) -> Float[Tensor, "S A"]:
+    def act(self, t: int) -> Act:
+        """Return the policy at one time."""
+        return self._acts[t] if self._acts else self.operator.act(self.policy, t)
+
+    def log_policy(self, t: int) -> F:
         """Return log π_t(a|s), nats."""
-        return self._tables[t] if self._tables else policy_table(self.model, self.policy, t)
+        return self.operator.score(t, self.act(t))
 
     @cached_property
-    def states(self) -> Float[Tensor, "T1 S"]:
+    def states(self) -> M:
         """p(s_t, alive) of every time, ``[T+1, S]``; one row, the sum over all times, for the infinite horizon."""
-        op, T = self.operator, self.model.horizon
-        S, rows = self.model.states.size, 1 if T is None else T
-        require_room(
-            "evaluate", f"five accounts of S = {S:,} states at T = {rows:,} times", 5 * rows * (8 * S + TENSOR)
-        )
         with torch.no_grad():
-            if T is None:
-                summed: Tensor = op.visits(self.log_policy(0))
-                return summed.unsqueeze(0)
-            mu: list[Tensor] = [op.initial()]
-            for t in range(T):
-                mu.append(op.push(t, op.joint(mu[-1], self.log_policy(t))))
-            return torch.stack(mu)
+            return self.operator.states_under(self.act)
 
-    def joints(self) -> Iterator[tuple[int, Tensor, Tensor]]:
+    def joints(self) -> Iterator[tuple[int, F, MF]]:
         """Yield each time at which the policy acts with log π_t and p(s_t, a_t, alive), ``[S, A]``."""
+        op = self.operator
         for t in self.times:
-            log_pi = self.log_policy(t)
-            yield t, log_pi, self.operator.joint(self.states[t], log_pi)
+            act = self.act(t)
+            yield t, op.score(t, act), op.joint(self.states[t], act)
 
     @cached_property
     def totals(self) -> tuple[float, float, float]:
         """E_π[Σ r], reward units, entropy and KL to the prior, nats."""
-        reward, entropy, kl = 0.0, 0.0, 0.0
+        op, reward, entropy, kl = self.operator, 0.0, 0.0, 0.0
         for t, log_pi, joint in self.joints():
-            reward += float(by_state(joint, self.operator.expected_reward(t)).sum())
-            entropy -= float(by_state(weights_in_play(self.model, joint), log_pi).sum())
-            kl += float(by_state(joint, log_pi - self.operator.log_prior(t)).sum())
+            reward += float(op.expect(joint, op.expected_reward(t)).sum())
+            entropy -= float(op.expect(op.in_play(joint), log_pi).sum())
+            kl += float(op.expect(joint, log_pi - op.log_prior(t)).sum())
         if self.model.horizon is not None:
-            reward += float(by_state(self.states[-1], self.operator.terminal()))
+            reward += float(op.expect_state(self.states[-1], op.terminal()).sum())
         return reward, entropy, kl
 
     @property
@@ -138,24 +127,20 @@ class Part:
     def luck_nats(self) -> Float[Tensor, "..."]:
         """Σ_a p(s_t, a) KL(p(outcome|s_t, a) ‖ p(outcome|s_t, a, O)), nats, ``[T, S]``."""
         promised = self.under(POSTERIOR)
-        op = promised.operator
-
-        def luck(t: int, log_pi: Tensor) -> Tensor:
-            return self._once("luck", t, lambda: op.luck(t, op.at(promised.v, t + 1)))
-
-        return self._finite(self._account(luck))
+        return self._finite(self._account(lambda t, log_pi: self._once("luck", t, promised.luck)))
 
     @cached_property
     def regret(self) -> Float[Tensor, "..."]:
         """Σ_a p(s_t, a) (v* - q*), reward units, ``[T, S]``."""
         hard = self.under(HARD)
-        return self._account(lambda t, log_pi: self._once("shortfall", t, lambda: shortfall(hard, t)))
+        return self._account(lambda t, log_pi: self._once("shortfall", t, hard.shortfall))
 
     @cached_property
     def start_nats(self) -> float:
         """KL(p(s_0) ‖ p(s_0|O)), nats."""
-        log_p = self.model.log_initial
-        return float(self._finite(by_state(log_p.exp(), log_p - self.under(POSTERIOR).log_initial())))
+        promised = self.under(POSTERIOR)
+        op = promised.operator
+        return float(self._finite(op.start_luck(op.at(promised.v, 0))))
 
     @property
     def visits(self) -> dict[str, Tensor]:
@@ -174,30 +159,31 @@ class Part:
 
         def tables(t: int) -> tuple[Tensor, Tensor, Tensor]:
             log_pi, log_best = self.log_policy(t), best.policy.log_probs(t)
-            return log_pi.exp(), log_best.exp(), log_pi - log_best if by == "nats" else shortfall(best, t)
+            return log_pi.exp(), log_best.exp(), log_pi - log_best if by == "nats" else best.shortfall(t)
 
         lost = self.policy_nats if by == "nats" else self.regret
         places = costliest(lost, scale, n, together=together)
         return losses(self.model, places, self.states[: len(self.times)], by, tables)
 
-    def _best(self, rule: Rule, t: int) -> Tensor:
+    def _best(self, rule: Rule, t: int) -> F:
         """Return log π*_t(a|s) of an exact answer, nats."""
-        policy = self.under(rule).policy
-        return self._once(rule, t, lambda: policy.log_probs(t))
+        answer = self.under(rule)
+        return self._once(rule, t, lambda t: self.operator.score(t, answer.act(t)))
 
-    def _once(self, what: object, t: int, make: Callable[[], Tensor]) -> Tensor:
-        """Return the tables that are the same for every policy, ``[S, A]``; cached where they are small."""
-        if len(self.times) * self.model.states.size * self.model.actions.size > SHARED:
-            return make()
+    def _once(self, what: object, t: int, make: Callable[[int], F]) -> F:
+        """Return a function of time that is the same for every policy, ``[S, A]``; cached where it is small."""
+        if len(self.times) * self.operator.entries > SHARED:
+            return make(t)
         key, shared = (self.index, what, t), self.answers.shared
         if key not in shared:
-            shared[key] = make()
+            shared[key] = make(t)
         return shared[key]
 
-    def _account(self, cost: Callable[[int, Tensor], Tensor]) -> Tensor:
+    def _account(self, cost: Callable[[int, F], F]) -> Tensor:
+        op = self.operator
         with torch.no_grad():
-            rows = torch.stack([by_state(joint, cost(t, log_pi)) for t, log_pi, joint in self.joints()])
-        return self.shaped(rows)
+            rows = torch.stack([op.expect(joint, cost(t, log_pi)) for t, log_pi, joint in self.joints()])
+        return self.shaped(op.by_place(rows))
 
     def shaped(self, rows: Tensor) -> Tensor:
         """Return an account of every time, without its axis of time for the infinite horizon."""
@@ -214,15 +200,3 @@ class Part:
             expected = f"at most {torch.finfo(lost.dtype).max:.3g}: a higher temperature; .regret is in reward units"
             raise IntractableError([Finding("evaluate", seen, expected)])
         return lost
-
-
-def by_state(weights: Tensor, x: Tensor) -> Tensor:
-    """Return Σ weights x over the last axis; an entry of weight 0 counts 0, even if x is infinite."""
-    return torch.where(weights > 0, weights * x, 0.0).sum(-1)
-
-
-def shortfall(hard: Messages, t: int) -> Float[Tensor, "S A"]:
-    """Return v* - q* of HARD, reward units: the loss of each action; 0 where v* is not finite."""
-    q, log_prior = hard.q(t), hard.operator.log_prior(t)
-    v = HARD.over_actions.value(q, log_prior, q.new_ones(())).unsqueeze(-1)
-    return torch.where(v == -torch.inf, 0.0, v - q)

@@ -6,6 +6,7 @@ V and M are ``[*B, S]``, F and MF are ``[*B, S, A]``.
 import math
 from collections.abc import Callable, Sequence
 from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -13,8 +14,11 @@ from torch import Tensor
 from cai.errors import require_time
 from cai.exact.operator import Operator
 from cai.exact.rounding import tied_from
-from cai.exact.rules import Rule, is_maximum
+from cai.exact.rules import HARD, Rule, is_maximum
+from cai.policies.as_policy import policy_table, weights_in_play
 from cai.policies.fixed import FixedPolicy
+from cai.policies.protocol import FinitePolicy
+from cai.support.memory import TENSOR, require_room
 from cai.world.spaces import Space
 
 
@@ -59,9 +63,76 @@ def joint(mu: Tensor, log_pi: Tensor) -> Tensor:
     return mu.unsqueeze(-1) * log_pi.exp()
 
 
-def by_state(weights: Tensor, x: Tensor) -> Tensor:
-    """Return Σ_a weights x, ``[S]``; an entry of weight 0 counts 0, even if x is infinite."""
+def measured(op: Any, policy: Any, samples: int, seed: int) -> Any:
+    """Return the operator itself: over numbered states any policy is evaluated exactly."""
+    return op
+
+
+def entries(op: Operator) -> int:
+    """Return S·A."""
+    size: int = op.model.states.size * op.model.actions.size
+    return size
+
+
+def act(op: Operator, policy: FinitePolicy, t: int) -> Tensor:
+    """Return log π_t(a|s), nats, ``[S, A]``, checked."""
+    return policy_table(op.model, policy, t)
+
+
+def score(op: Operator, t: int, log_pi: Tensor) -> Tensor:
+    """Return log π_t(a|s), nats, ``[S, A]``."""
+    return log_pi
+
+
+def states_under(op: Operator, acts: Callable[[int], Tensor]) -> Tensor:
+    """Return p(s_t, alive) of every time, ``[T+1, S]``; one row, the sum over all times, for the infinite horizon.
+
+    Raises:
+        IntractableError: the accounts need more memory than there is.
+    """
+    T, S = op.model.horizon, op.model.states.size
+    rows = T or 1
+    require_room("evaluate", f"five accounts of S = {S:,} states at T = {rows:,} times", 5 * rows * (8 * S + TENSOR))
+    if T is None:
+        summed: Tensor = op.visits(acts(0))
+        return summed.unsqueeze(0)
+    mu: list[Tensor] = [op.initial()]
+    for t in range(T):
+        mu.append(op.push(t, op.joint(mu[-1], acts(t))))
+    return torch.stack(mu)
+
+
+def expect(op: Operator, weights: Tensor, x: Tensor) -> Tensor:
+    """Return Σ weights x over the last axis; an entry of weight 0 counts 0, even if x is infinite."""
     return torch.where(weights > 0, weights * x, 0.0).sum(-1)
+
+
+def in_play(op: Operator, joint: Tensor) -> Tensor:
+    """Return p(s, a, alive), 0 in ended states, where there are no actions."""
+    return weights_in_play(op.model, joint)
+
+
+def by_place(op: Operator, account: Tensor) -> Tensor:
+    """Return the account, which is by state."""
+    return account
+
+
+def standard_error(op: Operator, total: Tensor) -> float:
+    """Return 0: expectations are exact."""
+    return 0.0
+
+
+def start_luck(op: Operator, v_0: Tensor) -> Tensor:
+    """Return KL(p(s_0) ‖ p(s_0|O)), nats."""
+    log_p: Tensor = op.model.log_initial
+    return expect(op, log_p.exp(), log_p - op.log_start(v_0))
+
+
+def shortfall(op: Operator, t: int, v_next: Tensor) -> Tensor:
+    """Return v* - q* of HARD, reward units, ``[S, A]``: the loss of each action; 0 where v* is not finite."""
+    q, log_prior = op.q(t, v_next), op.log_prior(t)
+    v = HARD.over_actions.value(q, log_prior, q.new_ones(())).unsqueeze(-1)
+    return torch.where(v == -torch.inf, 0.0, v - q)
 
 
 def summed_out(spaces: Sequence[Space], joint: Tensor, names: Sequence[str]) -> Tensor:

@@ -9,12 +9,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from cai.compile.model import Model
 from cai.compile.table_model import Trajectories
 from cai.errors import fault, require_time
-from cai.exact.operator import MF, Conditionals, F, M, Operator, V
+from cai.exact.operator import MF, Act, Conditionals, F, M, Operator, V
 from cai.exact.reasons import Reasons, reasons_for
-from cai.exact.rules import MAP, POSTERIOR, VARIATIONAL, Rule
+from cai.exact.rules import HARD, MAP, POSTERIOR, VARIATIONAL, Rule
 from cai.exact.sampling import Drawing, Likeliest, follow
 from cai.exact.sweep import sweep
 from cai.exact.tables.backup import Tilt
@@ -57,8 +56,8 @@ class Messages:
         return tuple(Messages(part, v, self.iterations, self.error_bound) for part, v in each)
 
     @property
-    def model(self) -> Model:
-        """The compiled world."""
+    def model(self) -> Any:
+        """The compiled world, a ``Model``."""
         return self.operator.model
 
     @property
@@ -123,6 +122,10 @@ class Messages:
         """
         return reasons_for(self, self._time(t), state)
 
+    def act(self, t: int = 0) -> Act:
+        """Return the rule's policy at time t: log π_t(a|s), nats, ``[*B, S, A]``, where actions are numbered."""
+        return self.operator.log_policy(self._time(t), self._at(t + 1), self.error_bound)
+
     @property
     def value(self) -> Float[Tensor, "*B"]:
         """The start value, reward units: the rule's mean over outcomes, applied to v_0(s_0)."""
@@ -174,8 +177,17 @@ class Messages:
         With a discount only trajectories that are alive at t count, so it sums to the probability of being alive. For
         the infinite horizon it is the sum over all times.
         """
-        log_pi = self.operator.log_policy(self._time(t), self._at(t + 1), self.error_bound)
-        return self.operator.joint(self.states(t), log_pi)
+        return self.operator.joint(self.states(t), self.act(t))
+
+    def luck(self, t: int = 0) -> F:
+        """Return KL(p(outcome|s, a) ‖ p(outcome|s, a, O)), nats, ``[S, A]``; POSTERIOR only."""
+        require_rule(self.rule, POSTERIOR, "luck")
+        return self.operator.luck(self._time(t), self._at(t + 1))
+
+    def shortfall(self, t: int = 0) -> F:
+        """Return v_t - q_t, reward units, ``[S, A]``: what each action loses against the best; HARD only."""
+        require_rule(self.rule, HARD, "shortfall")
+        return self.operator.shortfall(self._time(t), self._at(t + 1))
 
     def outcome_marginals(self, t: int = 0) -> Float[Tensor, "*B S A K"]:
         """Return p(s_t, a_t, outcome_t|O=1): ``marginals`` with one more axis, for the outcome."""
@@ -280,9 +292,10 @@ class Messages:
             raise fault(what, f"messages with a batch of shape {tuple(self.batch_shape)}", "one entry: messages[i]")
 
     def _finite(self, what: str) -> int:
-        if self.model.horizon is None:
+        horizon: int | None = self.model.horizon
+        if horizon is None:
             raise fault(what, "an infinite horizon", "a finite horizon")
-        return self.model.horizon
+        return horizon
 
 
 def require_rule(rule: Rule | str, owner: Rule, what: str) -> None:

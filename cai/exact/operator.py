@@ -6,8 +6,10 @@ Everything is written once against it: the sweep, the fixed point, forward messa
 compiled form of a world implements it: tables and factors, independent parts side by side, shards, beliefs.
 
 The letters say what a form may choose its own type for. ``V`` is a value over states, in reward units; ``F`` a function
-of state and action, in reward units or nats; ``M`` a measure over states and ``MF`` one over states and actions. On
-tables and factors they are tensors ``[S]``, ``[S, A]``, ``[S]`` and ``[S, A]``.
+of state and action, in reward units or nats; ``M`` a measure over states and ``MF`` one over states and actions;
+``Act`` a policy at one time. On tables and factors they are tensors ``[S]``, ``[S, A]``, ``[S]``, ``[S, A]`` and log
+π(a|s), ``[S, A]``; on linear-Gaussian worlds a quadratic of s, one of (s, a), Gaussians over s and over (s, a), and a
+Gaussian given s.
 """
 
 from collections.abc import Callable, Sequence
@@ -15,7 +17,6 @@ from typing import Any, Protocol, TypeAlias, runtime_checkable
 
 from torch import Size, Tensor
 
-from cai.compile.model import Model
 from cai.exact.cost import Cost
 from cai.exact.lifetime import Transition
 from cai.exact.rounding import Rounding
@@ -25,6 +26,7 @@ V: TypeAlias = Any
 F: TypeAlias = Any
 M: TypeAlias = Any
 MF: TypeAlias = Any
+Act: TypeAlias = Any
 
 
 class Pick(Protocol):
@@ -62,12 +64,77 @@ class Conditionals(Protocol):
 
 
 @runtime_checkable
+class Measured(Protocol):
+    """A given policy on a compiled world under the true dynamics: all that its accounts are made of.
+
+    An expectation is ``[S]``, by state, where states are numbered, ``[N]``, by trajectory, where N are sampled, else a
+    number.
+    """
+
+    @property
+    def model(self) -> Any:
+        """The compiled world, a ``Model``."""
+
+    @property
+    def alpha(self) -> Tensor:
+        """The temperature α, reward units."""
+
+    @property
+    def entries(self) -> int:
+        """How many numbers a policy at one time takes."""
+
+    def act(self, policy: Any, t: int) -> Act:
+        """Return the policy at one time, checked.
+
+        Raises:
+            WorldError: it is no policy of this world.
+        """
+
+    def score(self, t: int, act: Act) -> F:
+        """Return log π_t(a|s), nats: a density where actions are real, inf where there is none on the prior's plane."""
+
+    def log_prior(self, t: int) -> F:
+        """Return log p(a|s), nats."""
+
+    def expected_reward(self, t: int) -> F:
+        """Return E[r|s, a], reward units."""
+
+    def terminal(self) -> V:
+        """Return v_T, reward units."""
+
+    def states_under(self, acts: Callable[[int], Act]) -> M:
+        """Return p(s_t, alive) of every time 0 … T; of the infinite horizon in one row the sum over all times.
+
+        Raises:
+            IntractableError: the accounts need more memory than there is.
+        """
+
+    def joint(self, mu: M, act: Act) -> MF:
+        """Return p(s_t, a_t, alive)."""
+
+    def expect(self, joint: MF, f: F) -> Tensor:
+        """Return E[f(s_t, a_t), alive]; what has probability 0 counts 0, even if f is infinite there."""
+
+    def expect_state(self, mu: M, v: V) -> Tensor:
+        """Return E[v(s_t), alive], a number, or by trajectory."""
+
+    def in_play(self, joint: MF) -> MF:
+        """Return p(s_t, a_t, alive) where somebody acts: 0 where an episode has ended."""
+
+    def by_place(self, account: Tensor) -> Tensor:
+        """Return an account as it is shown, ``[T, S]``, or ``[T]`` where states are not numbered."""
+
+    def standard_error(self, total: Tensor) -> float:
+        """Return the standard error of a sum of expectations; 0 where they are exact."""
+
+
+@runtime_checkable
 class Operator(Protocol):
     """A compiled world under a rule at a temperature; see the module's words."""
 
     @property
-    def model(self) -> Model:
-        """The compiled world: horizon, discount, spaces."""
+    def model(self) -> Any:
+        """The compiled world, a ``Model``: horizon, discount, spaces."""
 
     @property
     def rule(self) -> Rule:
@@ -125,7 +192,7 @@ class Operator(Protocol):
     def log_prior(self, t: int) -> F:
         """Return log p(a|s), nats."""
 
-    def log_policy(self, t: int, v_next: V, error_bound: float = 0.0) -> F:
+    def log_policy(self, t: int, v_next: V, error_bound: float = 0.0) -> Act:
         """Return the rule's own log π_t(a|s), nats; maximisers are tied within what v may be off."""
 
     def conditionals(self, t: int, v_next: V, error_bound: float = 0.0) -> Conditionals:
@@ -165,13 +232,13 @@ class Operator(Protocol):
     def entry(self, index: int) -> "Operator":
         """Return one entry of the first batch axis."""
 
-    def joint(self, mu: M, log_pi: F) -> MF:
+    def joint(self, mu: M, act: Act) -> MF:
         """Return p(s_t, a_t, alive)."""
 
     def push(self, t: int, joint: MF) -> M:
         """Return p(s_{t+1}, alive) under the true dynamics."""
 
-    def visits(self, log_pi: F) -> M:
+    def visits(self, act: Act) -> M:
         """Return p(s_t, alive) under a stationary policy and the true dynamics, summed over all times."""
 
     def expected_reward(self, t: int) -> F:
@@ -179,6 +246,15 @@ class Operator(Protocol):
 
     def luck(self, t: int, v_next: V) -> F:
         """Return KL(p(outcome|s, a) ‖ p(outcome|s, a, O)), nats; survival is part of the outcome."""
+
+    def start_luck(self, v_0: V) -> Tensor:
+        """Return KL(p(s_0) ‖ p(s_0|O)), nats."""
+
+    def shortfall(self, t: int, v_next: V) -> F:
+        """Return v - q, reward units: what each action loses against the rule's best; HARD only."""
+
+    def measured(self, policy: Any, samples: int, seed: int) -> Measured:
+        """Return what evaluates a policy: this operator where that is exact, else samples of its trajectories."""
 
     def chain(self, v: V) -> Transition | None:
         """Return the derivative of the stationary backup at v; None where it is not to be had cheaply."""

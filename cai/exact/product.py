@@ -7,6 +7,7 @@ value are sums over the parts, and the policies act side by side (Koller & Fried
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -217,6 +218,23 @@ class ProductOperator:
     def luck(self, t: int, v_next: Parts) -> Parts:
         """Return the luck that POSTERIOR counts on in each part, nats."""
         return tuple(part.luck(t, v) for part, v in zip(self.parts, v_next, strict=True))
+
+    def start_luck(self, v_0: Parts) -> Tensor:
+        """Return KL(p(s_0) ‖ p(s_0|O)), nats: the sum over the parts."""
+        return torch.stack([part.start_luck(v) for part, v in zip(self.parts, v_0, strict=True)]).sum()
+
+    def shortfall(self, t: int, v_next: Parts) -> Parts:
+        """Return v* - q* of each part, reward units."""
+        return tuple(part.shortfall(t, v) for part, v in zip(self.parts, v_next, strict=True))
+
+    def measured(self, policy: Any, samples: int, seed: int) -> Any:
+        """Refuse: parts are measured one by one.
+
+        Raises:
+            IntractableError: always.
+        """
+        expected = "the parts one by one: operator.parts"
+        raise IntractableError([Finding("evaluate", f"{len(self.parts)} independent parts", expected)])
 
     def chain(self, v: Parts) -> None:
         """Return None: a fixed point is sought part by part."""

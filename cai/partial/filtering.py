@@ -15,7 +15,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from cai.compile.factor_model import Factors
-from cai.compile.model import Model
+from cai.compile.model import FiniteModel
 from cai.compile.observations import ObservationFactors, Observations, tabulate_observations
 from cai.compile.quadratic import Gaussian
 from cai.compile.table_model import Tables
@@ -37,7 +37,7 @@ class BeliefEngine(Protocol):
     """What a filter needs, whatever form a belief has: ``TableBeliefs`` here, ``FactoredBeliefs`` for large worlds."""
 
     @property
-    def model(self) -> Model:
+    def model(self) -> FiniteModel:
         """The compiled world."""
 
     @property

@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from cai.compile.model import Model
+from cai.compile.model import FiniteModel
 from cai.errors import Finding, IntractableError, fault
 from cai.support.process import precision
 from cai.world.definition import World
@@ -16,7 +16,7 @@ from cai.world.spaces import Space, Values, Variable, Variables
 from cai.world.spec import Spec, read
 
 
-def variables_of(world: World | Spec | Model) -> Variables:
+def variables_of(world: World | Spec | FiniteModel) -> Variables:
     """Return the variables of a world, or of what it was compiled to.
 
     Raises:
@@ -24,7 +24,7 @@ def variables_of(world: World | Spec | Model) -> Variables:
     """
     if isinstance(world, World | Spec):
         return read(world).variables
-    if not isinstance(world, Model):
+    if not isinstance(world, FiniteModel):
         raise fault("policy, world", f"a {type(world).__name__}", "a world, or its tables")
     return Variables(_described(world.states), _described(world.actions), world.states, world.actions)
 
@@ -35,7 +35,7 @@ def _described(space: Space) -> tuple[Variable, ...]:
     return tuple(Variable(name, size, shape, dtype) for name, size, dtype in own)
 
 
-def example(world: World | Spec | Model) -> Values:
+def example(world: World | Spec | FiniteModel) -> Values:
     """Return one state, as a program of actions would see it."""
     if isinstance(world, World | Spec):
         return read(world).example

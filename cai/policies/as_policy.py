@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from cai.compile.model import Model
+from cai.compile.model import FiniteModel
 from cai.errors import fault, user_code
 from cai.policies.action_programs import enumerated
 from cai.policies.fixed import FixedPolicy, always, prior_at
@@ -21,7 +21,7 @@ from cai.world.definition import require_policy
 from cai.world.spaces import Space
 
 
-def policy_table(tables: Model, policy: FinitePolicy, t: int) -> Float[Tensor, "S A"]:
+def policy_table(tables: FiniteModel, policy: FinitePolicy, t: int) -> Float[Tensor, "S A"]:
     """Return log π_t(a|s), nats, checked and normalised in the tables' dtype.
 
     The row of an ended state is the prior's, because there are no actions after the end.
@@ -48,7 +48,7 @@ def policy_table(tables: Model, policy: FinitePolicy, t: int) -> Float[Tensor, "
     return log_pi - torch.where(total.abs() < rounding, 0.0, total)
 
 
-def checked_table(tables: Model, policy: FinitePolicy) -> Float[Tensor, "*T S A"]:
+def checked_table(tables: FiniteModel, policy: FinitePolicy) -> Float[Tensor, "*T S A"]:
     """Return log π of every time, nats, ``[T, S, A]`` (``[S, A]`` for the infinite horizon), checked time by time.
 
     Raises:
@@ -61,14 +61,14 @@ def checked_table(tables: Model, policy: FinitePolicy) -> Float[Tensor, "*T S A"
     return torch.stack([policy_table(tables, policy, t) for t in range(tables.horizon)])
 
 
-def require_table(where: str, tables: Model) -> None:
+def require_table(where: str, tables: FiniteModel) -> None:
     """Raise an ``IntractableError`` where a policy's table for every time needs more memory than there is."""
     T, S, A = tables.horizon or 1, tables.states.size, tables.actions.size
     size = f"probabilities of A = {A:,} actions in S = {S:,} states at T = {T:,} times"
     require_room(where, size, T * (2 * S * A * tables.dtype.itemsize + TENSOR))  # one by one, then stacked
 
 
-def log_table(tables: Model, policy: FinitePolicy) -> Float[Tensor, "*T S A"]:
+def log_table(tables: FiniteModel, policy: FinitePolicy) -> Float[Tensor, "*T S A"]:
     """Return log π of every time, nats, ``[T, S, A]`` (``[S, A]`` for the infinite horizon), differentiable, unchecked.
 
     At once where the policy can, by its own ``log_table()``; else time by time.
@@ -87,12 +87,12 @@ def log_table(tables: Model, policy: FinitePolicy) -> Float[Tensor, "*T S A"]:
     return torch.where(ended[:, None], prior.detach(), table)
 
 
-def _prior_where_ended(tables: Model, log_pi: Tensor, t: int) -> Tensor:
+def _prior_where_ended(tables: FiniteModel, log_pi: Tensor, t: int) -> Tensor:
     ended = tables.ended
     return log_pi if ended is None else torch.where(ended[:, None], tables.log_prior_at(t).detach(), log_pi)
 
 
-def _without_ended(tables: Model) -> str:
+def _without_ended(tables: FiniteModel) -> str:
     """Say how many rows a table needs that leaves ended states out; nothing where it cannot."""
     ended = tables.ended
     living = 0 if ended is None else len(ended) - int(ended.sum())
@@ -101,7 +101,7 @@ def _without_ended(tables: Model) -> str:
     return f"; S = {living} without the states of an ended episode, where nobody acts"
 
 
-def weights_in_play(tables: Model, weights: Float[Tensor, "*T S A"]) -> Float[Tensor, "*T S A"]:
+def weights_in_play(tables: FiniteModel, weights: Float[Tensor, "*T S A"]) -> Float[Tensor, "*T S A"]:
     """Return weights of states and actions, 0 in ended states, where there are no actions."""
     ended = tables.ended
     return weights if ended is None else torch.where(ended[:, None], 0.0, weights)
@@ -117,7 +117,7 @@ def unwrapped(where: str, policy: Any) -> Any:
     return unwrapped(where, policy.policy) if hasattr(policy, "policy") and not hasattr(policy, "act") else policy
 
 
-def as_policy(tables: Model, policy: Any) -> FinitePolicy:
+def as_policy(tables: FiniteModel, policy: Any) -> FinitePolicy:
     """Read anything that acts as a ``Policy`` on these tables.
 
     Args:
@@ -154,7 +154,7 @@ def as_policy(tables: Model, policy: Any) -> FinitePolicy:
     raise fault("policy", f"a {type(policy).__name__}", expected)
 
 
-def _from_table(tables: Model, table: Callable[[int], Tensor]) -> FixedPolicy:
+def _from_table(tables: FiniteModel, table: Callable[[int], Tensor]) -> FixedPolicy:
     return FixedPolicy(table, tables.states, tables.actions)
 
 
@@ -162,7 +162,7 @@ def _enumerated(states: Space, actions: Space, dtype: torch.dtype, act: Act, num
     return enumerated(act, states, actions, t, dtype, numbers)
 
 
-def _from_tensor(tables: Model, probs: Tensor) -> FixedPolicy:
+def _from_tensor(tables: FiniteModel, probs: Tensor) -> FixedPolicy:
     S, A, T, dtype = tables.states.size, tables.actions.size, tables.horizon, tables.dtype
     given, probs = list(probs.shape), pad_terminated(tables.ended, probs)
     if tuple(probs.shape) not in {(S, A), (T, S, A)}:

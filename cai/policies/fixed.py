@@ -6,14 +6,14 @@ from dataclasses import dataclass
 from jaxtyping import Float
 from torch import Tensor
 
-from cai.compile.model import Model
+from cai.compile.model import FiniteModel
 from cai.errors import fault
 from cai.policies.protocol import probabilities, sample_joint, sampled, scored
 from cai.policies.readable import described, in_state
 from cai.world.spaces import Space, Values
 
 
-def prior_at(tables: Model, t: int) -> Tensor:
+def prior_at(tables: FiniteModel, t: int) -> Tensor:
     """Return the action prior of time t, nats, ``[S, A]``: a table for a ``FixedPolicy``."""
     return tables.log_prior_at(t)
 

@@ -9,7 +9,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from cai.compile.ends import ended_states
-from cai.compile.model import Model
+from cai.compile.model import FiniteModel
 from cai.errors import fault, user_code
 from cai.policies.action_programs import enumerated, finite_spaces, variables_of
 from cai.policies.protocol import probabilities, sample_joint, sampled, scored
@@ -46,7 +46,9 @@ class FunctionPolicy(nn.Module):
     log_prob = scored
     at = in_state
 
-    def __init__(self, world: World | Model, function: Callable[..., Any], *, dtype: torch.dtype | None = None) -> None:
+    def __init__(
+        self, world: World | FiniteModel, function: Callable[..., Any], *, dtype: torch.dtype | None = None
+    ) -> None:
         super().__init__()
         source = read(world) if isinstance(world, World) else world
         own = variables_of(source)
@@ -106,7 +108,7 @@ class FunctionPolicy(nn.Module):
             return self.function(state, t)
 
 
-def _ended(source: Spec | Model) -> Tensor | None:
+def _ended(source: Spec | FiniteModel) -> Tensor | None:
     """Return in which of finitely many states an episode has ended; None where nothing ends, or they are too many."""
     if not isinstance(source, Spec):
         return source.ended

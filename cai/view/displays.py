@@ -8,7 +8,7 @@ from typing import Any
 from matplotlib.figure import Figure
 
 from cai.compile.factor_model import Factors
-from cai.compile.model import Model
+from cai.compile.model import FiniteModel
 from cai.compile.table_model import Tables
 from cai.errors import CaiError
 from cai.evaluation.across_seeds import Estimate
@@ -92,7 +92,7 @@ def _(result: Messages) -> str:
             numbers["ELBO*"] = _nats(lambda: result.elbo)
     if result.model.horizon is None:
         numbers["error bound"] = show(result.error_bound)
-    head = heading(f"{result.rule} at α = {_alphas(result)}: {size_of(result.model)}")  # type: ignore[arg-type]
+    head = heading(f"{result.rule} at α = {_alphas(result)}: {size_of(result.model)}")
     return block(head, _numbers(numbers), _seen(result))
 
 
@@ -216,7 +216,7 @@ def _figure(draw: Any) -> str:
 
 def _seen(result: Messages | Evaluation) -> str:
     """Show values and visits as maps where the world lies in space, else the first states in a table."""
-    model: Model = result.model
+    model: FiniteModel = result.model
     if getattr(result, "batch_shape", ()) or len(result.parts) > 1:
         return ""
     if model.layout is not None and len(model.layout.cell) <= MOST:

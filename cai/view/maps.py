@@ -13,7 +13,7 @@ from matplotlib.colors import Colormap, LogNorm, Normalize
 from numpy.typing import NDArray
 from torch import Tensor
 
-from cai.compile.model import Model
+from cai.compile.model import FiniteModel
 from cai.compile.table_model import Slice, Tables
 from cai.view import readings
 from cai.view.canvas import DARK as ON_COLOUR
@@ -79,7 +79,7 @@ class Ground:
         never: the states without actions, ``[S]``: they are hatched.
     """
 
-    model: Model
+    model: FiniteModel
     layout: Layout
     grid: Array
     matter: Bool[Tensor, " S"]

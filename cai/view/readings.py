@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from cai.compile.model import Model
+from cai.compile.model import FiniteModel, is_finite
 from cai.compile.table_model import Tables
 from cai.errors import fault
 from cai.evaluation.comparison import Comparison
@@ -20,11 +20,11 @@ Result = Messages | Evaluation
 """What is drawn: the messages of a rule, or a policy that was evaluated."""
 
 
-def model_of(result: Result, where: str) -> Model:
+def model_of(result: Result, where: str) -> FiniteModel:
     """Return the compiled world of a result that is about numbered states.
 
     Raises:
-        WorldError: it is no result, a batch, or of a world in independent parts.
+        WorldError: it is no result, a batch, of a world in independent parts, or of real states.
     """
     if not isinstance(result, Messages | Evaluation):
         raise fault(where, f"a {type(result).__name__}", "what cai.solve or cai.evaluate returns")
@@ -32,7 +32,10 @@ def model_of(result: Result, where: str) -> Model:
     if len(result.parts) > 1:
         seen = f"a world in {len(result.parts)} independent parts"
         raise fault(where, seen, "one of them, result.parts[i], or cai.view.tubes for a variable")
-    return result.model
+    model = result.model
+    if not is_finite(model):
+        raise fault(where, "a world of real states", "numbered states, or cai.view.tubes for a variable")
+    return model
 
 
 def require_one(result: Result, where: str) -> None:
@@ -100,10 +103,11 @@ def probs_at(result: Result, t: int) -> Float[Tensor, "S A"]:
     if isinstance(result, Messages):
         probs: Tensor = result.policy.probs(t).detach()
         return probs
-    return result.parts[0].log_policy(t).exp().detach()
+    log_pi: Tensor = result.parts[0].log_policy(t)
+    return log_pi.exp().detach()
 
 
-def never_entered(model: Model) -> Bool[Tensor, " S"]:
+def never_entered(model: FiniteModel) -> Bool[Tensor, " S"]:
     """Return which states never have an action: the episode has ended, or the prior never reaches them.
 
     No number is drawn there. Gymnasium numbers holes and goals, but an episode ends as it enters them.

@@ -19,6 +19,7 @@ from cai.compile.linear_model import LinearGaussian
 from cai.compile.quadratic import ConditionalGaussian, Gaussian, Quadratic, aligned, stacked
 from cai.errors import Finding, IntractableError, NotConvergedError, require_time
 from cai.exact.cost import Cost
+from cai.exact.gaussian import expectations
 from cai.exact.gaussian.at_once import at_once
 from cai.exact.gaussian.gaussian_chain import GaussianChain
 from cai.exact.gaussian.normal_means import Taken, over_normal, said_of
@@ -48,6 +49,18 @@ class GaussianOperator:
     rule: Rule
     alpha: Tensor
     form: str = "gaussian"
+
+    act = expectations.act
+    score = expectations.score
+    states_under = expectations.states_under
+    expect = expect_state = expectations.expect
+    in_play = expectations.in_play
+    by_place = expectations.by_place
+    standard_error = expectations.standard_error
+    start_luck = expectations.start_luck
+    shortfall = expectations.shortfall
+    measured = expectations.measured
+    entries = property(expectations.entries)
 
     def __post_init__(self) -> None:
         if said_of(self.rule.over_actions).kind == "averaged" and bool(self.model.slices.flat.any()):

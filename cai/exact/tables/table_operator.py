@@ -48,6 +48,18 @@ class TableOperator:
     alpha: Tensor
     form: str = "tables"
 
+    act = finite.act
+    score = finite.score
+    states_under = finite.states_under
+    expect = expect_state = finite.expect
+    in_play = finite.in_play
+    by_place = finite.by_place
+    standard_error = finite.standard_error
+    start_luck = finite.start_luck
+    shortfall = finite.shortfall
+    measured = finite.measured
+    entries = property(finite.entries)
+
     def __reduce__(self) -> Any:
         return TableOperator, (self.model, self.rule, self.alpha)  # prepared data is computed again in another process
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 import torch
 
 from cai.compile.factor_model import Factors
-from cai.compile.model import Model
+from cai.compile.model import FiniteModel
 from cai.compile.table_model import Tables
 from cai.evaluation.comparison import Comparison
 from cai.exact.forms import Compiled
@@ -106,7 +106,7 @@ def _pay(model: Compiled) -> str:
     return f"{step} reward unit{'' if low == high == 1 else 's'}."
 
 
-def temperature_in_words(alphas: Sequence[float], model: Model | None) -> str:
+def temperature_in_words(alphas: Sequence[float], model: FiniteModel | None) -> str:
     """Say what α is worth here, coldest first."""
     coldest = alphas[0]
     several = f" This report has α = {listed([show(alpha) for alpha in alphas])}, coldest first."
@@ -118,7 +118,7 @@ def temperature_in_words(alphas: Sequence[float], model: Model | None) -> str:
     )
 
 
-def _price(alpha: float, model: Model | None) -> str:
+def _price(alpha: float, model: FiniteModel | None) -> str:
     """Say what a certain choice costs, where the prior is uniform."""
     if model is None or model.states.size * model.actions.size > LARGE:
         return ""
