@@ -168,7 +168,7 @@ class Part:
     def _best(self, rule: Rule, t: int) -> F:
         """Return log π*_t(a|s) of an exact answer, nats."""
         answer = self.under(rule)
-        return self._once(rule, t, lambda t: self.operator.score(t, answer.act(t)))
+        return self._once(rule, t, lambda t: self.operator.score(t, answer.log_policy(t)))
 
     def _once(self, what: object, t: int, make: Callable[[int], F]) -> F:
         """Return a function of time that is the same for every policy, ``[S, A]``; cached where it is small."""

@@ -122,7 +122,7 @@ class Messages:
         """
         return reasons_for(self, self._time(t), state)
 
-    def act(self, t: int = 0) -> Act:
+    def log_policy(self, t: int = 0) -> Act:
         """Return the rule's policy at time t: log π_t(a|s), nats, ``[*B, S, A]``, where actions are numbered."""
         return self.operator.log_policy(self._time(t), self._at(t + 1), self.error_bound)
 
@@ -177,7 +177,7 @@ class Messages:
         With a discount only trajectories that are alive at t count, so it sums to the probability of being alive. For
         the infinite horizon it is the sum over all times.
         """
-        return self.operator.joint(self.states(t), self.act(t))
+        return self.operator.joint(self.states(t), self.log_policy(t))
 
     def luck(self, t: int = 0) -> F:
         """Return KL(p(outcome|s, a) ‖ p(outcome|s, a, O)), nats, ``[S, A]``; POSTERIOR only."""
