@@ -57,7 +57,7 @@ class GaussianBeliefMessages:
     @property
     def horizon(self) -> int:
         """T."""
-        T = self.messages.model.horizon
+        T: int | None = self.messages.model.horizon
         assert T is not None
         return T
 
