@@ -61,6 +61,14 @@ class NotConvergedError(CaiError):
     """The backups of the infinite horizon did not converge; the message names the last change and a likely cause."""
 
 
+class NoClosedFormError(IntractableError):
+    """One number has no closed form, or one of too many terms, where others of the same world have theirs."""
+
+
+NO_ANSWER = (ImpossibleError, NotConvergedError, NoClosedFormError)
+"""What one number of a world may be refused by, while others are to be had."""
+
+
 def quoted(error: BaseException) -> str:
     """Quote an error of user code in one line, with its place in the user's file."""
     text = str(error).strip().splitlines()

@@ -3,6 +3,7 @@
 Shape letters: ``C`` components, each of one mode; ``I`` modes; ``N`` points, ``d`` coordinates.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
@@ -42,20 +43,27 @@ class QuadraticsByMode:
     def __len__(self) -> int:
         return len(self.modes)
 
+    @property
+    def is_single(self) -> bool:
+        """Whether each mode has one component, in order: the function is a quadratic in each mode."""
+        return torch.equal(self.modes, torch.arange(len(self.modes)).to(self.modes))
+
+    def lifted(self, more: int) -> "QuadraticsByMode":
+        """Return the same function of more coordinates, of which the new ones, at the end, do not count."""
+        return replace(self, each=self.each.lifted(more))
+
     def __add__(self, other: Any) -> Any:
-        """Return the sum with a function of one component a mode."""
-        if not isinstance(other, QuadraticsByMode):
-            return NotImplemented
-        return replace(self, each=self.each + picked(other.each, self.modes))
+        if isinstance(other, QuadraticsByMode) and other.is_single:
+            return replace(self, each=self.each + picked(other.each, self.modes))
+        return AtPoints(self) + other
 
     def __sub__(self, other: Any) -> Any:
-        """Return the difference to a function of one component a mode."""
-        if not isinstance(other, QuadraticsByMode):
-            return NotImplemented
-        return self + other * -1.0
+        if isinstance(other, QuadraticsByMode) and other.is_single:
+            return self + other * -1.0
+        return AtPoints(self) - other
 
-    def __mul__(self, factor: float | Tensor) -> "QuadraticsByMode":
-        return replace(self, each=self.each * factor)
+    def __mul__(self, factor: float | Tensor) -> Any:
+        return replace(self, each=self.each * factor) if self.is_single else AtPoints(self) * factor
 
     __rmul__ = __mul__
 
@@ -81,6 +89,32 @@ class QuadraticsByMode:
 
 
 @dataclass(frozen=True)
+class AtPoints:
+    """A function of the mode and real coordinates that is known at points alone, such as the log of a sum.
+
+    Attributes:
+        at: from modes ``[N]`` and coordinates ``[N, d]`` to values ``[N]``.
+    """
+
+    at: Callable[[Tensor, Tensor], Tensor]
+
+    def __call__(self, i: Int[Tensor, " N"], x: Float[Tensor, "N d"]) -> Float[Tensor, " N"]:
+        """Return the value at points."""
+        return self.at(i, x)
+
+    def __add__(self, other: Callable[[Tensor, Tensor], Tensor]) -> "AtPoints":
+        return AtPoints(lambda i, x: self(i, x) + other(i, x))
+
+    def __sub__(self, other: Callable[[Tensor, Tensor], Tensor]) -> "AtPoints":
+        return AtPoints(lambda i, x: self(i, x) - other(i, x))
+
+    def __mul__(self, factor: float | Tensor) -> "AtPoints":
+        return AtPoints(lambda i, x: factor * self(i, x))
+
+    __rmul__ = __mul__
+
+
+@dataclass(frozen=True)
 class ConditionalsByMode:
     """A distribution of u given the mode and x: a mixture of affine Gaussians.
 
@@ -94,8 +128,13 @@ class ConditionalsByMode:
 
     @property
     def is_affine(self) -> bool:
-        """Whether each mode has one component."""
-        return torch.equal(self.weights.modes, torch.arange(len(self.weights)).to(self.weights.modes))
+        """Whether each mode has one component, in order."""
+        return self.weights.is_single
+
+    def log_density(self, i: Int[Tensor, " N"], y: Float[Tensor, "N d"]) -> Float[Tensor, " N"]:
+        """Return log p(u|x) at points y = (x, u), nats."""
+        x, each = y[:, : self.each.gain.shape[-1]], replace(self.weights, each=self.each.log_density())
+        return torch.logsumexp(self.weights.log_weights(i, x) + each.scores(i, y), -1)
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ J* - J(π)       = Σ regret, reward units
 from collections.abc import Callable
 from typing import Any
 
-from cai.errors import ImpossibleError, NotConvergedError
+from cai.errors import NO_ANSWER, NoClosedFormError
 from cai.support.numbers import amount, rounded
 
 
@@ -57,5 +57,7 @@ def _account_of(name: str, say: Callable[[], str]) -> str:
     """Return one line, or the reason why its number is not finite, with the first place or the likely cause."""
     try:
         return f"{name} = {say()}"
-    except (ImpossibleError, NotConvergedError) as error:
+    except NoClosedFormError as error:
+        return f"{name} is not to be had: {error}."
+    except NO_ANSWER as error:
         return f"{name} has no finite value: {'; '.join(str(error).split('; ')[:2])}."

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from cai.errors import ImpossibleError, NotConvergedError, fault
+from cai.errors import NO_ANSWER, CaiError, fault
 from cai.exact.factors.factor_operator import FactorOperator
 from cai.exact.forms import Compiled, operator
 from cai.exact.messages import Messages
@@ -28,7 +28,7 @@ class Answers:
     """
 
     operator: Operator
-    known: dict[Rule, Messages | ImpossibleError | NotConvergedError] = field(default_factory=dict, repr=False)
+    known: dict[Rule, Messages | CaiError] = field(default_factory=dict, repr=False)
     shared: dict[Any, F] = field(default_factory=dict, repr=False, compare=False)
 
     def __getstate__(self) -> dict[str, Any]:
@@ -48,16 +48,16 @@ class Answers:
         """Return the answer under a rule; a failure is cached too, because it takes the longest.
 
         Raises:
-            ImpossibleError, NotConvergedError: there is none.
+            ImpossibleError, NotConvergedError, IntractableError: there is none.
         """
         if rule not in self.known:
             try:
                 with torch.no_grad():
                     self.known[rule] = solved(self.operator.under(rule))
-            except (ImpossibleError, NotConvergedError) as error:
+            except NO_ANSWER as error:
                 self.known[rule] = error.with_traceback(None)
         answer = self.known[rule]
-        if isinstance(answer, ImpossibleError | NotConvergedError):
+        if isinstance(answer, CaiError):
             raise answer.with_traceback(None)
         return answer
 
@@ -68,7 +68,7 @@ class Answers:
         def start(rule: Rule) -> float | None:
             try:
                 return float(nats(self.under(rule).value, self.temperature))
-            except (ImpossibleError, NotConvergedError):
+            except NO_ANSWER:
                 return None
 
         return start(VARIATIONAL), start(POSTERIOR)

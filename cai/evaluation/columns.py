@@ -9,7 +9,7 @@ from functools import partial
 from operator import attrgetter
 from typing import Any, Literal
 
-from cai.errors import ImpossibleError, NotConvergedError
+from cai.errors import NO_ANSWER
 from cai.evaluation.across_seeds import worst_after_best
 from cai.evaluation.evaluation import Evaluation
 from cai.evaluation.subject import Run, Subject
@@ -48,13 +48,13 @@ class Column:
     optional: bool = False
 
     def read(self, subject: Subject) -> Value:
-        """Return the value of one policy; None where it has none, or no exact answer behind it is finite."""
+        """Return the value of one policy; None where it has none, or no exact answer behind it is finite or known."""
         part, ask = getattr(subject, self.of), self.value
         if part is None and self.sampled is not None:
             part, ask = subject.run, self.sampled
         try:
             return None if part is None else ask(part)
-        except (ImpossibleError, NotConvergedError):
+        except NO_ANSWER:
             return None
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from cai.errors import ImpossibleError, IntractableError, NotConvergedError, fault
+from cai.errors import NO_ANSWER, CaiError, IntractableError, fault
 from cai.evaluation.answers import Answers, answers_of
 from cai.evaluation.columns import COLUMNS, Column, known
 from cai.evaluation.comparison import Comparison
@@ -78,14 +78,14 @@ def _measured(
     conditions: Conditions,
 ) -> Comparison:
     subjects: dict[str, tuple[Subject, ...]] = {}
-    left_out: dict[str, ImpossibleError | NotConvergedError] = {}
+    left_out: dict[str, CaiError] = {}
     with bar(f"policies at α = {float(answers.temperature):g}", len(policies)) as tell:
         for n, (name, policy) in enumerate(policies.items()):
             tell(n, name)
             try:
                 with evidence_explained(policy, conditions) if isinstance(policy, Rule) else nullcontext():
                     subjects[name] = _subjects(answers, policy, runs[name])
-            except (ImpossibleError, NotConvergedError) as error:
+            except NO_ANSWER as error:
                 if not leave_out or not isinstance(policy, Rule):
                     raise
                 left_out[name] = error

@@ -12,7 +12,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from cai.compile.table_model import Tables
-from cai.errors import ImpossibleError, NotConvergedError, fault
+from cai.errors import NO_ANSWER, fault
 from cai.evaluation.across_seeds import Curve, learning_curves, normalised_scores, profile_of
 from cai.evaluation.columns import Column
 from cai.evaluation.evaluation import Evaluation
@@ -191,7 +191,7 @@ class Comparison:
         evaluations = [subject.evaluation for subject in self.subjects[name] if subject.evaluation is not None]
         try:
             return torch.stack([getattr(evaluation, field) for evaluation in evaluations]) if evaluations else None
-        except (ImpossibleError, NotConvergedError):
+        except NO_ANSWER:
             return None
 
     def table(self) -> str:

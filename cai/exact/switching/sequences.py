@@ -8,7 +8,7 @@ from torch import Tensor
 from cai.compile.by_mode import QuadraticsByMode, picked
 from cai.compile.quadratic import Quadratic
 from cai.compile.switching_model import SwitchingLinear
-from cai.errors import Finding, IntractableError
+from cai.errors import Finding, NoClosedFormError
 
 MOST = 100_000
 """Sequences of modes up to which each is followed by itself."""
@@ -65,9 +65,9 @@ def numbers_of_sequences(model: SwitchingLinear) -> list[int]:
 
 
 def require_few(model: SwitchingLinear, what: str) -> None:
-    """Raise an ``IntractableError`` with their number where the sequences of modes are too many."""
+    """Raise a ``NoClosedFormError`` with their number where the sequences of modes are too many."""
     most = max(numbers_of_sequences(model))
     if most > MOST:
         seen = f"{most:.2g} sequences of modes over T = {model.horizon} steps, each a quadratic of its own"
         expected = f"at most {MOST:,}: a shorter horizon, or VARIATIONAL or HARD, which need one quadratic a mode"
-        raise IntractableError([Finding(what, seen, expected)])
+        raise NoClosedFormError([Finding(what, seen, expected)])

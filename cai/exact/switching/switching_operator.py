@@ -23,12 +23,14 @@ from torch import Tensor
 from cai.compile.by_mode import ConditionalsByMode, GaussiansByMode, QuadraticsByMode, picked
 from cai.compile.quadratic import Quadratic
 from cai.compile.switching_model import SwitchingLinear
-from cai.errors import Finding, IntractableError, fault, require_time
+from cai.errors import Finding, IntractableError, NoClosedFormError, fault, require_time
 from cai.exact.cost import Cost
+from cai.exact.gaussian import expectations as gaussian_expectations
 from cai.exact.gaussian.gaussian_operator import GaussianOperator
 from cai.exact.gaussian.normal_means import said_of
 from cai.exact.operator import Pick
-from cai.exact.rules import Rule
+from cai.exact.rules import VARIATIONAL, Rule
+from cai.exact.switching import expectations
 from cai.exact.switching.sequences import require_few, sequences
 from cai.exact.switching.switching_chain import SwitchingChain
 from cai.policies.switching_policy import SwitchingPolicy
@@ -52,6 +54,18 @@ class SwitchingOperator:
     rule: Rule
     alpha: Tensor
     form: str = "switching"
+
+    act = expectations.act
+    score = expectations.score
+    states_under = expectations.states_under
+    expect = expect_state = expectations.expect
+    in_play = gaussian_expectations.in_play
+    by_place = gaussian_expectations.by_place
+    standard_error = gaussian_expectations.standard_error
+    start_luck = expectations.start_luck
+    shortfall = expectations.shortfall
+    measured = gaussian_expectations.measured
+    entries = property(expectations.entries)
 
     def __post_init__(self) -> None:
         said_of(self.rule.over_actions)
@@ -84,7 +98,7 @@ class SwitchingOperator:
             return None
         return self.alpha if said.eta is None else self.alpha.new_tensor(said.eta)
 
-    def _along(self, t: int, switches: Tensor) -> GaussianOperator:
+    def along(self, t: int, switches: Tensor) -> GaussianOperator:
         """Return the linear-Gaussian worlds of these switches as a batch, under the rule."""
         return GaussianOperator(self.model.along(t, switches), self.rule, self.alpha)
 
@@ -94,14 +108,14 @@ class SwitchingOperator:
         return torch.arange(len(self.model.source), device=self.model.device)
 
     @cached_property
-    def _first(self) -> Tensor:
+    def first(self) -> Tensor:
         """One switch out of each mode, ``[I]``: what lies before a switch is the same for all that leave the mode."""
         source = self.model.source
         return torch.stack([(source == i).nonzero()[0, 0] for i in range(self.model.states.modes.size)])
 
     def _by_mode(self, each: Quadratic, eta: Tensor | None = None) -> QuadraticsByMode:
-        modes = torch.arange(len(self._first), device=self.model.device)
-        return QuadraticsByMode(modes, each, eta, self._first)
+        modes = torch.arange(len(self.first), device=self.model.device)
+        return QuadraticsByMode(modes, each, eta, self.first)
 
     def terminal(self) -> QuadraticsByMode:
         """Return v_T, reward units."""
@@ -109,18 +123,19 @@ class SwitchingOperator:
 
     def backup(self, t: int, v_next: QuadraticsByMode, out: Any = None) -> QuadraticsByMode:
         """Return v_t, reward units."""
-        return self._best(t, self.q(t, v_next))
+        return self.best(t, self.q(t, v_next))
 
-    def _best(self, t: int, q: QuadraticsByMode) -> QuadraticsByMode:
-        return replace(q, each=self._along(t, _first_of(q)).over_actions(t, q.each).value)
+    def best(self, t: int, q: QuadraticsByMode) -> QuadraticsByMode:
+        """Return v_t from q, reward units: the mean over actions."""
+        return replace(q, each=self.along(t, _first_of(q)).over_actions(t, q.each).value)
 
     def q(self, t: int, v_next: QuadraticsByMode) -> QuadraticsByMode:
         """Return q of the mode and (x, a), reward units."""
         if self.rule.averages:
             v = picked(v_next.each, self.model.target) * self.survival
-            return self._by_mode(self._average(t, self._along(t, self._every).q(t, v)))
+            return self._by_mode(self._average(t, self.along(t, self._every).q(t, v)))
         to_come = sequences(self.model, t, v_next)
-        each = self._along(t, to_come.switch).q(t, to_come.value)
+        each = self.along(t, to_come.switch).q(t, to_come.value)
         priced = replace(each, c=each.c + self._price(to_come.log_p))
         modes = self.model.source[to_come.switch]
         return self._summed(QuadraticsByMode(modes, priced, self._eta, to_come.switch, to_come.tail))
@@ -131,7 +146,7 @@ class SwitchingOperator:
         weighted = each * p
 
         def summed(x: Tensor) -> Tensor:
-            return x.new_zeros(len(self._first), *x.shape[1:]).index_add(0, source, x)
+            return x.new_zeros(len(self.first), *x.shape[1:]).index_add(0, source, x)
 
         return Quadratic(summed(weighted.M), summed(weighted.b), summed(weighted.c))
 
@@ -149,7 +164,7 @@ class SwitchingOperator:
         """
         over, act = said_of(self.rule.over_outcomes), said_of(self.rule.over_actions)
         same = act.kind == over.kind and (over.kind == "maximum" or self._eta == (act.eta or self.alpha))
-        if same or len(q) == len(self._first):
+        if same or len(q) == len(self.first):
             return q
         seen = f"{self.rule} over several sequences of modes: its mean over actions does not go through that over modes"
         raise IntractableError([Finding("rule", seen, "POSTERIOR, MAP, VARIATIONAL or HARD")])
@@ -170,7 +185,7 @@ class SwitchingOperator:
 
     def _start(self, v_0: QuadraticsByMode) -> tuple[Tensor, Tensor]:
         """Return the start value of each sequence, reward units, and log p of the mode it starts in."""
-        return self._along(0, _first_of(v_0)).start(v_0.each), self.model.log_modes[v_0.modes]
+        return self.along(0, _first_of(v_0)).start(v_0.each), self.model.log_modes[v_0.modes]
 
     def start(self, v_0: QuadraticsByMode) -> Tensor:
         """Return the start value, reward units."""
@@ -185,35 +200,35 @@ class SwitchingOperator:
 
     def begin(self, v_0: QuadraticsByMode) -> GaussiansByMode:
         """Return p(s_0) under the rule."""
-        each = self._along(0, _first_of(v_0)).begin(v_0.each)
+        each = self.along(0, _first_of(v_0)).begin(v_0.each)
         whole = replace(each, mass=self._log_sequences(v_0).exp())
         follows = None if self.rule.averages else torch.arange(len(v_0), device=self.model.device)
-        return GaussiansByMode(v_0.modes, whole, len(self._first), follows)
+        return GaussiansByMode(v_0.modes, whole, len(self.first), follows)
 
     def initial(self) -> GaussiansByMode:
         """Return p(s_0)."""
-        each = self._along(0, self._first).initial()
-        modes = torch.arange(len(self._first), device=self.model.device)
+        each = self.along(0, self.first).initial()
+        modes = torch.arange(len(self.first), device=self.model.device)
         return GaussiansByMode(modes, replace(each, mass=self.model.log_modes.exp()), len(modes))
 
     def pick_start(self, v_0: QuadraticsByMode, n: int, pick: Pick) -> Tensor:
         """Pick n start states under the rule, ``[N, d + n]``."""
         chosen = pick.several(self._log_sequences(v_0), n)
-        begun = picked(self._along(0, _first_of(v_0)).begun(v_0.each), chosen)
+        begun = picked(self.along(0, _first_of(v_0)).begun(v_0.each), chosen)
         noise = pick.normal(begun.offset, begun.scale.shape[-1])
         x = begun.offset + (begun.scale @ noise.unsqueeze(-1)).squeeze(-1)
         return self.model.states.row(v_0.modes[chosen], x)
 
     def log_prior(self, t: int) -> QuadraticsByMode:
         """Return log p(a|s) of the mode and (x, a), nats: a density; 0 where the prior is flat."""
-        return self._by_mode(self._along(t, self._first).log_prior(t))
+        return self._by_mode(self.along(t, self.first).log_prior(t))
 
     def log_policy(self, t: int, v_next: QuadraticsByMode, error_bound: float = 0.0) -> ConditionalsByMode:
         """Return the rule's own policy of time t."""
         return self._acting(t, self.q(t, v_next))
 
     def _acting(self, t: int, q: QuadraticsByMode) -> ConditionalsByMode:
-        return ConditionalsByMode(self._best(t, q), self._along(t, _first_of(q)).acting(t, q.each))
+        return ConditionalsByMode(self.best(t, q), self.along(t, _first_of(q)).acting(t, q.each))
 
     def conditionals(self, t: int, v_next: QuadraticsByMode, error_bound: float = 0.0) -> SwitchingChain:
         """Return the rule's own chain at time t."""
@@ -221,12 +236,12 @@ class SwitchingOperator:
         acts = self._acting(t, q)
         if self.rule.averages:
             log_p = model.at(t)[0]
-            along, value = self._along(t, self._every), picked(v_next.each, model.target)
+            along, value = self.along(t, self._every), picked(v_next.each, model.target)
             as_before = replace(Quadratic.zero(q.each.dimension, log_p, log_p.shape), c=log_p)
             switches = QuadraticsByMode(model.source, as_before, log_p.new_ones(()), self._every)
         else:
             to_come = sequences(model, t, v_next)
-            along, value, switches = self._along(t, to_come.switch), to_come.value, q
+            along, value, switches = self.along(t, to_come.switch), to_come.value, q
         noise = along.over_noise(t, value).tilted
         tilted = None if self.rule.averages else v_next
         target = model.target[_first_of(switches)]
@@ -288,6 +303,9 @@ class SwitchingOperator:
 
     def joint(self, mu: GaussiansByMode, log_pi: ConditionalsByMode) -> GaussiansByMode:
         """Return p(s_t, a_t, alive) where a policy acts that is affine-Gaussian in each mode, or the rule's own."""
+        if mu.follows is None and not log_pi.is_affine:
+            seen = "a policy that is a mixture in each mode, as POSTERIOR's: where it leads is no sum of few Gaussians"
+            raise NoClosedFormError([Finding("policy", seen, "one that is affine-Gaussian in each mode")])
         component = mu.modes if mu.follows is None else mu.follows
         return replace(mu, each=picked(log_pi.each, component).joint(mu.each))
 
@@ -295,13 +313,25 @@ class SwitchingOperator:
         """Return p(s_{t+1}, alive) under the true dynamics: the moments of each mode."""
         model, merged = self.model, joint.merged
         before = picked(merged.each, model.source)
-        each = self._along(t, self._every).push(t, before)
+        each = self.along(t, self._every).push(t, before)
         mass = each.mass * model.at(t)[0].exp() * self.survival
         return GaussiansByMode(model.target, replace(each, mass=mass), joint.count).merged
 
     def expected_reward(self, t: int) -> QuadraticsByMode:
         """Return E[r|s, a], reward units."""
-        return self._by_mode(self._average(t, self._along(t, self._every).expected_reward(t)))
+        return self._by_mode(self._average(t, self.along(t, self._every).expected_reward(t)))
+
+    def luck(self, t: int, v_next: QuadraticsByMode) -> QuadraticsByMode:
+        """Return KL(p(outcome|s, a) ‖ p(outcome|s, a, O)), nats, where there is one switch a mode.
+
+        Raises:
+            NoClosedFormError: there are several, and what follows them is the log of a sum.
+        """
+        q = self.q(t, v_next)
+        if not (q.is_single and v_next.is_single):
+            raise expectations.log_of_a_sum()
+        lucky: QuadraticsByMode = (q - replace(self, rule=VARIATIONAL).q(t, v_next)) * (1 / self.alpha)
+        return lucky
 
     def require_room(self) -> None:
         """Raise where there are too many sequences of modes, each of which has a quadratic.
