@@ -2,13 +2,18 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any, overload
+from typing import Any, TypeAlias, overload
 
 import torch
 from pyro.poutine.messenger import Messenger
 from torch import Tensor
 
+from cai.compile.conditioned_real import ConditionedReal
 from cai.compile.factor_model import Factor, FactoredSlice, Factors, primed
+from cai.compile.linear_conditions import forced_action, observed
+from cai.compile.linear_model import LinearGaussian
+from cai.compile.linearise import linearise
+from cai.compile.real_program import is_real
 from cai.compile.table_model import Tables
 from cai.compile.tabulate import MAX_BYTES, SLICE, tabulate
 from cai.compile.virtual_evidence import VirtualEvidence, require_alive, seen_factors, seen_tables
@@ -21,17 +26,22 @@ from cai.world.labels import labels_of
 from cai.world.spaces import Space
 from cai.world.spec import Spec, read
 
+Compiled: TypeAlias = Any
+"""A world compiled to one of the forms."""
+
 
 @overload
 def condition(world: Tables, *, observe: Given | None = ..., do: Given | None = ...) -> Tables: ...
 @overload
 def condition(world: Factors, *, observe: Given | None = ..., do: Given | None = ...) -> Factors: ...
 @overload
+def condition(world: LinearGaussian, *, observe: Given | None = ..., do: Given | None = ...) -> LinearGaussian: ...
+@overload
 def condition(world: World, *, observe: Given | None = ..., do: Given | None = ...) -> World: ...
 def condition(
-    world: World | Tables | Factors, *, observe: Given | None = None, do: Given | None = None
-) -> World | Tables | Factors:
-    """Return the world under conditions, in the same form: world, tables or factors.
+    world: World | Tables | Factors | LinearGaussian, *, observe: Given | None = None, do: Given | None = None
+) -> World | Tables | Factors | LinearGaussian:
+    """Return the world under conditions, in the same form: world, tables, factors or linear-Gaussian system.
 
     ``observe`` multiplies p(τ, O=1) by 1 where the site has the value and by 0 elsewhere, like one more optimality
     node. It can set a goal in place of a reward. Likelihoods in place of a value make an uncertain observation: p(τ,
@@ -40,8 +50,13 @@ def condition(
     answer. ``do`` replaces the site's distribution by a point mass, which cuts the edges from its parents (Pearl 2009,
     section 3.2). With a discount a condition applies only while the trajectory is alive.
 
+    A real variable takes numbers of its shape, ``{"position_5": 1.5}``, or one of its coordinates does,
+    ``{"state[0]_5": 1.5}``; log Z is then the log of a density at what was seen. A Normal or MultivariateNormal in
+    place of the numbers makes an uncertain observation, by the density of the site's value. What is certain anyway, as
+    a state that no noise and no action can change, counts 1 where it is true.
+
     Args:
-        world: a world, or the tables or factors it was compiled to.
+        world: a world, or the tables, factors or linear-Gaussian system it was compiled to.
         observe: a dict by site. An entry is a value, by number or by name, ``{"floor_5": 3}``, or a likelihood from 0
             to 1 for each value, ``{"floor_5": [0.3, 0.7]}``. States have times 0 … T, actions and latents 0 … T-1.
         do: a dict by site of values.
@@ -55,15 +70,21 @@ def condition(
         return world
     if isinstance(world, Tables):
         return condition_tables(world, conditions)
-    return condition_factors(world, conditions) if isinstance(world, Factors) else Conditioned(world, conditions)
+    if isinstance(world, LinearGaussian):
+        return observed(forced_action(world, conditions), conditions)
+    if isinstance(world, Factors):
+        return condition_factors(world, conditions)
+    return (ConditionedReal if is_real(read(world)) else Conditioned)(world, conditions)
 
 
-def conditioned(
-    world: World | Spec | Tables | Factors, model: Tables | Factors, conditions: Conditions
-) -> Tables | Factors:
-    """Put conditions on a compiled world; where its tables have forgotten a site, the world is tabulated anew."""
+def conditioned(world: World | Spec | Compiled, model: Compiled, conditions: Conditions) -> Compiled:
+    """Put conditions on a compiled world; where its model has forgotten a site, the world is compiled anew."""
     if not conditions:
         return model
+    if isinstance(model, LinearGaussian):
+        if conditions.forced and not isinstance(world, LinearGaussian):
+            return linearise(ConditionedReal(world, conditions))
+        return observed(forced_action(model, conditions), conditions)
     if isinstance(model, Factors):
         return condition_factors(model, conditions, _names(world))
     if not isinstance(model, Tables):

@@ -6,9 +6,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from cai.compile.linearise import noise_names, read_sites, run_real
+from cai.compile.linearise import read_sites
 from cai.compile.observations import ObserveRun, require_new_names, run_observe
 from cai.compile.quadratic import ConditionalGaussian
+from cai.compile.real_program import noise_names, run_real
 from cai.compile.taylor import Piece
 from cai.support.process import precision
 from cai.world.coordinates import Coordinates

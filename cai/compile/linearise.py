@@ -1,28 +1,24 @@
 """linearise: a world's program, differentiated, as a linear-Gaussian system."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any
 
 import torch
-from pyro.poutine.messenger import Messenger
 from torch import Tensor
 
+from cai.compile.conditioned_real import ConditionedReal
 from cai.compile.inspect import inspect_clashes
+from cai.compile.linear_conditions import observed
 from cai.compile.linear_model import LinearGaussian, LinearSlice
 from cai.compile.quadratic import ConditionalGaussian, Quadratic, stacked
+from cai.compile.real_program import RealProgram, joined, noise_names, real_program
 from cai.compile.taylor import TOLERANCE, Expansion, Piece, random_points, read_off
 from cai.compile.validate import require_valid
-from cai.errors import Finding, IntractableError, WorldError, demand, fault
+from cai.errors import Finding, IntractableError, demand, fault
 from cai.support.process import precision
 from cai.world.coordinates import Coordinates
 from cai.world.definition import World
-from cai.world.enumerate import base, pair_of, require_no_latents, require_own, run_under
-from cai.world.reparametrise import REAL, Reparametrise, narrow
-from cai.world.spaces import Values, variable_names
-from cai.world.spec import Spec, read
-
-RUNS = "code that runs on one state and action, and on a batch of them, in float64"
+from cai.world.reparametrise import Reparametrise
+from cai.world.spec import Spec, depends_on_time, read
 
 
 def linearise(world: World | Spec | LinearGaussian) -> LinearGaussian:
@@ -49,24 +45,23 @@ def linearise(world: World | Spec | LinearGaussian) -> LinearGaussian:
         require_valid(world)
         return world
     with precision(torch.float64):
-        return _compile(read(world))
-
-
-def is_real(spec: Spec) -> bool:
-    """Return whether all variables of states and actions are real, Gaussian ones or points: ``linearise`` may serve."""
-    fns = [messenger.distributions for messenger in spec.heads]
-    values = [value for messenger in spec.heads for value in messenger.values.values()]
-    every = [fn for named in fns for fn in named.values()]
-    real = all(isinstance(base(fn), REAL) for fn in every) and all(value.is_floating_point() for value in values)
-    return real and all(fns)
+        spec = read(world)
+        if isinstance(spec.world, ConditionedReal):
+            return observed(_compile(read(spec.world.forced)), spec.world.conditions)
+        return _compile(spec)
 
 
 def _compile(spec: Spec) -> LinearGaussian:
-    program = _program(spec)
+    program = real_program(spec)
     start = _start(program)
     slices = [_slice(program, t) for t in range(spec.times)]
-    timed = len(slices) > 1 and not all(_equal(one[0], slices[0][0]) for one in slices)
-    if timed and spec.stationary:
+    for t, (slice_, sites) in enumerate(slices):
+        if sites != slices[0][1] or not _alike(slice_, slices[0][0]):
+            raise fault(
+                f"act and step, t = {t}", "other sites than at t = 0", "the same at all times (a scale may be 0)"
+            )
+    timed = not all(_equal(slice_, slices[0][0]) for slice_, _ in slices)
+    if _claims_too_much(spec) and not _equal(_slice(program, (spec.horizon or 2) - 1)[0], slices[0][0]):
         raise fault("stationary", "True, but the slices differ over time", "slices that do not depend on t")
     return LinearGaussian(
         slices=stacked([one[0] for one in slices]) if timed else slices[0][0],
@@ -82,164 +77,56 @@ def _compile(spec: Spec) -> LinearGaussian:
     )
 
 
-@dataclass(frozen=True)
-class _Program:
-    """The pieces of a program as functions of vectors."""
-
-    spec: Spec
-    states: Coordinates
-    actions: Coordinates
-
-    def initial(self, z: Tensor | None) -> Reparametrise:
-        """Run ``initial``."""
-        begin = Reparametrise("initial", z)
-        self._own(self.states, begin, run_real(begin, self.spec.world.initial))
-        return begin
-
-    def act(self, t: int, s: Tensor, w: Tensor | None) -> Reparametrise:
-        """Run ``act``."""
-        act = Reparametrise(f"act, t = {t}", w, flat=True)
-        self._own(self.actions, act, run_real(act, self.spec.world.act, self._state(s), t))
-        return act
-
-    def step(self, t: int, s: Tensor, a: Tensor, z: Tensor | None) -> tuple[Reparametrise, Tensor]:
-        """Run ``step``; return its sites, and the reward."""
-        step = Reparametrise(f"step, t = {t}", z)
-        action = self.actions.pack(self.actions.split(a))
-        next_state, reward = pair_of(run_real(step, self.spec.world.step, self._state(s), action, t), step.where)
-        require_own(self.states.names, next_state, step.values, step.where)
-        _require_shapes(self.states, step)
-        return step, _reward(step.where, reward, s.shape[:-1])
-
-    def terminal(self, s: Tensor) -> Tensor:
-        """Run ``terminal``."""
-        if self.spec.terminal is None:
-            return torch.zeros(())
-        reward = run_under(Messenger(), "terminal", RUNS, self.spec.terminal, self._state(s))
-        return _reward("terminal", torch.as_tensor(reward), s.shape[:-1])
-
-    def _state(self, s: Tensor) -> Values:
-        return self.states.pack(self.states.split(s))
-
-    @staticmethod
-    def _own(space: Coordinates, messenger: Reparametrise, returned: Values) -> None:
-        names = variable_names(returned, messenger.values, messenger.where)
-        require_no_latents(messenger, names)
-        if names != space.names:
-            raise fault(messenger.where, f"variables {list(names)}", f"{list(space.names)}, the same at all times")
-        _require_shapes(space, messenger)
-
-
-def _program(spec: Spec) -> _Program:
-    """Return the program of a world, once its members make sense.
-
-    Raises:
-        WorldError, IntractableError: they do not.
-    """
-    if spec.terminated is not None:
-        seen = "episodes that end where the state says so, which is no Gaussian event"
-        raise IntractableError([Finding("terminated", seen, "a world without terminated")])
-    if spec.timed and spec.horizon is None:
-        raise fault("act and step", "they read t", "slices that do not depend on t where horizon = None")
-    states, actions = (
-        Coordinates.of(variables, named)
-        for variables, named in zip((spec.variables.states, spec.variables.actions), spec.named, strict=True)
-    )
-    return _Program(spec, states, actions)
-
-
-def run_real(messenger: Reparametrise, piece: Callable[..., Any], *args: Any) -> Any:
-    """Run a piece of the program.
-
-    Raises:
-        WorldError: it fails; a covariance without a root is named as such.
-    """
-    try:
-        return run_under(messenger, messenger.where, RUNS, piece, *args)
-    except WorldError as error:
-        if not isinstance(error.__cause__, torch.linalg.LinAlgError):  # type: ignore[attr-defined]
-            raise
-        expected = "a covariance that is positive definite: what has no noise is a Delta, or has a scale of 0"
-        raise fault(messenger.where, error.findings[0].seen, expected) from error
-
-
-def _require_shapes(space: Coordinates, messenger: Reparametrise) -> None:
-    for name, shape in zip(space.names, space.shapes, strict=True):
-        if messenger.sites[name].shape != shape:
-            seen = f"events of shape {tuple(messenger.sites[name].shape)}"
-            raise fault(f"{messenger.where}, variable '{name}'", seen, f"{tuple(shape)}, as in initial and act")
-
-
-def _reward(where: str, reward: Tensor, batch: torch.Size) -> Tensor:
-    """Return a reward of one number for each state, as a number of the dtype."""
-    if reward.is_complex() or (reward.is_floating_point() and reward.dtype != torch.get_default_dtype()):
-        raise fault(f"{where}, the reward", *narrow(reward.dtype))
-    if reward.shape not in (batch, torch.Size()):
-        seen = f"a reward of shape {tuple(reward.shape)}"
-        whole = f"{tuple(batch)}, a number for each state and action" if batch else "(), one number for one state"
-        raise fault(where, seen, f"shape {whole}")
-    return reward.to(torch.get_default_dtype())
-
-
-def _flat(messenger: Reparametrise, space: Coordinates) -> Tensor:
-    return space.join({name: messenger.values[name] for name in space.names})
-
-
-def _start(program: _Program) -> Expansion:
+def _start(program: RealProgram) -> Expansion:
     begin = program.initial(None)
     inputs, outputs = noise_names(begin), program.states.labels
 
     def run(z: Tensor) -> tuple[Tensor, Tensor]:
-        return _flat(program.initial(z), program.states), torch.zeros(())
+        return joined(program.initial(z), program.states), torch.zeros(())
 
     return read_off(Piece("initial", run, inputs, outputs))
 
 
-def _slice(program: _Program, t: int) -> tuple[LinearSlice, Coordinates]:
+def _slice(program: RealProgram, t: int) -> tuple[LinearSlice, Coordinates]:
+    """Return the slice of time t, and the sites of ``step``."""
     prior, flat = _prior(program, t)
     n, m = program.states.dimension, program.actions.dimension
     first, reward = program.step(t, torch.zeros(n), torch.zeros(m), None)
-    sites = Coordinates(tuple(first.sites), tuple(site.shape for site in first.sites.values()))
-    demand(inspect_clashes(program.states.names, program.actions.names, _latents(program, sites)))
+    if not bool(reward.isfinite()):
+        raise fault(f"{first.where}, the reward", f"{float(reward):g} at 0", "a finite number")
+    sites = first.space
+    latents = tuple(name for name in sites.names if name not in program.states.names)
+    demand(inspect_clashes(program.states.names, program.actions.names, latents))
 
     def run(y: Tensor) -> tuple[Reparametrise, Tensor]:
         return program.step(t, y[..., :n], y[..., n : n + m], y[..., n + m :])
 
-    inputs = [*program.states.labels, *program.actions.labels, *noise_names(first)]
-
-    def both(y: Tensor) -> tuple[Tensor, Tensor]:
+    def vectors(y: Tensor) -> tuple[Tensor, Tensor]:
         step, paid = run(y)
-        return _flat(step, sites), paid
+        return joined(step, sites), paid
 
-    piece = Piece(first.where, both, inputs, sites.labels)
-    if not bool(reward.isfinite()):
-        raise fault(f"{first.where}, the reward", f"{float(reward):g} at 0", "a finite number")
-    read_step = read_sites(piece, first, lambda y: run(y)[0])
+    inputs = [*program.states.labels, *program.actions.labels, *noise_names(first)]
+    read = read_sites(Piece(first.where, vectors, inputs, sites.labels), first, lambda y: run(y)[0])
     rows = sites.where(program.states.names)
-    scales = [site.scales for site in first.sites.values() if site.scales is not None]
     slice_ = LinearSlice(
-        transition=read_step.F[rows],
-        drift=read_step.d[rows],
-        reward=Quadratic(read_step.M, read_step.b, read_step.c),
+        transition=read.F[rows],
+        drift=read.d[rows],
+        reward=Quadratic(read.M, read.b, read.c),
         prior=prior,
         flat=flat,
-        readout=read_step.F,
-        readout_offset=read_step.d,
-        log_volume=sum((_log_volume(scale) for scale in scales), torch.zeros(())),
+        readout=read.F,
+        readout_offset=read.d,
+        log_volume=sum((_log_volume(site.scales) for site in first.sites.values()), torch.zeros(())),
     )
     return slice_, sites
 
 
-def _latents(program: _Program, sites: Coordinates) -> tuple[str, ...]:
-    return tuple(name for name in sites.names if name not in program.states.names)
-
-
-def _log_volume(scale: Tensor) -> Tensor:
+def _log_volume(scales: Tensor | None) -> Tensor:
     """Return Σ log scale, where there is noise at all."""
-    return torch.where(scale > 0, scale, 1.0).log().sum()
+    return torch.zeros(()) if scales is None else torch.where(scales > 0, scales, 1.0).log().sum()
 
 
-def _prior(program: _Program, t: int) -> tuple[ConditionalGaussian, Tensor]:
+def _prior(program: RealProgram, t: int) -> tuple[ConditionalGaussian, Tensor]:
     """Return the action prior, and which coordinates of its noise are flat."""
     n = program.states.dimension
     first = program.act(t, torch.zeros(n), None)
@@ -249,12 +136,12 @@ def _prior(program: _Program, t: int) -> tuple[ConditionalGaussian, Tensor]:
         return program.act(t, x[..., :n], x[..., n:])
 
     def actions(x: Tensor) -> tuple[Tensor, Tensor]:
-        return _flat(run(x), program.actions), torch.zeros(())
+        return joined(run(x), program.actions), torch.zeros(())
 
     piece = Piece(first.where, actions, inputs, program.actions.labels)
     read_act = read_sites(piece, first, run)
-    flat = [torch.full((site.noise,), site.flat) for site in first.sites.values()]
-    return ConditionalGaussian(read_act.F[:, :n], read_act.d, read_act.F[:, n:]), torch.cat(flat)
+    flat = torch.cat([site.flat.flatten()[: site.noise] for site in first.sites.values()])
+    return ConditionalGaussian(read_act.F[:, :n], read_act.d, read_act.F[:, n:]), flat
 
 
 def read_sites(piece: Piece, first: Reparametrise, run: Callable[[Tensor], Reparametrise]) -> Expansion:
@@ -289,23 +176,25 @@ def _require_same_noise(piece: Piece, first: Reparametrise, run: Callable[[Tenso
             raise IntractableError([Finding(f"{piece.where}, variable '{name}'", there, "the same noise everywhere")])
 
 
-def _terminal(program: _Program) -> Quadratic:
+def _terminal(program: RealProgram) -> Quadratic:
     states = program.states
     piece = Piece("terminal", lambda s: (s[..., :0], program.terminal(s)), states.labels, ())
     read_end = read_off(piece)
     return Quadratic(read_end.M, read_end.b, read_end.c)
 
 
-def noise_names(messenger: Reparametrise) -> list[str]:
-    """Return what the coordinates of noise are called, in order; a flat one is the variable itself."""
-    return [
-        label if site.flat else f"noise of {label}"
-        for name, site in messenger.sites.items()
-        if site.noise
-        for label in Coordinates((name,), (site.shape,)).labels
-    ]
+def _claims_too_much(spec: Spec) -> bool:
+    """Return whether a world claims that its slices do not depend on t, and its code reads t."""
+    return spec.stationary and (depends_on_time(spec.world.act, 1) or depends_on_time(spec.world.step, 2))
+
+
+def _alike(one: LinearSlice, other: LinearSlice) -> bool:
+    return [tensor.shape for tensor in one.tensors] == [tensor.shape for tensor in other.tensors]
 
 
 def _equal(one: LinearSlice, other: LinearSlice) -> bool:
+    """Return whether two slices are the same; one with gradients may differ later."""
+    if one is other:
+        return True
     pairs = zip(one.tensors, other.tensors, strict=True)
-    return not one.requires_grad and all(a.shape == b.shape and torch.equal(a, b) for a, b in pairs)
+    return not one.requires_grad and all(torch.equal(a, b) for a, b in pairs)

@@ -8,8 +8,9 @@ import torch
 from cai.compile.factor_model import Factors
 from cai.compile.inspect import inspect_layout, inspect_names
 from cai.compile.linear_observations import linearise_observations
-from cai.compile.linearise import is_real, linearise
+from cai.compile.linearise import linearise
 from cai.compile.observations import factorise_observations, tabulate_observations
+from cai.compile.real_program import is_real
 from cai.compile.slices import enumerate_slice
 from cai.compile.table_model import Tables
 from cai.compile.tabulate import MAX_BYTES, inspect_slice, refuse_large

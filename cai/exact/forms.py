@@ -14,7 +14,8 @@ from torch import Tensor
 from cai.compile.factor_model import Factors
 from cai.compile.factorise import factorise
 from cai.compile.linear_model import LinearGaussian
-from cai.compile.linearise import is_real, linearise
+from cai.compile.linearise import linearise
+from cai.compile.real_program import is_real
 from cai.compile.switching import is_mixed, switching
 from cai.compile.switching_model import SwitchingLinear
 from cai.compile.table_model import Tables

@@ -9,8 +9,9 @@ from torch import Tensor
 
 from cai.compile.linear_model import LinearGaussian
 from cai.compile.linear_observations import LinearObservations, linearise_observations
-from cai.compile.linearise import is_real, linearise
+from cai.compile.linearise import linearise
 from cai.compile.quadratic import ConditionalGaussian
+from cai.compile.real_program import is_real
 from cai.errors import fault
 from cai.exact.forms import is_compiled
 from cai.partial.kalman import Filtered, kalman

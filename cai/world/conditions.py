@@ -6,9 +6,13 @@ replaces the site's distribution by a point mass, which cuts the edges from its 
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
+
+import torch
+from torch import Tensor
+from torch.distributions import Distribution
 
 from cai.errors import fault
 from cai.support.wording import meant
@@ -16,8 +20,9 @@ from cai.world.spaces import value_number
 
 Given = Mapping[str, Any]
 """By site, a variable's name and its time: a value, ``{"floor_5": 3}``, by number or name, or a likelihood of each."""
-Value = int | str | tuple[float, ...]
-"""The number of a value, its name, or a likelihood of each value."""
+Value = int | float | str | tuple[float, ...] | Tensor | Distribution
+"""The number of a value, its name, or a likelihood of each value; of a real variable its numbers, or their density."""
+EXPECTED = "the number of a value, 0 …, its name, or a likelihood of each value"
 
 
 @dataclass(frozen=True)
@@ -93,18 +98,15 @@ def _read(what: str, conditions: Given) -> dict[tuple[str, int], Value]:
 
 
 def _value(where: str, value: Any) -> Value:
-    expected = "the number of a value, 0 …, its name, or a likelihood of each value"
-    if isinstance(value, str):
+    if isinstance(value, str | Distribution):
         return value
     try:
-        if isinstance(value, Sequence) or getattr(value, "ndim", 0) == 1:
-            return tuple(float(weight) for weight in value)
-        whole = int(value) == float(value)
+        if isinstance(value, Sequence) or getattr(value, "ndim", 0) > 0:
+            numbers = torch.as_tensor(value, dtype=torch.float64)
+            return tuple(numbers.tolist()) if numbers.dim() == 1 else numbers
+        return int(value) if int(value) == float(value) else float(value)
     except (TypeError, ValueError, OverflowError, RuntimeError):
-        whole = False
-    if not whole:
-        raise fault(where, f"value {value!r}", expected)
-    return int(value)
+        raise fault(where, f"value {value!r}", f"{EXPECTED}; of a real variable numbers, or a distribution") from None
 
 
 def settled(
@@ -129,15 +131,7 @@ def settled(
     sizes = {**others, **states}
 
     def numbered(what: str, part: Mapping[tuple[str, int], Value]) -> dict[tuple[str, int], Value]:
-        for name, t in part:
-            where = f"{what}, site '{name}_{t}'"
-            if name not in sizes:
-                raise fault(where, f"no variable '{name}'", f"one of {', '.join(sizes)}{meant(name, sizes)}")
-            if horizon is None:
-                raise fault(where, "an infinite horizon", "a finite one: a condition has a time")
-            last = horizon if name in states else horizon - 1
-            if t > last:
-                raise fault(where, f"time {t}", f"a time from 0 to {last}")
+        require_sites(what, part, tuple(sizes), tuple(states), horizon)
         return {
             (name, t): _number(what, f"{what}, site '{name}_{t}'", value, sizes[name], labels.get(name, ()))
             for (name, t), value in part.items()
@@ -146,11 +140,36 @@ def settled(
     return Conditions(numbered("observe", conditions.seen), numbered("do", conditions.forced))
 
 
+def require_sites(
+    what: str, sites: Iterable[tuple[str, int]], known: Sequence[str], states: Sequence[str], horizon: int | None
+) -> None:
+    """Raise a ``WorldError`` where there is no such variable, or no such time of it.
+
+    Args:
+        what: said in the error.
+        sites: variables, each with its time.
+        known: every variable.
+        states: those that have a value at T, too.
+        horizon: T.
+    """
+    for name, t in sites:
+        where = f"{what}, site '{name}_{t}'"
+        if name not in known:
+            raise fault(where, f"no variable '{name}'", f"one of {', '.join(known)}{meant(name, known)}")
+        if horizon is None:
+            raise fault(where, "an infinite horizon", "a finite one: a condition has a time")
+        last = horizon if name in states else horizon - 1
+        if t > last:
+            raise fault(where, f"time {t}", f"a time from 0 to {last}")
+
+
 def _number(what: str, where: str, value: Value, size: int, names: Sequence[str | None]) -> Value:
     if isinstance(value, tuple):
         return _likelihoods(where, what, value, size)
     if isinstance(value, str) and value not in names and value.isdecimal():
         value = int(value)  # as the command line gives it
+    if not isinstance(value, int | str):
+        raise fault(where, f"value {value!r}", EXPECTED)
     return value_number(where, value, size, names)
 
 

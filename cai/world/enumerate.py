@@ -14,6 +14,7 @@ from cai.errors import CaiError, Finding, IntractableError, fault, user_code
 from cai.support.process import alone
 from cai.world.definition import Point
 from cai.world.distributions import exact
+from cai.world.intervened import Intervened
 from cai.world.spaces import Space, Values, Variable, variable_names
 
 Choice = Callable[[int], int]
@@ -28,8 +29,8 @@ def first_value(n: int) -> int:
 
 
 def base(fn: Any) -> Any:
-    """Return the distribution under Pyro's wrappers (expanded, masked, independent)."""
-    while isinstance(fn, dist.ExpandedDistribution | dist.MaskedDistribution | dist.Independent):
+    """Return the distribution under its wrappers (expanded, masked, independent, forced)."""
+    while isinstance(fn, dist.ExpandedDistribution | dist.MaskedDistribution | dist.Independent | Intervened):
         fn = fn.base_dist
     return fn
 

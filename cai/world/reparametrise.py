@@ -1,7 +1,7 @@
 """A Pyro messenger that runs a slice with every sample site a function of given noise: ``value = loc + scale z``."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pyro.distributions as dist
@@ -12,7 +12,9 @@ from torch import Tensor
 from torch.distributions import constraints
 
 from cai.errors import Finding, IntractableError, fault
+from cai.world.coordinates import Coordinates
 from cai.world.enumerate import base, require_plain
+from cai.world.intervened import Intervened
 
 GAUSSIAN = (dist.Normal, dist.MultivariateNormal, dist.LowRankMultivariateNormal)
 """The distributions that are a point plus standard normal noise times a scale."""
@@ -31,15 +33,15 @@ class RealSite:
         shape: of an event.
         batch: the batch shape of the distribution.
         mixed: whether the noise of the last axis is correlated.
-        flat: whether the value is the noise itself, of a flat prior.
+        flat: on which numbers of an event z has a flat prior.
     """
 
     loc: Tensor
     scale: Tensor | None
     shape: torch.Size
     batch: torch.Size
+    flat: Tensor
     mixed: bool = False
-    flat: bool = False
 
     @property
     def noise(self) -> int:
@@ -70,18 +72,19 @@ def real_site(where: str, fn: Any, *, flat: bool) -> RealSite:
     Raises:
         IntractableError: it is no such distribution.
     """
+    if isinstance(fn, Intervened):
+        return _forced(real_site(where, fn.base_dist, flat=flat), fn.forced, fn.value)
     inner, event, batch = base(fn), torch.Size(fn.event_shape), torch.Size(fn.batch_shape)
-    shape = batch + event
+    shape, proper = batch + event, torch.zeros(event, dtype=torch.bool)
     if isinstance(inner, dist.Delta):
-        return RealSite(inner.v.expand(shape), None, event, batch)
+        return RealSite(inner.v.expand(shape), None, event, batch, proper)
     if isinstance(inner, dist.Normal):
-        return RealSite(inner.loc.expand(shape), inner.scale.expand(shape), event, batch)
+        return RealSite(inner.loc.expand(shape), inner.scale.expand(shape), event, batch, proper)
     if isinstance(inner, GAUSSIAN):
         root = inner.scale_tril.expand(shape + shape[-1:])
-        return RealSite(inner.loc.expand(shape), root, event, batch, mixed=True)
+        return RealSite(inner.loc.expand(shape), root, event, batch, proper, mixed=True)
     if isinstance(inner, dist.ImproperUniform) and flat and _is_real(fn.support):
-        one = torch.ones(shape)
-        return RealSite(torch.zeros(shape), one, event, batch, flat=True)
+        return RealSite(torch.zeros(shape), torch.ones(shape), event, batch, ~proper)
     kind = type(inner).__name__
     seen = f"{kind}, which is not Gaussian"
     expected = KNOWN
@@ -89,6 +92,18 @@ def real_site(where: str, fn: Any, *, flat: bool) -> RealSite:
         seen = f"ImproperUniform on {fn.support}" if flat else "ImproperUniform, a flat prior"
         expected = "ImproperUniform(constraints.real, …)" if flat else f"{KNOWN}: only actions may have a flat prior"
     raise IntractableError([Finding(where, seen, expected)])
+
+
+def _forced(site: RealSite, forced: Tensor, value: Tensor) -> RealSite:
+    """Return a site of which some numbers are set from outside, and the others as they were."""
+    loc = torch.where(forced, value, site.loc)
+    if site.scale is None:
+        return replace(site, loc=loc)
+    if not site.mixed:
+        return replace(site, loc=loc, scale=torch.where(forced, 0.0, site.scale), flat=site.flat & ~forced)
+    free = torch.where(forced.unsqueeze(-1), 0.0, site.scale)
+    root = torch.linalg.cholesky(free @ free.mT + torch.diag_embed(forced.to(free)))
+    return replace(site, loc=loc, scale=torch.where(forced.unsqueeze(-1), 0.0, root))
 
 
 def _is_real(support: Any) -> bool:
@@ -116,6 +131,11 @@ class Reparametrise(Messenger):
         self.sites: dict[str, RealSite] = {}
         self.values: dict[str, Tensor] = {}
         self.used = 0
+
+    @property
+    def space(self) -> Coordinates:
+        """The sites side by side."""
+        return Coordinates(tuple(self.sites), tuple(site.shape for site in self.sites.values()))
 
     def _pyro_sample(self, msg: Any) -> None:
         if site_is_subsample(msg) or msg["infer"].get("_deterministic"):

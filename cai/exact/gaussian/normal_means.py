@@ -6,13 +6,14 @@ each a quadratic of x. The noise of a slice, an action with a Gaussian prior and
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
 from cai.compile.quadratic import ConditionalGaussian, Quadratic, symmetric
 from cai.errors import Finding, IntractableError
+from cai.exact.gaussian.evidence import absorb, passed_by
 from cai.exact.rules import Assumption, Mean, assumption
 
 FLAT = 256
@@ -60,8 +61,13 @@ def over_normal(mean: Mean, g: Quadratic, k: int, alpha: Tensor, flat: Tensor, l
         alpha: the temperature, reward units, ``[*B]``.
         flat: the coordinates with Lebesgue measure in place of N(0, 1), ``[*B, k]``.
         log_volume: log of the volume of what z stands for, over that of z: a density is that much lower, ``[*B]``.
+
+    Raises:
+        ImpossibleError: exact evidence contradicts itself, or binds what an average leaves to chance.
     """
     said = said_of(mean)
+    if g.rows is not None:
+        return _on_plane(mean, g, k, alpha, flat, log_volume)
     if said.kind == "averaged":
         return _average(g, k)
     width = torch.where(flat, 0.0, 1.0).to(g.b)
@@ -75,6 +81,23 @@ def over_normal(mean: Mean, g: Quadratic, k: int, alpha: Tensor, flat: Tensor, l
     square = _square(g, k, alpha, width if said.paid else 0 * width)
     taken = _certain(square.completed(*_root_or_ties(square)))
     return _plus(taken, -alpha * (normal + log_volume)) if said.paid else taken
+
+
+def _on_plane(mean: Mean, g: Quadratic, k: int, alpha: Tensor, flat: Tensor, log_volume: Tensor) -> Taken:
+    """Take the mean where exact evidence binds x and z: in ω, which is free; see ``evidence.absorb``."""
+    said, n = said_of(mean), g.dimension - k
+    if said.kind == "averaged" or (said.eta is not None and said.eta < 0):
+        g = passed_by(g, k)
+        taken = over_normal(mean, replace(g, rows=None, sides=None), k, alpha, flat, log_volume)
+        rows = None if g.rows is None else g.rows[..., :n]
+        return replace(taken, value=replace(taken.value, rows=rows, sides=g.sides))
+    eta = alpha if said.eta is None else alpha.new_tensor(said.eta).expand(alpha.shape)
+    counts = said.kind == "linear" or said.paid
+    width = torch.where(flat, 0.0, 1.0).to(g.b).expand(*g.b.shape[:-1], k) * counts
+    plane = absorb(g, k, eta, width, density=said.kind == "linear")
+    taken = over_normal(mean, plane.rest, k, alpha, flat, log_volume)
+    value = replace(taken.value, rows=plane.rows, sides=plane.sides)
+    return replace(taken, value=value, tilted=plane.restored(taken.tilted))
 
 
 def _average(g: Quadratic, k: int) -> Taken:

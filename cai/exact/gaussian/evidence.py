@@ -1,0 +1,157 @@
+"""Exact evidence in a mean over normal coordinates: what it determines of them is put in, the rest stays on x.
+
+The integral is over the plane ``R_x x + R_z z = h``. With the singular value decomposition R_z = U S V', as many
+coordinates of V'z as there are singular values above 0 are determined by x:
+
+    ∫ N(z) exp(g(x, z)/η) δ(R_x x + R_z z - h) dz = ∫ N(z(x, ω)) exp(g(x, z(x, ω))/η) dω / Π s
+
+on the plane U₀'(R_x x - h) = 0,
+
+where ω are the coordinates that stay free and U₀ the rows that z has no part in. So log Z is the log of a density of
+what was seen. A maximum over z is one over ω, and there is no factor.
+"""
+
+import math
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from cai.compile.quadratic import ConditionalGaussian, Quadratic
+from cai.errors import ImpossibleError
+
+SLIGHT = 1e-11
+"""The share of the largest coefficient below which z counts as having no part in a row."""
+CLOSE = 1e-9
+"""How near to each other the two sides of a row without coordinates must be, relative to the largest side."""
+
+
+@dataclass(frozen=True)
+class Absorbed:
+    """A quadratic of (x, z) on a plane as one of (x, ω) without: ``z = back (x, ω) + offset``, for every ω.
+
+    ω has as many coordinates as z; those that are determined have no part in z, and are standard normal.
+
+    Attributes:
+        rest: of (x, ω), reward units, finite everywhere.
+        back: ``[*B, k, n + k]``.
+        offset: ``[*B, k]``.
+        rows, sides: the plane that is left on x, ``[*B, R, n]`` and ``[*B, R]``; None where x is free.
+    """
+
+    rest: Quadratic
+    back: Tensor
+    offset: Tensor
+    rows: Tensor | None
+    sides: Tensor | None
+
+    def restored(self, omega: ConditionalGaussian) -> ConditionalGaussian:
+        """Return z given x, from ω given x."""
+        n = self.rest.dimension - self.offset.shape[-1]
+        of_x, of_omega = self.back[..., :n], self.back[..., n:]
+        offset = self.offset + (of_omega @ omega.offset.unsqueeze(-1)).squeeze(-1)
+        return ConditionalGaussian(of_x + of_omega @ omega.gain, offset, of_omega @ omega.scale)
+
+
+def absorb(g: Quadratic, k: int, eta: Tensor, width: Tensor, *, density: bool) -> Absorbed:
+    """Put into a quadratic of (x, z) what its plane determines of z, its last k coordinates.
+
+    Args:
+        g: reward units, with ``rows`` and ``sides``.
+        k: the coordinates of z.
+        eta: what divides g in the exponent, reward units, ``[*B]``.
+        width: 1 where a coordinate of z has the density N(0, 1), 0 where it has none or does not count, ``[*B, k]``.
+        density: whether z is integrated, so that the volume counts; else it is a maximum.
+
+    Raises:
+        ImpossibleError: no x and no z are on the plane.
+    """
+    assert g.rows is not None
+    assert g.sides is not None
+    n, batch, R = g.dimension - k, g.b.shape[:-1], g.rows.shape[-2]
+    rows, sides = g.rows.expand(*batch, R, n + k), g.sides.expand(*batch, R)
+    U, sizes, Vt = torch.linalg.svd(rows[..., n:].detach(), full_matrices=True)
+    live = sizes > SLIGHT * _largest(rows)
+    back, log_det = _determined(U.mT @ rows, (U.mT @ sides.unsqueeze(-1)).squeeze(-1), Vt.mT, live)
+    here, offset = back[..., : n + k], back[..., n + k]
+    one = torch.eye(n, n + k).to(back).expand(*batch, n, n + k)
+    whole = torch.cat((one, here), -2), torch.cat((offset.new_zeros(*batch, n), offset), -1)
+    dead = torch.nn.functional.pad(live, (0, k - live.shape[-1])).to(back)
+    normal = Quadratic(-torch.diag_embed(width), 0 * width, 0 * eta).after(here, offset)
+    kept = torch.nn.functional.pad(width - dead, (n, 0))  # ω as over_normal weighs it, and the determined as N(0, 1)
+    normal = replace(normal, M=normal.M + torch.diag_embed(kept))
+    if density:
+        normal = replace(normal, c=normal.c - log_det - 0.5 * math.log(2 * math.pi) * dead.sum(-1))
+    left = replace(g, rows=rows, sides=sides).after(*whole)
+    rest = Quadratic(left.M, left.b, left.c) + normal * eta
+    assert left.rows is not None
+    assert left.sides is not None
+    still = 1 - torch.nn.functional.pad(live, (0, R - live.shape[-1])).to(back)
+    turned = (U.mT @ left.rows)[..., :n] * still.unsqueeze(-1), (U.mT @ left.sides.unsqueeze(-1)).squeeze(-1) * still
+    return Absorbed(rest, here, offset, *independent(*turned, rows, sides))
+
+
+def passed_by(g: Quadratic, k: int) -> Quadratic:
+    """Return a quadratic on a plane, once its last k coordinates, which chance decides, have no part in the plane.
+
+    Raises:
+        ImpossibleError: they have.
+    """
+    assert g.rows is not None
+    assert g.sides is not None
+    n = g.dimension - k
+    if bool((g.rows[..., n:].abs() > SLIGHT * _largest(g.rows).unsqueeze(-1)).any()):
+        raise ImpossibleError("what was seen is left to chance: no policy makes it certain")
+    rows, sides = independent(g.rows[..., :n], g.sides, g.rows, g.sides)
+    more = None if rows is None else torch.nn.functional.pad(rows, (0, k))
+    return replace(g, rows=more, sides=sides)
+
+
+def independent(
+    rows: Tensor, sides: Tensor, rows_before: Tensor, sides_before: Tensor
+) -> tuple[Tensor | None, Tensor | None]:
+    """Return a plane by at most n rows, None where no row says anything.
+
+    Args:
+        rows: ``[*B, R, n]``.
+        sides: ``[*B, R]``.
+        rows_before, sides_before: what they were made from, which tells the size of rounding.
+
+    Raises:
+        ImpossibleError: no x is on the plane: two facts contradict each other.
+    """
+    U, _, _ = torch.linalg.svd(rows.detach(), full_matrices=True)
+    rows, sides = U.mT @ rows, (U.mT @ sides.unsqueeze(-1)).squeeze(-1)
+    empty = rows.detach().abs().amax(-1) <= SLIGHT * _largest(rows_before) if rows.shape[-1] else sides == sides
+    off = sides.detach().abs() > CLOSE * sides_before.detach().abs().amax(-1, keepdim=True)
+    if bool((empty & off).any()):
+        raise ImpossibleError("the evidence is zero: what was seen contradicts itself, or the system")
+    most = int((~empty).sum(-1).max()) if empty.numel() else 0
+    if not most:
+        return None, None
+    still = (~empty).to(rows)
+    return (rows * still.unsqueeze(-1))[..., :most, :], (sides * still)[..., :most]
+
+
+def _determined(rows: Tensor, sides: Tensor, V: Tensor, live: Tensor) -> tuple[Tensor, Tensor]:
+    """Return z as a function of (x, ω, 1), ``[*B, k, n + k + 1]``, and log Π s.
+
+    The basis V and the rotation of the rows are taken as given: the derivative is that of solving the rows.
+    """
+    k, q = V.shape[-1], live.shape[-1]
+    n = rows.shape[-1] - k
+    by_omega, mask = rows[..., n:] @ V, live.to(rows)
+    free = 1 - torch.nn.functional.pad(mask, (0, k - q))
+    square = by_omega[..., :q, :q] * mask.unsqueeze(-1) * mask.unsqueeze(-2) + torch.diag_embed(1 - mask)
+    known = (-rows[..., :q, :n], -by_omega[..., :q, :] * free.unsqueeze(-2), sides[..., :q, None])
+    solved = torch.linalg.solve(square, torch.cat(known, -1) * mask.unsqueeze(-1))
+    solved = torch.nn.functional.pad(solved, (0, 0, 0, k - q))
+    inner = torch.nn.functional.pad(torch.diag_embed(free), (n, 1)) + solved
+    return V @ inner, torch.linalg.slogdet(square).logabsdet
+
+
+def _largest(rows: Tensor) -> Tensor:
+    """Return the size of the largest coefficient, ``[*B, 1]``; 0 where there is none."""
+    if not rows.shape[-1]:
+        return rows.new_zeros(*rows.shape[:-2], 1)
+    return rows.detach().abs().amax((-2, -1)).unsqueeze(-1)
