@@ -14,7 +14,7 @@ from torch import Tensor
 from cai.compile.linear_model import LinearGaussian, LinearSlice
 from cai.compile.quadratic import ConditionalGaussian, Gaussian, Quadratic, stacked
 from cai.errors import Finding, IntractableError, fault
-from cai.partial.kalman import Correction, blocks, corrections_of, root, spread
+from cai.partial.kalman import Correction, corrections_of, motions, root, spread
 from cai.world.coordinates import Coordinates
 
 ESTIMATE = "estimated_"
@@ -37,7 +37,7 @@ def covariances(
     corrections = list(corrections_of(model, reading, seen))
     for t, c in enumerate(corrections):
         require_seen_prior(model, t, c)
-    return corrections, spread(model.at(T - 1), corrections[-1].covariance)
+    return corrections, spread(motions(model, T)[-1], corrections[-1].covariance)
 
 
 def belief_world(model: LinearGaussian, reading: ConditionalGaussian) -> LinearGaussian:
@@ -163,6 +163,14 @@ def following(model: LinearGaussian, t: int, belief: Gaussian) -> LinearGaussian
         terminal = terminal.each(lambda x: x.expand(*batch, *x.shape))
     rest = replace(model, slices=slices, terminal=terminal, horizon=model.horizon - t)
     return replace(rest, start_mean=belief.mean, start_scale=root(belief.covariance))
+
+
+def blocks(sl: LinearSlice) -> tuple[Tensor, Tensor, Tensor]:
+    """Return A, B and G."""
+    n, N = sl.transition.shape[-2:]
+    m = sl.prior.offset.shape[-1]
+    A, B, G = sl.transition.split([n, m, N - n - m], -1)
+    return A, B, G
 
 
 def estimated(states: Coordinates) -> Coordinates:

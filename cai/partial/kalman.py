@@ -20,7 +20,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from cai.compile.linear_model import LinearGaussian, LinearSlice
+from cai.compile.linear_model import LinearGaussian
 from cai.compile.quadratic import ConditionalGaussian, Gaussian, Stacked, stacked, symmetric
 from cai.errors import ImpossibleError
 
@@ -137,22 +137,22 @@ def kalman(
     Raises:
         ImpossibleError: what is certain was read otherwise; the message names the time.
     """
-    seen = ~readings.isnan()
-    corrections = tuple(corrections_of(model, reading, seen))
+    T = readings.shape[-2]
+    motion, corrections = motions(model, T), tuple(corrections_of(model, reading, ~readings.isnan()))
     mean, predicted, beliefs, errors = model.start_mean, [], [], []
     for t, c in enumerate(corrections):
         if t:
-            mean = ahead(model.at(t - 1), mean, actions[..., t - 1, :])
+            mean = ahead(motion[t - 1], mean, actions[..., t - 1, :])
         predicted.append(_normal(mean, c.predicted))
         mean, e = see(c, mean, reading, readings[..., t, :], t)
         beliefs.append(_normal(mean, c.covariance))
         errors.append(e)
     log_prob = torch.stack(torch.broadcast_tensors(*map(Correction.log_density, corrections, errors)), -1)
-    T = len(corrections)
     if actions.shape[-2] == T:
-        last = _normal(ahead(model.at(T - 1), mean, actions[..., -1, :]), spread(model.at(T - 1), c.covariance))
+        last = _normal(ahead(motion[-1], mean, actions[..., -1, :]), spread(motion[-1], c.covariance))
         predicted, beliefs = [*predicted, last], [*beliefs, last]
-    transitions = tuple(blocks(model.at(t))[0] for t in range(len(beliefs) - 1))
+    n = model.states.dimension
+    transitions = tuple(motion[t].gain[..., :n] for t in range(len(beliefs) - 1))
     off = torch.stack(torch.broadcast_tensors(*errors), -2)
     return Filtered(over_time(predicted), over_time(beliefs), log_prob, off, corrections, transitions)
 
@@ -177,11 +177,11 @@ def corrections_of(
     model: LinearGaussian, reading: ConditionalGaussian, seen: Bool[Tensor, "*B T p"]
 ) -> Iterator[Correction]:
     """Yield what each reading does to the covariance: the Riccati recursion of the filter."""
-    covariance = model.start_scale @ model.start_scale.mT
+    covariance, motion = model.start_scale @ model.start_scale.mT, motions(model, seen.shape[-2])
     largest = variances(covariance)
     for t in range(seen.shape[-2]):
         if t:
-            covariance = spread(model.at(t - 1), covariance)
+            covariance = spread(motion[t - 1], covariance)
             largest = torch.maximum(largest, variances(covariance))
         c = correction(covariance, largest, reading, seen[..., t, :])
         yield c
@@ -214,24 +214,28 @@ def correction(
     return Correction(predicted, C, gain, whiten, certain, log_volume, rank, covariance)
 
 
-def ahead(slice_: LinearSlice, mean: Float[Tensor, "*B n"], action: Float[Tensor, "*B m"]) -> Float[Tensor, "*B n"]:
+def motions(model: LinearGaussian, T: int) -> list[ConditionalGaussian]:
+    """Return p(s'|s, a) of the times below T: gain (A, B), offset c, scale G."""
+    slices, seen = model.slices, model.states.dimension + model.actions.dimension
+    parts = (slices.transition[..., :seen], slices.drift, slices.transition[..., seen:])
+    if not model.timed:
+        return [ConditionalGaussian(*parts)] * T
+    each = zip(*(part.unbind(len(model.batch_shape)) for part in parts), strict=True)
+    return [ConditionalGaussian(*own) for own in each][:T]
+
+
+def ahead(
+    motion: ConditionalGaussian, mean: Float[Tensor, "*B n"], action: Float[Tensor, "*B m"]
+) -> Float[Tensor, "*B n"]:
     """Return ``A m + B a + c``."""
-    A, B, _ = blocks(slice_)
-    return applied(A, mean) + applied(B, action) + slice_.drift
+    n = mean.shape[-1]
+    return applied(motion.gain[..., :n], mean) + applied(motion.gain[..., n:], action) + motion.offset
 
 
-def spread(slice_: LinearSlice, covariance: Float[Tensor, "*B n n"]) -> Float[Tensor, "*B n n"]:
+def spread(motion: ConditionalGaussian, covariance: Float[Tensor, "*B n n"]) -> Float[Tensor, "*B n n"]:
     """Return ``A Σ A' + G G'``."""
-    A, _, G = blocks(slice_)
-    return symmetric(A @ covariance @ A.mT + G @ G.mT)
-
-
-def blocks(slice_: LinearSlice) -> tuple[Tensor, Tensor, Tensor]:
-    """Return A, B and G."""
-    n, N = slice_.transition.shape[-2:]
-    m = slice_.prior.offset.shape[-1]
-    A, B, G = slice_.transition.split([n, m, N - n - m], -1)
-    return A, B, G
+    A = motion.gain[..., : covariance.shape[-1]]
+    return symmetric(A @ covariance @ A.mT + motion.covariance)
 
 
 def root(covariance: Float[Tensor, "*B n n"]) -> Float[Tensor, "*B n n"]:

@@ -29,7 +29,7 @@ from cai.exact.solve import solved
 from cai.exact.temperature import single_temperature
 from cai.partial.gaussian_beliefs import GaussianBeliefs, gaussian_beliefs
 from cai.partial.gaussian_worlds import following, require_no_evidence, require_seen_prior
-from cai.partial.kalman import ahead, blocks, correction, root, see, spread, variances
+from cai.partial.kalman import ahead, correction, motions, root, see, spread, variances
 from cai.partial.real_records import Vectors
 from cai.world.definition import World
 
@@ -171,12 +171,11 @@ def _ahead(
     Raises:
         NotConvergedError: the expectation is infinite.
     """
-    sl = model.at(t)
-    A, B, G = blocks(sl)
+    sl, motion = model.at(t), motions(model, t + 1)[t]
+    mean = ahead(motion, belief.mean, action)
     if alpha is None:
-        covariance = spread(sl, belief.covariance)
-        return Gaussian(ahead(sl, belief.mean, action), covariance, belief.mass), torch.zeros_like(action[..., 0])
-    (n, m), k = B.shape[-2:], G.shape[-1]
+        return Gaussian(mean, spread(motion, belief.covariance), belief.mass), torch.zeros_like(mean[..., 0])
+    n, m, k = model.states.dimension, model.actions.dimension, model.noise
     L = root(belief.covariance)  # s = mean + L ξ, and (ξ, z) are standard normal
     N = m + n + k
     one = torch.eye(N).to(L).expand(*L.shape[:-2], N, N)
@@ -190,5 +189,5 @@ def _ahead(
         why = "the reward of what was done grows faster than the state becomes unlikely at this temperature"
         raise NotConvergedError(f"POSTERIOR, t = {t}: the evidence is infinite: {why}")
     noise = Gaussian(taken.tilted.mean(action), taken.tilted.covariance, belief.mass)
-    following = noise.through(torch.cat((A @ L, G), -1), ahead(sl, belief.mean, action))
-    return following, taken.value(action) / alpha
+    moved = noise.through(torch.cat((motion.gain[..., :n] @ L, motion.scale), -1), mean)
+    return moved, taken.value(action) / alpha
