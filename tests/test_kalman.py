@@ -1,6 +1,6 @@
 """Partly seen linear-Gaussian worlds against one dense joint Gaussian, which is conditioned without any recursion."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pyro
 import pytest
@@ -12,7 +12,7 @@ from torch.autograd.functional import hessian, jacobian
 import cai
 from cai.compile.linear_model import LinearGaussian, LinearSlice
 from cai.compile.linear_observations import LinearObservations, linearise_observations
-from cai.compile.quadratic import ConditionalGaussian, Gaussian, Quadratic
+from cai.compile.quadratic import ConditionalGaussian, Gaussian, Quadratic, stacked
 from cai.partial.gaussian_beliefs import GaussianBeliefs
 from cai.partial.gaussian_messages import solve_beliefs
 from cai.partial.kalman import kalman
@@ -282,3 +282,67 @@ def test_the_policy_of_beliefs_acts_by_gain_on_the_filtered_mean() -> None:
     assert close(act.mean, pi.mean(belief.mean[1]))
     assert close(found.covariance(1), belief.covariance[1])
     assert float(found.elbo) < float(found.full.elbo)
+
+
+@pytest.mark.parametrize("start", [0, 3])
+def test_to_see_all_exactly_is_full_sight(start: int) -> None:
+    model, _ = Random(k=2, start=start).draw(0)
+    everything = ConditionalGaussian(torch.eye(3), torch.zeros(3), torch.zeros(3, 0))
+    found = solve_beliefs(engine(model, everything), cai.VARIATIONAL, torch.tensor(0.7))
+    assert close(found.value, found.fully_observed)
+    assert float(found.covariance(2).abs().max()) < 1e-12
+
+
+def glider(scale: float) -> tuple[LinearGaussian, ConditionalGaussian]:
+    """A place that moves by its speed, both without noise; the place is read."""
+    model, _ = Random(n=2, m=1, k=1, start=2, T=4).draw(0)
+    A = torch.tensor([[1.0, 1.0], [0.0, 1.0]])
+    transition = torch.cat((A, torch.zeros(2, 2)), -1).expand(4, 2, 4)
+    model = replace(model, slices=replace(model.slices, transition=transition, drift=torch.zeros(4, 2)))
+    return model, ConditionalGaussian(torch.tensor([[1.0, 0.0]]), torch.zeros(1), torch.full((1, 1), scale))
+
+
+def test_what_is_certain_tells_nothing_and_must_be_read_as_it_is() -> None:
+    model, reading = glider(0.0)
+    y, idle = torch.tensor([[2.0], [2.5], [3.0], [3.5]]), torch.zeros(3, 1)
+    found = kalman(model, reading, y, idle)
+    assert close(found.beliefs.mean[1], torch.tensor([2.5, 0.5]))
+    assert found.log_prob[2:].tolist() == [0.0, 0.0]
+    assert close(found.smoothed().mean[0], torch.tensor([2.0, 0.5]))
+    two = Dense.of(model, reading, torch.zeros(4, 1)).given(y[:2])[1]
+    assert close(found.log_likelihood, two)
+    with pytest.raises(cai.ImpossibleError, match=r"observe, t = 2: off by 0.1 from the only reading"):
+        kalman(model, reading, torch.tensor([[2.0], [2.5], [3.1], [3.5]]), idle)
+
+
+def test_the_likelihood_and_the_value_are_differentiable() -> None:
+    def numbers(scale: Tensor) -> Tensor:
+        model, reading = glider(0.0)
+        reading = replace(reading, scale=scale)
+        y = torch.tensor([[2.0], [2.5], [torch.nan], [3.5]])
+        value = solve_beliefs(engine(model, reading), cai.VARIATIONAL, torch.tensor(0.7)).value
+        return torch.stack((kalman(model, reading, y, torch.zeros(3, 1)).log_likelihood, value))
+
+    assert torch.autograd.gradcheck(numbers, torch.full((1, 1), 0.4, requires_grad=True))
+
+
+def test_systems_side_by_side_are_a_batch() -> None:
+    each = [Random().draw(seed) for seed in SEEDS]
+    models, readings = zip(*each, strict=True)
+    spaces = (models[0].states, models[0].actions, models[0].sites)
+    starts = [torch.stack([getattr(m, name) for m in models]) for name in ("start_mean", "start_scale")]
+    terminal = stacked([m.terminal for m in models])
+    batch = LinearGaussian(stacked([m.slices for m in models]), *starts, terminal, 5, 1.0, True, *spaces)
+    reading = stacked(readings)
+    both = engine(batch, replace(reading, gain=reading.gain))
+    found = solve_beliefs(both, cai.VARIATIONAL, torch.tensor(0.7))
+    alone = [solve_beliefs(engine(*one), cai.VARIATIONAL, torch.tensor(0.7)) for one in each]
+    assert close(found.value, torch.stack([one.value for one in alone]))
+    assert close(found.qmdp, found.value)
+    records = [record(*one, seed) for seed, one in enumerate(each)]
+    y, actions = (torch.stack(part) for part in zip(*records, strict=True))
+    found_plan = planned(both, y[:, :3], actions[:, :2], torch.tensor(0.8), past=True)
+    for i, one in enumerate(each):
+        assert same(kalman(batch, reading, y, actions).smoothed().at(i), kalman(*one, y[i], actions[i]).smoothed())
+        own = planned(engine(*one), y[i, :3], actions[i, :2], torch.tensor(0.8), past=True)
+        assert same(found_plan.joint.at(i), own.joint)
