@@ -52,7 +52,9 @@ def all_equal(system: System, rule: cai.Rule, means: tuple[dense.Mean, dense.Mea
     close(messages.value, truth.value)
     same_measure(messages.initial(), truth.moments(truth.x.states[0]))
     for t in range(system.T):
-        same_function(messages.v[t], dense.v(system, *means, t))
+        v = dense.v(system, *means, t)
+        same_function(messages.v[t], v)
+        same_function(messages.operator.backup(t, messages.v[t + 1]), v)
         same_function(messages.q(t), dense.q(system, *means, t))
         same_law(messages.policy.conditional(t), dense.policy(system, *means, t))
         same_law(messages.tilt(t).noise, dense.outcomes(system, *means, t))
