@@ -138,8 +138,8 @@ def random_system(
         n, m, k, T: the sizes; k < n is singular noise, k = 0 deterministic dynamics.
         timed: whether the slices differ.
         flat: whether the action prior is Lebesgue measure.
-        start: the rank of the start's covariance, n unless given.
-        free: the rank of the action prior's covariance, m unless given; where flat it is m.
+        start, free: the columns of the start's and of the action prior's scale, n and m unless given: fewer are a
+            singular covariance, more are one factor of many. A flat prior has m.
         noise: the size of G.
         lift: how much of the identity is added to the reward's negative semi-definite matrices.
         discount: γ.
@@ -156,7 +156,9 @@ def random_system(
 
     M = concave(N, times)
     M[:, n : n + m, n : n + m] -= 0.2 * torch.eye(m, dtype=torch.float64)  # so that the hard rules have a maximum
-    L = normal(times, m, m) + 1.5 * torch.eye(m, dtype=torch.float64)
+    free = m if free is None else free
+    wide = max(m, free)
+    L = normal(times, m, wide) + 1.5 * torch.eye(m, wide, dtype=torch.float64)
     eye = torch.eye(m, dtype=torch.float64).expand(times, m, m).clone()
     return System(
         A=0.8 * normal(times, n, n) / n**0.5,
@@ -193,7 +195,7 @@ def systems(draw: Any, **fixed: Any) -> System:
         "T": draw(st.integers(1, 4)),
         "timed": draw(st.booleans()),
         "flat": draw(st.booleans()),
-        "start": draw(st.integers(0, n)),
+        "start": draw(st.integers(0, n + 1)),
         "free": draw(st.integers(0, m)),
         "noise": draw(st.sampled_from([0.1, 0.5, 1.0])),
     }

@@ -1,5 +1,7 @@
 """Every quantity of a linear-Gaussian world under every rule, against the tree of histories and one dense Gaussian."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from hypothesis import assume, given, settings
@@ -96,6 +98,16 @@ class TestEveryRule:
     def test_it_equals_the_tree_of_histories_in_a_fixed_system(self, name: str) -> None:
         system = random_system(1, 2, 2, 3, 3, timed=True, start=1, free=1)
         all_equal(system, RULES[name], dense.means(name, 0.6), 0.6)
+
+    def test_any_factor_of_a_covariance_will_do(self) -> None:
+        """A density depends on ``L L'`` alone: a factor with more columns than rows has the values of a square one."""
+        wide = random_system(2, 2, 2, 2, 2, start=3, free=3)
+        square = replace(wide, L=torch.linalg.cholesky(wide.L @ wide.L.mT), S=torch.linalg.cholesky(wide.S @ wide.S.mT))
+        for name in ("POSTERIOR", "VARIATIONAL", "MAP", "PLANNING"):
+            all_equal(wide, RULES[name], dense.means(name, 0.6), 0.6)
+            close(*(cai.solve(system.model(), RULES[name]).value for system in (wide, square)))
+        ours, truth = (system.model().at(0).log_prior() for system in (wide, square))
+        same_function(ours, (truth.M, truth.b, truth.c))
 
     @few
     @given(systems(noise=1.0, n=2, k=2), temperatures, etas)

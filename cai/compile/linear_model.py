@@ -58,8 +58,7 @@ class LinearSlice(Stacked):
         back = torch.linalg.pinv(prior.scale)
         w = torch.cat((-back @ prior.gain, back), -1)
         offset = -(back @ prior.offset.unsqueeze(-1)).squeeze(-1)
-        alive = measured * (prior.scale != 0).any(-2)
-        c = -0.5 * math.log(2 * math.pi) * alive.sum(-1) - self.log_prior_volume
+        c = -0.5 * math.log(2 * math.pi) * measured.sum(-1) - self.log_prior_volume
         return Quadratic(-torch.diag_embed(measured), 0 * measured, c).after(w, offset)
 
 

@@ -258,8 +258,12 @@ def _precision(scale: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def log_volume(scale: Tensor) -> Tensor:
-    """Return the log of the volume of ``scale z`` over that of z, in the directions in which it varies, ``[*B]``."""
-    return _precision(scale)[1]
+    """Return the log of the volume of ``scale z`` over that of z, ``[*B]``: log p(z) less it is log p(scale z).
+
+    Both are taken at the likeliest z. It is 0 in the directions that ``scale`` loses, where p(z) is 1/√(2π).
+    """
+    _, volume, rank = _precision(scale)
+    return volume - 0.5 * math.log(2 * math.pi) * (scale.shape[-1] - rank)
 
 
 def aligned(each: Sequence[Self]) -> list[Self]:
