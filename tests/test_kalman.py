@@ -346,3 +346,52 @@ def test_systems_side_by_side_are_a_batch() -> None:
         assert same(kalman(batch, reading, y, actions).smoothed().at(i), kalman(*one, y[i], actions[i]).smoothed())
         own = planned(engine(*one), y[i, :3], actions[i, :2], torch.tensor(0.8), past=True)
         assert same(found_plan.joint.at(i), own.joint)
+
+
+class Peeking(Cart):
+    """Its prior reads the speed, which is not seen."""
+
+    def act(self, state: dict[str, Tensor], t: int) -> Tensor:
+        return pyro.sample("push", Normal(-state["speed"], 2.0))
+
+
+class Bent(Cart):
+    def observe(self, state: dict[str, Tensor]) -> Tensor:
+        return pyro.sample("near", Normal(state["place"] ** 2, 0.3))
+
+
+class Gusty(Cart):
+    """What a gust brings grows as its square."""
+
+    def step(self, state: dict[str, Tensor], push: Tensor, t: int) -> tuple[dict[str, Tensor], Tensor]:
+        following, _ = super().step(state, push, t)
+        return following, state["place"] ** 2
+
+
+GAP = [None, None]
+FAULTS = {
+    "peeking": (lambda: cai.partial.solve(Peeking()), r"act, t = 0: a prior of push that depends on the unseen"),
+    "peeking plan": (lambda: cai.partial.plan(Peeking(), GAP, [0.1]), r"act, t = 0: a prior of push"),
+    "not affine": (lambda: cai.partial.solve(Bent()), r"observe, variable 'near': not affine"),
+    "rule": (lambda: cai.partial.solve(Cart(), cai.POSTERIOR), r"rule: POSTERIOR; expected VARIATIONAL or HARD"),
+    "cut": (lambda: cai.partial.solve(Cart(), horizon=3), r"horizon: 3 on a linear-Gaussian world"),
+    "compiled": (lambda: cai.partial.solve(cai.linearise(Cart())), r"world: a cai.LinearGaussian"),
+    "unknown action": (lambda: cai.partial.plan(Cart(), GAP, [torch.nan]), r"actions: NaN"),
+    "too many": (lambda: cai.partial.filter_beliefs(Cart(), [None] * 7, [0.0] * 6), r"observations: 7 of them"),
+    "shape": (lambda: cai.partial.filter_beliefs(Cart(), torch.zeros(2, 3), [0.0]), r"shape \(2, 3\)"),
+    "name": (lambda: cai.partial.filter_beliefs(Cart(), [{"fa": 1.0}], []), r"observations, t = 0: values of \['fa'\]"),
+    "no actions": (lambda: cai.partial.plan(Cart(), GAP, [0.0, 0.0]), r"history: 2 observations and as many"),
+    "infinite": (lambda: cai.partial.plan(Gusty(), GAP, [0.0], temperature=0.5), r"t = 0: the evidence is infinite"),
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_what_is_wrong_is_named(fault: str) -> None:
+    wrong, message = FAULTS[fault]
+    with pytest.raises(cai.CaiError, match=message):
+        wrong()
+
+
+def test_check_looks_at_observe() -> None:
+    assert cai.check(Cart()) == []
+    assert [finding.where for finding in cai.check(Bent())] == ["observe, variable 'near'"]
