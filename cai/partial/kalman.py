@@ -98,7 +98,7 @@ class Filtered:
             x = (I - KC)'λ - C'S⁻¹e,      X = (I - KC)'Λ (I - KC) + C'S⁻¹C.
 
         The numbers are those of Rauch, Tung & Striebel's; no Σ⁻ is inverted, so that noise may be singular (Bierman
-        1977, chapter X).
+        1973).
         """
         held = self.beliefs
         T, n = held.mean.shape[-2:]
