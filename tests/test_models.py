@@ -52,7 +52,13 @@ CATALOGUE: list[tuple[str, dict[str, Any], tuple[int, int, int]]] = [
     ("traffic", {"n": 5, "crossings": (1, 3), "places": 1, "ring": True}, (128, 4, 4)),
 ]
 CONTINUOUS = {"acrobot", "cartpole", "mountain_car", "pendulum"}  # no tables: tests/test_classic_control.py has them
-LINEAR = {"double_integrator", "lqg", "tracking", "thermostat"}  # exact without tables: tests/test_continuous_models.py
+LINEAR = {
+    "double_integrator",
+    "icy_road",
+    "lqg",
+    "tracking",
+    "thermostat",
+}  # exact without tables: tests/test_continuous_models.py
 ENTRIES = pytest.mark.parametrize(("name", "arguments", "sizes"), CATALOGUE, ids=lambda x: str(x).replace("'", ""))
 
 

@@ -12,6 +12,7 @@ from cai.compile.linearise import linearise
 from cai.compile.observations import factorise_observations, tabulate_observations
 from cai.compile.real_program import is_real
 from cai.compile.slices import enumerate_slice
+from cai.compile.switching import is_mixed
 from cai.compile.table_model import Tables
 from cai.compile.tabulate import MAX_BYTES, inspect_slice, refuse_large
 from cai.errors import Finding, ImpossibleError, IntractableError, NotConvergedError, WorldError, fault
@@ -37,7 +38,7 @@ def check(world: Any) -> list[Finding]:
     A world whose tables would be too large, or slower than its factors, is checked through ``factorise``, as ``solve``
     does it. Then ``terminated`` is checked on sampled states only, and whether any trajectory can be optimal is checked
     up to 10^6 joint states times actions. A world with neither form has a finding that says so. A world of real
-    variables is checked through ``linearise``.
+    variables is checked through ``linearise``, one that has finite variables, too, through ``switching``.
 
     Args:
         world: any object.
@@ -47,7 +48,7 @@ def check(world: Any) -> list[Finding]:
             if is_compiled(world):
                 raise fault("world", f"a {type(world).__name__}", "an instance of a world, which has a program")
             spec = read(world)
-            layers = (_compiled, _observed) if is_real(spec) else (_names, _slices, _compiled, _observed)
+            layers = _layers(spec)
         except WorldError as error:
             return list(error.findings)
         for layer in layers:
@@ -55,6 +56,12 @@ def check(world: Any) -> list[Finding]:
             if findings:
                 return findings
     return []
+
+
+def _layers(spec: Spec) -> tuple[Callable[[Spec], Iterator[Finding]], ...]:
+    if is_mixed(spec):
+        return (_compiled,)
+    return (_compiled, _observed) if is_real(spec) else (_names, _slices, _compiled, _observed)
 
 
 def _caught(layer: Callable[[Spec], Iterator[Finding]], spec: Spec) -> Iterator[Finding]:

@@ -197,8 +197,10 @@ def _described(variables: Sequence[Described], role: str, space: Space | None) -
 def _count(variables: Sequence[Described], space: Space | None, what: str, note: str = "") -> str:
     if space is not None:
         return f"{space.size:,} {what}{'s' * (space.size > 1)}{note}"
-    numbers = sum(math.prod(one.shape) for one in variables)
-    return f"{what}s of {numbers} real number{'s' * (numbers > 1)}"
+    numbers = sum(math.prod(one.shape) for one in variables if one.size is None)
+    modes = math.prod(one.size for one in variables if one.size is not None)
+    beside = f"{modes:,} modes and " if any(one.size is not None for one in variables) else ""
+    return f"{what}s of {beside}{numbers} real number{'s' * (numbers > 1)}"
 
 
 def _answers(seen: Overview) -> str:

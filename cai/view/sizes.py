@@ -2,6 +2,7 @@
 
 from cai.compile.factor_model import Factors
 from cai.compile.linear_model import LinearGaussian
+from cai.compile.switching_model import SwitchingLinear
 from cai.compile.table_model import Tables
 from cai.errors import IntractableError
 from cai.exact.forms import Compiled, operator
@@ -10,7 +11,7 @@ from cai.exact.rules import POSTERIOR
 from cai.exact.sweep import LONG
 
 
-def size_of(model: Tables | Factors | LinearGaussian | None) -> str:
+def size_of(model: Tables | Factors | LinearGaussian | SwitchingLinear | None) -> str:
     """Say how large a compiled world is, in a line, and of factors what one backup costs; empty where there is none."""
     if model is None:
         return ""
@@ -18,6 +19,10 @@ def size_of(model: Tables | Factors | LinearGaussian | None) -> str:
     survival = f", discount γ = {model.discount:g}" if model.discount < 1 else ""
     if isinstance(model, LinearGaussian):
         return f"{model.states.dimension} state and {model.actions.dimension} action coordinates, {clock}{survival}"
+    if isinstance(model, SwitchingLinear):
+        modes, reals = model.states.modes.size, model.states.reals.dimension
+        coordinates = f"{reals} state and {model.actions.dimension} action coordinates"
+        return f"{modes} modes, {len(model.source)} switches, {coordinates}, {clock}{survival}"
     states, actions = model.states, model.actions
     joint = "joint state" if isinstance(model, Factors) else "state"
     size = f"{states.size:,} {joint}{'s' * (states.size > 1)}, {actions.size:,} action{'s' * (actions.size > 1)}"
