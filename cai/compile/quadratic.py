@@ -12,6 +12,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from cai.support.display import in_notebook
+
 Self = TypeVar("Self", bound="Stacked")
 
 
@@ -154,6 +156,8 @@ class Gaussian(Stacked):
     mean: Float[Tensor, "*B N"]
     covariance: Float[Tensor, "*B N N"]
     mass: Float[Tensor, "*B"]
+
+    _repr_html_ = in_notebook
 
     @property
     def deviation(self) -> Float[Tensor, "*B N"]:

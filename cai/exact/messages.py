@@ -11,6 +11,7 @@ from torch import Tensor
 
 from cai.compile.table_model import Trajectories
 from cai.errors import fault, require_time
+from cai.exact.gaussian.gaussian_reasons import GaussianReasons
 from cai.exact.operator import MF, Act, Conditionals, F, M, Operator, V
 from cai.exact.reasons import Reasons, reasons_for
 from cai.exact.rules import HARD, MAP, POSTERIOR, VARIATIONAL, Rule
@@ -105,22 +106,24 @@ class Messages:
         """
         return self.operator.policy(self.v, self.error_bound)
 
-    def explain(self, t: int = 0, /, **state: int | str) -> Reasons:
+    def explain(self, t: int = 0, /, **state: Any) -> Reasons | GaussianReasons:
         """Say why the rule acts as it does in one state, ``explain(0, pump="worn", motor="ok")``.
 
         For each action: its prior, its q and its probability. Then why the best action is ahead, what v means under the
-        rule, and the luck that POSTERIOR assumes. ``str`` gives sentences; a notebook shows a table.
+        rule, and the luck that POSTERIOR assumes. ``str`` gives sentences; a notebook shows a table. Of real actions:
+        the mean, its gains, and what it costs to deviate.
 
         Args:
             t: the time; any for an infinite horizon.
-            state: the value of every state variable, by number or by name. In a world of independent parts: the
-                variables of one part.
+            state: the value of every state variable, by number or by name; of a real one the number, or a list. In a
+                world of independent parts: the variables of one part.
 
         Raises:
             WorldError: there is no such time, a variable is missing or unknown, or it has no such value; or the
                 messages are a batch.
         """
-        return reasons_for(self, self._time(t), state)
+        reasons: Reasons | GaussianReasons = reasons_for(self, self._time(t), state)
+        return reasons
 
     def log_policy(self, t: int = 0) -> Act:
         """Return the rule's policy at time t: log π_t(a|s), nats, ``[*B, S, A]``, where actions are numbered."""

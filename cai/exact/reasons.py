@@ -5,6 +5,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import singledispatch
 from typing import Any
 
 import torch
@@ -147,7 +148,7 @@ class Reasons:
     __repr__ = __str__
 
 
-def reasons_for(messages: Any, t: int, state: Mapping[str, int | str]) -> Reasons:
+def reasons_for(messages: Any, t: int, state: Mapping[str, Any]) -> Any:
     """Return why a rule acts as it does in one state, of a world in independent parts in the state of one of them.
 
     Raises:
@@ -162,10 +163,18 @@ def reasons_for(messages: Any, t: int, state: Mapping[str, int | str]) -> Reason
     if len(messages.parts) > 1 and len(mine) != 1:
         known = "; ".join(", ".join(part.model.states.names) for part in messages.parts)
         raise fault("explain", f"variables {sorted(state)}", f"those of one independent part: {known}")
-    return _of_part(mine[0] if mine else messages.parts[0], t, state)
+    part = mine[0] if mine else messages.parts[0]
+    return reasons_in(part.model.states, part, t, state)
 
 
-def _of_part(messages: Any, t: int, state: Mapping[str, int | str]) -> Reasons:
+@singledispatch
+def reasons_in(states: Any, messages: Any, t: int, state: Mapping[str, Any]) -> Any:
+    """Return why a rule acts as it does in one state of one part; another kind of states registers here."""
+    raise fault("explain", f"states that are {type(states).__name__}", "numbered states, or real ones")
+
+
+@reasons_in.register
+def _(states: Space, messages: Any, t: int, state: Mapping[str, int | str]) -> Reasons:
     model = messages.model
     s = model.states.number(state, "explain")
     q, pi = messages.q(t)[s].detach(), messages.policy.probs(t)[s].detach()

@@ -1,8 +1,10 @@
 from .bars import column_bars as column_bars
 from .bars import nats_bars as nats_bars
+from .cost_figure import cost_over_time as cost_over_time
 from .curves import elbo_curves as elbo_curves
 from .explorer.explore import Explorer as Explorer
 from .explorer.explore import explore as explore
+from .gain_figure import gains_over_time as gains_over_time
 from .graph_figure import graph as graph
 from .horizon_figures import horizon_curves as horizon_curves
 from .ladder import temperature_ladder as temperature_ladder
@@ -15,6 +17,7 @@ from .over_time import nats_over_time as nats_over_time
 from .over_time import occupancy_over_time as occupancy_over_time
 from .panel_rows import Panels as Panels
 from .panel_rows import side_by_side as side_by_side
+from .portrait import phase_portrait as phase_portrait
 from .profiles import performance_profiles as performance_profiles
 from .seed_curves import learning_curves as learning_curves
 from .tube_figure import tubes as tubes

@@ -1,14 +1,15 @@
 """How each kind of result shows itself in a notebook: a few numbers, and the picture or the table that says most."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from functools import singledispatch
-from html import escape
 from typing import Any
 
 from matplotlib.figure import Figure
 
 from cai.compile.factor_model import Factors
+from cai.compile.linear_model import LinearGaussian
 from cai.compile.model import FiniteModel
+from cai.compile.quadratic import Gaussian
 from cai.compile.table_model import Tables
 from cai.errors import CaiError
 from cai.evaluation.across_seeds import Estimate
@@ -16,15 +17,21 @@ from cai.evaluation.columns import Column
 from cai.evaluation.comparison import Comparison
 from cai.evaluation.evaluation import Evaluation
 from cai.evaluation.rows import Cell, Row
+from cai.exact.gaussian.gaussian_reasons import GaussianReasons
 from cai.exact.messages import Messages
 from cai.exact.reasons import Reasons
 from cai.exact.rules import POSTERIOR, VARIATIONAL
 from cai.learn.result import Learned
 from cai.policies.action_probabilities import ActionProbabilities
+from cai.policies.affine_gaussian import AffineGaussianPolicy
+from cai.policies.gaussian_action import GaussianAction
 from cai.policies.policy_table import PolicyTable
 from cai.support.numbers import between, brief, rounded, show
+from cai.view.blocks import block, heading, line, table
 from cai.view.graph_figure import graph
 from cai.view.map_figures import occupancy_map, value_map
+from cai.view.real_displays import gaussian, gaussian_action, real_seen, system
+from cai.view.real_readings import is_real
 from cai.view.seed_curves import learning_curves
 from cai.view.sizes import size_of
 from cai.view.vector import svg
@@ -39,46 +46,12 @@ MANY = 10_000_000
 """Entries of a policy up to which some of it is shown without being asked for."""
 NODES = 40
 """Nodes up to which a graph is drawn without being asked for."""
-TABLE = "border-collapse: collapse; font-variant-numeric: tabular-nums; font-size: 0.9em; margin: 6px 0"
-CELL = "padding: 2px 10px; border-bottom: 1px solid color-mix(in srgb, currentColor 20%, transparent)"
 
 
 @singledispatch
 def html(result: Any) -> str | None:
     """Return a result as HTML for a notebook, None where its text says as much; other kinds register here."""
     return None
-
-
-def table(heads: Sequence[str], rows: Sequence[Sequence[str]], words: int = 1) -> str:
-    """Lay out a small table in the page's own colours; the first columns, of words, to the left."""
-
-    def side(column: int) -> str:
-        return "left" if column < words else "right"
-
-    def cells(tag: str, row: Sequence[str]) -> str:
-        look = ' scope="col"' if tag == "th" else ""
-        each = (
-            f'<{tag}{look} style="{CELL}; text-align: {side(n)}">{escape(cell)}</{tag}>' for n, cell in enumerate(row)
-        )
-        return f"<tr>{''.join(each)}</tr>"
-
-    body = "".join(cells("td", row) for row in rows)
-    return f'<table style="{TABLE}"><thead>{cells("th", heads)}</thead><tbody>{body}</tbody></table>'
-
-
-def block(*parts: str) -> str:
-    """Put parts under one another."""
-    return f'<div class="cai">{"".join(parts)}</div>'
-
-
-def line(text: str) -> str:
-    """Return a paragraph of text, its line breaks kept."""
-    return f'<p style="margin: 4px 0; white-space: pre-line">{escape(text)}</p>'
-
-
-def heading(text: str) -> str:
-    """Return the first line of a display."""
-    return f'<p style="margin: 4px 0"><strong>{escape(text)}</strong></p>'
 
 
 @html.register
@@ -174,10 +147,17 @@ def _(result: PolicyTable) -> str:
     return block(heading(f"t = {result.t}{given}"), body, *(line(note) for note in result.notes))
 
 
-@html.register
-def _(result: Reasons) -> str:
+@html.register(Reasons)
+@html.register(GaussianReasons)
+def _(result: Reasons | GaussianReasons) -> str:
     heads, *rows = result.table
     return block(heading(result.head), table(heads, rows), *(line(text) for text in result.sentences))
+
+
+html.register(LinearGaussian, system)
+html.register(Gaussian, gaussian)
+html.register(GaussianAction, gaussian_action)
+html.register(AffineGaussianPolicy, lambda policy: gaussian_action(policy.at(0)))
 
 
 def _nats(ask: Any) -> str:
@@ -216,9 +196,11 @@ def _figure(draw: Any) -> str:
 
 def _seen(result: Messages | Evaluation) -> str:
     """Show values and visits as maps where the world lies in space, else the first states in a table."""
-    model: FiniteModel = result.model
     if getattr(result, "batch_shape", ()) or len(result.parts) > 1:
         return ""
+    if is_real(result):
+        return real_seen(result)
+    model: FiniteModel = result.model
     if model.layout is not None and len(model.layout.cell) <= MOST:
         try:
             values = [value_map(result)] if isinstance(model, Tables) or isinstance(result, Messages) else []

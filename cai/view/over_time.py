@@ -18,8 +18,10 @@ from cai.evaluation.losses import state_label
 from cai.support.numbers import show
 from cai.view import readings
 from cai.view.canvas import HATCH, WIDE, Room, cells, colour_key, linear, logarithmic, open_axes, panel
+from cai.view.cost_figure import cost_over_time
 from cai.view.map_figures import LOST, NATS, Scale
 from cai.view.readings import Result
+from cai.view.real_readings import is_real
 from cai.view.style import INK, amounts, pale
 from cai.view.vector import tell
 
@@ -98,6 +100,8 @@ def nats_over_time(
 ) -> Figure:
     """Draw a policy's losses by state and time, on a logarithmic scale: policy, action or luck nats, or regret.
 
+    Where states are real, a loss has a time alone: it is drawn as ``cost_over_time``, which takes several policies.
+
     Args:
         evaluation: what ``cai.evaluate`` returns.
         what: "policy", "action", "luck" or "regret".
@@ -112,6 +116,8 @@ def nats_over_time(
     """
     if what not in NATS:
         raise fault("nats_over_time, what", f"{what!r}", f"one of {list(NATS)}")
+    if isinstance(evaluation, Evaluation) and is_real(evaluation):
+        return cost_over_time({readings.name_of(evaluation): evaluation}, what, scale=scale, title=title, ax=ax)
     rows = _rows(evaluation, states, "nats_over_time")
     every = getattr(evaluation, NATS[what])
     field, unit = every[..., rows], "reward units" if what == "regret" else "nats"

@@ -14,10 +14,22 @@ from cai.evaluation.comparison import Comparison
 from cai.evaluation.evaluation import Evaluation
 from cai.exact.messages import Messages
 from cai.support.numbers import show
+from cai.world.coordinates import Coordinates
 from cai.world.spaces import Layout
 
 Result = Messages | Evaluation
 """What is drawn: the messages of a rule, or a policy that was evaluated."""
+
+INSTEAD = {
+    "": "cai.view.tubes, phase_portrait, gains_over_time or cost_over_time",
+    "value_map": "cai.view.phase_portrait: its level lines are the value",
+    "policy_arrows": "cai.view.phase_portrait for where the policy goes, gains_over_time for the policy",
+    "occupancy_map": "cai.view.tubes for one coordinate, phase_portrait for two",
+    "nats_map": "cai.view.cost_over_time",
+    "messages_over_time": "cai.view.phase_portrait(result, t=…): its level lines are v_t",
+    "occupancy_over_time": "cai.view.tubes for one coordinate, phase_portrait for two",
+}
+"""What shows real states, by the figure that shows numbered ones."""
 
 
 def model_of(result: Result, where: str) -> FiniteModel:
@@ -29,6 +41,8 @@ def model_of(result: Result, where: str) -> FiniteModel:
     if not isinstance(result, Messages | Evaluation):
         raise fault(where, f"a {type(result).__name__}", "what cai.solve or cai.evaluate returns")
     require_one(result, where)
+    if isinstance(result.model.states, Coordinates):
+        raise fault(where, "a world of real states", f"numbered ones; use {INSTEAD.get(where, INSTEAD[''])}")
     if len(result.parts) > 1:
         seen = f"a world in {len(result.parts)} independent parts"
         raise fault(where, seen, "one of them, result.parts[i], or cai.view.tubes for a variable")

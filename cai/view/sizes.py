@@ -9,16 +9,17 @@ from cai.exact.forms import Compiled, operator
 from cai.exact.parts import parts_of
 from cai.exact.rules import POSTERIOR
 from cai.exact.sweep import LONG
+from cai.view.system_words import size_words
 
 
 def size_of(model: Tables | Factors | LinearGaussian | SwitchingLinear | None) -> str:
     """Say how large a compiled world is, in a line, and of factors what one backup costs; empty where there is none."""
     if model is None:
         return ""
+    if isinstance(model, LinearGaussian):
+        return size_words(model)
     clock = f"horizon T = {model.horizon:,}" if model.horizon is not None else "infinite horizon"
     survival = f", discount γ = {model.discount:g}" if model.discount < 1 else ""
-    if isinstance(model, LinearGaussian):
-        return f"{model.states.dimension} state and {model.actions.dimension} action coordinates, {clock}{survival}"
     if isinstance(model, SwitchingLinear):
         modes, reals = model.states.modes.size, model.states.reals.dimension
         coordinates = f"{reals} state and {model.actions.dimension} action coordinates"

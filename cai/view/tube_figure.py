@@ -17,9 +17,11 @@ from cai.evaluation.comparison import Comparison
 from cai.evaluation.evaluation import Evaluation
 from cai.exact.messages import Messages
 from cai.support.numbers import brief, show
+from cai.support.wording import listed
 from cai.view.canvas import Room, open_axes, panel
 from cai.view.curve_names import Label, name_ends, width_of
 from cai.view.readings import by_name, require_one
+from cai.view.real_readings import is_real, normal_marginals, sure_times
 from cai.view.style import LINES
 from cai.view.vector import tell
 
@@ -69,11 +71,15 @@ def marginals_over_time(result: Any, variable: str) -> Sequence[Marginal]:
 
 @marginals_over_time.register
 def _(result: Evaluation, variable: str) -> Sequence[Marginal]:
+    if is_real(result):
+        return normal_marginals(result, variable)
     return _living(_of_state(result, variable).visits[variable])
 
 
 @marginals_over_time.register
 def _(result: Messages, variable: str) -> Sequence[Marginal]:
+    if is_real(result):
+        return normal_marginals(result, variable)
     times = range((_of_state(result, variable).model.horizon or 0) + 1)
     return _living(torch.stack([result.marginal(t, variable).detach() for t in times]))
 
@@ -95,20 +101,23 @@ def tubes(
     results: Mapping[str, Any] | Comparison,
     variable: str,
     *,
-    share: float = 0.8,
+    share: float | None = None,
     scale: tuple[float, float] | None = None,
     title: str | None = None,
     ax: Axes | None = None,
 ) -> Figure:
-    """Draw a tube for each policy: the mean of a state variable over time, in a band of probability ``share``.
+    """Draw a tube for each policy: the mean of a variable over time, in a band of probability ``share``.
 
     The values are the variable's numbers, or its names, given that the trajectory is alive. Messages show the states
-    under their own rule (for POSTERIOR p(x_t | O = 1)), evaluations the policy under the true dynamics.
+    under their own rule (for POSTERIOR p(x_t | O = 1)), evaluations the policy under the true dynamics. On a
+    linear-Gaussian world the variable is a coordinate of the state or of the action; a dot marks a time at which it is
+    certain: observed, forced, or a sure start.
 
     Args:
         results: messages or evaluations by name, or a comparison, whose evaluations are drawn.
-        variable: a state variable.
-        share: the probability inside the band; equal probabilities are left out below and above.
+        variable: a state variable; of real states a coordinate of state or action, ``position`` or ``state[0]``.
+        share: the probability inside the band, equal probabilities left out below and above; 0.95 of real variables,
+            else 0.8, unless given.
         scale: the ends of the vertical axis.
         title: above the panel; the variable's name unless given.
         ax: where to draw; a new figure unless given.
@@ -117,6 +126,8 @@ def tubes(
         WorldError: there is no result or no such variable, the horizon is infinite, or ``share`` is not within 0 and 1.
     """
     every = by_name(results, "tubes")
+    real = any(map(is_real, every.values()))
+    share = (0.95 if real else 0.8) if share is None else share
     if not 0 < share < 1:
         raise fault("tubes, share", f"{share}", "a number between 0 and 1")
     drawn = {name: marginals_over_time(result, variable) for name, result in every.items()}
@@ -127,22 +138,32 @@ def tubes(
     labels = []
     for n, (name, each) in enumerate(drawn.items()):
         low, high = ([marginal.quantile(0.5 + side * share / 2) for marginal in each] for side in (-1, 1))
-        ax.fill_between(range(len(each)), low, high, color=LINES[n % 8], alpha=0.16, linewidth=0, step="mid")
+        look: dict[str, Any] = {"step": None if real else "mid"}
+        ax.fill_between(range(len(each)), low, high, color=LINES[n % 8], alpha=0.16, linewidth=0, **look)
         rim = 1.0 * (len(drawn) - 1 - n) / max(1, len(drawn) - 1)
         ax.plot(means[name], color=LINES[n % 8], linewidth=1.5 + rim)
+        sure = sure_times(each)
+        ax.scatter(sure, [means[name][t] for t in sure], s=20, color=LINES[n % 8], clip_on=False, zorder=4)
         labels.append(Label(means[name][-1], name, brief(means[name][-1]), LINES[n % 8]))
     ax.set_xlim(0, max(1, *(len(each) - 1 for each in drawn.values())))
-    _name_values(ax, next(iter(every.values())), variable)
+    if not real:
+        _name_values(ax, next(iter(every.values())), variable)
     if scale is not None:
         ax.set_ylim(*scale)
     ax.xaxis.set_major_locator(MaxNLocator(5, integer=True))
     name_ends(ax, labels)
     told = (
-        f"{name}: mean {show(mean[0])} at t = 0, {show(mean[-1])} at t = {len(mean) - 1}"
+        f"{name}: mean {show(mean[0])} at t = 0, {show(mean[-1])} at t = {len(mean) - 1}{_certain(drawn[name])}"
         for name, mean in means.items()
     )
     words = f"{variable} over time, mean and the band of {share:.0%} of the probability. {'; '.join(told)}."
     return tell(ax, words, ax.get_ylim())
+
+
+def _certain(each: Sequence[Any]) -> str:
+    """Say when a tube has no width."""
+    sure = [str(t) for t in sure_times(each)]
+    return f", certain at t = {listed(sure)}" if sure else ""
 
 
 def _name_values(ax: Axes, result: Any, variable: str) -> None:

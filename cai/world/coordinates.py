@@ -1,8 +1,10 @@
 """The real spaces of a world: named variables, each a number or a tensor of numbers, laid side by side as vectors."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -94,6 +96,25 @@ class Coordinates:
                 known = dict.fromkeys((*self.names, *self.labels))
                 raise fault(f"variable '{name}'", "no such variable", f"one of {', '.join(known)}{meant(name, known)}")
         return found
+
+    def placed(self, given: Mapping[str, Any], where: str) -> dict[int, float]:
+        """Return values by coordinate: of variables, ``state=[0.1, 0.2]``, or of coordinates, ``{"state[0]": 0.1}``.
+
+        Raises:
+            WorldError: there is no such variable, it has another size, or a value is no finite number.
+        """
+        placed: dict[int, float] = {}
+        for name, value in given.items():
+            found = self.where([name])
+            try:
+                numbers = torch.as_tensor(value, dtype=torch.float64).flatten().tolist()
+            except (TypeError, ValueError, RuntimeError):
+                raise fault(f"{where}, variable '{name}'", f"{value!r}", "numbers") from None
+            if len(numbers) != len(found) or not all(map(math.isfinite, numbers)):
+                expected = "a finite number" if len(found) == 1 else f"{len(found)} finite numbers"
+                raise fault(f"{where}, variable '{name}'", f"{value!r}", expected)
+            placed |= zip(found, numbers, strict=True)
+        return placed
 
 
 def _places(shape: torch.Size) -> list[tuple[int, ...]]:

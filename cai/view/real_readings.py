@@ -1,0 +1,151 @@
+"""What figures read from a result on a world of real states: where it is, how it acts, and what it goes on to."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from cai.compile.linear_model import LinearGaussian
+from cai.compile.quadratic import ConditionalGaussian, Gaussian, Quadratic
+from cai.errors import fault, require_time
+from cai.exact.messages import Messages
+from cai.exact.rules import VARIATIONAL
+from cai.view.readings import require_one
+from cai.world.coordinates import Coordinates
+
+SURE = 1e-7
+"""A deviation below this share of the widest counts as certainty."""
+
+
+@dataclass(frozen=True)
+class Normal:
+    """The Gaussian marginal of one coordinate, as a tube needs it."""
+
+    mean: float
+    deviation: float
+
+    def quantile(self, share: float) -> float:
+        """Return the value below which this share of the probability lies."""
+        return self.mean + self.deviation * float(torch.special.ndtri(torch.tensor(share, dtype=torch.float64)))
+
+
+def is_real(result: Any) -> bool:
+    """Return whether a result is on a world of real states."""
+    return isinstance(getattr(getattr(result, "model", None), "states", None), Coordinates)
+
+
+def system_of(result: Any, where: str) -> LinearGaussian:
+    """Return the linear-Gaussian world of a result of finite horizon.
+
+    Raises:
+        WorldError: the states are not real, or the horizon is infinite, or it is a batch.
+    """
+    require_one(result, where)
+    if not is_real(result):
+        seen = f"a {type(result).__name__} on numbered states"
+        raise fault(where, seen, "one on real states; cai.view.value_map and messages_over_time show numbered ones")
+    model: LinearGaussian = result.model
+    if model.horizon is None:
+        raise fault(where, "an infinite horizon", "a finite one: the figure is over time")
+    return model
+
+
+def place_of(space: Coordinates, name: str, where: str) -> int:
+    """Return the number of one coordinate.
+
+    Raises:
+        WorldError: there is none of that name, or the name is that of several.
+    """
+    found = space.where([name]) if name in (*space.names, *space.labels) else []
+    if len(found) != 1:
+        seen = f"'{name}'" + (f", which has {len(found)} coordinates" if found else "")
+        raise fault(where, seen, f"one of {', '.join(space.labels)}")
+    return found[0]
+
+
+def states_at(result: Any, t: int) -> Gaussian:
+    """Return p(s_t), t = 0 … T: under the rule of messages, or of a policy under the true dynamics."""
+    if isinstance(result, Messages):
+        found: Gaussian = result.states(t).detach()
+        return found
+    measured: Gaussian = result.parts[0].states[require_time("t", t, result.model.horizon, end=True)]
+    return measured.detach()
+
+
+def acting_at(result: Any, t: int) -> ConditionalGaussian:
+    """Return the policy of time t."""
+    found: Any = result.tilt(t).log_policy if isinstance(result, Messages) else result.parts[0].act(t)
+    act: ConditionalGaussian = found.detach()
+    return act
+
+
+def closed_loop(result: Any, t: int) -> ConditionalGaussian:
+    """Return p(s_{t+1}|s_t) where the policy's mean acts: under the rule of messages, else under the true dynamics."""
+    if isinstance(result, Messages):
+        following: Any = result.dynamics(t)
+    else:
+        following = result.variational.dynamics(t)  # the true ones
+    following, act, n = following.detach(), acting_at(result, t), result.model.states.dimension
+    A, B = following.gain[..., :n], following.gain[..., n:]
+    offset = following.offset + (B @ act.offset.unsqueeze(-1)).squeeze(-1)
+    return ConditionalGaussian(A + B @ act.gain, offset, torch.cat((B @ act.scale, following.scale), -1))
+
+
+def value_at(result: Any, t: int) -> Quadratic:
+    """Return v_t of messages; of an evaluation the return to come, both reward units."""
+    if isinstance(result, Messages):
+        v: Quadratic = result.operator.at(result.v, t).detach()
+        return v
+    op = result.variational.operator
+    to_come: Quadratic = op.terminal().detach()
+    for at in reversed(range(t, result.model.horizon)):
+        to_come = _averaged(op.under(VARIATIONAL).q(at, to_come), acting_at(result, at))
+    return to_come
+
+
+def _averaged(q: Quadratic, act: ConditionalGaussian) -> Quadratic:
+    """Return ``E[q(s, a)]`` of a ~ π(·|s), a quadratic of s."""
+    n = act.gain.shape[-1]
+    one = torch.eye(n, dtype=act.gain.dtype)
+    above = act.offset.new_zeros(n)
+    inside = q.after(torch.cat((one, act.gain), -2), torch.cat((above, act.offset)))
+    spread = 0.5 * (q.M[n:, n:] * act.covariance).sum()
+    return Quadratic(inside.M, inside.b, inside.c + spread)
+
+
+def normal_marginals(result: Any, name: str) -> list[Normal]:
+    """Return the marginal of one coordinate of the state at 0 … T, or of the action at 0 … T-1.
+
+    Raises:
+        WorldError: there is no such coordinate, the horizon is infinite, or the result is a batch.
+    """
+    model = system_of(result, "tubes")
+    if name in (*model.states.names, *model.states.labels):
+        i = place_of(model.states, name, "tubes, variable")
+        each = [states_at(result, t).of([i]) for t in range((model.horizon or 0) + 1)]
+    elif name in (*model.actions.names, *model.actions.labels):
+        i = place_of(model.actions, name, "tubes, variable")
+        times = range(model.horizon or 0)
+        each = [acting_at(result, t).push(states_at(result, t)).of([i]) for t in times]
+    else:
+        known = ", ".join((*model.states.labels, *model.actions.labels))
+        raise fault("tubes, variable", f"'{name}'", f"one of {known}")
+    return [Normal(float(one.mean), float(one.deviation)) for one in each]
+
+
+def sure_times(each: Sequence[Any]) -> list[int]:
+    """Return the times at which a tube has no width but has one at others: observed, forced, or a sure start."""
+    widths = [getattr(one, "deviation", None) for one in each]
+    known = [width for width in widths if width is not None]
+    widest = max(known, default=0.0)
+    if len(known) < len(widths) or widest == 0:
+        return []
+    return [t for t, width in enumerate(known) if width <= SURE * widest]
+
+
+def lattice(low: float, high: float, n: int) -> Float[Tensor, " n"]:
+    """Return n evenly spaced numbers."""
+    return torch.linspace(low, high, n, dtype=torch.float64)

@@ -1,0 +1,170 @@
+"""Worlds of real states shown: figures hold what was computed, policies and reasons say it by name."""
+
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from matplotlib.patches import Ellipse
+
+import cai
+from cai.exact.gaussian.gaussian_reasons import GaussianReasons
+from cai.support.numbers import brief
+from cai.view.displays import html
+from cai.view.system_words import equations
+
+RULES = {"POSTERIOR": cai.POSTERIOR, "VARIATIONAL": cai.VARIATIONAL, "HARD": cai.HARD}
+HERE = {"position": 1.0, "velocity": -0.5}
+
+
+@pytest.fixture(scope="module")
+def cart() -> Any:
+    return cai.linearise(cai.load_world("double_integrator", {"horizon": 8}))
+
+
+@pytest.fixture(scope="module")
+def solved(cart: Any) -> dict[str, cai.Messages]:
+    return {name: cai.solve(cart, rule, temperature=2.0) for name, rule in RULES.items()}
+
+
+# Figures
+
+
+@pytest.mark.parametrize(("name", "place"), [("velocity", 1), ("force", 2)])
+def test_a_tube_of_a_coordinate_is_its_mean_and_95_percent(
+    solved: dict[str, cai.Messages], name: str, place: int
+) -> None:
+    figure = cai.view.tubes({"a": solved["VARIATIONAL"]}, name)
+    joints = [solved["VARIATIONAL"].marginals(t) for t in range(8)]
+    mean, deviation = (np.array([float(getattr(one, of)[place]) for one in joints]) for of in ("mean", "deviation"))
+    axes = figure.axes[0]
+    np.testing.assert_allclose(axes.lines[0].get_ydata()[:8], mean, atol=1e-12)
+    band = axes.collections[0].get_paths()[0].vertices
+    for t in range(8):
+        ends = band[np.isclose(band[:, 0], t), 1]
+        assert (ends.min(), ends.max()) == pytest.approx(
+            (mean[t] - 1.959964 * deviation[t], mean[t] + 1.959964 * deviation[t])
+        )
+    assert "95%" in cai.view.alt(figure)
+    assert f"mean {cai.view.tube_figure.show(mean[0])} at t = 0" in cai.view.alt(figure)
+
+
+def test_a_tube_marks_where_it_is_certain(cart: Any) -> None:
+    seen = cai.solve(cai.load_world("double_integrator", {"horizon": 8}), observe={"position_5": 1.0})
+    figure = cai.view.tubes({"seen": seen}, "position")
+    assert figure.axes[0].collections[1].get_offsets().tolist() == [[5.0, pytest.approx(1.0)]]
+    assert "certain at t = 5" in cai.view.alt(figure)
+
+
+def test_a_phase_portrait_holds_value_path_and_marginals(solved: dict[str, cai.Messages]) -> None:
+    messages = solved["POSTERIOR"]
+    figure = cai.view.phase_portrait(messages, t=3)
+    axes = figure.axes[0]
+    path = np.stack(axes.lines[0].get_data(), -1)
+    np.testing.assert_allclose(path, torch.stack([messages.states(t).mean for t in range(9)]), atol=1e-12)
+    ellipses = [patch for patch in axes.patches if isinstance(patch, Ellipse)]
+    for t, drawn in zip((0, 2, 3, 5, 6, 8), ellipses, strict=True):
+        rim = drawn.get_patch_transform().transform(np.array([[1.0, 0.0], [0.0, 1.0], [-1.0, 0.0]]))
+        off = torch.as_tensor(rim) - messages.states(t).mean
+        within = (off @ torch.linalg.inv(messages.states(t).covariance) * off).sum(-1)
+        np.testing.assert_allclose(within, -2 * math.log(0.05), rtol=1e-6)  # the 95 % quantile of χ²₂
+    low, high = figure.scale
+    corner = torch.tensor([axes.get_xlim()[1], axes.get_ylim()[1]], dtype=torch.float64)
+    assert low - 1e-9 <= float(messages.v.at(3)(corner)) <= high + 1e-9
+    value = float(messages.v.at(3)(messages.states(3).mean))
+    assert f"v is {cai.view.portrait.show(value)} reward units" in cai.view.alt(figure)
+
+
+def test_gains_over_time_are_the_policys(solved: dict[str, cai.Messages]) -> None:
+    figure = cai.view.gains_over_time(solved["HARD"], "force")
+    for j in range(2):
+        drawn = figure.axes[0].lines[1 + j].get_ydata()
+        gains = [float(solved["HARD"].policy.at(t).gain[0, j]) for t in range(8)]
+        np.testing.assert_allclose(drawn, gains)
+
+
+def test_what_is_for_numbered_states_names_what_is_for_real_ones(solved: dict[str, cai.Messages]) -> None:
+    messages = solved["HARD"]
+    for draw, use in (
+        (cai.view.value_map, "phase_portrait"), (cai.view.policy_arrows, "gains_over_time"),
+        (cai.view.occupancy_map, "tubes"), (cai.view.messages_over_time, "phase_portrait"),
+        (cai.view.occupancy_over_time, "tubes"),
+    ):  # fmt: skip
+        with pytest.raises(cai.WorldError, match=rf"a world of real states; expected .*{use}"):
+            draw(messages)
+    with pytest.raises(cai.WorldError, match="'place'; expected one of position, velocity, force"):
+        cai.view.tubes({"a": messages}, "place")
+    with pytest.raises(cai.WorldError, match="position twice"):
+        cai.view.phase_portrait(messages, "position", "position")
+    with pytest.raises(cai.WorldError, match="from 0 to 7"):
+        cai.view.phase_portrait(messages, t=8)
+
+
+# Words
+
+
+def test_a_policy_is_read_by_name(solved: dict[str, cai.Messages]) -> None:
+    policy = solved["VARIATIONAL"].policy
+    act, s = policy.conditional(3), torch.tensor([1.0, -0.5], dtype=torch.float64)
+    whole, there, half = policy.at(3), policy.at(3, **HERE), policy.at(3, velocity=-0.5)
+    torch.testing.assert_close(there.mean, act.mean(s))
+    torch.testing.assert_close(there.deviation, act.covariance.diagonal().sqrt())
+    torch.testing.assert_close(half.offset, act.offset + act.gain[:, 1] * -0.5)
+    assert half.free == ("position",)
+    assert brief(float(act.gain[0, 1]), 4) in str(whole)
+    assert "force given position and velocity, T = 8" in repr(policy)
+    for t, given, words in (
+        (8, HERE, "from 0 to 7"), (0, {"posision": 1}, "did you mean position"),
+        (0, {"position": "far"}, "expected numbers"), (0, {"position": [1, 2]}, "a finite number"),
+    ):  # fmt: skip
+        with pytest.raises(cai.WorldError, match=words):
+            policy.at(t, **given)
+    with pytest.raises(cai.WorldError, match="no value of position"):
+        _ = half.mean
+
+
+def test_reasons_are_those_of_the_messages(solved: dict[str, cai.Messages]) -> None:
+    s = torch.tensor([1.0, -0.5], dtype=torch.float64)
+    for name, messages in solved.items():
+        said = messages.explain(3, **HERE)
+        assert isinstance(said, GaussianReasons)
+        (one,) = said.actions
+        op, act = messages.operator, messages.policy.conditional(3)
+        a = act.mean(s)
+        score = messages.q(3) if name == "HARD" else messages.q(3) + 2.0 * op.log_prior(3)
+        fall = score(torch.cat((s, a))) - score(torch.cat((s, a + 1)))
+        assert (one.mean, one.cost, said.v) == pytest.approx((float(a), float(fall), float(messages.v.at(3)(s))))
+        assert f"v = {brief(said.v, 5)} reward units is" in str(said)
+        assert said.certain == (name == "HARD")
+    said = solved["POSTERIOR"].explain(3, **HERE)
+    op, a = solved["POSTERIOR"].operator, solved["POSTERIOR"].policy.conditional(3).mean(s)
+    sober = float(solved["VARIATIONAL"].policy.conditional(3).mean(s))
+    assert said.luck is not None
+    assert said.luck.nats == pytest.approx(float(op.luck(3, solved["POSTERIOR"].v.at(4))(torch.cat((s, a)))))
+    assert f"VARIATIONAL, which assumes no luck, takes force = {brief(sober, 4)}" in str(said)
+    with pytest.raises(cai.WorldError, match="no value of velocity"):
+        solved["HARD"].explain(0, position=1.0)
+
+
+def test_a_system_is_written_as_equations(cart: Any) -> None:
+    told = dict(equations(cart))
+    assert told["next velocity"] == "velocity + 0.2·force + noise of deviation 0.1"
+    assert told["E[reward]"] == "−position² − 0.1·velocity² − 0.1·force²"
+    assert told["terminal reward"] == "−10·position² − 10·velocity²"
+    assert told["prior of force"] == "N(0, 2²)"
+    assert told["start of position"] == "N(2, 0.5²)"
+    assert told["noise correlations"] == "position and velocity 1"
+
+
+def test_a_notebook_shows_them(cart: Any, solved: dict[str, cai.Messages]) -> None:
+    messages = solved["POSTERIOR"]
+    for shown, words in (
+        (cart, "next velocity"), (messages.states(2), "deviation"), (messages.policy, "per position"),
+        (messages.explain(0, **HERE), "To be 1 off in force"),
+    ):  # fmt: skip
+        assert words in str(html(shown))
+    page = str(html(messages))
+    assert page.count("<svg") == 4  # three tubes and the portrait
+    assert "log Z" in page
+    assert "Gaussian action prior" in page
