@@ -164,6 +164,11 @@ class Factors:
         return next(iter(self.initial.values())).table.device
 
     @property
+    def proper_prior(self) -> bool:
+        """True: numbered actions have probabilities."""
+        return True
+
+    @property
     def requires_grad(self) -> bool:
         """Whether any table requires a gradient."""
         return any(table.requires_grad for table in self._tables)

@@ -129,6 +129,11 @@ class LinearGaussian:
         return log_volume(self.start_scale)
 
     @property
+    def proper_prior(self) -> bool:
+        """Whether the action prior is a distribution: none of its coordinates is flat."""
+        return not bool(self.slices.flat.any())
+
+    @property
     def layout(self) -> Layout | None:
         """No map: states are real."""
         return None

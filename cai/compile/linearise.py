@@ -1,6 +1,7 @@
 """linearise: a world's program, differentiated, as a linear-Gaussian system."""
 
 from collections.abc import Callable
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -89,7 +90,7 @@ def _start(program: RealProgram) -> Expansion:
 
 def _slice(program: RealProgram, t: int) -> tuple[LinearSlice, Coordinates]:
     """Return the slice of time t, and the sites of ``step``."""
-    prior, flat = _prior(program, t)
+    prior, flat = read_act(partial(program.act, t), program.states, program.actions)
     n, m = program.states.dimension, program.actions.dimension
     first, reward = program.step(t, torch.zeros(n), torch.zeros(m), None)
     if not bool(reward.isfinite()):
@@ -126,22 +127,32 @@ def _log_volume(scales: Tensor | None) -> Tensor:
     return torch.zeros(()) if scales is None else torch.where(scales > 0, scales, 1.0).log().sum()
 
 
-def _prior(program: RealProgram, t: int) -> tuple[ConditionalGaussian, Tensor]:
-    """Return the action prior, and which coordinates of its noise are flat."""
-    n = program.states.dimension
-    first = program.act(t, torch.zeros(n), None)
-    inputs = [*program.states.labels, *noise_names(first)]
+def read_act(
+    run_at: Callable[[Tensor, Tensor | None], Reparametrise], states: Coordinates, actions: Coordinates
+) -> tuple[ConditionalGaussian, Tensor]:
+    """Return a program of actions as a Gaussian given the state, and which coordinates of its noise are flat.
+
+    Args:
+        run_at: the program at one time, run at states ``[*batch, n]`` and at noise; see ``run_act``.
+        states, actions: their variables.
+
+    Raises:
+        IntractableError: its mean is not affine, its noise depends on the state, or a site is not Gaussian.
+        WorldError: it fails, or samples other variables than the actions.
+    """
+    n = states.dimension
+    first = run_at(torch.zeros(n), None)
+    inputs = [*states.labels, *noise_names(first)]
 
     def run(x: Tensor) -> Reparametrise:
-        return program.act(t, x[..., :n], x[..., n:])
+        return run_at(x[..., :n], x[..., n:])
 
-    def actions(x: Tensor) -> tuple[Tensor, Tensor]:
-        return joined(run(x), program.actions), torch.zeros(())
+    def chosen(x: Tensor) -> tuple[Tensor, Tensor]:
+        return joined(run(x), actions), torch.zeros(())
 
-    piece = Piece(first.where, actions, inputs, program.actions.labels)
-    read_act = read_sites(piece, first, run)
+    own = read_sites(Piece(first.where, chosen, inputs, actions.labels), first, run)
     flat = torch.cat([site.flat.flatten()[: site.noise] for site in first.sites.values()])
-    return ConditionalGaussian(read_act.F[:, :n], read_act.d, read_act.F[:, n:]), flat
+    return ConditionalGaussian(own.F[:, :n], own.d, own.F[:, n:]), flat
 
 
 def read_sites(piece: Piece, first: Reparametrise, run: Callable[[Tensor], Reparametrise]) -> Expansion:

@@ -46,6 +46,10 @@ class Model(Protocol):
         """Whether any number requires a gradient."""
 
     @property
+    def proper_prior(self) -> bool:
+        """Whether the action prior is a distribution; a flat one is not."""
+
+    @property
     def layout(self) -> Layout | None:
         """Where states lie in space, if the world says so."""
 

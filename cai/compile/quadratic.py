@@ -15,6 +15,7 @@ from torch import Tensor
 from cai.support.display import in_notebook
 
 Self = TypeVar("Self", bound="Stacked")
+Alike = TypeVar("Alike")
 
 
 class Stacked:
@@ -57,14 +58,14 @@ def _changed(part: Any, change: Callable[[Tensor], Tensor]) -> Any:
     return part.each(change) if isinstance(part, Stacked) else change(part)
 
 
-def stacked(each: Sequence[Self], axis: int = 0) -> Self:
-    """Stack alike values along a new leading axis."""
-
-    def along(parts: Sequence[Any]) -> Any:
-        return stacked(parts, axis) if isinstance(parts[0], Stacked) else torch.stack(tuple(parts), axis)
-
-    names = [name for name, _ in _parts(each[0])]
-    return replace(each[0], **{name: along([getattr(one, name) for one in each]) for name in names})  # type: ignore[type-var]
+def stacked(each: Sequence[Alike], axis: int = 0) -> Alike:
+    """Stack alike values, or tensors, along a new leading axis."""
+    first: Any = each[0]
+    if isinstance(first, Tensor):
+        return torch.stack(list(each), axis)  # type: ignore[arg-type, return-value]
+    along = {name: stacked([getattr(one, name) for one in each], axis) for name, _ in _parts(first)}
+    same: Alike = replace(first, **along)
+    return same
 
 
 @dataclass(frozen=True)

@@ -38,14 +38,12 @@ class RealProgram:
     def initial(self, z: Tensor | None) -> Reparametrise:
         """Run ``initial``."""
         begin = Reparametrise("initial", z)
-        self._own(self.states, begin, run_real(begin, self.spec.world.initial))
+        require_variables(self.states, begin, run_real(begin, self.spec.world.initial))
         return begin
 
     def act(self, t: int, s: Tensor, w: Tensor | None) -> Reparametrise:
         """Run ``act``."""
-        act = Reparametrise(f"act, t = {t}", w, flat=True)
-        self._own(self.actions, act, run_real(act, self.spec.world.act, self._state(s), t))
-        return act
+        return run_act(self.spec.world.act, f"act, t = {t}", t, self.states, self.actions, s, w)
 
     def step(self, t: int, s: Tensor, a: Tensor, z: Tensor | None) -> tuple[Reparametrise, Tensor]:
         """Run ``step``; return its sites, and the reward."""
@@ -69,14 +67,6 @@ class RealProgram:
 
     def _state(self, s: Tensor) -> Values:
         return self.states.pack(self.states.split(s))
-
-    @staticmethod
-    def _own(space: Coordinates, messenger: Reparametrise, returned: Values) -> None:
-        names = variable_names(returned, messenger.values, messenger.where)
-        require_no_latents(messenger, names)
-        if names != space.names:
-            raise fault(messenger.where, f"variables {list(names)}", f"{list(space.names)}, the same at all times")
-        _require_shapes(space, messenger)
 
 
 def real_program(spec: Spec) -> RealProgram:
@@ -110,6 +100,30 @@ def run_real(messenger: Reparametrise, piece: Callable[..., Any], *args: Any) ->
             raise
         expected = "a covariance that is positive definite: what has no noise is a Delta, or has a scale of 0"
         raise fault(messenger.where, error.findings[0].seen, expected) from error
+
+
+def run_act(
+    act: Callable[[Any, Any], Any],
+    where: str,
+    t: int,
+    states: Coordinates,
+    actions: Coordinates,
+    s: Tensor,
+    w: Tensor | None,
+) -> Reparametrise:
+    """Run a program of actions, of a world or of a policy, at states and at noise."""
+    messenger = Reparametrise(where, w, flat=True)
+    require_variables(actions, messenger, run_real(messenger, act, states.pack(states.split(s)), t))
+    return messenger
+
+
+def require_variables(space: Coordinates, messenger: Reparametrise, returned: Values) -> None:
+    """Raise a ``WorldError`` where a piece of a program sampled other variables than those of a space."""
+    names = variable_names(returned, messenger.values, messenger.where)
+    require_no_latents(messenger, names)
+    if names != space.names:
+        raise fault(messenger.where, f"variables {list(names)}", f"{list(space.names)}, the same at all times")
+    _require_shapes(space, messenger)
 
 
 def _require_shapes(space: Coordinates, messenger: Reparametrise) -> None:

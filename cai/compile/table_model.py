@@ -120,6 +120,11 @@ class Tables:
         return Slice(*(field.select(len(self.batch_shape), t) for field in fields))
 
     @property
+    def proper_prior(self) -> bool:
+        """True: numbered actions have probabilities."""
+        return True
+
+    @property
     def requires_grad(self) -> bool:
         """Whether any number requires a gradient."""
         numbers = (self.log_initial, self.log_prior, self.log_prob, self.reward, self.terminal)

@@ -18,37 +18,56 @@ from cai.policies.as_policy import as_policy, require_table
 from cai.policies.product_policy import ProductPolicy
 from cai.world.definition import World
 
+SAMPLES = 10_000
+"""How many trajectories are drawn of a policy that has to be sampled."""
 
-def evaluate(world: World | Compiled, policy: Any, *, temperature: float | Tensor = 1.0) -> Evaluation:
+
+def evaluate(
+    world: World | Compiled,
+    policy: Any,
+    *,
+    temperature: float | Tensor = 1.0,
+    samples: int = SAMPLES,
+    seed: int = 0,
+) -> Evaluation:
     """Evaluate any policy exactly, from its state distribution at every time under the true dynamics.
 
     ``ELBO(π) = E_π[Σ r]/α - E_π[Σ KL(π ‖ prior)]``, and two decompositions, both exact for every policy:
     ``ELBO* - ELBO(π) = Σ policy nats`` and ``log Z - ELBO(π) = start + Σ action + Σ luck nats``.
 
+    On a linear-Gaussian world that is so for every policy that is Gaussian given the state, with an affine mean and the
+    same covariance everywhere; it is found out whether a program is. Other policies are sampled there, and
+    ``standard_error`` says how well. A policy that is certain where the prior is not, as HARD's, has an infinite KL.
+
     Args:
-        world: a world, or the tables or factors it was compiled to.
+        world: a world, or what it was compiled to.
         policy: None (the action prior), a Policy, messages, a tensor ``[S, A]`` or ``[T, S, A]`` of probabilities, an
             object with ``act``, a function ``(state, t) -> probabilities [S, A]``, or a ``Rule`` to be solved. A large
-            world of independent parts takes only None, a Rule or messages.
+            world of independent parts takes only None, a Rule or messages. On real states a tensor is a gain ``[m, n]``
+            or ``[T, m, n]``, a triple is (gain, offset, covariance), and a function returns a distribution.
         temperature: α > 0, reward units; one number.
+        samples: how many trajectories are drawn where a policy is sampled.
+        seed: of these draws.
 
     Raises:
         WorldError: the world, the policy or the temperature is not valid.
-        IntractableError: the world can be neither tabulated nor factorised.
+        IntractableError: the world cannot be compiled.
     """
-    return measure(answers_of("evaluate", compiled(world, under=[policy]), temperature), policy)
+    return measure(answers_of("evaluate", compiled(world, under=[policy]), temperature), policy, samples, seed)
 
 
 @torch.no_grad()
-def measure(answers: Answers, policy: Any) -> Evaluation:
+def measure(answers: Answers, policy: Any, samples: int = SAMPLES, seed: int = 0) -> Evaluation:
     """Evaluate a policy of any form against given answers."""
+    if isinstance(samples, bool) or not isinstance(samples, int) or samples < 2:
+        raise fault("evaluate, samples", f"{samples!r}", "a whole number, at least 2")
     if isinstance(policy, Rule):
         policy = answers.under(policy)
     if isinstance(answers.model, Tables):
         demand(inspect_ends(answers.model))
         require_table("policy", answers.model)
     whole, each = _by_parts(answers, policy)
-    ops = (op.measured(own, 0, 0) for op, own in zip(answers.operator.parts, each, strict=True))
+    ops = (op.measured(own, samples, seed) for op, own in zip(answers.operator.parts, each, strict=True))
     parts = tuple(Part(answers, i, own, op) for i, (own, op) in enumerate(zip(each, ops, strict=True)))
     for part in parts:
         _ = part.states  # the policy's probabilities are checked during the evaluation

@@ -9,6 +9,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from cai.compile.model import is_finite
+from cai.compile.quadratic import Stacked, stacked
 from cai.compile.table_model import Tables
 from cai.errors import IntractableError, fault
 from cai.evaluation.accounts import account
@@ -36,13 +38,11 @@ class Evaluation:
         policy: the policy that was evaluated.
         answers: the exact answers that the policy is compared with.
         parts: the numbers of each independent part of the world; most worlds are one part.
-        standard_error: of the expected return, reward units; 0, because the return is exact.
     """
 
     policy: Any
     answers: Answers
     parts: tuple[Part, ...]
-    standard_error: float = 0.0
 
     _repr_html_ = in_notebook
 
@@ -51,7 +51,8 @@ class Evaluation:
             elbo = f"{self.elbo:.6g} nats"
         except IntractableError:
             elbo = "too large in nats"
-        return f"Evaluation(expected_return={self.expected_return:.6g}, elbo={elbo}, on {self.model})"
+        error = f" ± {self.standard_error:.2g}" if self.standard_error else ""
+        return f"Evaluation(expected_return={self.expected_return:.6g}{error}, elbo={elbo}, on {self.model})"
 
     @property
     def model(self) -> Compiled:
@@ -67,6 +68,22 @@ class Evaluation:
     def expected_return(self) -> float:
         """J(π) = E_π[Σ r], the terminal reward included, reward units."""
         return sum(part.totals[0] for part in self.parts)
+
+    @property
+    def standard_error(self) -> float:
+        """The standard error of the expected return, reward units; 0 where it is exact."""
+        return self.standard_error_of("expected_return")
+
+    def standard_error_of(self, field: str) -> float:
+        """Return the standard error of a number of the policy, in its unit: 0 where it is exact.
+
+        It is exact on numbered states, and on a linear-Gaussian world under a policy that is Gaussian given the state,
+        with an affine mean and the same covariance everywhere. Other policies are sampled there.
+
+        Args:
+            field: "expected_return", "elbo", "policy_nats", …: a total over all times.
+        """
+        return sum(part.standard_error(field) for part in self.parts)
 
     @cached_property
     def success(self) -> float | None:
@@ -161,6 +178,8 @@ class Evaluation:
     def regret_per_state(self) -> Float[Tensor, "..."]:
         """p(s_t) Σ_a π(a|s_t) (v*_t(s_t) - q*_t(s_t, a)) against HARD, reward units, ``[T, S]``.
 
+        As all accounts it is ``[T]`` where states are real.
+
         The performance difference lemma (Kakade and Langford 2002): their sum is J* - J(π), exactly. An entry is
         negative only where the policy gains by an action that the prior forbids.
 
@@ -193,24 +212,26 @@ class Evaluation:
         return self._by_part(lambda part: part.luck_nats)
 
     @property
-    def log_policy(self) -> Float[Tensor, "..."]:
-        """log π_t(a|s), nats, ``[T, S, A]``."""
+    def log_policy(self) -> Any:
+        """log π_t(a|s), nats, ``[T, S, A]``; a quadratic of (s, a) of each time where they are real."""
         return self._stacked(lambda part: (log_pi for _, log_pi, _ in part.joints()))
 
     @cached_property
-    def occupancy(self) -> Float[Tensor, "..."]:
-        """p(s_t, a_t, alive) under the policy and the true dynamics, ``[T, S, A]``."""
+    def occupancy(self) -> Any:
+        """p(s_t, a_t, alive) under the policy and the true dynamics, ``[T, S, A]``; Gaussians where they are real."""
         return self._stacked(lambda part: (joint for _, _, joint in part.joints()))
 
     @property
-    def final_states(self) -> Float[Tensor, " S"]:
-        """p(s_T, alive), ``[S]``; for the infinite horizon p(s_t, alive) summed over all times."""
-        last: Tensor = self._only.states[-1]
-        return last
+    def final_states(self) -> Any:
+        """p(s_T, alive), ``[S]``, or a Gaussian; for the infinite horizon p(s_t, alive) summed over all times."""
+        return self._only.states[-1]
 
     @property
-    def visits(self) -> dict[str, Tensor]:
-        """p(x_t, alive) of every state variable, ``[T+1, n]``; for the infinite horizon its sum, ``[1, n]``."""
+    def visits(self) -> dict[str, Any]:
+        """p(x_t, alive) of every state variable, ``[T+1, n]``; for the infinite horizon its sum, ``[1, n]``.
+
+        Of a real variable its mass, mean and covariance at each time, a ``Gaussian``.
+        """
         return {name: states for part in self.parts for name, states in part.visits.items()}
 
     @cached_property
@@ -223,7 +244,7 @@ class Evaluation:
             WorldError: the world has no tables.
         """
         if not isinstance(self.model, Tables):
-            raise fault("Evaluation.v", "a world of factors", "tables")
+            raise fault("Evaluation.v", f"{self.model}", "a world with tables")
         return values(self.model, self.log_policy, self.temperature).v
 
     def worst(self, n: int = 10, by: str = "nats", *, together: bool = False) -> tuple[Loss, ...]:
@@ -272,6 +293,11 @@ class Evaluation:
             return read(self.parts[0])
         return torch.stack([read(part).sum() for part in self.parts])
 
-    def _stacked(self, rows: Callable[[Part], Any]) -> Tensor:
-        require_table("evaluation", self._only.model)
-        return self._only.shaped(torch.stack(list(rows(self._only))))
+    def _stacked(self, rows: Callable[[Part], Any]) -> Any:
+        part = self._only
+        if is_finite(part.model):
+            require_table("evaluation", part.model)
+        each = list(rows(part))
+        if not isinstance(each[0], Tensor | Stacked):
+            raise fault("Evaluation.log_policy", "a policy that is sampled", "a Gaussian given the state")
+        return part.shaped(stacked(each))

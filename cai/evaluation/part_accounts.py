@@ -29,6 +29,8 @@ from cai.support.numerics import nats
 
 KEPT = 1 << 24
 """Entries of a policy's tables up to which they are kept, rather than asked of the policy again."""
+ACCOUNTS = {"policy_nats": "policy", "action_nats": "action", "luck_nats": "luck", "regret": "regret"}
+"""The numbers that are accounts by time, and what each is called here."""
 SHARED = 1 << 22
 """Entries of an answer's tables up to which they are kept for all policies."""
 
@@ -96,15 +98,23 @@ class Part:
             yield t, op.score(t, act), op.joint(self.states[t], act)
 
     @cached_property
+    def sums(self) -> tuple[Tensor, Tensor, Tensor]:
+        """E_π[Σ r], reward units, entropy and KL to the prior, nats; by trajectory, ``[N]``, where they are sampled."""
+        op = self.operator
+        reward = entropy = kl = self.alpha.new_zeros((), dtype=torch.float64)
+        with torch.no_grad():
+            for t, log_pi, joint in self.joints():
+                reward = reward + op.total(op.expect(joint, op.expected_reward(t)))
+                entropy = entropy - op.total(op.expect(op.in_play(joint), log_pi))
+                kl = kl + op.total(op.expect(joint, log_pi - op.log_prior(t)))
+            if self.model.horizon is not None:
+                reward = reward + op.total(op.expect_state(self.states[-1], op.terminal()))
+        return reward, entropy, kl
+
+    @property
     def totals(self) -> tuple[float, float, float]:
         """E_π[Σ r], reward units, entropy and KL to the prior, nats."""
-        op, reward, entropy, kl = self.operator, 0.0, 0.0, 0.0
-        for t, log_pi, joint in self.joints():
-            reward += float(op.expect(joint, op.expected_reward(t)).sum())
-            entropy -= float(op.expect(op.in_play(joint), log_pi).sum())
-            kl += float(op.expect(joint, log_pi - op.log_prior(t)).sum())
-        if self.model.horizon is not None:
-            reward += float(op.expect_state(self.states[-1], op.terminal()).sum())
+        reward, entropy, kl = (float(total.sum()) for total in self.sums)
         return reward, entropy, kl
 
     @property
@@ -113,27 +123,35 @@ class Part:
         reward, _, kl = self.totals
         return float(nats(self.alpha.new_tensor(reward), self.alpha)) - kl
 
-    @cached_property
+    @property
     def policy_nats(self) -> Float[Tensor, "..."]:
         """Σ_a p(s_t, a) (log π - log π*), nats, ``[T, S]``."""
-        return self._finite(self._account(lambda t, log_pi: log_pi - self._best(VARIATIONAL, t)))
+        return self._finite(self._shown("policy"))
 
-    @cached_property
+    @property
     def action_nats(self) -> Float[Tensor, "..."]:
         """Σ_a p(s_t, a) (log π - log p(a|s, O)), nats, ``[T, S]``."""
-        return self._finite(self._account(lambda t, log_pi: log_pi - self._best(POSTERIOR, t)))
+        return self._finite(self._shown("action"))
 
-    @cached_property
+    @property
     def luck_nats(self) -> Float[Tensor, "..."]:
         """Σ_a p(s_t, a) KL(p(outcome|s_t, a) ‖ p(outcome|s_t, a, O)), nats, ``[T, S]``."""
-        promised = self.under(POSTERIOR)
-        return self._finite(self._account(lambda t, log_pi: self._once("luck", t, promised.luck)))
+        return self._finite(self._shown("luck"))
 
-    @cached_property
+    @property
     def regret(self) -> Float[Tensor, "..."]:
         """Σ_a p(s_t, a) (v* - q*), reward units, ``[T, S]``."""
-        hard = self.under(HARD)
-        return self._account(lambda t, log_pi: self._once("shortfall", t, hard.shortfall))
+        return self._shown("regret")
+
+    def standard_error(self, field: str) -> float:
+        """Return the standard error of a number of the policy, summed over all times; 0 where it is exact."""
+        reward, entropy, kl = self.sums
+        known = {"expected_return": reward, "entropy": entropy, "kl_to_prior": kl}
+        gaps = ("elbo", "optimality_gap", "evidence_gap")
+        if field in ACCOUNTS:
+            return self.operator.standard_error(self._rows(ACCOUNTS[field]).sum(0))
+        total = reward / self.alpha - kl if field in gaps else known.get(field)
+        return 0.0 if total is None else self.operator.standard_error(total)
 
     @cached_property
     def start_nats(self) -> float:
@@ -143,15 +161,12 @@ class Part:
         return float(self._finite(op.start_luck(op.at(promised.v, 0))))
 
     @property
-    def visits(self) -> dict[str, Tensor]:
-        """p(x_t, alive) of every state variable, ``[T+1, n]``; one row for the infinite horizon."""
-        space = self.model.states
-        joint = self.states.reshape(-1, *space.sizes)
-        axes = range(1, joint.dim())
-        return {
-            name: joint.sum([axis for axis in axes if axis != i]) if len(axes) > 1 else joint
-            for i, name in enumerate(space.names, 1)
-        }
+    def visits(self) -> dict[str, Any]:
+        """p(x_t, alive) of every state variable, ``[T+1, n]``; one row for the infinite horizon.
+
+        Of a real variable its mass, mean and covariance at each time.
+        """
+        return {name: self.operator.state_marginal(0, self.states, [name]) for name in self.model.states.names}
 
     def worst(self, n: int, by: str, scale: float, *, together: bool) -> tuple[Loss, ...]:
         """Return the n places where the policy loses most here; see ``Evaluation.worst``."""
@@ -168,7 +183,7 @@ class Part:
     def _best(self, rule: Rule, t: int) -> F:
         """Return log π*_t(a|s) of an exact answer, nats."""
         answer = self.under(rule)
-        return self._once(rule, t, lambda t: self.operator.score(t, answer.log_policy(t)))
+        return self._once(rule, t, lambda t: answer.operator.score(t, answer.log_policy(t)))
 
     def _once(self, what: object, t: int, make: Callable[[int], F]) -> F:
         """Return a function of time that is the same for every policy, ``[S, A]``; cached where it is small."""
@@ -179,13 +194,32 @@ class Part:
             shared[key] = make(t)
         return shared[key]
 
-    def _account(self, cost: Callable[[int, F], F]) -> Tensor:
-        op = self.operator
-        with torch.no_grad():
-            rows = torch.stack([op.expect(joint, cost(t, log_pi)) for t, log_pi, joint in self.joints()])
-        return self.shaped(op.by_place(rows))
+    def _cost(self, account: str, t: int, log_pi: F) -> F:
+        """Return what an account charges for each action at time t."""
+        if account == "luck":
+            return self._once(account, t, self.under(POSTERIOR).luck)
+        if account == "regret":
+            return self._once(account, t, self.under(HARD).shortfall)
+        return log_pi - self._best(VARIATIONAL if account == "policy" else POSTERIOR, t)
 
-    def shaped(self, rows: Tensor) -> Tensor:
+    def _rows(self, account: str) -> Tensor:
+        """Return an account of every time, by state or by trajectory where there are such, ``[T, …]``; cached."""
+        if account not in self._known:
+            op = self.operator
+            with torch.no_grad():
+                costs = (op.expect(joint, self._cost(account, t, log_pi)) for t, log_pi, joint in self.joints())
+                self._known[account] = torch.stack(list(costs))
+        return self._known[account]
+
+    @cached_property
+    def _known(self) -> dict[str, Tensor]:
+        return {}
+
+    def _shown(self, account: str) -> Tensor:
+        shown: Tensor = self.shaped(self.operator.by_place(self._rows(account)))
+        return shown
+
+    def shaped(self, rows: Any) -> Any:
         """Return an account of every time, without its axis of time for the infinite horizon."""
         return rows[0] if self.model.horizon is None else rows
 

@@ -112,6 +112,11 @@ def in_play(op: Operator, joint: Tensor) -> Tensor:
     return weights_in_play(op.model, joint)
 
 
+def total(op: Operator, expected: Tensor) -> Tensor:
+    """Return the sum over states."""
+    return expected.sum().double()
+
+
 def by_place(op: Operator, account: Tensor) -> Tensor:
     """Return the account, which is by state."""
     return account

@@ -121,11 +121,17 @@ class Measured(Protocol):
     def in_play(self, joint: MF) -> MF:
         """Return p(s_t, a_t, alive) where somebody acts: 0 where an episode has ended."""
 
+    def state_marginal(self, t: int, mu: M, names: Sequence[str]) -> Any:
+        """Return the marginal of some state variables, of one time or of several at once."""
+
+    def total(self, expected: Tensor) -> Tensor:
+        """Return an expectation as one number, or by trajectory."""
+
     def by_place(self, account: Tensor) -> Tensor:
         """Return an account as it is shown, ``[T, S]``, or ``[T]`` where states are not numbered."""
 
     def standard_error(self, total: Tensor) -> float:
-        """Return the standard error of a sum of expectations; 0 where they are exact."""
+        """Return the standard error of a sum of such totals; 0 where they are exact."""
 
 
 @runtime_checkable
@@ -194,6 +200,9 @@ class Operator(Protocol):
 
     def log_policy(self, t: int, v_next: V, error_bound: float = 0.0) -> Act:
         """Return the rule's own log π_t(a|s), nats; maximisers are tied within what v may be off."""
+
+    def score(self, t: int, act: Act) -> F:
+        """Return log π_t(a|s), nats; see ``Measured``."""
 
     def conditionals(self, t: int, v_next: V, error_bound: float = 0.0) -> Conditionals:
         """Return the rule's own chain at time t."""

@@ -120,6 +120,10 @@ class ProductOperator:
         """Return the rule's own log π_t(a|s) of each part, nats."""
         return tuple(part.log_policy(t, v, error_bound) for part, v in zip(self.parts, v_next, strict=True))
 
+    def score(self, t: int, act: Parts) -> Parts:
+        """Return log π_t(a|s) of each part, nats."""
+        return act
+
     def conditionals(self, t: int, v_next: Parts, error_bound: float = 0.0) -> "ProductConditionals":
         """Return the rule's own chain at time t."""
         each = (part.conditionals(t, v, error_bound) for part, v in zip(self.parts, v_next, strict=True))

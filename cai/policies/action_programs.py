@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from cai.compile.model import FiniteModel
+from cai.compile.model import FiniteModel, Model, is_finite
 from cai.errors import Finding, IntractableError, fault
 from cai.support.process import precision
 from cai.world.definition import World
@@ -16,7 +16,7 @@ from cai.world.spaces import Space, Values, Variable, Variables
 from cai.world.spec import Spec, read
 
 
-def variables_of(world: World | Spec | FiniteModel) -> Variables:
+def variables_of(world: World | Spec | Model) -> Variables:
     """Return the variables of a world, or of what it was compiled to.
 
     Raises:
@@ -24,8 +24,10 @@ def variables_of(world: World | Spec | FiniteModel) -> Variables:
     """
     if isinstance(world, World | Spec):
         return read(world).variables
-    if not isinstance(world, FiniteModel):
+    if not isinstance(world, Model):
         raise fault("policy, world", f"a {type(world).__name__}", "a world, or its tables")
+    if not is_finite(world):
+        return Variables(world.states.variables, world.actions.variables, None, None)
     return Variables(_described(world.states), _described(world.actions), world.states, world.actions)
 
 

@@ -2,19 +2,20 @@
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import Any, overload
 
 import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from cai.compile.model import FiniteModel
+from cai.compile.model import FiniteModel, Model, is_finite
 from cai.errors import fault, user_code
 from cai.policies.action_programs import enumerated
 from cai.policies.fixed import FixedPolicy, always, prior_at
 from cai.policies.function import FunctionPolicy, checked
-from cai.policies.protocol import Act, FinitePolicy
+from cai.policies.protocol import Act, FinitePolicy, Policy
+from cai.policies.real_policies import real_policy
 from cai.policies.terminated import pad_terminated, replace_terminated
 from cai.support.memory import TENSOR, require_room
 from cai.world.definition import require_policy
@@ -117,8 +118,22 @@ def unwrapped(where: str, policy: Any) -> Any:
     return unwrapped(where, policy.policy) if hasattr(policy, "policy") and not hasattr(policy, "act") else policy
 
 
-def as_policy(tables: FiniteModel, policy: Any) -> FinitePolicy:
-    """Read anything that acts as a ``Policy`` on these tables.
+@overload
+def as_policy(model: FiniteModel, policy: Any) -> FinitePolicy: ...
+@overload
+def as_policy(model: Model, policy: Any) -> Policy: ...
+def as_policy(model: Model, policy: Any) -> Policy:
+    """Read anything that acts as a ``Policy`` on a compiled world: see ``finite_policy`` and ``real_policy``.
+
+    Raises:
+        WorldError: a shape, a sum or a site is not as it should be.
+    """
+    policy = unwrapped("policy", policy)
+    return finite_policy(model, policy) if is_finite(model) else real_policy(model, policy)  # type: ignore[arg-type]
+
+
+def finite_policy(tables: FiniteModel, policy: Any) -> FinitePolicy:
+    """Read anything that acts as a policy over numbered states and actions.
 
     Args:
         tables: the compiled world.
@@ -131,7 +146,6 @@ def as_policy(tables: FiniteModel, policy: Any) -> FinitePolicy:
     Raises:
         WorldError: a shape, a sum or a site is not as it should be.
     """
-    policy = unwrapped("policy", policy)
     if policy is None:
         return _from_table(tables, partial(prior_at, tables))
     if isinstance(policy, list | tuple | np.ndarray):

@@ -9,7 +9,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from cai.compile.ends import ended_states
-from cai.compile.model import FiniteModel
+from cai.compile.model import Model, is_finite
 from cai.errors import fault, user_code
 from cai.policies.action_programs import enumerated, finite_spaces, variables_of
 from cai.policies.protocol import probabilities, sample_joint, sampled, scored
@@ -46,9 +46,7 @@ class FunctionPolicy(nn.Module):
     log_prob = scored
     at = in_state
 
-    def __init__(
-        self, world: World | FiniteModel, function: Callable[..., Any], *, dtype: torch.dtype | None = None
-    ) -> None:
+    def __init__(self, world: World | Model, function: Callable[..., Any], *, dtype: torch.dtype | None = None) -> None:
         super().__init__()
         source = read(world) if isinstance(world, World) else world
         own = variables_of(source)
@@ -108,10 +106,10 @@ class FunctionPolicy(nn.Module):
             return self.function(state, t)
 
 
-def _ended(source: Spec | FiniteModel) -> Tensor | None:
+def _ended(source: Spec | Model) -> Tensor | None:
     """Return in which of finitely many states an episode has ended; None where nothing ends, or they are too many."""
     if not isinstance(source, Spec):
-        return source.ended
+        return source.ended if is_finite(source) else None
     states = source.variables.state_space
     return ended_states(source) if states is not None and states.size <= MANY else None
 

@@ -34,6 +34,12 @@ class Coordinates:
         return cls(tuple(v.name for v in variables), tuple(v.shape for v in variables), named)
 
     @property
+    def variables(self) -> tuple[Variable, ...]:
+        """The variables, as a program describes them: none is finite."""
+        real = torch.float64
+        return tuple(Variable(name, None, shape, real) for name, shape in zip(self.names, self.shapes, strict=True))
+
+    @property
     def dimension(self) -> int:
         """n, the number of coordinates."""
         return sum(shape.numel() for shape in self.shapes)

@@ -53,6 +53,7 @@ class FactorOperator:
     states_under = finite.states_under
     expect = expect_state = finite.expect
     in_play = finite.in_play
+    total = finite.total
     by_place = finite.by_place
     standard_error = finite.standard_error
     start_luck = finite.start_luck

@@ -11,15 +11,18 @@ import torch
 from torch import Tensor
 
 from cai.compile.quadratic import ConditionalGaussian, Gaussian, Quadratic
+from cai.errors import fault
+from cai.exact.gaussian.sampled_operator import SampledOperator
 from cai.exact.operator import Operator
+from cai.policies.affine_gaussian import Conditional
 
 SAME = 1e-9
 """Relative size below which two planes of actions are the same."""
 
 
 def measured(op: Operator, policy: Any, samples: int, seed: int) -> Any:
-    """Return the operator itself."""
-    return op
+    """Return the operator itself for an affine-Gaussian policy, else N trajectories."""
+    return op if isinstance(policy, Conditional) else SampledOperator(op, samples, seed)
 
 
 def entries(op: Operator) -> int:
@@ -29,9 +32,15 @@ def entries(op: Operator) -> int:
 
 
 def act(op: Operator, policy: Any, t: int) -> ConditionalGaussian:
-    """Return a given s at time t."""
-    conditional: ConditionalGaussian = policy.conditional(t)
-    return conditional
+    """Return a given s at time t, in the world's dtype.
+
+    Raises:
+        WorldError: a number is not finite.
+    """
+    own: ConditionalGaussian = policy.conditional(t)
+    if not all(bool(part.isfinite().all()) for part in own.tensors):
+        raise fault(f"policy, t = {t}", "a gain, offset or scale that is not finite", "finite numbers")
+    return own.each(lambda part: part.detach().to(op.model.start_mean))
 
 
 def score(op: Operator, t: int, act: ConditionalGaussian) -> Quadratic:
@@ -80,6 +89,11 @@ def expect(op: Operator, mu: Gaussian, f: Quadratic) -> Tensor:
 def in_play(op: Operator, joint: Gaussian) -> Gaussian:
     """Return the measure itself: no episode ends before its time."""
     return joint
+
+
+def total(op: Operator, expected: Tensor) -> Tensor:
+    """Return the number."""
+    return expected
 
 
 def by_place(op: Operator, account: Tensor) -> Tensor:

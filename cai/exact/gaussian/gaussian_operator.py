@@ -55,6 +55,7 @@ class GaussianOperator:
     states_under = expectations.states_under
     expect = expect_state = expectations.expect
     in_play = expectations.in_play
+    total = expectations.total
     by_place = expectations.by_place
     standard_error = expectations.standard_error
     start_luck = expectations.start_luck

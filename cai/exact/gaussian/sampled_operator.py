@@ -1,0 +1,268 @@
+"""Any policy on a linear-Gaussian world: the same accounts, over sampled trajectories in place of Gaussians.
+
+    E f(s_t, a_t) ≈ 1/N Σ_i f(s_t^i, a_t^i),     a^i ~ π_t(·|s^i),     s'^i = transition (s^i, a^i, z^i) + drift
+
+Nobody dies in a sample: with a discount all N trajectories weigh γ^t at time t.
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+import torch
+from pyro.distributions import Delta
+from pyro.poutine import block, trace
+from torch import Tensor, nn
+
+from cai.compile.quadratic import ConditionalGaussian, Gaussian, Quadratic, Stacked, stacked
+from cai.errors import fault, user_code
+from cai.exact.operator import Operator
+from cai.policies.protocol import Policy, scored
+from cai.support.memory import require_room
+from cai.support.process import precision
+from cai.world.enumerate import base
+
+LEFT = 1e-6
+"""The share of all visits of an infinite horizon that is left out."""
+ALL, SEEDS = -1, 1_000_003
+PROGRAM = "code that takes a batch of states and samples the world's action sites"
+
+
+@dataclass(frozen=True)
+class Particles(Stacked):
+    """A measure by samples: N trajectories of equal weight.
+
+    Attributes:
+        values: ``[*, N, n]``; of the infinite horizon all times at once, ``[H, N, n]``.
+        weights: of each sample, the probability of being alive over N, ``[*, N]``.
+    """
+
+    values: Tensor
+    weights: Tensor
+
+    def expect(self, f: Callable[[Tensor], Tensor]) -> Tensor:
+        """Return each trajectory's share of ``E f``, ``[*, N]``."""
+        return torch.where(self.weights > 0, f(self.values) * self.weights, 0.0)
+
+    def of(self, coordinates: list[int]) -> Gaussian:
+        """Return mass, mean and covariance of some coordinates."""
+        x, mass = self.values[..., coordinates], self.weights.sum(-1)
+        w = (self.weights / mass.unsqueeze(-1)).unsqueeze(-1)
+        mean = (w * x).sum(-2)
+        apart = x - mean.unsqueeze(-2)
+        return Gaussian(mean, (w * apart).mT @ apart, mass)
+
+
+@dataclass(frozen=True)
+class Pointwise:
+    """A function of (s, a) that is known at points alone, nats; quadratics are taken from it."""
+
+    at: Callable[[Tensor], Tensor]
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """Return the values at points."""
+        return self.at(x)
+
+    def __sub__(self, other: Callable[[Tensor], Tensor]) -> "Pointwise":
+        return Pointwise(lambda x: self(x) - other(x))
+
+
+@dataclass(frozen=True)
+class SampledAct:
+    """A policy at one time, at vectors.
+
+    Attributes:
+        t: the time.
+        draw: from states ``[N, n]``, and a time that seeds the draws, to actions ``[N, m]``.
+        log_density: from (s, a) to log π, nats, ``[N]``.
+    """
+
+    t: int
+    draw: Callable[[Tensor, int], Tensor]
+    log_density: Callable[[Tensor], Tensor]
+
+
+@dataclass(frozen=True, eq=False)
+class SampledOperator:
+    """A linear-Gaussian world, on which a policy is evaluated by sampling; see ``cai.exact.operator.Measured``.
+
+    Attributes:
+        exact: the world under the true dynamics.
+        samples: N.
+        seed: of all draws; the draws of a time are the same whenever they are asked for.
+    """
+
+    exact: Operator
+    samples: int
+    seed: int
+    _joints: dict[int, Particles] = field(default_factory=dict, repr=False)
+    _scores: dict[int, tuple[Tensor, Tensor]] = field(default_factory=dict, repr=False)
+
+    @property
+    def model(self) -> Any:
+        """The compiled world."""
+        return self.exact.model
+
+    @property
+    def alpha(self) -> Tensor:
+        """The temperature α, reward units."""
+        return self.exact.alpha
+
+    @property
+    def entries(self) -> int:
+        """Return 1: a policy at one time takes no numbers."""
+        return 1
+
+    def _noise(self, draw: int, k: int) -> Tensor:
+        generator = torch.Generator().manual_seed(self.seed * SEEDS + draw)
+        drawn = torch.randn(self.samples, k, generator=generator, dtype=self.alpha.dtype)
+        return drawn.to(self.alpha.device)
+
+    def act(self, policy: Policy, t: int) -> SampledAct:
+        """Return the policy at one time."""
+        return SampledAct(t, partial(self._drawn, policy, t), partial(self._scored, policy, t))
+
+    def _drawn(self, policy: Policy, t: int, s: Tensor, step: int) -> Tensor:
+        """Return actions in states ``[N, n]``, ``[N, m]``.
+
+        Raises:
+            WorldError: the program fails, or samples other variables than the world's actions.
+        """
+        model, where = self.model, f"policy, t = {t}"
+        with torch.random.fork_rng(devices=[]):
+            torch.default_generator.manual_seed(self.seed * SEEDS + 2 * step + 2)
+            sites = {name: site["value"] for name, site in self._sites(policy, t, s).items()}
+        if set(sites) != set(model.actions.names):
+            raise fault(where, f"sites {sorted(sites)}", f"the world's own action sites {list(model.actions.names)}")
+        for name, shape in zip(model.actions.names, model.actions.shapes, strict=True):
+            if tuple(sites[name].shape) != (len(s), *shape):
+                seen_shape = f"actions of shape {list(sites[name].shape)} in {len(s)} states"
+                raise fault(f"{where}, variable '{name}'", seen_shape, f"{[len(s), *shape]}: one action a state")
+        actions: Tensor = model.actions.join(sites).detach().to(s)
+        if not bool(actions.isfinite().all()):
+            raise fault(where, "actions that are not finite", "finite numbers")
+        return actions
+
+    def _scored(self, policy: Policy, t: int, x: Tensor) -> Tensor:
+        """Return log π_t(a|s) at (s, a), nats; inf where an action is a point."""
+        if t in self._scores and self._scores[t][0] is x:
+            return self._scores[t][1]
+        model, n = self.model, self.model.states.dimension
+        one = self._sites(policy, t, x[..., :n].reshape(-1, n)[:1])
+        if int(model.at(t).prior.rank) < model.actions.dimension or any(
+            isinstance(base(f["fn"]), Delta) for f in one.values()
+        ):
+            log_pi = x.new_full(x.shape[:-1], torch.inf)
+        else:
+            own = x.to(_dtype(policy, x.dtype))
+            state, action = model.states.split(own[..., :n]), model.actions.split(own[..., n:])
+            with precision(own.dtype), user_code(f"policy, t = {t}", PROGRAM), torch.no_grad():
+                log_pi = scored(policy, model.states.pack(state), model.actions.pack(action), t)
+            log_pi = log_pi.to(x).expand(x.shape[:-1])
+        self._scores[t] = x, log_pi
+        return log_pi
+
+    def _sites(self, policy: Policy, t: int, s: Tensor) -> dict[str, Any]:
+        """Run the program in states ``[N, n]``, in its own dtype; return its sample sites."""
+        own = s.to(_dtype(policy, s.dtype))
+        state = self.model.states.pack(self.model.states.split(own))
+        with precision(own.dtype), user_code(f"policy, t = {t}", PROGRAM), torch.no_grad(), block():
+            seen = trace(policy.act).get_trace(state, t)
+        return {name: site for name, site in seen.nodes.items() if site["type"] == "sample"}
+
+    def score(self, t: int, act: Any) -> Any:
+        """Return log π_t(a|s), nats; inf where the policy has no density."""
+        return self.exact.score(t, act) if isinstance(act, ConditionalGaussian) else Pointwise(act.log_density)
+
+    def log_prior(self, t: int) -> Quadratic:
+        """Return log p(a|s), nats."""
+        log_p: Quadratic = self.exact.log_prior(t)
+        return log_p
+
+    def expected_reward(self, t: int) -> Quadratic:
+        """Return E[r|s, a], reward units."""
+        reward: Quadratic = self.exact.expected_reward(t)
+        return reward
+
+    def terminal(self) -> Quadratic:
+        """Return v_T, reward units."""
+        v: Quadratic = self.exact.terminal()
+        return v
+
+    def _start(self) -> Particles:
+        model, N = self.model, self.samples
+        scale, like = model.start_scale, model.start_mean
+        values = model.start_mean + self._noise(1, scale.shape[-1]) @ scale.mT
+        return Particles(values, like.new_full((N,), 1 / N))
+
+    def states_under(self, acts: Callable[[int], SampledAct]) -> Particles:
+        """Return p(s_t, alive) of every time; of the infinite horizon all times at once, until few are alive.
+
+        Raises:
+            IntractableError: they need more memory than there is.
+        """
+        T, n = self.model.horizon, self.model.states.dimension
+        steps = T if T is not None else math.ceil(math.log(LEFT) / math.log(self.model.discount))
+        size = f"N = {self.samples:,} trajectories of {steps:,} times"
+        require_room("evaluate", size, 8 * self.samples * steps * (2 * n + self.model.actions.dimension + 6))
+        mu = [self._start()]
+        for t in range(steps):
+            act = acts(t if T is not None else 0)
+            mu.append(self._push(t, self._joint(t, mu[-1], act)))
+        return stacked(mu if T is not None else [stacked(mu[:-1])])
+
+    def joint(self, mu: Particles, act: SampledAct) -> Particles:
+        """Return p(s_t, a_t, alive)."""
+        if mu.values.dim() == 2:
+            return self._joint(act.t, mu, act)
+        if ALL not in self._joints:
+            self._joints[ALL] = stacked([self._joint(t, mu[t], act) for t in range(len(mu.values))])
+        return self._joints[ALL]
+
+    def _joint(self, t: int, mu: Particles, act: SampledAct) -> Particles:
+        """Return states with actions; the draws of a time are kept."""
+        if t not in self._joints:
+            self._joints[t] = Particles(torch.cat((mu.values, act.draw(mu.values, t)), -1), mu.weights)
+        return self._joints[t]
+
+    def _push(self, t: int, joint: Particles) -> Particles:
+        """Return p(s_{t+1}, alive), by draws of the slice's noise."""
+        sl, k = self.model.at(t), self.model.noise
+        y = torch.cat((joint.values, self._noise(2 * t + 3, k)), -1)
+        return Particles(y @ sl.transition.mT + sl.drift, joint.weights * self.model.discount)
+
+    def expect(self, joint: Particles, f: Callable[[Tensor], Tensor]) -> Tensor:
+        """Return each trajectory's share of E[f, alive], ``[N]``."""
+        each = joint.expect(f)
+        return each.sum(0) if each.dim() > 1 else each
+
+    expect_state = expect
+
+    def in_play(self, joint: Particles) -> Particles:
+        """Return the measure itself: no episode ends before its time."""
+        return joint
+
+    def state_marginal(self, t: int, mu: Particles, names: list[str]) -> Gaussian:
+        """Return the moments of some state variables."""
+        return mu.of(self.model.states.where(names))
+
+    def by_place(self, account: Tensor) -> Tensor:
+        """Return an account of every time, ``[T]``: the sum over the trajectories."""
+        return account.sum(-1)
+
+    def total(self, expected: Tensor) -> Tensor:
+        """Return an expectation by trajectory, ``[N]``."""
+        return expected
+
+    def standard_error(self, total: Tensor) -> float:
+        """Return the standard error of the sum over N independent shares; 0 where it is infinite."""
+        spread = float(total.std()) * len(total) ** 0.5
+        return spread if math.isfinite(spread) else 0.0
+
+
+def _dtype(policy: Any, dtype: torch.dtype) -> torch.dtype:
+    """Return the dtype of a module's parameters; that of the world where there are none."""
+    own = next(iter(policy.parameters()), None) if isinstance(policy, nn.Module) else None
+    return dtype if own is None else own.dtype
