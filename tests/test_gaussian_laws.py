@@ -205,6 +205,64 @@ class TestPrograms:
             close(trace.log_prob_sum() - log_q, messages.log_evidence)
 
 
+def conditioned(
+    system: System, alpha: float, facts: tuple[str, ...]
+) -> tuple[dict[str, Tensor], Tensor, Tensor, Tensor]:
+    """Return values of some sites, log Z with them, and mean and covariance of all noise given O and them."""
+    whole = dense.posterior(system, alpha)
+    seen = [(whole.x.states if name[0] == "s" else whole.x.actions)[int(name[2:])] for name in facts]
+    rows = torch.cat(seen)
+    mean, covariance = whole.moments(rows)
+    assume(float(torch.linalg.cond(covariance)) < 1e5)
+    value = mean + torch.linalg.cholesky(covariance).sum(-1)
+    log_z = whole.log_evidence + torch.distributions.MultivariateNormal(mean, covariance).log_prob(value)
+    gain = whole.covariance @ rows[:, 1:].mT @ torch.linalg.inv(covariance)
+    values = dict(zip(facts, value.split([len(x) for x in seen]), strict=True))
+    given = whole.mean + gain @ (value - mean), whole.covariance - gain @ rows[:, 1:] @ whole.covariance
+    return values, log_z, *given
+
+
+class TestConditions:
+    @few
+    @given(st.integers(0, 2**20), st.booleans(), st.sampled_from([("s_2",), ("a_0",), ("s_1", "a_1"), ("a_0", "s_3")]))
+    def test_evidence_is_the_posterior_density_of_what_was_seen(
+        self, seed: int, noisy: bool, facts: tuple[str, ...]
+    ) -> None:
+        """log p(O, x) = log p(O) + log p(x|O), and the rest is the Gaussian given x: goals, also without noise."""
+        world, alpha = LinearWorld(seed, noisy=noisy, m=2, timed=True), 0.7
+        system = world.system()
+        values, log_z, mean, covariance = conditioned(system, alpha, facts)
+        found = cai.solve(world, temperature=alpha, observe=values)
+        close(found.log_evidence, log_z, 1e-8)
+        x = dense.unroll(system)
+        for t in range(3):
+            rows = torch.cat([x.states[t], x.actions[t]])
+            F = rows[:, 1:]
+            joint = found.marginals(t)
+            close(joint.mean, rows[:, 0] + F @ mean, 1e-8)
+            close(joint.covariance, F @ covariance @ F.mT, 1e-8)
+
+    @few
+    @given(st.integers(0, 2**20), st.sampled_from([("s_2",), ("e_0", "a_1"), ("s_0", "e_1")]))
+    def test_evidence_mode_and_marginals_are_those_of_the_conditioned_program(
+        self, seed: int, facts: tuple[str, ...]
+    ) -> None:
+        world, alpha, g = LinearWorld(seed, horizon=2), 1.3, torch.Generator().manual_seed(seed)
+        values = {name: torch.randn(1 if name[0] in "ae" else 2, generator=g, dtype=torch.float64) for name in facts}
+        with precision(torch.float64):
+            program = pyro.poutine.condition(cai.trajectory(world, temperature=alpha), values)
+            truth = program_gaussian.of_program(program)
+        post, best = (cai.solve(world, rule, temperature=alpha, observe=values) for rule in (cai.POSTERIOR, cai.MAP))
+        close(post.log_evidence, truth.log_evidence, 1e-8)
+        close(best.value / alpha, truth.log_mode, 1e-8)
+        for name in truth.slices:
+            t = int(name[2:])
+            if t < 2:
+                ours, (mean, covariance) = post.marginal(t, name[0]), truth.moments(name)
+                close(ours.mean, mean, 1e-8)
+                close(ours.covariance, covariance, 1e-8)
+
+
 class TestBreakdown:
     @pytest.mark.parametrize("t", [0, 1, 3])
     def test_the_time_at_which_the_value_turns_infinite_is_named(self, t: int) -> None:

@@ -5,6 +5,7 @@ follow. Knows nothing of how cai compiles a world.
 """
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -34,7 +35,11 @@ class ProgramPosterior:
 
 def posterior(world: Any, alpha: float) -> ProgramPosterior:
     """Return the posterior over the sites of ``cai.trajectory(world)``."""
-    program = cai.trajectory(world, temperature=alpha)
+    return of_program(cai.trajectory(world, temperature=alpha))
+
+
+def of_program(program: Callable[[], None]) -> ProgramPosterior:
+    """Return the posterior over the sites of a program; ``pyro.condition`` and ``pyro.do`` may have changed it."""
     nodes = pyro.poutine.trace(program).get_trace().nodes
     free = {name: node["value"] for name, node in nodes.items() if _is_free(node)}
     sizes = [value.numel() for value in free.values()]
