@@ -16,7 +16,8 @@ from cai.compile.quadratic import ConditionalGaussian, Gaussian, Quadratic, stac
 from cai.partial.gaussian_beliefs import GaussianBeliefs
 from cai.partial.gaussian_messages import solve_beliefs
 from cai.partial.kalman import kalman
-from cai.partial.plans import planned
+from cai.partial.plans import planned, planning
+from cai.partial.risk_sensitive_filter import filtered
 from cai.world.coordinates import Coordinates
 
 torch.set_default_dtype(torch.float64)
@@ -395,3 +396,42 @@ def test_what_is_wrong_is_named(fault: str) -> None:
 def test_check_looks_at_observe() -> None:
     assert cai.check(Cart()) == []
     assert [finding.where for finding in cai.check(Bent())] == ["observe, variable 'near'"]
+
+
+@pytest.mark.parametrize("past", [True, False, None])
+def test_the_estimate_in_the_loop_is_the_filters(past: bool | None) -> None:
+    """None: the best policy's loop, with Kalman's filter; else the planner's."""
+    model, reading = Random(k=2, T=4).draw(1)
+    whole, alpha = engine(model, reading), torch.tensor(0.8)
+    if past is None:
+        fed = solve_beliefs(whole, cai.VARIATIONAL, alpha).output_feedback
+    else:
+        fed = planning(whole, alpha, past=past)
+    g = torch.Generator().manual_seed(3)
+    n, q = model.states.dimension, reading.scale.shape[-1]
+    z = torch.randn(fed.loop.start_scale.shape[-1], generator=g)
+    x, y, actions, e = fed.loop.start_mean + fed.loop.start_scale @ z, [], torch.randn(4, 2, generator=g), z[-q:]
+    for t in range(4):
+        y.append(reading.draw(x[:n], e))
+        belief, _ = filtered(model, reading, torch.stack(y), actions[:t], alpha if past else None)
+        assert close(belief.mean, x[n:])
+        if past is not None:
+            act = fed.policy.conditional(t)
+            plan = planned(whole, torch.stack(y), actions[:t], alpha, past=past).action
+            assert close(act.mean(x), plan.mean)
+            assert close(act.covariance, plan.covariance)
+        noise = torch.randn(fed.loop.noise, generator=g)
+        x, e = fed.loop.at(t).transition @ torch.cat((x, actions[t], noise)) + fed.loop.at(t).drift, noise[-q:]
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_the_price_of_not_seeing_is_the_policy_nats_of_the_loop(seed: int) -> None:
+    model, reading = Random(k=2, T=4).draw(seed)
+    found = solve_beliefs(engine(model, reading), cai.VARIATIONAL, torch.tensor(0.8))
+    best = cai.evaluate(found.output_feedback.loop, found.output_feedback.policy, temperature=0.8)
+    assert close(best.elbo, found.elbo)
+    assert close(best.optimality_gap, found.full.elbo - found.elbo)
+    assert close(best.policy_nats.sum(), found.full.elbo - found.elbo)
+    for past in (True, False):
+        fed = planning(engine(model, reading), torch.tensor(0.8), past=past)
+        assert float(cai.evaluate(fed.loop, fed.policy, temperature=0.8).elbo) < float(found.elbo)

@@ -1,13 +1,12 @@
 """The best policy that sees only readings, of linear-Gaussian worlds (LQG), and its messages over Gaussian beliefs."""
 
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import cached_property
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from cai.compile.linear_model import LinearGaussian
 from cai.compile.quadratic import ConditionalGaussian, Gaussian, Quadratic
 from cai.errors import Finding, IntractableError, fault, require_time
 from cai.exact.forms import operator
@@ -16,10 +15,10 @@ from cai.exact.rules import VARIATIONAL, Rule
 from cai.exact.solve import solved
 from cai.exact.temperature import single_temperature
 from cai.partial.gaussian_beliefs import GaussianBeliefs, gaussian_beliefs
-from cai.partial.gaussian_worlds import belief_world, closed_loop, covariances
-from cai.partial.kalman import kalman
+from cai.partial.gaussian_worlds import belief_world, covariances
+from cai.partial.kalman import Correction, kalman, motions
+from cai.partial.output_feedback import OutputFeedback, closed_loop, output_feedback
 from cai.partial.real_records import Vectors
-from cai.policies.affine_gaussian import AffineGaussianPolicy
 from cai.world.definition import World
 
 
@@ -103,7 +102,7 @@ class GaussianBeliefMessages:
 
     def covariance(self, t: int) -> Float[Tensor, "*B n n"]:
         """Return Σ_t, the covariance of the belief after y_t: the same whatever was read and done."""
-        return self._covariances[require_time("t", t, self.horizon)]
+        return self._corrections[require_time("t", t, self.horizon)].covariance
 
     def v(self, t: int) -> Quadratic:
         """Return the value of the belief of time t as a function of its mean, reward units; t = 0 … T."""
@@ -139,27 +138,17 @@ class GaussianBeliefMessages:
         return Gaussian(act.mean(belief.mean), act.covariance, belief.mass)
 
     @cached_property
-    def closed_loop(self) -> LinearGaussian:
-        """The world of (s, m): the state, and beside it the estimate that the policy acts on; finite horizon."""
-        return closed_loop(self.engine.model, self.engine.reading)
-
-    @property
-    def output_feedback(self) -> AffineGaussianPolicy:
-        """The policy on ``closed_loop``, which reads the estimate alone: ``cai.evaluate(closed_loop, …)`` is exact."""
-        loop = self.closed_loop
-        return AffineGaussianPolicy(
-            partial(_on_estimate, self.messages.policy), loop.states, loop.actions, loop.horizon
+    def output_feedback(self) -> OutputFeedback:
+        """The policy in its closed loop; finite horizon."""
+        gains = [c.gain for c in self._corrections]
+        filters = motions(self.engine.model, self.horizon)
+        return output_feedback(
+            closed_loop(self.engine.model, self.engine.reading, gains, filters), self.messages.policy
         )
 
     @cached_property
-    def _covariances(self) -> list[Tensor]:
-        corrections, _ = covariances(self.engine.model, self.engine.reading)
-        return [c.covariance for c in corrections]
-
-
-def _on_estimate(policy: AffineGaussianPolicy, t: int) -> ConditionalGaussian:
-    act = policy.conditional(t)
-    return ConditionalGaussian(torch.cat((torch.zeros_like(act.gain), act.gain), -1), act.offset, act.scale)
+    def _corrections(self) -> list[Correction]:
+        return covariances(self.engine.model, self.engine.reading)[0]
 
 
 def solve_gaussian(

@@ -1,8 +1,7 @@
 """Worlds made of a linear-Gaussian world that is seen in part; each is linear-Gaussian again.
 
 The belief is N(m_t, Σ_t), and Σ_t does not depend on what is read (``cai.partial.kalman``). So the mean alone is the
-state of a world that is fully seen: its noise is the innovation, its reward the expected one. Beside the true state it
-is the closed loop of a policy that acts on the mean.
+state of a world that is fully seen: its noise is the innovation, its reward the expected one.
 """
 
 from dataclasses import replace
@@ -86,65 +85,6 @@ def _believed(sl: LinearSlice, now: Correction, after: Correction | None) -> Lin
     )
 
 
-def closed_loop(model: LinearGaussian, reading: ConditionalGaussian) -> LinearGaussian:
-    """Return the world whose state is (s, m): the true state, and beside it the mean of the belief.
-
-        s' = A s + B a + c + G z,        m' = A m + B a + c + K (C s' + d + D e - C (A m + B a + c) - d)
-
-    A policy of m alone is one that uses only what was read and done, and ``cai.evaluate`` is exact for it: its nats to
-    the best policy of s are the price of not seeing.
-
-    Args:
-        model: with a finite horizon.
-        reading: p(y|s) = N(C s + d, D D').
-
-    Raises:
-        WorldError: the action prior reads what is not seen.
-    """
-    corrections, _ = covariances(model, reading)
-    gains = [*(c.gain for c in corrections), torch.zeros_like(corrections[-1].gain)]  # s_T is not read
-    slices = [_looped(model.at(t), reading, K) for t, K in enumerate(gains[1:])]
-    C, D, K, L = reading.gain, reading.scale, gains[0], model.start_scale
-    start = torch.cat(
-        (torch.cat((L, L.new_zeros(*L.shape[:-1], D.shape[-1])), -1), torch.cat((K @ C @ L, K @ D), -1)), -2
-    )
-    both = _beside(model.states, estimated(model.states))
-    return replace(
-        model,
-        slices=stacked(slices, len(model.batch_shape)),
-        start_mean=torch.cat((model.start_mean, model.start_mean), -1),
-        start_scale=start,
-        terminal=model.terminal.lifted(model.states.dimension),
-        timed=True,
-        states=both,
-        sites=both,
-    )
-
-
-def _looped(sl: LinearSlice, reading: ConditionalGaussian, K: Tensor) -> LinearSlice:
-    """Return the slice of (s, m), a, (z, e)."""
-    C, D = reading.gain, reading.scale
-    A, B, G = blocks(sl)
-    n, m, k, q = A.shape[-1], B.shape[-1], G.shape[-1], D.shape[-1]
-    KC, none = K @ C, A.new_zeros(*A.shape[:-1], q)
-    true = torch.cat((A, torch.zeros_like(A), B, G, none), -1)
-    guess = torch.cat((KC @ A, A - KC @ A, B, KC @ G, (K @ D).expand_as(none)), -1)
-    transition = torch.cat((true, guess), -2)
-    one = torch.eye(n + m + k).to(A)
-    keep = torch.cat((one[:, :n], one.new_zeros(n + m + k, n), one[:, n:], one.new_zeros(n + m + k, q)), -1)
-    prior = replace(sl.prior, gain=torch.cat((sl.prior.gain, torch.zeros_like(sl.prior.gain)), -1))
-    drift = torch.cat((sl.drift, sl.drift), -1)
-    return replace(
-        sl,
-        transition=transition,
-        drift=drift,
-        reward=sl.reward.after(keep, torch.zeros_like(sl.reward.b)),
-        prior=prior,
-        readout=transition,
-        readout_offset=drift,
-    )
-
-
 def following(model: LinearGaussian, t: int, belief: Gaussian) -> LinearGaussian:
     """Return the world of the times t … T that starts at a belief; its time 0 is t.
 
@@ -176,10 +116,6 @@ def blocks(sl: LinearSlice) -> tuple[Tensor, Tensor, Tensor]:
 def estimated(states: Coordinates) -> Coordinates:
     """Return the coordinates of the mean of the belief."""
     return replace(states, names=tuple(f"{ESTIMATE}{name}" for name in states.names))
-
-
-def _beside(first: Coordinates, second: Coordinates) -> Coordinates:
-    return Coordinates((*first.names, *second.names), (*first.shapes, *second.shapes), named=True)
 
 
 def _expected(f: Quadratic, covariance: Tensor, keep: int) -> Quadratic:

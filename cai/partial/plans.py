@@ -3,11 +3,7 @@
     p(s_t, a_t, …, a_{T-1}, s_T | y_{0..t}, a_{<t}, O = 1)  ∝  b_t(s_t) Π_k p(a_k|s_k) p(s_{k+1}|s_k, a_k) exp(r_k/α)
 
 So it is POSTERIOR of the world that starts at the belief b_t. What was done so far was optimal too, which tells more of
-the state: with O_{<t} among the evidence the belief is that of the risk-sensitive filter,
-
-    b_{t+1}(s') ∝ p(y_{t+1}|s') ∫ b_t(s) exp(r(s, a_t, z)/α) p(s', z|s, a_t) ds dz
-
-(Jacobson 1973; Whittle 1981). Neither is a policy's value: a policy over beliefs is ``cai.partial.solve``'s.
+the state: with O_{<t} among the evidence the belief is that of ``cai.partial.risk_sensitive_filter``.
 """
 
 from dataclasses import dataclass
@@ -19,18 +15,20 @@ from jaxtyping import Float
 from torch import Tensor
 
 from cai.compile.linear_model import LinearGaussian
-from cai.compile.quadratic import ConditionalGaussian, Gaussian
+from cai.compile.quadratic import ConditionalGaussian, Gaussian, Quadratic
 from cai.errors import NotConvergedError, fault
 from cai.exact.forms import operator
-from cai.exact.gaussian.normal_means import over_normal
 from cai.exact.messages import Messages
 from cai.exact.rules import POSTERIOR
 from cai.exact.solve import solved
 from cai.exact.temperature import single_temperature
 from cai.partial.gaussian_beliefs import GaussianBeliefs, gaussian_beliefs
-from cai.partial.gaussian_worlds import following, require_no_evidence, require_seen_prior
-from cai.partial.kalman import ahead, correction, motions, root, see, spread, variances
+from cai.partial.gaussian_worlds import following, require_no_evidence
+from cai.partial.kalman import motions, root
+from cai.partial.output_feedback import OutputFeedback, closed_loop, output_feedback
 from cai.partial.real_records import Vectors
+from cai.partial.risk_sensitive_filter import after, filtered, steps, taken
+from cai.policies.affine_gaussian import AffineGaussianPolicy
 from cai.world.definition import World
 
 
@@ -134,60 +132,73 @@ def planned(
 ) -> Plan:
     """Return the posterior over plans from vectors; see ``plan``."""
     model, t = engine.model, actions.shape[-2]
-    require_no_evidence(model)
-    if model.horizon is None:
-        raise fault("horizon", "None: a plan without end", "a finite horizon")
-    belief, log_past = _tilted_filter(model, engine.reading, y, actions, alpha if past else None)
+    belief, log_past = filtered(_finite(model), engine.reading, y, actions, alpha if past else None)
     return Plan(t, belief, log_past, solved(operator(following(model, t, belief), POSTERIOR, alpha)))
 
 
-def _tilted_filter(
-    model: LinearGaussian, reading: ConditionalGaussian, readings: Tensor, actions: Tensor, alpha: Tensor | None
-) -> tuple[Gaussian, Tensor]:
-    """Return the belief after the last reading, and the log-density of all that it is given, nats.
+def planner(world: World, *, temperature: float | Tensor = 1.0, past: bool = True) -> OutputFeedback:
+    """Return the policy that plans anew after each reading: it draws a_t from p(a_t | y_{0..t}, a_{<t}, O = 1).
+
+    It acts on the estimate of its filter by an affine-Gaussian rule, so ``cai.evaluate(planner.loop, planner.policy)``
+    says exactly what the posterior's optimism costs where the state is not seen. Its ELBO is at most
+    ``cai.partial.solve``'s.
 
     Args:
-        alpha: every past time is tilted by exp(r/α); None: the filter is Kalman's.
-    """
-    belief = Gaussian(model.start_mean, model.start_scale @ model.start_scale.mT, model.start_mean.new_ones(()))
-    largest, log_past = variances(belief.covariance), torch.zeros_like(belief.mean[..., 0])
-    for t, y in enumerate(readings.unbind(-2)):
-        largest = torch.maximum(largest, variances(belief.covariance))
-        c = correction(belief.covariance, largest, reading, ~y.isnan())
-        mean, e = see(c, belief.mean, reading, y, t)
-        belief, log_past = Gaussian(mean, c.covariance, belief.mass), log_past + c.log_density(e)
-        if t < actions.shape[-2]:
-            require_seen_prior(model, t, c)
-            belief, gained = _ahead(model, t, belief, actions[..., t, :], alpha)
-            log_past = log_past + gained
-    return belief, log_past
-
-
-def _ahead(
-    model: LinearGaussian, t: int, belief: Gaussian, action: Tensor, alpha: Tensor | None
-) -> tuple[Gaussian, Tensor]:
-    """Return the belief of s_{t+1} before it is read, and log E exp(r/α), nats: 0 where nothing is tilted.
+        world: of real variables, with ``observe``, and a finite horizon.
+        temperature: α > 0, reward units.
+        past: see ``plan``.
 
     Raises:
-        NotConvergedError: the expectation is infinite.
+        WorldError, IntractableError, NotConvergedError: see ``plan``.
     """
-    sl, motion = model.at(t), motions(model, t + 1)[t]
-    mean = ahead(motion, belief.mean, action)
-    if alpha is None:
-        return Gaussian(mean, spread(motion, belief.covariance), belief.mass), torch.zeros_like(mean[..., 0])
-    n, m, k = model.states.dimension, model.actions.dimension, model.noise
-    L = root(belief.covariance)  # s = mean + L ξ, and (ξ, z) are standard normal
-    N = m + n + k
-    one = torch.eye(N).to(L).expand(*L.shape[:-2], N, N)
-    slice_of = torch.cat((L @ one[..., m : m + n, :], one[..., :m, :], one[..., m + n :, :]), -2)
-    held = torch.cat((belief.mean, belief.mean.new_zeros(*belief.mean.shape[:-1], m + k)), -1)
-    flat = torch.zeros(n + k, dtype=torch.bool, device=L.device)
-    taken = over_normal(
-        POSTERIOR.over_outcomes, sl.reward.after(slice_of, held), n + k, alpha, flat, alpha.new_zeros(())
-    )
-    if not bool(taken.finite.all()):
-        why = "the reward of what was done grows faster than the state becomes unlikely at this temperature"
+    engine = gaussian_beliefs(world)
+    return planning(engine, single_temperature(temperature).to(engine.model.start_mean), past=past)
+
+
+def planning(engine: GaussianBeliefs, alpha: Float[Tensor, ""], *, past: bool) -> OutputFeedback:
+    """Return the policy that plans anew after each reading, of a compiled world; see ``planner``."""
+    model, T = _finite(engine.model), engine.model.horizon or 0
+    seen = torch.ones(T, engine.reading.offset.shape[-1], dtype=torch.bool, device=model.device)
+    full = solved(operator(model, POSTERIOR, alpha))
+    gains, filters, acts = [], [], []
+    for t, (c, passage) in enumerate(steps(model, engine.reading, seen, alpha if past else None)):
+        state = _given_optimality(full.operator.at(full.v, t), c.covariance, alpha, t)
+        acts.append(_through(full.policy.conditional(t), state))
+        gains.append(c.gain)
+        filters.append(motions(model, T)[t] if passage is None else passage[0])
+    loop = closed_loop(model, engine.reading, gains, filters)
+    return output_feedback(loop, AffineGaussianPolicy(acts.__getitem__, model.states, model.actions, T))
+
+
+def _given_optimality(v: Quadratic, covariance: Tensor, alpha: Tensor, t: int) -> ConditionalGaussian:
+    """Return p(s_t | m, O_{>=t}) as a function of m, where s_t is N(m, Σ): N(s; m, Σ) exp(v/α), normalised.
+
+    Raises:
+        NotConvergedError: the evidence is infinite.
+    """
+    L = root(covariance)
+    n = L.shape[-1]
+    one = torch.eye(n).to(L).expand_as(L)
+    xi = taken(v.after(torch.cat((one, L), -1), torch.zeros_like(v.b)), n, alpha)
+    if not bool(xi.finite.all()):
+        why = "the value grows faster than the state becomes unlikely at this temperature"
         raise NotConvergedError(f"POSTERIOR, t = {t}: the evidence is infinite: {why}")
-    noise = Gaussian(taken.tilted.mean(action), taken.tilted.covariance, belief.mass)
-    moved = noise.through(torch.cat((motion.gain[..., :n] @ L, motion.scale), -1), mean)
-    return moved, taken.value(action) / alpha
+    return after(ConditionalGaussian(one, torch.zeros_like(v.b), L), xi.tilted)
+
+
+def _through(act: ConditionalGaussian, state: ConditionalGaussian) -> ConditionalGaussian:
+    """Return p(a|m) from p(a|s) and p(s|m)."""
+    scale = torch.cat((act.gain @ state.scale, act.scale.expand(*state.scale.shape[:-2], *act.scale.shape[-2:])), -1)
+    return ConditionalGaussian(act.gain @ state.gain, act.mean(state.offset), scale)
+
+
+def _finite(model: LinearGaussian) -> LinearGaussian:
+    """Return a world with a finite horizon and no evidence on what is not seen.
+
+    Raises:
+        WorldError, IntractableError: it is none.
+    """
+    require_no_evidence(model)
+    if model.horizon is None:
+        raise fault("horizon", "None: a plan without end", "a finite horizon")
+    return model
