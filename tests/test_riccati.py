@@ -20,6 +20,7 @@ from cai.exact.gaussian.scan import combined, elements, scan
 from cai.exact.operator import Operator
 from cai.exact.rules import HARD, MAP, PLANNING, POSTERIOR, RISK, VARIATIONAL, Rule
 from cai.exact.sweep import backups
+from cai.world.coordinates import Coordinates
 from tests.linear_systems import alone, random_system
 
 RULES = (POSTERIOR, VARIATIONAL, HARD, MAP, PLANNING, RISK(4.0), RISK(-20.0))
@@ -162,3 +163,78 @@ def test_a_long_horizon_by_scan_is_the_recursion(rule: Rule) -> None:
     assert_same(
         at_once(alone(system, 300), rule, op.alpha, op.terminal()), plain(operator(alone(system, 300), rule, 1.5))
     )
+
+
+def plant(A: list[list[float]], B: list[list[float]], Q: list[list[float]], discount: float) -> LinearGaussian:
+    """Return ``s' = A s + B a + 0.1 z`` with the cost ``½ s'Qs + ½ a'a``, for ever; one action, two states by name."""
+    draft = random_system(0, 2, 1, 2, T=None, discount=discount)
+    dynamics, push, cost = (torch.tensor(M, dtype=torch.float64) for M in (A, B, Q))
+    eye = torch.eye(2, dtype=torch.float64)
+    reward = replace(Quadratic.zero(5, eye), M=-torch.block_diag(cost, eye[:1, :1], 0 * eye))
+    prior = replace(draft.slices.prior, gain=0 * draft.slices.prior.gain, offset=0 * draft.slices.prior.offset)
+    slices = replace(
+        draft.slices,
+        transition=torch.cat((dynamics, push, 0.1 * eye), -1),
+        drift=0 * draft.slices.drift,
+        reward=reward,
+        prior=replace(prior, scale=eye[:1, :1]),
+    )
+    states = Coordinates(("position", "velocity"), (torch.Size(), torch.Size()))
+    return replace(draft, slices=slices, states=states)
+
+
+@settings(max_examples=8, deadline=None)
+@given(seed=st.integers(0, 10**6), rule=st.sampled_from([VARIATIONAL, HARD]), radius=st.sampled_from([0.5, 1.1]))
+def test_the_infinite_horizon_is_where_long_ones_go(seed: int, rule: Rule, radius: float) -> None:
+    """v is the limit of finite horizons, one backup leaves it, and the start value is off by no more than the bound."""
+    endless = random_system(seed, 3, 2, 2, T=None, batch=(2,), discount=0.9, radius=radius, cost=0.5)
+    found = cai.solve(endless, rule, temperature=0.7)
+    assert_same(found.operator.backup(0, found.v), found.v, 1e-12)
+    assert found.v.M.shape == (2, 3, 3)
+    far = at_once(alone(endless, 500), rule, found.temperature, endless.terminal)
+    assert far is not None
+    assert_same(far.at(0, 1), found.v, 1e-11)
+    off = (found.operator.start(far.at(0, 1)) - found.value).abs().max()
+    assert float(off) <= found.error_bound < 1e-8 * float(found.value.abs().max())
+
+
+def test_hard_is_the_discrete_algebraic_riccati_equation() -> None:
+    """SciPy's solver, at (√γ A, √γ B)."""
+    linalg = pytest.importorskip("scipy.linalg")
+    for discount in (0.9, 0.999999):
+        system = plant([[1.02, 0.1], [0.0, 1.0]], [[0.0], [0.1]], [[1.0, 0.0], [0.0, 0.5]], discount)
+        F, reward = system.slices.transition.numpy(), system.slices.reward.M.numpy()
+        A, B = discount**0.5 * F[:, :2], discount**0.5 * F[:, 2:3]
+        expected = torch.from_numpy(linalg.solve_discrete_are(A, B, -reward[:2, :2], -reward[2:3, 2:3]))
+        found = cai.solve(system, HARD).v.M
+        assert float((found + expected).abs().max()) < 1e-10 * float(expected.abs().max())
+
+
+def test_what_is_not_paid_for_may_grow() -> None:
+    """A mode that outgrows the discount is no trouble where nothing is paid for it."""
+    system = plant([[1.2, 0.0], [0.0, 1.0]], [[1.0], [1.0]], [[0.0, 0.0], [0.0, 1.0]], 0.95)
+    found = cai.solve(system, HARD)
+    assert float(found.v.M[0].abs().max()) < 1e-14
+    assert_same(found.operator.backup(0, found.v), found.v, 1e-12)
+    idle = cai.solve(plant([[1.2, 0.0], [0.0, 1.0]], [[1.0], [1.0]], [[0.0, 0.0], [0.0, 0.0]], 0.95), HARD)
+    assert abs(float(idle.value)) <= idle.error_bound < 1e-12
+
+
+@pytest.mark.parametrize(
+    ("A", "B", "words"),
+    [
+        ([[1.1, 0.1], [0.1, 1.1]], [[1.0], [-1.0]], r"0\.71 \w+ \+ 0\.71 \w+ is paid for, grows by 1\.2 a step"),
+        ([[0.0, 1.2], [-1.2, 0.0]], [[0.0], [0.0]], r"eigenvalue (-?0) ± 1\.2i"),
+        ([[1.2, 0.0], [0.0, 1.0]], [[0.0], [1.0]], r"VARIATIONAL with γ = 0\.95: not stabilisable: position is"),
+    ],
+)
+def test_a_mode_that_no_action_reaches_is_named(A: list[list[float]], B: list[list[float]], words: str) -> None:
+    """What is paid for, outgrows the discount and is out of reach has no finite value."""
+    with pytest.raises(NotConvergedError, match=words):
+        cai.solve(plant(A, B, [[1.0, 0.0], [0.0, 1.0]], 0.95), VARIATIONAL)
+
+
+def test_rewards_that_outgrow_the_discount_have_no_value() -> None:
+    """Paid to be far away, with nothing that holds the state back."""
+    with pytest.raises(NotConvergedError, match="infinite"):
+        cai.solve(plant([[0.99, 0.0], [0.0, 0.8]], [[1.0], [1.0]], [[-1.0, 0.0], [0.0, 0.2]], 0.95), VARIATIONAL)

@@ -26,7 +26,7 @@ PATIENCE = 2000
 class FixedPoint:
     """``v [*B, S]`` with ``|v - v*| <= error_bound`` in every state, reward units, after ``iterations`` backups.
 
-    Where a world has several parts the bound is one of the start value, the sum of theirs.
+    Where a world has several parts, or v is a quadratic, the bound is one of the start value; of parts, their sum.
     """
 
     v: V
@@ -56,7 +56,7 @@ def fixed_point(op: Operator) -> FixedPoint:
     where the rule is HARD). However v was found, the bound is proved, not assumed: F is monotone, so if
     ``F(v + e h) <= v + e h`` and ``F(v - e h) >= v - e h`` for some e > 0 and h >= 1, then F maps that interval into
     itself and the fixed point lies in it. Both inequalities are checked, with room for rounding; see ``_lives`` for h.
-    Where all means are maxima, ``longest_path`` finds and proves it.
+    Where all means are maxima, ``longest_path`` finds and proves it. A form may have a way of its own: ``op.limit``.
 
     Args:
         op: stationary, with a discount below 1.
@@ -75,6 +75,11 @@ def fixed_point(op: Operator) -> FixedPoint:
 
 
 def _of_part(op: Operator) -> FixedPoint:
+    own: FixedPoint | None = op.limit()
+    return _by_backups(op) if own is None else own
+
+
+def _by_backups(op: Operator) -> FixedPoint:
     search = Search(op)
     start = torch.zeros_like(op.terminal()).contiguous()
     if is_maximum(op.rule.over_outcomes):  # from 0 it would fall slowly where steps cost

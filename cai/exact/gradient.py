@@ -46,8 +46,8 @@ def differentiable_fixed_point(op: Operator, v: V) -> V:
         return v
     if not isinstance(op, TableOperator):
         if op.model.requires_grad:
-            seen = "tables that ask for gradients, with an infinite horizon"
-            raise fault("factors", seen, "a finite horizon, or form='tables': no derivative is had of this fixed point")
+            seen = "numbers that ask for gradients, with an infinite horizon"
+            raise fault(op.form, seen, "a finite horizon, or form='tables': no derivative is had of this fixed point")
         return v
     attached = op.equation(0).differentiable(v)[1]
     if not attached.requires_grad:

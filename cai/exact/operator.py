@@ -177,6 +177,9 @@ class Operator(Protocol):
     def at_once(self) -> V | None:
         """Return v of all times where there is a quicker way than the sweep; else None."""
 
+    def limit(self) -> Any:
+        """Return the ``FixedPoint`` of the infinite horizon where the form has its own way to it; else None."""
+
     def at(self, v: V, t: int) -> V:
         """Return v of time t out of that of all times."""
 

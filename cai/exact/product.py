@@ -77,6 +77,9 @@ class ProductOperator:
     def at_once(self) -> None:
         """Return None: there is the sweep alone."""
 
+    def limit(self) -> None:
+        """Return None: backups lead to the fixed point."""
+
     def at(self, v: Parts, t: int) -> Parts:
         """Return v of time t of each part."""
         return tuple(part.at(of_part, t) for part, of_part in zip(self.parts, v, strict=True))

@@ -121,6 +121,9 @@ class FactorOperator:
     def at_once(self) -> None:
         """Return None: there is the sweep alone."""
 
+    def limit(self) -> None:
+        """Return None: backups lead to the fixed point."""
+
     def at(self, v: Tensor, t: int) -> Tensor:
         """Return v of time t."""
         return v if self.model.horizon is None else v[t]

@@ -19,7 +19,9 @@ from cai.compile.linear_model import LinearGaussian
 from cai.compile.quadratic import ConditionalGaussian, Gaussian, Quadratic, aligned, stacked
 from cai.errors import Finding, IntractableError, NotConvergedError, require_time
 from cai.exact.cost import Cost
+from cai.exact.fixed_point import FixedPoint
 from cai.exact.gaussian import expectations
+from cai.exact.gaussian.algebraic_riccati import stationary_value
 from cai.exact.gaussian.at_once import at_once
 from cai.exact.gaussian.gaussian_chain import GaussianChain
 from cai.exact.gaussian.normal_means import Taken, over_normal, said_of
@@ -157,6 +159,10 @@ class GaussianOperator:
     def at_once(self) -> Quadratic | None:
         """Return v of all times by the lean recursion or the scan; None where the plain equation must speak."""
         return at_once(self.model, self.rule, self.alpha, self.terminal())
+
+    def limit(self) -> FixedPoint:
+        """Return the fixed point of the Riccati equation."""
+        return stationary_value(self.model, self.rule, self.alpha)
 
     def at(self, v: Any, t: int) -> Any:
         """Return the value or the measure of time t."""

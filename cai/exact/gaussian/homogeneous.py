@@ -52,6 +52,20 @@ class Homogeneous(Stacked):
         """The shape of the batch."""
         return self.transition.shape[1:-2]
 
+    @property
+    def systems(self) -> "list[Homogeneous]":
+        """The systems of the batch one by one, each without a batch axis."""
+        batch = self.batch_shape
+
+        def flat(x: Tensor, trailing: int) -> Tensor:
+            shape = x.shape[x.dim() - trailing :]
+            return x.expand(len(x), *batch, *shape).reshape(len(x), -1, *shape)
+
+        spread = None if self.spread is None else flat(self.spread, 2)
+        matrices = flat(self.transition, 2), flat(self.reward, 2)
+        whole = Homogeneous(*matrices, flat(self.constant, 0), flat(self.eta, 0), spread, self.noise)
+        return [whole.at(i, 1) for i in range(batch.numel())]
+
 
 def homogeneous(model: LinearGaussian, rule: Rule, alpha: Tensor) -> Homogeneous | None:
     """Return a world under a rule; None where that is not this one equation: exact evidence, or a mean of another kind.
@@ -98,6 +112,14 @@ def stepped(slices: Homogeneous, following: Tensor) -> tuple[Tensor, Tensor]:
     S = symmetric(-H[..., X:, X:])
     gain = torch.linalg.inv_ex(S)[0] @ H[..., X:, :X]
     return symmetric(H[..., :X, :X] + H[..., :X, X:] @ gain), S
+
+
+def closed_loop(slices: Homogeneous, following: Tensor) -> Tensor:
+    """Return where x goes under the best e against P', ``[L, *B, X, X]``, times √γ."""
+    F, X = slices.transition, slices.states
+    H_e = slices.reward[..., X:, :] + F[..., X:].mT @ (following @ F)
+    best: Tensor = torch.linalg.solve(-H_e[..., X:], H_e[..., :X])
+    return F[..., :X] + F[..., X:] @ best
 
 
 def normalisers(slices: Homogeneous, S: Tensor, following: Tensor) -> Tensor | None:

@@ -179,6 +179,9 @@ class SwitchingOperator:
     def at_once(self) -> None:
         """Return nothing: the sweep is the only way."""
 
+    def limit(self) -> None:
+        """Return None: there is no fixed point but of backups."""
+
     def at(self, v: Any, t: int) -> Any:
         """Return the value or the measure of time t."""
         return v[t]

@@ -125,6 +125,9 @@ class TableOperator:
             return None
         return doubled(self.equation(0), self.model.terminal, T)
 
+    def limit(self) -> None:
+        """Return None: backups lead to the fixed point."""
+
     def at(self, v: Tensor, t: int) -> Tensor:
         """Return v of time t."""
         return v if self.model.horizon is None else v[..., t, :]
