@@ -5,6 +5,7 @@ noise has a noise coordinate of its own in the slice, and is exact evidence on t
 finite variable is a latent of its own (virtual evidence, Pearl 1988, section 2.3.3).
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -14,7 +15,7 @@ from torch import Tensor
 from torch.distributions import Distribution
 
 from cai.compile.linear_model import LinearGaussian, LinearSlice
-from cai.compile.quadratic import ConditionalGaussian, Quadratic
+from cai.compile.quadratic import ConditionalGaussian, Quadratic, log_volume_of
 from cai.errors import fault
 from cai.world.conditions import Conditions, Value, require_sites
 from cai.world.coordinates import Coordinates
@@ -156,8 +157,7 @@ def _seen(model: LinearGaussian, facts: Sequence[Fact]) -> LinearGaussian:
             if root is not None:
                 noise = torch.nn.functional.pad(root.to(row), (used, N - used - len(root))).expand_as(row)
                 row, used = row + noise, used + len(root)
-                scales = root.diagonal()
-                volume = volume + torch.where(scales > 0, scales, 1.0).log().sum()
+                volume = volume + log_volume_of(root.diagonal()) + 0.5 * math.log(2 * math.pi) * len(root)
             padded.append((row, sides))
         planes[t], volumes[t] = _plane(padded, N, slices.reward.at(t, axis)), volume
     return replace(model, slices=_on_planes(slices, planes, volumes, axis, T), terminal=terminal)
@@ -231,6 +231,7 @@ def _with_noise(slices: LinearSlice, more: int) -> LinearSlice:
         transition=pad(slices.transition, (0, more)),
         readout=pad(slices.readout, (0, more)),
         reward=slices.reward.lifted(more),
+        log_volume=slices.log_volume - 0.5 * math.log(2 * math.pi) * more,
     )
 
 

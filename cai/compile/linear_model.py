@@ -35,7 +35,8 @@ class LinearSlice(Stacked):
             w ~ N(0, 1), where ``a = gain s + offset + scale w``.
         readout: every site of ``step`` from y, ``[*L, d, N]``, in the order of ``LinearGaussian.sites``.
         readout_offset: ``[*L, d]``.
-        log_volume: Σ log scale over the noise: a site's density is that of its noise over its scale, ``[*L]``.
+        log_volume: Σ log scale over the noise: a site's density is that of its noise over its scale, ``[*L]``. Of a
+            coordinate that nothing reads it is -½ log 2π: its density at 0 counts 1.
     """
 
     transition: Float[Tensor, "*L n N"]

@@ -10,7 +10,7 @@ from cai.compile.conditioned_real import ConditionedReal
 from cai.compile.inspect import inspect_clashes
 from cai.compile.linear_conditions import observed
 from cai.compile.linear_model import LinearGaussian, LinearSlice
-from cai.compile.quadratic import ConditionalGaussian, Quadratic, stacked
+from cai.compile.quadratic import ConditionalGaussian, Quadratic, log_volume_of, stacked
 from cai.compile.real_program import RealProgram, joined, noise_names, real_program
 from cai.compile.taylor import TOLERANCE, Expansion, Piece, random_points, read_off
 from cai.compile.validate import require_valid
@@ -117,14 +117,11 @@ def _slice(program: RealProgram, t: int) -> tuple[LinearSlice, Coordinates]:
         flat=flat,
         readout=read.F,
         readout_offset=read.d,
-        log_volume=sum((_log_volume(site.scales) for site in first.sites.values()), torch.zeros(())),
+        log_volume=sum(
+            (log_volume_of(site.scales) for site in first.sites.values() if site.scales is not None), torch.zeros(())
+        ),
     )
     return slice_, sites
-
-
-def _log_volume(scales: Tensor | None) -> Tensor:
-    """Return Σ log scale, where there is noise at all."""
-    return torch.zeros(()) if scales is None else torch.where(scales > 0, scales, 1.0).log().sum()
 
 
 def read_act(

@@ -262,6 +262,11 @@ def _precision(scale: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     return symmetric((U * weights.unsqueeze(-2)) @ U.mT), log_volume, live.sum(-1).to(scale.dtype)
 
 
+def log_volume_of(scales: Tensor) -> Tensor:
+    """Return the same of noise that is scaled coordinate by coordinate: ``Σ log scale``; of triangular factors, too."""
+    return torch.where(scales > 0, torch.where(scales > 0, scales, 1.0).log(), -0.5 * math.log(2 * math.pi)).sum()
+
+
 def log_volume(scale: Tensor) -> Tensor:
     """Return the log of the volume of ``scale z`` over that of z, ``[*B]``: log p(z) less it is log p(scale z).
 

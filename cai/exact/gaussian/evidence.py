@@ -57,14 +57,11 @@ def absorb(g: Quadratic, k: int, eta: Tensor, width: Tensor, *, density: bool) -
     """Put into a quadratic of (x, z) what its plane determines of z, its last k coordinates.
 
     Args:
-        g: reward units, with ``rows`` and ``sides``.
+        g: reward units, on a plane of rows none of which follows from the others (``independent``).
         k: the coordinates of z.
         eta: what divides g in the exponent, reward units, ``[*B]``.
         width: 1 where a coordinate of z has the density N(0, 1), 0 where it has none or does not count, ``[*B, k]``.
         density: whether z is integrated, so that the volume counts; else it is a maximum.
-
-    Raises:
-        ImpossibleError: no x and no z are on the plane.
     """
     assert g.rows is not None
     assert g.sides is not None
@@ -86,51 +83,62 @@ def absorb(g: Quadratic, k: int, eta: Tensor, width: Tensor, *, density: bool) -
     rest = Quadratic(left.M, left.b, left.c) + normal * eta
     assert left.rows is not None
     assert left.sides is not None
-    still = 1 - torch.nn.functional.pad(live, (0, R - live.shape[-1])).to(back)
-    turned = (U.mT @ left.rows)[..., :n] * still.unsqueeze(-1), (U.mT @ left.sides.unsqueeze(-1)).squeeze(-1) * still
-    return Absorbed(rest, here, offset, *independent(*turned, rows, sides))
+    turned = (U.mT @ left.rows)[..., :n], (U.mT @ left.sides.unsqueeze(-1)).squeeze(-1)
+    return Absorbed(rest, here, offset, *said_by(*turned, ~torch.nn.functional.pad(live, (0, R - live.shape[-1]))))
 
 
-def passed_by(g: Quadratic, k: int) -> Quadratic:
-    """Return a quadratic on a plane, once its last k coordinates, which chance decides, have no part in the plane.
+def passed_by(g: Quadratic, k: int) -> tuple[Tensor | None, Tensor | None]:
+    """Return the plane on x alone, once the last k coordinates, which chance decides, have no part in it.
 
     Raises:
         ImpossibleError: they have.
     """
     assert g.rows is not None
-    assert g.sides is not None
     n = g.dimension - k
     if bool((g.rows[..., n:].abs() > SLIGHT * _largest(g.rows).unsqueeze(-1)).any()):
         raise ImpossibleError("what was seen is left to chance: no policy makes it certain")
-    rows, sides = independent(g.rows[..., :n], g.sides, g.rows, g.sides)
-    more = None if rows is None else torch.nn.functional.pad(rows, (0, k))
-    return replace(g, rows=more, sides=sides)
+    return g.rows[..., :n], g.sides
 
 
-def independent(
-    rows: Tensor, sides: Tensor, rows_before: Tensor, sides_before: Tensor
-) -> tuple[Tensor | None, Tensor | None]:
-    """Return a plane by at most n rows, None where no row says anything.
+def independent(rows: Tensor, sides: Tensor) -> tuple[Tensor | None, Tensor | None]:
+    """Return a plane by rows of which none follows from those before it; None where no row says anything.
+
+    A row that follows is certain, and counts 1: what is seen twice is seen once.
 
     Args:
-        rows: ``[*B, R, n]``.
+        rows: ``[*B, R, N]``.
         sides: ``[*B, R]``.
-        rows_before, sides_before: what they were made from, which tells the size of rounding.
 
     Raises:
-        ImpossibleError: no x is on the plane: two facts contradict each other.
+        ImpossibleError: a row contradicts those before it.
     """
-    U, _, _ = torch.linalg.svd(rows.detach(), full_matrices=True)
-    rows, sides = U.mT @ rows, (U.mT @ sides.unsqueeze(-1)).squeeze(-1)
-    empty = rows.detach().abs().amax(-1) <= SLIGHT * _largest(rows_before) if rows.shape[-1] else sides == sides
-    off = sides.detach().abs() > CLOSE * sides_before.detach().abs().amax(-1, keepdim=True)
-    if bool((empty & off).any()):
-        raise ImpossibleError("the evidence is zero: what was seen contradicts itself, or the system")
-    most = int((~empty).sum(-1).max()) if empty.numel() else 0
+    plain, right = rows.detach(), sides.detach()
+    size = right.abs().amax(-1) if right.shape[-1] else right.sum(-1)
+    basis, heights = plain[..., :0, :], right[..., :0]
+    for i in range(rows.shape[-2]):
+        left, height = plain[..., i, :], right[..., i]
+        for _ in range(2):  # twice is enough: rounding, too, is then orthogonal (Giraud et al. 2005)
+            shares = (basis @ left.unsqueeze(-1)).squeeze(-1)
+            left, height = left - (shares.unsqueeze(-2) @ basis).squeeze(-2), height - (shares * heights).sum(-1)
+        length = torch.linalg.vector_norm(left, dim=-1)
+        new = length > SLIGHT * torch.linalg.vector_norm(plain[..., i, :], dim=-1)
+        if bool((~new & (height.abs() > CLOSE * size)).any()):
+            raise ImpossibleError("the evidence is zero: what was seen contradicts itself, or the system")
+        scale = torch.where(new, 1 / torch.where(new, length, 1.0), 0.0)
+        basis = torch.cat((basis, (left * scale.unsqueeze(-1)).unsqueeze(-2)), -2)
+        heights = torch.cat((heights, (height * scale).unsqueeze(-1)), -1)
+    return said_by(rows, sides, basis.abs().amax(-1) > 0 if basis.shape[-1] else heights.isnan())
+
+
+def said_by(rows: Tensor, sides: Tensor, kept: Tensor) -> tuple[Tensor | None, Tensor | None]:
+    """Return the rows that are kept, ``kept [*B, R]``, first; the others are zero, or are left out."""
+    most = int(kept.sum(-1).max()) if kept.numel() else 0
     if not most:
         return None, None
-    still = (~empty).to(rows)
-    return (rows * still.unsqueeze(-1))[..., :most, :], (sides * still)[..., :most]
+    first = kept.long().argsort(dim=-1, descending=True, stable=True)[..., :most]
+    still = kept.gather(-1, first).to(rows)
+    rows = rows.gather(-2, first.unsqueeze(-1).expand(*first.shape, rows.shape[-1]))
+    return rows * still.unsqueeze(-1), sides.gather(-1, first) * still
 
 
 def _determined(rows: Tensor, sides: Tensor, V: Tensor, live: Tensor) -> tuple[Tensor, Tensor]:

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from cai.compile.quadratic import ConditionalGaussian, Quadratic, symmetric
 from cai.errors import Finding, IntractableError
-from cai.exact.gaussian.evidence import absorb, passed_by
+from cai.exact.gaussian.evidence import absorb, independent, passed_by
 from cai.exact.rules import Assumption, Mean, assumption
 
 FLAT = 256
@@ -85,12 +85,17 @@ def over_normal(mean: Mean, g: Quadratic, k: int, alpha: Tensor, flat: Tensor, l
 
 def _on_plane(mean: Mean, g: Quadratic, k: int, alpha: Tensor, flat: Tensor, log_volume: Tensor) -> Taken:
     """Take the mean where exact evidence binds x and z: in ω, which is free; see ``evidence.absorb``."""
-    said, n = said_of(mean), g.dimension - k
+    assert g.rows is not None
+    assert g.sides is not None
+    batch, said = g.b.shape[:-1], said_of(mean)
+    rows, sides = independent(g.rows.expand(*batch, *g.rows.shape[-2:]), g.sides.expand(*batch, -1))
+    g, free = replace(g, rows=rows, sides=sides), replace(g, rows=None, sides=None)
+    if rows is None:
+        return over_normal(mean, free, k, alpha, flat, log_volume)
     if said.kind == "averaged" or (said.eta is not None and said.eta < 0):
-        g = passed_by(g, k)
-        taken = over_normal(mean, replace(g, rows=None, sides=None), k, alpha, flat, log_volume)
-        rows = None if g.rows is None else g.rows[..., :n]
-        return replace(taken, value=replace(taken.value, rows=rows, sides=g.sides))
+        rows, sides = passed_by(g, k)
+        taken = over_normal(mean, free, k, alpha, flat, log_volume)
+        return replace(taken, value=replace(taken.value, rows=rows, sides=sides))
     eta = alpha if said.eta is None else alpha.new_tensor(said.eta).expand(alpha.shape)
     counts = said.kind == "linear" or said.paid
     width = torch.where(flat, 0.0, 1.0).to(g.b).expand(*g.b.shape[:-1], k) * counts
