@@ -435,3 +435,39 @@ def test_the_price_of_not_seeing_is_the_policy_nats_of_the_loop(seed: int) -> No
     for past in (True, False):
         fed = planning(engine(model, reading), torch.tensor(0.8), past=past)
         assert float(cai.evaluate(fed.loop, fed.policy, temperature=0.8).elbo) < float(found.elbo)
+
+
+class Endless(Cart):
+    horizon, discount = None, 0.9
+
+    def observe(self, state: dict[str, Tensor]) -> Tensor:
+        return pyro.sample("near", Normal(state["place"], 0.3))
+
+
+class Long(Endless):
+    horizon = 240
+
+
+class Blind(Endless):
+    """The speed is read, the place is not, and it wanders."""
+
+    def observe(self, state: dict[str, Tensor]) -> Tensor:
+        return pyro.sample("near", Normal(state["speed"], 0.3))
+
+
+@pytest.mark.parametrize("rule", [cai.VARIATIONAL, cai.HARD])
+def test_an_infinite_horizon_is_the_limit_of_long_ones(rule: cai.Rule) -> None:
+    found, long = (cai.partial.solve(world, rule, temperature=0.5) for world in (Endless(), Long()))
+    assert close(found.value, long.value)
+    assert close(found.qmdp, found.value)
+    for t in (0, 3, 20):
+        assert close(found.policy(t).gain, found.full.policy.conditional(t).gain)
+        assert close(found.policy(t).gain, long.policy(t).gain)
+        assert close(found.covariance(t), long.covariance(t))
+        assert close(found.v(t).c, long.v(t).c)
+    assert close(found.act([0.3], []).mean, long.act([0.3], []).mean)
+
+
+def test_what_no_reading_tells_of_is_named() -> None:
+    with pytest.raises(cai.NotConvergedError, match=r"grows without end: place does not die out, and no reading"):
+        cai.partial.solve(Blind())

@@ -8,14 +8,21 @@ from jaxtyping import Float
 from torch import Tensor
 
 from cai.compile.quadratic import ConditionalGaussian, Gaussian, Quadratic
-from cai.errors import Finding, IntractableError, fault, require_time
+from cai.errors import fault, require_time
 from cai.exact.forms import operator
 from cai.exact.messages import Messages
 from cai.exact.rules import VARIATIONAL, Rule
 from cai.exact.solve import solved
 from cai.exact.temperature import single_temperature
 from cai.partial.gaussian_beliefs import GaussianBeliefs, gaussian_beliefs
-from cai.partial.gaussian_worlds import belief_world, covariances
+from cai.partial.gaussian_worlds import (
+    belief_world,
+    covariances,
+    require_no_evidence,
+    steady_world,
+    until_steady,
+    world_until,
+)
 from cai.partial.kalman import Correction, kalman, motions
 from cai.partial.output_feedback import OutputFeedback, closed_loop, output_feedback
 from cai.partial.real_records import Vectors
@@ -30,13 +37,16 @@ class GaussianBeliefMessages:
 
     Attributes:
         engine: the compiled world, and what is read of it.
-        messages: those of the world whose state is m (``cai.partial.gaussian_worlds.belief_world``).
+        messages: those of the world whose state is m (``cai.partial.gaussian_worlds.belief_world``); of an infinite
+            horizon up to the time at which Σ_t stands still.
         full: the messages of the same rule where the state is seen.
+        steady: the messages from that time on, of an infinite horizon; None for a finite one.
     """
 
     engine: GaussianBeliefs
     messages: Messages
     full: Messages
+    steady: Messages | None = None
 
     def __repr__(self) -> str:
         seen = f"{self.engine.seen.space.dimension} numbers read"
@@ -54,16 +64,14 @@ class GaussianBeliefMessages:
         return self.messages.temperature
 
     @property
-    def horizon(self) -> int:
-        """T."""
-        T: int | None = self.messages.model.horizon
-        assert T is not None
-        return T
+    def horizon(self) -> int | None:
+        """T, or None for the infinite horizon."""
+        return self.engine.model.horizon
 
     @property
     def error_bound(self) -> float:
-        """A proved bound on the error of ``value``, reward units; 0 for a finite horizon (rounding apart)."""
-        return self.messages.error_bound
+        """A proved bound on the error of ``value``, reward units, once Σ_t stands still; 0 for a finite horizon."""
+        return self.messages.error_bound if self.steady is None else self.steady.error_bound
 
     @property
     def value(self) -> Float[Tensor, "*B"]:
@@ -86,11 +94,11 @@ class GaussianBeliefMessages:
 
         E_b Q(s, a) is Q(m, a) and a term without a, so QMDP has the gains of full sight. They are the best over beliefs
         too (certainty equivalence), so this number is ``value``: nothing is worth finding out, because what is found
-        out does not depend on what is done.
+        out does not depend on what is done. Of an infinite horizon both policies are followed until Σ_t stands still.
         """
         op, policy, total = self.messages.operator, self.full.policy, torch.zeros_like(self.value)
         mu = op.initial()
-        for t in range(self.horizon):
+        for t in range(self.messages.model.horizon or 0):
             act = policy.conditional(t)
             joint = op.joint(mu, act)
             total = total + joint.expect(op.expected_reward(t))
@@ -102,22 +110,27 @@ class GaussianBeliefMessages:
 
     def covariance(self, t: int) -> Float[Tensor, "*B n n"]:
         """Return Σ_t, the covariance of the belief after y_t: the same whatever was read and done."""
-        return self._corrections[require_time("t", t, self.horizon)].covariance
+        return self._corrections[min(require_time("t", t, self.horizon), len(self._corrections) - 1)].covariance
 
     def v(self, t: int) -> Quadratic:
         """Return the value of the belief of time t as a function of its mean, reward units; t = 0 … T."""
-        v: Quadratic = self.messages.operator.at(self.messages.v, require_time("t", t, self.horizon, end=True))
+        require_time("t", t, self.horizon, end=True)
+        messages = self._at(t)
+        v: Quadratic = messages.operator.at(messages.v, t)
         return v
 
     def q(self, t: int) -> Quadratic:
         """Return the action values of time t as a function of (m, a), reward units."""
-        q: Quadratic = self.messages.q(t)
+        q: Quadratic = self._at(require_time("t", t, self.horizon)).q(t)
         return q
 
     def policy(self, t: int) -> ConditionalGaussian:
         """Return π_t(a|m): its mean is affine in the mean of the belief."""
-        act: ConditionalGaussian = self.messages.policy.conditional(require_time("t", t, self.horizon))
+        act: ConditionalGaussian = self._at(require_time("t", t, self.horizon)).policy.conditional(t)
         return act
+
+    def _at(self, t: int) -> Messages:
+        return self.messages if self.steady is None or t < len(self._corrections) - 1 else self.steady
 
     def find(self, observations: Vectors, actions: Vectors = ()) -> tuple[int, Gaussian]:
         """Return the time t and the belief after y_0 … y_t and a_0 … a_{t-1}.
@@ -139,16 +152,21 @@ class GaussianBeliefMessages:
 
     @cached_property
     def output_feedback(self) -> OutputFeedback:
-        """The policy in its closed loop; finite horizon."""
-        gains = [c.gain for c in self._corrections]
-        filters = motions(self.engine.model, self.horizon)
-        return output_feedback(
-            closed_loop(self.engine.model, self.engine.reading, gains, filters), self.messages.policy
-        )
+        """The policy in its closed loop.
+
+        Raises:
+            WorldError: the horizon is infinite.
+        """
+        if self.horizon is None:
+            raise fault("output_feedback", "an infinite horizon", "a finite one: the filter's gain changes at first")
+        model, gains = self.engine.model, [c.gain for c in self._corrections]
+        loop = closed_loop(model, self.engine.reading, gains, motions(model, self.horizon))
+        return output_feedback(loop, self.messages.policy)
 
     @cached_property
     def _corrections(self) -> list[Correction]:
-        return covariances(self.engine.model, self.engine.reading)[0]
+        model, reading = self.engine.model, self.engine.reading
+        return until_steady(model, reading) if model.horizon is None else covariances(model, reading)[0]
 
 
 def solve_gaussian(
@@ -162,11 +180,17 @@ def solve_gaussian(
 
 
 def solve_beliefs(engine: GaussianBeliefs, rule: Rule, alpha: Tensor) -> GaussianBeliefMessages:
-    """Solve the world of the belief, and that in which the state is seen, by the same sweep."""
-    if engine.model.horizon is None:
-        raise IntractableError(
-            [Finding("horizon", "None for a linear-Gaussian world seen in part", "a finite horizon")]
-        )
-    full = solved(operator(engine.model, rule, alpha))
-    found = solved(operator(belief_world(engine.model, engine.reading), rule, alpha))
-    return GaussianBeliefMessages(engine, found, full)
+    """Solve the world of the belief, and that in which the state is seen, by the same sweep.
+
+    Raises:
+        NotConvergedError: the horizon is infinite, and the covariance does not come to a stand.
+    """
+    model, reading = engine.model, engine.reading
+    full = solved(operator(model, rule, alpha))
+    if model.horizon is not None:
+        return GaussianBeliefMessages(engine, solved(operator(belief_world(model, reading), rule, alpha)), full)
+    require_no_evidence(model)
+    corrections = until_steady(model, reading)
+    steady = solved(operator(steady_world(model, corrections[-1]), rule, alpha))
+    before = solved(operator(world_until(model, corrections, steady.v), rule, alpha))
+    return GaussianBeliefMessages(engine, before, full, steady)

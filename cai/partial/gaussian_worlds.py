@@ -4,6 +4,7 @@ The belief is N(m_t, Σ_t), and Σ_t does not depend on what is read (``cai.part
 state of a world that is fully seen: its noise is the innovation, its reward the expected one.
 """
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import torch
@@ -12,14 +13,21 @@ from torch import Tensor
 
 from cai.compile.linear_model import LinearGaussian, LinearSlice
 from cai.compile.quadratic import ConditionalGaussian, Gaussian, Quadratic, stacked
-from cai.errors import Finding, IntractableError, fault
-from cai.partial.kalman import Correction, corrections_of, motions, root, spread
+from cai.errors import Finding, IntractableError, NotConvergedError, fault
+from cai.exact.gaussian.stabilisability import in_words, out_of_reach
+from cai.partial.kalman import Correction, corrections_of, motions, root, spread, variances
 from cai.world.coordinates import Coordinates
 
 ESTIMATE = "estimated_"
 """Before a variable's name: the mean of the belief of it."""
 SEEN = 1e-9
 """A share of the action's variance: what the prior reads of the unseen may move it by less."""
+STILL = 1e-12
+"""A covariance stands still where no entry changes by more than this, relative to its two deviations."""
+MOST = 10_000
+"""How many readings it may take until it does."""
+PATIENCE = 200
+"""After how many it is asked whether it will."""
 
 
 def covariances(
@@ -37,6 +45,47 @@ def covariances(
     for t, c in enumerate(corrections):
         require_seen_prior(model, t, c)
     return corrections, spread(motions(model, T)[-1], corrections[-1].covariance)
+
+
+def until_steady(model: LinearGaussian, reading: ConditionalGaussian) -> list[Correction]:
+    """Return what each reading does to the covariance, up to the first that does what the one before it did.
+
+    Args:
+        model: with the same slice at all times.
+        reading: p(y|s).
+
+    Raises:
+        NotConvergedError: the covariance does not come to a stand; the message names what no reading tells of.
+        WorldError: the action prior reads what is not seen.
+    """
+    seen = torch.ones(1, reading.offset.shape[-1], dtype=torch.bool, device=model.device).expand(MOST, -1)
+    found: list[Correction] = []
+    for t, c in enumerate(corrections_of(model, reading, seen)):
+        require_seen_prior(model, t, c)
+        found.append(c)
+        size, change = variances(c.covariance).sqrt(), (c.covariance - found[t - 1].covariance).abs()
+        if t and bool((change <= STILL * size.unsqueeze(-1) * size.unsqueeze(-2)).all()):
+            return found
+        if t == PATIENCE:
+            _require_detectable(model, reading)
+    raise NotConvergedError(f"the filter: its covariance still changes after {MOST:,} readings")
+
+
+def _require_detectable(model: LinearGaussian, reading: ConditionalGaussian) -> None:
+    """Raise where a mode that does not die out is never read: ``A w = λ w``, ``C w = 0``, ``|λ| >= 1``.
+
+    Raises:
+        NotConvergedError: there is one.
+    """
+    n, told = model.states.dimension, reading.gain.mT @ reading.gain
+    A = model.at(0).transition[..., :n]
+    batch = torch.broadcast_shapes(A.shape[:-2], told.shape[:-2])
+    each = (part.detach().expand(*batch, n, n).reshape(-1, n, n) for part in (A, told))
+    for own, seen in zip(*each, strict=True):
+        lost = out_of_reach(own.mT, seen)
+        if lost is not None:
+            words = f"{in_words(lost[1], model.states.labels)} does not die out, and no reading tells of it"
+            raise NotConvergedError(f"the filter: its covariance grows without end: {words}")
 
 
 def belief_world(model: LinearGaussian, reading: ConditionalGaussian) -> LinearGaussian:
@@ -58,14 +107,34 @@ def belief_world(model: LinearGaussian, reading: ConditionalGaussian) -> LinearG
     """
     require_no_evidence(model)
     corrections, last = covariances(model, reading)
-    after: list[Correction | None] = [*corrections[1:], None]
+    return _of_mean(model, corrections, None, _expected(model.terminal, last, last.shape[-1]))
+
+
+def steady_world(model: LinearGaussian, now: Correction) -> LinearGaussian:
+    """Return the world of the mean from the time on at which the covariance stands still; infinite horizon."""
+    estimate = estimated(model.states)
+    sl = _believed(model.at(0), now, now)
+    return replace(model, slices=sl, start_scale=now.moved, states=estimate, sites=estimate)
+
+
+def world_until(model: LinearGaussian, corrections: Sequence[Correction], v: Quadratic) -> LinearGaussian:
+    """Return the world of the mean up to the last of the corrections, at which v, of ``steady_world``, is paid."""
+    *before, last = corrections
+    return _of_mean(replace(model, horizon=len(before)), before, last, v)
+
+
+def _of_mean(
+    model: LinearGaussian, corrections: Sequence[Correction], last: Correction | None, terminal: Quadratic
+) -> LinearGaussian:
+    """Return the world of the mean, given what each reading does; ``last`` is read at T, if anything is."""
+    after = [*corrections[1:], last]
     slices = [_believed(model.at(t), c, after[t]) for t, c in enumerate(corrections)]
     estimate = estimated(model.states)
     return replace(
         model,
         slices=stacked(slices, len(model.batch_shape)),
         start_scale=corrections[0].moved,
-        terminal=_expected(model.terminal, last, last.shape[-1]),
+        terminal=terminal,
         timed=True,
         states=estimate,
         sites=estimate,
