@@ -34,12 +34,14 @@ class Estimate:
         value: the interquartile mean of the runs that are known.
         low, high: its 95 % bootstrap interval.
         runs: the number itself, a run each; None where it is not known.
+        error: the standard error of a single number that was sampled; 0 where it is exact.
     """
 
     value: float
     low: float
     high: float
     runs: tuple[float | None, ...]
+    error: float = 0.0
 
     @property
     def infinite(self) -> int:

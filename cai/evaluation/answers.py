@@ -16,6 +16,9 @@ from cai.exact.rules import POSTERIOR, VARIATIONAL, Rule
 from cai.exact.solve import solved
 from cai.support.numerics import nats
 
+SAMPLES = 10_000
+"""How many trajectories are drawn of a policy that has to be sampled."""
+
 
 @dataclass(frozen=True)
 class Answers:
@@ -23,11 +26,15 @@ class Answers:
 
     Attributes:
         operator: the compiled world under VARIATIONAL, whose dynamics are the true ones.
+        samples: how many trajectories are drawn of a policy that has to be sampled.
+        seed: of these draws.
         known: what was solved, or why it cannot be.
         shared: functions of time that are the same for every policy; not pickled.
     """
 
     operator: Operator
+    samples: int = SAMPLES
+    seed: int = 0
     known: dict[Rule, Messages | CaiError] = field(default_factory=dict, repr=False)
     shared: dict[Any, F] = field(default_factory=dict, repr=False, compare=False)
 
@@ -74,20 +81,24 @@ class Answers:
         return start(VARIATIONAL), start(POSTERIOR)
 
 
-def answers_of(where: str, model: Compiled, temperature: float | Tensor) -> Answers:
+def answers_of(
+    where: str, model: Compiled, temperature: float | Tensor, samples: int = SAMPLES, seed: int = 0
+) -> Answers:
     """Return what policies on a compiled world are measured against.
 
     Independent parts are evaluated one by one, unless a discount or an end of the episode couples them.
 
     Raises:
-        WorldError: there is a batch of worlds or temperatures.
+        WorldError: there is a batch of worlds or temperatures, or too few samples.
     """
+    if isinstance(samples, bool) or not isinstance(samples, int) or samples < 2:
+        raise fault(f"{where}, samples", f"{samples!r}", "a whole number, at least 2")
     op = operator(model, VARIATIONAL, temperature)
     if op.batch_shape:
         raise fault(where, f"a batch of shape {list(op.batch_shape)}", "one world, one temperature")
     if isinstance(op, ProductOperator) and (op.model.discount < 1 or _joined(op)):
         op = FactorOperator(op.model, VARIATIONAL, op.alpha)
-    return Answers(op.under(VARIATIONAL))  # cut from autograd
+    return Answers(op.under(VARIATIONAL), samples, seed)  # cut from autograd
 
 
 def _joined(op: ProductOperator) -> bool:

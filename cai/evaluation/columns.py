@@ -57,6 +57,12 @@ class Column:
         except NO_ANSWER:
             return None
 
+    def error(self, subject: Subject) -> float:
+        """Return the standard error of the value; 0 where it is exact, or is not known."""
+        if self.of != "evaluation" or subject.evaluation is None or self.read(subject) is None:
+            return 0.0
+        return subject.evaluation.standard_error_of(self.field)
+
 
 def known(columns: Sequence[Column], subjects: Mapping[str, Sequence[Subject]]) -> tuple[Column, ...]:
     """Return the columns that these policies have: those of runs only where there are runs, and so on."""
@@ -78,6 +84,10 @@ def _total(field: str, evaluation: Evaluation) -> float:
     return float(getattr(evaluation, field).sum())
 
 
+def _not_zero(field: str, evaluation: Evaluation) -> float | None:
+    return float(getattr(evaluation, field)) or None
+
+
 COLUMNS: tuple[Column, ...] = (
     Column(
         "computes", "computes", "computes", "", "What a type of inference computes.",
@@ -91,6 +101,11 @@ COLUMNS: tuple[Column, ...] = (
         "expected_return", "return", "return", "reward units",
         "E_π[Σ r], the expected return under the true dynamics.",
         attrgetter("expected_return"), sampled=partial(_last, "stochastic_return"),
+    ),
+    Column(
+        "standard_error", "±", "standard error", "reward units",
+        "The standard error of the return, where a policy has to be sampled.",
+        partial(_not_zero, "standard_error"), shown="never", optional=True,
     ),
     Column(
         "success", "success", "success", "probability",

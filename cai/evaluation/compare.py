@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from cai.errors import NO_ANSWER, CaiError, IntractableError, fault
-from cai.evaluation.answers import Answers, answers_of
+from cai.errors import NO_ANSWER, CaiError, IntractableError, WorldError, fault
+from cai.evaluation.answers import SAMPLES, Answers, answers_of
 from cai.evaluation.columns import COLUMNS, Column, known
 from cai.evaluation.comparison import Comparison
 from cai.evaluation.evaluate import measure
@@ -33,6 +33,8 @@ def compare(
     columns: Sequence[Column] = COLUMNS,
     leave_out: bool = False,
     conditions: Conditions = NOTHING,
+    samples: int = SAMPLES,
+    seed: int = 0,
 ) -> Comparison:
     """Evaluate several policies on one world, exactly, with the same numbers for each.
 
@@ -46,8 +48,10 @@ def compare(
             learner, or a list of its runs.
         temperature: α > 0, reward units; one number.
         columns: the columns to show, where they are known.
-        leave_out: leave out rules without a finite answer instead of raising an error; ``left_out`` gives the reason.
+        leave_out: leave out rules without a finite answer, and a prior that is flat, instead of raising an error;
+            ``left_out`` gives the reason.
         conditions: the conditions that a compiled world is under, for error messages.
+        samples, seed: of trajectories, where a policy has to be sampled; see ``evaluate``.
 
     Raises:
         WorldError: a policy or the world is not valid, two runs have the same seed, or runs were made at another
@@ -66,7 +70,8 @@ def compare(
             raise
         learned = {name: each for name, each in runs.items() if each}
         return sampled(learned, float(alpha), columns, {name: str(error) for name in runs if name not in learned})
-    return _measured(answers_of("compare", model, temperature), policies, runs, columns, leave_out, conditions)
+    answers = answers_of("compare", model, temperature, samples, seed)
+    return _measured(answers, policies, runs, columns, leave_out, conditions)
 
 
 def _measured(
@@ -85,15 +90,22 @@ def _measured(
             try:
                 with evidence_explained(policy, conditions) if isinstance(policy, Rule) else nullcontext():
                     subjects[name] = _subjects(answers, policy, runs[name])
-            except NO_ANSWER as error:
-                if not leave_out or not isinstance(policy, Rule):
+            except (*NO_ANSWER, WorldError) as error:
+                if not leave_out or not _may_be_left_out(answers, policy, error):
                     raise
                 left_out[name] = error
     if left_out and all(policies[name] is None for name in subjects):
         raise left_out.popitem()[1]
-    prior = measure(answers, None).elbo if any(runs.values()) else None
+    prior = measure(answers, None).elbo if any(runs.values()) and answers.model.proper_prior else None
     reasons = {name: str(error) for name, error in left_out.items()}
     return _comparison(answers.model, float(answers.temperature), subjects, columns, reasons, answers.ends, prior)
+
+
+def _may_be_left_out(answers: Answers, policy: Any, error: CaiError) -> bool:
+    """Return whether it is a rule without a finite answer, or a prior that nobody can act by."""
+    if isinstance(error, WorldError):
+        return policy is None and not answers.model.proper_prior
+    return isinstance(policy, Rule)
 
 
 def _comparison(

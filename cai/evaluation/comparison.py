@@ -39,7 +39,7 @@ class Comparison:
         rows: the numbers.
         elbo_star: ELBO* of VARIATIONAL, nats, or None where it is not finite.
         log_evidence: log Z of POSTERIOR, nats, or None where it is not finite.
-        prior_elbo: ELBO of the action prior, nats; None where the world cannot be compiled.
+        prior_elbo: ELBO of the action prior, nats; None where the world cannot be compiled, or the prior is flat.
         left_out: the policies that have no row, by name, and the reason.
     """
 
@@ -111,8 +111,10 @@ class Comparison:
     def _without_scores(self) -> str:
         """Say why normalised scores have no meaning; empty where they have."""
         star, prior = self.elbo_star, self.prior_elbo
-        if self.model is None or prior is None:
+        if self.model is None:
             return "the world cannot be compiled"
+        if prior is None:
+            return "the action prior is flat, so that it is no policy and has no ELBO"
         if star is None:
             return "ELBO* is not finite"
         if prior == -torch.inf:

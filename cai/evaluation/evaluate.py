@@ -8,7 +8,7 @@ from torch import Tensor
 from cai.compile.ends import inspect_ends
 from cai.compile.table_model import Tables
 from cai.errors import demand, fault
-from cai.evaluation.answers import Answers, answers_of
+from cai.evaluation.answers import SAMPLES, Answers, answers_of
 from cai.evaluation.evaluation import Evaluation
 from cai.evaluation.part_accounts import Part
 from cai.exact.forms import Compiled, compiled
@@ -17,9 +17,6 @@ from cai.exact.rules import Rule
 from cai.policies.as_policy import as_policy, require_table
 from cai.policies.product_policy import ProductPolicy
 from cai.world.definition import World
-
-SAMPLES = 10_000
-"""How many trajectories are drawn of a policy that has to be sampled."""
 
 
 def evaluate(
@@ -53,21 +50,21 @@ def evaluate(
         WorldError: the world, the policy or the temperature is not valid.
         IntractableError: the world cannot be compiled.
     """
-    return measure(answers_of("evaluate", compiled(world, under=[policy]), temperature), policy, samples, seed)
+    return measure(answers_of("evaluate", compiled(world, under=[policy]), temperature, samples, seed), policy)
 
 
 @torch.no_grad()
-def measure(answers: Answers, policy: Any, samples: int = SAMPLES, seed: int = 0) -> Evaluation:
+def measure(answers: Answers, policy: Any) -> Evaluation:
     """Evaluate a policy of any form against given answers."""
-    if isinstance(samples, bool) or not isinstance(samples, int) or samples < 2:
-        raise fault("evaluate, samples", f"{samples!r}", "a whole number, at least 2")
     if isinstance(policy, Rule):
         policy = answers.under(policy)
     if isinstance(answers.model, Tables):
         demand(inspect_ends(answers.model))
         require_table("policy", answers.model)
     whole, each = _by_parts(answers, policy)
-    ops = (op.measured(own, samples, seed) for op, own in zip(answers.operator.parts, each, strict=True))
+    ops = (
+        op.measured(own, answers.samples, answers.seed) for op, own in zip(answers.operator.parts, each, strict=True)
+    )
     parts = tuple(Part(answers, i, own, op) for i, (own, op) in enumerate(zip(each, ops, strict=True)))
     for part in parts:
         _ = part.states  # the policy's probabilities are checked during the evaluation

@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from cai.compile.model import FiniteModel
+from cai.compile.model import FiniteModel, Model, is_finite
 from cai.errors import fault
 from cai.support.numbers import ROUNDING, amount, chance
 
@@ -43,28 +43,29 @@ class Choice:
 class Loss:
     """What a policy loses in one state at one time, against the best policy π*; as ``str`` one sentence.
 
-    Where several times of a state are taken together, probabilities are means over the visits.
+    Where several times of a state are taken together, probabilities are means over the visits. Where states are real it
+    is what is lost at one time, wherever the state is.
 
     Attributes:
         t: the time, the first of several; None for the infinite horizon, all times together.
-        state: its number.
+        state: its number; None where states are real.
         label: its name for people, e.g. ``cell=17``, with the map's mark where there is one.
         reach: p(s_t, alive) under the policy, a probability; expected visits where times are together.
         lost: the share of ELBO* - ELBO(π), nats, or of J* - J(π), reward units, that is lost here.
         unit: "nats" or "reward units".
-        does: what the policy does too often: the action that adds most to ``lost``.
-        should: what π* would do instead: the action whose probability π* raises most.
+        does: what the policy does too often: the action that adds most to ``lost``; None where actions are real.
+        should: what π* would do instead: the action whose probability π* raises most; None where actions are real.
         until: the last of several times; None for one time, or all.
     """
 
     t: int | None
-    state: int
+    state: int | None
     label: str
     reach: float
     lost: float
     unit: str
-    does: Choice
-    should: Choice
+    does: Choice | None
+    should: Choice | None
     until: int | None = None
 
     @property
@@ -78,6 +79,8 @@ class Loss:
         return at(self.t, self.until, self.label)
 
     def __str__(self) -> str:
+        if self.does is None or self.should is None:
+            return f"{self.where}: {amount(self.lost)} {self.unit} lost."
         single = self.t is not None and self.until is None
         reached = f"probability {chance(self.reach)}" if single else f"{self.reach:.3g} visits"
         does, should = (
@@ -93,7 +96,7 @@ class Place:
 
     Attributes:
         t: the time, the first of several; None for the infinite horizon, all times together.
-        state: its number.
+        state: its number; None where states are real.
         label: its name for people.
         lost: the mean over seeds of what is lost there.
         unit: "nats" or "reward units".
@@ -102,7 +105,7 @@ class Place:
     """
 
     t: int | None
-    state: int
+    state: int | None
     label: str
     lost: float
     unit: str
@@ -116,8 +119,10 @@ class Place:
 
 
 def at(t: int | None, until: int | None, label: str) -> str:
-    """Name a state and its time or times."""
-    return label if t is None else f"t = {t}{'' if until is None else f' … {until}'}, {label}"
+    """Name a state and its time or times; of a real state the time alone."""
+    if t is None:
+        return label or "all times"
+    return f"t = {t}{'' if until is None else f' … {until}'}{f', {label}' if label else ''}"
 
 
 def require_ranking(n: int, by: str) -> None:
@@ -201,23 +206,47 @@ def losses(
     return tuple(loss(*place) for place in places)
 
 
+def losses_by_time(
+    world: Model, places: Sequence[tuple[list[int], int, float]], alive: Sequence[float], by: str
+) -> tuple[Loss, ...]:
+    """Say when a policy loses what, where states are real.
+
+    Args:
+        world: the compiled world.
+        places: times and what is lost, as ``costliest`` returns them for one state.
+        alive: p(alive) at every time.
+        by: "nats" or "regret".
+    """
+
+    def loss(times: list[int], lost: float) -> Loss:
+        t, until = _span(world, times)
+        return Loss(t, None, "", sum(alive[t] for t in times), lost, UNITS[by], None, None, until)
+
+    return tuple(loss(times, lost) for times, _, lost in places)
+
+
 def places_over_seeds(
-    world: FiniteModel, each: Float[Tensor, "N *rest"], n: int, by: str, *, together: bool = False
+    world: Model, each: Float[Tensor, "N *rest"], n: int, by: str, *, together: bool = False
 ) -> tuple[Place, ...]:
     """Return the n state-times where N seeds lose most in the mean, from what each loses, ``[N, T, S]``.
 
-    With ``together`` all times of a state are one place.
+    With ``together`` all times of a state are one place. Where states are real each loses ``[N, T]``.
     """
-    runs = each.reshape(len(each), -1, world.states.size)
-    places = []
-    for times, s, lost in costliest(each.mean(0), 1.0, n, together=together):
+    runs, places = by_state(world, each).flatten(1, -2), []
+    for times, s, lost in costliest(runs.mean(0), 1.0, n, together=together):
         seeds = int((runs[:, times, s].sum(-1) > ROUNDING).sum())
         t, until = _span(world, times)
-        places.append(Place(t, s, state_label(world, s), lost, UNITS[by], seeds, until))
+        state, label = (s, state_label(world, s)) if is_finite(world) else (None, "")
+        places.append(Place(t, state, label, lost, UNITS[by], seeds, until))
     return tuple(places)
 
 
-def _span(world: FiniteModel, times: Sequence[int]) -> tuple[int | None, int | None]:
+def by_state(world: Model, lost: Tensor) -> Tensor:
+    """Return what is lost with an axis of states at the end, of length 1 where they are real."""
+    return lost if is_finite(world) else lost.unsqueeze(-1)
+
+
+def _span(world: Model, times: Sequence[int]) -> tuple[int | None, int | None]:
     """Return the first time, and the last where it is another; neither for the infinite horizon."""
     if world.horizon is None:
         return None, None

@@ -18,9 +18,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from cai.compile.model import is_finite
 from cai.errors import Finding, IntractableError
 from cai.evaluation.answers import Answers
-from cai.evaluation.losses import Loss, costliest, losses
+from cai.evaluation.losses import Loss, by_state, costliest, losses, losses_by_time
 from cai.exact.messages import Messages
 from cai.exact.operator import MF, Act, F, M, Measured
 from cai.exact.rules import HARD, POSTERIOR, VARIATIONAL, Rule
@@ -170,15 +171,22 @@ class Part:
 
     def worst(self, n: int, by: str, scale: float, *, together: bool) -> tuple[Loss, ...]:
         """Return the n places where the policy loses most here; see ``Evaluation.worst``."""
+        lost = by_state(self.model, self.policy_nats if by == "nats" else self.regret)
+        places = costliest(lost, scale, n, together=together)
+        if not is_finite(self.model):
+            return losses_by_time(self.model, places, self._alive, by)
         best = self.under(VARIATIONAL if by == "nats" else HARD)
 
         def tables(t: int) -> tuple[Tensor, Tensor, Tensor]:
             log_pi, log_best = self.log_policy(t), best.policy.log_probs(t)
             return log_pi.exp(), log_best.exp(), log_pi - log_best if by == "nats" else best.shortfall(t)
 
-        lost = self.policy_nats if by == "nats" else self.regret
-        places = costliest(lost, scale, n, together=together)
         return losses(self.model, places, self.states[: len(self.times)], by, tables)
+
+    @property
+    def _alive(self) -> list[float]:
+        """p(alive) at every time at which the policy acts."""
+        return [float(next(iter(self.visits.values())).mass[t]) for t in self.times]
 
     def _best(self, rule: Rule, t: int) -> F:
         """Return log π*_t(a|s) of an exact answer, nats."""

@@ -4,7 +4,7 @@ import csv
 import io
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from cai.evaluation.across_seeds import Estimate, over_seeds
@@ -50,6 +50,8 @@ def row_of(name: str, temperature: float, subjects: Sequence[Subject], columns: 
     """Lay out the numbers of one policy, or of the seeds of one learner."""
     seeds = tuple(subject.run.seed for subject in subjects if subject.run is not None)
     cells = {column.field: _cell([column.read(subject) for subject in subjects]) for column in columns}
+    if len(subjects) == 1:
+        cells = {column.field: _with_error(cells[column.field], column.error(subjects[0])) for column in columns}
     return Row(name, temperature, seeds, cells)
 
 
@@ -60,12 +62,16 @@ def _cell(values: Sequence[float | str | None]) -> Cell:
     return over_seeds([value for value in values if not isinstance(value, str)])
 
 
+def _with_error(cell: Cell, error: float) -> Cell:
+    return replace(cell, error=error) if isinstance(cell, Estimate) and error else cell
+
+
 def text_of(cell: Cell) -> str:
     """Write a cell for a terminal: over seeds the interval below the number, then how many are infinite or unknown."""
     if cell is None or isinstance(cell, str):
         return cell or "-"
     if len(cell.runs) == 1:
-        return digits(cell.value)
+        return f"{digits(cell.value, 4)} ± {digits(cell.error, 2)}" if cell.error else digits(cell.value)
     interval = "" if cell.low == cell.high else f"[{digits(cell.low, 3)}, {digits(cell.high, 3)}]"
     return "\n".join(text for text in (digits(cell.value, 4), interval, flaws(cell)) if text)
 
@@ -151,6 +157,8 @@ def plain(row: Row) -> dict[str, Any]:
     if row.seeds:
         estimates = {name: cell for name, cell in row.cells.items() if isinstance(cell, Estimate)}
         data |= {"seeds": row.seeds, "over_seeds": {name: _spread(estimate) for name, estimate in estimates.items()}}
+    errors = {name: cell.error for name, cell in row.cells.items() if isinstance(cell, Estimate) and cell.error}
+    data |= {"standard_errors": errors} if errors else {}
     return dict(finite(data))
 
 

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from cai.compile.linear_model import LinearGaussian
 from cai.compile.quadratic import ConditionalGaussian, Gaussian, Quadratic, aligned, stacked
-from cai.errors import Finding, IntractableError, NotConvergedError, require_time
+from cai.errors import Finding, IntractableError, NoClosedFormError, NotConvergedError, require_time
 from cai.exact.cost import Cost
 from cai.exact.fixed_point import FixedPoint
 from cai.exact.gaussian import expectations
@@ -71,7 +71,7 @@ class GaussianOperator:
             raise IntractableError([Finding("rule", seen, "a Gaussian action prior")])
         if said_of(self.rule.over_outcomes).kind != "averaged" and self.model.discount < 1:
             seen = f"{self.rule} with γ = {self.model.discount:g}: to survive or to end is a mixture, not a Gaussian"
-            raise IntractableError([Finding("discount", seen, "a discount of 1, or VARIATIONAL or HARD")])
+            raise NoClosedFormError([Finding("discount", seen, "a discount of 1, or VARIATIONAL or HARD")])
 
     @cached_property
     def batch_shape(self) -> torch.Size:

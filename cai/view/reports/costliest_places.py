@@ -56,19 +56,21 @@ def _over_seeds(name: str, comparison: Comparison) -> Fold:
 
 def _losses(label: str, losses: Sequence[Loss]) -> Table:
     unit, single = losses[0].unit, losses[0].until is None and losses[0].t is not None
-    heads = (
-        Head("when", wordy=True), Head("lost", unit), Head("probability" if single else "visits"),
+    acts = (
         Head("too often", "the policy, and what is best", wordy=True),
         Head("too seldom", "the policy, and what is best", wordy=True),
+    )
+    heads = (
+        Head("when", wordy=True), Head("lost", unit), Head("probability" if single else "visits"),
+        *(acts if losses[0].does else ()),
     )  # fmt: skip
     return Table(label, f"where it loses {unit}", heads, tuple(_loss(loss) for loss in losses))
 
 
 def _loss(loss: Loss) -> Line:
-    does, should = (
-        f"{choice.label} {chance(choice.policy)} ({chance(choice.best)})" for choice in (loss.does, loss.should)
-    )
-    cells: tuple[Cell, ...] = (_when(loss), number(loss.lost), number(loss.reach), words(does), words(should))
+    choices = (choice for choice in (loss.does, loss.should) if choice is not None)
+    acts = (words(f"{choice.label} {chance(choice.policy)} ({chance(choice.best)})") for choice in choices)
+    cells: tuple[Cell, ...] = (_when(loss), number(loss.lost), number(loss.reach), *acts)
     return Line(loss.label, cells)
 
 
@@ -87,7 +89,7 @@ def _when(loss: Loss | Place) -> Cell:
 
 
 def _where(loss: Loss | Place) -> str:
-    return loss.label if loss.t is None else f"{loss.label}, {_when(loss).shown}"
+    return ", ".join(text for text in (loss.label, "" if loss.t is None else f"{_when(loss).shown}") if text)
 
 
 def typeset(text: str) -> str:
