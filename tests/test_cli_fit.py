@@ -221,8 +221,13 @@ def test_a_fit_goes_on_from_its_checkpoint_with_the_same_numbers(folder: Path, w
 @pytest.mark.parametrize(
     ("words", "told"),
     [
-        (("fit", *LAKE, "--policy", "tabluar"), "tabular, stationary, neural, neural-stationary, full"),
-        (("fit", *LAKE, "--estimator", "exact"), "auto, tables, enumeration, score, reparameterised"),
+        (
+            ("fit", *LAKE, "--policy", "tabluar"),
+            "tabular, stationary, neural, neural-stationary, affine, affine-stationary, full",
+        ),
+        (("fit", *LAKE, "--estimator", "precise"), "auto, tables, exact, enumeration, score, reparameterised"),
+        (("fit", *LAKE, "--estimator", "exact"), "expected 'tables', which is exact too"),
+        (("fit", *LAKE, "--policy", "affine"), "'affine' for a world that cannot be linearised"),
         (("fit", *LAKE, "--lr", "0"), "--lr: 0.0"),
         (("fit", *LAKE, "--lr", "nan"), "--lr: nan"),
         (("fit", *LAKE, "--tolerance", "-1"), "at least 0"),

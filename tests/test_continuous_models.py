@@ -5,6 +5,7 @@ from typing import Any
 import pyro
 import pytest
 import torch
+from torch import Tensor
 
 import cai
 from cai.bridges.named import load_world
@@ -115,3 +116,50 @@ def test_a_pen_follows_a_closed_curve() -> None:
 def test_nonsense_is_refused(name: str, arguments: dict[str, Any], words: str) -> None:
     with pytest.raises(cai.WorldError, match=words):
         load_world(name, arguments)
+
+
+def matrices(name: str) -> tuple[Tensor, Tensor, Tensor]:
+    """Return A, B and the covariance of the noise as a textbook writes them."""
+    h = 0.2
+    if name == "double_integrator":
+        A, B = torch.tensor([[1, h], [0, 1]]), torch.tensor([[h * h / 2], [h]])
+        return A, B, 0.25 * B @ B.mT
+    if name == "thermostat":
+        h, room, wall = 0.5, 1.0, 8.0
+        A = torch.eye(3)
+        A[0] += h / room * torch.tensor([-1 - 1 / 10, 1, 1 / 10])
+        A[1] += h / wall * torch.tensor([1, -1 - 1 / 4, 1 / 4])
+        A[2, 2] = 0.98
+        return A, torch.tensor([[h / room], [0], [0]]), 0.04 * torch.eye(3)
+    if name == "tracking":
+        one = torch.eye(2)
+        move, push = torch.cat((h * 0.95 * one, 0.95 * one)), torch.cat((h * h * one, h * one))
+        A = torch.cat((torch.cat((one, 0 * one)), move), -1)
+        G = 0.05 * torch.cat((h * one, one))
+        return A, push, G @ G.mT
+    world = load_world(name)
+    return world.A, world.B, world.W_root @ world.W_root.mT
+
+
+@pytest.mark.parametrize("name", ["double_integrator", "lqg", "tracking", "thermostat"])
+def test_a_world_compiles_to_its_textbook_matrices(name: str) -> None:
+    world = load_world(name)
+    assert cai.check(world) == []
+    model = cai.linearise(world)
+    A, B, W = matrices(name)
+    n, m = B.shape
+    one = model.at(3)
+    seen_A, seen_B, G = one.transition.split([n, m, model.noise], -1)
+    for seen, expected in ((seen_A, A), (seen_B, B), (G @ G.mT, W)):
+        torch.testing.assert_close(seen, expected, rtol=1e-10, atol=1e-10)
+    assert model.timed == (name == "tracking")
+    assert not one.flat.any()
+
+
+@pytest.mark.parametrize(("name", "arguments"), [world for world in WORLDS if world[0] != "icy_road"], ids=str)
+def test_sampling_the_program_agrees_with_the_exact_return(name: str, arguments: dict[str, Any]) -> None:
+    """4,000 trajectories of the plain program under the prior: five standard errors."""
+    world, generator = load_world(name, arguments), torch.Generator().manual_seed(0)
+    returns = cai.rollout(world, batch=4000, generator=generator).returns
+    exact = cai.evaluate(world, None).expected_return
+    assert abs(float(returns.mean()) - exact) <= 5 * float(returns.std()) / 4000**0.5

@@ -173,8 +173,11 @@ def _policies(
     other: tuple[str, Any] | None,
 ) -> None:
     """Compare rules, and policies that are fitted first; of a twin the rules alone."""
-    models = {"world": read_model(asked.world, "tables" if names or other else form, conditions, quiet=asked.as_json)}
-    models |= {"twin": cai.tabulate(other[1])} if other else {}
+    from cai.world.spec import read
+
+    form = "tables" if (names or other) and read(asked.world).variables.spaces is not None else form
+    models = {"world": read_model(asked.world, form, conditions, quiet=asked.as_json)}
+    models |= {"twin": read_model(other[1], form, conditions, quiet=True)} if other else {}
     with joined(asked.ray):
         fits, whole = _fitted(asked, names, settings, models["world"])
 
@@ -192,14 +195,14 @@ def _policies(
 
 
 def _fitted(
-    asked: Asked, names: Sequence[str], settings: Mapping[str, Any], tables: Any = None
+    asked: Asked, names: Sequence[str], settings: Mapping[str, Any], model: Any = None
 ) -> tuple[dict[float, dict[str, Any]], bool]:
     """Return what was fitted, by temperature and name, and whether all was; one that cannot be fitted is left out."""
     if not names:
         return {alpha: {} for alpha in asked.alphas}, True
     fits, whole = {}, True
     for trained in cai.learn.fit_all(
-        names, asked.world, temperatures=asked.alphas, tables=tables, ray=asked.ray, **settings
+        names, asked.world, temperatures=asked.alphas, model=model, ray=asked.ray, **settings
     ):
         for name, reason in trained.left_out.items():
             say_left_out(f"fit:{name}", trained.temperature, reason)

@@ -17,14 +17,14 @@ from cai.learn.names import ESTIMATORS, POLICIES
 from cai.support.wording import read_name
 
 if TYPE_CHECKING:
-    from cai.compile.table_model import Tables
     from cai.learn.result import Learned
+    from cai.learn.svi.fit import Compiled
 
 Policy = Annotated[
     str | None,
     typer.Option(
         autocompletion=complete.one_of(POLICIES),
-        help=f"{' | '.join(POLICIES)}; tabular unless given, or neural where a table is not possible.",
+        help=f"{' | '.join(POLICIES)}; tabular unless given, affine on a linear-Gaussian world, else neural.",
     ),
 ]
 Estimator = Annotated[
@@ -76,15 +76,17 @@ def fit(
     alphas = read_temperatures(temperature)
     _require(policy, estimator, lr, checkpoint, alphas)
     title, instance = title_of(world, settings), read_world(world, settings, horizon, discount)
-    tables, unknown = _tables(instance)
-    name = policy or ("neural" if tables is None else "tabular")
+    from cai.learn.svi.fit import default_policy
+
+    model, unknown = _model(instance)
+    name = policy or default_policy(model)
     own = without_none(steps=steps, particles=particles, tolerance=tolerance, samples=samples, seed=seed)
     own |= without_none(optimizer=lr, checkpoint=checkpoint)
-    fits = list(_fits(title, name, instance, tables, unknown, alphas, {"estimator": estimator, **own}, quiet=as_json))
+    fits = list(_fits(title, name, instance, model, unknown, alphas, {"estimator": estimator, **own}, quiet=as_json))
     if as_json:
         print_json([record for record, _ in fits])
     if out is not None:
-        _keep(world, title, name, instance, tables, fits, out)
+        _keep(world, title, name, instance, model, fits, out)
     if fits[-1][1].stopped == "interrupted":
         raise KeyboardInterrupt
 
@@ -99,19 +101,21 @@ def _require(policy: Any, estimator: str, lr: Any, checkpoint: Any, alphas: Sequ
         raise fault("--checkpoint", f"one file for {len(alphas)} temperatures", "one temperature at a time")
 
 
-def _tables(world: Any) -> "tuple[Tables | None, str]":
-    """Return the tables, or why there are none."""
+def _model(world: Any) -> "tuple[Compiled | None, str]":
+    """Return what the world is compiled to, or why it is not."""
+    from cai.learn.scores import compiled_exactly
+
     try:
-        return cai.tabulate(world), ""
+        return compiled_exactly(world), ""
     except IntractableError as error:
         return None, str(error)
 
 
-def _log_evidence(tables: "Tables | None", alpha: float) -> float | None:
+def _log_evidence(model: "Compiled | None", alpha: float) -> float | None:
     """Return log Z, nats, or None where it is not known."""
     try:
-        return None if tables is None else float(cai.solve(tables, temperature=alpha).log_evidence)
-    except (ImpossibleError, NotConvergedError):
+        return None if model is None else float(cai.solve(model, temperature=alpha).log_evidence)
+    except (ImpossibleError, IntractableError, NotConvergedError):
         return None
 
 
@@ -119,7 +123,7 @@ def _fits(
     title: str,
     name: str,
     world: Any,
-    tables: "Tables | None",
+    model: "Compiled | None",
     unknown: str,
     alphas: Sequence[float],
     settings: dict[str, Any],
@@ -132,13 +136,13 @@ def _fits(
 
     file = settings.get("checkpoint")
     went_on = file is not None and file.is_file()
-    for n, trained in enumerate(cai.learn.fit_all([name], world, temperatures=alphas, tables=tables, **settings)):
+    for n, trained in enumerate(cai.learn.fit_all([name], world, temperatures=alphas, model=model, **settings)):
         if name in trained.left_out:
             raise trained.left_out[name]
         if not trained.runs.get(name):
             raise KeyboardInterrupt
         (fitted,) = trained.runs[name]
-        record = fit_record(name, fitted, None if name == "full" else _log_evidence(tables, trained.temperature))
+        record = fit_record(name, fitted, None if name == "full" else _log_evidence(model, trained.temperature))
         if went_on:
             say(f"went on from {file}")
         if not quiet:
@@ -160,7 +164,7 @@ def _keep(
     title: str,
     name: str,
     world: Any,
-    tables: "Tables | None",
+    model: "Compiled | None",
     fits: "Sequence[tuple[dict[str, Any], Learned]]",
     out: Path,
 ) -> None:
@@ -171,12 +175,12 @@ def _keep(
     for path in save_fits(out, title, fits):
         print(f"{kinds[path.suffix]}: {path.resolve()}")
     runs = {record["temperature"]: fitted for record, fitted in fits}
-    if tables is None or name == "full":
+    if model is None or name == "full":
         write_report(spec, title, None, list(runs.values()), out)
         return
     rules = {"POSTERIOR": cai.POSTERIOR, "VARIATIONAL": cai.VARIATIONAL, "prior": None}
     comparisons = cai.compare_all(
-        {title: tables},
+        {title: model},
         lambda _, alpha: {**rules, f"fit:{name}": runs[alpha]},
         temperatures=list(runs),
         leave_out=True,

@@ -207,6 +207,11 @@ class ConditionalGaussian(Stacked):
         """Return u at standard normal noise."""
         return self.mean(x) + _apply(self.scale, noise)
 
+    def driven(self, noise: "ConditionalGaussian") -> "ConditionalGaussian":
+        """Return u where its noise ξ is no longer standard normal, but itself a Gaussian given x."""
+        offset = self.offset + _apply(self.scale, noise.offset)
+        return ConditionalGaussian(self.gain + self.scale @ noise.gain, offset, self.scale @ noise.scale)
+
     def joint(self, mu: Gaussian) -> Gaussian:
         """Return the measure of (x, u)."""
         cross = mu.covariance @ self.gain.mT

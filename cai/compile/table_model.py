@@ -131,10 +131,14 @@ class Tables:
         return any(field.requires_grad for field in numbers)
 
     @property
+    def tensors(self) -> tuple[Tensor, ...]:
+        """The tensors: the start, the slice's and the terminal reward."""
+        return (self.log_initial, self.log_prior, self.log_prob, self.successor, self.reward, self.terminal)
+
+    @property
     def version(self) -> tuple[object, ...]:
         """A version: it changes whenever a number is changed in place, and at every call where torch cannot tell."""
-        numbers = (self.log_initial, self.log_prior, self.log_prob, self.successor, self.reward, self.terminal)
-        return tuple(object() if field.is_inference() else field._version for field in numbers)
+        return tuple(object() if field.is_inference() else field._version for field in self.tensors)
 
     def log_prior_at(self, t: int) -> Float[Tensor, "*B S A"]:
         """Return log p(a|s) of time t, nats."""

@@ -18,6 +18,7 @@ from torch.nn.functional import softplus
 from cai.errors import fault
 from cai.learn.functions import Function
 from cai.learn.learned_policies import DiscretePolicy, SampledPolicy, draw
+from cai.learn.normal_head import CLAMPED, normal_head
 from cai.policies.heads import MARGIN, tanh_gaussian
 from cai.simulate.simulator import Simulator
 from cai.simulate.worlds import one_action
@@ -46,6 +47,18 @@ class ActionHead(Protocol):
 
     def policy(self, function: Function, theta: Tensor, horizon: int | None) -> Any:
         """Return the policy of a function and its θ."""
+
+
+@runtime_checkable
+class Continuous(ActionHead, Protocol):
+    """A head for real actions, whose draws are differentiable in the numbers."""
+
+    @property
+    def dimensions(self) -> int:
+        """D."""
+
+    def unit(self, code: Tensor) -> Tensor:
+        """Return the action in units that suit a critic, ``[*, D]``."""
 
 
 @dataclass(frozen=True)
@@ -103,9 +116,14 @@ class Squashed:
     high: Tensor
 
     @property
+    def dimensions(self) -> int:
+        """D."""
+        return self.low.numel()
+
+    @property
     def width(self) -> int:
         """A mean and a deviation for each dimension."""
-        return 2 * self.low.numel()
+        return 2 * self.dimensions
 
     def prior(self, state: Any, t: Any) -> Tensor:
         """Return nothing: the prior is the same everywhere."""
@@ -141,7 +159,7 @@ class Squashed:
         out = function(theta, function.inputs(state, t))
         loc, log_scale = out.chunk(2, -1)
         shape = (*out.shape[:-1], *self.low.shape)
-        halves = loc.reshape(shape), log_scale.clamp(-5, 2).reshape(shape)
+        halves = loc.reshape(shape), log_scale.clamp(*CLAMPED).reshape(shape)
         return tanh_gaussian(self.low, self.high, *halves, self.low.dim())
 
     def _mode(self, function: Function, theta: Tensor, state: Any, t: Any) -> Tensor:
@@ -149,24 +167,34 @@ class Squashed:
 
     def _split(self, out: Tensor) -> tuple[Tensor, Tensor]:
         mean, log_scale = out.chunk(2, -1)
-        return mean, 0.9 * log_scale.clamp(-5, 2).exp()
+        return mean, 0.9 * log_scale.clamp(*CLAMPED).exp()
 
 
 def actor_of(simulator: Simulator) -> ActionHead:
     """Return the actor for a simulator's actions.
 
     Raises:
-        WorldError: the actions are neither finite nor one variable that is uniform on an interval.
+        WorldError: the actions are neither finite nor one variable that is Gaussian, flat, or uniform on an interval.
     """
     if simulator.variables.action_space is not None:
         return Discrete(simulator)
-    prior, expected = base(one_action(simulator)), "finitely many actions, or one variable, uniform on one interval"
     names = [variable.name for variable in simulator.variables.actions]
-    if len(names) > 1 or not isinstance(prior, dist.Uniform):
-        raise fault("learner, action prior", f"{names}, the last a {type(prior).__name__}", expected)
+    prior = one_action(simulator) if len(names) == 1 else None
+    actor = None if prior is None else _squashed(simulator, base(prior)) or normal_head(simulator, prior)
+    if actor is not None:
+        return actor
+    expected = "finitely many actions, or one variable: Gaussian, flat, or uniform on one interval"
+    seen = f"{names}" if prior is None else f"{names}, a {type(base(prior)).__name__}"
+    raise fault("learner, action prior", seen, expected)
+
+
+def _squashed(simulator: Simulator, prior: Any) -> Squashed | None:
+    if not isinstance(prior, dist.Uniform):
+        return None
     shape = simulator.variables.actions[0].shape
     rows = [bound.reshape(-1, *shape) for bound in (prior.low, prior.high)]
     if any(bool((row != row[0]).any()) for row in rows):
+        expected = "one interval for all states"
         raise fault("learner, action prior", "an interval that differs between states", expected)
     low, high = (row[0] for row in rows)
     return Squashed(simulator, low.to(torch.get_default_dtype()), high.to(torch.get_default_dtype()))

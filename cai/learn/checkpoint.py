@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 
+from cai.compile.linear_model import LinearGaussian
 from cai.compile.table_model import Tables
 from cai.errors import fault, must_pass
 from cai.learn.problem import State
@@ -91,14 +92,14 @@ def described(value: Any) -> str:
     return re.sub(r" at 0x[0-9a-f]+", "", f"{value}")
 
 
-def tables_described(tables: Tables) -> str:
-    """Describe tables by their sizes and a digest of all their numbers."""
-    fields = (tables.log_initial, tables.log_prior, tables.log_prob, tables.successor, tables.reward, tables.terminal)
-    return f"{tables} {_digest(b''.join(field.detach().cpu().contiguous().numpy().tobytes() for field in fields))}"
+def model_described(model: Tables | LinearGaussian) -> str:
+    """Describe a compiled world by its sizes and a digest of all its numbers."""
+    numbers = (tensor.detach().cpu().contiguous().numpy().tobytes() for tensor in model.tensors)
+    return f"{model} {_digest(b''.join(numbers))}"
 
 
 def samples_described(simulator: Simulator, dtype: torch.dtype) -> str:
-    """Describe what has no tables by its name, its horizon and its first steps under the action prior."""
+    """Describe what is not compiled by its name, its horizon and its first steps under the action prior."""
     with torch.no_grad(), precision(dtype), drawing(seeded(0)):
         rollout = roll(simulator, lambda env_state, t: prior_action(simulator, env_state.state, t), 10)
     states = rollout.states if isinstance(rollout.states, dict) else {"state": rollout.states}

@@ -17,6 +17,7 @@ from torch.optim.adam import adam as adam_in_place
 from cai.errors import fault
 from cai.simulate.simulator import Simulator
 from cai.support.memory import require_room
+from cai.world.coordinates import Coordinates
 
 
 @runtime_checkable
@@ -65,6 +66,41 @@ class Table:
     def __call__(self, theta: Tensor, x: Tensor) -> Tensor:
         """Return the rows."""
         return theta.reshape(*theta.shape[:-1], -1, self.out)[..., x, :]
+
+
+@dataclass(frozen=True)
+class Affine:
+    """Half of the numbers are affine in the state, half are constant: ``(W_t (s - c) + b_t, d_t)``; 0 at first.
+
+    Attributes:
+        states: the coordinates of the state, n.
+        centre: c, so that gains and offsets are learned apart, ``[n]``.
+        out: how many numbers.
+        horizon: how many W, b and d there are, one for each time; None: one for all times.
+    """
+
+    states: Coordinates
+    centre: Tensor
+    out: int
+    horizon: int | None
+
+    def inputs(self, state: Any, t: Any) -> Tensor:
+        """Return the time and s - c, ``[*B, 1 + n]``."""
+        x = self.states.join(self.states.unpack(state)) - self.centre
+        time = torch.as_tensor(t, device=x.device).to(x.dtype).expand(x.shape[:-1]).unsqueeze(-1)
+        return torch.cat((torch.zeros_like(time) if self.horizon is None else time, x.to(time.dtype)), -1)
+
+    def init(self, *copies: int) -> Tensor:
+        """Return zeros."""
+        size = (self.horizon or 1) * (self.out // 2) * (self.states.dimension + 2)
+        return torch.zeros(*copies, size)
+
+    def __call__(self, theta: Tensor, x: Tensor) -> Tensor:
+        """Return the numbers of the times and states in x."""
+        half, n = self.out // 2, self.states.dimension
+        rows = theta.reshape(*theta.shape[:-1], -1, half, n + 2)[..., x[..., 0].long(), :, :]
+        affine = (rows[..., :n] @ x[..., 1:].unsqueeze(-1)).squeeze(-1) + rows[..., n]
+        return torch.cat((affine, rows[..., n + 1]), -1)
 
 
 @dataclass(frozen=True)

@@ -20,9 +20,9 @@ LEARNERS = tuple(re.findall(r"^from \.algorithms\.\w+ import (\w+)", PUBLIC, re.
 SOFT = "soft_"
 FORMS = tuple(form for name in LEARNERS for form in (name, SOFT + name))
 """The names that the command line takes; it refuses the soft form of a learner that has none."""
-POLICIES = ("tabular", "stationary", "neural", "neural-stationary", "full")
+POLICIES = ("tabular", "stationary", "neural", "neural-stationary", "affine", "affine-stationary", "full")
 """The policies that ``fit`` makes by name; the last one changes the dynamics too, so it is no policy of a world."""
-ESTIMATORS = ("tables", "enumeration", "score", "reparameterised")
+ESTIMATORS = ("tables", "exact", "enumeration", "score", "reparameterised")
 """The estimators of ``fit`` by name."""
 
 

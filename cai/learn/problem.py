@@ -7,6 +7,7 @@ from typing import Any, Protocol, runtime_checkable
 import torch
 from torch import Tensor
 
+from cai.compile.linear_model import LinearGaussian
 from cai.compile.table_model import Tables
 from cai.errors import fault
 from cai.simulate.simulator import EnvState, Simulator
@@ -21,14 +22,14 @@ class Problem:
         simulator: B copies of the world, or of the environment.
         temperature: α, reward units; None for a hard learner.
         gamma: the discount γ of the learner's targets.
-        tables: the compiled world, by which policies are measured, or None where there is none.
+        model: the compiled world, by which policies are measured, or None where there is none.
         dtype: of parameters and features.
     """
 
     simulator: Simulator
     temperature: float | None
     gamma: float
-    tables: Tables | None
+    model: Tables | LinearGaussian | None
     dtype: torch.dtype
 
     @property

@@ -5,13 +5,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cai.compile.table_model import Tables
 from cai.errors import CaiError
 from cai.learn.names import at_temperature, learner_of
 from cai.learn.remote import RemoteRun, learned_remotely
 from cai.learn.result import Learned
 from cai.learn.seeds import BrokenOff, checkpoint_of, many
-from cai.learn.svi.fit import fit
+from cai.learn.svi.fit import Compiled, fit
 from cai.support.numbers import finite
 from cai.support.parallel import each
 from cai.support.progress import bar
@@ -83,7 +82,7 @@ def fit_all(
     world: Any,
     *,
     temperatures: Sequence[float] = (1.0,),
-    tables: Tables | None = None,
+    model: Compiled | None = None,
     ray: str | None = None,
     **settings: Any,
 ) -> Iterator[Trained]:
@@ -95,7 +94,7 @@ def fit_all(
         policies: by name, as ``fit`` makes them.
         world: a world.
         temperatures: α > 0, reward units.
-        tables: the world's tables, if they are compiled already.
+        model: what the world was compiled to, if it is already.
         ray: a Ray cluster, on which all fits run at once.
         settings: other arguments of ``fit``.
 
@@ -105,7 +104,7 @@ def fit_all(
     asked = [(alpha, name) for alpha in temperatures for name in policies]
 
     def outcomes() -> Iterator[tuple[float, str, Sequence[Outcome]]]:
-        for n, outcome in each(_fitted, (world, tables, settings), asked, ray=ray, title="fits"):
+        for n, outcome in each(_fitted, (world, model, settings), asked, ray=ray, title="fits"):
             yield *asked[n], [outcome]
             if _interrupted(outcome):
                 return
@@ -129,10 +128,10 @@ def fit_record(name: str, fitted: Learned, log_evidence: float | None) -> dict[s
     return {**head, **finite(numbers), "bound": bound, "steps": fitted.steps, "stopped": fitted.stopped}
 
 
-def _fitted(common: tuple[Any, Tables | None, Mapping[str, Any]], asked: tuple[float, str]) -> Outcome:
-    (world, tables, settings), (alpha, name) = common, asked
+def _fitted(common: tuple[Any, Compiled | None, Mapping[str, Any]], asked: tuple[float, str]) -> Outcome:
+    (world, model, settings), (alpha, name) = common, asked
     try:
-        return fit(world, name, tables=tables, temperature=alpha, **settings)
+        return fit(world, name, model=model, temperature=alpha, **settings)
     except CaiError as error:
         return error
 

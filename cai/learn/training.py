@@ -8,14 +8,13 @@ from typing import Any, TypedDict, Unpack
 import torch
 
 from cai.compile.table_model import Tables
-from cai.compile.tabulate import tabulate
-from cai.errors import IntractableError, fault
+from cai.errors import fault
 from cai.exact.temperature import as_temperature
-from cai.learn.checkpoint import described, samples_described, tables_described
+from cai.learn.checkpoint import described, model_described, samples_described
 from cai.learn.loop import Plan, Watch, place_of, require_whole, run
 from cai.learn.problem import Algorithm, Metrics, Problem, State
 from cai.learn.result import Learned, Progress, Score
-from cai.learn.scores import SEED, ByEpisodes, ExactScore
+from cai.learn.scores import SEED, ByEpisodes, ExactScore, GaussianScore, Measure, exact_model
 from cai.simulate.environments import with_options
 from cai.simulate.normalise import normalised
 from cai.simulate.rollout import simulator_of
@@ -38,7 +37,7 @@ class Options(TypedDict, total=False):
             so there may be a few more. Step sizes decay with them: a run of fewer steps is not the start of a longer
             run.
         evaluations: how often the policy is evaluated, at even intervals. 20 unless given.
-        episodes: the episodes of one evaluation where the world has no tables, with fixed seeds that training does not
+        episodes: the episodes of one evaluation where there is no exact one, with fixed seeds that training does not
             use. 20 unless given.
         measured_at: α, reward units, at which a hard learner's policy is measured in nats; not at all unless given.
         normalise: shift and scale a network's features to mean 0 and deviation 1, as measured once under the action
@@ -98,7 +97,7 @@ class SampledTraining:
     problem: Problem
     world: Any
     task: Task
-    measure: ExactScore | ByEpisodes
+    measure: Measure
     estimator: str | None = None
 
     @property
@@ -113,7 +112,7 @@ class SampledTraining:
 
     @property
     def elbo_star(self) -> float | None:
-        """ELBO*, nats, where there are tables."""
+        """ELBO*, nats, where the world has exact answers."""
         return self.measure.elbo_star
 
     def identity(self) -> dict[str, str]:
@@ -123,8 +122,8 @@ class SampledTraining:
         names = ("seed", "steps", "evaluations", "episodes", "measured_at", "normalise")
         numbers = {"temperature": self.problem.temperature, "gamma": self.problem.gamma}
         numbers |= {name: getattr(self.task, name) for name in names}
-        tables, simulator, dtype = self.problem.tables, self.problem.simulator, self.problem.dtype
-        seen = samples_described(simulator, dtype) if tables is None else tables_described(tables)
+        model, simulator, dtype = self.problem.model, self.problem.simulator, self.problem.dtype
+        seen = samples_described(simulator, dtype) if model is None else model_described(model)
         return {"learner": self.name, "world": seen, **own, **{name: str(x) for name, x in numbers.items()}}
 
     def first(self) -> State:
@@ -221,11 +220,12 @@ def problem_of(algorithm: Algorithm, world: Any, temperature: float | None, gamm
         raise fault(f"{algorithm.name}, world", "tables", "a world or an environment, which can be sampled")
     with precision(algorithm.dtype):
         simulator = simulator_of(world, algorithm.batch)
-    own = read(_world(world)).discount if _world(world) is not None else 1.0
+    source = _world(world)
+    own = read(source).discount if source is not None else 1.0
     discount = own if gamma is None else gamma
     if isinstance(discount, bool) or not isinstance(discount, int | float) or not 0 <= discount <= 1:
         raise fault(f"{algorithm.name}, gamma", f"{discount!r}", "a number between 0 and 1")
-    return Problem(simulator, alpha, float(discount), _tables(world), algorithm.dtype)
+    return Problem(simulator, alpha, float(discount), None if source is None else exact_model(source), algorithm.dtype)
 
 
 def _temperature(where: str, value: Any) -> float | None:
@@ -241,26 +241,18 @@ def _world(source: Any) -> World | None:
     return source if isinstance(source, World) else None
 
 
-def _tables(source: Any) -> Tables | None:
-    world = _world(source)
-    if world is None:
-        return None
-    try:
-        return tabulate(world).detach()
-    except IntractableError:
-        return None
-
-
 def _normalised(problem: Problem, seed: int) -> Problem:
     with torch.no_grad(), precision(problem.dtype), drawing(seeded(seed)):
         return replace(problem, simulator=normalised(problem.simulator))
 
 
-def _measure(world: Any, problem: Problem, task: Task, alpha: float | None) -> ExactScore | ByEpisodes:
-    if problem.tables is not None:
-        return ExactScore(problem.tables, alpha)
-    discount = read(_world(world)).discount if _world(world) is not None else 1.0
-    return ByEpisodes(lambda n: simulator_of(world, n), task.episodes, problem.dtype, discount)
+def _measure(world: Any, problem: Problem, task: Task, alpha: float | None) -> Measure:
+    if isinstance(problem.model, Tables):
+        return ExactScore(problem.model, alpha)
+    source = _world(world)
+    discount = read(source).discount if source is not None else 1.0
+    episodes = ByEpisodes(lambda n: simulator_of(world, n), task.episodes, problem.dtype, discount)
+    return episodes if problem.model is None else GaussianScore(problem.model, alpha, episodes)
 
 
 def _task(algorithm: Algorithm, options: Options) -> Task:

@@ -14,6 +14,7 @@ from torch.distributions.transforms import AffineTransform, TanhTransform
 
 from cai.errors import fault
 from cai.world.distributions import Numbered
+from cai.world.enumerate import base
 from cai.world.spaces import Variable
 
 MARGIN = 1e-6  # tanh saturates in floating point, and a bound itself may lie outside the prior's support
@@ -58,10 +59,18 @@ def categorical(prior: Any, x: Tensor) -> Any:
 
 def gaussian(prior: Any, loc: Tensor, log_scale: Tensor) -> Any:
     """Return N(μ_p + σ_p x, (σ_p e^y)²) of the prior's mean and deviation, 0 and 1 where it has none."""
+    mean, deviation = moments(prior)
+    return dist.Normal(mean + deviation * loc, deviation * log_scale.exp()).to_event(len(prior.event_shape))
+
+
+def moments(prior: Any) -> tuple[Tensor, Tensor]:
+    """Return the mean and the deviation of each number, 0 and 1 where it has none: of a flat prior, or a Cauchy's."""
+    if isinstance(base(prior), dist.ImproperUniform):
+        zero = torch.zeros(prior.shape())
+        return zero, torch.ones_like(zero)
     mean, deviation = prior.mean, prior.variance.sqrt()
     usual = mean.isfinite() & deviation.isfinite()
-    mean, deviation = torch.where(usual, mean, 0.0), torch.where(usual, deviation, 1.0)
-    return dist.Normal(mean + deviation * loc, deviation * log_scale.exp()).to_event(len(prior.event_shape))
+    return torch.where(usual, mean, 0.0), torch.where(usual, deviation, 1.0)
 
 
 class _Tanh(TanhTransform):

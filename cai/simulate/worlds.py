@@ -6,6 +6,7 @@ from typing import Any
 
 import pyro
 import torch
+from pyro.distributions import ImproperUniform
 from pyro.poutine.messenger import Messenger
 from torch import Tensor
 from torch.nn.functional import one_hot
@@ -16,6 +17,7 @@ from cai.simulate.simulator import NEVER, EnvState, where
 from cai.support.process import alone
 from cai.world.definition import World
 from cai.world.distributions import exact
+from cai.world.enumerate import base
 from cai.world.spaces import Values, Variables
 from cai.world.spec import read
 
@@ -180,6 +182,8 @@ class _SiteDistribution(Messenger):
 
     def _pyro_sample(self, msg: Any) -> None:
         self.fn = exact(msg["fn"])
+        if isinstance(base(self.fn), ImproperUniform):  # a flat prior cannot be drawn from
+            msg["value"], msg["done"] = torch.zeros(self.fn.shape()), True
 
 
 def prior_at(world: Any, variables: Variables, state: Any, t: int) -> Tensor:
@@ -201,8 +205,14 @@ def prior_at(world: Any, variables: Variables, state: Any, t: int) -> Tensor:
 
 def one_action(simulator: Any) -> Any:
     """Return the prior's distribution of the one action variable, at some state."""
+    return action_at(simulator, simulator.example, 0)
+
+
+def action_at(simulator: Any, state: Any, t: Any) -> Any:
+    """Return the prior's distribution of the one action variable at states of one time; t may be one for each copy."""
+    time = int(torch.as_tensor(t).max()) if simulator.timed else 0  # all running copies are at the same time
     with alone(), torch.random.fork_rng(devices=[]):
-        return _read(simulator.act, simulator.example, 0)
+        return _read(simulator.act, state, time)
 
 
 def _read(act: Any, state: Any, t: int) -> Any:

@@ -217,9 +217,7 @@ class GaussianOperator:
 
     def acting(self, t: int, q: Quadratic) -> ConditionalGaussian:
         """Return the rule's own policy, from q."""
-        w, prior = self.over_actions(t, q).tilted, self.model.at(t).prior
-        offset = prior.offset + (prior.scale @ w.offset.unsqueeze(-1)).squeeze(-1)
-        return ConditionalGaussian(prior.gain + prior.scale @ w.gain, offset, prior.scale @ w.scale)
+        return self.model.at(t).prior.driven(self.over_actions(t, q).tilted)
 
     def conditionals(self, t: int, v_next: Quadratic, error_bound: float = 0.0) -> GaussianChain:
         """Return the rule's own chain at time t."""

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from cai.errors import fault
 from cai.learn import replay
-from cai.learn.action_heads import ActionHead, Discrete, Squashed, actor_of
+from cai.learn.action_heads import ActionHead, Continuous, Discrete, actor_of
 from cai.learn.functions import Adam, Network, named, part, width_of
 from cai.learn.problem import Metrics, Problem, State, require_finite
 from cai.learn.result import Learned
@@ -77,13 +77,13 @@ class Summed:
 
 @dataclass(frozen=True)
 class Drawn:
-    """Over an interval, by one reparameterised draw: V(s) ≈ min_k Q_k(s,a) - α log π(a|s)/p(a|s), a ~ π(·|s)."""
+    """Over real actions, by one reparameterised draw: V(s) ≈ min_k Q_k(s,a) - α log π(a|s)/p(a|s), a ~ π(·|s)."""
 
-    actor: Squashed
+    actor: Continuous
     critic: Network
 
     def carried(self, code: Tensor) -> Tensor:
-        """Return the action between -1 and 1."""
+        """Return the action in the critic's units."""
         return self.actor.unit(code)
 
     def taken(self, theta: Tensor, x: Tensor, action: Tensor) -> Tensor:
@@ -112,15 +112,15 @@ def parts_of(simulator: Simulator, hidden: tuple[int, ...]) -> Parts:
     """Return actor and critics for a simulator's actions; the last layer of the actor is 0 at first: π = p, or nearly.
 
     Raises:
-        WorldError: the actions are neither finite nor one variable that is uniform on an interval.
+        WorldError: the actions are neither finite nor one variable that is Gaussian, flat, or uniform on an interval.
     """
     actor, width = actor_of(simulator), width_of(simulator)
     function = Network(simulator, (width, *hidden, actor.width), last=0.0)
     if isinstance(actor, Discrete):
         critic = Network(simulator, (width, *hidden, actor.width))
         return Parts(actor, function, critic, Summed(critic))
-    assert isinstance(actor, Squashed)
-    critic = Network(simulator, (width + actor.low.numel(), *hidden, 1))
+    assert isinstance(actor, Continuous)
+    critic = Network(simulator, (width + actor.dimensions, *hidden, 1))
     return Parts(actor, function, critic, Drawn(actor, critic))
 
 

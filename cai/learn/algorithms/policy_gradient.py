@@ -15,9 +15,10 @@ from typing import Any, Unpack
 import torch
 from torch import Tensor
 
+from cai.compile.linear_model import LinearGaussian
 from cai.errors import fault
 from cai.learn.action_heads import actor_of
-from cai.learn.functions import Adam, Function, Table, function_of, named, part
+from cai.learn.functions import Adam, Affine, Function, Table, function_of, named, part
 from cai.learn.problem import Metrics, Problem, State, require_finite
 from cai.learn.result import Learned
 from cai.learn.settings import FLOATING, SWITCH, check, number, whole
@@ -127,7 +128,7 @@ class PolicyGradient:
     def policy(self, problem: Problem, state: State) -> Any:
         """Return π of the running mean of θ."""
         function = self._actor(problem)
-        horizon = function.horizon if isinstance(function, Table) else None
+        horizon = function.horizon if isinstance(function, Table | Affine) else None
         return actor_of(problem.simulator).policy(function, state.values["average"], horizon)
 
     def _ascend(self, values: dict[str, Tensor], log_ratio: Any, old: Tensor, weights: Tensor, share: float) -> Any:
@@ -176,7 +177,11 @@ class PolicyGradient:
         return Adam(self.lr)
 
     def _actor(self, problem: Problem) -> Function:
-        return self._function(problem, actor_of(problem.simulator).width, last=0.0)
+        width, model = actor_of(problem.simulator).width, problem.model
+        if self.network is None and isinstance(model, LinearGaussian):
+            centre = model.start_mean.to(torch.get_default_dtype())
+            return Affine(model.states, centre, width, None if self.stationary else model.horizon)
+        return self._function(problem, width, last=0.0)
 
     def _critic(self, problem: Problem) -> Function:
         return self._function(problem, 1)
@@ -225,10 +230,11 @@ def reinforce(
         settle: let the step size decay to 0 over the steps.
         average: the returned policy is a moving average of the learned parameters with this rate; 1 returns the last
             ones.
-        network: hidden widths, or a torch module on the features; a table where states are finite, unless given.
+        network: hidden widths, or a torch module on the features. Unless given: a table where states are finite, an
+            affine-Gaussian policy on a linear-Gaussian world.
         epochs: updates on each batch; more than 1 only with ``clip``.
         clip: ε of the clipped surrogate (PPO), None for the plain gradient.
-        stationary: leave the time out of a table.
+        stationary: leave the time out of a table, or of an affine policy.
         dtype: of the parameters; float64 for tables, else float32.
         options: of the training; see ``Options``.
 

@@ -10,16 +10,18 @@ import torch
 from pyro.infer import SVI
 from pyro.infer.util import zero_grads
 
+from cai.compile.linear_model import LinearGaussian
+from cai.compile.table_model import Tables
 from cai.errors import WorldError, fault, user_code
 from cai.exact.diagnose import risks
-from cai.exact.tables.policy_evaluation import policy_elbo
-from cai.learn.checkpoint import described, samples_described, tables_described
+from cai.learn.checkpoint import described, model_described, samples_described
 from cai.learn.problem import State
 from cai.learn.result import Progress, Score
-from cai.learn.scores import ExactScore
+from cai.learn.scores import ExactScore, GaussianScore
 from cai.learn.svi.estimators import Estimator, Objective, register
 from cai.learn.svi.objective import sampled
 from cai.learn.svi.optimizers import restore, schedule
+from cai.policies.affine_gaussian import Conditional
 from cai.policies.as_policy import as_policy, checked_table
 from cai.simulate.rollout import simulator_of
 from cai.world.program import Guide
@@ -64,12 +66,14 @@ class Ascent:
         return svi
 
     @cached_property
-    def exact_score(self) -> ExactScore | None:
-        """The exact scores of a policy; None where there are no tables, or no policy that a table could hold."""
-        tables = self.objective.tables
-        if tables is None or isinstance(self.objective.policy, Guide):
+    def exact_score(self) -> ExactScore | GaussianScore | None:
+        """The exact scores of a policy; None where there are none, of the world or of such a policy."""
+        model, policy = self.objective.model, self.objective.policy
+        if isinstance(model, LinearGaussian) and isinstance(policy, Conditional):
+            return GaussianScore(model.detach(), None)
+        if not isinstance(model, Tables) or isinstance(policy, Guide):
             return None
-        return ExactScore(tables.detach(), None)
+        return ExactScore(model.detach(), None)
 
     def identity(self) -> dict[str, str]:
         """Describe the modules by their shapes, the world, and what the steps depend on."""
@@ -78,8 +82,8 @@ class Ascent:
             for name, module in self.at_work.modules.items()
         }
         modules = {name: f"{type(self.at_work.modules[name]).__name__} of {described(x)}" for name, x in shapes.items()}
-        tables, world = self.objective.tables, self.objective.world
-        seen = samples_described(simulator_of(world, 1), torch.float64) if tables is None else tables_described(tables)
+        model, world = self.objective.model, self.objective.world
+        seen = samples_described(simulator_of(world, 1), torch.float64) if model is None else model_described(model)
         numbers = {"temperature": self.temperature, "estimator": self.estimator, "seed": self.seed}
         if not self.at_work.exact:
             numbers["particles"] = self.particles
@@ -115,8 +119,8 @@ class Ascent:
         """Measure the gap at first, where it was just met, and now and then of a sampled fit."""
         if self.elbo_star is None:
             return None
-        sampled_on_tables = not self.at_work.exact and self.objective.tables is not None
-        return self._exact() if not history or self._met(history) or sampled_on_tables else None
+        sampled_but_known = not self.at_work.exact and self.exact_score is not None
+        return self._exact() if not history or self._met(history) or sampled_but_known else None
 
     def final(self, state: State, history: Sequence[Progress]) -> Score | None:
         """Measure the result, exactly or by sampling."""
@@ -138,10 +142,10 @@ class Ascent:
         """
         if not history or history[-1].updates < state.updates or not self._met(history):
             return None
-        gap, best, tables = history[-1].policy_nats, self.elbo_star, self.objective.tables
+        gap, best, model = history[-1].policy_nats, self.elbo_star, self.objective.model
         assert gap is not None
         assert best is not None
-        eps = torch.finfo(torch.float64 if tables is None else tables.log_initial.dtype).eps
+        eps = torch.finfo(torch.float64 if model is None else model.dtype).eps
         if gap < -max(1e-7, 1e3 * eps) * max(1.0, abs(best)):
             expected = f"at most ELBO*, {best:.6g} nats: the world or the policy is wrong"
             raise fault(f"fit, step {state.updates}", f"an ELBO of {best - gap:.6g} nats", expected)
@@ -171,11 +175,9 @@ class Ascent:
         """Return the exact scores of the current parameters, or None where there are none."""
         objective = self.objective
         if self.exact_score is not None:
-            tables = self.exact_score.tables
             with torch.no_grad():
                 score = self.exact_score(objective.policy)
-                log_pi = checked_table(tables, as_policy(tables, objective.policy))
-                return self._with_elbo(score, float(policy_elbo(tables, log_pi, objective.alpha)))
+                return self._with_elbo(score, self.exact_score.elbo(objective.policy, objective.alpha))
         return self._with_elbo(Score(), -self.svi.evaluate_loss()) if self.at_work.exact else None
 
     def _with_elbo(self, score: Score, elbo: float) -> Score:
@@ -208,8 +210,8 @@ class Ascent:
         return None
 
     def _not_finite(self, elbo: float) -> WorldError:
-        if elbo == -math.inf and self.exact_score is not None:
-            tables = self.exact_score.tables
+        tables = self.objective.tables
+        if elbo == -math.inf and tables is not None and self.exact_score is not None:
             with torch.no_grad():
                 findings = risks(tables, checked_table(tables, as_policy(tables, self.objective.policy)))
             if findings:

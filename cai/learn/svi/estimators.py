@@ -3,6 +3,7 @@
 | name            | Pyro objective | gradient                                                              |
 |-----------------|----------------|-----------------------------------------------------------------------|
 | tables          | (below)        | exact, analytic, on the compiled tables                               |
+| exact           | (below)        | exact, of an affine-Gaussian policy on a linear-Gaussian world        |
 | enumeration     | TraceEnum_ELBO | exact, by summing out every site of the program, linear in T          |
 | score           | TraceGraph_ELBO| score function with dependency tracking and a learned baseline        |
 | reparameterised | Trace_ELBO     | through the samples, where every site has a reparameterised draw      |
@@ -19,14 +20,20 @@ import torch
 from pyro.infer import ELBO, Trace_ELBO, TraceEnum_ELBO, TraceGraph_ELBO, config_enumerate
 from torch import Tensor, nn
 
+from cai.compile.linear_model import LinearGaussian
+from cai.compile.linearise import linearise
 from cai.compile.table_model import Tables
 from cai.compile.tabulate import tabulate
 from cai.errors import Finding, IntractableError, fault, user_code
+from cai.exact.gaussian.affine_elbo import affine_elbo, earned
+from cai.exact.gaussian.gaussian_operator import GaussianOperator
+from cai.exact.rules import VARIATIONAL
 from cai.exact.tables.policy_evaluation import policy_elbo
 from cai.learn.names import ESTIMATORS
 from cai.learn.svi.baseline import Baseline, with_baseline
 from cai.learn.svi.objective import sampled
 from cai.learn.svi.unscored import unscored
+from cai.policies.affine_gaussian import Conditional
 from cai.policies.as_policy import as_policy, log_table
 from cai.support.process import alone
 from cai.support.wording import meant
@@ -40,16 +47,21 @@ class Objective:
     """What is fitted to what.
 
     Attributes:
-        world: the world, or None where only its tables are there.
-        tables: its tables, or None where it has none.
+        world: the world, or None where only what it was compiled to is there.
+        model: what it was compiled to: tables, a linear-Gaussian system, or None where it can be neither.
         policy: the module whose parameters are fitted.
         alpha: the temperature, reward units.
     """
 
     world: World | None
-    tables: Tables | None
+    model: Tables | LinearGaussian | None
     policy: Any
     alpha: Tensor
+
+    @property
+    def tables(self) -> Tables | None:
+        """The world's tables, or None where it has none."""
+        return self.model if isinstance(self.model, Tables) else None
 
 
 @dataclass(frozen=True)
@@ -83,8 +95,11 @@ def estimator_of(name: Any, objective: Objective, particles: int) -> Estimator:
     modules = {"policy": objective.policy}
     if name == "tables":
         return Estimator(name, _nothing, _registered(_nothing, modules), _tables_loss(objective), True, modules)
+    if name == "exact":
+        return Estimator(name, _nothing, _registered(_nothing, modules), _affine_loss(objective), True, modules)
     if objective.world is None:
-        raise fault("fit, estimator", f"{name!r} with tables alone", "a world, whose program can be run; or 'tables'")
+        expected = f"a world, whose program can be run; or '{'exact' if objective.tables is None else 'tables'}'"
+        raise fault("fit, estimator", f"{name!r} with a compiled world alone", expected)
     model = trajectory(objective.world, temperature=objective.alpha)
     guide = _registered(trajectory(objective.world, objective.policy), modules)
     if isinstance(name, TraceEnum_ELBO):
@@ -130,7 +145,8 @@ def _first_baseline(world: World, objective: Objective, particles: int) -> Basel
 
 
 def choose(objective: Objective) -> str:
-    """Choose: exact on tables where there are any; else through the samples where all can be; else the score function.
+    """Choose: exact on what the world was compiled to, where that is possible for the policy; else through the samples
+    where all can be; else the score function.
 
     The full guide, which no policy's table holds, is enumerated.
     """
@@ -138,7 +154,10 @@ def choose(objective: Objective) -> str:
         return "enumeration"
     if objective.tables is not None:
         return "tables"
-    assert objective.world is not None
+    if isinstance(objective.model, LinearGaussian) and isinstance(objective.policy, Conditional):
+        return "exact"
+    if objective.world is None:
+        return "score"  # which is refused: it needs the program
     with user_code("fit", "a world and a policy whose programs run"), alone(), torch.random.fork_rng(devices=[]):
         sites = pyro.poutine.trace(trajectory(objective.world, objective.policy)).get_trace()
     smooth = [bool(getattr(sites.nodes[name]["fn"], "has_rsample", False)) for name in sites.stochastic_nodes]
@@ -172,6 +191,33 @@ def _tables_loss(objective: Objective) -> Callable[[Any, Any], Tensor]:
     def loss(model: Any, guide: Any) -> Tensor:
         guide()
         return -policy_elbo(tables, log_table(tables, policy), objective.alpha)
+
+    return loss
+
+
+def _affine_loss(objective: Objective) -> Callable[[Any, Any], Tensor]:
+    """Return the negative ELBO of an affine-Gaussian policy, in closed form.
+
+    Raises:
+        WorldError: the policy is not affine-Gaussian.
+        IntractableError: the world is not linear-Gaussian.
+    """
+    if objective.tables is not None:
+        raise fault("fit, estimator", "'exact' on a world with tables", "'tables', which is exact too")
+    model, policy = objective.model, objective.policy
+    if model is None:
+        assert objective.world is not None
+        model = linearise(objective.world)  # which says why it cannot
+    if not isinstance(policy, Conditional):
+        seen = f"'exact' for a {type(policy).__name__}"
+        raise fault("fit, estimator", seen, "an affine-Gaussian policy: 'affine'; or reparameterised")
+    assert isinstance(model, LinearGaussian)
+    op = GaussianOperator(model, VARIATIONAL, objective.alpha)
+    known = earned(op)
+
+    def loss(model: Any, guide: Any) -> Tensor:
+        guide()
+        return -affine_elbo(op, policy.conditional, known)
 
     return loss
 

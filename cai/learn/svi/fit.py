@@ -1,6 +1,6 @@
 """fit: a variational policy maximises its ELBO by ``pyro.infer.SVI``; prepared here, trained by the common loop."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -8,6 +8,8 @@ import pyro
 import torch
 from torch import Tensor, nn
 
+from cai.compile.linear_model import LinearGaussian
+from cai.compile.linearise import linearise
 from cai.compile.table_model import Tables
 from cai.compile.tabulate import tabulate
 from cai.errors import Finding, IntractableError, NotConvergedError, fault
@@ -18,12 +20,13 @@ from cai.exact.temperature import as_temperature
 from cai.learn.loop import Plan, place_of, require_whole, run
 from cai.learn.names import POLICIES
 from cai.learn.result import Learned
+from cai.learn.scores import exact_model
 from cai.learn.svi.ascent import Ascent
 from cai.learn.svi.estimators import Objective, estimator_of
 from cai.learn.svi.full_guide import FullGuide
-from cai.learn.svi.objective import tables_of
 from cai.learn.svi.optimizers import as_optimizer
 from cai.policies.action_programs import require_actor
+from cai.policies.affine import AffinePolicy
 from cai.policies.neural import NeuralPolicy
 from cai.policies.tabular import TabularPolicy
 from cai.support.numerics import nats
@@ -32,12 +35,15 @@ from cai.support.wording import read_name
 from cai.world.definition import World
 from cai.world.program import Actor, Guide
 
+Compiled = Tables | LinearGaussian
+"""What a policy can be fitted on exactly."""
+
 
 def fit(
-    world: World | Tables,
+    world: World | Compiled,
     policy: Any = None,
     *,
-    tables: Tables | None = None,
+    model: Compiled | None = None,
     temperature: float | Tensor = 1.0,
     estimator: Any = "auto",
     optimizer: Any = None,
@@ -58,16 +64,18 @@ def fit(
     place. Ctrl-C ends the fit after the current step and returns its result.
 
     Args:
-        world: a world, or its tables (for the estimator "tables").
+        world: a world, or what it was compiled to (for the estimators "tables" and "exact").
         policy: a torch module with ``act``. Unless given: a ``TabularPolicy`` that starts at the prior, without actions
-            that risk a reward of -inf; a ``NeuralPolicy`` where a table is not possible. A ``FullGuide`` changes the
-            dynamics too, and its optimum is the posterior. By name: "tabular", "stationary" (a table for all times),
-            "neural", "neural-stationary" or "full"; the seed then sets its initial weights.
-        tables: the world's tables, if they are compiled already.
+            that risk a reward of -inf; an ``AffinePolicy`` on a linear-Gaussian world; a ``NeuralPolicy`` where neither
+            is possible. A ``FullGuide`` changes the dynamics too, and its optimum is the posterior. By name: "tabular",
+            "stationary" (a table for all times), "affine", "affine-stationary", "neural", "neural-stationary" or
+            "full"; the seed then sets its initial weights.
+        model: what the world was compiled to, tables or a linear-Gaussian system, if it is already.
         temperature: α > 0, reward units; one number.
-        estimator: of the gradient: "tables" (exact, on the compiled tables), "enumeration" (exact, ``TraceEnum_ELBO``),
-            "score" (``TraceGraph_ELBO`` with a learned baseline), "reparameterised" (``Trace_ELBO``), a
-            ``pyro.infer.ELBO`` of your own, or "auto", which chooses; ``Learned.estimator`` says which.
+        estimator: of the gradient: "tables" (exact, on the compiled tables), "exact" (in closed form, of an affine
+            policy on a linear-Gaussian world), "enumeration" (exact, ``TraceEnum_ELBO``), "score"
+            (``TraceGraph_ELBO`` with a learned baseline), "reparameterised" (``Trace_ELBO``), a ``pyro.infer.ELBO`` of
+            your own, or "auto", which chooses; ``Learned.estimator`` says which.
         optimizer: an optimizer of Pyro or torch. Adam with a decaying step size unless given; a number is its first
             step size.
         steps: the number of updates, counted from the start of the fit, also after a resume.
@@ -94,7 +102,7 @@ def fit(
         raise fault("fit, tolerance", f"{tolerance!r}", "a number, at least 0")
     file, folder = place_of("fit, checkpoint", checkpoint), place_of("fit, log", log, folder=True)
     with _seeded(seed):
-        objective, best = _objective(world, policy, tables, temperature)
+        objective, best = _objective(world, policy, model, temperature)
     module = objective.policy
     # Parameters belong to their modules; SVI speaks of them through Pyro's store, which is emptied for us and put back.
     with _seeded(seed), precision(torch.float64), _frozen(world, module), pyro.get_param_store().scope():
@@ -105,68 +113,90 @@ def fit(
 
 
 def _objective(
-    world: World | Tables, policy: Any, tables: Tables | None, temperature: float | Tensor
+    world: World | Compiled, policy: Any, model: Compiled | None, temperature: float | Tensor
 ) -> tuple[Objective, float | None]:
     """Return what is fitted to what, and the best that it could reach, nats."""
-    tables = tables_of(world) if tables is None else tables
-    policy = policy_of(policy, world, tables) if isinstance(policy, str) else policy
-    alpha = as_temperature(temperature, tables)
-    if alpha.dim() or (tables is not None and tables.batch_shape):
+    model = exact_model(world) if model is None else model
+    policy = policy_of(policy, world, model) if isinstance(policy, str) else policy
+    alpha = as_temperature(temperature, model)
+    if alpha.dim() or (model is not None and model.batch_shape):
         raise fault("fit", "a batch of worlds or temperatures", "one world, one temperature")
-    module, best = _start(world, tables, policy, alpha)
+    _require_module(policy)
+    module, best = _start(world, model, policy, alpha)
     if isinstance(module, FullGuide) and module.world is not world:
         raise fault("fit, policy", "a full guide of another world", "cai.learn.FullGuide(world) of this one")
-    if isinstance(world, Tables):
-        return Objective(None, tables, module, alpha), best
+    if isinstance(world, Tables | LinearGaussian):
+        return Objective(None, model, module, alpha), best
     if not isinstance(module, Guide):
         require_actor(world, module.act)
-    return Objective(world, tables, module, alpha), best
+    return Objective(world, model, module, alpha), best
 
 
-def _start(world: World | Tables, tables: Tables | None, policy: Any, alpha: Tensor) -> tuple[nn.Module, float | None]:
-    """Return the module to be fitted, and its upper bound: ELBO*, or log Z for a full guide."""
+def _require_module(policy: Any) -> None:
     if policy is not None and not (isinstance(policy, nn.Module) and isinstance(policy, Actor)):
         raise fault(
             "fit, policy", f"a {type(policy).__name__}", "a torch module with act: cai.policies.TabularPolicy(world), …"
         )
     if policy is not None and not any(p.requires_grad for p in policy.parameters()):
         raise fault("fit, policy", "no parameter that requires a gradient", "a module with something to fit")
-    if tables is None:
-        assert not isinstance(world, Tables)
+
+
+def _start(world: Any, model: Compiled | None, policy: Any, alpha: Tensor) -> tuple[nn.Module, float | None]:
+    """Return the module to be fitted, and its upper bound: ELBO*, or log Z for a full guide."""
+    if model is None:
         return (NeuralPolicy(world) if policy is None else policy), None
     rule = POSTERIOR if isinstance(policy, Guide) else VARIATIONAL
     try:
         with torch.no_grad():
-            messages = solve(tables, rule, temperature=alpha)
+            messages = solve(model, rule, temperature=alpha)
     except NotConvergedError:
-        return (TabularPolicy(tables) if policy is None else policy), None
+        return (_beginning(model) if policy is None else policy), None
     if policy is None:
-        policy = TabularPolicy(without_risk(tables))
+        policy = _beginning(without_risk(model) if isinstance(model, Tables) else model)
     return policy, float(nats(messages.value, alpha))
 
 
-def policy_of(name: str, world: World | Tables, tables: Tables | None) -> nn.Module | None:
-    """Make a policy by its name, without what risks a reward of -inf; None is the table that ``fit`` makes by itself.
+def _beginning(model: Compiled) -> nn.Module:
+    """Return the policy that is fitted unless one is given: the prior at first."""
+    return TabularPolicy(model) if isinstance(model, Tables) else AffinePolicy(model)
+
+
+def default_policy(model: Compiled | None) -> str:
+    """Name the policy that is fitted unless one is given."""
+    if model is None:
+        return "neural"
+    return "tabular" if isinstance(model, Tables) else "affine"
+
+
+def policy_of(name: str, world: Any, model: Compiled | None) -> nn.Module | None:
+    """Make a policy by its name, without what risks a reward of -inf; None is the one that ``fit`` makes by itself.
 
     Raises:
         WorldError: there is no such policy.
-        IntractableError: it needs tables, and the world has none.
+        IntractableError: it needs tables, or a linear-Gaussian world, and the world has none.
     """
     read_name("fit, policy", name, POLICIES)
+    tables = model if isinstance(model, Tables) else None
     if name.startswith("neural"):
         safe = tables if tables is None else without_risk(tables)
         return NeuralPolicy(world if safe is tables else safe, stationary=name == "neural-stationary")
+    if name.startswith("affine"):
+        linear = model if isinstance(model, LinearGaussian) else _compiled(name, world, linearise, "linearised")
+        return AffinePolicy(linear, stationary=name == "affine-stationary")
     if tables is None:
-        try:
-            tables = tabulate(world)
-        except IntractableError as error:
-            seen = f"'{name}' for a world that cannot be tabulated"
-            raise IntractableError(
-                [Finding("fit, policy", seen, "neural or neural-stationary"), *error.findings]
-            ) from None
+        tables = _compiled(name, world, tabulate, "tabulated")
     if name == "full":
         return FullGuide(world)
     return TabularPolicy(without_risk(tables), stationary=True) if name == "stationary" else None
+
+
+def _compiled(name: str, world: Any, compile_: Callable[[Any], Any], done: str) -> Any:
+    """Compile a world for a policy by its name, or say that it cannot be."""
+    try:
+        return compile_(world)
+    except IntractableError as error:
+        seen = f"'{name}' for a world that cannot be {done}"
+        raise IntractableError([Finding("fit, policy", seen, "neural or neural-stationary"), *error.findings]) from None
 
 
 @contextmanager
