@@ -110,10 +110,11 @@ class Quadratic(Stacked):
         return replace(self, M=-self.M, b=-self.b, c=-self.c)
 
     def __sub__(self, other: Any) -> Any:
-        """Return the difference where ``self`` is finite."""
+        """Return the difference where ``self`` is finite; inf where it is inf, also of two that are."""
         if not isinstance(other, Quadratic):
             return NotImplemented
-        return replace(self, M=self.M - other.M, b=self.b - other.b, c=self.c - other.c)
+        c = torch.where(self.c == torch.inf, torch.inf, self.c - other.c)
+        return replace(self, M=self.M - other.M, b=self.b - other.b, c=c)
 
     def __mul__(self, factor: float | Tensor) -> "Quadratic":
         """Return the function times a number, or one number for each entry of the batch."""
