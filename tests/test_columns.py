@@ -50,8 +50,9 @@ def test_a_comparison_has_the_columns_that_its_policies_have() -> None:
     def fields(comparison: cai.Comparison) -> set[str]:
         return {column.field for column in comparison.columns}
 
-    exact = {column.field for column in cai.COLUMNS if column.of == "evaluation"} - {"success"}  # nothing ends here
-    learned = {column.field for column in cai.COLUMNS if column.of != "inference"} - {"estimator", "success"}
+    none = {"success", "standard_error"}  # nothing ends here, and nothing is sampled
+    exact = {column.field for column in cai.COLUMNS if column.of == "evaluation"} - none
+    learned = {column.field for column in cai.COLUMNS if column.of != "inference"} - none - {"estimator"}
     assert fields(cai.compare(WORLD, {"prior": None})) == exact
     runs = [run_of(WORLD, [0, 1], seed=seed) for seed in (0, 1)]
     both = cai.compare(WORLD, {"prior": None, "learner": runs})

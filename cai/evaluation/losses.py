@@ -232,7 +232,8 @@ def places_over_seeds(
 
     With ``together`` all times of a state are one place. Where states are real each loses ``[N, T]``.
     """
-    runs, places = by_state(world, each).flatten(1, -2), []
+    lost_by_state, places = by_state(world, each), []
+    runs = lost_by_state.reshape(len(each), -1, lost_by_state.shape[-1])
     for times, s, lost in costliest(runs.mean(0), 1.0, n, together=together):
         seeds = int((runs[:, times, s].sum(-1) > ROUNDING).sum())
         t, until = _span(world, times)

@@ -60,6 +60,7 @@ class SwitchingOperator:
     states_under = expectations.states_under
     expect = expect_state = expectations.expect
     in_play = gaussian_expectations.in_play
+    total = gaussian_expectations.total
     by_place = gaussian_expectations.by_place
     standard_error = gaussian_expectations.standard_error
     start_luck = expectations.start_luck
