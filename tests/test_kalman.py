@@ -283,6 +283,10 @@ def test_the_policy_of_beliefs_acts_by_gain_on_the_filtered_mean() -> None:
     assert close(act.mean, pi.mean(belief.mean[1]))
     assert close(found.covariance(1), belief.covariance[1])
     assert float(found.elbo) < float(found.full.elbo)
+    named = found.at([{"near": 0.3, "far": 1.0}, {"near": 0.2, "far": 0.4}], [0.1])
+    assert close(named.mean, act.mean)
+    assert named.states == ("estimated_place", "estimated_speed")
+    assert "estimated_place" in str(found.explain([{"near": 0.3, "far": 1.0}]))
 
 
 @pytest.mark.parametrize("start", [0, 3])

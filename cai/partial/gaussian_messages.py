@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -10,6 +11,7 @@ from torch import Tensor
 from cai.compile.quadratic import ConditionalGaussian, Gaussian, Quadratic
 from cai.errors import fault, require_time
 from cai.exact.forms import operator
+from cai.exact.gaussian.gaussian_reasons import GaussianReasons
 from cai.exact.messages import Messages
 from cai.exact.rules import VARIATIONAL, Rule
 from cai.exact.solve import solved
@@ -18,6 +20,7 @@ from cai.partial.gaussian_beliefs import GaussianBeliefs, gaussian_beliefs
 from cai.partial.gaussian_worlds import (
     belief_world,
     covariances,
+    estimated,
     require_no_evidence,
     steady_world,
     until_steady,
@@ -26,6 +29,7 @@ from cai.partial.gaussian_worlds import (
 from cai.partial.kalman import Correction, kalman, motions
 from cai.partial.output_feedback import OutputFeedback, closed_loop, output_feedback
 from cai.partial.real_records import Vectors
+from cai.policies.gaussian_action import GaussianAction
 from cai.world.definition import World
 
 
@@ -149,6 +153,31 @@ class GaussianBeliefMessages:
         t, belief = self.find(observations, actions)
         act = self.policy(t)
         return Gaussian(act.mean(belief.mean), act.covariance, belief.mass)
+
+    def at(self, observations: Vectors, actions: Vectors = ()) -> GaussianAction:
+        """Return what is done next after a record, in words: mean, deviation, gains on the estimates; see ``find``."""
+        t, estimate = self._estimate(observations, actions)
+        action: GaussianAction = self._at(t).policy.at(t, **estimate)
+        return action
+
+    def explain(self, observations: Vectors, actions: Vectors = ()) -> GaussianReasons:
+        """Say why the rule acts as it does after a record; see ``find`` and ``Messages.explain``."""
+        t, estimate = self._estimate(observations, actions)
+        reasons = self._at(t).explain(t, **estimate)
+        assert isinstance(reasons, GaussianReasons)
+        return reasons
+
+    def _estimate(self, observations: Vectors, actions: Vectors) -> tuple[int, dict[str, Any]]:
+        """Return the time and the mean of the belief by name.
+
+        Raises:
+            WorldError: the record is a batch.
+        """
+        t, belief = self.find(observations, actions)
+        if belief.mean.dim() > 1:
+            raise fault("observations", f"a batch of shape {tuple(belief.mean.shape[:-1])}", "a single record")
+        states = estimated(self.engine.model.states)
+        return t, {name: value.tolist() for name, value in states.split(belief.mean).items()}
 
     @cached_property
     def output_feedback(self) -> OutputFeedback:
