@@ -211,6 +211,15 @@ def test_where_nothing_is_left_to_chance_the_averages_agree_and_else_they_cannot
         cai.solve(noisy, cai.RISK(-500.0), observe={"s_2": [0.0, 0.0]})
 
 
+@pytest.mark.parametrize("goal", [[0.0, 0.0], Normal(torch.zeros(2), 1.0)])
+def test_luck_is_infinite_where_a_goal_is_left_to_chance(goal: Any) -> None:
+    seen = cai.condition(cai.linearise(LinearWorld(1, horizon=3)), observe={"s_2": goal})
+    account = cai.evaluate(seen, cai.solve(seen).policy)
+    assert account.elbo == -math.inf
+    assert account.evidence_gap == math.inf == float(account.luck_nats.sum())
+    assert not bool(account.luck_nats.isnan().any())
+
+
 def test_what_is_certain_counts_one_and_what_contradicts_is_impossible() -> None:
     plain = cai.solve(Cart()).log_evidence
     close(cai.solve(Cart(), observe={"s_0": [1.0, 0.0]}).log_evidence, plain)

@@ -205,6 +205,13 @@ def test_a_form_is_picked_by_the_kind_of_the_variables() -> None:
         cai.solve(cai.load_world("grid"), form="gaussian")
 
 
+def test_a_flat_prior_is_integrated_but_not_drawn_from() -> None:
+    flat = like(act=lambda self, s, t: pyro.sample("a", dist.ImproperUniform(constraints.real, s.shape[:-1], ())))
+    assert cai.rollout(flat, cai.solve(flat).policy, batch=2).actions.shape == (3, 2)
+    with pytest.raises(cai.WorldError, match="variable 'a': a flat prior, from which nothing can be drawn"):
+        cai.rollout(flat, batch=2)
+
+
 def test_slices_that_are_equal_have_no_axis_of_time() -> None:
     assert not cai.linearise(like(step=lambda self, s, a, t: (goes(s), -(a**2) + 0 * t))).timed
     assert cai.linearise(like(step=lambda self, s, a, t: (goes(s), -(a**2) + t))).timed

@@ -33,6 +33,9 @@ class Many(Messenger):
 
     def _pyro_sample(self, msg: Any) -> None:
         fn = msg["fn"]
+        if isinstance(base(fn), ImproperUniform) and not msg["done"]:
+            expected = "a policy that acts, such as cai.solve(world).policy"
+            raise fault(f"variable '{msg['name']}'", "a flat prior, from which nothing can be drawn", expected)
         if fn.batch_shape != self.shape:
             msg["fn"] = fn.expand(torch.broadcast_shapes(fn.batch_shape, self.shape))
 

@@ -36,12 +36,16 @@ class Absorbed:
         rest: of (x, ω), reward units, finite everywhere.
         back: ``[*B, k, n + k]``.
         offset: ``[*B, k]``.
+        basis: V, in which the coordinates ω stand, ``[*B, k, k]``.
+        bound: how many directions of z are determined, ``[*B]``.
         rows, sides: the plane that is left on x, ``[*B, R, n]`` and ``[*B, R]``; None where x is free.
     """
 
     rest: Quadratic
     back: Tensor
     offset: Tensor
+    basis: Tensor
+    bound: Tensor
     rows: Tensor | None
     sides: Tensor | None
 
@@ -84,7 +88,8 @@ def absorb(g: Quadratic, k: int, eta: Tensor, width: Tensor, *, density: bool) -
     assert left.rows is not None
     assert left.sides is not None
     turned = (U.mT @ left.rows)[..., :n], (U.mT @ left.sides.unsqueeze(-1)).squeeze(-1)
-    return Absorbed(rest, here, offset, *said_by(*turned, ~torch.nn.functional.pad(live, (0, R - live.shape[-1]))))
+    left_on_x = said_by(*turned, ~torch.nn.functional.pad(live, (0, R - live.shape[-1])))
+    return Absorbed(rest, here, offset, Vt.mT, live.sum(-1), *left_on_x)
 
 
 def passed_by(g: Quadratic, k: int) -> tuple[Tensor | None, Tensor | None]:

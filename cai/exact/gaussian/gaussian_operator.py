@@ -8,7 +8,7 @@ linear-quadratic regulator. Both means are ``normal_means.over_normal``.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from typing import Any
 
@@ -17,7 +17,7 @@ from torch import Tensor
 
 from cai.compile.linear_model import LinearGaussian
 from cai.compile.quadratic import ConditionalGaussian, Gaussian, Quadratic, aligned, stacked
-from cai.errors import Finding, IntractableError, NoClosedFormError, NotConvergedError, require_time
+from cai.errors import Finding, ImpossibleError, IntractableError, NoClosedFormError, NotConvergedError, require_time
 from cai.exact.cost import Cost
 from cai.exact.fixed_point import FixedPoint
 from cai.exact.gaussian import expectations
@@ -330,12 +330,20 @@ class GaussianOperator:
         return Gaussian(following.mean, following.covariance, following.mass * self.survival)
 
     def expected_reward(self, t: int) -> Quadratic:
-        """Return E[r|s, a], reward units."""
+        """Return E[r|s, a], reward units; -inf where exact evidence binds what is left to chance."""
         sl, k = self.model.at(t), self.model.noise
-        return over_normal(VARIATIONAL.over_outcomes, sl.reward, k, self.alpha, self._not_flat(k), sl.log_volume).value
+        try:
+            mean = over_normal(VARIATIONAL.over_outcomes, sl.reward, k, self.alpha, self._not_flat(k), sl.log_volume)
+        except ImpossibleError:
+            nothing: Quadratic = self.log_prior(t) * 0
+            return replace(nothing, c=nothing.c - torch.inf)
+        return mean.value
 
     def luck(self, t: int, v_next: Quadratic) -> Quadratic:
-        """Return KL(N(0, I) ‖ p(z|s, a, O)) = ½ (tr Λ - k - log det Λ + μ'Λμ), nats, where z given O is N(μ, Λ⁻¹)."""
+        """Return KL(N(0, I) ‖ p(z|s, a, O)) = ½ (tr Λ - k - log det Λ + μ'Λμ), nats, where z given O is N(μ, Λ⁻¹).
+
+        It is infinite where exact evidence determines z in some direction.
+        """
         taken, k = self.over_noise(t, v_next), self.model.noise
         L, gain, offset = taken.curvature, taken.tilted.gain, taken.tilted.offset
         if L is None:
@@ -343,6 +351,7 @@ class GaussianOperator:
         pull = (L @ offset.unsqueeze(-1)).squeeze(-1)
         spread = L.diagonal(dim1=-2, dim2=-1).sum(-1) - k - torch.linalg.slogdet(L).logabsdet
         c = 0.5 * (spread + (offset * pull).sum(-1))
+        c = c if taken.bound is None else torch.where(taken.bound > 0, torch.inf, c)
         return Quadratic(gain.mT @ L @ gain, (gain.mT @ pull.unsqueeze(-1)).squeeze(-1), c)
 
     def require_room(self) -> None:

@@ -30,12 +30,14 @@ class Taken:
         curvature: its least eigenvalue must be above 0 for the mean to be finite: the precision of z, ``[*B, k, k]``;
             None for an average, which always is.
         finite: whether it is, ``[*B]``.
+        bound: how many directions of z exact evidence determines, ``[*B]``; None for none.
     """
 
     value: Quadratic
     tilted: ConditionalGaussian
     curvature: Tensor | None
     finite: Tensor
+    bound: Tensor | None = None
 
 
 def said_of(mean: Mean) -> Assumption:
@@ -101,8 +103,14 @@ def _on_plane(mean: Mean, g: Quadratic, k: int, alpha: Tensor, flat: Tensor, log
     width = torch.where(flat, 0.0, 1.0).to(g.b).expand(*g.b.shape[:-1], k) * counts
     plane = absorb(g, k, eta, width, density=said.kind == "linear")
     taken = over_normal(mean, plane.rest, k, alpha, flat, log_volume)
-    value = replace(taken.value, rows=plane.rows, sides=plane.sides)
-    return replace(taken, value=value, tilted=plane.restored(taken.tilted))
+    assert taken.curvature is not None
+    return Taken(
+        value=replace(taken.value, rows=plane.rows, sides=plane.sides),
+        tilted=plane.restored(taken.tilted),
+        curvature=plane.basis @ taken.curvature @ plane.basis.mT,
+        finite=taken.finite,
+        bound=plane.bound,
+    )
 
 
 def _average(g: Quadratic, k: int) -> Taken:
