@@ -138,7 +138,7 @@ def kalman(
         ImpossibleError: what is certain was read otherwise; the message names the time.
     """
     T = readings.shape[-2]
-    motion, corrections = motions(model, T), tuple(corrections_of(model, reading, ~readings.isnan()))
+    motion, corrections = motions(model, T), tuple(corrections_of(model, reading, seen_in(readings)))
     mean, predicted, beliefs, errors = model.start_mean, [], [], []
     for t, c in enumerate(corrections):
         if t:
@@ -171,6 +171,13 @@ def see(
         seen = f"off by {float(wrong.max()):.3g} from the only reading that is possible"
         raise ImpossibleError(f"observe, t = {t}: {seen} after the earlier readings and actions")
     return mean + applied(c.gain, e), e
+
+
+def seen_in(readings: Float[Tensor, "*B T p"]) -> Bool[Tensor, "*B T p"]:
+    """Return which numbers are not NaN; ``[T, p]`` where they are the same in all records, and so covariances are."""
+    seen = ~readings.isnan()
+    each = seen.reshape(-1, *seen.shape[-2:])
+    return each[0] if bool((each == each[0]).all()) else seen
 
 
 def corrections_of(

@@ -18,7 +18,7 @@ from cai.errors import NotConvergedError
 from cai.exact.gaussian.normal_means import Taken, over_normal
 from cai.exact.rules import POSTERIOR
 from cai.partial.gaussian_worlds import require_seen_prior
-from cai.partial.kalman import Correction, correction, motions, root, see, variances
+from cai.partial.kalman import Correction, correction, motions, root, see, seen_in, variances
 
 Passage = tuple[ConditionalGaussian, Quadratic]
 """From the belief of s_t to that of s_{t+1} before it is read: its mean as a function of (m, a) and its covariance; and
@@ -46,7 +46,7 @@ def filtered(
         NotConvergedError: the evidence is infinite.
     """
     mean, log_p = model.start_mean, torch.zeros_like(model.start_mean[..., 0])
-    past = zip(readings.unbind(-2), steps(model, reading, ~readings.isnan(), alpha), strict=True)
+    past = zip(readings.unbind(-2), steps(model, reading, seen_in(readings), alpha), strict=True)
     for t, (y, (c, passage)) in enumerate(past):
         mean, e = see(c, mean, reading, y, t)
         log_p = log_p + c.log_density(e)
@@ -56,7 +56,9 @@ def filtered(
             batch = torch.broadcast_shapes(mean.shape[:-1], a.shape[:-1])
             known = torch.cat((mean.expand(*batch, -1), a.expand(*batch, -1)), -1)
             mean, log_p = motion.mean(known), log_p + factor(known)
-    return Gaussian(mean, c.covariance, mean.new_ones(())), log_p
+    batch = torch.broadcast_shapes(mean.shape[:-1], c.covariance.shape[:-2])
+    n = mean.shape[-1]
+    return Gaussian(mean.expand(*batch, n), c.covariance.expand(*batch, n, n), mean.new_ones(batch)), log_p
 
 
 def steps(
