@@ -8,6 +8,7 @@ J* - J(π)       = Σ regret, reward units
 from collections.abc import Callable
 from typing import Any
 
+from cai.compile.model import Model, is_finite
 from cai.errors import NO_ANSWER, NoClosedFormError
 from cai.support.numbers import amount, rounded
 
@@ -15,7 +16,7 @@ from cai.support.numbers import amount, rounded
 def account(evaluation: Any) -> str:
     """Explain the gaps to log Z and to ELBO* and the regret, one line each."""
     elbo = evaluation.elbo
-    risks = ": it risks a forbidden reward or action" if elbo == -float("inf") else ""
+    risks = f": {why_infinite(evaluation.model)}" if elbo == -float("inf") else ""
     return "\n".join(
         [
             f"ELBO(π) = {amount(elbo)} nats{risks}; J(π) = {amount(evaluation.expected_return)} reward units.",
@@ -24,6 +25,13 @@ def account(evaluation: Any) -> str:
             _account_of("J* - J(π)", lambda: _regret(evaluation)),
         ]
     )
+
+
+def why_infinite(model: Model) -> str:
+    """Say what makes a policy's ELBO -inf."""
+    if is_finite(model):
+        return "it risks a forbidden reward or action"
+    return "it is more certain than the prior, leaves the prior's plane, or leaves evidence to chance"
 
 
 def _evidence(evaluation: Any) -> str:

@@ -11,6 +11,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from cai.compile.model import is_finite
 from cai.compile.table_model import Tables
 from cai.errors import NO_ANSWER, fault
 from cai.evaluation.across_seeds import Curve, learning_curves, normalised_scores, profile_of
@@ -136,7 +137,10 @@ class Comparison:
     def _remarks(self, name: str) -> Iterator[str]:
         runs, elbo = self.runs[name], self.row(name).estimate("elbo")
         if elbo is not None and elbo.infinite:
-            lost = f"of {len(runs)} seeds, {elbo.infinite} end at ELBO -inf, where the policy risks a forbidden reward"
+            why = (
+                "where the policy risks a forbidden reward" if _numbered(self.model) else "where the policy is certain"
+            )
+            lost = f"of {len(runs)} seeds, {elbo.infinite} end at ELBO -inf, {why}"
             yield f"{name}: {lost}."
         cut = sum(run.stopped == "interrupted" for run in runs)
         if cut:
@@ -241,6 +245,10 @@ class Comparison:
         texts = {"comparison.csv": self.csv(), "comparison.json": self.json() + "\n"}
         texts |= {"runs.csv": self.runs_csv()} if self.runs else {}
         return {name: text.encode() for name, text in texts.items()}
+
+
+def _numbered(model: Compiled | None) -> bool:
+    return model is None or is_finite(model)
 
 
 def _columns(curve: Curve | Profile) -> dict[str, Any]:

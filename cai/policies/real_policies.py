@@ -5,13 +5,14 @@ a world is by ``linearise``. What is not stays as it is, and is evaluated by sam
 """
 
 from collections.abc import Callable, Mapping
+from copy import deepcopy
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from cai.compile.linear_model import LinearGaussian
 from cai.compile.linearise import read_act
@@ -153,13 +154,18 @@ def _from_gaussian(model: LinearGaussian, act: ConditionalGaussian) -> AffineGau
     return _affine(model, OverTime(act, timed))
 
 
+def _wide(policy: Any, dtype: torch.dtype) -> Any:
+    """Return a module with its parameters in the world's dtype; what is no module as it is."""
+    return deepcopy(policy).to(dtype) if isinstance(policy, nn.Module) else policy
+
+
 def _read(model: LinearGaussian, act: Act, t: int) -> tuple[ConditionalGaussian, Tensor]:
     run = partial(run_act, act, f"policy, t = {t}", t, model.states, model.actions)
     return read_act(run, model.states, model.actions)
 
 
 def _found_out(model: LinearGaussian, policy: Any) -> Policy:
-    """Return a program of actions as a Gaussian given the state, or as it is where it is none, or runs in float32.
+    """Return a program of actions as a Gaussian given the state, or as it is where it is none.
 
     What is wrong with it is said when it is run.
 
@@ -170,7 +176,8 @@ def _found_out(model: LinearGaussian, policy: Any) -> Policy:
     times = range(model.horizon or 1) if timed else range(1)
     try:
         with precision(model.dtype), torch.no_grad():
-            each = [_read(model, policy.act, t) for t in times]
+            program = _wide(policy, model.dtype)
+            each = [_read(model, program.act, t) for t in times]
     except CaiError:
         own: Policy = policy
         return own
