@@ -19,6 +19,7 @@ FACTORED: list[dict[str, Any]] = []
 WHOLE: list[dict[str, Any]] = []
 SYMBOLIC: list[dict[str, Any]] = []
 COMPETITION: list[dict[str, Any]] = []
+REGULATORS: list[dict[str, Any]] = []
 
 
 def table(rows: list[dict[str, Any]]) -> list[str]:
@@ -147,6 +148,12 @@ def competition() -> list[str]:
     return lines
 
 
+def regulators() -> list[str]:
+    """Return linear-Gaussian worlds and their peers as a Markdown table."""
+    lines = ["| systems | method | milliseconds |", "|---|---|--:|"]
+    return lines + [f"| {x['case']} | {x['method']} | {1e3 * x['seconds']:.3g} |" for x in REGULATORS]
+
+
 def pytest_terminal_summary(terminalreporter: Any) -> None:
     """Print the tables of what was measured, and write them."""
     sections = {
@@ -162,6 +169,7 @@ def pytest_terminal_summary(terminalreporter: Any) -> None:
         "a ring of machines, whole solves under VARIATIONAL": whole(),
         "a ring of machines, four steps of value iteration": symbolic(),
         "IPPC 2011, horizon 40, under HARD": competition(),
+        "linear-Gaussian worlds": regulators(),
     }
     measured = {title: lines for title, lines in sections.items() if len(lines) > 2}
     if not measured:

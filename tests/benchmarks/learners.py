@@ -10,9 +10,9 @@ from typing import Any
 import torch
 
 import cai.learn
+from cai.bridges.named import load_world
 from cai.learn.scores import ByEpisodes
 from cai.simulate.rollout import simulator_of
-from cai.support.catalogue import load_world
 
 EVALUATIONS = {"Pyro": 20, "Gymnasium": 10}  # an evaluation in Gymnasium takes longer than the learning between two
 EPISODES = 100

@@ -53,19 +53,25 @@ def _few(slices: Homogeneous, last: Tensor, T: int) -> tuple[Tensor, Tensor] | N
 
 def _many(slices: Homogeneous, last: Tensor, T: int) -> tuple[Tensor, Tensor]:
     X, batch = slices.states, slices.batch_shape
-    F_all, rewards = (x.reshape(len(x), -1, *x.shape[-2:]) for x in (slices.transition, slices.reward))
-    B, E = F_all.shape[1], F_all.shape[-1] - X
-    P, S = last.new_empty(T + 1, B, X, X), last.new_empty(T, B, E, E)
+    F, reward = (x.reshape(len(x), -1, *x.shape[-2:]) for x in (slices.transition, slices.reward))
+    B, E = F.shape[1], F.shape[-1] - X
+    P, S = _room(last, T + 1, B, X, X), _room(last, T, B, E, E)
     P[T] = last.reshape(B, X, X)
-    PF, H = torch.empty_like(F_all[0]), torch.empty_like(rewards[0])
+    back, reward = 0.5 * F.mT, 0.5 * reward  # H is halved, so that it is made symmetric by one sum
+    PF, H = torch.empty_like(F[0]), torch.empty_like(reward[0])
+    H_xx, H_xe, H_ex, H_ee = H[:, :X, :X], H[:, :X, X:], H[:, X:, :X], H[:, X:, X:]
     for t in range(T - 1, -1, -1):
-        i = t if len(F_all) > 1 else 0
-        torch.bmm(P[t + 1], F_all[i], out=PF)
-        torch.bmm(F_all[i].mT, PF, out=H)
-        H += rewards[i]
-        H_ex = H[:, X:, :X].contiguous()
-        S[t] = H[:, X:, X:]
-        inverse = torch.linalg.inv_ex(S[t])[0]  # for matrices this small quicker than a solve, by five times
-        half = H[:, :X, :X] - torch.bmm(H_ex.mT, torch.bmm(inverse, H_ex))
-        torch.add(half, half.mT, out=P[t]).mul_(0.5)
-    return P.reshape(T + 1, *batch, X, X), S.neg_().reshape(T, *batch, E, E)
+        i = t if len(F) > 1 else 0
+        torch.bmm(P[t + 1], F[i], out=PF)
+        torch.bmm(back[i], PF, out=H)
+        H += reward[i]
+        S[t] = H_ee
+        gain = torch.bmm(torch.linalg.inv_ex(S[t])[0], H_ex)  # where matrices are this small, quicker than a solve
+        half = H_xx - torch.bmm(H_xe, gain)
+        torch.add(half, half.mT, out=P[t])
+    return P.reshape(T + 1, *batch, X, X), S.mul_(-2).reshape(T, *batch, E, E)
+
+
+def _room(like: Tensor, *shape: int) -> Tensor:
+    """Return a tensor without content; on a CPU from NumPy, which asks the system for large pages."""
+    return like.new_empty(shape) if like.device.type != "cpu" else torch.from_numpy(np.empty(shape))
