@@ -42,7 +42,7 @@ class IcyRoad:
         bumps: tuple[float, float] = (0.05, 0.3),
         price: float = 0.05,
         tick: float = 0.5,
-        horizon: int = 10,
+        horizon: int = 8,
         discount: float = 1.0,
     ) -> None:
         for name, p in (("freeze", freeze), ("thaw", thaw)):

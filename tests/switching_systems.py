@@ -54,7 +54,6 @@ def random_switching(
         log_volume=r(*L),
     )
     reals = Coordinates(("x",), (torch.Size([n]),), True)
-    rows = Coordinates(("mode", "x"), (torch.Size([]), torch.Size([n])), True)
     return SwitchingLinear(
         source=source,
         target=target,
@@ -67,7 +66,7 @@ def random_switching(
         horizon=T,
         discount=discount,
         timed=timed,
-        states=MixedSpace(Space(("mode",), (modes,), (torch.long,), True), reals, rows),
+        states=MixedSpace(Space(("mode",), (modes,), (torch.long,), True), reals, ("mode", "x")),
         actions=Coordinates(("a",), (torch.Size([m]),), False),
         sites=Coordinates((), ()),
     )

@@ -8,16 +8,17 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from pyro.distributions import Bernoulli, Categorical
+from pyro.distributions import Bernoulli, Categorical, Normal
 from torch import Tensor
 
 import cai
+from cai.compile.by_mode import ConditionalsByMode
 from cai.compile.linear_model import LinearGaussian
 from cai.compile.switching_model import SwitchingLinear
 from tests.oracles.mode_sequences import every_sequence
 from tests.switching_systems import Road, random_switching
 
-few = settings(max_examples=3)
+few = settings(max_examples=2)
 pytestmark = pytest.mark.usefixtures("float64")
 seeds, alphas = st.integers(0, 2**20), st.floats(0.8, 2.0)
 
@@ -145,6 +146,86 @@ class TestAveraged:
             X = Q + A.mT @ E @ A + A.mT @ E @ B @ K
         close(hard.v[0].each.M, -2 * X)
         close(hard.policy.conditional(0).each.gain, K)
+
+
+def steered(state: dict[str, Tensor], t: int) -> Normal:
+    """A linear rule that differs on ice."""
+    return Normal(-0.6 * state["offset"] - (1 + state["road"]) * state["drift"], 0.8)
+
+
+def bent(state: dict[str, Tensor], t: int) -> Normal:
+    """A rule that is not linear."""
+    return Normal(torch.tanh(steered(state, t).loc), 0.8)
+
+
+class TestAccounts:
+    @few
+    @given(seeds, alphas, st.sampled_from([1.0, 0.8]))
+    def test_they_are_exact_where_a_policy_is_affine_in_each_mode(self, seed: int, alpha: float, on: float) -> None:
+        model = random_switching(seed, T=2, discount=on)
+        best = cai.solve(model, cai.VARIATIONAL, temperature=alpha).policy
+        g = torch.Generator().manual_seed(seed)
+
+        def moved(t: int) -> ConditionalsByMode:
+            acts = best.conditional(t)
+            return replace(acts, each=acts.each.each(lambda x: x + 0.2 * torch.randn(x.shape, generator=g)))
+
+        acts = [moved(t) for t in range(2)]
+        result = cai.evaluate(model, replace(best, conditional=acts.__getitem__), temperature=alpha)
+        each = list(every_sequence(model, [act.each for act in acts], alpha))
+        close(result.elbo, sum(math.exp(one.log_p) * one.mean() for one in each) / alpha)
+        close(result.policy_nats.sum(), result.optimality_gap)
+        close(result.regret_per_state.sum(), result.best_return - result.expected_return)
+        close(result.evidence_gap, cai.solve(model, temperature=alpha).log_evidence - result.elbo)
+        with pytest.raises(cai.IntractableError, match="log of a sum"):
+            _ = result.action_nats
+
+    def test_one_sequence_has_every_account(self) -> None:
+        model = random_switching(9, extra=0, T=3)
+        swaps = torch.tensor([[0.0, 1.0], [1.0, 0.0]]).log().flatten()
+        ours = replace(model, log_switch=swaps, log_modes=torch.tensor([1.0, 0.0]).log())
+        keep = (swaps == 0).nonzero().flatten()
+        ours = replace(
+            ours,
+            source=model.source[keep],
+            target=model.target[keep],
+            log_switch=swaps[keep],
+            slices=model.slices.each(lambda x: x[keep]),
+        )
+        result = cai.evaluate(ours, None)
+        close(result.start_nats + result.action_nats.sum() + result.luck_nats.sum(), result.evidence_gap)
+
+    def test_a_program_is_found_out_and_others_are_sampled(self) -> None:
+        world = Road()
+        exact, sampled = cai.evaluate(world, steered), cai.evaluate(world, bent, samples=2000)
+        assert exact.standard_error == 0 < sampled.standard_error
+        again = cai.evaluate(world, exact.policy)
+        close(again.elbo, exact.elbo)
+        close(exact.visits["road"][1], world.chain.mT @ torch.tensor([0.8, 0.2]), 1e-6)
+
+        class Steered:
+            def act(self, state: dict[str, Tensor], t: int) -> Tensor:
+                return pyro.sample("steer", steered(state, t))
+
+        close(cai.evaluate(world, Steered()).elbo, exact.elbo)
+
+    def test_the_posterior_acts_by_a_mixture_and_is_sampled(self) -> None:
+        post = cai.solve(Road(horizon=3))
+        result = cai.evaluate(Road(horizon=3), post, samples=2000)
+        assert result.standard_error > 0
+        close(result.action_nats.sum(), 0.0)
+        gap = result.optimality_gap - float(result.policy_nats.sum())
+        assert abs(gap) < 5 * result.parts[0].standard_error("elbo")
+
+    def test_compare_has_a_row_for_each_and_leaves_out_what_is_too_long(self) -> None:
+        table = cai.compare(Road(horizon=3), {"max-ent": cai.VARIATIONAL, "hard": cai.HARD, "mine": steered})
+        assert table.row("hard").regret == pytest.approx(0, abs=1e-9)
+        assert table.row("max-ent").policy_nats == pytest.approx(0, abs=1e-9)
+        assert table.row("mine").action_nats is None
+        assert table.row("mine").evidence_gap > table.row("max-ent").evidence_gap > 0
+        far = cai.compare(Road(horizon=12), {"posterior": cai.POSTERIOR, "max-ent": cai.VARIATIONAL}, leave_out=True)
+        assert "sequences of modes" in far.left_out["posterior"]
+        assert far.row("max-ent").evidence_gap is None
 
 
 class TestLaws:

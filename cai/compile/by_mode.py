@@ -1,9 +1,10 @@
 """Values, measures and policies of mixed worlds: quadratics, Gaussians and conditionals, some for each mode.
 
-Shape letters: ``C`` components, each of one mode; ``I`` modes; ``N`` points, ``d`` coordinates.
+A point is a row: the number of its mode, then its real coordinates.
+
+Shape letters: ``C`` components, each of one mode; ``I`` modes; ``d`` real coordinates.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
@@ -11,6 +12,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from cai.compile.pointwise import Pointwise
 from cai.compile.quadratic import ConditionalGaussian, Gaussian, Quadratic, Stacked, symmetric
 
 Each = TypeVar("Each", bound=Stacked)
@@ -55,63 +57,37 @@ class QuadraticsByMode:
     def __add__(self, other: Any) -> Any:
         if isinstance(other, QuadraticsByMode) and other.is_single:
             return replace(self, each=self.each + picked(other.each, self.modes))
-        return AtPoints(self) + other
+        return Pointwise(self) + other
 
     def __sub__(self, other: Any) -> Any:
         if isinstance(other, QuadraticsByMode) and other.is_single:
             return self + other * -1.0
-        return AtPoints(self) - other
+        return Pointwise(self) - other
 
     def __mul__(self, factor: float | Tensor) -> Any:
-        return replace(self, each=self.each * factor) if self.is_single else AtPoints(self) * factor
+        return replace(self, each=self.each * factor) if self.is_single else Pointwise(self) * factor
 
     __rmul__ = __mul__
 
-    def scores(self, i: Int[Tensor, " N"], x: Float[Tensor, "N d"]) -> Float[Tensor, "N C"]:
-        """Return f_c(x) of the components of mode i, -inf for those of other modes."""
-        f = self.each
+    def scores(self, y: Float[Tensor, "*N d1"]) -> Float[Tensor, "*N C"]:
+        """Return f_c(x) of the components of the mode of each row, -inf for those of other modes."""
+        f, i, x = self.each, y[..., 0].round().long(), y[..., 1:]
         squares = (x.unsqueeze(-1) * x.unsqueeze(-2)).flatten(-2)
         values = 0.5 * squares @ f.M.flatten(-2).mT + x @ f.b.mT + f.c
         return torch.where(self.modes == i.unsqueeze(-1), values, -torch.inf)
 
-    def __call__(self, i: Int[Tensor, " N"], x: Float[Tensor, "N d"]) -> Float[Tensor, " N"]:
-        """Return the value at points."""
-        scores = self.scores(i, x)
+    def __call__(self, y: Float[Tensor, "*N d1"]) -> Float[Tensor, "*N"]:
+        """Return the value at rows."""
+        scores = self.scores(y)
         return scores.amax(-1) if self.eta is None else self.eta * torch.logsumexp(scores / self.eta, -1)
 
-    def log_weights(self, i: Int[Tensor, " N"], x: Float[Tensor, "N d"]) -> Float[Tensor, "N C"]:
-        """Return how much each component counts at points, normalised; 0 and -inf under a maximum."""
-        scores = self.scores(i, x)
+    def log_weights(self, y: Float[Tensor, "*N d1"]) -> Float[Tensor, "*N C"]:
+        """Return how much each component counts at rows, normalised; 0 and -inf under a maximum."""
+        scores = self.scores(y)
         if self.eta is not None:
             return torch.log_softmax(scores / self.eta, -1)
         best = scores.argmax(-1, keepdim=True)
         return torch.full_like(scores, -torch.inf).scatter(-1, best, 0.0)
-
-
-@dataclass(frozen=True)
-class AtPoints:
-    """A function of the mode and real coordinates that is known at points alone, such as the log of a sum.
-
-    Attributes:
-        at: from modes ``[N]`` and coordinates ``[N, d]`` to values ``[N]``.
-    """
-
-    at: Callable[[Tensor, Tensor], Tensor]
-
-    def __call__(self, i: Int[Tensor, " N"], x: Float[Tensor, "N d"]) -> Float[Tensor, " N"]:
-        """Return the value at points."""
-        return self.at(i, x)
-
-    def __add__(self, other: Callable[[Tensor, Tensor], Tensor]) -> "AtPoints":
-        return AtPoints(lambda i, x: self(i, x) + other(i, x))
-
-    def __sub__(self, other: Callable[[Tensor, Tensor], Tensor]) -> "AtPoints":
-        return AtPoints(lambda i, x: self(i, x) - other(i, x))
-
-    def __mul__(self, factor: float | Tensor) -> "AtPoints":
-        return AtPoints(lambda i, x: factor * self(i, x))
-
-    __rmul__ = __mul__
 
 
 @dataclass(frozen=True)
@@ -131,10 +107,10 @@ class ConditionalsByMode:
         """Whether each mode has one component, in order."""
         return self.weights.is_single
 
-    def log_density(self, i: Int[Tensor, " N"], y: Float[Tensor, "N d"]) -> Float[Tensor, " N"]:
-        """Return log p(u|x) at points y = (x, u), nats."""
-        x, each = y[:, : self.each.gain.shape[-1]], replace(self.weights, each=self.each.log_density())
-        return torch.logsumexp(self.weights.log_weights(i, x) + each.scores(i, y), -1)
+    def log_density(self, y: Float[Tensor, "*N d1"]) -> Float[Tensor, "*N"]:
+        """Return log p(u|i, x) at rows y = (i, x, u), nats."""
+        seen, each = y[..., : 1 + self.each.gain.shape[-1]], replace(self.weights, each=self.each.log_density())
+        return torch.logsumexp(self.weights.log_weights(seen) + each.scores(y), -1)
 
 
 @dataclass(frozen=True)

@@ -88,7 +88,8 @@ def conditioned(world: World | Spec | Compiled, model: Compiled, conditions: Con
     if isinstance(model, Factors):
         return condition_factors(model, conditions, _names(world))
     if not isinstance(model, Tables):
-        raise fault("observe, do", f"a world compiled to {type(model).__name__}", "form='tables' or form='factors'")
+        expected = "a world of finite variables alone, or of real ones alone: put the goal into the reward"
+        raise fault("observe, do", f"a world compiled to {type(model).__name__}", expected)
     names = {*model.states.names, *model.actions.names}
     visible = not conditions.forced and all(name in names for name, _ in conditions.seen)
     if isinstance(world, Tables | Factors) or visible:

@@ -124,6 +124,10 @@ class LinearGaussian:
         """Return the slice of time ``t``."""
         return self.slices.at(t, len(self.batch_shape)) if self.timed else self.slices
 
+    def prior_at(self, t: int) -> ConditionalGaussian:
+        """Return the action prior of time ``t``."""
+        return self.at(t).prior
+
     @property
     def log_start_volume(self) -> Float[Tensor, "*B"]:
         """log of the volume of a start state over that of its noise."""

@@ -78,7 +78,7 @@ def _space(spec: Spec) -> MixedSpace:
     if spec.terminated is not None:
         raise IntractableError([Finding("terminated", "an end of the episode", "none in a mixed world")])
     modes = _numbered(finite).called(labels_of(spec.labels, None, {v.name: v.size or 0 for v in finite}))
-    return MixedSpace(modes, Coordinates.of(reals, True), Coordinates.of(variables.states, True))
+    return MixedSpace(modes, Coordinates.of(reals, True), tuple(variable.name for variable in variables.states))
 
 
 def _numbered(finite: Sequence[Variable]) -> Space:

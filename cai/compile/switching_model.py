@@ -5,13 +5,14 @@ Shape letters: ``I`` modes, ``E`` switches, ``n`` real state coordinates; ``*T``
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
 from cai.compile.linear_model import LinearGaussian, LinearSlice
-from cai.compile.quadratic import Quadratic
+from cai.compile.quadratic import ConditionalGaussian, Quadratic
 from cai.support.display import in_notebook
 from cai.world.coordinates import Coordinates
 from cai.world.mixed import MixedSpace
@@ -64,6 +65,16 @@ class SwitchingLinear:
         sizes = f"{self.states.reals.dimension} real state and {self.actions.dimension} action coordinates"
         return f"SwitchingLinear({modes}, {sizes}, {clock}, γ = {self.discount:g})"
 
+    @cached_property
+    def first(self) -> Int[Tensor, " I"]:
+        """One switch out of each mode: what lies before a switch is the same for all that leave the mode."""
+        return torch.stack([(self.source == i).nonzero()[0, 0] for i in range(self.states.modes.size)])
+
+    @property
+    def proper_prior(self) -> bool:
+        """Whether the action prior is a distribution: none of its coordinates is flat."""
+        return not bool(self.slices.flat.any())
+
     @property
     def batch_shape(self) -> torch.Size:
         """Empty: a single system."""
@@ -82,6 +93,10 @@ class SwitchingLinear:
     def at(self, t: int) -> tuple[Tensor, LinearSlice]:
         """Return log p(e|mode) and the slices of time ``t``, each with an axis E."""
         return (self.log_switch[t], self.slices.at(t)) if self.timed else (self.log_switch, self.slices)
+
+    def prior_at(self, t: int) -> ConditionalGaussian:
+        """Return the action prior at each switch, ``[E]``."""
+        return self.at(t)[1].prior
 
     def along(self, t: int, switches: Int[Tensor, " C"]) -> LinearGaussian:
         """Return the linear-Gaussian worlds of time ``t`` at some switches, a batch ``[C]`` of one slice each."""

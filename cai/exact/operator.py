@@ -279,3 +279,13 @@ class Operator(Protocol):
 
     def rounding(self) -> Rounding:
         """Return a bound on the rounding of one backup."""
+
+
+class Drawn(Operator, Protocol):
+    """An operator on real states, whose true dynamics are drawn from; a state is a row."""
+
+    def draw_start(self, n: int, pick: Pick) -> Tensor:
+        """Draw n start states from p(s_0), ``[N, n]``."""
+
+    def draw(self, t: int, s: Tensor, a: Tensor, pick: Pick) -> Tensor:
+        """Draw next states from p(s'|s, a), ``[N, n]``."""

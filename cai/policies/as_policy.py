@@ -10,10 +10,12 @@ from jaxtyping import Float
 from torch import Tensor
 
 from cai.compile.model import FiniteModel, Model, is_finite
+from cai.compile.switching_model import SwitchingLinear
 from cai.errors import fault, user_code
 from cai.policies.action_programs import enumerated
 from cai.policies.fixed import FixedPolicy, always, prior_at
 from cai.policies.function import FunctionPolicy, checked
+from cai.policies.mixed_policies import mixed_policy
 from cai.policies.protocol import Act, FinitePolicy, Policy
 from cai.policies.real_policies import real_policy
 from cai.policies.terminated import pad_terminated, replace_terminated
@@ -123,12 +125,14 @@ def as_policy(model: FiniteModel, policy: Any) -> FinitePolicy: ...
 @overload
 def as_policy(model: Model, policy: Any) -> Policy: ...
 def as_policy(model: Model, policy: Any) -> Policy:
-    """Read anything that acts as a ``Policy`` on a compiled world: see ``finite_policy`` and ``real_policy``.
+    """Read anything that acts as a ``Policy`` on a compiled world: see ``finite_``, ``real_`` and ``mixed_policy``.
 
     Raises:
         WorldError: a shape, a sum or a site is not as it should be.
     """
     policy = unwrapped("policy", policy)
+    if isinstance(model, SwitchingLinear):
+        return mixed_policy(model, policy)
     return finite_policy(model, policy) if is_finite(model) else real_policy(model, policy)  # type: ignore[arg-type]
 
 

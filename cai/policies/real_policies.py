@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from cai.compile.linear_model import LinearGaussian
 from cai.compile.linearise import read_act
+from cai.compile.model import Model
 from cai.compile.quadratic import ConditionalGaussian, stacked
 from cai.compile.real_program import run_act
 from cai.errors import CaiError, fault, user_code
@@ -48,7 +49,7 @@ def real_policy(model: LinearGaussian, policy: Any) -> Policy:
     if policy is None:
         return _prior(model)
     if hasattr(policy, "conditional"):
-        return _fitting(model, policy)
+        return fitting(model, policy)
     if isinstance(policy, ConditionalGaussian):
         return _from_gaussian(model, policy)
     if isinstance(policy, tuple | Mapping) and not hasattr(policy, "act"):
@@ -86,7 +87,7 @@ def _prior(model: LinearGaussian) -> AffineGaussianPolicy:
     return _affine(model, OverTime(model.slices.prior, model.timed))
 
 
-def _fitting(model: LinearGaussian, policy: Any) -> Policy:
+def fitting(model: Model, policy: Any) -> Policy:
     """Return a policy that is for this world.
 
     Raises:

@@ -40,8 +40,7 @@ class SwitchingPolicy:
     def act(self, state: Values, t: int) -> Values:
         """Sample a_t given s_t, one action variable after the other."""
         s = self.states.join(self.states.unpack(state))
-        i, x = self.states.mode(s).reshape(-1), self.states.real(s).reshape(-1, self.states.reals.dimension)
-        law = _law(self.conditional(t), i, x)
+        law = _law(self.conditional(t), self.states, s.reshape(-1, self.states.dimension))
         chosen: dict[str, Tensor] = {}
         for name, shape in zip(self.actions.names, self.actions.shapes, strict=True):
             k = shape.numel()
@@ -104,11 +103,11 @@ class _Mixture:
         return _Mixture(log_w, mean, self.covariance[..., k:, k:] - gain @ rest.mT)
 
 
-def _law(acts: ConditionalsByMode, i: Tensor, x: Tensor) -> _Mixture:
-    """Return the distribution of the action in states of modes ``i [N]`` and coordinates ``x [N, n]``."""
-    each = acts.each
+def _law(acts: ConditionalsByMode, space: MixedSpace, s: Tensor) -> _Mixture:
+    """Return the distribution of the action in states ``s [N, 1 + n]``."""
+    each, i, x = acts.each, space.mode(s), space.real(s)
     if acts.is_affine:
         mean = (each.gain[i] @ x.unsqueeze(-1)).squeeze(-1) + each.offset[i]
         return _Mixture(x.new_zeros(len(i), 1), mean.unsqueeze(1), each.covariance[i].unsqueeze(1))
     mean = torch.einsum("nj,cmj->ncm", x, each.gain) + each.offset
-    return _Mixture(acts.weights.log_weights(i, x), mean, each.covariance)
+    return _Mixture(acts.weights.log_weights(s), mean, each.covariance)

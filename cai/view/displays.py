@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 
 from cai.compile.factor_model import Factors
 from cai.compile.linear_model import LinearGaussian
-from cai.compile.model import FiniteModel
+from cai.compile.model import FiniteModel, is_finite
 from cai.compile.quadratic import Gaussian
 from cai.compile.table_model import Tables
 from cai.errors import CaiError
@@ -201,6 +201,8 @@ def _seen(result: Messages | Evaluation) -> str:
     if is_real(result):
         return real_seen(result)
     model: FiniteModel = result.model
+    if not is_finite(model):
+        return ""
     if model.layout is not None and len(model.layout.cell) <= MOST:
         try:
             values = [value_map(result)] if isinstance(model, Tables) or isinstance(result, Messages) else []

@@ -20,7 +20,7 @@ SAME = 1e-9
 """Relative size below which two planes of actions are the same."""
 
 
-def measured(op: Operator, policy: Any, samples: int, seed: int) -> Any:
+def measured(op: Any, policy: Any, samples: int, seed: int) -> Any:
     """Return the operator itself for an affine-Gaussian policy, else N trajectories."""
     return op if isinstance(policy, Conditional) else SampledOperator(op, samples, seed)
 

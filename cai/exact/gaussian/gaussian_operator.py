@@ -20,7 +20,7 @@ from cai.compile.quadratic import ConditionalGaussian, Gaussian, Quadratic, alig
 from cai.errors import Finding, ImpossibleError, IntractableError, NoClosedFormError, NotConvergedError, require_time
 from cai.exact.cost import Cost
 from cai.exact.fixed_point import FixedPoint
-from cai.exact.gaussian import expectations
+from cai.exact.gaussian import draws, expectations
 from cai.exact.gaussian.algebraic_riccati import stationary_value
 from cai.exact.gaussian.at_once import at_once
 from cai.exact.gaussian.gaussian_chain import GaussianChain
@@ -64,6 +64,8 @@ class GaussianOperator:
     shortfall = expectations.shortfall
     measured = expectations.measured
     entries = property(expectations.entries)
+    draw_start = draws.draw_start
+    draw = draws.draw
 
     def __post_init__(self) -> None:
         if said_of(self.rule.over_actions).kind == "averaged" and bool(self.model.slices.flat.any()):

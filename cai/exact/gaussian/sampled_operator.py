@@ -1,6 +1,6 @@
-"""Any policy on a linear-Gaussian world: the same accounts, over sampled trajectories in place of Gaussians.
+"""Any policy on a world of real states: the same accounts, over sampled trajectories in place of Gaussians.
 
-    E f(s_t, a_t) ≈ 1/N Σ_i f(s_t^i, a_t^i),     a^i ~ π_t(·|s^i),     s'^i = transition (s^i, a^i, z^i) + drift
+    E f(s_t, a_t) ≈ 1/N Σ_i f(s_t^i, a_t^i),     a^i ~ π_t(·|s^i),     s'^i ~ p(·|s^i, a^i)
 
 Nobody dies in a sample: with a discount all N trajectories weigh γ^t at time t.
 """
@@ -16,9 +16,11 @@ from pyro.distributions import Delta
 from pyro.poutine import block, trace
 from torch import Tensor, nn
 
-from cai.compile.quadratic import ConditionalGaussian, Gaussian, Quadratic, Stacked, stacked
+from cai.compile.pointwise import Pointwise
+from cai.compile.quadratic import Gaussian, Stacked, stacked
 from cai.errors import fault, user_code
-from cai.exact.operator import Operator
+from cai.exact.operator import Drawn
+from cai.exact.sampling import Drawing
 from cai.policies.protocol import Policy, scored
 from cai.support.memory import require_room
 from cai.support.process import precision
@@ -56,20 +58,6 @@ class Particles(Stacked):
 
 
 @dataclass(frozen=True)
-class Pointwise:
-    """A function of (s, a) that is known at points alone, nats; quadratics are taken from it."""
-
-    at: Callable[[Tensor], Tensor]
-
-    def __call__(self, x: Tensor) -> Tensor:
-        """Return the values at points."""
-        return self.at(x)
-
-    def __sub__(self, other: Callable[[Tensor], Tensor]) -> "Pointwise":
-        return Pointwise(lambda x: self(x) - other(x))
-
-
-@dataclass(frozen=True)
 class SampledAct:
     """A policy at one time, at vectors.
 
@@ -86,7 +74,7 @@ class SampledAct:
 
 @dataclass(frozen=True, eq=False)
 class SampledOperator:
-    """A linear-Gaussian world, on which a policy is evaluated by sampling; see ``cai.exact.operator.Measured``.
+    """A world of real states, on which a policy is evaluated by sampling; see ``cai.exact.operator.Measured``.
 
     Attributes:
         exact: the world under the true dynamics.
@@ -94,7 +82,7 @@ class SampledOperator:
         seed: of all draws; the draws of a time are the same whenever they are asked for.
     """
 
-    exact: Operator
+    exact: Drawn
     samples: int
     seed: int
     _joints: dict[int, Particles] = field(default_factory=dict, repr=False)
@@ -115,10 +103,8 @@ class SampledOperator:
         """Return 1: a policy at one time takes no numbers."""
         return 1
 
-    def _noise(self, draw: int, k: int) -> Tensor:
-        generator = torch.Generator().manual_seed(self.seed * SEEDS + draw)
-        drawn = torch.randn(self.samples, k, generator=generator, dtype=self.alpha.dtype)
-        return drawn.to(self.alpha.device)
+    def _pick(self, draw: int) -> Drawing:
+        return Drawing(torch.Generator(self.alpha.device).manual_seed(self.seed * SEEDS + draw))
 
     def act(self, policy: Policy, t: int) -> SampledAct:
         """Return the policy at one time."""
@@ -151,7 +137,7 @@ class SampledOperator:
             return self._scores[t][1]
         model, n = self.model, self.model.states.dimension
         one = self._sites(policy, t, x[..., :n].reshape(-1, n)[:1])
-        if int(model.at(t).prior.rank) < model.actions.dimension or any(
+        if int(model.prior_at(t).rank.min()) < model.actions.dimension or any(
             isinstance(base(f["fn"]), Delta) for f in one.values()
         ):
             log_pi = x.new_full(x.shape[:-1], torch.inf)
@@ -174,28 +160,23 @@ class SampledOperator:
 
     def score(self, t: int, act: Any) -> Any:
         """Return log π_t(a|s), nats; inf where the policy has no density."""
-        return self.exact.score(t, act) if isinstance(act, ConditionalGaussian) else Pointwise(act.log_density)
+        return Pointwise(act.log_density) if isinstance(act, SampledAct) else self.exact.score(t, act)
 
-    def log_prior(self, t: int) -> Quadratic:
+    def log_prior(self, t: int) -> Any:
         """Return log p(a|s), nats."""
-        log_p: Quadratic = self.exact.log_prior(t)
-        return log_p
+        return self.exact.log_prior(t)
 
-    def expected_reward(self, t: int) -> Quadratic:
+    def expected_reward(self, t: int) -> Any:
         """Return E[r|s, a], reward units."""
-        reward: Quadratic = self.exact.expected_reward(t)
-        return reward
+        return self.exact.expected_reward(t)
 
-    def terminal(self) -> Quadratic:
+    def terminal(self) -> Any:
         """Return v_T, reward units."""
-        v: Quadratic = self.exact.terminal()
-        return v
+        return self.exact.terminal()
 
     def _start(self) -> Particles:
-        model, N = self.model, self.samples
-        scale, like = model.start_scale, model.start_mean
-        values = model.start_mean + self._noise(1, scale.shape[-1]) @ scale.mT
-        return Particles(values, like.new_full((N,), 1 / N))
+        values = self.exact.draw_start(self.samples, self._pick(1))
+        return Particles(values, values.new_full((self.samples,), 1 / self.samples))
 
     def states_under(self, acts: Callable[[int], SampledAct]) -> Particles:
         """Return p(s_t, alive) of every time; of the infinite horizon all times at once, until few are alive.
@@ -228,10 +209,11 @@ class SampledOperator:
         return self._joints[t]
 
     def _push(self, t: int, joint: Particles) -> Particles:
-        """Return p(s_{t+1}, alive), by draws of the slice's noise."""
-        sl, k = self.model.at(t), self.model.noise
-        y = torch.cat((joint.values, self._noise(2 * t + 3, k)), -1)
-        return Particles(y @ sl.transition.mT + sl.drift, joint.weights * self.model.discount)
+        """Return p(s_{t+1}, alive), by draws from the true dynamics."""
+        n = self.model.states.dimension
+        s, a = joint.values[:, :n], joint.values[:, n:]
+        following = self.exact.draw(t, s, a, self._pick(2 * t + 3))
+        return Particles(following, joint.weights * self.model.discount)
 
     def expect(self, joint: Particles, f: Callable[[Tensor], Tensor]) -> Tensor:
         """Return each trajectory's share of E[f, alive], ``[N]``."""

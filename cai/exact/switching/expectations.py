@@ -9,11 +9,14 @@ from typing import Any
 
 from torch import Tensor
 
-from cai.compile.by_mode import AtPoints, ConditionalsByMode, GaussiansByMode, QuadraticsByMode
+from cai.compile.by_mode import ConditionalsByMode, GaussiansByMode, QuadraticsByMode
+from cai.compile.pointwise import Pointwise
 from cai.compile.quadratic import stacked
 from cai.errors import Finding, NoClosedFormError, fault
 from cai.exact.gaussian import expectations
+from cai.exact.gaussian.sampled_operator import SampledOperator
 from cai.exact.operator import Operator
+from cai.policies.switching_policy import SwitchingPolicy
 
 
 def entries(op: Operator) -> int:
@@ -35,13 +38,21 @@ def act(op: Operator, policy: Any, t: int) -> ConditionalsByMode:
     return acts
 
 
-def score(op: Any, t: int, act: ConditionalsByMode) -> QuadraticsByMode | AtPoints:
+def score(op: Any, t: int, act: ConditionalsByMode) -> QuadraticsByMode | Pointwise:
     """Return log π_t(a|s) of the mode and (x, a), nats, a density; see ``gaussian.expectations.score``."""
     if not act.is_affine:
-        return AtPoints(act.log_density)
-    each = [op.along(t, op.first[i : i + 1]).entry(0) for i in range(len(op.first))]
+        return Pointwise(act.log_density)
+    each = [op.along(t, op.model.first[i : i + 1]).entry(0) for i in range(len(op.model.first))]
     scores = [expectations.score(one, t, act.each.at(i)) for i, one in enumerate(each)]
     return QuadraticsByMode(act.weights.modes, stacked(scores))
+
+
+def measured(op: Any, policy: Any, samples: int, seed: int) -> Any:
+    """Return the operator itself for a policy that is affine-Gaussian in each mode, else N trajectories."""
+    affine = isinstance(policy, SwitchingPolicy) and all(
+        policy.conditional(t).is_affine for t in range(op.model.horizon or 1)
+    )
+    return op if affine else SampledOperator(op, samples, seed)
 
 
 def states_under(op: Operator, acts: Callable[[int], ConditionalsByMode]) -> tuple[GaussiansByMode, ...]:
@@ -56,13 +67,13 @@ def states_under(op: Operator, acts: Callable[[int], ConditionalsByMode]) -> tup
     return tuple(mu)
 
 
-def expect(op: Operator, mu: GaussiansByMode, f: QuadraticsByMode | AtPoints) -> Tensor:
+def expect(op: Operator, mu: GaussiansByMode, f: QuadraticsByMode | Pointwise) -> Tensor:
     """Return E[f, alive], where f is one quadratic a mode.
 
     Raises:
         NoClosedFormError: f is the log of a sum.
     """
-    if isinstance(f, AtPoints) or not f.is_single:
+    if isinstance(f, Pointwise) or not f.is_single:
         raise log_of_a_sum()
     return mu.expect(f)
 

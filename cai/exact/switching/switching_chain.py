@@ -56,26 +56,25 @@ class SwitchingChain:
         return GaussiansByMode(self.target[c], each.push(mu.each), mu.count, follows)
 
     def action(self, s: Tensor, pick: Pick) -> Tensor:
-        """Pick actions in states ``s [N, d + n]``."""
-        i, x = self.space.mode(s), self.space.real(s)
-        act = picked(self.log_policy.each, pick(self.log_policy.weights.log_weights(i, x)))
-        return act.draw(x, pick.normal(x, act.scale.shape[-1]))
+        """Pick actions in states ``s [N, 1 + n]``."""
+        act = picked(self.log_policy.each, pick(self.log_policy.weights.log_weights(s)))
+        return act.draw(self.space.real(s), pick.normal(s, act.scale.shape[-1]))
 
     def outcome(self, s: Tensor, a: Tensor, pick: Pick) -> tuple[Tensor, Tensor]:
         """Pick what follows: the next states, and the rewards, reward units, ``[N]``."""
         seen = torch.cat((self.space.real(s), a), -1)
-        c = pick(self.switches.log_weights(self.space.mode(s), seen))
+        c = pick(self.switches.log_weights(torch.cat((s, a), -1)))
         noise, slices = picked(self.noise, c), picked(self.slices, c)
         y = torch.cat((seen, noise.draw(seen, pick.normal(seen, noise.scale.shape[-1]))), -1)
         x = (slices.transition @ y.unsqueeze(-1)).squeeze(-1) + slices.drift
         return self.space.row(self.target[c], x), slices.reward(y)
 
     def survives(self, s: Tensor, pick: Pick) -> Tensor:
-        """Pick whether the trajectory goes on from next states ``s [N, d + n]``."""
+        """Pick whether the trajectory goes on from next states ``s [N, 1 + n]``."""
         if float(self.survival) == 1:
             return torch.ones(len(s), dtype=torch.bool, device=s.device)
         on, end = self.survival.log().expand(len(s)), torch.log1p(-self.survival).expand(len(s))
         if self.v_next is not None:
-            v = self.v_next(self.space.mode(s), self.space.real(s))
+            v = self.v_next(s)
             on = on + (v if self.v_next.eta is None else v / self.v_next.eta)
         return pick(torch.stack((on, end), -1)) == 0

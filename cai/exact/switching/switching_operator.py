@@ -23,14 +23,14 @@ from torch import Tensor
 from cai.compile.by_mode import ConditionalsByMode, GaussiansByMode, QuadraticsByMode, picked
 from cai.compile.quadratic import Quadratic
 from cai.compile.switching_model import SwitchingLinear
-from cai.errors import Finding, IntractableError, NoClosedFormError, fault, require_time
+from cai.errors import Finding, IntractableError, NoClosedFormError, require_time
 from cai.exact.cost import Cost
 from cai.exact.gaussian import expectations as gaussian_expectations
 from cai.exact.gaussian.gaussian_operator import GaussianOperator
 from cai.exact.gaussian.normal_means import said_of
 from cai.exact.operator import Pick
 from cai.exact.rules import VARIATIONAL, Rule
-from cai.exact.switching import expectations
+from cai.exact.switching import draws, expectations, marginals
 from cai.exact.switching.sequences import require_few, sequences
 from cai.exact.switching.switching_chain import SwitchingChain
 from cai.policies.switching_policy import SwitchingPolicy
@@ -65,8 +65,13 @@ class SwitchingOperator:
     standard_error = gaussian_expectations.standard_error
     start_luck = expectations.start_luck
     shortfall = expectations.shortfall
-    measured = gaussian_expectations.measured
+    measured = expectations.measured
     entries = property(expectations.entries)
+    variables = property(marginals.variables)
+    state_marginal = marginals.state_marginal
+    marginal = marginals.marginal
+    draw_start = draws.draw_start
+    draw = draws.draw
 
     def __post_init__(self) -> None:
         said_of(self.rule.over_actions)
@@ -108,15 +113,9 @@ class SwitchingOperator:
         """All switches."""
         return torch.arange(len(self.model.source), device=self.model.device)
 
-    @cached_property
-    def first(self) -> Tensor:
-        """One switch out of each mode, ``[I]``: what lies before a switch is the same for all that leave the mode."""
-        source = self.model.source
-        return torch.stack([(source == i).nonzero()[0, 0] for i in range(self.model.states.modes.size)])
-
     def _by_mode(self, each: Quadratic, eta: Tensor | None = None) -> QuadraticsByMode:
-        modes = torch.arange(len(self.first), device=self.model.device)
-        return QuadraticsByMode(modes, each, eta, self.first)
+        modes = torch.arange(len(self.model.first), device=self.model.device)
+        return QuadraticsByMode(modes, each, eta, self.model.first)
 
     def terminal(self) -> QuadraticsByMode:
         """Return v_T, reward units."""
@@ -147,7 +146,7 @@ class SwitchingOperator:
         weighted = each * p
 
         def summed(x: Tensor) -> Tensor:
-            return x.new_zeros(len(self.first), *x.shape[1:]).index_add(0, source, x)
+            return x.new_zeros(len(self.model.first), *x.shape[1:]).index_add(0, source, x)
 
         return Quadratic(summed(weighted.M), summed(weighted.b), summed(weighted.c))
 
@@ -165,7 +164,7 @@ class SwitchingOperator:
         """
         over, act = said_of(self.rule.over_outcomes), said_of(self.rule.over_actions)
         same = act.kind == over.kind and (over.kind == "maximum" or self._eta == (act.eta or self.alpha))
-        if same or len(q) == len(self.first):
+        if same or len(q) == len(self.model.first):
             return q
         seen = f"{self.rule} over several sequences of modes: its mean over actions does not go through that over modes"
         raise IntractableError([Finding("rule", seen, "POSTERIOR, MAP, VARIATIONAL or HARD")])
@@ -207,16 +206,16 @@ class SwitchingOperator:
         each = self.along(0, _first_of(v_0)).begin(v_0.each)
         whole = replace(each, mass=self._log_sequences(v_0).exp())
         follows = None if self.rule.averages else torch.arange(len(v_0), device=self.model.device)
-        return GaussiansByMode(v_0.modes, whole, len(self.first), follows)
+        return GaussiansByMode(v_0.modes, whole, len(self.model.first), follows)
 
     def initial(self) -> GaussiansByMode:
         """Return p(s_0)."""
-        each = self.along(0, self.first).initial()
-        modes = torch.arange(len(self.first), device=self.model.device)
+        each = self.along(0, self.model.first).initial()
+        modes = torch.arange(len(self.model.first), device=self.model.device)
         return GaussiansByMode(modes, replace(each, mass=self.model.log_modes.exp()), len(modes))
 
     def pick_start(self, v_0: QuadraticsByMode, n: int, pick: Pick) -> Tensor:
-        """Pick n start states under the rule, ``[N, d + n]``."""
+        """Pick n start states under the rule, ``[N, 1 + n]``."""
         chosen = pick.several(self._log_sequences(v_0), n)
         begun = picked(self.along(0, _first_of(v_0)).begun(v_0.each), chosen)
         noise = pick.normal(begun.offset, begun.scale.shape[-1])
@@ -225,7 +224,7 @@ class SwitchingOperator:
 
     def log_prior(self, t: int) -> QuadraticsByMode:
         """Return log p(a|s) of the mode and (x, a), nats: a density; 0 where the prior is flat."""
-        return self._by_mode(self.along(t, self.first).log_prior(t))
+        return self._by_mode(self.along(t, self.model.first).log_prior(t))
 
     def log_policy(self, t: int, v_next: QuadraticsByMode, error_bound: float = 0.0) -> ConditionalsByMode:
         """Return the rule's own policy of time t."""
@@ -263,43 +262,6 @@ class SwitchingOperator:
     def pushing(self, v: Any, error_bound: float) -> Callable[[int, GaussiansByMode], GaussiansByMode]:
         """Return a step of the rule's own chain."""
         return lambda t, mu: self.conditionals(t, self.at(v, t + 1), error_bound).push(mu)
-
-    @property
-    def variables(self) -> tuple[str, ...]:
-        """The names of states and actions."""
-        return (*self.model.states.names, *self.model.actions.names)
-
-    def state_marginal(self, t: int, mu: GaussiansByMode, names: Sequence[str]) -> Any:
-        """Return the marginal of finite state variables, an axis each, or of real ones, as mean and covariance."""
-        return self._marginal(mu, names, ())
-
-    def marginal(self, t: int, mu: GaussiansByMode, v_next: Any, names: Sequence[str], error_bound: float) -> Any:
-        """Return the marginal of some variables of a slice, all of them finite, or all real."""
-        joint = self.joint(mu, self.log_policy(t, v_next, error_bound))
-        return self._marginal(joint, names, self.model.actions.names)
-
-    def _marginal(self, mu: GaussiansByMode, names: Sequence[str], actions: Sequence[str]) -> Any:
-        """Return probabilities of finite variables, or the moments of real ones.
-
-        Raises:
-            WorldError: some are finite and some real.
-        """
-        modes, reals = self.model.states.modes, self.model.states.reals
-        finite = [name for name in names if name in modes.names]
-        if not finite:
-            n = reals.dimension
-            spots = [
-                reals.where([x]) if x in reals.names else [n + k for k in self.model.actions.where([x])] for x in names
-            ]
-            return mu.moments.of([k for spot in spots for k in spot])
-        if len(finite) < len(names):
-            expected = f"finite variables alone ({', '.join(modes.names)}), or real ones alone"
-            raise fault("marginal, names", f"{list(names)}", expected)
-        table = mu.mode_mass.reshape(modes.sizes)
-        others = [axis for axis, name in enumerate(modes.names) if name not in finite]
-        kept = [name for name in modes.names if name in finite]
-        summed = table.sum(others) if others else table
-        return summed.permute([kept.index(name) for name in names])
 
     def under(self, rule: Rule) -> "SwitchingOperator":
         """Return the same world under another rule, cut from autograd."""
@@ -341,8 +303,10 @@ class SwitchingOperator:
         """Raise where there are too many sequences of modes, each of which has a quadratic.
 
         Raises:
-            IntractableError: it is so, and the rule does not average outcomes.
+            IntractableError: it is so, and the rule does not average outcomes; or the horizon is infinite.
         """
+        if self.model.horizon is None:
+            raise IntractableError([Finding("horizon", "None, in a switching linear-Gaussian world", "a finite one")])
         if not self.rule.averages:
             require_few(self.model, f"{self.rule}")
 
