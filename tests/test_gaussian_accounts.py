@@ -14,7 +14,7 @@ from tests.linear_worlds import System, random_system, systems, temperatures
 from tests.oracles import dense_gaussian as dense
 from tests.test_gaussian import close
 
-few, many = settings(max_examples=3), settings(max_examples=60)
+few, many = settings(max_examples=2), settings(max_examples=60)
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from tests.linear_worlds import LinearWorld, System, random_system, systems, tem
 from tests.oracles import dense_gaussian as dense
 from tests.oracles import program_gaussian, quadrature
 
-few = settings(max_examples=8)
+few = settings(max_examples=3)
 pytestmark = pytest.mark.usefixtures("float64")
 
 
