@@ -326,7 +326,10 @@ def test_the_likelihood_and_the_value_are_differentiable() -> None:
         reading = replace(reading, scale=scale)
         y = torch.tensor([[2.0], [2.5], [torch.nan], [3.5]])
         value = solve_beliefs(engine(model, reading), cai.VARIATIONAL, torch.tensor(0.7)).value
-        return torch.stack((kalman(model, reading, y, torch.zeros(3, 1)).log_likelihood, value))
+        certain, _ = Random(n=2, m=1, k=1, start=0, T=4).draw(0)  # covariances of rank 0 and 1
+        plan = planned(engine(certain, reading), y[:2], torch.zeros(1, 1), torch.tensor(0.7), past=True)
+        likelihood = kalman(model, reading, y, torch.zeros(3, 1)).log_likelihood
+        return torch.stack((likelihood, value, plan.log_past + plan.log_evidence))
 
     assert torch.autograd.gradcheck(numbers, torch.full((1, 1), 0.4, requires_grad=True))
 

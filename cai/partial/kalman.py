@@ -246,11 +246,9 @@ def spread(motion: ConditionalGaussian, covariance: Float[Tensor, "*B n n"]) -> 
 
 
 def root(covariance: Float[Tensor, "*B n n"]) -> Float[Tensor, "*B n n"]:
-    """Return a factor of a covariance, Cholesky's where it is positive definite."""
-    size = covariance.detach().diagonal(dim1=-2, dim2=-1)
-    whiten, _, certain = _whitened(covariance, size)
-    factor: Tensor = torch.linalg.pinv(whiten) if bool(certain.any()) else torch.linalg.cholesky(covariance)
-    return factor
+    """Return a factor of a covariance: ``S W'`` with ``S⁻¹ = W'W``; Cholesky's where it is positive definite."""
+    whiten, _, _ = _whitened(covariance, variances(covariance))
+    return covariance @ whiten.mT
 
 
 def over_time(each: list[Gaussian]) -> Gaussian:
@@ -290,10 +288,12 @@ def _whitened(S: Tensor, size: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     if not bool(failed.any()) and bool((pivots.square() > floor).all()):
         whiten = torch.linalg.solve_triangular(L, one.expand_as(S), upper=False) * unit.unsqueeze(-2)
         return whiten, (pivots.log() - unit.log()).sum(-1), torch.zeros_like(S)
-    sizes, U = torch.linalg.eigh(scaled)
+    # Of lower rank: with V the range of S, S = S V (V'SV)⁻¹ V'S, also to first order where S changes and V is held.
+    sizes, U = torch.linalg.eigh(scaled.detach())
     live = sizes > floor
-    factor = U * torch.where(live, sizes, 0.0).sqrt().unsqueeze(-2) / unit.unsqueeze(-1)
-    whiten = torch.linalg.pinv(factor)
-    found = torch.linalg.svdvals(factor)
-    here = torch.arange(S.shape[-1], device=S.device) < live.sum(-1, keepdim=True)
-    return whiten, torch.where(here, found, 1.0).log().sum(-1), one - symmetric(factor @ whiten)
+    V = U * live.unsqueeze(-2)
+    L = torch.linalg.cholesky(V.mT @ scaled @ V + torch.diag_embed((~live).to(S)))
+    whiten = torch.linalg.solve_triangular(L, V.mT, upper=False) * unit.unsqueeze(-2)
+    factor = S @ whiten.mT
+    found, here = torch.linalg.svdvals(factor), torch.arange(S.shape[-1], device=S.device) < live.sum(-1, keepdim=True)
+    return whiten, torch.where(here, found, 1.0).log().sum(-1), one - factor @ whiten
