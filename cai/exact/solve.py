@@ -36,12 +36,14 @@ def solve(
     this is an upper bound; ``cai.partial.solve`` finds the best policy that sees only the observations.
 
     Args:
-        world: a world, or the tables or factors it was compiled to.
+        world: a world, or what it was compiled to: tables, factors, a linear-Gaussian system.
         rule: POSTERIOR, VARIATIONAL, HARD, MAP, PLANNING or RISK(eta).
         temperature: α > 0, reward units; several at once make a batch, broadcast against stacked worlds.
-        form: "tables", "factors", or "auto": factors where they need fewer operations or tables do not fit, else
-            tables. ``.form`` of the result says which was used.
-        observe: evidence beside the optimality nodes, values by site, ``{"floor_5": 3}``; see ``cai.condition``.
+        form: "tables", "factors", "gaussian", or "auto": where all variables are real, Gaussian ones "gaussian"
+            (``cai.linearise``); else factors where they need fewer operations or tables do not fit, else tables.
+            ``.form`` of the result says which was used.
+        observe: evidence beside the optimality nodes, values by site, ``{"floor_5": 3}``, ``{"position_5": 1.5}``; see
+            ``cai.condition``.
         do: interventions, values by site, ``{"door_2": 1}``.
 
     Returns:
@@ -51,7 +53,7 @@ def solve(
 
     Raises:
         WorldError: the world or an argument is not valid.
-        IntractableError: the world can be neither tabulated nor factorised, or would need too much memory.
+        IntractableError: the world can be neither tabulated nor factorised nor linearised, or needs too much memory.
         ImpossibleError: the start value is -inf; for POSTERIOR the evidence is zero. On tables the message names the
             states.
         NotConvergedError: the backups of the infinite horizon do not converge.

@@ -171,7 +171,8 @@ def variable_names(values: Values, sites: dict[str, Tensor], where: str) -> tupl
     Raises:
         WorldError: a returned variable was not sampled under its name.
     """
-    expected = "each variable sampled at a site of its own name (cai.Point makes a deterministic value a site)"
+    point = "cai.Point, or Delta where it is real, makes a deterministic value a site"
+    expected = f"each variable sampled at a site of its own name ({point})"
     if isinstance(values, dict):
         wrong = sorted(name for name in values if name not in sites or sites[name] is not values[name])
         if wrong or not values:
