@@ -63,7 +63,9 @@ class Plan:
     @property
     def action(self) -> Gaussian:
         """p(a_t | y_{0..t}, a_{<t}, O = 1), ``[*B, m]``."""
-        return self.actions.of(list(range(self.world.actions.dimension)))
+        both: Gaussian = self.messages.marginals(0)
+        n = self.world.states.dimension
+        return both.of(list(range(n, both.mean.shape[-1])))
 
     @property
     def actions(self) -> Gaussian:
