@@ -308,6 +308,22 @@ class TestSamples:
         assert it.csv().splitlines()[0].split(",")[3] == "standard_error"
 
 
+class TestExactEvidence:
+    def test_what_is_a_density_of_evidence_is_not_to_be_had_but_the_return_is(self) -> None:
+        world = LinearWorld(6, noisy=False, latent=0, horizon=4)
+        goal = cai.condition(world, observe={"a_1": torch.zeros(1, dtype=torch.float64)})
+        it = cai.evaluate(goal, cai.POSTERIOR)
+        assert abs(it.expected_return) < torch.inf
+        for field in ("elbo", "optimality_gap", "evidence_gap", "policy_nats", "action_nats", "luck_nats", "regret"):
+            with pytest.raises(cai.IntractableError, match="exact evidence"):
+                getattr(it, field)
+        assert it.account().startswith("ELBO(π) is not to be had")
+        row = cai.compare(goal, {"posterior": cai.POSTERIOR, "bent": bent}, samples=50).row("posterior")
+        assert row.elbo is None
+        assert row.expected_return == it.expected_return
+        assert cai.evaluate(goal, None).expected_return == cai.evaluate(goal, bent).expected_return == -torch.inf
+
+
 class TestWhereItLoses:
     def test_times_are_ranked(self) -> None:
         it = cai.evaluate(WORLD, (K, k, C))

@@ -134,6 +134,11 @@ class LinearGaussian:
         return log_volume(self.start_scale)
 
     @property
+    def exact_evidence(self) -> bool:
+        """Whether something was observed exactly: a factor that is a density on a plane, and -inf off it."""
+        return self.slices.reward.rows is not None or self.terminal.rows is not None
+
+    @property
     def proper_prior(self) -> bool:
         """Whether the action prior is a distribution: none of its coordinates is flat."""
         return not bool(self.slices.flat.any())

@@ -15,16 +15,21 @@ from cai.support.numbers import amount, rounded
 
 def account(evaluation: Any) -> str:
     """Explain the gaps to log Z and to ELBO* and the regret, one line each."""
-    elbo = evaluation.elbo
-    risks = f": {why_infinite(evaluation.model)}" if elbo == -float("inf") else ""
+    earned = f"J(π) = {amount(evaluation.expected_return)} reward units."
     return "\n".join(
         [
-            f"ELBO(π) = {amount(elbo)} nats{risks}; J(π) = {amount(evaluation.expected_return)} reward units.",
+            f"{_account_of('ELBO(π)', lambda: _elbo(evaluation))} {earned}",
             _account_of("log Z - ELBO(π)", lambda: _evidence(evaluation)),
             _account_of("ELBO* - ELBO(π)", lambda: _best(evaluation)),
             _account_of("J* - J(π)", lambda: _regret(evaluation)),
         ]
     )
+
+
+def _elbo(evaluation: Any) -> str:
+    elbo = evaluation.elbo
+    risks = f": {why_infinite(evaluation.model)}" if elbo == -float("inf") else ""
+    return f"{amount(elbo)} nats{risks};"
 
 
 def why_infinite(model: Model) -> str:

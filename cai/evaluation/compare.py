@@ -96,9 +96,17 @@ def _measured(
                 left_out[name] = error
     if left_out and all(policies[name] is None for name in subjects):
         raise left_out.popitem()[1]
-    prior = measure(answers, None).elbo if any(runs.values()) and answers.model.proper_prior else None
+    prior = _prior_elbo(answers) if any(runs.values()) else None
     reasons = {name: str(error) for name, error in left_out.items()}
     return _comparison(answers.model, float(answers.temperature), subjects, columns, reasons, answers.ends, prior)
+
+
+def _prior_elbo(answers: Answers) -> float | None:
+    """Return the ELBO of the action prior, nats; None where it is flat, or something was observed exactly."""
+    try:
+        return measure(answers, None).elbo if answers.model.proper_prior else None
+    except NO_ANSWER:
+        return None
 
 
 def _may_be_left_out(answers: Answers, policy: Any, error: CaiError) -> bool:

@@ -115,7 +115,7 @@ class Comparison:
         if self.model is None:
             return "the world cannot be compiled"
         if prior is None:
-            return "the action prior is flat, so that it is no policy and has no ELBO"
+            return "the action prior has no ELBO: it is flat, or something was observed exactly"
         if star is None:
             return "ELBO* is not finite"
         if prior == -torch.inf:

@@ -12,7 +12,7 @@ from torch import Tensor
 from cai.compile.model import is_finite
 from cai.compile.quadratic import Stacked, stacked
 from cai.compile.table_model import Tables
-from cai.errors import IntractableError, fault
+from cai.errors import IntractableError, NoClosedFormError, fault
 from cai.evaluation.accounts import account
 from cai.evaluation.answers import Answers
 from cai.evaluation.losses import Loss, require_ranking
@@ -49,6 +49,8 @@ class Evaluation:
     def __repr__(self) -> str:
         try:
             elbo = f"{self.elbo:.6g} nats"
+        except NoClosedFormError:
+            elbo = "not to be had"
         except IntractableError:
             elbo = "too large in nats"
         error = f" ± {self.standard_error:.2g}" if self.standard_error else ""
@@ -102,7 +104,15 @@ class Evaluation:
 
     @property
     def elbo(self) -> float:
-        """ELBO(π) = E_π[Σ r]/α - E_π[Σ KL(π ‖ prior)], nats; -inf where the policy risks what is forbidden."""
+        """ELBO(π) = E_π[Σ r]/α - E_π[Σ KL(π ‖ prior)], nats; -inf where the policy risks what is forbidden.
+
+        On real states it is -inf also where the policy is certain in a direction in which the prior is not.
+
+        Raises:
+            NoClosedFormError: a real variable was observed exactly.
+        """
+        for part in self.parts:
+            part.require_probability()
         return float(nats(self.temperature.new_tensor(self.expected_return), self.temperature)) - self.kl_to_prior
 
     @property

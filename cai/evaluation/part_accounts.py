@@ -19,7 +19,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from cai.compile.model import is_finite
-from cai.errors import Finding, IntractableError
+from cai.errors import Finding, IntractableError, NoClosedFormError
 from cai.evaluation.answers import Answers
 from cai.evaluation.losses import Loss, by_state, costliest, losses, losses_by_time
 from cai.exact.messages import Messages
@@ -118,9 +118,21 @@ class Part:
         reward, entropy, kl = (float(total.sum()) for total in self.sums)
         return reward, entropy, kl
 
+    def require_probability(self) -> None:
+        """Raise where the world has exact evidence on real variables: both terms of ``E[Σ r]/α - KL`` are infinite.
+
+        Raises:
+            NoClosedFormError: it is so.
+        """
+        if getattr(self.model, "exact_evidence", False):
+            seen = "exact evidence on a real variable, whose density and whose divergence are both infinite"
+            expected = "noisy evidence, or none; cai.solve has log Z"
+            raise NoClosedFormError([Finding("evaluate", seen, expected)])
+
     @property
     def elbo(self) -> float:
         """This part of ELBO(π), nats."""
+        self.require_probability()
         reward, _, kl = self.totals
         return float(nats(self.alpha.new_tensor(reward), self.alpha)) - kl
 
@@ -213,6 +225,7 @@ class Part:
     def _rows(self, account: str) -> Tensor:
         """Return an account of every time, by state or by trajectory where there are such, ``[T, …]``; cached."""
         if account not in self._known:
+            self.require_probability()
             op = self.operator
             with torch.no_grad():
                 costs = (op.expect(joint, self._cost(account, t, log_pi)) for t, log_pi, joint in self.joints())

@@ -20,6 +20,10 @@ SAME = 1e-9
 """Relative size below which two planes of actions are the same."""
 
 
+CERTAIN = 1e-7
+"""How far off a plane a measure may be, or spread across it, and count as on it: covariances are rounded squares."""
+
+
 def measured(op: Any, policy: Any, samples: int, seed: int) -> Any:
     """Return the operator itself for an affine-Gaussian policy, else N trajectories."""
     return op if isinstance(policy, Conditional) else SampledOperator(op, samples, seed)
@@ -81,7 +85,7 @@ def expect(op: Operator, mu: Gaussian, f: Quadratic) -> Tensor:
     if f.rows is not None and f.sides is not None:
         apart = (f.rows @ mu.mean.unsqueeze(-1)).squeeze(-1) - f.sides
         spread = (f.rows @ mu.covariance @ f.rows.mT).diagonal(dim1=-2, dim2=-1).clamp(min=0).sqrt()
-        if bool(((apart.abs() + spread) > SAME * (1 + f.sides.abs())).any()):
+        if bool(((apart.abs() + spread) > CERTAIN * (1 + f.sides.abs())).any()):
             return f.c.new_tensor(-torch.inf)
     return mu.expect(f)
 

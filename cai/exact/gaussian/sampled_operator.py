@@ -17,7 +17,7 @@ from pyro.poutine import block, trace
 from torch import Tensor, nn
 
 from cai.compile.pointwise import Pointwise
-from cai.compile.quadratic import Gaussian, Stacked, stacked
+from cai.compile.quadratic import Gaussian, Quadratic, Stacked, stacked
 from cai.errors import fault, user_code
 from cai.exact.operator import Drawn
 from cai.exact.sampling import Drawing
@@ -28,6 +28,8 @@ from cai.world.enumerate import base
 
 LEFT = 1e-6
 """The share of all visits of an infinite horizon that is left out."""
+NEAR = 1e-7
+"""How far off a plane a sample may be and count as on it."""
 ALL, SEEDS = -1, 1_000_003
 PROGRAM = "code that takes a batch of states and samples the world's action sites"
 
@@ -45,8 +47,12 @@ class Particles(Stacked):
     weights: Tensor
 
     def expect(self, f: Callable[[Tensor], Tensor]) -> Tensor:
-        """Return each trajectory's share of ``E f``, ``[*, N]``."""
-        return torch.where(self.weights > 0, f(self.values) * self.weights, 0.0)
+        """Return each trajectory's share of ``E f``, ``[*, N]``; -inf off the plane on which f is finite."""
+        each = torch.where(self.weights > 0, f(self.values) * self.weights, 0.0)
+        if not isinstance(f, Quadratic) or f.rows is None or f.sides is None:
+            return each
+        apart = (self.values @ f.rows.mT - f.sides).abs()
+        return torch.where((apart > NEAR * (1 + f.sides.abs())).any(-1), -torch.inf, each)
 
     def of(self, coordinates: list[int]) -> Gaussian:
         """Return mass, mean and covariance of some coordinates."""
