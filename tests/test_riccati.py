@@ -210,6 +210,39 @@ def test_hard_is_the_discrete_algebraic_riccati_equation() -> None:
         assert float((found + expected).abs().max()) < 1e-10 * float(expected.abs().max())
 
 
+def test_an_action_may_cost_nothing_itself() -> None:
+    """HARD where the action is paid for by what it leads to alone."""
+    linalg = pytest.importorskip("scipy.linalg")
+    system = plant([[1.1, 0.1], [0.2, 0.8]], [[0.3], [0.5]], [[1.0, 0.0], [0.0, 0.5]], 0.9)
+    M = system.slices.reward.M.clone()
+    M[2, 2] = 0
+    system = replace(system, slices=replace(system.slices, reward=replace(system.slices.reward, M=M)))
+    F = 0.9**0.5 * system.slices.transition.numpy()
+    expected = torch.from_numpy(
+        linalg.solve_discrete_are(F[:, :2], F[:, 2:3], -M[:2, :2].numpy(), -M[2:3, 2:3].numpy())
+    )
+    found = cai.solve(system, HARD)
+    assert float((found.v.M + expected).abs().max()) < 1e-10 * float(expected.abs().max())
+    assert_same(found.operator.backup(0, found.v), found.v, 1e-12)
+
+
+@pytest.mark.parametrize("rule", [VARIATIONAL, HARD])
+def test_the_fixed_point_is_differentiable(rule: Rule) -> None:
+    """Its gradient, by the implicit function theorem, is that of a long horizon by autograd."""
+    endless = random_system(3, 2, 1, 1, T=None, batch=(2,), discount=0.7, cost=0.5)
+
+    def gradients(system: LinearGaussian) -> list[Tensor]:
+        asked = system.each(lambda x: x.clone().requires_grad_() if x.is_floating_point() else x)
+        alpha = torch.tensor([0.7], dtype=torch.float64, requires_grad=True)
+        cai.solve(asked, rule, temperature=alpha).value.sum().backward()
+        slices = asked.slices
+        wanted = (slices.transition, slices.drift, slices.reward.M, slices.reward.b, slices.prior.scale, alpha)
+        return [torch.zeros_like(x) if x.grad is None else x.grad for x in wanted]
+
+    for one, other in zip(gradients(endless), gradients(alone(endless, 60)), strict=True):
+        assert float((one - other).abs().max()) < 1e-6 * (1 + float(other.abs().max()))
+
+
 def test_what_is_not_paid_for_may_grow() -> None:
     """A mode that outgrows the discount is no trouble where nothing is paid for it."""
     system = plant([[1.2, 0.0], [0.0, 1.0]], [[1.0], [1.0]], [[0.0, 0.0], [0.0, 1.0]], 0.95)

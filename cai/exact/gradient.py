@@ -3,7 +3,7 @@
     v̄_{t+1}(s') = Σ v̄_t(s) ∂v_t(s)/∂v_{t+1}(s'),     and every parameter gathers what passes by it
 
 For log Z that flow is the posterior itself: ``∂ log Z/∂r_t(s, a) = p(s_t, a_t|O)/α`` (gradient = marginals).
-Tables have this adjoint; other forms use torch's autograd.
+Tables have this adjoint; other forms use torch's autograd, Gaussian ones ``gaussian.implicit`` for the fixed point.
 """
 
 from collections.abc import Iterator
@@ -14,6 +14,8 @@ from torch import Tensor
 
 from cai.compile.table_model import Tables
 from cai.errors import fault
+from cai.exact.gaussian import implicit
+from cai.exact.gaussian.gaussian_operator import GaussianOperator
 from cai.exact.lifetime import visits
 from cai.exact.operator import Operator, V
 from cai.exact.sweep import sweep
@@ -44,6 +46,9 @@ def differentiable_fixed_point(op: Operator, v: V) -> V:
     """
     if not torch.is_grad_enabled():
         return v
+    if isinstance(op, GaussianOperator):
+        asked = op.model.requires_grad or op.alpha.requires_grad
+        return implicit.attached(op.model, op.rule, op.alpha, v, op.backup(0, v)) if asked else v
     if not isinstance(op, TableOperator):
         if op.model.requires_grad:
             seen = "numbers that ask for gradients, with an infinite horizon"

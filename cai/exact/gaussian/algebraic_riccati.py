@@ -60,10 +60,14 @@ def stationary_value(model: LinearGaussian, rule: Rule, alpha: Tensor) -> FixedP
 
 def _found(slices: Homogeneous, where: str, labels: tuple[str, ...], discount: float) -> tuple[Tensor, Tensor, int]:
     """Return v and what it may be off, ``[X, X]`` each, and how many doublings and backups were taken."""
-    each = elements(slices)
+    end, each = torch.zeros_like(slices.transition[0, :, : slices.states]), elements(slices)
+    if each is None:  # the action costs nothing itself: what it leads to must, so v is sought from another end
+        end.diagonal()[:-1] = -float(slices.reward.abs().amax())
+        slices = slices.beside(end)
+        each = elements(slices)
     if each is None:
         seen = f"None, {where}, where the reward of one step alone has no best action"
-        raise IntractableError([Finding("horizon", seen, "a cost on every direction of the action, or a prior")])
+        raise IntractableError([Finding("horizon", seen, "a cost on the action or on where it leads, or a prior")])
     basis = _basis(each)
     each, slices = _seen(each, slices, basis)
     _require_stabilisable(each, where, basis, labels, discount)
@@ -79,7 +83,7 @@ def _found(slices: Homogeneous, where: str, labels: tuple[str, ...], discount: f
     off = proved(slices, V)
     if off is None:
         raise NotConvergedError(f"{where}: no bound below the size of the values could be proved")
-    return symmetric(basis @ V[0] @ basis.mT), symmetric(basis @ off[0] @ basis.mT), steps + backups
+    return end + symmetric(basis @ V[0] @ basis.mT), symmetric(basis @ off[0] @ basis.mT), steps + backups
 
 
 def _basis(each: Element) -> Tensor:

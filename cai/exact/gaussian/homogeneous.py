@@ -52,6 +52,13 @@ class Homogeneous(Stacked):
         """The shape of the batch."""
         return self.transition.shape[1:-2]
 
+    def beside(self, v: Tensor) -> "Homogeneous":
+        """Return the slices whose values are those of these less v, ``[X, X]``: with ``r + γ v(s') - v(s)``."""
+        reward = self.reward + self.transition.mT @ v @ self.transition
+        reward[..., : self.states, : self.states] -= v
+        constant = self.constant if self.spread is None else self.constant + 0.5 * (self.spread * v).sum((-2, -1))
+        return Homogeneous(self.transition, reward, constant, self.eta, self.spread, self.noise)
+
     @property
     def systems(self) -> "list[Homogeneous]":
         """The systems of the batch one by one, each without a batch axis."""
@@ -120,6 +127,14 @@ def closed_loop(slices: Homogeneous, following: Tensor) -> Tensor:
     H_e = slices.reward[..., X:, :] + F[..., X:].mT @ (following @ F)
     best: Tensor = torch.linalg.solve(-H_e[..., X:], H_e[..., :X])
     return F[..., :X] + F[..., X:] @ best
+
+
+def step_noise(slices: Homogeneous, following: Tensor) -> Tensor:
+    """Return the covariance that a step gives x', times γ: of averaged noise and of the rule's action."""
+    F_e = slices.transition[..., slices.states :]
+    S = stepped(slices, following)[1]
+    own: Tensor = slices.eta[1][..., None, None] * (F_e @ torch.linalg.solve(S, F_e.mT))
+    return own if slices.spread is None else own + slices.spread
 
 
 def normalisers(slices: Homogeneous, S: Tensor, following: Tensor) -> Tensor | None:

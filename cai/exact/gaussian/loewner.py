@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from cai.compile.quadratic import symmetric
-from cai.exact.gaussian.homogeneous import Homogeneous, closed_loop, normalisers, stepped
+from cai.exact.gaussian.homogeneous import Homogeneous, closed_loop, normalisers, step_noise, stepped
 from cai.exact.gaussian.stabilisability import growth
 from cai.exact.rounding import ULPS
 
@@ -72,10 +72,6 @@ def _weights(V: Tensor) -> Tensor:
 
 def _life(slices: Homogeneous, V: Tensor, weights: Tensor) -> Tensor:
     """Return h with ``h = w + γ E h(s')`` under the best policy: A'hA, and the noise in the corner."""
-    S = stepped(slices, V)[1]
-    F_e = slices.transition[..., slices.states :]
-    noise = slices.eta[1] * (F_e @ torch.linalg.solve(S, F_e.mT))
-    noise = noise if slices.spread is None else noise + slices.spread
     A, h = closed_loop(slices, V), torch.diag_embed(weights)
     while float(A.abs().max()) > 1e-300:
         further = symmetric(h + A.mT @ h @ A)
@@ -83,7 +79,7 @@ def _life(slices: Homogeneous, V: Tensor, weights: Tensor) -> Tensor:
             break
         A, h = A @ A, further
     ending = 1 - slices.transition[..., -1, slices.states - 1] ** 2
-    return _raised(h, 0.5 * (noise * h).sum((-2, -1)) / ending)
+    return _raised(h, 0.5 * (step_noise(slices, V) * h).sum((-2, -1)) / ending)
 
 
 def _rounding(slices: Homogeneous, V: Tensor, weights: Tensor) -> float:
