@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyro
 import pytest
 import torch
 from hypothesis import given, settings
@@ -298,9 +299,16 @@ def test_faults_name_the_argument(wrong: dict[str, Any], words: str) -> None:
         sac("CartPole-v1", **{**SHORT, **wrong})
 
 
-def test_a_prior_on_the_real_line_is_refused() -> None:
-    with pytest.raises(cai.WorldError, match="Normal"):
-        sac(PointMass(), **SHORT)
+class Heavy(PointMass):
+    """A prior on the real line that is not Gaussian."""
+
+    def act(self, state: Any, t: int) -> Any:
+        return pyro.sample("push", pyro.distributions.Laplace(torch.zeros_like(state), 1.0))
+
+
+def test_a_prior_on_the_real_line_is_gaussian_or_flat() -> None:
+    with pytest.raises(cai.WorldError, match=r"a Laplace; expected .* Gaussian, flat, or uniform on one interval"):
+        sac(Heavy(), **SHORT)
 
 
 # What is learned

@@ -46,7 +46,7 @@ def test_a_policy_that_risks_the_forbidden_is_named_and_left_whole() -> None:
         ({"every": 0}, "every"),
         ({"temperature": torch.tensor([1.0, 2.0])}, "one temperature"),
         ({"temperature": 0.0}, "temperature"),
-        ({"estimator": "magic"}, "'tables', 'enumeration'"),
+        ({"estimator": "magic"}, "'tables', 'exact', 'enumeration'"),
         ({"optimizer": -3.0}, "step size"),
         ({"seed": 10**30}, "seed"),
         ({"policy": "left"}, "one of tabular, stationary, neural"),
