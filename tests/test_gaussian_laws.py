@@ -16,7 +16,7 @@ from cai.support.process import precision
 from tests.linear_worlds import LinearWorld, System, random_system, systems, temperatures
 from tests.oracles import dense_gaussian as dense
 from tests.oracles import program_gaussian, quadrature
-from tests.test_gaussian import close, same_law, same_measure
+from tests.test_gaussian import close, same_function, same_law, same_measure
 
 few = settings(max_examples=2)
 SLACK = 1e-9
@@ -305,3 +305,39 @@ class TestBreakdown:
             else:
                 assert bool(messages.value.isfinite())
                 assert all(bool(x.isfinite().all()) for x in messages.v.tensors)
+
+
+class TestForever:
+    def test_hard_solves_scipys_riccati_equation_of_a_discount(self) -> None:
+        """A discount γ is a system √γ (A, B) without one."""
+        linalg = pytest.importorskip("scipy.linalg", reason="scikit-learn of the extra [test] brings it")
+        system = random_system(1, 3, 2, 2, 2, discount=0.9)
+        n, m, M, root = 3, 2, system.M[0], 0.9**0.5
+        parts = (root * system.A[0], root * system.B[0], -M[:n, :n], -M[n : n + m, n : n + m])
+        P = torch.as_tensor(linalg.solve_discrete_are(*(x.numpy() for x in parts), s=-M[:n, n : n + m].numpy()))
+        found = cai.solve(replace(system.model(), horizon=None), cai.HARD)
+        close(found.v.M, -P)
+        assert found.error_bound < 1e-9
+
+    @pytest.mark.parametrize("flat", [False, True])
+    def test_it_is_the_limit_of_long_horizons(self, flat: bool) -> None:
+        model, T = random_system(5, 2, 1, 2, 2, discount=0.6, flat=flat).model(), 60
+        endless, long = (cai.solve(replace(model, horizon=t), cai.VARIATIONAL, temperature=0.6) for t in (None, T))
+        close(endless.elbo, long.elbo)
+        same_function(endless.v, (long.v[0].M, long.v[0].b, long.v[0].c))
+        same_function(endless.q(), (long.q(0).M, long.q(0).b, long.q(0).c))
+        ours, truth = endless.policy.conditional(0), long.policy.conditional(0)
+        same_law(ours, dense.Law(truth.gain, truth.offset, truth.scale))
+        it = cai.evaluate(replace(model, horizon=None), endless.policy, temperature=0.6)
+        close(torch.tensor(it.elbo, dtype=torch.float64), endless.elbo)
+
+    def test_visits_are_the_sum_over_all_times(self) -> None:
+        model, T = random_system(5, 2, 1, 2, 2, discount=0.6).model(), 60
+        endless, long = (cai.solve(replace(model, horizon=t), cai.VARIATIONAL) for t in (None, T))
+        each = [long.states(t) for t in range(T)]
+        mass = sum(mu.mass for mu in each)
+        mean = sum(mu.mass * mu.mean for mu in each) / mass
+        second = sum(mu.mass * (mu.covariance + torch.outer(mu.mean, mu.mean)) for mu in each) / mass
+        close(endless.states().mass, mass)
+        close(endless.states().mean, mean, 1e-8)
+        close(endless.states().covariance, second - torch.outer(mean, mean), 1e-8)
