@@ -283,12 +283,14 @@ def test_a_horizon_and_a_discount_are_arguments(name: str) -> None:
 @WORLDS
 def test_there_is_no_table_and_one_line_says_so(name: str) -> None:
     world = load_world(name)
-    words = "^initial, variable '(state|place)': Uniform, which has no finite support to enumerate; expected [^\n]*$"
-    for refuse in (cai.tabulate, cai.solve):
-        with pytest.raises(cai.IntractableError, match=words):
-            refuse(world)
+    seen = "^initial, variable '(state|place)': Uniform, which "
+    with pytest.raises(cai.IntractableError, match=seen + r"has no finite support to enumerate; expected [^\n]*$"):
+        cai.tabulate(world)
+    why = "is not Gaussian" if GYMNASIUM[name][0] == "Pendulum-v1" else "has no finite support"  # its actions are real
+    with pytest.raises(cai.IntractableError, match=f"{seen}{why}[^\n]*$"):
+        cai.solve(world)
     (finding,) = cai.check(world)
-    assert "no finite support" in str(finding)
+    assert why in str(finding)
 
 
 @WORLDS

@@ -1,18 +1,26 @@
 """Worlds of real states shown: figures hold what was computed, policies and reasons say it by name."""
 
 import math
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from matplotlib.patches import Ellipse
+from pyro.distributions import Normal
 
 import cai
 from cai.exact.gaussian.gaussian_reasons import GaussianReasons
-from cai.support.numbers import brief
+from cai.support.numbers import brief, show
 from cai.view.displays import html
+from cai.view.real_readings import value_at
+from cai.view.reports.real_sections import system
+from cai.view.reports.report import KINDS
+from cai.view.reports.sections import Request
 from cai.view.system_words import equations
+from tests import command
+from tests.worlds import RandomWorld
 
 RULES = {"POSTERIOR": cai.POSTERIOR, "VARIATIONAL": cai.VARIATIONAL, "HARD": cai.HARD}
 HERE = {"position": 1.0, "velocity": -0.5}
@@ -47,7 +55,7 @@ def test_a_tube_of_a_coordinate_is_its_mean_and_95_percent(
             (mean[t] - 1.959964 * deviation[t], mean[t] + 1.959964 * deviation[t])
         )
     assert "95%" in cai.view.alt(figure)
-    assert f"mean {cai.view.tube_figure.show(mean[0])} at t = 0" in cai.view.alt(figure)
+    assert f"mean {show(mean[0])} at t = 0" in cai.view.alt(figure)
 
 
 def test_a_tube_marks_where_it_is_certain(cart: Any) -> None:
@@ -73,7 +81,7 @@ def test_a_phase_portrait_holds_value_path_and_marginals(solved: dict[str, cai.M
     corner = torch.tensor([axes.get_xlim()[1], axes.get_ylim()[1]], dtype=torch.float64)
     assert low - 1e-9 <= float(messages.v.at(3)(corner)) <= high + 1e-9
     value = float(messages.v.at(3)(messages.states(3).mean))
-    assert f"v is {cai.view.portrait.show(value)} reward units" in cai.view.alt(figure)
+    assert f"v is {show(value)} reward units" in cai.view.alt(figure)
 
 
 def test_gains_over_time_are_the_policys(solved: dict[str, cai.Messages]) -> None:
@@ -99,6 +107,55 @@ def test_what_is_for_numbered_states_names_what_is_for_real_ones(solved: dict[st
         cai.view.phase_portrait(messages, "position", "position")
     with pytest.raises(cai.WorldError, match="from 0 to 7"):
         cai.view.phase_portrait(messages, t=8)
+
+
+@pytest.fixture(scope="module")
+def compared(cart: Any) -> cai.Comparison:
+    return cai.compare(cart, {**RULES, "prior": None}, temperature=2.0)
+
+
+def test_an_evaluation_is_drawn_as_its_policy_fares(compared: cai.Comparison, solved: dict[str, cai.Messages]) -> None:
+    """Under VARIATIONAL dynamics are the true ones, so that the evaluation of its policy goes where its messages go."""
+    own, measured = solved["VARIATIONAL"], compared.evaluations["VARIATIONAL"]
+    one, other = (cai.view.phase_portrait(result).axes[0].lines[0].get_data() for result in (own, measured))
+    np.testing.assert_allclose(one, other, atol=1e-12)
+    start = own.operator.initial()
+    to_come = value_at(measured, 0)
+    assert float(start.expect(to_come)) == pytest.approx(measured.expected_return)
+    for what, total in (("reward", None), ("kl", measured.kl_to_prior), ("luck", float(measured.luck_nats.sum()))):
+        figure = cai.view.cost_over_time({"a": measured}, what)
+        row = figure.axes[0].lines[0].get_ydata()
+        last = float(own.states(8).expect(own.model.terminal)) if total is None else 0.0
+        assert row.sum() + last == pytest.approx(measured.expected_return if total is None else total)
+    lost = cai.view.nats_over_time(compared.evaluations["POSTERIOR"], "regret").axes[0].lines[0].get_ydata()
+    np.testing.assert_allclose(lost, compared.evaluations["POSTERIOR"].regret_per_state)
+    with pytest.raises(cai.WorldError, match="one of"):
+        cai.view.cost_over_time({"a": measured}, "skill")
+
+
+def test_costs_by_time_are_sums_over_states_where_states_are_numbered() -> None:
+    evaluation = cai.evaluate(RandomWorld(3, 4, 2, 2, 5, holes=False), None, temperature=0.5)
+    row = cai.view.cost_over_time({"prior": evaluation}, "policy").axes[0].lines[0].get_ydata()
+    np.testing.assert_allclose(row, evaluation.policy_nats.sum(-1))
+    row = cai.view.cost_over_time({"prior": evaluation}, "reward").axes[0].lines[0].get_ydata()
+    terminal = float(evaluation.parts[0].states[-1] @ evaluation.parts[0].operator.terminal())
+    assert row.sum() + terminal == pytest.approx(evaluation.expected_return)
+
+
+def test_a_sampled_policy_has_tubes_and_no_portrait(cart: Any) -> None:
+    def push(state: Any, t: int) -> Any:
+        return Normal(-torch.tanh(state["position"]), 1.0)
+
+    sampled = cai.evaluate(cart, push, temperature=2.0)
+    figure = cai.view.tubes({"tanh": sampled}, "force")
+    states = sampled.parts[0].states[3].values
+    expected = float(-torch.tanh(states[:, 0]).mean())
+    assert figure.axes[0].lines[0].get_ydata()[3] == pytest.approx(expected, abs=5 / len(states) ** 0.5)
+    for draw in (cai.view.phase_portrait, cai.view.gains_over_time):
+        with pytest.raises(cai.WorldError, match="known by samples alone"):
+            draw(sampled)
+    with pytest.raises(cai.WorldError, match="cost_over_time"):
+        sampled.worst()
 
 
 # Words
@@ -168,3 +225,60 @@ def test_a_notebook_shows_them(cart: Any, solved: dict[str, cai.Messages]) -> No
     assert page.count("<svg") == 4  # three tubes and the portrait
     assert "log Z" in page
     assert "Gaussian action prior" in page
+
+
+# The report
+
+
+def test_a_page_of_messages_tells_the_whole_world(
+    solved: dict[str, cai.Messages], tmp_path: Path, undrawn: None
+) -> None:
+    page = cai.report(solved["VARIATIONAL"], tmp_path, title="cart").read_text()
+    for words in (
+        "velocity + 0.2·force + noise of deviation 0.1", "its Gaussian action prior", "Phase portraits",
+        "Where state and action are", "Reward and nats by time", "Gains of force", "At t = 0, position=2",
+    ):  # fmt: skip
+        assert words in page
+    gain = show(float(solved["VARIATIONAL"].policy.conditional(0).gain[0, 0]))
+    assert gain in page
+
+
+@pytest.mark.slow
+def test_a_page_of_a_comparison_is_drawn(compared: cai.Comparison, tmp_path: Path) -> None:
+    cai.report(compared, tmp_path)
+    drawn = {path.stem for path in (tmp_path / "figures").iterdir()}
+    assert drawn >= {"marginals-1", "portraits-1", "portraits-policies-1", "costs-1", "gains-force-1"}
+
+
+def test_sections_step_aside_and_say_which_prior(compared: cai.Comparison) -> None:
+    (section,) = system(Request("cart", {"2": compared}))
+    assert "Every number in nats counts against its Gaussian action prior" in section.parts[0].text  # type: ignore[union-attr]
+    finite = cai.compare(RandomWorld(3, 4, 2, 2, 5, holes=False), {"prior": None})
+    assert list(system(Request("other", {"1": finite}))) == []
+    assert any(kind.takes(compared.evaluations["HARD"]) for kind in KINDS)
+
+
+# The command line
+
+
+SMALL = ("double_integrator", "--set", "horizon=5")
+
+
+@pytest.mark.parametrize(
+    ("words", "told", "code"),
+    [
+        (("solve", *SMALL, "-r", "VARIATIONAL", "--policy"), "per velocity", 0),
+        (("solve", "pendulum"), "which is not Gaussian", 2),
+        (("show", "double_integrator"), "−position² − 0.1·velocity² − 0.1·force²", 0),
+        (("explore", *SMALL, "--out", "x.html"), "expected a finite world", 2),
+        pytest.param(("solve", *SMALL, "--observe", "positon_3=1"), "did you mean position", 2, marks=pytest.mark.slow),
+        pytest.param(("show", "pendulum"), "no exact ones: initial, variable 'state'", 0, marks=pytest.mark.slow),
+        pytest.param(("compare", *SMALL, "--json"), '"log_evidence"', 0, marks=pytest.mark.slow),
+        pytest.param(("compare", *SMALL, "--out", "page"), "report: ", 0, marks=pytest.mark.slow),
+    ],
+)
+def test_the_command_line_speaks_of_real_worlds(words: tuple[str, ...], told: str, code: int, tmp_path: Path) -> None:
+    done = command.cai(*words, cwd=tmp_path)
+    assert done.returncode == code, done.stderr
+    assert told in done.stdout + done.stderr
+    assert "Traceback" not in done.stderr

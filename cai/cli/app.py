@@ -13,7 +13,7 @@ import typer
 from cai.errors import CaiError, lacks_memory
 
 app = typer.Typer(
-    help="Control as inference: exact posterior, variational and hard optimum of any finite world.",
+    help="Control as inference: exact posterior, variational and hard optimum of any finite or linear-Gaussian world.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
@@ -105,7 +105,7 @@ def _root(
         bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
     ] = False,
 ) -> None:
-    """Control as inference: exact posterior, variational and hard optimum of any finite world."""
+    """Control as inference: exact posterior, variational and hard optimum of any finite or linear-Gaussian world."""
 
 
 def main() -> None:

@@ -269,10 +269,13 @@ class Evaluation:
             together: add up all times of a state, so that each state is one place.
 
         Raises:
-            WorldError: ``n`` is below 1, or ``by`` is something else.
+            WorldError: ``n`` is below 1, ``by`` is something else, or states are real.
             ImpossibleError: ELBO* or J* is -inf, so no difference to it exists.
         """
         require_ranking(n, by)
+        if not all(is_finite(part.model) for part in self.parts):
+            expected = "numbered ones: policy_nats and regret_per_state are by time alone (cai.view.cost_over_time)"
+            raise fault("worst", "a world of real states", expected)
         if by == "nats":
             scale = max(1.0, abs(self.elbo_star))
         else:

@@ -61,7 +61,8 @@ def check(world: Any) -> list[Finding]:
 def _layers(spec: Spec) -> tuple[Callable[[Spec], Iterator[Finding]], ...]:
     if is_mixed(spec):
         return (_compiled,)
-    return (_compiled, _observed) if is_real(spec) else (_names, _slices, _compiled, _observed)
+    real = is_real(spec) or (spec.variables.state_space is None and spec.variables.action_space is None)
+    return (_compiled, _observed) if real else (_names, _slices, _compiled, _observed)
 
 
 def _caught(layer: Callable[[Spec], Iterator[Finding]], spec: Spec) -> Iterator[Finding]:

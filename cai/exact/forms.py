@@ -151,7 +151,9 @@ def compiled(world: World | Spec | Compiled, form: str = "auto", *, under: Itera
         return _cheaper(spec) if ready is None else ready.compile(world)
 
 
-def _cheaper(spec: Spec) -> Tables | Factors:
+def _cheaper(spec: Spec) -> Compiled:
+    if spec.variables.state_space is None and spec.variables.action_space is None:
+        return linearise(spec)  # all is real: it says why the world is not linear-Gaussian
     if not may_be_factored(spec):
         return tabulate(spec)
     entries = spec.states.size * spec.actions.size * spec.outcomes

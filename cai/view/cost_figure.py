@@ -63,11 +63,12 @@ def cost_over_time(
     sums = {name: total_of(every[name], what, row) for name, row in rows.items()}
     words, unit = WHAT[what]
     room = Room(left=0.62, right=width_of([(name, brief(total, 4)) for name, total in sums.items()]), bottom=0.45)
-    ax = panel(ax, (2.5, 1.9), room, title or f"{words} by time, {unit}")
+    ax = panel(ax, (2.5, 1.9), room, title or f"{words}, {unit}")
     open_axes(ax, "time t")
     for n, row in enumerate(rows.values()):
         rim = 1.0 * (len(rows) - 1 - n) / max(1, len(rows) - 1)
         ax.plot(row, color=LINES[n % 8], linewidth=1.5 + rim)
+    ax.margins(y=0.08)
     ax.set_xlim(0, max(1, *(len(row) - 1 for row in rows.values())))
     if scale is not None:
         ax.set_ylim(*scale)

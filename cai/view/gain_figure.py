@@ -1,13 +1,10 @@
 """The gains of an affine policy over time: how much each coordinate of the state moves one coordinate of the action."""
 
-from typing import Any
-
 import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from cai.errors import fault
 from cai.evaluation.evaluation import Evaluation
 from cai.exact.messages import Messages
 from cai.support.numbers import brief, show
@@ -15,7 +12,7 @@ from cai.view.canvas import Room, open_axes, panel
 from cai.view.curve_names import Label, name_ends, width_of
 from cai.view.map_figures import Scale
 from cai.view.readings import name_of
-from cai.view.real_readings import acting_at, place_of, system_of
+from cai.view.real_readings import acting_at, place_of, require_affine, system_of
 from cai.view.seed_curves import DASHES
 from cai.view.style import GREY, LINES
 from cai.view.vector import tell
@@ -45,8 +42,7 @@ def gains_over_time(
     """
     where = "gains_over_time"
     model = system_of(result, where)
-    if not is_affine(result):
-        raise fault(where, "a policy that is not affine in the state", "an affine one; cai.view.tubes shows any")
+    require_affine(result, where)
     i = place_of(model.actions, model.actions.labels[0] if action is None else action, f"{where}, action")
     gains = torch.stack([acting_at(result, t).gain[i] for t in range(model.horizon or 0)])
     name, states = model.actions.labels[i], model.states.labels
@@ -69,8 +65,3 @@ def gains_over_time(
         for j, label in enumerate(states)
     )
     return tell(ax, f"Gains of {name} over time, {name_of(result)}. {'; '.join(each)}.", ax.get_ylim())
-
-
-def is_affine(result: Any) -> bool:
-    """Return whether the policy of a result on real states is affine-Gaussian."""
-    return isinstance(result, Messages) or hasattr(result.parts[0].act(0), "gain")

@@ -7,9 +7,12 @@ from typing import Any
 
 import torch
 
+from cai.compile.linear_model import LinearGaussian
 from cai.errors import IntractableError, WorldError
+from cai.exact.forms import compiled
 from cai.support.outline import Argument
 from cai.support.process import precision
+from cai.view.system_words import equations, prior_kind
 from cai.world.definition import World
 from cai.world.dependencies import graph
 from cai.world.spaces import Layout, Space
@@ -18,6 +21,8 @@ from cai.world.spec import Spec, read
 
 WIDE = 60
 """Columns of the widest map that a terminal is given."""
+WRITTEN = 12
+"""Coordinates of the state up to which a system is written out."""
 NAMES = 8
 """The most names of values that are told of one variable."""
 
@@ -51,6 +56,8 @@ class Overview:
         seen_in_part: whether it has ``observe``.
         timed: whether its slices may differ over time.
         size: its size in words.
+        exact: whether there are exact answers, in words, and why not.
+        system: of a linear-Gaussian world its equations at t = 0, a name and a formula each.
         picture: the lines that show it on a terminal: its map, or what each variable of a slice depends on.
     """
 
@@ -64,11 +71,13 @@ class Overview:
     seen_in_part: bool
     timed: bool
     size: str
+    exact: str
+    system: tuple[tuple[str, str], ...]
     picture: tuple[str, ...]
 
     @property
     def finite(self) -> bool:
-        """Whether all variables have finitely many values: only then is there an exact answer."""
+        """Whether all variables have finitely many values."""
         return self.states is not None and self.actions is not None
 
     def plain(self) -> dict[str, Any]:
@@ -77,7 +86,7 @@ class Overview:
 
 
 def overview(world: World) -> Overview:
-    """Look a world over, on single values: nothing is compiled, so that its size does not matter.
+    """Look a world over, on single values: no finite world is compiled, so that its size does not matter.
 
     Raises:
         WorldError: the program fails, or is not valid.
@@ -87,6 +96,7 @@ def overview(world: World) -> Overview:
         known = spec.variables
         latents = _latents(spec)
         size = size_words(spec)
+        exact, system = _exact(spec)
         picture = tuple(map_lines(spec.layout)) if spec.layout is not None else tuple(_edges(world))
     states, actions = known.state_space, known.action_space
     return Overview(
@@ -104,6 +114,8 @@ def overview(world: World) -> Overview:
         spec.observe is not None,
         spec.timed,
         size,
+        exact,
+        system,
         picture,
     )
 
@@ -135,13 +147,15 @@ def print_overview(title: str, seen: Overview, place: str, options: Sequence[Arg
     facts = [
         ("size", seen.size),
         ("horizon", f"{clock}, discount γ = {seen.discount:g}{timed}"),
-        ("answers", _answers(seen)),
+        ("answers", seen.exact),
         ("written in", place),
     ]
     variables = [(one.name, one.role, _values(one), _names(one)) for one in seen.variables]
     print(title, *_aligned(facts), "", "variables", *_aligned(variables), sep="\n")
     if options:
         print("", "options (--set name=value)", *_aligned([(str(one), one.words) for one in options]), sep="\n")
+    if seen.system:
+        print("", "the system" + (" at t = 0" if seen.timed else ""), *_aligned(seen.system), sep="\n")
     print("", *seen.picture, sep="\n")
 
 
@@ -203,13 +217,25 @@ def _count(variables: Sequence[Described], space: Space | None, what: str, note:
     return f"{what}s of {beside}{numbers} real number{'s' * (numbers > 1)}"
 
 
-def _answers(seen: Overview) -> str:
-    if not seen.finite:
-        return "no exact ones: a variable is a real number; cai fit and cai learn sample it"
-    partial = (
-        "; seen in part: cai solve --partial finds the policy that sees only observations" if seen.seen_in_part else ""
-    )
-    return f"exact: all variables have finitely many values{partial}"
+def _exact(spec: Spec) -> tuple[str, tuple[tuple[str, str], ...]]:
+    """Say whether there are exact answers, and of a linear-Gaussian world what its equations are."""
+    known, sampled = spec.variables, "cai fit and cai learn sample it"
+    partial = "" if spec.observe is None else (
+        "; seen in part: cai solve --partial finds the policy that sees only observations"
+    )  # fmt: skip
+    if known.state_space is not None and known.action_space is not None:
+        return f"exact: all variables have finitely many values{partial}", ()
+    if known.action_space is not None:
+        return f"no exact ones: a variable is a real number; {sampled}", ()
+    try:
+        model = compiled(spec)
+    except IntractableError as error:
+        return f"no exact ones: {error.findings[0].where}: {error.findings[0].seen}; {sampled}", ()
+    if not isinstance(model, LinearGaussian):
+        return f"exact: affine dynamics, Gaussian noise and a quadratic reward in each mode{partial}", ()
+    small = model.states.dimension <= WRITTEN
+    kind = f"exact: affine dynamics, Gaussian noise and a quadratic reward; {prior_kind(model)}{partial}"
+    return kind, tuple(equations(model)) if small else ()
 
 
 def _values(variable: Variable) -> str:

@@ -7,7 +7,9 @@ from typing import Any
 from cai.exact.messages import Messages
 from cai.partial.belief_messages import BeliefMessages
 from cai.policies.action_probabilities import ActionProbabilities
+from cai.policies.gaussian_action import GaussianAction
 from cai.policies.policy_table import PolicyTable, in_words
+from cai.view.real_readings import is_real
 from cai.view.terminal import print_table
 
 ROWS = 20
@@ -36,11 +38,17 @@ class PolicyRows:
         return {"t": 0, "rows": rows, "states": self.states, **({"unread": list(self.unread)} if self.unread else {})}
 
 
-def policy_rows(messages: Messages | BeliefMessages, most: int = ROWS) -> Iterator[PolicyRows]:
-    """Yield the policy at t = 0, of each part where the world falls apart; the likeliest start states come first."""
+def policy_rows(messages: Messages | BeliefMessages, most: int = ROWS) -> Iterator[PolicyRows | GaussianAction]:
+    """Yield the policy at t = 0, of each part where the world falls apart; the likeliest start states come first.
+
+    Of real states it is one affine-Gaussian policy.
+    """
     if isinstance(messages, BeliefMessages):
         first = messages.first()
         yield PolicyRows(tuple((p, pi.state, pi) for p, pi in first[:most]), len(first), what="first seen")
+        return
+    if is_real(messages):
+        yield messages.policy.at(0)
         return
     for part in messages.parts:
         start, table = part.operator.initial(), part.policy.at(0)
@@ -55,6 +63,12 @@ def print_policy(title: str, messages: Messages | BeliefMessages) -> None:
     """Print the policy at t = 0, a table for each part of the world."""
     seen = isinstance(messages, BeliefMessages)
     for table in policy_rows(messages):
+        if isinstance(table, GaussianAction):
+            heads, *rows = table.table
+            print_table(f"{title}, t = 0", heads, rows)
+            for note in table.notes:
+                print(note)
+            continue
         lines = [[name, p, in_words(pi)] for p, name, pi in table.rows]
         print_table(title, (table.what, "p(o_0)" if seen else "p(s_0)", "does at t = 0, with probability"), lines)
         if table.unread:

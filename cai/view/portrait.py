@@ -19,7 +19,7 @@ from cai.support.numbers import brief, show
 from cai.view.canvas import Array, Room, colour_key, linear, open_axes, panel
 from cai.view.map_figures import Scale
 from cai.view.readings import alpha_of, name_of
-from cai.view.real_readings import closed_loop, lattice, place_of, states_at, system_of, value_at
+from cai.view.real_readings import closed_loop, lattice, moments_at, place_of, require_affine, system_of, value_at
 from cai.view.style import GREY, INK, LINES, pale
 from cai.view.vector import tell
 
@@ -56,12 +56,12 @@ def phase_portrait(
 
     Raises:
         WorldError: the states are not real, or have one coordinate alone; there is no such coordinate or time; the
-            horizon is infinite; or the result is a batch.
+            horizon is infinite; the policy is known by samples alone; or the result is a batch.
     """
     plane = _plane(result, x, y, t)
     lines, ranges = _path(plane)
     title = title or f"{name_of(result)}, t = {t}"
-    ax = panel(ax, (SIDE, SIDE), Room(left=0.62, right=0.2, bottom=0.95), title)
+    ax = panel(ax, (SIDE, SIDE), Room(left=0.62, right=0.45, bottom=0.95), title)
     open_axes(ax, plane.labels[0], plane.labels[1])
     ax.set(xlim=ranges[0], ylim=ranges[1])
     norm = _levels(ax, plane, ranges, scale)
@@ -93,13 +93,13 @@ class Plane:
 
     def points(self, grid: Tensor) -> Tensor:
         """Return states, ``[N, n]``, from their two coordinates, ``[N, 2]``; the others at their mean of time t."""
-        states = states_at(self.result, self.t).mean.expand(len(grid), -1).clone()
+        states = moments_at(self.result, self.t).mean.expand(len(grid), -1).clone()
         states[:, list(self.places)] = grid
         return states
 
     def at(self, t: int) -> Gaussian:
         """Return the marginal of the two coordinates."""
-        return states_at(self.result, t).of(list(self.places))
+        return moments_at(self.result, t).of(list(self.places))
 
 
 def _plane(result: Any, x: str | None, y: str | None, t: int) -> Plane:
@@ -113,6 +113,7 @@ def _plane(result: Any, x: str | None, y: str | None, t: int) -> Plane:
     second = place_of(space, other if y is None else y, f"{where}, y")
     if first == second:
         raise fault(where, f"{space.labels[first]} twice", "two different coordinates")
+    require_affine(result, where)
     return Plane(result, (first, second), (space.labels[first], space.labels[second]), t)
 
 
@@ -179,7 +180,7 @@ def _told(plane: Plane, what: str, means: Array) -> str:
         one = plane.at(t)
         each = zip(plane.labels, one.mean.tolist(), one.deviation.tolist(), strict=True)
         ends.append(f"at t = {t} {', '.join(f'{name} {brief(mean)} ± {brief(wide)}' for name, mean, wide in each)}")
-    middle = states_at(plane.result, plane.t).mean
+    middle = moments_at(plane.result, plane.t).mean
     worth = show(float(value_at(plane.result, plane.t)(middle)))
     drift = middle @ closed_loop(plane.result, plane.t).gain.mT + closed_loop(plane.result, plane.t).offset - middle
     goes = ", ".join(f"{name} {brief(float(drift[i]))}" for name, i in zip(plane.labels, plane.places, strict=True))

@@ -14,7 +14,6 @@ from cai.evaluation.comparison import Comparison
 from cai.evaluation.evaluation import Evaluation
 from cai.exact.messages import Messages
 from cai.support.numbers import show
-from cai.world.coordinates import Coordinates
 from cai.world.spaces import Layout
 
 Result = Messages | Evaluation
@@ -41,14 +40,12 @@ def model_of(result: Result, where: str) -> FiniteModel:
     if not isinstance(result, Messages | Evaluation):
         raise fault(where, f"a {type(result).__name__}", "what cai.solve or cai.evaluate returns")
     require_one(result, where)
-    if isinstance(result.model.states, Coordinates):
-        raise fault(where, "a world of real states", f"numbered ones; use {INSTEAD.get(where, INSTEAD[''])}")
     if len(result.parts) > 1:
         seen = f"a world in {len(result.parts)} independent parts"
         raise fault(where, seen, "one of them, result.parts[i], or cai.view.tubes for a variable")
     model = result.model
     if not is_finite(model):
-        raise fault(where, "a world of real states", "numbered states, or cai.view.tubes for a variable")
+        raise fault(where, "a world of real states", f"numbered ones; use {INSTEAD.get(where, INSTEAD[''])}")
     return model
 
 

@@ -32,6 +32,27 @@ class Normal:
         return self.mean + self.deviation * float(torch.special.ndtri(torch.tensor(share, dtype=torch.float64)))
 
 
+@dataclass(frozen=True)
+class Sampled:
+    """The marginal of one coordinate, by samples of equal weight."""
+
+    values: Float[Tensor, " N"]
+
+    @property
+    def mean(self) -> float:
+        """The mean."""
+        return float(self.values.mean())
+
+    @property
+    def deviation(self) -> float:
+        """The standard deviation."""
+        return float(self.values.std(correction=0))
+
+    def quantile(self, share: float) -> float:
+        """Return the value below which this share of the samples lies."""
+        return float(self.values.quantile(share))
+
+
 def is_real(result: Any) -> bool:
     """Return whether a result is on a world of real states."""
     return isinstance(getattr(getattr(result, "model", None), "states", None), Coordinates)
@@ -66,13 +87,44 @@ def place_of(space: Coordinates, name: str, where: str) -> int:
     return found[0]
 
 
-def states_at(result: Any, t: int) -> Gaussian:
-    """Return p(s_t), t = 0 … T: under the rule of messages, or of a policy under the true dynamics."""
+def states_at(result: Any, t: int) -> Any:
+    """Return p(s_t), t = 0 … T: under the rule of messages, or of a policy under the true dynamics.
+
+    It is a ``Gaussian``, or ``Particles`` where the policy was sampled.
+    """
+    require_time("t", t, result.model.horizon, end=True)
+    found = result.states(t) if isinstance(result, Messages) else result.parts[0].states[t]
+    return found.detach()
+
+
+def moments_at(result: Any, t: int) -> Gaussian:
+    """Return mean and covariance of s_t."""
+    moments: Gaussian = states_at(result, t).of(list(range(result.model.states.dimension)))
+    return moments
+
+
+def joint_at(result: Any, t: int) -> Any:
+    """Return p(s_t, a_t), as ``states_at`` does."""
     if isinstance(result, Messages):
-        found: Gaussian = result.states(t).detach()
-        return found
-    measured: Gaussian = result.parts[0].states[require_time("t", t, result.model.horizon, end=True)]
-    return measured.detach()
+        return result.marginals(t).detach()
+    part = result.parts[0]
+    return part.operator.joint(part.states[t], part.act(t)).detach()
+
+
+def is_affine(result: Any) -> bool:
+    """Return whether the policy of a result on real states is affine-Gaussian, and not known by samples alone."""
+    return isinstance(result, Messages) or isinstance(result.parts[0].act(0), ConditionalGaussian)
+
+
+def require_affine(result: Any, where: str) -> None:
+    """Refuse a policy that is known by samples alone.
+
+    Raises:
+        WorldError: it is.
+    """
+    if not is_affine(result):
+        seen = "a policy that is not affine-Gaussian, known by samples alone"
+        raise fault(where, seen, "an affine-Gaussian one; cai.view.tubes and cost_over_time show any")
 
 
 def acting_at(result: Any, t: int) -> ConditionalGaussian:
@@ -116,7 +168,7 @@ def _averaged(q: Quadratic, act: ConditionalGaussian) -> Quadratic:
     return Quadratic(inside.M, inside.b, inside.c + spread)
 
 
-def normal_marginals(result: Any, name: str) -> list[Normal]:
+def real_marginals(result: Any, name: str) -> list[Normal] | list[Sampled]:
     """Return the marginal of one coordinate of the state at 0 … T, or of the action at 0 … T-1.
 
     Raises:
@@ -125,15 +177,16 @@ def normal_marginals(result: Any, name: str) -> list[Normal]:
     model = system_of(result, "tubes")
     if name in (*model.states.names, *model.states.labels):
         i = place_of(model.states, name, "tubes, variable")
-        each = [states_at(result, t).of([i]) for t in range((model.horizon or 0) + 1)]
+        each = [states_at(result, t) for t in range((model.horizon or 0) + 1)]
     elif name in (*model.actions.names, *model.actions.labels):
-        i = place_of(model.actions, name, "tubes, variable")
-        times = range(model.horizon or 0)
-        each = [acting_at(result, t).push(states_at(result, t)).of([i]) for t in times]
+        i = model.states.dimension + place_of(model.actions, name, "tubes, variable")
+        each = [joint_at(result, t) for t in range(model.horizon or 0)]
     else:
         known = ", ".join((*model.states.labels, *model.actions.labels))
         raise fault("tubes, variable", f"'{name}'", f"one of {known}")
-    return [Normal(float(one.mean), float(one.deviation)) for one in each]
+    if not isinstance(each[0], Gaussian):
+        return [Sampled(one.values[:, i]) for one in each]
+    return [Normal(float(one.mean[i]), float(one.deviation[i])) for one in each]
 
 
 def sure_times(each: Sequence[Any]) -> list[int]:

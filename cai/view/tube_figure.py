@@ -21,7 +21,7 @@ from cai.support.wording import listed
 from cai.view.canvas import Room, open_axes, panel
 from cai.view.curve_names import Label, name_ends, width_of
 from cai.view.readings import by_name, require_one
-from cai.view.real_readings import is_real, normal_marginals, sure_times
+from cai.view.real_readings import is_real, real_marginals, sure_times
 from cai.view.style import LINES
 from cai.view.vector import tell
 
@@ -72,14 +72,14 @@ def marginals_over_time(result: Any, variable: str) -> Sequence[Marginal]:
 @marginals_over_time.register
 def _(result: Evaluation, variable: str) -> Sequence[Marginal]:
     if is_real(result):
-        return normal_marginals(result, variable)
+        return real_marginals(result, variable)
     return _living(_of_state(result, variable).visits[variable])
 
 
 @marginals_over_time.register
 def _(result: Messages, variable: str) -> Sequence[Marginal]:
     if is_real(result):
-        return normal_marginals(result, variable)
+        return real_marginals(result, variable)
     times = range((_of_state(result, variable).model.horizon or 0) + 1)
     return _living(torch.stack([result.marginal(t, variable).detach() for t in times]))
 

@@ -10,9 +10,10 @@ from typing import Any
 import torch
 
 from cai.bridges.named import load_world, source_of
+from cai.compile.linear_model import LinearGaussian
 from cai.compile.table_model import Tables
 from cai.compile.tabulate import tabulate
-from cai.errors import CaiError, fault, user_code
+from cai.errors import CaiError, Finding, IntractableError, fault, user_code
 from cai.support.catalogue import literal
 from cai.world.definition import World
 from cai.world.spec import read
@@ -218,6 +219,10 @@ def _same(one: Tables, other: Tables) -> bool:
 
 
 def _compiled(world: World | Tables) -> Tables:
+    if not isinstance(world, Tables) and not _finite(world):
+        seen = "a variable that is a real number, which has no finite support"
+        expected = "a finite world: cai.report and cai.view.phase_portrait show worlds of real states"
+        raise IntractableError([Finding("explore", seen, expected)])
     if not isinstance(world, Tables) and read(world).observe is not None:
         expected = "a world whose state is seen: the page has no beliefs (cai.partial.solve does)"
         raise fault("explore", "a world that is seen in part", expected)
@@ -229,3 +234,11 @@ def _compiled(world: World | Tables) -> Tables:
 
 def _name(world: Any) -> str:
     return "World" if isinstance(world, Tables) else read(world).name
+
+
+def _finite(world: Any) -> bool:
+    """Return whether all variables of states and actions have finitely many values."""
+    if isinstance(world, LinearGaussian):
+        return False
+    known = read(world).variables
+    return known.state_space is not None and known.action_space is not None

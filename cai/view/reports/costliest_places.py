@@ -2,7 +2,10 @@
 
 import re
 from collections.abc import Sequence
+from typing import Any
 
+from cai.compile.model import is_finite
+from cai.errors import NO_ANSWER
 from cai.evaluation.comparison import Comparison
 from cai.evaluation.losses import Loss, Place
 from cai.support.numbers import MINUS, brief, chance, rounded, show
@@ -19,6 +22,8 @@ def losses_of(comparison: Comparison) -> tuple[Fold, ...]:
     if comparison.model is None:
         return ()
     single = comparison.evaluations
+    if not is_finite(comparison.model):
+        return tuple(_by_time(name, each[0].evaluation) for name, each in comparison.subjects.items())
     return tuple(
         _single(name, comparison) if name in single else _over_seeds(name, comparison) for name in comparison.subjects
     )
@@ -41,6 +46,22 @@ def _single(name: str, comparison: Comparison) -> Fold:
         if found
     ]
     return Fold(name, lead, (account, *tables))
+
+
+def _by_time(name: str, evaluation: Any) -> Fold:
+    """Say what a policy loses on a world of real states, where a loss has a time alone; of a learner its first seed."""
+    account = Words(typeset(evaluation.account()), "account")
+    try:
+        lost = evaluation.policy_nats
+    except NO_ANSWER:
+        return Fold(name, "ELBO* is not finite, so there is nothing to measure against", (account,))
+    gap = rounded(float(lost.sum()), evaluation.elbo_star)
+    if not gap:
+        return Fold(name, "no policy does better", (account,))
+    lead = f"{show(gap)} nats below ELBO*"
+    if lost.dim() and gap < float("inf"):
+        lead += f", {show(float(lost.max()))} of them at t = {int(lost.argmax())}"
+    return Fold(name, lead, (account,))
 
 
 def _over_seeds(name: str, comparison: Comparison) -> Fold:

@@ -6,13 +6,14 @@ from collections.abc import Iterator, Sequence
 import torch
 
 from cai.compile.factor_model import Factors
-from cai.compile.model import FiniteModel
+from cai.compile.model import Model, is_finite
 from cai.compile.table_model import Tables
 from cai.evaluation.comparison import Comparison
 from cai.exact.forms import Compiled
 from cai.support.numbers import show
 from cai.support.wording import listed
 from cai.view.reports.sections import Part, Request, Section, Words
+from cai.view.sizes import size_of
 
 LARGE = 1_000_000
 """Entries of the prior's table up to which it is looked at."""
@@ -50,6 +51,10 @@ SAMPLED = (
 
 def rules_of(model: Compiled) -> Iterator[str]:
     """Say how large a world is, how long a game lasts and what ends it, and what can be earned in a step."""
+    if not is_finite(model):
+        yield f"The world is made of real numbers: {size_of(model)}."
+        yield _clock(model, "")
+        return
     states, actions = model.states, model.actions
     if isinstance(model, Factors):
         size = f"{len(states.names)} state variables with {states.size:,} joint states"
@@ -71,7 +76,10 @@ def _names(model: Compiled) -> str:
 
 
 def _length(model: Compiled) -> str:
-    ends = _end(model)
+    return _clock(model, _end(model))
+
+
+def _clock(model: Compiled, ends: str) -> str:
     T, gamma = model.horizon, model.discount
     if T is None:
         text = f"A game has no last step: after each step it goes on with probability γ = {gamma:g}"
@@ -106,7 +114,7 @@ def _pay(model: Compiled) -> str:
     return f"{step} reward unit{'' if low == high == 1 else 's'}."
 
 
-def temperature_in_words(alphas: Sequence[float], model: FiniteModel | None) -> str:
+def temperature_in_words(alphas: Sequence[float], model: Model | None) -> str:
     """Say what α is worth here, coldest first."""
     coldest = alphas[0]
     several = f" This report has α = {listed([show(alpha) for alpha in alphas])}, coldest first."
@@ -118,9 +126,9 @@ def temperature_in_words(alphas: Sequence[float], model: FiniteModel | None) -> 
     )
 
 
-def _price(alpha: float, model: FiniteModel | None) -> str:
+def _price(alpha: float, model: Model | None) -> str:
     """Say what a certain choice costs, where the prior is uniform."""
-    if model is None or model.states.size * model.actions.size > LARGE:
+    if model is None or not is_finite(model) or model.states.size * model.actions.size > LARGE:
         return ""
     A = model.actions.size
     log_prior = model.log_prior_at(0)

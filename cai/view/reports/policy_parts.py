@@ -8,10 +8,12 @@ from cai.errors import ImpossibleError, NotConvergedError
 from cai.evaluation.comparison import Comparison
 from cai.exact.messages import Messages
 from cai.partial.belief_messages import BeliefMessages
+from cai.policies.gaussian_action import GaussianAction
 from cai.policies.policy_table import in_words
 from cai.support.numbers import show
 from cai.view.policies import PolicyRows, policy_rows
-from cai.view.reports.cells import number, words
+from cai.view.real_readings import is_real
+from cai.view.reports.cells import number, plain_table, words
 from cai.view.reports.costliest_places import typeset
 from cai.view.reports.sections import Fold, Head, Line, Part, Table, Title, Words
 
@@ -28,6 +30,8 @@ def best_policy(comparison: Comparison, *, mapped: bool) -> Iterator[Part]:
         return
     title = "What the best policy does first"
     lead = "A row for each kind of state at t = 0, the likeliest start first. The best policy is VARIATIONAL's."
+    if is_real(messages):
+        lead = "Its mean is affine in the state. The best policy is VARIATIONAL's."
     parts = (Words(lead, "mark"), *tables_of(messages, title), *_why(messages))
     if mapped:
         yield Fold(title, "as a table, and why", parts)
@@ -43,7 +47,7 @@ def _variational(comparison: Comparison) -> Messages | None:
         messages = next(iter(comparison.evaluations.values())).variational
     except (ImpossibleError, NotConvergedError):
         return None
-    small = all(part.model.states.size * part.model.actions.size <= LARGE for part in messages.parts)
+    small = all(is_real(part) or part.model.states.size * part.model.actions.size <= LARGE for part in messages.parts)
     return messages if small else None
 
 
@@ -55,7 +59,10 @@ def tables_of(messages: Messages | BeliefMessages, label: str) -> Iterator[Part]
         yield _table(rows, label if len(found) == 1 else f"{label}, part {n + 1}")
 
 
-def _table(rows: PolicyRows, label: str) -> Table:
+def _table(rows: PolicyRows | GaussianAction, label: str) -> Table:
+    if isinstance(rows, GaussianAction):
+        top, *body = rows.table
+        return plain_table(label, top, body, " ".join(rows.notes))
     heads = (Head("probability at the start"), Head("does at t = 0, with probability", wordy=True))
     lines = tuple(Line(name, (number(p), words(in_words(pi)))) for p, name, pi in rows.rows)
     notes = [f"No difference is made by {', '.join(rows.unread)}."] if rows.unread else []
@@ -65,6 +72,9 @@ def _table(rows: PolicyRows, label: str) -> Table:
 
 def _why(messages: Messages) -> Iterator[Part]:
     """Say why, in the likeliest start state of each part."""
+    if is_real(messages):
+        yield _why_real(messages)
+        return
     for part in messages.parts:
         space, start = part.model.states, int(part.operator.initial().argmax())
         values = {name: int(value) for name, value in space.split(torch.tensor([start])).items()}
@@ -75,3 +85,13 @@ def _why(messages: Messages) -> Iterator[Part]:
             f"in {space.label(start)}, α = {show(float(messages.temperature))}",
             (Words(typeset(said), "account"),),
         )
+
+
+def _why_real(messages: Messages) -> Fold:
+    """Say why, at the mean of the start."""
+    model = messages.model
+    start = zip(model.states.labels, model.start_mean.tolist(), strict=True)
+    with torch.no_grad():
+        said = str(messages.explain(0, **dict(start)))
+    lead = f"at the mean of the start, α = {show(float(messages.temperature))}"
+    return Fold("Why", lead, (Words(typeset(said), "account"),))

@@ -6,6 +6,7 @@ from cai.evaluation.comparison import Comparison
 from cai.evaluation.losses import state_label
 from cai.evaluation.rows import Row
 from cai.support.numbers import rounded, show
+from cai.view.real_readings import is_real
 from cai.view.reports.sections import Fold, Request, Section, Words
 from cai.view.summary import promise_gap
 
@@ -57,6 +58,8 @@ def _place_of_luck(comparison: Comparison) -> str:
     text = f"Of the {gap} nats between log Z and its ELBO, {luck} are luck nats."
     if len(evaluation.parts) > 1:
         return text
+    if is_real(evaluation):
+        return f"{text} Compare what POSTERIOR is promised with where its policy goes, in the tubes."
     by_state = evaluation.luck_nats.reshape(-1, evaluation.model.states.size).sum(0)
     worst = int(by_state.argmax())
     place = f"{show(float(by_state[worst]))} of them lie in {state_label(evaluation.model, worst)}"

@@ -17,14 +17,17 @@ from markupsafe import Markup
 
 from cai.errors import fault
 from cai.evaluation.columns import Column
-from cai.evaluation.compare import sampled
+from cai.evaluation.compare import compare, sampled
 from cai.evaluation.comparison import Comparison
+from cai.evaluation.evaluation import Evaluation
 from cai.evaluation.rows import as_csv
+from cai.exact.messages import Messages
 from cai.graphs.explanation import Explanation
 from cai.learn.result import Learned
 from cai.partial.belief_messages import BeliefMessages
 from cai.support.files import write_whole
 from cai.support.numbers import show
+from cai.view.readings import name_of
 from cai.view.reports import claim_sections
 from cai.view.reports import comparison_sections as comparisons
 from cai.view.reports.belief_sections import belief_files, belief_question, first_acts, seen_game, worth
@@ -35,6 +38,7 @@ from cai.view.reports.graph_sections import eliminated, graph_files, graph_quest
 from cai.view.reports.learned_sections import progress
 from cai.view.reports.made import HOLDS, made
 from cai.view.reports.question import question
+from cai.view.reports.real_sections import costs, gains, marginals, portraits, system
 from cai.view.reports.sections import Pairs, Picture, Request, Section, pictures_of
 from cai.view.reports.twins import twins
 from cai.view.sizes import size_of
@@ -72,7 +76,8 @@ def report(
 
     Args:
         results: one of these, a list, or a dict by name: a ``Comparison`` (several are of one world at different
-            temperatures); a ``Learned``; the result of an experiment of ``cai claims``; what ``cai.partial.solve``
+            temperatures); ``Messages`` or an ``Evaluation``, whose policies are compared; a ``Learned``; the result of
+            an experiment of ``cai claims``; what ``cai.partial.solve``
             returns; what ``cai.graphs.explain`` returns.
         folder: made where it is missing.
         title: the title of the page.
@@ -185,6 +190,28 @@ def _sampled(request: Request) -> Request:
     return _ordered(replace(request, results={show(at): sampled(runs, at) for at, runs in by_alpha.items()}))
 
 
+def _compared(request: Request) -> Request:
+    """Compare messages and evaluations of one world by their policies, those of one temperature together."""
+    each = [(name, one) for name, result in request.results.items() for one in _entries(result)]
+    model = each[0][1].model
+    if any(one.model is not model for _, one in each):
+        raise fault("report, results", "results of several worlds", "results of one compiled world")
+    by_alpha: dict[float, dict[str, Any]] = {}
+    for name, one in each:
+        named = by_alpha.setdefault(float(one.temperature), {})
+        shown = name_of(one) if name.isdecimal() else name
+        named[shown if shown not in named else f"{shown} {name}"] = one.policy
+    found = {show(at): compare(model, policies, temperature=at) for at, policies in by_alpha.items()}
+    return _ordered(replace(request, results=found))
+
+
+def _entries(result: Messages | Evaluation) -> list[Messages | Evaluation]:
+    """Return the entries of a batch of messages."""
+    if isinstance(result, Evaluation) or not result.batch_shape:
+        return [result]
+    return [entry for i in range(result.batch_shape[0]) for entry in _entries(result[i])]
+
+
 def _as_they_are(request: Request) -> Request:
     return request
 
@@ -209,14 +236,15 @@ def comparison_files(name: str, comparisons: Sequence[Comparison]) -> dict[str, 
 
 
 COMPARED: tuple[Sections, ...] = (
-    game, glance, twins, progress, comparisons.across, comparisons.temperatures, comparisons.model, comparisons.reading,
-    glossary,
+    game, system, glance, twins, progress, marginals, portraits, costs, gains, comparisons.across,
+    comparisons.temperatures, comparisons.model, comparisons.reading, glossary,
 )  # fmt: skip
 """The sections of a comparison, in their order; each yields none where it has nothing to say."""
 
 KINDS: tuple[Kind, ...] = (
     Kind(lambda one: isinstance(one, Comparison), _ordered, COMPARED, question, _numbers),
     Kind(lambda one: isinstance(one, Learned), _sampled, COMPARED, question, _numbers),
+    Kind(lambda one: isinstance(one, Messages | Evaluation), _compared, COMPARED, question, _numbers),
     Kind(
         lambda one: isinstance(one, BeliefMessages), _as_they_are,
         (seen_game, worth, first_acts, of_words), belief_question, belief_files,
