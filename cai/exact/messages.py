@@ -32,7 +32,8 @@ class Messages:
         operator: the compiled world under the rule, at the temperature.
         v: ``[*B, T+1, S]``, reward units; ``[*B, S]`` for the infinite horizon. ``β_t(s) = exp(v_t(s)/α)``.
         iterations: backups until the fixed point; T for a finite horizon.
-        error_bound: a proved bound on the error of v, reward units; 0 for a finite horizon (rounding apart).
+        error_bound: a proved bound on the error of v, of the start value where v is a quadratic, reward units; 0 for a
+            finite horizon (rounding apart).
     """
 
     operator: Operator

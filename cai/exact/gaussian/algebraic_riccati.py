@@ -48,8 +48,10 @@ def stationary_value(model: LinearGaussian, rule: Rule, alpha: Tensor) -> FixedP
         seen = f"None under {rule}, with exact evidence or a mean that is not known"
         raise IntractableError([Finding("horizon", seen, "a finite horizon")])
     batch, n = slices.batch_shape, model.states.dimension
-    where = f"{rule} with γ = {model.discount:g}"
-    found = [_found(one, where, model.states.labels, model.discount) for one in slices.systems]
+    what, labels = f"{rule} with γ = {model.discount:g}", model.states.labels
+    entries = [f", batch entry {i}" if batch else "" for i in range(batch.numel())]
+    systems = zip(slices.systems, entries, strict=True)
+    found = [_found(one, what + entry, labels, model.discount) for one, entry in systems]
     mean = model.start_mean.expand(*batch, n).reshape(-1, n)
     covariance = (model.start_scale @ model.start_scale.mT).expand(*batch, n, n).reshape(-1, n, n)
     h = quadratic_of(torch.stack([off for _, off, _ in found]))

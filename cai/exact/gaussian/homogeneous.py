@@ -169,6 +169,8 @@ def normalisers(slices: Homogeneous, S: Tensor, following: Tensor) -> Tensor | N
 
 def discounted_sums(x: Tensor, discount: float) -> Tensor:
     """Return ``y_t = x_t + γ y_{t+1}`` of all times, ``[T, *B]``: sums over 1, 2, 4, … times from each time on."""
+    if discount == 1:
+        return x.flip(0).cumsum(0).flip(0)
     m = 1
     while m < len(x):
         ahead = torch.cat((x[m:], torch.zeros_like(x[:m])))
