@@ -135,7 +135,10 @@ class LinearGaussian:
 
     @property
     def exact_evidence(self) -> bool:
-        """Whether something was observed exactly: a factor that is a density on a plane, and -inf off it."""
+        """Whether something was observed: a factor that is a density on a plane, and -inf off it.
+
+        What is seen with noise is exact on the sum of a variable and a coordinate of noise.
+        """
         return self.slices.reward.rows is not None or self.terminal.rows is not None
 
     @property

@@ -119,14 +119,14 @@ class Part:
         return reward, entropy, kl
 
     def require_probability(self) -> None:
-        """Raise where the world has exact evidence on real variables: both terms of ``E[Σ r]/α - KL`` are infinite.
+        """Raise where something was seen of real variables: a term of ``E[Σ r]/α - KL`` is infinite, or both are.
 
         Raises:
             NoClosedFormError: it is so.
         """
         if getattr(self.model, "exact_evidence", False):
-            seen = "exact evidence on a real variable, whose density and whose divergence are both infinite"
-            expected = "noisy evidence, or none; cai.solve has log Z"
+            seen = "evidence on a real variable, exact or noisy, which is a density: no policy makes it certain"
+            expected = "no evidence on real variables; cai.solve has log Z"
             raise NoClosedFormError([Finding("evaluate", seen, expected)])
 
     @property
