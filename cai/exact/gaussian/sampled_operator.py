@@ -21,9 +21,10 @@ from cai.compile.quadratic import Gaussian, Quadratic, Stacked, stacked
 from cai.errors import fault, user_code
 from cai.exact.operator import Drawn
 from cai.exact.sampling import Drawing
-from cai.policies.protocol import Policy, scored
+from cai.policies.protocol import Policy
 from cai.support.memory import require_room
 from cai.support.process import precision
+from cai.world.distributions import exact
 from cai.world.enumerate import base
 
 LEFT = 1e-6
@@ -69,13 +70,11 @@ class SampledAct:
 
     Attributes:
         t: the time.
-        draw: from states ``[N, n]``, and a time that seeds the draws, to actions ``[N, m]``.
-        log_density: from (s, a) to log π, nats, ``[N]``.
+        draw: from states ``[N, n]``, and a time that seeds the draws, to actions ``[N, m]`` and their log π, nats.
     """
 
     t: int
-    draw: Callable[[Tensor, int], Tensor]
-    log_density: Callable[[Tensor], Tensor]
+    draw: Callable[[Tensor, int], tuple[Tensor, Tensor]]
 
 
 @dataclass(frozen=True, eq=False)
@@ -114,10 +113,10 @@ class SampledOperator:
 
     def act(self, policy: Policy, t: int) -> SampledAct:
         """Return the policy at one time."""
-        return SampledAct(t, partial(self._drawn, policy, t), partial(self._scored, policy, t))
+        return SampledAct(t, partial(self._drawn, policy, t))
 
-    def _drawn(self, policy: Policy, t: int, s: Tensor, step: int) -> Tensor:
-        """Return actions in states ``[N, n]``, ``[N, m]``.
+    def _drawn(self, policy: Policy, t: int, s: Tensor, step: int) -> tuple[Tensor, Tensor]:
+        """Return actions in states ``[N, n]``, ``[N, m]``, and their log π, nats, ``[N]``.
 
         Raises:
             WorldError: the program fails, or samples other variables than the world's actions.
@@ -125,36 +124,33 @@ class SampledOperator:
         model, where = self.model, f"policy, t = {t}"
         with torch.random.fork_rng(devices=[]):
             torch.default_generator.manual_seed(self.seed * SEEDS + 2 * step + 2)
-            sites = {name: site["value"] for name, site in self._sites(policy, t, s).items()}
+            sites = self._sites(policy, t, s)
         if set(sites) != set(model.actions.names):
             raise fault(where, f"sites {sorted(sites)}", f"the world's own action sites {list(model.actions.names)}")
         for name, shape in zip(model.actions.names, model.actions.shapes, strict=True):
-            if tuple(sites[name].shape) != (len(s), *shape):
-                seen_shape = f"actions of shape {list(sites[name].shape)} in {len(s)} states"
+            if tuple(sites[name]["value"].shape) != (len(s), *shape):
+                seen_shape = f"actions of shape {list(sites[name]['value'].shape)} in {len(s)} states"
                 raise fault(f"{where}, variable '{name}'", seen_shape, f"{[len(s), *shape]}: one action a state")
-        actions: Tensor = model.actions.join(sites).detach().to(s)
+        actions: Tensor = model.actions.join({name: site["value"] for name, site in sites.items()}).detach().to(s)
         if not bool(actions.isfinite().all()):
             raise fault(where, "actions that are not finite", "finite numbers")
-        return actions
+        return actions, self._density(t, sites, s.shape[:-1]).detach()
 
-    def _scored(self, policy: Policy, t: int, x: Tensor) -> Tensor:
-        """Return log π_t(a|s) at (s, a), nats; inf where an action is a point."""
-        if t in self._scores and self._scores[t][0] is x:
-            return self._scores[t][1]
-        model, n = self.model, self.model.states.dimension
-        one = self._sites(policy, t, x[..., :n].reshape(-1, n)[:1])
-        if int(model.prior_at(t).rank.min()) < model.actions.dimension or any(
-            isinstance(base(f["fn"]), Delta) for f in one.values()
-        ):
-            log_pi = x.new_full(x.shape[:-1], torch.inf)
-        else:
-            own = x.to(_dtype(policy, x.dtype))
-            state, action = model.states.split(own[..., :n]), model.actions.split(own[..., n:])
-            with precision(own.dtype), user_code(f"policy, t = {t}", PROGRAM), torch.no_grad():
-                log_pi = scored(policy, model.states.pack(state), model.actions.pack(action), t)
-            log_pi = log_pi.to(x).expand(x.shape[:-1])
-        self._scores[t] = x, log_pi
-        return log_pi
+    def _log_density(self, t: int, x: Tensor) -> Tensor:
+        """Return log π at the samples of a joint measure, nats, as it was when these were drawn."""
+        known = (self._scores[key] for key in (t, ALL) if key in self._scores)
+        return next(log_pi for values, log_pi in known if values is x)
+
+    def _density(self, t: int, sites: dict[str, Any], batch: torch.Size) -> Tensor:
+        """Return log π of what was drawn, nats, ``[N]``; inf where an action is a point, or the prior is certain."""
+        model, like = self.model, self.alpha
+        points = any(isinstance(base(site["fn"]), Delta) for site in sites.values())
+        if points or int(model.prior_at(t).rank.min()) < model.actions.dimension:
+            return like.new_full(batch, torch.inf)
+        total = like.new_zeros(batch)
+        for site in sites.values():
+            total = total + exact(site["fn"]).log_prob(site["value"]).to(like)
+        return total
 
     def _sites(self, policy: Policy, t: int, s: Tensor) -> dict[str, Any]:
         """Run the program in states ``[N, n]``, in its own dtype; return its sample sites."""
@@ -166,7 +162,7 @@ class SampledOperator:
 
     def score(self, t: int, act: Any) -> Any:
         """Return log π_t(a|s), nats; inf where the policy has no density."""
-        return Pointwise(act.log_density) if isinstance(act, SampledAct) else self.exact.score(t, act)
+        return Pointwise(partial(self._log_density, t)) if isinstance(act, SampledAct) else self.exact.score(t, act)
 
     def log_prior(self, t: int) -> Any:
         """Return log p(a|s), nats."""
@@ -205,13 +201,17 @@ class SampledOperator:
         if mu.values.dim() == 2:
             return self._joint(act.t, mu, act)
         if ALL not in self._joints:
-            self._joints[ALL] = stacked([self._joint(t, mu[t], act) for t in range(len(mu.values))])
+            times = range(len(mu.values))
+            self._joints[ALL] = stacked([self._joint(t, mu[t], act) for t in times])
+            self._scores[ALL] = self._joints[ALL].values, torch.stack([self._scores[t][1] for t in times])
         return self._joints[ALL]
 
     def _joint(self, t: int, mu: Particles, act: SampledAct) -> Particles:
         """Return states with actions; the draws of a time are kept."""
         if t not in self._joints:
-            self._joints[t] = Particles(torch.cat((mu.values, act.draw(mu.values, t)), -1), mu.weights)
+            actions, log_pi = act.draw(mu.values, t)
+            self._joints[t] = Particles(torch.cat((mu.values, actions), -1), mu.weights)
+            self._scores[t] = self._joints[t].values, log_pi
         return self._joints[t]
 
     def _push(self, t: int, joint: Particles) -> Particles:
