@@ -78,18 +78,26 @@ def absorb(g: Quadratic, k: int, eta: Tensor, width: Tensor, *, density: bool) -
     one = torch.eye(n, n + k).to(back).expand(*batch, n, n + k)
     whole = torch.cat((one, here), -2), torch.cat((offset.new_zeros(*batch, n), offset), -1)
     dead = torch.nn.functional.pad(live, (0, k - live.shape[-1])).to(back)
-    normal = Quadratic(-torch.diag_embed(width), 0 * width, 0 * eta).after(here, offset)
-    kept = torch.nn.functional.pad(width - dead, (n, 0))  # ω as over_normal weighs it, and the determined as N(0, 1)
-    normal = replace(normal, M=normal.M + torch.diag_embed(kept))
+    weight = _reweighed(width, dead, here, offset)
     if density:
-        normal = replace(normal, c=normal.c - log_det - 0.5 * math.log(2 * math.pi) * dead.sum(-1))
+        weight = replace(weight, c=weight.c - log_det - 0.5 * math.log(2 * math.pi) * dead.sum(-1))
     left = replace(g, rows=rows, sides=sides).after(*whole)
-    rest = Quadratic(left.M, left.b, left.c) + normal * eta
+    rest = Quadratic(left.M, left.b, left.c) + weight * eta
     assert left.rows is not None
     assert left.sides is not None
     turned = (U.mT @ left.rows)[..., :n], (U.mT @ left.sides.unsqueeze(-1)).squeeze(-1)
     left_on_x = said_by(*turned, ~torch.nn.functional.pad(live, (0, R - live.shape[-1])))
     return Absorbed(rest, here, offset, Vt.mT, live.sum(-1), *left_on_x)
+
+
+def _reweighed(width: Tensor, dead: Tensor, back: Tensor, offset: Tensor) -> Quadratic:
+    """Return ``-½ z'Wz + ½ ω'Wω - ½ ω'Dω`` of (x, ω), nats, where z is ``back (x, ω) + offset``.
+
+    The weight N(z), in place of that of ω which the mean will take; W is the width, and D is 1 for what is determined.
+    """
+    n = back.shape[-1] - offset.shape[-1]
+    of_z = Quadratic(-torch.diag_embed(width), 0 * width, 0 * width.sum(-1)).after(back, offset)
+    return replace(of_z, M=of_z.M + torch.diag_embed(torch.nn.functional.pad(width - dead, (n, 0))))
 
 
 def passed_by(g: Quadratic, k: int) -> tuple[Tensor | None, Tensor | None]:
