@@ -19,7 +19,7 @@ def summed(start: Gaussian, chain: ConditionalGaussian, survival: Tensor) -> Gau
     n = start.mean.shape[-1]
     A = torch.cat((torch.cat((chain.gain, chain.offset[:, None]), 1), chain.offset.new_zeros(1, n + 1)))
     A[n, n] = 1
-    growth = float(survival * torch.linalg.eigvals(chain.gain).abs().max() ** 2)
+    growth = float(survival * torch.linalg.eigvals(chain.gain.detach()).abs().max() ** 2)
     if growth >= 1:
         raise NotConvergedError(f"the visits are infinite: squares of the state grow by {growth:.4g} a step, γ counted")
     first = torch.cat((start.mean, start.mean.new_ones(1)))
