@@ -2,16 +2,19 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 from cai.exact.messages import Messages
 from cai.partial.belief_messages import BeliefMessages
+from cai.partial.gaussian_messages import GaussianBeliefMessages
 from cai.policies.action_probabilities import ActionProbabilities
 from cai.policies.gaussian_action import GaussianAction
 from cai.policies.policy_table import PolicyTable, in_words
 from cai.view.real_readings import is_real
 from cai.view.terminal import print_table
 
+AnyMessages: TypeAlias = Messages | BeliefMessages | GaussianBeliefMessages
+"""What is solved, seen whole or in part."""
 ROWS = 20
 """The most rows of a table."""
 
@@ -38,15 +41,17 @@ class PolicyRows:
         return {"t": 0, "rows": rows, "states": self.states, **({"unread": list(self.unread)} if self.unread else {})}
 
 
-def policy_rows(messages: Messages | BeliefMessages, most: int = ROWS) -> Iterator[PolicyRows | GaussianAction]:
+def policy_rows(messages: AnyMessages, most: int = ROWS) -> Iterator[PolicyRows | GaussianAction]:
     """Yield the policy at t = 0, of each part where the world falls apart; the likeliest start states come first.
 
-    Of real states it is one affine-Gaussian policy.
+    Of real states it is one affine-Gaussian policy; of real states seen in part it acts on the estimates.
     """
     if isinstance(messages, BeliefMessages):
         first = messages.first()
         yield PolicyRows(tuple((p, pi.state, pi) for p, pi in first[:most]), len(first), what="first seen")
         return
+    if isinstance(messages, GaussianBeliefMessages):
+        messages = messages.messages
     if is_real(messages):
         yield messages.policy.at(0)
         return
@@ -59,7 +64,7 @@ def policy_rows(messages: Messages | BeliefMessages, most: int = ROWS) -> Iterat
         yield PolicyRows(rows, len(table), table.unread)
 
 
-def print_policy(title: str, messages: Messages | BeliefMessages) -> None:
+def print_policy(title: str, messages: AnyMessages) -> None:
     """Print the policy at t = 0, a table for each part of the world."""
     seen = isinstance(messages, BeliefMessages)
     for table in policy_rows(messages):
