@@ -1,6 +1,7 @@
 """Partly seen linear-Gaussian worlds against one dense joint Gaussian, which is conditioned without any recursion."""
 
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import pyro
 import pytest
@@ -18,6 +19,7 @@ from cai.partial.gaussian_messages import solve_beliefs
 from cai.partial.kalman import kalman
 from cai.partial.plans import planned, planning
 from cai.partial.risk_sensitive_filter import filtered
+from cai.view.policies import print_policy
 from cai.world.coordinates import Coordinates
 
 torch.set_default_dtype(torch.float64)
@@ -495,3 +497,36 @@ def test_no_other_policy_of_the_estimate_is_better(sign: int) -> None:
         return ConditionalGaussian(act.gain + moved, act.offset + offset[t], act.scale + scale[t])
 
     assert float(cai.evaluate(loop, replace(best, conditional=other), temperature=0.8).elbo) < float(found.elbo)
+
+
+class Half(Cart):
+    """The place itself is seen, and the prior may read it; the speed is not."""
+
+    def act(self, state: dict[str, Tensor], t: int) -> Tensor:
+        return pyro.sample("push", Normal(-0.5 * state["place"], 2.0))
+
+    def observe(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
+        return {"place": state["place"]}
+
+
+def test_what_is_seen_exactly_the_prior_may_read() -> None:
+    found = cai.partial.solve(Half(), temperature=0.5)
+    assert found.engine.seen.space.names == ("place",)
+    assert float(found.covariance(3)[0].abs().max()) < 1e-12
+    loop = found.output_feedback
+    assert close(cai.evaluate(loop.loop, loop.policy, temperature=0.5).elbo, found.elbo)
+    assert close(found.policy(0).gain, found.full.policy.conditional(0).gain)
+    belief, plan = cai.partial.filter_beliefs(Half(), [0.4], []), cai.partial.plan(Half(), [0.4], temperature=0.5)
+    assert close(belief.mean[0], torch.tensor([0.4, 0.0]))
+    assert close(plan.messages.initial().mean[0], torch.tensor(0.4))
+
+
+@pytest.mark.slow  # the report loads matplotlib
+def test_the_page_and_the_terminal_show_what_is_done_on_the_estimates(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    found = cai.partial.solve(Cart(), temperature=0.5)
+    cai.report(found, tmp_path)
+    assert "At each time this is read: near and far." in (tmp_path / "report.html").read_text()
+    print_policy("first", found)
+    assert "estimated_speed" in capsys.readouterr().out

@@ -2,40 +2,56 @@
 
 import json
 from collections.abc import Iterator
+from typing import TypeAlias
 
 from cai.evaluation.rows import written
 from cai.exact.rules import VARIATIONAL
 from cai.partial.belief_messages import BeliefMessages
+from cai.partial.gaussian_messages import GaussianBeliefMessages
 from cai.support.numbers import finite, show
+from cai.support.wording import listed
 from cai.view.reports.cells import number
 from cai.view.reports.game import rules_of, temperature_in_words
 from cai.view.reports.policy_parts import tables_of
 from cai.view.reports.question import asked
 from cai.view.reports.sections import Cell, Head, Line, Part, Request, Section, Table, Title, Words
 
+AnyBeliefs: TypeAlias = BeliefMessages | GaussianBeliefMessages
+"""What ``cai.partial.solve`` returns."""
 HEADS = ("rule", "QMDP", "value on what is seen", "value if the state were seen", "ELBO*")
 
 
 def seen_game(request: Request) -> Iterator[Section]:
     """Explain the world, and what is seen of it."""
-    first: BeliefMessages = request.each[0]
+    first: AnyBeliefs = request.each[0]
     model = first.engine.model
     alphas = sorted({float(one.temperature) for one in request.each})
-    seen = (
+    parts = [Words(request.about)] if request.about else []
+    parts += [Words(" ".join(rules_of(model))), Words(_seen(first)), Words(temperature_in_words(alphas, model))]
+    yield Section("game", "The game", tuple(parts))
+
+
+def _seen(first: AnyBeliefs) -> str:
+    """Say what is seen, and what a belief is."""
+    if isinstance(first, GaussianBeliefMessages):
+        readings = listed(first.engine.seen.space.labels)
+        return (
+            f"The state is not seen. At each time this is read: {readings}. The policy acts on "
+            "what was read and done so far. All that matters of it is the mean of the belief, which is Gaussian: its "
+            "covariance is the same whatever is read."
+        )
+    return (
         f"The state is not seen. At each time one of {first.engine.seen.space.size:,} observations is seen, and the "
         "policy acts on what was seen and done so far. All that matters of it is the belief, the probability of each "
         f"state: {first.n_beliefs:,} beliefs can be held within {first.horizon:,} steps."
     )
-    parts = [Words(request.about)] if request.about else []
-    parts += [Words(" ".join(rules_of(model))), Words(seen), Words(temperature_in_words(alphas, model))]
-    yield Section("game", "The game", tuple(parts))
 
 
 def worth(request: Request) -> Iterator[Section]:
     """Show the value on what is seen between QMDP's and that of full sight."""
     heads = tuple(Head(head, "nats" if head == "ELBO*" else "reward units") for head in HEADS[1:])
     lines = [Line(f"{one.rule} at α = {show(float(one.temperature))}", _cells(one)) for one in request.each]
-    one: BeliefMessages = min(request.each, key=lambda each: float(each.temperature))
+    one: AnyBeliefs = min(request.each, key=lambda each: float(each.temperature))
     full, value, qmdp = float(one.fully_observed), float(one.value), float(one.qmdp)
     text = (
         f"{one.rule} at α = {show(float(one.temperature))}: the best policy on what is seen is worth {show(value)} "
@@ -49,7 +65,7 @@ def worth(request: Request) -> Iterator[Section]:
     yield Section("worth", "What seeing is worth", tuple(parts))
 
 
-def _cells(one: BeliefMessages) -> tuple[Cell, ...]:
+def _cells(one: AnyBeliefs) -> tuple[Cell, ...]:
     elbo = float(one.elbo) if one.rule == VARIATIONAL else None
     values = (float(one.qmdp), float(one.value), float(one.fully_observed), elbo)
     return tuple(
@@ -59,7 +75,13 @@ def _cells(one: BeliefMessages) -> tuple[Cell, ...]:
 
 def first_acts(request: Request) -> Iterator[Section]:
     """List what is done after the first observation, a table a rule."""
-    parts: list[Part] = [Words("What is done after the first observation, the likeliest first.")]
+    real = isinstance(request.each[0], GaussianBeliefMessages)
+    what = (
+        "What is done on the first estimate."
+        if real
+        else "What is done after the first observation, the likeliest first."
+    )
+    parts: list[Part] = [Words(what)]
     for one in request.each:
         label = f"{one.rule} at α = {show(float(one.temperature))}"
         parts += [Title(label), *tables_of(one, f"What is done at t = 0, {label}")]
@@ -68,7 +90,7 @@ def first_acts(request: Request) -> Iterator[Section]:
 
 def belief_question(request: Request) -> Iterator[Section]:
     """Ask what an observation is worth."""
-    one: BeliefMessages = request.each[0]
+    one: AnyBeliefs = request.each[0]
     gap = float(one.fully_observed) - float(one.value)
     text = (
         f"To see the state would be worth {show(gap)} reward units. How much would you pay for one more observation, "
@@ -84,7 +106,8 @@ def belief_files(request: Request) -> dict[str, str]:
     lines = [
         (
             str(one.rule), float(one.temperature), float(one.qmdp), float(one.value), float(one.fully_observed),
-            float(one.elbo) if one.rule == VARIATIONAL else None, one.error_bound, one.n_beliefs,
+            float(one.elbo) if one.rule == VARIATIONAL else None, one.error_bound,
+            one.n_beliefs if isinstance(one, BeliefMessages) else None,
         )
         for one in request.each
     ]  # fmt: skip

@@ -7,11 +7,10 @@ import torch
 from cai.errors import ImpossibleError, NotConvergedError
 from cai.evaluation.comparison import Comparison
 from cai.exact.messages import Messages
-from cai.partial.belief_messages import BeliefMessages
 from cai.policies.gaussian_action import GaussianAction
 from cai.policies.policy_table import in_words
 from cai.support.numbers import show
-from cai.view.policies import PolicyRows, policy_rows
+from cai.view.policies import AnyMessages, PolicyRows, policy_rows
 from cai.view.real_readings import is_real
 from cai.view.reports.cells import number, plain_table, words
 from cai.view.reports.costliest_places import typeset
@@ -51,7 +50,7 @@ def _variational(comparison: Comparison) -> Messages | None:
     return messages if small else None
 
 
-def tables_of(messages: Messages | BeliefMessages, label: str) -> Iterator[Part]:
+def tables_of(messages: AnyMessages, label: str) -> Iterator[Part]:
     """Return what is done at t = 0, a table for each part of the world."""
     with torch.no_grad():
         found = list(policy_rows(messages, SHOWN))

@@ -25,6 +25,7 @@ from cai.exact.messages import Messages
 from cai.graphs.explanation import Explanation
 from cai.learn.result import Learned
 from cai.partial.belief_messages import BeliefMessages
+from cai.partial.gaussian_messages import GaussianBeliefMessages
 from cai.support.files import write_whole
 from cai.support.numbers import show
 from cai.view.readings import name_of
@@ -246,7 +247,7 @@ KINDS: tuple[Kind, ...] = (
     Kind(lambda one: isinstance(one, Learned), _sampled, COMPARED, question, _numbers),
     Kind(lambda one: isinstance(one, Messages | Evaluation), _compared, COMPARED, question, _numbers),
     Kind(
-        lambda one: isinstance(one, BeliefMessages), _as_they_are,
+        lambda one: isinstance(one, BeliefMessages | GaussianBeliefMessages), _as_they_are,
         (seen_game, worth, first_acts, of_words), belief_question, belief_files,
     ),
     Kind(
