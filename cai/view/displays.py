@@ -186,7 +186,9 @@ def _shown(cell: Cell, column: Column, comparison: Comparison) -> str:
         return cell or "–"
     scale = comparison.log_evidence or comparison.elbo_star if column.unit == "nats" else None
     value = rounded(cell.value, scale) or 0.0
-    return show(value) if len(cell.runs) == 1 else f"{brief(value, 4)} {between(cell.low, cell.high)}".strip()
+    if len(cell.runs) == 1:
+        return f"{brief(value, 4)} ± {brief(cell.error, 2)}" if cell.error else show(value)
+    return f"{brief(value, 4)} {between(cell.low, cell.high)}".strip()
 
 
 def _figure(draw: Any) -> str:

@@ -77,7 +77,8 @@ def _cell(column: Column, row: Row, exact: Mapping[str, float]) -> Cell:
     scale = exact.get(column.unit, 0.0)
     shown = rounded(value.value, scale)
     if len(value.runs) == 1:
-        return number(value.value, column.field, shown)
+        single = number(value.value, column.field, shown)
+        return replace(single, interval=f"± {brief(value.error, 2)}") if value.error else single
     lost = [f"{value.infinite} of {len(value.runs)} at {show(_infinite(value))}"] if value.infinite else []
     lost += [f"{value.unknown} of {len(value.runs)} unknown"] if value.unknown else []
     mean = replace(number(value.value, column.field), shown=brief(shown or 0.0, 4))
