@@ -172,7 +172,7 @@ def test_list_names_the_catalogue_with_sizes_and_options_without_torch() -> None
     slip = next(option for option in rows["grid"]["options"] if option["name"] == "slip")
     assert slip == {**slip, "kind": "float", "default": "0.2"}
     assert slip["words"].startswith("the chance that a move goes")
-    assert [name for name, row in rows.items() if row["seen_in_part"]] == ["hidden_maze", "tiger"]
+    assert [name for name, row in rows.items() if row["seen_in_part"]] == ["hidden_maze", "thermostat", "tiger"]
 
 
 COMPLETED = (

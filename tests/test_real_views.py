@@ -14,7 +14,7 @@ import cai
 from cai.exact.gaussian.gaussian_reasons import GaussianReasons
 from cai.support.numbers import brief, show
 from cai.view.displays import html
-from cai.view.real_readings import value_at
+from cai.view.real_readings import Mixture, value_at
 from cai.view.reports.real_sections import system
 from cai.view.reports.report import KINDS
 from cai.view.reports.sections import Request
@@ -156,6 +156,19 @@ def test_a_sampled_policy_has_tubes_and_no_portrait(cart: Any) -> None:
             draw(sampled)
     with pytest.raises(cai.WorldError, match="cost_over_time"):
         sampled.worst()
+
+
+def test_a_tube_of_modes_is_that_of_the_mixture() -> None:
+    bumps = Mixture(*(torch.tensor(x, dtype=torch.float64) for x in ([0.25, 0.75], [-1.0, 3.0], [0.5, 0.1])))
+    assert bumps.mean == pytest.approx(2.0)
+    assert bumps.quantile(0.125) == pytest.approx(-1.0, abs=1e-6)  # the middle of the first
+    assert bumps.quantile(0.625) == pytest.approx(3.0, abs=1e-6)
+    icy = cai.solve(cai.load_world("icy_road", {"horizon": 3}))
+    drawn = cai.view.tubes({"icy": icy}, "offset").axes[0].lines[0].get_ydata()
+    np.testing.assert_allclose(drawn, [float(icy.marginal(t, "offset").mean) for t in range(4)], atol=1e-12)
+    assert cai.view.tubes({"icy": icy}, "road").axes[0].get_yticklabels()[1].get_text() == "icy"
+    with pytest.raises(cai.WorldError, match="modes and real states"):
+        cai.view.phase_portrait(icy)
 
 
 # Words

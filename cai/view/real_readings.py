@@ -15,6 +15,7 @@ from cai.exact.messages import Messages
 from cai.exact.rules import VARIATIONAL
 from cai.view.readings import require_one
 from cai.world.coordinates import Coordinates
+from cai.world.mixed import MixedSpace
 
 SURE = 1e-7
 """A deviation below this share of the widest counts as certainty."""
@@ -53,6 +54,60 @@ class Sampled:
         return float(self.values.quantile(share))
 
 
+@dataclass(frozen=True)
+class Mixture:
+    """The marginal of one coordinate where each mode has a Gaussian of its own; the weights sum to 1."""
+
+    weights: Float[Tensor, " K"]
+    means: Float[Tensor, " K"]
+    deviations: Float[Tensor, " K"]
+
+    @property
+    def mean(self) -> float:
+        """The mean."""
+        return float(self.weights @ self.means)
+
+    @property
+    def deviation(self) -> float:
+        """The standard deviation."""
+        second = self.weights @ (self.deviations.square() + (self.means - self.mean).square())
+        return float(second.sqrt())
+
+    def quantile(self, share: float) -> float:
+        """Return the value below which this share of the probability lies, by bisection."""
+        wide = 10 * self.deviations.clamp(min=1e-300)
+        low, high = float((self.means - wide).min()), float((self.means + wide).max())
+        for _ in range(60):
+            middle = (low + high) / 2
+            below = self.weights @ torch.special.ndtr((middle - self.means) / wide * 10)
+            low, high = (middle, high) if float(below) < share else (low, middle)
+        return (low + high) / 2
+
+
+def is_mixed(result: Any) -> bool:
+    """Return whether a result is on a world of modes and real states."""
+    return isinstance(getattr(getattr(result, "model", None), "states", None), MixedSpace)
+
+
+def mixed_marginals(result: Any, name: str) -> list[Mixture]:
+    """Return the marginal of one real coordinate of the state at 0 … T, modes summed out.
+
+    Raises:
+        WorldError: there is no such coordinate, the horizon is infinite, or the result is a batch.
+    """
+    require_one(result, "tubes")
+    model = result.model
+    if model.horizon is None:
+        raise fault("tubes", "an infinite horizon", "a finite one: the figure is over time")
+    i = place_of(model.states.reals, name, "tubes, variable")
+    found = []
+    for t in range(model.horizon + 1):
+        each = (result.states(t) if isinstance(result, Messages) else result.parts[0].states[t]).each.detach()
+        mass = each.mass / each.mass.sum()
+        found.append(Mixture(mass, each.mean[..., i], each.covariance[..., i, i].clamp(min=0).sqrt()))
+    return found
+
+
 def is_real(result: Any) -> bool:
     """Return whether a result is on a world of real states."""
     return isinstance(getattr(getattr(result, "model", None), "states", None), Coordinates)
@@ -65,6 +120,8 @@ def system_of(result: Any, where: str) -> LinearGaussian:
         WorldError: the states are not real, or the horizon is infinite, or it is a batch.
     """
     require_one(result, where)
+    if is_mixed(result):
+        raise fault(where, "a world of modes and real states", "real states alone; cai.view.tubes shows a coordinate")
     if not is_real(result):
         seen = f"a {type(result).__name__} on numbered states"
         raise fault(where, seen, "one on real states; cai.view.value_map and messages_over_time show numbered ones")

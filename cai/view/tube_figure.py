@@ -21,7 +21,7 @@ from cai.support.wording import listed
 from cai.view.canvas import Room, open_axes, panel
 from cai.view.curve_names import Label, name_ends, width_of
 from cai.view.readings import by_name, require_one
-from cai.view.real_readings import is_real, real_marginals, sure_times
+from cai.view.real_readings import is_mixed, is_real, mixed_marginals, real_marginals, sure_times
 from cai.view.style import LINES
 from cai.view.vector import tell
 
@@ -73,6 +73,8 @@ def marginals_over_time(result: Any, variable: str) -> Sequence[Marginal]:
 def _(result: Evaluation, variable: str) -> Sequence[Marginal]:
     if is_real(result):
         return real_marginals(result, variable)
+    if is_mixed(result) and variable not in result.model.states.modes.names:
+        return mixed_marginals(result, variable)
     return _living(_of_state(result, variable).visits[variable])
 
 
@@ -80,6 +82,8 @@ def _(result: Evaluation, variable: str) -> Sequence[Marginal]:
 def _(result: Messages, variable: str) -> Sequence[Marginal]:
     if is_real(result):
         return real_marginals(result, variable)
+    if is_mixed(result) and variable not in result.model.states.modes.names:
+        return mixed_marginals(result, variable)
     times = range((_of_state(result, variable).model.horizon or 0) + 1)
     return _living(torch.stack([result.marginal(t, variable).detach() for t in times]))
 
@@ -126,7 +130,9 @@ def tubes(
         WorldError: there is no result or no such variable, the horizon is infinite, or ``share`` is not within 0 and 1.
     """
     every = by_name(results, "tubes")
-    real = any(map(is_real, every.values()))
+    real = any(
+        is_real(one) or (is_mixed(one) and variable not in one.model.states.modes.names) for one in every.values()
+    )
     share = (0.95 if real else 0.8) if share is None else share
     if not 0 < share < 1:
         raise fault("tubes, share", f"{share}", "a number between 0 and 1")
@@ -171,6 +177,7 @@ def _name_values(ax: Axes, result: Any, variable: str) -> None:
     states = getattr(getattr(result, "model", None), "states", None)
     if states is None:
         return
+    states = states.modes if is_mixed(result) else states
     size = states.named_sizes[variable]
     ax.set_ylim(-0.04 * max(1, size - 1), 1.04 * max(1, size - 1))
     names = [states.value_label(variable, n) for n in range(size)]

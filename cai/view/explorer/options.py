@@ -81,6 +81,8 @@ def variants_of(world: World | Tables | Callable[..., World], vary: Vary | None 
         WorldError: the world is not valid, is seen in part, has no such option, or another shape at a value of one.
         IntractableError: a variable is not finite, or the tables are too large.
     """
+    if isinstance(world, LinearGaussian):
+        raise _real()
     if isinstance(world, Tables) or not callable(world) or (isinstance(world, World) and not inspect.isclass(world)):
         if vary:
             seen = f"{', '.join(vary)} of a {type(world).__name__}"
@@ -220,9 +222,7 @@ def _same(one: Tables, other: Tables) -> bool:
 
 def _compiled(world: World | Tables) -> Tables:
     if not isinstance(world, Tables) and not _finite(world):
-        seen = "a variable that is a real number, which has no finite support"
-        expected = "a finite world: cai.report and cai.view.phase_portrait show worlds of real states"
-        raise IntractableError([Finding("explore", seen, expected)])
+        raise _real()
     if not isinstance(world, Tables) and read(world).observe is not None:
         expected = "a world whose state is seen: the page has no beliefs (cai.partial.solve does)"
         raise fault("explore", "a world that is seen in part", expected)
@@ -236,9 +236,13 @@ def _name(world: Any) -> str:
     return "World" if isinstance(world, Tables) else read(world).name
 
 
-def _finite(world: Any) -> bool:
+def _finite(world: World) -> bool:
     """Return whether all variables of states and actions have finitely many values."""
-    if isinstance(world, LinearGaussian):
-        return False
     known = read(world).variables
     return known.state_space is not None and known.action_space is not None
+
+
+def _real() -> IntractableError:
+    seen = "a variable that is a real number, which has no finite support"
+    expected = "a finite world: cai.report and cai.view.phase_portrait show worlds of real states"
+    return IntractableError([Finding("explore", seen, expected)])

@@ -11,7 +11,7 @@ from cai.policies.gaussian_action import GaussianAction
 from cai.policies.policy_table import in_words
 from cai.support.numbers import show
 from cai.view.policies import AnyMessages, PolicyRows, policy_rows
-from cai.view.real_readings import is_real
+from cai.view.real_readings import is_mixed, is_real
 from cai.view.reports.cells import number, plain_table, words
 from cai.view.reports.costliest_places import typeset
 from cai.view.reports.sections import Fold, Head, Line, Part, Table, Title, Words
@@ -45,6 +45,8 @@ def _variational(comparison: Comparison) -> Messages | None:
     try:
         messages = next(iter(comparison.evaluations.values())).variational
     except (ImpossibleError, NotConvergedError):
+        return None
+    if is_mixed(messages):
         return None
     small = all(is_real(part) or part.model.states.size * part.model.actions.size <= LARGE for part in messages.parts)
     return messages if small else None
