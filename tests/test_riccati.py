@@ -58,7 +58,7 @@ def assert_same(found: Quadratic | None, expected: Quadratic, tolerance: float =
         assert float((one - other).abs().max()) < tolerance * (1 + float(other.abs().max()))
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(
     seed=st.integers(0, 10**6),
     rule=st.sampled_from(RULES),
