@@ -143,7 +143,7 @@ def matrices(name: str) -> tuple[Tensor, Tensor, Tensor]:
 
 @pytest.mark.parametrize("name", ["double_integrator", "lqg", "tracking", "thermostat"])
 def test_a_world_compiles_to_its_textbook_matrices(name: str) -> None:
-    world = load_world(name)
+    world = load_world(name, {"horizon": 4})
     assert cai.check(world) == []
     model = cai.linearise(world)
     A, B, W = matrices(name)
