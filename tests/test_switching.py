@@ -94,6 +94,27 @@ class TestPosterior:
         cai.solve(asked, temperature=1.5).log_evidence.backward()
         close(rewards.grad.sum(), 3 / 1.5)
 
+    def test_what_it_does_is_read_by_name(self) -> None:
+        policy = cai.solve(Road(), cai.HARD).policy
+        wet, dry = (policy.at(0, road=name, offset=1.0, drift=0.5) for name in ("icy", "dry"))
+        state = {"road": torch.tensor(1), "offset": torch.tensor(1.0), "drift": torch.tensor(0.5)}
+        close(wet.mean, policy.act(state, 0).reshape(1))
+        assert not torch.equal(wet.gain, dry.gain)
+        assert "offset=1" in str(wet)
+        with pytest.raises(cai.WorldError, match="at: variables"):
+            policy.at(0, offset=1.0)
+        with pytest.raises(cai.IntractableError, match="a mixture of 256 Gaussians"):
+            cai.solve(Road()).policy.at(0, road="icy")
+
+    def test_its_dynamics_are_tilted_to_each_switch(self) -> None:
+        post, flat = cai.solve(random_switching(8)), cai.solve(random_switching(8), cai.HARD)
+        y = torch.tensor([[1.0, 0.3, -0.2, 0.5]])
+        p = flat.dynamics(0).weights.log_weights(y).exp()
+        close(p[0, 3:], flat.model.log_switch[3:].exp())
+        assert not torch.allclose(post.dynamics(0).weights.log_weights(y).exp().sum(), p[:, :3].sum())
+        with pytest.raises(cai.IntractableError, match="forward"):
+            _ = post.forward
+
 
 class TestMap:
     @few

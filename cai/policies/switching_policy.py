@@ -11,6 +11,8 @@ from pyro.distributions.transforms import ReshapeTransform
 from torch import Size, Tensor
 
 from cai.compile.by_mode import ConditionalsByMode
+from cai.errors import Finding, NoClosedFormError, require_time
+from cai.policies.gaussian_action import GaussianAction, gaussian_action
 from cai.policies.protocol import scored
 from cai.world.coordinates import Coordinates
 from cai.world.mixed import MixedSpace
@@ -49,6 +51,27 @@ class SwitchingPolicy:
             chosen[name] = value
         return self.actions.pack(chosen)
 
+    def at(self, t: int, /, **state: Any) -> GaussianAction:
+        """Return what is done at time t in a mode, by name, ``policy.at(0, road="icy", offset=1.0)``: mean, gains.
+
+        Args:
+            t: the time; any for a policy that is the same at all times.
+            state: every finite variable, by number or by name, and any real ones; what is left out stays free.
+
+        Raises:
+            WorldError: there is no such time or variable, a finite one is missing, or a value is not valid.
+            IntractableError: the policy is a mixture in a mode, as POSTERIOR's.
+        """
+        require_time("at, t", t, self.horizon)
+        finite = {name: value for name, value in state.items() if name not in self.states.reals.slices}
+        acts, i = self.conditional(t), self.states.modes.number(finite, "at")
+        if not acts.is_affine:
+            own = int((acts.weights.modes == i).sum())
+            seen = f"a mixture of {own:,} Gaussians, one for each sequence of modes to come"
+            raise NoClosedFormError([Finding("at", seen, "act and log_prob, or the policy of VARIATIONAL or HARD")])
+        real = {name: value for name, value in state.items() if name not in finite}
+        return gaussian_action(acts.each.at(i), t, self.states.reals, self.actions, real)
+
     def log_prob(self, state: Any, action: Any, t: int = 0) -> Tensor:
         """Return log π_t(a|s), nats, a density, of the broadcast shape of state and action."""
         s, a = self.states.join(self.states.unpack(state)), self.actions.join(self.actions.unpack(action))
@@ -76,7 +99,7 @@ class _Mixture:
         mean, covariance = self.mean[..., :k], self.covariance[..., :k, :k]
         if not bool(covariance.any()):  # certain: of several components the likeliest
             best = self.log_w.argmax(-1)[:, None, None].expand(-1, 1, k)
-            return dist.Delta(mean.gather(1, best).reshape(*batch, *shape), event_dim=len(shape))
+            return dist.Delta(mean.gather(1, best).reshape(Size((*batch, *shape))), event_dim=len(shape))
         C = self.log_w.shape[-1]
         mean = mean.reshape(*batch, C, k)
         covariance = covariance.expand(len(self.log_w), C, k, k).reshape(*batch, C, k, k)

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from cai.compile.by_mode import GaussiansByMode, QuadraticsByMode
 from cai.compile.quadratic import stacked
-from cai.errors import fault
+from cai.errors import Finding, NoClosedFormError, fault
 from cai.exact.operator import Operator
 
 Times = tuple[GaussiansByMode, ...]
@@ -37,6 +37,16 @@ def marginal(
 ) -> Any:
     """Return the marginal of some variables of a slice, all of them finite, or all real."""
     return _marginal(op, op.joint(mu, op.log_policy(t, v_next, error_bound)), names)
+
+
+def forward(op: Operator, v: Any, states: Any) -> Any:
+    """Refuse the forward messages.
+
+    Raises:
+        NoClosedFormError: always: they are sums over the sequences of modes so far.
+    """
+    seen = "sums over the sequences of modes so far"
+    raise NoClosedFormError([Finding("forward", seen, "states(t) and marginals(t), which are exact")])
 
 
 def _marginal(op: Operator, mu: GaussiansByMode, names: Sequence[str]) -> Any:

@@ -37,6 +37,15 @@ class SwitchingChain:
     survival: Tensor
     v_next: QuadraticsByMode | None
 
+    @property
+    def log_outcome(self) -> ConditionalsByMode:
+        """The dynamics: x' given the mode and (x, a), a component for each switch and what follows it."""
+        own = self.log_policy.each
+        n, m = own.gain.shape[-1], own.gain.shape[-2]
+        still = ConditionalGaussian(own.gain.new_zeros(m, n), own.offset.new_zeros(m), own.scale.new_zeros(m, 0))
+        each = GaussianChain(self.slices, still, self.noise, self.survival).log_outcome
+        return ConditionalsByMode(self.switches, each)
+
     def push(self, mu: GaussiansByMode) -> GaussiansByMode:
         """Return p(s_{t+1}, alive).
 

@@ -25,12 +25,12 @@ from cai.compile.quadratic import Quadratic
 from cai.compile.switching_model import SwitchingLinear
 from cai.errors import Finding, IntractableError, NoClosedFormError, require_time
 from cai.exact.cost import Cost
-from cai.exact.gaussian import expectations as gaussian_expectations
+from cai.exact.gaussian import expectations
 from cai.exact.gaussian.gaussian_operator import GaussianOperator
 from cai.exact.gaussian.normal_means import said_of
 from cai.exact.operator import Pick
 from cai.exact.rules import VARIATIONAL, Rule
-from cai.exact.switching import draws, expectations, marginals
+from cai.exact.switching import marginals, mode_draws, mode_expectations
 from cai.exact.switching.sequences import require_few, sequences
 from cai.exact.switching.switching_chain import SwitchingChain
 from cai.policies.switching_policy import SwitchingPolicy
@@ -55,23 +55,24 @@ class SwitchingOperator:
     alpha: Tensor
     form: str = "switching"
 
-    act = expectations.act
-    score = expectations.score
-    states_under = expectations.states_under
-    expect = expect_state = expectations.expect
-    in_play = gaussian_expectations.in_play
-    total = gaussian_expectations.total
-    by_place = gaussian_expectations.by_place
-    standard_error = gaussian_expectations.standard_error
-    start_luck = expectations.start_luck
-    shortfall = expectations.shortfall
-    measured = expectations.measured
-    entries = property(expectations.entries)
+    act = mode_expectations.act
+    score = mode_expectations.score
+    states_under = mode_expectations.states_under
+    expect = expect_state = mode_expectations.expect
+    in_play = expectations.in_play
+    total = expectations.total
+    by_place = expectations.by_place
+    standard_error = expectations.standard_error
+    start_luck = mode_expectations.start_luck
+    shortfall = mode_expectations.shortfall
+    measured = mode_expectations.measured
+    entries = property(mode_expectations.entries)
     variables = property(marginals.variables)
     state_marginal = marginals.state_marginal
     marginal = marginals.marginal
-    draw_start = draws.draw_start
-    draw = draws.draw
+    forward = marginals.forward
+    draw_start = mode_draws.draw_start
+    draw = mode_draws.draw
 
     def __post_init__(self) -> None:
         said_of(self.rule.over_actions)
@@ -295,7 +296,7 @@ class SwitchingOperator:
         """
         q = self.q(t, v_next)
         if not (q.is_single and v_next.is_single):
-            raise expectations.log_of_a_sum()
+            raise mode_expectations.log_of_a_sum()
         lucky: QuadraticsByMode = (q - replace(self, rule=VARIATIONAL).q(t, v_next)) * (1 / self.alpha)
         return lucky
 
