@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from cai.compile.pointwise import Pointwise
+from cai.compile.pointwise_function import Pointwise
 from cai.compile.quadratic import ConditionalGaussian, Gaussian, Quadratic, Stacked, symmetric
 
 Each = TypeVar("Each", bound=Stacked)

@@ -16,7 +16,7 @@ from pyro.distributions import Delta
 from pyro.poutine import block, trace
 from torch import Tensor, nn
 
-from cai.compile.pointwise import Pointwise
+from cai.compile.pointwise_function import Pointwise
 from cai.compile.quadratic import Gaussian, Quadratic, Stacked, stacked
 from cai.errors import fault, user_code
 from cai.exact.operator import Drawn

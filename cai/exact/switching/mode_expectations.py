@@ -10,7 +10,7 @@ from typing import Any
 from torch import Tensor
 
 from cai.compile.by_mode import ConditionalsByMode, GaussiansByMode, QuadraticsByMode
-from cai.compile.pointwise import Pointwise
+from cai.compile.pointwise_function import Pointwise
 from cai.compile.quadratic import stacked
 from cai.errors import Finding, NoClosedFormError, fault
 from cai.exact.gaussian import expectations
