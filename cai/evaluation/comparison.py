@@ -189,7 +189,7 @@ class Comparison:
         require_ranking(n, by)
         field = "policy_nats" if by == "nats" else "regret_per_state"
         each = self._accounts(name, field)
-        if each is None or self.model is None or not is_finite(self.model):  # a real state is no place
+        if each is None or self.model is None:
             return ()
         return places_over_seeds(self.model, each, n, by, together=together)
 

@@ -261,7 +261,8 @@ class Evaluation:
         """Return the n state-times where the policy loses most, the costliest first; ``str`` makes each a sentence.
 
         There are fewer where the policy loses at fewer, and none for an optimal policy: losses within rounding are left
-        out. In a world of independent parts a place is a state of one part, with its number there.
+        out. In a world of independent parts a place is a state of one part, with its number there; where states are
+        real it is a time alone.
 
         Args:
             n: how many at most.
@@ -269,13 +270,10 @@ class Evaluation:
             together: add up all times of a state, so that each state is one place.
 
         Raises:
-            WorldError: ``n`` is below 1, ``by`` is something else, or states are real.
+            WorldError: ``n`` is below 1, or ``by`` is something else.
             ImpossibleError: ELBO* or J* is -inf, so no difference to it exists.
         """
         require_ranking(n, by)
-        if not all(is_finite(part.model) for part in self.parts):
-            expected = "numbered ones: policy_nats and regret_per_state are by time alone (cai.view.cost_over_time)"
-            raise fault("worst", "a world of real states", expected)
         if by == "nats":
             scale = max(1.0, abs(self.elbo_star))
         else:
