@@ -14,7 +14,7 @@ from cai.errors import fault
 from cai.evaluation.comparison import Comparison
 from cai.evaluation.evaluation import Evaluation
 from cai.evaluation.part_accounts import Part
-from cai.support.numbers import brief, rounded, show
+from cai.support.numbers import ROUNDING, brief, rounded, show
 from cai.view.canvas import Room, open_axes, panel
 from cai.view.curve_names import Label, name_ends, width_of
 from cai.view.readings import by_name
@@ -30,7 +30,8 @@ WHAT: dict[str, tuple[str, str]] = {
     "regret": ("regret", "reward units"),
 }
 """What can be followed over time: its name and its unit."""
-LOST = {"policy": "policy_nats", "action": "action_nats", "luck": "luck_nats", "regret": "regret_per_state"}
+LOST = ("policy", "action", "luck", "regret")
+"""What is lost against an exact answer."""
 
 
 def cost_over_time(
@@ -61,9 +62,9 @@ def cost_over_time(
     every = by_name(results, "cost_over_time")
     rows = {name: by_time(result, what) for name, result in every.items()}
     sums = {name: total_of(every[name], what, row) for name, row in rows.items()}
-    words, unit = WHAT[what]
+    words, unit = WHAT[what][0], "" if WHAT[what][0].endswith("nats") else f", {WHAT[what][1]}"
     room = Room(left=0.62, right=width_of([(name, brief(total, 4)) for name, total in sums.items()]), bottom=0.45)
-    ax = panel(ax, (2.5, 1.9), room, title or f"{words}, {unit}")
+    ax = panel(ax, (2.5, 1.9), room, title or f"{words}{unit}")
     open_axes(ax, "time t")
     for n, row in enumerate(rows.values()):
         rim = 1.0 * (len(rows) - 1 - n) / max(1, len(rows) - 1)
@@ -79,7 +80,7 @@ def cost_over_time(
     name_ends(ax, labels)
     ends = ((name, show(float(row[0])), show(float(row[-1])), len(row) - 1) for name, row in rows.items())
     each = (f"{name}: {a} at t = 0, {b} at t = {last}, {show(sums[name])} in all" for name, a, b, last in ends)
-    return tell(ax, f"{words[0].upper()}{words[1:]} by time, {unit}. {'; '.join(each)}.", ax.get_ylim())
+    return tell(ax, f"{words[0].upper()}{words[1:]} by time{unit}. {'; '.join(each)}.", ax.get_ylim())
 
 
 def by_time(result: Any, what: str) -> Float[Tensor, " T"]:
@@ -92,10 +93,16 @@ def by_time(result: Any, what: str) -> Float[Tensor, " T"]:
         raise fault("cost_over_time", f"a {type(result).__name__}", "what cai.evaluate or cai.compare returns")
     if result.model.horizon is None:
         raise fault("cost_over_time", "an infinite horizon", "a finite one: the figure is over time")
-    if what in LOST:
-        fields = [getattr(part, "regret" if what == "regret" else f"{what}_nats") for part in result.parts]
-        return sum((field.reshape(len(field), -1).sum(-1) for field in fields), torch.zeros(()))
-    return sum((_expected(part, READ[what]) for part in result.parts), torch.zeros(()))
+    scale = abs(result.expected_return) if what in ("reward", "regret") else abs(result.kl_to_prior)
+    row = sum(
+        (_lost(part, what) if what in LOST else _expected(part, READ[what]) for part in result.parts), torch.zeros(())
+    )
+    return torch.where(row.abs() <= ROUNDING * max(1.0, scale if scale < float("inf") else 0.0), 0.0, row)
+
+
+def _lost(part: Part, what: str) -> Float[Tensor, " T"]:
+    field: Tensor = getattr(part, "regret" if what == "regret" else f"{what}_nats")
+    return field.reshape(len(field), -1).sum(-1)
 
 
 def _expected(part: Part, read: Callable[[Part, int, Any], Any]) -> Float[Tensor, " T"]:
