@@ -197,8 +197,9 @@ class Part:
 
     @property
     def _alive(self) -> list[float]:
-        """p(alive) at every time at which the policy acts."""
-        return [float(next(iter(self.visits.values())).mass[t]) for t in self.times]
+        """p(alive) at every time at which the policy acts, γ^t; of the infinite horizon its sum."""
+        discount: float = self.model.discount
+        return [1 / (1 - discount)] if self.model.horizon is None else [discount**t for t in self.times]
 
     def _best(self, rule: Rule, t: int) -> F:
         """Return log π*_t(a|s) of an exact answer, nats."""
