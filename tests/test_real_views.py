@@ -216,6 +216,13 @@ def test_reasons_are_those_of_the_messages(solved: dict[str, cai.Messages]) -> N
         solved["HARD"].explain(0, position=1.0)
 
 
+def test_evidence_that_no_policy_makes_certain_is_said(tmp_path: Path, undrawn: None) -> None:
+    seen = cai.solve(cai.load_world("double_integrator", {"horizon": 8}), temperature=2.0, observe={"position_5": 1.0})
+    assert "VARIATIONAL, which assumes no luck, has no answer" in str(seen.explain(0, **HERE))
+    assert "contradicts the exact evidence" in str(seen.explain(5, position=2.0, velocity=0.0))
+    assert "Where state and action are" in cai.report(seen, tmp_path).read_text()
+
+
 def test_a_system_is_written_as_equations(cart: Any) -> None:
     told = dict(equations(cart))
     assert told["next velocity"] == "velocity + 0.2·force + noise of deviation 0.1"

@@ -192,15 +192,17 @@ def acting_at(result: Any, t: int) -> ConditionalGaussian:
 
 
 def closed_loop(result: Any, t: int) -> ConditionalGaussian:
-    """Return p(s_{t+1}|s_t) where the policy's mean acts: under the rule of messages, else under the true dynamics."""
-    if isinstance(result, Messages):
-        following: Any = result.dynamics(t)
-    else:
-        following = result.variational.dynamics(t)  # the true ones
-    following, act, n = following.detach(), acting_at(result, t), result.model.states.dimension
+    """Return p(s_{t+1}|s_t) where the policy acts: under the rule of messages, else under the true dynamics."""
+    act, n = acting_at(result, t), result.model.states.dimension
+    following: Any = result.dynamics(t).detach() if isinstance(result, Messages) else _true_dynamics(result, t)
     A, B = following.gain[..., :n], following.gain[..., n:]
     offset = following.offset + (B @ act.offset.unsqueeze(-1)).squeeze(-1)
     return ConditionalGaussian(A + B @ act.gain, offset, torch.cat((B @ act.scale, following.scale), -1))
+
+
+def _true_dynamics(result: Any, t: int) -> ConditionalGaussian:
+    sl, seen = result.model.at(t).detach(), result.model.states.dimension + result.model.actions.dimension
+    return ConditionalGaussian(sl.transition[..., :seen], sl.drift, sl.transition[..., seen:])
 
 
 def value_at(result: Any, t: int) -> Quadratic:
@@ -208,10 +210,10 @@ def value_at(result: Any, t: int) -> Quadratic:
     if isinstance(result, Messages):
         v: Quadratic = result.operator.at(result.v, t).detach()
         return v
-    op = result.variational.operator
-    to_come: Quadratic = op.terminal().detach()
+    op = result.answers.operator.under(VARIATIONAL)  # its q averages outcomes
+    to_come: Quadratic = op.terminal()
     for at in reversed(range(t, result.model.horizon)):
-        to_come = _averaged(op.under(VARIATIONAL).q(at, to_come), acting_at(result, at))
+        to_come = _averaged(op.q(at, to_come), acting_at(result, at))
     return to_come
 
 

@@ -5,8 +5,6 @@ from torch import Tensor
 
 from cai.compile.linear_model import LinearGaussian
 from cai.compile.quadratic import ConditionalGaussian, Gaussian, Quadratic
-from cai.exact.gaussian.gaussian_operator import GaussianOperator
-from cai.exact.rules import VARIATIONAL
 from cai.policies.gaussian_action import affine_in_words
 from cai.support.numbers import MINUS, brief
 from cai.support.wording import listed
@@ -56,8 +54,11 @@ def equations(model: LinearGaussian, t: int = 0) -> list[tuple[str, str]]:
 
 
 def expected_reward(model: LinearGaussian, t: int) -> Quadratic:
-    """Return E[r|s, a] of time t, reward units."""
-    return GaussianOperator(model, VARIATIONAL, model.start_mean.new_ones(())).expected_reward(t).detach()
+    """Return E[r|s, a] of time t, reward units: ``r(s, a, 0) + ½ tr M_zz``; -inf off the plane of exact evidence."""
+    r = model.at(t).reward.detach()
+    seen = model.states.dimension + model.actions.dimension
+    spread = 0.5 * r.M[seen:, seen:].diagonal().sum()
+    return Quadratic(r.M[:seen, :seen], r.b[:seen], r.c + spread, None if r.rows is None else r.rows[:, :seen], r.sides)
 
 
 def prior_lines(model: LinearGaussian, t: int) -> list[tuple[str, str]]:

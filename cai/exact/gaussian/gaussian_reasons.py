@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from cai.compile.quadratic import ConditionalGaussian, Quadratic
-from cai.errors import fault
+from cai.errors import NO_ANSWER, IntractableError, fault
 from cai.exact.gaussian.normal_means import said_of
 from cai.exact.reasons import PROMISES, reasons_in
 from cai.exact.rules import POSTERIOR, VARIATIONAL
@@ -216,8 +216,16 @@ def _luck(messages: Any, t: int, s: Tensor, a: Tensor) -> Luck:
     if float(apart[most]) > ROUNDING:
         bends = f"it expects the next {names[most]} at {brief(float(tilted.mean(here)[most]))}, but its true mean is "
         bends += f"{brief(float(true.mean(here)[most]))} ({brief(float(apart[most]), 2)} deviations away)"
-    sober = op.under(VARIATIONAL)
-    act = sober.log_policy(t, sober.at(sweep(sober), t + 1))
+    return Luck(float(op.luck(t, v_next)(here)), bends, _sober(messages, t, s))
+
+
+def _sober(messages: Any, t: int, s: Tensor) -> str:
+    """Say what VARIATIONAL would do in the same state."""
+    op = messages.operator.under(VARIATIONAL)
+    try:
+        act = op.log_policy(t, op.at(sweep(op), t + 1))
+    except (*NO_ANSWER, IntractableError):
+        return "VARIATIONAL, which assumes no luck, has no answer: no policy makes certain what was observed."
     actions = messages.model.actions.labels[:SHOWN]
     does = [f"{name} = {brief(float(act.mean(s)[i]), 4)}" for i, name in enumerate(actions)]
-    return Luck(float(op.luck(t, v_next)(here)), bends, f"VARIATIONAL, which assumes no luck, takes {listed(does)}.")
+    return f"VARIATIONAL, which assumes no luck, takes {listed(does)}."

@@ -109,7 +109,7 @@ def portraits(request: Request) -> Iterator[Section]:
     parts: list[Part] = [Words(f"{y} over {x}{others}.")]
     parts += [pictures.picture("portraits", "What the rules expect", caption, _portraits_of, own, x, y)] if own else []
     affine = {name: one for name, one in measured(comparison).items() if is_affine(one)}
-    if affine:
+    if affine and comparison.elbo_star is not None:  # else what was observed is left to chance: the return is -inf
         few = dict(list(affine.items())[:MOST])
         caption = "The same under the true dynamics. Level lines: the expected return from t = 0 on, all on one scale."
         parts.append(
