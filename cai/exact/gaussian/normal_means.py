@@ -142,13 +142,13 @@ class _Square:
     eta: Tensor
 
     def completed(self, root: Tensor, info: Tensor) -> Taken:
-        """Return the value at the top of the square, with z given x as N(Λ⁻¹h, Λ⁻¹), from a Cholesky root of Λ."""
+        """Return ``g(x, 0) + ½ η h(x)'Λ⁻¹h(x)``, the maximum over z, and N(Λ⁻¹h, Λ⁻¹), from a Cholesky root of Λ."""
         n, k = self.rest.dimension, root.shape[-1]
         best = torch.cholesky_solve(self.slope, root)
-        gained = self.slope.mT @ best * self.eta
+        square = self.slope.mT @ best * self.eta
         rest = self.rest
         value = Quadratic(
-            symmetric(rest.M + gained[..., :n, :n]), rest.b + gained[..., :n, n], rest.c + 0.5 * gained[..., n, n]
+            symmetric(rest.M + square[..., :n, :n]), rest.b + square[..., :n, n], rest.c + 0.5 * square[..., n, n]
         )
         one = torch.eye(k, dtype=root.dtype, device=root.device).expand_as(root)
         spread = torch.linalg.solve_triangular(root.mT, one, upper=True)
