@@ -49,6 +49,15 @@ class LinearSlice(Stacked):
     log_volume: Float[Tensor, "*L"]
 
     @property
+    def acting(self) -> tuple[Float[Tensor, "*L nm nj"], Float[Tensor, "*L nm"]]:
+        """The matrix and the offset that give (s, a) from (s, w), where ``a = gain s + offset + scale w``."""
+        prior, (n, j) = self.prior, (self.prior.gain.shape[-1], self.prior.scale.shape[-1])
+        one = torch.eye(n, n + j, dtype=prior.gain.dtype, device=prior.gain.device)
+        kept = one.expand(*prior.gain.shape[:-2], n, n + j)
+        offset = torch.nn.functional.pad(prior.offset, (n, 0))
+        return torch.cat((kept, torch.cat((prior.gain, prior.scale), -1)), -2), offset
+
+    @property
     def log_prior_volume(self) -> Float[Tensor, "*L"]:
         """log of the volume of an action over that of its noise w, where ``a = gain s + offset + scale w``."""
         return log_volume(self.prior.scale)

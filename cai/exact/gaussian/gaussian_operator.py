@@ -17,14 +17,14 @@ from torch import Tensor
 
 from cai.compile.linear_model import LinearGaussian
 from cai.compile.quadratic import ConditionalGaussian, Gaussian, Quadratic, aligned, stacked
-from cai.errors import Finding, ImpossibleError, IntractableError, NoClosedFormError, NotConvergedError, require_time
+from cai.errors import Finding, ImpossibleError, IntractableError, NoClosedFormError, require_time
 from cai.exact.cost import Cost
 from cai.exact.fixed_point import FixedPoint
-from cai.exact.gaussian import draws, expectations
+from cai.exact.gaussian import draws, expectations, gaussian_marginals
 from cai.exact.gaussian.algebraic_riccati import stationary_value
 from cai.exact.gaussian.at_once import at_once
 from cai.exact.gaussian.gaussian_chain import GaussianChain
-from cai.exact.gaussian.normal_means import Taken, over_normal, said_of
+from cai.exact.gaussian.normal_means import Taken, over_normal, require_finite, said_of
 from cai.exact.gaussian.visits import summed
 from cai.exact.operator import Pick
 from cai.exact.rounding import Rounding
@@ -66,6 +66,10 @@ class GaussianOperator:
     entries = property(expectations.entries)
     draw_start = draws.draw_start
     draw = draws.draw
+    variables = property(gaussian_marginals.variables)
+    state_marginal = gaussian_marginals.state_marginal
+    marginal = gaussian_marginals.marginal
+    forward = gaussian_marginals.forward
 
     def __post_init__(self) -> None:
         if said_of(self.rule.over_actions).kind == "averaged" and bool(self.model.slices.flat.any()):
@@ -112,44 +116,19 @@ class GaussianOperator:
         sl = self.model.at(t)
         x = sl.reward + (v_next * self.survival).after(sl.transition, sl.drift)
         over, flat = (rule or self.rule).over_outcomes, self._not_flat(self.model.noise)
-        return self._existing(over_normal(over, x, self.model.noise, self.alpha, flat, sl.log_volume), t, "the noise")
+        taken = over_normal(over, x, self.model.noise, self.alpha, flat, sl.log_volume)
+        return require_finite(taken, self.rule, t, "the noise")
 
     def over_actions(self, t: int, q: Quadratic) -> Taken:
         """Take the mean over the noise of the action prior: v, reward units, and that noise given s."""
-        sl, n = self.model.at(t), self.model.states.dimension
-        prior, k = sl.prior, sl.prior.scale.shape[-1]
-        one = torch.eye(n, dtype=q.b.dtype, device=q.b.device)
-        above = torch.cat((one, one.new_zeros(n, k)), -1).expand(*prior.gain.shape[:-2], n, n + k)
-        acting = torch.cat((above, torch.cat((prior.gain, prior.scale), -1)), -2)
-        offset = torch.cat((prior.offset.new_zeros(*prior.offset.shape[:-1], n), prior.offset), -1)
-        h = q.after(acting, offset)
+        sl = self.model.at(t)
+        h, k = q.after(*sl.acting), sl.prior.scale.shape[-1]
         volume = sl.log_prior_volume if said_of(self.rule.over_actions).paid else self.alpha.new_zeros(())
         taken = over_normal(self.rule.over_actions, h, k, self.alpha, sl.flat, volume)
-        return self._existing(taken, t, f"the action ({', '.join(self.model.actions.labels)})")
+        return require_finite(taken, self.rule, t, f"the action ({', '.join(self.model.actions.labels)})")
 
     def _not_flat(self, k: int) -> Tensor:
         return torch.zeros(k, dtype=torch.bool, device=self.alpha.device)
-
-    def _existing(self, taken: Taken, t: int | str, over: str) -> Taken:
-        """Return a mean that is finite.
-
-        Raises:
-            NotConvergedError: it is not.
-        """
-        if bool(taken.finite.all()):
-            return taken
-        assert taken.curvature is not None
-        least = float(torch.linalg.eigvalsh(taken.curvature.detach())[~taken.finite].amin())
-        raise NotConvergedError(
-            f"{self.rule}, t = {t}: {self._why(over)} (curvature {least:.3g}, where more than 0 is needed)"
-        )
-
-    def _why(self, over: str) -> str:
-        if "action" in over:
-            return f"there is no best value of {over}, nor a finite mean over it"
-        if (said_of(self.rule.over_outcomes).eta or 1.0) > 0:
-            return f"the value is inf: the reward to come grows faster than {over} becomes unlikely"
-        return f"the value is -inf: the reward to come falls faster than {over} becomes unlikely"
 
     def places(self) -> None:
         """Return nothing: quadratics are made anew."""
@@ -181,7 +160,7 @@ class GaussianOperator:
         over = self.rule.over_outcomes
         volume = self.model.log_start_volume if said_of(over).paid else self.alpha.new_zeros(())
         taken = over_normal(over, x, k, self.alpha, self._not_flat(k), volume)
-        return self._existing(taken, 0, "the start")
+        return require_finite(taken, self.rule, 0, "the start")
 
     def begin(self, v_0: Quadratic) -> Gaussian:
         """Return p(s_0) under the rule."""
@@ -248,62 +227,14 @@ class GaussianOperator:
         return self._visits(self.initial(), log_pi)
 
     def _visits(self, start: Gaussian, act: ConditionalGaussian) -> Gaussian:
-        sl, n = self.model.at(0), self.model.states.dimension
-        m = self.model.actions.dimension
-        A, B, G = sl.transition.split([n, m, self.model.noise], -1)
+        sl, model = self.model.at(0), self.model
+        A, B, G = sl.transition.split([model.states.dimension, model.actions.dimension, model.noise], -1)
         drift = sl.drift + (B @ act.offset.unsqueeze(-1)).squeeze(-1)
-        return summed(
-            start, ConditionalGaussian(A + B @ act.gain, drift, torch.cat((B @ act.scale, G), -1)), self.survival
-        )
+        loop = ConditionalGaussian(A + B @ act.gain, drift, torch.cat((B @ act.scale, G), -1))
+        return summed(start, loop, self.survival)
 
     def chain(self, v: Quadratic) -> None:
         """Return nothing: the fixed point is found by other means."""
-
-    def forward(self, v: Quadratic, states: Gaussian) -> Quadratic:
-        """Return the forward messages log p(s_t, O_{<t}) of every time, nats: log p(s_t|O) + log Z - v/α.
-
-        Raises:
-            IntractableError: a state has no density, since it does not vary in some direction.
-        """
-        root, info = torch.linalg.cholesky_ex(states.covariance)
-        if bool(info.any()):
-            t = int(info.nonzero()[0][-1])
-            seen = f"a covariance of s_{t} that is singular"
-            raise IntractableError([Finding("forward", seen, "states with a density: noise on every coordinate")])
-        still = root.new_zeros(*states.mean.shape, 0)
-        log_p = ConditionalGaussian(still, states.mean, root).log_density()
-        alpha, log_z = self.alpha.unsqueeze(-1), (self.start(self.at(v, 0)) / self.alpha).unsqueeze(-1)
-        scaled = v / alpha
-        return Quadratic(log_p.M - scaled.M, log_p.b - scaled.b, log_p.c + log_z - scaled.c)
-
-    @property
-    def variables(self) -> tuple[str, ...]:
-        """The names of states, actions and latents."""
-        own = (*self.model.states.names, *self.model.actions.names)
-        return (*own, *(name for name in self.model.sites.names if name not in own))
-
-    def state_marginal(self, t: int, mu: Gaussian, names: Sequence[str]) -> Gaussian:
-        """Return the marginal of some state variables, in the order given."""
-        return mu.of(self.model.states.where(names))
-
-    def marginal(self, t: int, mu: Gaussian, v_next: Quadratic, names: Sequence[str], error_bound: float) -> Gaussian:
-        """Return the marginal of some variables of a slice, in the order given."""
-        chain, model = self.conditionals(t, v_next, error_bound), self.model
-        y = chain.joint(mu)
-        one = torch.eye(y.mean.shape[-1], dtype=y.mean.dtype, device=y.mean.device)
-        states, actions, n = model.states.slices, model.actions.slices, model.states.dimension
-        rows, offsets = [], []
-        for name in names:
-            if name in states or name in actions:
-                found = states.get(name) or slice(n + actions[name].start, n + actions[name].stop)
-                rows.append(one[found])
-                offsets.append(y.mean.new_zeros(len(one[found])))
-            else:
-                rows.append(chain.slice.readout[..., model.sites.slices[name], :])
-                offsets.append(chain.slice.readout_offset[..., model.sites.slices[name]])
-        batch = y.mean.shape[:-1]
-        F = torch.cat([row.expand(*batch, *row.shape[-2:]) for row in rows], -2)
-        return y.through(F, torch.cat([offset.expand(*batch, -1) for offset in offsets], -1))
 
     def pick_start(self, v_0: Quadratic, n: int, pick: Pick) -> Tensor:
         """Pick n start states under the rule, ``[N, n]``."""

@@ -12,9 +12,9 @@ import torch
 from torch import Tensor
 
 from cai.compile.quadratic import ConditionalGaussian, Quadratic, symmetric
-from cai.errors import Finding, IntractableError
+from cai.errors import Finding, IntractableError, NotConvergedError
 from cai.exact.gaussian.evidence import absorb, independent, passed_by
-from cai.exact.rules import Assumption, Mean, assumption
+from cai.exact.rules import Assumption, Mean, Rule, assumption
 
 FLAT = 256
 """Units in the last place of the largest curvature below which a direction counts as flat."""
@@ -196,3 +196,31 @@ def _certain(taken: Taken) -> Taken:
     tilted = taken.tilted
     certain = ConditionalGaussian(tilted.gain, tilted.offset, tilted.scale[..., :0])
     return Taken(taken.value, certain, taken.curvature, taken.finite)
+
+
+def require_finite(taken: Taken, rule: Rule, t: int, over: str) -> Taken:
+    """Return a mean that is finite.
+
+    Args:
+        taken: the mean.
+        rule: the rule that it is of.
+        t: the time.
+        over: what it is over, in words.
+
+    Raises:
+        NotConvergedError: it is not finite.
+    """
+    if bool(taken.finite.all()):
+        return taken
+    assert taken.curvature is not None
+    least = float(torch.linalg.eigvalsh(taken.curvature.detach())[~taken.finite].amin())
+    why = _why(rule, over)
+    raise NotConvergedError(f"{rule}, t = {t}: {why} (curvature {least:.3g}, where more than 0 is needed)")
+
+
+def _why(rule: Rule, over: str) -> str:
+    if "action" in over:
+        return f"there is no best value of {over}, nor a finite mean over it"
+    if (said_of(rule.over_outcomes).eta or 1.0) > 0:
+        return f"the value is inf: the reward to come grows faster than {over} becomes unlikely"
+    return f"the value is -inf: the reward to come falls faster than {over} becomes unlikely"
