@@ -11,8 +11,9 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from pyro.distributions import Delta, MultivariateNormal, Normal, StudentT
+from pyro.distributions import Delta, MultivariateNormal, Normal, Poisson, StudentT, TransformedDistribution
 from torch import Tensor, nn
+from torch.distributions.transforms import TanhTransform
 
 import cai
 from cai.compile.model import Model, is_finite
@@ -344,3 +345,39 @@ class TestWhereItLoses:
         assert it.occupancy.mean.shape == (4, 3)
         assert it.log_policy.M.shape == (4, 3, 3)
         torch.testing.assert_close(it.final_states.mean, it.visits["s"].mean[-1])
+
+
+class TestWhatHasNoAnswer:
+    def test_a_batch_of_policies_is_refused(self) -> None:
+        both = cai.solve(WORLD, temperature=torch.tensor([0.5, 1.0]))
+        for ask in (lambda: cai.evaluate(WORLD, both), lambda: both.policy.act(torch.zeros(2, dtype=torch.float64), 0)):
+            with pytest.raises(cai.WorldError, match=r"a batch of shape \(2,\); expected the policy of one entry"):
+                ask()
+
+    def test_an_action_with_a_probability_of_its_own_is_infinitely_far_from_a_density(self) -> None:
+        def certain(s: Tensor, t: int) -> Normal:
+            return Normal(s.sum(-1, keepdim=True).tanh(), 0.0, validate_args=False).to_event(1)
+
+        def counted(s: Tensor, t: int) -> Any:
+            return Poisson(s.sum(-1, keepdim=True).exp()).to_event(1)
+
+        def squashed(s: Tensor, t: int) -> Any:
+            return TransformedDistribution(Delta(s[..., :1]), [TanhTransform()]).to_event(1)
+
+        for act in (certain, counted, squashed):
+            it = cai.evaluate(WORLD, act, samples=20)
+            assert it.kl_to_prior == torch.inf
+            assert abs(it.expected_return) < torch.inf
+
+    def test_a_seed_is_a_whole_number_of_any_size(self) -> None:
+        def bent(s: Tensor, t: int) -> Any:
+            return Normal(s[..., :1].tanh(), 0.5).to_event(1)
+
+        with pytest.raises(cai.WorldError, match=r"seed: 1\.5; expected a whole number"):
+            cai.evaluate(WORLD, bent, seed=1.5)  # type: ignore[arg-type]
+        one, other = (cai.evaluate(WORLD, bent, samples=20, seed=2**62).expected_return for _ in range(2))
+        assert one == other
+
+    def test_policy_support_reads_numbered_states(self) -> None:
+        with pytest.raises(cai.WorldError, match=r"a policy on real states, s; expected numbered ones"):
+            cai.policy_support(cai.solve(WORLD))

@@ -89,10 +89,12 @@ def answers_of(
     Independent parts are evaluated one by one, unless a discount or an end of the episode couples them.
 
     Raises:
-        WorldError: there is a batch of worlds or temperatures, or too few samples.
+        WorldError: there is a batch of worlds or temperatures, or too few samples; or the seed is no number.
     """
     if isinstance(samples, bool) or not isinstance(samples, int) or samples < 2:
         raise fault(f"{where}, samples", f"{samples!r}", "a whole number, at least 2")
+    if isinstance(seed, bool) or not isinstance(seed, int):
+        raise fault(f"{where}, seed", f"{seed!r}", "a whole number")
     op = operator(model, VARIATIONAL, temperature)
     if op.batch_shape:
         raise fault(where, f"a batch of shape {list(op.batch_shape)}", "one world, one temperature")

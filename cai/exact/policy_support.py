@@ -8,6 +8,7 @@ from itertools import combinations
 import torch
 from torch import Tensor
 
+from cai.compile.model import is_finite
 from cai.errors import Finding, IntractableError, fault
 from cai.exact.messages import Messages
 from cai.policies.fixed import FixedPolicy
@@ -77,7 +78,7 @@ def policy_support(messages: Messages | FixedPolicy | TabularPolicy, *, toleranc
         tolerance: the largest difference of probabilities that counts as equal.
 
     Raises:
-        WorldError: the argument is something else or a batch, or the tolerance is negative.
+        WorldError: the argument is something else or a batch, states are real, or the tolerance is negative.
 
     Source: irrelevance as in Boutilier, Dearden & Goldszmidt (2000), Stochastic dynamic programming with factored
     representations.
@@ -161,5 +162,8 @@ def _policy_of(
     if len(messages.operator.parts) > 1:
         seen = f"a world in {len(messages.operator.parts)} independent parts"
         raise IntractableError([Finding("policy_support", seen, "the policy of one part: messages.policy.parts[i]")])
+    if not is_finite(messages.model):
+        seen = f"a policy on real states, {', '.join(messages.model.states.names)}"
+        raise fault("policy_support", seen, "numbered ones: messages.policy.at(t) has the gains of real actions")
     policy, v = messages.policy, messages.v.detach()
     return policy, lambda t: (v if policy.horizon is None else v[t]) > -torch.inf

@@ -13,7 +13,7 @@ from torch.linalg import solve_triangular
 
 from cai.compile.quadratic import ConditionalGaussian
 from cai.errors import Finding, IntractableError, require_time
-from cai.policies.gaussian_action import GaussianAction, gaussian_action
+from cai.policies.gaussian_action import GaussianAction, gaussian_action, require_single
 from cai.policies.protocol import Policy, sampled, scored
 from cai.support.display import in_notebook
 from cai.support.wording import listed
@@ -113,8 +113,9 @@ class AffineGaussianPolicy:
 
 def _at(policy: Conditional, state: Values, t: int) -> tuple[Tensor, ConditionalGaussian]:
     """Return the state as a vector, ``[*, n]``, and the policy in its dtype."""
-    x = policy.states.join(policy.states.unpack(state))
-    return x, policy.conditional(t).each(lambda part: part.to(x))
+    x, act = policy.states.join(policy.states.unpack(state)), policy.conditional(t)
+    require_single("policy", act)
+    return x, act.each(lambda part: part.to(x))
 
 
 def _lower(scale: Tensor) -> Tensor:

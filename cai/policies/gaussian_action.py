@@ -128,6 +128,13 @@ def _times(size: float, name: str) -> str:
     return name if abs(size - 1) < 1e-12 else f"{brief(size)}·{name}"
 
 
+def require_single(where: str, act: ConditionalGaussian) -> None:
+    """Raise a ``WorldError`` where a Gaussian given the state is a batch of them."""
+    if act.offset.dim() > 1:
+        seen = f"a batch of shape {tuple(act.offset.shape[:-1])}"
+        raise fault(where, seen, "the policy of one entry: messages[i].policy")
+
+
 def gaussian_action(
     act: ConditionalGaussian, t: int, states: Coordinates, actions: Coordinates, given: Mapping[str, Any]
 ) -> GaussianAction:
@@ -136,9 +143,7 @@ def gaussian_action(
     Raises:
         WorldError: a variable is unknown, or a value is no number; or the policy is a batch.
     """
-    if act.offset.dim() > 1:
-        seen = f"a batch of shape {tuple(act.offset.shape[:-1])}"
-        raise fault("at", seen, "the policy of one entry: messages[i].policy")
+    require_single("at", act)
     with torch.no_grad():
         placed = states.placed(given, "at")
         s = act.offset.new_zeros(states.dimension)

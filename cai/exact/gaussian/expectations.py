@@ -15,6 +15,7 @@ from cai.errors import fault
 from cai.exact.gaussian.sampled_operator import SampledOperator
 from cai.exact.operator import Operator
 from cai.policies.affine_gaussian import Conditional
+from cai.policies.gaussian_action import require_single
 
 SAME = 1e-9
 """Relative size below which two planes of actions are the same."""
@@ -39,9 +40,10 @@ def act(op: Operator, policy: Any, t: int) -> ConditionalGaussian:
     """Return a given s at time t, in the world's dtype.
 
     Raises:
-        WorldError: a number is not finite.
+        WorldError: a number is not finite, or the policy is a batch.
     """
     own: ConditionalGaussian = policy.conditional(t)
+    require_single("policy", own)
     if not all(bool(part.isfinite().all()) for part in own.tensors):
         raise fault(f"policy, t = {t}", "a gain, offset or scale that is not finite", "finite numbers")
     return own.each(lambda part: part.detach().to(op.model.start_mean))

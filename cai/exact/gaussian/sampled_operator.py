@@ -12,7 +12,7 @@ from functools import partial
 from typing import Any
 
 import torch
-from pyro.distributions import Delta
+from pyro.distributions import Delta, TransformedDistribution
 from pyro.poutine import block, trace
 from torch import Tensor, nn
 
@@ -108,8 +108,11 @@ class SampledOperator:
         """Return 1: a policy at one time takes no numbers."""
         return 1
 
+    def _seed(self, draw: int) -> int:
+        return (self.seed * SEEDS + draw) % 2**63
+
     def _pick(self, draw: int) -> Drawing:
-        return Drawing(torch.Generator(self.alpha.device).manual_seed(self.seed * SEEDS + draw))
+        return Drawing(torch.Generator(self.alpha.device).manual_seed(self._seed(draw)))
 
     def act(self, policy: Policy, t: int) -> SampledAct:
         """Return the policy at one time."""
@@ -123,7 +126,7 @@ class SampledOperator:
         """
         model, where = self.model, f"policy, t = {t}"
         with torch.random.fork_rng(devices=[]):
-            torch.default_generator.manual_seed(self.seed * SEEDS + 2 * step + 2)
+            torch.default_generator.manual_seed(self._seed(2 * step + 2))
             sites = self._sites(policy, t, s)
         if set(sites) != set(model.actions.names):
             raise fault(where, f"sites {sorted(sites)}", f"the world's own action sites {list(model.actions.names)}")
@@ -142,9 +145,9 @@ class SampledOperator:
         return next(log_pi for values, log_pi in known if values is x)
 
     def _density(self, t: int, sites: dict[str, Any], batch: torch.Size) -> Tensor:
-        """Return log π of what was drawn, nats, ``[N]``; inf where an action is a point, or the prior is certain."""
+        """Return log π of what was drawn, nats, ``[N]``; inf where an action, or the prior, has no density."""
         model, like = self.model, self.alpha
-        points = any(isinstance(base(site["fn"]), Delta) for site in sites.values())
+        points = any(_has_points(site["fn"]) for site in sites.values())
         if points or int(model.prior_at(t).rank.min()) < model.actions.dimension:
             return like.new_full(batch, torch.inf)
         total = like.new_zeros(batch)
@@ -248,6 +251,16 @@ class SampledOperator:
         """Return the standard error of the sum over N independent shares; 0 where it is infinite."""
         spread = float(total.std()) * len(total) ** 0.5
         return spread if math.isfinite(spread) else 0.0
+
+
+def _has_points(fn: Any) -> bool:
+    """Return whether a distribution has values of a probability above 0: points, counts, noise of scale 0."""
+    inner = base(fn)
+    while isinstance(inner, TransformedDistribution):
+        inner = base(inner.base_dist)
+    scale = getattr(inner, "scale", None)
+    certain = isinstance(scale, Tensor) and bool((scale == 0).any())
+    return certain or isinstance(inner, Delta) or bool(fn.support.is_discrete)
 
 
 def _dtype(policy: Any, dtype: torch.dtype) -> torch.dtype:
