@@ -15,7 +15,7 @@ from cai.bridges.named import load_world
 from cai.compile.quadratic import ConditionalGaussian
 from cai.errors import IntractableError
 from cai.exact.forms import operator
-from cai.exact.gaussian.affine_elbo import affine_elbo, earned
+from cai.exact.gaussian.affine_elbo import affine_elbo, reward_and_prior
 from cai.learn.action_heads import actor_of
 from cai.policies.affine import AffinePolicy
 from cai.policies.affine_gaussian import AffineGaussianPolicy
@@ -156,7 +156,7 @@ def test_the_closed_form_is_the_mean_of_samples(name: str, alpha: float) -> None
 
 def elbo_of(world: Any, policy: Any, alpha: float = 1.0) -> Tensor:
     op: Any = operator(cai.linearise(world), cai.VARIATIONAL, alpha)
-    return affine_elbo(op, policy, earned(op))
+    return affine_elbo(op, policy, reward_and_prior(op))
 
 
 @pytest.mark.parametrize("name", ["lqg", "thermostat"])

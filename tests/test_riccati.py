@@ -211,7 +211,7 @@ def test_hard_is_the_discrete_algebraic_riccati_equation() -> None:
 
 
 def test_an_action_may_cost_nothing_itself() -> None:
-    """HARD where the action is paid for by what it leads to alone."""
+    """HARD where the reward depends on the action through the next state alone."""
     linalg = pytest.importorskip("scipy.linalg")
     system = plant([[1.1, 0.1], [0.2, 0.8]], [[0.3], [0.5]], [[1.0, 0.0], [0.0, 0.5]], 0.9)
     M = system.slices.reward.M.clone()
@@ -243,8 +243,8 @@ def test_the_fixed_point_is_differentiable(rule: Rule) -> None:
         assert float((one - other).abs().max()) < 1e-6 * (1 + float(other.abs().max()))
 
 
-def test_what_is_not_paid_for_may_grow() -> None:
-    """A mode that outgrows the discount is no trouble where nothing is paid for it."""
+def test_a_mode_that_no_reward_depends_on_may_grow() -> None:
+    """A mode may grow faster than the discount shrinks it where no reward depends on it."""
     system = plant([[1.2, 0.0], [0.0, 1.0]], [[1.0], [1.0]], [[0.0, 0.0], [0.0, 1.0]], 0.95)
     found = cai.solve(system, HARD)
     assert float(found.v.M[0].abs().max()) < 1e-14
@@ -256,18 +256,18 @@ def test_what_is_not_paid_for_may_grow() -> None:
 @pytest.mark.parametrize(
     ("A", "B", "words"),
     [
-        ([[1.1, 0.1], [0.1, 1.1]], [[1.0], [-1.0]], r"0\.71 \w+ \+ 0\.71 \w+ is paid for, grows by 1\.2 a step"),
+        ([[1.1, 0.1], [0.1, 1.1]], [[1.0], [-1.0]], r"0\.71 \w+ \+ 0\.71 \w+ affects the reward and grows by 1\.2"),
         ([[0.0, 1.2], [-1.2, 0.0]], [[0.0], [0.0]], r"eigenvalue (-?0) ± 1\.2i"),
-        ([[1.2, 0.0], [0.0, 1.0]], [[0.0], [1.0]], r"VARIATIONAL with γ = 0\.95: not stabilisable: position is"),
+        ([[1.2, 0.0], [0.0, 1.0]], [[0.0], [1.0]], r"VARIATIONAL with γ = 0\.95: not stabilisable: position affects"),
     ],
 )
 def test_a_mode_that_no_action_reaches_is_named(A: list[list[float]], B: list[list[float]], words: str) -> None:
-    """What is paid for, outgrows the discount and is out of reach has no finite value."""
+    """A mode that affects the reward, outgrows the discount and is out of reach has no finite value."""
     with pytest.raises(NotConvergedError, match=words):
         cai.solve(plant(A, B, [[1.0, 0.0], [0.0, 1.0]], 0.95), VARIATIONAL)
 
 
 def test_rewards_that_outgrow_the_discount_have_no_value() -> None:
-    """Paid to be far away, with nothing that holds the state back."""
+    """The reward grows with the distance, and nothing bounds the state."""
     with pytest.raises(NotConvergedError, match="infinite"):
         cai.solve(plant([[0.99, 0.0], [0.0, 0.8]], [[1.0], [1.0]], [[-1.0, 0.0], [0.0, 0.2]], 0.95), VARIATIONAL)

@@ -19,7 +19,7 @@ from cai.compile.tabulate import tabulate
 from cai.errors import ImpossibleError, IntractableError, NotConvergedError
 from cai.evaluation.answers import answers_of
 from cai.evaluation.evaluate import measure
-from cai.exact.gaussian.affine_elbo import Earned, affine_accounts, affine_elbo, earned
+from cai.exact.gaussian.affine_elbo import RewardAndPrior, affine_accounts, affine_elbo, reward_and_prior
 from cai.exact.gaussian.gaussian_operator import GaussianOperator
 from cai.exact.rules import VARIATIONAL
 from cai.exact.solve import solve
@@ -160,8 +160,8 @@ class GaussianScore:
         return GaussianOperator(self.model, VARIATIONAL, alpha)
 
     @cached_property
-    def _known(self) -> Earned:
-        return earned(self._operator)
+    def _known(self) -> RewardAndPrior:
+        return reward_and_prior(self._operator)
 
 
 def _certain(policy: Conditional, t: int) -> ConditionalGaussian:

@@ -14,7 +14,7 @@ from torch import Tensor
 from cai.compile.linear_model import LinearGaussian, LinearSlice
 from cai.compile.quadratic import ConditionalGaussian, Gaussian, Quadratic, stacked
 from cai.errors import Finding, IntractableError, NotConvergedError, fault
-from cai.exact.gaussian.stabilisability import in_words, out_of_reach
+from cai.exact.gaussian.stabilisability import in_words, unstabilisable_mode
 from cai.partial.kalman import Correction, corrections_of, motions, root, spread, variances
 from cai.world.coordinates import Coordinates
 
@@ -82,7 +82,7 @@ def _require_detectable(model: LinearGaussian, reading: ConditionalGaussian) -> 
     batch = torch.broadcast_shapes(A.shape[:-2], told.shape[:-2])
     each = (part.detach().expand(*batch, n, n).reshape(-1, n, n) for part in (A, told))
     for own, seen in zip(*each, strict=True):
-        lost = out_of_reach(own.mT, seen)
+        lost = unstabilisable_mode(own.mT, seen)
         if lost is not None:
             words = f"{in_words(lost[1], model.states.labels)} does not die out, and no reading tells of it"
             raise NotConvergedError(f"the filter: its covariance grows without end: {words}")

@@ -15,7 +15,7 @@ from torch import Tensor
 from cai.compile.linear_model import LinearGaussian, LinearSlice
 from cai.compile.quadratic import ConditionalGaussian, Gaussian, Quadratic
 from cai.errors import NotConvergedError
-from cai.exact.gaussian.normal_means import Taken, over_normal
+from cai.exact.gaussian.normal_means import Marginalised, over_normal
 from cai.exact.rules import POSTERIOR
 from cai.partial.gaussian_worlds import require_seen_prior
 from cai.partial.kalman import Correction, correction, motions, root, see, seen_in, variances
@@ -110,7 +110,7 @@ def passed(
     return after(ConditionalGaussian(motion.gain, motion.offset, sources), noise.tilted), noise.value / alpha
 
 
-def taken(f: Quadratic, k: int, alpha: Tensor) -> Taken:
+def taken(f: Quadratic, k: int, alpha: Tensor) -> Marginalised:
     """Return ``α log E exp(f/α)`` over the last k coordinates, which are standard normal, and how they are tilted."""
     flat = torch.zeros(k, dtype=torch.bool, device=alpha.device)
     return over_normal(POSTERIOR.over_outcomes, f, k, alpha, flat, alpha.new_zeros(()))

@@ -40,9 +40,9 @@ def mixed_policy(model: SwitchingLinear, policy: Any) -> Policy:
     if hasattr(policy, "conditional"):
         return fitting(model, policy)
     if hasattr(policy, "act"):
-        return _found_out(model, policy)
+        return _recognised(model, policy)
     if callable(policy):
-        return _found_out(model, FunctionPolicy(model, policy))
+        return _recognised(model, FunctionPolicy(model, policy))
     expected = "None, messages, a function (state, t) -> distribution, or an object with act"
     raise fault("policy", f"a {type(policy).__name__}", expected)
 
@@ -77,7 +77,7 @@ def _timed(model: SwitchingLinear, acts: list[ConditionalsByMode]) -> SwitchingP
     return SwitchingPolicy(OverTime(tuple(acts)), model.states, model.actions, model.horizon)
 
 
-def _found_out(model: SwitchingLinear, policy: Any) -> Policy:
+def _recognised(model: SwitchingLinear, policy: Any) -> Policy:
     """Return a program of actions as a Gaussian in each mode, or as it is where it is none.
 
     Raises:

@@ -58,9 +58,9 @@ def real_policy(model: LinearGaussian, policy: Any) -> Policy:
         gain = _numbers("gain", policy)
         return _from_gaussian(model, ConditionalGaussian(gain, gain.new_zeros(gain.shape[:-1]), gain[..., :0]))
     if hasattr(policy, "act"):
-        return _found_out(model, policy)
+        return _recognised(model, policy)
     if callable(policy):
-        return _found_out(model, FunctionPolicy(model, policy))
+        return _recognised(model, FunctionPolicy(model, policy))
     raise fault("policy", f"a {type(policy).__name__}", FORMS)
 
 
@@ -165,7 +165,7 @@ def _read(model: LinearGaussian, act: Act, t: int) -> tuple[ConditionalGaussian,
     return read_act(run, model.states, model.actions)
 
 
-def _found_out(model: LinearGaussian, policy: Any) -> Policy:
+def _recognised(model: LinearGaussian, policy: Any) -> Policy:
     """Return a program of actions as a Gaussian given the state, or as it is where it is none.
 
     What is wrong with it is said when it is run.

@@ -16,8 +16,8 @@ Policy = Callable[[int], ConditionalGaussian]
 
 
 @dataclass(frozen=True)
-class Earned:
-    """What does not depend on the policy, of every time, ``[T, …]``; ``[1, …]`` where the slices do not differ.
+class RewardAndPrior:
+    """Reward and log prior of every time, ``[T, …]``; ``[1, …]`` where the slices do not differ.
 
     Attributes:
         reward: E[r|s, a], reward units.
@@ -28,21 +28,21 @@ class Earned:
     log_prior: Quadratic
 
 
-def earned(op: GaussianOperator) -> Earned:
+def reward_and_prior(op: GaussianOperator) -> RewardAndPrior:
     """Return the reward and the prior as functions of (s, a)."""
     times = range(op.model.horizon or 1) if op.model.timed else range(1)
     reward, log_prior = ([each(t) for t in times] for each in (op.expected_reward, op.log_prior))
-    return Earned(stacked(aligned(reward)), stacked(log_prior))
+    return RewardAndPrior(stacked(aligned(reward)), stacked(log_prior))
 
 
-def affine_elbo(op: GaussianOperator, policy: Policy, known: Earned) -> Tensor:
+def affine_elbo(op: GaussianOperator, policy: Policy, known: RewardAndPrior) -> Tensor:
     """Return ELBO(π), nats, of one system."""
     joints, log_pi, last = _forward(op, policy)
     elbo = joints.expect(known.reward / op.alpha + known.log_prior - log_pi).sum()
     return elbo if last is None else elbo + last.expect(op.terminal()) / op.alpha
 
 
-def affine_accounts(op: GaussianOperator, policy: Policy, known: Earned) -> tuple[float, float, float]:
+def affine_accounts(op: GaussianOperator, policy: Policy, known: RewardAndPrior) -> tuple[float, float, float]:
     """Return E Σ r, reward units, and E Σ KL(π ‖ prior) and E Σ H(π), nats; both of densities."""
     joints, log_pi, last = _forward(op, policy)
     value, kl = joints.expect(known.reward).sum(), joints.expect(log_pi - known.log_prior).sum()

@@ -2,8 +2,9 @@
 
     P = H_xx + H_xe S⁻¹ H_ex,     c = P_11/2 + constants/(1 - γ)
 
-The element of 2^k steps is that of 2^(k-1) steps followed by itself, and its J goes to P with the squares of the closed
-loop: structure-preserving doubling (Anderson 1978; Chu, Fan, Lin & Wang 2004). A few backups polish it.
+The element of 2^k steps is that of 2^(k-1) steps followed by itself, and its J converges to P
+quadratically: structure-preserving doubling (Anderson 1978; Chu, Fan, Lin & Wang 2004). A few backups then reduce
+rounding.
 """
 
 from dataclasses import replace
@@ -18,20 +19,20 @@ from cai.exact.fixed_point import FixedPoint
 from cai.exact.gaussian.homogeneous import Homogeneous, closed_loop, homogeneous, quadratic_of, stepped
 from cai.exact.gaussian.loewner import completed, proved
 from cai.exact.gaussian.scan import Element, combined, elements
-from cai.exact.gaussian.stabilisability import growth, in_words, out_of_reach, paid_for
+from cai.exact.gaussian.stabilisability import in_words, observable_subspace, spectral_radius, unstabilisable_mode
 from cai.exact.rules import Rule
 
 MOST = 64
 """Doublings after which a search is given up: 10^19 steps."""
 POLISH = 20
-"""Backups that may take out what doubling has rounded."""
+"""The most backups that reduce the rounding error of the doubling."""
 
 
 @torch.no_grad()
 def stationary_value(model: LinearGaussian, rule: Rule, alpha: Tensor) -> FixedPoint:
     """Return v of the infinite horizon, with a proved bound on the error of the start value; see ``loewner``.
 
-    v is the best over policies under which ``γ^t E |s_t|²`` of what is paid for goes to 0.
+    v is the best over policies under which ``γ^t E |x_t|²`` goes to 0, where x is the part of s that rewards depend on.
 
     Args:
         model: stationary, with a discount below 1.
@@ -39,9 +40,9 @@ def stationary_value(model: LinearGaussian, rule: Rule, alpha: Tensor) -> FixedP
         alpha: temperatures, reward units, ``[*M]``.
 
     Raises:
-        IntractableError: there is exact evidence in every slice, or an action whose own reward has no best value.
-        NotConvergedError: a mode that is paid for outgrows the discount and no action reaches it; or v is infinite, or
-            no bound could be proved.
+        IntractableError: there is exact evidence in every slice, or the best action of one step does not exist.
+        NotConvergedError: the system is not stabilisable: a mode that rewards depend on grows by 1/√γ a step or more,
+            and no action reaches it. Or v is infinite, or no bound could be proved.
     """
     slices = homogeneous(model, rule, alpha)
     if slices is None:
@@ -61,11 +62,11 @@ def stationary_value(model: LinearGaussian, rule: Rule, alpha: Tensor) -> FixedP
 
 
 def _found(slices: Homogeneous, where: str, labels: tuple[str, ...], discount: float) -> tuple[Tensor, Tensor, int]:
-    """Return v and what it may be off, ``[X, X]`` each, and how many doublings and backups were taken."""
+    """Return v and a bound on its error, ``[X, X]`` each, and the number of doublings and backups."""
     end, each = torch.zeros_like(slices.transition[0, :, : slices.states]), elements(slices)
-    if each is None:  # the action costs nothing itself: what it leads to must, so v is sought from another end
+    if each is None:  # the action has no cost of its own: potential-based shaping by -c |s|² adds one
         end.diagonal()[:-1] = -float(slices.reward.abs().amax())
-        slices = slices.beside(end)
+        slices = slices.less_value(end)
         each = elements(slices)
     if each is None:
         seen = f"None, {where}, where the reward of one step alone has no best action"
@@ -78,9 +79,11 @@ def _found(slices: Homogeneous, where: str, labels: tuple[str, ...], discount: f
     V = completed(slices, P, discount)
     if V is None:
         raise NotConvergedError(f"{where}: v is infinite: rewards outgrow the chance 1-γ of ending")
-    fastest = growth(closed_loop(slices, P)[0, :-1, :-1])
+    fastest = spectral_radius(closed_loop(slices, P)[0, :-1, :-1])
     if not fastest < 1:
-        seen = f"squares of what is paid for grow by {fastest**2:.4g} a step under the best policy, γ counted"
+        seen = (
+            f"γ E |s|², in the part of s that rewards depend on, grows by {fastest**2:.4g} a step under the best policy"
+        )
         raise NotConvergedError(f"{where}: {seen}: no bound on v can be proved")
     off = proved(slices, V)
     if off is None:
@@ -89,14 +92,14 @@ def _found(slices: Homogeneous, where: str, labels: tuple[str, ...], discount: f
 
 
 def _basis(each: Element) -> Tensor:
-    """Return an orthonormal basis of x, ``[X, Q]``: of what is paid for, with 1 as the last coordinate."""
-    of_s = paid_for(each.A[0, :-1, :-1], each.J[0, :, :-1])
+    """Return an orthonormal basis of the part of x that rewards depend on, ``[X, Q]``, with 1 as last coordinate."""
+    of_s = observable_subspace(each.A[0, :-1, :-1], each.J[0, :, :-1])
     basis: Tensor = torch.block_diag(of_s, each.A.new_ones(1, 1))
     return basis
 
 
 def _seen(each: Element, slices: Homogeneous, basis: Tensor) -> tuple[Element, Homogeneous]:
-    """Return the element and the slice in the coordinates of a basis, e from where it is best for one step alone."""
+    """Return the element and the slice in the coordinates of a basis, with e relative to the best e of one step."""
     X, back = slices.states, basis.mT
     seen = Element(back @ each.A @ basis, symmetric(back @ each.C @ basis), symmetric(back @ each.J @ basis))
     transition = torch.cat((seen.A, back @ slices.transition[..., X:]), -1)
@@ -106,20 +109,20 @@ def _seen(each: Element, slices: Homogeneous, basis: Tensor) -> tuple[Element, H
 
 
 def _require_stabilisable(each: Element, where: str, basis: Tensor, labels: tuple[str, ...], discount: float) -> None:
-    lost = out_of_reach(each.A[0, :-1, :-1], each.C[0, :-1, :-1])
+    lost = unstabilisable_mode(each.A[0, :-1, :-1], each.C[0, :-1, :-1])
     if lost is None:
         return
     value, direction = lost[0] / discount**0.5, lost[1]
     words, size = in_words(basis[:-1, :-1].to(direction) @ direction, labels), f"{abs(value):.4g}"
     number = f"{value.real:.4g}" if abs(value.imag) < 1e-9 else f"{value.real:.4g} ± {abs(value.imag):.4g}i"
     raise NotConvergedError(
-        f"{where}: not stabilisable: {words} is paid for, grows by {size} a step (eigenvalue {number}), not less than "
-        f"1/√γ = {discount**-0.5:.4g}, and no action reaches it"
+        f"{where}: not stabilisable: {words} affects the reward and grows by {size} a step (eigenvalue {number}), "
+        f"at least 1/√γ = {discount**-0.5:.4g}, and no action reaches it"
     )
 
 
 def _doubled(each: Element) -> tuple[Tensor, int]:
-    """Return J of 2^k steps that twice as many do not change, ``[1, Q, Q]``, and k."""
+    """Return J of 2^k steps, ``[1, Q, Q]``, and k, once twice as many steps do not change it."""
     eps = torch.finfo(each.J.dtype).eps
     for k in range(1, MOST + 1):
         twice = combined(each, each)
@@ -133,7 +136,7 @@ def _doubled(each: Element) -> tuple[Tensor, int]:
 
 
 def _polished(slices: Homogeneous, P: Tensor) -> tuple[Tensor, int]:
-    """Return P after backups that each changed it by less than the one before, and how many."""
+    """Return P after further backups, as long as each changes it by less than the one before; and their number."""
     last, count = float("inf"), 0
     while count < POLISH:
         following = stepped(slices, P)[0]

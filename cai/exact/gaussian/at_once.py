@@ -1,7 +1,7 @@
-"""v of all times of a linear-Gaussian world, quicker than backup by backup; None where the plain equation must speak.
+"""v of all times of a linear-Gaussian world, quicker than backup by backup.
 
-The forms are the lean recursion and, over long horizons, the scan. Where an integral or a maximum does not exist they
-give nothing, and the plain equation says where and why.
+The Riccati recursion computes it, and over long horizons the associative scan. Where an integral or a maximum does not
+exist both return None. The sweep then runs backup by backup, and raises the error that says where and why.
 """
 
 import torch
@@ -11,7 +11,7 @@ from cai.compile.linear_model import LinearGaussian
 from cai.compile.quadratic import Quadratic
 from cai.exact.gaussian.homogeneous import discounted_sums, homogeneous, matrix_of, normalisers, quadratic_of
 from cai.exact.gaussian.riccati import recursion
-from cai.exact.gaussian.scan import pays, scan
+from cai.exact.gaussian.scan import is_quicker, scan
 from cai.exact.rules import Rule
 
 
@@ -32,7 +32,7 @@ def at_once(model: LinearGaussian, rule: Rule, alpha: Tensor, terminal: Quadrati
     if slices is None:
         return None
     last = matrix_of(terminal)
-    found = scan(slices, last, T) if pays(slices, T) else None
+    found = scan(slices, last, T) if is_quicker(slices, T) else None
     found = recursion(slices, last, T) if found is None else found
     more = None if found is None else normalisers(slices, found[1], found[0][1:])
     if found is None or more is None:

@@ -1,4 +1,4 @@
-"""Exact evidence in a mean over normal coordinates: what it determines of them is put in, the rest stays on x.
+"""Exact evidence in a mean over normal coordinates z: it determines some of them, and restricts x by the rest.
 
 The integral is over the plane ``R_x x + R_z z = h``. With the singular value decomposition R_z = U S V', as many
 coordinates of V'z as there are singular values above 0 are determined by x:
@@ -7,8 +7,8 @@ coordinates of V'z as there are singular values above 0 are determined by x:
 
 on the plane U₀'(R_x x - h) = 0,
 
-where ω are the coordinates that stay free and U₀ the rows that z has no part in. So log Z is the log of a density of
-what was seen. A maximum over z is one over ω, and there is no factor.
+where ω are the free coordinates and U₀ the rows that do not depend on z. So log Z is the log density of the evidence. A
+maximum over z is one over ω, without the factor Π s.
 """
 
 import math
@@ -21,16 +21,16 @@ from cai.compile.quadratic import ConditionalGaussian, Quadratic
 from cai.errors import ImpossibleError
 
 SLIGHT = 1e-11
-"""The share of the largest coefficient below which z counts as having no part in a row."""
+"""The share of the largest coefficient below which a coefficient of z counts as 0."""
 CLOSE = 1e-9
-"""How near to each other the two sides of a row without coordinates must be, relative to the largest side."""
+"""How near the two sides of a row of zeros must be to each other, relative to the largest side."""
 
 
 @dataclass(frozen=True)
 class Absorbed:
-    """A quadratic of (x, z) on a plane as one of (x, ω) without: ``z = back (x, ω) + offset``, for every ω.
+    """A quadratic of (x, z) on a plane as one of (x, ω) without a plane: ``z = back (x, ω) + offset``.
 
-    ω has as many coordinates as z; those that are determined have no part in z, and are standard normal.
+    ω has as many coordinates as z. Those that are determined do not enter z, and are standard normal.
 
     Attributes:
         rest: of (x, ω), reward units, finite everywhere.
@@ -38,7 +38,7 @@ class Absorbed:
         offset: ``[*B, k]``.
         basis: V, in which the coordinates ω stand, ``[*B, k, k]``.
         bound: how many directions of z are determined, ``[*B]``.
-        rows, sides: the plane that is left on x, ``[*B, R, n]`` and ``[*B, R]``; None where x is free.
+        rows, sides: the plane that x is restricted to, ``[*B, R, n]`` and ``[*B, R]``; None where there is none.
     """
 
     rest: Quadratic
@@ -58,7 +58,7 @@ class Absorbed:
 
 
 def absorb(g: Quadratic, k: int, eta: Tensor, width: Tensor, *, density: bool) -> Absorbed:
-    """Put into a quadratic of (x, z) what its plane determines of z, its last k coordinates.
+    """Substitute into a quadratic of (x, z) what its plane determines of z, its last k coordinates.
 
     Args:
         g: reward units, on a plane of rows none of which follows from the others (``independent``).
@@ -86,37 +86,37 @@ def absorb(g: Quadratic, k: int, eta: Tensor, width: Tensor, *, density: bool) -
     assert left.rows is not None
     assert left.sides is not None
     turned = (U.mT @ left.rows)[..., :n], (U.mT @ left.sides.unsqueeze(-1)).squeeze(-1)
-    left_on_x = said_by(*turned, ~torch.nn.functional.pad(live, (0, R - live.shape[-1])))
+    left_on_x = kept_rows(*turned, ~torch.nn.functional.pad(live, (0, R - live.shape[-1])))
     return Absorbed(rest, here, offset, Vt.mT, live.sum(-1), *left_on_x)
 
 
 def _reweighed(width: Tensor, dead: Tensor, back: Tensor, offset: Tensor) -> Quadratic:
     """Return ``-½ z'Wz + ½ ω'Wω - ½ ω'Dω`` of (x, ω), nats, where z is ``back (x, ω) + offset``.
 
-    The weight N(z), in place of that of ω which the mean will take; W is the width, and D is 1 for what is determined.
+    It puts N(z) in place of N(ω), over which the mean is taken; W is the width, and D is 1 for what is determined.
     """
     n = back.shape[-1] - offset.shape[-1]
     of_z = Quadratic(-torch.diag_embed(width), 0 * width, 0 * width.sum(-1)).after(back, offset)
     return replace(of_z, M=of_z.M + torch.diag_embed(torch.nn.functional.pad(width - dead, (n, 0))))
 
 
-def passed_by(g: Quadratic, k: int) -> tuple[Tensor | None, Tensor | None]:
-    """Return the plane on x alone, once the last k coordinates, which chance decides, have no part in it.
+def plane_on_x(g: Quadratic, k: int) -> tuple[Tensor | None, Tensor | None]:
+    """Return the plane of x, where the last k coordinates, the noise, do not enter it.
 
     Raises:
-        ImpossibleError: they have.
+        ImpossibleError: they do.
     """
     assert g.rows is not None
     n = g.dimension - k
     if bool((g.rows[..., n:].abs() > SLIGHT * _largest(g.rows).unsqueeze(-1)).any()):
-        raise ImpossibleError("what was seen is left to chance: no policy makes it certain")
+        raise ImpossibleError("the evidence depends on noise: no policy makes it certain")
     return g.rows[..., :n], g.sides
 
 
 def independent(rows: Tensor, sides: Tensor) -> tuple[Tensor | None, Tensor | None]:
-    """Return a plane by rows of which none follows from those before it; None where no row says anything.
+    """Return a plane by linearly independent rows; None where all rows are zero.
 
-    A row that follows is certain, and counts 1: what is seen twice is seen once.
+    A row that follows from those before it is certain, so its probability is 1 and it is left out.
 
     Args:
         rows: ``[*B, R, N]``.
@@ -140,11 +140,11 @@ def independent(rows: Tensor, sides: Tensor) -> tuple[Tensor | None, Tensor | No
         scale = torch.where(new, 1 / torch.where(new, length, 1.0), 0.0)
         basis = torch.cat((basis, (left * scale.unsqueeze(-1)).unsqueeze(-2)), -2)
         heights = torch.cat((heights, (height * scale).unsqueeze(-1)), -1)
-    return said_by(rows, sides, basis.abs().amax(-1) > 0 if basis.shape[-1] else heights.isnan())
+    return kept_rows(rows, sides, basis.abs().amax(-1) > 0 if basis.shape[-1] else heights.isnan())
 
 
-def said_by(rows: Tensor, sides: Tensor, kept: Tensor) -> tuple[Tensor | None, Tensor | None]:
-    """Return the rows that are kept, ``kept [*B, R]``, first; the others are zero, or are left out."""
+def kept_rows(rows: Tensor, sides: Tensor, kept: Tensor) -> tuple[Tensor | None, Tensor | None]:
+    """Return the rows with ``kept [*B, R]`` first; the others are zero, or are left out."""
     most = int(kept.sum(-1).max()) if kept.numel() else 0
     if not most:
         return None, None

@@ -22,7 +22,7 @@ SAME = 1e-9
 
 
 CERTAIN = 1e-7
-"""How far off a plane a measure may be, or spread across it, and count as on it: covariances are rounded squares."""
+"""How far a measure may be from a plane, or spread across it, and count as on it; covariances are rounded."""
 
 
 def measured(op: Any, policy: Any, samples: int, seed: int) -> Any:
@@ -52,7 +52,8 @@ def act(op: Operator, policy: Any, t: int) -> ConditionalGaussian:
 def score(op: Operator, t: int, act: ConditionalGaussian) -> Quadratic:
     """Return log π_t(a|s) of (s, a), nats: the density on the plane of actions that the prior reaches.
 
-    It is inf where there is none: the policy is certain in a direction in which the prior is not, or leaves the plane.
+    It is inf where there is none: the policy is certain in a direction in which the prior is not, or not all of its
+    actions are on that plane.
     """
     log_pi, prior = act.log_density(), op.model.at(t).prior
     if bool(act.rank == prior.rank) and _on_plane(act, prior):

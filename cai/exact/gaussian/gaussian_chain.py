@@ -1,4 +1,4 @@
-"""The rule's own chain on a linear-Gaussian world: how it acts and goes on, both affine and Gaussian."""
+"""The rule's own chain on a linear-Gaussian world: its policy and its dynamics, both affine and Gaussian."""
 
 from dataclasses import dataclass
 

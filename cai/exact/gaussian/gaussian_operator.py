@@ -24,7 +24,7 @@ from cai.exact.gaussian import draws, expectations, gaussian_marginals
 from cai.exact.gaussian.algebraic_riccati import stationary_value
 from cai.exact.gaussian.at_once import at_once
 from cai.exact.gaussian.gaussian_chain import GaussianChain
-from cai.exact.gaussian.normal_means import Taken, over_normal, require_finite, said_of
+from cai.exact.gaussian.normal_means import Marginalised, assumption_of, over_normal, require_finite
 from cai.exact.gaussian.visits import summed
 from cai.exact.operator import Pick
 from cai.exact.rounding import Rounding
@@ -43,7 +43,7 @@ class GaussianOperator:
         alpha: temperatures, reward units, ``[*M]``.
 
     Raises:
-        IntractableError: a mean says nothing of itself; actions are averaged under a flat prior; or the discount is
+        IntractableError: a mean has no ``assumption()``; actions are averaged under a flat prior; or the discount is
             below 1 and noise is not averaged.
     """
 
@@ -72,10 +72,10 @@ class GaussianOperator:
     forward = gaussian_marginals.forward
 
     def __post_init__(self) -> None:
-        if said_of(self.rule.over_actions).kind == "averaged" and bool(self.model.slices.flat.any()):
+        if assumption_of(self.rule.over_actions).kind == "averaged" and bool(self.model.slices.flat.any()):
             seen = f"{self.rule} with a flat action prior, over which nothing has an average"
             raise IntractableError([Finding("rule", seen, "a Gaussian action prior")])
-        if said_of(self.rule.over_outcomes).kind != "averaged" and self.model.discount < 1:
+        if assumption_of(self.rule.over_outcomes).kind != "averaged" and self.model.discount < 1:
             seen = f"{self.rule} with γ = {self.model.discount:g}: to survive or to end is a mixture, not a Gaussian"
             raise NoClosedFormError([Finding("discount", seen, "a discount of 1, or VARIATIONAL or HARD")])
 
@@ -111,7 +111,7 @@ class GaussianOperator:
         """Return q of (s, a), reward units."""
         return self.over_noise(t, v_next).value
 
-    def over_noise(self, t: int, v_next: Quadratic, rule: Rule | None = None) -> Taken:
+    def over_noise(self, t: int, v_next: Quadratic, rule: Rule | None = None) -> Marginalised:
         """Take the mean over the noise of time t: q, reward units, and the noise given (s, a)."""
         sl = self.model.at(t)
         x = sl.reward + (v_next * self.survival).after(sl.transition, sl.drift)
@@ -119,11 +119,11 @@ class GaussianOperator:
         taken = over_normal(over, x, self.model.noise, self.alpha, flat, sl.log_volume)
         return require_finite(taken, self.rule, t, "the noise")
 
-    def over_actions(self, t: int, q: Quadratic) -> Taken:
+    def over_actions(self, t: int, q: Quadratic) -> Marginalised:
         """Take the mean over the noise of the action prior: v, reward units, and that noise given s."""
         sl = self.model.at(t)
         h, k = q.after(*sl.acting), sl.prior.scale.shape[-1]
-        volume = sl.log_prior_volume if said_of(self.rule.over_actions).paid else self.alpha.new_zeros(())
+        volume = sl.log_prior_volume if assumption_of(self.rule.over_actions).paid else self.alpha.new_zeros(())
         taken = over_normal(self.rule.over_actions, h, k, self.alpha, sl.flat, volume)
         return require_finite(taken, self.rule, t, f"the action ({', '.join(self.model.actions.labels)})")
 
@@ -138,7 +138,7 @@ class GaussianOperator:
         return stacked(aligned(values), len(self.batch_shape))
 
     def at_once(self) -> Quadratic | None:
-        """Return v of all times by the lean recursion or the scan; None where the plain equation must speak."""
+        """Return v of all times by the Riccati recursion or the scan; None where these do not apply."""
         return at_once(self.model, self.rule, self.alpha, self.terminal())
 
     def limit(self) -> FixedPoint:
@@ -153,12 +153,12 @@ class GaussianOperator:
         """Return the start value, reward units, ``[*B]``."""
         return self._start(v_0).value.c
 
-    def _start(self, v_0: Quadratic) -> Taken:
+    def _start(self, v_0: Quadratic) -> Marginalised:
         """Take the mean over z_0, where ``s_0 = mean + scale z_0``."""
         scale = self.model.start_scale
         x, k = v_0.after(scale, self.model.start_mean), scale.shape[-1]
         over = self.rule.over_outcomes
-        volume = self.model.log_start_volume if said_of(over).paid else self.alpha.new_zeros(())
+        volume = self.model.log_start_volume if assumption_of(over).paid else self.alpha.new_zeros(())
         taken = over_normal(over, x, k, self.alpha, self._not_flat(k), volume)
         return require_finite(taken, self.rule, 0, "the start")
 
@@ -167,14 +167,14 @@ class GaussianOperator:
         return self.begun(v_0).push(self._nowhere)
 
     def begun(self, v_0: Quadratic) -> ConditionalGaussian:
-        """Return s_0 under the rule, given nothing."""
+        """Return s_0 under the rule, as a distribution given the point of R^0."""
         z, scale = self._start(v_0).tilted, self.model.start_scale
         mean = self.model.start_mean + (scale @ z.offset.unsqueeze(-1)).squeeze(-1)
         return ConditionalGaussian(scale @ z.gain, mean, scale @ z.scale)
 
     @property
     def _nowhere(self) -> Gaussian:
-        """The measure of no coordinate, of mass 1."""
+        """The measure on R^0, of mass 1."""
         one = self.alpha.new_ones(self.batch_shape)
         return Gaussian(one.new_zeros(*one.shape, 0), one.new_zeros(*one.shape, 0, 0), one)
 
@@ -263,7 +263,7 @@ class GaussianOperator:
         return Gaussian(following.mean, following.covariance, following.mass * self.survival)
 
     def expected_reward(self, t: int) -> Quadratic:
-        """Return E[r|s, a], reward units; -inf where exact evidence binds what is left to chance."""
+        """Return E[r|s, a], reward units; -inf where exact evidence restricts the noise."""
         sl, k = self.model.at(t), self.model.noise
         try:
             mean = over_normal(VARIATIONAL.over_outcomes, sl.reward, k, self.alpha, self._not_flat(k), sl.log_volume)

@@ -1,7 +1,7 @@
 """Why a rule acts as it does in one state of a linear-Gaussian world, in words.
 
-α log π_t(a|s) = q(s, a) + α log p(a|s) - v(s): how fast the right side falls around its top says what it costs to
-deviate.
+α log π_t(a|s) = q(s, a) + α log p(a|s) - v(s): the second derivative of the right side says what it costs to deviate
+from the mean.
 """
 
 from collections.abc import Mapping
@@ -13,7 +13,7 @@ from torch import Tensor
 
 from cai.compile.quadratic import ConditionalGaussian, Quadratic
 from cai.errors import NO_ANSWER, IntractableError, fault
-from cai.exact.gaussian.normal_means import said_of
+from cai.exact.gaussian.normal_means import assumption_of
 from cai.exact.reasons import PROMISES, reasons_in
 from cai.exact.rules import POSTERIOR, VARIATIONAL
 from cai.exact.sweep import sweep
@@ -26,7 +26,7 @@ from cai.world.coordinates import Coordinates
 SHOWN = 8
 """The most coordinates of an action that are listed."""
 OFF = 1e-7
-"""How far off its plane, relative to its size, a state contradicts exact evidence."""
+"""How far from the plane of exact evidence, relative to its size, a state contradicts it."""
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,8 @@ class CoordinateReason:
         mean, deviation: of the policy.
         prior_mean, prior_deviation: of the prior; the deviation is inf where the prior is flat.
         law: the mean as a function of the state, in words.
-        cost: what it costs to be 1 off the mean in this coordinate alone, reward units; its square grows.
+        cost: what it costs to deviate by 1 from the mean in this coordinate alone, reward units; it grows with the
+            square of the deviation.
     """
 
     action: str
@@ -56,13 +57,13 @@ class Luck:
 
     Attributes:
         nats: KL(p(outcome|s, a) ‖ p(outcome|s, a, O)).
-        bends: the next state's coordinate that it moves most, in words; empty where it moves none.
-        sober: what VARIATIONAL would do, in words.
+        bends: the coordinate of the next state whose mean it shifts most, in words; empty where it shifts none.
+        without_luck: the action of VARIATIONAL, in words.
     """
 
     nats: float
     bends: str
-    sober: str
+    without_luck: str
 
 
 @dataclass(frozen=True, repr=False)
@@ -76,7 +77,7 @@ class GaussianReasons:
         state: the state in words.
         v: the value of the state, reward units.
         actions: the coordinates of the action.
-        certain: whether the rule takes the best action, and no chance.
+        certain: whether the rule is deterministic.
         flat: whether the action prior is flat, Lebesgue measure, in some direction.
         luck: what POSTERIOR assumes; None for the other rules.
     """
@@ -137,10 +138,10 @@ class GaussianReasons:
         if self.luck is None:
             return ()
         if self.luck.nats <= ROUNDING:
-            return ("It assumes no luck in this step.", self.luck.sober)
+            return ("It assumes no luck in this step.", self.luck.without_luck)
         bends = f": {self.luck.bends}" if self.luck.bends else ""
         return (f"If it takes the mean, it assumes {brief(self.luck.nats)} nats of luck in this step{bends}.",
-                self.luck.sober)  # fmt: skip
+                self.luck.without_luck)  # fmt: skip
 
     def __str__(self) -> str:
         more = len(self.actions) - SHOWN
@@ -190,7 +191,7 @@ def _coordinates(
 ) -> tuple[CoordinateReason, ...]:
     model, n = messages.model, len(s)
     prior, flat = model.at(t).prior, model.at(t).flat
-    said = said_of(messages.rule.over_actions)
+    said = assumption_of(messages.rule.over_actions)
     score = q + messages.operator.log_prior(t) * messages.temperature if said.kind != "maximum" or said.paid else q
     curvature, means, priors = -score.M[n:, n:].diagonal(), act.mean(s), prior.mean(s)
     spread, own = act.covariance.diagonal().clamp(min=0).sqrt(), prior.covariance.diagonal().clamp(min=0).sqrt()

@@ -3,9 +3,9 @@
     v(s) = ½ x'Px,     P = [[M, b], [b', 2c]]
     H = reward + F'P'F,     S = -H_ee,     P = H_xx + H_xe S⁻¹ H_ex         (Riccati)
 
-e is what is taken out: the noise z, unless it is averaged, then the action's noise w. Where a mean is soft, or pays for
-the prior, leaving it costs ``½ η e'e``; that price is in the reward, so every rule is this one equation. What P leaves
-out of c, log determinants and traces, is added for all times at once: ``normalisers``.
+e are the coordinates that the rule marginalises: the noise z, unless it is averaged, then the action's noise w. Where a
+mean has the density N(e; 0, I), its log is the penalty ``-½ η e'e`` in the reward, so every rule is this one equation.
+Log determinants and traces are constants of v that P does not contain; ``normalisers`` adds them for all times at once.
 
 Shape letters: ``X = n + 1``, ``E`` coordinates of e, ``L`` is T where the slices differ over time, else 1.
 """
@@ -28,8 +28,8 @@ class Homogeneous(Stacked):
 
     Attributes:
         transition: F, from (x, e) to x', times √γ, ``[L, *B, X, X+E]``.
-        reward: of (x, e), less what leaving the prior costs, reward units, ``[L, *B, X+E, X+E]``.
-        constant: what v has beside P, log determinants and traces apart, reward units, ``[L, *B]``.
+        reward: of (x, e), with the penalty ``-½ η e'e``, reward units, ``[L, *B, X+E, X+E]``.
+        constant: what a step adds to v beside P, log determinants apart, reward units, ``[L, *B]``.
         eta: η of the noise and of the action, reward units, 0 for a maximum, ``[2, *B]``.
         spread: the covariance of averaged noise in x', times γ, ``[L, *B, X, X]``; None where there is none.
         noise: how many coordinates of e are the slice's noise.
@@ -52,8 +52,8 @@ class Homogeneous(Stacked):
         """The shape of the batch."""
         return self.transition.shape[1:-2]
 
-    def beside(self, v: Tensor) -> "Homogeneous":
-        """Return the slices whose values are those of these less v, ``[X, X]``: with ``r + γ v(s') - v(s)``."""
+    def less_value(self, v: Tensor) -> "Homogeneous":
+        """Return the slices with the reward ``r + γ v(s') - v(s)``, so that their values are less by v, ``[X, X]``."""
         reward = self.reward + self.transition.mT @ v @ self.transition
         reward[..., : self.states, : self.states] -= v
         constant = self.constant if self.spread is None else self.constant + 0.5 * (self.spread * v).sum((-2, -1))
@@ -75,7 +75,7 @@ class Homogeneous(Stacked):
 
 
 def homogeneous(model: LinearGaussian, rule: Rule, alpha: Tensor) -> Homogeneous | None:
-    """Return a world under a rule; None where that is not this one equation: exact evidence, or a mean of another kind.
+    """Return a world under a rule; None where there is exact evidence, or a mean of another kind.
 
     Args:
         model: the world.
@@ -90,14 +90,14 @@ def homogeneous(model: LinearGaussian, rule: Rule, alpha: Tensor) -> Homogeneous
     batch = _broadcast(model.batch_shape, alpha.shape)
     sl = model.slices.each(lambda x: _time_first(x, model, len(batch)))
     alpha, averaged, k = alpha.expand(batch), outcomes.kind == "averaged", model.noise
-    w = _Taken.of(actions, alpha, sl.flat, sl.log_prior_volume if actions.paid else sl.log_volume)
+    w = _MeanTerms.of(actions, alpha, sl.flat, sl.log_prior_volume if actions.paid else sl.log_volume)
     if averaged:
-        F, reward = _pulled_back(sl, 0, w.price, model.discount, batch)
+        F, reward = _pulled_back(sl, 0, w.penalty, model.discount, batch)
         spread, trace = _averaged_noise(sl, k, model.discount)
         return Homogeneous(F, reward, w.constant + trace, torch.stack((0 * w.eta, w.eta)), spread, 0)
-    z = _Taken.of(outcomes, alpha, torch.zeros(k, dtype=torch.bool, device=alpha.device), sl.log_volume)
-    price = torch.cat([one.price.expand(*sl.drift.shape[:1], *batch, -1) for one in (z, w)], -1)
-    F, reward = _pulled_back(sl, k, price, model.discount, batch)
+    z = _MeanTerms.of(outcomes, alpha, torch.zeros(k, dtype=torch.bool, device=alpha.device), sl.log_volume)
+    penalty = torch.cat([one.penalty.expand(*sl.drift.shape[:1], *batch, -1) for one in (z, w)], -1)
+    F, reward = _pulled_back(sl, k, penalty, model.discount, batch)
     return Homogeneous(F, reward, z.constant + w.constant, torch.stack((z.eta, w.eta)), None, k)
 
 
@@ -113,7 +113,7 @@ def quadratic_of(P: Tensor, more: Tensor | float = 0.0) -> Quadratic:
 
 
 def stepped(slices: Homogeneous, following: Tensor) -> tuple[Tensor, Tensor]:
-    """Return P and S of one time from P', or of all times at once, ``[L, *B, X, X]`` and ``[L, *B, E, E]``."""
+    """Return P and S from P' by the Riccati equation, of one or all times, ``[L, *B, X, X]`` and ``[L, *B, E, E]``."""
     F, X = slices.transition, slices.states
     H = slices.reward + F.mT @ (following @ F)
     S = symmetric(-H[..., X:, X:])
@@ -122,7 +122,7 @@ def stepped(slices: Homogeneous, following: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def closed_loop(slices: Homogeneous, following: Tensor) -> Tensor:
-    """Return where x goes under the best e against P', ``[L, *B, X, X]``, times √γ."""
+    """Return the closed-loop matrix of x under the best e for P', ``[L, *B, X, X]``, times √γ."""
     F, X = slices.transition, slices.states
     H_e = slices.reward[..., X:, :] + F[..., X:].mT @ (following @ F)
     best: Tensor = torch.linalg.solve(-H_e[..., X:], H_e[..., :X])
@@ -130,7 +130,7 @@ def closed_loop(slices: Homogeneous, following: Tensor) -> Tensor:
 
 
 def step_noise(slices: Homogeneous, following: Tensor) -> Tensor:
-    """Return the covariance that a step gives x', times γ: of averaged noise and of the rule's action."""
+    """Return the covariance of x' given x, times γ: of averaged noise and of the rule's action."""
     F_e = slices.transition[..., slices.states :]
     S = stepped(slices, following)[1]
     own: Tensor = slices.eta[1][..., None, None] * (F_e @ torch.linalg.solve(S, F_e.mT))
@@ -138,10 +138,10 @@ def step_noise(slices: Homogeneous, following: Tensor) -> Tensor:
 
 
 def normalisers(slices: Homogeneous, S: Tensor, following: Tensor) -> Tensor | None:
-    """Return what v has beside P at each time, reward units, ``[T, *B]``; None where an integral or maximum has no
-    finite value.
+    """Return what each step adds to v beside P, reward units, ``[T, *B]``; None where an integral or maximum is not
+    finite.
 
-    ``-½ η log det S`` of a soft mean, in turn of the noise, and of the action where the noise is taken out.
+    ``-½ η log det S`` for a soft mean: first of the noise, then of the action after the noise is marginalised.
 
     Args:
         slices: the slices.
@@ -194,22 +194,22 @@ def _time_first(x: Tensor, model: LinearGaussian, axes: int) -> Tensor:
 
 
 @dataclass(frozen=True)
-class _Taken:
-    """What taking out standard normal, or flat, coordinates adds to the equation.
+class _MeanTerms:
+    """What a mean over standard normal, or flat, coordinates adds to the equation.
 
     Attributes:
-        price: what leaving the prior costs, η of each coordinate, 0 where flat, ``[L, *B, k]``.
+        penalty: the η of ``½ η e_i²`` for each coordinate, 0 where flat, ``[L, *B, k]``.
         eta: η of the log determinant, ``[*B]``.
         constant: ``[L, *B]``.
     """
 
-    price: Tensor
+    penalty: Tensor
     eta: Tensor
     constant: Tensor
 
     @classmethod
-    def of(cls, said: Assumption, alpha: Tensor, flat: Tensor, log_volume: Tensor) -> "_Taken":
-        """Return it for a mean that says what it is; see ``normal_means.over_normal``."""
+    def of(cls, said: Assumption, alpha: Tensor, flat: Tensor, log_volume: Tensor) -> "_MeanTerms":
+        """Return the terms of a mean with this assumption; see ``normal_means.over_normal``."""
         normal = (~flat).to(alpha)
         measured = 0.5 * math.log(2 * math.pi) * normal.sum(-1)
         if said.kind == "linear":
@@ -222,7 +222,7 @@ class _Taken:
 
 
 def _averaged_noise(sl: LinearSlice, k: int, discount: float) -> tuple[Tensor | None, Tensor | float]:
-    """Return the covariance that the noise gives x', times γ, and ½ the trace of its own reward."""
+    """Return the covariance of x' due to the noise, times γ, and ½ tr of the reward's noise block."""
     if not k:
         return None, 0.0
     G = sl.transition[..., -k:]
@@ -230,7 +230,7 @@ def _averaged_noise(sl: LinearSlice, k: int, discount: float) -> tuple[Tensor | 
     return spread, 0.5 * sl.reward.M[..., -k:, -k:].diagonal(dim1=-2, dim2=-1).sum(-1)
 
 
-def _pulled_back(sl: LinearSlice, k: int, price: Tensor, discount: float, batch: torch.Size) -> tuple[Tensor, Tensor]:
+def _pulled_back(sl: LinearSlice, k: int, penalty: Tensor, discount: float, batch: torch.Size) -> tuple[Tensor, Tensor]:
     """Return F and the reward of (s, 1, z, w) from those of (s, a, z), where ``a = gain s + offset + scale w``."""
     n, (m, j), N = sl.drift.shape[-1], sl.prior.scale.shape[-2:], sl.transition.shape[-1]
     X = n + 1
@@ -244,5 +244,5 @@ def _pulled_back(sl: LinearSlice, k: int, price: Tensor, discount: float, batch:
     F = sl.drift.new_zeros(*sl.drift.shape[:-1], X, N + 1)
     F[..., :n, :N], F[..., :n, N], F[..., n, N] = sl.transition, sl.drift, 1
     reward = y.mT @ (matrix_of(sl.reward) @ y)
-    reward[..., X:, X:].diagonal(dim1=-2, dim2=-1).sub_(price)
+    reward[..., X:, X:].diagonal(dim1=-2, dim2=-1).sub_(penalty)
     return math.sqrt(discount) * (F @ y), reward

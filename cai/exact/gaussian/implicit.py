@@ -1,9 +1,9 @@
-"""The derivative of the infinite horizon's v, by the implicit function theorem: what passes by, summed over all times.
+"""The derivative of the infinite horizon's v, by the implicit function theorem: second moments, summed over all times.
 
-    X = Y + A X A' + X_11 N,     then one backup's own derivative
+    X = Y + A X A' + X_11 N,     then the derivative of one backup
 
-Y is the derivative asked for with respect to v, A the closed loop times √γ and N the covariance of what a step adds: X
-are second moments of (s, 1), so the gradient of a start value is a sum of marginal moments.
+Y is the incoming derivative with respect to v, A the closed loop times √γ and N the noise covariance of a step: X are
+second moments of (s, 1), so the gradient of a start value is a sum of marginal moments.
 """
 
 from typing import Any
@@ -15,7 +15,7 @@ from cai.compile.linear_model import LinearGaussian
 from cai.compile.quadratic import Quadratic, symmetric
 from cai.errors import NotConvergedError
 from cai.exact.gaussian.homogeneous import closed_loop, homogeneous, matrix_of, step_noise
-from cai.exact.gaussian.stabilisability import growth
+from cai.exact.gaussian.stabilisability import spectral_radius
 from cai.exact.rules import Rule
 
 
@@ -30,21 +30,21 @@ def attached(model: LinearGaussian, rule: Rule, alpha: Tensor, v: Quadratic, bac
         backed_up: F(v), with the graph of its one backup.
 
     Raises:
-        NotConvergedError: the state outgrows the discount in a direction that is not paid for: moments are infinite.
+        NotConvergedError: γ E |s|² grows in a direction that rewards do not depend on: the moments are infinite.
     """
     slices = homogeneous(model.detach(), rule, alpha.detach())
     assert slices is not None  # else there was no fixed point
     V = matrix_of(v.detach()).unsqueeze(0)
     A, N = closed_loop(slices, V)[0], step_noise(slices, V)[0]
-    fastest = max(growth(one) for one in A.reshape(-1, *A.shape[-2:]))
+    fastest = max(spectral_radius(one) for one in A.reshape(-1, *A.shape[-2:]))
     if not fastest < 1:
-        seen = f"squares of the state grow by {fastest**2:.4g} a step, γ counted"
-        raise NotConvergedError(f"{rule} with γ = {model.discount:g}: {seen}: the derivative of v is a sum without end")
+        seen = f"γ E |s|² grows by {fastest**2:.4g} a step"
+        raise NotConvergedError(f"{rule} with γ = {model.discount:g}: {seen}: the derivative of v is infinite")
     return Quadratic(*_Implicit.apply(A, N, backed_up.M, backed_up.b, backed_up.c))  # type: ignore[no-untyped-call]
 
 
 class _Implicit(torch.autograd.Function):
-    """The identity on (M, b, c), whose backward pass sums what every step of a lifetime sends back."""
+    """The identity on (M, b, c), whose backward pass sums the derivatives of all times."""
 
     @staticmethod
     def forward(ctx: Any, A: Tensor, N: Tensor, *v: Tensor) -> Any:

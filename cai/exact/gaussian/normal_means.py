@@ -2,7 +2,7 @@
 
     η log ∫ N(z; 0, I) exp(g(x, z)/η) dz,     E g(x, z),     max_z g(x, z),     max_z (α log N(z; 0, I) + g(x, z))
 
-each a quadratic of x. The noise of a slice, an action with a Gaussian prior and the start are all taken by it.
+each a quadratic of x. The noise of a slice, an action with a Gaussian prior and the start are marginalised by it.
 """
 
 import math
@@ -13,7 +13,7 @@ from torch import Tensor
 
 from cai.compile.quadratic import ConditionalGaussian, Quadratic, symmetric
 from cai.errors import Finding, IntractableError, NotConvergedError
-from cai.exact.gaussian.evidence import absorb, independent, passed_by
+from cai.exact.gaussian.evidence import absorb, independent, plane_on_x
 from cai.exact.rules import Assumption, Mean, Rule, assumption
 
 FLAT = 256
@@ -21,8 +21,8 @@ FLAT = 256
 
 
 @dataclass(frozen=True)
-class Taken:
-    """A mean that was taken.
+class Marginalised:
+    """The mean of a quadratic over coordinates z, and z under the rule.
 
     Attributes:
         value: the mean, a quadratic of x, reward units.
@@ -40,11 +40,11 @@ class Taken:
     bound: Tensor | None = None
 
 
-def said_of(mean: Mean) -> Assumption:
-    """Return what a mean says of itself.
+def assumption_of(mean: Mean) -> Assumption:
+    """Return the assumption of a mean: linear in exp(x/η), an average or a maximum.
 
     Raises:
-        IntractableError: it says nothing, so its mean of a quadratic is not known.
+        IntractableError: it has none, so its mean of a quadratic is not known.
     """
     said = assumption(mean)
     if said is None:
@@ -53,21 +53,21 @@ def said_of(mean: Mean) -> Assumption:
     return said
 
 
-def over_normal(mean: Mean, g: Quadratic, k: int, alpha: Tensor, flat: Tensor, log_volume: Tensor) -> Taken:
+def over_normal(mean: Mean, g: Quadratic, k: int, alpha: Tensor, flat: Tensor, log_volume: Tensor) -> Marginalised:
     """Take a mean over the last k coordinates z of a quadratic ``g(x, z)``.
 
     Args:
-        mean: one that says what it is.
+        mean: one with an ``assumption()``.
         g: reward units.
-        k: the number of coordinates to be taken out.
+        k: the number of coordinates z.
         alpha: the temperature, reward units, ``[*B]``.
         flat: the coordinates with Lebesgue measure in place of N(0, 1), ``[*B, k]``.
         log_volume: log of the volume of what z stands for, over that of z: a density is that much lower, ``[*B]``.
 
     Raises:
-        ImpossibleError: exact evidence contradicts itself, or binds what an average leaves to chance.
+        ImpossibleError: exact evidence contradicts itself, or restricts z where the mean is an average.
     """
-    said = said_of(mean)
+    said = assumption_of(mean)
     if g.rows is not None:
         return _on_plane(mean, g, k, alpha, flat, log_volume)
     if said.kind == "averaged":
@@ -85,17 +85,17 @@ def over_normal(mean: Mean, g: Quadratic, k: int, alpha: Tensor, flat: Tensor, l
     return _plus(taken, -alpha * (normal + log_volume)) if said.paid else taken
 
 
-def _on_plane(mean: Mean, g: Quadratic, k: int, alpha: Tensor, flat: Tensor, log_volume: Tensor) -> Taken:
-    """Take the mean where exact evidence binds x and z: in ω, which is free; see ``evidence.absorb``."""
+def _on_plane(mean: Mean, g: Quadratic, k: int, alpha: Tensor, flat: Tensor, log_volume: Tensor) -> Marginalised:
+    """Take the mean where exact evidence restricts (x, z) to a plane: over ω, its free coordinates; see ``absorb``."""
     assert g.rows is not None
     assert g.sides is not None
-    batch, said = g.b.shape[:-1], said_of(mean)
+    batch, said = g.b.shape[:-1], assumption_of(mean)
     rows, sides = independent(g.rows.expand(*batch, *g.rows.shape[-2:]), g.sides.expand(*batch, -1))
     g, free = replace(g, rows=rows, sides=sides), replace(g, rows=None, sides=None)
     if rows is None:
         return over_normal(mean, free, k, alpha, flat, log_volume)
     if said.kind == "averaged" or (said.eta is not None and said.eta < 0):
-        rows, sides = passed_by(g, k)
+        rows, sides = plane_on_x(g, k)
         taken = over_normal(mean, free, k, alpha, flat, log_volume)
         return replace(taken, value=replace(taken.value, rows=rows, sides=sides))
     eta = alpha if said.eta is None else alpha.new_tensor(said.eta).expand(alpha.shape)
@@ -104,7 +104,7 @@ def _on_plane(mean: Mean, g: Quadratic, k: int, alpha: Tensor, flat: Tensor, log
     plane = absorb(g, k, eta, width, density=said.kind == "linear")
     taken = over_normal(mean, plane.rest, k, alpha, flat, log_volume)
     assert taken.curvature is not None
-    return Taken(
+    return Marginalised(
         value=replace(taken.value, rows=plane.rows, sides=plane.sides),
         tilted=plane.restored(taken.tilted),
         curvature=plane.basis @ taken.curvature @ plane.basis.mT,
@@ -113,7 +113,7 @@ def _on_plane(mean: Mean, g: Quadratic, k: int, alpha: Tensor, flat: Tensor, log
     )
 
 
-def _average(g: Quadratic, k: int) -> Taken:
+def _average(g: Quadratic, k: int) -> Marginalised:
     """Return ``E g(x, z) = g(x, 0) + ½ tr G_zz``."""
     n = g.dimension - k
     trace = g.M[..., n:, n:].diagonal(dim1=-2, dim2=-1).sum(-1)
@@ -122,7 +122,7 @@ def _average(g: Quadratic, k: int) -> Taken:
     still = ConditionalGaussian(
         g.b.new_zeros(*batch, k, n), g.b.new_zeros(*batch, k), torch.eye(k).to(g.b).expand(*batch, k, k)
     )
-    return Taken(value, still, None, torch.ones_like(g.c, dtype=torch.bool))
+    return Marginalised(value, still, None, torch.ones_like(g.c, dtype=torch.bool))
 
 
 @dataclass(frozen=True)
@@ -141,7 +141,7 @@ class _Square:
     slope: Tensor
     eta: Tensor
 
-    def completed(self, root: Tensor, info: Tensor) -> Taken:
+    def completed(self, root: Tensor, info: Tensor) -> Marginalised:
         """Return ``g(x, 0) + ½ η h(x)'Λ⁻¹h(x)``, the maximum over z, and N(Λ⁻¹h, Λ⁻¹), from a Cholesky root of Λ."""
         n, k = self.rest.dimension, root.shape[-1]
         best = torch.cholesky_solve(self.slope, root)
@@ -153,10 +153,10 @@ class _Square:
         one = torch.eye(k, dtype=root.dtype, device=root.device).expand_as(root)
         spread = torch.linalg.solve_triangular(root.mT, one, upper=True)
         tilted = ConditionalGaussian(best[..., :n], best[..., n], spread)
-        return Taken(value, tilted, self.precision, info == 0)
+        return Marginalised(value, tilted, self.precision, info == 0)
 
     @staticmethod
-    def log_root(taken: Taken) -> Tensor:
+    def log_root(taken: Marginalised) -> Tensor:
         """Return ½ log det Λ."""
         return -taken.tilted.scale.diagonal(dim1=-2, dim2=-1).log().sum(-1)
 
@@ -169,9 +169,9 @@ def _square(g: Quadratic, k: int, eta: Tensor, width: Tensor) -> _Square:
 
 
 def _root_or_ties(square: _Square) -> tuple[Tensor, Tensor]:
-    """Return a Cholesky root of Λ and where there is none; directions in which nothing counts get the precision 1.
+    """Return a Cholesky root of Λ and where there is none; directions in which g is constant get the precision 1.
 
-    Such a direction has a maximum, though not a single one: z = 0 is taken, the prior's mean.
+    In such a direction every z is a maximum: z = 0, the prior's mean, is taken.
     """
     root, info = torch.linalg.cholesky_ex(square.precision)
     if not bool(info.any()):
@@ -186,19 +186,19 @@ def _root_or_ties(square: _Square) -> tuple[Tensor, Tensor]:
     return root, torch.where(((sizes > least) | ties).all(-1), 0, info)
 
 
-def _plus(taken: Taken, constant: Tensor) -> Taken:
+def _plus(taken: Marginalised, constant: Tensor) -> Marginalised:
     value = taken.value
-    return Taken(Quadratic(value.M, value.b, value.c + constant), taken.tilted, taken.curvature, taken.finite)
+    return Marginalised(Quadratic(value.M, value.b, value.c + constant), taken.tilted, taken.curvature, taken.finite)
 
 
-def _certain(taken: Taken) -> Taken:
+def _certain(taken: Marginalised) -> Marginalised:
     """Return the same with z at its best value alone."""
     tilted = taken.tilted
     certain = ConditionalGaussian(tilted.gain, tilted.offset, tilted.scale[..., :0])
-    return Taken(taken.value, certain, taken.curvature, taken.finite)
+    return Marginalised(taken.value, certain, taken.curvature, taken.finite)
 
 
-def require_finite(taken: Taken, rule: Rule, t: int, over: str) -> Taken:
+def require_finite(taken: Marginalised, rule: Rule, t: int, over: str) -> Marginalised:
     """Return a mean that is finite.
 
     Args:
@@ -221,6 +221,6 @@ def require_finite(taken: Taken, rule: Rule, t: int, over: str) -> Taken:
 def _why(rule: Rule, over: str) -> str:
     if "action" in over:
         return f"there is no best value of {over}, nor a finite mean over it"
-    if (said_of(rule.over_outcomes).eta or 1.0) > 0:
+    if (assumption_of(rule.over_outcomes).eta or 1.0) > 0:
         return f"the value is inf: the reward to come grows faster than {over} becomes unlikely"
     return f"the value is -inf: the reward to come falls faster than {over} becomes unlikely"

@@ -1,9 +1,9 @@
-"""The Riccati recursion of all times, lean: one equation a step, on arrays that are made once.
+"""The Riccati recursion of all times: one equation a step, on arrays that are allocated once.
 
     H = reward + F'P'F,     S = -H_ee,     P = H_xx + H_xe S⁻¹ H_ex
 
 P is made symmetric at each step: ``P = Q + A'P(A - BK)`` without that loses the gain by T ≈ 100. Whether each S is
-positive definite is not asked on the way, but of all times at once: see ``homogeneous.normalisers``.
+positive definite is tested afterwards, for all times at once: see ``homogeneous.normalisers``.
 """
 
 import numpy as np

@@ -2,7 +2,7 @@
 
     E f(s_t, a_t) ≈ 1/N Σ_i f(s_t^i, a_t^i),     a^i ~ π_t(·|s^i),     s'^i ~ p(·|s^i, a^i)
 
-Nobody dies in a sample: with a discount all N trajectories weigh γ^t at time t.
+With a discount no sampled trajectory ends: all N have the weight γ^t at time t.
 """
 
 import math
@@ -28,9 +28,9 @@ from cai.world.distributions import exact
 from cai.world.enumerate import base
 
 LEFT = 1e-6
-"""The share of all visits of an infinite horizon that is left out."""
+"""The share of the visits of an infinite horizon that is left out at the end."""
 NEAR = 1e-7
-"""How far off a plane a sample may be and count as on it."""
+"""How far from a plane a sample may be and count as on it."""
 ALL, SEEDS = -1, 1_000_003
 PROGRAM = "code that takes a batch of states and samples the world's action sites"
 
@@ -105,7 +105,7 @@ class SampledOperator:
 
     @property
     def entries(self) -> int:
-        """Return 1: a policy at one time takes no numbers."""
+        """Return 1: the policy is a program, so one time of it takes no memory."""
         return 1
 
     def _seed(self, draw: int) -> int:

@@ -9,8 +9,8 @@ and two that follow each other make one:
     A = A₂ W A₁,     C = C₂ + A₂ W C₁ A₂',     J = J₁ + A₁' J₂ W A₁,     W = (I - C₁J₂)⁻¹
 
 (Särkkä & García-Fernández 2023, equations 36 to 38; of one system again and again it is structure-preserving doubling,
-Chu et al. 2004). Noise that is not averaged is one more control, which enters C; averaged noise enters constants alone.
-In homogeneous coordinates the linear terms go along.
+Chu et al. 2004). Noise that is not averaged enters C like a control; averaged noise enters constants alone.
+Homogeneous coordinates contain the linear terms.
 """
 
 from dataclasses import dataclass
@@ -27,17 +27,17 @@ LONG = 300
 NARROW = 250
 """Numbers in all matrices P of a batch up to which it is: beyond, the recursion's own batches keep a CPU busy."""
 LONG_ON_A_DEVICE = 32
-"""Times from which on it is taken on a GPU, where each step costs its launch, whatever the batch; not measured."""
+"""Times from which on it is taken on a GPU, where each step costs a kernel launch, whatever the batch; not measured."""
 
 
 @dataclass(frozen=True)
 class Element(Stacked):
-    """Stretches of time, one after the other along the first axis; see the module's words.
+    """Stretches of time, one after the other along the first axis; A, C and J of the equation above.
 
     Attributes:
-        A: where x goes, as far as the end does not count, ``[L, *B, X, X]``.
-        C: how far from there it can be brought, for what it costs, ``[L, *B, X, X]``.
-        J: what is had on the way, reward units, ``[L, *B, X, X]``.
+        A: the closed-loop matrix of the stretch where P at its end is 0, ``[L, *B, X, X]``.
+        C: ``B R⁻¹ B'`` of the stretch, the directions that controls reach, weighed by their cost, ``[L, *B, X, X]``.
+        J: the value of the stretch where P at its end is 0, reward units, ``[L, *B, X, X]``.
     """
 
     A: Float[Tensor, "L *B X X"]
@@ -46,7 +46,7 @@ class Element(Stacked):
 
 
 def elements(slices: Homogeneous) -> Element | None:
-    """Return an element for each slice; None where a slice alone has no best e: ``-reward_ee`` is not positive."""
+    """Return an element for each slice; None where ``-reward_ee`` of a slice is not positive definite."""
     F, reward, X = slices.transition, slices.reward, slices.states
     root, info = torch.linalg.cholesky_ex(-reward[..., X:, X:])
     if bool(info.any()):
@@ -74,7 +74,7 @@ def before(element: Element, P: Tensor) -> Tensor:
     return symmetric(element.J + element.A.mT @ back)
 
 
-def pays(slices: Homogeneous, T: int) -> bool:
+def is_quicker(slices: Homogeneous, T: int) -> bool:
     """Return whether the scan is quicker than the recursion: over long horizons, on a CPU of few systems."""
     if slices.transition.device.type != "cpu":
         return LONG_ON_A_DEVICE <= T
@@ -84,7 +84,7 @@ def pays(slices: Homogeneous, T: int) -> bool:
 def scan(slices: Homogeneous, last: Tensor, T: int) -> tuple[Tensor, Tensor] | None:
     """Return P of the times 0 … T and S as ``riccati.recursion`` does; None where a slice has no element.
 
-    One backup of all times at once comes last: it takes out most of what the scan has rounded, and gives S.
+    One backup of all times at once comes last: it removes most of the rounding error of the scan, and gives S.
 
     Args:
         slices: the slices.

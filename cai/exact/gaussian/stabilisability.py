@@ -1,8 +1,8 @@
-"""Which part of a state is ever paid for, and whether actions can hold it: what an infinite horizon needs to be finite.
+"""Whether the part of a state that rewards depend on is stabilisable: if not, the infinite horizon has no finite value.
 
-v depends on s through what costs, now or later, alone: on the complement of the unobservable subspace of (A, J). There
-the squares of the state must not outgrow the discount, so (√γ A, √γ B) must be stabilisable: each mode with
-``|√γ λ| >= 1`` must be reached (the test of Popov, Belevitch and Hautus; Anderson & Moore 1990, appendices B and C).
+v depends on s through present and future rewards: on the complement of the unobservable subspace of (A, J). There
+γ^t E |s_t|² must go to 0, so (√γ A, √γ B) must be stabilisable: actions must reach each mode with
+``|√γ λ| >= 1`` (the test of Popov, Belevitch and Hautus; Anderson & Moore 1990, appendices B and C).
 """
 
 import torch
@@ -10,17 +10,17 @@ from jaxtyping import Complex, Float
 from torch import Tensor
 
 RANK = 64
-"""Units in the last place, times the size of a matrix, below which a singular value counts as 0."""
+"""A singular value below so many units in the last place, times the size of the matrix, counts as 0."""
 EDGE = 1e-12
 """How far below 1 a growth may be and still count as growth."""
 
 
-def paid_for(A: Float[Tensor, "n n"], J: Float[Tensor, "X n"]) -> Float[Tensor, "n k"]:
-    """Return an orthonormal basis of what is paid for, now or later: the complement of ``{s: J Aᵗ s = 0 for all t}``.
+def observable_subspace(A: Float[Tensor, "n n"], J: Float[Tensor, "X n"]) -> Float[Tensor, "n k"]:
+    """Return an orthonormal basis of what rewards depend on: the complement of ``{s: J Aᵗ s = 0 for all t}``.
 
     Args:
-        A: where s goes, as far as nothing is done about it.
-        J: a row for each way in which s is paid for.
+        A: the transition matrix of s without actions.
+        J: a row for each linear function of s that the reward depends on.
     """
     basis, least = torch.eye(A.shape[-1]).to(A), RANK * torch.finfo(A.dtype).eps
     unseen = _kernel(J, basis, least * float(J.abs().max()))
@@ -43,8 +43,10 @@ def _kernel(M: Tensor, basis: Tensor, least: float) -> Tensor:
     return basis @ free.mT
 
 
-def out_of_reach(A: Float[Tensor, "n n"], C: Float[Tensor, "n n"]) -> tuple[complex, Complex[Tensor, " n"]] | None:
-    """Return the eigenvalue and the direction w of a mode ``w's`` that grows and that no action reaches; None: no such.
+def unstabilisable_mode(
+    A: Float[Tensor, "n n"], C: Float[Tensor, "n n"]
+) -> tuple[complex, Complex[Tensor, " n"]] | None:
+    """Return the eigenvalue and the direction w of an unstabilisable mode ``w's``; None where there is none.
 
     Args:
         A: times √γ.
@@ -61,7 +63,7 @@ def out_of_reach(A: Float[Tensor, "n n"], C: Float[Tensor, "n n"]) -> tuple[comp
     return None
 
 
-def growth(A: Float[Tensor, "n n"]) -> float:
+def spectral_radius(A: Float[Tensor, "n n"]) -> float:
     """Return the spectral radius."""
     return float(torch.linalg.eigvals(A).abs().max()) if len(A) else 0.0
 

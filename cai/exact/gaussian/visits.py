@@ -1,4 +1,4 @@
-"""Where an endless linear-Gaussian chain is: the sum over all times of p(s_t, alive), by its moments."""
+"""The infinite horizon of a linear-Gaussian chain: the sum over all times of p(s_t, alive), by its moments."""
 
 import torch
 from torch import Tensor
@@ -8,10 +8,10 @@ from cai.errors import NotConvergedError
 
 
 def summed(start: Gaussian, chain: ConditionalGaussian, survival: Tensor) -> Gaussian:
-    """Return ``Σ_t γ^t N(m_t, S_t)`` by its mass, mean and covariance: enough for the mean of any quadratic.
+    """Return ``Σ_t γ^t N(m_t, S_t)`` by its mass, mean and covariance, which give the mean of any quadratic.
 
     ``X = X_0 + γ (A X A' + noise)`` for the sum X of the second moments, a discrete Lyapunov equation; of (s, 1), so
-    that means and offsets are in it. Not batched.
+    that it contains means and offsets. Not batched.
 
     Raises:
         NotConvergedError: the sum is infinite, since the state grows faster than trajectories end.
@@ -21,7 +21,7 @@ def summed(start: Gaussian, chain: ConditionalGaussian, survival: Tensor) -> Gau
     A[n, n] = 1
     growth = float(survival * torch.linalg.eigvals(chain.gain.detach()).abs().max() ** 2)
     if growth >= 1:
-        raise NotConvergedError(f"the visits are infinite: squares of the state grow by {growth:.4g} a step, γ counted")
+        raise NotConvergedError(f"the visits are infinite: γ E |s|² grows by {growth:.4g} a step")
     first = torch.cat((start.mean, start.mean.new_ones(1)))
     X0 = torch.nn.functional.pad(start.covariance, (0, 1, 0, 1)) + torch.outer(first, first)
     mass = 1 / (1 - survival)

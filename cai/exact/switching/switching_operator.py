@@ -27,7 +27,7 @@ from cai.errors import Finding, IntractableError, NoClosedFormError, require_tim
 from cai.exact.cost import Cost
 from cai.exact.gaussian import expectations
 from cai.exact.gaussian.gaussian_operator import GaussianOperator
-from cai.exact.gaussian.normal_means import said_of
+from cai.exact.gaussian.normal_means import assumption_of
 from cai.exact.operator import Pick
 from cai.exact.rules import VARIATIONAL, Rule
 from cai.exact.switching import marginals, mode_draws, mode_expectations
@@ -75,8 +75,8 @@ class SwitchingOperator:
     draw = mode_draws.draw
 
     def __post_init__(self) -> None:
-        said_of(self.rule.over_actions)
-        if said_of(self.rule.over_outcomes).kind == "maximum" and self.model.discount < 1:
+        assumption_of(self.rule.over_actions)
+        if assumption_of(self.rule.over_outcomes).kind == "maximum" and self.model.discount < 1:
             seen = (
                 f"{self.rule} with γ = {self.model.discount:g}: a trajectory that ends has a density of fewer variables"
             )
@@ -100,7 +100,7 @@ class SwitchingOperator:
     @cached_property
     def _eta(self) -> Tensor | None:
         """η of a soft mean over outcomes; None for an average and a maximum."""
-        said = said_of(self.rule.over_outcomes)
+        said = assumption_of(self.rule.over_outcomes)
         if said.kind != "linear":
             return None
         return self.alpha if said.eta is None else self.alpha.new_tensor(said.eta)
@@ -155,7 +155,7 @@ class SwitchingOperator:
         """Return what a switch of this probability adds to its value, reward units."""
         if self._eta is not None:
             return self._eta * log_p
-        return self.alpha * log_p if said_of(self.rule.over_outcomes).paid else 0 * log_p
+        return self.alpha * log_p if assumption_of(self.rule.over_outcomes).paid else 0 * log_p
 
     def _summed(self, q: QuadraticsByMode) -> QuadraticsByMode:
         """Return q, where the mean over actions goes through the sum, or the maximum, over sequences.
@@ -163,7 +163,7 @@ class SwitchingOperator:
         Raises:
             IntractableError: it does not.
         """
-        over, act = said_of(self.rule.over_outcomes), said_of(self.rule.over_actions)
+        over, act = assumption_of(self.rule.over_outcomes), assumption_of(self.rule.over_actions)
         same = act.kind == over.kind and (over.kind == "maximum" or self._eta == (act.eta or self.alpha))
         if same or len(q) == len(self.model.first):
             return q

@@ -25,7 +25,7 @@ from cai.compile.linearise import linearise
 from cai.compile.table_model import Tables
 from cai.compile.tabulate import tabulate
 from cai.errors import Finding, IntractableError, fault, user_code
-from cai.exact.gaussian.affine_elbo import affine_elbo, earned
+from cai.exact.gaussian.affine_elbo import affine_elbo, reward_and_prior
 from cai.exact.gaussian.gaussian_operator import GaussianOperator
 from cai.exact.rules import VARIATIONAL
 from cai.exact.tables.policy_evaluation import policy_elbo
@@ -213,7 +213,7 @@ def _affine_loss(objective: Objective) -> Callable[[Any, Any], Tensor]:
         raise fault("fit, estimator", seen, "an affine-Gaussian policy: 'affine'; or reparameterised")
     assert isinstance(model, LinearGaussian)
     op = GaussianOperator(model, VARIATIONAL, objective.alpha)
-    known = earned(op)
+    known = reward_and_prior(op)
 
     def loss(model: Any, guide: Any) -> Tensor:
         guide()
