@@ -311,6 +311,13 @@ def test_absorbing_is_the_limit_of_a_narrow_likelihood_and_differentiable() -> N
     assert torch.autograd.gradcheck(value, (R.clone().requires_grad_(), h.clone().requires_grad_()))
 
 
+def test_a_text_gives_numbers_with_or_without_brackets() -> None:
+    world = Cart(start=0.4, horizon=2)
+    truth = cai.solve(world, observe={"s_1": [0.5, -0.25]}).log_evidence
+    for text in ("0.5,-0.25", "[0.5, -0.25]", "(0.5,-0.25)"):
+        assert cai.solve(world, observe={"s_1": text}).log_evidence == truth
+
+
 def test_bad_conditions_are_refused_in_a_line() -> None:
     world = Cart(start=0.4, horizon=3)
     for observe, words in [

@@ -230,6 +230,11 @@ class TestAccounts:
 
         close(cai.evaluate(world, Steered()).elbo, exact.elbo)
 
+    def test_a_certain_policy_is_infinitely_far_from_the_prior_though_some_modes_have_no_mass(self) -> None:
+        it = cai.evaluate(cai.load_world("icy_road", {"horizon": 2}), cai.HARD)
+        assert it.kl_to_prior == it.optimality_gap == -it.entropy == math.inf
+        assert it.regret == pytest.approx(0, abs=1e-9)
+
     def test_the_posterior_acts_by_a_mixture_and_is_sampled(self) -> None:
         post = cai.solve(Road(horizon=3))
         result = cai.evaluate(Road(horizon=3), post, samples=2000)

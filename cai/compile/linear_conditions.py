@@ -102,10 +102,10 @@ def read_facts(
 
 
 def _numbers(where: str, value: Any, shape: torch.Size) -> Tensor:
-    """Return a value of a variable, flat; a text is read as numbers with commas between them."""
+    """Return a value of a variable, flat; a text is read as numbers with commas between them, in brackets or not."""
     expected = f"numbers of shape {tuple(shape)}" if shape else "a number"
     try:
-        given = [float(part) for part in value.split(",")] if isinstance(value, str) else value
+        given = [float(part) for part in value.strip("[]() ").split(",")] if isinstance(value, str) else value
         numbers = torch.as_tensor(given, dtype=torch.float64)
     except (TypeError, ValueError, RuntimeError):
         raise fault(where, f"value {value!r}", expected) from None

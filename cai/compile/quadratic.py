@@ -167,8 +167,9 @@ class Gaussian(Stacked):
         return self.covariance.diagonal(dim1=-2, dim2=-1).clamp(min=0).sqrt()
 
     def expect(self, f: Quadratic) -> Float[Tensor, "*B"]:
-        """Return ``mass · E f``: ``½ tr(M S) + f(mean)``."""
-        return self.mass * (0.5 * (f.M * self.covariance).sum((-2, -1)) + f(self.mean))
+        """Return ``mass · E f``: ``½ tr(M S) + f(mean)``; 0 where the mass is, also of an f that is infinite."""
+        mean = 0.5 * (f.M * self.covariance).sum((-2, -1)) + f(self.mean)
+        return torch.where(self.mass == 0, 0.0, self.mass * mean)
 
     def of(self, coordinates: list[int]) -> "Gaussian":
         """Return the marginal of some coordinates, in the order given."""

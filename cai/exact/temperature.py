@@ -48,12 +48,12 @@ def _as_written(temperature: Tensor) -> Tensor:
 
 
 def single_temperature(temperature: float | Sequence[float] | Tensor) -> Tensor:
-    """Return α for a world that is kept in factors.
+    """Return α for a form that takes no batch.
 
     Raises:
         WorldError: it is not one positive, finite number.
     """
     alpha = as_temperature(temperature)
     if alpha.dim():
-        raise fault("temperature", f"{alpha.numel()} temperatures", "one temperature for a world of factors")
+        raise fault("temperature", f"{alpha.numel()} temperatures", "one temperature for a world in this form")
     return alpha.detach()
