@@ -1,4 +1,4 @@
-"""Values, measures and policies of mixed worlds: quadratics, Gaussians and conditionals, some for each mode.
+"""Values, measures and policies of mixed worlds: one or more quadratics, Gaussians or conditionals for each mode.
 
 A point is a row: the number of its mode, then its real coordinates.
 
@@ -30,10 +30,10 @@ class QuadraticsByMode:
     Attributes:
         modes: of each component, ``[C]``.
         each: the quadratics f_c, ``[C]``.
-        eta: η; None for the maximum, or for one component a mode.
-        switch: what each component's mode does next, ``[C]``.
-        tail: which component of the value one step later each goes on with, ``[C]``; their number where the trajectory
-            has ended.
+        eta: η, reward units; None for the maximum, or for one component a mode.
+        switch: the switch that follows in each component, ``[C]``.
+        tail: the component of the value one step later that each continues with, ``[C]``; the number of these
+            components where the trajectory has ended.
     """
 
     modes: Int[Tensor, " C"]
@@ -51,7 +51,7 @@ class QuadraticsByMode:
         return torch.equal(self.modes, torch.arange(len(self.modes)).to(self.modes))
 
     def lifted(self, more: int) -> "QuadraticsByMode":
-        """Return the same function of more coordinates, of which the new ones, at the end, do not count."""
+        """Return the same function with more coordinates at the end, on which it does not depend."""
         return replace(self, each=self.each.lifted(more))
 
     def __add__(self, other: Any) -> Any:
@@ -82,7 +82,7 @@ class QuadraticsByMode:
         return scores.amax(-1) if self.eta is None else self.eta * torch.logsumexp(scores / self.eta, -1)
 
     def log_weights(self, y: Float[Tensor, "*N d1"]) -> Float[Tensor, "*N C"]:
-        """Return how much each component counts at rows, normalised; 0 and -inf under a maximum."""
+        """Return the normalised log-weight of each component at rows; 0 and -inf under a maximum."""
         scores = self.scores(y)
         if self.eta is not None:
             return torch.log_softmax(scores / self.eta, -1)
@@ -95,7 +95,7 @@ class ConditionalsByMode:
     """A distribution of u given the mode and x: a mixture of affine Gaussians.
 
     Attributes:
-        weights: how much each component counts at (i, x).
+        weights: the functions f_c whose ``log_weights`` at (i, x) are those of the mixture.
         each: p(u|x) of each component, ``[C]``.
     """
 
@@ -117,14 +117,14 @@ class ConditionalsByMode:
 class GaussiansByMode:
     """A measure over modes and real coordinates: Gaussians, each of one mode.
 
-    Where several were merged into one a mode it has their mass, mean and covariance, and expectations of quadratics
-    are exact.
+    Where several Gaussians of a mode were merged into one, it has their mass, mean and covariance, so expectations of
+    quadratics are exact.
 
     Attributes:
         modes: of each component, ``[C]``.
         each: the Gaussians, ``[C]``, with their masses.
         count: I.
-        follows: the component of the value that each goes along with, ``[C]``: a sequence of modes to come.
+        follows: the component of the value that each belongs to, ``[C]``: a sequence of future modes.
     """
 
     modes: Int[Tensor, " C"]

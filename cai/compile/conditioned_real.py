@@ -19,7 +19,7 @@ from cai.world.spec import Spec, read
 
 
 class ConditionedReal:
-    """A world of real variables under conditions: its program with what is set, and what was seen beside it.
+    """A world of real variables under conditions: the program under ``do``, and the evidence of ``observe``.
 
     Args:
         world: the world.
@@ -54,7 +54,7 @@ class ConditionedReal:
         """Sample s_{t+1}, and the reward.
 
         Raises:
-            WorldError: something was seen: what is real has a density there, which is no reward.
+            WorldError: a real variable was observed: its evidence is a density, which is no reward.
         """
         if self.conditions:
             expected = "cai.solve or cai.linearise, which take it; or pyro.condition on cai.trajectory(world)"
@@ -63,7 +63,7 @@ class ConditionedReal:
 
 
 class Forced:
-    """A world of real variables some of which are set: what reads them sees the value."""
+    """A world of real variables under ``do``: what depends on a forced variable has its value."""
 
     def __init__(self, program: RealProgram, facts: Sequence[Fact]) -> None:
         spec = program.spec

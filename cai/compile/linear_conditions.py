@@ -1,8 +1,8 @@
-"""Conditions on a linear-Gaussian system: what was seen, and what its action is set to.
+"""Conditions on a linear-Gaussian system: ``observe`` of any variable, ``do`` of its action.
 
-Exact evidence is a plane, ``rows y = sides``, on which the reward of its time is finite. What is seen with Gaussian
-noise has a noise coordinate of its own in the slice, and is exact evidence on the sum, as an uncertain observation of a
-finite variable is a latent of its own (virtual evidence, Pearl 1988, section 2.3.3).
+Exact evidence restricts y to a plane, ``rows y = sides``; off it the reward of its time is -inf. For an observation
+with Gaussian error the slice has one more noise coordinate, and the sum of variable and error is exact evidence
+(virtual evidence, Pearl 1988, section 2.3.3).
 """
 
 import math
@@ -24,12 +24,12 @@ from cai.world.reparametrise import real_site
 
 @dataclass(frozen=True)
 class Fact:
-    """What is known of a variable, or a coordinate of one, at a time: ``x + root ξ = value``, ξ standard normal.
+    """A condition on a variable, or a coordinate of one, at a time: ``x + root ξ = value``, ξ standard normal.
 
     Attributes:
         variable: the variable.
         t: the time.
-        among: which numbers of the variable's event.
+        among: the indices of the numbers in the variable's event.
         value: ``[k]``.
         root: a factor of the covariance of the noise, ``[k, k]``; None where it is exact.
     """
@@ -42,7 +42,7 @@ class Fact:
 
 
 def observed(model: LinearGaussian, conditions: Conditions) -> LinearGaussian:
-    """Return a system with what was seen of states, actions and latents; its slices then differ over time.
+    """Return a system under observations of states, actions and latents; its slices then differ over time.
 
     Raises:
         WorldError: there is no such variable, time or value, or the horizon is infinite.
@@ -102,7 +102,7 @@ def read_facts(
 
 
 def _numbers(where: str, value: Any, shape: torch.Size) -> Tensor:
-    """Return a value of a variable, flat; a text is read as numbers with commas between them, in brackets or not."""
+    """Return a value of a variable, flattened; a text has numbers separated by commas, in brackets or not."""
     expected = f"numbers of shape {tuple(shape)}" if shape else "a number"
     try:
         given = [float(part) for part in value.strip("[]() ").split(",")] if isinstance(value, str) else value
@@ -134,7 +134,7 @@ def _density(where: str, fn: Any, shape: torch.Size) -> tuple[Tensor, Tensor | N
 
 
 def _seen(model: LinearGaussian, facts: Sequence[Fact]) -> LinearGaussian:
-    """Put facts on a system with a time axis."""
+    """Add facts to a system with a time axis."""
     T = model.horizon
     assert T is not None
     slots: dict[int, list[tuple[Tensor, Tensor, Tensor | None]]] = {}
@@ -166,7 +166,7 @@ def _seen(model: LinearGaussian, facts: Sequence[Fact]) -> LinearGaussian:
 def _on_planes(
     slices: LinearSlice, planes: Mapping[int, Quadratic], volumes: Mapping[int, Tensor], axis: int, T: int
 ) -> LinearSlice:
-    """Put a plane on the rewards of some times; those of the others have rows of zeros."""
+    """Restrict the rewards of some times to planes; those of the others have rows of zeros."""
     if not planes:
         return slices
     most = max(plane.rows.shape[-2] for plane in planes.values() if plane.rows is not None)
@@ -188,7 +188,7 @@ def _on_planes(
 def _row(model: LinearGaussian, fact: Fact) -> tuple[Tensor, Tensor]:
     """Return the rows of y, or of s_T, that give a variable, and what they are fixed to; ``[*B, k, N]``, ``[*B, k]``.
 
-    An uncertain fact on s_T is one on what the last slice enters.
+    An uncertain fact on s_T is a fact on the next state of the last slice.
     """
     T, n = model.horizon or 0, model.states.dimension
     value = fact.value.to(model.start_mean)
@@ -218,13 +218,13 @@ def _batched(model: LinearGaussian, rows: Tensor, value: Tensor) -> tuple[Tensor
 
 
 def _plane(pieces: Sequence[tuple[Tensor, Tensor]], N: int, like: Quadratic) -> Quadratic:
-    """Return 0 on the plane of all rows together."""
+    """Return the function that is 0 on the plane of all rows together."""
     rows, sides = torch.cat([row for row, _ in pieces], -2), torch.cat([side for _, side in pieces], -1)
     return Quadratic(0 * like.M, 0 * like.b, 0 * like.c, rows, sides)
 
 
 def _with_noise(slices: LinearSlice, more: int) -> LinearSlice:
-    """Return the slices with more coordinates of noise, which do not count."""
+    """Return the slices with more coordinates of noise, on which nothing depends."""
     pad = torch.nn.functional.pad
     return replace(
         slices,

@@ -30,13 +30,13 @@ class LinearSlice(Stacked):
         drift: ``[*L, n]``.
         reward: reward units, of N coordinates.
             On a plane where there is exact evidence (``cai.condition``).
-        prior: the action prior p(a|s), with a noise coordinate for each site that is no point.
-        flat: on which coordinates w of the prior's noise it is Lebesgue measure, density 1, ``[*L, j]``; on the others
+        prior: the action prior p(a|s), without a noise coordinate for sites that are deterministic.
+        flat: which coordinates w of the prior's noise have Lebesgue measure, density 1, ``[*L, j]``; the others are
             w ~ N(0, 1), where ``a = gain s + offset + scale w``.
         readout: every site of ``step`` from y, ``[*L, d, N]``, in the order of ``LinearGaussian.sites``.
         readout_offset: ``[*L, d]``.
-        log_volume: Σ log scale over the noise: a site's density is that of its noise over its scale, ``[*L]``. Of a
-            coordinate that nothing reads it is -½ log 2π: its density at 0 counts 1.
+        log_volume: Σ log scale over the noise, since a site's density is that of its noise divided by its scale,
+            ``[*L]``. A coordinate that nothing depends on adds -½ log 2π, so that its density at 0 is 1.
     """
 
     transition: Float[Tensor, "*L n N"]
@@ -59,11 +59,11 @@ class LinearSlice(Stacked):
 
     @property
     def log_prior_volume(self) -> Float[Tensor, "*L"]:
-        """log of the volume of an action over that of its noise w, where ``a = gain s + offset + scale w``."""
+        """log |scale|, the log volume of an action relative to its noise w, ``a = gain s + offset + scale w``."""
         return log_volume(self.prior.scale)
 
     def log_prior(self) -> Quadratic:
-        """Return log p(a|s) of (s, a), nats: ``-½ w'w - ½ j log 2π - log |scale|``, but for flat coordinates of w."""
+        """Return log p(a|s) of (s, a), nats: ``-½ w'w - ½ j log 2π - log |scale|``, over the w that are not flat."""
         prior, measured = self.prior, torch.where(self.flat, 0.0, 1.0).to(self.prior.scale)
         back = torch.linalg.pinv(prior.scale)
         w = torch.cat((-back @ prior.gain, back), -1)
@@ -84,7 +84,7 @@ class LinearGaussian:
         horizon: T, or None for the infinite horizon.
         discount: the probability γ of surviving a step.
         timed: whether the slices differ over time.
-        states, actions: the variables that the coordinates stand for.
+        states, actions: the variables, laid out as coordinates.
         sites: the variables of ``step``, latents and next states, that ``readout`` gives.
     """
 
@@ -126,7 +126,7 @@ class LinearGaussian:
 
     @property
     def device(self) -> torch.device:
-        """Where its numbers lie."""
+        """The device of its tensors."""
         return self.start_mean.device
 
     def at(self, t: int) -> LinearSlice:
@@ -139,14 +139,14 @@ class LinearGaussian:
 
     @property
     def log_start_volume(self) -> Float[Tensor, "*B"]:
-        """log of the volume of a start state over that of its noise."""
+        """The log volume of a start state relative to its noise."""
         return log_volume(self.start_scale)
 
     @property
     def exact_evidence(self) -> bool:
-        """Whether something was observed: a factor that is a density on a plane, and -inf off it.
+        """Whether something was observed: the evidence restricts variables to a plane, on which it is a density.
 
-        What is seen with noise is exact on the sum of a variable and a coordinate of noise.
+        An observation with an error is exact evidence on the sum of a variable and a coordinate of noise.
         """
         return self.slices.reward.rows is not None or self.terminal.rows is not None
 

@@ -1,4 +1,4 @@
-"""``observe`` of a linear-Gaussian world, read off like its other pieces: y = C s + d + D e, e ~ N(0, I)."""
+"""``observe`` of a linear-Gaussian world as y = C s + d + D e, e ~ N(0, I), read off as ``linearise`` reads a slice."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -20,7 +20,7 @@ from cai.world.spec import Spec, read
 
 @dataclass(frozen=True)
 class LinearObservations:
-    """What is read, and how it is distributed in each state.
+    """The readings of a world, and their distribution given the state.
 
     Attributes:
         space: the readings, variables of the state first.
@@ -32,7 +32,7 @@ class LinearObservations:
 
 
 def linearise_observations(world: World | Spec, taken: Iterable[str] = ()) -> LinearObservations:
-    """Read C, d and D off ``observe``; it is held to them at random points, as ``linearise`` holds the slice.
+    """Read C, d and D off ``observe``, and check it at random points, as ``linearise`` does with the slice.
 
     What ``observe`` returns is a variable of the state, unchanged (seen exactly), or a site of Normal,
     MultivariateNormal, LowRankMultivariateNormal or Delta. A latent that is not returned makes readings correlated.

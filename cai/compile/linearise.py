@@ -26,12 +26,12 @@ def linearise(world: World | Spec | LinearGaussian) -> LinearGaussian:
     """Compile a world to a linear-Gaussian system: affine dynamics, Gaussian noise, a quadratic reward.
 
     ``s' = A s + B a + G z + d``, ``r = ½ y'My + b'y + c`` with ``y = (s, a, z)`` and z ~ N(0, I), the noise of the
-    slice's sites: ``Normal(loc, scale)`` is ``loc + scale z``. The matrices are the program's Jacobian and Hessian
-    at 0. Then the program is held to them at random points, 1e-3 to 1e6 from the origin: it may deviate by 1e-9 of the
-    size of its terms. Sites are Normal, MultivariateNormal, LowRankMultivariateNormal, or a Delta, which has no noise;
-    a scale of 0 is allowed, too. An action may be ``ImproperUniform`` on the reals: a flat prior, of density 1. If the
-    world's code reads ``t``, slices have a time axis, unless all are equal. The tensors are differentiable in those of
-    the world.
+    slice's sites: ``Normal(loc, scale)`` is ``loc + scale z``. The matrices are the program's Jacobian and Hessian at
+    0. Then the program is compared with them at random points, 1e-3 to 1e6 from the origin: it may deviate by 1e-9 of
+    the size of its terms. Sites are Normal, MultivariateNormal, LowRankMultivariateNormal, or a Delta, which has no
+    noise; a scale of 0 is allowed, too. An action may be ``ImproperUniform`` on the reals: a flat prior, of density 1.
+    If the world's code reads ``t``, slices have a time axis, unless all are equal. The tensors are differentiable in
+    those of the world.
 
     Args:
         world: the world; a compiled one is returned as it is.
@@ -161,7 +161,7 @@ def read_sites(piece: Piece, first: Reparametrise, run: Callable[[Tensor], Repar
         run: the piece as sites at a point.
 
     Raises:
-        IntractableError, WorldError: see ``read_off``; a scale that depends on where the slice is is named as such.
+        IntractableError, WorldError: see ``read_off``; where a scale depends on the slice, the error says so.
     """
     try:
         return read_off(piece)
@@ -172,7 +172,7 @@ def read_sites(piece: Piece, first: Reparametrise, run: Callable[[Tensor], Repar
 
 @torch.no_grad()
 def _require_same_noise(piece: Piece, first: Reparametrise, run: Callable[[Tensor], Reparametrise]) -> None:
-    """Raise an ``IntractableError`` where the scale of a site depends on where the slice is."""
+    """Raise an ``IntractableError`` where the scale of a site depends on the state, the action or a latent."""
     for point in random_points(len(piece.inputs)):
         for name, site in run(point).sites.items():
             scale, own = site.scale, first.sites[name].scale

@@ -1,8 +1,8 @@
 """The finite variables of a mixed world: their Markov chain, read off by a run of the program for each joint value.
 
-A *mode* is a joint value of the finite state variables. A *switch* is what the finite variables of a slice do: the mode
-that is left, a value of each finite latent, the mode that is entered. With its finite variables forced, the program is
-a world of real variables alone.
+A *mode* is a joint value of the finite state variables. A *switch* is a joint value of all finite variables of a slice:
+the mode that is left, each finite latent, the mode that is entered. With its finite variables forced, the program is a
+world of real variables alone.
 """
 
 from collections.abc import Callable, Mapping
@@ -30,10 +30,10 @@ MOST_RUNS = 4096
 
 
 class Forced(Messenger):
-    """Forces the finite sites of a piece of a program, out of sight of the handlers around it.
+    """Forces the finite sites of a piece of a program, hidden from the handlers around it.
 
-    A site without a given value takes the first that is possible. Where ``tracing``, the probabilities of the finite
-    sites are kept, and what they read of the real variables, which were marked by their names.
+    A site without a given value takes the first possible one. Where ``tracing``, it keeps the probabilities of the
+    finite sites, and the names of the real variables that these depend on.
     """
 
     def __init__(self, where: str, given: Mapping[str, Tensor], *, tracing: bool = False) -> None:

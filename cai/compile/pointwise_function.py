@@ -1,4 +1,4 @@
-"""A function of states and actions that is known at points alone, as the log of a sum of Gaussians is."""
+"""A function of states and actions that can only be evaluated at points, such as the log of a sum of Gaussians."""
 
 from collections.abc import Callable
 from dataclasses import dataclass

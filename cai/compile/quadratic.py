@@ -1,4 +1,4 @@
-"""Quadratic functions and Gaussians, the values and the measures of linear-Gaussian worlds, as they add and push.
+"""Quadratic functions and Gaussians: the values, measures and policies of linear-Gaussian worlds, and their algebra.
 
 Shape letters: ``N`` coordinates, ``k`` coordinates of what is conditional, ``j`` of its noise, ``B`` batch.
 """
@@ -19,7 +19,7 @@ Alike = TypeVar("Alike")
 
 
 class Stacked:
-    """Tensors that share leading axes, of a batch or of time, and are indexed, stacked and cut from autograd as one."""
+    """Tensors that share leading axes, of a batch or of time, and are indexed, stacked and detached together."""
 
     def each(self: Self, change: Callable[[Tensor], Tensor]) -> Self:
         """Return the same with every tensor changed."""
@@ -76,9 +76,9 @@ class Quadratic(Stacked):
         M: symmetric, ``[*B, N, N]``.
         b: ``[*B, N]``.
         c: ``[*B]``.
-        rows: what is fixed by exact evidence, ``[*B, R, N]``; a row of zeros fixes nothing. None: the function is
-            finite everywhere.
-        sides: the values that it is fixed to, ``[*B, R]``.
+        rows: the linear functions of x that exact evidence fixes, ``[*B, R, N]``; a row of zeros fixes nothing. None:
+            the function is finite everywhere.
+        sides: the values of these functions, ``[*B, R]``.
     """
 
     M: Float[Tensor, "*B N N"]
@@ -110,7 +110,7 @@ class Quadratic(Stacked):
         return replace(self, M=-self.M, b=-self.b, c=-self.c)
 
     def __sub__(self, other: Any) -> Any:
-        """Return the difference where ``self`` is finite; inf where it is inf, also of two that are."""
+        """Return the difference on the plane of ``self``; inf off it, also where both are infinite."""
         if not isinstance(other, Quadratic):
             return NotImplemented
         c = torch.where(self.c == torch.inf, torch.inf, self.c - other.c)
@@ -127,7 +127,7 @@ class Quadratic(Stacked):
         return self * (1 / torch.as_tensor(divisor, dtype=self.b.dtype, device=self.b.device))
 
     def __call__(self, x: Float[Tensor, "*B N"]) -> Float[Tensor, "*B"]:
-        """Return the value at a point; the plane is not looked at."""
+        """Return ``½ x'Mx + b'x + c`` at a point, also off the plane."""
         return 0.5 * (x * _apply(self.M, x)).sum(-1) + (self.b * x).sum(-1) + self.c
 
     def after(self, F: Float[Tensor, "*B N L"], d: Float[Tensor, "*B N"]) -> "Quadratic":
@@ -139,7 +139,7 @@ class Quadratic(Stacked):
         return Quadratic(symmetric(F.mT @ self.M @ F), b, c, rows, sides)
 
     def lifted(self, more: int) -> "Quadratic":
-        """Return the same function of more coordinates, of which the new ones, at the end, do not count."""
+        """Return the same function with more coordinates at the end, on which it does not depend."""
         rows = None if self.rows is None else torch.nn.functional.pad(self.rows, (0, more))
         M = torch.nn.functional.pad(self.M, (0, more, 0, more))
         return replace(self, M=M, b=torch.nn.functional.pad(self.b, (0, more)), rows=rows)
@@ -147,7 +147,7 @@ class Quadratic(Stacked):
 
 @dataclass(frozen=True)
 class Gaussian(Stacked):
-    """A measure: ``mass`` times N(mean, covariance); where several Gaussians were summed up, their moments.
+    """A measure: ``mass`` times N(mean, covariance); for a sum of Gaussians the moments of the sum.
 
     Attributes:
         mean: ``[*B, N]``.
@@ -227,9 +227,9 @@ class ConditionalGaussian(Stacked):
         return replace(pushed, covariance=pushed.covariance + self.covariance)
 
     def log_density(self) -> Quadratic:
-        """Return log p(u|x) as a function of (x, u), nats; a density on the directions in which u varies.
+        """Return log p(u|x) as a function of (x, u), nats; a density over the directions in which u varies.
 
-        In the others the function does not count: u is certain there.
+        It does not depend on the directions in which u is certain.
         """
         precision, log_volume, rank = _precision(self.scale)
         slope = torch.cat((-self.gain, torch.eye(self.gain.shape[-2]).to(precision).expand_as(precision)), -1)
@@ -239,12 +239,12 @@ class ConditionalGaussian(Stacked):
 
     @property
     def rank(self) -> Tensor:
-        """In how many directions u varies, ``[*B]``."""
+        """The rank of the covariance of u, ``[*B]``."""
         return _precision(self.scale)[2]
 
 
 def symmetric(M: Tensor) -> Tensor:
-    """Return the symmetric part: in exact arithmetic the same, and without it rounding grows from time to time."""
+    """Return the symmetric part, ``½ (M + M')``, so that rounding errors do not grow from time to time."""
     return 0.5 * (M + M.mT)
 
 
@@ -270,14 +270,14 @@ def _precision(scale: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def log_volume_of(scales: Tensor) -> Tensor:
-    """Return the same of noise that is scaled coordinate by coordinate: ``Σ log scale``; of triangular factors, too."""
+    """Return ``log_volume`` of a diagonal or triangular factor from its diagonal: ``Σ log scale``."""
     return torch.where(scales > 0, torch.where(scales > 0, scales, 1.0).log(), -0.5 * math.log(2 * math.pi)).sum()
 
 
 def log_volume(scale: Tensor) -> Tensor:
-    """Return the log of the volume of ``scale z`` over that of z, ``[*B]``: log p(z) less it is log p(scale z).
+    """Return the log volume of ``scale z`` relative to z, ``[*B]``: log p(scale z) is log p(z) less this number.
 
-    Both are taken at the likeliest z. It is 0 in the directions that ``scale`` loses, where p(z) is 1/√(2π).
+    Both are taken at the likeliest z. A direction that ``scale`` maps to 0 adds -½ log 2π, so that its density is 1.
     """
     _, volume, rank = _precision(scale)
     return volume - 0.5 * math.log(2 * math.pi) * (scale.shape[-1] - rank)

@@ -1,4 +1,4 @@
-"""The program of a world of real variables, each of its pieces a function of vectors and of given noise."""
+"""The program of a world of real variables: each piece as a function of vectors and of given noise."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ RUNS = "code that runs on one state and action, and on a batch of them, in float
 
 
 def is_real(spec: Spec) -> bool:
-    """Return whether all variables of states and actions are real, Gaussian ones or points: ``linearise`` may serve."""
+    """Return whether all state and action variables are real, Gaussian or deterministic, as ``linearise`` needs."""
     fns = [messenger.distributions for messenger in spec.heads]
     values = [value for messenger in spec.heads for value in messenger.values.values()]
     every = [fn for named in fns for fn in named.values()]
@@ -70,10 +70,10 @@ class RealProgram:
 
 
 def real_program(spec: Spec) -> RealProgram:
-    """Return the program of a world, once its members make sense.
+    """Return the program of a world, after its members are checked.
 
     Raises:
-        WorldError, IntractableError: they do not.
+        WorldError, IntractableError: a member is not valid, or episodes end early.
     """
     if spec.terminated is not None:
         seen = "episodes that end where the state says so, which is no Gaussian event"
@@ -150,7 +150,7 @@ def joined(messenger: Reparametrise, space: Coordinates) -> Tensor:
 
 
 def noise_names(messenger: Reparametrise) -> list[str]:
-    """Return what the coordinates of noise are called, in order; a flat one is the variable itself."""
+    """Return the names of the coordinates of noise, in order; a flat one has the name of the variable."""
     return [
         label if flat else f"noise of {label}"
         for name, site in messenger.sites.items()

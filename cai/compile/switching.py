@@ -101,7 +101,7 @@ def _start(spec: Spec, space: MixedSpace) -> Tensor:
 
 
 def _example(spec: Spec, space: MixedSpace) -> tuple[dict[str, Tensor], Values]:
-    """Return the real part of a state, and an action, that are marked by the names of their variables."""
+    """Return the real part of a state, and an action, each tensor marked by the name of its variable."""
     assert isinstance(spec.example, dict)
     state = {name: traced(spec.example[name], name) for name in space.reals.names}
     drawn = run(Enumerate("act, t = 0", choose=first_value, lenient=True), spec.world.act, spec.example, 0)
@@ -135,7 +135,7 @@ def _together(
     chain: list[dict[Key, Leaf]],
     each: dict[Key, LinearGaussian],
 ) -> SwitchingLinear:
-    """Lay the systems of all switches side by side."""
+    """Stack the systems of all switches."""
     keys, systems = list(each), list(each.values())
     first = systems[0]
     for key, system in each.items():
@@ -177,8 +177,7 @@ def _entered(space: MixedSpace, switch: dict[str, int]) -> Tensor:
 def _alike(system: LinearGaussian, k: int, timed: bool) -> LinearSlice:
     """Return a system's slices with a time axis where others have one, and with k coordinates of noise.
 
-    Those that are added do nothing. A density does not count them: what N(0, 1) has at its top is taken out of the
-    volume.
+    Nothing depends on the added coordinates. ``log_volume`` is less by ½ log 2π for each: their density is 1.
     """
     T, each, more = system.horizon or 1, system.slices, k - system.noise
     if timed and not system.timed:

@@ -67,7 +67,7 @@ class SwitchingLinear:
 
     @cached_property
     def first(self) -> Int[Tensor, " I"]:
-        """One switch out of each mode: what lies before a switch is the same for all that leave the mode."""
+        """One switch out of each mode: the action prior is the same for all switches that leave the mode."""
         return torch.stack([(self.source == i).nonzero()[0, 0] for i in range(self.states.modes.size)])
 
     @property
@@ -87,7 +87,7 @@ class SwitchingLinear:
 
     @property
     def device(self) -> torch.device:
-        """Where its numbers lie."""
+        """The device of its tensors."""
         return self.start_mean.device
 
     def at(self, t: int) -> tuple[Tensor, LinearSlice]:

@@ -1,4 +1,4 @@
-"""Affine and quadratic functions read off a program by automatic differentiation, and held to it at random points.
+"""Affine and quadratic functions read off a program by automatic differentiation, and compared at random points.
 
     f(y) = F y + d,     g(y) = ½ y'My + b'y + c
 
@@ -17,13 +17,13 @@ from cai.errors import CaiError, Finding, IntractableError, fault
 from cai.support.wording import listed
 
 RADII = (1.0, 1e-3, 1e3, 1e6)
-"""How far from the origin a program is looked at."""
+"""Distances from the origin at which a program is run."""
 EACH = 3
-"""How many directions at each distance."""
+"""The number of directions at each distance."""
 APART = 7
-"""How many points have each coordinate at a distance of its own."""
+"""The number of points at which each coordinate has a distance of its own."""
 TOLERANCE = 1e-9
-"""How much a program may deviate, relative to the size of its terms: rounding, in float64."""
+"""The deviation that counts as rounding in float64, relative to the size of the terms."""
 
 
 @dataclass(frozen=True)
@@ -55,10 +55,10 @@ class Expansion:
 
 
 def read_off(piece: Piece) -> Expansion:
-    """Return the expansion of a piece, once it is the piece.
+    """Return the expansion of a piece, after it was compared with the piece.
 
-    It is taken at the origin. Where it is not the function there, as for the square of a norm, which has no second
-    derivative by the chain rule at 0, it is taken at a random point.
+    It is taken at the origin. Where autograd gives no second derivative there, as for the square of a norm, it is taken
+    at a random point.
 
     Raises:
         IntractableError: a function is not affine, or not quadratic.
@@ -75,7 +75,7 @@ def read_off(piece: Piece) -> Expansion:
 
 
 def random_points(N: int) -> Tensor:
-    """Return points near to and far from the origin, ``[P, N]``; P is no size that a program is likely to use."""
+    """Return points near the origin and far from it, ``[P, N]``; P is a size that programs are unlikely to use."""
     g = torch.Generator().manual_seed(0)
     directions = torch.randn(len(RADII) * EACH, N, generator=g)
     radii = torch.tensor(RADII).repeat_interleave(EACH).unsqueeze(-1)
@@ -86,7 +86,8 @@ def random_points(N: int) -> Tensor:
 def _expanded(piece: Piece, at: Tensor) -> Expansion:
     """Return the first and second derivatives at a point, by torch's autograd; differentiable where the program is.
 
-    ``torch.func`` gives the same. It refuses code that autograd runs, and loads torch's compiler, which takes seconds.
+    ``torch.func`` gives the same. It refuses some code that autograd runs, and loads torch's compiler, which takes
+    seconds.
     """
     with torch.enable_grad():
         y = at.clone().requires_grad_()
@@ -110,10 +111,10 @@ def _jacobian(x: Tensor, y: Tensor) -> Tensor:
 
 @torch.no_grad()
 def _held(piece: Piece, expansion: Expansion, points: Tensor) -> Expansion:
-    """Return an expansion once the piece equals it at every point; all at once, so that the piece broadcasts too.
+    """Return an expansion if the piece equals it at every point, run as one batch, which tests broadcasting too.
 
     Raises:
-        IntractableError: it does not.
+        WorldError, IntractableError: it does not; see ``_deviation``.
     """
     F, d, M, b, c = expansion.F, expansion.d, expansion.M, expansion.b, expansion.c
     far = points.abs().clamp(min=1)
@@ -132,7 +133,7 @@ def _held(piece: Piece, expansion: Expansion, points: Tensor) -> Expansion:
 def _run(piece: Piece, points: Tensor, seed: int) -> Tensor:
     """Run a piece at points ``[*batch, N]``; return what is affine and the reward beside it, ``[*batch, D + 1]``.
 
-    A program that draws random numbers for itself draws others at another seed.
+    A program with randomness outside its sample sites gives other numbers at another seed.
     """
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
@@ -142,7 +143,7 @@ def _run(piece: Piece, points: Tensor, seed: int) -> Tensor:
 
 
 def _deviation(piece: Piece, point: Tensor, j: int, seen: Tensor, read: Tensor) -> CaiError:
-    """Say which function deviates, where and by how much; or that the program is none, or does not broadcast."""
+    """Say which function deviates, where and by how much; or that the program is random, or does not broadcast."""
     quadratic = j == len(piece.outputs)
     kind = "quadratic" if quadratic else "affine"
     where = f"{piece.where}, the reward" if quadratic else f"{piece.where}, variable '{piece.outputs[j]}'"

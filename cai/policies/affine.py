@@ -14,9 +14,9 @@ from cai.world.definition import World
 class AffinePolicy(nn.Module):
     """``a = m(s) + scale w``, ``w = G (s - c) + k + L ξ``, ξ ~ N(0, I): the prior where G = k = 0 and L = I.
 
-    The prior is ``a = m(s) + scale w`` with w ~ N(0, I); N(0, I) is also what stands in for a flat one at first. Where
-    the prior is certain the policy is, too. c is the mean start. VARIATIONAL's own policy is of this form: its gain is
-    that of the linear-quadratic regulator.
+    The prior is ``a = m(s) + scale w`` with w ~ N(0, I); a flat prior is replaced by N(0, I) at first. Where the prior
+    is certain the policy is, too. c is the mean of s_0. VARIATIONAL's own policy is of this form: its gain is that of
+    the linear-quadratic regulator.
 
     Args:
         world: a world, or the ``LinearGaussian`` it was compiled to.

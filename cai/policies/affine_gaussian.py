@@ -23,7 +23,7 @@ from cai.world.spaces import Values
 
 @runtime_checkable
 class Conditional(Policy, Protocol):
-    """A policy that is a Gaussian given the state at every time; all of it follows from ``conditional``."""
+    """A policy that is a Gaussian given the state at every time, by ``conditional``."""
 
     @property
     def states(self) -> Coordinates:
@@ -75,7 +75,7 @@ class AffineGaussianPolicy:
 
     Attributes:
         conditional: maps t to p(a|s) of time t; not a local function, so that the policy can be pickled.
-        states, actions: the variables that the coordinates stand for.
+        states, actions: the variables, laid out as coordinates.
         horizon: the T of its times, or None for a policy that is the same at all times.
     """
 
@@ -96,9 +96,9 @@ class AffineGaussianPolicy:
         return f"AffineGaussianPolicy({over}, {when}; read it with .at(t, {self.states.names[0]}=…))"
 
     def at(self, t: int, /, **state: Any) -> GaussianAction:
-        """Return what is done at time t by name, ``policy.at(0, position=1.0, velocity=0.0)``: mean, deviation, gains.
+        """Return the action of time t by name, ``policy.at(0, position=1.0, velocity=0.0)``: mean, deviation, gains.
 
-        What is left out stays free: ``policy.at(0)`` has the gains and the offset.
+        Variables may be left out: ``policy.at(0)`` has the gains and the offset.
 
         Args:
             t: the time; any for a policy that is the same at all times.

@@ -1,4 +1,4 @@
-"""What an affine-Gaussian policy does at one time, in words: mean, deviation and gains by the names of coordinates."""
+"""An affine-Gaussian policy at one time, in words: mean, deviation and gains by the names of coordinates."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -20,7 +20,7 @@ SHOWN = 8
 
 @dataclass(frozen=True, repr=False, eq=False)
 class GaussianAction:
-    """A Gaussian action of one time, ``a ~ N(gain s + offset, covariance)``, as a function of what is not given of s.
+    """A Gaussian action of one time, ``a ~ N(gain s + offset, covariance)``, given the free coordinates of s.
 
     As ``str`` a table with a row for each coordinate of the action.
 
@@ -138,7 +138,7 @@ def require_single(where: str, act: ConditionalGaussian) -> None:
 def gaussian_action(
     act: ConditionalGaussian, t: int, states: Coordinates, actions: Coordinates, given: Mapping[str, Any]
 ) -> GaussianAction:
-    """Return what a policy does at time t, as a function of the coordinates that are not given.
+    """Return a policy at time t as a function of the coordinates that are not given.
 
     Raises:
         WorldError: a variable is unknown, or a value is no number; or the policy is a batch.

@@ -29,11 +29,11 @@ def mixed_policy(model: SwitchingLinear, policy: Any) -> Policy:
     Args:
         model: the compiled world.
         policy: None (the action prior), a policy with ``conditional(t)``, an object whose ``act`` samples the world's
-            action sites, or a function ``(state, t) -> distribution``. It is found out whether a program is affine and
-            Gaussian in each mode; else it is evaluated by sampling.
+            action sites, or a function ``(state, t) -> distribution``. A program is tested for being affine-Gaussian
+            in each mode; if it is not, it is evaluated by sampling.
 
     Raises:
-        WorldError: it is none of these, is for another world, or the prior is flat, so that nobody can act by it.
+        WorldError: it is none of these, is for another world, or it is the prior and the prior is flat.
     """
     if policy is None:
         return _prior(model)
@@ -49,7 +49,7 @@ def mixed_policy(model: SwitchingLinear, policy: Any) -> Policy:
 
 @dataclass(frozen=True)
 class OverTime:
-    """What is done in each mode at every time: one for all times, or one a time."""
+    """The policy in each mode at every time: one for all times, or one a time."""
 
     each: tuple[ConditionalsByMode, ...]
 
@@ -78,7 +78,7 @@ def _timed(model: SwitchingLinear, acts: list[ConditionalsByMode]) -> SwitchingP
 
 
 def _recognised(model: SwitchingLinear, policy: Any) -> Policy:
-    """Return a program of actions as a Gaussian in each mode, or as it is where it is none.
+    """Return a program of actions as a Gaussian in each mode where it is one, else unchanged.
 
     Raises:
         WorldError: it is a flat measure.

@@ -1,7 +1,7 @@
-"""Convert anything that acts on real states to a policy: to a Gaussian given the state wherever it is one.
+"""Convert anything that acts on real states to a policy: to an affine-Gaussian one wherever it is that.
 
-Whether a program is affine-Gaussian is found out: it is differentiated and held to its derivatives at random points, as
-a world is by ``linearise``. What is not stays as it is, and is evaluated by sampling.
+A program is tested for being affine-Gaussian: it is differentiated, and compared with its derivatives at random points,
+as ``linearise`` does with a world. Other programs stay unchanged, and are evaluated by sampling.
 """
 
 from collections.abc import Callable, Mapping
@@ -44,7 +44,7 @@ def real_policy(model: LinearGaussian, policy: Any) -> Policy:
             a function ``(state, t) -> distribution``.
 
     Raises:
-        WorldError: a shape or a site is not as it should be; or the prior is flat, so that nobody can act by it.
+        WorldError: a shape or a site is not as it should be; or it is the prior and the prior is flat.
     """
     if policy is None:
         return _prior(model)
@@ -156,7 +156,7 @@ def _from_gaussian(model: LinearGaussian, act: ConditionalGaussian) -> AffineGau
 
 
 def _wide(policy: Any, dtype: torch.dtype) -> Any:
-    """Return a module with its parameters in the world's dtype; what is no module as it is."""
+    """Return a module with its parameters in the world's dtype; anything else unchanged."""
     return deepcopy(policy).to(dtype) if isinstance(policy, nn.Module) else policy
 
 
@@ -166,9 +166,9 @@ def _read(model: LinearGaussian, act: Act, t: int) -> tuple[ConditionalGaussian,
 
 
 def _recognised(model: LinearGaussian, policy: Any) -> Policy:
-    """Return a program of actions as a Gaussian given the state, or as it is where it is none.
+    """Return a program of actions as a Gaussian given the state where it is one, else unchanged.
 
-    What is wrong with it is said when it is run.
+    Errors of the program are raised later, when it is run.
 
     Raises:
         WorldError: it is a flat measure.

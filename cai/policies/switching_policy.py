@@ -26,7 +26,7 @@ class SwitchingPolicy:
     Attributes:
         conditional: maps t to p(a|s) of time t; not a local function, so that the policy can be pickled.
         states: modes and real coordinates.
-        actions: the variables that the action's coordinates stand for.
+        actions: the action variables, laid out as coordinates.
         horizon: the T of its times, or None for a policy that is the same at all times.
     """
 
@@ -52,11 +52,11 @@ class SwitchingPolicy:
         return self.actions.pack(chosen)
 
     def at(self, t: int, /, **state: Any) -> GaussianAction:
-        """Return what is done at time t in a mode, by name, ``policy.at(0, road="icy", offset=1.0)``: mean, gains.
+        """Return the action of time t in a mode, by name, ``policy.at(0, road="icy", offset=1.0)``: mean, gains.
 
         Args:
             t: the time; any for a policy that is the same at all times.
-            state: every finite variable, by number or by name, and any real ones; what is left out stays free.
+            state: every finite variable, by number or by name, and any of the real ones.
 
         Raises:
             WorldError: there is no such time or variable, a finite one is missing, or a value is not valid.

@@ -21,7 +21,7 @@ class Coordinates:
     Attributes:
         names: the variables.
         shapes: the shape of each variable's events; empty for a number.
-        named: whether the program speaks of a dict of variables, or of one bare tensor.
+        named: whether the program uses a dict of variables, or one bare tensor.
     """
 
     names: tuple[str, ...]
@@ -46,7 +46,7 @@ class Coordinates:
 
     @cached_property
     def slices(self) -> dict[str, slice]:
-        """Where the coordinates of each variable lie."""
+        """The slice of the coordinates of each variable."""
         ends, slices = 0, {}
         for name, shape in zip(self.names, self.shapes, strict=True):
             slices[name] = slice(ends, ends + shape.numel())
@@ -55,7 +55,7 @@ class Coordinates:
 
     @property
     def labels(self) -> tuple[str, ...]:
-        """What each coordinate is called: ``position``, or ``state[0]`` in a vector."""
+        """The name of each coordinate: ``position``, or ``state[0]`` in a vector."""
         return tuple(
             f"{name}[{', '.join(map(str, place))}]" if shape else name
             for name, shape in zip(self.names, self.shapes, strict=True)
@@ -79,11 +79,11 @@ class Coordinates:
         return {name: piece.reshape((*batch, *shape)) for name, piece, shape in each}
 
     def pack(self, values: Mapping[str, Tensor]) -> Values:
-        """Hand named values to the program in the form it speaks of: a dict, or one bare tensor."""
+        """Return named values in the form that the program uses: a dict, or one bare tensor."""
         return dict(values) if self.named else values[self.names[0]]
 
     def unpack(self, values: Values) -> dict[str, Tensor]:
-        """Read the program's form back as named values."""
+        """Return named values from the form that the program uses."""
         return dict(values) if isinstance(values, Mapping) else {self.names[0]: values}
 
     def where(self, names: Sequence[str]) -> list[int]:

@@ -1,4 +1,4 @@
-"""A distribution of which some numbers are set from outside: an intervention on a site of real numbers."""
+"""The distribution of a site of real numbers under an intervention on some of them."""
 
 from typing import Any
 

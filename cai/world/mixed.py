@@ -27,12 +27,12 @@ class MixedSpace:
 
     @property
     def dimension(self) -> int:
-        """The entries of a row."""
+        """The number of entries of a row, 1 + n."""
         return 1 + self.reals.dimension
 
     @property
     def labels(self) -> tuple[str, ...]:
-        """What each entry of a row is called."""
+        """The name of each entry of a row."""
         return (" × ".join(self.modes.names), *self.reals.labels)
 
     @property
@@ -66,16 +66,16 @@ class MixedSpace:
         return {name: values[name] for name in self.names}
 
     def pack(self, values: Mapping[str, Tensor]) -> Values:
-        """Hand named values to the program, which speaks of a dict: there are two variables at least."""
+        """Return named values as the program uses them: as a dict, since there are at least two variables."""
         return dict(values)
 
     def unpack(self, values: Values) -> dict[str, Tensor]:
-        """Read the program's form back as named values."""
+        """Return named values from the form that the program uses."""
         assert isinstance(values, Mapping)
         return dict(values)
 
     def where(self, names: Sequence[str]) -> list[int]:
-        """Return the entries of a row that some variables have.
+        """Return the positions of some variables in a row.
 
         Raises:
             WorldError: there is no such variable, or it shares the number of the mode with others.

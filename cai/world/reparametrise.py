@@ -50,7 +50,7 @@ class RealSite:
 
     @property
     def scales(self) -> Tensor | None:
-        """The scale of each coordinate of noise, of which the log is the site's volume."""
+        """The scale of each coordinate of noise; the sum of their logs is the site's log volume."""
         return self.scale.diagonal(dim1=-2, dim2=-1) if self.mixed and self.scale is not None else self.scale
 
     def at(self, z: Tensor) -> Tensor:
@@ -95,7 +95,7 @@ def real_site(where: str, fn: Any, *, flat: bool) -> RealSite:
 
 
 def _forced(site: RealSite, forced: Tensor, value: Tensor) -> RealSite:
-    """Return a site of which some numbers are set from outside, and the others as they were."""
+    """Return a site with some numbers forced, and the others as they were."""
     loc = torch.where(forced, value, site.loc)
     if site.scale is None:
         return replace(site, loc=loc)
@@ -113,7 +113,7 @@ def _is_real(support: Any) -> bool:
 
 
 class Reparametrise(Messenger):
-    """Runs a piece of a world in which every site is a function of what came before and of noise.
+    """Runs a piece of a world with every site as a function of earlier sites and of noise.
 
     Args:
         where: which method runs, and when, for the errors.
