@@ -521,6 +521,16 @@ def test_what_is_seen_exactly_the_prior_may_read() -> None:
     assert close(plan.messages.initial().mean[0], torch.tensor(0.4))
 
 
+def test_what_is_no_policy_of_states_and_mixed_worlds_are_refused_in_one_line() -> None:
+    with pytest.raises(cai.WorldError, match=r"which acts on a record of observations and actions; expected a policy"):
+        cai.evaluate(Half(), cai.partial.solve(Half()))
+    road = cai.load_world("icy_road", {"horizon": 2})
+    road.observe = lambda state: state["offset"]
+    for ask in (lambda: cai.partial.solve(road), lambda: cai.partial.filter_beliefs(road, [0.0], [])):
+        with pytest.raises(cai.IntractableError, match="a belief is a mixture of ever more Gaussians"):
+            ask()
+
+
 @pytest.mark.slow  # the report loads matplotlib
 def test_the_page_and_the_terminal_show_what_is_done_on_the_estimates(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]

@@ -12,7 +12,8 @@ from cai.compile.linear_observations import LinearObservations, linearise_observ
 from cai.compile.linearise import linearise
 from cai.compile.quadratic import ConditionalGaussian
 from cai.compile.real_program import is_real
-from cai.errors import fault
+from cai.compile.switching import is_mixed
+from cai.errors import Finding, IntractableError, fault
 from cai.exact.forms import is_compiled
 from cai.partial.kalman import Filtered, kalman
 from cai.partial.real_records import Vectors, vectors
@@ -75,11 +76,19 @@ class GaussianBeliefs:
 
 
 def is_continuous(world: Any) -> bool:
-    """Return whether a world, compiled or not, is one of real variables, whose beliefs are Gaussian."""
+    """Return whether a world, compiled or not, is one of real variables, whose beliefs are Gaussian.
+
+    Raises:
+        IntractableError: some variables are finite and some are real: its beliefs are mixtures of ever more Gaussians.
+    """
     if is_compiled(world):
         return isinstance(world, LinearGaussian)
     with precision(torch.float64):
-        return is_real(read(world))
+        spec = read(world)
+        if is_mixed(spec):
+            seen = "finite and real variables together, seen in part: a belief is a mixture of ever more Gaussians"
+            raise IntractableError([Finding("world", seen, "all variables finite, or all real and linear-Gaussian")])
+        return is_real(spec)
 
 
 def gaussian_beliefs(world: World) -> GaussianBeliefs:

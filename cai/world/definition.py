@@ -41,7 +41,7 @@ class World(Protocol):
 
 
 def require_policy(where: str, policy: Any) -> None:
-    """Raise if a policy is a class, or has an ``act`` that cannot be called.
+    """Raise if a policy is a class, has an ``act`` that cannot be called, or acts on what ``cai.partial`` reads.
 
     Raises:
         WorldError: it is so.
@@ -50,6 +50,16 @@ def require_policy(where: str, policy: Any) -> None:
         raise fault(where, f"the class {policy.__name__}", "an instance of it")
     if not callable(getattr(policy, "act", len)):
         raise fault(where, f"an act that is a {type(policy.act).__name__}", "a method act(state, t)")
+    if _reads_records(policy):
+        expected = (
+            "a policy of states; on a linear-Gaussian world its output_feedback has a loop and a policy of states"
+        )
+        raise fault(where, f"a {type(policy).__name__}, which acts on a record of observations and actions", expected)
+
+
+def _reads_records(policy: Any) -> bool:
+    act = getattr(policy, "act", None)
+    return inspect.ismethod(act) and list(inspect.signature(act).parameters)[:2] == ["observations", "actions"]
 
 
 class Point(TorchDistribution):
