@@ -22,7 +22,7 @@ from cai.partial.risk_sensitive_filter import filtered
 from cai.view.policies import print_policy
 from cai.world.coordinates import Coordinates
 
-torch.set_default_dtype(torch.float64)
+pytestmark = pytest.mark.usefixtures("float64")
 SEEDS = range(2)
 
 
