@@ -298,7 +298,7 @@ def test_the_reparameterised_gradient_is_the_derivative_of_the_mean() -> None:
     assert abs(float(drawn.mean()) - (-2 * 1.3 - 0.3)) < 4 * float(drawn.std()) / 100
 
 
-@settings(max_examples=12)
+@settings(max_examples=8)
 @given(random_worlds(), temperatures, seeds)
 def test_both_gaps_split_for_any_policy(world: RandomWorld, alpha: float, seed: int) -> None:
     """log Z - ELBO = start + action + luck nats and ELBO* - ELBO = policy nats, to 1e-9."""

@@ -169,7 +169,7 @@ def test_messages_and_accounts_are_the_librarys(script: Script, world: str) -> N
     ),
     st.sampled_from([1e-4, 0.05, 1.0, 1e5]),
 )
-@settings(max_examples=25)
+@settings(max_examples=10)
 def test_random_worlds(script: Script, world: RandomWorld, alpha: float) -> None:
     tables = script.load(cai.tabulate(world))
     for name, rule in RULES.items():

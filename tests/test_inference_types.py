@@ -19,7 +19,7 @@ from tests.worlds import FactoredWorld, RandomWorld, random_worlds, temperatures
 
 TOLERANCE = 1e-9
 NAMES = ["MAP trajectory", "marginal MAP", "planning", "variational", "posterior"]
-many = settings(max_examples=60)
+many = settings(max_examples=40)
 without_end = random_worlds(discount=1.0)
 
 
