@@ -271,7 +271,7 @@ def test_a_page_of_a_comparison_is_drawn(compared: cai.Comparison, tmp_path: Pat
 
 def test_sections_step_aside_and_say_which_prior(compared: cai.Comparison) -> None:
     (section,) = system(Request("cart", {"2": compared}))
-    assert "Every number in nats counts against its Gaussian action prior" in section.parts[0].text  # type: ignore[union-attr]
+    assert "Every number in nats is relative to its Gaussian action prior" in section.parts[0].text  # type: ignore[union-attr]
     finite = cai.compare(RandomWorld(3, 4, 2, 2, 5, holes=False), {"prior": None})
     assert list(system(Request("other", {"1": finite}))) == []
     assert any(kind.takes(compared.evaluations["HARD"]) for kind in KINDS)

@@ -1,4 +1,4 @@
-"""Beliefs of linear-Gaussian worlds: what compiles them, and what reads and filters a record."""
+"""Beliefs of linear-Gaussian worlds: compiling the world, reading a record, and filtering it."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -28,7 +28,7 @@ class GaussianBeliefs:
 
     Attributes:
         model: the compiled world.
-        seen: what is read, and p(y|s).
+        seen: the readings, and p(y|s).
     """
 
     model: LinearGaussian
@@ -42,7 +42,7 @@ class GaussianBeliefs:
     def record(
         self, observations: Vectors, actions: Vectors
     ) -> tuple[Float[Tensor, "*B T p"], Float[Tensor, "*B k m"]]:
-        """Read a record: y_0 … y_{T-1}, NaN where not seen, and a_0 … a_{T-2}, or one action more.
+        """Read a record: y_0 … y_{T-1}, NaN where nothing was read, and a_0 … a_{T-2}, or one action more.
 
         Raises:
             WorldError: it does not fit the variables, or is too long.
@@ -92,10 +92,10 @@ def is_continuous(world: Any) -> bool:
 
 
 def gaussian_beliefs(world: World) -> GaussianBeliefs:
-    """Compile a world of real variables and what is seen of it.
+    """Compile a world of real variables and its ``observe``.
 
     Raises:
-        WorldError, IntractableError: as ``linearise`` and ``linearise_observations`` do; or it comes compiled.
+        WorldError, IntractableError: see ``linearise``, ``linearise_observations``; or the world is compiled already.
     """
     if isinstance(world, LinearGaussian):
         raise fault("world", "a cai.LinearGaussian, which does not contain observe", "the world itself")
@@ -109,7 +109,7 @@ def kalman_filter(world: World, observations: Vectors, actions: Vectors) -> Filt
     """Filter a record of a linear-Gaussian world: p(s_t | y_{<=t}, a_{<t}) and log p(y_t | y_{<t}, a_{<t}) (Kalman
     1960); ``.smoothed()`` of what is returned gives p(s_t | all readings).
 
-    Numbers that were not read are NaN in tensors, and None in sequences. With as many actions as observations there is
+    Missing numbers are NaN in tensors, and None in sequences. With as many actions as observations there is
     one more row: the prediction of the next state. Records side by side make a batch. Differentiable.
 
     Args:
@@ -120,7 +120,7 @@ def kalman_filter(world: World, observations: Vectors, actions: Vectors) -> Filt
     Raises:
         WorldError: the world or the record is not valid.
         IntractableError: the world is not linear-Gaussian.
-        ImpossibleError: a number that is certain was read otherwise; the message names the time.
+        ImpossibleError: a number that is certain has another value in the record; the message names the time.
     """
     engine = gaussian_beliefs(world)
     return kalman(engine.model, engine.reading, *engine.record(observations, actions))

@@ -26,7 +26,7 @@ from cai.partial.gaussian_worlds import (
     until_steady,
     world_until,
 )
-from cai.partial.kalman import Correction, kalman, motions
+from cai.partial.kalman import Correction, kalman, transitions_of
 from cai.partial.output_feedback import OutputFeedback, closed_loop, output_feedback
 from cai.partial.real_records import Vectors
 from cai.policies.gaussian_action import GaussianAction
@@ -35,14 +35,14 @@ from cai.world.definition import World
 
 @dataclass(frozen=True, repr=False)
 class GaussianBeliefMessages:
-    """The messages of one rule over Gaussian beliefs N(m_t, Σ_t): quadratics of m_t, since Σ_t is known beforehand.
+    """The messages of one rule over Gaussian beliefs N(m_t, Σ_t): quadratics of m_t, since Σ_t is known.
 
     The members have the names and the meaning of ``BeliefMessages``'.
 
     Attributes:
-        engine: the compiled world, and what is read of it.
+        engine: the compiled world, and p(y|s).
         messages: those of the world whose state is m (``cai.partial.gaussian_worlds.belief_world``); of an infinite
-            horizon up to the time at which Σ_t stands still.
+            horizon up to the time from which Σ_t is constant.
         full: the messages of the same rule where the state is seen.
         steady: the messages from that time on, of an infinite horizon; None for a finite one.
     """
@@ -74,7 +74,7 @@ class GaussianBeliefMessages:
 
     @property
     def error_bound(self) -> float:
-        """A proved bound on the error of ``value``, reward units, once Σ_t stands still; 0 for a finite horizon."""
+        """A proved bound on the error of ``value`` given the covariances, reward units; 0 for a finite horizon."""
         return self.messages.error_bound if self.steady is None else self.steady.error_bound
 
     @property
@@ -84,7 +84,7 @@ class GaussianBeliefMessages:
 
     @property
     def elbo(self) -> Float[Tensor, "*B"]:
-        """The best ELBO over policies that use only what was read and done, nats; VARIATIONAL only."""
+        """The best ELBO over policies that depend on past readings and actions only, nats; VARIATIONAL only."""
         return self.messages.elbo
 
     @property
@@ -94,11 +94,12 @@ class GaussianBeliefMessages:
 
     @cached_property
     def qmdp(self) -> Float[Tensor, "*B"]:
-        """The value of the QMDP policy, reward units: that of full sight, with m in the place of s.
+        """The value of the QMDP policy, reward units: the policy of the fully observed world, with m in the place of s.
 
-        E_b Q(s, a) is Q(m, a) and a term without a, so QMDP has the gains of full sight. They are the best over beliefs
-        too (certainty equivalence), so this number is ``value``: nothing is worth finding out, because what is found
-        out does not depend on what is done. Of an infinite horizon both policies are followed until Σ_t stands still.
+        E_b Q(s, a) is Q(m, a) plus a term without a, so QMDP has the gains of the fully observed world. They are the
+        best over beliefs too (certainty equivalence), so this number is ``value``: no action is taken to gain
+        information, because Σ_t does not depend on the actions. For an infinite horizon both policies are followed
+        until Σ_t is constant.
         """
         op, policy, total = self.messages.operator, self.full.policy, torch.zeros_like(self.value)
         mu = op.initial()
@@ -113,7 +114,7 @@ class GaussianBeliefMessages:
         return qmdp
 
     def covariance(self, t: int) -> Float[Tensor, "*B n n"]:
-        """Return Σ_t, the covariance of the belief after y_t: the same whatever was read and done."""
+        """Return Σ_t, the covariance of the belief after y_t: it does not depend on readings or actions."""
         return self._corrections[min(require_time("t", t, self.horizon), len(self._corrections) - 1)].covariance
 
     def v(self, t: int) -> Quadratic:
@@ -141,7 +142,7 @@ class GaussianBeliefMessages:
 
         Raises:
             WorldError: the record does not fit.
-            ImpossibleError: what is certain was read otherwise; the message names the time.
+            ImpossibleError: what is certain has another value in the record; the message names the time.
         """
         y, done = self.engine.history(observations, actions)
         beliefs = kalman(self.engine.model, self.engine.reading, y, done).beliefs
@@ -155,7 +156,7 @@ class GaussianBeliefMessages:
         return Gaussian(act.mean(belief.mean), act.covariance, belief.mass)
 
     def at(self, observations: Vectors, actions: Vectors = ()) -> GaussianAction:
-        """Return what is done next after a record, in words: mean, deviation, gains on the estimates; see ``find``."""
+        """Return the next action after a record, in words: mean, deviation, gains on the estimates; see ``find``."""
         t, estimate = self._estimate(observations, actions)
         action: GaussianAction = self._at(t).policy.at(t, **estimate)
         return action
@@ -189,7 +190,7 @@ class GaussianBeliefMessages:
         if self.horizon is None:
             raise fault("output_feedback", "an infinite horizon", "a finite one: the filter's gain changes at first")
         model, gains = self.engine.model, [c.gain for c in self._corrections]
-        loop = closed_loop(model, self.engine.reading, gains, motions(model, self.horizon))
+        loop = closed_loop(model, self.engine.reading, gains, transitions_of(model, self.horizon))
         return output_feedback(loop, self.messages.policy)
 
     @cached_property
@@ -209,10 +210,10 @@ def solve_gaussian(
 
 
 def solve_beliefs(engine: GaussianBeliefs, rule: Rule, alpha: Tensor) -> GaussianBeliefMessages:
-    """Solve the world of the belief, and that in which the state is seen, by the same sweep.
+    """Solve the world whose state is the mean of the belief, and the fully observed world, by the same sweep.
 
     Raises:
-        NotConvergedError: the horizon is infinite, and the covariance does not come to a stand.
+        NotConvergedError: the horizon is infinite, and the covariance does not converge.
     """
     model, reading = engine.model, engine.reading
     full = solved(operator(model, rule, alpha))

@@ -1,7 +1,7 @@
 """Worlds made of a linear-Gaussian world that is seen in part; each is linear-Gaussian again.
 
-The belief is N(m_t, Σ_t), and Σ_t does not depend on what is read (``cai.partial.kalman``). So the mean alone is the
-state of a world that is fully seen: its noise is the innovation, its reward the expected one.
+The belief is N(m_t, Σ_t), and Σ_t does not depend on the readings (``cai.partial.kalman``). So the mean alone is the
+state of a fully observed world: its noise is K_t times the innovation, its reward the expected one.
 """
 
 from collections.abc import Sequence
@@ -15,25 +15,25 @@ from cai.compile.linear_model import LinearGaussian, LinearSlice
 from cai.compile.quadratic import ConditionalGaussian, Gaussian, Quadratic, stacked
 from cai.errors import Finding, IntractableError, NotConvergedError, fault
 from cai.exact.gaussian.stabilisability import in_words, unstabilisable_mode
-from cai.partial.kalman import Correction, corrections_of, motions, root, spread, variances
+from cai.partial.kalman import Correction, corrections_of, predicted_covariance, root, transitions_of, variances
 from cai.world.coordinates import Coordinates
 
 ESTIMATE = "estimated_"
 """Before a variable's name: the mean of the belief of it."""
 SEEN = 1e-9
-"""A share of the action's variance: what the prior reads of the unseen may move it by less."""
+"""The share of the action's variance that may depend, by the prior, on the unseen part of the state."""
 STILL = 1e-12
-"""A covariance stands still where no entry changes by more than this, relative to its two deviations."""
+"""A covariance counts as constant if no entry changes by more than this, relative to its two deviations."""
 MOST = 10_000
-"""How many readings it may take until it does."""
+"""The most readings until it is constant."""
 PATIENCE = 200
-"""After how many it is asked whether it will."""
+"""The number of readings after which detectability is tested."""
 
 
 def covariances(
     model: LinearGaussian, reading: ConditionalGaussian
 ) -> tuple[list[Correction], Float[Tensor, "*B n n"]]:
-    """Return what the readings of all times do to the covariance, and that of s_T, which is not read.
+    """Return the correction of the covariance by each reading, and the covariance of s_T, which is not read.
 
     Raises:
         WorldError: the action prior reads what is not seen.
@@ -44,18 +44,18 @@ def covariances(
     corrections = list(corrections_of(model, reading, seen))
     for t, c in enumerate(corrections):
         require_seen_prior(model, t, c)
-    return corrections, spread(motions(model, T)[-1], corrections[-1].covariance)
+    return corrections, predicted_covariance(transitions_of(model, T)[-1], corrections[-1].covariance)
 
 
 def until_steady(model: LinearGaussian, reading: ConditionalGaussian) -> list[Correction]:
-    """Return what each reading does to the covariance, up to the first that does what the one before it did.
+    """Return the correction of the covariance by each reading, up to the first that equals the one before it.
 
     Args:
         model: with the same slice at all times.
         reading: p(y|s).
 
     Raises:
-        NotConvergedError: the covariance does not come to a stand; the message names what no reading tells of.
+        NotConvergedError: the covariance does not converge; the message names the mode that is not detectable.
         WorldError: the action prior reads what is not seen.
     """
     seen = torch.ones(1, reading.offset.shape[-1], dtype=torch.bool, device=model.device).expand(MOST, -1)
@@ -72,7 +72,7 @@ def until_steady(model: LinearGaussian, reading: ConditionalGaussian) -> list[Co
 
 
 def _require_detectable(model: LinearGaussian, reading: ConditionalGaussian) -> None:
-    """Raise where a mode that does not die out is never read: ``A w = λ w``, ``C w = 0``, ``|λ| >= 1``.
+    """Raise where a mode that does not decay is never read (not detectable): ``A w = λ w``, ``C w = 0``, ``|λ| >= 1``.
 
     Raises:
         NotConvergedError: there is one.
@@ -93,9 +93,9 @@ def belief_world(model: LinearGaussian, reading: ConditionalGaussian) -> LinearG
 
         m_{t+1} = A m + B a + c + K ν,   ν ~ N(0, S),        E[r | m, a] = r(m, a, 0) + ½ tr R_ss Σ_t + ½ tr R_zz
 
-    Its best policies under VARIATIONAL and HARD are the best that use only what was read and done: they average over
-    outcomes, so the expected reward is all that counts of a reward that reads noise or the next state. s_T is not read:
-    the last mean is a prediction.
+    Its best policies under VARIATIONAL and HARD are the best that depend on past readings and actions only: these rules
+    average over outcomes, so a reward that depends on noise or on the next state counts by its expectation. s_T is not
+    read: the last mean is a prediction.
 
     Args:
         model: with a finite horizon.
@@ -103,7 +103,7 @@ def belief_world(model: LinearGaussian, reading: ConditionalGaussian) -> LinearG
 
     Raises:
         WorldError: the action prior reads what is not seen.
-        IntractableError: there is exact evidence on what is not seen.
+        IntractableError: there is exact evidence on the state.
     """
     require_no_evidence(model)
     corrections, last = covariances(model, reading)
@@ -111,14 +111,14 @@ def belief_world(model: LinearGaussian, reading: ConditionalGaussian) -> LinearG
 
 
 def steady_world(model: LinearGaussian, now: Correction) -> LinearGaussian:
-    """Return the world of the mean from the time on at which the covariance stands still; infinite horizon."""
+    """Return the world of the mean from the time on at which the covariance is constant; infinite horizon."""
     estimate = estimated(model.states)
     sl = _believed(model.at(0), now, now)
     return replace(model, slices=sl, start_scale=now.moved, states=estimate, sites=estimate)
 
 
 def world_until(model: LinearGaussian, corrections: Sequence[Correction], v: Quadratic) -> LinearGaussian:
-    """Return the world of the mean up to the last of the corrections, at which v, of ``steady_world``, is paid."""
+    """Return the world of the mean up to the last correction, with the terminal value v of ``steady_world``."""
     *before, last = corrections
     return _of_mean(replace(model, horizon=len(before)), before, last, v)
 
@@ -126,7 +126,7 @@ def world_until(model: LinearGaussian, corrections: Sequence[Correction], v: Qua
 def _of_mean(
     model: LinearGaussian, corrections: Sequence[Correction], last: Correction | None, terminal: Quadratic
 ) -> LinearGaussian:
-    """Return the world of the mean, given what each reading does; ``last`` is read at T, if anything is."""
+    """Return the world of the mean, given each correction; ``last`` is that of a reading at T, if there is one."""
     after = [*corrections[1:], last]
     slices = [_believed(model.at(t), c, after[t]) for t, c in enumerate(corrections)]
     estimate = estimated(model.states)
@@ -195,10 +195,10 @@ def _expected(f: Quadratic, covariance: Tensor, keep: int) -> Quadratic:
 
 
 def require_seen_prior(model: LinearGaussian, t: int, gain: Correction) -> None:
-    """Raise where the action prior depends on what the belief leaves open.
+    """Raise where the action prior depends on a part of the state that the belief leaves uncertain.
 
     Raises:
-        WorldError: it does so.
+        WorldError: it does.
     """
     prior = model.at(t).prior
     hidden = (prior.gain @ gain.covariance @ prior.gain.mT).diagonal(dim1=-2, dim2=-1)
@@ -212,10 +212,10 @@ def require_seen_prior(model: LinearGaussian, t: int, gain: Correction) -> None:
 
 
 def require_no_evidence(model: LinearGaussian) -> None:
-    """Raise where a condition fixes what is not seen.
+    """Raise where a condition fixes a variable of a world seen in part.
 
     Raises:
-        IntractableError: it does so.
+        IntractableError: it does.
     """
     if model.slices.reward.rows is not None or model.terminal.rows is not None:
         expected = "no conditions: a belief is a belief of the world as it is"

@@ -1,12 +1,12 @@
 """The Kalman filter and smoother: beliefs of linear-Gaussian worlds, p(s_t | y_{<=t}, a_{<t}) = N(m_t, Σ_t).
 
     predict:  m⁻ = A m + B a + c,                  Σ⁻ = A Σ A' + G G'
-    see:      m  = m⁻ + K e,                       Σ  = (I - KC) Σ⁻ (I - KC)' + K R K'
+    update:   m  = m⁻ + K e,                       Σ  = (I - KC) Σ⁻ (I - KC)' + K R K'
               e  = y - C m⁻ - d,                   K  = Σ⁻C'S⁻¹,   S = C Σ⁻C' + R
 
 (Kalman 1960; Anderson & Moore 1979, chapter 5; Joseph's form of Σ stays positive semi-definite.) The covariances do not
-depend on what is read. A number of a reading that is NaN was not seen. R and S may be singular: in a direction in
-which y is certain it tells nothing, and has no density.
+depend on the readings. A NaN in a reading is a missing number. R and S may be singular: in a direction in which y is
+certain it gives no information, and has no density.
 
 Shape letters: ``n`` coordinates of the state, ``p`` of a reading, ``m`` of an action; ``T`` readings over time; ``B``
 batch, of systems, records or both.
@@ -25,18 +25,18 @@ from cai.compile.quadratic import ConditionalGaussian, Gaussian, Stacked, stacke
 from cai.errors import ImpossibleError
 
 ULPS = 64
-"""A variance below so many units in the last place of the largest before it counts as zero."""
+"""A variance below so many units in the last place of the largest one so far counts as 0."""
 OFF = 1e-7
-"""A certain number that is read wrong by less than this, and less than this of its terms, counts as right."""
+"""The error of a reading that is certain up to which it counts as rounding, also relative to its terms."""
 
 
 @dataclass(frozen=True)
 class Correction(Stacked):
-    """What a reading does to a covariance, whatever is read.
+    """The correction of a covariance by a reading, whatever its value.
 
     Attributes:
         predicted: Σ⁻, ``[*B, n, n]``.
-        rows: C, with rows of zeros for what is not seen, ``[*B, p, n]``.
+        rows: C, with rows of zeros for missing numbers, ``[*B, p, n]``.
         gain: K, ``[*B, n, p]``.
         whiten: W with ``S⁻¹ = W'W`` on the range of S, ``[*B, p, p]``.
         certain: the projection on the directions in which y is certain, ``[*B, p, p]``.
@@ -56,7 +56,7 @@ class Correction(Stacked):
 
     @property
     def moved(self) -> Float[Tensor, "*B n p"]:
-        """A factor of K S K', the covariance by which the mean moves: ``Σ⁻C'W'``."""
+        """``Σ⁻C'W'``, a factor of K S K', the covariance of the correction of the mean."""
         return self.predicted @ self.rows.mT @ self.whiten.mT
 
     def log_density(self, e: Float[Tensor, "*B p"]) -> Float[Tensor, "*B"]:
@@ -73,8 +73,8 @@ class Filtered:
         predicted: p(s_t | y_{<t}, a_{<t}), ``[*B, T, n]``; one more row where there is one action more.
         beliefs: p(s_t | y_{<=t}, a_{<t}), ``[*B, T, n]``, and the same row.
         log_prob: log p(y_t | y_{<t}, a_{<t}), nats, ``[*B, T]``.
-        errors: e_t, the readings less what was predicted, 0 where not seen, ``[*B, T, p]``.
-        corrections: K_t and what belongs to it, of each time.
+        errors: e_t, the innovations, readings less predictions; 0 where missing, ``[*B, T, p]``.
+        corrections: the correction of each time, with K_t.
         transitions: A_t of each time.
     """
 
@@ -131,25 +131,27 @@ def kalman(
     Args:
         model: the system.
         reading: p(y|s).
-        readings: y_0 … y_{T-1}; NaN where nothing was seen.
+        readings: y_0 … y_{T-1}; NaN where missing.
         actions: a_0 … a_{T-2}, or one more, for the prediction of s_T.
 
     Raises:
-        ImpossibleError: what is certain was read otherwise; the message names the time.
+        ImpossibleError: what is certain has another value in the record; the message names the time.
     """
     T = readings.shape[-2]
-    motion, corrections = motions(model, T), tuple(corrections_of(model, reading, seen_in(readings)))
+    motion, corrections = transitions_of(model, T), tuple(corrections_of(model, reading, present_in(readings)))
     mean, predicted, beliefs, errors = model.start_mean, [], [], []
     for t, c in enumerate(corrections):
         if t:
-            mean = ahead(motion[t - 1], mean, actions[..., t - 1, :])
+            mean = predicted_mean(motion[t - 1], mean, actions[..., t - 1, :])
         predicted.append(_normal(mean, c.predicted))
-        mean, e = see(c, mean, reading, readings[..., t, :], t)
+        mean, e = update(c, mean, reading, readings[..., t, :], t)
         beliefs.append(_normal(mean, c.covariance))
         errors.append(e)
     log_prob = torch.stack(torch.broadcast_tensors(*map(Correction.log_density, corrections, errors)), -1)
     if actions.shape[-2] == T:
-        last = _normal(ahead(motion[-1], mean, actions[..., -1, :]), spread(motion[-1], c.covariance))
+        last = _normal(
+            predicted_mean(motion[-1], mean, actions[..., -1, :]), predicted_covariance(motion[-1], c.covariance)
+        )
         predicted, beliefs = [*predicted, last], [*beliefs, last]
     n = model.states.dimension
     transitions = tuple(motion[t].gain[..., :n] for t in range(len(beliefs) - 1))
@@ -157,13 +159,13 @@ def kalman(
     return Filtered(over_time(predicted), over_time(beliefs), log_prob, off, corrections, transitions)
 
 
-def see(
+def update(
     c: Correction, mean: Float[Tensor, "*B n"], reading: ConditionalGaussian, y: Float[Tensor, "*B p"], t: int
 ) -> tuple[Float[Tensor, "*B n"], Float[Tensor, "*B p"]]:
     """Return ``m = m⁻ + K e`` and e, 0 where y is NaN.
 
     Raises:
-        ImpossibleError: a number that is certain was read otherwise; the message names the time.
+        ImpossibleError: a number that is certain has another value in the record; the message names the time.
     """
     e = torch.where(y.isnan(), 0.0, y - reading.mean(mean))
     wrong, size = applied(c.certain, e).abs(), applied(reading.gain.abs(), mean.abs()) + reading.offset.abs()
@@ -173,8 +175,8 @@ def see(
     return mean + applied(c.gain, e), e
 
 
-def seen_in(readings: Float[Tensor, "*B T p"]) -> Bool[Tensor, "*B T p"]:
-    """Return which numbers are not NaN; ``[T, p]`` where they are the same in all records, and so covariances are."""
+def present_in(readings: Float[Tensor, "*B T p"]) -> Bool[Tensor, "*B T p"]:
+    """Return which numbers are not NaN; ``[T, p]`` where they are the same in all records, as covariances then are."""
     seen = ~readings.isnan()
     each = seen.reshape(-1, *seen.shape[-2:])
     return each[0] if bool((each == each[0]).all()) else seen
@@ -183,12 +185,12 @@ def seen_in(readings: Float[Tensor, "*B T p"]) -> Bool[Tensor, "*B T p"]:
 def corrections_of(
     model: LinearGaussian, reading: ConditionalGaussian, seen: Bool[Tensor, "*B T p"]
 ) -> Iterator[Correction]:
-    """Yield what each reading does to the covariance: the Riccati recursion of the filter."""
-    covariance, motion = model.start_scale @ model.start_scale.mT, motions(model, seen.shape[-2])
+    """Yield the correction of the covariance by each reading: the Riccati recursion of the filter."""
+    covariance, motion = model.start_scale @ model.start_scale.mT, transitions_of(model, seen.shape[-2])
     largest = variances(covariance)
     for t in range(seen.shape[-2]):
         if t:
-            covariance = spread(motion[t - 1], covariance)
+            covariance = predicted_covariance(motion[t - 1], covariance)
             largest = torch.maximum(largest, variances(covariance))
         c = correction(covariance, largest, reading, seen[..., t, :])
         yield c
@@ -201,13 +203,13 @@ def correction(
     reading: ConditionalGaussian,
     seen: Bool[Tensor, "*B p"],
 ) -> Correction:
-    """Return what a reading does to a covariance.
+    """Return the correction of a covariance by a reading.
 
     Args:
         predicted: Σ⁻.
         largest: the largest variance that each coordinate has had; Σ⁻ is known to the rounding of it.
         reading: p(y|s).
-        seen: which numbers are seen.
+        seen: which numbers are not missing.
     """
     shown = seen.unsqueeze(-1).to(predicted)
     C, scale = reading.gain * shown, reading.scale * shown
@@ -221,7 +223,7 @@ def correction(
     return Correction(predicted, C, gain, whiten, certain, log_volume, rank, covariance)
 
 
-def motions(model: LinearGaussian, T: int) -> list[ConditionalGaussian]:
+def transitions_of(model: LinearGaussian, T: int) -> list[ConditionalGaussian]:
     """Return p(s'|s, a) of the times below T: gain (A, B), offset c, scale G."""
     slices, seen = model.slices, model.states.dimension + model.actions.dimension
     parts = (slices.transition[..., :seen], slices.drift, slices.transition[..., seen:])
@@ -231,7 +233,7 @@ def motions(model: LinearGaussian, T: int) -> list[ConditionalGaussian]:
     return [ConditionalGaussian(*own) for own in each][:T]
 
 
-def ahead(
+def predicted_mean(
     motion: ConditionalGaussian, mean: Float[Tensor, "*B n"], action: Float[Tensor, "*B m"]
 ) -> Float[Tensor, "*B n"]:
     """Return ``A m + B a + c``."""
@@ -239,7 +241,7 @@ def ahead(
     return applied(motion.gain[..., :n], mean) + applied(motion.gain[..., n:], action) + motion.offset
 
 
-def spread(motion: ConditionalGaussian, covariance: Float[Tensor, "*B n n"]) -> Float[Tensor, "*B n n"]:
+def predicted_covariance(motion: ConditionalGaussian, covariance: Float[Tensor, "*B n n"]) -> Float[Tensor, "*B n n"]:
     """Return ``A Σ A' + G G'``."""
     A = motion.gain[..., : covariance.shape[-1]]
     return symmetric(A @ covariance @ A.mT + motion.covariance)
@@ -278,7 +280,7 @@ def _whitened(S: Tensor, size: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 
     Args:
         S: positive semi-definite.
-        size: variances that S is held against: what is far below them is rounding.
+        size: variances that S is compared with: a number far below them is rounding.
     """
     size = size.detach()
     unit, one = torch.where(size > 0, size, 1.0).rsqrt(), torch.eye(S.shape[-1]).to(S)

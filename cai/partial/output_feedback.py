@@ -1,9 +1,9 @@
-"""Policies that act on an estimate, beside the state that they do not see: the closed loop is linear-Gaussian again.
+"""Policies that act on an estimate, in closed loop with the state that they do not see: linear-Gaussian again.
 
     s' = A s + B a + c + G z,        y' = C s' + d + D e
     m⁻ = F (m, a) + f,               m' = m⁻ + K (y' - C m⁻ - d)
 
-F and f are those of whichever filter makes the estimate m: (A, B) and c in Kalman's, tilted in the risk-sensitive one.
+F and f belong to the filter of the estimate m: (A, B) and c in Kalman's, tilted in the risk-sensitive one.
 """
 
 from collections.abc import Sequence
@@ -25,11 +25,11 @@ from cai.world.coordinates import Coordinates
 class OutputFeedback:
     """A policy that sees only readings, in its closed loop: ``cai.evaluate(loop, policy)`` is exact.
 
-    Since the nats of ``evaluate`` are those to the best policy of the state, they are the price of not seeing it.
+    The optimality gap of ``evaluate``, in nats, is the distance to the best policy that sees the state.
 
     Attributes:
         loop: the world of (s, m): the state, and beside it the estimate.
-        policy: reads the estimate alone.
+        policy: depends on the estimate alone.
     """
 
     loop: LinearGaussian
@@ -53,13 +53,13 @@ def closed_loop(
     gains: Sequence[Tensor],
     filters: Sequence[ConditionalGaussian],
 ) -> LinearGaussian:
-    """Return the world of (s, m); see the module's words.
+    """Return the world of (s, m); the module's docstring has its equations.
 
     Args:
         model: with a finite horizon.
         reading: p(y|s) = N(C s + d, D D').
         gains: K of the times 0 … T-1; s_T is not read.
-        filters: F and f of these times; their scales do not count.
+        filters: F and f of these times; their scales are not used.
     """
     last = torch.zeros_like(gains[-1])
     following = zip([*gains[1:], last], filters, strict=True)

@@ -1,9 +1,9 @@
-"""What to do next, given what was read so far: the exact posterior over plans of linear-Gaussian worlds.
+"""The exact posterior over future actions given the readings so far, on linear-Gaussian worlds.
 
     p(s_t, a_t, …, a_{T-1}, s_T | y_{0..t}, a_{<t}, O = 1)  ∝  b_t(s_t) Π_k p(a_k|s_k) p(s_{k+1}|s_k, a_k) exp(r_k/α)
 
-So it is POSTERIOR of the world that starts at the belief b_t. What was done so far was optimal too, which tells more of
-the state: with O_{<t} among the evidence the belief is that of ``cai.partial.risk_sensitive_filter``.
+So it is POSTERIOR of the world that starts at the belief b_t. If the evidence contains O_{<t}, that past actions were
+optimal, the belief is that of ``cai.partial.risk_sensitive_filter``.
 """
 
 from dataclasses import dataclass
@@ -24,22 +24,22 @@ from cai.exact.solve import solved
 from cai.exact.temperature import single_temperature
 from cai.partial.gaussian_beliefs import GaussianBeliefs, gaussian_beliefs
 from cai.partial.gaussian_worlds import following, require_no_evidence
-from cai.partial.kalman import motions, root
+from cai.partial.kalman import root, transitions_of
 from cai.partial.output_feedback import OutputFeedback, closed_loop, output_feedback
 from cai.partial.real_records import Vectors
-from cai.partial.risk_sensitive_filter import after, filtered, steps, taken
+from cai.partial.risk_sensitive_filter import composed, filtered, soft_mean, steps
 from cai.policies.affine_gaussian import AffineGaussianPolicy
 from cai.world.definition import World
 
 
 @dataclass(frozen=True)
 class Plan:
-    """The posterior over what is to come, after y_0 … y_t and a_0 … a_{t-1}.
+    """The posterior over future states and actions, after y_0 … y_t and a_0 … a_{t-1}.
 
     Attributes:
-        t: now.
-        belief: p(s_t | y_{0..t}, a_{<t}), and given O_{<t} where the past counts, ``[*B, n]``.
-        log_past: log p(y_{0..t} | do(a_{<t})), with O_{<t} where the past counts, nats, ``[*B]``.
+        t: the present time.
+        belief: p(s_t | y_{0..t}, a_{<t}), also given O_{<t} with ``past``, ``[*B, n]``.
+        log_past: log p(y_{0..t} | do(a_{<t})), with O_{<t} under ``past``, nats, ``[*B]``.
         messages: POSTERIOR's of the world that starts at the belief; its time 0 is t.
     """
 
@@ -57,7 +57,7 @@ class Plan:
 
     @property
     def log_evidence(self) -> Float[Tensor, "*B"]:
-        """log p(O_t … O_T | what ``belief`` is given), nats."""
+        """log p(O_t … O_T | y_{0..t}, a_{<t}), also given O_{<t} with ``past``, nats."""
         return self.messages.log_evidence
 
     @property
@@ -99,23 +99,23 @@ def plan(
     temperature: float | Tensor = 1.0,
     past: bool = True,
 ) -> Plan:
-    """Return the exact posterior over what is to come, given what was read and done so far, on a linear-Gaussian world.
+    """Return the exact posterior over future states and actions, given the record so far, on a linear-Gaussian world.
 
-    Its a_t, given each history, is the policy of the posterior p(τ, y | O = 1) over trajectories and readings. Like
-    POSTERIOR's it is optimistic: noise is thought to turn out well, and so is what is not seen.
+    Its a_t, given each history, is the policy of the posterior p(τ, y | O = 1) over trajectories and readings. It is
+    optimistic, like POSTERIOR's: about future noise, and about the part of the state that is not seen.
 
     Args:
         world: of real variables, with ``observe``, and a finite horizon.
         observations: y_0 … y_t; NaN or None where nothing was read.
         actions: a_0 … a_{t-1}.
         temperature: α > 0, reward units.
-        past: whether O_{<t} = 1 is given too. What was done is then known to have been optimal, and the filter is the
+        past: whether O_{<t} = 1 is given too. Past actions are then known to have been optimal, and the filter is the
             risk-sensitive one; else it is Kalman's.
 
     Raises:
         WorldError: the world or the record is not valid, or the action prior reads what is not seen.
         IntractableError: the world is not linear-Gaussian, or has a discount below 1.
-        ImpossibleError: a number that is certain was read otherwise.
+        ImpossibleError: a number that is certain has another value in the record.
         NotConvergedError: the evidence is infinite at this temperature; the message names the time.
     """
     engine = gaussian_beliefs(world)
@@ -141,8 +141,8 @@ def planned(
 def planner(world: World, *, temperature: float | Tensor = 1.0, past: bool = True) -> OutputFeedback:
     """Return the policy that plans anew after each reading: it draws a_t from p(a_t | y_{0..t}, a_{<t}, O = 1).
 
-    It acts on the estimate of its filter by an affine-Gaussian rule, so ``cai.evaluate(planner.loop, planner.policy)``
-    says exactly what the posterior's optimism costs where the state is not seen. Its ELBO is at most
+    Its policy is affine-Gaussian in the estimate of its filter, so ``cai.evaluate(planner.loop, planner.policy)`` is
+    exact: it says what the posterior's optimism costs where the state is not seen. Its ELBO is at most
     ``cai.partial.solve``'s.
 
     Args:
@@ -167,7 +167,7 @@ def planning(engine: GaussianBeliefs, alpha: Float[Tensor, ""], *, past: bool) -
         state = _given_optimality(full.operator.at(full.v, t), c.covariance, alpha, t)
         acts.append(_through(full.policy.conditional(t), state))
         gains.append(c.gain)
-        filters.append(motions(model, T)[t] if passage is None else passage[0])
+        filters.append(transitions_of(model, T)[t] if passage is None else passage[0])
     loop = closed_loop(model, engine.reading, gains, filters)
     return output_feedback(loop, AffineGaussianPolicy(acts.__getitem__, model.states, model.actions, T))
 
@@ -181,11 +181,11 @@ def _given_optimality(v: Quadratic, covariance: Tensor, alpha: Tensor, t: int) -
     L = root(covariance)
     n = L.shape[-1]
     one = torch.eye(n).to(L).expand_as(L)
-    xi = taken(v.after(torch.cat((one, L), -1), torch.zeros_like(v.b)), n, alpha)
+    xi = soft_mean(v.after(torch.cat((one, L), -1), torch.zeros_like(v.b)), n, alpha)
     if not bool(xi.finite.all()):
         why = "the value grows faster than the state becomes unlikely at this temperature"
         raise NotConvergedError(f"POSTERIOR, t = {t}: the evidence is infinite: {why}")
-    return after(ConditionalGaussian(one, torch.zeros_like(v.b), L), xi.tilted)
+    return composed(ConditionalGaussian(one, torch.zeros_like(v.b), L), xi.tilted)
 
 
 def _through(act: ConditionalGaussian, state: ConditionalGaussian) -> ConditionalGaussian:
@@ -195,10 +195,10 @@ def _through(act: ConditionalGaussian, state: ConditionalGaussian) -> Conditiona
 
 
 def _finite(model: LinearGaussian) -> LinearGaussian:
-    """Return a world with a finite horizon and no evidence on what is not seen.
+    """Return a world with a finite horizon and without conditions.
 
     Raises:
-        WorldError, IntractableError: it is none.
+        WorldError, IntractableError: the horizon is infinite, or there are conditions.
     """
     require_no_evidence(model)
     if model.horizon is None:

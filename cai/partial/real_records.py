@@ -1,4 +1,4 @@
-"""Records of real readings or actions over time, as vectors; what was not seen is NaN."""
+"""Records of real readings or actions over time, as vectors; missing numbers are NaN."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -17,7 +17,7 @@ coordinates ``[*B, T, p]``."""
 
 
 def vectors(space: Coordinates, record: Vectors, like: Tensor, where: str) -> Float[Tensor, "*B T p"]:
-    """Read a record as vectors of a space, in the dtype and on the device of ``like``; NaN is what was not seen.
+    """Read a record as vectors of a space, in the dtype and on the device of ``like``; NaN is a missing number.
 
     Raises:
         WorldError: a variable is missing or unknown, a value does not have its shape, or is infinite.
@@ -35,7 +35,7 @@ def vectors(space: Coordinates, record: Vectors, like: Tensor, where: str) -> Fl
 
 
 def _moment(space: Coordinates, moment: Any, like: Tensor, where: str) -> Float[Tensor, "*B p"]:
-    """Read what was seen at one time; a variable that is left out was not seen."""
+    """Read the values of one time; a variable that is left out is missing."""
     if moment is None:
         return like.new_full((space.dimension,), torch.nan)
     if not isinstance(moment, Mapping):

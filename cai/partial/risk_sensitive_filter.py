@@ -1,9 +1,9 @@
-"""The filter that is told that the past was optimal, p(s_t | y_{0..t}, a_{<t}, O_{<t}): past rewards tilt the belief.
+"""The filter that is also given past optimality, p(s_t | y_{0..t}, a_{<t}, O_{<t}): past rewards tilt the belief.
 
     b_{t+1}(s') ∝ p(y_{t+1}|s') ∫ b_t(s) exp(r(s, a_t, z)/α) p(s', z|s, a_t) ds dz
 
-(Jacobson 1973; Whittle 1981.) Its covariances do not depend on what is read or done either, and its means are affine in
-it. Without a temperature nothing is tilted, and it is Kalman's.
+(Jacobson 1973; Whittle 1981.) Its covariances do not depend on readings or actions either, and its means are affine
+in them. Without a temperature nothing is tilted, and it is the Kalman filter.
 """
 
 from collections.abc import Iterator
@@ -18,7 +18,7 @@ from cai.errors import NotConvergedError
 from cai.exact.gaussian.normal_means import Marginalised, over_normal
 from cai.exact.rules import POSTERIOR
 from cai.partial.gaussian_worlds import require_seen_prior
-from cai.partial.kalman import Correction, correction, motions, root, see, seen_in, variances
+from cai.partial.kalman import Correction, correction, present_in, root, transitions_of, update, variances
 
 Passage = tuple[ConditionalGaussian, Quadratic]
 """From the belief of s_t to that of s_{t+1} before it is read: its mean as a function of (m, a) and its covariance; and
@@ -32,7 +32,7 @@ def filtered(
     actions: Float[Tensor, "*B t m"],
     alpha: Float[Tensor, ""] | None,
 ) -> tuple[Gaussian, Float[Tensor, "*B"]]:
-    """Return the belief after the last reading, and the log-density of all that it is given, nats.
+    """Return the belief after the last reading, and the log density of the readings and of O_{<t}, nats.
 
     Args:
         model, reading: the system, and p(y|s).
@@ -42,13 +42,13 @@ def filtered(
 
     Raises:
         WorldError: the action prior reads what is not seen.
-        ImpossibleError: what is certain was read otherwise.
+        ImpossibleError: a number that is certain has another value in the record.
         NotConvergedError: the evidence is infinite.
     """
     mean, log_p = model.start_mean, torch.zeros_like(model.start_mean[..., 0])
-    past = zip(readings.unbind(-2), steps(model, reading, seen_in(readings), alpha), strict=True)
+    past = zip(readings.unbind(-2), steps(model, reading, present_in(readings), alpha), strict=True)
     for t, (y, (c, passage)) in enumerate(past):
-        mean, e = see(c, mean, reading, y, t)
+        mean, e = update(c, mean, reading, y, t)
         log_p = log_p + c.log_density(e)
         if passage is not None:
             motion, factor = passage
@@ -64,13 +64,13 @@ def filtered(
 def steps(
     model: LinearGaussian, reading: ConditionalGaussian, seen: Bool[Tensor, "*B k p"], alpha: Tensor | None
 ) -> Iterator[tuple[Correction, Passage | None]]:
-    """Yield what each reading does, and how the belief goes on after it; None after the last.
+    """Yield the correction by each reading, and the passage to the next belief; None after the last.
 
     Raises:
         WorldError, NotConvergedError: see ``filtered``.
     """
     covariance, T = model.start_scale @ model.start_scale.mT, seen.shape[-2]
-    largest, motion = variances(covariance), motions(model, T)
+    largest, motion = variances(covariance), transitions_of(model, T)
     for t in range(T):
         largest = torch.maximum(largest, variances(covariance))
         c = correction(covariance, largest, reading, seen[..., t, :])
@@ -78,15 +78,15 @@ def steps(
             yield c, None
             return
         require_seen_prior(model, t, c)
-        passage = passed(model.at(t), motion[t], c.covariance, alpha, t)
+        passage = passage_of(model.at(t), motion[t], c.covariance, alpha, t)
         yield c, passage
         covariance = passage[0].covariance
 
 
-def passed(
+def passage_of(
     sl: LinearSlice, motion: ConditionalGaussian, covariance: Float[Tensor, "*B n n"], alpha: Tensor | None, t: int
 ) -> Passage:
-    """Return how the belief N(m, Σ) of time t goes on where a is done.
+    """Return the passage from the belief N(m, Σ) of time t to the next, under the action a.
 
     Raises:
         NotConvergedError: E exp(r/α) is infinite.
@@ -103,20 +103,20 @@ def passed(
     whole = torch.cat(
         (one[..., :known], torch.cat((L.expand(*batch, n, n), one[..., n:, :n] * 0), -2), one[..., known:]), -1
     )
-    noise = taken(sl.reward.after(whole, torch.zeros_like(sl.reward.b)), sources.shape[-1], alpha)
+    noise = soft_mean(sl.reward.after(whole, torch.zeros_like(sl.reward.b)), sources.shape[-1], alpha)
     if not bool(noise.finite.all()):
         why = "the reward of what was done grows faster than the state becomes unlikely at this temperature"
         raise NotConvergedError(f"POSTERIOR, t = {t}: the evidence is infinite: {why}")
-    return after(ConditionalGaussian(motion.gain, motion.offset, sources), noise.tilted), noise.value / alpha
+    return composed(ConditionalGaussian(motion.gain, motion.offset, sources), noise.tilted), noise.value / alpha
 
 
-def taken(f: Quadratic, k: int, alpha: Tensor) -> Marginalised:
+def soft_mean(f: Quadratic, k: int, alpha: Tensor) -> Marginalised:
     """Return ``α log E exp(f/α)`` over the last k coordinates, which are standard normal, and how they are tilted."""
     flat = torch.zeros(k, dtype=torch.bool, device=alpha.device)
     return over_normal(POSTERIOR.over_outcomes, f, k, alpha, flat, alpha.new_zeros(()))
 
 
-def after(given: ConditionalGaussian, noise: ConditionalGaussian) -> ConditionalGaussian:
+def composed(given: ConditionalGaussian, noise: ConditionalGaussian) -> ConditionalGaussian:
     """Return u given x where ``u = gain x + offset + scale ξ``, and ξ itself depends on x."""
     offset = given.offset + (given.scale @ noise.offset.unsqueeze(-1)).squeeze(-1)
     return ConditionalGaussian(given.gain + given.scale @ noise.gain, offset, given.scale @ noise.scale)

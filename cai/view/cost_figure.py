@@ -1,4 +1,4 @@
-"""What each policy earns and pays by time: expected reward, KL to the prior, and what it loses, in nats or return."""
+"""Reward, KL to the prior, losses in nats and regret of policies by time."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -29,7 +29,7 @@ WHAT: dict[str, tuple[str, str]] = {
     "luck": ("luck nats", "nats"),
     "regret": ("regret", "reward units"),
 }
-"""What can be followed over time: its name and its unit."""
+"""The numbers that can be drawn over time, each with its name and unit."""
 LOST = ("policy", "action", "luck", "regret")
 """What is lost against an exact answer."""
 
@@ -42,7 +42,7 @@ def cost_over_time(
     title: str | None = None,
     ax: Axes | None = None,
 ) -> Figure:
-    """Draw what each policy earns or pays at each time, a line a policy: of any world, summed over its states.
+    """Draw one number of each policy by time, such as its reward or its KL: on any world, summed over states.
 
     The number beside a name is the sum over all times; of "reward" it is the return, the terminal reward included.
 
@@ -84,7 +84,7 @@ def cost_over_time(
 
 
 def by_time(result: Any, what: str) -> Float[Tensor, " T"]:
-    """Return what a policy earns or pays at each time, summed over states and parts, ``[T]``.
+    """Return one number of a policy by time, summed over states and parts, ``[T]``.
 
     Raises:
         WorldError: it is no evaluation, or the horizon is infinite.
@@ -116,7 +116,7 @@ READ: dict[str, Callable[[Part, int, Any], Any]] = {
     "reward": lambda part, t, log_pi: part.operator.expected_reward(t),
     "kl": lambda part, t, log_pi: log_pi - part.operator.log_prior(t),
 }
-"""What is expected at each time, as a function of state and action."""
+"""The function of state and action whose expectation is taken at each time."""
 
 
 def total_of(result: Evaluation, what: str, row: Tensor) -> float:

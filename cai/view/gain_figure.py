@@ -1,4 +1,4 @@
-"""The gains of an affine policy over time: how much each coordinate of the state moves one coordinate of the action."""
+"""The gains of an affine policy over time: the derivative of the mean action by each coordinate of the state."""
 
 import torch
 from matplotlib.axes import Axes

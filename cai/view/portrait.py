@@ -1,4 +1,4 @@
-"""The phase portrait: two coordinates of the state, the value as level lines, where the state goes and how surely."""
+"""The phase portrait: two coordinates of the state, with level lines of the value, the mean path and its spread."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -43,8 +43,8 @@ def phase_portrait(
     """Draw two coordinates of the state of a linear-Gaussian world: value, mean trajectory, marginals and drift.
 
     Level lines: v_t of messages, the return to come of an evaluated policy, reward units. Line and dots: the mean of
-    s_0 … s_T; ellipses: 95 % of p(s_t). Arrows: where the closed loop goes from time t to t + 1 in the mean, under the
-    rule's own dynamics for messages. Other coordinates are at their mean of time t.
+    s_0 … s_T; ellipses: 95 % of p(s_t). Arrows: the mean step of the closed loop from time t to t + 1, for
+    messages under the rule's own dynamics. Other coordinates are at their mean of time t.
 
     Args:
         result: what ``cai.solve`` or ``cai.evaluate`` returns.

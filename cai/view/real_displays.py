@@ -1,4 +1,4 @@
-"""How results on worlds of real states show themselves in a notebook: equations, tubes, the phase portrait, gains."""
+"""Displays of results on worlds of real states in a notebook: equations, tubes, the phase portrait, gains."""
 
 from typing import Any
 
@@ -56,6 +56,6 @@ def gaussian(measure: Gaussian) -> str | None:
 
 
 def gaussian_action(action: GaussianAction) -> str:
-    """Show what a policy does at one time."""
+    """Show the action of a policy at one time."""
     heads, *rows = action.table
     return block(heading(action.head), table(heads, rows), *(line(note) for note in action.notes))

@@ -1,4 +1,4 @@
-"""What figures read from a result on a world of real states: where it is, how it acts, and what it goes on to."""
+"""The numbers that figures read from a result on a world of real states: marginals, policy, closed loop, value."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -174,7 +174,7 @@ def is_affine(result: Any) -> bool:
 
 
 def require_affine(result: Any, where: str) -> None:
-    """Refuse a policy that is known by samples alone.
+    """Raise where a policy is known by samples alone.
 
     Raises:
         WorldError: it is.

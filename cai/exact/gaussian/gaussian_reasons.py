@@ -118,7 +118,7 @@ class GaussianReasons:
             return ("v is -inf here: this state contradicts the exact evidence.",)
         promise = PROMISES.get(self.rule, "the certainty equivalent of the return from here")
         prior = "a flat action prior (Lebesgue)" if self.flat else "the Gaussian action prior"
-        counted = "" if self.rule == "HARD" else f", nats counted against {prior}"
+        counted = "" if self.rule == "HARD" else f", nats relative to {prior}"
         return (
             *(f"The mean of {one.action} is {one.law}." for one in self.actions[:SHOWN]),
             *self._deviating(),

@@ -40,7 +40,7 @@ def marginal(
 
 
 def forward(op: Operator, v: Any, states: Any) -> Any:
-    """Refuse the forward messages.
+    """Raise: the forward messages have no closed form.
 
     Raises:
         NoClosedFormError: always: they are sums over the sequences of modes so far.

@@ -1,7 +1,7 @@
 """A policy that is affine-Gaussian in each mode, on a switching world: the expectations of its accounts, exact.
 
-The measure of a time is a mixture over the sequences of modes so far, yet the expectation of a function that is
-quadratic in each mode needs only each mode's probability, mean and covariance, and these push forward exactly.
+The measure of a time is a mixture over the sequences of past modes. The expectation of a function that is quadratic in
+each mode needs only the probability, mean and covariance of each mode, and these can be pushed forward exactly.
 """
 
 from collections.abc import Callable
@@ -30,7 +30,7 @@ def act(op: Operator, policy: Any, t: int) -> ConditionalsByMode:
     """Return a given s at time t.
 
     Raises:
-        WorldError: the policy does not tell its components.
+        WorldError: the policy has no ``conditional(t)`` by mode.
     """
     if not hasattr(policy, "conditional"):
         raise fault("policy", f"a {type(policy).__name__}", "a policy that is affine-Gaussian in each mode")

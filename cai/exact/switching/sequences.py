@@ -1,4 +1,4 @@
-"""Sequences of modes to come: each switch, with each sequence that goes on from the mode that it enters."""
+"""Sequences of future modes: each switch, with each sequence that starts in the mode that it enters."""
 
 from dataclasses import dataclass
 
@@ -11,7 +11,7 @@ from cai.compile.switching_model import SwitchingLinear
 from cai.errors import Finding, NoClosedFormError
 
 MOST = 100_000
-"""Sequences of modes up to which each is followed by itself."""
+"""The most sequences of modes of one world."""
 
 
 @dataclass(frozen=True)
@@ -20,9 +20,9 @@ class Sequences:
 
     Attributes:
         switch: the first switch of each.
-        tail: which sequence of one time later it goes on with; their number where the trajectory ends.
+        tail: the sequence of one time later that it continues with; the number of these where the trajectory ends.
         log_p: log p(switch, alive or not|mode), nats.
-        value: what the rest is worth, reward units; 0 where the trajectory ends.
+        value: the value of the tail, reward units; 0 where the trajectory ends.
     """
 
     switch: Tensor

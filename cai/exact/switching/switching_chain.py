@@ -20,12 +20,12 @@ class SwitchingChain:
     Attributes:
         space: the states.
         log_policy: the policy.
-        switches: how much each component of the outcome counts at (mode, x, a): which switch, and what follows it.
+        switches: the log-weight of each component of the outcome at (mode, x, a): a switch, and a sequence after it.
         slices: the slice of each component, ``[C]``.
         noise: its noise given (x, a), tilted under POSTERIOR.
         target: the mode that it enters, ``[C]``.
         survival: γ.
-        v_next: what survival is worth, where it is tilted; None where it is not.
+        v_next: the value that tilts survival; None where it is not tilted.
     """
 
     space: MixedSpace
@@ -39,7 +39,7 @@ class SwitchingChain:
 
     @property
     def log_outcome(self) -> ConditionalsByMode:
-        """The dynamics: x' given the mode and (x, a), a component for each switch and what follows it."""
+        """The dynamics: x' given the mode and (x, a), a component for each switch and each sequence after it."""
         own = self.log_policy.each
         n, m = own.gain.shape[-1], own.gain.shape[-2]
         still = ConditionalGaussian(own.gain.new_zeros(m, n), own.offset.new_zeros(m), own.scale.new_zeros(m, 0))
@@ -49,7 +49,7 @@ class SwitchingChain:
     def push(self, mu: GaussiansByMode) -> GaussiansByMode:
         """Return p(s_{t+1}, alive).
 
-        A component that follows a sequence of modes goes on along it; else what enters one mode is merged.
+        A component of a sequence of modes continues along it; otherwise the components that enter a mode are merged.
         """
         if mu.follows is None:
             taken = self.switches.modes

@@ -1,11 +1,11 @@
-"""Switching linear-Gaussian worlds under a rule: each sequence of modes is a linear-Gaussian world; they are a batch.
+"""Switching linear-Gaussian worlds under a rule: given its modes, a world is linear-Gaussian.
 
 Where outcomes are averaged, the value of a mode is one quadratic (coupled Riccati equations: Costa, Fragoso and Marques
 2005, chapter 4):
 
     q_i(x, a) = Σ_e p(e|i) E[r_e + γ v'_j(e)],     v_i(x) = mean over a of q_i
 
-Else each sequence of modes to come has its own, found as on a linear-Gaussian world:
+Else each sequence of future modes has a quadratic of its own; all of them are backed up as a batch:
 
     exp(v_i(x)/α) = Σ_e p(e|i) Σ_c exp(v_e,c(x)/α)     under POSTERIOR;  a maximum under MAP
 
@@ -46,7 +46,7 @@ class SwitchingOperator:
         alpha: the temperature, reward units.
 
     Raises:
-        IntractableError: a mean says nothing of itself; or the discount is below 1 and densities of trajectories of
+        IntractableError: a mean has no ``assumption()``; or the discount is below 1 and densities of trajectories of
             different lengths would be compared.
     """
 
@@ -152,13 +152,13 @@ class SwitchingOperator:
         return Quadratic(summed(weighted.M), summed(weighted.b), summed(weighted.c))
 
     def _price(self, log_p: Tensor) -> Tensor:
-        """Return what a switch of this probability adds to its value, reward units."""
+        """Return the reward that stands for the probability of a switch, α log p or 0, reward units."""
         if self._eta is not None:
             return self._eta * log_p
         return self.alpha * log_p if assumption_of(self.rule.over_outcomes).paid else 0 * log_p
 
     def _summed(self, q: QuadraticsByMode) -> QuadraticsByMode:
-        """Return q, where the mean over actions goes through the sum, or the maximum, over sequences.
+        """Return q, where the mean over actions commutes with the sum, or the maximum, over sequences.
 
         Raises:
             IntractableError: it does not.
@@ -167,7 +167,7 @@ class SwitchingOperator:
         same = act.kind == over.kind and (over.kind == "maximum" or self._eta == (act.eta or self.alpha))
         if same or len(q) == len(self.model.first):
             return q
-        seen = f"{self.rule} over several sequences of modes: its mean over actions does not go through that over modes"
+        seen = f"{self.rule} over several sequences of modes: its means over actions and over modes do not commute"
         raise IntractableError([Finding("rule", seen, "POSTERIOR, MAP, VARIATIONAL or HARD")])
 
     def places(self) -> None:
@@ -181,7 +181,7 @@ class SwitchingOperator:
         """Return nothing: the sweep is the only way."""
 
     def limit(self) -> None:
-        """Return None: there is no fixed point but of backups."""
+        """Return None: backups alone lead to a fixed point."""
 
     def at(self, v: Any, t: int) -> Any:
         """Return the value or the measure of time t."""
@@ -271,7 +271,7 @@ class SwitchingOperator:
     def joint(self, mu: GaussiansByMode, log_pi: ConditionalsByMode) -> GaussiansByMode:
         """Return p(s_t, a_t, alive) where a policy acts that is affine-Gaussian in each mode, or the rule's own."""
         if mu.follows is None and not log_pi.is_affine:
-            seen = "a policy that is a mixture in each mode, as POSTERIOR's: where it leads is no sum of few Gaussians"
+            seen = "a policy that is a mixture in each mode, as POSTERIOR's: its marginals have too many Gaussians"
             raise NoClosedFormError([Finding("policy", seen, "one that is affine-Gaussian in each mode")])
         component = mu.modes if mu.follows is None else mu.follows
         return replace(mu, each=picked(log_pi.each, component).joint(mu.each))
@@ -292,7 +292,7 @@ class SwitchingOperator:
         """Return KL(p(outcome|s, a) ‖ p(outcome|s, a, O)), nats, where there is one switch a mode.
 
         Raises:
-            NoClosedFormError: there are several, and what follows them is the log of a sum.
+            NoClosedFormError: there are several, so the value is the log of a sum.
         """
         q = self.q(t, v_next)
         if not (q.is_single and v_next.is_single):
@@ -301,10 +301,10 @@ class SwitchingOperator:
         return lucky
 
     def require_room(self) -> None:
-        """Raise where there are too many sequences of modes, each of which has a quadratic.
+        """Raise where there are too many sequences of modes, each with a quadratic.
 
         Raises:
-            IntractableError: it is so, and the rule does not average outcomes; or the horizon is infinite.
+            IntractableError: there are, and the rule does not average outcomes; or the horizon is infinite.
         """
         if self.model.horizon is None:
             raise IntractableError([Finding("horizon", "None, in a switching linear-Gaussian world", "a finite one")])

@@ -1,4 +1,4 @@
-"""A world of real states on a page: its equations, tubes, phase portraits, what is earned and paid by time, gains."""
+"""A world of real states on a page: its equations, tubes, phase portraits, reward and nats by time, gains."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -35,7 +35,7 @@ PROMISED = "p(· | O)"
 
 
 def system(request: Request) -> Iterator[Section]:
-    """Write the world as equations and matrices, and say what nats count against."""
+    """Write the world as equations and matrices, and say what nats are relative to."""
     model = request.each[0].model
     if not isinstance(model, LinearGaussian):
         return
@@ -48,14 +48,14 @@ def system(request: Request) -> Iterator[Section]:
 
 
 def measured_against(model: LinearGaussian) -> str:
-    """Say what the nats of a policy are counted against."""
+    """Say what the nats of a policy are relative to."""
     flat = model.slices.flat
     if not bool(flat.any()):
-        return " Every number in nats counts against its Gaussian action prior."
+        return " Every number in nats is relative to its Gaussian action prior."
     which = "" if bool(flat.all()) else " in some directions"
     return (
-        f" Its action prior is flat{which}, Lebesgue measure of density 1: numbers in nats are log densities, and "
-        "would shift with the unit of the action."
+        f" Its action prior is flat{which}, Lebesgue measure of density 1: numbers in nats are log densities, "
+        "relative to it, and change with the unit of the action."
     )
 
 
@@ -84,7 +84,7 @@ def marginals(request: Request) -> Iterator[Section]:
     lead = "Mean and 95 % band of each coordinate"
     caption = f"{lead}, a tube a policy, under the true dynamics."
     if promised:
-        caption += f" {PROMISED} is what the posterior expects, luck included."
+        caption += f" {PROMISED} is the posterior's own marginal, given that all goes well."
     parts: list[Part] = [
         pictures.picture("marginals", "Marginals over time", caption, _tubes_of, shown | promised, names)
     ]
@@ -103,7 +103,7 @@ def portraits(request: Request) -> Iterator[Section]:
     own = _promised(comparison) | _best(comparison)
     caption = (
         "Level lines: v at t = 0, reward units, yellow is best. Line: the mean of s_0 to s_T; ellipses: 95 % of the "
-        "probability at six times. Arrows: where a step leads in the mean."
+        "probability at six times. Arrows: the mean of one step."
     )
     others = ", the other coordinates at their mean" if rest else ""
     parts: list[Part] = [Words(f"{y} over {x}{others}.")]
@@ -134,9 +134,9 @@ def costs(request: Request) -> Iterator[Section]:
     endless = [name for name, one in shown.items() if one.kl_to_prior == float("inf")]
     if endless:
         names = listed(endless)
-        text = f"A certain action has no density: the nats of {names} are infinite against a Gaussian prior."
+        text = f"A deterministic policy has no density: the nats of {names} are infinite relative to a Gaussian prior."
         parts.append(Words(text, "mark"))
-    yield Section("costs", "What is earned and paid, and when", (*parts, *_left_out(comparison, shown)), "Costs")
+    yield Section("costs", "Reward and nats, by time", (*parts, *_left_out(comparison, shown)), "Costs")
 
 
 def gains(request: Request) -> Iterator[Section]:
@@ -199,7 +199,7 @@ def measured(comparison: Comparison) -> dict[str, Evaluation]:
 def _left_out(comparison: Comparison, shown: Mapping[str, Evaluation]) -> list[Part]:
     if len(shown) == len(comparison.subjects):
         return []
-    return [Words("The prior is not drawn: it goes far astray, and would press all else together.", "mark")]
+    return [Words("The prior is not drawn: its range is so large that the other curves could not be read.", "mark")]
 
 
 def _timed(request: Request) -> tuple[Comparison | None, LinearGaussian | None]:
