@@ -19,8 +19,8 @@ from .compile.factor_model import Factors as Factors
 from .compile.factorise import factorise as factorise
 from .compile.linear_model import LinearGaussian as LinearGaussian
 from .compile.linearise import linearise as linearise
+from .compile.stacking import stack as stack
 from .compile.table_model import Tables as Tables
-from .compile.table_model import stack as stack
 from .compile.tabulate import tabulate as tabulate
 from .errors import CaiError as CaiError
 from .errors import ImpossibleError as ImpossibleError

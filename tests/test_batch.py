@@ -110,3 +110,15 @@ def only(s: int) -> RandomWorld:
     world.start = torch.eye(2, dtype=torch.float64)[s]
     world.successor[0, :, 0, 0] = torch.arange(2)
     return world
+
+
+def test_systems_are_solved_side_by_side() -> None:
+    systems = [cai.linearise(cai.load_world("lqg", {"seed": seed, "horizon": 4})) for seed in range(3)]
+    both = cai.stack(systems)
+    for rule in (cai.POSTERIOR, cai.VARIATIONAL):
+        each = torch.stack([cai.solve(system, rule).value for system in systems])
+        torch.testing.assert_close(cai.solve(both, rule).value, each, rtol=1e-12, atol=0)
+    with pytest.raises(cai.WorldError, match="stack, world 1"):
+        cai.stack([systems[0], cai.linearise(cai.load_world("lqg", {"horizon": 5}))])
+    with pytest.raises(cai.WorldError, match=r"'LinearGaussian', 'Tables'"):
+        cai.stack([systems[0], worlds(0, 3, 1.0)[0]])

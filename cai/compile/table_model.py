@@ -200,18 +200,12 @@ class Trajectories:
         return self.rewards.sum(-1)
 
 
-def stack(tables: Sequence[Tables]) -> Tables:
-    """Stack worlds of the same spaces, horizon and discount along a new leading batch axis, padding K.
+def stack_tables(tables: Sequence[Tables]) -> Tables:
+    """Stack tables of the same spaces, horizon and discount along a new leading batch axis, padding K.
 
     Raises:
         WorldError: the worlds differ in a space, the horizon, the discount or the dependence on time.
     """
-    if not tables or not all(isinstance(world, Tables) for world in tables):
-        raise fault(
-            "stack",
-            f"{[type(world).__name__ for world in tables]}",
-            "at least one cai.Tables (cai.tabulate makes them)",
-        )
     first = tables[0]
 
     def shared(world: Tables) -> tuple[Any, ...]:
