@@ -148,6 +148,21 @@ class TestEveryRule:
                 cai.solve(system.model(), rule, temperature=alpha)
 
 
+class TestTies:
+    @pytest.mark.parametrize("horizon", [4, 20])
+    def test_where_no_action_matters_the_best_one_is_the_priors(self, horizon: int) -> None:
+        """Two pushes bring a cart to rest: where only the end is paid for, what is done before them does not matter."""
+        cart = cai.load_world("double_integrator", {"horizon": horizon, "noise": 0.1})
+        cart.step = lambda state, force, t, move=cart.step: (move(state, force, t)[0], 0 * force)
+        hard = cai.solve(cart, cai.HARD)
+        matters = [bool(hard.policy.conditional(t).gain.any()) for t in range(horizon)]
+        assert matters == [False] * (horizon - 2) + [True] * 2
+        close(hard.value, cai.evaluate(cart, hard).expected_return)
+        b, before = torch.tensor([0.02, 0.2]), torch.tensor([0.06, 0.2])  # what a gust of the last tick moves, and of
+        left = before.square().sum() - (before @ b).square() / (b @ b)  # the one before it, less what a force undoes
+        close(hard.value, -10 * 0.1**2 * (b @ b + left), 1e-7)
+
+
 class TestOneGaussian:
     @few
     @given(systems(), temperatures)

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from cai.compile.linear_model import LinearGaussian, LinearSlice
 from cai.compile.quadratic import Quadratic, Stacked, symmetric
+from cai.exact.gaussian.normal_means import FLAT
 from cai.exact.rules import Assumption, Rule, assumption
 
 
@@ -138,8 +139,9 @@ def step_noise(slices: Homogeneous, following: Tensor) -> Tensor:
 
 
 def normalisers(slices: Homogeneous, S: Tensor, following: Tensor) -> Tensor | None:
-    """Return what each step adds to v beside P, reward units, ``[T, *B]``; None where an integral or maximum is not
-    finite.
+    """Return what each step adds to v beside P, reward units, ``[T, *B]``.
+
+    None where an integral or maximum is not finite, or where no action may matter: the means tell ties from rounding.
 
     ``-½ η log det S`` for a soft mean: first of the noise, then of the action after the noise is marginalised.
 
@@ -159,7 +161,7 @@ def normalisers(slices: Homogeneous, S: Tensor, following: Tensor) -> Tensor | N
         total = total - slices.eta[0] * _half_log_det(root)
         outer = outer - sign * (cross.mT @ torch.cholesky_solve(cross, root))
     root, info = torch.linalg.cholesky_ex(outer)
-    if bool(info.any()) or not bool(root.isfinite().all()):
+    if bool(info.any()) or not bool(root.isfinite().all()) or _left_by_rounding(root, outer, slices.eta[1]):
         return None
     total = total - slices.eta[1] * _half_log_det(root)
     if slices.spread is not None:
@@ -176,6 +178,14 @@ def discounted_sums(x: Tensor, discount: float) -> Tensor:
         ahead = torch.cat((x[m:], torch.zeros_like(x[:m])))
         x, m = x + discount**m * ahead, 2 * m
     return x
+
+
+def _left_by_rounding(root: Tensor, outer: Tensor, eta: Tensor) -> bool:
+    """Return whether a maximum has a curvature that is nothing beside that of other times: it may be a rounded 0."""
+    if bool((eta != 0).all()) or not root.numel():
+        return False
+    least, most = root.diagonal(dim1=-2, dim2=-1).square().amin((0, -1)), outer.abs().amax((0, -2, -1))
+    return bool(((eta == 0) & (least <= FLAT * torch.finfo(root.dtype).eps * most)).any())
 
 
 def _half_log_det(root: Tensor) -> Tensor:

@@ -82,7 +82,24 @@ def over_normal(mean: Mean, g: Quadratic, k: int, alpha: Tensor, flat: Tensor, l
         return _plus(taken, eta * (volume - normal))
     square = _square(g, k, alpha, width if said.paid else 0 * width)
     taken = _certain(square.completed(*_root_or_ties(square)))
-    return _plus(taken, -alpha * (normal + log_volume)) if said.paid else taken
+    if said.paid:
+        return _plus(taken, -alpha * (normal + log_volume))
+    return replace(taken, value=_without_residue(taken.value, square.rest))
+
+
+def _without_residue(value: Quadratic, rest: Quadratic) -> Quadratic:
+    """Return a maximum with 0 where all but rounding cancelled: there the best action leaves nothing to be gained.
+
+    Before it, no action matters; what rounding left would choose one, or be a curvature of the wrong sign.
+    """
+    scale = rest.M.detach().diagonal(dim1=-2, dim2=-1).abs().sqrt()
+    least = FLAT * torch.finfo(rest.b.dtype).eps
+
+    def kept(x: Tensor, size: Tensor) -> Tensor:
+        return torch.where(x.detach().abs() <= least * size, x - x.detach(), x)
+
+    M = kept(value.M, scale.unsqueeze(-1) * scale.unsqueeze(-2))
+    return replace(value, M=M, b=kept(value.b, rest.b.detach().abs()))
 
 
 def _on_plane(mean: Mean, g: Quadratic, k: int, alpha: Tensor, flat: Tensor, log_volume: Tensor) -> Marginalised:
