@@ -62,11 +62,11 @@ class NotConvergedError(CaiError):
 
 
 class NoClosedFormError(IntractableError):
-    """One number has no closed form, or one of too many terms, where others of the same world have theirs."""
+    """One number of a world has no closed form, or too many terms; other numbers of the world may be exact."""
 
 
 NO_ANSWER = (ImpossibleError, NotConvergedError, NoClosedFormError)
-"""What one number of a world may be refused by, while others are to be had."""
+"""The errors by which one number of a world is not available, while others may be."""
 
 
 def quoted(error: BaseException) -> str:

@@ -1,8 +1,8 @@
 """A cart on a rail without friction, pushed by a force and by gusts of wind: bring it to rest at the origin.
 
-Position and velocity are the two integrals of the force. It is the smallest system in which acting well means looking
-ahead: a cart that is pushed home at full force overshoots, so it must brake half-way. One gust moves position and
-velocity together: the noise of the two is singular, one number for two variables.
+Velocity is the integral of the force, and position is the integral of the velocity. It is one of the smallest systems
+in which a good policy looks ahead: a cart that is pushed to the origin at full force overshoots, so it must brake
+half-way. One gust moves position and velocity together, so their noise covariance is singular.
 
 Size: states of 2 real numbers, actions of 1 real number.
 Source: Rao & Bernstein (2001), Naive control of the double integrator, IEEE Control Systems Magazine 21(5). Here with
@@ -55,7 +55,7 @@ class DoubleIntegrator:
         return pyro.sample("force", Normal(torch.zeros_like(state["position"]), self.push))
 
     def step(self, state: dict[str, Tensor], force: Tensor, t: int) -> tuple[dict[str, Tensor], Tensor]:
-        """Move for a tick under a constant force; being away, moving and pushing have a cost."""
+        """Move for a tick under a constant force; distance, velocity and force have a quadratic cost."""
         position, velocity = state["position"], state["velocity"]
         gust = pyro.sample("gust", Normal(torch.tensor(0.0), self.noise)) if self.noise else 0.0
         speeding = self.tick * (force + gust)
@@ -66,5 +66,5 @@ class DoubleIntegrator:
         return following, -(position**2 + 0.1 * velocity**2 + self.price * force**2)
 
     def terminal(self, state: dict[str, Tensor]) -> Tensor:
-        """Pay for what is left at the end."""
+        """Pay for the distance and the velocity at the end."""
         return -10 * (state["position"] ** 2 + state["velocity"] ** 2)

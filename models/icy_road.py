@@ -1,9 +1,9 @@
-"""A car on a road that is dry or icy: keep to the middle of the lane, though the road may freeze ahead.
+"""A car on a road that is dry or icy: keep to the middle of the lane, though the road may freeze.
 
-On ice the tyres give a seventh of the sideways push that is asked for, and a bump moves the car more. The driver sees
-the ice that there is, not the ice to come. A good policy steers for both: harder on ice, and early on a dry road. The
-posterior counts on more ice than there will be: a driver who steers at random keeps to the lane best where the wheel
-does little.
+On ice the tyres give a seventh of the sideways acceleration, and a bump moves the car more. The driver sees whether the
+road is icy now, not whether it will be. A good policy steers harder on ice, and early on a dry road. Given optimality
+(POSTERIOR) ice is more likely than it is: a driver who steers by the action prior, at random, leaves the lane less on
+ice, where steering has little effect.
 
 Size: states of 2 modes and 2 real numbers, actions of 1 real number.
 Source: Costa, Fragoso & Marques (2005), Discrete-Time Markov Jump Linear Systems, chapter 4; friction of tyres after
@@ -17,7 +17,7 @@ from torch import Tensor
 
 import cai
 
-GRIP = (1.0, 0.15)  # the part of a push that the tyres give, dry and icy
+GRIP = (1.0, 0.15)  # the share of the steering that the tyres give, dry and icy
 
 
 class IcyRoad:

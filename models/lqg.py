@@ -2,8 +2,8 @@
 
     s' = A s + B a + w,   w ~ N(0, W),        r = -½ |C s|² - ½ |a|²,        y = H s + v,   v ~ N(0, V)
 
-It is the one family of continuous worlds in which every question has an exact answer. Without sensors the whole state
-is seen (LQR with noise); with sensors it is LQG, where the best policy acts on the mean of its belief.
+In this family of continuous worlds values, policies and beliefs have closed forms. Without sensors the whole state is
+seen (LQR with noise); with sensors it is LQG, where the best policy acts on the mean of its belief.
 
 Size: states of 4 real numbers, actions of 2 real numbers.
 Source: Anderson & Moore (1990), Optimal Control: Linear Quadratic Methods, chapters 2 and 8. The systems are random:

@@ -1,8 +1,8 @@
-"""A house on a cold day, seen through one thermometer: keep the room at 20 °C while heat is dear.
+"""A house on a cold day, seen through one thermometer: keep the room at 20 °C at a low cost of heating.
 
 The room is fast and the wall is slow: heat goes into the room, leaks into the wall, and from there outside, where the
-temperature drifts. A good policy heats the wall ahead. It cannot see it: the thermometer shows the room, with an error,
-and the temperatures of wall and outside must be inferred from how the room cools.
+temperature drifts. A good policy heats the wall in advance. It cannot measure the wall: the thermometer shows the room,
+with an error, and the temperatures of wall and outside must be inferred from how the room cools.
 
 Size: states of 3 real numbers, actions of 1 real number.
 Source: Bacher & Madsen (2011), Identifying suitable models for the heat dynamics of buildings, Energy and Buildings

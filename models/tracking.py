@@ -1,8 +1,8 @@
 """A pen in the plane that follows a figure of eight: a reward that changes over time.
 
-The pen has a mass and is pushed by a force, so that a good policy starts to turn before the curve does: its gain is the
-same at all times far from the end, and what changes is the offset, which looks ahead along the curve. Values, policies
-and marginals all depend on the time.
+The pen has a mass and is pushed by a force, so a good policy starts to turn before the curve does. Far from the end its
+gain is the same at all times; its offset changes, and depends on the next part of the curve. Values, policies and
+marginals all depend on the time.
 
 Size: states of 4 real numbers, actions of 2 real numbers.
 Source: Anderson & Moore (1990), Optimal Control: Linear Quadratic Methods, chapter 4, on tracking. The curve is

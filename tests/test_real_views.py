@@ -237,7 +237,7 @@ def test_a_notebook_shows_them(cart: Any, solved: dict[str, cai.Messages]) -> No
     messages = solved["POSTERIOR"]
     for shown, words in (
         (cart, "next velocity"), (messages.states(2), "deviation"), (messages.policy, "per position"),
-        (messages.explain(0, **HERE), "To be 1 off in force"),
+        (messages.explain(0, **HERE), "A deviation of 1 in force"),
     ):  # fmt: skip
         assert words in str(html(shown))
     page = str(html(messages))

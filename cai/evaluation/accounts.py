@@ -36,7 +36,7 @@ def why_infinite(model: Model) -> str:
     """Say what makes a policy's ELBO -inf."""
     if is_finite(model):
         return "it risks a forbidden reward or action"
-    return "it is more certain than the prior, leaves the prior's plane, or leaves evidence to chance"
+    return "it is certain where the prior is not, leaves the prior's plane, or does not make the evidence certain"
 
 
 def _evidence(evaluation: Any) -> str:
@@ -71,6 +71,6 @@ def _account_of(name: str, say: Callable[[], str]) -> str:
     try:
         return f"{name} = {say()}"
     except NoClosedFormError as error:
-        return f"{name} is not to be had: {error}."
+        return f"{name} is not available: {error}."
     except NO_ANSWER as error:
         return f"{name} has no finite value: {'; '.join(str(error).split('; ')[:2])}."

@@ -50,7 +50,7 @@ class Evaluation:
         try:
             elbo = f"{self.elbo:.6g} nats"
         except NoClosedFormError:
-            elbo = "not to be had"
+            elbo = "not available"
         except IntractableError:
             elbo = "too large in nats"
         error = f" ± {self.standard_error:.2g}" if self.standard_error else ""

@@ -1,14 +1,14 @@
-"""POSTERIOR is risk-seeking: what its optimism about noise costs, against temperature and noise.
+"""POSTERIOR is risk-seeking: the return that this costs, as a function of temperature and noise.
 
 Random linear systems with Gaussian noise and quadratic cost, the actions with a flat prior. The messages of POSTERIOR
 and VARIATIONAL differ in one matrix (Whittle 1981): where VARIATIONAL has the Riccati matrix P, POSTERIOR has
 
     P̃ = P (I + W P/α)⁻¹,     W the covariance of the noise.
 
-P̃ is at most P, since a posterior takes the noise to be kind. A controller that expects a lesser cost to come acts less,
-and acts more at random: its gain is not the best one, and its covariance ``α (R + B'P̃B)⁻¹`` exceeds ``α (R + B'PB)⁻¹``.
-VARIATIONAL has the best gain, and loses ``½ α`` for each action coordinate and time, whatever the noise. So its return
-is at least POSTERIOR's, at every α. Everything is exact; only the systems are drawn.
+P̃ is at most P: given optimality, the noise is expected to lower the cost. So POSTERIOR's gain is not the best one, and
+its covariance ``α (R + B'P̃B)⁻¹`` exceeds ``α (R + B'PB)⁻¹``. VARIATIONAL has the best gain, and loses ``½ α`` for each
+action coordinate and time, whatever the noise. So its return is at least POSTERIOR's, at every α. All returns are
+exact; the systems are random.
 """
 
 from collections.abc import Mapping, Sequence

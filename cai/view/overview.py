@@ -86,7 +86,7 @@ class Overview:
 
 
 def overview(world: World) -> Overview:
-    """Look a world over, on single values: no finite world is compiled, so that its size does not matter.
+    """Describe a world from runs on single values: a finite world is not compiled, so its size does not matter.
 
     Raises:
         WorldError: the program fails, or is not valid.
@@ -218,7 +218,7 @@ def _count(variables: Sequence[Described], space: Space | None, what: str, note:
 
 
 def _exact(spec: Spec) -> tuple[str, tuple[tuple[str, str], ...]]:
-    """Say whether there are exact answers, and of a linear-Gaussian world what its equations are."""
+    """Say whether there are exact answers, and give the equations of a linear-Gaussian world."""
     known, sampled = spec.variables, "cai fit and cai learn sample it"
     partial = "" if spec.observe is None else (
         "; seen in part: cai solve --partial finds the policy that sees only observations"

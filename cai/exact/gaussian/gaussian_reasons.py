@@ -102,8 +102,8 @@ class GaussianReasons:
 
     @property
     def table(self) -> list[tuple[str, ...]]:
-        """The coordinates of the action: policy, prior, and what it costs to be 1 off, under a line of heads."""
-        heads = ("action", "mean", "deviation", "prior mean", "prior deviation", "1 off costs, reward units")
+        """The coordinates of the action: policy, prior, and the cost of a deviation of 1, under a line of heads."""
+        heads = ("action", "mean", "deviation", "prior mean", "prior deviation", "cost of 1 off, reward units")
         rows = []
         for one in self.actions[:SHOWN]:
             flat = one.prior_deviation == torch.inf
@@ -128,11 +128,12 @@ class GaussianReasons:
 
     def _deviating(self) -> tuple[str, ...]:
         first = max(self.actions, key=lambda one: one.cost)
-        nats = "" if self.rule == "HARD" else f", {brief(first.cost / self.temperature)} nats"
-        costs = f"To be 1 off in {first.action} costs {brief(first.cost)} reward units{nats}, and 2 off four times that"
+        nats = "" if self.rule == "HARD" else f" ({brief(first.cost / self.temperature)} nats)"
+        price = f"{brief(first.cost)} reward units{nats}"
+        costs = f"A deviation of 1 in {first.action} costs {price}, one of 2 four times as much"
         if self.certain:
-            return (f"{costs}: {self.rule} takes the mean itself.",)
-        return (f"{costs}: the policy deviates by {brief(first.deviation)}.",)
+            return (f"{costs}; {self.rule} takes the mean itself.",)
+        return (f"{costs}; the policy's standard deviation is {brief(first.deviation)}.",)
 
     def _luck(self) -> tuple[str, ...]:
         if self.luck is None:
@@ -217,10 +218,10 @@ def _luck(messages: Any, t: int, s: Tensor, a: Tensor) -> Luck:
     if float(apart[most]) > ROUNDING:
         bends = f"it expects the next {names[most]} at {brief(float(tilted.mean(here)[most]))}, but its true mean is "
         bends += f"{brief(float(true.mean(here)[most]))} ({brief(float(apart[most]), 2)} deviations away)"
-    return Luck(float(op.luck(t, v_next)(here)), bends, _sober(messages, t, s))
+    return Luck(float(op.luck(t, v_next)(here)), bends, _without_luck(messages, t, s))
 
 
-def _sober(messages: Any, t: int, s: Tensor) -> str:
+def _without_luck(messages: Any, t: int, s: Tensor) -> str:
     """Say what VARIATIONAL would do in the same state."""
     op = messages.operator.under(VARIATIONAL)
     try:

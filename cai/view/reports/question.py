@@ -59,7 +59,7 @@ def _place_of_luck(comparison: Comparison) -> str:
     if len(evaluation.parts) > 1:
         return text
     if is_real(evaluation):
-        return f"{text} Compare what POSTERIOR is promised with where its policy goes, in the tubes."
+        return f"{text} The tubes show p(· | O) beside the marginals of POSTERIOR's policy under the true dynamics."
     by_state = evaluation.luck_nats.reshape(-1, evaluation.model.states.size).sum(0)
     worst = int(by_state.argmax())
     place = f"{show(float(by_state[worst]))} of them lie in {state_label(evaluation.model, worst)}"
