@@ -272,6 +272,14 @@ class TestLaws:
         )
         close(cai.solve(one, rule).value, cai.solve(_plain(one), rule).value)
 
+    @pytest.mark.parametrize("name", ["pairs", "outcome_marginals", "survival", "log_initial"])
+    def test_what_has_a_part_for_each_sequence_is_refused_by_name(self, name: str) -> None:
+        post = cai.solve(random_switching(3, T=2, discount=0.8))
+        with pytest.raises(cai.IntractableError, match=f"^{name}: .*exact$"):
+            getattr(post, name)()
+        with pytest.raises(cai.WorldError, match="explain: modes and real states together"):
+            post.explain(0)
+
     def test_only_possible_sequences_count(self) -> None:
         """A machine that can only break: T + 2 sequences, however long the horizon."""
         model = random_switching(6, extra=0, T=40)

@@ -170,7 +170,9 @@ def reasons_for(messages: Any, t: int, state: Mapping[str, Any]) -> Any:
 @singledispatch
 def reasons_in(states: Any, messages: Any, t: int, state: Mapping[str, Any]) -> Any:
     """Return why a rule acts as it does in one state of one part; another kind of states registers here."""
-    raise fault("explain", f"states that are {type(states).__name__}", "numbered states, or real ones")
+    raise fault(
+        "explain", f"modes and real states together, {', '.join(states.names)}", "finite ones alone, or real ones alone"
+    )
 
 
 @reasons_in.register

@@ -49,6 +49,16 @@ def forward(op: Operator, v: Any, states: Any) -> Any:
     raise NoClosedFormError([Finding("forward", seen, "states(t) and marginals(t), which are exact")])
 
 
+def log_start(op: Operator, v_0: Any) -> Any:
+    """Raise: the density of the start under the rule has no closed form.
+
+    Raises:
+        NoClosedFormError: always: it is a sum over the sequences of modes to come.
+    """
+    seen = "a density that is a sum over the sequences of modes to come"
+    raise NoClosedFormError([Finding("log_initial", seen, "initial(), which is exact")])
+
+
 def _marginal(op: Operator, mu: GaussiansByMode, names: Sequence[str]) -> Any:
     """Return probabilities of finite variables, or the moments of real ones.
 

@@ -8,9 +8,16 @@ from torch import Tensor
 from cai.compile.by_mode import ConditionalsByMode, GaussiansByMode, QuadraticsByMode, picked
 from cai.compile.linear_model import LinearSlice
 from cai.compile.quadratic import ConditionalGaussian
+from cai.errors import Finding, NoClosedFormError
 from cai.exact.gaussian.gaussian_chain import GaussianChain
 from cai.exact.operator import Pick
 from cai.world.mixed import MixedSpace
+
+
+def no_single(what: str) -> NoClosedFormError:
+    """Return the error for what has a part for each sequence of modes, and is not kept."""
+    seen = "on a world of modes and real states, where it has a part for each switch or sequence of modes"
+    return NoClosedFormError([Finding(what, seen, "states(t), marginals(t) and sample(n), which are exact")])
 
 
 @dataclass(frozen=True)
@@ -63,6 +70,33 @@ class SwitchingChain:
         each = GaussianChain(picked(self.slices, c), picked(self.log_policy.each, c), picked(self.noise, c), alive)
         follows = tail[c].clamp(max=len(self.v_next) - 1)
         return GaussiansByMode(self.target[c], each.push(mu.each), mu.count, follows)
+
+    @property
+    def log_survive(self) -> Tensor:
+        """log γ, the same on entering every s'.
+
+        Raises:
+            NoClosedFormError: survival is tilted, by a sum over sequences of modes.
+        """
+        if self.v_next is not None and float(self.survival) < 1:
+            raise no_single("survival")
+        return self.survival.log()
+
+    def joint(self, mu: GaussiansByMode) -> GaussiansByMode:
+        """Return nothing: p(s, a, outcome) has no form of its own here.
+
+        Raises:
+            NoClosedFormError: always.
+        """
+        raise no_single("outcome_marginals")
+
+    def pairs(self, mu: GaussiansByMode) -> GaussiansByMode:
+        """Return nothing: p(s, s') has no form of its own here.
+
+        Raises:
+            NoClosedFormError: always.
+        """
+        raise no_single("pairs")
 
     def action(self, s: Tensor, pick: Pick) -> Tensor:
         """Pick actions in states ``s [N, 1 + n]``."""

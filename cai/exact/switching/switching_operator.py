@@ -71,6 +71,7 @@ class SwitchingOperator:
     state_marginal = marginals.state_marginal
     marginal = marginals.marginal
     forward = marginals.forward
+    log_start = marginals.log_start
     draw_start = mode_draws.draw_start
     draw = mode_draws.draw
 
