@@ -1,1 +1,1 @@
-"""Compilers: a world's program read as a model, tables or factors."""
+"""Compilers: a world's program read as a model: tables, factors, a linear-Gaussian or a switching system."""

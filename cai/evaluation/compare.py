@@ -42,8 +42,8 @@ def compare(
     *Deep Reinforcement Learning at the Edge of the Statistical Precipice*).
 
     Args:
-        world: a world, or the tables or factors it was compiled to. If it can be neither, only learners can be
-            compared, by their sampled returns.
+        world: a world, or what it was compiled to. If it cannot be compiled, only learners can be compared, by their
+            sampled returns.
         policies: a dict by name. A policy is anything that ``evaluate`` takes (a ``Rule`` too), the result of a
             learner, or a list of its runs.
         temperature: α > 0, reward units; one number.
@@ -110,7 +110,7 @@ def _prior_elbo(answers: Answers) -> float | None:
 
 
 def _may_be_left_out(answers: Answers, policy: Any, error: CaiError) -> bool:
-    """Return whether it is a rule without a finite answer, or a prior that nobody can act by."""
+    """Return whether it is a rule without a finite answer, or a flat prior."""
     if isinstance(error, WorldError):
         return policy is None and not answers.model.proper_prior
     return isinstance(policy, Rule)

@@ -32,9 +32,9 @@ def evaluate(
     ``ELBO(π) = E_π[Σ r]/α - E_π[Σ KL(π ‖ prior)]``, and two decompositions, both exact for every policy:
     ``ELBO* - ELBO(π) = Σ policy nats`` and ``log Z - ELBO(π) = start + Σ action + Σ luck nats``.
 
-    On a linear-Gaussian world that is so for every policy that is Gaussian given the state, with an affine mean and the
-    same covariance everywhere; it is found out whether a program is. Other policies are sampled there, and
-    ``standard_error`` says how well. A policy that is certain where the prior is not, as HARD's, has an infinite KL.
+    On a linear-Gaussian world this is exact for every affine-Gaussian policy: Gaussian given the state, with an affine
+    mean and the same covariance everywhere. A program is tested for being one. Other policies are sampled there, with a
+    ``standard_error``. A policy that is certain where the prior is not, such as HARD's, has an infinite KL.
 
     Args:
         world: a world, or what it was compiled to.

@@ -38,7 +38,7 @@ from cai.world.definition import World
 from cai.world.spec import Spec, read
 
 Compiled: TypeAlias = Any
-"""A world compiled to one of the forms, ``Tables`` or ``Factors`` of cai's own: a ``Model``."""
+"""A world compiled to one of the forms: a ``Model``."""
 SMALL = 1_000_000
 """Entries S·A·K of a slice up to which nothing is gained by looking for factors."""
 JOINT = 1 << 16
@@ -49,8 +49,8 @@ _PARTS: Memo[list[Factors]] = Memo(most=1)  # so that their plans are cached, to
 def of_factors(model: Factors, rule: Rule, alpha: Tensor) -> Operator:
     """Return factors under a rule; where their joint state is large, and they fall apart, part by part.
 
-    With a discount the parts die together, which only a rule that averages outcomes does not see; and of a mean that
-    says nothing of itself it is not known that it adds up over parts.
+    With a discount below 1 the parts end together, so only a rule that averages outcomes solves them apart. A mean
+    without ``assumption()`` may not add up over parts.
     """
     if model.states.size >= JOINT and rule.is_known and (model.discount == 1 or rule.averages):
         split = partial(parts_of, model)

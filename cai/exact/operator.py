@@ -3,7 +3,7 @@
     v_T = terminal,     v_t = backup(v_{t+1})
 
 Everything is written once against it: the sweep, the fixed point, forward messages, samples, gradients, accounts. A
-compiled form of a world implements it: tables and factors, independent parts side by side, shards, beliefs.
+compiled form of a world implements it: tables, factors, linear-Gaussian and switching systems, parts, shards, beliefs.
 
 The letters say what a form may choose its own type for. ``V`` is a value over states, in reward units; ``F`` a function
 of state and action, in reward units or nats; ``M`` a measure over states and ``MF`` one over states and actions;

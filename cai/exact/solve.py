@@ -36,12 +36,12 @@ def solve(
     this is an upper bound; ``cai.partial.solve`` finds the best policy that sees only the observations.
 
     Args:
-        world: a world, or what it was compiled to: tables, factors, a linear-Gaussian system.
+        world: a world, or what it was compiled to: tables, factors, a linear-Gaussian or a switching system.
         rule: POSTERIOR, VARIATIONAL, HARD, MAP, PLANNING or RISK(eta).
         temperature: α > 0, reward units; several at once make a batch, broadcast against stacked worlds.
-        form: "tables", "factors", "gaussian", or "auto": where all variables are real, Gaussian ones "gaussian"
-            (``cai.linearise``); else factors where they need fewer operations or tables do not fit, else tables.
-            ``.form`` of the result says which was used.
+        form: "tables", "factors", "gaussian" (see ``linearise``), "switching" or "auto": "gaussian" for real variables,
+            "switching" for finite and real ones; else factors where they need fewer operations or tables do not fit,
+            else tables. ``.form`` of the result says which was used.
         observe: evidence beside the optimality nodes, values by site, ``{"floor_5": 3}``, ``{"position_5": 1.5}``; see
             ``cai.condition``.
         do: interventions, values by site, ``{"door_2": 1}``.
@@ -49,11 +49,12 @@ def solve(
     Returns:
         Messages, with ``v`` of shape ``[*B, T+1, S]`` (``[*B, S]`` for the infinite horizon). Factors take one
         temperature, and are not differentiable in it. Where a large joint state falls into independent parts, ``v`` is
-        a tuple with one tensor for each part.
+        a tuple with one tensor for each part. On real states ``v`` is a ``Quadratic`` of all times; on a mixed world a
+        tuple of functions, one for each time.
 
     Raises:
         WorldError: the world or an argument is not valid.
-        IntractableError: the world can be neither tabulated nor factorised nor linearised, or needs too much memory.
+        IntractableError: the world can be compiled to none of the forms, or needs too much memory.
         ImpossibleError: the start value is -inf; for POSTERIOR the evidence is zero. On tables the message names the
             states.
         NotConvergedError: the backups of the infinite horizon do not converge.

@@ -51,5 +51,5 @@ class Survival:
 
 
 def _branches(v_next: Tensor) -> Tensor:
-    """Return what is had by going on and by ending, reward units, ``[*B, S, 2]``."""
+    """Return the values of going on and of ending, reward units, ``[*B, S, 2]``."""
     return torch.stack([v_next, torch.zeros_like(v_next)], -1)

@@ -57,7 +57,7 @@ class GaussianBeliefs:
         if horizon is not None and horizon < T:
             raise fault("observations", f"{T} of them", f"at most T = {horizon}: o_0 … o_{horizon - 1}")
         if bool(done.isnan().any()):
-            raise fault("actions", "NaN, an action that is not known", "what was done at every time")
+            raise fault("actions", "NaN, an action that is not known", "the action of every time")
         return y, done
 
     def history(

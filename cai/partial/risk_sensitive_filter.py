@@ -105,7 +105,7 @@ def passage_of(
     )
     noise = soft_mean(sl.reward.after(whole, torch.zeros_like(sl.reward.b)), sources.shape[-1], alpha)
     if not bool(noise.finite.all()):
-        why = "the reward of what was done grows faster than the state becomes unlikely at this temperature"
+        why = "the reward of past actions grows faster than the state becomes unlikely at this temperature"
         raise NotConvergedError(f"POSTERIOR, t = {t}: the evidence is infinite: {why}")
     return composed(ConditionalGaussian(motion.gain, motion.offset, sources), noise.tilted), noise.value / alpha
 

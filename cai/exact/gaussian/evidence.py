@@ -64,7 +64,7 @@ def absorb(g: Quadratic, k: int, eta: Tensor, width: Tensor, *, density: bool) -
         g: reward units, on a plane of rows none of which follows from the others (``independent``).
         k: the coordinates of z.
         eta: what divides g in the exponent, reward units, ``[*B]``.
-        width: 1 where a coordinate of z has the density N(0, 1), 0 where it has none or does not count, ``[*B, k]``.
+        width: 1 where a coordinate of z has the density N(0, 1), 0 where it has none, ``[*B, k]``.
         density: whether z is integrated, so that the volume counts; else it is a maximum.
     """
     assert g.rows is not None

@@ -44,8 +44,8 @@ PROMISES = (
     "and no policy's ELBO is above ELBO*."
 )
 SAMPLED = (
-    "This world has no exact answers: it cannot be compiled to tables or factors. All numbers below were sampled while "
-    "the learners learned."
+    "This world has no exact answers: it is neither linear-Gaussian nor finite and small enough. All numbers below "
+    "were sampled while the learners learned."
 )
 
 
