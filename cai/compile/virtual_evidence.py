@@ -53,7 +53,7 @@ class VirtualEvidence:
         return bool(self.likelihoods)
 
     def sample(self, t: int, values: Mapping[str, Tensor], after: Mapping[str, Tensor]) -> Any:
-        """Sample the observations of time t, those of s_T with the last slice; return 0 where they are had, else -inf.
+        """Sample the observations of time t, those of s_T with the last slice; return 0 where all are true, else -inf.
 
         A variable has its latent in every slice: where it is not looked at, that is certain.
         """

@@ -42,7 +42,7 @@ def differentiable_fixed_point(op: Operator, v: V) -> V:
     """Return ``v`` again, attached to autograd by the implicit function theorem: ``μ = v̄ + Jᵀ μ``, then one adjoint.
 
     Raises:
-        WorldError: factors ask for gradients, of whose fixed point no derivative is had.
+        WorldError: factors require gradients, and the derivative of their fixed point is not known.
     """
     if not torch.is_grad_enabled():
         return v
@@ -52,7 +52,7 @@ def differentiable_fixed_point(op: Operator, v: V) -> V:
     if not isinstance(op, TableOperator):
         if op.model.requires_grad:
             seen = "numbers that ask for gradients, with an infinite horizon"
-            raise fault(op.form, seen, "a finite horizon, or form='tables': no derivative is had of this fixed point")
+            raise fault(op.form, seen, "a finite horizon, or form='tables': this fixed point has no derivative")
         return v
     attached = op.equation(0).differentiable(v)[1]
     if not attached.requires_grad:

@@ -227,7 +227,7 @@ class Operator(Protocol):
 
     @property
     def variables(self) -> tuple[str, ...]:
-        """The names of all variables of a slice whose marginals are to be had: states, actions, latents."""
+        """The names of all variables of a slice whose marginals are available: states, actions, latents."""
 
     def state_marginal(self, t: int, mu: M, names: Sequence[str]) -> Tensor:
         """Return the marginal of some state variables of time t, an axis each in the order given."""
@@ -269,7 +269,7 @@ class Operator(Protocol):
         """Return what evaluates a policy: this operator where that is exact, else samples of its trajectories."""
 
     def chain(self, v: V) -> Transition | None:
-        """Return the derivative of the stationary backup at v; None where it is not to be had cheaply."""
+        """Return the derivative of the stationary backup at v; None where it is not cheap."""
 
     def require_room(self) -> None:
         """Raise an ``IntractableError`` where messages of all times need more memory than there is."""

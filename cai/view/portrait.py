@@ -71,7 +71,7 @@ def phase_portrait(
     ax.plot(*lines[shown].T, "o", color=LINES[1], markersize=3.2, zorder=5)
     ax.xaxis.set_major_locator(MaxNLocator(5))
     ax.yaxis.set_major_locator(MaxNLocator(5))
-    what = "v" if isinstance(result, Messages) else "return to come"
+    what = "value v" if isinstance(result, Messages) else "return to come"
     colour_key(ax, pale("viridis", 0.85), norm, f"{what}, reward units", below=0.52)
     words = f"Phase portrait, {plane.labels[1]} over {plane.labels[0]}, {name_of(result)}, α = {alpha_of(result)}. "
     return tell(ax, words + _told(plane, what, lines), (float(norm.vmin or 0.0), float(norm.vmax or 0.0)))
@@ -179,12 +179,13 @@ def _told(plane: Plane, what: str, means: Array) -> str:
     for t in (0, plane.horizon):
         one = plane.at(t)
         each = zip(plane.labels, one.mean.tolist(), one.deviation.tolist(), strict=True)
-        ends.append(f"at t = {t} {', '.join(f'{name} {brief(mean)} ± {brief(wide)}' for name, mean, wide in each)}")
+        ends.append(f"{', '.join(f'{name} {brief(mean)} ± {brief(wide)}' for name, mean, wide in each)} at t = {t}")
     middle = moments_at(plane.result, plane.t).mean
     worth = show(float(value_at(plane.result, plane.t)(middle)))
     drift = middle @ closed_loop(plane.result, plane.t).gain.mT + closed_loop(plane.result, plane.t).offset - middle
-    goes = ", ".join(f"{name} {brief(float(drift[i]))}" for name, i in zip(plane.labels, plane.places, strict=True))
+    moves = zip(plane.labels, plane.places, strict=True)
+    goes = " and ".join(f"{name} by {brief(float(drift[i]))}" for name, i in moves)
     return (
-        f"The mean goes {' and '.join(ends)}. At its mean of t = {plane.t} {what} is {worth} reward units, and a step "
-        f"changes {goes}."
+        f"The mean path goes from {' to '.join(ends)}. At the mean state of t = {plane.t} the {what} is {worth} reward "
+        f"units, and a step changes {goes}."
     )

@@ -187,7 +187,7 @@ class FactorOperator:
         return finite.policy(self, v, error_bound)
 
     def pushing(self, v: Tensor, error_bound: float) -> Callable[[int, Tensor], Tensor]:
-        """Return a step of the rule's own chain; no derivative is had of it."""
+        """Return a step of the rule's own chain; it is not differentiable."""
         return torch.no_grad()(lambda t, mu: self.conditionals(t, v[t + 1], error_bound).push(mu))
 
     def own_visits(self, v: Tensor, start: Tensor, error_bound: float) -> Tensor:
