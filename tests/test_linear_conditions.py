@@ -227,8 +227,7 @@ def test_where_nothing_is_left_to_chance_the_averages_agree_and_else_they_cannot
 def test_luck_is_infinite_where_a_goal_is_left_to_chance(goal: Any) -> None:
     post = cai.solve(LinearWorld(1, horizon=3), observe={"s_2": goal})
     luck = [post.operator.luck(t, post.operator.at(post.v, t + 1)).c for t in range(3)]
-    bound = 1 if isinstance(goal, list) else 2  # the slice that enters s_2, or the one that reads it
-    assert [t for t in range(3) if luck[t] == math.inf] == [bound]
+    assert [t for t in range(3) if luck[t] == math.inf] == [1]  # the slice that enters s_2
     assert not any(bool(c.isnan()) for c in luck)
     seen = cai.condition(cai.linearise(LinearWorld(1, horizon=3)), observe={"s_2": goal})
     account = cai.evaluate(seen, post.policy)
@@ -309,6 +308,16 @@ def test_absorbing_is_the_limit_of_a_narrow_likelihood_and_differentiable() -> N
         return over_normal(mean, replace(f, rows=rows, sides=sides), 4, alpha, flat, none).value(x)
 
     assert torch.autograd.gradcheck(value, (R.clone().requires_grad_(), h.clone().requires_grad_()))
+
+
+def test_narrow_noise_is_exact_beside_noise_of_the_slice_and_else_refused() -> None:
+    world, goal = LinearWorld(1, horizon=3), torch.tensor([0.3, -0.2])
+    truth = cai.solve(world, observe={"s_2": goal}).log_evidence
+    for size in (1e-7, 1e-10):
+        close(cai.solve(world, observe={"s_2": Normal(goal, size)}).log_evidence, truth)
+    for site in ("s_0", "a_1"):
+        with pytest.raises(cai.IntractableError, match=f"site '{site}': noise of 1e-08 on what varies by"):
+            cai.solve(world, observe={site: Normal(cai.solve(world).marginal(0, site[0]).mean, 1e-8)})
 
 
 def test_a_text_gives_numbers_with_or_without_brackets() -> None:

@@ -16,10 +16,13 @@ from torch.distributions import Distribution
 
 from cai.compile.linear_model import LinearGaussian, LinearSlice
 from cai.compile.quadratic import ConditionalGaussian, Quadratic, log_volume_of
-from cai.errors import fault
+from cai.errors import Finding, IntractableError, fault
 from cai.world.conditions import Conditions, Value, require_sites
 from cai.world.coordinates import Coordinates
 from cai.world.reparametrise import real_site
+
+NARROW = 1e-5
+"""The least noise of a fact on an action, or on what no noise of its slice moves, relative to how much that varies."""
 
 
 @dataclass(frozen=True)
@@ -46,6 +49,7 @@ def observed(model: LinearGaussian, conditions: Conditions) -> LinearGaussian:
 
     Raises:
         WorldError: there is no such variable, time or value, or the horizon is infinite.
+        IntractableError: the noise of what was seen is too narrow for float64.
     """
     facts = read_facts("observe", conditions.seen, (model.states, model.actions, model.sites), model.horizon)
     if not facts:
@@ -141,10 +145,12 @@ def _seen(model: LinearGaussian, facts: Sequence[Fact]) -> LinearGaussian:
     last: list[tuple[Tensor, Tensor]] = []
     for fact in facts:
         rows, sides = _row(model, fact)
+        if fact.root is not None:
+            _require_wide(model, fact, rows, fact.root)
         if fact.t == T and fact.root is None:
             last.append((rows, sides))
         else:
-            slots.setdefault(min(fact.t, T - 1), []).append((rows, sides, fact.root))
+            slots.setdefault(_slot(model, fact), []).append((rows, sides, fact.root))
     terminal = model.terminal + _plane(last, model.states.dimension, model.terminal) if last else model.terminal
     more = max((sum(len(root) for _, _, root in slot if root is not None) for slot in slots.values()), default=0)
     slices = _with_noise(model.slices, more)
@@ -186,18 +192,15 @@ def _on_planes(
 
 
 def _row(model: LinearGaussian, fact: Fact) -> tuple[Tensor, Tensor]:
-    """Return the rows of y, or of s_T, that give a variable, and what they are fixed to; ``[*B, k, N]``, ``[*B, k]``.
-
-    An uncertain fact on s_T is a fact on the next state of the last slice.
-    """
+    """Return the rows of y, or of s_T, that give a variable, ``[*B, k, N]``, and what they are fixed to, ``[*B, k]``."""
     T, n = model.horizon or 0, model.states.dimension
     value = fact.value.to(model.start_mean)
     if fact.variable in model.states.names:
         places = _picked(model.states, fact)
-        if fact.t < T or fact.root is None:
+        if _slot(model, fact) == fact.t:
             N = n if fact.t == T else model.slices.transition.shape[-1]
             return _batched(model, torch.eye(n, N)[places], value)
-        slice_ = model.at(T - 1)
+        slice_ = model.at(fact.t - 1)
         return slice_.transition[..., places, :], value - slice_.drift[..., places]
     if fact.variable in model.actions.names:
         places = [n + place for place in _picked(model.actions, fact)]
@@ -205,6 +208,35 @@ def _row(model: LinearGaussian, fact: Fact) -> tuple[Tensor, Tensor]:
         return _batched(model, torch.eye(N)[places], value)
     slice_, places = model.at(fact.t), _picked(model.sites, fact)
     return slice_.readout[..., places, :], value - slice_.readout_offset[..., places]
+
+
+def _slot(model: LinearGaussian, fact: Fact) -> int:
+    """Return the time in whose slice a fact stands.
+
+    An uncertain fact on a state stands where the state is drawn, beside the noise that moves it: of two noises the
+    narrow one is then no loss of digits, as it is where the state is given.
+    """
+    drawn = fact.variable in model.states.names and fact.root is not None and fact.t > 0
+    return fact.t - 1 if drawn and (fact.t == model.horizon or model.discount == 1) else fact.t
+
+
+def _require_wide(model: LinearGaussian, fact: Fact, rows: Tensor, root: Tensor) -> None:
+    """Raise where the noise of a fact is so narrow that its precision drowns what the action or the start adds.
+
+    Beside noise of the slice it may be as narrow as it likes.
+    """
+    n, m = model.states.dimension, model.actions.dimension
+    scale = model.at(_slot(model, fact)).prior.scale
+    noise = torch.cat((rows[..., n + m :], root.to(rows).expand(*rows.shape[:-1], -1)), -1)
+    own = torch.linalg.vector_norm(noise, dim=-1)
+    parts = rows[..., n : n + m] @ scale, rows[..., :n] @ model.start_scale
+    spread = torch.linalg.vector_norm(torch.cat(parts, -1), dim=-1)
+    narrow = ((own > 0) & (own < NARROW * spread)).flatten()
+    if bool(narrow.any()):
+        i = int(narrow.nonzero()[0])
+        seen = f"noise of {float(own.flatten()[i]):.3g} on what varies by {float(spread.flatten()[i]):.3g}"
+        expected = f"noise of at least {NARROW:g} of that, or the value itself"
+        raise IntractableError([Finding(f"observe, site '{fact.variable}_{fact.t}'", seen, expected)])
 
 
 def _picked(space: Coordinates, fact: Fact) -> list[int]:
