@@ -192,7 +192,7 @@ def _on_planes(
 
 
 def _row(model: LinearGaussian, fact: Fact) -> tuple[Tensor, Tensor]:
-    """Return the rows of y, or of s_T, that give a variable, ``[*B, k, N]``, and what they are fixed to, ``[*B, k]``."""
+    """Return the rows of y, or of s_T, that give a variable, ``[*B, k, N]``, and their sides, ``[*B, k]``."""
     T, n = model.horizon or 0, model.states.dimension
     value = fact.value.to(model.start_mean)
     if fact.variable in model.states.names:
