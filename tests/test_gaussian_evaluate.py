@@ -381,3 +381,14 @@ class TestWhatHasNoAnswer:
     def test_policy_support_reads_numbered_states(self) -> None:
         with pytest.raises(cai.WorldError, match=r"a policy on real states, s; expected numbered ones"):
             cai.policy_support(cai.solve(WORLD))
+
+    def test_what_grows_beyond_all_numbers_is_refused_in_a_line(self) -> None:
+        cart = cai.load_world("double_integrator", {"horizon": 900})
+        with pytest.raises(cai.IntractableError, match=r"evaluate, t = \d+: a state whose variance is above 1e\+250"):
+            cai.evaluate(cart, ([[20.0, 20.0]], [0.0], [[1.0]]))
+        model = cai.linearise(cart)
+        wild = replace(model, slices=replace(model.slices, transition=3 * model.slices.transition))
+        deaf = torch.tensor([1.0, 1.0, 0.0, 1.0], dtype=torch.float64)
+        wild = replace(wild, slices=replace(wild.slices, transition=wild.slices.transition * deaf))
+        with pytest.raises(cai.IntractableError, match=r"HARD, t = \d+: numbers beyond the range of the dtype"):
+            cai.solve(wild, cai.HARD)

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from cai.compile.quadratic import ConditionalGaussian, Gaussian, Quadratic
-from cai.errors import fault
+from cai.errors import Finding, IntractableError, fault
 from cai.exact.gaussian.sampled_operator import SampledOperator
 from cai.exact.operator import Operator
 from cai.policies.affine_gaussian import Conditional
@@ -21,6 +21,8 @@ SAME = 1e-9
 """Relative size below which two planes of actions are the same."""
 
 
+LARGEST = 1e250
+"""The largest variance that is reckoned with."""
 CERTAIN = 1e-7
 """How far a measure may be from a plane, or spread across it, and count as on it; covariances are rounded."""
 
@@ -74,13 +76,29 @@ def _on_plane(act: ConditionalGaussian, prior: ConditionalGaussian) -> bool:
 
 
 def states_under(op: Operator, acts: Callable[[int], ConditionalGaussian]) -> Gaussian:
-    """Return p(s_t, alive) of every time, T+1 of them; for the infinite horizon one, the moments of their sum."""
+    """Return p(s_t, alive) of every time, T+1 of them; for the infinite horizon one, the moments of their sum.
+
+    Raises:
+        IntractableError: they are beyond the range of numbers.
+    """
     T: int | None = op.model.horizon
     mu = [op.initial() if T is not None else op.visits(acts(0))]
     for t in range(T or 0):
-        mu.append(op.push(t, op.joint(mu[-1], acts(t))))
+        mu.append(require_range(t + 1, op.push(t, op.joint(mu[-1], acts(t)))))
     states: Gaussian = op.all_times(mu)
     return states
+
+
+def require_range(t: int, mu: Gaussian) -> Gaussian:
+    """Return a measure whose moments are numbers of which there are squares.
+
+    Raises:
+        IntractableError: they are not.
+    """
+    if bool((mu.covariance.abs() <= LARGEST).all()):
+        return mu
+    seen = f"a state whose variance is above {LARGEST:g}: the policy does not hold it"
+    raise IntractableError([Finding(f"evaluate, t = {t}", seen, "a shorter horizon, or another policy")])
 
 
 def expect(op: Operator, mu: Gaussian, f: Quadratic) -> Tensor:

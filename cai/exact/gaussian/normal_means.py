@@ -226,11 +226,16 @@ def require_finite(taken: Marginalised, rule: Rule, t: int, over: str) -> Margin
 
     Raises:
         NotConvergedError: it is not finite.
+        IntractableError: it is beyond the range of its dtype.
     """
     if bool(taken.finite.all()):
         return taken
     assert taken.curvature is not None
-    least = float(torch.linalg.eigvalsh(taken.curvature.detach())[~taken.finite].amin())
+    wrong = taken.curvature.detach()[~taken.finite]
+    if not bool(wrong.isfinite().all()):
+        seen = "numbers beyond the range of the dtype: the value of later times grows without bound"
+        raise IntractableError([Finding(f"{rule}, t = {t}", seen, "a shorter horizon, or actions that hold the state")])
+    least = float(torch.linalg.eigvalsh(wrong).amin())
     why = _why(rule, over)
     raise NotConvergedError(f"{rule}, t = {t}: {why} (curvature {least:.3g}, where more than 0 is needed)")
 

@@ -60,10 +60,12 @@ def states_under(op: Operator, acts: Callable[[int], ConditionalsByMode]) -> tup
 
     Raises:
         NoClosedFormError: the policy is a mixture in a mode.
+        IntractableError: a variance is beyond the range of numbers.
     """
     mu = [op.initial()]
     for t in range(op.model.horizon or 0):
         mu.append(op.push(t, op.joint(mu[-1], acts(t))))
+        expectations.require_range(t + 1, mu[-1].each)
     return tuple(mu)
 
 
