@@ -90,7 +90,10 @@ Form = Annotated[
 ]
 Observe = Annotated[
     list[str] | None,
-    typer.Option("--observe", help="Observe a variable at a time, floor_5=3 (value by number or name); repeatable."),
+    typer.Option(
+        "--observe",
+        help="Observe a variable at a time, floor_5=3 (by number or name), of a vector position_5=2,-1; repeatable.",
+    ),
 ]
 Do = Annotated[
     list[str] | None,

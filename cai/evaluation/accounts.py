@@ -6,6 +6,7 @@ J* - J(π)       = Σ regret, reward units
 """
 
 from collections.abc import Callable
+from math import isfinite
 from typing import Any
 
 from cai.compile.model import Model, is_finite
@@ -15,7 +16,7 @@ from cai.support.numbers import amount, rounded
 
 def account(evaluation: Any) -> str:
     """Explain the gaps to log Z and to ELBO* and the regret, one line each."""
-    earned = f"J(π) = {amount(evaluation.expected_return)} reward units."
+    earned = f"J(π) = {amount(evaluation.expected_return)}{_error(evaluation, 'expected_return')} reward units."
     return "\n".join(
         [
             f"{_account_of('ELBO(π)', lambda: _elbo(evaluation))} {earned}",
@@ -29,7 +30,13 @@ def account(evaluation: Any) -> str:
 def _elbo(evaluation: Any) -> str:
     elbo = evaluation.elbo
     risks = f": {why_infinite(evaluation.model)}" if elbo == -float("inf") else ""
-    return f"{amount(elbo)} nats{risks};"
+    return f"{amount(elbo)}{_error(evaluation, 'elbo')} nats{risks};"
+
+
+def _error(evaluation: Any, field: str) -> str:
+    """Say how well a number is known that had to be sampled; nothing where it is exact."""
+    size = evaluation.standard_error_of(field)
+    return f" ± {size:.2g}" if size > 0 and isfinite(size) else ""
 
 
 def why_infinite(model: Model) -> str:
@@ -44,14 +51,15 @@ def _evidence(evaluation: Any) -> str:
     parts = {name: getattr(evaluation, f"{name}_nats") for name in ("start", "action", "luck")}
     sums = {name: _rounded(float(part if name == "start" else part.sum()), log_z) for name, part in parts.items()}
     words = " + ".join(f"{amount(value)} {name}" for name, value in sums.items())
-    return f"{amount(_rounded(evaluation.evidence_gap, log_z))} nats: {words}. log Z = {amount(log_z)} nats."
+    gap = f"{amount(_rounded(evaluation.evidence_gap, log_z))}{_error(evaluation, 'evidence_gap')}"
+    return f"{gap} nats: {words}. log Z = {amount(log_z)} nats."
 
 
 def _best(evaluation: Any) -> str:
     star = evaluation.elbo_star
     gap = _rounded(evaluation.optimality_gap, star)
     words = "what a better policy can win" if gap else "no policy does better"
-    return f"{amount(gap)} nats, the policy nats: {words}. ELBO* = {amount(star)} nats."
+    return f"{amount(gap)}{_error(evaluation, 'optimality_gap')} nats, the policy nats: {words}. ELBO* = {amount(star)} nats."
 
 
 def _regret(evaluation: Any) -> str:
@@ -59,7 +67,7 @@ def _regret(evaluation: Any) -> str:
     sizes = [abs(value) for value in (best, evaluation.expected_return) if abs(value) < float("inf")]
     regret = rounded(evaluation.regret, max(sizes, default=0.0)) or 0.0
     words = "what a better policy can earn" if regret else "no policy earns more"
-    return f"{amount(regret)} reward units, the regret: {words}. J* = {amount(best)} reward units."
+    return f"{amount(regret)}{_error(evaluation, 'regret')} reward units, the regret: {words}. J* = {amount(best)} reward units."
 
 
 def _rounded(value: float, scale: float) -> float:

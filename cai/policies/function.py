@@ -22,6 +22,7 @@ from cai.world.spaces import Space, Values
 from cai.world.spec import Spec, read
 
 MANY = 100_000_000
+REAL = "a distribution of the action; of an action that is certain, pyro.distributions.Delta(action)"
 FORMS = "a function (state, t) -> probabilities [*, A], a distribution, or a dict of distributions by variable"
 
 
@@ -71,6 +72,10 @@ class FunctionPolicy(nn.Module):
             return {name: pyro.sample(name, law[name]) for name in self.names}
         if len(self.names) > 1 or not hasattr(law, "log_prob"):
             raise fault(f"policy, t = {t}", f"a {type(law).__name__}", FORMS)
+        own = self.variables.actions[0].shape
+        if law.event_shape != own:
+            seen = f"a distribution of events of shape {list(law.event_shape)}"
+            raise fault(f"policy, t = {t}, variable '{self.names[0]}'", seen, f"shape {list(own)}{_to_event(own)}")
         return pyro.sample(self.names[0], law)
 
     def log_probs(self, t: int = 0) -> Float[Tensor, "S A"]:
@@ -91,7 +96,7 @@ class FunctionPolicy(nn.Module):
     def _rows(self, probs: Tensor, state: Values, t: int) -> tuple[Space, Tensor]:
         """Return the actions and log π, ``[*, A]``, for the batch of states at hand."""
         if self.actions is None:
-            raise fault(f"policy, t = {t}", "probabilities of actions that are not finite", FORMS)
+            raise fault(f"policy, t = {t}", "a tensor, where actions are real numbers", REAL)
         A = self.actions.size
         if probs.dim() == 0 or probs.shape[-1] != A:
             raise fault(f"policy, t = {t}", f"shape {list(probs.shape)}", f"probabilities of shape [*, {A}]")
@@ -112,6 +117,10 @@ def _ended(source: Spec | Model) -> Tensor | None:
         return source.ended if is_finite(source) else None
     states = source.variables.state_space
     return ended_states(source) if states is not None and states.size <= MANY else None
+
+
+def _to_event(shape: torch.Size) -> str:
+    return f": .to_event({len(shape)}) makes it one draw" if shape else ""
 
 
 def proper(where: str, probs: Any, shape: tuple[int, ...], states: Space | None = None) -> Tensor:

@@ -56,6 +56,9 @@ def real_policy(model: LinearGaussian, policy: Any) -> Policy:
         return _from_gaussian(model, _from_parts(policy))
     if isinstance(policy, list | Tensor | np.ndarray):
         gain = _numbers("gain", policy)
+        if gain.dim() < 2:
+            m, n = model.actions.dimension, model.states.dimension
+            raise fault("policy", f"a gain of shape {list(gain.shape)}", f"shape [{m}, {n}]")
         return _from_gaussian(model, ConditionalGaussian(gain, gain.new_zeros(gain.shape[:-1]), gain[..., :0]))
     if hasattr(policy, "act"):
         return _recognised(model, policy)

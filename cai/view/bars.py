@@ -141,13 +141,14 @@ def _rules(comparison: Comparison, field: str) -> dict[str, float | None]:
 
 
 def _rows_of(ax: Axes | None, names: Sequence[str], title: str, bottom: float) -> Axes:
-    room = Room(left=0.15 + 0.074 * max(map(len, names)), right=0.6, bottom=bottom)
+    room = Room(left=0.15 + 0.074 * max(map(len, names)), right=0.75, bottom=bottom)
     ax = panel(ax, (2.3, BAR * len(names)), room, title)
     open_axes(ax, "")
     ax.set_yticks(range(len(names)), names)
     ax.set_ylim(len(names) - 0.5, -0.5)
     ax.grid(visible=False, axis="y")
     ax.locator_params(axis="x", nbins=4)
+    ax.xaxis.set_major_formatter(lambda x, _: show(x))
     return ax
 
 
