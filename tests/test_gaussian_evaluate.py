@@ -392,3 +392,23 @@ class TestWhatHasNoAnswer:
         wild = replace(wild, slices=replace(wild.slices, transition=wild.slices.transition * deaf))
         with pytest.raises(cai.IntractableError, match=r"HARD, t = \d+: numbers beyond the range of the dtype"):
             cai.solve(wild, cai.HARD)
+
+
+def test_a_controller_that_is_no_policy_is_told_what_to_give() -> None:
+    """A gain without a row for each action, a bare action, and a vector's distribution that is several draws."""
+    cart = cai.linearise(cai.load_world("double_integrator", {"horizon": 2}))
+    with pytest.raises(cai.WorldError, match=r"a gain of shape \[2\]; expected shape \[1, 2\]"):
+        cai.evaluate(cart, torch.zeros(2))
+    with pytest.raises(cai.WorldError, match=r"expected a distribution of the action.*Delta"):
+        cai.evaluate(cart, lambda state, t: -state["position"])
+    pen = cai.linearise(cai.load_world("tracking", {"horizon": 2}))
+    with pytest.raises(cai.WorldError, match=r"shape \[2\]: .to_event\(1\)"):
+        cai.evaluate(pen, lambda state, t: Normal(torch.zeros(2), 1.0))
+
+
+def test_a_sampled_account_says_how_well_it_is_known() -> None:
+    cart = cai.linearise(cai.load_world("double_integrator", {"horizon": 2}))
+    sampled = cai.evaluate(cart, lambda state, t: Normal(state["position"].tanh(), 1.0), samples=50)
+    assert f"J(π) = {sampled.expected_return:.3g} ± {sampled.standard_error:.2g} reward units" in sampled.account()
+    assert sampled.account().count("±") == 5
+    assert "±" not in cai.evaluate(cart, cai.VARIATIONAL).account()

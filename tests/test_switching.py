@@ -15,6 +15,7 @@ import cai
 from cai.compile.by_mode import ConditionalsByMode
 from cai.compile.linear_model import LinearGaussian
 from cai.compile.switching_model import SwitchingLinear
+from cai.view.policies import InMode, policy_rows, print_policy
 from tests.oracles.mode_sequences import every_sequence
 from tests.switching_systems import Road, random_switching
 
@@ -362,3 +363,14 @@ class TestProgram:
 
         with pytest.raises(cai.IntractableError, match=words):
             cai.solve(Other(), form="switching")
+
+
+def test_the_policy_at_the_start_is_shown_for_each_mode(capsys: pytest.CaptureFixture[str]) -> None:
+    found = cai.solve(cai.load_world("icy_road", {"horizon": 2}), cai.HARD)
+    rows = list(policy_rows(found))
+    assert [row.plain()["mode"] for row in rows] == ["road=dry", "road=icy"]
+    for row, mode in zip(rows, ("dry", "icy"), strict=True):
+        assert isinstance(row, InMode)
+        assert torch.equal(row.action.gain, found.policy.at(0, road=mode).gain)
+    print_policy("HARD", found)
+    assert "HARD, t = 0, road=icy" in capsys.readouterr().out

@@ -59,7 +59,8 @@ def _best(evaluation: Any) -> str:
     star = evaluation.elbo_star
     gap = _rounded(evaluation.optimality_gap, star)
     words = "what a better policy can win" if gap else "no policy does better"
-    return f"{amount(gap)}{_error(evaluation, 'optimality_gap')} nats, the policy nats: {words}. ELBO* = {amount(star)} nats."
+    known = f"{amount(gap)}{_error(evaluation, 'optimality_gap')}"
+    return f"{known} nats, the policy nats: {words}. ELBO* = {amount(star)} nats."
 
 
 def _regret(evaluation: Any) -> str:
@@ -67,7 +68,8 @@ def _regret(evaluation: Any) -> str:
     sizes = [abs(value) for value in (best, evaluation.expected_return) if abs(value) < float("inf")]
     regret = rounded(evaluation.regret, max(sizes, default=0.0)) or 0.0
     words = "what a better policy can earn" if regret else "no policy earns more"
-    return f"{amount(regret)}{_error(evaluation, 'regret')} reward units, the regret: {words}. J* = {amount(best)} reward units."
+    known = f"{amount(regret)}{_error(evaluation, 'regret')}"
+    return f"{known} reward units, the regret: {words}. J* = {amount(best)} reward units."
 
 
 def _rounded(value: float, scale: float) -> float:
