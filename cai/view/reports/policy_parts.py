@@ -10,7 +10,7 @@ from cai.exact.messages import Messages
 from cai.policies.gaussian_action import GaussianAction
 from cai.policies.policy_table import in_words
 from cai.support.numbers import show
-from cai.view.policies import AnyMessages, PolicyRows, policy_rows
+from cai.view.policies import AnyMessages, InMode, PolicyRows, policy_rows
 from cai.view.real_readings import is_mixed, is_real
 from cai.view.reports.cells import number, plain_table, words
 from cai.view.reports.costliest_places import typeset
@@ -60,7 +60,9 @@ def tables_of(messages: AnyMessages, label: str) -> Iterator[Part]:
         yield _table(rows, label if len(found) == 1 else f"{label}, part {n + 1}")
 
 
-def _table(rows: PolicyRows | GaussianAction, label: str) -> Table:
+def _table(rows: PolicyRows | GaussianAction | InMode, label: str) -> Table:
+    if isinstance(rows, InMode):
+        return _table(rows.action, f"{label.split(', part ')[0]}, {rows.mode}")
     if isinstance(rows, GaussianAction):
         top, *body = rows.table
         return plain_table(label, top, body, " ".join(rows.notes))
