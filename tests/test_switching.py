@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import replace
+from pathlib import Path
 
 import pyro
 import pytest
@@ -374,3 +375,11 @@ def test_the_policy_at_the_start_is_shown_for_each_mode(capsys: pytest.CaptureFi
         assert torch.equal(row.action.gain, found.policy.at(0, road=mode).gain)
     print_policy("HARD", found)
     assert "HARD, t = 0, road=icy" in capsys.readouterr().out
+
+
+@pytest.mark.slow
+def test_the_page_of_a_comparison_says_what_has_no_closed_form(tmp_path: Path) -> None:
+    rules = {"POSTERIOR": cai.POSTERIOR, "VARIATIONAL": cai.VARIATIONAL, "HARD": cai.HARD}
+    comparison = cai.compare(cai.load_world("icy_road"), rules, samples=1000)
+    page = cai.report(comparison, tmp_path).read_text(encoding="utf-8")
+    assert "Between log Z and its ELBO there are" in page

@@ -90,7 +90,7 @@ def _measured(
             try:
                 with evidence_explained(policy, conditions) if isinstance(policy, Rule) else nullcontext():
                     subjects[name] = _subjects(answers, policy, runs[name])
-            except (*NO_ANSWER, WorldError) as error:
+            except (*NO_ANSWER, IntractableError, WorldError) as error:
                 if not leave_out or not _may_be_left_out(answers, policy, error):
                     raise
                 left_out[name] = error
@@ -105,15 +105,15 @@ def _prior_elbo(answers: Answers) -> float | None:
     """Return the ELBO of the action prior, nats; None where it is flat, or something was observed exactly."""
     try:
         return measure(answers, None).elbo if answers.model.proper_prior else None
-    except NO_ANSWER:
+    except (*NO_ANSWER, IntractableError):
         return None
 
 
 def _may_be_left_out(answers: Answers, policy: Any, error: CaiError) -> bool:
-    """Return whether it is a rule without a finite answer, or a flat prior."""
+    """Return whether it is a rule or the prior, and has no finite answer; or a flat prior."""
     if isinstance(error, WorldError):
         return policy is None and not answers.model.proper_prior
-    return isinstance(policy, Rule)
+    return policy is None or isinstance(policy, Rule)
 
 
 def _comparison(
