@@ -165,6 +165,7 @@ def test_tolerance_and_seed_reach_the_fit() -> None:
     assert numbers(*words, "6") != first
 
 
+@pytest.mark.slow
 def test_a_world_beyond_tables_gets_an_estimate_and_no_invented_gap(folder: Path) -> None:
     words = ("fit", "machines.py", "--set", "n=20", "--steps", "2", "--particles", "4", "--samples", "30")
     (told,) = numbers(*words, "--out", "r")

@@ -9,6 +9,7 @@ from cai.exact.rules import Expect
 from tests.fuzz.__main__ import one
 
 
+@pytest.mark.slow
 def test_it_finds_nothing_on_seeds_that_agree() -> None:
     counts = Counter[str]()
     assert not any(one(seed, None, counts) for seed in (103, 104, 105))

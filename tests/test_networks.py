@@ -221,7 +221,7 @@ def test_factors_agree_with_tables(seed: int, T: int, gamma: float, alpha: float
         agree(found.value, float(expected.value))
 
 
-@few(12)
+@few(6)
 @given(seeds)
 def test_round_trips(seed: int) -> None:
     dag = random_network(seed)

@@ -164,6 +164,7 @@ class Bounded:
         return pyro.sample("x", Normal(state + action, 0.1)), -((state + action) ** 2)
 
 
+@pytest.mark.slow
 def test_a_squashed_policy_lives_with_death() -> None:
     policy = cai.policies.NeuralPolicy(Bounded(), hidden=(4,))
     edge = torch.tensor([-1.0, 1.0, 0.9999999999, 1.5])
