@@ -14,7 +14,7 @@ import cai
 from tests.oracles import enumeration as oracle
 from tests.worlds import RandomWorld, random_worlds, temperatures
 
-many = settings(max_examples=30)
+many = settings(max_examples=20)
 
 
 def random_policy(world: RandomWorld, seed: int) -> torch.Tensor:

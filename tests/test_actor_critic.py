@@ -314,6 +314,7 @@ def test_a_prior_on_the_real_line_is_gaussian_or_flat() -> None:
 # What is learned
 
 
+@pytest.mark.slow
 def test_the_policy_comes_close_to_the_soft_optimum_of_a_small_world() -> None:
     world = RandomWorld(4, S=3, A=3, K=2, horizon=None, holes=False, discount=0.8)
     asked: dict[str, Any] = {"steps": 8000, "batch": 20, "updates": 2, "minibatch": 64, "warmup": 500, "lr": 0.01}

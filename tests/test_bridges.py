@@ -247,6 +247,7 @@ def test_what_does_not_fit_is_named() -> None:
         env.step(0)
 
 
+@pytest.mark.slow
 def test_importing_cai_imports_no_learner() -> None:
     code = "import sys, cai; cai.evaluate; assert not {'stable_baselines3', 'gymnasium'} & set(sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -117,6 +117,7 @@ def test_the_twin_lesson_is_told_in_the_report(tmp_path: Path) -> None:
     assert "kernel" in (tmp_path / "r" / "report.html").read_text()
 
 
+@pytest.mark.slow
 def test_graph_shows_and_draws(folder: Path) -> None:
     done = cai("graph", "my_world.py", "--slices", "2", "--out", "graph.svg", cwd=folder)
     assert done.returncode == 0, done.stderr

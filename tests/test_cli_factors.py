@@ -22,6 +22,7 @@ def test_solve_in_both_forms_agrees() -> None:
     assert values["tables"] == pytest.approx(values["factors"], abs=1e-10)
 
 
+@pytest.mark.slow
 def test_compare_on_factors_writes_its_report(tmp_path: Path) -> None:
     options = ["--set", "n=4", "--set", "horizon=4", "--form", "factors", "-r", "VARIATIONAL", "-r", "prior"]
     done = cai("compare", "sysadmin", *options, "-t", "1", "-t", "0.1", "--out", "report", cwd=tmp_path)

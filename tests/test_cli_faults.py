@@ -241,6 +241,7 @@ def test_wrong_words_of_the_other_commands_are_one_message(folder: Path) -> None
 
 
 @pytest.mark.filterwarnings("ignore")
+@pytest.mark.slow
 def test_checkpoints_and_folders_of_something_else_are_told(folder: Path) -> None:
     runner = CliRunner()
     assert runner.invoke(app, ["fit", "good.py", "--steps", "1", "--checkpoint", "fit.pt"]).exit_code == 0

@@ -209,6 +209,7 @@ def test_the_folder_holds_the_policy_its_numbers_and_the_report(folder: Path) ->
         (*LAKE, "--policy", "neural", "--tolerance", "0", "--horizon", "3"),
     ],
 )
+@pytest.mark.slow
 def test_a_fit_goes_on_from_its_checkpoint_with_the_same_numbers(folder: Path, words: tuple[str, ...]) -> None:
     whole = numbers("fit", *words, "--steps", "5")
     numbers("fit", *words, "--steps", "2", "--checkpoint", "fit.pt")

@@ -16,6 +16,7 @@ def test_a_world_is_learned_and_told_in_nats(tmp_path: Path) -> None:
     assert "all steps taken" in done.stdout
 
 
+@pytest.mark.slow
 def test_what_is_kept_goes_on_with_the_same_numbers(tmp_path: Path) -> None:
     words = (
         "CartPole-v1",

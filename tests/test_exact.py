@@ -13,7 +13,7 @@ from tests.oracles import enumeration as oracle
 from tests.worlds import RandomWorld, random_worlds, temperatures
 
 TOLERANCE = 1e-10
-many = settings(max_examples=24)
+many = settings(max_examples=16)
 
 
 def agrees(ours: float, truth: float) -> bool:

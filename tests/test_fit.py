@@ -195,6 +195,7 @@ def riccati_elbo(T: int) -> float:
     return float(-a * (1.0 + 0.25) - c)
 
 
+@pytest.mark.slow
 def test_a_bounded_action_space_is_climbed_by_a_squashed_gaussian() -> None:
     world = PointMass(bounded=True)
     found = cai.fit(world, steps=150, particles=50, optimizer=pyro.optim.Adam({"lr": 0.02}))
@@ -208,6 +209,7 @@ def test_a_bounded_action_space_is_climbed_by_a_squashed_gaussian() -> None:
 @pytest.mark.parametrize(
     "kind", ["plain", *(pytest.param(one, marks=pytest.mark.slow) for one in ("dying", "factored"))]
 )
+@pytest.mark.slow
 def test_the_full_guide_becomes_the_posterior(kind: str) -> None:
     world = FactoredWorld() if kind == "factored" else small(discount=0.8 if kind == "dying" else 1.0)
     world.horizon = 2

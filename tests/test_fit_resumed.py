@@ -66,6 +66,7 @@ def test_a_torch_optimiser_is_taken_up_where_it_was(tmp_path: Path) -> None:
     assert numbers(run(9, tmp_path / "fit.pt")) == numbers(run(9))
 
 
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_numbers_and_another_does_not() -> None:
     def run(seed: int) -> list[tuple[int, float, float | None]]:
         return numbers(

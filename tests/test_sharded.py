@@ -97,6 +97,7 @@ def same(folder: Path, whole: cai.Messages) -> None:
         torch.testing.assert_close(found.v(t), whole.v[t], rtol=1e-12, atol=1e-12)
 
 
+@pytest.mark.slow
 def test_two_processes_give_the_messages_of_one(tmp_path: Path) -> None:
     rules = {"random": RULES, "grid": RULES, "timed": (cai.POSTERIOR, cai.HARD), "factored": (cai.VARIATIONAL, cai.MAP)}
     jobs: Jobs = {
