@@ -53,6 +53,12 @@ class ActionReason:
     bends: str = ""
 
 
+def headline(rule: str, temperature: float, t: int | None, state: str) -> str:
+    """Say where this is, and under which rule."""
+    at = "" if t is None else f"At t = {t}, "
+    return f"{at}{state}, under {rule} at α = {temperature:g}"
+
+
 @dataclass(frozen=True, repr=False)
 class Reasons:
     """Why a rule acts as it does in one state at one time; as ``str`` in words.
@@ -78,8 +84,7 @@ class Reasons:
     @property
     def head(self) -> str:
         """Where this is, and under which rule."""
-        at = "" if self.t is None else f"At t = {self.t}, "
-        return f"{at}{self.state}, under {self.rule} at α = {self.temperature:g}"
+        return headline(self.rule, self.temperature, self.t, self.state)
 
     @property
     def table(self) -> list[tuple[str, ...]]:

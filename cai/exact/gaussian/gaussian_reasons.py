@@ -14,7 +14,7 @@ from torch import Tensor
 from cai.compile.quadratic import ConditionalGaussian, Quadratic
 from cai.errors import NO_ANSWER, IntractableError, fault
 from cai.exact.gaussian.normal_means import assumption_of
-from cai.exact.reasons import PROMISES, reasons_in
+from cai.exact.reasons import PROMISES, headline, reasons_in
 from cai.exact.rules import POSTERIOR, VARIATIONAL
 from cai.exact.sweep import sweep
 from cai.policies.gaussian_action import affine_in_words, laid_out
@@ -97,8 +97,7 @@ class GaussianReasons:
     @property
     def head(self) -> str:
         """Where this is, and under which rule."""
-        at = "" if self.t is None else f"At t = {self.t}, "
-        return f"{at}{self.state}, under {self.rule} at α = {self.temperature:g}"
+        return headline(self.rule, self.temperature, self.t, self.state)
 
     @property
     def table(self) -> list[tuple[str, ...]]:
