@@ -316,7 +316,7 @@ def test_narrow_noise_is_exact_beside_noise_of_the_slice_and_else_refused() -> N
     for size in (1e-7, 1e-10):
         close(cai.solve(world, observe={"s_2": Normal(goal, size)}).log_evidence, truth)
     for site in ("s_0", "a_1"):
-        with pytest.raises(cai.IntractableError, match=f"site '{site}': noise of 1e-08 on what varies by"):
+        with pytest.raises(cai.IntractableError, match=f"site '{site}': noise of 1e-08 on what has the size"):
             cai.solve(world, observe={site: Normal(cai.solve(world).marginal(0, site[0]).mean, 1e-8)})
 
 
@@ -350,3 +350,29 @@ def test_bad_conditions_are_refused_in_a_line() -> None:
         cai.solve(cai.load_world("frozen_lake", {"horizon": 3}), observe={"state_1": 1.5})
     with pytest.raises(cai.WorldError, match="evidence on a real variable, in a program that is run"):
         cai.trajectory(cai.condition(world, observe={"s_1": [0.0, 0.0]}))()
+
+
+class Labelled:
+    """A walk beside a certain constant."""
+
+    horizon = 2
+
+    def initial(self) -> dict[str, Tensor]:
+        label = pyro.sample("label", Delta(torch.tensor(1.0)))
+        return {"x": pyro.sample("x", Normal(torch.tensor(0.0), 1.0)), "label": label}
+
+    def act(self, state: dict[str, Tensor], t: int) -> Tensor:
+        return pyro.sample("a", Normal(torch.zeros_like(state["x"]), 1.0))
+
+    def step(self, state: dict[str, Tensor], a: Tensor, t: int) -> tuple[dict[str, Tensor], Tensor]:
+        label = pyro.sample("label", Delta(state["label"]))
+        return {"x": pyro.sample("x", Normal(state["x"] + a, 0.1)), "label": label}, -(state["x"] ** 2)
+
+
+def test_narrow_noise_on_what_is_certain_is_exact_or_refused() -> None:
+    plain = float(cai.solve(Labelled()).log_evidence)
+    seen = Normal(torch.tensor(1.0), 1e-3)
+    found = float(cai.solve(Labelled(), observe={"label_1": seen}).log_evidence)
+    assert found - plain == pytest.approx(float(seen.log_prob(torch.tensor(1.0))), abs=1e-9)
+    with pytest.raises(cai.IntractableError, match="site 'label_1': noise of 1e-10 on what has the size 1"):
+        cai.solve(Labelled(), observe={"label_1": Normal(torch.tensor(1.0), 1e-10)})

@@ -146,7 +146,7 @@ def _seen(model: LinearGaussian, facts: Sequence[Fact]) -> LinearGaussian:
     for fact in facts:
         rows, sides = _row(model, fact)
         if fact.root is not None:
-            _require_wide(model, fact, rows, fact.root)
+            _require_wide(model, fact, rows, sides, fact.root)
         if fact.t == T and fact.root is None:
             last.append((rows, sides))
         else:
@@ -220,10 +220,11 @@ def _slot(model: LinearGaussian, fact: Fact) -> int:
     return fact.t - 1 if drawn and (fact.t == model.horizon or model.discount == 1) else fact.t
 
 
-def _require_wide(model: LinearGaussian, fact: Fact, rows: Tensor, root: Tensor) -> None:
+def _require_wide(model: LinearGaussian, fact: Fact, rows: Tensor, sides: Tensor, root: Tensor) -> None:
     """Raise where the noise of a fact is so narrow that its precision drowns what the action or the start adds.
 
-    Beside noise of the slice it may be as narrow as it likes.
+    Beside noise of the slice it may be as narrow as it likes. Where the variable is certain, its value takes the place
+    of what it varies by: ``(value - x)²/2 noise²`` has the digits of ``value²/noise²``.
     """
     n, m = model.states.dimension, model.actions.dimension
     scale = model.at(_slot(model, fact)).prior.scale
@@ -231,10 +232,11 @@ def _require_wide(model: LinearGaussian, fact: Fact, rows: Tensor, root: Tensor)
     own = torch.linalg.vector_norm(noise, dim=-1)
     parts = rows[..., n : n + m] @ scale, rows[..., :n] @ model.start_scale
     spread = torch.linalg.vector_norm(torch.cat(parts, -1), dim=-1)
+    spread = torch.where(spread > 0, spread, sides.abs())
     narrow = ((own > 0) & (own < NARROW * spread)).flatten()
     if bool(narrow.any()):
         i = int(narrow.nonzero()[0])
-        seen = f"noise of {float(own.flatten()[i]):.3g} on what varies by {float(spread.flatten()[i]):.3g}"
+        seen = f"noise of {float(own.flatten()[i]):.3g} on what has the size {float(spread.flatten()[i]):.3g}"
         expected = f"noise of at least {NARROW:g} of that, or the value itself"
         raise IntractableError([Finding(f"observe, site '{fact.variable}_{fact.t}'", seen, expected)])
 
