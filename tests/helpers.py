@@ -1,9 +1,11 @@
 """What several test files share."""
 
 import importlib.util
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
+
+import pytest
 
 MODELS = Path(__file__).parent.parent / "models"
 
@@ -17,3 +19,9 @@ def load_model(name: str) -> Callable[..., Any]:
     spec.loader.exec_module(module)
     camel = "".join(word.capitalize() for word in name.split("_"))
     return getattr(module, name, None) or getattr(module, camel)  # type: ignore[no-any-return]
+
+
+def slow_after(quick: int, values: Iterable[Any]) -> list[Any]:
+    """Return parameters of a test: the first few are quick, the others are left to ``make test-all``."""
+    each = [one if isinstance(one, tuple) else (one,) for one in values]
+    return [pytest.param(*one, marks=[pytest.mark.slow] if n >= quick else []) for n, one in enumerate(each)]

@@ -6,6 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import cai
+from tests.helpers import slow_after
 from tests.worlds import RandomWorld, TimedWorld
 
 RULES = [cai.POSTERIOR, cai.VARIATIONAL, cai.HARD, cai.MAP, cai.PLANNING, cai.RISK(-2.0)]
@@ -19,7 +20,7 @@ def worlds(seed: int, horizon: int | None, discount: float, kind=RandomWorld) ->
     return [cai.tabulate(world) for world in made]
 
 
-@pytest.mark.parametrize("rule", RULES, ids=str)
+@pytest.mark.parametrize("rule", slow_after(3, RULES), ids=str)
 @settings(max_examples=4)
 @given(st.integers(0, 10**6), st.sampled_from([1.0, 0.7]))
 def test_temperatures_and_worlds_at_once_equal_the_loop(rule, seed: int, discount: float) -> None:

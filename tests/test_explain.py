@@ -364,6 +364,7 @@ def test_every_factor_is_applied_once_and_actions_share_work() -> None:
         elimination_trace(cai.factorise(Distracted(None)), -1)
 
 
+@pytest.mark.slow
 def test_the_picture_of_entanglement(tmp_path: Path) -> None:
     factors = cai.factorise(Ring(8))
     figure = entanglement_figure(factors)

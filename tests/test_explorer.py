@@ -20,7 +20,7 @@ from cai.view.explorer.explore import ENGINE, explore
 from cai.view.explorer.options import maker_of, variants_of
 from cai.view.explorer.world_data import world_data
 from tests.command import cai as command
-from tests.helpers import load_model
+from tests.helpers import load_model, slow_after
 from tests.worlds import RandomWorld, TimedWorld
 
 RULES = {
@@ -144,7 +144,7 @@ WORLDS: Mapping[str, tuple[Callable[[], Any], float]] = {
 }
 
 
-@pytest.mark.parametrize("world", WORLDS)
+@pytest.mark.parametrize("world", slow_after(3, WORLDS))
 def test_messages_and_accounts_are_the_librarys(script: Script, world: str) -> None:
     make, alpha = WORLDS[world]
     tables = script.load(cai.tabulate(make()))

@@ -14,6 +14,7 @@ import cai
 from cai.compile.factor_model import Factor
 from cai.exact.factors import elimination
 from cai.exact.factors import prepared_slice as factored_slice
+from tests.helpers import slow_after
 from tests.test_forms import RULES, agree, same_on_whole
 from tests.worlds import FactoredWorld, Ring
 
@@ -49,7 +50,7 @@ class Machines:
 
 
 @pytest.mark.parametrize("rule", RULES, ids=str)
-@pytest.mark.parametrize("discount", [1.0, 0.8])
+@pytest.mark.parametrize("discount", slow_after(1, [0.8, 1.0]))
 def test_machines_with_rewards_of_every_kind(rule: cai.Rule, discount: float) -> None:
     for alpha in (0.05, 1.0, 50.0):
         found = solved(rule, alpha, discount)
@@ -60,7 +61,7 @@ def test_machines_with_rewards_of_every_kind(rule: cai.Rule, discount: float) ->
     assert pieces.mixed
 
 
-@pytest.mark.parametrize("rule", RULES, ids=str)
+@pytest.mark.parametrize("rule", slow_after(3, RULES), ids=str)
 def test_a_split_tree_of_actions_changes_nothing(rule: cai.Rule, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(elimination, "LEAF", 40)
     for many in (40, 2):  # every place to split is weighed, or actions are halved

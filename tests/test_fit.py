@@ -155,6 +155,7 @@ def test_ten_to_the_twelve_states_get_a_standard_error_and_no_gap() -> None:
     assert "±" in repr(found)
 
 
+@pytest.mark.slow
 def test_a_continuous_world_is_climbed_through_its_samples() -> None:
     """The posterior of a linear-Gaussian world by conditioning one joint Gaussian: no fit may beat log Z."""
     world = PointMass()

@@ -55,6 +55,7 @@ def test_a_schedule_is_taken_up_where_it_was(tmp_path: Path) -> None:
     assert numbers(run(20, tmp_path / "fit.pt")) == numbers(run(20))
 
 
+@pytest.mark.slow
 def test_a_torch_optimiser_is_taken_up_where_it_was(tmp_path: Path) -> None:
     def run(steps: int, path: Path | None = None) -> cai.learn.Learned:
         policy = cai.policies.TabularPolicy(small())

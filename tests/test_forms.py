@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 import cai
+from tests.helpers import slow_after
 from tests.means import Quantile, Sparse
 from tests.worlds import FactoredWorld, Pair, RandomWorld, pairs_of_worlds, temperatures
 
@@ -221,7 +222,7 @@ def test_messages_are_those_of_the_tables(rule: cai.Rule, world: Pair, alpha: fl
     same(world, rule, alpha)
 
 
-@pytest.mark.parametrize("rule", [*RULES[:-2], cai.RISK(-50.0), OWN], ids=str)
+@pytest.mark.parametrize("rule", slow_after(2, [cai.POSTERIOR, OWN, *RULES[1:-2], cai.RISK(-50.0)]), ids=str)
 @settings(max_examples=3)
 @given(pairs_of_worlds(horizon=None, holes=False, positive=False, discount=0.7), st.sampled_from([0.3, 10.0]))
 def test_messages_of_the_infinite_horizon_are_those_of_the_tables(rule: cai.Rule, world: Pair, alpha: float) -> None:
@@ -399,7 +400,7 @@ def everything(model: Any, rule: cai.Rule, alpha: float = 0.6) -> list[Tensor]:
     return [messages.v, messages.value, messages.q(1), messages.policy.probs(1), messages.marginals(1)]
 
 
-@pytest.mark.parametrize("rule", [cai.POSTERIOR, cai.VARIATIONAL, cai.HARD], ids=str)
+@pytest.mark.parametrize("rule", slow_after(1, [cai.POSTERIOR, cai.VARIATIONAL, cai.HARD]), ids=str)
 @pytest.mark.parametrize("which", range(3))
 def test_a_world_changed_in_place_is_solved_anew(which: int, rule: cai.Rule) -> None:
     whole = world(which)

@@ -91,6 +91,7 @@ def test_one_state_and_few_latents_are_tables() -> None:
     assert float(found.log_evidence) == pytest.approx(Chain(3).log_evidence(), abs=1e-12)
 
 
+@pytest.mark.slow
 def test_a_slice_of_more_variables_than_torch_has_dimensions() -> None:
     """90 sites, of which each reads one before it."""
     world = Chain(90)

@@ -184,6 +184,7 @@ def lamp(tmp_path: Path, text: str, name: str = "lamp.bif", **options: Any) -> A
     return from_bif(path, **{"actions": "push", "rewards": {"on_1": [0, 1]}, "horizon": 2, **options})
 
 
+@pytest.mark.slow
 def test_a_file_by_hand(tmp_path: Path) -> None:
     world = lamp(tmp_path, BIF)  # no newline at its end, and digits that do not quite sum to 1
     start = cai.tabulate(world).log_initial.exp()

@@ -10,6 +10,7 @@ from pyro.infer import TraceEnum_ELBO, config_enumerate
 from torch import nn
 
 import cai
+from tests.helpers import slow_after
 from tests.worlds import FactoredWorld, PointMass, RandomWorld, Ring, TimedWorld, random_worlds
 
 pytestmark = pytest.mark.usefixtures("float64")
@@ -64,7 +65,7 @@ class DyingFactoredWorld(FactoredWorld):
 WORLDS["dying factored"] = DyingFactoredWorld
 
 
-@pytest.mark.parametrize("name", WORLDS)
+@pytest.mark.parametrize("name", slow_after(2, ["dying", "dying factored", "plain", "factored"]))
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_program_and_the_tables_say_the_same(name: str, kind: str) -> None:
     world = WORLDS[name]()

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import cai
-from tests.helpers import load_model
+from tests.helpers import load_model, slow_after
 
 T, N, ALPHA = 100, 5_000, 0.1
 
@@ -36,7 +36,10 @@ def play(policy: cai.Policy, seed: int) -> float:
     return total / N
 
 
-@pytest.mark.parametrize("rule", [cai.POSTERIOR, cai.VARIATIONAL, cai.HARD, cai.MAP, cai.RISK(-0.5)], ids=str)
+RETURNS = (cai.POSTERIOR, cai.VARIATIONAL, cai.HARD, cai.MAP, cai.RISK(-0.5))
+
+
+@pytest.mark.parametrize("rule", slow_after(2, RETURNS), ids=str)
 def test_rollouts_agree_with_the_exact_return(lake: cai.Tables, rule: cai.Rule) -> None:
     """5,000 episodes, 4 standard errors; a return is 0 or 1, so its exact mean gives its exact deviation."""
     policy = cai.solve(lake, rule, temperature=ALPHA).policy

@@ -31,6 +31,7 @@ from cai.learn.scores import ByEpisodes
 from cai.simulate.rollout import simulator_of
 from cai.simulate.simulator import drawing, seeded
 from cai.simulate.worlds import WorldSimulator
+from tests.helpers import slow_after
 from tests.worlds import FactoredWorld, PointMass, RandomWorld, TimedWorld
 
 Run = Callable[..., Learned]
@@ -601,7 +602,7 @@ class Odd(Exception):  # noqa: N818
         super().__init__(f"one {one}, other {other}")
 
 
-@pytest.mark.parametrize("name", ["soft_reinforce", "soft_q_learning"])
+@pytest.mark.parametrize("name", slow_after(1, ["soft_q_learning", "soft_reinforce"]))
 def test_side_by_side_is_one_after_the_other(name: str, tmp_path: Path) -> None:
     asked = {"temperature": 0.5, "batch": 10, "steps": 150, "evaluations": 2, "progress": False}
     run = partial(cai.learn.many, name, small(), seeds=[3, 0, 8], **asked)

@@ -12,6 +12,7 @@ from torch import nn
 
 import cai
 from cai.learn.svi.estimators import Objective, estimator_of
+from tests.helpers import slow_after
 from tests.test_elbo import by_pyro, by_tables, random_policy
 from tests.worlds import FactoredWorld, RandomWorld, random_worlds, temperatures
 
@@ -71,7 +72,7 @@ def made(kind: str, world: Any) -> nn.Module:
 
 
 @pytest.mark.parametrize("kind", ["tabular", "neural", "mixture"])
-@pytest.mark.parametrize("name", WORLDS)
+@pytest.mark.parametrize("name", slow_after(2, ["dying coins", "holes", "coins", "forbids"]))
 def test_every_estimator_survives_zeros(name: str, kind: str) -> None:
     world = finite(WORLDS[name]())
     torch.manual_seed(0)
