@@ -1,9 +1,11 @@
+from . import approximation as approximation
 from . import distributed as distributed
 from . import graphs as graphs
 from . import learn as learn
 from . import partial as partial
 from . import policies as policies
 from . import view as view
+from .approximation.approximate import approximate as approximate
 from .bridges.environment import to_gymnasium as to_gymnasium
 from .bridges.gymnasium import from_gymnasium as from_gymnasium
 from .bridges.named import load_world as load_world

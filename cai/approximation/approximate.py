@@ -1,0 +1,40 @@
+"""approximate: inference where no exact answer can be had, with what is known of its error."""
+
+from typing import Any
+
+import torch
+
+from cai.approximation.approximation import Approximation
+from cai.approximation.methods import Method, method_of
+from cai.exact.temperature import single_temperature
+from cai.learn.loop import require_whole
+
+
+def approximate(
+    world: Any,
+    method: str | Method,
+    *,
+    temperature: float = 1.0,
+    seed: int = 0,
+    progress: bool = True,
+    **options: Any,
+) -> Approximation:
+    """Approximate the posterior of a world, and say how good the answer is.
+
+    Args:
+        world: a world, whatever its variables.
+        method: a method by name, see ``cai.approximation.METHODS``, or one with its options.
+        temperature: α > 0, reward units.
+        seed: of all random draws; the same seed gives the same answer.
+        progress: show a bar on a terminal.
+        options: of a method that is given by name.
+
+    Raises:
+        WorldError: the world, the method or an option is not valid.
+        IntractableError: the method cannot take this world.
+        ImpossibleError: no trajectory that it found is possible.
+    """
+    require_whole("approximate, seed", seed, 0)
+    alpha = float(single_temperature(temperature))
+    chosen = method_of("approximate", method, options)
+    return chosen.run(world, alpha, torch.Generator().manual_seed(seed), progress=progress)

@@ -1,0 +1,142 @@
+"""A world as a function of standard normal noise: what approximate inference works on, whatever the distributions.
+
+    s_0 = start(z),     a_t = act(t, s_t, w_t),     (s_{t+1}, r_t) = step(t, s_t, a_t, z_t),     z, w_t, z_t ~ N(0, I)
+
+States and actions are vectors: all variables side by side, finite ones as numbers.
+"""
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import pyro
+import torch
+from pyro.poutine.messenger import Messenger
+from torch import Tensor
+
+from cai.errors import fault
+from cai.support.process import precision
+from cai.world.coordinates import Coordinates
+from cai.world.enumerate import pair_of, run_under
+from cai.world.noise import FromNoise
+from cai.world.spaces import Values, Variable
+from cai.world.spec import Spec, read
+
+RUNS = "code that runs on one state and action, and on a batch of them, in float64"
+
+
+@dataclass(frozen=True, eq=False)
+class NoiseProgram:
+    """A world from time ``first`` on; see the module's words. ``*`` is any batch.
+
+    Attributes:
+        spec: the world, read once.
+        states, actions: the variables, laid out as coordinates; a finite one is its number.
+        start_noise, act_noise, step_noise: how many coordinates of noise each piece takes.
+        horizon: T, the number of steps from ``first`` on.
+        first: the time of the first step.
+        begins: the state that it starts in, ``[n]``; None where the program draws one.
+    """
+
+    spec: Spec
+    states: Coordinates
+    actions: Coordinates
+    start_noise: int
+    act_noise: int
+    step_noise: int
+    horizon: int
+    first: int = 0
+    begins: Tensor | None = None
+
+    @property
+    def discount(self) -> float:
+        """The probability γ of surviving a step."""
+        return self.spec.discount
+
+    def starting(self, state: Tensor, t: int, steps: int) -> "NoiseProgram":
+        """Return the world from a state ``[n]`` at time t on, for at most so many steps."""
+        left = steps if self.spec.horizon is None else min(steps, self.spec.horizon - t)
+        return replace(self, begins=state, start_noise=0, first=t, horizon=left)
+
+    def start(self, z: Tensor) -> Tensor:
+        """Return s_0 from noise ``[*, start_noise]``, ``[*, n]``."""
+        if self.begins is not None:
+            return self.begins.expand(*z.shape[:-1], -1)
+        return self._joined(self.states, self._run("initial", z, self.spec.world.initial))
+
+    def act(self, t: int, s: Tensor, w: Tensor) -> Tensor:
+        """Return an action of the prior in states ``[*, n]`` from noise ``[*, act_noise]``, ``[*, m]``."""
+        where, time = f"act, t = {self.first + t}", self.first + t
+        return self._joined(self.actions, self._run(where, w, self.spec.world.act, self.state(s), time))
+
+    def step(self, t: int, s: Tensor, a: Tensor, z: Tensor) -> tuple[Tensor, Tensor]:
+        """Return s_{t+1} ``[*, n]`` and r_t ``[*]``, reward units, from noise ``[*, step_noise]``."""
+        where = f"step, t = {self.first + t}"
+        given = self._run(where, z, self.spec.world.step, self.state(s), self.action(a), self.first + t)
+        following, reward = pair_of(given, where)
+        return self._joined(self.states, following), torch.as_tensor(reward).to(s.dtype).expand(s.shape[:-1])
+
+    def terminal(self, s: Tensor) -> Tensor:
+        """Return r_T in states ``[*, n]``, reward units, ``[*]``; 0 where the program goes on after its last step."""
+        last = self.spec.horizon is not None and self.first + self.horizon == self.spec.horizon
+        if self.spec.terminal is None or not last:
+            return s.new_zeros(s.shape[:-1])
+        with precision(s.dtype):
+            reward = run_under(Messenger(), "terminal", RUNS, self.spec.terminal, self.state(s))
+        return torch.as_tensor(reward).to(s.dtype).expand(s.shape[:-1])
+
+    def ended(self, s: Tensor) -> Tensor | None:
+        """Return in which states ``[*, n]`` the episode has ended and pays no more; None where none may."""
+        if self.spec.early_end is None:
+            return None
+        with precision(s.dtype):
+            return torch.as_tensor(run_under(Messenger(), "terminated", RUNS, self.spec.early_end, self.state(s)))
+
+    def state(self, s: Tensor) -> Values:
+        """Return states ``[*, n]`` as the program speaks of them."""
+        return _packed(self.states, self.spec.variables.states, s)
+
+    def action(self, a: Tensor) -> Values:
+        """Return actions ``[*, m]`` as the program speaks of them."""
+        return _packed(self.actions, self.spec.variables.actions, a)
+
+    def _run(self, where: str, noise: Tensor, piece: Any, *args: Any) -> Any:
+        with precision(noise.dtype), pyro.validation_enabled(False):
+            return run_under(FromNoise(where, noise), where, RUNS, piece, *args)
+
+    def _joined(self, space: Coordinates, values: Values) -> Tensor:
+        return space.join({name: value.to(torch.float64) for name, value in space.unpack(values).items()})
+
+
+def _packed(space: Coordinates, variables: tuple[Variable, ...], x: Tensor) -> Values:
+    split = space.split(x)
+    typed = {v.name: split[v.name] if v.dtype.is_floating_point else split[v.name].to(v.dtype) for v in variables}
+    return space.pack(typed)
+
+
+def noise_program(world: Any, horizon: int | None = None) -> NoiseProgram:
+    """Return a world as a function of noise; what is one already is returned as it is.
+
+    Args:
+        world: a world, or its ``Spec``.
+        horizon: how many steps to look ahead, where the world has no horizon.
+
+    Raises:
+        WorldError: the world is not valid, or has no horizon and none is given.
+        IntractableError: a distribution has no quantile function.
+    """
+    if isinstance(world, NoiseProgram):
+        return world
+    with precision(torch.float64):
+        spec = read(world)
+        T = spec.horizon if horizon is None else horizon
+        if T is None:
+            raise fault("horizon", "None", "a finite horizon: approximate inference looks so many steps ahead")
+        states, actions = (
+            Coordinates.of(variables, named)
+            for variables, named in zip((spec.variables.states, spec.variables.actions), spec.named, strict=True)
+        )
+        begin, act, step = FromNoise("initial"), FromNoise("act, t = 0"), FromNoise("step, t = 0")
+        state = run_under(begin, "initial", RUNS, spec.world.initial)
+        action = run_under(act, "act, t = 0", RUNS, spec.world.act, state, 0)
+        run_under(step, "step, t = 0", RUNS, spec.world.step, state, action, 0)
+    return NoiseProgram(spec, states, actions, begin.used, act.used, step.used, T)
