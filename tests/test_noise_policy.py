@@ -1,0 +1,87 @@
+"""A policy as other noise in the action prior: its densities are those of the change of variables."""
+
+from types import SimpleNamespace
+from typing import Any
+
+import pyro
+import pyro.distributions as dist
+import pytest
+import torch
+from torch import Tensor
+
+from cai.compile.noise_program import noise_program
+from cai.compile.quadratic import ConditionalGaussian
+from cai.policies.noise_policy import NoisePolicy
+from cai.world.noise import log_normal
+
+
+def real(*numbers: Any) -> Tensor:
+    return torch.tensor(*numbers, dtype=torch.float64)
+
+
+PRIORS = {
+    "normal": dist.Normal(real(0.3), real(0.5)),
+    "uniform": dist.Uniform(real(-2.0), real(1.0)),
+    "laplace": dist.Laplace(real(0.2), real(0.7)),
+    "vector": dist.Normal(real([0.3, -0.1]), real([0.5, 2.0])).to_event(1),
+    "correlated": dist.MultivariateNormal(real([0.0, 1.0]), scale_tril=real([[0.5, 0.0], [0.7, 2.0]])),
+    "finite": dist.Categorical(real([0.2, 0.0, 0.5, 0.3])),
+}
+
+
+def world(prior: Any) -> Any:
+    def start() -> Tensor:
+        return pyro.sample("s", dist.Normal(torch.tensor(0.0), 1.0))
+
+    def act(s: Tensor, t: int) -> Tensor:
+        return pyro.sample("a", prior.expand(s.shape))
+
+    def step(s: Tensor, a: Tensor, t: int) -> tuple[Tensor, Tensor]:
+        return pyro.sample("s", dist.Delta(s)), s
+
+    return SimpleNamespace(horizon=2, initial=start, act=act, step=step)
+
+
+def policy(prior: Any) -> tuple[NoisePolicy, ConditionalGaussian]:
+    program = noise_program(world(prior))
+    k = program.act_noise
+    root = torch.tensor([[0.5, 0.0], [-0.3, 0.4]], dtype=torch.float64)[:k, :k]
+    law = ConditionalGaussian(torch.full((k, 1), 0.4, dtype=torch.float64), torch.linspace(-0.6, 0.9, k).double(), root)
+    return NoisePolicy(program, lambda t: law), law
+
+
+@pytest.mark.parametrize("name", ["normal", "uniform", "laplace", "vector", "correlated"])
+def test_density_is_the_change_of_variables(name: str) -> None:
+    """p(a) of the policy over p(a) of the prior is N(w; m, Σ) over N(w; 0, I) at a = act(w)."""
+    pi, law = policy(PRIORS[name])
+    s, w = torch.randn(5, 1).double(), torch.randn(5, pi.program.act_noise).double()
+    a = pi.program.action(pi.program.act(0, s, w))
+    xi = torch.linalg.solve_triangular(law.scale, (w - law.mean(s)).unsqueeze(-1), upper=False).squeeze(-1)
+    log_q = log_normal(xi) - law.scale.diagonal().log().sum()
+    ratio = pi.log_prob(s.squeeze(-1), a) - PRIORS[name].log_prob(a)
+    assert torch.allclose(ratio, log_q - log_normal(w), atol=1e-10)
+
+
+def test_finite_actions_have_the_noise_s_interval_probabilities() -> None:
+    """The share of a fine grid of noise that gives each action; what the prior forbids stays forbidden."""
+    pi, law = policy(PRIORS["finite"])
+    s = torch.tensor([[0.7], [-8.0]]).double()
+    uniform = (torch.arange(200_000).double() + 0.5) / 200_000
+    w = law.mean(s).unsqueeze(1) + 0.5 * torch.special.ndtri(uniform).reshape(1, -1, 1)
+    drawn = pi.program.act(0, s.unsqueeze(1).expand(2, 200_000, 1), w).squeeze(-1)
+    shares = torch.stack([(drawn == a).double().mean(-1) for a in range(4)], -1)
+    log_p = pi.log_prob(s.squeeze(-1).unsqueeze(-1), torch.arange(4))
+    assert torch.allclose(log_p.exp(), shares, atol=1e-5)
+    assert bool((log_p[:, 1] == -torch.inf).all())
+    assert bool(log_p[:, 0].isfinite().all())
+
+
+@pytest.mark.parametrize("name", PRIORS)
+def test_samples_are_possible_actions(name: str) -> None:
+    """A draw has the shape of an action, and a finite log-probability."""
+    pyro.set_rng_seed(0)
+    pi, _ = policy(PRIORS[name])
+    s = torch.zeros(100).double()
+    a = pi.sample(s, 1)
+    assert a.shape == (100, *PRIORS[name].event_shape)
+    assert bool(pi.log_prob(s, a, 1).isfinite().all())
