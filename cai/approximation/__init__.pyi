@@ -2,4 +2,5 @@ from .approximation import Approximation as Approximation
 from .estimate import Estimate as Estimate
 from .methods import METHODS as METHODS
 from .methods import Method as Method
+from .path_integral import PathIntegral as PathIntegral
 from .trajectories import Trajectories as Trajectories

@@ -110,7 +110,7 @@ def _shaped(mean: Tensor, root: Tensor, event: torch.Size) -> Any:
     if not event:
         return dist.Normal(mean.squeeze(-1), root[..., 0, 0])
     if bool((root == root.diagonal(dim1=-2, dim2=-1).diag_embed()).all()):
-        scale = root.diagonal(dim1=-2, dim2=-1).reshape(event)
+        scale = root.diagonal(dim1=-2, dim2=-1).reshape(root.shape[:-2] + event)
         return dist.Normal(mean.reshape(mean.shape[:-1] + event), scale).to_event(len(event))
     flat = dist.MultivariateNormal(mean, scale_tril=root)
     if len(event) == 1:
