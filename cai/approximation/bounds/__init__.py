@@ -1,0 +1,1 @@
+"""Proved bounds on worlds of factors that exact elimination refuses."""

@@ -1,0 +1,168 @@
+"""Bounds: an interval around ELBO* and log Z of worlds that elimination refuses, which shrinks with time."""
+
+import itertools
+import math
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar
+
+import torch
+
+from cai.approximation.approximation import Approximation
+from cai.approximation.bounds.fitted_values import basis, fitted
+from cai.approximation.bounds.local_policy import LocalPolicy
+from cai.approximation.bounds.look_ahead import LookAhead, States
+from cai.approximation.bounds.sampled_elbo import lower_bound, sampled_elbo, visits
+from cai.approximation.estimate import Estimate
+from cai.compile.factor_model import Factors
+from cai.compile.factorise import factorise
+from cai.compile.noise_program import NoiseProgram
+from cai.errors import Finding, ImpossibleError, IntractableError, fault
+from cai.support.progress import bar
+
+KEPT = 4
+"""Sets of visited states that a fit looks back on."""
+
+
+@dataclass(frozen=True)
+class Bounds:
+    """Two-sided bounds on ELBO* and log Z of a large world of finite variables; its policy is aimed at VARIATIONAL.
+
+    From below by the ELBO of a policy of local value functions, ``ELBO(π) <= ELBO* <= log Z``: sampled, so that the
+    bound holds with high probability, ``Estimate.sampled``. The policies are compared on other trajectories than the
+    bound is taken from. From above by what is proved of the rewards.
+
+    Attributes:
+        minutes: after so many minutes no step is begun; None where ``steps`` alone ends it.
+        steps: the most steps; None where ``minutes`` alone ends it. Equal steps give equal answers, equal minutes do not.
+        samples: trajectories of each step.
+        reported: trajectories of the policy whose bound is given.
+        errors: standard errors between the mean and the lower bound.
+    """
+
+    minutes: float | None = 5.0
+    steps: int | None = None
+    samples: int = 300
+    reported: int = 1000
+    errors: float = 3.0
+    name: ClassVar[str] = "bounds"
+
+    def __post_init__(self) -> None:
+        if self.minutes is None and self.steps is None:
+            raise fault("bounds", "neither minutes nor steps", "one of them, so that it ends")
+        if self.minutes is not None and not 0 < self.minutes < math.inf:
+            raise fault("bounds, minutes", f"{self.minutes}", "a positive, finite number")
+        for option, least in (("steps", 1), ("samples", 2), ("reported", 2)):
+            value = getattr(self, option)
+            if option == "steps" and value is None:
+                continue
+            if isinstance(value, bool) or not isinstance(value, int) or value < least:
+                raise fault(f"bounds, {option}", f"{value!r}", f"a whole number, at least {least}")
+        if not self.errors >= 0:
+            raise fault("bounds, errors", f"{self.errors}", "a number of standard errors, at least 0")
+
+    def run(
+        self, world: Any, temperature: float, generator: torch.Generator, guess: Any = None, *, progress: bool = False
+    ) -> Approximation:
+        """Bound ELBO* and log Z of a world, or of its factors; see ``Method.run``. A guess is not used.
+
+        Raises:
+            IntractableError: the world is not finite, or has an infinite horizon.
+            ImpossibleError: no trajectory is possible.
+        """
+        with bar("bounds", self.steps, shown=progress) as update:
+            for step, found in enumerate(self.refined(world, temperature, generator)):
+                update(step, f"gap {found.elbo.gap:.4g} nats")
+        return found
+
+    def refined(self, world: Any, temperature: float, generator: torch.Generator) -> Iterator[Approximation]:
+        """Yield what is known after every step, until the time is over: the first at once, the last the best."""
+        began = time.monotonic()
+        factors = _factors(world)
+        elbo_at_most, log_z_at_most = (bound / temperature for bound in reward_bounds(factors))
+        if elbo_at_most == -math.inf:
+            raise ImpossibleError([Finding("bounds", "a time at which every reward is -inf", "possible rewards")])
+        search = _Search(self, factors, temperature, generator)
+        gaps: tuple[float, ...] = ()
+        for step in range(1, self.steps + 1 if self.steps is not None else 2**62):
+            lower = search.step()
+            gaps = (*gaps, elbo_at_most - lower.lower)
+            both = replace(lower, upper=elbo_at_most)
+            notes = _notes(both, self.errors)
+            log_evidence = Estimate(lower=both.lower, upper=log_z_at_most, sampled=both.sampled)
+            yield Approximation(self.name, temperature, search.best, log_evidence, both, history=gaps, notes=notes)
+            passed = (time.monotonic() - began) / 60
+            if self.minutes is not None and passed * (step + 1) / step > self.minutes:
+                return
+
+
+class _Search:
+    """Policies, each fitted on the states that those before it visit, and the best of them so far."""
+
+    def __init__(self, method: Bounds, factors: Factors, temperature: float, generator: torch.Generator) -> None:
+        assert factors.horizon is not None
+        self.method, self.generator = method, generator
+        self.scopes = basis(factors)
+        empty = [()] * factors.horizon
+        self.policy = self.best = LocalPolicy(LookAhead(factors), [*empty, factors.terminal], temperature)
+        self.seen: list[Sequence[States]] = []
+        self.score, self.bound = -math.inf, Estimate(-math.inf)
+
+    @torch.no_grad()
+    def step(self) -> Estimate:
+        """Try the next policy; return the lower bound of the best so far, from trajectories that did not choose it."""
+        tried = visits(self.policy, self.method.samples, self.generator)
+        self.seen = [*self.seen[1 - KEPT :], tried.states]
+        score = float(tried.elbos.mean())
+        if score > self.score or self.bound.lower == -math.inf:
+            self.best, self.score = self.policy, score
+            elbos = sampled_elbo(self.best, self.method.reported, self.generator)
+            self.bound = lower_bound(elbos, self.method.errors)
+        self.policy = fitted(self.policy, _joined(self.seen), self.scopes)
+        return self.bound
+
+
+def reward_bounds(factors: Factors) -> tuple[float, float]:
+    """Return bounds on α ELBO* and α log Z from the largest reward of each time, reward units.
+
+    ``α ELBO* <= Σ_t γ^t max r_t``, since γ is survival and counts on average; α log Z may count on the luckiest number
+    of steps that are survived.
+    """
+    assert factors.horizon is not None
+    each = [sum((float(piece.table.max()) for piece in slice_.reward), 0.0) for slice_ in factors.slices]
+    if factors.ends is not None:
+        each = [max(reward, 0.0) for reward in each]  # after an end nothing is paid
+    T, gamma = factors.horizon, factors.discount
+    paid = [each[t if factors.timed else 0] for t in range(T)]
+    paid.append(sum((float(piece.table.max()) for piece in factors.terminal), 0.0))
+    on_average = sum((gamma**t * reward for t, reward in enumerate(paid) if gamma**t), 0.0)
+    return on_average, max(itertools.accumulate(paid)) if gamma < 1 else on_average
+
+
+def _factors(world: Any) -> Factors:
+    """Compile a world to factors.
+
+    Raises:
+        IntractableError: it is not finite, or has an infinite horizon.
+    """
+    if isinstance(world, NoiseProgram):
+        seen, expected = "a world from a state on, as a function of noise", "a world, or its factors"
+        raise IntractableError([Finding("bounds", seen, expected)])
+    factors = factorise(world).detach()
+    if factors.horizon is None:
+        raise IntractableError([Finding("bounds", "an infinite horizon", "a finite one")])
+    return factors
+
+
+def _joined(seen: Sequence[Sequence[States]]) -> list[States]:
+    """Return the states of several sets of trajectories, by time."""
+    return [{name: torch.cat([states[name] for states in each]) for name in each[0]} for each in zip(*seen, strict=True)]
+
+
+def _notes(elbo: Estimate, errors: float) -> tuple[str, ...]:
+    sampled = f"the lower bound is a sampled mean less {errors:g} standard errors; the upper bound is proved"
+    exact = "both bounds are proved"
+    if elbo.lower == -math.inf:
+        return ("every policy so far meets an impossible reward: no lower bound yet",)
+    return (sampled if elbo.sampled else exact,)
