@@ -1,4 +1,5 @@
 from .approximation import Approximation as Approximation
+from .bounds.two_sided import Bounds as Bounds
 from .estimate import Estimate as Estimate
 from .methods import METHODS as METHODS
 from .methods import Method as Method

@@ -6,6 +6,7 @@ from typing import Any, ClassVar, Protocol, runtime_checkable
 import torch
 
 from cai.approximation.approximation import Approximation
+from cai.approximation.bounds.two_sided import Bounds
 from cai.approximation.path_integral import PathIntegral
 from cai.errors import fault
 from cai.support.wording import meant
@@ -32,6 +33,7 @@ class Method(Protocol):
 
 
 METHODS: dict[str, type[Method]] = {
+    "bounds": Bounds,
     "path_integral": PathIntegral,
 }
 """The methods by name."""

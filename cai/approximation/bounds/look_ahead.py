@@ -61,9 +61,7 @@ class LookAhead:
         pieces = [given(piece, states) for piece in (*self.factors.at(t).reward, *ahead)]
         return self._over_actions([self._mean(piece, chance) for piece in pieces], states)
 
-    def draw(
-        self, t: int, states: States, action: Int[Tensor, " N"], generator: torch.Generator
-    ) -> dict[str, Tensor]:
+    def draw(self, t: int, states: States, action: Int[Tensor, " N"], generator: torch.Generator) -> dict[str, Tensor]:
         """Draw the next states, variable by variable in the program's own order."""
         chosen = {name: value.long() for name, value in self.factors.actions.split(action).items()}
         known: dict[str, Tensor] = {**states, **chosen}
@@ -91,7 +89,7 @@ class LookAhead:
 
     def _product(self, piece: Factor, chance: Mapping[str, Factor]) -> Factor:
         actions, wanted, parts = self.factors.actions.names, set(piece.scope), [piece]
-        for name in reversed(chance):  # children come after their parents
+        for name in reversed(list(chance)):  # children come after their parents
             if name in wanted:
                 parts.append(Factor(chance[name].scope, chance[name].table.exp()))
                 wanted |= set(chance[name].scope)

@@ -2,7 +2,8 @@
 
 Any function v gives, since what is added and taken away telescopes,
 
-    α ELBO(π) = E[v_0(s_0)] + E_π Σ_t γ^t ((B v_{t+1})(s_t) - v_t(s_t)),    B v = α log Σ_a p(a|s) exp(E[r + γ v|s, a]/α)
+    α ELBO(π) = E[v_0(s_0)] + E_π Σ_t γ^t ((B v_{t+1})(s_t) - v_t(s_t)),
+    B v = α log Σ_a p(a|s) exp(E[r + γ v|s, a]/α)
 
 for the softmax policy π of v with v_T = r_T. Where v is exact every term is 0 (a control variate: Henderson & Glynn
 2002), so that what is sampled is only the error of v.

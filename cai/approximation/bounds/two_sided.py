@@ -35,7 +35,8 @@ class Bounds:
 
     Attributes:
         minutes: after so many minutes no step is begun; None where ``steps`` alone ends it.
-        steps: the most steps; None where ``minutes`` alone ends it. Equal steps give equal answers, equal minutes do not.
+        steps: the most steps; None where ``minutes`` alone ends it. Equal steps
+            give equal answers, equal minutes do not.
         samples: trajectories of each step.
         reported: trajectories of the policy whose bound is given.
         errors: standard errors between the mean and the lower bound.
@@ -157,7 +158,9 @@ def _factors(world: Any) -> Factors:
 
 def _joined(seen: Sequence[Sequence[States]]) -> list[States]:
     """Return the states of several sets of trajectories, by time."""
-    return [{name: torch.cat([states[name] for states in each]) for name in each[0]} for each in zip(*seen, strict=True)]
+    return [
+        {name: torch.cat([states[name] for states in each]) for name in each[0]} for each in zip(*seen, strict=True)
+    ]
 
 
 def _notes(elbo: Estimate, errors: float) -> tuple[str, ...]:
