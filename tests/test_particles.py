@@ -1,0 +1,152 @@
+"""Sequential Monte Carlo: log Z against exact forms, twists, and what it says where it fails."""
+
+from types import SimpleNamespace
+from typing import Any
+
+import pyro
+import pyro.distributions as dist
+import pytest
+import torch
+from torch import Tensor
+
+import cai
+from cai.approximation.particles import forward, systematic
+from cai.approximation.twist import quadratic_twist
+from cai.compile.noise_program import noise_program
+from tests.test_path_integral import exact, lqg, walk
+
+
+def found(world: Any, **options: Any) -> Any:
+    return cai.approximate(world, "particles", progress=False, **options)
+
+
+@pytest.mark.parametrize(("alpha", "seed"), [(3.0, 0), (1.0, 1), (0.3, 2)])
+def test_log_evidence_agrees_with_the_exact_one(alpha: float, seed: int) -> None:
+    """Within four standard errors, of many runs and of one."""
+    world = lqg(8)
+    for options in ({"runs": 10, "samples": 300}, {"runs": 1, "samples": 2000}):
+        log_z = found(world, temperature=alpha, seed=seed, **options).log_evidence
+        assert abs(log_z.value - exact(world, alpha)) < 4 * log_z.standard_error < 1
+
+
+def test_the_evidence_has_no_bias() -> None:
+    """The mean of Ẑ/Z over many small runs is 1 within four standard errors."""
+    world, alpha = lqg(3), 0.7
+    run = found(world, temperature=alpha, samples=20, runs=200)
+    ratios = (torch.tensor(run.history) - exact(world, alpha)).exp()
+    assert abs(float(ratios.mean()) - 1) < 4 * float(ratios.std()) / len(ratios) ** 0.5 < 0.5
+
+
+def test_a_twist_that_ignores_death_is_refused() -> None:
+    """A Gaussian proposal is too narrow for the trajectories that die: their weights have heavy tails."""
+    with pytest.raises(cai.IntractableError, match="to survive or to end is a mixture"):
+        found(lqg(4, discount=0.8), twist="quadratic")
+    assert found(lqg(4, discount=0.8), samples=100).log_evidence.standard_error > 0
+
+
+@pytest.mark.parametrize("alpha", [1.0, 0.01])
+def test_the_true_twist_leaves_no_variance(alpha: float) -> None:
+    """On a linear-Gaussian world every particle has the same weight, at any temperature."""
+    world = lqg(12)
+    run = found(world, temperature=alpha, samples=10, runs=3, twist="quadratic")
+    assert torch.allclose(torch.tensor(run.history), torch.tensor(exact(world, alpha)), rtol=1e-6)
+    assert torch.allclose(run.effective_sample_size, torch.tensor(10.0).double(), rtol=1e-6)
+
+
+def test_a_wrong_twist_costs_variance_and_no_bias() -> None:
+    """The twist of another temperature."""
+    world, generator = lqg(4), torch.Generator().manual_seed(0)
+    program = noise_program(world)
+    twist = quadratic_twist(program, 2.0)
+    runs = [forward(program, twist, 1.0, 20, 0.5, generator).log_evidence for _ in range(60)]
+    ratios = (torch.tensor(runs) - exact(world, 1.0)).exp()
+    assert abs(float(ratios.mean()) - 1) < 4 * float(ratios.std()) / len(ratios) ** 0.5 < 0.5
+
+
+@pytest.mark.parametrize("discount", [1.0, 0.8])
+@pytest.mark.parametrize("forbidden", [-2.0, -torch.inf])
+def test_agrees_with_tables(discount: float, forbidden: float) -> None:
+    """On a finite world, with survival summed out and with forbidden states."""
+    world = walk(forbidden, discount=discount)
+    log_z = found(world, temperature=0.5, samples=2000).log_evidence
+    assert abs(log_z.value - exact(world, 0.5)) < 4 * log_z.standard_error < 0.2
+
+
+@pytest.mark.parametrize("twist", ["none", "quadratic"])
+def test_smoothed_moments(twist: str) -> None:
+    """The mean of p(s_t|O) over independent runs, within four standard errors."""
+    world, t = lqg(5), 2
+    truth = cai.solve(world, temperature=1.0).marginals(t).mean[:2]
+    means = []
+    for seed in range(10):
+        means.append(found(world, seed=seed, runs=1, samples=1000, twist=twist).trajectories.moments(t)[0])
+    each = torch.stack(means)
+    # ratios of estimates have a bias of order 1/N, far below these errors
+    assert bool(((each.mean(0) - truth).abs() < 4 * each.std(0) / len(each) ** 0.5).all())
+
+
+def test_a_goal_that_no_particle_reaches_is_an_error_with_its_time() -> None:
+    """All weights are 0: the message names the time and the best return before it."""
+    world = SimpleNamespace(
+        horizon=4,
+        initial=lambda: pyro.sample("s", dist.Normal(torch.tensor(0.0), 1.0)),
+        act=lambda s, t: pyro.sample("a", dist.Normal(torch.zeros_like(s), 1.0)),
+        step=to_the_goal,
+    )
+    with pytest.raises(cai.ImpossibleError, match=r"t = 2: none of 50 particles.*best return before is -"):
+        found(world, samples=50)
+
+
+def to_the_goal(s: Tensor, a: Tensor, t: int) -> tuple[Tensor, Tensor]:
+    reward = torch.where(s + a > 100.0, 0.0, -torch.inf) if t == 2 else -(a**2)
+    return pyro.sample("s", dist.Delta(s + a)), reward
+
+
+def test_an_ended_episode_pays_no_more() -> None:
+    """Against tables: a world that ends at cell 3."""
+    world = walk(-2.0, horizon=4)
+    world.terminated = lambda cell: cell == 3
+    world.step = lambda cell, move, t: ended_step(cell, move)
+    log_z = found(world, temperature=0.5, samples=2000).log_evidence
+    assert abs(log_z.value - exact(world, 0.5)) < 4 * log_z.standard_error < 0.2
+
+
+def ended_step(cell: Tensor, move: Tensor) -> tuple[Tensor, Tensor]:
+    slip = pyro.sample("slip", dist.Bernoulli(torch.tensor(0.2)))
+    over = cell == 3
+    following = torch.where(over, cell, (cell + (move - 1) * (1 - slip.long())).clamp(0, 3))
+    reward = torch.where(over, 0.0, torch.where(following == 3, -2.0, -0.5 * (following - 2.0).abs()))
+    return pyro.sample("cell", cai.Point(following, 4)), reward
+
+
+def test_too_cold_is_said_and_a_horizon_of_one() -> None:
+    """One particle has all the weight: finite numbers, and a note."""
+    run = found(lqg(1), temperature=1e-7, samples=20, runs=2)
+    assert float(run.effective_sample_size.min()) < 1.1
+    assert "raise the temperature or the samples" in str(run)
+    assert torch.tensor([run.log_evidence.value, run.log_evidence.standard_error]).isfinite().all()
+
+
+def test_nonlinear_twist_is_better_than_none() -> None:
+    """On the pendulum the expansion is not exact: still unbiased numbers that agree, with less spread."""
+    world = cai.load_world("pendulum", {"horizon": 8})
+    plain, twisted = (
+        found(world, temperature=3.0, samples=300, runs=10, twist=twist) for twist in ("none", "quadratic")
+    )
+    error = (plain.log_evidence.standard_error**2 + twisted.log_evidence.standard_error**2) ** 0.5
+    assert abs(plain.log_evidence.value - twisted.log_evidence.value) < 4 * error < 1
+
+
+def test_systematic_resampling_rounds_up_or_down() -> None:
+    """Each particle is taken as often as N times its weight, rounded."""
+    weights = torch.softmax(torch.randn(50, generator=torch.Generator().manual_seed(0)).double() * 2, 0)
+    counts = torch.bincount(systematic(weights.log(), torch.Generator().manual_seed(1)), minlength=50)
+    assert int(counts.sum()) == 50
+    assert bool(((counts - 50 * weights).abs() < 1).all())
+
+
+@pytest.mark.parametrize("option", [{"samples": 1}, {"runs": 0}, {"twist": "left"}, {"resample_below": 2.0}])
+def test_options_are_checked(option: dict[str, Any]) -> None:
+    """An option that makes no sense is named."""
+    with pytest.raises(cai.WorldError, match=next(iter(option))):
+        found(lqg(), **option)
