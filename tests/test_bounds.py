@@ -1,9 +1,11 @@
 """Two-sided bounds on ELBO* and log Z, against exact elimination; the policy's ELBO, against its exact evaluation."""
 
+import json
 import math
 
 import pytest
 import torch
+from typer.testing import CliRunner
 
 import cai
 from cai.approximation.bounds.fitted_values import basis, fitted
@@ -11,7 +13,8 @@ from cai.approximation.bounds.local_policy import LocalPolicy
 from cai.approximation.bounds.look_ahead import LookAhead, value_of
 from cai.approximation.bounds.sampled_elbo import lower_bound, sampled_elbo, visits
 from cai.approximation.bounds.two_sided import Bounds, reward_bounds
-from cai.errors import IntractableError, WorldError
+from cai.cli import app
+from cai.errors import ImpossibleError, IntractableError, WorldError
 from cai.exact.factors.factor_operator import FactorOperator
 from tests.worlds import FactoredWorld, Pair, PointMass, RandomWorld, Ring, TimedPair, TimedWorld
 
@@ -66,7 +69,10 @@ def test_the_sampled_elbo_of_a_policy_is_its_exact_one(seed: int) -> None:
 def inside(seed: int) -> None:
     world, alpha = world_of(seed), (0.3, 1.0, 3.0)[seed % 3]
     found = cai.approximate(world, "bounds", temperature=alpha, seed=seed, progress=False, **QUICK)
-    elbo = float(cai.solve(world, cai.VARIATIONAL, temperature=alpha).elbo)
+    try:
+        elbo = float(cai.solve(world, cai.VARIATIONAL, temperature=alpha).elbo)
+    except ImpossibleError:  # every policy risks a reward of -inf
+        elbo = -math.inf
     log_z = float(cai.solve(world, cai.POSTERIOR, temperature=alpha).log_evidence)
     assert found.elbo.lower - 1e-9 <= elbo <= found.elbo.upper + 1e-9
     assert found.log_evidence.lower - 1e-9 <= log_z <= found.log_evidence.upper + 1e-9
@@ -117,3 +123,27 @@ def test_what_has_no_bounds_is_refused() -> None:
         cai.approximate(FactoredWorld(), "bounds", minutes=None)
     with pytest.raises(WorldError, match="bounds, minutes: -1"):
         cai.approximate(FactoredWorld(), "bounds", minutes=-1)
+
+
+def told(*words: str) -> tuple[int, str]:
+    done = CliRunner(env={"COLUMNS": "200"}).invoke(app, ["solve", *words])
+    return done.exit_code, done.output
+
+
+def test_the_command_line_gives_the_interval() -> None:
+    code, said = told("frozen_lake", "--horizon", "4", "--approximate", "--minutes", "0.005", "--json", "-t", "0.3")
+    assert code == 0, said
+    (found,) = json.loads(said)
+    exact = cai.solve(cai.load_world("frozen_lake", {"horizon": 4}), cai.VARIATIONAL, temperature=0.3).elbo
+    assert found["elbo"]["lower"] - 1e-3 <= float(exact) <= found["elbo"]["upper"]
+    code, said = told("frozen_lake", "--horizon", "4", "--approximate", "--minutes", "0.005")
+    assert code == 0
+    assert "log Z: " in said
+    assert "in reward units: " in said
+
+
+@pytest.mark.parametrize("words", [["--approximate", "--rule", "MAP"], ["--minutes", "3"], ["--method", "bounds"]])
+def test_the_command_line_refuses_what_does_nothing(words: list[str]) -> None:
+    code, said = told("frozen_lake", *words)
+    assert code == 2
+    assert "--approximate" in said

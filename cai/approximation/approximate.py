@@ -5,9 +5,20 @@ from typing import Any
 import torch
 
 from cai.approximation.approximation import Approximation
-from cai.approximation.methods import Method, method_of
+from cai.approximation.methods import METHODS, Method, method_of
 from cai.exact.temperature import single_temperature
 from cai.learn.loop import require_whole
+from cai.world.spec import read
+
+REAL = ("iterated_gaussian", "path_integral")
+"""The methods for worlds with real variables, the first that there is."""
+
+
+def suited(world: Any) -> str:
+    """Name the method that a world takes unless another is asked for: ``bounds`` where all variables are finite."""
+    variables = read(world).variables
+    finite = all(variable.size is not None for variable in (*variables.states, *variables.actions))
+    return "bounds" if finite else next(name for name in REAL if name in METHODS)
 
 
 def approximate(

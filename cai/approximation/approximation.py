@@ -38,6 +38,13 @@ class Approximation:
     guess: Any = None
     notes: tuple[str, ...] = ()
 
+    def plain(self) -> dict[str, Any]:
+        """Return plain numbers and words, to be written as JSON."""
+        least = None if self.effective_sample_size is None else float(self.effective_sample_size.min())
+        estimates = {"log_evidence": self.log_evidence.plain(), "elbo": self.elbo.plain()}
+        head = {"method": self.method, "temperature": self.temperature}
+        return {**head, **estimates, "least_effective_sample_size": least, "history": self.history, "notes": self.notes}
+
     def __str__(self) -> str:
         lines = [f"{self.method}, α = {self.temperature:g}"]
         lines += [f"log Z: {self.log_evidence} nats", f"ELBO*: {self.elbo} nats"]

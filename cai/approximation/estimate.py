@@ -26,6 +26,17 @@ class Estimate:
         """upper - lower, nats."""
         return self.upper - self.lower
 
+    def scaled(self, by: float) -> "Estimate":
+        """Return what is known of ``by`` times the number, ``by > 0``: α times nats are reward units."""
+        value = None if self.value is None else by * self.value
+        return Estimate(value, by * self.standard_error, by * self.lower, by * self.upper, self.sampled)
+
+    def plain(self) -> dict[str, float | bool | None]:
+        """Return plain numbers, None where there is no such number or bound."""
+        numbers = {"value": self.value, "lower": self.lower, "upper": self.upper}
+        known = {name: x if x is not None and math.isfinite(x) else None for name, x in numbers.items()}
+        return {**known, "standard_error": self.standard_error, "sampled": self.sampled}
+
     def __str__(self) -> str:
         known = "" if self.value is None else f"{self.value:.6g}"
         known += f" ± {self.standard_error:.2g}" if self.value is not None and self.standard_error else ""

@@ -54,6 +54,11 @@ def rules(incomplete: str) -> list[str]:
     return [name for name in known.rules() if name.startswith(incomplete.upper())]
 
 
+def methods(incomplete: str) -> list[str]:
+    """Offer the methods of approximate inference."""
+    return [name for name in known.methods() if name.startswith(incomplete)]
+
+
 def forms(incomplete: str) -> list[str]:
     """Offer the compiled forms."""
     return [name for name in known.forms() if name.startswith(incomplete)]

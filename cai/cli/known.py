@@ -22,6 +22,11 @@ def forms() -> list[str]:
     return loaded.names() if loaded else ["auto", *_written("exact/forms.py", r'^ {4}Form\("(\w+)"')]
 
 
+def methods() -> list[str]:
+    """Return the names of the methods of approximate inference."""
+    return _written("approximation/methods.py", r'^ {4}"(\w+)": ')
+
+
 def claims() -> list[str]:
     """Return the names of the claims."""
     return _written("experiments/claims.py", r'^ {4}"([\w-]+)": Claim\(')

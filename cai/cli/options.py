@@ -106,6 +106,24 @@ Partial = Annotated[
         help="Find the best policy that sees only observations (a world with observe; VARIATIONAL, HARD).",
     ),
 ]
+Approximate = Annotated[
+    bool,
+    typer.Option(
+        "--approximate",
+        help="Approximate what cannot be solved exactly, and say how good the answer is; see --method and --minutes.",
+    ),
+]
+Method = Annotated[
+    str | None,
+    typer.Option(
+        autocompletion=complete.methods,
+        help="How to approximate: bounds for worlds of finite variables, which is what they take unless given, or "
+        "another of cai.approximation.METHODS.",
+    ),
+]
+Minutes = Annotated[
+    float | None, typer.Option(help="The minutes that bounds may take; 5 unless given. Ctrl-C ends it before.")
+]
 Policy = Annotated[
     bool, typer.Option("--policy", help="Also print the policy at t = 0, by the names of states and actions.")
 ]

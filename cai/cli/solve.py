@@ -6,7 +6,7 @@ from typing import Any
 
 import cai
 from cai.cli import options as opt
-from cai.cli.app import app, with_exit_code
+from cai.cli.app import app, print_json, with_exit_code
 from cai.cli.options import (
     conditions_of,
     read_conditions,
@@ -19,15 +19,19 @@ from cai.cli.options import (
     require_folder,
     rules_of,
     title_of,
+    without_none,
 )
 from cai.cli.output import say_left_out, show_rows, write_report
 from cai.errors import CaiError, fault
 
 APART = {
+    "--approximate": ("--rule", "--form", "--observe", "--do", "--partial", "--shards", "--policy", "--out"),
     "--partial": ("--form", "--observe", "--do", "--shards"),
     "--shards": ("--form", "--observe", "--do", "--policy", "--out"),
 }
 """What these options have no use for."""
+NEEDS = {"--approximate": ("--method", "--minutes", "--seed")}
+"""What these options are for."""
 HEADS = ("rule", "α", "start value (reward)", "log Z (nats)", "ELBO* (nats)", "form", "backups", "error bound")
 PARTIAL = ("rule", "α", "QMDP (reward)", "start value (reward)", "seen state (reward)", "ELBO* (nats)")
 PARTIAL_WORDS = (
@@ -55,17 +59,29 @@ def solve(
     as_json: opt.Json = False,
     out: opt.Out = None,
     shards: opt.Shards = None,
+    approximate: opt.Approximate = False,
+    method: opt.Method = None,
+    minutes: opt.Minutes = None,
+    seed: opt.Seed = None,
 ) -> None:
-    """Solve a world exactly under one or more rules: evidence, ELBO* or start value."""
+    """Solve a world exactly under one or more rules: evidence, ELBO* or start value; or approximate it."""
     require_folder(out)
     kind = read_form(form) if shards is None or form != "tables" else None  # shards are tables
     beside = {"--form": kind, "--observe": observe, "--do": do, "--policy": policy, "--out": out}
     expected = "--partial or --shards with a world, rules and temperatures alone"
+    asked = {"--approximate": approximate, "--method": method, "--minutes": minutes, "--seed": seed}
+    of_approximate = "--approximate with a world, temperatures, --method, --minutes and --seed alone"
+    every = {"--rule": rule, "--partial": partial, "--shards": shards, **beside, **asked}
+    refuse("solve", every, {"--approximate": APART["--approximate"]}, NEEDS, of_approximate)
     refuse("solve", {"--partial": partial, "--shards": shards, **beside}, APART, {}, expected)
     alphas = read_temperatures(temperature)
     given = read_conditions(observe, do)
     names = read_rules(rule or ["VARIATIONAL" if partial else "POSTERIOR"], prior=False)
     instance = read_world(world, settings, horizon, discount)
+    if approximate:
+        options = without_none(minutes=minutes, seed=seed)
+        _approximated(title_of(world, settings), instance, method, alphas, options, as_json=as_json)
+        return
     rules = rules_of(names, policies=False)
     if partial:
         answers = _over_beliefs(instance, rules, alphas)
@@ -111,6 +127,22 @@ def _solved(
         _row(name, messages, messages.form, messages.iterations, messages.error_bound) for name, messages in answers
     ]
     _show(f"{title}: {size_of(model)}", HEADS, rows, answers, policy=policy, as_json=as_json)
+
+
+def _approximated(
+    title: str, world: Any, method: str | None, alphas: Sequence[float], options: dict[str, Any], *, as_json: bool
+) -> None:
+    """Approximate at every temperature, and print what is known."""
+    from cai.approximation.approximate import suited
+
+    chosen = method or suited(world)
+    found = [cai.approximate(world, chosen, temperature=alpha, **options) for alpha in alphas]
+    if as_json:
+        print_json([each.plain() for each in found])
+        return
+    for each in found:
+        words = ", α ELBO*: ".join(f"{one.scaled(each.temperature)}" for one in (each.log_evidence, each.elbo))
+        print(f"{title}: {each}", f"in reward units: α log Z: {words}", sep="\n")
 
 
 def _show(

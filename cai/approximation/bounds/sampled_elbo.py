@@ -57,11 +57,14 @@ def visits(policy: LocalPolicy, n: int, generator: torch.Generator) -> Visits:
 
 
 def lower_bound(elbos: Float[Tensor, " N"], errors: float = ERRORS) -> Estimate:
-    """Return the mean of sampled ELBOs, and as a lower bound the mean less some standard errors, nats."""
+    """Return the mean of sampled ELBOs, and as a lower bound the mean less some standard errors, nats.
+
+    What is rare and costly, and was not drawn, the standard error cannot know of.
+    """
     if bool((elbos == -torch.inf).any()):
         return Estimate(-torch.inf)
     mean, error = float(elbos.mean()), float(elbos.std()) / len(elbos) ** 0.5
-    return Estimate(mean, error, lower=mean - errors * error, sampled=error > 0)
+    return Estimate(mean, error, lower=mean - errors * error, sampled=True)
 
 
 def sampled_elbo(policy: LocalPolicy, n: int, generator: torch.Generator) -> Float[Tensor, " n"]:

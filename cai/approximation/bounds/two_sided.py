@@ -19,7 +19,7 @@ from cai.compile.factor_model import Factors
 from cai.compile.factorise import factorise
 from cai.compile.noise_program import NoiseProgram
 from cai.errors import Finding, ImpossibleError, IntractableError, fault
-from cai.support.progress import bar
+from cai.support.progress import Interrupt, bar
 
 KEPT = 4
 """Sets of visited states that a fit looks back on."""
@@ -68,13 +68,17 @@ class Bounds:
     ) -> Approximation:
         """Bound ELBO* and log Z of a world, or of its factors; see ``Method.run``. A guess is not used.
 
+        Ctrl-C ends it after the step that is under way, with what is known by then.
+
         Raises:
             IntractableError: the world is not finite, or has an infinite horizon.
             ImpossibleError: no trajectory is possible.
         """
-        with bar("bounds", self.steps, shown=progress) as update:
-            for step, found in enumerate(self.refined(world, temperature, generator)):
+        with bar("bounds", self.steps, shown=progress) as update, Interrupt() as interrupted:
+            for step, found in enumerate(self.refined(world, temperature, generator), 1):
                 update(step, f"gap {found.elbo.gap:.4g} nats")
+                if interrupted:
+                    break
         return found
 
     def refined(self, world: Any, temperature: float, generator: torch.Generator) -> Iterator[Approximation]:
@@ -164,8 +168,6 @@ def _joined(seen: Sequence[Sequence[States]]) -> list[States]:
 
 
 def _notes(elbo: Estimate, errors: float) -> tuple[str, ...]:
-    sampled = f"the lower bound is a sampled mean less {errors:g} standard errors; the upper bound is proved"
-    exact = "both bounds are proved"
     if elbo.lower == -math.inf:
         return ("every policy so far meets an impossible reward: no lower bound yet",)
-    return (sampled if elbo.sampled else exact,)
+    return (f"the lower bound is a sampled mean less {errors:g} standard errors; the upper bound is proved",)
