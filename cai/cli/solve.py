@@ -69,9 +69,9 @@ def solve(
     kind = read_form(form) if shards is None or form != "tables" else None  # shards are tables
     beside = {"--form": kind, "--observe": observe, "--do": do, "--policy": policy, "--out": out}
     expected = "--partial or --shards with a world, rules and temperatures alone"
-    asked = {"--approximate": approximate, "--method": method, "--minutes": minutes, "--seed": seed}
+    approximating = {"--approximate": approximate, "--method": method, "--minutes": minutes, "--seed": seed}
     of_approximate = "--approximate with a world, temperatures, --method, --minutes and --seed alone"
-    every = {"--rule": rule, "--partial": partial, "--shards": shards, **beside, **asked}
+    every = {"--rule": rule, "--partial": partial, "--shards": shards, **beside, **approximating}
     refuse("solve", every, {"--approximate": APART["--approximate"]}, NEEDS, of_approximate)
     refuse("solve", {"--partial": partial, "--shards": shards, **beside}, APART, {}, expected)
     alphas = read_temperatures(temperature)
