@@ -6,6 +6,7 @@ from . import partial as partial
 from . import policies as policies
 from . import view as view
 from .approximation.approximate import approximate as approximate
+from .approximation.mpc import mpc as mpc
 from .bridges.environment import to_gymnasium as to_gymnasium
 from .bridges.gymnasium import from_gymnasium as from_gymnasium
 from .bridges.named import load_world as load_world

@@ -58,3 +58,8 @@ class Pendulum:
         """Return what a network sees: cosine and sine of the angle, and the angular velocity. ``[*, 2] -> [*, 3]``."""
         angle, speed = state.unbind(-1)
         return torch.stack((angle.cos(), angle.sin(), speed), -1)
+
+    def state_of(self, observation: Tensor) -> Tensor:
+        """Return the state that Gymnasium shows as ``features``, its angle within a turn. ``[*, 3] -> [*, 2]``."""
+        cos, sin, speed = observation.unbind(-1)
+        return torch.stack((torch.atan2(sin, cos), speed), -1)

@@ -5,8 +5,9 @@
 States and actions are vectors: all variables side by side, finite ones as numbers.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Protocol
 
 import pyro
 import torch
@@ -24,6 +25,18 @@ from cai.world.spec import Spec, read
 RUNS = "code that runs on one state and action, and on a batch of them, in float64"
 
 
+class Caller(Protocol):
+    """How the pieces of a program are called: as they are written, or by a recording (see ``traced_program``)."""
+
+    def __call__(self, piece: str, run: Callable[..., Any], *inputs: Tensor) -> Any:
+        """Return ``run(*inputs)`` of the piece with a name."""
+
+
+def as_written(piece: str, run: Callable[..., Any], *inputs: Tensor) -> Any:
+    """Run a piece."""
+    return run(*inputs)
+
+
 @dataclass(frozen=True, eq=False)
 class NoiseProgram:
     """A world from time ``first`` on; see the module's words. ``*`` is any batch.
@@ -35,6 +48,7 @@ class NoiseProgram:
         horizon: T, the number of steps from ``first`` on.
         first: the time of the first step.
         begins: the state that it starts in, ``[n]``; None where the program draws one.
+        caller: how ``act``, ``step`` and ``ended`` are run.
     """
 
     spec: Spec
@@ -46,6 +60,7 @@ class NoiseProgram:
     horizon: int
     first: int = 0
     begins: Tensor | None = None
+    caller: Caller = as_written
 
     @property
     def discount(self) -> float:
@@ -66,14 +81,24 @@ class NoiseProgram:
     def act(self, t: int, s: Tensor, w: Tensor) -> Tensor:
         """Return an action of the prior in states ``[*, n]`` from noise ``[*, act_noise]``, ``[*, m]``."""
         where, time = f"act, t = {self.first + t}", self.first + t
-        return self._joined(self.actions, self._run(where, w, self.spec.world.act, self.state(s), time))
+
+        def act(s: Tensor, w: Tensor) -> Tensor:
+            return self._joined(self.actions, self._run(where, w, self.spec.world.act, self.state(s), time))
+
+        acted: Tensor = self.caller("act", act, s, w)
+        return acted
 
     def step(self, t: int, s: Tensor, a: Tensor, z: Tensor) -> tuple[Tensor, Tensor]:
         """Return s_{t+1} ``[*, n]`` and r_t ``[*]``, reward units, from noise ``[*, step_noise]``."""
-        where = f"step, t = {self.first + t}"
-        given = self._run(where, z, self.spec.world.step, self.state(s), self.action(a), self.first + t)
-        following, reward = pair_of(given, where)
-        return self._joined(self.states, following), torch.as_tensor(reward).to(s.dtype).expand(s.shape[:-1])
+        where, time = f"step, t = {self.first + t}", self.first + t
+
+        def step(s: Tensor, a: Tensor, z: Tensor) -> tuple[Tensor, Tensor]:
+            given = self._run(where, z, self.spec.world.step, self.state(s), self.action(a), time)
+            following, reward = pair_of(given, where)
+            return self._joined(self.states, following), torch.as_tensor(reward).to(s.dtype).expand(s.shape[:-1])
+
+        stepped: tuple[Tensor, Tensor] = self.caller("step", step, s, a, z)
+        return stepped
 
     def terminal(self, s: Tensor) -> Tensor:
         """Return r_T in states ``[*, n]``, reward units, ``[*]``; 0 where the program goes on after its last step."""
@@ -88,8 +113,8 @@ class NoiseProgram:
         """Return in which states ``[*, n]`` the episode has ended and pays no more; None where none may."""
         if self.spec.early_end is None:
             return None
-        with precision(s.dtype):
-            return torch.as_tensor(run_under(Messenger(), "terminated", RUNS, self.spec.early_end, self.state(s)))
+        ended: Tensor = self.caller("ended", self._ended, s)
+        return ended
 
     def state(self, s: Tensor) -> Values:
         """Return states ``[*, n]`` as the program speaks of them."""
@@ -98,6 +123,10 @@ class NoiseProgram:
     def action(self, a: Tensor) -> Values:
         """Return actions ``[*, m]`` as the program speaks of them."""
         return _packed(self.actions, self.spec.variables.actions, a)
+
+    def _ended(self, s: Tensor) -> Tensor:
+        with precision(s.dtype):
+            return torch.as_tensor(run_under(Messenger(), "terminated", RUNS, self.spec.early_end, self.state(s)))
 
     def _run(self, where: str, noise: Tensor, piece: Any, *args: Any) -> Any:
         with precision(noise.dtype), pyro.validation_enabled(False):

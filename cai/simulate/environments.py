@@ -119,7 +119,7 @@ class EnvironmentSimulator:
         reward = torch.zeros(self.batch)
         terminated, truncated = env_state.terminated.clone(), env_state.truncated.clone()
         ended = env_state.ended.tolist()
-        actions = self._listed(self.taken.unpack(action).detach())
+        actions = self._listed(self.taken.unpack(action).detach().reshape(self.batch, *self.taken.shape))
         for i, env in enumerate(self.envs):
             if ended[i]:
                 continue

@@ -60,8 +60,11 @@ def quantile(where: str, fn: Any) -> Callable[[Tensor], Tensor]:
 
 def _counted(fn: Any, z: Tensor) -> Tensor:
     """Return the value of a finite distribution whose cumulated probability first reaches Φ(z)."""
-    values = fn.enumerate_support(expand=False)
-    probabilities = exact(fn).log_prob(values).exp().movedim(0, -1)
+    values, inner = fn.enumerate_support(expand=False), base(fn)
+    if type(inner) is dist.Categorical and inner is fn:
+        probabilities = fn.probs  # as they are: no clamp, and no branch on values
+    else:
+        probabilities = exact(fn).log_prob(values).exp().movedim(0, -1)
     reached = probabilities.cumsum(-1)[..., :-1] < ndtr(z).unsqueeze(-1)
     chosen: Tensor = values.flatten()[reached.sum(-1)]
     return chosen
