@@ -1,4 +1,4 @@
-"""Gymnasium's MountainCarContinuous-v0: the car in the valley, pushed with a force of any size, and a prize at the flag.
+"""Gymnasium's MountainCarContinuous-v0: the car in the valley, pushed by any force, with a prize at the flag.
 
 The flag pays 100, once; a force f costs 0.1 f² a step. The valley itself pays nothing, so that the cheapest plan that
 does not see the flag is to do nothing: a plan must look far enough ahead, and try forces that go together over time.

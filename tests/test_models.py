@@ -51,7 +51,13 @@ CATALOGUE: list[tuple[str, dict[str, Any], tuple[int, int, int]]] = [
     ("traffic", {}, (48, 2, 4)),
     ("traffic", {"n": 5, "crossings": (1, 3), "places": 1, "ring": True}, (128, 4, 4)),
 ]
-CONTINUOUS = {"acrobot", "cartpole", "mountain_car", "mountain_car_continuous", "pendulum"}  # tests/test_classic_control.py
+CONTINUOUS = {
+    "acrobot",
+    "cartpole",
+    "mountain_car",
+    "mountain_car_continuous",
+    "pendulum",
+}  # tests/test_classic_control.py
 LINEAR = {
     "double_integrator",
     "icy_road",

@@ -57,7 +57,7 @@ class RecedingHorizon:
         temperature: α, reward units.
         seed: of all draws.
         draw: whether an action is drawn from the plan; else it is the plan's median.
-        state_of: from what an environment shows to the world's state; None: the world's own, where states are not shown.
+        state_of: from what an environment shows to the world's state; None: the world's own, where no state is shown.
         plans: the last plan of each copy.
     """
 
@@ -83,7 +83,7 @@ class RecedingHorizon:
         each = [self._action(copy, one, t) for copy, one in enumerate(s.reshape(-1, s.shape[-1]))]
         shape, joint = s.shape[:-1], {name: torch.stack([action[name] for action in each]) for name in each[0]}
         acted = {
-            name: pyro.sample(name, dist.Delta(value.reshape(*shape, *value.shape[1:]), event_dim=value.dim() - 1))
+            name: pyro.sample(name, dist.Delta(value.reshape(shape + value.shape[1:]), event_dim=value.dim() - 1))
             for name, value in joint.items()
         }
         return self.program.actions.pack(acted)

@@ -113,8 +113,14 @@ class NoiseProgram:
         """Return in which states ``[*, n]`` the episode has ended and pays no more; None where none may."""
         if self.spec.early_end is None:
             return None
-        ended: Tensor = self.caller("ended", self._ended, s)
-        return ended
+        early_end = self.spec.early_end
+
+        def ended(s: Tensor) -> Tensor:
+            with precision(s.dtype):
+                return torch.as_tensor(run_under(Messenger(), "terminated", RUNS, early_end, self.state(s)))
+
+        told: Tensor = self.caller("ended", ended, s)
+        return told
 
     def state(self, s: Tensor) -> Values:
         """Return states ``[*, n]`` as the program speaks of them."""
@@ -123,10 +129,6 @@ class NoiseProgram:
     def action(self, a: Tensor) -> Values:
         """Return actions ``[*, m]`` as the program speaks of them."""
         return _packed(self.actions, self.spec.variables.actions, a)
-
-    def _ended(self, s: Tensor) -> Tensor:
-        with precision(s.dtype):
-            return torch.as_tensor(run_under(Messenger(), "terminated", RUNS, self.spec.early_end, self.state(s)))
 
     def _run(self, where: str, noise: Tensor, piece: Any, *args: Any) -> Any:
         with precision(noise.dtype), pyro.validation_enabled(False):

@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.jit._trace import TracerWarning
 
 from cai.compile.noise_program import NoiseProgram
 
@@ -61,7 +62,7 @@ def recorded(run: Callable[..., Any], inputs: tuple[Tensor, ...]) -> Callable[..
             same = _agree(run, recording, inputs)
         except Exception:  # whatever the tracer or the program cannot do; the plain run says it best
             return None
-    doubts = [w for w in said if issubclass(w.category, torch.jit.TracerWarning) and CONSTANT not in str(w.message)]
+    doubts = [w for w in said if issubclass(w.category, TracerWarning) and CONSTANT not in str(w.message)]
     return _without_gradient(recording) if same and not doubts else None
 
 
@@ -71,7 +72,9 @@ def _agree(run: Callable[..., Any], recording: Callable[..., Any], inputs: tuple
     for spread in (0.0, 0.0, 0.01, 1.0):  # twice the same: a program that draws numbers of its own differs from itself
         points = [_moved(x, spread, generator) for x in inputs]
         theirs, ours = _parts(run(*points)), _parts(recording(*points))
-        if not all(torch.allclose(a, b, rtol=1e-12, atol=1e-12, equal_nan=True) for a, b in zip(theirs, ours, strict=True)):
+        if not all(
+            torch.allclose(a, b, rtol=1e-12, atol=1e-12, equal_nan=True) for a, b in zip(theirs, ours, strict=True)
+        ):
             return False
     return True
 

@@ -5,7 +5,7 @@ going on from one that is not the present replays at most the running episodes. 
 the uninterrupted one bit for bit.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -81,17 +81,19 @@ class EnvironmentSimulator:
         env: an id, a function that makes an environment, or a ``gymnasium.vector.SyncVectorEnv``, whose environments
             are made anew, since another simulator may run them too; B is then theirs.
         batch: B.
+        seeds: of the first episode of each environment, B of them; drawn unless given.
 
     Raises:
-        WorldError: the id or an option is unknown, or its spaces cannot be flattened (see ``flattened``).
+        WorldError: an id or an option is unknown, seeds are not B, or its spaces cannot be flattened (see ``flattened``).
     """
 
     endless = timed = False
     horizon: int | None = None  # a time limit is the environment's own, and truncates
     terminal: Callable[[Any], Tensor] | None = None
 
-    def __init__(self, env: Any, batch: int) -> None:
+    def __init__(self, env: Any, batch: int, seeds: Sequence[int] | None = None) -> None:
         self.envs = _environments(env, batch)
+        self.seeds = None if seeds is None else require_seeds(seeds, len(self.envs))
         self.batch, self.dtype = len(self.envs), torch.get_default_dtype()
         self.name = _name(self.envs[0])
         self.seen = flattened("state", self.envs[0].observation_space)
@@ -111,7 +113,7 @@ class EnvironmentSimulator:
         """Reset every environment with a seed of its own."""
         never = torch.zeros(self.batch, dtype=torch.bool)
         every = EnvState(self.example, torch.zeros(self.batch, dtype=torch.long), ~never, never, (None,) * self.batch)
-        return self.restart(every)
+        return self._reset(every, self.seeds or self._drawn())
 
     def step(self, env_state: EnvState, action: Values) -> tuple[EnvState, Tensor]:
         """Take an action in every environment that has not ended."""
@@ -136,8 +138,14 @@ class EnvironmentSimulator:
         """Reset the environments that have ended, each with a new seed."""
         if not bool(env_state.ended.any()):
             return env_state
+        return self._reset(env_state, self._drawn())
+
+    def _drawn(self) -> list[int]:
+        return torch.randint(2**31 - 1, (self.batch,)).tolist()
+
+    def _reset(self, env_state: EnvState, seeds: list[int]) -> EnvState:
+        """Reset the environments that have ended, each with its seed."""
         state, tapes = self.seen.unpack(env_state.state).clone(), list(env_state.memory)
-        seeds = torch.randint(2**31 - 1, (self.batch,)).tolist()
         for i in env_state.ended.nonzero().flatten().tolist():
             self.now[i] = None
             seen, _ = self.envs[i].reset(seed=seeds[i])
@@ -196,6 +204,18 @@ class EnvironmentSimulator:
 
     def _listed(self, actions: Tensor) -> list[Any]:
         return actions.tolist() if self.taken.finite else list(actions.float().numpy())
+
+
+def require_seeds(seeds: Any, batch: int) -> list[int]:
+    """Return the seeds of B environments.
+
+    Raises:
+        WorldError: they are not so many whole numbers.
+    """
+    given = list(seeds) if isinstance(seeds, Sequence) else []
+    if len(given) != batch or not all(isinstance(seed, int) and 0 <= seed < 2**31 for seed in given):
+        raise fault("rollout, seeds", f"{seeds!r}", f"{batch} whole numbers, at least 0, one for each copy")
+    return given
 
 
 def _name(env: Any) -> str:

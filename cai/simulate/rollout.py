@@ -1,6 +1,6 @@
 """rollout: thousands of trajectories at once, as tensors."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -66,6 +66,7 @@ def rollout(
     generator: torch.Generator | None = None,
     max_steps: int | None = None,
     env_options: Mapping[str, Any] | None = None,
+    seeds: Sequence[int] | None = None,
 ) -> Rollout:
     """Draw B trajectories of a policy: p̂(τ) = p(s_0) Π_t π_t(a_t|s_t) p(s_{t+1}|s_t, a_t).
 
@@ -77,11 +78,12 @@ def rollout(
         generator: the random generator; torch's global one unless given.
         max_steps: stop every trajectory after so many steps; required where neither the world nor the environment ends.
         env_options: the options of an environment that is given by its id, ``{"is_slippery": False}``.
+        seeds: with which each copy of an environment is reset, B of them; drawn unless given.
 
     Raises:
         WorldError: the world, the policy or an argument is not valid.
     """
-    simulator = simulator_of(with_options(world, env_options), batch)
+    simulator = simulator_of(with_options(world, env_options), batch, seeds)
     actor = unwrapped("rollout, policy", policy)
     if actor is not None and not hasattr(actor, "act") and not hasattr(actor, "sample"):
         raise fault("rollout, policy", f"a {type(policy).__name__}", "a policy with sample(state, t), or None")
@@ -152,19 +154,22 @@ def batch_action(actor: Any, batch: int, state: Any, t: int) -> Values:
     return action
 
 
-def simulator_of(world: Any, batch: int) -> Simulator:
-    """Return B copies of whatever can be simulated.
+def simulator_of(world: Any, batch: int, seeds: Sequence[int] | None = None) -> Simulator:
+    """Return B copies of whatever can be simulated; ``seeds`` are those of an environment's first resets.
 
     Raises:
-        WorldError: it is no world, environment or simulator.
+        WorldError: it is no world, environment or simulator, or there are seeds for what is no environment.
     """
     if isinstance(batch, bool) or not isinstance(batch, int) or batch < 1:
         raise fault("batch", f"{batch!r}", "a whole number, at least 1")
+    own = isinstance(world, Simulator) or (isinstance(world, World) and not isinstance(world, type))
+    if own and seeds is not None:
+        raise fault("rollout, seeds", f"seeds for a {type(world).__name__}", "an environment; a world has generator=")
     if isinstance(world, Simulator):
         return world
     if isinstance(world, World) and not isinstance(world, type):
         return WorldSimulator(world, batch)
-    return EnvironmentSimulator(world, batch)
+    return EnvironmentSimulator(world, batch, seeds)
 
 
 def variables_simulated(world: Any) -> Variables:
