@@ -84,7 +84,7 @@ class EnvironmentSimulator:
         seeds: of the first episode of each environment, B of them; drawn unless given.
 
     Raises:
-        WorldError: an id or an option is unknown, seeds are not B, or its spaces cannot be flattened (see ``flattened``).
+        WorldError: the id, an option or a seed is not valid, or its spaces cannot be flattened (see ``flattened``).
     """
 
     endless = timed = False

@@ -19,11 +19,12 @@ class World(Protocol):
     ``stationary = True`` (the slices do not depend on t; needed only where the code of ``act`` and ``step`` does not
     show it), ``terminated(state)`` (bool: the episode has ended. Such a state is absorbing and pays no reward; there
     are no more actions, and entropy, KL and nats stop. A roll-out stops there too, unless a ``terminal`` reward is
-    still due at T), ``features(state)`` (``[*, F]``: the input of networks), ``state_of(observation)`` (the
-    state that an environment shows, see ``cai.mpc``), ``observe(state)`` (samples what the agent sees of the state, see ``cai.partial.solve``; ``cai.solve`` assumes that the whole state is seen), ``labels`` (the
-    names of values in every output, ``{"move": ["left", None, …]}``: a name or None for each value of a variable). A
-    member that is None counts as absent. A state or an action is one tensor, or a dict of named variables whose keys
-    are the names of their sample sites.
+    still due at T), ``features(state)`` (``[*, F]``: the input of networks), ``state_of(observation)`` (the state that
+    an environment shows, see ``cai.mpc``), ``observe(state)`` (samples what the agent sees of the state, see
+    ``cai.partial.solve``; ``cai.solve`` assumes that the whole state is seen), ``labels`` (the names of values in every
+    output, ``{"move": ["left", None, …]}``: a name or None for each value of a variable). A member that is None counts
+    as absent. A state or an action is one tensor, or a dict of named variables whose keys are the names of their sample
+    sites.
     """
 
     @property
