@@ -10,10 +10,11 @@ from typing import Any
 
 import pyro
 import torch
-from pyro.distributions import Categorical
+from pyro.distributions import Categorical, Delta, Normal
 from torch import Tensor
 
 from cai.bridges.networks.node_tables import ROUNDING
+from cai.bridges.rddl.real_draws import REAL_DRAWS
 from cai.bridges.rddl.terms import ABSORBING, DRAWS, OPERATIONS, Term
 from cai.errors import fault
 from cai.support.numerics import log
@@ -26,7 +27,7 @@ class Fluent:
 
     Attributes:
         label: its name for people, ``running(c1)``.
-        size: how many values it takes; None for numbers without bounds.
+        size: how many values it takes; None for real numbers, and for whole ones without bounds.
         boolean: whether it is a truth value.
         low: the number that its first value stands for.
         limited: whether the caller said so: what lies beyond is then forbidden.
@@ -45,7 +46,7 @@ class Evaluation:
     Args:
         rules: each fluent's term, or constant.
         fluents: what the names mean.
-        known: the values ``0 … size-1`` of the fluents that are given, any shapes that broadcast.
+        known: the values of the fluents that are given, ``0 … size-1`` or real, any shapes that broadcast.
     """
 
     def __init__(self, rules: Mapping[str, Any], fluents: Mapping[str, Fluent], known: Mapping[str, Tensor]) -> None:
@@ -57,10 +58,13 @@ class Evaluation:
         """Where a fluent that was sampled left its limits."""
 
     def sample(self, name: str) -> Tensor:
-        """Sample a fluent at its own site, a Point where it is certain; its value ``0 … size-1``."""
+        """Sample a fluent at its own site, a Point or a Delta where it is certain: ``0 … size-1``, or a real number."""
         if name not in self.known:
             fluent = self.fluents[name]
-            assert fluent.size is not None
+            if fluent.size is None:
+                fn, value = self.real_law(self.rules[name])
+                self.known[name] = _at(fluent.label, Delta(_tensor(value)) if fn is None else fn)
+                return self.known[name]
             law = self.law(self.rules[name], fluent)
             if isinstance(law, list):
                 self.known[name] = _draw(fluent.label, law)
@@ -110,18 +114,46 @@ class Evaluation:
             return [1 - probability, probability] if side else [probability, 1 - probability]
         return self.value(term)
 
+    def real_law(self, term: Any) -> tuple[Any, Any]:
+        """Return the distribution of a real fluent and None; where it has none of its own, None and its value.
+
+        A Normal plus numbers is a Normal; any other draw below the top becomes a latent, and the fluent is certain.
+        """
+        if isinstance(term, Term) and term.op in REAL_DRAWS:
+            return self._real_draw(term), None
+        if isinstance(term, Term) and term.op == "+":
+            drawn = [arg for arg in term.args if isinstance(arg, Term) and arg.random]
+            if len(drawn) == 1 and drawn[0].op == "Normal":
+                noise = self._real_draw(drawn[0])
+                rest = sum(number(self.value(arg)) for arg in term.args if arg is not drawn[0])
+                return Normal(noise.loc + rest, noise.scale), None
+        return None, self.value(term)
+
+    def _real_draw(self, term: Term) -> Any:
+        return REAL_DRAWS[term.op](*(_tensor(self.value(arg)) for arg in term.args))
+
     def _read(self, name: str) -> Any:
         if name not in self.meant:
-            fluent = self.fluents[name]
-            if name not in self.known:
-                law = self.value(self.rules[name]) if fluent.size is None else self.law(self.rules[name], fluent)
-                if not isinstance(law, list):
-                    self.meant[name] = truth(law) if fluent.boolean else law
-                    return self.meant[name]
-                self.known[name] = _draw(fluent.label, law)
-            raw = self.known[name]
-            self.meant[name] = raw.bool() if fluent.boolean else number(raw) + fluent.low
+            self.meant[name] = self._real(name) if self.fluents[name].size is None else self._finite(name)
         return self.meant[name]
+
+    def _real(self, name: str) -> Any:
+        if name not in self.known:
+            fn, value = self.real_law(self.rules[name])
+            if fn is None:
+                return value
+            self.known[name] = _at(self.fluents[name].label, fn)
+        return number(self.known[name])
+
+    def _finite(self, name: str) -> Any:
+        fluent = self.fluents[name]
+        if name not in self.known:
+            law = self.law(self.rules[name], fluent)
+            if not isinstance(law, list):
+                return truth(law) if fluent.boolean else law
+            self.known[name] = _draw(fluent.label, law)
+        raw = self.known[name]
+        return raw.bool() if fluent.boolean else number(raw) + fluent.low
 
     def _apply(self, term: Term) -> Any:
         if term.op == "Bernoulli":
@@ -129,6 +161,8 @@ class Evaluation:
             return _draw(term.site, [1 - p, p]).bool()
         if term.op in DRAWS:
             return number(_draw(term.site, self._discrete(term)))
+        if term.op in REAL_DRAWS:
+            return _at(term.site, self._real_draw(term))
         values = [self.value(arg) for arg in term.args]
         if term.op == "if":
             condition, then, other = values
@@ -141,8 +175,7 @@ class Evaluation:
             for value in values[1:]:
                 result = _TWO[term.op](result, truth(value) if term.op in ABSORBING else number(value))
             return result
-        dtype = torch.get_default_dtype()
-        return OPERATIONS[term.op](*(torch.as_tensor(number(value), dtype=dtype) for value in values))
+        return OPERATIONS[term.op](*map(_tensor, values))
 
     def _discrete(self, term: Term) -> list[Any]:
         weights = [number(self.value(arg)) for arg in term.args]
@@ -203,8 +236,16 @@ def _spread(law: Any, fluent: Fluent) -> list[Any]:
     return [number(number(law) == value) for value in values]
 
 
+def _tensor(value: Any) -> Tensor:
+    return torch.as_tensor(number(value), dtype=torch.get_default_dtype())
+
+
+def _at(site: str, fn: Any) -> Tensor:
+    value: Tensor = pyro.sample(site, fn)
+    return value
+
+
 def _draw(site: str, probabilities: Sequence[Any]) -> Tensor:
     dtype = torch.get_default_dtype()
     together = torch.broadcast_tensors(*(torch.as_tensor(probability, dtype=dtype) for probability in probabilities))
-    value: Tensor = pyro.sample(site, Categorical(logits=log(torch.stack(together, -1))))
-    return value
+    return _at(site, Categorical(logits=log(torch.stack(together, -1))))

@@ -15,7 +15,8 @@ class Grounder(RDDLGrounder):  # type: ignore[misc]
     def _extract_objects(self) -> None:
         super()._extract_objects()
         choices, most = self._choices(), getattr(self.AST.instance, "max_nondef_actions", "pos-inf")
-        refuse_many(choices, len(choices) if most == "pos-inf" else int(most))  # known before anything is written out
+        if not self._has_real_fluents():  # with real ones, every action fluent may be a variable of its own
+            refuse_many(choices, len(choices) if most == "pos-inf" else int(most))  # known before all is written out
         self.enum_types |= set(self.objects)  # an object is a value like any other
         for block, name in ((self.AST.instance, "init_state"), (self.AST.non_fluents, "init_non_fluent")):
             if hasattr(block, name):  # an enumerated value is written with its @ there, and grounded without
@@ -26,6 +27,10 @@ class Grounder(RDDLGrounder):  # type: ignore[misc]
         for (name, objects), value in getattr(self.AST.non_fluents, "init_non_fluent", []):
             if name in self.truths:
                 self.truths[self._append_variation_to_name(name, objects) if objects else name] = bool(value)
+
+    def _has_real_fluents(self) -> bool:
+        chosen = ("state-fluent", "action-fluent")
+        return any(v.range == "real" and v.fluent_type in chosen for v in self.AST.domain.pvariables)
 
     def _choices(self) -> list[int]:
         """Return how many values off its default each action fluent has; an int has one at least."""

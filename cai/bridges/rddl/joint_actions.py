@@ -3,10 +3,12 @@
 import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
+import pyro
 import torch
 from jaxtyping import Bool, Integer
+from pyro.distributions import Categorical
 from torch import Tensor
 
 from cai.bridges.rddl.expressions import Evaluation, Fluent, truth
@@ -19,20 +21,69 @@ LARGEST = 1 << 29
 """Numbers in the table of what each sets each fluent to."""
 
 
+class Actions(Protocol):
+    """How the action fluents are chosen.
+
+    Attributes:
+        labels: what the values of an action variable are called, by its name.
+        charged: the conditions that the prior does not keep: a step that breaks one has a reward of -inf.
+    """
+
+    @property
+    def labels(self) -> Mapping[str, tuple[str, ...]]: ...  # noqa: D102
+
+    @property
+    def charged(self) -> tuple[Term, ...]: ...  # noqa: D102
+
+    def sample(self, rules: Mapping[str, Any], fluents: Mapping[str, Fluent], state: Mapping[str, Tensor]) -> Any:
+        """Sample the action variables in a state, given by grounded names."""
+        ...
+
+    def fluents(self, action: Any) -> dict[str, Tensor]:
+        """Return what an action sets every fluent to, by its grounded name."""
+        ...
+
+
 @dataclass(frozen=True)
-class Actions:
-    """The joint actions, number 0 all default.
+class JointActions:
+    """One variable, "action", whose values are the joint actions, number 0 all default.
 
     Attributes:
         names: a label for each, ``"reboot(c1)"`` or ``"noop"``.
         columns: what each sets every action fluent to, by its grounded name.
+        conditions: of the action and the state; what they forbid has prior 0.
+        needed: the fluents that the rules and the reward read.
     """
 
     names: tuple[str, ...]
     columns: Mapping[str, Integer[Tensor, " A"]]
+    conditions: tuple[Term, ...] = ()
+    needed: frozenset[str] = frozenset()
+    charged: tuple[Term, ...] = ()
+
+    @property
+    def labels(self) -> dict[str, tuple[str, ...]]:
+        """The names of the joint actions."""
+        return {"action": self.names}
+
+    def sample(self, rules: Mapping[str, Any], fluents: Mapping[str, Fluent], state: Mapping[str, Tensor]) -> Tensor:
+        """Sample uniformly from the joint actions whose preconditions hold; where none's do, take number 0."""
+        logits = torch.zeros(len(self.names))
+        if self.conditions:
+            known = {name: value.unsqueeze(-1) for name, value in state.items()}
+            fine = allowed(self, self.conditions, rules, fluents, known)
+            first = torch.arange(len(self.names)) == 0
+            fine = fine | (first & ~fine.any(-1, keepdim=True))
+            logits = torch.where(fine, 0.0, -torch.inf)
+        value: Tensor = pyro.sample("action", Categorical(logits=logits))
+        return value
+
+    def fluents(self, action: Tensor) -> dict[str, Tensor]:
+        """Return what an action sets the fluents that are read to."""
+        return {name: column[action] for name, column in self.columns.items() if name in self.needed}
 
 
-def joint_actions(fluents: Mapping[str, Fluent], defaults: Mapping[str, int], most: int) -> Actions:
+def joint_actions(fluents: Mapping[str, Fluent], defaults: Mapping[str, int], most: int) -> JointActions:
     """List the joint actions with at most ``most`` fluents off their default, the fewest first.
 
     Raises:
@@ -59,7 +110,13 @@ def joint_actions(fluents: Mapping[str, Fluent], defaults: Mapping[str, int], mo
         if changes[name]:
             rows, set_to = torch.tensor(changes[name]).unbind(1)
             columns[name][rows] = set_to.to(narrow)
-    return Actions(tuple(labels), columns)
+    return JointActions(tuple(labels), columns)
+
+
+def fits(choices: Sequence[float], most: int) -> bool:
+    """Return whether the joint actions are few enough to be listed; see ``refuse_many``."""
+    count = _count(choices, min(most, len(choices)))
+    return count <= MOST and count * len(choices) <= LARGEST
 
 
 def refuse_many(choices: Sequence[int], most: int) -> int:
@@ -73,16 +130,16 @@ def refuse_many(choices: Sequence[int], most: int) -> int:
         IntractableError: there are too many.
     """
     most = min(most, len(choices))
-    count = _count(choices, most)
-    if count > MOST or count * len(choices) > LARGEST:
+    count = int(_count(choices, most))
+    if not fits(choices, most):
         seen = f"{count:,} joint actions of {len(choices):,} fluents, at most {most:,} of them off their default"
         raise IntractableError([Finding("from_rddl, actions", seen, f"at most {MOST:,}, and {LARGEST:,} numbers")])
     return count
 
 
 def keep_allowed(
-    actions: Actions, conditions: Sequence[Term], rules: Mapping[str, Any], fluents: Mapping[str, Fluent]
-) -> Actions:
+    actions: JointActions, conditions: Sequence[Term], rules: Mapping[str, Any], fluents: Mapping[str, Fluent]
+) -> JointActions:
     """Drop the joint actions that conditions on actions alone forbid.
 
     Raises:
@@ -92,11 +149,11 @@ def keep_allowed(
     if not bool(fine.any()):
         raise fault("from_rddl, actions", f"none of {len(fine)} is allowed", "preconditions that some action satisfies")
     names = tuple(name for name, is_allowed in zip(actions.names, fine.tolist(), strict=True) if is_allowed)
-    return Actions(names, {name: column[fine] for name, column in actions.columns.items()})
+    return JointActions(names, {name: column[fine] for name, column in actions.columns.items()})
 
 
 def allowed(
-    actions: Actions,
+    actions: JointActions,
     conditions: Sequence[Term],
     rules: Mapping[str, Any],
     fluents: Mapping[str, Fluent],
@@ -110,8 +167,8 @@ def allowed(
     return fine
 
 
-def _count(choices: Sequence[int], most: int) -> int:
-    ways = [1] + [0] * most
+def _count(choices: Sequence[float], most: int) -> float:
+    ways: list[float] = [1, *[0] * most]
     for n in choices:
         for size in range(most, 0, -1):
             ways[size] += ways[size - 1] * n

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from cai.bridges.networks.node_tables import DUST, ROUNDING
+from cai.bridges.rddl.real_draws import REAL_DRAWS
 from cai.errors import Finding, IntractableError, fault
 
 _NAMED = ("abs", "round", "floor", "ceil", "exp", "sqrt", "cos", "sin", "tan", "acos", "asin", "atan")
@@ -77,7 +78,7 @@ class Folder:
             where: the fluent's label, for the names of latents and the errors.
 
         Raises:
-            IntractableError: a distribution without a finite support, or an operator that is not known.
+            IntractableError: a distribution or an operator that is not known.
             WorldError: a name that is not declared.
         """
         self.where, self.draws = where, 0
@@ -100,10 +101,12 @@ class Folder:
             self._require_probabilities(op, args)
             if op == "Bernoulli" and not isinstance(args[0], Term) and not 0 < args[0] < 1:
                 return bool(args[0] > 0)
+        if op in DRAWS or op in REAL_DRAWS:
             self.draws += 1
             return self._term(op, args, f"{self.where}#{self.draws}")
         if op not in OPERATIONS:
-            raise IntractableError([Finding(f"RDDL, '{self.where}'", f"{op}", "what has finitely many values")])
+            known = ", ".join((*DRAWS, *REAL_DRAWS))
+            raise IntractableError([Finding(f"RDDL, '{self.where}'", f"{op}", f"RDDL's functions, or one of {known}")])
         if not any(isinstance(arg, Term) for arg in args):
             return OPERATIONS[op](*(torch.tensor(float(arg), dtype=torch.float64) for arg in args)).item()
         return self._term(op, args)
