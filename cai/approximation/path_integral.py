@@ -115,16 +115,17 @@ class Weighted:
 
 
 def _tempered(log_weights: Tensor, movers: float) -> Tensor:
-    """Return ``κ log_weights`` with the largest κ ≤ 1 of at least so large an effective sample size, by bisection."""
+    """Return ``κ log_weights`` with the largest κ ≤ 1 of at least so large an effective sample size, to 2 percent."""
     possible = int((log_weights > -math.inf).sum())
     if float(effective_sample_size(log_weights)) >= min(movers, possible):
         return log_weights
-    low, high = 0.0, 1.0
-    for _ in range(40):
-        middle = (low + high) / 2
-        enough = float(effective_sample_size(middle * log_weights)) >= min(movers, 0.99 * possible)
-        low, high = (middle, high) if enough else (low, middle)
-    return high * log_weights
+    enough = min(movers, 0.99 * possible)
+    kappa = 0.5 ** torch.arange(44.0, dtype=log_weights.dtype)
+    for finer in (torch.ones(1, dtype=log_weights.dtype), torch.linspace(1, 2, 48, dtype=log_weights.dtype).flip(0)):
+        tried = (kappa * finer).clamp(max=1)
+        sizes = effective_sample_size(tried * log_weights.unsqueeze(-1))
+        kappa = tried[(sizes >= enough).int().argmax()]
+    return kappa * log_weights
 
 
 @dataclass(frozen=True)
@@ -185,22 +186,25 @@ class PathIntegral:
         sizes: list[float],
     ) -> Approximation:
         last, runs, n = found.log_weights[:, -1], found.runs, program.states.dimension
+        moved = found.moved(self.movers, self.least_deviation)
         return Approximation(
             self.name,
             temperature,
-            NoisePolicy(program, partial(open_loop, found.moved(self.movers, self.least_deviation), n)),
+            NoisePolicy(program, partial(open_loop, moved, n)),
             log_evidence=found.log_evidence,
             elbo=found.elbo,
             trajectories=Trajectories(runs.states, runs.actions, runs.paid, last - last.logsumexp(0)),
             effective_sample_size=found.sample_sizes,
             history=tuple(history),
-            guess=self._draws(found, plan),
+            guess=self._kept(moved, plan),
             notes=notes(self.samples, sizes),
         )
 
     def _draws(self, found: Weighted, plan: Plan) -> Plan:
         """Return the plan to draw from next."""
-        moved = found.moved(self.movers, self.least_deviation)
+        return self._kept(found.moved(self.movers, self.least_deviation), plan)
+
+    def _kept(self, moved: Plan, plan: Plan) -> Plan:
         return moved if self.adapt_deviation else Plan(moved.mean, plan.deviation)
 
     def _check(self) -> None:
