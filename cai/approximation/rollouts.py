@@ -48,12 +48,13 @@ def rollouts(
     s = program.start(start)
     states, actions, rewards = [s], [], []
     for t in range(program.horizon):
-        a = program.act(t, s, act[:, t])
-        s, r = advance(program, t, s, a, step[:, t])
+        a, s, r = program.advance(t, s, act[:, t], step[:, t])
         states.append(s)
         actions.append(a)
         rewards.append(r)
-    return Rollouts(torch.stack(states, 1), torch.stack(actions, 1), torch.stack(rewards, 1), program.terminal(s))
+    paid = torch.stack(rewards, 1)
+    require_rewards(program, paid)
+    return Rollouts(torch.stack(states, 1), torch.stack(actions, 1), paid, program.terminal(s))
 
 
 def advance(program: NoiseProgram, t: int, s: Tensor, a: Tensor, z: Tensor) -> tuple[Tensor, Tensor]:
@@ -66,9 +67,21 @@ def advance(program: NoiseProgram, t: int, s: Tensor, a: Tensor, z: Tensor) -> t
     ended = program.ended(s)
     if ended is not None:
         following, r = torch.where(ended.unsqueeze(-1), s, following), torch.where(ended, 0.0, r)
-    if not bool((r < math.inf).all()):
-        raise fault(f"step, t = {program.first + t}, reward", f"{float(r[~(r < math.inf)][0])}", "a number, or -inf")
+    require_rewards(program, r.unsqueeze(-1), t)
     return following, r
+
+
+def require_rewards(program: NoiseProgram, r: Float[Tensor, "N T"], t: int = 0) -> None:
+    """Raise unless the rewards from time t on are numbers, or -inf.
+
+    Raises:
+        WorldError: one is NaN or +inf; it names the first such time.
+    """
+    wrong = ~(r < math.inf)
+    if bool(wrong.any()):
+        late = int(wrong.any(0).int().argmax())
+        seen = float(r[:, late][wrong[:, late]][0])
+        raise fault(f"step, t = {program.first + t + late}, reward", f"{seen}", "a number, or -inf")
 
 
 def log_optimality(log_potentials: Float[Tensor, "N T"], log_terminal: Tensor, discount: float) -> Tensor:

@@ -100,6 +100,21 @@ class NoiseProgram:
         stepped: tuple[Tensor, Tensor] = self.caller("step", step, s, a, z)
         return stepped
 
+    def advance(self, t: int, s: Tensor, w: Tensor, z: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Return a_t, s_{t+1} and r_t of the prior's action from noise; an ended episode stays and pays nothing."""
+        written = replace(self, caller=as_written)  # a recording of the whole, not of its pieces
+
+        def advance(s: Tensor, w: Tensor, z: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+            a = written.act(t, s, w)
+            following, r = written.step(t, s, a, z)
+            ended = written.ended(s)
+            if ended is not None:
+                following, r = torch.where(ended.unsqueeze(-1), s, following), torch.where(ended, 0.0, r)
+            return a, following, r
+
+        advanced: tuple[Tensor, Tensor, Tensor] = self.caller("advance", advance, s, w, z)
+        return advanced
+
     def terminal(self, s: Tensor) -> Tensor:
         """Return r_T in states ``[*, n]``, reward units, ``[*]``; 0 where the program goes on after its last step."""
         last = self.spec.horizon is not None and self.first + self.horizon == self.spec.horizon

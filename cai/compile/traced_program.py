@@ -95,6 +95,8 @@ def _parts(value: Any) -> tuple[Tensor, ...]:
 
 def _without_gradient(recording: Callable[..., Any]) -> Callable[..., Any]:
     def replay(*inputs: Tensor) -> Any:
+        if not torch.is_grad_enabled():
+            return recording(*inputs)
         with torch.no_grad():
             return recording(*inputs)
 
