@@ -1,11 +1,12 @@
 """Local value functions by regression: soft value iteration backward in time, on states that a policy visits.
 
-At each time v_t is the least-squares fit, with a small ridge, of ``α log Σ_a p(a|s) exp(E[r + γ v_{t+1}|s, a]/α)`` by
-tables over one variable, or over a variable and one that it depends on (Tsitsiklis & Van Roy 2001). No bound rests on
-the fit: any function of local tables gives a policy, and the ELBO of the policy is sampled.
+At each time v_t is the least-squares fit, with a ridge, of ``α log Σ_a p(a|s) exp(E[r + γ v_{t+1}|s, a]/α)`` by
+tables over one variable, over what a reward reads, or over two that a slice ties (Tsitsiklis & Van Roy 2001). No
+bound rests on the fit: any function of local tables gives a policy, and the ELBO of the policy is sampled.
 """
 
 import itertools
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -15,33 +16,34 @@ from torch import Tensor
 
 from cai.approximation.bounds.local_policy import LocalPolicy
 from cai.approximation.bounds.look_ahead import States
-from cai.compile.factor_model import Factor, Factors
+from cai.compile.factor_model import Factor, Factors, primed
 
 WIDEST = 64
 """Numbers of one table of a value function."""
 COLUMNS = 600
 """Numbers of all tables of one time."""
-RIDGE = 1e-2
-"""Of the fit, for each sample."""
+RIDGE = 1.0
+"""Of the fit: every number of a table has seen the mean once."""
 
 
 def basis(factors: Factors) -> tuple[tuple[str, ...], ...]:
-    """Return the scopes of a value function: each variable, and as many pairs that a slice ties as there is room."""
+    """Return the scopes of a value function: each variable, what a reward reads, and pairs that a slice ties."""
     sizes, states = factors.states.named_sizes, factors.states.names
-    singles = [(name,) for name in states]
     slice_ = factors.slices[-1]
-    scopes = [(*factor.scope, name[:-1]) for name, factor in slice_.chance.items()]
-    scopes += [piece.scope for piece in (*slice_.reward, *factors.terminal)]
-    tied = [tuple(name for name in states if name in scope) for scope in scopes]
-    pairs = dict.fromkeys(pair for scope in tied for pair in itertools.combinations(scope, 2))
-    room = COLUMNS - sum(sizes.values())
-    kept = list[tuple[str, ...]]()
-    for pair in pairs:
-        numbers = sizes[pair[0]] * sizes[pair[1]]
-        if numbers <= WIDEST and numbers <= room:
-            kept.append(pair)
-            room -= numbers
-    return (*singles, *kept)
+    paid = [_within(states, piece.scope) for piece in (*slice_.reward, *factors.terminal)]
+    tied = [_within(states, (*factor.scope, name[:-1])) for name, factor in slice_.chance.items()]
+    pairs = [pair for scope in (*paid, *tied) for pair in itertools.combinations(scope, 2)]
+    kept = {(name,): sizes[name] for name in states}
+    for scope in (*paid, *pairs):
+        numbers = math.prod(sizes[name] for name in scope)
+        if len(scope) > 1 and numbers <= WIDEST and sum(kept.values()) + numbers <= COLUMNS:
+            kept[scope] = numbers
+    return tuple(kept)
+
+
+def _within(states: tuple[str, ...], scope: tuple[str, ...]) -> tuple[str, ...]:
+    """Return the state variables of a scope; a variable counts both now and in the next state."""
+    return tuple(name for name in states if name in scope or primed(name) in scope)
 
 
 def fitted(policy: LocalPolicy, states: Sequence[States], scopes: Sequence[tuple[str, ...]]) -> LocalPolicy:
@@ -64,7 +66,7 @@ def _fit(
     shapes = [tuple(sizes[name] for name in scope) for scope in scopes]
     columns = [_columns(states, scope, shape) for scope, shape in zip(scopes, shapes, strict=True)]
     x, mean = torch.cat(columns, -1), target.mean()
-    gram = x.mT @ x + RIDGE * len(target) ** 0.5 * torch.eye(x.shape[-1], dtype=x.dtype)
+    gram = x.mT @ x + RIDGE * torch.eye(x.shape[-1], dtype=x.dtype)
     weights = torch.linalg.solve(gram, x.mT @ (target - mean))
     parts = weights.split([column.shape[-1] for column in columns])
     tables = (Factor(scope, part.reshape(shape)) for scope, part, shape in zip(scopes, parts, shapes, strict=True))

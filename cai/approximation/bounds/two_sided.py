@@ -21,8 +21,10 @@ from cai.compile.noise_program import NoiseProgram
 from cai.errors import Finding, ImpossibleError, IntractableError, fault
 from cai.support.progress import Interrupt, bar
 
-KEPT = 4
-"""Sets of visited states that a fit looks back on."""
+KEPT = 3
+"""Sets of visited states that a fit looks back on: those of the action prior, and of the last policies."""
+PRIOR = 1e9
+"""Times the temperature, at which a softmax policy is the action prior."""
 
 
 @dataclass(frozen=True)
@@ -105,20 +107,22 @@ class Bounds:
 class _Search:
     """Policies, each fitted on the states that those before it visit, and the best of them so far."""
 
+    @torch.no_grad()
     def __init__(self, method: Bounds, factors: Factors, temperature: float, generator: torch.Generator) -> None:
         assert factors.horizon is not None
         self.method, self.generator = method, generator
         self.scopes = basis(factors)
         empty = [()] * factors.horizon
         self.policy = self.best = LocalPolicy(LookAhead(factors), [*empty, factors.terminal], temperature)
-        self.seen: list[Sequence[States]] = []
+        hot = replace(self.policy, temperature=PRIOR * temperature)
+        self.seen = [visits(hot, method.samples, generator).states]
         self.score, self.bound = -math.inf, Estimate(-math.inf)
 
     @torch.no_grad()
     def step(self) -> Estimate:
         """Try the next policy; return the lower bound of the best so far, from trajectories that did not choose it."""
         tried = visits(self.policy, self.method.samples, self.generator)
-        self.seen = [*self.seen[1 - KEPT :], tried.states]
+        self.seen = [*self.seen[:1], *self.seen[1:][2 - KEPT :], tried.states]
         score = float(tried.elbos.mean())
         if score > self.score or self.bound.lower == -math.inf:
             self.best, self.score = self.policy, score
