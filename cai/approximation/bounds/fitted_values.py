@@ -33,7 +33,7 @@ def basis(factors: Factors) -> tuple[tuple[str, ...], ...]:
     paid = [_within(states, piece.scope) for piece in (*slice_.reward, *factors.terminal)]
     tied = [_within(states, (*factor.scope, name[:-1])) for name, factor in slice_.chance.items()]
     pairs = [pair for scope in (*paid, *tied) for pair in itertools.combinations(scope, 2)]
-    kept = {(name,): sizes[name] for name in states}
+    kept: dict[tuple[str, ...], int] = {(name,): sizes[name] for name in states}
     for scope in (*paid, *pairs):
         numbers = math.prod(sizes[name] for name in scope)
         if len(scope) > 1 and numbers <= WIDEST and sum(kept.values()) + numbers <= COLUMNS:
