@@ -96,7 +96,7 @@ class Bounds:
             lower = search.step()
             gaps = (*gaps, elbo_at_most - lower.lower)
             both = replace(lower, upper=elbo_at_most)
-            notes = _notes(both, self.errors)
+            notes = _notes(factors, both, self.errors)
             log_evidence = Estimate(lower=both.lower, upper=log_z_at_most, sampled=both.sampled)
             yield Approximation(self.name, temperature, search.best, log_evidence, both, history=gaps, notes=notes)
             passed = (time.monotonic() - began) / 60
@@ -171,7 +171,10 @@ def _joined(seen: Sequence[Sequence[States]]) -> list[States]:
     ]
 
 
-def _notes(elbo: Estimate, errors: float) -> tuple[str, ...]:
+def _notes(factors: Factors, elbo: Estimate, errors: float) -> tuple[str, ...]:
     if elbo.lower == -math.inf:
         return ("every policy so far meets an impossible reward: no lower bound yet",)
-    return (f"the lower bound is a sampled mean less {errors:g} standard errors; the upper bound is proved",)
+    how = f"the lower bound is a sampled mean less {errors:g} standard errors; the upper bound is proved"
+    pieces = [*factors.terminal, *(piece for slice_ in factors.slices for piece in slice_.reward)]
+    risky = any(bool((piece.table == -torch.inf).any()) for piece in pieces)
+    return (how, "a reward of -inf that no trajectory met is not ruled out") if risky else (how,)
