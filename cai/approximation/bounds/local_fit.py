@@ -1,0 +1,139 @@
+"""A sum of local functions above another one: a linear program with constraints made as they are needed.
+
+    minimise Σ_n v(x_n)   subject to   v(x) >= q(x, a)  for all x and a,      v = Σ_i h_i  of small tables
+
+The program holds the constraints of some states. The most violated ones of all are found by elimination, and added
+(Schuurmans & Patrascu 2001). The largest violation that is left is added to v,
+so that v >= q holds whatever the program gave.
+"""
+
+import math
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from cai.approximation.bounds.local_sums import LocalSum, constant, minus, value_at
+from cai.approximation.bounds.max_elimination import maximum
+from cai.compile.factor_model import Factor
+
+States = dict[str, Tensor]
+"""Joint states, ``[N]`` a variable."""
+
+
+class LocalFit:
+    """Fits v >= max_a q(., a) from above.
+
+    Args:
+        scopes: of the tables that v is made of.
+        states: the number of values of each state variable.
+        actions: the same of each action variable.
+        together: whether the actions stay side by side in the elimination, so that each gives a constraint.
+    """
+
+    def __init__(
+        self, scopes: Sequence[tuple[str, ...]], states: Mapping[str, int], actions: Mapping[str, int], together: bool
+    ) -> None:
+        self.scopes, self.states, self.actions = list(scopes), dict(states), dict(actions)
+        self.kept = tuple(actions) if together else ()
+        self.shapes = [tuple(states[name] for name in scope) for scope in scopes]
+        self.offsets = np.cumsum([0, *(math.prod(shape) for shape in self.shapes)])
+
+    def above(
+        self, q: LocalSum, relevant: States, pool: States, rounds: int, deadline: float
+    ) -> tuple[LocalSum, States]:
+        """Return v >= q everywhere, small at the relevant states, and the states whose constraints it took.
+
+        Args:
+            q: over states and actions.
+            relevant: where v is to be small, ``[N]``.
+            pool: states whose constraints are taken from the start.
+            rounds, deadline: how often constraints are added at most, and when to stop, ``time.monotonic``.
+        """
+        best: LocalSum | None = None
+        least = math.inf
+        for i in range(rounds + 1):
+            v = self._solved(q, relevant, pool)
+            proved, worst, violation = self.proved(v, q)
+            mean = float(value_at(proved, relevant).mean())
+            if best is None or mean < least:
+                best, least = proved, mean
+            size = 1e-6 * max(1.0, abs(mean))
+            if violation <= size or i == rounds or time.monotonic() > deadline:
+                break
+            pool = joined(pool, worst)
+        assert best is not None
+        return best, pool
+
+    def proved(self, v: LocalSum, q: LocalSum) -> tuple[LocalSum, States, float]:
+        """Return v raised by its largest violation, rounding counted in; where it is violated most; and by how much."""
+        found = maximum([*q, *minus(v)], {**self.states, **self.actions}, self.kept)
+        violation = float(found.upper.max())
+        worst = {name: value for name, value in found.where.items() if name in self.states}
+        if violation == -math.inf:  # nothing is possible: any v is above q
+            return v, worst, 0.0
+        return (*v, constant(violation, v[0].table)), worst, violation
+
+    def _solved(self, q: LocalSum, relevant: States, pool: States) -> LocalSum:
+        """Solve the program for the constraints of some states."""
+        from scipy.optimize import linprog
+
+        target = self.target(q, pool)
+        bound = target.isfinite()
+        if not bool(bound.any()):
+            return self._tables(np.zeros(self.offsets[-1]))
+        rows, costs = self._features(pool), self._features(relevant)
+        low, high = float(target[bound].min()), float(target[bound].max())
+        size = high - low + 1.0
+        found = linprog(
+            np.asarray(costs.mean(0)).ravel(),
+            A_ub=-rows[bound.numpy()],
+            b_ub=low - target[bound].numpy(),
+            bounds=(-size, size),
+            method="highs",
+        )
+        weights = np.zeros(self.offsets[-1]) if found.x is None else found.x
+        return (*self._tables(weights), Factor((), target.new_tensor(low)))
+
+    def target(self, q: LocalSum, states: States) -> Tensor:
+        """Return max_a q(s, a), ``[N]``."""
+        n = next(iter(states.values())).numel()
+        number, actions = torch.arange(math.prod(self.actions.values())), dict[str, Tensor]()
+        for name in reversed(self.actions):
+            actions[name] = number % self.actions[name]
+            number = number // self.actions[name]
+        values = {name: value.unsqueeze(-1) for name, value in states.items()} | actions
+        return value_at(q, values).expand(n, len(number)).amax(-1)
+
+    def _features(self, states: States) -> Any:
+        """Return which entries of the tables each state reads, ``[N, entries]``."""
+        from scipy.sparse import csr_matrix
+
+        n = next(iter(states.values())).numel()
+        columns = []
+        for scope, shape, offset in zip(self.scopes, self.shapes, self.offsets, strict=False):
+            number = torch.zeros(n, dtype=torch.long)
+            for name, size in zip(scope, shape, strict=True):
+                number = number * size + states[name]
+            columns.append(number.numpy() + offset)
+        index = np.stack(columns, 1).ravel()
+        every = np.arange(n).repeat(len(self.scopes))
+        return csr_matrix((np.ones(len(index)), (every, index)), shape=(n, self.offsets[-1]))
+
+    def _tables(self, weights: "np.ndarray[Any, Any]") -> LocalSum:
+        pieces = np.split(weights, self.offsets[1:-1])
+        return tuple(
+            Factor(scope, torch.as_tensor(piece, dtype=torch.float64).reshape(shape))
+            for scope, shape, piece in zip(self.scopes, self.shapes, pieces, strict=True)
+        )
+
+
+def joined(first: States, second: States) -> States:
+    """Return the states of both, each once."""
+    names = tuple(first)
+    every = torch.cat([torch.stack([part[name] for name in names], 1) for part in (first, second)])
+    every = torch.unique(every, dim=0)
+    return {name: every[:, i] for i, name in enumerate(names)}
