@@ -1,5 +1,7 @@
 from .approximation import Approximation as Approximation
 from .bounds.two_sided import Bounds as Bounds
+from .bounds.upper_bounds import UpperBound as UpperBound
+from .bounds.upper_bounds import upper_bounds as upper_bounds
 from .estimate import Estimate as Estimate
 from .methods import METHODS as METHODS
 from .methods import Method as Method

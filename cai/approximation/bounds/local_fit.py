@@ -56,7 +56,7 @@ class LocalFit:
         best: LocalSum | None = None
         least = math.inf
         for i in range(rounds + 1):
-            v = self._solved(q, relevant, pool)
+            v = self._solved(q, relevant, pool, deadline)
             proved, worst, violation = self.proved(v, q)
             mean = float(value_at(proved, relevant).mean())
             if best is None or mean < least:
@@ -77,7 +77,7 @@ class LocalFit:
             return v, worst, 0.0
         return (*v, constant(violation, v[0].table)), worst, violation
 
-    def _solved(self, q: LocalSum, relevant: States, pool: States) -> LocalSum:
+    def _solved(self, q: LocalSum, relevant: States, pool: States, deadline: float) -> LocalSum:
         """Solve the program for the constraints of some states."""
         from scipy.optimize import linprog
 
@@ -94,6 +94,7 @@ class LocalFit:
             b_ub=low - target[bound].numpy(),
             bounds=(-size, size),
             method="highs",
+            options={} if deadline == math.inf else {"time_limit": max(1.0, deadline - time.monotonic())},
         )
         weights = np.zeros(self.offsets[-1]) if found.x is None else found.x
         return (*self._tables(weights), Factor((), target.new_tensor(low)))

@@ -4,6 +4,7 @@ import itertools
 import math
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
@@ -14,6 +15,7 @@ from cai.approximation.bounds.fitted_values import basis, fitted
 from cai.approximation.bounds.local_policy import LocalPolicy
 from cai.approximation.bounds.look_ahead import LookAhead, States
 from cai.approximation.bounds.sampled_elbo import lower_bound, sampled_elbo, visits
+from cai.approximation.bounds.upper_bounds import UpperBound, upper_bounds
 from cai.approximation.estimate import Estimate
 from cai.compile.factor_model import Factors
 from cai.compile.factorise import factorise
@@ -33,7 +35,8 @@ class Bounds:
 
     From below by the ELBO of a policy of local value functions, ``ELBO(π) <= ELBO* <= log Z``: sampled, so that the
     bound holds with high probability, ``Estimate.sampled``. The policies are compared on other trajectories than the
-    bound is taken from. From above by what is proved of the rewards.
+    bound is taken from. From above by what is proved: the least of the largest rewards, and of approximate linear
+    programs for HARD, ``ELBO* <= HARD/α``, and for POSTERIOR.
 
     Attributes:
         minutes: after so many minutes no step is begun; None where ``steps`` alone ends it.
@@ -87,13 +90,13 @@ class Bounds:
         """Yield what is known after every step, until the time is over: the first at once, the last the best."""
         began = time.monotonic()
         factors = _factors(world)
-        elbo_at_most, log_z_at_most = (bound / temperature for bound in reward_bounds(factors))
-        if elbo_at_most == -math.inf:
-            raise ImpossibleError([Finding("bounds", "a time at which every reward is -inf", "possible rewards")])
+        ceiling = _Ceiling(factors, temperature, math.inf if self.minutes is None else 60 * self.minutes)
         search = _Search(self, factors, temperature, generator)
         gaps: tuple[float, ...] = ()
         for step in range(1, self.steps + 1 if self.steps is not None else 2**62):
             lower = search.step()
+            proved = ceiling.step() if step > 1 else (ceiling.elbo, ceiling.log_z)
+            elbo_at_most, log_z_at_most = (bound / temperature for bound in proved)
             gaps = (*gaps, elbo_at_most - lower.lower)
             both = replace(lower, upper=elbo_at_most)
             notes = _notes(factors, both, self.errors)
@@ -102,6 +105,30 @@ class Bounds:
             passed = (time.monotonic() - began) / 60
             if self.minutes is not None and passed * (step + 1) / step > self.minutes:
                 return
+
+
+class _Ceiling:
+    """Upper bounds on α ELBO* and α log Z, reward units, the least so far of each."""
+
+    def __init__(self, factors: Factors, temperature: float, seconds: float) -> None:
+        self.elbo, self.log_z = reward_bounds(factors)
+        if self.elbo == -math.inf:
+            raise ImpossibleError([Finding("bounds", "a time at which every reward is -inf", "possible rewards")])
+        rules = (None, temperature)
+        self.proved: list[Iterator[UpperBound]] = [upper_bounds(factors, of, seconds=seconds) for of in rules]
+        for _ in rules:
+            self.step()  # the largest rewards: at once
+
+    @torch.no_grad()
+    def step(self) -> tuple[float, float]:
+        """Let HARD and POSTERIOR take turns, one pass each; one that is refused or done does not come again."""
+        turn = self.proved.pop(0) if self.proved else iter(())
+        with suppress(IntractableError, StopIteration):
+            found = next(turn)
+            self.proved.append(turn)
+            self.elbo = min(self.elbo, found.value)  # ELBO* <= log Z
+            self.log_z = min(self.log_z, found.value) if found.bounds == "POSTERIOR" else self.log_z
+        return self.elbo, self.log_z
 
 
 class _Search:

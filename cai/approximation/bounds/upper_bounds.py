@@ -57,7 +57,7 @@ class UpperBound:
 def upper_bounds(
     factors: Factors, temperature: float | None = None, *, seconds: float = 60.0, seed: int = 0
 ) -> Iterator[UpperBound]:
-    """Yield ever smaller upper bounds on the start value, until the time is over.
+    """Yield the least upper bound on the start value so far after every pass, until the time is over.
 
     Args:
         factors: a world of factors of finite horizon.
@@ -85,7 +85,7 @@ def upper_bounds(
         value = backup.start(values[0])
         if value < best.value:
             best = UpperBound(value, "approximate linear programming", backup.bounds, values, time.monotonic() - began)
-            yield best
+        yield best
         if time.monotonic() > began + seconds:
             return
 
