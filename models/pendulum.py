@@ -30,6 +30,8 @@ class Pendulum:
     """
 
     stationary = True
+    periodic = ("state[0]",)  # a grid of states goes round
+    bounds = {"state[1]": (-MAX_SPEED, MAX_SPEED)}  # noqa: RUF012
 
     def __init__(self, horizon: int | None = 200, discount: float = 1.0) -> None:
         self.horizon, self.discount = horizon, discount

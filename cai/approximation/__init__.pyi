@@ -3,6 +3,10 @@ from .bounds.two_sided import Bounds as Bounds
 from .bounds.upper_bounds import UpperBound as UpperBound
 from .bounds.upper_bounds import upper_bounds as upper_bounds
 from .estimate import Estimate as Estimate
+from .grid import Grid as Grid
+from .grid import GridConvergence as GridConvergence
+from .grid import GridRow as GridRow
+from .grid import grid_convergence as grid_convergence
 from .methods import METHODS as METHODS
 from .methods import Method as Method
 from .particles import Particles as Particles
