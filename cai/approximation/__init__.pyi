@@ -7,6 +7,7 @@ from .grid import Grid as Grid
 from .grid import GridConvergence as GridConvergence
 from .grid import GridRow as GridRow
 from .grid import grid_convergence as grid_convergence
+from .iterated_gaussian import IteratedGaussian as IteratedGaussian
 from .methods import METHODS as METHODS
 from .methods import Method as Method
 from .particles import Particles as Particles

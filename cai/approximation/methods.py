@@ -8,6 +8,7 @@ import torch
 from cai.approximation.approximation import Approximation
 from cai.approximation.bounds.two_sided import Bounds
 from cai.approximation.grid import Grid
+from cai.approximation.iterated_gaussian import IteratedGaussian
 from cai.approximation.particles import Particles
 from cai.approximation.path_integral import PathIntegral
 from cai.errors import fault
@@ -37,6 +38,7 @@ class Method(Protocol):
 METHODS: dict[str, type[Method]] = {
     "bounds": Bounds,
     "grid": Grid,
+    "iterated_gaussian": IteratedGaussian,
     "path_integral": PathIntegral,
     "particles": Particles,
 }

@@ -1,0 +1,96 @@
+"""The ELBO of a Gaussian law of the noise, measured on roll-outs: of a policy it is the policy's own.
+
+ELBO(q) = E_q[Σ_t γ^t (r_t/α - KL(q(w_t|s_t) ‖ N(0, I)) - KL(q(z_t|s_t, w_t) ‖ N(0, I)))] - KL(q(z) ‖ N(0, I))
+"""
+
+import math
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from cai.approximation.estimate import Estimate
+from cai.approximation.noise_law import NoiseLaw, kl_to_standard, log_ratio
+from cai.approximation.rollouts import Rollouts, effective_sample_size, log_optimality, require_rewards
+from cai.compile.noise_program import NoiseProgram
+
+SURE = 3.0
+"""How many standard errors a sampled lower bound lies below its estimate."""
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """N trajectories under a law q of the noise, each as if it survived.
+
+    Attributes:
+        runs: the roll-outs.
+        log_ratio: log p - log q of the noise until each time, while the episode goes on, nats, ``[N, T]``.
+        elbo: the terms of ELBO(q), whose mean it is, nats, ``[N]``; the divergences are exact at the states drawn.
+    """
+
+    runs: Rollouts
+    log_ratio: Float[Tensor, "N T"]
+    elbo: Float[Tensor, " N"]
+
+    def log_weights(self, alpha: float, discount: float) -> Float[Tensor, "N T"]:
+        """Return the log-weights of the trajectories for p(τ|O_0 … O_t), nats; the mean weight is Z without bias."""
+        return self.log_ratio + log_optimality(self.runs.rewards / alpha, self.runs.terminal / alpha, discount)
+
+
+def drawn(program: NoiseProgram, law: NoiseLaw, alpha: float, samples: int, generator: torch.Generator) -> Drawn:
+    """Draw trajectories under a law; the same state of the generator gives every law the same normal numbers.
+
+    Raises:
+        WorldError: a reward is NaN or +inf.
+    """
+    T, j, k = program.horizon, program.act_noise, program.step_noise
+    sizes = (program.start_noise, T * j, T * k)
+    begin, act, step = torch.randn(samples, sum(sizes), generator=generator, dtype=torch.float64).split(sizes, -1)
+    act, step, nothing = act.reshape(samples, T, j), step.reshape(samples, T, k), begin[:, :0]
+    s, kept = program.start(law.start.draw(nothing, begin)), 1.0
+    ratio, elbo = -log_ratio(law.start, nothing, begin), -kl_to_standard(law.start, nothing)
+    states, (actions, rewards, ratios) = [s], (list[Tensor](), list[Tensor](), list[Tensor]())
+    for t in range(T):
+        ended, q, noisy = program.ended(s), law.act[t], law.step[t]
+        w = q.draw(s, act[:, t])
+        seen = torch.cat((s, w), -1)
+        z = noisy.draw(seen, step[:, t])
+        kl = kl_to_standard(q, s) + kl_to_standard(noisy, seen)
+        more = log_ratio(q, s, act[:, t]) + log_ratio(noisy, seen, step[:, t])
+        if ended is not None:
+            kl, more = torch.where(ended, 0.0, kl), torch.where(ended, 0.0, more)
+        a, s, r = program.advance(t, s, w, z)
+        ratio, elbo, kept = ratio - more, elbo + kept * (r / alpha - kl), kept * program.discount
+        states, actions, rewards, ratios = [*states, s], [*actions, a], [*rewards, r], [*ratios, ratio]
+    runs = Rollouts(torch.stack(states, 1), torch.stack(actions, 1), torch.stack(rewards, 1), program.terminal(s))
+    return Drawn(runs, torch.stack(ratios, 1), elbo + kept * runs.terminal / alpha)
+
+
+def policy_elbo(
+    program: NoiseProgram, law: NoiseLaw, alpha: float, samples: int, generator: torch.Generator
+) -> Estimate:
+    """Estimate the ELBO of a law of the noise, nats; of ``law.policy`` it is ELBO(π), below ELBO* ≤ log Z.
+
+    Raises:
+        WorldError: a reward is NaN or +inf.
+    """
+    found = drawn(program, law, alpha, samples, generator)
+    require_rewards(program, found.runs.rewards)
+    return below(found.elbo)
+
+
+def below(each: Tensor) -> Estimate:
+    """Return the mean of samples as an estimate, and three standard errors less as a sampled lower bound."""
+    mean = float(each.mean())
+    if not math.isfinite(mean) or len(each) < 2:
+        return Estimate()
+    error = float(each.std()) / len(each) ** 0.5
+    return Estimate(mean, error, lower=mean - SURE * error, sampled=True)
+
+
+def log_mean(log_weights: Float[Tensor, " N"]) -> Estimate:
+    """Return log of the mean weight, nats, with its standard error by the delta method."""
+    N = len(log_weights)
+    spread = 1 / float(effective_sample_size(log_weights)) - 1 / N
+    return Estimate(float(log_weights.logsumexp(0)) - math.log(N), math.sqrt(max(spread, 0.0) * N / max(N - 1, 1)))
