@@ -10,6 +10,7 @@ from .grid import grid_convergence as grid_convergence
 from .iterated_gaussian import IteratedGaussian as IteratedGaussian
 from .methods import METHODS as METHODS
 from .methods import Method as Method
+from .neural_svi import NeuralSVI as NeuralSVI
 from .particles import Particles as Particles
 from .path_integral import PathIntegral as PathIntegral
 from .trajectories import Trajectories as Trajectories

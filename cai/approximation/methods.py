@@ -9,6 +9,7 @@ from cai.approximation.approximation import Approximation
 from cai.approximation.bounds.two_sided import Bounds
 from cai.approximation.grid import Grid
 from cai.approximation.iterated_gaussian import IteratedGaussian
+from cai.approximation.neural_svi import NeuralSVI
 from cai.approximation.particles import Particles
 from cai.approximation.path_integral import PathIntegral
 from cai.errors import fault
@@ -41,6 +42,7 @@ METHODS: dict[str, type[Method]] = {
     "iterated_gaussian": IteratedGaussian,
     "path_integral": PathIntegral,
     "particles": Particles,
+    "svi": NeuralSVI,
 }
 """The methods by name."""
 
