@@ -26,6 +26,10 @@ from cai.errors import Finding, IntractableError, fault
 
 SIDE_BY_SIDE = 256
 """Joint actions up to which each gives a constraint of its own."""
+PASSES = ((1, 10), (1, 40), (2, 40), (1, 100), (2, 200))
+"""For each pass: how many variables a table of v reads at most, and how often constraints are added at a time."""
+PLANNED = 0.6
+"""Of the time that is left, the share that a pass plans with: what it began is done when the time is over."""
 SAMPLES = 100
 """States of each time where the bound is to be small."""
 MOST_ACTIONS = 1 << 14
@@ -76,7 +80,7 @@ def upper_bounds(
     yield best
     q: list[LocalSum] | None = None
     pools: dict[int, States] = {}
-    for width, rounds in ((1, 3), (1, 12), (2, 4), (2, 12), (2, 40), (2, 120)):
+    for width, rounds in PASSES:
         relevant = visited(factors, generator, SAMPLES, q)
         found = backup.swept(local_scopes(factors, width), relevant, pools, rounds, began + seconds)
         if found is None:
@@ -146,13 +150,14 @@ class Backup:
         v: LocalSum = merged(factors.terminal)
         values, scores = [v], list[LocalSum]()
         worst: States | None = None
+        planned = time.monotonic() + PLANNED * (deadline - time.monotonic())
         for t in reversed(range(T)):
             if time.monotonic() > deadline:
                 return None
             q = self.q(t, v)
             pool = pools.get(t, relevant[t])
             pool = joined(pool, relevant[t] if worst is None else joined(relevant[t], worst))
-            share = time.monotonic() + (deadline - time.monotonic()) / (t + 1)
+            share = time.monotonic() + max(planned - time.monotonic(), 0.0) / (t + 1)
             v, taken = fit.above(q, relevant[t], pool, rounds, share)
             pools[t] = worst = taken
             values.insert(0, v)
