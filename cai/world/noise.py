@@ -65,8 +65,10 @@ def _counted(fn: Any, z: Tensor) -> Tensor:
         probabilities = fn.probs  # as they are: no clamp, and no branch on values
     else:
         probabilities = exact(fn).log_prob(values).exp().movedim(0, -1)
-    reached = probabilities.cumsum(-1)[..., :-1] < ndtr(z).unsqueeze(-1)
-    chosen: Tensor = values.flatten()[reached.sum(-1)]
+    u = ndtr(z).unsqueeze(-1).clamp(min=torch.finfo(z.dtype).tiny)  # so that a first value of probability 0 is passed
+    number = (probabilities.cumsum(-1) < u).sum(-1)
+    last = (probabilities > 0).cumsum(-1).argmax(-1)  # cumulated probabilities may round to less than 1
+    chosen: Tensor = values.flatten()[number.minimum(last)]
     return chosen
 
 
