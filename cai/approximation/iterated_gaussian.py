@@ -192,12 +192,12 @@ class Search:
         return drawn(self.program, law, self.alpha, self.options.samples, generator)
 
     def start(self, generator: torch.Generator, guess: NoiseLaw | None) -> Point:
-        """Return the better of the guess and the nudged prior."""
+        """Return the guess, or the nudged prior where there is none or none that is possible."""
+        if guess is not None and (found := self.measured(guess.fitted(self.program))).objective > -math.inf:
+            return found
         prior = prior_law(self.program)
         push = torch.randn(prior.act.offset.shape, generator=generator, dtype=torch.float64)
-        nudged = replace(prior, act=replace(prior.act, offset=self.options.nudge * push))
-        laws = [nudged] if guess is None else [nudged, guess.fitted(self.program)]
-        return max((self.measured(law) for law in laws), key=lambda point: point.objective)
+        return self.measured(replace(prior, act=replace(prior.act, offset=self.options.nudge * push)))
 
     def step(self, at: Point, first: int) -> tuple[Point, int]:
         """Return the first law of a higher objective, or of the same within the tolerance, and which β gave it."""

@@ -11,7 +11,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from cai.approximation.estimate import Estimate
-from cai.approximation.noise_law import NoiseLaw, kl_to_standard, log_ratio
+from cai.approximation.noise_law import Divergence, NoiseLaw
 from cai.approximation.rollouts import Rollouts, effective_sample_size, log_optimality, require_rewards
 from cai.compile.noise_program import NoiseProgram
 
@@ -48,21 +48,20 @@ def drawn(program: NoiseProgram, law: NoiseLaw, alpha: float, samples: int, gene
     sizes = (program.start_noise, T * j, T * k)
     begin, act, step = torch.randn(samples, sum(sizes), generator=generator, dtype=torch.float64).split(sizes, -1)
     act, step, nothing = act.reshape(samples, T, j), step.reshape(samples, T, k), begin[:, :0]
-    s, kept = program.start(law.start.draw(nothing, begin)), 1.0
-    ratio, elbo = -log_ratio(law.start, nothing, begin), -kl_to_standard(law.start, nothing)
+    q_start, q_act, q_step = (Divergence.of(part) for part in (law.start, law.act, law.step))
+    z_0, kl, ratio = q_start.draw(nothing, begin)
+    s, elbo, log_p, kept = program.start(z_0), -kl, -ratio, 1.0
     states, (actions, rewards, ratios) = [s], (list[Tensor](), list[Tensor](), list[Tensor]())
     for t in range(T):
-        ended, q, noisy = program.ended(s), law.act[t], law.step[t]
-        w = q.draw(s, act[:, t])
-        seen = torch.cat((s, w), -1)
-        z = noisy.draw(seen, step[:, t])
-        kl = kl_to_standard(q, s) + kl_to_standard(noisy, seen)
-        more = log_ratio(q, s, act[:, t]) + log_ratio(noisy, seen, step[:, t])
+        ended = program.ended(s)
+        w, kl_w, ratio_w = q_act[t].draw(s, act[:, t])
+        z, kl_z, ratio_z = q_step[t].draw(torch.cat((s, w), -1), step[:, t])
+        kl, ratio = kl_w + kl_z, ratio_w + ratio_z
         if ended is not None:
-            kl, more = torch.where(ended, 0.0, kl), torch.where(ended, 0.0, more)
+            kl, ratio = torch.where(ended, 0.0, kl), torch.where(ended, 0.0, ratio)
         a, s, r = program.advance(t, s, w, z)
-        ratio, elbo, kept = ratio - more, elbo + kept * (r / alpha - kl), kept * program.discount
-        states, actions, rewards, ratios = [*states, s], [*actions, a], [*rewards, r], [*ratios, ratio]
+        elbo, log_p, kept = elbo + kept * (r / alpha - kl), log_p - ratio, kept * program.discount
+        states, actions, rewards, ratios = [*states, s], [*actions, a], [*rewards, r], [*ratios, log_p]
     runs = Rollouts(torch.stack(states, 1), torch.stack(actions, 1), torch.stack(rewards, 1), program.terminal(s))
     return Drawn(runs, torch.stack(ratios, 1), elbo + kept * runs.terminal / alpha)
 

@@ -71,17 +71,36 @@ def prior_law(program: NoiseProgram) -> NoiseLaw:
     return NoiseLaw(part(k0, 0), act, step)
 
 
-def kl_to_standard(law: ConditionalGaussian, x: Tensor) -> Tensor:
-    """Return ``KL(N(μ(x), LL') ‖ N(0, I)) = ½ (|μ|² + tr LL' - k) - log |L|``, nats, at ``x [*, N]``, ``[*]``."""
-    spread = law.scale.square().sum((-2, -1)) - law.offset.shape[-1]
-    volume: Tensor = torch.linalg.slogdet(law.scale).logabsdet
-    return 0.5 * (law.mean(x).square().sum(-1) + spread) - volume
+@dataclass(frozen=True)
+class Divergence:
+    """A law q(u|x) = N(μ(x), LL') beside N(0, I), at one time or stacked over time.
 
+    Attributes:
+        law: q.
+        log_volume: log |L|, ``[*T]``.
+        spread: ``½ (tr LL' - k) - log |L|``, nats, the part of the KL that is the same at all x, ``[*T]``.
+    """
 
-def log_ratio(law: ConditionalGaussian, x: Tensor, noise: Tensor) -> Tensor:
-    """Return ``log q(u|x) - log N(u; 0, I)``, nats, at ``u = μ(x) + L noise``, ``[*]``."""
-    volume: Tensor = torch.linalg.slogdet(law.scale).logabsdet
-    return 0.5 * (law.draw(x, noise).square() - noise.square()).sum(-1) - volume
+    law: ConditionalGaussian
+    log_volume: Tensor
+    spread: Tensor
+
+    @classmethod
+    def of(cls, law: ConditionalGaussian) -> "Divergence":
+        """Return it with its constants worked out, for all times at once."""
+        log_volume = torch.linalg.slogdet(law.scale).logabsdet
+        spread = 0.5 * (law.scale.square().sum((-2, -1)) - law.offset.shape[-1]) - log_volume
+        return cls(law, log_volume, spread)
+
+    def __getitem__(self, t: int) -> "Divergence":
+        return Divergence(self.law[t], self.log_volume[t], self.spread[t])
+
+    def draw(self, x: Tensor, noise: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Return ``u = μ(x) + L noise``, KL(q(·|x) ‖ N(0, I)) and ``log q(u|x) - log N(u; 0, I)``, nats."""
+        mean = x @ self.law.gain.mT + self.law.offset
+        u = mean + noise @ self.law.scale.mT
+        kl = 0.5 * mean.square().sum(-1) + self.spread
+        return u, kl, 0.5 * (u.square() - noise.square()).sum(-1) - self.log_volume
 
 
 def act_sizes(program: NoiseProgram) -> list[int]:

@@ -26,7 +26,8 @@ def traced(program: NoiseProgram) -> NoiseProgram:
     A program that reads the time, branches on values, or draws random numbers of its own runs as it is written, and so
     does one under differentiation. Numbers that the world holds are as they were when it was recorded.
     """
-    return program if program.spec.timed else replace(program, caller=Recordings())
+    recording = isinstance(program.caller, Recordings)
+    return program if program.spec.timed or recording else replace(program, caller=Recordings())
 
 
 @dataclass(eq=False)
