@@ -26,7 +26,7 @@ PAGES = (*chapters.pages(), "index")
 EXECUTED = tuple(page for page in PAGES if chapters.cells(page))
 CHAPTERS = chapters.pages(*chapters.CHAPTERS)
 LONG = tuple(page for page in EXECUTED if "from stored import" in chapters.source(page))
-ROOMS = (cai.policies, cai.learn, cai.graphs, cai.partial, cai.distributed, cai.view)
+ROOMS = (cai.approximation, cai.policies, cai.learn, cai.graphs, cai.partial, cai.distributed, cai.view)
 
 
 @pytest.fixture(scope="module")
