@@ -54,11 +54,11 @@ def float64() -> Iterator[None]:
 @pytest.fixture
 def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
     """Leave the figures of reports undrawn: they take most of the time, and what a test asks may be in the words."""
-    from cai.view.reports import claim_sections, pictures
+    from cai.view.reports import approximation_sections, claim_sections, pictures
     from cai.view.reports.sections import Picture
 
     def picture(name: str, title: str, caption: str, *_: Any, **__: Any) -> Picture:
         return Picture(name, title, caption, ())
 
-    for module in (claim_sections, pictures):
+    for module in (approximation_sections, claim_sections, pictures):
         monkeypatch.setattr(module, "picture", picture)

@@ -1,5 +1,6 @@
 from .bars import column_bars as column_bars
 from .bars import nats_bars as nats_bars
+from .computing_time_figure import cost_against_time as cost_against_time
 from .cost_figure import cost_over_time as cost_over_time
 from .curves import elbo_curves as elbo_curves
 from .explorer.explore import Explorer as Explorer
@@ -17,8 +18,10 @@ from .over_time import nats_over_time as nats_over_time
 from .over_time import occupancy_over_time as occupancy_over_time
 from .panel_rows import Panels as Panels
 from .panel_rows import side_by_side as side_by_side
+from .particle_figure import particles as particles
 from .portrait import phase_portrait as phase_portrait
 from .profiles import performance_profiles as performance_profiles
+from .sample_size_figure import effective_sample_size as effective_sample_size
 from .seed_curves import learning_curves as learning_curves
 from .tube_figure import tubes as tubes
 from .vector import alt as alt

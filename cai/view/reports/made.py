@@ -4,6 +4,7 @@ import platform
 from collections.abc import Iterator, Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 
+from cai.approximation.approximation import Approximation
 from cai.support.wording import listed
 from cai.view.reports.sections import Code, Files, Pairs, Part, Request, Section, Title, Words
 
@@ -20,6 +21,8 @@ HOLDS = {
     "beliefs.json": "the same as JSON",
     "graph.json": "the graph in networkx's own form",
     "explanation.json": "what follows from the graph, as JSON",
+    "approximations.csv": "what each method knows of log Z and ELBO*, a line each",
+    "approximations.json": "the same as JSON, with the effective sample sizes and notes",
     "figures/": "the figures as SVG",
 }
 """What the files hold, by name."""
@@ -56,6 +59,8 @@ def _seeds(request: Request) -> Mapping[str, str]:
         for learner, each in runs.items():
             known = seeds.setdefault(learner, [])
             known += [run.seed for run in each if run.seed not in known]
+    if any(isinstance(result, Approximation) for result in request.results.values()):
+        return {"Seeds": "those that cai.approximate was given; the same seed gives the same answer"}
     if not seeds:
         return {"Seeds": "none: nothing here was drawn at random"}
     return {

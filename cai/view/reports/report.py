@@ -31,6 +31,12 @@ from cai.support.numbers import show
 from cai.view.readings import name_of
 from cai.view.reports import claim_sections
 from cai.view.reports import comparison_sections as comparisons
+from cai.view.reports.approximation_sections import (
+    approximated,
+    approximation_files,
+    approximation_question,
+    is_approximate,
+)
 from cai.view.reports.belief_sections import belief_files, belief_question, first_acts, seen_game, worth
 from cai.view.reports.game import game
 from cai.view.reports.glance import glance
@@ -79,7 +85,8 @@ def report(
         results: one of these, a list, or a dict by name: a ``Comparison`` (several are of one world at different
             temperatures); ``Messages`` or an ``Evaluation``, whose policies are compared; a ``Learned``; the result of
             an experiment of ``cai claims``; what ``cai.partial.solve``
-            returns; what ``cai.graphs.explain`` returns.
+            returns; what ``cai.graphs.explain`` returns; what ``cai.approximate`` returns, with
+            exact messages beside it or without.
         folder: made where it is missing.
         title: the title of the page.
         about: what the world is, in a few plain sentences.
@@ -254,6 +261,7 @@ KINDS: tuple[Kind, ...] = (
         lambda one: isinstance(one, Explanation), _as_they_are,
         (independence, eliminated, of_words), graph_question, graph_files,
     ),
+    Kind(is_approximate, _as_they_are, (approximated, of_words), approximation_question, approximation_files),
     Kind(claim_sections.is_claim, _as_they_are, (claim_sections.verdicts, claim_sections.claims, of_words),
          claim_sections.claim_question, claim_sections.claim_files),
 )  # fmt: skip
