@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 import cai
-from cai.approximation.path_integral import PathIntegral, Plan
+from cai.approximation.open_loop_plan import Plan
+from cai.approximation.path_integral import PathIntegral
 from cai.approximation.rollouts import log_optimality
 
 
@@ -52,10 +53,12 @@ def test_log_evidence_agrees_with_the_exact_one(alpha: float, seed: int, iterati
     assert found.elbo.lower < exact(lqg(), alpha)
 
 
-def test_the_evidence_has_no_bias() -> None:
+@pytest.mark.parametrize("more", [{}, {"adapt_deviation": False, "correlation": 0.4, "fresh": 0.3}])
+def test_the_evidence_has_no_bias(more: dict[str, Any]) -> None:
     """The mean of Ẑ/Z over many small runs, with an adapted plan, is 1 within four standard errors."""
     world, log_z = lqg(2), exact(lqg(2), 1.0)
-    method = PathIntegral(samples=30, iterations=2, adapt_deviation=True, movers=10)
+    options: dict[str, Any] = {"samples": 30, "iterations": 2, "adapt_deviation": True, "movers": 10} | more
+    method = PathIntegral(**options)
     runs = [cai.approximate(world, method, seed=seed, progress=False) for seed in range(150)]
     ratios = torch.tensor([run.log_evidence.value - log_z for run in runs]).exp()
     assert abs(float(ratios.mean()) - 1) < 4 * float(ratios.std()) / len(ratios) ** 0.5 < 0.5
@@ -133,8 +136,25 @@ def test_horizon_of_one_and_a_warm_start() -> None:
     assert again.guess.mean.shape == (3, 1)
 
 
-@pytest.mark.parametrize("option", [{"samples": 0}, {"iterations": 0}, {"movers": 0.5}, {"least_deviation": 0}])
+@pytest.mark.parametrize(
+    "option",
+    [{"samples": 0}, {"iterations": 0}, {"movers": 0.5}, {"least_deviation": 0}, {"correlation": 1.0}, {"fresh": 1.0}],
+)
 def test_options_are_checked(option: dict[str, Any]) -> None:
     """An option that makes no sense is named."""
     with pytest.raises(cai.WorldError, match=next(iter(option))):
         cai.approximate(lqg(), "path_integral", progress=False, **option)
+
+
+def test_a_plan_s_draws_have_its_correlation_and_its_density() -> None:
+    """Against the joint Gaussian over all times."""
+    T, rho, g = 5, 0.8, torch.Generator().manual_seed(0)
+    mean, deviation, xi = (torch.randn(n, T, 1, generator=g, dtype=torch.float64) for n in (1, 1, 100_000))
+    plan = Plan(mean[0], deviation[0].abs() + 0.3, rho)
+    w = plan.drawn(xi)
+    t = torch.arange(T)
+    covariance = plan.deviation * plan.deviation.T * rho ** (t[:, None] - t).abs()
+    torch.testing.assert_close(w[..., 0].T.cov(), covariance, rtol=0, atol=0.05)
+    joint = dist.MultivariateNormal(plan.mean[:, 0], covariance)
+    torch.testing.assert_close(plan.log_prob(w[:9]).sum(-1), joint.log_prob(w[:9, :, 0]))
+    assert plan.shifted().mean[-1] == rho * plan.mean[-1]

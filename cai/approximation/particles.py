@@ -17,7 +17,7 @@ from torch import Tensor
 
 from cai.approximation.approximation import Approximation
 from cai.approximation.estimate import Estimate
-from cai.approximation.path_integral import Plan, open_loop
+from cai.approximation.open_loop_plan import Plan, open_loop_law
 from cai.approximation.rollouts import advance, effective_sample_size
 from cai.approximation.trajectories import Trajectories
 from cai.approximation.twist import Twist, log_density, quadratic_twist, untwisted
@@ -135,7 +135,7 @@ class Particles:
         return Approximation(
             self.name,
             temperature,
-            NoisePolicy(program, partial(open_loop, plan, program.states.dimension)),
+            NoisePolicy(program, partial(open_loop_law, plan, program.states.dimension)),
             log_evidence=_estimate(log_z, found),
             trajectories=Trajectories(paths[0], paths[1], paths[2], log_weights),
             effective_sample_size=sizes,

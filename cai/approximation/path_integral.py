@@ -1,13 +1,14 @@
 """Path-integral control: self-normalised importance samples of p(τ|O), from an open-loop Gaussian over action noise.
 
-    w_t ~ q_t = N(m_t, σ_t²),   z ~ N(0, I),        log weight(τ) = Σ_t r_t/α + Σ_t log N(w_t; 0, I) - log q_t(w_t)
+    w ~ q,   z ~ N(0, I),        log weight(τ) = Σ_t r_t/α + Σ_t log N(w_t; 0, I) - log q(w_t | w_{t-1})
 
 The mean moves to the weighted mean of the noise (Kappen 2005; Theodorou, Buchli & Schaal 2010). With one iteration, and
 the last plan as the next guess, it is MPPI (Williams et al. 2017).
 """
 
 import math
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from typing import Any, ClassVar
 
@@ -17,21 +18,21 @@ from torch import Tensor
 
 from cai.approximation.approximation import Approximation
 from cai.approximation.estimate import Estimate
+from cai.approximation.open_loop_plan import Plan, open_loop_law
 from cai.approximation.rollouts import (
     Rollouts,
     effective_sample_size,
     log_optimality,
-    log_ratio,
     require_possible,
     rollouts,
 )
 from cai.approximation.trajectories import Trajectories
 from cai.compile.noise_program import NoiseProgram, noise_program
-from cai.compile.quadratic import ConditionalGaussian
 from cai.errors import fault
 from cai.learn.loop import require_whole
 from cai.policies.noise_policy import NoisePolicy
 from cai.support.progress import bar
+from cai.world.noise import log_normal
 
 CERTAIN = 3.0
 """How many standard errors a sampled lower bound lies below its estimate."""
@@ -40,46 +41,18 @@ FEW = 2.0
 
 
 @dataclass(frozen=True)
-class Plan:
-    """An open-loop Gaussian over action noise: w_t ~ N(mean_t, deviation_t²), independent over time."""
-
-    mean: Float[Tensor, "T k"]
-    deviation: Float[Tensor, "T k"]
-
-    @classmethod
-    def prior(cls, T: int, k: int) -> "Plan":
-        """Return the action prior."""
-        return cls(torch.zeros(T, k, dtype=torch.float64), torch.ones(T, k, dtype=torch.float64))
-
-    def shifted(self) -> "Plan":
-        """Return the plan one time later, the action prior at the new end."""
-        return self.lasting(len(self.mean) + 1)[1:]
-
-    def lasting(self, T: int) -> "Plan":
-        """Return T steps of it, the action prior where it has no more."""
-        more = Plan.prior(max(T - len(self.mean), 0), self.mean.shape[-1])
-        return Plan(torch.cat((self.mean, more.mean)), torch.cat((self.deviation, more.deviation)))[:T]
-
-    def __getitem__(self, times: slice) -> "Plan":
-        return Plan(self.mean[times], self.deviation[times])
-
-
-def open_loop(plan: Plan, n: int, t: int) -> ConditionalGaussian:
-    """Return p(w_t|s) of a plan over states of n numbers, which it does not depend on."""
-    return ConditionalGaussian(plan.mean.new_zeros(plan.mean.shape[-1], n), plan.mean[t], plan.deviation[t].diag())
-
-
-@dataclass(frozen=True)
 class Weighted:
     """Roll-outs of a plan, with their weights.
 
     Attributes:
+        plan: what they were drawn from.
         noise: w, ``[N, T, k]``.
         runs: the roll-outs.
         log_weights: of optimality until each time, nats, ``[N, T]``.
         log_elbo: an unbiased estimate of the plan's ELBO by each, nats, ``[N]``.
     """
 
+    plan: Plan
     noise: Tensor
     runs: Rollouts
     log_weights: Tensor
@@ -111,7 +84,7 @@ class Weighted:
         share = torch.softmax(_tempered(self.log_weights[:, -1], movers), 0)
         mean = torch.einsum("n,ntk->tk", share, self.noise)
         variance = torch.einsum("n,ntk->tk", share, (self.noise - mean).square())
-        return Plan(mean, variance.sqrt().clamp(min=least))
+        return replace(self.plan, mean=mean, deviation=variance.sqrt().clamp(min=least))
 
 
 def _tempered(log_weights: Tensor, movers: float) -> Tensor:
@@ -132,8 +105,11 @@ def _tempered(log_weights: Tensor, movers: float) -> Tensor:
 class PathIntegral:
     """Path-integral control as importance sampling of POSTERIOR, the noise of the dynamics inferred too.
 
-    The policy is an open-loop plan: a Gaussian over action noise at each time. ``history`` is the ELBO of the plan that
+    The policy is an open-loop plan: a Gaussian over action noise at each time. ``history`` is the ELBO of the law that
     each iteration draws from; log Z is estimated from the last iteration's draws alone, without bias in Z.
+    Draws that are correlated over time, and a share of fresh ones, find what white noise about the last plan does not;
+    the weights are by the density of the draws as they are, so that neither adds a bias. A strong correlation is for
+    control: the weights' tails get heavy, and log Z poor.
 
     Attributes:
         samples: N trajectories an iteration.
@@ -141,6 +117,9 @@ class PathIntegral:
         movers: the weights that the plan moves by are tempered to at least this effective sample size; 1: never.
         adapt_deviation: whether the deviation of the draws moves too, not the mean alone.
         least_deviation: of the noise, in units of the prior's; the weights of too narrow a plan have heavy tails.
+        correlation: ρ of the draws' noise at neighbouring times, see ``open_loop_plan``; 0 ≤ ρ < 1.
+        fresh: the share of the samples that are drawn from the first plan, whatever was found since; all are weighed by
+            the mixture (Veach & Guibas 1995, balance heuristic).
         horizon: how many steps to look ahead, where the world has no horizon.
     """
 
@@ -150,6 +129,8 @@ class PathIntegral:
     movers: float = 1.0
     adapt_deviation: bool = False
     least_deviation: float = 0.2
+    correlation: float = 0.0
+    fresh: float = 0.0
     horizon: int | None = None
 
     def run(
@@ -163,14 +144,17 @@ class PathIntegral:
         """
         self._check()
         program = noise_program(world, self.horizon)
-        plan = Plan.prior(program.horizon, program.act_noise) if guess is None else guess.lasting(program.horizon)
-        found = weighted(program, plan, self.samples, temperature, generator)
+        first = Plan.first(program.horizon, program.act_noise, self.correlation)
+        plan, fresh = first if guess is None else guess.lasting(program.horizon), int(self.fresh * self.samples)
+        parts = ((plan, self.samples - fresh), (first, fresh))
+        found = weighted(program, parts, temperature, generator)
         history, sizes = [], []
         with bar(self.name, self.iterations, shown=progress) as tell:
             for i in range(self.iterations):
                 if i:
                     plan = self._draws(found, plan)
-                    found = weighted(program, plan, self.samples, temperature, generator)
+                    parts = ((plan, self.samples - fresh), (first, fresh))
+                    found = weighted(program, parts, temperature, generator)
                 history.append(float(found.log_elbo.mean()))
                 sizes.append(float(found.sample_sizes[-1]))
                 tell(i + 1, f"effective sample size {sizes[-1]:.3g}")
@@ -190,7 +174,7 @@ class PathIntegral:
         return Approximation(
             self.name,
             temperature,
-            NoisePolicy(program, partial(open_loop, moved, n)),
+            NoisePolicy(program, partial(open_loop_law, moved, n)),
             log_evidence=found.log_evidence,
             elbo=found.elbo,
             trajectories=Trajectories(runs.states, runs.actions, runs.paid, last - last.logsumexp(0)),
@@ -205,7 +189,7 @@ class PathIntegral:
         return self._kept(found.moved(self.movers, self.least_deviation), plan)
 
     def _kept(self, moved: Plan, plan: Plan) -> Plan:
-        return moved if self.adapt_deviation else Plan(moved.mean, plan.deviation)
+        return moved if self.adapt_deviation else replace(plan, mean=moved.mean)
 
     def _check(self) -> None:
         require_whole("path_integral, samples", self.samples, 1)
@@ -214,28 +198,38 @@ class PathIntegral:
             raise fault("path_integral, movers", f"{self.movers}", "an effective sample size, at least 1")
         if not 0 < self.least_deviation <= 1:
             raise fault("path_integral, least_deviation", f"{self.least_deviation}", "above 0, at most 1")
+        if not 0 <= self.correlation < 1:
+            raise fault("path_integral, correlation", f"{self.correlation}", "at least 0, below 1")
+        if not 0 <= self.fresh < 1:
+            raise fault("path_integral, fresh", f"{self.fresh}", "a share of the samples, at least 0, below 1")
 
 
-def weighted(program: NoiseProgram, plan: Plan, samples: int, alpha: float, generator: torch.Generator) -> Weighted:
-    """Draw trajectories of a plan, and weigh them for POSTERIOR.
+def weighted(
+    program: NoiseProgram, parts: Sequence[tuple[Plan, int]], alpha: float, generator: torch.Generator
+) -> Weighted:
+    """Draw so many trajectories of each of some plans, and weigh them for POSTERIOR by the mixture of the plans.
 
     Raises:
         ImpossibleError: none is possible.
     """
+    parts = [(plan, samples) for plan, samples in parts if samples]
+    N, T, gamma = sum(samples for _, samples in parts), program.horizon, program.discount
 
     def normal(*shape: int) -> Tensor:
-        return torch.randn(samples, *shape, generator=generator, dtype=torch.float64)
+        return torch.randn(N, *shape, generator=generator, dtype=torch.float64)
 
-    T, gamma = program.horizon, program.discount
-    w = plan.mean + plan.deviation * normal(T, program.act_noise)
+    xi = normal(T, program.act_noise).split([samples for _, samples in parts])
+    w = torch.cat([plan.drawn(part) for (plan, _), part in zip(parts, xi, strict=True)])
     runs = rollouts(program, normal(program.start_noise), w, normal(T, program.step_noise))
-    ratio = log_ratio(w, plan.mean, plan.deviation)
+    log_q = torch.stack([math.log(samples / N) + plan.log_prob(w).cumsum(-1) for plan, samples in parts]).logsumexp(0)
+    log_ratio = log_normal(w).cumsum(-1) - log_q
     likelihood = log_optimality(runs.rewards / alpha, runs.terminal / alpha, gamma)
-    log_weights = ratio.cumsum(-1) + likelihood
+    log_weights = log_ratio + likelihood
     require_possible("path_integral", program, log_weights, runs.rewards.cumsum(-1))
     alive = gamma ** torch.arange(T + 1, dtype=torch.float64)
-    log_elbo = (alive[:-1] * (runs.rewards / alpha + ratio)).sum(-1) + alive[-1] * runs.terminal / alpha
-    return Weighted(w, runs, log_weights, log_elbo)
+    each = log_ratio.diff(prepend=w.new_zeros(N, 1))
+    log_elbo = (alive[:-1] * (runs.rewards / alpha + each)).sum(-1) + alive[-1] * runs.terminal / alpha
+    return Weighted(parts[0][0], w, runs, log_weights, log_elbo)
 
 
 def notes(samples: int, sizes: list[float]) -> tuple[str, ...]:

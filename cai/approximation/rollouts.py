@@ -9,7 +9,6 @@ from torch import Tensor
 
 from cai.compile.noise_program import NoiseProgram
 from cai.errors import ImpossibleError, fault
-from cai.world.noise import log_normal
 
 
 @dataclass(frozen=True)
@@ -99,13 +98,6 @@ def log_optimality(log_potentials: Float[Tensor, "N T"], log_terminal: Tensor, d
     log_gamma = math.log(discount)
     dying = times * log_gamma + math.log1p(-discount) + paid
     return torch.logaddexp(dying.logcumsumexp(-1), (times + 1) * log_gamma + paid + last)
-
-
-def log_ratio(
-    w: Float[Tensor, "N T k"], mean: Float[Tensor, "T k"], deviation: Float[Tensor, "T k"]
-) -> Float[Tensor, "N T"]:
-    """Return log N(w; 0, I) - log N(w; mean, deviation²) at each time, nats."""
-    return log_normal(w) - log_normal((w - mean) / deviation) + deviation.log().sum(-1)
 
 
 def require_possible(where: str, program: NoiseProgram, log_weights: Tensor, best: Tensor) -> None:
