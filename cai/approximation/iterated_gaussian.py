@@ -104,6 +104,17 @@ class IteratedGaussian:
                 damped = max(damped - 1, 0)
         return self._answer(program, temperature, at.law, tuple(history), why, generator)
 
+    def messages(self, program: NoiseProgram, law: NoiseLaw, alpha: float) -> Quadratic:
+        """Return v of the world expanded about a law, under the rule, in nats: quadratics stacked over time.
+
+        Raises:
+            ImpossibleError, IntractableError: an integral of the expanded world does not exist.
+        """
+        model, _ = expanded(program, law, MOMENTS[self.moments])
+        v = solve(model, RULES[self.rule], temperature=alpha).v
+        assert isinstance(v, Quadratic)
+        return v / alpha
+
     def _answer(
         self,
         program: NoiseProgram,

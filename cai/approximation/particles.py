@@ -7,8 +7,8 @@ The bootstrap has q = N(0, I) and ψ = 1 (Gordon, Salmond & Smith 1993); see ``t
 """
 
 import math
-from dataclasses import dataclass
-from functools import partial
+from dataclasses import dataclass, replace
+from functools import cached_property, partial
 from typing import Any, ClassVar
 
 import torch
@@ -19,8 +19,8 @@ from cai.approximation.approximation import Approximation
 from cai.approximation.estimate import Estimate
 from cai.approximation.open_loop_plan import Plan, open_loop_law
 from cai.approximation.rollouts import advance, effective_sample_size
-from cai.approximation.trajectories import Trajectories
-from cai.approximation.twist import Twist, log_density, quadratic_twist, untwisted
+from cai.approximation.trajectories import Trajectories, together
+from cai.approximation.twist import Twist, gaussian_twist, log_density, untwisted
 from cai.compile.noise_program import NoiseProgram, noise_program
 from cai.errors import Finding, ImpossibleError, IntractableError, fault
 from cai.learn.loop import require_whole
@@ -28,36 +28,59 @@ from cai.policies.noise_policy import NoisePolicy
 from cai.support.progress import bar
 from cai.world.noise import log_normal
 
-TWISTS = ("none", "quadratic")
+TWISTS = {"none": untwisted, "iterated_gaussian": gaussian_twist}
+"""Where each twist comes from: a world, its temperature and a generator."""
 
 
 @dataclass(frozen=True)
 class Cloud:
-    """The particles at one time, with the paths that led to them.
+    """The particles at one time, with those of the times before.
 
     Attributes:
         state: ``[N, n]``.
         log_weights: normalised, nats, ``[N]``.
         log_alive, log_dead: whether more is paid, given the path and that it was optimal so far, nats, ``[N]``.
-        eve: the particle of time 0 that each descends from, ``[N]``.
-        states, actions, rewards, noise: the paths, each a tensor ``[N, …]`` a time.
+        states, actions, rewards, noise: of all particles, dropped ones too, each a tensor ``[N, …]`` a time.
+        parents: by time, the number in ``states`` that each particle of the step from there has, ``[N]``.
     """
 
     state: Tensor
     log_weights: Tensor
     log_alive: Tensor
     log_dead: Tensor
-    eve: Tensor
     states: tuple[Tensor, ...]
     actions: tuple[Tensor, ...] = ()
     rewards: tuple[Tensor, ...] = ()
     noise: tuple[Tensor, ...] = ()
+    parents: tuple[Tensor, ...] = ()
 
     def chosen(self, i: Tensor) -> "Cloud":
         """Return particles by number, which then weigh the same."""
-        paths = ([x[i] for x in path] for path in (self.states, self.actions, self.rewards, self.noise))
         even = torch.full_like(self.log_weights, -math.log(len(i)))
-        return Cloud(self.state[i], even, self.log_alive[i], self.log_dead[i], self.eve[i], *map(tuple, paths))
+        alive, dead, parents = self.log_alive[i], self.log_dead[i], (*self.parents, i)
+        return replace(self, state=self.state[i], log_weights=even, log_alive=alive, log_dead=dead, parents=parents)
+
+    def unchanged(self) -> "Cloud":
+        """Return the same particles, each its own parent."""
+        return replace(self, parents=(*self.parents, torch.arange(len(self.state))))
+
+    @cached_property
+    def lines(self) -> tuple[Tensor, ...]:
+        """The ancestors of the particles: their numbers in the states of each time, ``[N]``."""
+        lines = [torch.arange(len(self.state))]
+        for parents in reversed(self.parents):
+            lines.append(parents[lines[-1]])
+        return tuple(reversed(lines))
+
+    def paths(self) -> Trajectories:
+        """Return the trajectories that led to the particles, with their weights."""
+        states = [s[i] for s, i in zip(self.states, self.lines, strict=True)]
+        actions, rewards = (self.along(kind) for kind in (self.actions, self.rewards))
+        return Trajectories(torch.stack(states, 1), actions, rewards, self.log_weights)
+
+    def along(self, kind: tuple[Tensor, ...]) -> Tensor:
+        """Return what the ancestors did at each step, ``[N, T, …]``."""
+        return torch.stack([x[i] for x, i in zip(kind, self.lines[1:], strict=True)], 1)
 
 
 @dataclass(frozen=True)
@@ -69,9 +92,14 @@ class Smoothed:
     sample_sizes: Tensor
 
     @property
+    def forebears(self) -> Tensor:
+        """The particle of time 0 that each descends from, ``[N]``."""
+        return self.last.lines[0]
+
+    @property
     def relative_variance(self) -> float:
         """Var Ẑ / Z², from the weights of the particles by their forebears at time 0 (Lee & Whiteley 2018)."""
-        families = torch.zeros_like(self.last.log_weights).index_add(0, self.last.eve, self.last.log_weights.exp())
+        families = torch.zeros_like(self.last.log_weights).index_add(0, self.forebears, self.last.log_weights.exp())
         return max(float(families.square().sum()) - 1 / len(families), 0.0)
 
 
@@ -86,7 +114,7 @@ class Particles:
         samples: N particles a run.
         runs: independent runs; their spread gives the standard error. Of one run it is read from the particles'
             forebears at time 0, which is reliable only while there are many.
-        twist: none (the bootstrap), or quadratic: the expansion about the most probable trajectory.
+        twist: none (the bootstrap), or iterated_gaussian: the messages of the world expanded about that method's law.
         resample_below: resample where the effective sample size falls below this share of N.
         least_deviation: of the policy's noise, in units of the prior's.
         horizon: how many steps to look ahead, where the world has no horizon.
@@ -107,12 +135,13 @@ class Particles:
 
         Raises:
             WorldError: an option is not valid.
-            IntractableError: a quadratic twist with a discount below 1.
+            IntractableError: a twist with a discount below 1, or one that the world has no form for.
             ImpossibleError: all particles of a run are impossible; it names the time.
         """
         self._check()
         program = noise_program(world, self.horizon)
-        twist = untwisted(program) if self.twist == "none" else self._ahead(program, temperature)
+        self._require_suited(program)
+        twist = TWISTS[self.twist](program, temperature, generator)
         found = []
         with bar(self.name, self.runs, shown=progress) as tell:
             for i in range(self.runs):
@@ -123,31 +152,27 @@ class Particles:
     def _answer(self, program: NoiseProgram, temperature: float, found: list[Smoothed]) -> Approximation:
         log_z = torch.tensor([one.log_evidence for one in found], dtype=torch.float64)
         share = torch.softmax(log_z, 0).log()
-        log_weights = torch.cat([one.last.log_weights + by for one, by in zip(found, share, strict=True)])
-        paths = [
-            torch.cat([torch.stack(path, 1) for path in kind])
-            for kind in zip(
-                *((o.last.states, o.last.actions, o.last.rewards, o.last.noise) for o in found), strict=True
-            )
-        ]
+        paths = together([one.last.paths() for one in found], share)
+        noise = torch.cat([one.last.along(one.last.noise) for one in found])[..., : program.act_noise]
         sizes = torch.stack([one.sample_sizes for one in found]).mean(0)
-        plan = _plan(log_weights.exp(), paths[3][..., : program.act_noise], self.least_deviation)
+        plan = _plan(paths.log_weights.exp(), noise, self.least_deviation)
         return Approximation(
             self.name,
             temperature,
             NoisePolicy(program, partial(open_loop_law, plan, program.states.dimension)),
             log_evidence=_estimate(log_z, found),
-            trajectories=Trajectories(paths[0], paths[1], paths[2], log_weights),
+            trajectories=paths,
             effective_sample_size=sizes,
             history=tuple(log_z.tolist()),
             notes=_notes(sizes, found, program.first),
         )
 
-    def _ahead(self, program: NoiseProgram, temperature: float) -> Twist:
-        if program.discount < 1:  # the trajectories that die have weights with heavy tails under such a proposal
+    def _require_suited(self, program: NoiseProgram) -> None:
+        if (
+            self.twist != "none" and program.discount < 1
+        ):  # the trajectories that die have weights with heavy tails under such a proposal
             seen = f"{self.twist} with γ = {program.discount:g}: to survive or to end is a mixture, not a Gaussian"
             raise IntractableError([Finding("particles, twist", seen, "none, or a discount of 1")])
-        return quadratic_twist(program, temperature)
 
     def _check(self) -> None:
         require_whole("particles, samples", self.samples, 2)
@@ -173,10 +198,12 @@ def forward(
     log_value = twist.log_values[0](s)
     log_weights = log_ratio + log_value - math.log(samples)
     log_z, sizes, nothing = float(log_weights.logsumexp(0)), [], torch.zeros(samples, dtype=torch.float64)
-    cloud = Cloud(s, log_weights - log_z, nothing, nothing - math.inf, torch.arange(samples), (s,))
+    cloud = Cloud(s, log_weights - log_z, nothing, nothing - math.inf, (s,))
     for t in range(program.horizon):
         if float(effective_sample_size(cloud.log_weights)) < resample_below * samples:
             cloud = cloud.chosen(systematic(cloud.log_weights, generator))
+        else:
+            cloud = cloud.unchanged()
         cloud, added = _moved(program, twist, alpha, t, cloud, generator)
         sizes.append(effective_sample_size(cloud.log_weights))
         log_z += added
@@ -201,14 +228,14 @@ def _moved(
     weights = cloud.log_weights + log_seen + log_ratio + log_ahead - twist.log_values[t](s)
     added = float(weights.logsumexp(0))
     if added == -math.inf:
-        best = float(torch.stack(cloud.rewards, 1).sum(1).max()) if t else 0.0
+        best = float(replace(cloud, parents=cloud.parents[:t]).along(cloud.rewards).sum(1).max()) if t else 0.0
         raise ImpossibleError(
             f"particles, t = {program.first + t}: none of {len(s)} particles is possible from here on (reward -inf on "
             f"all); the best return before is {best:g}; expected more samples, a twist, or a prior that gets there"
         )
     states, actions = (*cloud.states, following), (*cloud.actions, a)
     rewards, noise = (*cloud.rewards, reward), (*cloud.noise, omega)
-    return Cloud(following, weights - added, alive, dead, cloud.eve, states, actions, rewards, noise), added
+    return Cloud(following, weights - added, alive, dead, states, actions, rewards, noise, cloud.parents), added
 
 
 def _optimal(alive: Tensor, dead: Tensor, r: Tensor, discount: float) -> tuple[Tensor, Tensor, Tensor]:
@@ -252,7 +279,7 @@ def _plan(weights: Tensor, noise: Tensor, least: float) -> Plan:
 
 
 def _notes(sizes: Tensor, found: list[Smoothed], first: int) -> tuple[str, ...]:
-    forebears = min(len(one.last.eve.unique()) for one in found)
+    forebears = min(len(one.forebears.unique()) for one in found)
     words = f"traced back, the trajectories of a run descend from {forebears} or more particles at t = {first}"
     t = int(sizes.argmin())
     if float(sizes[t]) >= 2:

@@ -1,5 +1,6 @@
 """Trajectories: weighted samples of whole trajectories."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -39,3 +40,13 @@ class Trajectories:
         chosen = torch.multinomial(self.log_weights.exp(), n, replacement=True, generator=generator)
         even = self.log_weights.new_full((n,), 1 / n).log()
         return Trajectories(self.states[chosen], self.actions[chosen], self.rewards[chosen], even)
+
+
+def together(parts: Sequence[Trajectories], log_shares: Float[Tensor, " R"]) -> Trajectories:
+    """Return the trajectories of R runs as one, each run with a share of the weight, nats."""
+    return Trajectories(
+        torch.cat([one.states for one in parts]),
+        torch.cat([one.actions for one in parts]),
+        torch.cat([one.rewards for one in parts]),
+        torch.cat([one.log_weights + share for one, share in zip(parts, log_shares, strict=True)]),
+    )

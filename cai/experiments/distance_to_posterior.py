@@ -21,7 +21,7 @@ SAMPLERS: Mapping[str, tuple[str, Mapping[str, Any]]] = {
     "path integral, the prior": ("path_integral", {"iterations": 1}),
     "path integral, 10 moves": ("path_integral", {"iterations": 11, "movers": 20.0, "adapt_deviation": True}),
     "particles": ("particles", {"runs": 1}),
-    "particles, twisted": ("particles", {"runs": 1, "twist": "quadratic"}),
+    "particles, twisted": ("particles", {"runs": 1, "twist": "iterated_gaussian"}),
 }
 """The methods that draw, by their name in tables."""
 BASE: Mapping[str, float] = {"samples": 1000, "horizon": 10, "states": 2, "temperature": 1.0}
