@@ -49,6 +49,10 @@ def test_a_recorded_program_is_the_program(name: str) -> None:
             torch.testing.assert_close(ours, theirs, rtol=1e-12, atol=1e-12)
         if plain.spec.early_end is not None:
             assert torch.equal(fast.ended(s), plain.ended(s))  # type: ignore[arg-type]
+    w, z = (torch.randn(7, 4, k, dtype=torch.float64) for k in (plain.act_noise, plain.step_noise))
+    for ours, theirs in zip(fast.roll(s, w, z), plain.roll(s, w, z), strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-9, atol=1e-9)
+    assert fast.caller.loops
     assert all(recording is not None for recording in fast.caller.known.values())
 
 

@@ -44,16 +44,9 @@ def rollouts(
     Raises:
         WorldError: a reward is NaN or +inf.
     """
-    s = program.start(start)
-    states, actions, rewards = [s], [], []
-    for t in range(program.horizon):
-        a, s, r = program.advance(t, s, act[:, t], step[:, t])
-        states.append(s)
-        actions.append(a)
-        rewards.append(r)
-    paid = torch.stack(rewards, 1)
+    states, actions, paid = program.roll(program.start(start), act, step)
     require_rewards(program, paid)
-    return Rollouts(torch.stack(states, 1), torch.stack(actions, 1), paid, program.terminal(s))
+    return Rollouts(states, actions, paid, program.terminal(states[:, -1]))
 
 
 def advance(program: NoiseProgram, t: int, s: Tensor, a: Tensor, z: Tensor) -> tuple[Tensor, Tensor]:

@@ -7,6 +7,7 @@ States and actions are vectors: all variables side by side, finite ones as numbe
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, Protocol
 
 import pyro
@@ -25,16 +26,39 @@ from cai.world.spec import Spec, read
 RUNS = "code that runs on one state and action, and on a batch of them, in float64"
 
 
+Step = Callable[[int, Tensor, Tensor, Tensor], tuple[Tensor, Tensor, Tensor]]
+"""From t, s_t, w_t and z_t to a_t, s_{t+1} and r_t."""
+
+
 class Caller(Protocol):
     """How the pieces of a program are called: as they are written, or by a recording (see ``traced_program``)."""
 
     def __call__(self, piece: str, run: Callable[..., Any], *inputs: Tensor) -> Any:
         """Return ``run(*inputs)`` of the piece with a name."""
 
+    def loop(self, piece: str, step: Step, s: Tensor, w: Tensor, z: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Return the states ``[N, T+1, n]``, actions ``[N, T, m]`` and rewards ``[N, T]`` of all steps."""
 
-def as_written(piece: str, run: Callable[..., Any], *inputs: Tensor) -> Any:
-    """Run a piece."""
-    return run(*inputs)
+
+class AsWritten:
+    """Runs each piece as it is written."""
+
+    def __call__(self, piece: str, run: Callable[..., Any], *inputs: Tensor) -> Any:
+        """Run a piece."""
+        return run(*inputs)
+
+    def loop(self, piece: str, step: Step, s: Tensor, w: Tensor, z: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Run a step at each time."""
+        states, actions, rewards = [s], [], []
+        for t in range(w.shape[1]):
+            a, s, r = step(t, s, w[:, t], z[:, t])
+            states.append(s)
+            actions.append(a)
+            rewards.append(r)
+        return torch.stack(states, 1), torch.stack(actions, 1), torch.stack(rewards, 1)
+
+
+AS_WRITTEN = AsWritten()
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,7 +84,7 @@ class NoiseProgram:
     horizon: int
     first: int = 0
     begins: Tensor | None = None
-    caller: Caller = as_written
+    caller: Caller = AS_WRITTEN
 
     @property
     def discount(self) -> float:
@@ -102,18 +126,30 @@ class NoiseProgram:
 
     def advance(self, t: int, s: Tensor, w: Tensor, z: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Return a_t, s_{t+1} and r_t of the prior's action from noise; an ended episode stays and pays nothing."""
-        written = replace(self, caller=as_written)  # a recording of the whole, not of its pieces
-
-        def advance(s: Tensor, w: Tensor, z: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-            a = written.act(t, s, w)
-            following, r = written.step(t, s, a, z)
-            ended = written.ended(s)
-            if ended is not None:
-                following, r = torch.where(ended.unsqueeze(-1), s, following), torch.where(ended, 0.0, r)
-            return a, following, r
-
-        advanced: tuple[Tensor, Tensor, Tensor] = self.caller("advance", advance, s, w, z)
+        advanced: tuple[Tensor, Tensor, Tensor] = self.caller("advance", partial(self._advance, t), s, w, z)
         return advanced
+
+    def roll(self, s: Tensor, w: Tensor, z: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Return all steps of ``advance`` from states ``[N, n]`` on.
+
+        Args:
+            s: s_0, ``[N, n]``.
+            w: noise of the actions, ``[N, T, act_noise]``.
+            z: noise of the steps, ``[N, T, step_noise]``.
+
+        Returns:
+            states ``[N, T+1, n]``, actions ``[N, T, m]``, rewards ``[N, T]``, reward units.
+        """
+        return self.caller.loop("advance", self._advance, s, w, z)
+
+    def _advance(self, t: int, s: Tensor, w: Tensor, z: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        written = replace(self, caller=AS_WRITTEN)  # a recording of the whole, not of its pieces
+        a = written.act(t, s, w)
+        following, r = written.step(t, s, a, z)
+        ended = written.ended(s)
+        if ended is not None:
+            following, r = torch.where(ended.unsqueeze(-1), s, following), torch.where(ended, 0.0, r)
+        return a, following, r
 
     def terminal(self, s: Tensor) -> Tensor:
         """Return r_T in states ``[*, n]``, reward units, ``[*]``; 0 where the program goes on after its last step."""

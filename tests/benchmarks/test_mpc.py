@@ -19,7 +19,7 @@ import cai
 
 Control = Callable[[np.ndarray, int], Any]
 """From an observation and the time to an action of Gymnasium."""
-SWING = {"horizon": 20, "temperature": 0.3, "samples": 100, "movers": 3}
+SWING = {"horizon": 35, "temperature": 0.3, "samples": 300, "movers": 3, "correlation": 0.95, "fresh": 0.2}
 
 
 def played(id_: str, begin: Callable[[int], Control], seeds: range) -> tuple[list[float], float]:
