@@ -87,8 +87,9 @@ def test_the_interval_contains_the_exact_answer_of_all_hundred(seed: int) -> Non
     inside(seed)
 
 
-def test_the_policy_acts_in_a_world_too_large_for_tables_and_is_fitted_step_by_step() -> None:
-    world = Ring(40, 6)
+@pytest.mark.parametrize("n", [24, pytest.param(40, marks=pytest.mark.slow)])  # of 40: too large for tables
+def test_the_policy_acts_and_is_fitted_step_by_step(n: int) -> None:
+    world = Ring(n, 6)
     found = list(Bounds(**QUICK).refined(world, 0.1, torch.Generator().manual_seed(0)))
     assert len(found) == 2
     assert found[1].elbo.lower > found[0].elbo.lower  # the second policy knows what the first has seen

@@ -109,7 +109,7 @@ class LocalFit:
             b_ub=low - target[bound].numpy(),
             bounds=(-size, size),
             method="highs",
-            options={} if deadline == math.inf else {"time_limit": max(1.0, deadline - time.monotonic())},
+            options={} if deadline == math.inf else {"time_limit": max(0.1, deadline - time.monotonic())},
         )
         weights = np.zeros(self.offsets[-1]) if found.x is None else found.x
         return (*self._tables(weights), Factor((), target.new_tensor(low)))

@@ -1,16 +1,18 @@
 """Parts of a world set free of each other: a few state variables each, the rest of the world chosen by the controller.
 
-A region has a core of state variables, whose dynamics it keeps, and reads others, its outside, which are any values that
-the controller likes. Its states are those that the start leads to, listed one by one; so that sixteen squares of which
-one is taken are sixteen states and not 2^16.
+A region has a core of state variables, whose dynamics it keeps, and reads others, its outside, which take any values
+that the controller likes. Its states are those that the start leads to, listed one by one; so that sixteen squares of
+which one is taken are sixteen states and not 2^16.
 """
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
 import numpy as np
+import torch
 
 from cai.approximation.bounds.backprojection import Outcomes
 from cai.compile.factor_model import Factor, Factors, aligned, primed
@@ -18,6 +20,14 @@ from cai.compile.factor_model import Factor, Factors, aligned, primed
 Numbers = np.ndarray[Any, Any]
 Known = dict[str, Numbers]
 """Values of variables, ``[N]`` each."""
+
+
+ACTION = "#action"
+"""The number of a joint action."""
+MOST_KEYS = 2**62
+"""Joint values that an integer numbers."""
+WIDEST = 16
+"""Outcomes of a choice, on average, that a region has room for."""
 
 
 class TooLargeError(Exception):
@@ -53,10 +63,6 @@ class Region:
         return (*self.core, *self.outside)
 
 
-ACTION = "#action"
-"""The number of a joint action."""
-
-
 class Parts:
     """Finds regions of a stationary world of factors."""
 
@@ -74,8 +80,6 @@ class Parts:
     @cached_property
     def actions(self) -> Known:
         """The value of each action variable, by joint action."""
-        import torch
-
         every = self.factors.actions.split(torch.arange(self.factors.actions.size))
         return {name: value.numpy() for name, value in every.items()}
 
@@ -104,14 +108,21 @@ class Parts:
         return found
 
     def told_apart(self, core: Iterable[str], scope: Iterable[str]) -> Numbers:
-        """Return the class of each joint action."""
-        seen, inside = set(scope), set(core)
+        """Return the class of each joint action: those of one class move the scope and pay the core alike."""
+        inside = set(core)
         every = [self.kinds[name] for x in scope for name in self.outcomes.ancestors((primed(x),))]
-        every += [self._kinds(piece) for piece in self.rewards if set(self.states_of(piece.scope)) <= inside]
-        del seen
-        if not every:
-            return np.zeros(self.factors.actions.size, dtype=np.int64)
-        return np.unique(np.stack(every), axis=1, return_inverse=True)[1].ravel()
+        paid = [(piece, set(self.states_of(piece.scope))) for piece in self.rewards]
+        every += [self._kinds(piece) for piece, read in paid if read and read <= inside]
+        return refined(every, self.factors.actions.size)
+
+    def master(self, regions: Sequence[Region]) -> Region:
+        """Return the region of no state, which tells apart all actions that any region or reward does."""
+        every = [*(region.kinds for region in regions), *(self._kinds(piece) for piece in self.rewards)]
+        kinds = refined(every, self.factors.actions.size)
+        picks = np.unique(kinds, return_index=True)[1]
+        C, choices = len(picks), self._choices(np.zeros(1, dtype=np.int64), (), (), picks)
+        stays = (np.arange(C), np.zeros(C, dtype=np.int64), np.ones(C))
+        return Region((), (), kinds, choices, (1, C, 1), stays, np.ones(1), {})
 
     def region(self, names: Iterable[str], most: int) -> Region:
         """List the states of a core that the start leads to, and all that may follow.
@@ -119,39 +130,45 @@ class Parts:
         Raises:
             TooLargeError: it has more than ``most`` choices.
         """
-        factors, core = self.factors, self.states_of(names)
-        if np.prod([float(factors.sizes[name]) for name in core]) > 2**62:
-            raise TooLargeError
+        core = self.states_of(names)
         outside = self.states_of(self.parents(core) - set(core))
-        O = float(np.prod([float(factors.sizes[name]) for name in outside]))
         kinds = self.told_apart(core, (*core, *outside))
-        _, picks = np.unique(kinds, return_index=True)
-        C = len(picks)
-        if O * C > most:
+        picks = np.unique(kinds, return_index=True)[1]
+        sizes = self.factors.sizes
+        C, width = len(picks), math.prod(sizes[name] for name in outside)
+        if C * width > most or math.prod(sizes[name] for name in core) > MOST_KEYS:
             raise TooLargeError
         chance = self._chance(self.factors.at(0).chance, tuple(map(primed, core)))
-        first = self._chance(factors.initial, core)
-        known, weight, _ = spread({}, np.ones(1), first, most)
-        start_keys = self._keys(known, core)
-        keys, parts, n = np.unique(start_keys), list[Any](), 0
-        seen = keys
-        while len(keys):
-            if (n + len(keys)) * O * C > most:
+        first, weight, _ = spread({}, np.ones(1), self._chance(self.factors.initial, core), most)
+        start = self._keys(first, core)
+        reached = new = np.unique(start)
+        choices, outcomes = list[Known](), list[tuple[Numbers, Numbers, Numbers]]()
+        while len(new):
+            if len(reached) * C * width > most:
                 raise TooLargeError
-            choices = self._choices(keys, core, outside, picks)
-            after, p, source = spread(choices, np.ones(len(choices[ACTION])), chance, 16 * most)
+            chosen = self._choices(new, core, outside, picks)
+            after, p, source = spread(chosen, np.ones(len(chosen[ACTION])), chance, WIDEST * most)
             ahead = self._keys({name: after[primed(name)] for name in core}, core, len(p))
-            parts.append((choices, source + n * C * int(O), ahead, p))
-            n += len(keys)
-            keys = np.setdiff1d(ahead, seen)
-            seen = np.concatenate([seen, keys])
-        order = np.argsort(seen, kind="stable")
-        number = lambda key: order[np.searchsorted(seen, key, sorter=order)]  # noqa: E731
-        start = np.bincount(number(start_keys), weights=weight, minlength=n)
-        choices = {name: np.concatenate([part[0][name] for part in parts]) for name in parts[0][0]}
-        source, ahead, p = (np.concatenate([part[i] for part in parts]) for i in (1, 2, 3))
-        shape = (n, C, int(O))
-        return Region(core, outside, kinds, choices, shape, (source, number(ahead), p), start, self._values(seen, core))
+            choices.append(chosen)
+            outcomes.append((source + (len(reached) - len(new)) * C * width, ahead, p))
+            new = np.setdiff1d(ahead, reached)
+            reached = np.concatenate([reached, new])
+        order = np.argsort(reached, kind="stable")
+
+        def number(key: Numbers) -> Numbers:
+            return order[np.searchsorted(reached, key, sorter=order)]
+
+        source, ahead, p = (np.concatenate(part) for part in zip(*outcomes, strict=True))
+        return Region(
+            core,
+            outside,
+            kinds,
+            {name: np.concatenate([part[name] for part in choices]) for name in choices[0]},
+            (len(reached), C, width),
+            (source, number(ahead), p),
+            np.bincount(number(start), weights=weight, minlength=len(reached)),
+            self._values(reached, core),
+        )
 
     def _chance(self, chance: Mapping[str, Factor], scope: Sequence[str]) -> list[tuple[str, Factor]]:
         names = set(Outcomes(chance, self.factors.sizes).ancestors(tuple(scope)))
@@ -171,12 +188,19 @@ class Parts:
         return values
 
     def _choices(self, keys: Numbers, core: Sequence[str], outside: Sequence[str], picks: Numbers) -> Known:
-        O = int(np.prod([self.factors.sizes[name] for name in outside], dtype=np.int64))
+        width = math.prod(self.factors.sizes[name] for name in outside)
         n, C = len(keys), len(picks)
-        choices = {name: value.repeat(C * O) for name, value in self._values(keys, core).items()}
-        choices |= {name: np.tile(value, n * C) for name, value in self._values(np.arange(O), outside).items()}
-        action = np.tile(picks.repeat(O), n)
+        choices = {name: value.repeat(C * width) for name, value in self._values(keys, core).items()}
+        choices |= {name: np.tile(value, n * C) for name, value in self._values(np.arange(width), outside).items()}
+        action = np.tile(picks.repeat(width), n)
         return choices | {ACTION: action} | {name: value[action] for name, value in self.actions.items()}
+
+
+def refined(kinds: Sequence[Numbers], actions: int) -> Numbers:
+    """Return the coarsest classes of actions that tell apart all that one of these does, ``[A]``."""
+    if not kinds:
+        return np.zeros(actions, dtype=np.int64)
+    return np.unique(np.stack(kinds), axis=1, return_inverse=True)[1].ravel()
 
 
 def spread(

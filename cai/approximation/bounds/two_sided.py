@@ -11,6 +11,7 @@ from typing import Any, ClassVar
 import torch
 
 from cai.approximation.approximation import Approximation
+from cai.approximation.bounds.dual_decomposition import decomposed
 from cai.approximation.bounds.fitted_values import basis, fitted
 from cai.approximation.bounds.local_policy import LocalPolicy
 from cai.approximation.bounds.look_ahead import LookAhead, States
@@ -25,6 +26,8 @@ from cai.support.progress import Interrupt, bar
 
 KEPT = 3
 """Sets of visited states that a fit looks back on: those of the action prior, and of the last policies."""
+LOG_Z = 1 / 3
+"""Of the time, after which the bound on log Z is left as it is."""
 PRIOR = 1e9
 """Times the temperature, at which a softmax policy is the action prior."""
 
@@ -35,8 +38,8 @@ class Bounds:
 
     From below by the ELBO of a policy of local value functions, ``ELBO(π) <= ELBO* <= log Z``: sampled, so that the
     bound holds with high probability, ``Estimate.sampled``. The policies are compared on other trajectories than the
-    bound is taken from. From above by what is proved: the least of the largest rewards, and of approximate linear
-    programs for HARD, ``ELBO* <= HARD/α``, and for POSTERIOR.
+    bound is taken from. From above by what is proved: the least of the largest rewards, of parts of the world set free
+    of each other at prices for disagreeing (dual decomposition), and of approximate linear programs for POSTERIOR.
 
     Attributes:
         minutes: after so many minutes no step is begun; None where ``steps`` alone ends it.
@@ -94,8 +97,10 @@ class Bounds:
         search = _Search(self, factors, temperature, generator)
         gaps: tuple[float, ...] = ()
         for step in range(1, self.steps + 1 if self.steps is not None else 2**62):
+            start = time.monotonic()
             lower = search.step()
-            proved = ceiling.step() if step > 1 else (ceiling.elbo, ceiling.log_z)
+            took = 0.0 if self.minutes is None else time.monotonic() - start  # equal steps give equal answers
+            proved = ceiling.step(took) if step > 1 else (ceiling.elbo, ceiling.log_z)
             elbo_at_most, log_z_at_most = (bound / temperature for bound in proved)
             gaps = (*gaps, elbo_at_most - lower.lower)
             both = replace(lower, upper=elbo_at_most)
@@ -114,21 +119,37 @@ class _Ceiling:
         self.elbo, self.log_z = reward_bounds(factors)
         if self.elbo == -math.inf:
             raise ImpossibleError([Finding("bounds", "a time at which every reward is -inf", "possible rewards")])
-        rules = (None, temperature)
-        self.proved: list[Iterator[UpperBound]] = [upper_bounds(factors, of, seconds=seconds) for of in rules]
-        for _ in rules:
-            self.step()  # the largest rewards: at once
+        self.proved = [
+            _on_elbo(factors, temperature, seconds),
+            upper_bounds(factors, temperature, seconds=LOG_Z * seconds),
+        ]
+        for _ in range(2):
+            self.step()  # what takes no time
 
     @torch.no_grad()
-    def step(self) -> tuple[float, float]:
-        """Let HARD and POSTERIOR take turns, one pass each; one that is refused or done does not come again."""
-        turn = self.proved.pop(0) if self.proved else iter(())
-        with suppress(IntractableError, StopIteration):
-            found = next(turn)
-            self.proved.append(turn)
-            self.elbo = min(self.elbo, found.value)  # ELBO* <= log Z
-            self.log_z = min(self.log_z, found.value) if found.bounds == "POSTERIOR" else self.log_z
+    def step(self, seconds: float = 0.0) -> tuple[float, float]:
+        """Let the bounds on ELBO* and log Z take turns for some time; one that is refused or done comes no more."""
+        end = time.monotonic() + seconds
+        while self.proved:
+            turn = self.proved.pop(0)
+            with suppress(IntractableError, StopIteration):
+                found = next(turn)
+                self.proved.append(turn)
+                self.elbo = min(self.elbo, found.value)  # ELBO* <= log Z
+                self.log_z = min(self.log_z, found.value) if found.bounds == "POSTERIOR" else self.log_z
+            if time.monotonic() >= end:
+                break
         return self.elbo, self.log_z
+
+
+def _on_elbo(factors: Factors, temperature: float, seconds: float) -> Iterator[UpperBound]:
+    """Yield bounds on α ELBO*: by dual decomposition, and where that is refused, by approximate linear programming."""
+    for alpha in (temperature, None):
+        with suppress(IntractableError):
+            for value in decomposed(factors, alpha, seconds=seconds):
+                yield UpperBound(value, "dual decomposition", "HARD" if alpha is None else "VARIATIONAL")
+            return
+    yield from upper_bounds(factors, seconds=seconds)
 
 
 class _Search:
