@@ -87,7 +87,7 @@ def test_the_interval_contains_the_exact_answer_of_all_hundred(seed: int) -> Non
     inside(seed)
 
 
-@pytest.mark.parametrize("n", [24, pytest.param(40, marks=pytest.mark.slow)])  # of 40: too large for tables
+@pytest.mark.parametrize("n", [16, pytest.param(40, marks=pytest.mark.slow)])  # of 40: too large for tables
 def test_the_policy_acts_and_is_fitted_step_by_step(n: int) -> None:
     world = Ring(n, 6)
     found = list(Bounds(**QUICK).refined(world, 0.1, torch.Generator().manual_seed(0)))

@@ -26,10 +26,10 @@ def differences(regions: Sequence[Region], sizes: Mapping[str, int], first: Numb
         cells, count = shared_cells(regions[j], regions[k], sizes)
         if count == 1:
             continue
-        for region, cell, sign in zip((j, k), cells, (1.0, -1.0), strict=True):
+        for region, cell, way in zip((j, k), cells, (1.0, -1.0), strict=True):
             rows.append(first[region] + np.arange(len(cell)))
             columns.append(n + cell)
-            signs.append(np.full(len(cell), sign))
+            signs.append(np.full(len(cell), way))
         n += count
     if not rows:
         return csr_matrix((first[-1], 0))

@@ -96,7 +96,7 @@ class DualDecomposition:
             return np.zeros(self.regions[0].shape[1])
         table = added_up(tuple(slice_.prior.values()), actions.names, torch.float64).expand(actions.sizes)
         mass = np.bincount(self.regions[0].kinds, weights=table.reshape(-1).exp().numpy())
-        return np.log(np.maximum(mass, 1e-300))  # type: ignore[no-any-return]
+        return np.log(np.maximum(mass, 1e-300))
 
     def _shared(self, pieces: Sequence[Factor], values: Sequence[Any], parts: Parts) -> tuple[Numbers, float]:
         """Give each term to one region that reads it; return also the sum of the largest of those that none reads."""
