@@ -149,7 +149,9 @@ def _scripted(step: Any) -> Callable[..., Any]:
             rewards.append(r)
         return torch.stack(states, 1), torch.stack(actions, 1), torch.stack(rewards, 1)
 
-    return cast("Callable[..., Any]", torch.jit.script(loop))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # torch.export cannot go through a loop of any length
+        return cast("Callable[..., Any]", torch.jit.script(loop))
 
 
 def _without_gradient(recording: Callable[..., Any], inputs: tuple[Tensor, ...]) -> Any:
