@@ -5,8 +5,10 @@ import json
 from typing import Any
 
 import pytest
+import torch
 
-from cai.experiments.distance_to_posterior import AXES, SAMPLERS, DistanceToPosterior, distances
+import cai
+from cai.experiments.distance_to_posterior import AXES, LEARNED, SAMPLERS, DistanceToPosterior, distances
 from tests import chapters
 
 
@@ -28,7 +30,7 @@ def found(stored: Any, numbers: Any) -> DistanceToPosterior:
 
 
 def test_the_stored_numbers_are_found_again(stored: Any, numbers: Any) -> None:
-    again = stored.plain(distances({"samples": (100,), "temperature": (0.1,)}, seeds=1, progress=False))
+    again = stored.plain(distances({"samples": (100,), "temperature": (0.1,)}, seeds=1, learners=0, progress=False))
     assert not stored.differences(again, numbers, "distance_to_posterior", 1e-5)
 
 
@@ -56,12 +58,42 @@ def test_the_prior_collapses_in_the_cold(found: DistanceToPosterior) -> None:
 
 
 def test_a_policy_s_distance_is_never_negative(found: DistanceToPosterior) -> None:
-    """It is a KL; VARIATIONAL's policy is nearer than the prior."""
-    for by in (by for values in found.policies.values() for by in values.values()):
-        assert all(0 <= best <= prior for best, prior in zip(by["VARIATIONAL"].runs, by["prior"].runs, strict=True))
+    """It is a KL; of all policies VARIATIONAL's is the nearest."""
+    for by in (by for values in found.laws.values() for by in values.values()):
+        for name in by.keys() - {"iterated Gaussian's law", "SAC's policy"}:
+            pairs = zip(by["VARIATIONAL's policy"].runs, by[name].runs, strict=True)
+            assert all(0 <= best <= other + 1e-9 for best, other in pairs)
 
 
-def test_all_samplers_are_in_the_table(found: DistanceToPosterior) -> None:
+def test_one_step_of_the_iterated_gaussian_is_exact(found: DistanceToPosterior) -> None:
+    """Its law is the posterior, and its policy is VARIATIONAL's, up to the tolerance that it stops at."""
+    for by in (by for values in found.laws.values() for by in values.values()):
+        assert abs(by["iterated Gaussian's law"].value) < 1e-6
+        assert by["iterated Gaussian's policy"].value == pytest.approx(by["VARIATIONAL's policy"].value, rel=1e-4)
+
+
+def test_to_plan_again_is_better_than_one_plan(found: DistanceToPosterior) -> None:
+    """With the same fixed covariance; and a covariance that adapts is better than both."""
+    by = found.laws["temperature"]["0.1"]
+    assert by["path integral's policy"].value < by["MPPI, replanned"].value < by["MPPI's plan"].value
+
+
+def test_a_plan_without_noise_is_infinitely_far() -> None:
+    """It is certain where the posterior is not."""
+    model = cai.linearise(cai.load_world("lqg", {"states": 2, "actions": 1, "horizon": 3}))
+    gap = cai.evaluate(model, (torch.zeros(1, 2), torch.zeros(1), torch.zeros(1, 1))).evidence_gap
+    assert gap == torch.inf
+
+
+def test_sac_is_farther_than_the_best_policy(found: DistanceToPosterior) -> None:
+    """On the worlds that it learned in, at every temperature."""
+    for alpha in LEARNED:
+        by = found.laws["temperature"][f"{alpha:g}"]
+        sac = by["SAC's policy"].runs
+        assert all(best < learned for best, learned in zip(by["VARIATIONAL's policy"].runs, sac, strict=False))
+
+
+def test_all_methods_are_in_the_table(found: DistanceToPosterior) -> None:
     heads, rows = found.table
-    assert len(heads) == len(SAMPLERS) + 3
+    assert len(heads) == len(rows[0]) == len(SAMPLERS) + 8
     assert len(rows) == sum(map(len, AXES.values()))

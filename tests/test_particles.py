@@ -187,3 +187,39 @@ def test_options_are_checked(option: dict[str, Any]) -> None:
     """An option that makes no sense is named."""
     with pytest.raises(cai.WorldError, match=next(iter(option))):
         found(lqg(), **option)
+
+
+@pytest.mark.parametrize("twist", ["none", "iterated_gaussian"])
+def test_backward_simulation_has_the_exact_moments_at_the_start(twist: str) -> None:
+    """Mean and variance of p(s_0|O) within four standard errors, from more particles than there are ancestors."""
+    world, means, early = lqg(4), [], []
+    truth = cai.solve(world, temperature=0.3).marginals(0).mean[:2]
+    spread = cai.solve(world, temperature=0.3).marginals(0).covariance[:2, :2].diagonal()
+    for seed in range(12):
+        run = found(world, temperature=0.3, seed=seed, runs=1, samples=200, twist=twist, backward=True)
+        mean, covariance = run.trajectories.moments(0)
+        means.append(torch.cat((mean - truth, covariance.diagonal() - spread)))
+        early.append(len(run.trajectories.states[:, 0].unique(dim=0)))
+    each = torch.stack(means)
+    # estimates of a ratio have a bias of order 1/N, below these errors
+    assert bool((each.mean(0).abs() < 4 * each.std(0) / len(each) ** 0.5).all())
+    traced = found(world, temperature=0.3, runs=1, samples=200, twist=twist).trajectories.states[:, 0].unique(dim=0)
+    assert twist != "none" or early[0] > 1.2 * len(traced)
+
+
+def test_backward_trajectories_pay_what_the_program_pays() -> None:
+    """Rewards belong to the states and actions of the trajectory."""
+    world = lqg(4)
+    paths = found(world, runs=1, samples=50, backward=True).trajectories
+    s, a = paths.states, paths.actions
+    due = -0.5 * (s[:, :-1] @ world.C.mT).square().sum(-1) - 0.5 * a.square().sum(-1)
+    due[:, -1] = due[:, -1] + world.terminal(s[:, -1])
+    assert torch.allclose(paths.rewards, due)
+
+
+def test_a_next_state_without_a_density_is_refused() -> None:
+    """A certain next state, and an episode that may end."""
+    with pytest.raises(cai.IntractableError, match="a certain value, which has no density"):
+        found(cai.load_world("pendulum", {"horizon": 2}), samples=10, runs=1, backward=True)
+    with pytest.raises(cai.IntractableError, match="an episode that may end"):
+        found(lqg(2, discount=0.9), samples=10, backward=True)

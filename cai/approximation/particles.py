@@ -8,7 +8,7 @@ The bootstrap has q = N(0, I) and ψ = 1 (Gordon, Salmond & Smith 1993); see ``t
 
 import math
 from dataclasses import dataclass, replace
-from functools import cached_property, partial
+from functools import partial
 from typing import Any, ClassVar
 
 import torch
@@ -16,8 +16,10 @@ from jaxtyping import Float
 from torch import Tensor
 
 from cai.approximation.approximation import Approximation
+from cai.approximation.backward_simulation import require_densities, simulated
 from cai.approximation.estimate import Estimate
 from cai.approximation.open_loop_plan import Plan, open_loop_law
+from cai.approximation.particle_cloud import Cloud
 from cai.approximation.rollouts import advance, effective_sample_size
 from cai.approximation.trajectories import Trajectories, together
 from cai.approximation.twist import Twist, gaussian_twist, log_density, untwisted
@@ -30,57 +32,6 @@ from cai.world.noise import log_normal
 
 TWISTS = {"none": untwisted, "iterated_gaussian": gaussian_twist}
 """Where each twist comes from: a world, its temperature and a generator."""
-
-
-@dataclass(frozen=True)
-class Cloud:
-    """The particles at one time, with those of the times before.
-
-    Attributes:
-        state: ``[N, n]``.
-        log_weights: normalised, nats, ``[N]``.
-        log_alive, log_dead: whether more is paid, given the path and that it was optimal so far, nats, ``[N]``.
-        states, actions, rewards, noise: of all particles, dropped ones too, each a tensor ``[N, …]`` a time.
-        parents: by time, the number in ``states`` that each particle of the step from there has, ``[N]``.
-    """
-
-    state: Tensor
-    log_weights: Tensor
-    log_alive: Tensor
-    log_dead: Tensor
-    states: tuple[Tensor, ...]
-    actions: tuple[Tensor, ...] = ()
-    rewards: tuple[Tensor, ...] = ()
-    noise: tuple[Tensor, ...] = ()
-    parents: tuple[Tensor, ...] = ()
-
-    def chosen(self, i: Tensor) -> "Cloud":
-        """Return particles by number, which then weigh the same."""
-        even = torch.full_like(self.log_weights, -math.log(len(i)))
-        alive, dead, parents = self.log_alive[i], self.log_dead[i], (*self.parents, i)
-        return replace(self, state=self.state[i], log_weights=even, log_alive=alive, log_dead=dead, parents=parents)
-
-    def unchanged(self) -> "Cloud":
-        """Return the same particles, each its own parent."""
-        return replace(self, parents=(*self.parents, torch.arange(len(self.state))))
-
-    @cached_property
-    def lines(self) -> tuple[Tensor, ...]:
-        """The ancestors of the particles: their numbers in the states of each time, ``[N]``."""
-        lines = [torch.arange(len(self.state))]
-        for parents in reversed(self.parents):
-            lines.append(parents[lines[-1]])
-        return tuple(reversed(lines))
-
-    def paths(self) -> Trajectories:
-        """Return the trajectories that led to the particles, with their weights."""
-        states = [s[i] for s, i in zip(self.states, self.lines, strict=True)]
-        actions, rewards = (self.along(kind) for kind in (self.actions, self.rewards))
-        return Trajectories(torch.stack(states, 1), actions, rewards, self.log_weights)
-
-    def along(self, kind: tuple[Tensor, ...]) -> Tensor:
-        """Return what the ancestors did at each step, ``[N, T, …]``."""
-        return torch.stack([x[i] for x, i in zip(kind, self.lines[1:], strict=True)], 1)
 
 
 @dataclass(frozen=True)
@@ -107,14 +58,15 @@ class Smoothed:
 class Particles:
     """Particle smoothing: sequential Monte Carlo for POSTERIOR, the noise of the dynamics inferred too.
 
-    Trajectories are traced back through the ancestors, so that early states come from few particles. The policy is an
-    open-loop Gaussian with the moments of the smoothed action noise.
+    Trajectories are traced back through the ancestors, so that early states come from few particles, or drawn by
+    backward simulation. The policy is an open-loop Gaussian with the moments of the smoothed action noise.
 
     Attributes:
         samples: N particles a run.
         runs: independent runs; their spread gives the standard error. Of one run it is read from the particles'
             forebears at time 0, which is reliable only while there are many.
         twist: none (the bootstrap), or iterated_gaussian: the messages of the world expanded about that method's law.
+        backward: draw the trajectories by backward simulation, in N² time; it needs a density of the next state.
         resample_below: resample where the effective sample size falls below this share of N.
         least_deviation: of the policy's noise, in units of the prior's.
         horizon: how many steps to look ahead, where the world has no horizon.
@@ -124,6 +76,7 @@ class Particles:
     samples: int = 1000
     runs: int = 10
     twist: str = "none"
+    backward: bool = False
     resample_below: float = 0.5
     least_deviation: float = 0.05
     horizon: int | None = None
@@ -135,27 +88,42 @@ class Particles:
 
         Raises:
             WorldError: an option is not valid.
-            IntractableError: a twist with a discount below 1, or one that the world has no form for.
+            IntractableError: a twist with a discount below 1, or one that the world has no form for; or backward
+                simulation, and the next state has no density.
             ImpossibleError: all particles of a run are impossible; it names the time.
         """
         self._check()
         program = noise_program(world, self.horizon)
         self._require_suited(program)
         twist = TWISTS[self.twist](program, temperature, generator)
-        found = []
+        found, drawn = list[Smoothed](), []
         with bar(self.name, self.runs, shown=progress) as tell:
             for i in range(self.runs):
                 found.append(forward(program, twist, temperature, self.samples, self.resample_below, generator))
+                drawn.append(self._smoothed(program, twist, temperature, found[-1].last, generator))
                 tell(i + 1, "")
-        return self._answer(program, temperature, found)
+        return self._answer(program, temperature, found, drawn)
 
-    def _answer(self, program: NoiseProgram, temperature: float, found: list[Smoothed]) -> Approximation:
+    def _smoothed(
+        self, program: NoiseProgram, twist: Twist, alpha: float, last: Cloud, generator: torch.Generator
+    ) -> tuple[Trajectories, Tensor]:
+        """Return trajectories and their action noise."""
+        if self.backward:
+            return simulated(program, twist, alpha, last, generator)
+        return last.paths(), last.along(last.noise)[..., : program.act_noise]
+
+    def _answer(
+        self,
+        program: NoiseProgram,
+        temperature: float,
+        found: list[Smoothed],
+        drawn: list[tuple[Trajectories, Tensor]],
+    ) -> Approximation:
         log_z = torch.tensor([one.log_evidence for one in found], dtype=torch.float64)
         share = torch.softmax(log_z, 0).log()
-        paths = together([one.last.paths() for one in found], share)
-        noise = torch.cat([one.last.along(one.last.noise) for one in found])[..., : program.act_noise]
+        paths = together([each for each, _ in drawn], share)
         sizes = torch.stack([one.sample_sizes for one in found]).mean(0)
-        plan = _plan(paths.log_weights.exp(), noise, self.least_deviation)
+        plan = _plan(paths.log_weights.exp(), torch.cat([w for _, w in drawn]), self.least_deviation)
         return Approximation(
             self.name,
             temperature,
@@ -164,10 +132,12 @@ class Particles:
             trajectories=paths,
             effective_sample_size=sizes,
             history=tuple(log_z.tolist()),
-            notes=_notes(sizes, found, program.first),
+            notes=_notes(sizes, found, program.first, self.backward),
         )
 
     def _require_suited(self, program: NoiseProgram) -> None:
+        if self.backward:
+            require_densities(program)
         if (
             self.twist != "none" and program.discount < 1
         ):  # the trajectories that die have weights with heavy tails under such a proposal
@@ -235,7 +205,8 @@ def _moved(
         )
     states, actions = (*cloud.states, following), (*cloud.actions, a)
     rewards, noise = (*cloud.rewards, reward), (*cloud.noise, omega)
-    return Cloud(following, weights - added, alive, dead, states, actions, rewards, noise, cloud.parents), added
+    before = (*cloud.before, cloud.log_weights)
+    return Cloud(following, weights - added, alive, dead, states, actions, rewards, noise, before, cloud.parents), added
 
 
 def _optimal(alive: Tensor, dead: Tensor, r: Tensor, discount: float) -> tuple[Tensor, Tensor, Tensor]:
@@ -278,9 +249,11 @@ def _plan(weights: Tensor, noise: Tensor, least: float) -> Plan:
     return Plan(mean, variance.sqrt().clamp(min=least))
 
 
-def _notes(sizes: Tensor, found: list[Smoothed], first: int) -> tuple[str, ...]:
+def _notes(sizes: Tensor, found: list[Smoothed], first: int, backward: bool) -> tuple[str, ...]:
     forebears = min(len(one.forebears.unique()) for one in found)
     words = f"traced back, the trajectories of a run descend from {forebears} or more particles at t = {first}"
+    if backward:
+        words = "the trajectories are drawn by backward simulation"
     t = int(sizes.argmin())
     if float(sizes[t]) >= 2:
         return (words,)

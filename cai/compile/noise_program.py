@@ -17,6 +17,7 @@ from torch import Tensor
 
 from cai.errors import fault
 from cai.support.process import precision
+from cai.world.at_values import AtValues
 from cai.world.coordinates import Coordinates
 from cai.world.enumerate import pair_of, run_under
 from cai.world.noise import FromNoise
@@ -123,6 +124,21 @@ class NoiseProgram:
 
         stepped: tuple[Tensor, Tensor] = self.caller("step", step, s, a, z)
         return stepped
+
+    def log_density(self, t: int, s: Tensor, a: Tensor, following: Tensor) -> tuple[Tensor, Tensor]:
+        """Return log p(s_{t+1}|s_t, a_t), nats, and r_t, reward units, ``[*]`` each.
+
+        Raises:
+            IntractableError: the next state is not what the step draws, or has no density.
+        """
+        where, time = f"step, t = {self.first + t}", self.first + t
+        known = AtValues(where, self.states.unpack(self.state(following)))
+        with precision(s.dtype), pyro.validation_enabled(False):
+            given = run_under(known, where, RUNS, self.spec.world.step, self.state(s), self.action(a), time)
+        returned, reward = pair_of(given, where)
+        known.require_returned(self.states.unpack(returned))
+        log_p, r = (torch.as_tensor(x).to(s.dtype).expand(s.shape[:-1]) for x in (known.log_density, reward))
+        return log_p, r
 
     def advance(self, t: int, s: Tensor, w: Tensor, z: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Return a_t, s_{t+1} and r_t of the prior's action from noise; an ended episode stays and pays nothing."""
