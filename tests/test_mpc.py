@@ -181,6 +181,7 @@ def test_a_horizon_of_one_and_one_beyond_the_worlds_end(horizon: int) -> None:
         ({"method": "path_integrl"}, "did you mean path_integral"),
         ({"sample": 3}, "^mpc, sample: no option of path_integral.*samples"),
         ({"state_of": 3}, "^mpc, state_of: a int; expected a function"),
+        ({"value": 3}, "^mpc, value: a int; expected a function"),
         ({"samples": 0}, None),
     ],
 )
@@ -285,3 +286,35 @@ def test_a_method_of_ones_own_gets_its_guess_back_shifted() -> None:
         policy.sample(shown, t)
         policy.sample(shown, t)  # the same plan again
     assert policy.plans[0].found.guess == Counted(3)
+
+
+class Late:
+    """A push moves x, and x costs only at the step after."""
+
+    horizon, discount = 2, 1.0
+
+    def initial(self) -> Tensor:
+        return pyro.sample("x", dist.Delta(torch.tensor(1.0)))
+
+    def act(self, x: Tensor, t: int) -> Tensor:
+        return pyro.sample("u", dist.Normal(torch.zeros_like(x), 1.0))
+
+    def step(self, x: Tensor, u: Tensor, t: int) -> tuple[Tensor, Tensor]:
+        return pyro.sample("x", dist.Delta(x + u)), -10 * x.square()
+
+
+def test_a_value_stands_for_what_comes_after_the_last_step_it_looks_at() -> None:
+    """-10 (x + u)² and the prior -u²/2 meet at u = -20/21 x; at the world's own end the value is not asked."""
+    asked = []
+
+    def value(state: Tensor, t: int) -> Tensor:
+        asked.append(t)
+        return -10 * state.square()
+
+    state = torch.tensor(1.0, dtype=torch.float64)
+    for given, expected in ((None, 0.0), (value, -20 / 21)):
+        policy = cai.mpc(Late(), horizon=1, value=given, samples=20_000, iterations=3)
+        assert float(policy.sample(state, 0)) == pytest.approx(expected, abs=0.03)
+    assert set(asked) == {1}
+    cai.mpc(Late(), horizon=2, value=value, samples=10).sample(state, 0)
+    assert set(asked) == {1}

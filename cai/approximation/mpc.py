@@ -1,7 +1,7 @@
 """mpc: control that plans again at every step, from the state that it then finds itself in."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pyro
@@ -181,6 +181,7 @@ def mpc(
     seed: int = 0,
     draw: bool = False,
     state_of: StateOf | None = None,
+    value: Callable[[Any, int], Tensor] | None = None,
     **options: Any,
 ) -> RecedingHorizon:
     """Return receding-horizon control (model predictive control) as a policy: inference at every step, warm-started.
@@ -199,6 +200,8 @@ def mpc(
         draw: draw the action from the plan, in place of its median.
         state_of: from what an environment shows to the world's state; the world's own method ``state_of`` unless given,
             which is used where what is shown does not have the shape of a state.
+        value: what is still to come after the last step that it looks at, ``value(state, t)``, reward units, ``[*]``:
+            with a good one a short look ahead is enough. Nothing is counted unless given.
         options: of a method that is given by name.
 
     Raises:
@@ -210,7 +213,9 @@ def mpc(
     if state_of is not None and not callable(state_of):
         raise fault("mpc, state_of", f"a {type(state_of).__name__}", "a function from what is shown to a state")
     alpha, chosen = float(single_temperature(temperature)), method_of("mpc", method, options)
-    program = traced(noise_program(world, horizon))
+    if value is not None and not callable(value):
+        raise fault("mpc, value", f"a {type(value).__name__}", "a function of a state and a time")
+    program = traced(replace(noise_program(world, horizon), value=value))
     return RecedingHorizon(program, chosen, horizon, alpha, seed, draw, state_of)
 
 

@@ -74,6 +74,8 @@ class NoiseProgram:
         first: the time of the first step.
         begins: the state that it starts in, ``[n]``; None where the program draws one.
         caller: how ``act``, ``step`` and ``ended`` are run.
+        value: what is still to come after the last step where the world goes on, from a state and its time, reward
+            units, ``[*]``; None: nothing is counted.
     """
 
     spec: Spec
@@ -86,6 +88,7 @@ class NoiseProgram:
     first: int = 0
     begins: Tensor | None = None
     caller: Caller = AS_WRITTEN
+    value: Callable[[Values, int], Tensor] | None = None
 
     @property
     def discount(self) -> float:
@@ -168,13 +171,20 @@ class NoiseProgram:
         return a, following, r
 
     def terminal(self, s: Tensor) -> Tensor:
-        """Return r_T in states ``[*, n]``, reward units, ``[*]``; 0 where the program goes on after its last step."""
-        last = self.spec.horizon is not None and self.first + self.horizon == self.spec.horizon
-        if self.spec.terminal is None or not last:
+        """Return r_T in states ``[*, n]``, reward units, ``[*]``; ``value`` where the world goes on after it."""
+        end = self.first + self.horizon
+        times: tuple[int, ...] = ()
+        reward_of: Callable[..., Tensor] | None
+        if end == self.spec.horizon:
+            where, reward_of = "terminal", self.spec.terminal
+        else:
+            where, reward_of, times = f"value, t = {end}", self.value, (end,)
+        if reward_of is None:
             return s.new_zeros(s.shape[:-1])
         with precision(s.dtype):
-            reward = run_under(Messenger(), "terminal", RUNS, self.spec.terminal, self.state(s))
-        return torch.as_tensor(reward).to(s.dtype).expand(s.shape[:-1])
+            reward = torch.as_tensor(run_under(Messenger(), where, RUNS, reward_of, self.state(s), *times)).to(s.dtype)
+        ended = self.ended(s) if times else None
+        return (reward if ended is None else torch.where(ended, 0.0, reward)).expand(s.shape[:-1])
 
     def ended(self, s: Tensor) -> Tensor | None:
         """Return in which states ``[*, n]`` the episode has ended and pays no more; None where none may."""
