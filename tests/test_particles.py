@@ -189,7 +189,7 @@ def test_options_are_checked(option: dict[str, Any]) -> None:
         found(lqg(), **option)
 
 
-@pytest.mark.parametrize("twist", ["none", "iterated_gaussian"])
+@pytest.mark.parametrize("twist", ["none", pytest.param("iterated_gaussian", marks=pytest.mark.slow)])
 def test_backward_simulation_has_the_exact_moments_at_the_start(twist: str) -> None:
     """Mean and variance of p(s_0|O) within four standard errors, from more particles than there are ancestors."""
     world, means, early = lqg(4), [], []
