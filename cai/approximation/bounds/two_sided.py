@@ -93,22 +93,28 @@ class Bounds:
         """Yield what is known after every step, until the time is over: the first at once, the last the best."""
         began = time.monotonic()
         factors = _factors(world)
-        ceiling = _Ceiling(factors, temperature, math.inf if self.minutes is None else 60 * self.minutes)
+        end = math.inf if self.minutes is None else began + 60 * self.minutes
+        ceiling = _Ceiling(factors, temperature, max(0.0, end - time.monotonic()))
         search = _Search(self, factors, temperature, generator)
         gaps: tuple[float, ...] = ()
+
+        def answer(lower: Estimate, elbo_at_most: float, log_z_at_most: float) -> Approximation:
+            nonlocal gaps
+            both = replace(lower, upper=elbo_at_most / temperature)
+            gaps = (*gaps, both.upper - both.lower)
+            notes = _notes(factors, both, self.errors)
+            log_evidence = Estimate(lower=both.lower, upper=log_z_at_most / temperature, sampled=both.sampled)
+            return Approximation(self.name, temperature, search.best, log_evidence, both, history=gaps, notes=notes)
+
         for step in range(1, self.steps + 1 if self.steps is not None else 2**62):
             start = time.monotonic()
             lower = search.step()
             took = 0.0 if self.minutes is None else time.monotonic() - start  # equal steps give equal answers
-            proved = ceiling.step(took) if step > 1 else (ceiling.elbo, ceiling.log_z)
-            elbo_at_most, log_z_at_most = (bound / temperature for bound in proved)
-            gaps = (*gaps, elbo_at_most - lower.lower)
-            both = replace(lower, upper=elbo_at_most)
-            notes = _notes(factors, both, self.errors)
-            log_evidence = Estimate(lower=both.lower, upper=log_z_at_most, sampled=both.sampled)
-            yield Approximation(self.name, temperature, search.best, log_evidence, both, history=gaps, notes=notes)
-            passed = (time.monotonic() - began) / 60
-            if self.minutes is not None and passed * (step + 1) / step > self.minutes:
+            proved = ceiling.step(min(took, end - time.monotonic())) if step > 1 else (ceiling.elbo, ceiling.log_z)
+            yield answer(lower, *proved)
+            now = time.monotonic()
+            if now + (now - began) / step > end:  # no time for one more policy: all of it for the proof
+                yield answer(lower, *ceiling.step(end - now))
                 return
 
 
