@@ -26,7 +26,7 @@ from cai.support.progress import Interrupt, bar
 
 KEPT = 3
 """Sets of visited states that a fit looks back on: those of the action prior, and of the last policies."""
-LOG_Z = 1 / 3
+LOG_Z = 0.1
 """Of the time, after which the bound on log Z is left as it is."""
 PRIOR = 1e9
 """Times the temperature, at which a softmax policy is the action prior."""
