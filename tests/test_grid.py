@@ -92,6 +92,7 @@ def test_a_world_on_the_grid_is_solved_exactly(rule: cai.Rule, terminated: bool)
     true = cai.solve(world, rule, temperature=0.3)
     found = cai.approximate(world, "grid", temperature=0.3, rule=rule, progress=False)
     assert torch.allclose(found.policy.v, true.v, atol=1e-12)
+    assert torch.allclose(found.policy.value(torch.arange(3), 1), true.v[1, :3], atol=1e-12)
     own = torch.stack([found.policy.log_prob(torch.arange(3), torch.full((3,), a), 1).exp() for a in (0, 1)], -1)
     assert torch.allclose(own, true.policy.probs(1)[:3], atol=1e-12)
 

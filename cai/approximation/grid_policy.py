@@ -63,6 +63,14 @@ class GridPolicy:
         log_pi = self.rule.over_actions.log_weights(values.q, slice_.log_prior, self.alpha[..., None], values.v)
         return log_pi.reshape(*s.shape[:-1], -1)
 
+    def value(self, state: Values, t: int = 0) -> Tensor:
+        """Return v_t between the points of the grid, reward units, ``[*]``: what ``cai.mpc(value=)`` asks for."""
+        values = self.program.states.unpack(state)
+        s = joined(self.program.states, values, tuple(self.program.spec.variables.batch_of(state)))
+        corners, weights, _ = self.lattice.corners(s)
+        v = self.v if self.v.dim() == 1 else self.v[t - self.program.first]
+        return (weights * v[corners]).sum(-1)
+
     def act(self, state: Values, t: int) -> Values:
         """Sample the world's action sites, each given those before."""
         values = self.program.states.unpack(state)
