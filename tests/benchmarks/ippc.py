@@ -39,13 +39,21 @@ class Runs:
             like = np.asarray(self.sampler.init_values[fluent])
             flat = [state[label(name)] for name in names[fluent]]
             subs[fluent] = np.array(flat).astype(like.dtype).reshape(like.shape)[()]
-        chosen = action.split(" + ")
-        given = {
-            name: 1 for fluent in self.sampler.rddl.action_fluents for name in names[fluent] if label(name) in chosen
-        }
+        grounded = {label(name): name for fluent in self.sampler.rddl.action_fluents for name in names[fluent]}
+        given = {grounded[fluent]: value for fluent, value in settings(action).items()}
         self.env.done = False
         after, reward, *_ = self.env.step(given)
-        return {label(name): int(value) for name, value in after.items()}, float(reward)
+        index = self.sampler.rddl.object_to_index
+        return {label(name): int(index.get(value, value)) for name, value in after.items()}, float(reward)
+
+
+def settings(action: str) -> dict[str, int]:
+    """Return what a joint action sets fluents to, by label: ``"a(x) + not b + move(c)=2"`` is 1, 0 and 2."""
+    given: dict[str, int] = {}
+    for part in [] if action == "noop" else action.split(" + "):
+        fluent, valued, value = part.removeprefix("not ").partition("=")
+        given[fluent] = int(value) if valued else int(fluent == part)
+    return given
 
 
 def label(name: str) -> str:
