@@ -85,3 +85,57 @@ def test_samples_are_possible_actions(name: str) -> None:
     a = pi.sample(s, 1)
     assert a.shape == (100, *PRIORS[name].event_shape)
     assert bool(pi.log_prob(s, a, 1).isfinite().all())
+
+
+def two_actions(a: Any, b: Any) -> Any:
+    """A world with an action variable whose law depends on the one before it."""
+
+    def act(s: Tensor, t: int) -> dict[str, Tensor]:
+        first = pyro.sample("a", a.expand(s.shape))
+        return {"a": first, "b": pyro.sample("b", b(first))}
+
+    def step(s: Tensor, a: dict[str, Tensor], t: int) -> tuple[Tensor, Tensor]:
+        return pyro.sample("s", dist.Delta(s)), s
+
+    return SimpleNamespace(horizon=1, initial=lambda: pyro.sample("s", dist.Normal(0.0, 1.0)), act=act, step=step)
+
+
+@pytest.mark.parametrize("name", ["normal", "uniform", "laplace", "vector"])
+def test_noises_of_two_action_variables_covary(name: str) -> None:
+    """log q(a, b) is the joint density of the noise by the change of variables, and samples have its covariance."""
+    prior = PRIORS[name]
+    world = two_actions(
+        prior, lambda a: dist.Normal(a.reshape((*a.shape[: a.dim() - len(prior.event_shape)], -1)).sum(-1), 0.5)
+    )
+    program = noise_program(world)
+    k = program.act_noise
+    root = torch.eye(k).double() * 0.5
+    root[-1, 0] = 0.4
+    law = ConditionalGaussian(torch.full((k, 1), 0.4).double(), torch.linspace(-0.6, 0.9, k).double(), root)
+    pi = NoisePolicy(program, lambda t: law)
+    s, w = torch.randn(5, 1).double(), torch.randn(5, k).double()
+    a = program.action(program.act(0, s, w))
+    xi = torch.linalg.solve_triangular(root, (w - law.mean(s)).unsqueeze(-1), upper=False).squeeze(-1)
+    log_q = log_normal(xi) - root.diagonal().log().sum()
+    log_p = prior.log_prob(a["a"]) + world_density(a, prior)
+    assert torch.allclose(pi.log_prob(s.squeeze(-1), a) - log_p, log_q - log_normal(w), atol=1e-9)
+
+
+def world_density(a: dict[str, Tensor], prior: Any) -> Tensor:
+    """Return log p(b|a) of the prior."""
+    total = a["a"] if not prior.event_shape else a["a"].sum(-1)
+    return dist.Normal(total, 0.5).log_prob(a["b"])
+
+
+def test_what_follows_a_finite_action_does_not_covary_with_it() -> None:
+    """Its noise is its own: the law of b given a is that of N(m_b, Σ_bb)."""
+    world = two_actions(PRIORS["finite"], lambda a: dist.Normal(a.double(), 0.5))
+    program = noise_program(world)
+    root = torch.tensor([[0.5, 0.0], [0.4, 0.3]]).double()
+    law = ConditionalGaussian(torch.zeros(2, 1).double(), torch.tensor([0.1, 0.2]).double(), root)
+    pi = NoisePolicy(program, lambda t: law)
+    s, b = torch.zeros(3).double(), torch.tensor([0.0, 1.0, 2.5]).double()
+    joint = pi.log_prob(s, {"a": torch.full((3,), 2), "b": b})
+    alone = pi.log_prob(s[:1], {"a": torch.tensor([2]), "b": torch.tensor([2.1]).double()})
+    density = dist.Normal(2.0 + 0.5 * 0.2, 0.5 * 0.5).log_prob
+    assert torch.allclose(joint - density(b), (alone - density(torch.tensor(2.1))).expand(3), atol=1e-9)

@@ -19,7 +19,7 @@ from cai.approximation.approximation import Approximation
 from cai.approximation.estimate import Estimate
 from cai.approximation.expansion import MOMENTS, Expanded, expanded
 from cai.approximation.noise_elbo import Drawn, below, drawn, log_mean, policy_elbo
-from cai.approximation.noise_law import NoiseLaw, act_sizes, prior_law, separate
+from cai.approximation.noise_law import NoiseLaw, may_covary, prior_law, separate
 from cai.approximation.rollouts import effective_sample_size, require_possible
 from cai.approximation.trajectories import Trajectories
 from cai.compile.linear_model import LinearGaussian
@@ -242,7 +242,7 @@ class Search:
         at_start = v[0].after(begin.transition, begin.drift) + _log_ratio(old.start) * (self.alpha * beta)
         flat = torch.zeros(k0, dtype=torch.bool)
         start = over_normal(rule.over_outcomes, at_start, k0, alpha, flat, alpha.new_zeros(())).tilted
-        return NoiseLaw(start, separate(act, act_sizes(self.program)), noise.tilted)
+        return NoiseLaw(start, separate(act, may_covary(self.program)), noise.tilted)
 
 
 def _log_ratio(law: ConditionalGaussian) -> Quadratic:

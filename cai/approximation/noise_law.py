@@ -7,7 +7,7 @@ from torch import Tensor
 
 from cai.compile.noise_program import NoiseProgram
 from cai.compile.quadratic import ConditionalGaussian, Gaussian, stacked
-from cai.world.noise import noise_of
+from cai.world.noise import has_one_noise, noise_of
 
 
 @dataclass(frozen=True, eq=False)
@@ -103,19 +103,23 @@ class Divergence:
         return u, kl, 0.5 * (u.square() - noise.square()).sum(-1) - self.log_volume
 
 
-def act_sizes(program: NoiseProgram) -> list[int]:
-    """Return how many coordinates of noise each action variable takes."""
+def may_covary(program: NoiseProgram) -> Tensor:
+    """Return which noises of the actions a policy can draw together, ``[j, j]``: all but those of finite variables.
+
+    A policy draws the noise of a variable given that of those before it, which the value of a finite one does not tell.
+    """
     _, act = program.spec.heads
-    return [noise_of(fn) for fn in act.distributions.values()]
+    told = [torch.full((noise_of(fn),), has_one_noise(fn)) for fn in act.distributions.values()]
+    known = torch.cat(told) if told else torch.zeros(0, dtype=torch.bool)
+    return known.unsqueeze(-1) & known | torch.eye(len(known), dtype=torch.bool)
 
 
-def separate(law: ConditionalGaussian, sizes: list[int]) -> ConditionalGaussian:
-    """Return the law with the nearest KL(· ‖ law) in which blocks of noise are independent of each other.
+def separate(law: ConditionalGaussian, together: Tensor) -> ConditionalGaussian:
+    """Return the law with the nearest KL(· ‖ law) whose noises do not covary but where they may.
 
     Its precision is the law's own, without the entries between blocks (Bishop 2006, section 10.1.2).
     """
-    if sum(size > 0 for size in sizes) < 2:
+    if bool(together.all()):
         return law
-    own = torch.block_diag(*(law.scale.new_ones(size, size) for size in sizes))
     back = torch.linalg.inv(law.scale)
-    return replace(law, scale=torch.linalg.cholesky(torch.linalg.inv(own * (back.mT @ back))))
+    return replace(law, scale=torch.linalg.cholesky(torch.linalg.inv(together * (back.mT @ back))))

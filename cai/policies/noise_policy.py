@@ -20,7 +20,7 @@ from cai.support.numerics import log
 from cai.world.definition import Point
 from cai.world.distributions import Numbered, exact
 from cai.world.enumerate import base
-from cai.world.noise import noise_of
+from cai.world.noise import has_one_noise, noise_at, noise_of
 from cai.world.reparametrise import GAUSSIAN, real_site
 from cai.world.spaces import Values
 
@@ -30,7 +30,8 @@ class NoisePolicy:
     """A policy that draws the noise of the action prior from a Gaussian given the state.
 
     An action is possible under it only where it is under the prior: bounds hold, forbidden actions stay forbidden.
-    The noises of different action variables are independent of each other, whatever the covariance says.
+    The noise of an action variable is drawn given that of those before it, but for finite ones: their value does not
+    tell their noise, so that what covaries with it is left out.
 
     Attributes:
         program: the world.
@@ -63,19 +64,35 @@ class NoisePolicy:
 
 
 class _Driven(Messenger):
-    """Samples every site of the action prior from other noise: N(mean, covariance)."""
+    """Samples each site of the action prior from other noise, N(mean, covariance), given that of the sites before."""
 
     def __init__(self, where: str, mean: Tensor, covariance: Tensor) -> None:
         super().__init__()
         self.where, self.mean, self.covariance, self.used = where, mean, covariance, 0
+        self.known, self.off = list[int](), mean[..., :0]
+        self.prior: Any = None
 
     def _pyro_sample(self, msg: Any) -> None:
         if site_is_subsample(msg) or msg["infer"].get("_deterministic"):
             return
-        own = slice(self.used, self.used + noise_of(msg["fn"]))
-        self.used = own.stop
-        root = torch.linalg.cholesky(self.covariance[..., own, own])
-        msg["fn"] = driven(f"{self.where}, variable '{msg['name']}'", msg["fn"], self.mean[..., own], root)
+        self.prior = msg["fn"]
+        self.own = slice(self.used, self.used + noise_of(self.prior))
+        self.used = self.own.stop
+        S, own, known = self.covariance, self.own, self.known
+        gain = torch.linalg.solve(S[known][:, known], S[known, own]).mT
+        root = torch.linalg.cholesky(S[own, own] - gain @ S[known, own])
+        mean = self.mean[..., own] + self.off @ gain.mT
+        msg["fn"] = driven(f"{self.where}, variable '{msg['name']}'", self.prior, mean, root)
+
+    def _pyro_post_sample(self, msg: Any) -> None:
+        if site_is_subsample(msg) or msg["infer"].get("_deterministic"):
+            return
+        if self.own.start < self.own.stop and has_one_noise(self.prior):
+            noise = noise_at(f"{self.where}, variable '{msg['name']}'", self.prior, msg["value"])
+            off = noise - self.mean[..., self.own]
+            lead = torch.broadcast_shapes(self.off.shape[:-1], off.shape[:-1])
+            self.off = torch.cat((self.off.expand(*lead, -1), off.expand(*lead, -1)), -1)
+            self.known.extend(range(self.own.start, self.own.stop))
 
 
 def driven(where: str, fn: Any, mean: Tensor, root: Tensor) -> Any:

@@ -13,7 +13,7 @@ import torch
 from pyro.poutine.messenger import Messenger
 from pyro.poutine.util import site_is_subsample
 from torch import Tensor
-from torch.special import ndtr
+from torch.special import ndtr, ndtri
 
 from cai.errors import Finding, IntractableError
 from cai.world.definition import Point
@@ -56,6 +56,26 @@ def quantile(where: str, fn: Any) -> Callable[[Tensor], Tensor]:
         seen = f"{type(inner).__name__}, which has no quantile function"
         raise IntractableError([Finding(where, seen, "a distribution with icdf, a Gaussian or a finite one")]) from None
     return lambda z: inner.icdf(ndtr(z.reshape(z.shape[:-1] + event)).clamp(INSIDE, 1 - INSIDE))
+
+
+def has_one_noise(fn: Any) -> bool:
+    """Say whether noise and value are one-to-one: not where a site is finite, many noises give one value."""
+    return bool(torch.Size(fn.event_shape)) or not fn.has_enumerate_support
+
+
+def noise_at(where: str, fn: Any, value: Tensor) -> Tensor:
+    """Return the noise ``[*batch, k]`` that gives a value, the inverse of ``quantile``.
+
+    Args:
+        where: the site, for the error.
+        fn: its distribution, ``has_one_noise``.
+        value: ``[*batch, *event]``.
+    """
+    inner, event = base(fn), torch.Size(fn.event_shape)
+    if isinstance(inner, GAUSSIAN):
+        return real_site(where, fn, flat=False).noise_at(value)
+    z = ndtri(inner.cdf(value).clamp(INSIDE, 1 - INSIDE))
+    return z.reshape((*z.shape[: z.dim() - len(event)], event.numel()))
 
 
 def _counted(fn: Any, z: Tensor) -> Tensor:

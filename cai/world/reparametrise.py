@@ -60,6 +60,17 @@ class RealSite:
         z = z.reshape(z.shape[:-1] + self.shape)
         return self.loc + ((self.scale @ z.unsqueeze(-1)).squeeze(-1) if self.mixed else self.scale * z)
 
+    def noise_at(self, value: Tensor) -> Tensor:
+        """Return the noise that gives a value, ``[*batch, noise]``; 0 in a direction that takes none."""
+        off = value - self.loc
+        if self.scale is None:
+            return off[..., :0].reshape((*off.shape[: off.dim() - len(self.shape)], 0))
+        if self.mixed:
+            z = (torch.linalg.pinv(self.scale) @ off.unsqueeze(-1)).squeeze(-1)
+        else:
+            z = torch.where(self.scale > 0, off / self.scale, 0.0)
+        return z.reshape((*z.shape[: z.dim() - len(self.shape)], self.noise))
+
 
 def real_site(where: str, fn: Any, *, flat: bool) -> RealSite:
     """Return a distribution as a point plus scaled noise.
