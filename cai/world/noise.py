@@ -75,7 +75,8 @@ def noise_at(where: str, fn: Any, value: Tensor) -> Tensor:
     if isinstance(inner, GAUSSIAN):
         return real_site(where, fn, flat=False).noise_at(value)
     z = ndtri(inner.cdf(value).clamp(INSIDE, 1 - INSIDE))
-    return z.reshape((*z.shape[: z.dim() - len(event)], event.numel()))
+    flat: Tensor = z.reshape((*z.shape[: z.dim() - len(event)], event.numel()))
+    return flat
 
 
 def _counted(fn: Any, z: Tensor) -> Tensor:

@@ -69,7 +69,8 @@ class RealSite:
             z = (torch.linalg.pinv(self.scale) @ off.unsqueeze(-1)).squeeze(-1)
         else:
             z = torch.where(self.scale > 0, off / self.scale, 0.0)
-        return z.reshape((*z.shape[: z.dim() - len(self.shape)], self.noise))
+        flat: Tensor = z.reshape((*z.shape[: z.dim() - len(self.shape)], self.noise))
+        return flat
 
 
 def real_site(where: str, fn: Any, *, flat: bool) -> RealSite:
