@@ -17,15 +17,16 @@ from cai.approximation import Approximation, Bounds
 from tests.benchmarks.ippc import RUNS, Runs
 
 
-def interval(factors: Any, temperature: float, minutes: float, seed: int) -> tuple[Approximation, list[float]]:
-    """Return the last answer, and the gap after each whole minute, nats."""
-    began, gaps, found = time.perf_counter(), list[float](), None
+def interval(factors: Any, temperature: float, minutes: float, seed: int) -> tuple[Approximation, list[float | None]]:
+    """Return the last answer, and the gap that was known after each whole minute, nats; None where none was yet."""
+    began, known = time.perf_counter(), list[tuple[float, Approximation]]()
     for found in Bounds(minutes=minutes).refined(factors, temperature, torch.Generator().manual_seed(seed)):
-        passed = (time.perf_counter() - began) / 60
-        if passed >= len(gaps) + 1 or not gaps:
-            gaps.append(found.elbo.gap)
-    assert found is not None
-    return found, [*gaps, found.elbo.gap]
+        known.append(((time.perf_counter() - began) / 60, found))
+    gaps: list[float | None] = []
+    for minute in range(1, round(known[-1][0]) + 1):
+        by_then = [found.elbo.gap for passed, found in known if passed <= minute or minute == round(known[-1][0])]
+        gaps.append(by_then[-1] if by_then else None)
+    return known[-1][1], gaps
 
 
 def kept(world: Any, policy: Any, problem: str, instance: str, temperature: float) -> np.ndarray[Any, Any]:

@@ -10,23 +10,46 @@ the master, which sees the actions alone, may pay for all of the KL, too:
 
     V_t^0 = α log Σ_a p(a) exp((r^0(a) + φ_t^0(a))/α) + γ V_{t+1}^0
 
-since the KL of the actions' mean law is at most the mean of their KL. The sum is convex in φ, and its gradient is how
-far the regions disagree on what happens at each time. It is followed by L-BFGS where the maxima are smoothed; the bound
-itself is taken without the smoothing.
+since the KL of the actions' mean law is at most the mean of their KL. Where the prior reads the state the master pays
+nothing, which is a maximum.
+
+POSTERIOR has outcomes that are chosen, too, for their KL to the true dynamics: α log Z is the largest E_q[Σ r] - α KL(q
+‖ p) over laws q of trajectories, and γ = 1. A region pays a share w_k of the KL of the random variables x that move its
+core, where the shares of each x add up to 1 at most. So it has the backup of POSTERIOR over outcomes, at the
+temperature α w_k:
+
+    V_t^k(x) = max_{a, o} [r^k(x, o, a) + φ_t^k(x, o, a) + α w_k log E[exp(V_{t+1}^k(x')/(α w_k))|x, o, a]]
+
+Proof. Let q be the law that is the largest. By the chain rule its KL is a sum over times and variables of the mean of
+KL(q(x|past) ‖ p(x|parents)). Each is at least the sum of the shares w_k of itself. A region sees of q a process of its
+own scope. Its law of x given what it sees is a mean of q(x|past), and p(x|parents) is the same for all of them; the KL
+is convex, so that the region pays no more than w_k of it. That process is one that the region could choose, and the
+prices of all regions add up to 0 on q. So the sum of the regions' best values is at least that of q. ∎ (All of the KL
+at every region would be no bound: two copies of one region would count their luck twice. Shares are Hölder's
+inequality, as in weighted mini-buckets: Liu & Ihler 2011.)
+
+The sum is convex in φ, and its gradient is how far the regions disagree on what happens at each time. It is followed by
+L-BFGS where the maxima are smoothed; the bound itself is taken without the smoothing. An end of episodes needs no care:
+an ended state stays and pays nothing.
 """
 
 import math
 import time
-from collections.abc import Iterator, Sequence
-from typing import Any
+from collections.abc import Iterator
+from functools import cached_property
 
 import numpy as np
 import torch
 
+from cai.approximation.bounds.backprojection import Outcomes
 from cai.approximation.bounds.consistency import differences
-from cai.approximation.bounds.regions import ACTION, Numbers, Parts, regions
-from cai.compile.factor_model import Factor, Factors, added_up
-from cai.errors import Finding, IntractableError
+from cai.approximation.bounds.kl_shares import shares
+from cai.approximation.bounds.outcome_means import Average, LogMeanExp, OutcomeMean
+from cai.approximation.bounds.regions import Numbers, Parts, regions
+from cai.approximation.bounds.stacked_regions import StackedRegions
+from cai.compile.factor_model import Factors, added_up, primed
+from cai.errors import Finding, IntractableError, fault
+from cai.exact.rules import HARD, POSTERIOR, VARIATIONAL, Rule
 
 SIZES = (300, 3_000, 30_000, 300_000)
 """Choices of a region at most, pass by pass."""
@@ -46,89 +69,83 @@ class DualDecomposition:
     """The regions of a world of a finite horizon, and the bound of given prices.
 
     Args:
-        factors: a stationary world without ends.
+        factors: a stationary world.
         most: choices of a region at most.
-        temperature: α, for a bound on VARIATIONAL; None for one on HARD.
+        rule: HARD, VARIATIONAL or POSTERIOR.
+        temperature: α, reward units.
 
     Raises:
         IntractableError: the world is none of that, or there is no room.
     """
 
-    def __init__(self, factors: Factors, most: int, temperature: float | None = None) -> None:
-        from scipy.sparse import csr_matrix
-
-        refuse(factors, temperature)
+    def __init__(self, factors: Factors, most: int, rule: Rule, temperature: float = 1.0) -> None:
+        refuse(factors, rule)
         self.factors, self.T, self.gamma = factors.detach(), factors.horizon or 0, factors.discount
-        parts = Parts(self.factors)
+        self.alpha = None if rule == HARD or _prior_reads_states(factors) else temperature
+        self.eta = temperature if rule == POSTERIOR else None
+        parts = Parts(self.factors, self.eta)
         found = regions(parts, most)
-        self.regions = [parts.master(found), *found]
-        self.alpha = temperature
-        self.log_prior = self._log_prior()
-        choices = [len(region.choices[ACTION]) for region in self.regions]
-        states = [region.shape[0] for region in self.regions]
-        self.first, begins = np.cumsum([0, *choices]), np.cumsum([0, *states])
+        self.stack = StackedRegions([parts.master(found), *found])
+        self.first, self.segment, self.length = self.stack.first, self.stack.segment, self.stack.length
         if self.first[-1] * self.T > MOST_NUMBERS:
             seen = f"{self.first[-1]:,} choices at each of {self.T} times"
             raise IntractableError([Finding("dual decomposition", seen, f"at most {MOST_NUMBERS:,} in all")])
-        outcomes = [
-            (row + f, column + s, p)
-            for (row, column, p), f, s in zip((r.outcomes for r in self.regions), self.first, begins, strict=False)
-        ]
-        row, column, p = (np.concatenate(part) for part in zip(*outcomes, strict=True))
-        self.outcomes = csr_matrix((p, (row, column)), shape=(self.first[-1], begins[-1]))
-        self.back = self.outcomes.T.tocsr()
-        self.start = np.concatenate([region.start for region in self.regions])
-        self.length = np.concatenate(
-            [np.full(n, math.prod(r.shape[1:])) for n, r in zip(states, self.regions, strict=True)]
-        )
-        self.segment = np.cumsum([0, *self.length[:-1]])
-        self.prices = differences(self.regions, self.factors.sizes, self.first)
+        self.outcomes, self.start = self._means(parts)
+        self.prices = differences(self.stack.regions, self.factors.sizes, self.first)
         self.agreement = self.prices.T.tocsr()
-        self.reward, lost = self._shared(parts.rewards, [region.choices for region in self.regions], parts)
-        self.final, lost_last = self._shared(self.factors.terminal, [region.states for region in self.regions], parts)
+        (self.reward, lost), (self.final, lost_last) = self.stack.paid(parts), self.stack.paid_last(parts)
+        self.scale = max(1e-6, float(np.abs(self.reward[np.isfinite(self.reward)]).max(initial=0.0)))
+        self.reward, self.final = self._floored(self.reward), self._floored(self.final)
         self.lost = lost * sum(self.gamma**t for t in range(self.T)) + lost_last * self.gamma**self.T
-        self.scale = max(1e-6, float(np.abs(self.reward[self.reward > self.reward.min()]).max(initial=0.0)))
 
-    def _log_prior(self) -> Numbers:
-        """Return log p of the master's classes of actions."""
+    def _means(self, parts: Parts) -> tuple[OutcomeMean, OutcomeMean]:
+        """Return the means over what follows each choice, and over the start of each region."""
+        outcomes, start = self.stack.outcomes(), self.stack.start()
+        if self.eta is None:
+            return Average(outcomes), Average(start)
+        read = {name for piece in self.factors.at(0).reward for name in parts.drawn(piece.scope)}
+        cores = [region.core for region in self.stack.regions]
+        later = np.array(shares(parts.outcomes, [tuple(map(primed, core)) for core in cores], read))
+        first = np.array(shares(Outcomes(self.factors.initial, self.factors.sizes), cores))
+        return LogMeanExp(outcomes, self.eta * later[self.stack.of_choice]), LogMeanExp(start, self.eta * first)
+
+    def _floored(self, rewards: Numbers) -> Numbers:
+        """Return rewards with a finite number for -inf."""
+        largest = np.abs(rewards[np.isfinite(rewards)]).max(initial=1.0)
+        return np.where(np.isfinite(rewards), rewards, FLOOR * largest * (self.T + 1))
+
+    @cached_property
+    def log_prior(self) -> Numbers:
+        """Log p of the master's classes of actions, nats."""
         actions, slice_ = self.factors.actions, self.factors.at(0)
-        if self.alpha is None:
-            return np.zeros(self.regions[0].shape[1])
         table = added_up(tuple(slice_.prior.values()), actions.names, torch.float64).expand(actions.sizes)
-        mass = np.bincount(self.regions[0].kinds, weights=table.reshape(-1).exp().numpy())
+        mass = np.bincount(self.stack.regions[0].kinds, weights=table.reshape(-1).exp().numpy())
         return np.log(np.maximum(mass, 1e-300))
 
-    def _shared(self, pieces: Sequence[Factor], values: Sequence[Any], parts: Parts) -> tuple[Numbers, float]:
-        """Give each term to one region that reads it; return also the sum of the largest of those that none reads."""
-        sums = [np.zeros(len(next(iter(value.values()), np.zeros(1)))) for value in values]
-        lost = 0.0
-        for piece in pieces:
-            read = set(parts.states_of(piece.scope))
-            home = next((k for k, region in enumerate(self.regions) if read <= set(region.core)), None)
-            table = piece.table.double().numpy()
-            if home is None:
-                lost += float(table.max())
-            else:
-                sums[home] = sums[home] + table[tuple(values[home][name] for name in piece.scope)]
-        every = np.concatenate(sums)
-        finite = np.abs(every[np.isfinite(every)]).max(initial=1.0)
-        return np.where(np.isfinite(every), every, FLOOR * finite * (self.T + 1)), lost
+    def no_prices(self) -> Numbers:
+        """Return prices of 0, ``[T, P]``."""
+        return np.zeros((self.T, self.prices.shape[1]))
 
     def bound(self, prices: Numbers) -> float:
         """Return the sum of the regions' values at the start, reward units, rounding counted in."""
-        v, sizes, off = self.final, np.abs(self.final), 0.0
-        terms = 8 + np.diff(self.prices.indptr).max(initial=0) + np.diff(self.outcomes.indptr).max()
-        weights = abs(self.prices)
+        v, off, weights = self.final, 0.0, abs(self.prices)
         for t in reversed(range(self.T)):
+            sizes = np.abs(self.reward) + weights @ np.abs(prices[t]) + self.gamma * self.outcomes.size(v)
+            off += float(np.maximum.reduceat(sizes, self.first[:-1]).sum())
             q = self._q(t, v, prices)
             v = np.maximum.reduceat(q, self.segment)
             v[0] = self._master(q, v[0])
-            sizes = np.abs(self.reward) + weights @ np.abs(prices[t]) + self.gamma * (self.outcomes @ np.abs(v))
-            off += float(np.maximum.reduceat(sizes, self.first[:-1]).sum())
-        return float(self.start @ v) + self.lost + float(terms) * float(np.finfo(float).eps) * (off + abs(self.lost))
+        off += float(self.start.size(v).sum()) + abs(self.lost)
+        return float(self.start.mean(v).sum()) + self.lost + self._terms * float(np.finfo(float).eps) * off
+
+    @cached_property
+    def _terms(self) -> int:
+        """How many numbers are added up to one value at most."""
+        each = (np.diff(self.prices.indptr), np.diff(self.outcomes.p.indptr), np.diff(self.start.p.indptr))
+        return 8 + sum(int(counts.max(initial=0)) for counts in each)
 
     def _q(self, t: int, v_next: Numbers, prices: Numbers) -> Numbers:
-        return self.reward + self.prices @ prices[t] + self.gamma * (self.outcomes @ v_next)  # type: ignore[no-any-return]
+        return self.reward + self.prices @ prices[t] + self.gamma * self.outcomes.mean(v_next)  # type: ignore[no-any-return]
 
     def _master(self, q: Numbers, top: float) -> float:
         """Return the master's ``α log Σ_a p(a) exp(q/α)``, or the maximum where there is no temperature."""
@@ -140,24 +157,28 @@ class DualDecomposition:
 
     def smoothed(self, prices: Numbers, tau: float) -> tuple[float, Numbers]:
         """Return the sum with log-sum-exp of temperature τ for max, and its gradient: how far the regions disagree."""
-        heat = np.full(self.first[-1], tau)
-        bonus = np.zeros(self.first[-1])
+        values, policy = self._swept(prices, tau)
+        visits, gradient = self.start.moved(values[0], np.ones(len(self.stack.regions))), np.zeros_like(prices)
+        for t, pi in enumerate(policy):
+            taken = visits.repeat(self.length) * pi
+            gradient[t] = self.agreement @ taken
+            visits = self.gamma * self.outcomes.moved(values[t + 1], taken)
+        return float(self.start.mean(values[0]).sum()), gradient
+
+    def _swept(self, prices: Numbers, tau: float) -> tuple[list[Numbers], list[Numbers]]:
+        """Return the smoothed values v_0 … v_T, and the probabilities of the choices, time by time."""
+        heat, bonus = np.full(self.first[-1], tau), np.zeros(self.first[-1])
         if self.alpha is not None:
             heat[: self.first[1]], bonus[: self.first[1]] = self.alpha, self.alpha * self.log_prior
-        v, policy = self.final, list[Numbers]()
+        values, policy = [self.final], list[Numbers]()
         for t in reversed(range(self.T)):
-            q = self._q(t, v, prices) + bonus
+            q = self._q(t, values[0], prices) + bonus
             top = np.maximum.reduceat(q, self.segment)
             weights = np.exp((q - top.repeat(self.length)) / heat)
             total = np.add.reduceat(weights, self.segment)
-            policy.append(weights / total.repeat(self.length))
-            v = top + heat[self.segment] * np.log(total)
-        visits, gradient = self.start, np.zeros_like(prices)
-        for t, pi in enumerate(reversed(policy)):
-            taken = visits.repeat(self.length) * pi
-            gradient[t] = self.agreement @ taken
-            visits = self.gamma * (self.back @ taken)
-        return float(self.start @ v), gradient
+            policy.insert(0, weights / total.repeat(self.length))
+            values.insert(0, top + heat[self.segment] * np.log(total))
+        return values, policy
 
     def tightened(self, prices: Numbers, tau: float, deadline: float) -> Numbers:
         """Return prices after a descent of the smoothed sum, until it gains little or the time is over."""
@@ -180,45 +201,57 @@ class DualDecomposition:
         return latest.reshape(prices.shape)
 
 
-def decomposed(factors: Factors, temperature: float | None = None, *, seconds: float = 60.0) -> Iterator[float]:
-    """Yield bounds on HARD, or on VARIATIONAL at a temperature, reward units, until the time is over.
+def decomposed(factors: Factors, rule: Rule, temperature: float = 1.0, *, seconds: float = 60.0) -> Iterator[float]:
+    """Yield bounds on the start value of HARD, VARIATIONAL or POSTERIOR, reward units, until the time is over.
 
     Raises:
-        IntractableError: the world has slices that differ, ends, or a prior over actions that reads states.
+        IntractableError: the slices differ, the horizon is infinite, or γ < 1 under POSTERIOR.
     """
     deadline, before = time.monotonic() + seconds, None
     for most in SIZES:
         if time.monotonic() > deadline:
             return
         try:
-            dual = DualDecomposition(factors, most, temperature)
+            dual = DualDecomposition(factors, most, rule, temperature)
         except IntractableError:
             if before is None:
                 raise
             return
-        shapes = [region.shape for region in dual.regions]
+        shapes = [region.shape for region in dual.stack.regions]
         if shapes == before:
             return
         share, before = SHARE[before is not None], shapes
-        prices = np.zeros((dual.T, dual.prices.shape[1]))
+        yield from _priced(dual, share, deadline)
+
+
+def _priced(dual: DualDecomposition, share: float, deadline: float) -> Iterator[float]:
+    """Yield the bound at no prices, and after each descent."""
+    prices = dual.no_prices()
+    yield dual.bound(prices)
+    for tau in SMOOTHING if prices.size else ():
+        left = deadline - time.monotonic()
+        if left <= 0:
+            return
+        prices = dual.tightened(prices, tau * dual.scale, time.monotonic() + share * left)
         yield dual.bound(prices)
-        for tau in SMOOTHING if prices.size else ():
-            left = deadline - time.monotonic()
-            if left <= 0:
-                return
-            prices = dual.tightened(prices, tau * dual.scale, time.monotonic() + share * left)
-            yield dual.bound(prices)
 
 
-def refuse(factors: Factors, temperature: float | None) -> None:
+def refuse(factors: Factors, rule: Rule) -> None:
     """Refuse what cannot be decomposed.
 
     Raises:
+        WorldError: there is no decomposition of the rule.
         IntractableError: see ``decomposed``.
     """
-    seen = "slices that differ over time" if factors.timed else "ends" if factors.ends is not None else ""
-    states = set(factors.states.names)
-    if temperature is not None and any(states & set(prior.scope) for prior in factors.at(0).prior.values()):
-        seen = "a prior over actions that reads the state"
+    if rule not in (HARD, VARIATIONAL, POSTERIOR):
+        raise fault("dual decomposition, rule", f"{rule}", "HARD, VARIATIONAL or POSTERIOR")
+    seen = "slices that differ over time" if factors.timed else ""
+    if rule == POSTERIOR and factors.discount < 1:
+        seen = f"POSTERIOR with γ = {factors.discount:g}"
     if seen or factors.horizon is None:
         raise IntractableError([Finding("dual decomposition", seen or "an infinite horizon", "none")])
+
+
+def _prior_reads_states(factors: Factors) -> bool:
+    states = set(factors.states.names)
+    return any(states & set(prior.scope) for prior in factors.at(0).prior.values())

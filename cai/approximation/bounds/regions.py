@@ -15,6 +15,7 @@ import numpy as np
 import torch
 
 from cai.approximation.bounds.backprojection import Outcomes
+from cai.approximation.bounds.kl_shares import random_ancestors, shares
 from cai.compile.factor_model import Factor, Factors, aligned, primed
 
 Numbers = np.ndarray[Any, Any]
@@ -64,18 +65,39 @@ class Region:
 
 
 class Parts:
-    """Finds regions of a stationary world of factors."""
+    """Finds regions of a stationary world of factors.
 
-    def __init__(self, factors: Factors) -> None:
-        slice_, self.factors = factors.at(0), factors
+    Args:
+        factors: the world.
+        eta: the temperature of a log-mean-exp over outcomes, reward units; None for the expectation.
+    """
+
+    def __init__(self, factors: Factors, eta: float | None = None) -> None:
+        slice_, self.factors, self.eta = factors.at(0), factors, eta
         self.outcomes = Outcomes(slice_.chance, factors.sizes)
         barred = [
             Factor(prior.scope, prior.table.where(prior.table == -np.inf, prior.table.new_zeros(())))
             for prior in slice_.prior.values()
             if bool((prior.table == -np.inf).any())
         ]
-        self.rewards = [self.outcomes.expectation(piece) for piece in (*slice_.reward, *barred)]
+        self.rewards = self._means([*slice_.reward, *barred])
         self.kinds = {name: self._kinds(factor) for name, factor in slice_.chance.items()}
+
+    def _means(self, pieces: Sequence[Factor]) -> list[Factor]:
+        """Return each reward's mean over outcomes; in a log-mean-exp, rewards pay one half of what they read."""
+        if self.eta is None:
+            return [self.outcomes.expectation(piece) for piece in pieces]
+        each = shares(self.outcomes, [piece.scope for piece in pieces])
+        return [
+            self.outcomes.log_mean([piece], self.eta * share / 2)[0]
+            if self.drawn(piece.scope)
+            else self.outcomes.expectation(piece)
+            for piece, share in zip(pieces, each, strict=True)
+        ]
+
+    def drawn(self, scope: Sequence[str]) -> set[str]:
+        """Return the random variables that decide a scope."""
+        return random_ancestors(self.outcomes, scope)
 
     @cached_property
     def actions(self) -> Known:

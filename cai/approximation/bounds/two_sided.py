@@ -22,12 +22,13 @@ from cai.compile.factor_model import Factors
 from cai.compile.factorise import factorise
 from cai.compile.noise_program import NoiseProgram
 from cai.errors import Finding, ImpossibleError, IntractableError, fault
+from cai.exact.rules import POSTERIOR, VARIATIONAL, Rule
 from cai.support.progress import Interrupt, bar
 
 KEPT = 3
 """Sets of visited states that a fit looks back on: those of the action prior, and of the last policies."""
 LOG_Z = 0.1
-"""Of the time, after which the bound on log Z is left as it is."""
+"""Of the time, after which a proof of the bound on log Z is left as it is."""
 PRIOR = 1e9
 """Times the temperature, at which a softmax policy is the action prior."""
 
@@ -38,8 +39,8 @@ class Bounds:
 
     From below by the ELBO of a policy of local value functions, ``ELBO(π) <= ELBO* <= log Z``: sampled, so that the
     bound holds with high probability, ``Estimate.sampled``. The policies are compared on other trajectories than the
-    bound is taken from. From above by what is proved: the least of the largest rewards, of parts of the world set free
-    of each other at prices for disagreeing (dual decomposition), and of approximate linear programs for POSTERIOR.
+    bound is taken from. From above by what is proved, the least of three: the largest rewards; parts of the world set
+    free of each other at prices for disagreeing (dual decomposition); and approximate linear programs, for log Z.
 
     Attributes:
         minutes: after so many minutes no step is begun; None where ``steps`` alone ends it.
@@ -127,9 +128,10 @@ class _Ceiling:
             raise ImpossibleError([Finding("bounds", "a time at which every reward is -inf", "possible rewards")])
         self.proved = [
             _on_elbo(factors, temperature, seconds),
+            _by_parts(factors, POSTERIOR, temperature, LOG_Z * seconds),
             upper_bounds(factors, temperature, seconds=LOG_Z * seconds),
         ]
-        for _ in range(2):
+        for _ in self.proved[:]:
             self.step()  # what takes no time
 
     @torch.no_grad()
@@ -150,12 +152,16 @@ class _Ceiling:
 
 def _on_elbo(factors: Factors, temperature: float, seconds: float) -> Iterator[UpperBound]:
     """Yield bounds on α ELBO*: by dual decomposition, and where that is refused, by approximate linear programming."""
-    for alpha in (temperature, None):
-        with suppress(IntractableError):
-            for value in decomposed(factors, alpha, seconds=seconds):
-                yield UpperBound(value, "dual decomposition", "HARD" if alpha is None else "VARIATIONAL")
-            return
-    yield from upper_bounds(factors, seconds=seconds)
+    try:
+        yield from _by_parts(factors, VARIATIONAL, temperature, seconds)
+    except IntractableError:
+        yield from upper_bounds(factors, seconds=seconds)
+
+
+def _by_parts(factors: Factors, rule: Rule, temperature: float, seconds: float) -> Iterator[UpperBound]:
+    """Yield bounds by dual decomposition."""
+    for value in decomposed(factors, rule, temperature, seconds=seconds):
+        yield UpperBound(value, "dual decomposition", rule.name)
 
 
 class _Search:
