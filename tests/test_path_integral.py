@@ -118,10 +118,12 @@ def test_a_goal_that_no_draw_reaches_is_an_error_with_its_time() -> None:
 
 
 def test_too_cold_is_said() -> None:
-    """One trajectory has all the weight: finite numbers, and a note."""
+    """One trajectory has all the weight: finite numbers, an error that is not known, and a note."""
     found = cai.approximate(lqg(10), "path_integral", temperature=1e-6, samples=20, iterations=2, progress=False)
     assert float(found.effective_sample_size[-1]) == pytest.approx(1, abs=1e-3)
     assert "raise the temperature or the samples" in str(found)
+    assert "± unknown" in str(found.log_evidence)
+    assert found.plain()["log_evidence"]["standard_error"] is None
     assert torch.tensor([found.log_evidence.value, *found.history]).isfinite().all()
 
 

@@ -23,7 +23,7 @@ def suited(world: Any) -> str:
 
 def approximate(
     world: Any,
-    method: str | Method,
+    method: str | Method | None = None,
     *,
     temperature: float = 1.0,
     seed: int = 0,
@@ -34,7 +34,8 @@ def approximate(
 
     Args:
         world: a world, whatever its variables.
-        method: a method by name, see ``cai.approximation.METHODS``, or one with its options.
+        method: a method by name, see ``cai.approximation.METHODS``, or one with its options. Unless given it is
+            ``bounds`` for a world of finite variables, and ``iterated_gaussian`` for one of real variables.
         temperature: α > 0, reward units.
         seed: of all random draws; the same seed gives the same answer.
         progress: show a bar on a terminal.
@@ -47,5 +48,5 @@ def approximate(
     """
     require_whole("approximate, seed", seed, 0)
     alpha = float(single_temperature(temperature))
-    chosen = method_of("approximate", method, options)
+    chosen = method_of("approximate", suited(world) if method is None else method, options)
     return chosen.run(world, alpha, torch.Generator().manual_seed(seed), progress=progress)

@@ -10,7 +10,7 @@ class Estimate:
 
     Attributes:
         value: the estimate; None where there are only bounds.
-        standard_error: of the value; 0 where it is exact.
+        standard_error: of the value; 0 where it is exact, infinite where it is not known.
         lower, upper: bounds on the number; infinite where there are none.
         sampled: whether a bound holds with high probability only, since it was sampled.
     """
@@ -33,13 +33,15 @@ class Estimate:
 
     def plain(self) -> dict[str, float | bool | None]:
         """Return plain numbers, None where there is no such number or bound."""
-        numbers = {"value": self.value, "lower": self.lower, "upper": self.upper}
+        ends = {"value": self.value, "lower": self.lower, "upper": self.upper}
+        numbers = {**ends, "standard_error": self.standard_error}
         known = {name: x if x is not None and math.isfinite(x) else None for name, x in numbers.items()}
-        return {**known, "standard_error": self.standard_error, "sampled": self.sampled}
+        return {**known, "sampled": self.sampled}
 
     def __str__(self) -> str:
         known = "" if self.value is None else f"{self.value:.6g}"
-        known += f" ± {self.standard_error:.2g}" if self.value is not None and self.standard_error else ""
+        error = f"{self.standard_error:.2g}" if math.isfinite(self.standard_error) else "unknown"
+        known += f" ± {error}" if self.value is not None and self.standard_error else ""
         ends = math.isfinite(self.lower), math.isfinite(self.upper)
         if all(ends):
             between = f"between {self.lower:.6g} and {self.upper:.6g}"

@@ -18,7 +18,7 @@ import torch
 from cai.approximation.approximation import Approximation
 from cai.approximation.estimate import Estimate
 from cai.approximation.expansion import MOMENTS, Expanded, expanded
-from cai.approximation.noise_elbo import Drawn, below, drawn, log_mean, policy_elbo
+from cai.approximation.noise_elbo import Drawn, below, drawn, log_mean, policy_elbo, scarce
 from cai.approximation.noise_law import NoiseLaw, may_covary, prior_law, separate
 from cai.approximation.rollouts import effective_sample_size, require_possible
 from cai.approximation.trajectories import Trajectories
@@ -128,7 +128,7 @@ class IteratedGaussian:
         elbo = below(found.elbo) if self.rule == "VARIATIONAL" else self._elbo(program, law, alpha, generator)
         runs, log_weights = found.runs, found.log_weights(alpha, program.discount)
         require_possible(self.name, program, log_weights, runs.rewards.cumsum(-1))
-        last = log_weights[:, -1]
+        last, sizes = log_weights[:, -1], effective_sample_size(log_weights)
         return Approximation(
             self.name,
             alpha,
@@ -136,10 +136,10 @@ class IteratedGaussian:
             log_evidence=replace(log_mean(last), lower=below(found.elbo).lower, sampled=True),
             elbo=elbo,
             trajectories=Trajectories(runs.states, runs.actions, runs.paid, last - last.logsumexp(0)),
-            effective_sample_size=effective_sample_size(log_weights),
+            effective_sample_size=sizes,
             history=history,
             guess=law,
-            notes=(why,),
+            notes=(why, *scarce(float(sizes[-1]), len(last), "checks")),
         )
 
     def _elbo(self, program: NoiseProgram, law: NoiseLaw, alpha: float, generator: torch.Generator) -> Estimate:

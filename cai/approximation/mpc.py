@@ -61,7 +61,7 @@ class RecedingHorizon:
         plans: the last plan of each copy.
     """
 
-    program: NoiseProgram
+    program: NoiseProgram = field(repr=False)
     method: Method
     horizon: int
     temperature: float

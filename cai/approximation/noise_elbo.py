@@ -17,6 +17,8 @@ from cai.compile.noise_program import NoiseProgram
 
 SURE = 3.0
 """How many standard errors a sampled lower bound lies below its estimate."""
+FEW = 10.0
+"""The effective sample size below which weights say nothing of the error of their mean."""
 
 
 @dataclass(frozen=True)
@@ -89,7 +91,18 @@ def below(each: Tensor) -> Estimate:
 
 
 def log_mean(log_weights: Float[Tensor, " N"]) -> Estimate:
-    """Return log of the mean weight, nats, with its standard error by the delta method."""
-    N = len(log_weights)
-    spread = 1 / float(effective_sample_size(log_weights)) - 1 / N
-    return Estimate(float(log_weights.logsumexp(0)) - math.log(N), math.sqrt(max(spread, 0.0) * N / max(N - 1, 1)))
+    """Return log of the mean weight, nats, with its standard error by the delta method.
+
+    Where a few weights are all that counts, larger ones are likely missing, and the error is not known: infinite.
+    """
+    N, size = len(log_weights), float(effective_sample_size(log_weights))
+    error = math.sqrt(max(1 / size - 1 / N, 0.0) * N / max(N - 1, 1)) if size >= min(FEW, N) else math.inf
+    return Estimate(float(log_weights.logsumexp(0)) - math.log(N), error)
+
+
+def scarce(size: float, draws: int, option: str) -> tuple[str, ...]:
+    """Say in words what follows from too small an effective sample size, and which option of the method raises it."""
+    if size >= min(FEW, draws):
+        return ()
+    seen = f"effective sample size {size:.3g} of {draws}: log Z is likely too low, and its error is not known"
+    return (f"{seen}; raise the temperature or the {option}",)

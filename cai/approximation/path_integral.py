@@ -18,6 +18,7 @@ from torch import Tensor
 
 from cai.approximation.approximation import Approximation
 from cai.approximation.estimate import Estimate
+from cai.approximation.noise_elbo import log_mean, scarce
 from cai.approximation.open_loop_plan import Plan, open_loop_law
 from cai.approximation.rollouts import (
     Rollouts,
@@ -36,8 +37,6 @@ from cai.world.noise import log_normal
 
 CERTAIN = 3.0
 """How many standard errors a sampled lower bound lies below its estimate."""
-FEW = 2.0
-"""The effective sample size below which a note says that the answer rests on one trajectory."""
 
 
 @dataclass(frozen=True)
@@ -66,9 +65,7 @@ class Weighted:
     @property
     def log_evidence(self) -> Estimate:
         """log of the mean weight, which is unbiased; its standard error by the delta method."""
-        N, last = len(self.noise), self.log_weights[:, -1]
-        spread = 1 / float(self.sample_sizes[-1]) - 1 / N
-        return Estimate(float(last.logsumexp(0)) - math.log(N), math.sqrt(max(spread, 0.0) * N / max(N - 1, 1)))
+        return log_mean(self.log_weights[:, -1])
 
     @property
     def elbo(self) -> Estimate:
@@ -233,9 +230,6 @@ def weighted(
 
 
 def notes(samples: int, sizes: list[float]) -> tuple[str, ...]:
-    """Say in words what effective sample sizes were reached, and what to do where the last is about 1."""
+    """Say in words what effective sample sizes were reached, and what to do where the last is too small."""
     words = f"effective sample size of {samples} by iteration: {', '.join(f'{size:.3g}' for size in sizes)}"
-    if sizes[-1] >= FEW:
-        return (words,)
-    advice = "the answer rests on one trajectory, and log Z is likely too low: raise the temperature or the samples"
-    return words, advice
+    return words, *scarce(sizes[-1], samples, "samples")

@@ -117,8 +117,8 @@ Method = Annotated[
     str | None,
     typer.Option(
         autocompletion=complete.methods,
-        help="How to approximate: bounds for worlds of finite variables, which is what they take unless given, or "
-        "another of cai.approximation.METHODS.",
+        help="How to approximate, one of cai.approximation.METHODS. Unless given: bounds for a world of finite "
+        "variables, iterated_gaussian for one of real variables.",
     ),
 ]
 Minutes = Annotated[

@@ -133,10 +133,7 @@ def _approximated(
     title: str, world: Any, method: str | None, alphas: Sequence[float], options: dict[str, Any], *, as_json: bool
 ) -> None:
     """Approximate at every temperature, and print what is known."""
-    from cai.approximation.approximate import suited
-
-    chosen = method or suited(world)
-    found = [cai.approximate(world, chosen, temperature=alpha, **options) for alpha in alphas]
+    found = [cai.approximate(world, method, temperature=alpha, **options) for alpha in alphas]
     if as_json:
         print_json([each.plain() for each in found])
         return
