@@ -1,6 +1,7 @@
 from . import approximation as approximation
 from . import distributed as distributed
 from . import graphs as graphs
+from . import language as language
 from . import learn as learn
 from . import partial as partial
 from . import policies as policies
@@ -53,6 +54,7 @@ from .exact.rules import VARIATIONAL as VARIATIONAL
 from .exact.rules import Rule as Rule
 from .exact.safety import without_risk as without_risk
 from .exact.solve import solve as solve
+from .language.language_world import language_world as language_world
 from .learn.svi.fit import fit as fit
 from .learn.svi.objective import elbo as elbo
 from .policies.protocol import Policy as Policy

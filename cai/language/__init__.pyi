@@ -1,0 +1,17 @@
+from .automaton import Automaton as Automaton
+from .automaton import containing as containing
+from .automaton import counting as counting
+from .automaton import ending_with as ending_with
+from .automaton import forbidding as forbidding
+from .language_world import LanguageWorld as LanguageWorld
+from .language_world import language_world as language_world
+from .ngram import NGram as NGram
+from .ngram import fit_ngram as fit_ngram
+from .reference import Reference as Reference
+from .texts import log_prob as log_prob
+from .texts import sample as sample
+from .vocabulary import Vocabulary as Vocabulary
+from .vocabulary import alice as alice
+from .vocabulary import characters as characters
+from .vocabulary import plain as plain
+from .vocabulary import words as words

@@ -1,0 +1,165 @@
+"""LanguageWorld: a reference model writes, an automaton reads and pays; an action is the next token.
+
+The action prior is the reference, and to append a token is certain. So POSTERIOR and VARIATIONAL coincide, ELBO* is
+log Z, and the best policy is the exact conditional, p(text | O = 1) ∝ p(text) exp(reward/α) (Korbak, Perez & Buckley
+2022; Levine 2018, section 2.3).
+"""
+
+import pyro
+import torch
+from jaxtyping import Float, Int
+from pyro.distributions import Categorical
+from torch import Tensor
+
+from cai.errors import fault
+from cai.language.automaton import Automaton
+from cai.language.reference import Reference
+from cai.support.memory import require_room
+from cai.world.definition import Point
+
+LABELLED = 100_000
+"""The most states that get a name each."""
+
+
+class LanguageWorld:
+    """``state`` is what the reference remembers and where the automaton is; ``token`` is the next token.
+
+    Only the pairs that some text reaches are states. The last state, where there is an end token, is the ended text.
+
+    Args:
+        reference: the model of language, the action prior.
+        automaton: what pays.
+        horizon: T, the length of a text in tokens.
+        end: the token that ends a text early; None for none. The end pays r(q) of the state before it, and the token
+            pays its transition.
+
+    Attributes:
+        memory: of the reference, ``[S]``.
+        place: the state of the automaton, ``[S]``.
+        log_next: log p(token | state) of the reference, nats, ``[S, V]``.
+        successor: the next state, ``[S, V]``.
+        reward: of each token, reward units, ``[S, V]``.
+        final: at the end, reward units, ``[S]``.
+
+    Raises:
+        WorldError: the vocabularies differ, the end is no token, or the horizon is not valid.
+        IntractableError: the states need more memory than there is.
+    """
+
+    stationary = True
+
+    def __init__(self, reference: Reference, automaton: Automaton, horizon: int, end: str | None = None) -> None:
+        if reference.vocabulary != automaton.vocabulary:
+            seen = f"{len(automaton.vocabulary)} tokens in the automaton, {len(reference.vocabulary)} in the reference"
+            raise fault("language_world, vocabulary", seen, "one vocabulary for both")
+        if isinstance(horizon, bool) or not isinstance(horizon, int) or horizon < 1:
+            raise fault("language_world, horizon", f"{horizon!r}", "a number of tokens, at least 1")
+        if end is not None and end not in reference.vocabulary.number:
+            raise fault("language_world, end", f"{end!r}", "a token of the vocabulary, or None")
+        self.reference, self.automaton, self.horizon = reference, automaton, horizon
+        self.vocabulary, self.end = reference.vocabulary, end
+        self.memory, self.place, self.successor = _reached(reference, automaton, horizon)
+        self.log_next = reference.log_next(self.memory)
+        self.reward, self.final = automaton.reward[self.place], automaton.final[self.place]
+        if end is not None:
+            self._end(self.vocabulary.number[end])
+        self.size = len(self.final)
+        self.labels = {"token": list(self.vocabulary.tokens)} | self._named()
+
+    def initial(self) -> Tensor:
+        """Start with no token."""
+        return pyro.sample("state", Point(torch.tensor(0), self.size))
+
+    def act(self, state: Tensor, t: int) -> Tensor:
+        """The reference writes the next token."""
+        return pyro.sample("token", Categorical(logits=self.log_next[state]))
+
+    def step(self, state: Tensor, action: Tensor, t: int) -> tuple[Tensor, Tensor]:
+        """Append it: the reference remembers it, the automaton reads it."""
+        return pyro.sample("state", Point(self.successor[state, action], self.size)), self.reward[state, action]
+
+    def terminal(self, state: Tensor) -> Tensor:
+        """The automaton pays for the whole text, where it was not paid at its end."""
+        return self.final[state]
+
+    def terminated(self, state: Tensor) -> Tensor:
+        """Say whether the text has ended."""
+        return (state == self.size - 1) & (self.end is not None)
+
+    def along(self, tokens: Int[Tensor, "*N T"]) -> Int[Tensor, "*N T+1"]:
+        """Return the states of texts, before each token and after the last."""
+        states = [torch.zeros(tokens.shape[:-1], dtype=torch.long)]
+        for x in tokens.unbind(-1):
+            states.append(self.successor[states[-1], x])
+        return torch.stack(states, -1)
+
+    def _end(self, token: int) -> None:
+        """Add the state of the ended text, to which the end token goes."""
+        S, V = self.successor.shape
+        self.successor[:, token] = S
+        self.reward = self.reward.clone()
+        self.reward[:, token] += self.final
+        self.successor = torch.cat((self.successor, torch.full((1, V), S)))
+        zero = torch.zeros(1, V, dtype=torch.float64)
+        self.reward, self.final = torch.cat((self.reward, zero)), torch.cat((self.final, zero[0, :1]))
+        self.log_next = torch.cat((self.log_next, torch.full_like(zero, 1 / V).log()))
+
+    def _named(self) -> dict[str, list[str]]:
+        if self.size > LABELLED:
+            return {}
+        pairs = zip(self.memory.tolist(), self.place.tolist(), strict=True)
+        names = [f"{self.reference.label(m)}|{self.automaton.labels[q]}" for m, q in pairs]
+        return {"state": [*names, *(["ended"] if self.end is not None else [])]}
+
+
+def _reached(
+    reference: Reference, automaton: Automaton, horizon: int
+) -> tuple[Int[Tensor, " S"], Int[Tensor, " S"], Int[Tensor, "S V"]]:
+    """Return the pairs that texts of the reference reach, breadth first, and the next pair of each at each token.
+
+    Where the reference never says a token, or the horizon is over before it, the pair stays as it is.
+    """
+    Q, V = len(automaton.final), len(reference.vocabulary)
+    known = torch.tensor([reference.start * Q + automaton.start])  # sorted keys m Q + q, and their numbers
+    number, order = torch.tensor([0]), known
+    frontier, rows = known, list[Tensor]()
+    for _ in range(horizon + 1):
+        m, q = frontier // Q, frontier % Q
+        said = reference.log_next(m) > -torch.inf
+        keys = torch.where(said, reference.following(m) * Q + automaton.successor[q], frontier.unsqueeze(-1))
+        rows.append(keys)
+        new = keys.unique()
+        at = torch.searchsorted(known, new).clamp(max=len(known) - 1)
+        new = new[known[at] != new]
+        frontier = new
+        if not len(new):
+            break
+        require_room(
+            "language_world", f"{len(order) + len(new):,} states of {V} tokens", 80 * V * (len(order) + len(new))
+        )
+        order = torch.cat((order, new))
+        known, by = torch.cat((known, new)).sort()
+        number = torch.cat((number, torch.arange(len(number), len(order))))[by]
+    every = torch.cat(rows)[: len(order)]
+    return order // Q, order % Q, _numbers(every, order, known, number)
+
+
+def _numbers(keys: Tensor, order: Tensor, known: Tensor, number: Tensor) -> Tensor:
+    if len(keys) < len(order):  # reached by the last token only: nothing follows
+        keys = torch.cat((keys, order[len(keys) :].unsqueeze(-1).expand(-1, keys.shape[-1])))
+    return number[torch.searchsorted(known, keys)]
+
+
+def language_world(
+    reference: Reference, automaton: Automaton, *, horizon: int, end: str | None = None
+) -> LanguageWorld:
+    """Return the world in which a reference model writes and an automaton pays; see ``LanguageWorld``."""
+    return LanguageWorld(reference, automaton, horizon, end)
+
+
+def as_text(world: LanguageWorld, tokens: Float[Tensor, " T"]) -> str:
+    """Return a text up to its end token."""
+    text = [int(x) for x in tokens]
+    if world.end is not None and world.vocabulary.number[world.end] in text:
+        text = text[: text.index(world.vocabulary.number[world.end]) + 1]
+    return world.vocabulary.decode(text)

@@ -1,0 +1,34 @@
+"""Reference: a model of language, the distribution of the next token given what it remembers of those before."""
+
+from typing import Protocol, runtime_checkable
+
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from cai.language.vocabulary import Vocabulary
+
+
+@runtime_checkable
+class Reference(Protocol):
+    """A model of language with a finite memory, m = 0 … M-1: p(x_t | m_t), and m_{t+1} is a function of m_t and x_t."""
+
+    @property
+    def vocabulary(self) -> Vocabulary:
+        """The tokens, V."""
+
+    @property
+    def start(self) -> int:
+        """The memory before the first token."""
+
+    @property
+    def size(self) -> int:
+        """M, how many memories there are."""
+
+    def log_next(self, memory: Int[Tensor, " N"]) -> Float[Tensor, "N V"]:
+        """Return log p(x_t | m_t), nats; -inf for what is never said."""
+
+    def following(self, memory: Int[Tensor, " N"]) -> Int[Tensor, "N V"]:
+        """Return m_{t+1} for each token."""
+
+    def label(self, memory: int) -> str:
+        """Return the name of a memory."""
