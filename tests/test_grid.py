@@ -174,7 +174,7 @@ def test_an_infinite_horizon_is_one_slice() -> None:
         ({"points": 1}, "points of 'x'"),
         ({"points": (3, 4)}, "one for each of 1"),
         ({"low": 2.0, "high": 1.0}, "low below high"),
-        ({"low": float("nan")}, "finite numbers"),
+        ({"low": float("nan")}, "low of .x.: nan; expected a finite number"),
         ({"periodic": ("y",)}, "no such variable"),
         ({"actions": 0}, "actions"),
     ],

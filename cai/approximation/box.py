@@ -1,7 +1,7 @@
 """The box of states that a grid covers: given, the world's own, or what roll-outs of the action prior visit."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,7 +11,7 @@ from torch import Tensor
 from cai.approximation.lattice import Lattice
 from cai.compile.noise_program import NoiseProgram
 from cai.errors import Finding, IntractableError, fault
-from cai.learn.loop import require_whole
+from cai.learn.loop import require_number, require_whole
 
 MOST = 4
 """The most dimensions of a grid."""
@@ -56,8 +56,11 @@ def lattice_of(program: NoiseProgram, asked: Asked, generator: torch.Generator) 
 
 
 def _periodic(program: NoiseProgram, asked: Asked) -> tuple[bool, ...]:
-    named = getattr(program.spec.world, "periodic", ()) if asked.periodic is None else asked.periodic
-    goes_round = program.states.where([named] if isinstance(named, str) else list(named))
+    given = getattr(program.spec.world, "periodic", ()) if asked.periodic is None else asked.periodic
+    named = [given] if isinstance(given, str) else given
+    if not isinstance(named, Iterable) or not all(isinstance(name, str) for name in named):
+        raise fault("grid, periodic", f"{given!r}", f"names of coordinates, of {', '.join(program.states.labels)}")
+    goes_round = program.states.where(list(named))
     return tuple(i in goes_round for i in range(program.states.dimension))
 
 
@@ -90,11 +93,11 @@ def _box(
         if None in pair:
             visited = visited or _visited(program, generator)
             pair = [float(visited[k][i]) if pair[k] is None else pair[k] for k in (0, 1)]
-        if not all(math.isfinite(x) for x in pair):
-            raise fault(
-                f"grid, box of '{name}'", f"low {pair[0]:g}, high {pair[1]:g}", "finite numbers, low below high"
-            )
-        ends.append((float(pair[0]), float(pair[1])))
+        low, high = (
+            require_number(f"grid, {end} of '{name}'", x, math.isfinite, "a finite number")
+            for end, x in zip(("low", "high"), pair, strict=True)
+        )
+        ends.append((low, high))
     return [a for a, _ in ends], [b for _, b in ends], "given" if visited is None else "from roll-outs of the prior"
 
 

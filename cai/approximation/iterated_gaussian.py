@@ -31,7 +31,7 @@ from cai.exact.gaussian.gaussian_operator import GaussianOperator
 from cai.exact.gaussian.normal_means import over_normal
 from cai.exact.rules import POSTERIOR, VARIATIONAL, Rule
 from cai.exact.solve import solve
-from cai.learn.loop import require_whole
+from cai.learn.loop import require_number, require_whole
 from cai.policies.noise_policy import NoisePolicy
 from cai.support.progress import bar
 
@@ -61,7 +61,7 @@ class IteratedGaussian:
         nudge: the standard deviation of the random mean that the noise of the actions starts with; at 0 it starts as
             the prior, which may be a saddle point: a pendulum that hangs gains nothing by a push to either side.
         tolerance: it stops where an iteration gains less, nats.
-        horizon: how many steps to look ahead, where the world has no horizon.
+        horizon: how many steps to look ahead; the world's own horizon unless given.
     """
 
     name: ClassVar[str] = "iterated_gaussian"
@@ -158,11 +158,11 @@ class IteratedGaussian:
         for name, least in (("iterations", 0), ("samples", 2), ("checks", 2)):
             require_whole(f"iterated_gaussian, {name}", getattr(self, name), least)
         for name, known in (("moments", MOMENTS), ("rule", RULES)):
-            if getattr(self, name) not in known:
+            if getattr(self, name) not in tuple(known):
                 raise fault(f"iterated_gaussian, {name}", f"{getattr(self, name)!r}", f"one of {', '.join(known)}")
         for name in ("nudge", "tolerance"):
-            if not 0 <= getattr(self, name) < math.inf:
-                raise fault(f"iterated_gaussian, {name}", f"{getattr(self, name)}", "a number, at least 0")
+            given = getattr(self, name)
+            require_number(f"iterated_gaussian, {name}", given, lambda x: 0 <= x < math.inf, "a number, at least 0")
 
 
 def _at(act: ConditionalGaussian, t: int) -> ConditionalGaussian:

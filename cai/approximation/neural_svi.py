@@ -5,6 +5,7 @@
 This is ``cai.fit`` with a network, as a method. The ELBO of a policy bounds both from below (Levine 2018, section 3).
 """
 
+import math
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -14,7 +15,7 @@ from cai.approximation.approximation import Approximation
 from cai.approximation.estimate import Estimate
 from cai.compile.noise_program import NoiseProgram
 from cai.errors import fault
-from cai.learn.loop import require_whole
+from cai.learn.loop import require_number, require_whole
 from cai.learn.result import Learned
 from cai.learn.svi.fit import fit
 
@@ -54,8 +55,8 @@ class NeuralSVI:
         for name, least in (("steps", 1), ("particles", 1), ("samples", 2)):
             require_whole(f"svi, {name}", getattr(self, name), least)
         rate = self.learning_rate
-        if rate is not None and not 0 < rate < float("inf"):
-            raise fault("svi, learning_rate", f"{rate}", "a step size above 0")
+        if rate is not None:
+            require_number("svi, learning_rate", rate, lambda x: 0 < x < math.inf, "a step size above 0")
         fitted = fit(
             _whole(world),
             "neural",

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from cai.approximation.estimate import Estimate
 from cai.approximation.noise_law import Divergence, NoiseLaw
-from cai.approximation.rollouts import Rollouts, effective_sample_size, log_optimality, require_rewards
+from cai.approximation.rollouts import Rollouts, effective_sample_size, log_optimality, require_rewards, terminal
 from cai.compile.noise_program import NoiseProgram
 
 SURE = 3.0
@@ -64,7 +64,7 @@ def drawn(program: NoiseProgram, law: NoiseLaw, alpha: float, samples: int, gene
         a, s, r = program.advance(t, s, w, z)
         elbo, log_p, kept = elbo + kept * (r / alpha - kl), log_p - ratio, kept * program.discount
         states, actions, rewards, ratios = [*states, s], [*actions, a], [*rewards, r], [*ratios, log_p]
-    runs = Rollouts(torch.stack(states, 1), torch.stack(actions, 1), torch.stack(rewards, 1), program.terminal(s))
+    runs = Rollouts(torch.stack(states, 1), torch.stack(actions, 1), torch.stack(rewards, 1), terminal(program, s))
     return Drawn(runs, torch.stack(ratios, 1), elbo + kept * runs.terminal / alpha)
 
 

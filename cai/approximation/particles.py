@@ -20,12 +20,12 @@ from cai.approximation.backward_simulation import require_densities, simulated
 from cai.approximation.estimate import Estimate
 from cai.approximation.open_loop_plan import Plan, open_loop_law
 from cai.approximation.particle_cloud import Cloud
-from cai.approximation.rollouts import advance, effective_sample_size
+from cai.approximation.rollouts import advance, effective_sample_size, require_states, require_within, terminal
 from cai.approximation.trajectories import Trajectories, together
 from cai.approximation.twist import Twist, gaussian_twist, log_density, untwisted
 from cai.compile.noise_program import NoiseProgram, noise_program
 from cai.errors import Finding, ImpossibleError, IntractableError, fault
-from cai.learn.loop import require_whole
+from cai.learn.loop import require_number, require_whole
 from cai.policies.noise_policy import NoisePolicy
 from cai.support.progress import bar
 from cai.world.noise import log_normal
@@ -69,7 +69,7 @@ class Particles:
         backward: draw the trajectories by backward simulation, in N² time; it needs a density of the next state.
         resample_below: resample where the effective sample size falls below this share of N.
         least_deviation: of the policy's noise, in units of the prior's.
-        horizon: how many steps to look ahead, where the world has no horizon.
+        horizon: how many steps to look ahead; the world's own horizon unless given.
     """
 
     name: ClassVar[str] = "particles"
@@ -147,12 +147,11 @@ class Particles:
     def _check(self) -> None:
         require_whole("particles, samples", self.samples, 2)
         require_whole("particles, runs", self.runs, 1)
-        if self.twist not in TWISTS:
+        if self.twist not in tuple(TWISTS):
             raise fault("particles, twist", f"{self.twist!r}", f"one of {', '.join(TWISTS)}")
-        if not 0 <= self.resample_below <= 1:
-            raise fault("particles, resample_below", f"{self.resample_below}", "a share of the particles, 0 to 1")
-        if not 0 < self.least_deviation <= 1:
-            raise fault("particles, least_deviation", f"{self.least_deviation}", "above 0, at most 1")
+        below, least = self.resample_below, self.least_deviation
+        require_number("particles, resample_below", below, lambda x: 0 <= x <= 1, "a share of the particles, 0 to 1")
+        require_number("particles, least_deviation", least, lambda x: 0 < x <= 1, "above 0, at most 1")
 
 
 def forward(
@@ -165,6 +164,7 @@ def forward(
     """
     z, log_ratio = _proposed(twist.start, torch.zeros(samples, 0, dtype=torch.float64), generator)
     s = program.start(z)
+    require_states(program, s.unsqueeze(1))
     log_value = twist.log_values[0](s)
     log_weights = log_ratio + log_value - math.log(samples)
     log_z, sizes, nothing = float(log_weights.logsumexp(0)), [], torch.zeros(samples, dtype=torch.float64)
@@ -177,6 +177,7 @@ def forward(
         cloud, added = _moved(program, twist, alpha, t, cloud, generator)
         sizes.append(effective_sample_size(cloud.log_weights))
         log_z += added
+    require_within("particles", torch.tensor(log_z))
     return Smoothed(log_z, cloud, torch.stack(sizes))
 
 
@@ -190,12 +191,13 @@ def _moved(
     following, reward = advance(program, t, s, a, omega[:, k:])
     log_seen, alive, dead = _optimal(cloud.log_alive, cloud.log_dead, reward / alpha, program.discount)
     if last:
-        end = program.terminal(following)
+        end = terminal(program, following)
         reward, log_seen = reward + end, log_seen + torch.logaddexp(dead, alive + end / alpha)
         log_ahead = torch.zeros_like(end)
     else:
         log_ahead = twist.log_values[t + 1](following)
     weights = cloud.log_weights + log_seen + log_ratio + log_ahead - twist.log_values[t](s)
+    require_within(f"particles, t = {program.first + t}", weights)
     added = float(weights.logsumexp(0))
     if added == -math.inf:
         best = float(replace(cloud, parents=cloud.parents[:t]).along(cloud.rewards).sum(1).max()) if t else 0.0

@@ -29,8 +29,7 @@ from cai.approximation.rollouts import (
 )
 from cai.approximation.trajectories import Trajectories
 from cai.compile.noise_program import NoiseProgram, noise_program
-from cai.errors import fault
-from cai.learn.loop import require_whole
+from cai.learn.loop import require_number, require_whole
 from cai.policies.noise_policy import NoisePolicy
 from cai.support.progress import bar
 from cai.world.noise import log_normal
@@ -117,7 +116,7 @@ class PathIntegral:
         correlation: ρ of the draws' noise at neighbouring times, see ``open_loop_plan``; 0 ≤ ρ < 1.
         fresh: the share of the samples that are drawn from the first plan, whatever was found since; all are weighed by
             the mixture (Veach & Guibas 1995, balance heuristic).
-        horizon: how many steps to look ahead, where the world has no horizon.
+        horizon: how many steps to look ahead; the world's own horizon unless given.
     """
 
     name: ClassVar[str] = "path_integral"
@@ -191,14 +190,11 @@ class PathIntegral:
     def _check(self) -> None:
         require_whole("path_integral, samples", self.samples, 1)
         require_whole("path_integral, iterations", self.iterations, 1)
-        if not self.movers >= 1:
-            raise fault("path_integral, movers", f"{self.movers}", "an effective sample size, at least 1")
-        if not 0 < self.least_deviation <= 1:
-            raise fault("path_integral, least_deviation", f"{self.least_deviation}", "above 0, at most 1")
-        if not 0 <= self.correlation < 1:
-            raise fault("path_integral, correlation", f"{self.correlation}", "at least 0, below 1")
-        if not 0 <= self.fresh < 1:
-            raise fault("path_integral, fresh", f"{self.fresh}", "a share of the samples, at least 0, below 1")
+        movers, least, rho, fresh = self.movers, self.least_deviation, self.correlation, self.fresh
+        require_number("path_integral, movers", movers, lambda x: x >= 1, "an effective sample size, at least 1")
+        require_number("path_integral, least_deviation", least, lambda x: 0 < x <= 1, "above 0, at most 1")
+        require_number("path_integral, correlation", rho, lambda x: 0 <= x < 1, "at least 0, below 1")
+        require_number("path_integral, fresh", fresh, lambda x: 0 <= x < 1, "a share of the samples, below 1")
 
 
 def weighted(

@@ -42,24 +42,51 @@ def rollouts(
     """Run a world under noise of the start, of the actions and of the steps; an ended episode stays as it is.
 
     Raises:
-        WorldError: a reward is NaN or +inf.
+        WorldError: a state is NaN, or a reward is NaN or +inf.
     """
     states, actions, paid = program.roll(program.start(start), act, step)
     require_rewards(program, paid)
-    return Rollouts(states, actions, paid, program.terminal(states[:, -1]))
+    require_states(program, states)
+    return Rollouts(states, actions, paid, terminal(program, states[:, -1]))
+
+
+def terminal(program: NoiseProgram, s: Tensor) -> Tensor:
+    """Return r_T.
+
+    Raises:
+        WorldError: it is NaN or +inf.
+    """
+    r = program.terminal(s)
+    if not bool((r < math.inf).all()):
+        seen = float(r[~(r < math.inf)][0])
+        raise fault(f"terminal, t = {program.first + program.horizon}, reward", f"{seen}", "a number, or -inf")
+    return r
+
+
+def require_states(program: NoiseProgram, s: Float[Tensor, "N T n"], t: int = 0) -> None:
+    """Raise unless the states from time t on are numbers.
+
+    Raises:
+        WorldError: one is NaN; it names the first such time.
+    """
+    wrong = s.isnan()
+    if bool(wrong.any()):
+        late, i = divmod(int(wrong.any(0).flatten().int().argmax()), s.shape[-1])
+        raise fault(f"state {program.states.labels[i]}, t = {program.first + t + late}", "nan", "a number")
 
 
 def advance(program: NoiseProgram, t: int, s: Tensor, a: Tensor, z: Tensor) -> tuple[Tensor, Tensor]:
     """Return s_{t+1} and r_t; an ended episode stays and pays nothing.
 
     Raises:
-        WorldError: a reward is NaN or +inf.
+        WorldError: a reward is NaN or +inf, or a state is NaN.
     """
     following, r = program.step(t, s, a, z)
     ended = program.ended(s)
     if ended is not None:
         following, r = torch.where(ended.unsqueeze(-1), s, following), torch.where(ended, 0.0, r)
     require_rewards(program, r.unsqueeze(-1), t)
+    require_states(program, following.unsqueeze(1), t + 1)
     return following, r
 
 
@@ -94,7 +121,7 @@ def log_optimality(log_potentials: Float[Tensor, "N T"], log_terminal: Tensor, d
 
 
 def require_possible(where: str, program: NoiseProgram, log_weights: Tensor, best: Tensor) -> None:
-    """Raise unless some trajectory is possible.
+    """Raise unless some trajectory is possible, and the weights of all are numbers.
 
     Args:
         where: who asks.
@@ -103,8 +130,10 @@ def require_possible(where: str, program: NoiseProgram, log_weights: Tensor, bes
         best: the return until each time, ``[N, T]``, reward units.
 
     Raises:
+        WorldError: a weight is beyond float64.
         ImpossibleError: all weights are 0; it names the first such time, and the best return until then.
     """
+    require_within(where, log_weights)
     dead = (log_weights == -math.inf).all(0)
     if bool(dead.any()):
         t = int(dead.int().argmax())
@@ -113,6 +142,17 @@ def require_possible(where: str, program: NoiseProgram, log_weights: Tensor, bes
             f"{where}, t = {program.first + t}: none of {len(log_weights)} trajectories is possible from here on "
             f"(reward -inf on all); {until}; expected more samples, or a prior under which some trajectory is possible"
         )
+
+
+def require_within(where: str, log_weights: Tensor) -> None:
+    """Raise unless log-weights are numbers, or -inf.
+
+    Raises:
+        WorldError: one is beyond float64.
+    """
+    if not bool((log_weights < math.inf).all()):
+        seen, expected = "the log-weight of a trajectory is beyond float64", "smaller rewards, or a higher temperature"
+        raise fault(where, seen, expected)
 
 
 def effective_sample_size(log_weights: Tensor) -> Tensor:

@@ -123,7 +123,7 @@ class NoiseProgram:
         def step(s: Tensor, a: Tensor, z: Tensor) -> tuple[Tensor, Tensor]:
             given = self._run(where, z, self.spec.world.step, self.state(s), self.action(a), time)
             following, reward = pair_of(given, where)
-            return self._joined(self.states, following), torch.as_tensor(reward).to(s.dtype).expand(s.shape[:-1])
+            return self._joined(self.states, following), _numbers(where, reward, s)
 
         stepped: tuple[Tensor, Tensor] = self.caller("step", step, s, a, z)
         return stepped
@@ -140,8 +140,8 @@ class NoiseProgram:
             given = run_under(known, where, RUNS, self.spec.world.step, self.state(s), self.action(a), time)
         returned, reward = pair_of(given, where)
         known.require_returned(self.states.unpack(returned))
-        log_p, r = (torch.as_tensor(x).to(s.dtype).expand(s.shape[:-1]) for x in (known.log_density, reward))
-        return log_p, r
+        log_p = torch.as_tensor(known.log_density).to(s.dtype).expand(s.shape[:-1])
+        return log_p, _numbers(where, reward, s)
 
     def advance(self, t: int, s: Tensor, w: Tensor, z: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Return a_t, s_{t+1} and r_t of the prior's action from noise; an ended episode stays and pays nothing."""
@@ -182,9 +182,9 @@ class NoiseProgram:
         if reward_of is None:
             return s.new_zeros(s.shape[:-1])
         with precision(s.dtype):
-            reward = torch.as_tensor(run_under(Messenger(), where, RUNS, reward_of, self.state(s), *times)).to(s.dtype)
+            reward = _numbers(where, run_under(Messenger(), where, RUNS, reward_of, self.state(s), *times), s)
         ended = self.ended(s) if times else None
-        return (reward if ended is None else torch.where(ended, 0.0, reward)).expand(s.shape[:-1])
+        return reward if ended is None else torch.where(ended, 0.0, reward)
 
     def ended(self, s: Tensor) -> Tensor | None:
         """Return in which states ``[*, n]`` the episode has ended and pays no more; None where none may."""
@@ -215,6 +215,16 @@ class NoiseProgram:
         return space.join({name: value.to(torch.float64) for name, value in space.unpack(values).items()})
 
 
+def _numbers(where: str, reward: Any, s: Tensor) -> Tensor:
+    """Return one reward for each state ``[*, n]``."""
+    each, batch = torch.as_tensor(reward), s.shape[:-1]
+    try:
+        return each.to(s.dtype).expand(batch)
+    except RuntimeError:
+        seen = f"a reward of shape {tuple(each.shape)}"
+        raise fault(where, seen, f"shape {tuple(batch)}, one number for each state") from None
+
+
 def _packed(space: Coordinates, variables: tuple[Variable, ...], x: Tensor) -> Values:
     split = space.split(x)
     typed = {v.name: split[v.name] if v.dtype.is_floating_point else split[v.name].to(v.dtype) for v in variables}
@@ -226,17 +236,19 @@ def noise_program(world: Any, horizon: int | None = None) -> NoiseProgram:
 
     Args:
         world: a world, or its ``Spec``.
-        horizon: how many steps to look ahead, where the world has no horizon.
+        horizon: how many steps to look ahead; never beyond the world's own horizon, which it is unless given.
 
     Raises:
-        WorldError: the world is not valid, or has no horizon and none is given.
+        WorldError: the world is not valid, or has no horizon and none is given; or the one given is no number of steps.
         IntractableError: a distribution has no quantile function.
     """
     if isinstance(world, NoiseProgram):
         return world
     with precision(torch.float64):
         spec = read(world)
-        T = spec.horizon if horizon is None else horizon
+        if horizon is not None and (isinstance(horizon, bool) or not isinstance(horizon, int) or horizon < 1):
+            raise fault("horizon", f"{horizon!r}", "a whole number of steps to look ahead, at least 1")
+        T = min((steps for steps in (horizon, spec.horizon) if steps is not None), default=None)
         if T is None:
             raise fault("horizon", "None", "a finite horizon: approximate inference looks so many steps ahead")
         states, actions = (

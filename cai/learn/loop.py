@@ -4,6 +4,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from numbers import Real
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -151,6 +152,17 @@ def require_whole(where: str, value: Any, least: int, most: int | None = None) -
         expected = f"a whole number, at least {least}" + ("" if most is None else f" and at most {most}")
         raise fault(where, f"{value!r}", expected)
     return value
+
+
+def require_number(where: str, value: Any, allowed: Callable[[float], bool], expected: str) -> float:
+    """Return a number that is allowed.
+
+    Raises:
+        WorldError: it is no number, or not allowed.
+    """
+    if isinstance(value, bool) or not isinstance(value, Real) or not allowed(float(value)):
+        raise fault(where, f"{value!r}", expected)
+    return float(value)
 
 
 def place_of(where: str, value: Any, *, folder: bool = False) -> Path | None:

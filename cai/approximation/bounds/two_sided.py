@@ -23,6 +23,7 @@ from cai.compile.factorise import factorise
 from cai.compile.noise_program import NoiseProgram
 from cai.errors import Finding, ImpossibleError, IntractableError, fault
 from cai.exact.rules import POSTERIOR, VARIATIONAL, Rule
+from cai.learn.loop import require_number, require_whole
 from cai.support.progress import Interrupt, bar
 
 KEPT = 3
@@ -61,16 +62,12 @@ class Bounds:
     def __post_init__(self) -> None:
         if self.minutes is None and self.steps is None:
             raise fault("bounds", "neither minutes nor steps", "one of them, so that it ends")
-        if self.minutes is not None and not 0 < self.minutes < math.inf:
-            raise fault("bounds, minutes", f"{self.minutes}", "a positive, finite number")
+        if self.minutes is not None:
+            require_number("bounds, minutes", self.minutes, lambda x: 0 < x < math.inf, "a positive, finite number")
         for option, least in (("steps", 1), ("samples", 2), ("reported", 2)):
-            value = getattr(self, option)
-            if option == "steps" and value is None:
-                continue
-            if isinstance(value, bool) or not isinstance(value, int) or value < least:
-                raise fault(f"bounds, {option}", f"{value!r}", f"a whole number, at least {least}")
-        if not self.errors >= 0:
-            raise fault("bounds, errors", f"{self.errors}", "a number of standard errors, at least 0")
+            if option != "steps" or self.steps is not None:
+                require_whole(f"bounds, {option}", getattr(self, option), least)
+        require_number("bounds, errors", self.errors, lambda x: 0 <= x < math.inf, "a number of standard errors")
 
     def run(
         self, world: Any, temperature: float, generator: torch.Generator, guess: Any = None, *, progress: bool = False
@@ -125,7 +122,7 @@ class _Ceiling:
     def __init__(self, factors: Factors, temperature: float, seconds: float) -> None:
         self.elbo, self.log_z = reward_bounds(factors)
         if self.elbo == -math.inf:
-            raise ImpossibleError([Finding("bounds", "a time at which every reward is -inf", "possible rewards")])
+            raise ImpossibleError("bounds: at some time every reward is -inf; expected a trajectory that is possible")
         self.proved = [
             _on_elbo(factors, temperature, seconds),
             _by_parts(factors, POSTERIOR, temperature, LOG_Z * seconds),
