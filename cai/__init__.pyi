@@ -42,6 +42,8 @@ from .evaluation.evaluation import Evaluation as Evaluation
 from .evaluation.inference_types import inference_types as inference_types
 from .exact.check import check as check
 from .exact.horizons import solve_horizons as solve_horizons
+from .exact.kl.kl_objective import KL_OBJECTIVES as KL_OBJECTIVES
+from .exact.kl.kl_objective import KLObjective as KLObjective
 from .exact.marginal_map import marginal_map as marginal_map
 from .exact.messages import Messages as Messages
 from .exact.policy_support import policy_support as policy_support

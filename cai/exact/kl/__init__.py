@@ -1,0 +1,1 @@
+"""KL-regularised learning, exactly: where the KL goes, what its gradient is, and where on-policy learning ends."""
