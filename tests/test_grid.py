@@ -139,6 +139,16 @@ def test_the_policy_has_a_density() -> None:
     assert any("HARD" in note for note in hard.notes)
 
 
+def test_control_that_plans_on_a_grid_takes_the_median_of_its_density() -> None:
+    """Half of the density lies below the action, which need not be a node."""
+    control = cai.mpc(swing(), "grid", 3, temperature=0.3, points=21, low=-3.0, high=3.0, halved=False)
+    x = torch.tensor(0.37)
+    taken = float(control.sample(x, 0))
+    u = torch.linspace(-1, taken, 20_001, dtype=torch.float64)
+    below = control.plan(x, 0).policy.log_prob(x.expand(len(u)), u, 0).exp()
+    assert float(torch.trapezoid(below, u)) == pytest.approx(0.5, abs=1e-3)
+
+
 def test_the_elbo_of_the_policy_is_that_of_the_grid() -> None:
     """Measured by roll-outs, within four standard errors and the error of the grid."""
     world, alpha = swing(), 0.5

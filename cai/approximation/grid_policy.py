@@ -182,6 +182,19 @@ class ByCells(dist.TorchDistribution):
         value: Tensor = self.inner.icdf(u.reshape(shape + self.event_shape))
         return value
 
+    def icdf(self, value: Tensor) -> Tensor:
+        """Return the quantile of one real number: first the cell, then u in it."""
+        if self.event_shape:
+            raise NotImplementedError
+        shape = torch.broadcast_shapes(value.shape, self.batch_shape)
+        pi = self.log_pi.softmax(-1).expand(*shape, -1)
+        below, p = pi.cumsum(-1), value.expand(shape).unsqueeze(-1)
+        cell = torch.searchsorted(below, p.contiguous()).clamp(max=pi.shape[-1] - 1)
+        left = 1 - ((below.gather(-1, cell) - p) / pi.gather(-1, cell)).squeeze(-1).clamp(0, 1)
+        low, high = self.edges[cell.squeeze(-1)], self.edges[cell.squeeze(-1) + 1]
+        found: Tensor = self.inner.icdf((low + (high - low) * left).clamp(INSIDE, 1 - INSIDE))
+        return found
+
     def log_prob(self, value: Tensor) -> Tensor:
         """Return log p(value) + log π_j/w_j, nats."""
         number = self.number(value)
