@@ -139,3 +139,15 @@ def test_what_follows_a_finite_action_does_not_covary_with_it() -> None:
     alone = pi.log_prob(s[:1], {"a": torch.tensor([2]), "b": torch.tensor([2.1]).double()})
     density = dist.Normal(2.0 + 0.5 * 0.2, 0.5 * 0.5).log_prob
     assert torch.allclose(joint - density(b), (alone - density(torch.tensor(2.1))).expand(3), atol=1e-9)
+
+
+@pytest.mark.parametrize("name", PRIORS)
+def test_the_median_is_the_action_at_the_mean_of_the_noise(name: str) -> None:
+    pi, law = policy(PRIORS[name])
+    s = torch.linspace(-1, 1, 5).double()
+    expected = pi.program.action(pi.program.act(0, s.unsqueeze(-1), law.mean(s.unsqueeze(-1))))
+    assert torch.equal(pi.median(s, 1), expected)
+    if name in ("normal", "uniform", "laplace"):
+        draws = torch.stack([pi.sample(s, 1) for _ in range(2000)])
+        below = (draws < pi.median(s, 1)).double().mean(0)
+        assert bool(((below - 0.5).abs() < 4 * 0.5 / 2000**0.5).all())

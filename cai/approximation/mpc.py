@@ -126,12 +126,14 @@ class RecedingHorizon:
         if ended is not None and bool(ended):  # nobody acts there: any action will do
             return program.actions.unpack(program.action(program.act(0, s, s.new_zeros(program.act_noise))))
         plan = self._plan(copy, s, t)
-        noise = torch.zeros(program.act_noise, dtype=torch.float64)
-        if self.draw:
-            noise = torch.randn(program.act_noise, dtype=torch.float64, generator=plan.generator)
+        policy, noise = plan.found.policy, torch.zeros(program.act_noise, dtype=torch.float64)
         with precision(torch.float64), torch.no_grad():
+            if self.draw:
+                noise = torch.randn(program.act_noise, dtype=torch.float64, generator=plan.generator)
+            elif hasattr(policy, "median"):  # at once, where a policy knows it: a program takes a third of the time
+                return program.actions.unpack(policy.median(program.state(s), t))
             where, runs = f"mpc, t = {t}", "a policy that acts"
-            action = run_under(FromNoise(where, noise), where, runs, plan.found.policy.act, program.state(s), t)
+            action = run_under(FromNoise(where, noise), where, runs, policy.act, program.state(s), t)
         return program.actions.unpack(action)
 
     def _log_prob(self, copy: int, s: Tensor, action: Values, t: int) -> Tensor:

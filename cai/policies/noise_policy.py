@@ -55,12 +55,19 @@ class NoisePolicy:
 
     def act(self, state: Values, t: int) -> Values:
         """Sample the world's action sites, each given those before."""
-        values = self.program.states.unpack(state)
-        s = self.program.states.join({name: value.to(torch.float64) for name, value in values.items()})
-        law = self.noise(t - self.program.first)
+        s, law = self._joined(state), self.noise(t - self.program.first)
         with _Driven(f"policy, t = {t}", law.mean(s), law.covariance):
             action: Values = self.program.spec.world.act(state, t)
             return action
+
+    def median(self, state: Values, t: int) -> Values:
+        """Return the action at the mean of the noise: of a single real variable the median."""
+        s, step = self._joined(state), t - self.program.first
+        return self.program.action(self.program.act(step, s, self.noise(step).mean(s)))
+
+    def _joined(self, state: Values) -> Tensor:
+        values = self.program.states.unpack(state)
+        return self.program.states.join({name: value.to(torch.float64) for name, value in values.items()})
 
 
 class _Driven(Messenger):
@@ -78,16 +85,19 @@ class _Driven(Messenger):
         self.prior = msg["fn"]
         self.own = slice(self.used, self.used + noise_of(self.prior))
         self.used = self.own.stop
-        S, own, known = self.covariance, self.own, self.known
-        gain = torch.linalg.solve(S[known][:, known], S[known, own]).mT
-        root = torch.linalg.cholesky(S[own, own] - gain @ S[known, own])
-        mean = self.mean[..., own] + self.off @ gain.mT
+        mean, covariance = self.mean[..., self.own], self.covariance[self.own, self.own]
+        if self.known:
+            S, known = self.covariance, self.known
+            gain = torch.linalg.solve(S[known][:, known], S[known, self.own]).mT
+            mean, covariance = mean + self.off @ gain.mT, covariance - gain @ S[known, self.own]
+        root = torch.linalg.cholesky(covariance)
         msg["fn"] = driven(f"{self.where}, variable '{msg['name']}'", self.prior, mean, root)
 
     def _pyro_post_sample(self, msg: Any) -> None:
         if site_is_subsample(msg) or msg["infer"].get("_deterministic"):
             return
-        if self.own.start < self.own.stop and has_one_noise(self.prior):
+        last = self.own.stop == len(self.covariance)
+        if not last and self.own.start < self.own.stop and has_one_noise(self.prior):
             noise = noise_at(f"{self.where}, variable '{msg['name']}'", self.prior, msg["value"])
             off = noise - self.mean[..., self.own]
             lead = torch.broadcast_shapes(self.off.shape[:-1], off.shape[:-1])
