@@ -3,6 +3,8 @@ from .automaton import containing as containing
 from .automaton import counting as counting
 from .automaton import ending_with as ending_with
 from .automaton import forbidding as forbidding
+from .hidden_markov import HiddenMarkov as HiddenMarkov
+from .hidden_markov import fit_hidden_markov as fit_hidden_markov
 from .language_world import LanguageWorld as LanguageWorld
 from .language_world import language_world as language_world
 from .ngram import NGram as NGram
