@@ -1,4 +1,4 @@
-"""The recipes of docs/architecture.md: a rule, a form, a learner, a column, a section, a world, through every verb."""
+"""The recipes of docs/architecture.md: a rule, a form, a learner, a method, a column, a section, a world."""
 
 import json
 import math
@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 import torch
@@ -14,12 +14,17 @@ from torch import Tensor
 from typer.testing import CliRunner
 
 import cai
+from cai.approximation import METHODS, Approximation, Estimate, Trajectories
+from cai.approximation.open_loop_plan import Plan, open_loop_law
+from cai.approximation.rollouts import rollouts
 from cai.cli import app
+from cai.compile.noise_program import noise_program
 from cai.exact.forms import FORMS, Form
 from cai.exact.rules import NAMED, Expect
 from cai.exact.tables.table_operator import TableOperator
 from cai.learn.problem import Problem, State
 from cai.policies.fixed import FixedPolicy, always
+from cai.policies.noise_policy import NoisePolicy
 from cai.simulate.rollout import roll
 from cai.view.reports import report
 from cai.view.reports.sections import Request, Section, Words
@@ -252,6 +257,67 @@ def test_a_learner_is_one_file(tmp_path: Path) -> None:
     comparison = cai.compare(world, {"cross-entropy": runs, "prior": None}, temperature=ALPHA)
     assert "cross-entropy" in comparison.table()
     assert "cross-entropy" in Path(cai.report(comparison, tmp_path / "page")).read_text()
+
+
+@dataclass(frozen=True)
+class Rejection:
+    """A toy method: draw from the prior, and keep a trajectory with probability ``p(O = 1|τ) = exp(Σ r/α)``.
+
+    What is kept are exact draws of POSTERIOR, and the share that is kept is Z without bias.
+    """
+
+    name: ClassVar[str] = "rejection"
+    samples: int = 20_000
+
+    def run(
+        self, world: Any, temperature: float, generator: torch.Generator, guess: Any = None, *, progress: bool = False
+    ) -> Approximation:
+        program, N = noise_program(world), self.samples
+        w = torch.randn(N, program.horizon, program.act_noise, generator=generator, dtype=torch.float64)
+        z = torch.randn(N, program.horizon, program.step_noise, generator=generator, dtype=torch.float64)
+        start = torch.randn(N, program.start_noise, generator=generator, dtype=torch.float64)
+        runs = rollouts(program, start, w, z)
+        log_optimal = runs.paid.sum(-1) / temperature
+        if program.discount < 1 or bool((log_optimal > 0).any()):
+            raise cai.fault("rejection", "a reward above 0, or a discount below 1", "rewards of at most 0, and γ = 1")
+        kept = torch.rand(N, generator=generator, dtype=torch.float64).log() < log_optimal
+        n = int(kept.sum())
+        if n < 2:
+            raise cai.ImpossibleError(f"rejection: {n} of {N} trajectories kept; expected more samples")
+        plan = Plan(w[kept].mean(0), w[kept].std(0))
+        even = torch.full((n,), 1 / n, dtype=torch.float64).log()
+        return Approximation(
+            self.name,
+            temperature,
+            NoisePolicy(program, partial(open_loop_law, plan, program.states.dimension)),
+            log_evidence=Estimate(math.log(n / N), (1 / n - 1 / N) ** 0.5),
+            trajectories=Trajectories(runs.states[kept], runs.actions[kept], runs.paid[kept], even),
+            notes=(f"{n} of {N} trajectories kept",),
+        )
+
+
+def test_a_method_is_one_class_and_a_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, undrawn: None) -> None:
+    """Its log Z and its posterior are the exact ones, within four standard errors; by name it is everywhere."""
+    monkeypatch.setitem(METHODS, "rejection", Rejection)
+    world, alpha = load_model("double_integrator")(horizon=3), 10.0
+    exact = cai.solve(world, temperature=alpha)
+    found = cai.approximate(world, "rejection", temperature=alpha, samples=10_000, progress=False)
+    log_z, kept = found.log_evidence, found.trajectories
+    assert log_z.value is not None
+    assert abs(log_z.value - float(exact.log_evidence)) < 4 * log_z.standard_error < 0.3
+    assert kept is not None
+    n, (mean, covariance) = len(kept.log_weights), kept.moments(2)
+    assert ((mean - exact.marginals(2).mean[:2]).abs() < 4 * (covariance.diagonal() / n).sqrt()).all()
+    with pytest.raises(cai.WorldError, match="sample: no option of rejection"):
+        cai.approximate(world, "rejection", sample=10)
+    control = cai.mpc(world, Rejection(samples=500), 2, temperature=10 * alpha)
+    assert cai.rollout(world, control, batch=1).returns.isfinite().all()
+    page = cai.report({"mine": found, "exact": exact}, tmp_path / "page")
+    assert f"{n} of 10000 trajectories kept" in Path(page).read_text()
+    settings = ["--set", "horizon=3", "-t", f"{alpha}", "--approximate", "--method", "rejection"]
+    done = CliRunner().invoke(app, ["solve", "double_integrator", *settings])
+    assert done.exit_code == 0, done.output
+    assert "rejection, α = 10" in done.output
 
 
 WORLD = """
