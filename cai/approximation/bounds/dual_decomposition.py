@@ -36,6 +36,7 @@ an ended state stays and pays nothing.
 import math
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from functools import cached_property
 
 import numpy as np
@@ -47,6 +48,7 @@ from cai.approximation.bounds.kl_shares import shares
 from cai.approximation.bounds.outcome_means import Average, LogMeanExp, OutcomeMean
 from cai.approximation.bounds.regions import Numbers, Parts, regions
 from cai.approximation.bounds.stacked_regions import StackedRegions
+from cai.approximation.bounds.time_left import require_time_left
 from cai.compile.factor_model import Factors, added_up, primed
 from cai.errors import Finding, IntractableError, fault
 from cai.exact.rules import HARD, POSTERIOR, VARIATIONAL, Rule
@@ -55,8 +57,10 @@ SIZES = (300, 3_000, 30_000, 300_000)
 """Choices of a region at most, pass by pass."""
 SMOOTHING = (0.1, 0.03, 0.01, 0.003, 0.001)
 """Temperatures of the smoothed maxima, of the largest reward, one after the other."""
-SHARE = (0.04, 0.15)
-"""Of the time that is left, what one smoothing gets: in the first pass, and in the others."""
+SHARES = (0.04, 0.15, 0.4)
+"""Of the time that is left, what one smoothing gets: in the first pass, in those between, and in the last."""
+GROWTH = 10
+"""Times longer that the next pass may take to list its regions: without so much time left, the pass is the last."""
 MOST_STEPS = 300
 """Of one descent."""
 FLOOR = -1e3
@@ -73,18 +77,22 @@ class DualDecomposition:
         most: choices of a region at most.
         rule: HARD, VARIATIONAL or POSTERIOR.
         temperature: α, reward units.
+        deadline: until when regions are listed, ``time.monotonic``.
 
     Raises:
         IntractableError: the world is none of that, or there is no room.
+        TimeoutError: the deadline is over.
     """
 
-    def __init__(self, factors: Factors, most: int, rule: Rule, temperature: float = 1.0) -> None:
+    def __init__(
+        self, factors: Factors, most: int, rule: Rule, temperature: float = 1.0, deadline: float = math.inf
+    ) -> None:
         refuse(factors, rule)
         self.factors, self.T, self.gamma = factors.detach(), factors.horizon or 0, factors.discount
         self.alpha = None if rule == HARD or _prior_reads_states(factors) else temperature
         self.eta = temperature if rule == POSTERIOR else None
         parts = Parts(self.factors, self.eta)
-        found = regions(parts, most)
+        found = regions(parts, most, deadline)
         self.stack = StackedRegions([parts.master(found), *found])
         self.first, self.segment, self.length = self.stack.first, self.stack.segment, self.stack.length
         if self.first[-1] * self.T > MOST_NUMBERS:
@@ -187,17 +195,17 @@ class DualDecomposition:
         latest = prices.ravel()
 
         def value(x: Numbers) -> tuple[float, Numbers]:
+            require_time_left(deadline)
             found, gradient = self.smoothed(x.reshape(prices.shape), tau)
             return found, gradient.ravel()
 
         def watch(x: Numbers) -> None:
             nonlocal latest
             latest = x.copy()
-            if time.monotonic() > deadline:
-                raise StopIteration
 
         options = {"maxiter": MOST_STEPS, "maxfun": 10 * MOST_STEPS, "maxcor": 20, "ftol": 1e-7, "gtol": 1e-7}
-        minimize(value, latest, jac=True, method="L-BFGS-B", callback=watch, options=options)
+        with suppress(TimeoutError):
+            minimize(value, latest, jac=True, method="L-BFGS-B", callback=watch, options=options)
         return latest.reshape(prices.shape)
 
 
@@ -209,19 +217,24 @@ def decomposed(factors: Factors, rule: Rule, temperature: float = 1.0, *, second
     """
     deadline, before = time.monotonic() + seconds, None
     for most in SIZES:
-        if time.monotonic() > deadline:
+        began = time.monotonic()
+        if before and began > deadline:
             return
         try:
-            dual = DualDecomposition(factors, most, rule, temperature)
-        except IntractableError:
+            dual = DualDecomposition(factors, most, rule, temperature, deadline if before else math.inf)
+        except (IntractableError, TimeoutError):
             if before is None:
                 raise
             return
         shapes = [region.shape for region in dual.stack.regions]
         if shapes == before:
             return
-        share, before = SHARE[before is not None], shapes
-        yield from _priced(dual, share, deadline)
+        now = time.monotonic()
+        last = GROWTH * (now - began) > deadline - now
+        yield from _priced(dual, SHARES[-1 if last else int(before is not None)], deadline)
+        if last:
+            return
+        before = shapes
 
 
 def _priced(dual: DualDecomposition, share: float, deadline: float) -> Iterator[float]:

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from cai.approximation.bounds.local_policy import LocalPolicy
 from cai.approximation.bounds.look_ahead import States
+from cai.approximation.bounds.time_left import require_time_left
 from cai.compile.factor_model import Factor, Factors, primed
 
 WIDEST = 64
@@ -46,11 +47,18 @@ def _within(states: tuple[str, ...], scope: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(name for name in states if name in scope or primed(name) in scope)
 
 
-def fitted(policy: LocalPolicy, states: Sequence[States], scopes: Sequence[tuple[str, ...]]) -> LocalPolicy:
-    """Return the policy of new values, fitted backward in time on states ``[T]`` by time."""
+def fitted(
+    policy: LocalPolicy, states: Sequence[States], scopes: Sequence[tuple[str, ...]], deadline: float = math.inf
+) -> LocalPolicy:
+    """Return the policy of new values, fitted backward in time on states ``[T]`` by time.
+
+    Raises:
+        TimeoutError: the deadline, ``time.monotonic``, is over.
+    """
     factors = policy.ahead.factors
     values: list[Sequence[Factor]] = [()] * len(states) + [factors.terminal]
     for t in reversed(range(len(states))):
+        require_time_left(deadline)
         _, backup = replace(policy, values=values).choice(t, states[t])
         possible = backup > -torch.inf
         if bool(possible.any()):

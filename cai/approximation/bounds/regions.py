@@ -16,6 +16,7 @@ import torch
 
 from cai.approximation.bounds.backprojection import Outcomes
 from cai.approximation.bounds.kl_shares import random_ancestors, shares
+from cai.approximation.bounds.time_left import require_time_left
 from cai.compile.factor_model import Factor, Factors, aligned, primed
 
 Numbers = np.ndarray[Any, Any]
@@ -242,8 +243,12 @@ def spread(
     return known, weight, source
 
 
-def regions(parts: Parts, most: int) -> list[Region]:
-    """Return a region around what each reward reads, as wide as it may be, and homes for all that regions read."""
+def regions(parts: Parts, most: int, deadline: float = math.inf) -> list[Region]:
+    """Return a region around what each reward reads, as wide as it may be, and homes for all that regions read.
+
+    Raises:
+        TimeoutError: the deadline, ``time.monotonic``, is over.
+    """
     factors = parts.factors
     wanted = [frozenset(parts.states_of(piece.scope)) for piece in (*parts.rewards, *factors.terminal)]
     found: list[Region] = []
@@ -252,7 +257,7 @@ def regions(parts: Parts, most: int) -> list[Region]:
         scope = queue.pop(0)
         if any(scope <= set(region.core) for region in found):
             continue
-        region = grown(parts, scope, most)
+        region = grown(parts, scope, most, deadline)
         if region is None:
             continue
         found = [other for other in found if not set(other.core) <= set(region.core)] + [region]
@@ -260,7 +265,7 @@ def regions(parts: Parts, most: int) -> list[Region]:
     return found
 
 
-def grown(parts: Parts, scope: Iterable[str], most: int) -> Region | None:
+def grown(parts: Parts, scope: Iterable[str], most: int, deadline: float) -> Region | None:
     """Return a region whose core has a scope, made larger while it has room; None where there is no room for it."""
     try:
         best = parts.region(scope, most)
@@ -273,6 +278,7 @@ def grown(parts: Parts, scope: Iterable[str], most: int) -> Region | None:
         wider: list[Region] = []
         for core in sorted(cores - tried, key=lambda core: (-len(core), sorted(core))):
             tried.add(core)
+            require_time_left(deadline)
             try:
                 wider.append(parts.region(core, most))
             except TooLargeError:

@@ -9,6 +9,7 @@ for the softmax policy π of v with v_T = r_T. Where v is exact every term is 0 
 2002), so that what is sampled is only the error of v.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -18,6 +19,7 @@ from torch import Tensor
 
 from cai.approximation.bounds.local_policy import LocalPolicy
 from cai.approximation.bounds.look_ahead import States, picked, value_of
+from cai.approximation.bounds.time_left import require_time_left
 from cai.approximation.estimate import Estimate
 
 ERRORS = 3.0
@@ -39,14 +41,19 @@ class Visits:
     elbos: Float[Tensor, " N"]
 
 
-def visits(policy: LocalPolicy, n: int, generator: torch.Generator) -> Visits:
-    """Draw n trajectories of a policy."""
+def visits(policy: LocalPolicy, n: int, generator: torch.Generator, deadline: float = math.inf) -> Visits:
+    """Draw n trajectories of a policy.
+
+    Raises:
+        TimeoutError: the deadline, ``time.monotonic``, is over.
+    """
     ahead, gamma = policy.ahead, policy.ahead.factors.discount
     horizon = ahead.factors.horizon
     assert horizon is not None
     now, seen = ahead.start(n, generator), list[States]()
     total = torch.zeros(n, dtype=torch.float64)
     for t in range(horizon):
+        require_time_left(deadline)
         log_pi, backup = policy.choice(t, now)
         value = value_of(policy.values[t], now)
         total = total + (value if t == 0 else 0.0) + gamma**t * (backup - value)
@@ -67,7 +74,13 @@ def lower_bound(elbos: Float[Tensor, " N"], errors: float = ERRORS) -> Estimate:
     return Estimate(mean, error, lower=mean - errors * error, sampled=True)
 
 
-def sampled_elbo(policy: LocalPolicy, n: int, generator: torch.Generator) -> Float[Tensor, " n"]:
-    """Return n independent unbiased estimates of a policy's ELBO, nats."""
+def sampled_elbo(
+    policy: LocalPolicy, n: int, generator: torch.Generator, deadline: float = math.inf
+) -> Float[Tensor, " n"]:
+    """Return n independent unbiased estimates of a policy's ELBO, nats.
+
+    Raises:
+        TimeoutError: the deadline, ``time.monotonic``, is over.
+    """
     sizes = [BATCH] * (n // BATCH) + ([n % BATCH] if n % BATCH else [])
-    return torch.cat([visits(policy, size, generator).elbos for size in sizes])
+    return torch.cat([visits(policy, size, generator, deadline).elbos for size in sizes])

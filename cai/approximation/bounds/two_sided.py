@@ -29,7 +29,7 @@ from cai.support.progress import Interrupt, bar
 KEPT = 3
 """Sets of visited states that a fit looks back on: those of the action prior, and of the last policies."""
 LOG_Z = 0.1
-"""Of the time, after which a proof of the bound on log Z is left as it is."""
+"""Of the time, what goes to the proof of the bound on log Z, before all else."""
 PRIOR = 1e9
 """Times the temperature, at which a softmax policy is the action prior."""
 
@@ -88,7 +88,7 @@ class Bounds:
         return found
 
     def refined(self, world: Any, temperature: float, generator: torch.Generator) -> Iterator[Approximation]:
-        """Yield what is known after every step, until the time is over: the first at once, the last the best."""
+        """Yield what is known after every step, until the time is over; the last is the best."""
         began = time.monotonic()
         factors = _factors(world)
         end = math.inf if self.minutes is None else began + 60 * self.minutes
@@ -104,15 +104,18 @@ class Bounds:
             log_evidence = Estimate(lower=both.lower, upper=log_z_at_most / temperature, sampled=both.sampled)
             return Approximation(self.name, temperature, search.best, log_evidence, both, history=gaps, notes=notes)
 
+        took = 0.0
         for step in range(1, self.steps + 1 if self.steps is not None else 2**62):
+            if step > 1:
+                ceiling.step(min(took, end - time.monotonic()))  # as long as the last policy took
             start = time.monotonic()
-            lower = search.step()
+            lower = search.step(end)
             took = 0.0 if self.minutes is None else time.monotonic() - start  # equal steps give equal answers
-            proved = ceiling.step(min(took, end - time.monotonic())) if step > 1 else (ceiling.elbo, ceiling.log_z)
-            yield answer(lower, *proved)
+            yield answer(lower, ceiling.elbo, ceiling.log_z)
             now = time.monotonic()
-            if now + (now - began) / step > end:  # no time for one more policy: all of it for the proof
+            if now + (now - began) / step > end:  # hardly time for one more policy: all of it for the proof
                 yield answer(lower, *ceiling.step(end - now))
+            if time.monotonic() >= end:
                 return
 
 
@@ -123,13 +126,15 @@ class _Ceiling:
         self.elbo, self.log_z = reward_bounds(factors)
         if self.elbo == -math.inf:
             raise ImpossibleError("bounds: at some time every reward is -inf; expected a trajectory that is possible")
+        end, first = time.monotonic() + seconds, LOG_Z * seconds
         self.proved = [
-            _on_elbo(factors, temperature, seconds),
-            _by_parts(factors, POSTERIOR, temperature, LOG_Z * seconds),
-            upper_bounds(factors, temperature, seconds=LOG_Z * seconds),
+            _by_parts(factors, POSTERIOR, temperature, first),
+            upper_bounds(factors, temperature, seconds=first),
         ]
-        for _ in self.proved[:]:
-            self.step()  # what takes no time
+        self.step()  # a first bound takes no time
+        self.step(first if first < math.inf else 0.0)
+        self.proved.insert(0, _on_elbo(factors, temperature, end - time.monotonic()))
+        self.step()
 
     @torch.no_grad()
     def step(self, seconds: float = 0.0) -> tuple[float, float]:
@@ -176,17 +181,25 @@ class _Search:
         self.score, self.bound = -math.inf, Estimate(-math.inf)
 
     @torch.no_grad()
-    def step(self) -> Estimate:
-        """Try the next policy; return the lower bound of the best so far, from trajectories that did not choose it."""
-        tried = visits(self.policy, self.method.samples, self.generator)
-        self.seen = [*self.seen[:1], *self.seen[1:][2 - KEPT :], tried.states]
+    def step(self, deadline: float = math.inf) -> Estimate:
+        """Try the next policy; return the lower bound of the best so far, from trajectories that did not choose it.
+
+        A policy that is not done at the deadline, ``time.monotonic``, is dropped; the first one is always done.
+        """
+        if len(self.seen) == 1:
+            self._try(self.policy, math.inf)
+        else:
+            with suppress(TimeoutError):
+                self._try(fitted(self.policy, _joined(self.seen), self.scopes, deadline), deadline)
+        return self.bound
+
+    def _try(self, policy: LocalPolicy, deadline: float) -> None:
+        tried = visits(policy, self.method.samples, self.generator, deadline)
+        self.policy, self.seen = policy, [*self.seen[:1], *self.seen[1:][2 - KEPT :], tried.states]
         score = float(tried.elbos.mean())
         if score > self.score or self.bound.lower == -math.inf:
-            self.best, self.score = self.policy, score
-            elbos = sampled_elbo(self.best, self.method.reported, self.generator)
-            self.bound = lower_bound(elbos, self.method.errors)
-        self.policy = fitted(self.policy, _joined(self.seen), self.scopes)
-        return self.bound
+            elbos = sampled_elbo(policy, self.method.reported, self.generator, deadline)
+            self.best, self.score, self.bound = policy, score, lower_bound(elbos, self.method.errors)
 
 
 def reward_bounds(factors: Factors) -> tuple[float, float]:
