@@ -42,6 +42,8 @@ from .evaluation.evaluation import Evaluation as Evaluation
 from .evaluation.inference_types import inference_types as inference_types
 from .exact.check import check as check
 from .exact.horizons import solve_horizons as solve_horizons
+from .exact.kl.kl_fixed_point import kl_fixed_point as kl_fixed_point
+from .exact.kl.kl_gradient import kl_gradient as kl_gradient
 from .exact.kl.kl_objective import KL_OBJECTIVES as KL_OBJECTIVES
 from .exact.kl.kl_objective import KLObjective as KLObjective
 from .exact.marginal_map import marginal_map as marginal_map

@@ -1,0 +1,133 @@
+"""Where the KL goes: gradients and fixed points against the exact surrogate over all trajectories."""
+
+import pickle
+
+import pytest
+import torch
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+import cai
+from cai import language
+from tests.oracles import kl_surrogate as oracle
+from tests.worlds import RandomWorld, random_worlds
+
+PLAIN = ("k1_in_reward", "k1", "k2", "k3", "ratio_k3", "full")
+REWARD = tuple(cai.KLObjective(kl, "reward") for kl in ("k2", "k3", "ratio_k3", "full"))
+
+
+def written(letters: str, horizon: int, end: str | None = None) -> language.LanguageWorld:
+    vocabulary = language.characters(letters)
+    reference = language.fit_ngram("abbacabbabcabaacb" if "c" in letters else "abba baab", 2, vocabulary=vocabulary)
+    return language.language_world(reference, language.containing("bb", vocabulary), horizon=horizon, end=end)
+
+
+def table(policy: cai.policies.FixedPolicy, T: int) -> Tensor:
+    return torch.stack([policy.log_probs(t) for t in range(T)])
+
+
+def random_logits(episodes: oracle.Episodes, seed: int) -> Tensor:
+    g = torch.Generator().manual_seed(seed)
+    noise = torch.randn(episodes.log_ref.shape, generator=g, dtype=torch.float64)
+    return (noise + episodes.log_ref).log_softmax(-1)
+
+
+@settings(max_examples=8, deadline=None)
+@given(random_worlds(), st.sampled_from([*(cai.KL_OBJECTIVES[name] for name in PLAIN), *REWARD]))
+def test_the_gradient_is_that_of_the_surrogate(world: RandomWorld, objective: cai.KLObjective) -> None:
+    world.reward = world.reward.clamp(min=-3.0)
+    episodes = oracle.trajectories(world)
+    log_pi = random_logits(episodes, world.seed)
+    found = cai.kl_gradient(world, log_pi.exp(), objective, temperature=0.7)
+    assert torch.allclose(found, oracle.gradient(episodes, log_pi, objective, 0.7), atol=1e-11)
+
+
+@settings(max_examples=8, deadline=None)
+@given(random_worlds(), st.sampled_from(PLAIN), st.sampled_from([0.1, 1.0, 20.0]))
+def test_fixed_points_of_random_worlds_are_stationary(world: RandomWorld, name: str, alpha: float) -> None:
+    try:
+        fixed = cai.kl_fixed_point(world, name, temperature=alpha)
+    except cai.ImpossibleError:
+        assume(False)
+    episodes = oracle.trajectories(world)
+    log_pi = table(fixed, world.horizon or 0)
+    assert oracle.gradient(episodes, log_pi, cai.KL_OBJECTIVES[name], alpha).abs().max() < 1e-9
+
+
+@pytest.mark.parametrize("end", [None, " "])
+@pytest.mark.parametrize("name", PLAIN)
+def test_fixed_points_of_texts_are_stationary(name: str, end: str | None) -> None:
+    world = written("ab ", 4, end)
+    fixed = cai.kl_fixed_point(world, name, temperature=0.1)
+    found = oracle.gradient(oracle.texts(world), table(fixed, 4), cai.KL_OBJECTIVES[name], 0.1)
+    assert found.abs().max() < 1e-9
+    assert cai.kl_gradient(world, fixed, name, temperature=0.1).abs().max() < 1e-12
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("end", [None, " "])
+@pytest.mark.parametrize("name", PLAIN)
+def test_fixed_points_of_longer_texts_are_stationary(name: str, end: str | None) -> None:
+    world = written("abc d" if end else "abcde", 6, end)
+    fixed = cai.kl_fixed_point(world, name, temperature=0.1)
+    found = oracle.gradient(oracle.texts(world), table(fixed, 6), cai.KL_OBJECTIVES[name], 0.1)
+    assert found.abs().max() < 1e-9
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["k3", "k1_in_reward", "k2", "ratio_k3", "full"])
+@pytest.mark.parametrize("seed", [0, 1])
+def test_adam_from_elsewhere_lands_on_the_fixed_point(name: str, seed: int) -> None:
+    world = written("ab ", 4)
+    episodes, objective = oracle.texts(world), cai.KL_OBJECTIVES[name]
+    landed = oracle.climbed(episodes, random_logits(episodes, seed), objective, 0.2, 1500)
+    fixed = cai.kl_fixed_point(world, name, temperature=0.2)
+    seen = cai.evaluate(world, fixed, temperature=0.2).occupancy > 1e-6
+    assert (landed.exp() - table(fixed, 4).exp())[seen].abs().max() < 1e-5
+
+
+def test_a_fixed_point_is_a_policy_like_any_other() -> None:
+    world = written("ab ", 4)
+    subjects = {name: cai.kl_fixed_point(world, name, temperature=0.1) for name in ("k1_in_reward", "k3", "k2")}
+    rows = cai.compare(world, subjects, temperature=0.1).rows
+    gaps = {row.name: row.optimality_gap for row in rows}
+    assert gaps["k1_in_reward"] < 1e-12
+    assert all(gaps[name] > 0.01 for name in ("k2", "k3"))
+    again = pickle.loads(pickle.dumps(subjects["k3"]))
+    assert torch.equal(again.log_probs(2), subjects["k3"].log_probs(2))
+
+
+@pytest.mark.parametrize("alpha", [1e-9, 1e-3, 1e9])
+def test_fixed_points_at_extreme_temperatures(alpha: float) -> None:
+    world = written("ab ", 4)
+    reference = cai.evaluate(world, None).expected_return
+    best = cai.solve(world, cai.HARD).value
+    for name in ("k2", "k3"):
+        earned = cai.evaluate(world, cai.kl_fixed_point(world, name, temperature=alpha)).expected_return
+        assert earned == pytest.approx(float(best) if alpha < 1 else reference, abs=2e-2 if alpha == 1e-3 else 1e-6)
+
+
+def test_one_token_makes_k1_in_the_reward_k2_and_ratio_k3_one() -> None:
+    world = written("ab ", 1)
+    world = language.language_world(world.reference, language.containing("b", world.vocabulary), horizon=1)
+    one, two, three = (cai.kl_fixed_point(world, name).log_probs(0) for name in ("k1_in_reward", "k2", "ratio_k3"))
+    assert torch.allclose(one, two, atol=1e-14)
+    assert torch.allclose(one, three, atol=1e-14)
+
+
+def test_faults_are_told_in_a_line() -> None:
+    world = written("ab ", 2)
+    with pytest.raises(cai.WorldError, match="did you mean k3"):
+        cai.kl_fixed_point(world, "k33")
+    with pytest.raises(cai.WorldError, match="more than one fixed point"):
+        cai.kl_fixed_point(world, cai.KLObjective("k2", "reward"))
+    with pytest.raises(cai.WorldError, match="at least 2"):
+        cai.kl_fixed_point(world, "dr_grpo", group=1)
+    with pytest.raises(cai.WorldError, match="baseline"):
+        cai.KLObjective(baseline="mean")  # type: ignore[arg-type]
+    forbidden = language.language_world(
+        world.reference, language.containing("bb", world.vocabulary).paying(rejected=-torch.inf), horizon=1
+    )
+    with pytest.raises(cai.ImpossibleError):
+        cai.kl_fixed_point(forbidden, "k2")
