@@ -1,8 +1,4 @@
 from .automaton import Automaton as Automaton
-from .automaton import containing as containing
-from .automaton import counting as counting
-from .automaton import ending_with as ending_with
-from .automaton import forbidding as forbidding
 from .hidden_markov import HiddenMarkov as HiddenMarkov
 from .hidden_markov import fit_hidden_markov as fit_hidden_markov
 from .language_world import LanguageWorld as LanguageWorld
@@ -10,6 +6,11 @@ from .language_world import language_world as language_world
 from .ngram import NGram as NGram
 from .ngram import fit_ngram as fit_ngram
 from .reference import Reference as Reference
+from .regular_expression import matching as matching
+from .string_search import containing as containing
+from .string_search import counting as counting
+from .string_search import ending_with as ending_with
+from .string_search import forbidding as forbidding
 from .texts import log_prob as log_prob
 from .texts import sample as sample
 from .vocabulary import Vocabulary as Vocabulary

@@ -13,8 +13,9 @@ from torch import Tensor
 
 from cai.errors import fault
 from cai.language.automaton import Automaton
+from cai.language.impossible import require_possible
+from cai.language.reachable import reachable
 from cai.language.reference import Reference
-from cai.support.memory import require_room
 from cai.world.definition import Point
 
 LABELLED = 100_000
@@ -34,8 +35,7 @@ class LanguageWorld:
             pays its transition.
 
     Attributes:
-        memory: of the reference, ``[S]``.
-        place: the state of the automaton, ``[S]``.
+        memory, place: of the reference and of the automaton, by state, but for the ended text.
         log_next: log p(token | state) of the reference, nats, ``[S, V]``.
         successor: the next state, ``[S, V]``.
         reward: of each token, reward units, ``[S, V]``.
@@ -44,6 +44,7 @@ class LanguageWorld:
     Raises:
         WorldError: the vocabularies differ, the end is no token, or the horizon is not valid.
         IntractableError: the states need more memory than there is.
+        ImpossibleError: no text of this length has both a probability above 0 and a reward above -inf.
     """
 
     stationary = True
@@ -56,15 +57,29 @@ class LanguageWorld:
             raise fault("language_world, horizon", f"{horizon!r}", "a number of tokens, at least 1")
         if end is not None and end not in reference.vocabulary.number:
             raise fault("language_world, end", f"{end!r}", "a token of the vocabulary, or None")
-        self.reference, self.automaton, self.horizon = reference, automaton, horizon
+        self.reference, self.automaton, self._horizon, self._longest = reference, automaton, horizon, horizon
         self.vocabulary, self.end = reference.vocabulary, end
-        self.memory, self.place, self.successor = _reached(reference, automaton, horizon)
+        token = None if end is None else self.vocabulary.number[end]
+        self.memory, self.place, self.successor = _reached(reference, automaton, horizon, token)
         self.log_next = reference.log_next(self.memory)
         self.reward, self.final = automaton.reward[self.place], automaton.final[self.place]
-        if end is not None:
-            self._end(self.vocabulary.number[end])
+        if token is not None:
+            self._end(token)
+        require_possible(self)
         self.size = len(self.final)
         self.labels = {"token": list(self.vocabulary.tokens)} | self._named()
+
+    @property
+    def horizon(self) -> int:
+        """T, the length of a text in tokens; it may be set to a smaller one."""
+        return self._horizon
+
+    @horizon.setter
+    def horizon(self, horizon: int) -> None:
+        if not 1 <= horizon <= self._longest:
+            expected = f"from 1 to {self._longest}, whose states are there; else a new world"
+            raise fault("language_world, horizon", f"{horizon!r}", expected)
+        self._horizon = horizon
 
     def initial(self) -> Tensor:
         """Start with no token."""
@@ -113,41 +128,23 @@ class LanguageWorld:
 
 
 def _reached(
-    reference: Reference, automaton: Automaton, horizon: int
+    reference: Reference, automaton: Automaton, horizon: int, end: int | None
 ) -> tuple[Int[Tensor, " S"], Int[Tensor, " S"], Int[Tensor, "S V"]]:
-    """Return the pairs that texts of the reference reach, breadth first, and the next pair of each at each token.
+    """Return the pairs that texts reach, breadth first, and the next pair of each at each token.
 
-    Where the reference never says a token, or the horizon is over before it, the pair stays as it is.
+    Where a token is never said, must not be said or ends the text, the pair stays as it is.
     """
-    Q, V = len(automaton.final), len(reference.vocabulary)
-    known = torch.tensor([reference.start * Q + automaton.start])  # sorted keys m Q + q, and their numbers
-    number, order = torch.tensor([0]), known
-    frontier, rows = known, list[Tensor]()
-    for _ in range(horizon + 1):
-        m, q = frontier // Q, frontier % Q
-        said = reference.log_next(m) > -torch.inf
-        keys = torch.where(said, reference.following(m) * Q + automaton.successor[q], frontier.unsqueeze(-1))
-        rows.append(keys)
-        new = keys.unique()
-        at = torch.searchsorted(known, new).clamp(max=len(known) - 1)
-        new = new[known[at] != new]
-        frontier = new
-        if not len(new):
-            break
-        require_room(
-            "language_world", f"{len(order) + len(new):,} states of {V} tokens", 80 * V * (len(order) + len(new))
-        )
-        order = torch.cat((order, new))
-        known, by = torch.cat((known, new)).sort()
-        number = torch.cat((number, torch.arange(len(number), len(order))))[by]
-    every = torch.cat(rows)[: len(order)]
-    return order // Q, order % Q, _numbers(every, order, known, number)
+    Q = len(automaton)
 
+    def following(pair: Tensor) -> Tensor:
+        m, q = pair // Q, pair % Q
+        stays = (reference.log_next(m) == -torch.inf) | (automaton.reward[q] == -torch.inf)
+        if end is not None:
+            stays[:, end] = True
+        return torch.where(stays, pair.unsqueeze(-1), reference.following(m) * Q + automaton.successor[q])
 
-def _numbers(keys: Tensor, order: Tensor, known: Tensor, number: Tensor) -> Tensor:
-    if len(keys) < len(order):  # reached by the last token only: nothing follows
-        keys = torch.cat((keys, order[len(keys) :].unsqueeze(-1).expand(-1, keys.shape[-1])))
-    return number[torch.searchsorted(known, keys)]
+    pairs, successor = reachable("language_world", reference.start * Q + automaton.start, following, horizon)
+    return pairs // Q, pairs % Q, successor
 
 
 def language_world(

@@ -76,7 +76,7 @@ class NGram:
 
     def label(self, memory: int) -> str:
         """Return the text of a context."""
-        return self.vocabulary.decode(self.tokens_of(memory))
+        return self.vocabulary.shown(self.tokens_of(memory))
 
     def tokens_of(self, memory: int) -> list[int]:
         """Return the tokens of a context, the oldest first."""

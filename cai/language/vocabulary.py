@@ -66,6 +66,11 @@ class Vocabulary:
         """Return the text of tokens."""
         return self.separator.join(self.tokens[int(i)] for i in tokens)
 
+    def shown(self, tokens: Iterable[int]) -> str:
+        """Return the text of tokens as a label shows it: of characters, a space is ␣, and · is no token at all."""
+        text = self.decode(tokens)
+        return (text if self.separator else text.replace(" ", "␣").replace("\n", "⏎")) or "·"
+
 
 def characters(text: str = LETTERS) -> Vocabulary:
     """Return the characters that occur in a text, in the order of their code points."""
