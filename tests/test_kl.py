@@ -126,8 +126,8 @@ def test_faults_are_told_in_a_line() -> None:
         cai.kl_fixed_point(world, "dr_grpo", group=1)
     with pytest.raises(cai.WorldError, match="baseline"):
         cai.KLObjective(baseline="mean")  # type: ignore[arg-type]
-    forbidden = language.language_world(
-        world.reference, language.containing("bb", world.vocabulary).paying(rejected=-torch.inf), horizon=1
-    )
+    forced = language.containing("bb", world.vocabulary, rejected=-torch.inf)
+    forbidden = language.language_world(world.reference, forced, horizon=2)
+    forbidden.horizon = 1  # a text of one token cannot have two
     with pytest.raises(cai.ImpossibleError):
         cai.kl_fixed_point(forbidden, "k2")
