@@ -5,17 +5,23 @@ log Z, and the best policy is the exact conditional, p(text | O = 1) ∝ p(text)
 2022; Levine 2018, section 2.3).
 """
 
+from typing import overload
+
 import pyro
 import torch
 from jaxtyping import Float, Int
 from pyro.distributions import Categorical
 from torch import Tensor
+from torch.nn.functional import one_hot
 
 from cai.errors import fault
 from cai.language.automaton import Automaton
+from cai.language.hidden_markov import HiddenMarkov
 from cai.language.impossible import require_possible
+from cai.language.prefix_world import PrefixWorld
 from cai.language.reachable import reachable
-from cai.language.reference import Reference
+from cai.language.reference import Reference, require_suited
+from cai.language.remembering import NONE, Remembering, one_hot_tokens
 from cai.world.definition import Point
 
 LABELLED = 100_000
@@ -50,13 +56,7 @@ class LanguageWorld:
     stationary = True
 
     def __init__(self, reference: Reference, automaton: Automaton, horizon: int, end: str | None = None) -> None:
-        if reference.vocabulary != automaton.vocabulary:
-            seen = f"{len(automaton.vocabulary)} tokens in the automaton, {len(reference.vocabulary)} in the reference"
-            raise fault("language_world, vocabulary", seen, "one vocabulary for both")
-        if isinstance(horizon, bool) or not isinstance(horizon, int) or horizon < 1:
-            raise fault("language_world, horizon", f"{horizon!r}", "a number of tokens, at least 1")
-        if end is not None and end not in reference.vocabulary.number:
-            raise fault("language_world, end", f"{end!r}", "a token of the vocabulary, or None")
+        require_suited(reference.vocabulary, automaton, horizon, end)
         self.reference, self.automaton, self._horizon, self._longest = reference, automaton, horizon, horizon
         self.vocabulary, self.end = reference.vocabulary, end
         token = None if end is None else self.vocabulary.number[end]
@@ -67,6 +67,7 @@ class LanguageWorld:
             self._end(token)
         require_possible(self)
         self.size = len(self.final)
+        self.features = self._features if isinstance(reference, Remembering) else None
         self.labels = {"token": list(self.vocabulary.tokens)} | self._named()
 
     @property
@@ -101,12 +102,48 @@ class LanguageWorld:
         """Say whether the text has ended."""
         return (state == self.size - 1) & (self.end is not None)
 
+    def begin(self, *shape: int) -> Int[Tensor, "*N"]:
+        """Return the state of no token."""
+        return torch.zeros(shape, dtype=torch.long)
+
+    def log_tokens(self, state: Int[Tensor, "*N"]) -> Float[Tensor, "*N V"]:
+        """Return log p(token | state) of the reference, nats."""
+        return self.log_next[state]
+
+    def pays(self, state: Int[Tensor, "*N"], token: Int[Tensor, "*N"]) -> Float[Tensor, "*N"]:
+        """Return the reward of a token, reward units."""
+        return self.reward[state, token]
+
+    def append(self, state: Int[Tensor, "*N"], token: Int[Tensor, "*N"]) -> Int[Tensor, "*N"]:
+        """Return the state after a token."""
+        return self.successor[state, token]
+
     def along(self, tokens: Int[Tensor, "*N T"]) -> Int[Tensor, "*N T+1"]:
         """Return the states of texts, before each token and after the last."""
-        states = [torch.zeros(tokens.shape[:-1], dtype=torch.long)]
+        states = [self.begin(*tokens.shape[:-1])]
         for x in tokens.unbind(-1):
-            states.append(self.successor[states[-1], x])
+            states.append(self.append(states[-1], x))
         return torch.stack(states, -1)
+
+    def recent(self, state: Int[Tensor, "*N"]) -> Int[Tensor, "*N k"]:
+        """Return the tokens that a ``Remembering`` reference remembers, the oldest first; -1 where there are fewer.
+
+        Raises:
+            WorldError: the reference is another.
+        """
+        if not isinstance(self.reference, Remembering):
+            seen = f"a {type(self.reference).__name__}"
+            raise fault("language_world, reference", seen, "cai.language.Remembering(reference, k)")
+        found = self.reference.recent(self.memory)
+        ended = torch.full((self.size - len(found), found.shape[-1]), NONE)
+        return torch.cat((found, ended))[state]
+
+    def _features(self, state: Int[Tensor, "*N"]) -> Float[Tensor, "*N F"]:
+        """Return the remembered tokens, k one-hot vectors of V + 1, the last of them for none; and the place."""
+        places = len(self.automaton.final)
+        place = torch.cat((self.place, torch.full((self.size - len(self.place),), places)))[state]
+        tokens = one_hot_tokens(self.recent(state), len(self.vocabulary))
+        return torch.cat((tokens, one_hot(place, places + 1).double()), -1)
 
     def _end(self, token: int) -> None:
         """Add the state of the ended text, to which the end token goes."""
@@ -147,10 +184,23 @@ def _reached(
     return pairs // Q, pairs % Q, successor
 
 
+@overload
 def language_world(
     reference: Reference, automaton: Automaton, *, horizon: int, end: str | None = None
-) -> LanguageWorld:
-    """Return the world in which a reference model writes and an automaton pays; see ``LanguageWorld``."""
+) -> LanguageWorld: ...
+@overload
+def language_world(
+    reference: HiddenMarkov, automaton: Automaton, *, horizon: int, end: str | None = None
+) -> PrefixWorld: ...
+def language_world(
+    reference: Reference | HiddenMarkov, automaton: Automaton, *, horizon: int, end: str | None = None
+) -> LanguageWorld | PrefixWorld:
+    """Return the world in which a reference model writes and an automaton pays.
+
+    It is a ``LanguageWorld``; of a hidden Markov model, which remembers a belief, a ``PrefixWorld``.
+    """
+    if isinstance(reference, HiddenMarkov):
+        return PrefixWorld(reference, automaton, horizon, end)
     return LanguageWorld(reference, automaton, horizon, end)
 
 

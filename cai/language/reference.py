@@ -5,6 +5,8 @@ from typing import Protocol, runtime_checkable
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from cai.errors import fault
+from cai.language.automaton import Automaton
 from cai.language.vocabulary import Vocabulary
 
 
@@ -32,3 +34,18 @@ class Reference(Protocol):
 
     def label(self, memory: int) -> str:
         """Return the name of a memory."""
+
+
+def require_suited(vocabulary: Vocabulary, automaton: Automaton, horizon: int, end: str | None) -> None:
+    """Raise where a reference and an automaton do not make a world.
+
+    Raises:
+        WorldError: the vocabularies differ, the end is no token, or the horizon is not valid.
+    """
+    if vocabulary != automaton.vocabulary:
+        seen = f"{len(automaton.vocabulary)} tokens in the automaton, {len(vocabulary)} in the reference"
+        raise fault("language_world, vocabulary", seen, "one vocabulary for both")
+    if isinstance(horizon, bool) or not isinstance(horizon, int) or horizon < 1:
+        raise fault("language_world, horizon", f"{horizon!r}", "a number of tokens, at least 1")
+    if end is not None and end not in vocabulary.number:
+        raise fault("language_world, end", f"{end!r}", "a token of the vocabulary, or None")

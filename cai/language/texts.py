@@ -1,4 +1,7 @@
-"""Texts under a policy of a language world: samples, and their log-probabilities."""
+"""Texts under a policy of a world of language: samples, log-probabilities, perplexity.
+
+A policy is None (the reference), what ``cai.language.conditional`` returns, or any cai ``Policy`` of the world.
+"""
 
 from typing import Any
 
@@ -6,32 +9,68 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from cai.language.language_world import LanguageWorld
+from cai.language.text_world import TextWorld
 
 
-def log_next(world: LanguageWorld, policy: Any, t: int, state: Int[Tensor, "*N"]) -> Float[Tensor, "*N V"]:
+def log_next(world: TextWorld, policy: Any, t: int, state: Any) -> Float[Tensor, "*N V"]:
     """Return log π_t(token | state), nats."""
     with torch.no_grad():
-        found: Tensor = policy.log_probs(t)[state]
-    return found
+        if policy is None:
+            return world.log_tokens(state)
+        found: Tensor
+        if hasattr(policy, "log_next"):
+            found = policy.log_next(t, state)
+        elif isinstance(state, Tensor) and hasattr(policy, "log_probs"):
+            found = policy.log_probs(t)[state]
+        else:
+            shape = world.terminated(state).shape
+            tokens = torch.arange(len(world.vocabulary)).reshape((-1,) + (1,) * len(shape))
+            found = policy.log_prob(state, tokens, t).double().expand(-1, *shape).movedim(0, -1)
+        return found
 
 
-def log_prob(world: LanguageWorld, policy: Any, tokens: Int[Tensor, "*N T"]) -> Float[Tensor, "*N"]:
-    """Return log π(text) = Σ_t log π_t(x_t | s_t), nats; what comes after the end token does not count."""
-    states = world.along(tokens)
-    total = torch.zeros(tokens.shape[:-1], dtype=torch.float64)
+def next_tokens(world: TextWorld, policy: Any, tokens: Int[Tensor, "*N T"]) -> Float[Tensor, "*N T V"]:
+    """Return log π(x | prefix) of every token x after every prefix of texts, nats."""
+    s, found = world.begin(*tokens.shape[:-1]), list[Tensor]()
     for t, x in enumerate(tokens.unbind(-1)):
-        s = states[..., t]
+        found.append(log_next(world, policy, t, s))
+        s = world.append(s, x)
+    return torch.stack(found, -2)
+
+
+def log_prob(world: TextWorld, policy: Any, tokens: Int[Tensor, "*N T"]) -> Float[Tensor, "*N"]:
+    """Return log π(text) = Σ_t log π_t(x_t | s_t), nats; what comes after the end token does not count."""
+    s, total = world.begin(*tokens.shape[:-1]), torch.zeros(tokens.shape[:-1], dtype=torch.float64)
+    for t, x in enumerate(tokens.unbind(-1)):
         each = log_next(world, policy, t, s).gather(-1, x.unsqueeze(-1)).squeeze(-1)
         total = total + torch.where(world.terminated(s), 0.0, each)
+        s = world.append(s, x)
     return total
 
 
-def sample(world: LanguageWorld, policy: Any, n: int, generator: torch.Generator) -> Int[Tensor, "n T"]:
+def perplexity(world: TextWorld, policy: Any, tokens: Int[Tensor, "*N T"]) -> Float[Tensor, "*N"]:
+    """Return exp(-log π(text) / length), the end token counted, and nothing after it."""
+    s, length = world.begin(*tokens.shape[:-1]), torch.zeros(tokens.shape[:-1], dtype=torch.float64)
+    for x in tokens.unbind(-1):
+        length = length + (~world.terminated(s)).double()
+        s = world.append(s, x)
+    return (-log_prob(world, policy, tokens) / length).exp()
+
+
+def paid(world: TextWorld, tokens: Int[Tensor, "*N T"]) -> Float[Tensor, "*N"]:
+    """Return the reward of whole texts, of T tokens each, reward units."""
+    s, total = world.begin(*tokens.shape[:-1]), torch.zeros(tokens.shape[:-1], dtype=torch.float64)
+    for x in tokens.unbind(-1):
+        total = total + world.pays(s, x)
+        s = world.append(s, x)
+    return total + world.terminal(s)
+
+
+def sample(world: TextWorld, policy: Any, n: int, generator: torch.Generator) -> Int[Tensor, "n T"]:
     """Draw texts from a policy."""
-    s, tokens = torch.zeros(n, dtype=torch.long), []
+    s, tokens = world.begin(n), []
     for t in range(world.horizon):
         x = torch.multinomial(log_next(world, policy, t, s).exp(), 1, generator=generator).squeeze(-1)
         tokens.append(x)
-        s = world.successor[s, x]
+        s = world.append(s, x)
     return torch.stack(tokens, -1)

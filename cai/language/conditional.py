@@ -1,0 +1,160 @@
+"""conditional: the exact distribution of texts given that they are optimal, p(text | O) ∝ p(text) exp(reward/α).
+
+It is the perfect policy, and it knows log p(O | prefix) for every prefix. Rewards at the end alone make it the
+reference conditioned on the constraint (Khalifa, Elsahar & Dymetman 2021; Korbak, Perez & Buckley 2022).
+"""
+
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import pyro
+import torch
+from jaxtyping import Float, Int
+from pyro.distributions import Categorical
+from torch import Tensor
+
+from cai.errors import ImpossibleError
+from cai.exact.messages import Messages
+from cai.exact.rules import POSTERIOR
+from cai.exact.solve import solve
+from cai.language.hidden_messages import hidden_messages
+from cai.language.language_world import LanguageWorld
+from cai.language.prefix_world import PrefixWorld
+from cai.language.text_world import TextWorld
+from cai.learn.loop import require_number
+from cai.support.numerics import logsumexp
+
+
+class Ahead(Protocol):
+    """Backward messages, whatever a state is."""
+
+    def log_ahead(self, t: int, state: Any) -> Float[Tensor, "*N"]:
+        """Return log β_t(s), nats."""
+
+    def log_joint(self, t: int, state: Any) -> Float[Tensor, "*N V"]:
+        """Return log p(x|s) exp(r/α) β_{t+1}(s x), nats."""
+
+
+@dataclass(frozen=True)
+class Conditional:
+    """p(x_t | prefix, O) = p(x_t | prefix) exp(r/α) β_{t+1}(prefix x_t) / β_t(prefix), a policy of its world.
+
+    Attributes:
+        world: the world.
+        temperature: α, reward units.
+        messages: log β.
+    """
+
+    world: TextWorld
+    temperature: float
+    messages: Ahead
+
+    @property
+    def log_evidence(self) -> float:
+        """log Z = log E[exp(reward/α)] over the reference's texts, nats."""
+        return float(self.log_ahead(0, self.world.begin()))
+
+    def log_ahead(self, t: int, state: Any) -> Float[Tensor, "*N"]:
+        """Return log β_t(s) = log E[exp(rewards from t on / α) | s], nats."""
+        return self.messages.log_ahead(t, state)
+
+    def log_q(self, t: int, state: Any) -> Float[Tensor, "*N V"]:
+        """Return q/α = r/α + log β_{t+1}(s x) of each token, nats; -inf where the reference never says it."""
+        log_p = self.world.log_tokens(state)
+        joint = self.messages.log_joint(t, state)
+        return torch.where(log_p > -torch.inf, joint - torch.where(log_p > -torch.inf, log_p, 0.0), -torch.inf)
+
+    def log_next(self, t: int, state: Any) -> Float[Tensor, "*N V"]:
+        """Return log p(x_t | s, O), nats; the reference's own where optimality is impossible."""
+        joint = self.messages.log_joint(t, state)
+        total = logsumexp(joint, -1, keepdim=True)
+        return torch.where(total > -torch.inf, joint - total, self.world.log_tokens(state))
+
+    def log_constraint(self, tokens: Int[Tensor, "*N T"]) -> Float[Tensor, "*N T+1"]:
+        """Return log β_t of every prefix of texts, nats: with a reward at the end alone, log p(O | prefix)."""
+        s, found = self.world.begin(*tokens.shape[:-1]), list[Tensor]()
+        for t, x in enumerate(tokens.unbind(-1)):
+            found.append(self.log_ahead(t, s))
+            s = self.world.append(s, x)
+        return torch.stack([*found, self.log_ahead(tokens.shape[-1], s)], -1)
+
+    def act(self, state: Any, t: int) -> Tensor:
+        """Sample the next token."""
+        return pyro.sample("token", Categorical(logits=self.log_next(t, state)))
+
+    def log_prob(self, state: Any, action: Tensor, t: int = 0) -> Tensor:
+        """Return log p(action | s, O), nats."""
+        log_pi = self.log_next(t, state)
+        action = action.expand(torch.broadcast_shapes(action.shape, log_pi.shape[:-1]))
+        return log_pi.expand(*action.shape, -1).gather(-1, action.unsqueeze(-1)).squeeze(-1)
+
+
+@torch.no_grad()
+def conditional(world: LanguageWorld | PrefixWorld, *, temperature: float = 1.0) -> Conditional:
+    """Return the exact conditional distribution of a world's texts.
+
+    A ``LanguageWorld`` is solved by ``cai.solve`` under POSTERIOR. Of a hidden Markov model β is linear in the belief,
+    so the messages are of its hidden states.
+
+    Args:
+        world: a world of language.
+        temperature: α > 0, reward units.
+
+    Raises:
+        WorldError: the temperature is not positive.
+        ImpossibleError: no text that the reference writes is allowed.
+        IntractableError: a ``PrefixWorld`` of a finite memory has too many states.
+    """
+    alpha = require_number(
+        "conditional, temperature", temperature, lambda a: 0 < a < torch.inf, "a positive, finite number"
+    )
+    found = Conditional(world, alpha, _messages(world, alpha))
+    if found.log_evidence == -torch.inf:
+        raise ImpossibleError(
+            f"language_world, {world.automaton.name}: each text of {world.horizon} tokens that it accepts has "
+            "probability 0 under the reference, or there is none"
+        )
+    return found
+
+
+def _messages(world: LanguageWorld | PrefixWorld, alpha: float) -> Ahead:
+    if isinstance(world, LanguageWorld):
+        return _Listed(solve(world, POSTERIOR, temperature=alpha), None)
+    if "belief" in world.begin():
+        return hidden_messages(world, alpha)
+    listed = LanguageWorld(world.model, world.automaton, world.horizon, world.end)  # type: ignore[arg-type]
+    return _Listed(solve(listed, POSTERIOR, temperature=alpha), listed)
+
+
+@dataclass(frozen=True)
+class _Listed:
+    """Messages on listed states, also for a world that does not list its own.
+
+    Attributes:
+        solved: the messages.
+        listed: the world that was solved, where the states are not its own.
+    """
+
+    solved: Messages
+    listed: LanguageWorld | None
+
+    def log_ahead(self, t: int, state: Any) -> Float[Tensor, "*N"]:
+        found: Tensor = self.solved.v[t][self._number(state)] / self.solved.temperature
+        return found
+
+    def log_joint(self, t: int, state: Any) -> Float[Tensor, "*N V"]:
+        number = self._number(state)
+        log_prior: Tensor = self.solved.model.log_prior_at(0)
+        found: Tensor = log_prior[number] + self.solved.q(t)[number] / self.solved.temperature
+        return found
+
+    def _number(self, state: Any) -> Int[Tensor, "*N"]:
+        if self.listed is None:
+            own: Tensor = state
+            return own
+        Q, S = len(self.listed.automaton.final), len(self.listed.memory)
+        known, number = (self.listed.memory * Q + self.listed.place).sort()
+        ended = state["place"] == Q
+        key = state["memory"] * Q + torch.where(ended, 0, state["place"])
+        found = number[torch.searchsorted(known, key).clamp(max=S - 1)]
+        return torch.where(ended, S, found)

@@ -1,0 +1,109 @@
+"""The backward messages of a hidden Markov model and an automaton: β_t(b, q) is linear in the belief b.
+
+    β_t(b, q) = Σ_h b(h) β_t(h, q),   β_T(h, q) = exp(r(q)/α)
+    β_t(h, q) = Σ_x p(x|h) exp(r(q, x)/α) Σ_h' p(h'|h) β_{t+1}(h', δ(q, x))
+
+β_t(h, q) is POSTERIOR's message of the world in which the hidden state is seen. All of it is in log space.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from cai.language.hidden_markov import HiddenMarkov
+from cai.language.prefix_world import PrefixWorld, State
+from cai.support.numerics import log, logsumexp
+
+SMALL = 1e-200
+"""A sum of scaled numbers that is summed again in log space: below 1e-308 numbers lose their digits."""
+
+
+@dataclass(frozen=True)
+class HiddenMessages:
+    """The messages of one world at one temperature.
+
+    Attributes:
+        world: of a hidden Markov model.
+        alpha: α, reward units.
+        log_beta: log β_t(h, q), nats, ``[T+1, H, Q]``.
+        log_moved: log Σ_h' p(h'|h) β_{t+1}(h', q), nats, ``[T, H, Q]``.
+    """
+
+    world: PrefixWorld
+    alpha: float
+    log_beta: Float[Tensor, "T1 H Q"]
+    log_moved: Float[Tensor, "T H Q"]
+
+    def log_ahead(self, t: int, state: State) -> Float[Tensor, "*N"]:
+        """Return log β_t(b, q) = log E[exp(rewards from t on / α) | prefix], nats."""
+        log_b, place = _flat(state)
+        found = torch.zeros(len(place), dtype=log_b.dtype)
+        for q in place.unique().tolist():
+            found[place == q] = log_matmul(log_b[place == q], self.log_beta[t, :, q : q + 1]).squeeze(-1)
+        return found.reshape(state["place"].shape)
+
+    def log_joint(self, t: int, state: State) -> Float[Tensor, "*N V"]:
+        """Return log Σ_h b(h) p(x|h) exp(r(q, x)/α) Σ_h' p(h'|h) β_{t+1}(h', δ(q, x)), nats, of each token x."""
+        (log_b, place), world = _flat(state), self.world
+        found = torch.zeros(len(place), len(world.vocabulary), dtype=log_b.dtype)
+        for q in place.unique().tolist():
+            paid = world.reward[q] / self.alpha
+            ahead = self.log_moved[t][:, world.successor[q]] + log_emission(world, q) + paid
+            found[place == q] = log_matmul(log_b[place == q], ahead)
+        return found.reshape((*state["place"].shape, -1))
+
+
+def hidden_messages(world: PrefixWorld, alpha: float) -> HiddenMessages:
+    """Return the backward messages of a world of a hidden Markov model."""
+    model = world.model
+    assert isinstance(model, HiddenMarkov)
+    moves = _moves(world, alpha)
+    log_beta, log_moved = [(world.final / alpha).expand(model.hidden, -1)], list[Tensor]()
+    for _ in range(world.horizon):
+        log_moved.append(log_matmul(model.log_transition, log_beta[-1]))
+        log_beta.append(logsumexp(moves + log_moved[-1].unsqueeze(1), -1))
+    return HiddenMessages(world, alpha, torch.stack(log_beta[::-1]), torch.stack(log_moved[::-1]))
+
+
+def log_emission(world: PrefixWorld, q: int) -> Float[Tensor, "H V"]:
+    """Return log p(x|h), nats; after the end all tokens are equally likely."""
+    assert isinstance(world.model, HiddenMarkov)
+    emission = world.model.log_emission
+    ended = world.end is not None and q == len(world.final) - 1
+    return torch.full_like(emission, 1 / len(world.vocabulary)).log() if ended else emission
+
+
+def _moves(world: PrefixWorld, alpha: float) -> Float[Tensor, "H Q Q"]:
+    """Return log Σ p(x|h) exp(r(q, x)/α) over the tokens x that lead from q to q', nats."""
+    Q = len(world.final)
+    rows = list[Tensor]()
+    for q in range(Q):
+        each = log_emission(world, q) + world.reward[q] / alpha
+        there = torch.arange(Q).unsqueeze(-1) == world.successor[q]
+        rows.append(logsumexp(torch.where(there, each.unsqueeze(1), -torch.inf), -1))
+    return torch.stack(rows, 1)
+
+
+def log_matmul(a: Float[Tensor, "N K"], b: Float[Tensor, "K M"]) -> Float[Tensor, "N M"]:
+    """Return log Σ_k exp(a + b), nats: one product of scaled numbers, summed in log space where that is too small."""
+    top_a, top_b = _top(a, -1), _top(b, 0)
+    scaled = (a - top_a).exp() @ (b - top_b).exp()
+    found = log(scaled) + top_a + top_b
+    small = scaled < SMALL
+    if bool(small.any()):
+        small &= (a > -torch.inf).double() @ (b > -torch.inf).double() > 0  # all others are log 0
+        i, j = small.nonzero(as_tuple=True)
+        found[i, j] = logsumexp(a[i] + b.T[j], -1)
+    return found
+
+
+def _top(x: Tensor, dim: int) -> Tensor:
+    top = x.amax(dim, keepdim=True)
+    return torch.where(top > -torch.inf, top, 0.0)
+
+
+def _flat(state: State) -> tuple[Float[Tensor, "N H"], Int[Tensor, " N"]]:
+    belief = state["belief"]
+    return log(belief.reshape(-1, belief.shape[-1])), state["place"].long().reshape(-1)
