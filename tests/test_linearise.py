@@ -199,7 +199,7 @@ def test_a_form_is_picked_by_the_kind_of_the_variables() -> None:
     assert cai.solve(World()).form == "gaussian"
     assert cai.check(World()) == []
     assert cai.solve(cai.load_world("frozen_lake", {"horizon": 3})).form == "tables"
-    with pytest.raises(cai.IntractableError, match="Uniform, which is not Gaussian"):
+    with pytest.raises(cai.IntractableError, match=r"Uniform, which is not Gaussian.* approximation: cai\.approximate"):
         cai.solve(cai.load_world("pendulum"))
     with pytest.raises(cai.IntractableError, match="Uniform, which has no finite support"):  # its actions are finite
         cai.solve(cai.load_world("acrobot"))

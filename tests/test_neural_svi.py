@@ -82,3 +82,12 @@ def test_what_it_cannot_take_is_said(cart: Any) -> None:
     later = noise_program(cart).starting(torch.zeros(2, dtype=torch.float64), 1, 3)
     with pytest.raises(cai.WorldError, match="from t = 1 on"):
         cai.approximate(later, "svi", progress=False)
+
+
+def test_a_fit_is_the_same_where_gradients_are_off() -> None:
+    """A network learns inside torch.no_grad, too."""
+    world, few = cai.load_world("double_integrator", {"horizon": 3}), {"steps": 3, "particles": 4, "samples": 4}
+    found = cai.approximate(world, "svi", progress=False, **few)
+    with torch.no_grad():
+        again = cai.approximate(world, "svi", progress=False, **few)
+    assert again.history == found.history

@@ -410,6 +410,20 @@ class TestFaults:
             from_rddl(*tour)
         assert "\n" not in str(caught.value)
 
+    @pytest.mark.parametrize(
+        ("new", "words"),
+        [("then log[shout] else shout", "'reward': log of 1 arguments"), ("then exp[1, 2] else shout", "exp of 2")],
+    )
+    def test_arguments_of_a_function(self, tour: tuple[Path, Path], new: str, words: str) -> None:
+        tour[0].write_text(TOUR_DOMAIN.replace("then 1 else shout", new))
+        with pytest.raises(cai.WorldError, match=words):
+            from_rddl(*tour)
+
+    def test_undeclared_name_at_the_start(self, tour: tuple[Path, Path]) -> None:
+        tour[1].write_text(TOUR_INSTANCE.replace("wet(far);", "dry(far);"))
+        with pytest.raises(cai.WorldError, match="init_state: 'dry', which is not declared"):
+            from_rddl(*tour)
+
     def test_undeclared_name(self, tour: tuple[Path, Path]) -> None:
         tour[0].write_text(TOUR_DOMAIN.replace("then 1 else shout", "then 1 else nothing"))
         with pytest.raises(cai.WorldError, match="'reward': 'nothing', which is not declared"):

@@ -3,8 +3,9 @@
 A form is a line in ``FORMS``: how a world is compiled to it, and its operator under a rule at a temperature.
 """
 
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, TypeAlias
 
@@ -36,6 +37,8 @@ from cai.support.process import precision
 from cai.support.wording import meant
 from cai.world.definition import World
 from cai.world.spec import Spec, read
+
+APPROXIMATE = "; or an approximation: cai.approximate, --approximate"
 
 Compiled: TypeAlias = Any
 """A world compiled to one of the forms: a ``Model``."""
@@ -145,10 +148,22 @@ def compiled(world: World | Spec | Compiled, form: str = "auto", *, under: Itera
     for known in FORMS:
         if form == known.name:
             return known.compile(world)
-    with precision(torch.float64):
+    with precision(torch.float64), otherwise_approximate():
         spec = read(world)
         ready = next((known for known in FORMS if known.can(spec)), None)
         return _cheaper(spec) if ready is None else ready.compile(world)
+
+
+@contextmanager
+def otherwise_approximate() -> Iterator[None]:
+    """Let an error that says why a world has no exact form say, too, what takes it as it is."""
+    try:
+        yield
+    except IntractableError as error:
+        *before, last = error.findings
+        if last.expected.endswith(APPROXIMATE):
+            raise
+        raise type(error)([*before, replace(last, expected=last.expected + APPROXIMATE)]) from error.__cause__
 
 
 def _cheaper(spec: Spec) -> Compiled:

@@ -8,7 +8,7 @@ from cai.compile.conditioned import conditioned
 from cai.errors import fault
 from cai.exact.diagnose import evidence_explained, require_possible
 from cai.exact.fixed_point import fixed_point
-from cai.exact.forms import Compiled, compiled, operator
+from cai.exact.forms import Compiled, compiled, operator, otherwise_approximate
 from cai.exact.gradient import differentiable_fixed_point, differentiable_sweep
 from cai.exact.messages import Messages
 from cai.exact.operator import Operator
@@ -72,7 +72,8 @@ def solved(op: Operator) -> Messages:
     Raises:
         IntractableError, ImpossibleError, NotConvergedError: see ``solve``.
     """
-    op.require_room()
+    with otherwise_approximate():
+        op.require_room()
     if op.model.horizon is None:
         require_stationary(op)
         point = fixed_point(op)

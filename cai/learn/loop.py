@@ -8,6 +8,8 @@ from numbers import Real
 from pathlib import Path
 from typing import Any, Protocol
 
+import torch
+
 from cai.errors import fault
 from cai.learn.checkpoint import Checkpoint
 from cai.learn.logs import Log
@@ -86,6 +88,7 @@ class Plan:
         return "interrupted" if interrupted else None
 
 
+@torch.enable_grad()
 def run(training: Training, plan: Plan) -> Learned:
     """Train, and return the result.
 

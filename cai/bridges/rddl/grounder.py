@@ -7,6 +7,7 @@ from pyRDDLGym.core.grounder import RDDLGrounder
 from pyRDDLGym.core.parser.parser import Expression
 
 from cai.bridges.rddl.joint_actions import refuse_many
+from cai.errors import fault
 
 
 class Grounder(RDDLGrounder):  # type: ignore[misc]
@@ -18,7 +19,11 @@ class Grounder(RDDLGrounder):  # type: ignore[misc]
         if not self._has_real_fluents():  # with real ones, every action fluent may be a variable of its own
             refuse_many(choices, len(choices) if most == "pos-inf" else int(most))  # known before all is written out
         self.enum_types |= set(self.objects)  # an object is a value like any other
+        declared = sorted(variable.name for variable in self.AST.domain.pvariables)
         for block, name in ((self.AST.instance, "init_state"), (self.AST.non_fluents, "init_non_fluent")):
+            for (given, _), _ in getattr(block, name, []):
+                if given not in declared:
+                    raise fault(f"RDDL, {name}", f"'{given}', which is not declared", f"one of {', '.join(declared)}")
             if hasattr(block, name):  # an enumerated value is written with its @ there, and grounded without
                 setattr(block, name, [_bare(entry) for entry in getattr(block, name)])
         self.truths = {

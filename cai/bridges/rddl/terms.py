@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import torch
@@ -57,6 +58,16 @@ class Term:
     site: str = ""
 
 
+@cache
+def _takes(op: str, n: int) -> bool:
+    """Tell whether an operation takes so many arguments."""
+    try:
+        OPERATIONS[op](*torch.ones(n, dtype=torch.float64))
+    except TypeError:
+        return False
+    return True
+
+
 class Folder:
     """Turns pyRDDLGym's grounded expressions into terms; what depends on constants alone is computed here.
 
@@ -107,6 +118,10 @@ class Folder:
         if op not in OPERATIONS:
             known = ", ".join((*DRAWS, *REAL_DRAWS))
             raise IntractableError([Finding(f"RDDL, '{self.where}'", f"{op}", f"RDDL's functions, or one of {known}")])
+        if not _takes(op, len(args)):
+            raise fault(
+                f"RDDL, '{self.where}'", f"{op} of {len(args)} arguments", "as many as RDDL's own function takes"
+            )
         if not any(isinstance(arg, Term) for arg in args):
             return OPERATIONS[op](*(torch.tensor(float(arg), dtype=torch.float64) for arg in args)).item()
         return self._term(op, args)
