@@ -2,17 +2,19 @@
 
 import json
 import math
+import time
 
 import pytest
 import torch
 from typer.testing import CliRunner
 
 import cai
+from cai.approximation.bounds.dual_decomposition import DualDecomposition
 from cai.approximation.bounds.fitted_values import basis, fitted
 from cai.approximation.bounds.local_policy import LocalPolicy
 from cai.approximation.bounds.look_ahead import LookAhead, value_of
 from cai.approximation.bounds.sampled_elbo import lower_bound, sampled_elbo, visits
-from cai.approximation.bounds.two_sided import Bounds, reward_bounds
+from cai.approximation.bounds.two_sided import Bounds, _Search, reward_bounds
 from cai.cli import app
 from cai.errors import IntractableError, WorldError
 from cai.exact.factors.factor_operator import FactorOperator
@@ -98,6 +100,18 @@ def test_the_policy_acts_and_is_fitted_step_by_step(n: int) -> None:
     state = {name: value[0] for name, value in run.states.items()}
     every = torch.stack([found[-1].policy.log_prob(state, torch.full((20,), a), 0) for a in range(3)])
     torch.testing.assert_close(every.exp().sum(0), torch.ones(20, dtype=torch.float64))
+
+
+def test_what_is_not_done_in_time_is_dropped() -> None:
+    factors, over = cai.factorise(Ring(16, 6)), time.monotonic()
+    search = _Search(Bounds(**QUICK), factors, 0.1, torch.Generator().manual_seed(0))
+    first, policy = search.step(over), search.best  # the first one is always done
+    assert first.lower > -math.inf
+    assert search.step(over) == first
+    assert search.best is policy
+    assert search.step().lower > first.lower
+    with pytest.raises(TimeoutError):
+        DualDecomposition(factors, 20, cai.HARD, deadline=over)
 
 
 def test_the_same_seed_gives_the_same_interval() -> None:

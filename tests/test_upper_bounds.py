@@ -96,7 +96,7 @@ def test_a_world_that_elimination_refuses_is_bounded() -> None:
     factors = cai.factorise(Ring(40))
     with pytest.raises(cai.IntractableError):
         cai.solve(factors, cai.HARD)
-    first, *_, last = bounds.upper_bounds(factors, seconds=10)
+    first, *_, last = bounds.upper_bounds(factors, seconds=20)
     assert last.value < first.value - 0.1
 
 

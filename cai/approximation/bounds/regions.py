@@ -6,7 +6,7 @@ which one is taken are sixteen states and not 2^16.
 """
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -75,7 +75,8 @@ class Parts:
 
     def __init__(self, factors: Factors, eta: float | None = None) -> None:
         slice_, self.factors, self.eta = factors.at(0), factors, eta
-        self.outcomes = Outcomes(slice_.chance, factors.sizes)
+        self.sizes = factors.sizes
+        self.outcomes = Outcomes(slice_.chance, self.sizes)
         barred = [
             Factor(prior.scope, prior.table.where(prior.table == -np.inf, prior.table.new_zeros(())))
             for prior in slice_.prior.values()
@@ -157,61 +158,63 @@ class Parts:
         outside = self.states_of(self.parents(core) - set(core))
         kinds = self.told_apart(core, (*core, *outside))
         picks = np.unique(kinds, return_index=True)[1]
-        sizes = self.factors.sizes
-        C, width = len(picks), math.prod(sizes[name] for name in outside)
-        if C * width > most or math.prod(sizes[name] for name in core) > MOST_KEYS:
+        C, width = len(picks), math.prod(self.sizes[name] for name in outside)
+        if C * width > most or math.prod(self.sizes[name] for name in core) > MOST_KEYS:
             raise TooLargeError
-        chance = self._chance(self.factors.at(0).chance, tuple(map(primed, core)))
-        first, weight, _ = spread({}, np.ones(1), self._chance(self.factors.initial, core), most)
+        first, weight, _ = spread({}, np.ones(1), self._chance(self.factors.initial, core), core, most)
         start = self._keys(first, core)
-        reached = new = np.unique(start)
-        choices, outcomes = list[Known](), list[tuple[Numbers, Numbers, Numbers]]()
-        while len(new):
-            if len(reached) * C * width > most:
-                raise TooLargeError
-            chosen = self._choices(new, core, outside, picks)
-            after, p, source = spread(chosen, np.ones(len(chosen[ACTION])), chance, WIDEST * most)
-            ahead = self._keys({name: after[primed(name)] for name in core}, core, len(p))
-            choices.append(chosen)
-            outcomes.append((source + (len(reached) - len(new)) * C * width, ahead, p))
-            new = np.setdiff1d(ahead, reached)
-            reached = np.concatenate([reached, new])
+        reached, choices, (source, ahead, p) = self._reached(np.unique(start), core, outside, picks, most)
         order = np.argsort(reached, kind="stable")
 
         def number(key: Numbers) -> Numbers:
             return order[np.searchsorted(reached, key, sorter=order)]
 
+        begins = np.bincount(number(start), weights=weight, minlength=len(reached))
+        shape, outcomes = (len(reached), C, width), (source, number(ahead), p)
+        return Region(core, outside, kinds, choices, shape, outcomes, begins, self._values(reached, core))
+
+    def _reached(
+        self, start: Numbers, core: Sequence[str], outside: Sequence[str], picks: Numbers, most: int
+    ) -> tuple[Numbers, Known, tuple[Numbers, Numbers, Numbers]]:
+        """Return all states that the start leads to, their choices, and the outcomes: choice, next state, p."""
+        core_ahead = tuple(map(primed, core))
+        chance = self._chance(self.factors.at(0).chance, core_ahead)
+        each = len(picks) * math.prod(self.sizes[name] for name in outside)
+        reached = new = start
+        choices, outcomes = list[Known](), list[tuple[Numbers, Numbers, Numbers]]()
+        while len(new):
+            if len(reached) * each > most:
+                raise TooLargeError
+            chosen = self._choices(new, core, outside, picks)
+            after, p, source = spread(chosen, np.ones(len(chosen[ACTION])), chance, core_ahead, WIDEST * most)
+            ahead = self._keys({name: after[primed(name)] for name in core}, core, len(p))
+            choices.append(chosen)
+            outcomes.append((source + (len(reached) - len(new)) * each, ahead, p))
+            new = np.setdiff1d(ahead, reached)
+            reached = np.concatenate([reached, new])
         source, ahead, p = (np.concatenate(part) for part in zip(*outcomes, strict=True))
-        return Region(
-            core,
-            outside,
-            kinds,
-            {name: np.concatenate([part[name] for part in choices]) for name in choices[0]},
-            (len(reached), C, width),
-            (source, number(ahead), p),
-            np.bincount(number(start), weights=weight, minlength=len(reached)),
-            self._values(reached, core),
-        )
+        joined = {name: np.concatenate([part[name] for part in choices]) for name in choices[0]}
+        return reached, joined, (source, ahead, p)
 
     def _chance(self, chance: Mapping[str, Factor], scope: Sequence[str]) -> list[tuple[str, Factor]]:
-        names = set(Outcomes(chance, self.factors.sizes).ancestors(tuple(scope)))
+        names = set(Outcomes(chance, self.sizes).ancestors(tuple(scope)))
         return [(name, factor) for name, factor in chance.items() if name in names]
 
     def _keys(self, values: Known, core: Sequence[str], n: int = 1) -> Numbers:
         key = np.zeros(n, dtype=np.int64)
         for name in core:
-            key = key * self.factors.sizes[name] + values[name]
+            key = key * self.sizes[name] + values[name]
         return key
 
     def _values(self, keys: Numbers, core: Sequence[str]) -> Known:
         values: Known = {}
         for name in reversed(core):
-            values[name] = keys % self.factors.sizes[name]
-            keys = keys // self.factors.sizes[name]
+            values[name] = keys % self.sizes[name]
+            keys = keys // self.sizes[name]
         return values
 
     def _choices(self, keys: Numbers, core: Sequence[str], outside: Sequence[str], picks: Numbers) -> Known:
-        width = math.prod(self.factors.sizes[name] for name in outside)
+        width = math.prod(self.sizes[name] for name in outside)
         n, C = len(keys), len(picks)
         choices = {name: value.repeat(C * width) for name, value in self._values(keys, core).items()}
         choices |= {name: np.tile(value, n * C) for name, value in self._values(np.arange(width), outside).items()}
@@ -227,18 +230,19 @@ def refined(kinds: Sequence[Numbers], actions: int) -> Numbers:
 
 
 def spread(
-    known: Known, weight: Numbers, chance: Sequence[tuple[str, Factor]], most: int
+    known: Known, weight: Numbers, chance: Sequence[tuple[str, Factor]], wanted: Collection[str], most: int
 ) -> tuple[Known, Numbers, Numbers]:
-    """Return every outcome of positive probability: all values, the probability, and which case it came from."""
+    """Return every outcome of positive probability: what is wanted, the probability, and which case it came from."""
     source = np.arange(len(weight))
-    for name, factor in chance:
+    for i, (name, factor) in enumerate(chance):
         index = tuple(known[other] for other in factor.scope[:-1])
         p = aligned(factor, factor.scope).exp().numpy()[index]
         p = np.broadcast_to(p, (len(weight), p.shape[-1]))
         row, value = p.nonzero()
         if len(row) > most:
             raise TooLargeError
-        known = {other: values[row] for other, values in known.items()} | {name: value}
+        read = {*wanted, *(other for _, later in chance[i + 1 :] for other in later.scope)}
+        known = {other: values[row] for other, values in known.items() if other in read} | {name: value}
         weight, source = weight[row] * p[row, value], source[row]
     return known, weight, source
 
