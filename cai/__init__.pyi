@@ -59,6 +59,7 @@ from .exact.rules import Rule as Rule
 from .exact.safety import without_risk as without_risk
 from .exact.solve import solve as solve
 from .language.language_world import language_world as language_world
+from .language.logits_policy import from_logits as from_logits
 from .learn.svi.fit import fit as fit
 from .learn.svi.objective import elbo as elbo
 from .policies.protocol import Policy as Policy

@@ -1,10 +1,14 @@
 from .automaton import Automaton as Automaton
 from .conditional import Conditional as Conditional
 from .conditional import conditional as conditional
+from .distance import Distance as Distance
+from .distance import distance as distance
+from .distance import forward_kl as forward_kl
 from .hidden_markov import HiddenMarkov as HiddenMarkov
 from .hidden_markov import fit_hidden_markov as fit_hidden_markov
 from .language_world import LanguageWorld as LanguageWorld
 from .language_world import language_world as language_world
+from .logits_policy import LogitsPolicy as LogitsPolicy
 from .ngram import NGram as NGram
 from .ngram import fit_ngram as fit_ngram
 from .prefix_world import PrefixWorld as PrefixWorld

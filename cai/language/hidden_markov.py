@@ -7,6 +7,7 @@ The belief p(h_t | x_0 … x_{t-1}) is all that such a model remembers of a pref
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import torch
 from jaxtyping import Float, Int
@@ -71,15 +72,25 @@ class HiddenMarkov:
         """The belief before the first token, p(h_0)."""
         return self.log_start.exp()
 
+    @cached_property
+    def transition(self) -> Float[Tensor, "H H"]:
+        """p(h_{t+1}|h_t)."""
+        return self.log_transition.exp()
+
+    @cached_property
+    def emission(self) -> Float[Tensor, "H V"]:
+        """p(x_t|h_t)."""
+        return self.log_emission.exp()
+
     def next_probs(self, belief: Float[Tensor, "*N H"]) -> Float[Tensor, "*N V"]:
         """Return p(x_t | x_0 … x_{t-1}) = Σ_h p(h) p(x|h)."""
-        return belief @ self.log_emission.exp()
+        return belief @ self.emission
 
     def following(self, belief: Float[Tensor, "*N H"], token: Int[Tensor, "*N"]) -> Float[Tensor, "*N H"]:
         """Return the belief after a token, ∝ Σ_h p(h) p(x|h) p(h'|h); after one that is never said, as it was."""
-        seen = belief * embedding(token, self.log_emission.exp().T.contiguous())
+        seen = belief * self.emission.T[token]
         total = seen.sum(-1, keepdim=True)
-        moved = (seen / torch.where(total > 0, total, 1.0)) @ self.log_transition.exp()
+        moved = (seen / torch.where(total > 0, total, 1.0)) @ self.transition
         return torch.where(total > 0, moved, belief)
 
 

@@ -21,7 +21,7 @@ from cai.language.impossible import require_possible
 from cai.language.prefix_world import PrefixWorld
 from cai.language.reachable import reachable
 from cai.language.reference import Reference, require_suited
-from cai.language.remembering import NONE, Remembering, one_hot_tokens
+from cai.language.remembering import NONE, Remembering, one_hot_tokens, require_remembering
 from cai.world.definition import Point
 
 LABELLED = 100_000
@@ -131,10 +131,7 @@ class LanguageWorld:
         Raises:
             WorldError: the reference is another.
         """
-        if not isinstance(self.reference, Remembering):
-            seen = f"a {type(self.reference).__name__}"
-            raise fault("language_world, reference", seen, "cai.language.Remembering(reference, k)")
-        found = self.reference.recent(self.memory)
+        found = require_remembering(self.reference).recent(self.memory)
         ended = torch.full((self.size - len(found), found.shape[-1]), NONE)
         return torch.cat((found, ended))[state]
 

@@ -10,7 +10,7 @@ from torch.nn.functional import one_hot
 from cai.language.automaton import Automaton
 from cai.language.hidden_markov import HiddenMarkov
 from cai.language.reference import Reference, require_suited
-from cai.language.remembering import NONE, Remembering, appended, one_hot_tokens
+from cai.language.remembering import NONE, Remembering, appended, one_hot_tokens, require_remembering
 from cai.support.numerics import log
 from cai.world.definition import Point
 
@@ -128,7 +128,12 @@ class PrefixWorld:
         return states
 
     def recent(self, state: State) -> Int[Tensor, "*N k"]:
-        """Return the tokens that are remembered, the oldest first; -1 where there are fewer."""
+        """Return the tokens that a ``Remembering`` reference remembers, the oldest first; -1 where there are fewer.
+
+        Raises:
+            WorldError: the reference is another.
+        """
+        require_remembering(self.reference)
         return state["recent"].long()
 
     def _sites(self, state: State) -> State:

@@ -102,6 +102,18 @@ class Remembering:
         return self.reference
 
 
+def require_remembering(reference: Reference | HiddenMarkov) -> Remembering:
+    """Return a reference that remembers tokens.
+
+    Raises:
+        WorldError: it is another.
+    """
+    if not isinstance(reference, Remembering):
+        seen = f"a {type(reference).__name__}"
+        raise fault("language_world, reference", seen, "cai.language.Remembering(reference, k)")
+    return reference
+
+
 def appended(recent: Int[Tensor, "*N k"], token: Int[Tensor, "*N"]) -> Int[Tensor, "*N k"]:
     """Return the last k tokens after one more."""
     return torch.cat((recent[..., 1:], token.unsqueeze(-1)), -1)
