@@ -1,6 +1,7 @@
 """Where the KL goes: gradients and fixed points against the exact surrogate over all trajectories."""
 
 import pickle
+from dataclasses import replace
 
 import pytest
 import torch
@@ -10,6 +11,7 @@ from torch import Tensor
 
 import cai
 from cai import language
+from tests.helpers import slow_after
 from tests.oracles import kl_surrogate as oracle
 from tests.worlds import RandomWorld, random_worlds
 
@@ -85,6 +87,50 @@ def test_adam_from_elsewhere_lands_on_the_fixed_point(name: str, seed: int) -> N
     fixed = cai.kl_fixed_point(world, name, temperature=0.2)
     seen = cai.evaluate(world, fixed, temperature=0.2).occupancy > 1e-6
     assert (landed.exp() - table(fixed, 4).exp())[seen].abs().max() < 1e-5
+
+
+NORMALISED = (
+    cai.KL_OBJECTIVES["grpo"],
+    replace(cai.KL_OBJECTIVES["grpo"], group=3),
+    cai.KLObjective("k3", "loss", "group_mean", group=2),
+    cai.KLObjective("k2", "loss", "leave_one_out", "group_std"),
+    cai.KLObjective("k3", "loss", "group_mean", "group_std", group=2),
+    cai.KLObjective("k2", "loss", "none", "group_std", group=3),
+    cai.KLObjective("k2", "loss", "group_mean", "batch_std"),
+    cai.KLObjective("k3", "loss", "group_mean", "batch_std", group=3),
+    cai.KLObjective("k3", "loss", "leave_one_out", "batch_std", "sequence", group=2),
+    cai.KLObjective("k2", "loss", "none", "none", "sequence"),
+    cai.KLObjective("k1", "loss", "none", "none", "sequence"),
+    cai.KLObjective("ratio_k3", "loss", "group_mean", "none", "sequence", 2),
+    cai.KLObjective("k3", "loss", "none", "none", "batch"),
+    cai.KLObjective("full", "loss", "group_mean", "none", "sequence"),
+)
+
+
+@pytest.mark.parametrize("end", [" ", pytest.param(None, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("objective", slow_after(10, NORMALISED), ids=str)
+def test_normalised_objectives_are_stationary_for_all_groups(objective: cai.KLObjective, end: str | None) -> None:
+    world = written("ab ", 3, end)
+    episodes = oracle.texts(world)
+    log_pi = random_logits(episodes, 3)
+    found = cai.kl_gradient(world, log_pi.exp(), objective, temperature=2.0)
+    assert torch.allclose(found, oracle.gradient(episodes, log_pi, objective, 2.0), atol=1e-11)
+    fixed = cai.kl_fixed_point(world, objective, temperature=2.0)
+    assert oracle.gradient(episodes, table(fixed, 3), objective, 2.0).abs().max() < 1e-9
+
+
+def test_a_scale_that_runs_away_is_told() -> None:
+    world = written("ab ", 3)
+    for kl in ("k2", "ratio_k3"):
+        with pytest.raises(cai.NotConvergedError, match="no fixed point"):
+            cai.kl_fixed_point(world, cai.KLObjective(kl, "loss", "group_mean", "group_std"), temperature=0.5)  # type: ignore[arg-type]
+    own = cai.kl_fixed_point(world, cai.KLObjective("k3", "loss", "group_mean", "group_std"), temperature=0.5)
+    assert (
+        cai.kl_gradient(world, own, cai.KLObjective("k3", "loss", "group_mean", "group_std"), temperature=0.5)
+        .abs()
+        .max()
+        < 1e-12
+    )
 
 
 def test_a_fixed_point_is_a_policy_like_any_other() -> None:

@@ -112,7 +112,7 @@ def _advantages(objective: KLObjective, p: Tensor, returns: Tensor, lengths: Ten
         spread = _spread(objective, p, returns, returns - mean, lengths)
         return (returns - mean) / spread
     N = len(p)
-    total = torch.zeros(N, dtype=torch.float64)
+    total, square = torch.zeros(2, N, dtype=torch.float64)
     for others in itertools.product(range(N), repeat=G - 1):
         chance = p[list(others)].prod()
         if chance == 0:
@@ -125,6 +125,10 @@ def _advantages(objective: KLObjective, p: Tensor, returns: Tensor, lengths: Ten
         alike = group.amax(-1) == group.amin(-1)
         spread = torch.where(alike & (objective.scale == "group_std"), torch.inf, spread)
         total = total + chance * (returns - centre) / spread
+        square = square + chance * ((returns - centre) / spread) ** 2
+    if objective.scale == "batch_std":
+        w = p * lengths / (p * lengths).sum()
+        return total / ((w * square).sum() - (w * total).sum() ** 2).sqrt()
     return total
 
 

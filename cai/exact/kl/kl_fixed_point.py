@@ -1,6 +1,6 @@
 """kl_fixed_point: where on-policy learning with a KL to the reference ends, by one backward recursion."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Float
@@ -10,16 +10,17 @@ from cai.compile.table_model import Tables
 from cai.errors import fault, require_time
 from cai.exact.diagnose import require_possible
 from cai.exact.forms import Compiled, compiled
+from cai.exact.kl.advantages import PaidAtEnd, Scaled, Terms, advantages
+from cai.exact.kl.estimators import nats
 from cai.exact.kl.kl_objective import KLObjective, kl_objective
-from cai.exact.kl.tilts import Tilt, exponential, greedy, polynomial
-from cai.exact.rules import VARIATIONAL
+from cai.exact.kl.self_consistent import self_consistent
+from cai.exact.kl.tilts import exponential, greedy, polynomial, shared
+from cai.exact.rules import HARD, VARIATIONAL
+from cai.exact.solve import solved
 from cai.exact.tables.table_operator import TableOperator
 from cai.exact.temperature import single_temperature
 from cai.policies.fixed import FixedPolicy
 from cai.world.definition import World
-
-LOSS: dict[str, Tilt] = {"k2": exponential, "ratio_k3": exponential, "full": exponential, "k3": polynomial}
-"""The stationary policy of one state, by the estimator in the loss."""
 
 
 def kl_fixed_point(
@@ -55,9 +56,7 @@ def kl_fixed_point(
     objective = kl_objective(objective, group)
     _require_fixed_point(objective)
     op = table_operator("kl_fixed_point", world, temperature)
-    fixed = _swept(op, objective)
-    require_possible(op, op.start(fixed.v[0]))
-    return FixedPolicy(fixed.table, op.model.states, op.model.actions, op.model.horizon)
+    return found(op, objective).policy
 
 
 def table_operator(where: str, world: World | Compiled, temperature: float) -> TableOperator:
@@ -75,50 +74,100 @@ def table_operator(where: str, world: World | Compiled, temperature: float) -> T
 
 
 @dataclass(frozen=True)
-class Fixed:
-    """A fixed point: v of all times, ``[T+1, S]``, reward units, from which its policy follows."""
+class FixedPoint:
+    """The policy that is stationary for given terms.
 
-    op: TableOperator
+    Attributes:
+        terms: what the gradient is made of.
+        objective: the estimator, and where it goes.
+        v: of what is paid to go under the policy, reward units, ``[T+1, S]``.
+        w: of the weights of the KL, ``[T+1, S]``; None where they are 1.
+    """
+
+    terms: Terms
     objective: KLObjective
     v: Float[Tensor, "T1 S"]
+    w: Float[Tensor, "T1 S"] | None = None
 
-    def table(self, t: int) -> Tensor:
+    @property
+    def policy(self) -> FixedPolicy:
+        """The policy; its table of a time is computed on demand."""
+        model = self.terms.op.model
+        return FixedPolicy(self.table, model.states, model.actions, model.horizon)
+
+    @property
+    def log_pi(self) -> Float[Tensor, "T S A"]:
+        """Log π of all times, nats."""
+        return torch.stack([self.table(t) for t in range(len(self.v) - 1)])
+
+    def table(self, t: int) -> Float[Tensor, "S A"]:
         """Return log π_t(a|s), nats."""
-        t = require_time("t", t, self.op.model.horizon)
-        return stationary(self.op, self.objective, t, self.op.q(t, self.v[t + 1]))
+        t = require_time("t", t, len(self.v) - 1)
+        w = None if self.w is None else self.w[t + 1]
+        return stationary(self.terms, self.objective, t, *ahead(self.terms, t, self.v[t + 1], w))
 
 
-def stationary(op: TableOperator, objective: KLObjective, t: int, q: Tensor) -> Tensor:
-    """Return log π_t(a|s), nats, that is stationary for values q."""
-    log_ref, T = op.log_prior(t), op.model.horizon
+def found(op: TableOperator, objective: KLObjective) -> FixedPoint:
+    """Return the fixed point of an objective; where advantages depend on the policy, the first on the way from 0.
+
+    A scale of the whole gradient moves no fixed point: neither does one in front of a KL in the reward, nor one in
+    front of the reward alone.
+    """
+    one, greedy_on_any_scale = op.alpha.new_ones(()), objective.kl == "k1" and objective.length != "sequence"
+    if objective.scale == "batch_std" and (objective.where == "reward" or greedy_on_any_scale):
+        objective = replace(objective, scale="none")
+    ways = advantages(op, objective)
+    if objective.where == "reward" or (greedy_on_any_scale and not isinstance(ways, PaidAtEnd)):
+        return swept(Terms(op, one), objective)
+    step = float(op.alpha) / 4  # of what is paid, by which a policy changes little
+    if isinstance(ways, Scaled):
+        reference = swept(Terms(op, 0 * one), objective)
+        gain = float(solved(op.under(HARD)).value - op.start(reference.v[0]))
+        step = step / max(gain, float(torch.finfo(one.dtype).eps))
+    seen = self_consistent(lambda x: ways.seen(swept(ways.terms(x), objective).log_pi), ways.start, step)
+    return swept(ways.terms(seen), objective)
+
+
+def ahead(terms: Terms, t: int, v_next: Tensor, w_next: Tensor | None) -> tuple[Tensor, Tensor]:
+    """Return G ``[S, A]`` and the price of a nat, αW, reward units, ``[]`` or ``[S, A]``."""
+    op, weights = terms.op, terms.weights
+    if weights is None or w_next is None:
+        return op.q(t, v_next), op.alpha
+    W = weights.q(t, w_next)
+    return op.q(t, v_next), op.alpha * torch.where(W > 0, W, 1.0)  # 0 where the text has ended
+
+
+def stationary(terms: Terms, objective: KLObjective, t: int, g: Tensor, price: Tensor) -> Tensor:
+    """Return the log π_t(a|s), nats, that is stationary for values κG and prices αW."""
+    op, log_ref = terms.op, terms.op.log_prior(t)
     if objective.kl == "k1" and objective.where == "loss":
-        return greedy(q, (T or 0) - t, log_ref)
-    if objective.where == "reward":
-        return exponential(q, op.alpha, log_ref)
-    return LOSS[objective.kl](q, op.alpha / gain(objective), log_ref)
+        return greedy(terms.gain * g - price, (op.model.horizon or 0) - t, log_ref)
+    price = price / terms.gain
+    if bool(torch.isinf(price).any()):  # κ = 0: nothing is paid, and what is forbidden is avoided
+        return exponential(torch.where(g == -torch.inf, g, 0.0), torch.ones_like(op.alpha), log_ref)
+    if objective.kl == "full" and price.dim():
+        return shared(g, price, log_ref)
+    return (polynomial if objective.kl == "k3" else exponential)(g, price, log_ref)
 
 
-def gain(objective: KLObjective) -> float:
-    """Return E[(R - mean)|R]/(R - E[R]), by which the group's own baseline multiplies the gradient: (G - 1)/G."""
-    if objective.baseline != "group_mean" or objective.group is None:
-        return 1.0
-    return (objective.group - 1) / objective.group
+def swept(terms: Terms, objective: KLObjective) -> FixedPoint:
+    """Sweep backward: at each time the policy that is stationary for what follows under itself.
 
-
-def _swept(op: TableOperator, objective: KLObjective) -> Fixed:
-    T = op.model.horizon or 0
-    v = [op.terminal()]
-    for t in reversed(range(T)):
-        q = op.q(t, v[0])
-        log_pi = stationary(op, objective, t, q)
-        paid = q - op.alpha * nats(log_pi, op.log_prior(t)) if objective.where == "reward" else q
-        v.insert(0, op.expect(log_pi.exp(), paid))
-    return Fixed(op, objective, torch.stack(v))
-
-
-def nats(log_pi: Tensor, log_ref: Tensor) -> Tensor:
-    """Return log π/ref, nats; 0 where neither takes the action."""
-    return torch.where(log_pi == log_ref, 0.0, log_pi - log_ref)
+    Raises:
+        ImpossibleError: the start value is -inf.
+    """
+    op = terms.op
+    v, w = [op.terminal()], None if terms.weights is None else [terms.weights.terminal()]
+    for t in reversed(range(op.model.horizon or 0)):
+        g, price = ahead(terms, t, v[0], None if w is None else w[0])
+        log_pi = stationary(terms, objective, t, g, price)
+        pi = log_pi.exp()
+        paid = g - price * nats(log_pi, op.log_prior(t)) if objective.where == "reward" else g
+        v.insert(0, op.expect(pi, paid))
+        if w is not None and terms.weights is not None:
+            w.insert(0, op.expect(pi, terms.weights.q(t, w[0])))
+    require_possible(op, op.start(v[0]))
+    return FixedPoint(terms, objective, torch.stack(v), None if w is None else torch.stack(w))
 
 
 MORE = {

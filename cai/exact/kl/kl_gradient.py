@@ -8,7 +8,9 @@ from torch import Tensor
 
 from cai.compile.table_model import Tables
 from cai.errors import fault
-from cai.exact.kl.kl_fixed_point import gain, nats, table_operator
+from cai.exact.kl.advantages import Terms, advantages, tokens
+from cai.exact.kl.estimators import estimate, slope
+from cai.exact.kl.kl_fixed_point import ahead, table_operator
 from cai.exact.kl.kl_objective import KLObjective, kl_objective
 from cai.exact.tables.table_operator import TableOperator
 from cai.policies.as_policy import as_policy, checked_table
@@ -56,57 +58,40 @@ def kl_gradient(
     objective = kl_objective(objective, group)
     op = table_operator("kl_gradient", world, temperature)
     log_pi = checked_table(op.model, as_policy(op.model, policy))
-    F = _forces(op, objective, log_pi)
-    mu, found = op.initial(), []
-    for t, f in enumerate(F):
-        joint = op.joint(mu, log_pi[t])
-        drawn = op.in_play(joint)
-        _require_finite(op, t, drawn, f)
-        mean = op.expect(log_pi[t].exp(), f).unsqueeze(-1)
-        found.append(torch.where(drawn > 0, drawn * (f - mean), 0.0))
-        mu = op.push(t, joint)
-    return torch.stack(found)
+    ways = advantages(op, objective)
+    seen = ways.seen(log_pi)
+    terms = ways.terms(torch.where(seen.isfinite(), seen, 0.0))  # where all returns are equal no text has an advantage
+    written, found = tokens(op, log_pi), []
+    for t, F in enumerate(_forces(terms, objective, log_pi)):
+        pi = log_pi[t].exp()
+        drawn = written[t].unsqueeze(-1) * pi
+        _require_finite(op, t, drawn, F)
+        found.append(torch.where(drawn > 0, drawn * (F - op.expect(pi, F).unsqueeze(-1)), 0.0))
+    return torch.stack(found) / (written.sum() if objective.length == "batch" else 1.0)
 
 
-def _forces(op: TableOperator, objective: KLObjective, log_pi: Tensor) -> list[Tensor]:
+def _forces(terms: Terms, objective: KLObjective, log_pi: Tensor) -> list[Tensor]:
     """Return F of every time, reward units, ``[S, A]``."""
-    v, found = op.terminal(), list[Tensor]()
+    op, kl, found = terms.op, objective.kl, list[Tensor]()
+    v, w = op.terminal(), None if terms.weights is None else terms.weights.terminal()
     for t in reversed(range(len(log_pi))):
-        pi, q = log_pi[t].exp(), op.q(t, v)
+        pi, log_ref = log_pi[t].exp(), op.log_prior(t)
+        g, price = ahead(terms, t, v, w)
+        if terms.weights is not None and w is not None:
+            w = op.expect(pi, terms.weights.q(t, w))
+            price = op.alpha * w.unsqueeze(-1) if kl == "full" else price
         if objective.where == "reward":
-            paid = q - op.alpha * estimate(objective.kl, log_pi[t], op.log_prior(t))
-            found.insert(0, gain(objective) * paid)
-            v = op.expect(pi, paid)
+            g = g - op.alpha * estimate(kl, log_pi[t], log_ref)
+            found.insert(0, terms.gain * g)
         else:
-            found.insert(0, gain(objective) * q - op.alpha * slope(objective.kl, log_pi[t], op.log_prior(t)))
-            v = op.expect(pi, q)
+            found.insert(0, terms.gain * g - price * slope(kl, log_pi[t], log_ref))
+        v = op.expect(pi, g)
     return found
 
 
-def estimate(kl: str, log_pi: Tensor, log_ref: Tensor) -> Tensor:
-    """Return an estimator's value at the on-policy point, nats, ``[S, A]``; the ratio π/π_old is 1 there."""
-    log_r = nats(log_pi, log_ref)
-    if kl == "k1":
-        return log_r
-    if kl == "k2":
-        return log_r**2 / 2
-    if kl == "full":
-        pi = log_pi.exp()
-        return torch.where(pi > 0, pi * log_r, 0.0).sum(-1, keepdim=True).expand_as(log_r)
-    return (-log_r).exp() - 1 + log_r
-
-
-def slope(kl: str, log_pi: Tensor, log_ref: Tensor) -> Tensor:
-    """Return f of ``E[∇k] = E[f ∇log π]``, nats, ``[S, A]``."""
-    log_r = nats(log_pi, log_ref)
-    if kl == "k1":
-        return torch.zeros_like(log_r)
-    return 1 - (-log_r).exp() if kl == "k3" else log_r
-
-
-def _require_finite(op: TableOperator, t: int, drawn: Tensor, f: Tensor) -> None:
-    wrong = ((drawn > 0) & ~f.isfinite()).nonzero()
+def _require_finite(op: TableOperator, t: int, drawn: Tensor, F: Tensor) -> None:
+    wrong = ((drawn > 0) & ~F.isfinite()).nonzero()
     if len(wrong):
         s, a = wrong[0].tolist()
         where = f"kl_gradient, t = {t}, {op.model.states.label(s)}; {op.model.actions.label(a)}"
-        raise fault(where, f"{float(f[s, a]):g} under the policy", "a policy whose rewards and KL are finite")
+        raise fault(where, f"{float(F[s, a]):g} under the policy", "a policy whose rewards and KL are finite")

@@ -19,7 +19,7 @@ from cai.exact.rounding import largest, tied_from
 from cai.exact.rules import HARD, VARIATIONAL
 
 Tilt = Callable[[Tensor, Tensor, Tensor], Tensor]
-"""From G ``[S, A]``, αW ``[]`` or ``[S, A]``, reward units, and log ref ``[S, A]``, nats, to log π."""
+"""From G ``[S, A]``, αW ``[]``, ``[S, 1]`` or ``[S, A]``, reward units, and log ref ``[S, A]``, nats, to log π."""
 STEPS = 60
 """Newton steps at most; a handful is usual."""
 CLOSE = 1e-14
@@ -28,8 +28,8 @@ CLOSE = 1e-14
 
 def exponential(g: Float[Tensor, "S A"], price: Tensor, log_ref: Float[Tensor, "S A"]) -> Float[Tensor, "S A"]:
     """Return log π of ``π = ref exp((G - c)/(αW))``, nats; ref where G is -inf for every action."""
-    if not price.dim():
-        soft, alpha = VARIATIONAL.over_actions, price.expand(len(g))
+    if price.shape[-1:] != g.shape[-1:]:
+        soft, alpha = VARIATIONAL.over_actions, price.squeeze(-1) if price.dim() else price.expand(len(g))
         return soft.log_weights(g, log_ref, alpha, soft.value(g, log_ref, alpha))
     g = torch.where(log_ref == -torch.inf, -torch.inf, g)
     dead = (g == -torch.inf).all(-1, keepdim=True)
@@ -71,6 +71,27 @@ def polynomial(g: Float[Tensor, "S A"], price: Tensor, log_ref: Float[Tensor, "S
             break
     log_pi = log_ref + (price / (z + d)).log()
     return torch.where(dead, log_ref, log_pi - log_pi.logsumexp(-1, keepdim=True))
+
+
+def shared(g: Float[Tensor, "S A"], price: Float[Tensor, "S A"], log_ref: Float[Tensor, "S A"]) -> Float[Tensor, "S A"]:
+    """Return log π of ``π ∝ ref exp(G/(α w)), w = Σ π W``: one price for all actions of a state, their mean; nats."""
+    possible = (log_ref > -torch.inf) & (g > -torch.inf)
+    low = torch.where(possible, price, torch.inf).amin(-1).clamp(max=price.amax(-1))
+    high = torch.where(possible, price, -torch.inf).amax(-1).clamp(min=low)
+    finite = torch.where(possible, g, 0.0)
+    mean = (low + high) / 2
+    for _ in range(STEPS):  # Newton, and where it leaves the bracket, bisection
+        pi = exponential(g, mean.unsqueeze(-1), log_ref).exp()
+        over = (pi * price).sum(-1) - mean
+        low, high = torch.where(over > 0, mean, low), torch.where(over > 0, high, mean)
+        centred = finite - (pi * finite).sum(-1, keepdim=True)
+        step = over / (1 + (pi * centred * price).sum(-1) / mean**2)
+        inside = (mean + step > low) & (mean + step < high)
+        step = torch.where(inside, step, (low + high) / 2 - mean)
+        mean = mean + step
+        if not bool((step.abs() > CLOSE * mean).any()):
+            break
+    return exponential(g, mean.unsqueeze(-1), log_ref)
 
 
 def greedy(g: Float[Tensor, "S A"], steps: int, log_ref: Float[Tensor, "S A"]) -> Float[Tensor, "S A"]:
