@@ -338,7 +338,7 @@ def test_nothing_in_a_file_is_executed(tmp_path: Path) -> None:
         ({"steps": 600}, "steps"),
         ({"evaluations": 5}, "evaluations"),
         ({"normalise": True}, "normalise"),
-        ({"baseline": None}, "baseline"),
+        ({"baseline": None}, "objective.baseline"),
     ],
 )
 def test_a_checkpoint_of_another_setting_is_refused(changed: dict[str, Any], word: str, tmp_path: Path) -> None:

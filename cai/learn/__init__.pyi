@@ -4,6 +4,7 @@ from .algorithms.bayesian import k_learning as k_learning
 from .algorithms.bayesian import posterior_sampling as posterior_sampling
 from .algorithms.fitted import fitted_q as fitted_q
 from .algorithms.policy_gradient import reinforce as reinforce
+from .algorithms.proximal import ppo as ppo
 from .algorithms.q_learning import q_learning as q_learning
 from .batch import Transitions as Transitions
 from .batch import transitions as transitions

@@ -90,6 +90,11 @@ class Discrete:
         """Return log π(a|s) - log p(a|s) = f_a(s) - log Σ p exp f."""
         return (out.gather(-1, code.unsqueeze(-1)) - (prior + out).logsumexp(-1, keepdim=True)).squeeze(-1)
 
+    def kl(self, out: Tensor, prior: Tensor) -> Tensor:
+        """Return KL(π(·|s) ‖ p(·|s)), nats."""
+        ratio = out - (prior + out).logsumexp(-1, keepdim=True)  # finite also where p = 0
+        return (self.log_pi(out, prior).exp() * ratio).sum(-1)
+
     def values(self, code: Tensor) -> Any:
         """Return the numbered action."""
         space = self.simulator.variables.action_space

@@ -234,3 +234,15 @@ def part(values: Any, prefix: str) -> dict[str, Tensor]:
 def named(prefix: str, values: dict[str, Tensor]) -> dict[str, Tensor]:
     """Return the values with a prefix before each name."""
     return {f"{prefix}.{name}": value for name, value in values.items()}
+
+
+def descend(values: Any, name: str, gradient: Tensor, adam: Adam, share: float = 1.0) -> dict[str, Tensor]:
+    """Return the parameters called ``name`` and their moments, ``name_adam``, after a step down the gradient."""
+    theta, moments = adam(values[name], gradient, part(values, f"{name}_adam"), share)
+    return {name: theta, **named(f"{name}_adam", moments)}
+
+
+def begun(adam: Adam, **parameters: Tensor) -> dict[str, Tensor]:
+    """Return first parameters by name, and the moments of their steps."""
+    moments = {f"{name}_adam": adam.init(theta) for name, theta in parameters.items()}
+    return {**parameters, **{key: x for name, parts in moments.items() for key, x in named(name, parts).items()}}

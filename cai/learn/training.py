@@ -117,8 +117,7 @@ class SampledTraining:
 
     def identity(self) -> dict[str, str]:
         """Describe the algorithm's settings, the world and the task."""
-        assert is_dataclass(self.algorithm)
-        own = {field.name: described(getattr(self.algorithm, field.name)) for field in fields(self.algorithm)}
+        own = _settings(self.algorithm)
         names = ("seed", "steps", "evaluations", "episodes", "measured_at", "normalise")
         numbers = {"temperature": self.problem.temperature, "gamma": self.problem.gamma}
         numbers |= {name: getattr(self.task, name) for name in names}
@@ -166,6 +165,14 @@ class SampledTraining:
         """Return the state that was packed."""
         env_state = packed.env_state
         return packed if env_state is None else replace(packed, env_state=self.problem.simulator.unpack(env_state))
+
+
+def _settings(algorithm: Any, of: str = "") -> dict[str, str]:
+    """Describe the fields of a dataclass by name, and those of dataclasses within, as ``objective.clip``."""
+    found = dict[str, str]()
+    for name, value in ((field.name, getattr(algorithm, field.name)) for field in fields(algorithm)):
+        found |= _settings(value, f"{of}{name}.") if is_dataclass(value) else {f"{of}{name}": described(value)}
+    return found
 
 
 def train(

@@ -89,6 +89,7 @@ class EnvironmentSimulator:
 
     endless = timed = False
     horizon: int | None = None  # a time limit is the environment's own, and truncates
+    absorbing: Callable[[Any], Tensor] | None = None
     terminal: Callable[[Any], Tensor] | None = None
 
     def __init__(self, env: Any, batch: int, seeds: Sequence[int] | None = None) -> None:

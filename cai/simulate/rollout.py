@@ -102,14 +102,21 @@ def rollout(
         return roll(simulator, choose, max_steps)
 
 
-def roll(simulator: Simulator, choose: Callable[[EnvState, int], Values], max_steps: int | None = None) -> Rollout:
+def roll(
+    simulator: Simulator,
+    choose: Callable[[EnvState, int], Values],
+    max_steps: int | None = None,
+    start: EnvState | None = None,
+) -> Rollout:
     """Run one episode in every copy, actions chosen by ``choose(env_state, t)``, until all have ended.
+
+    It begins at ``start``, or where the simulator begins.
 
     Raises:
         WorldError: some episode does not end.
         IntractableError: the horizon is too large to store, and no episode ends before it.
     """
-    env_state = simulator.begin()
+    env_state = simulator.begin() if start is None else start
     states: list[Any] = [env_state.state]
     actions: list[Any] = []
     rewards: list[Tensor] = []
@@ -131,8 +138,8 @@ def roll(simulator: Simulator, choose: Callable[[EnvState, int], Values], max_st
     truncated = ~env_state.terminated  # at the limit of the environment, of the world, or of the caller
     if not rewards:
         raise fault("roll-out", "a start state in which the episode has ended", "a start state that is not ended")
-    stacked = (_stacked(states), _stacked(actions), torch.stack(rewards), torch.stack(alive))
-    return Rollout(*stacked, env_state.terminated, truncated)
+    moves = (stacked(states), stacked(actions), torch.stack(rewards), torch.stack(alive))
+    return Rollout(*moves, env_state.terminated, truncated)
 
 
 def _require_end(limit: int | None) -> None:
@@ -183,7 +190,8 @@ def variables_simulated(world: Any) -> Variables:
     return simulator_of(world, 1).variables
 
 
-def _stacked(values: list[Any]) -> Any:
+def stacked(values: list[Any]) -> Any:
+    """Return states or actions of one time after the other as tensors, ``[T, …]`` by variable."""
     if isinstance(values[0], dict):
         return {name: torch.stack([value[name] for value in values]) for name in values[0]}
     return torch.stack(values)

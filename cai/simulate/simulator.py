@@ -50,6 +50,8 @@ class Simulator(Protocol):
         batch: B.
         horizon: T, or None where only the world itself ends an episode.
         endless: whether nothing but a horizon ever ends an episode.
+        absorbing: tells the states in which nobody acts any more, though the copy goes on to T, where s_T is paid for;
+            None where there are none.
         terminal: the reward of s_T, paid within the last step; None where there is none.
         timed: whether the slices differ over time, so that all copies are at the same time.
         dtype: of features and prior: torch's default when the simulator was made.
@@ -61,6 +63,7 @@ class Simulator(Protocol):
     batch: int
     horizon: int | None
     endless: bool
+    absorbing: Callable[[Any], Tensor] | None
     terminal: Callable[[Any], Tensor] | None
     timed: bool
     dtype: torch.dtype

@@ -62,6 +62,7 @@ class WorldSimulator:
         self.horizon, self.discount, self.timed = self.spec.horizon, self.spec.discount, self.spec.timed
         self.terminal = self.spec.terminal
         self.endless = self.spec.early_end is None
+        self.absorbing = self.spec.terminated if self.endless else None
 
     @cached_property
     def example(self) -> Any:

@@ -20,7 +20,7 @@ from torch import Tensor
 from cai.errors import fault
 from cai.learn import replay
 from cai.learn.action_heads import ActionHead, Continuous, Discrete, actor_of
-from cai.learn.functions import Adam, Network, named, part, width_of
+from cai.learn.functions import Adam, Network, begun, descend, width_of
 from cai.learn.problem import Metrics, Problem, State, require_finite
 from cai.learn.result import Learned
 from cai.learn.settings import FLOATING, POSITIVE, SWITCH, check, number, whole
@@ -160,9 +160,7 @@ class ActorCritic:
         zeros = torch.zeros(len(x))
         row = {"x": x, "prior": prior, "action": parts.over.carried(code), "reward": zeros, "terminated": zeros}
         ring = replay.empty(-(-self.capacity // len(x)), {**row, "x_next": x, "prior_next": prior})
-        learned = {"actor": phi, "critic": theta, "log_alpha": log_alpha}
-        for name, x in list(learned.items()):
-            learned |= named(f"{name}_adam", Adam(self.lr).init(x))
+        learned = begun(Adam(self.lr), actor=phi, critic=theta, log_alpha=log_alpha)
         return env_state, {**learned, "mean": phi, "target": theta, **ring}
 
     def step(self, problem: Problem, state: State) -> tuple[State, Metrics]:
@@ -219,8 +217,7 @@ class ActorCritic:
         return {**values, **moved}, {**metrics, "temperature": alpha}
 
     def _moved(self, values: dict[str, Tensor], name: str, gradient: Tensor, share: float) -> dict[str, Tensor]:
-        theta, moments = Adam(self.lr)(values[name], gradient, part(values, f"{name}_adam"), share)
-        return {name: theta, **named(f"{name}_adam", moments)}
+        return descend(values, name, gradient, Adam(self.lr), share)
 
     def _target_kl(self, problem: Problem) -> float:
         if self.target_kl is not None:

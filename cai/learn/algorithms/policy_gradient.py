@@ -1,197 +1,227 @@
-"""REINFORCE and the soft policy gradient: one estimator, and what is put in the place of the return.
+"""The policy gradient: one estimator, and what is put in the place of the return.
 
     1. sample τ_i ~ π_θ    2. Ĵ(θ) = 1/N Σ_i Σ_t log π_θ(a_it|s_it) Ψ_it    3. θ ← θ + lr ∇Ĵ
 
 Ψ is the return Σ_t r_t (Williams 1992); with the reward to go, Σ_{t'≥t} γ^(t'-t) r_t'; less a baseline, which changes
-no expectation. The soft gradient pays the KL to the prior out of the reward, r_t - α log π(a_t|s_t)/p(a_t|s_t), and so
-climbs α ELBO(π) (Levine 2018, section 4.1; the -1 of the lectures has mean zero and is left out). As everywhere in
-practice, γ discounts Ψ_t but not the time t itself: below 1 the steps late in a life weigh more than in the gradient.
+no expectation; or an advantage Â_t (Schulman et al. 2016). The soft gradient pays the KL to the prior out of the
+reward, r_t - α log π(a_t|s_t)/p(a_t|s_t), and so climbs α ELBO(π) (Levine 2018, section 4.1; the -1 of the lectures has
+mean zero and is left out). A ``KLObjective`` says where else the KL may go; REINFORCE, RLOO, GRPO and PPO differ in
+nothing but these settings. As everywhere in practice, γ discounts Ψ_t but not the time t itself: below 1 the steps late
+in a life weigh more than in the gradient.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Unpack
 
 import torch
 from torch import Tensor
 
-from cai.compile.linear_model import LinearGaussian
 from cai.errors import fault
-from cai.learn.action_heads import actor_of
-from cai.learn.functions import Adam, Affine, Function, Table, function_of, named, part
-from cai.learn.problem import Metrics, Problem, State, require_finite
+from cai.exact.kl.kl_objective import KLObjective
+from cai.learn.actor import Actor, actor_for, critic_for
+from cai.learn.advantages import (
+    generalised_advantages,
+    less_group_mean,
+    less_others,
+    over_group_deviation,
+    rewards_to_go,
+    whitened,
+)
+from cai.learn.experience import Experience, next_steps, whole_episodes
+from cai.learn.functions import Adam, Function, Table, begun, descend
+from cai.learn.problem import Metrics, Problem, State
 from cai.learn.result import Learned
-from cai.learn.settings import FLOATING, SWITCH, check, number, whole
+from cai.learn.settings import FLOATING, POSITIVE, SWITCH, check, number, whole
+from cai.learn.surrogates import action_kl, clipped, score_function
 from cai.learn.training import Options, train
-from cai.simulate.rollout import Rollout, roll
-from cai.simulate.simulator import EnvState, but_last
+from cai.simulate.simulator import EnvState
 
-
-def score_function_loss(log_pi: Tensor, weights: Tensor) -> Tensor:
-    """Return ``-Ĵ = -1/N Σ_i Σ_t log π(a_it|s_it) Ψ_it``, whose gradient is REINFORCE's; ``[T, N]`` both."""
-    return -(log_pi * weights).sum() / log_pi.shape[1]
-
-
-def clipped_loss(log_pi: Tensor, old: Tensor, weights: Tensor, clip: float) -> Tensor:
-    """Return the clipped surrogate ``-1/N Σ min(ρ Ψ, clip(ρ, 1 ± ε) Ψ)``, ρ = π/π_old (Schulman et al. 2017, eq. 7)."""
-    ratio = (log_pi - old).exp()
-    return -torch.minimum(ratio * weights, ratio.clamp(1 - clip, 1 + clip) * weights).sum() / log_pi.shape[1]
-
-
-def rewards_to_go(rewards: Tensor, gamma: float) -> Tensor:
-    """Return Σ_{t'≥t} γ^(t'-t) r_t', ``[T, N]``, reward units."""
-    total, returns = torch.zeros_like(rewards[0]), []
-    for r_t in rewards.flip(0):
-        total = r_t + gamma * total
-        returns.append(total)
-    return torch.stack(returns[::-1])
-
-
-def mean_baseline(to_go: Tensor, alive: Tensor) -> Tensor:
-    """Return for each time the mean over the *other* trajectories alive then: independent of its own action."""
-    n = alive.sum(1, keepdim=True)
-    others = ((to_go * alive).sum(1, keepdim=True) - to_go) / (n - 1).clamp(min=1)
-    return torch.where(alive & (n > 1), others, 0.0)
+Rows = Sequence[Tensor]
+"""x, prior, code, old log π/p, Ψ and weight, a row for each step, ``[M, …]``."""
 
 
 @dataclass(frozen=True)
 class PolicyGradient:
-    """REINFORCE, at a temperature the soft policy gradient; see ``reinforce``."""
+    """REINFORCE, RLOO, GRPO or PPO, by their settings; see ``reinforce``, ``rloo``, ``grpo`` and ``ppo``.
 
+    Attributes:
+        objective: where the KL goes, the baseline, and how advantages are normalised.
+        reward_to_go: weigh an action by the rewards after it only.
+        lam: λ of the advantages, where the baseline is a value.
+        length: how many steps of each copy an update takes; None: whole episodes, in groups from the same start.
+        epochs, minibatches: passes over the steps, and updates in each pass; ``critic_epochs`` passes for V.
+        norm: the largest norm of a gradient; None for any.
+        lr: the step size; None: 0.05 for tables, 0.001 for networks.
+    """
+
+    objective: KLObjective
     reward_to_go: bool = True
-    baseline: str | None = "mean"
+    lam: float = 1.0
     batch: int = 100
-    lr: float = 0.05
+    length: int | None = None
+    lr: float | None = 0.05
     settle: bool = True
     average: float = 1.0
     network: Any = None
     epochs: int = 1
-    clip: float | None = None
+    minibatches: int = 1
+    critic_epochs: int = 10
+    norm: float | None = None
     stationary: bool | None = None
     budget: int = 1_000_000
     dtype: torch.dtype = torch.float64
     name: str = "reinforce"
 
     def __post_init__(self) -> None:
+        counts = dict.fromkeys(("batch", "length", "epochs", "minibatches", "critic_epochs"), whole())
         switches = dict.fromkeys(("reward_to_go", "settle", "stationary"), SWITCH)
-        numbers = {"lr": number(), "average": number(0, 1), "clip": number()}
-        check(self, ("clip", "stationary"), batch=whole(), epochs=whole(), dtype=FLOATING, **numbers, **switches)
-        if self.baseline not in (None, "mean", "value"):
-            raise fault(f"{self.name}, baseline", f"{self.baseline!r}", "None, 'mean' or 'value'")
-        if self.epochs != 1 and self.clip is None:
-            expected = "1; or clip=0.2, since later epochs are off-policy"
-            raise fault(f"{self.name}, epochs", f"{self.epochs!r} without clip", expected)
+        numbers = {"lr": number(), "lam": number(0, 1), "average": number(0, 1), "norm": POSITIVE, "dtype": FLOATING}
+        check(self, ("lr", "length", "norm", "stationary"), **counts, **switches, **numbers)
+        if self.epochs * self.minibatches != 1 and self.objective.clip is None:
+            seen = f"{self.epochs} and minibatches = {self.minibatches} without clip"
+            raise fault(f"{self.name}, epochs", seen, "1; or clip=0.2, since later updates are off-policy")
+        if self.batch % self._group:
+            raise fault(f"{self.name}, batch", f"{self.batch}", f"whole groups of {self._group}")
+        if self.length is not None and self.objective.baseline != "value":
+            raise fault(f"{self.name}, length", f"{self.length}", "None: without a value, episodes are taken whole")
 
     def init(self, problem: Problem) -> tuple[EnvState | None, dict[str, Tensor]]:
         """Return θ of policy, of its running mean and of the baseline, and the moments of their steps."""
-        theta, critic = self._actor(problem).init(), self._critic(problem).init()
-        moments = {**named("adam", self._adam.init(theta)), **named("critic_adam", self._adam.init(critic))}
-        return None, {"theta": theta, "average": theta, "critic": critic, **moments}
+        actor = self._actor(problem)
+        theta = actor.function.init()
+        values = {**begun(self._adam(actor.function), theta=theta), "average": theta}
+        if self.objective.baseline == "value":
+            critic = self._critic(problem)
+            values |= begun(self._adam(critic), critic=critic.init())
+        return None if self.length is None else problem.simulator.begin(), values
 
     def step(self, problem: Problem, state: State) -> tuple[State, Metrics]:
         """Take the three steps once."""
-        function, actor = self._actor(problem), actor_of(problem.simulator)
-        theta = state.values["theta"]
-        codes: list[Tensor] = []
-        inputs: list[Tensor] = []
-        priors: list[Tensor] = []
-
-        def choose(env_state: EnvState, t: int) -> Any:
-            x, prior = function.inputs(env_state.state, t), actor.prior(env_state.state, t)
-            code = actor.draw(function(theta, x), prior)
-            codes.append(code)
-            inputs.append(x)
-            priors.append(prior)
-            return actor.values(code)
-
-        with torch.no_grad():
-            rollout = roll(problem.simulator, choose)
-        x, prior, code = torch.stack(inputs), torch.stack(priors), torch.stack(codes)
-
-        def log_ratio(theta: Tensor) -> Tensor:
-            return torch.where(rollout.alive, actor.ratio(function(theta, x), prior, code), 0.0)
-
-        with torch.no_grad():
-            old = log_ratio(theta)
-        require_finite(rollout.rewards)
-        rewards = rollout.rewards.to(theta.dtype)
-        paid = rewards if problem.temperature is None else rewards - problem.temperature * old
-        weights, values = self._weights(problem, state, rollout, paid)
-        values = {**state.values, **values}
-        share = 1 - state.steps / self.budget if self.settle else 1.0
-        for _ in range(self.epochs):
-            values = self._ascend(values, log_ratio, old, weights, max(share, 0.0))
+        actor = self._actor(problem)
+        env_state, seen = self._experience(actor, state)
+        old, kl = self._divergence(actor, state.values["theta"], seen)
+        values, rows = self._rows(problem, state, seen, old, kl)
+        share = max(1 - state.steps / self.budget, 0.0) if self.settle else 1.0
+        adam = self._adam(actor.function)
+        for part in self._minibatches(rows, self.epochs):
+            theta = values["theta"].detach().requires_grad_()
+            (gradient,) = torch.autograd.grad(self.loss(problem, actor, theta, part), theta)
+            values |= descend(values, "theta", gradient, adam, share)
         values["average"] = torch.lerp(values["average"], values["theta"], self.average)
-        metrics = {"kl_to_prior": float(old.sum() / rollout.rewards.shape[1]), "return": float(rollout.returns.mean())}
-        return replace(state, steps=state.steps + rollout.steps, updates=state.updates + 1, values=values), metrics
+        totals = {"kl_to_prior": old, "return": seen.rewards}
+        metrics = {name: float(x.sum() / seen.episodes) for name, x in totals.items()}
+        after = replace(state, steps=state.steps + seen.steps, updates=state.updates + 1)
+        return replace(after, env_state=env_state, values=values), metrics
 
     def policy(self, problem: Problem, state: State) -> Any:
         """Return π of the running mean of θ."""
-        function = self._actor(problem)
-        horizon = function.horizon if isinstance(function, Table | Affine) else None
-        return actor_of(problem.simulator).policy(function, state.values["average"], horizon)
+        return self._actor(problem).policy(state.values["average"])
 
-    def _ascend(self, values: dict[str, Tensor], log_ratio: Any, old: Tensor, weights: Tensor, share: float) -> Any:
-        theta = values["theta"].detach().requires_grad_()
-        log_pi = log_ratio(theta)
-        loss = (
-            score_function_loss(log_pi, weights) if self.clip is None else clipped_loss(log_pi, old, weights, self.clip)
-        )
-        (gradient,) = torch.autograd.grad(loss, theta)
-        theta, moments = self._adam(theta, gradient, part(values, "adam"), share)
-        return {**values, "theta": theta, **named("adam", moments)}
+    def loss(self, problem: Problem, actor: Actor, theta: Tensor, rows: Rows) -> Tensor:
+        """Return ``-Ĵ(θ) + α Σ KL``, the KL of each step where it is in the loss, reward units."""
+        x, prior, code, old, psi, weight = rows
+        out, clip = actor.function(theta, x), self.objective.clip
+        log_ratio = actor.head.ratio(out, prior, code)
+        gain = score_function(log_ratio, psi) if clip is None else clipped(log_ratio, old, psi, clip)
+        if problem.temperature is not None and self.objective.where == "loss":
+            kl = action_kl(self.objective.kl, actor.head, out, prior, log_ratio, old)
+            gain = gain - problem.temperature * kl
+        return -(weight * gain).sum()
 
-    def _weights(
-        self, problem: Problem, state: State, rollout: Rollout, paid: Tensor
-    ) -> tuple[Tensor, dict[str, Tensor]]:
-        """Return Ψ, ``[T, N]``, and the baseline's next parameters."""
-        to_go = rewards_to_go(paid, problem.gamma)
-        returned = to_go if self.reward_to_go else to_go[0].expand_as(to_go)
-        values: dict[str, Tensor] = {}
-        if self.baseline == "mean":
-            returned = returned - mean_baseline(returned * rollout.alive, rollout.alive)
-        elif self.baseline == "value":
-            values, baseline = self._regress(problem, state, rollout, to_go)
-            returned = returned - baseline
-        return torch.where(rollout.alive, returned, 0.0), values
+    def _experience(self, actor: Actor, state: State) -> tuple[EnvState | None, Experience]:
+        theta = state.values["theta"]
+        if self.length is None:
+            return None, whole_episodes(actor, theta, self._group)
+        assert state.env_state is not None
+        return next_steps(actor, theta, state.env_state, self.length)
 
-    def _regress(
-        self, problem: Problem, state: State, rollout: Rollout, to_go: Tensor
-    ) -> tuple[dict[str, Tensor], Tensor]:
-        """Return V(s) as it was, ``[T, N]``, and its parameters a few steps closer to the rewards to go."""
-        critic = self._critic(problem)
-        times = torch.arange(len(to_go)).unsqueeze(-1)
-        x = critic.inputs(but_last(rollout.states), times)
-        theta, moments = state.values["critic"], part(state.values, "critic_adam")
+    def _divergence(self, actor: Actor, theta: Tensor, seen: Experience) -> tuple[Tensor, Tensor]:
+        """Return log π/p at each action and the estimate of the KL there, nats, ``[T, N]`` both."""
         with torch.no_grad():
-            before = critic(theta, x).squeeze(-1)
-        for _ in range(10):
-            theta = theta.detach().requires_grad_()
-            wrong = torch.where(rollout.alive, critic(theta, x).squeeze(-1) - to_go, 0.0)
-            (gradient,) = torch.autograd.grad((wrong**2).sum() / rollout.alive.sum(), theta)
-            theta, moments = self._adam(theta, gradient, moments)
-        return {"critic": theta, **named("critic_adam", moments)}, before
+            out = actor.function(theta, seen.x)
+            old = actor.head.ratio(out, seen.prior, seen.code)
+            kl = action_kl(self.objective.kl, actor.head, out, seen.prior, old, old)
+        return torch.where(seen.acting, old, 0.0), torch.where(seen.acting, kl, 0.0)
+
+    def _rows(
+        self, problem: Problem, state: State, seen: Experience, old: Tensor, kl: Tensor
+    ) -> tuple[dict[str, Tensor], Rows]:
+        """Return the values with the baseline's next ones, and the rows of the loss."""
+        price = problem.temperature if self.objective.where == "reward" else None
+        paid = seen.rewards if price is None else seen.rewards - price * kl
+        values = dict(state.values)
+        if self.objective.baseline == "value":
+            values, psi = self._beside_values(problem, values, seen, paid)
+        else:
+            psi = self._beside_others(seen, paid, problem.gamma)
+        if self.objective.scale == "batch_std":
+            psi = whitened(psi, seen.acting)
+        length = seen.acting.sum(0)
+        lengths = {"none": torch.ones(()), "sequence": length, "batch": length.sum() / old.shape[1]}
+        weight = 1 / (old.shape[1] * lengths[self.objective.length].to(psi.dtype)).expand_as(psi)
+        return values, seen.rows(old, psi, weight)
+
+    def _beside_others(self, seen: Experience, paid: Tensor, gamma: float) -> Tensor:
+        """Return Ψ, what was paid less what the others were paid."""
+        to_go = rewards_to_go(paid, gamma)
+        returned = to_go if self.reward_to_go else to_go[0].expand_as(to_go)
+        group, among = self._group if self._grouped else self.batch, seen.acting
+        if self.objective.baseline == "leave_one_out":
+            psi = less_others(returned, among if self.reward_to_go else torch.ones_like(among), group)
+        else:
+            psi = less_group_mean(returned, group) if self.objective.baseline == "group_mean" else returned
+        return over_group_deviation(psi, returned, group) if self.objective.scale == "group_std" else psi
+
+    def _beside_values(
+        self, problem: Problem, values: dict[str, Tensor], seen: Experience, paid: Tensor
+    ) -> tuple[dict[str, Tensor], Tensor]:
+        """Return Ψ, beside V as it was, and V's parameters some steps closer to what was paid."""
+        critic, horizon = self._critic(problem), problem.simulator.horizon
+        later = seen.times + 1 if horizon is None else (seen.times + 1).clamp(max=horizon - 1)
+        x = critic.inputs(seen.states, seen.times)
+        with torch.no_grad():
+            v = critic(values["critic"], x).squeeze(-1)
+            v_next = critic(values["critic"], critic.inputs(seen.next_states, later)).squeeze(-1)
+            v_next = torch.where(seen.worthless, 0.0, v_next)
+            advantages = generalised_advantages(paid, v, v_next, seen.going, problem.gamma, self.lam)
+        adam = self._adam(critic)
+        rows = [part[seen.alive] for part in (x, advantages + v)]
+        for at, target in self._minibatches(rows, self.critic_epochs):
+            theta = values["critic"].detach().requires_grad_()
+            loss = ((critic(theta, at).squeeze(-1) - target) ** 2).mean()
+            values |= descend(values, "critic", torch.autograd.grad(loss, theta)[0], adam)
+        return values, advantages if self.reward_to_go else rewards_to_go(paid, problem.gamma)[0] - v
+
+    def _minibatches(self, rows: Rows, epochs: int) -> Iterator[Rows]:
+        """Yield rows: all of them in each epoch, or a part after the other."""
+        for _ in range(epochs):
+            if self.minibatches == 1:
+                yield rows
+            else:
+                for chosen in torch.randperm(len(rows[0])).chunk(self.minibatches):
+                    yield [part[chosen] for part in rows]
 
     @property
-    def _adam(self) -> Adam:
-        return Adam(self.lr)
+    def _group(self) -> int:
+        return self.objective.group or 1
 
-    def _actor(self, problem: Problem) -> Function:
-        width, model = actor_of(problem.simulator).width, problem.model
-        if self.network is None and isinstance(model, LinearGaussian):
-            centre = model.start_mean.to(torch.get_default_dtype())
-            return Affine(model.states, centre, width, None if self.stationary else model.horizon)
-        return self._function(problem, width, last=0.0)
+    @property
+    def _grouped(self) -> bool:
+        return self.objective.group is not None
+
+    def _adam(self, function: Function) -> Adam:
+        usual = 0.05 if isinstance(function, Table) else 0.001
+        return Adam(usual if self.lr is None else self.lr, self.norm)
+
+    def _actor(self, problem: Problem) -> Actor:
+        return actor_for(problem, self.network, self.stationary)
 
     def _critic(self, problem: Problem) -> Function:
-        return self._function(problem, 1)
+        return critic_for(problem, self.network, self.stationary)
 
-    def _function(self, problem: Problem, out: int, last: float = 1.0) -> Function:
-        simulator = problem.simulator
-        if self.network is None and simulator.variables.state_space is not None:
-            return Table(simulator, out, None if self.stationary else simulator.horizon)
-        hidden = (64,) if self.network is None else self.network
-        return function_of(simulator, out, hidden, last=last, activation=torch.tanh)
+
+BASELINES: dict[str | None, Any] = {None: "none", "mean": "leave_one_out", "value": "value"}
 
 
 def reinforce(
@@ -241,14 +271,24 @@ def reinforce(
     Raises:
         WorldError: the world or an argument is not valid.
     """
-    dtype = dtype or (torch.float64 if network is None else torch.float32)
-    estimate: dict[str, Any] = {
-        "reward_to_go": reward_to_go,
-        "baseline": baseline,
-        "batch": batch,
-        "epochs": epochs,
-        "clip": clip,
-    }
-    steps: dict[str, Any] = {"lr": lr, "settle": settle, "average": average, "budget": options.get("steps", 1_000_000)}
-    algorithm = PolicyGradient(network=network, stationary=stationary, dtype=dtype, **estimate, **steps)
-    return train(algorithm, world, temperature=temperature, gamma=gamma, **options)
+    if baseline not in BASELINES:
+        raise fault("reinforce, baseline", f"{baseline!r}", "None, 'mean' or 'value'")
+    objective = KLObjective(where="reward", baseline=BASELINES[baseline], clip=clip)
+    estimate: dict[str, Any] = {"reward_to_go": reward_to_go, "batch": batch, "epochs": epochs}
+    steps: dict[str, Any] = {"lr": lr, "settle": settle, "average": average}
+    algorithm = PolicyGradient(objective, network=network, stationary=stationary, **estimate, **steps)
+    return trained(algorithm, world, temperature, gamma, dtype, options)
+
+
+def trained(
+    algorithm: PolicyGradient,
+    world: Any,
+    temperature: float | None,
+    gamma: float | None,
+    dtype: torch.dtype | None,
+    options: Options,
+) -> Learned:
+    """Train a policy gradient; its parameters are float64 in tables, else float32, unless it is said."""
+    dtype = dtype or (torch.float64 if algorithm.network is None else torch.float32)
+    known = replace(algorithm, dtype=dtype, budget=options.get("steps", algorithm.budget))
+    return train(known, world, temperature=temperature, gamma=gamma, **options)

@@ -1,0 +1,89 @@
+"""PPO: the policy gradient with a clipped ratio, advantages of a learned value, and many updates on each batch."""
+
+from collections.abc import Sequence
+from typing import Any, Literal, Unpack
+
+import torch
+
+from cai.exact.kl.kl_objective import KLObjective
+from cai.learn.algorithms.policy_gradient import PolicyGradient, trained
+from cai.learn.result import Learned
+from cai.learn.training import Options
+from cai.world.definition import World
+from cai.world.spec import read
+
+GAMMA = 0.99  # where episodes have no horizon and neither the caller nor the world discounts
+LONGEST = 128  # steps of each copy, unless the horizon is shorter
+
+
+def ppo(
+    world: Any,
+    *,
+    temperature: float | None = None,
+    gamma: float | None = None,
+    lam: float = 0.95,
+    clip: float | None = 0.2,
+    epochs: int = 10,
+    minibatches: int = 4,
+    whiten: bool = True,
+    kl: Literal["k1", "k2", "k3", "ratio_k3", "full"] = "k1",
+    where: Literal["reward", "loss"] = "reward",
+    batch: int = 8,
+    length: int | None = None,
+    lr: float | None = None,
+    norm: float | None = 0.5,
+    settle: bool = True,
+    average: float = 1.0,
+    network: Sequence[int] | Any = None,
+    stationary: bool | None = None,
+    dtype: torch.dtype | None = None,
+    **options: Unpack[Options],
+) -> Learned:
+    """Learn by proximal policy optimisation (Schulman et al. 2017, equation 7):
+
+        maximise  E min(ρ_t Â_t, clip(ρ_t, 1 ± ε) Â_t),    ρ_t = π_θ(a_t|s_t)/π_old(a_t|s_t),    Â of ``GAE(λ)``
+
+    and fit V by least squares to Â_t + V(s_t), apart from the policy. At a temperature each step pays
+    ``α log π(a_t|s_t)/p(a_t|s_t)`` out of its reward, the classical form with a reference model (Ziegler et al. 2019,
+    equation 2), so that the optimum is that of the ELBO; or ``α`` times an estimate of the KL is in the loss, where
+    the optimum may be another (see ``KLObjective``). After a time limit that is an environment's own V(s) is to come;
+    after the horizon of a world nothing is.
+
+    Args:
+        world: a world, a Gymnasium id, or a function that makes an environment.
+        temperature: α > 0, reward units; None for the hard learner.
+        gamma: the discount; the world's own unless given, and 0.99 where that is 1 and there is no horizon.
+        lam: λ of the advantages (Schulman et al. 2016); at 1 they are the rewards to go less V(s).
+        clip: ε; None for no clipping, with one epoch and one minibatch.
+        epochs: passes over each batch, for the policy and for V.
+        minibatches: updates in each pass.
+        whiten: give the advantages of a batch mean 0 and deviation 1.
+        kl: the estimate of each step's KL to the prior, as in ``KLObjective``.
+        where: "reward" or "loss", where the KL goes.
+        batch: copies of the world.
+        length: steps of each copy in an update; the horizon unless given, and at most 128.
+        lr: the step size of Adam; 0.05 for tables and 0.001 for networks unless given.
+        norm: the largest norm of a gradient; None for any.
+        settle: let the step size decay to 0 over the steps.
+        average: the returned policy is a moving average of the learned parameters with this rate; 1 returns the last
+            ones.
+        network: hidden widths, or a torch module on the features; for the policy, and a second one for V, which only
+            hidden widths can have: beside a module V has one layer of 64. Unless given: tables where states are finite.
+        stationary: leave the time out of tables.
+        dtype: of the parameters; float64 for tables, else float32.
+        options: of the training; see ``Options``.
+
+    Raises:
+        WorldError: the world or an argument is not valid.
+    """
+    spec = read(world) if isinstance(world, World) and not isinstance(world, type) else None
+    horizon, own = (None, 1.0) if spec is None else (spec.horizon, spec.discount)
+    if gamma is None and horizon is None and own == 1:
+        gamma = GAMMA
+    scale: Any = "batch_std" if whiten else "none"
+    objective = KLObjective(kl, where, "value", scale, length="batch", clip=clip, source="Schulman et al. 2017")
+    passes: dict[str, Any] = {"epochs": epochs, "minibatches": minibatches, "critic_epochs": epochs, "lam": lam}
+    steps: dict[str, Any] = {"lr": lr, "norm": norm, "settle": settle, "average": average}
+    steps["length"] = min(LONGEST, horizon or LONGEST) if length is None else length
+    shape: dict[str, Any] = {"batch": batch, "network": network, "stationary": stationary, "name": "ppo"}
+    return trained(PolicyGradient(objective, **passes, **steps, **shape), world, temperature, gamma, dtype, options)
