@@ -161,7 +161,7 @@ def moments(op: TableOperator, objective: KLObjective, log_pi: Float[Tensor, "T 
     gamma, v = op.model.discount, [op.terminal()]
     variance = [torch.zeros_like(v[0])]
     for t in reversed(range(len(log_pi))):
-        slice_, pi, q = op.model.at(t), log_pi[t].exp(), op.q(t, v[0])
+        slice_, pi, q = op.model.at(t), log_pi[t].exp(), op.averaged(t).q(v[0])
         ahead, spread = look_ahead(v[0], slice_.successor), look_ahead(variance[0], slice_.successor)
         around = slice_.reward - q.unsqueeze(-1)
         each = gamma * (spread + (around + ahead) ** 2) + (1 - gamma) * around**2

@@ -132,9 +132,9 @@ def ahead(terms: Terms, t: int, v_next: Tensor, w_next: Tensor | None) -> tuple[
     """Return G ``[S, A]`` and the price of a nat, αW, reward units, ``[]`` or ``[S, A]``."""
     op, weights = terms.op, terms.weights
     if weights is None or w_next is None:
-        return op.q(t, v_next), op.alpha
-    W = weights.q(t, w_next)
-    return op.q(t, v_next), op.alpha * torch.where(W > 0, W, 1.0)  # 0 where the text has ended
+        return op.averaged(t).q(v_next), op.alpha
+    W = weights.averaged(t).q(w_next)
+    return op.averaged(t).q(v_next), op.alpha * torch.where(W > 0, W, 1.0)  # 0 where the text has ended
 
 
 def stationary(terms: Terms, objective: KLObjective, t: int, g: Tensor, price: Tensor) -> Tensor:
@@ -165,7 +165,7 @@ def swept(terms: Terms, objective: KLObjective) -> FixedPoint:
         paid = g - price * nats(log_pi, op.log_prior(t)) if objective.where == "reward" else g
         v.insert(0, op.expect(pi, paid))
         if w is not None and terms.weights is not None:
-            w.insert(0, op.expect(pi, terms.weights.q(t, w[0])))
+            w.insert(0, op.expect(pi, terms.weights.averaged(t).q(w[0])))
     require_possible(op, op.start(v[0]))
     return FixedPoint(terms, objective, torch.stack(v), None if w is None else torch.stack(w))
 

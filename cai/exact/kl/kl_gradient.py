@@ -78,7 +78,7 @@ def _forces(terms: Terms, objective: KLObjective, log_pi: Tensor) -> list[Tensor
         pi, log_ref = log_pi[t].exp(), op.log_prior(t)
         g, price = ahead(terms, t, v, w)
         if terms.weights is not None and w is not None:
-            w = op.expect(pi, terms.weights.q(t, w))
+            w = op.expect(pi, terms.weights.averaged(t).q(w))
             price = op.alpha * w.unsqueeze(-1) if kl == "full" else price
         if objective.where == "reward":
             g = g - op.alpha * estimate(kl, log_pi[t], log_ref)

@@ -31,7 +31,7 @@ def self_consistent(F: Callable[[Tensor], Tensor], x: Float[Tensor, " N"], step:
         size = float(gap.abs().max())
         if not size < float("inf"):
             break
-        small = max(step, float(x.abs().max()) / 20)
+        small = max(step, float(x.abs().max()) / 8)
         if size < NEAR * small and (y := _polished(F, x)) is not None:
             return y
         x = x + gap * min(0.5, small / size)
