@@ -227,8 +227,8 @@ def decomposed(factors: Factors, rule: Rule, temperature: float = 1.0, *, second
                 raise
             return
         shapes = [region.shape for region in dual.stack.regions]
-        if shapes == before:
-            return
+        if shapes == before:  # no more room for any region
+            continue
         now = time.monotonic()
         last = GROWTH * (now - began) > deadline - now
         yield from _priced(dual, SHARES[-1 if last else int(before is not None)], deadline)

@@ -271,9 +271,8 @@ def regions(parts: Parts, most: int, deadline: float = math.inf) -> list[Region]
 
 def grown(parts: Parts, scope: Iterable[str], most: int, deadline: float) -> Region | None:
     """Return a region whose core has a scope, made larger while it has room; None where there is no room for it."""
-    try:
-        best = parts.region(scope, most)
-    except TooLargeError:
+    best = _listed(parts, scope, most) or _listed(parts, parts.closure(scope), most)
+    if best is None:
         return None
     tried: set[frozenset[str]] = set()
     while best.outside:
@@ -283,11 +282,17 @@ def grown(parts: Parts, scope: Iterable[str], most: int, deadline: float) -> Reg
         for core in sorted(cores - tried, key=lambda core: (-len(core), sorted(core))):
             tried.add(core)
             require_time_left(deadline)
-            try:
-                wider.append(parts.region(core, most))
-            except TooLargeError:
-                continue
+            region = _listed(parts, core, most)
+            wider += [] if region is None else [region]
         if not wider:
             return best
         best = min(wider, key=lambda region: (len(region.outside), int(np.prod(region.shape))))
     return best
+
+
+def _listed(parts: Parts, core: Iterable[str], most: int) -> Region | None:
+    """Return the region of a core, None where it is too large."""
+    try:
+        return parts.region(core, most)
+    except TooLargeError:
+        return None
