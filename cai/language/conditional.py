@@ -13,10 +13,11 @@ from jaxtyping import Float, Int
 from pyro.distributions import Categorical
 from torch import Tensor
 
-from cai.errors import ImpossibleError
+from cai.errors import ImpossibleError, fault
 from cai.exact.messages import Messages
 from cai.exact.rules import POSTERIOR
 from cai.exact.solve import solve
+from cai.language.hidden_markov import HiddenMarkov
 from cai.language.hidden_messages import hidden_messages
 from cai.language.language_world import LanguageWorld
 from cai.language.prefix_world import PrefixWorld
@@ -90,7 +91,7 @@ class Conditional:
 
 
 @torch.no_grad()
-def conditional(world: LanguageWorld | PrefixWorld, *, temperature: float = 1.0) -> Conditional:
+def conditional(world: TextWorld, *, temperature: float = 1.0) -> Conditional:
     """Return the exact conditional distribution of a world's texts.
 
     A ``LanguageWorld`` is solved by ``cai.solve`` under POSTERIOR. Of a hidden Markov model β is linear in the belief,
@@ -117,12 +118,16 @@ def conditional(world: LanguageWorld | PrefixWorld, *, temperature: float = 1.0)
     return found
 
 
-def _messages(world: LanguageWorld | PrefixWorld, alpha: float) -> Ahead:
+def _messages(world: TextWorld, alpha: float) -> Ahead:
     if isinstance(world, LanguageWorld):
         return _Listed(solve(world, POSTERIOR, temperature=alpha), None)
-    if "belief" in world.begin():
+    if not isinstance(world, PrefixWorld):
+        raise fault(
+            "conditional, world", f"a {type(world).__name__}", "a world of cai.language_world, or a PrefixWorld"
+        )
+    if isinstance(world.model, HiddenMarkov):
         return hidden_messages(world, alpha)
-    listed = LanguageWorld(world.model, world.automaton, world.horizon, world.end)  # type: ignore[arg-type]
+    listed = LanguageWorld(world.model, world.automaton, world.horizon, world.end)
     return _Listed(solve(listed, POSTERIOR, temperature=alpha), listed)
 
 

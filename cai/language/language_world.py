@@ -82,6 +82,12 @@ class LanguageWorld:
             raise fault("language_world, horizon", f"{horizon!r}", expected)
         self._horizon = horizon
 
+    def under(self, automaton: Automaton) -> "LanguageWorld":
+        """Return the world of the same reference with another automaton."""
+        other = LanguageWorld(self.reference, automaton, self._longest, self.end)
+        other.horizon = self.horizon
+        return other
+
     def initial(self) -> Tensor:
         """Start with no token."""
         return pyro.sample("state", Point(torch.tensor(0), self.size))

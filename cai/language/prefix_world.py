@@ -50,6 +50,10 @@ class PrefixWorld:
         ended = [] if end is None else ["ended"]
         self.labels = {"token": list(self.vocabulary.tokens), "place": [*automaton.labels, *ended]}
 
+    def under(self, automaton: Automaton) -> "PrefixWorld":
+        """Return the world of the same reference with another automaton."""
+        return PrefixWorld(self.reference, automaton, self.horizon, self.end)
+
     def initial(self) -> State:
         """Start with no token."""
         return self._sites(self.begin())

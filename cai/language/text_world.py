@@ -5,6 +5,7 @@ from typing import Any, Protocol
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from cai.language.automaton import Automaton
 from cai.language.vocabulary import Vocabulary
 
 
@@ -17,6 +18,10 @@ class TextWorld(Protocol):
     horizon: int
     vocabulary: Vocabulary
     end: str | None
+    automaton: Automaton
+
+    def under(self, automaton: Automaton) -> "TextWorld":
+        """Return the world of the same reference with another automaton."""
 
     def begin(self, *shape: int) -> Any:
         """Return the state of no token."""

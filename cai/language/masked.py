@@ -1,0 +1,65 @@
+"""masked: constrained decoding, the reference without the tokens from which no accepted text is left."""
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import pyro
+import torch
+from jaxtyping import Float
+from pyro.distributions import Categorical
+from torch import Tensor
+
+from cai.language.automaton import Automaton
+from cai.language.conditional import Conditional, conditional
+from cai.language.text_world import TextWorld
+from cai.support.numerics import logsumexp
+
+
+@dataclass(frozen=True)
+class Masked:
+    """π(x | prefix) ∝ p(x | prefix) 1[some accepted text begins with prefix x], a policy of its world.
+
+    It never fails, but it is not the conditional: each token is renormalised by itself, blind to how likely acceptance
+    is after it.
+
+    Attributes:
+        world: the world.
+        possible: the conditional of the world that pays 0 for accepted texts and -inf for others.
+    """
+
+    world: TextWorld
+    possible: Conditional
+
+    def log_next(self, t: int, state: Any) -> Float[Tensor, "*N V"]:
+        """Return log π(x | state), nats; the reference's own where no accepted text is left."""
+        kept = torch.where(self.possible.log_next(t, state) > -torch.inf, self.world.log_tokens(state), -torch.inf)
+        return kept - logsumexp(kept, -1, keepdim=True)
+
+    def act(self, state: Any, t: int) -> Tensor:
+        """Sample the next token."""
+        return pyro.sample("token", Categorical(logits=self.log_next(t, state)))
+
+    def log_prob(self, state: Any, action: Tensor, t: int = 0) -> Tensor:
+        """Return log π(action | state), nats."""
+        log_pi = self.log_next(t, state)
+        shape = torch.broadcast_shapes(action.shape, log_pi.shape[:-1])
+        return log_pi.expand(*shape, -1).gather(-1, action.expand(shape).unsqueeze(-1)).squeeze(-1)
+
+
+def masked(world: TextWorld) -> Masked:
+    """Return greedy masking (constrained decoding) in a world of language.
+
+    A text is accepted where it ends in a state of the automaton with the highest final reward, without a reward of
+    -inf on its way.
+
+    Raises:
+        ImpossibleError: no text is accepted.
+    """
+    return Masked(world, conditional(world.under(_accepting(world.automaton))))
+
+
+def _accepting(automaton: Automaton) -> Automaton:
+    """Return the automaton that pays 0 for what is accepted and -inf for what is not."""
+    never = torch.tensor(-torch.inf, dtype=torch.float64)
+    reward = torch.where(automaton.reward > -torch.inf, 0.0, never)
+    return replace(automaton, reward=reward, final=torch.where(automaton.final == automaton.final.max(), 0.0, never))
