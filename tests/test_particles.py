@@ -223,3 +223,12 @@ def test_a_next_state_without_a_density_is_refused() -> None:
         found(cai.load_world("pendulum", {"horizon": 2}), samples=10, runs=1, backward=True)
     with pytest.raises(cai.IntractableError, match="an episode that may end"):
         found(lqg(2, discount=0.9), samples=10, backward=True)
+
+
+def test_the_error_of_a_few_runs_is_not_small_by_chance() -> None:
+    """Of two runs, 30 times over: their spread alone is off by more than four standard errors in one of six."""
+    world, alpha = lqg(2), 1.0
+    log_z = [found(world, temperature=alpha, seed=seed, samples=60, runs=2).log_evidence for seed in range(30)]
+    off = torch.tensor([(one.value - exact(world, alpha)) / one.standard_error for one in log_z])
+    assert float(off.abs().max()) < 4
+    assert 0.5 < float(off.std()) < 1.5

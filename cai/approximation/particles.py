@@ -32,6 +32,8 @@ from cai.world.noise import log_normal
 
 TWISTS = {"none": untwisted, "iterated_gaussian": gaussian_twist}
 """Where each twist comes from: a world, its temperature and a generator."""
+MANY = 10
+"""Runs from which on their spread alone is the standard error: that of ten is itself known to a quarter."""
 
 
 @dataclass(frozen=True)
@@ -63,8 +65,8 @@ class Particles:
 
     Attributes:
         samples: N particles a run.
-        runs: independent runs; their spread gives the standard error. Of one run it is read from the particles'
-            forebears at time 0, which is reliable only while there are many.
+        runs: independent runs; their spread gives the standard error. Of fewer than ten it is at least what the
+            particles' forebears at time 0 say of each run, which is reliable only while there are many.
         twist: none (the bootstrap), or iterated_gaussian: the messages of the world expanded about that method's law.
         backward: draw the trajectories by backward simulation, in N² time; it needs a density of the next state.
         resample_below: resample where the effective sample size falls below this share of N.
@@ -237,12 +239,17 @@ def systematic(log_weights: Float[Tensor, " N"], generator: torch.Generator) -> 
 
 
 def _estimate(log_z: Tensor, found: list[Smoothed]) -> Estimate:
-    """Return log of the mean Ẑ, with a standard error by the delta method."""
+    """Return log of the mean Ẑ, with a standard error by the delta method.
+
+    The spread of a few runs may be small by chance. It is then no less than what the forebears in each run say.
+    """
     R = len(log_z)
     value = float(log_z.logsumexp(0)) - math.log(R)
-    if R == 1:
-        return Estimate(value, found[0].relative_variance ** 0.5)
-    return Estimate(value, float((log_z - value).exp().std()) / R**0.5)
+    ratios = (log_z - value).exp()
+    between = float(ratios.var()) if R > 1 else 0.0
+    within = torch.tensor([one.relative_variance for one in found], dtype=torch.float64)
+    variance = max(between, float((ratios.square() * within).mean())) if R < MANY else between
+    return Estimate(value, (variance / R) ** 0.5)
 
 
 def _plan(weights: Tensor, noise: Tensor, least: float) -> Plan:
