@@ -1,7 +1,7 @@
 """The box of states that a grid covers: given, the world's own, or what roll-outs of the action prior visit."""
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -58,7 +58,11 @@ def lattice_of(program: NoiseProgram, asked: Asked, generator: torch.Generator) 
 def _periodic(program: NoiseProgram, asked: Asked) -> tuple[bool, ...]:
     given = getattr(program.spec.world, "periodic", ()) if asked.periodic is None else asked.periodic
     named = [given] if isinstance(given, str) else given
-    if not isinstance(named, Iterable) or not all(isinstance(name, str) for name in named):
+    if (
+        not isinstance(named, Collection)
+        or isinstance(named, Tensor)
+        or not all(isinstance(name, str) for name in named)
+    ):
         raise fault("grid, periodic", f"{given!r}", f"names of coordinates, of {', '.join(program.states.labels)}")
     goes_round = program.states.where(list(named))
     return tuple(i in goes_round for i in range(program.states.dimension))
