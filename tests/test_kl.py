@@ -103,6 +103,7 @@ NORMALISED = (
     cai.KLObjective("k3", "loss", "group_mean", group=2),
     cai.KLObjective("k2", "loss", "leave_one_out", "group_std"),
     cai.KLObjective("k3", "loss", "group_mean", "group_std", group=2),
+    cai.KLObjective("k3", "loss", "value", "batch_std", "batch"),
     cai.KLObjective("k2", "loss", "none", "group_std", group=3),
     cai.KLObjective("k2", "loss", "group_mean", "batch_std"),
     cai.KLObjective("k3", "loss", "group_mean", "batch_std", group=3),
@@ -116,7 +117,7 @@ NORMALISED = (
 
 
 @pytest.mark.parametrize("end", [" ", pytest.param(None, marks=pytest.mark.slow)])
-@pytest.mark.parametrize("objective", slow_after(8, NORMALISED), ids=str)
+@pytest.mark.parametrize("objective", slow_after(9, NORMALISED), ids=str)
 def test_normalised_objectives_are_stationary_for_all_groups(objective: cai.KLObjective, end: str | None) -> None:
     world, episodes = read(end)
     log_pi = random_logits(episodes, 3)

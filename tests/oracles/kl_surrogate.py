@@ -86,8 +86,12 @@ def surrogate(episodes: Episodes, logits: Tensor, objective: KLObjective, alpha:
     returns = episodes.returns
     if objective.where == "reward":
         returns = returns - alpha * k.detach().sum(-1)
-    advantage = _advantages(objective, p, torch.where(drawn, returns, 0.0), episodes.lengths)
-    each = torch.where(episodes.acts, ratio * advantage[:, None], 0.0)
+    returns = torch.where(drawn, returns, 0.0)
+    if objective.baseline == "value":
+        advantage = _less_value(episodes, objective, p, returns)
+    else:
+        advantage = _advantages(objective, p, returns, episodes.lengths)[:, None]
+    each = torch.where(episodes.acts, ratio * advantage, 0.0)
     if objective.where == "loss":
         each = each - alpha * k
     length = episodes.lengths if objective.length == "sequence" else torch.ones_like(p)
@@ -104,13 +108,31 @@ def _token_kl(e: Episodes, log_table: Tensor, log_pi: Tensor, log_ref: Tensor, r
     return {"k1": log_r, "k2": log_r**2 / 2, "k3": k3, "ratio_k3": ratio * k3}[kl]
 
 
+def _less_value(e: Episodes, objective: KLObjective, p: Tensor, returns: Tensor) -> Tensor:
+    """Return R - V(s_t) of each token, whitened or not, where all is paid at the end, ``[N, T]``."""
+    N, T = e.states.shape
+    place = e.states + torch.arange(T) * (int(e.states.max()) + 1)
+    weight = torch.where(e.acts, p[:, None], 0.0).flatten()
+    mass, total = torch.zeros(2, int(place.max()) + 1, dtype=torch.float64)
+    mass = mass.index_add(0, place.flatten(), weight)
+    total = total.index_add(0, place.flatten(), weight * returns.repeat_interleave(T))
+    advantage = returns[:, None] - (total / mass.clamp(min=1e-300))[place]
+    if objective.scale == "none":
+        return advantage
+    w = (weight / weight.sum()).reshape(N, T)
+    middle = (w * advantage).sum()
+    return (advantage - middle) / ((w * advantage**2).sum() - middle**2).sqrt()
+
+
 def _advantages(objective: KLObjective, p: Tensor, returns: Tensor, lengths: Tensor) -> Tensor:
     """Return the advantage of each text, the mean over all groups of which it is the first."""
     G = objective.group
     if G is None:
         mean = (p * returns).sum() if objective.baseline in ("group_mean", "leave_one_out") else 0.0
         spread = _spread(objective, p, returns, returns - mean, lengths)
-        return (returns - mean) / spread
+        w = p * lengths / (p * lengths).sum()
+        middle = (w * (returns - mean)).sum() if objective.scale == "batch_std" else 0.0
+        return (returns - mean - middle) / spread
     N = len(p)
     total, square = torch.zeros(2, N, dtype=torch.float64)
     for others in itertools.product(range(N), repeat=G - 1):
@@ -121,14 +143,15 @@ def _advantages(objective: KLObjective, p: Tensor, returns: Tensor, lengths: Ten
         group = torch.cat([returns[:, None], rest], -1)
         centre = rest.mean(-1) if objective.baseline == "leave_one_out" else torch.zeros(N, dtype=torch.float64)
         centre = group.mean(-1) if objective.baseline == "group_mean" else centre
-        spread = group.std(-1) if objective.scale == "group_std" else torch.ones(N, dtype=torch.float64)
+        spread = group.std(-1, correction=0) if objective.scale == "group_std" else torch.ones(N, dtype=torch.float64)
         alike = group.amax(-1) == group.amin(-1)
         spread = torch.where(alike & (objective.scale == "group_std"), torch.inf, spread)
         total = total + chance * (returns - centre) / spread
         square = square + chance * ((returns - centre) / spread) ** 2
     if objective.scale == "batch_std":
         w = p * lengths / (p * lengths).sum()
-        return total / ((w * square).sum() - (w * total).sum() ** 2).sqrt()
+        middle = (w * total).sum()
+        return (total - middle) / ((w * square).sum() - middle**2).sqrt()
     return total
 
 

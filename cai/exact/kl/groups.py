@@ -40,8 +40,8 @@ def expected_advantages(
         return shrunk * centred
     tokens = chances * torch.arange(1, len(chances) + 1, dtype=p.dtype).unsqueeze(-1)
     w = tokens.sum(0) / tokens.sum()
-    spread = shrunk**2 * (w * (centred - (w * centred).sum()) ** 2).sum() + noise * variance
-    return shrunk * centred / spread.sqrt()
+    centred = centred - (w * centred).sum()
+    return shrunk * centred / (shrunk**2 * (w * centred**2).sum() + noise * variance).sqrt()
 
 
 def baseline_of(objective: KLObjective) -> tuple[float, float]:
@@ -53,7 +53,7 @@ def baseline_of(objective: KLObjective) -> tuple[float, float]:
 
 
 def _standardised(objective: KLObjective, G: int, returns: Tensor, p: Tensor) -> Tensor:
-    """Return E[(R_i - baseline)/std | R_i], std by G - 1; a group of equal returns has the advantage 0.
+    """Return E[(R_i - baseline)/std | R_i]; a group of equal returns has the advantage 0.
 
     Raises:
         IntractableError: there are too many groups.
@@ -70,7 +70,7 @@ def _standardised(objective: KLObjective, G: int, returns: Tensor, p: Tensor) ->
         counts = others.clone()
         counts[:, i] += 1
         mean = (counts * returns).sum(-1) / G
-        variance = (counts * (returns - mean.unsqueeze(-1)) ** 2).sum(-1) / (G - 1)
+        variance = (counts * (returns - mean.unsqueeze(-1)) ** 2).sum(-1) / G
         alike = (counts > 0).sum(-1) == 1
         rest = (others * returns).sum(-1) / (G - 1)
         centre = {"group_mean": mean, "leave_one_out": rest}.get(objective.baseline, torch.zeros_like(mean))

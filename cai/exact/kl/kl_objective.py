@@ -32,9 +32,10 @@ class KLObjective:
             shrinks the expected gradient of the reward by (G - 1)/G), "leave_one_out" (over the other G - 1) or "value"
             (v(s) of the policy itself). All but the first leave the expected gradient as it is, unless it is divided by
             a length.
-        scale: what advantages are divided by: "none", "group_std" (the standard deviation of a group's returns, by
-            G - 1 as in torch; where all are equal the advantages are 0) or "batch_std" (that of the advantages of all
-            tokens in the batch, taken as infinite).
+        scale: what advantages are divided by: "none", "group_std" (the standard deviation of a group's returns, a mean
+            over G; where all are equal the advantages are 0) or "batch_std" (whitening: less the mean of the advantages
+            of all tokens in the batch, taken as infinite, over their standard deviation). TRL's deviations are by
+            G - 1, which is the same as α times √(G/(G - 1)).
         length: what a text's sum over tokens is divided by: "none"; "sequence", its own length; or "batch", the mean
             length in the batch, taken as infinite, which changes no fixed point.
         group: G, the texts of a group; None for infinitely many.
