@@ -84,7 +84,8 @@ def test_a_weight_beyond_float64_is_refused(method: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "option", [{"low": "x"}, {"high": {}}, {"low": math.nan}, {"periodic": 1.5}, {"periodic": [1]}]
+    "option",
+    [{"low": "x"}, {"high": {}}, {"low": math.nan}, {"periodic": 1.5}, {"periodic": [1]}, {"periodic": torch.ones(())}],
 )
 def test_a_box_is_of_numbers_and_names(option: dict[str, Any]) -> None:
     with pytest.raises(cai.WorldError, match=f"grid, {next(iter(option))}"):
