@@ -258,6 +258,7 @@ def regions(parts: Parts, most: int, deadline: float = math.inf) -> list[Region]
     found: list[Region] = []
     queue = sorted({scope for scope in wanted if scope}, key=lambda scope: (-len(scope), sorted(scope)))
     while queue:
+        require_time_left(deadline)
         scope = queue.pop(0)
         if any(scope <= set(region.core) for region in found):
             continue
