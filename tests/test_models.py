@@ -50,6 +50,9 @@ CATALOGUE: list[tuple[str, dict[str, Any], tuple[int, int, int]]] = [
     ("factory", {"n": 3, "paint": 1.0}, (256, 9, 32)),
     ("traffic", {}, (48, 2, 4)),
     ("traffic", {"n": 5, "crossings": (1, 3), "places": 1, "ring": True}, (128, 4, 4)),
+    ("letters", {}, (58, 27, 1)),
+    ("letters", {"order": 3, "pattern": r"\bcat\b", "end": ".", "smoothing": "add", "delta": 0.1}, (1489, 28, 1)),
+    ("letters", {"words": 40, "pattern": None, "count": "the queen", "up_to": 1}, (81, 40, 1)),
 ]
 CONTINUOUS = {
     "acrobot",
@@ -105,7 +108,7 @@ def test_sampling_the_program_agrees_with_the_tables(name: str, arguments: dict[
     with pyro.plate("n", n):
         trace = pyro.poutine.trace(cai.trajectory(world)).get_trace()
     optimality = [site["fn"].log_potential for key, site in trace.nodes.items() if key.startswith("O_")]
-    assert len(optimality) == world.horizon
+    assert len(optimality) == world.horizon + hasattr(world, "terminal")
     returns = torch.stack([potential.double().expand(n) for potential in optimality]).sum(0)
     exact, variance = moments(cai.tabulate(world))
     assert abs(cai.evaluate(world, None).expected_return - exact) <= 1e-12 * max(1, abs(exact))
@@ -117,7 +120,7 @@ def moments(tables: cai.Tables) -> tuple[float, float]:
     """Return mean and variance of the prior's return; the exact variance, since a sample may miss a rare reward."""
     one = tables.at(0)
     w = one.log_prior.exp().unsqueeze(-1) * one.log_prob.exp()
-    mean = square = torch.zeros_like(tables.terminal)
+    mean, square = tables.terminal, tables.terminal**2
     for _ in range(tables.horizon or 0):
         ahead, ahead_square = tables.discount * mean[one.successor], tables.discount * square[one.successor]
         mean = (w * (one.reward + ahead)).sum((-1, -2))
@@ -260,6 +263,21 @@ def test_a_factory_does_things_in_the_right_order() -> None:
         ("traffic", {"crossings": (4,)}, r"Traffic, crossings: \(4,\); expected cells 0 … 3"),
         ("traffic", {"places": 0}, "Traffic, places: 0; expected 1 place or more"),
         ("traffic", {"arrival": 1.1}, "Traffic, arrival: 1.1; expected a probability"),
+        ("letters", {"horizon": 0}, "language_world, horizon: 0; expected a number of tokens, at least 1"),
+        (
+            "letters",
+            {"text": "no_such.txt"},
+            "letters, text: 'no_such.txt': no such file; expected a text file, or None",
+        ),
+        (
+            "letters",
+            {"pattern": "(a"},
+            r"matching '\(a': missing \), unterminated subpattern at position 0; expected a reg",
+        ),
+        ("letters", {"pattern": "naïve"}, "matching 'naïve': 'ï'; expected characters of the vocabulary:  abc"),
+        ("letters", {"contains": "A"}, "automaton, text, token 0: 'A'; expected a token of the vocabulary:  abc"),
+        ("letters", {"pattern": None}, "letters: nothing that pays; expected at least one of pattern, contains"),
+        ("letters", {"words": 1}, "words, size: 1; expected a whole number, at least 2"),
     ],
 )
 def test_a_wrong_argument_is_refused_in_words(name: str, arguments: dict[str, Any], words: str) -> None:

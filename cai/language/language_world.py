@@ -68,7 +68,7 @@ class LanguageWorld:
         require_possible(self)
         self.size = len(self.final)
         self.features = self._features if isinstance(reference, Remembering) else None
-        self.labels = {"token": list(self.vocabulary.tokens)} | self._named()
+        self.labels = {"token": [self.vocabulary.shown([x]) for x in range(len(self.vocabulary))]} | self._named()
 
     @property
     def horizon(self) -> int:
@@ -143,7 +143,7 @@ class LanguageWorld:
 
     def _features(self, state: Int[Tensor, "*N"]) -> Float[Tensor, "*N F"]:
         """Return the remembered tokens, k one-hot vectors of V + 1, the last of them for none; and the place."""
-        places = len(self.automaton.final)
+        places = len(self.automaton)
         place = torch.cat((self.place, torch.full((self.size - len(self.place),), places)))[state]
         tokens = one_hot_tokens(self.recent(state), len(self.vocabulary))
         return torch.cat((tokens, one_hot(place, places + 1).double()), -1)
@@ -172,13 +172,13 @@ def _reached(
 ) -> tuple[Int[Tensor, " S"], Int[Tensor, " S"], Int[Tensor, "S V"]]:
     """Return the pairs that texts reach, breadth first, and the next pair of each at each token.
 
-    Where a token is never said, must not be said or ends the text, the pair stays as it is.
+    Where a token is never said or ends the text, the pair stays as it is.
     """
     Q = len(automaton)
 
     def following(pair: Tensor) -> Tensor:
         m, q = pair // Q, pair % Q
-        stays = (reference.log_next(m) == -torch.inf) | (automaton.reward[q] == -torch.inf)
+        stays = reference.log_next(m) == -torch.inf
         if end is not None:
             stays[:, end] = True
         return torch.where(stays, pair.unsqueeze(-1), reference.following(m) * Q + automaton.successor[q])

@@ -23,19 +23,23 @@ class Vocabulary:
     Attributes:
         tokens: V different texts, numbered in this order.
         separator: what stands between two tokens of a text: nothing for characters, a space for words.
+        unknown: the token that stands for whatever is not in the vocabulary; None where nothing does.
 
     Raises:
-        WorldError: there is no token, one is empty, or two are the same.
+        WorldError: there is no token, one is empty, two are the same, or ``unknown`` is none of them.
     """
 
     tokens: tuple[str, ...]
     separator: str = ""
+    unknown: str | None = None
 
     def __post_init__(self) -> None:
         twice = [token for token, count in Counter(self.tokens).items() if count > 1]
         if not self.tokens or "" in self.tokens or twice:
             seen = f"{twice[0]!r} twice" if twice else "an empty token" if self.tokens else "no tokens"
             raise fault("vocabulary", seen, "different tokens, at least one, none of them empty")
+        if self.unknown is not None and self.unknown not in self.number:
+            raise fault("vocabulary, unknown", f"{self.unknown!r}", "one of the tokens, or None")
 
     def __len__(self) -> int:
         return len(self.tokens)
@@ -55,12 +59,13 @@ class Vocabulary:
         Raises:
             WorldError: a token is not in the vocabulary; it names the first such token, and where it stands.
         """
-        split = self.split(text)
-        for i, token in enumerate(split):
-            if token not in self.number:
-                known = "".join(self.tokens) if not self.separator else f"{len(self)} words"
-                raise fault(f"{where}, token {i}", f"{token!r}", f"a token of the vocabulary: {known}")
-        return torch.tensor([self.number[token] for token in split], dtype=torch.long)
+        split, other = self.split(text), self.number.get(self.unknown or "")
+        numbers = [self.number.get(token, other) for token in split]
+        if None in numbers:
+            i = numbers.index(None)
+            known = f"{len(self)} words" if self.separator else "".join(self.tokens)
+            raise fault(f"{where}, token {i}", f"{split[i]!r}", f"a token of the vocabulary: {known}")
+        return torch.tensor(numbers, dtype=torch.long)
 
     def decode(self, tokens: Int[Tensor, " N"] | Iterable[int]) -> str:
         """Return the text of tokens."""
@@ -73,19 +78,38 @@ class Vocabulary:
 
 
 def characters(text: str = LETTERS) -> Vocabulary:
-    """Return the characters that occur in a text, in the order of their code points."""
+    """Return the characters that occur in a text, in the order of their code points.
+
+    Raises:
+        WorldError: the text is empty.
+    """
+    if not text:
+        raise fault("characters, text", "no character", "at least one")
     return Vocabulary(tuple(sorted(set(text))))
 
 
-def words(text: str, size: int | None = None) -> Vocabulary:
-    """Return the words of a text, the most frequent ones where there are more than ``size``, in alphabetical order."""
-    most = Counter(text.split()).most_common(size)
-    return Vocabulary(tuple(sorted(word for word, _ in most)), " ")
+def words(text: str, size: int | None = None, unknown: str = "…") -> Vocabulary:
+    """Return the words of a text in alphabetical order, the most frequent ones where there are more than ``size``.
+
+    Then ``unknown`` stands for each other word, and is one of the ``size`` tokens.
+
+    Raises:
+        WorldError: there is no word, or ``size`` is no whole number from 2 on.
+    """
+    if size is not None and (isinstance(size, bool) or not isinstance(size, int) or size < 2):
+        raise fault("words, size", f"{size!r}", "a whole number, at least 2: one word, and one for all others")
+    counted = Counter(text.split())
+    if not counted:
+        raise fault("words, text", "no word", "at least one")
+    if size is None or len(counted) <= size:
+        return Vocabulary(tuple(sorted(counted)), " ")
+    most = [word for word, _ in counted.most_common(size - 1)]
+    return Vocabulary((*sorted(most), unknown), " ", unknown)
 
 
-def plain(text: str) -> str:
-    """Return a text in lower case, with one space for whatever is no letter from a to z."""
-    return re.sub("[^a-z]+", " ", text.lower()).strip()
+def plain(text: str, keep: str = "") -> str:
+    """Return a text in lower case, with one space for whatever is no letter from a to z and none of ``keep``."""
+    return re.sub(f"[^a-z{re.escape(keep)}]+", " ", text.lower()).strip()
 
 
 def alice() -> str:
