@@ -49,3 +49,13 @@ def test_log_evidence_and_conditional_are_those_of_all_texts(end: str | None) ->
 def test_worlds_conform() -> None:
     assert cai.check(small(None)) == []
     assert cai.check(small(" ")) == []
+
+
+def test_the_reference_itself_writes_on_after_what_must_not_be_said() -> None:
+    """Its policy does not know what is forbidden: its entropy is that of all texts of the n-gram."""
+    world = small(None)
+    free = language.language_world(world.reference, language.containing("b", world.vocabulary), horizon=4)
+    assert cai.evaluate(world, None).entropy == pytest.approx(cai.evaluate(free, None).entropy, abs=1e-12)
+    texts = torch.tensor([*itertools.product(range(3), repeat=4)])
+    a, b = (one.log_next[one.along(texts)[:, :-1], texts].sum(-1) for one in (world, free))
+    assert torch.allclose(a, b, atol=1e-12)

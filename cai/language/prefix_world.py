@@ -106,7 +106,7 @@ class PrefixWorld:
         return self.reward[state["place"].long(), token]
 
     def append(self, state: State, token: Int[Tensor, "*N"]) -> State:
-        """Return the state after a token; as it was after one that is never or must not be said, and after the end."""
+        """Return the state after a token; as it was after one that is never said, and after the end."""
         place = state["place"].long()
         after = {"place": self.successor[place, token]}
         if isinstance(self.model, HiddenMarkov):
@@ -118,7 +118,7 @@ class PrefixWorld:
         if self.remembers:
             after["recent"] = appended(state["recent"], token)
         said = self.log_tokens(state).gather(-1, token.unsqueeze(-1)).squeeze(-1) > -torch.inf
-        stays = self.terminated(state) | ~said | (self.pays(state, token) == -torch.inf)
+        stays = self.terminated(state) | ~said
         return {
             name: torch.where(stays.reshape(stays.shape + (1,) * (x.dim() - stays.dim())), state[name], x)
             for name, x in ((name, after[name]) for name in state)
