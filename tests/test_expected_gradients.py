@@ -14,14 +14,16 @@ import torch
 from torch import Tensor
 
 import cai
+from cai.learn.algorithms.flow_balance import TrajectoryBalance
 from cai.learn.algorithms.policy_gradient import PolicyGradient
+from cai.learn.algorithms.preferences import Preferences
 from cai.learn.problem import Algorithm
 from cai.learn.training import first, problem_of, step
 from tests.worlds import RandomWorld
 
 pytestmark = pytest.mark.usefixtures("float64")
 ALPHA, T, G = 0.4, 3, 3
-BATCHES = 60
+BATCHES = 40
 
 
 class Words(RandomWorld):
@@ -79,10 +81,10 @@ Exact = Callable[[Tensor], Tensor]
 
 
 def sampled(
-    algorithm: Algorithm, theta: Tensor, alpha: float | None, gamma: float | None, **values: Tensor
+    algorithm: Algorithm, theta: Tensor, alpha: float | None, gamma: float | None, world: Words, **values: Tensor
 ) -> tuple[Tensor, Tensor]:
     """Return the mean of the gradient over batches and its standard error."""
-    problem = problem_of(algorithm, WORLD, alpha, gamma)
+    problem = problem_of(algorithm, world, alpha, gamma)
     state = first(algorithm, problem, 0)
     state = replace(state, values={**state.values, **values, "theta": theta.flatten()})
     found = []
@@ -100,7 +102,7 @@ def agrees(
     theta = torch.randn(T, 3, 2, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
     logits = theta.clone().requires_grad_()
     (expected,) = torch.autograd.grad(exact(logits), logits)
-    mean, error = sampled(algorithm, theta, alpha, gamma, **values)
+    mean, error = sampled(algorithm, theta, alpha, gamma, WORLD, **values)
     assert float(error.norm()) < 0.05 * float(expected.norm())  # or the test would see nothing
     wrong = (mean - expected.flatten()).abs()
     assert bool((wrong <= 4 * error + 1e-12).all()), (wrong / error).max()
@@ -164,3 +166,78 @@ def test_ppo_follows_its_generalised_advantages(lam: float) -> None:
     objective = cai.KLObjective(where="reward", baseline="value", length="batch", clip=0.2)
     one = gradient(objective, lam=lam, length=T, critic_epochs=1)
     agrees(one, exact, gamma=gamma, critic=v.flatten())
+
+
+OTHERS = ("dr_grpo", "rloo", "reinforce++", "reinforce++_baseline", "k3")
+KINDS = ("k1", "k2", "k3", "ratio_k3", "full")
+IN_GROUPS = {
+    **{
+        f"{kl} in the loss": cai.KLObjective(kl, baseline="leave_one_out", group=G)
+        for kl in ("k1", "k2", "k3", "ratio_k3", "full")
+    },
+    "k3 in the reward": cai.KLObjective("k3", "reward", baseline="leave_one_out", group=G),
+    "full in the loss, by length": cai.KLObjective("full", baseline="group_mean", length="sequence", group=G),
+}
+
+
+@pytest.mark.parametrize("name", IN_GROUPS)
+def test_the_kl_goes_where_it_is_said(name: str) -> None:
+    objective = IN_GROUPS[name]
+
+    def exact(logits: Tensor) -> Tensor:
+        ratio, p = log_ratio(logits), chance(logits)
+        table = (WORLD.prior[0].log() + logits).log_softmax(-1)
+        every = (table.exp() * (table - WORLD.prior[0].log())).sum(-1)[ALL.times, ALL.states]
+        k3 = (-ratio).exp() - 1 + ratio
+        kl = {"k1": ratio, "k2": ratio**2 / 2, "k3": k3, "full": torch.where(ALL.acting, every, 0.0)}
+        kl["ratio_k3"] = (ratio - ratio.detach()).exp() * k3
+        returns, shrunk = ALL.rewards.sum(-1), 1.0
+        if objective.where == "reward":
+            returns = returns - ALPHA * kl[objective.kl].detach().sum(-1)
+        if objective.baseline == "group_mean":
+            shrunk = 1 - 1 / G
+        length = ALL.acting.sum(-1, keepdim=True) if objective.length == "sequence" else torch.ones(1, 1)
+        centred = returns - (p * returns).sum()
+        gain = score(logits, shrunk * centred.unsqueeze(-1) / length)
+        return gain + (ALPHA * (p * (kl[objective.kl] / length).sum(-1)).sum() if objective.where == "loss" else 0.0)
+
+    agrees(gradient(objective, reward_to_go=False), exact)
+
+
+@pytest.mark.parametrize("name", ["grpo", *(pytest.param(name, marks=pytest.mark.slow) for name in OTHERS)])
+def test_the_mean_is_the_exact_gradient_of_the_registry(name: str) -> None:
+    objective = cai.KL_OBJECTIVES[name]
+    objective = objective if objective.baseline == "none" else replace(objective, group=G)
+    world = Words()
+    world.reward[:] = 0.0  # paid at the end only, as these objectives want it
+    theta = torch.randn(T, 3, 2, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    policy = (WORLD.prior[0].log() + theta).softmax(-1)
+    expected = -cai.kl_gradient(world, policy, objective, temperature=ALPHA)
+    mean, error = sampled(gradient(objective, reward_to_go=False, batch=3000), theta, ALPHA, None, world)
+    assert float(error.norm()) < 0.05 * float(expected.norm())
+    bias = 2e-3 * float(expected.norm()) if objective.scale == "batch_std" else 1e-12  # the batch is not infinite
+    assert bool(((mean - expected.flatten()).abs() <= 4 * error + bias).all())
+
+
+@pytest.mark.parametrize("name", ["dpo", "ipo"])
+def test_preferences_are_those_of_pairs_from_the_reference(name: str) -> None:
+    judge = 1.5
+
+    def exact(logits: Tensor) -> Tensor:
+        h, returns, ref = log_ratio(logits).sum(-1), ALL.rewards.sum(-1), ALL.log_ref.sum(-1).exp()
+        sure = ((returns.unsqueeze(-1) - returns) / judge).sigmoid()  # [i, j]: that i is preferred to j
+        margin, beta = h.unsqueeze(-1) - h, ALPHA / judge
+        loss = -(beta * margin).sigmoid().log() if name == "dpo" else (margin - 1 / (2 * beta)) ** 2
+        return (ref.unsqueeze(-1) * ref * (sure * loss + sure.mT * loss.mT)).sum()
+
+    agrees(Preferences(judge=judge, batch=1200, settle=False, stationary=False, name=name), exact)
+
+
+def test_trajectory_balance_has_the_gradient_of_its_square() -> None:
+    log_z = torch.tensor([0.7, 0.0, 0.0], dtype=torch.float64)
+
+    def exact(logits: Tensor) -> Tensor:
+        off = log_z[0] + log_ratio(logits).sum(-1) - ALL.rewards.sum(-1) / ALPHA
+        return (chance(logits) * off**2).sum()
+
+    agrees(TrajectoryBalance(batch=600, settle=False, stationary=False), exact, log_z=log_z)

@@ -3,7 +3,12 @@ from .algorithms.bayesian import certainty_equivalence as certainty_equivalence
 from .algorithms.bayesian import k_learning as k_learning
 from .algorithms.bayesian import posterior_sampling as posterior_sampling
 from .algorithms.fitted import fitted_q as fitted_q
+from .algorithms.flow_balance import trajectory_balance as trajectory_balance
+from .algorithms.group_relative import grpo as grpo
+from .algorithms.group_relative import rloo as rloo
 from .algorithms.policy_gradient import reinforce as reinforce
+from .algorithms.preferences import dpo as dpo
+from .algorithms.preferences import ipo as ipo
 from .algorithms.proximal import ppo as ppo
 from .algorithms.q_learning import q_learning as q_learning
 from .batch import Transitions as Transitions

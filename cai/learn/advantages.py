@@ -55,10 +55,11 @@ def less_others(returned: Tensor, among: Tensor, group: int) -> Tensor:
 
 
 def over_group_deviation(advantages: Tensor, returned: Tensor, group: int) -> Tensor:
-    """Return advantages over the standard deviation of their group's returns; 0 where these are all the same."""
-    deviation = returned.unflatten(1, (-1, group)).std(-1, correction=0, keepdim=True)
-    grouped = advantages.unflatten(1, (-1, group))
-    scaled = torch.where(deviation > 0, grouped / torch.where(deviation > 0, deviation, 1.0), 0.0)
+    """Return advantages over the deviation of their group's returns, by G - 1; 0 where these are all the same."""
+    grouped = returned.unflatten(1, (-1, group))
+    alike = (grouped == grouped[..., :1]).all(-1, keepdim=True)
+    deviation = torch.where(alike, torch.inf, grouped.std(-1, keepdim=True))
+    scaled: Tensor = advantages.unflatten(1, (-1, group)) / deviation
     return scaled.flatten(1)
 
 

@@ -44,6 +44,11 @@ class Experience:
     episodes: int
 
     @property
+    def start(self) -> Any:
+        """s_0, ``[N, …]`` by variable, where episodes are whole."""
+        return _taken(self.states, 0)
+
+    @property
     def steps(self) -> int:
         """The number of environment steps."""
         return int(self.alive.sum())
@@ -132,7 +137,7 @@ def _but_first(states: Any) -> Any:
     return {name: value[1:] for name, value in states.items()} if isinstance(states, dict) else states[1:]
 
 
-def _taken(state: Any, index: Tensor) -> Any:
+def _taken(state: Any, index: Tensor | int) -> Any:
     return {name: value[index] for name, value in state.items()} if isinstance(state, dict) else state[index]
 
 

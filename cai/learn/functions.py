@@ -236,6 +236,11 @@ def named(prefix: str, values: dict[str, Tensor]) -> dict[str, Tensor]:
     return {f"{prefix}.{name}": value for name, value in values.items()}
 
 
+def usual_lr(function: Function, lr: float | None) -> float:
+    """Return the step size, or the one that suits the function."""
+    return lr if lr is not None else 0.05 if isinstance(function, Table | Affine) else 0.001
+
+
 def descend(values: Any, name: str, gradient: Tensor, adam: Adam, share: float = 1.0) -> dict[str, Tensor]:
     """Return the parameters called ``name`` and their moments, ``name_adam``, after a step down the gradient."""
     theta, moments = adam(values[name], gradient, part(values, f"{name}_adam"), share)

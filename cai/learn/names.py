@@ -1,12 +1,13 @@
 """The learners by name: the functions that the list of public names imports from ``algorithms``.
 
-A learner stands for its hard form; ``soft_`` before its name for the same one at a temperature.
+A learner stands for its hard form; ``soft_`` before its name for the same one at a temperature. One that is nothing
+without a temperature, as DPO, has its plain name alone.
 """
 
 import re
 from collections.abc import Callable
 from importlib import import_module
-from inspect import signature
+from inspect import Parameter, signature
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -34,17 +35,31 @@ def learner_of(form: str) -> "Callable[..., Learned]":
     """
     name = form.removeprefix(SOFT)
     function: Callable[..., Learned] = getattr(import_module("cai.learn"), name)
-    if form != name and "temperature" not in signature(function).parameters:
-        raise fault(f"learner '{form}'", "a temperature, which it does not take", name)
+    if form != name and not _has_both(name):
+        seen = "it always has" if _always_soft(name) else "it does not take"
+        raise fault(f"learner '{form}'", f"a temperature, which {seen}", name)
     return function
 
 
 def forms() -> tuple[str, ...]:
     """Return the forms that there are."""
-    soft = {SOFT + name for name in LEARNERS if "temperature" in signature(learner_of(name)).parameters}
+    soft = {SOFT + name for name in LEARNERS if _has_both(name)}
     return tuple(form for form in FORMS if form in LEARNERS or form in soft)
 
 
 def at_temperature(form: str, alpha: float) -> dict[str, Any]:
     """Return the settings that make a learner soft at α, or have a hard one measured there."""
-    return {"temperature" if form.startswith(SOFT) else "measured_at": alpha}
+    return {"temperature" if form.startswith(SOFT) or _always_soft(form) else "measured_at": alpha}
+
+
+def _temperature(name: str) -> Parameter | None:
+    return signature(getattr(import_module("cai.learn"), name)).parameters.get("temperature")
+
+
+def _always_soft(name: str) -> bool:
+    temperature = _temperature(name)
+    return temperature is not None and temperature.default is Parameter.empty
+
+
+def _has_both(name: str) -> bool:
+    return _temperature(name) is not None and not _always_soft(name)

@@ -83,6 +83,23 @@ def require_finite(rewards: Tensor) -> None:
         raise fault("learner, reward", seen, "finite rewards: forbid by the action prior, or by a large loss")
 
 
+def require_certain(name: str, problem: Problem) -> None:
+    """Raise where a learner of whole trajectories cannot reach their posterior, as far as the world is compiled.
+
+    Raises:
+        WorldError: there is no temperature, the world discounts, or its dynamics are not certain.
+    """
+    if problem.temperature is None:
+        raise fault(f"{name}, temperature", "None", "α > 0, reward units")
+    if problem.gamma < 1:
+        raise fault(f"{name}, discount", f"{problem.gamma:g}", "1: it weighs whole trajectories")
+    model = problem.model
+    chance = isinstance(model, Tables) and bool(((model.log_prob > -torch.inf).sum(-1) > 1).any())
+    if chance or (isinstance(model, LinearGaussian) and model.noise > 0):
+        expected = "a deterministic world, whose posterior over trajectories some policy has"
+        raise fault(f"{name}, world", "dynamics that are not certain", expected)
+
+
 @runtime_checkable
 class Algorithm(Protocol):
     """A learner: settings, and two functions that draw from the ambient generator; hard where there is no temperature.

@@ -18,9 +18,12 @@ class Kind:
     allows: Callable[[Any], bool]
 
 
-def whole(least: int = 1) -> Kind:
-    """Return the whole numbers from ``least`` on."""
-    return Kind(f"a whole number, at least {least}", lambda x: isinstance(x, int) and _plain(x) and x >= least)
+def whole(least: int = 1, multiple: int = 1) -> Kind:
+    """Return the whole numbers from ``least`` on, or the multiples of one among them."""
+    words = "a whole number" if multiple == 1 else f"a multiple of {multiple}"
+    return Kind(
+        f"{words}, at least {least}", lambda x: isinstance(x, int) and _plain(x) and x >= least and x % multiple == 0
+    )
 
 
 def number(low: float = 0.0, high: float = math.inf) -> Kind:

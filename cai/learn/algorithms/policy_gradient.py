@@ -29,7 +29,7 @@ from cai.learn.advantages import (
     whitened,
 )
 from cai.learn.experience import Experience, next_steps, whole_episodes
-from cai.learn.functions import Adam, Function, Table, begun, descend
+from cai.learn.functions import Adam, Function, begun, descend, usual_lr
 from cai.learn.problem import Metrics, Problem, State
 from cai.learn.result import Learned
 from cai.learn.settings import FLOATING, POSITIVE, SWITCH, check, number, whole
@@ -211,8 +211,7 @@ class PolicyGradient:
         return self.objective.group is not None
 
     def _adam(self, function: Function) -> Adam:
-        usual = 0.05 if isinstance(function, Table) else 0.001
-        return Adam(usual if self.lr is None else self.lr, self.norm)
+        return Adam(usual_lr(function, self.lr), self.norm)
 
     def _actor(self, problem: Problem) -> Actor:
         return actor_for(problem, self.network, self.stationary)
