@@ -57,7 +57,9 @@ class Conditional:
 
     def log_ahead(self, t: int, state: Any) -> Float[Tensor, "*N"]:
         """Return log β_t(s) = log E[exp(rewards from t on / α) | s], nats."""
-        return self.messages.log_ahead(t, state)
+        found = self.messages.log_ahead(t, state)
+        never_paid = float(max(self.world.automaton.reward.max(), self.world.automaton.final.max())) <= 0
+        return found.clamp(max=0.0) if never_paid else found  # a probability, which rounding takes above 1
 
     def log_q(self, t: int, state: Any) -> Float[Tensor, "*N V"]:
         """Return q/α = r/α + log β_{t+1}(s x) of each token, nats; -inf where the reference never says it."""
@@ -120,43 +122,43 @@ def conditional(world: TextWorld, *, temperature: float = 1.0) -> Conditional:
 
 def _messages(world: TextWorld, alpha: float) -> Ahead:
     if isinstance(world, LanguageWorld):
-        return _Listed(solve(world, POSTERIOR, temperature=alpha), None)
+        return _Listed(solve(world, POSTERIOR, temperature=alpha), world, own=True)
     if not isinstance(world, PrefixWorld):
-        raise fault(
-            "conditional, world", f"a {type(world).__name__}", "a world of cai.language_world, or a PrefixWorld"
-        )
+        expected = "a world of cai.language_world, or a PrefixWorld"
+        raise fault("conditional, world", f"a {type(world).__name__}", expected)
     if isinstance(world.model, HiddenMarkov):
         return hidden_messages(world, alpha)
     listed = LanguageWorld(world.model, world.automaton, world.horizon, world.end)
-    return _Listed(solve(listed, POSTERIOR, temperature=alpha), listed)
+    return _Listed(solve(listed, POSTERIOR, temperature=alpha), listed, own=False)
 
 
 @dataclass(frozen=True)
 class _Listed:
-    """Messages on listed states, also for a world that does not list its own.
+    """Messages on listed states.
 
     Attributes:
         solved: the messages.
-        listed: the world that was solved, where the states are not its own.
+        listed: the world that was solved.
+        own: whether the states are its own; else those of a ``PrefixWorld`` of the same model.
     """
 
     solved: Messages
-    listed: LanguageWorld | None
+    listed: LanguageWorld
+    own: bool
 
     def log_ahead(self, t: int, state: Any) -> Float[Tensor, "*N"]:
         found: Tensor = self.solved.v[t][self._number(state)] / self.solved.temperature
         return found
 
     def log_joint(self, t: int, state: Any) -> Float[Tensor, "*N V"]:
-        number = self._number(state)
-        log_prior: Tensor = self.solved.model.log_prior_at(0)
-        found: Tensor = log_prior[number] + self.solved.q(t)[number] / self.solved.temperature
-        return found
+        s, world = self._number(state), self.listed
+        q: Tensor = world.reward[s] + self.solved.v[t + 1][world.successor[s]]
+        return world.log_next[s] + q / self.solved.temperature
 
     def _number(self, state: Any) -> Int[Tensor, "*N"]:
-        if self.listed is None:
-            own: Tensor = state
-            return own
+        if self.own:
+            listed: Tensor = state
+            return listed
         Q, S = len(self.listed.automaton.final), len(self.listed.memory)
         known, number = (self.listed.memory * Q + self.listed.place).sort()
         ended = state["place"] == Q

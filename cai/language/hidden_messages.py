@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
+from torch.nn.functional import one_hot
 
 from cai.language.hidden_markov import HiddenMarkov
 from cai.language.prefix_world import PrefixWorld, State
@@ -77,12 +78,10 @@ def log_emission(world: PrefixWorld, q: int) -> Float[Tensor, "H V"]:
 
 def _moves(world: PrefixWorld, alpha: float) -> Float[Tensor, "H Q Q"]:
     """Return log Σ p(x|h) exp(r(q, x)/α) over the tokens x that lead from q to q', nats."""
-    Q = len(world.final)
     rows = list[Tensor]()
-    for q in range(Q):
-        each = log_emission(world, q) + world.reward[q] / alpha
-        there = torch.arange(Q).unsqueeze(-1) == world.successor[q]
-        rows.append(logsumexp(torch.where(there, each.unsqueeze(1), -torch.inf), -1))
+    for q in range(len(world.final)):
+        leads = log(one_hot(world.successor[q], len(world.final)).double())  # [V, Q]
+        rows.append(log_matmul(log_emission(world, q) + world.reward[q] / alpha, leads))
     return torch.stack(rows, 1)
 
 
