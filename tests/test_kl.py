@@ -4,14 +4,17 @@ import pickle
 from dataclasses import replace
 from functools import cache
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
+from scipy.optimize import brentq
 from torch import Tensor
 
 import cai
 from cai import language
+from cai.experiments.kl_gaps import kl_gaps, the_bigram
 from tests.helpers import slow_after
 from tests.oracles import kl_surrogate as oracle
 from tests.worlds import RandomWorld, random_worlds
@@ -181,3 +184,53 @@ def test_faults_are_told_in_a_line() -> None:
     forbidden.horizon = 1  # a text of one token cannot have two
     with pytest.raises(cai.ImpossibleError):
         cai.kl_fixed_point(forbidden, "k2")
+
+
+def tilted(ref: np.ndarray, value: np.ndarray, alpha: float, kl: str) -> np.ndarray:
+    top = value.max()
+    if kl != "k3":
+        pi = ref * np.exp((value - top) / alpha)
+        return pi / pi.sum()
+    pi = ref * alpha / (brentq(lambda c: (ref * alpha / (c - value)).sum() - 1, top + 1e-12, top + 2 * alpha) - value)
+    return pi / pi.sum()
+
+
+def backward(world: language.LanguageWorld, alpha: float, kl: str) -> float:
+    """Return ELBO(π), nats, of an objective's fixed point, by plain loops over the reference and the automaton."""
+    V, reference, automaton = len(world.vocabulary), world.reference, world.automaton
+    log_ref = reference.log_next(torch.arange(reference.size)).numpy()
+    following = reference.following(torch.arange(reference.size)).numpy()
+    Q = len(automaton.final)
+    paid = np.tile(automaton.final.numpy(), (reference.size, 1))
+    spent = np.zeros_like(paid)
+    for _ in range(world.horizon):
+        new, cost = np.zeros_like(paid), np.zeros_like(paid)
+        for m in range(reference.size):
+            for q in range(Q):
+                after = following[m], automaton.successor[q].numpy()
+                value = paid[after] - (alpha * spent[after] if kl == "k1_in_reward" else 0)
+                pi = tilted(np.exp(log_ref[m]), value, alpha, kl)
+                new[m, q] = pi @ paid[after]
+                cost[m, q] = pi @ (np.log(pi) - log_ref[m] + spent[after])
+        paid, spent = new, cost
+    assert V == 27
+    return float(paid[reference.start, automaton.start] / alpha - spent[reference.start, automaton.start])
+
+
+@pytest.mark.parametrize(
+    "alpha", [0.1, pytest.param(0.05, marks=pytest.mark.slow), pytest.param(1.0, marks=pytest.mark.slow)]
+)
+def test_the_gaps_of_a_bigram_are_those_of_plain_loops(alpha: float) -> None:
+    world = the_bigram(5)
+    gaps = kl_gaps(world, (alpha,), ("k1_in_reward", "k2", "k3"))
+    best = backward(world, alpha, "k1_in_reward")
+    assert gaps.log_evidence[0] == pytest.approx(best, abs=1e-9)
+    for name, gap in gaps.gap.items():
+        assert gap[0] == pytest.approx(best - backward(world, alpha, name), abs=1e-9)
+    assert gaps.table[0] == ("α", "log Z", "k1_in_reward", "k2", "k3")
+
+
+def test_ties_are_kept_whatever_the_price() -> None:
+    world = written("ab ", 4)
+    tables = [table(cai.kl_fixed_point(world, "k1", temperature=alpha), 4) for alpha in (0.1, 1.0)]
+    assert torch.equal(tables[0], tables[1])

@@ -141,7 +141,7 @@ def stationary(terms: Terms, objective: KLObjective, t: int, g: Tensor, price: T
     """Return the log π_t(a|s), nats, that is stationary for values κG and prices αW."""
     op, log_ref = terms.op, terms.op.log_prior(t)
     if objective.kl == "k1" and objective.where == "loss":
-        return greedy(terms.gain * g - price, (op.model.horizon or 0) - t, log_ref)
+        return greedy(terms.gain * g, price, (op.model.horizon or 0) - t, log_ref)
     price = price / terms.gain
     if bool(torch.isinf(price).any()):  # κ = 0: nothing is paid, and what is forbidden is avoided
         return exponential(torch.where(g == -torch.inf, g, 0.0), torch.ones_like(op.alpha), log_ref)

@@ -4,7 +4,7 @@ A policy is stationary where ``F(a)`` is the same for every action that it takes
 
     F = G - αW log π/ref         gives    π = ref exp((G - c)/(αW))           ``exponential``
     F = G - αW (1 - ref/π)       gives    π = ref αW/(αW + c - G)             ``polynomial``
-    F = G                        gives    any policy on the maximisers        ``greedy``
+    F = G - αW                   gives    any policy on the maximisers        ``greedy``
 
 and c makes π sum to 1: it is the root of a function that falls in c. W is 1 unless texts are divided by their length.
 """
@@ -94,8 +94,8 @@ def shared(g: Float[Tensor, "S A"], price: Float[Tensor, "S A"], log_ref: Float[
     return exponential(g, mean.unsqueeze(-1), log_ref)
 
 
-def greedy(g: Float[Tensor, "S A"], steps: int, log_ref: Float[Tensor, "S A"]) -> Float[Tensor, "S A"]:
-    """Return log of the reference on the maximisers of G, and on what the rounding of so many steps sets apart."""
-    best, alpha = HARD.over_actions, g.new_ones(())
-    value = best.value(g, log_ref, alpha)
-    return best.log_weights(g, log_ref, alpha, tied_from(value, g.new_tensor(largest(g)), steps, 0.0))
+def greedy(g: Float[Tensor, "S A"], price: Tensor, steps: int, log_ref: Float[Tensor, "S A"]) -> Float[Tensor, "S A"]:
+    """Return log of the reference on the maximisers of G - αW, and on what the rounding of so many steps sets apart."""
+    best, alpha, size = HARD.over_actions, g.new_ones(()), largest(g) + largest(price)
+    value = best.value(g - price, log_ref, alpha)
+    return best.log_weights(g - price, log_ref, alpha, tied_from(value, g.new_tensor(size), steps, 0.0))
