@@ -71,7 +71,12 @@ class Conditional:
         """Return log p(x_t | s, O), nats; the reference's own where optimality is impossible."""
         joint = self.messages.log_joint(t, state)
         total = logsumexp(joint, -1, keepdim=True)
-        return torch.where(total > -torch.inf, joint - total, self.world.log_tokens(state))
+        possible = total > -torch.inf
+        return (
+            joint - total
+            if bool(possible.all())
+            else torch.where(possible, joint - total, self.world.log_tokens(state))
+        )
 
     def log_constraint(self, tokens: Int[Tensor, "*N T"]) -> Float[Tensor, "*N T+1"]:
         """Return log β_t of every prefix of texts, nats: with a reward at the end alone, log p(O | prefix)."""

@@ -86,6 +86,10 @@ class HiddenMarkov:
         """Return p(x_t | x_0 … x_{t-1}) = Σ_h p(h) p(x|h)."""
         return belief @ self.emission
 
+    def chance(self, belief: Float[Tensor, "*N H"], token: Int[Tensor, "*N"]) -> Float[Tensor, "*N"]:
+        """Return the probability of one token, Σ_h p(h) p(x|h)."""
+        return (belief * self.emission.T[token]).sum(-1)
+
     def following(self, belief: Float[Tensor, "*N H"], token: Int[Tensor, "*N"]) -> Float[Tensor, "*N H"]:
         """Return the belief after a token, ∝ Σ_h p(h) p(x|h) p(h'|h); after one that is never said, as it was."""
         seen = belief * self.emission.T[token]

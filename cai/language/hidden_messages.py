@@ -9,7 +9,7 @@
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import one_hot
 
@@ -39,7 +39,7 @@ class HiddenMessages:
 
     def log_ahead(self, t: int, state: State) -> Float[Tensor, "*N"]:
         """Return log β_t(b, q) = log E[exp(rewards from t on / α) | prefix], nats."""
-        log_b, place = _flat(state)
+        log_b, place = log(state["belief"].reshape(-1, state["belief"].shape[-1])), state["place"].long().reshape(-1)
         found = torch.zeros(len(place), dtype=log_b.dtype)
         for q in place.unique().tolist():
             found[place == q] = log_matmul(log_b[place == q], self.log_beta[t, :, q : q + 1]).squeeze(-1)
@@ -47,13 +47,24 @@ class HiddenMessages:
 
     def log_joint(self, t: int, state: State) -> Float[Tensor, "*N V"]:
         """Return log Σ_h b(h) p(x|h) exp(r(q, x)/α) Σ_h' p(h'|h) β_{t+1}(h', δ(q, x)), nats, of each token x."""
-        (log_b, place), world = _flat(state), self.world
-        found = torch.zeros(len(place), len(world.vocabulary), dtype=log_b.dtype)
+        b, place = state["belief"].reshape(-1, state["belief"].shape[-1]), state["place"].long().reshape(-1)
+        found = torch.zeros(len(place), len(self.world.vocabulary), dtype=b.dtype)
         for q in place.unique().tolist():
-            paid = world.reward[q] / self.alpha
-            ahead = self.log_moved[t][:, world.successor[q]] + log_emission(world, q) + paid
-            found[place == q] = log_matmul(log_b[place == q], ahead)
+            found[place == q] = self._log_joint_at(t, q, b[place == q])
         return found.reshape((*state["place"].shape, -1))
+
+    def _log_joint_at(self, t: int, q: int, b: Float[Tensor, "N H"]) -> Float[Tensor, "N V"]:
+        """Return it for beliefs at one place: a product of scaled numbers, in log space where that is too small."""
+        leads = self.world.successor[q]
+        top = _top(self.log_moved[t], 0)
+        scaled = b @ ((self.log_moved[t] - top).exp()[:, leads] * emission(self.world, q))
+        found = log(scaled) + top[0, leads]
+        small = (scaled < SMALL).any(0)
+        if bool(small.any()):
+            found[:, small] = log_matmul(
+                log(b), self.log_moved[t][:, leads[small]] + log(emission(self.world, q)[:, small])
+            )
+        return found + self.world.reward[q] / self.alpha
 
 
 def hidden_messages(world: PrefixWorld, alpha: float) -> HiddenMessages:
@@ -68,12 +79,12 @@ def hidden_messages(world: PrefixWorld, alpha: float) -> HiddenMessages:
     return HiddenMessages(world, alpha, torch.stack(log_beta[::-1]), torch.stack(log_moved[::-1]))
 
 
-def log_emission(world: PrefixWorld, q: int) -> Float[Tensor, "H V"]:
-    """Return log p(x|h), nats; after the end all tokens are equally likely."""
+def emission(world: PrefixWorld, q: int) -> Float[Tensor, "H V"]:
+    """Return p(x|h); after the end all tokens are equally likely."""
     assert isinstance(world.model, HiddenMarkov)
-    emission = world.model.log_emission
+    written = world.model.emission
     ended = world.end is not None and q == len(world.final) - 1
-    return torch.full_like(emission, 1 / len(world.vocabulary)).log() if ended else emission
+    return torch.full_like(written, 1 / len(world.vocabulary)) if ended else written
 
 
 def _moves(world: PrefixWorld, alpha: float) -> Float[Tensor, "H Q Q"]:
@@ -81,7 +92,7 @@ def _moves(world: PrefixWorld, alpha: float) -> Float[Tensor, "H Q Q"]:
     rows = list[Tensor]()
     for q in range(len(world.final)):
         leads = log(one_hot(world.successor[q], len(world.final)).double())  # [V, Q]
-        rows.append(log_matmul(log_emission(world, q) + world.reward[q] / alpha, leads))
+        rows.append(log_matmul(log(emission(world, q)) + world.reward[q] / alpha, leads))
     return torch.stack(rows, 1)
 
 
@@ -101,8 +112,3 @@ def log_matmul(a: Float[Tensor, "N K"], b: Float[Tensor, "K M"]) -> Float[Tensor
 def _top(x: Tensor, dim: int) -> Tensor:
     top = x.amax(dim, keepdim=True)
     return torch.where(top > -torch.inf, top, 0.0)
-
-
-def _flat(state: State) -> tuple[Float[Tensor, "N H"], Int[Tensor, " N"]]:
-    belief = state["belief"]
-    return log(belief.reshape(-1, belief.shape[-1])), state["place"].long().reshape(-1)

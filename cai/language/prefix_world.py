@@ -111,13 +111,14 @@ class PrefixWorld:
         after = {"place": self.successor[place, token]}
         if isinstance(self.model, HiddenMarkov):
             after["belief"] = self.model.following(state["belief"], token)
+            said = self.model.chance(state["belief"], token) > 0
         else:
             memory = state["memory"].long()
             each = self.model.following(memory.reshape(-1)).reshape((*memory.shape, -1))
             after["memory"] = each.gather(-1, token.unsqueeze(-1)).squeeze(-1)
+            said = self.log_tokens(state).gather(-1, token.unsqueeze(-1)).squeeze(-1) > -torch.inf
         if self.remembers:
             after["recent"] = appended(state["recent"], token)
-        said = self.log_tokens(state).gather(-1, token.unsqueeze(-1)).squeeze(-1) > -torch.inf
         stays = self.terminated(state) | ~said
         return {
             name: torch.where(stays.reshape(stays.shape + (1,) * (x.dim() - stays.dim())), state[name], x)
