@@ -5,15 +5,14 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from jaxtyping import Float
-from torch import Tensor
 
 from cai.approximation.estimate import Estimate
 from cai.evaluation.evaluate import evaluate
 from cai.exact.messages import Messages
 from cai.language.conditional import Conditional
 from cai.language.language_world import LanguageWorld
-from cai.language.texts import log_prob, paid, sample
+from cai.language.text_world import TextWorld
+from cai.language.texts import log_next
 from cai.learn.loop import require_whole
 from cai.policies.as_policy import as_policy, policy_table, unwrapped
 
@@ -40,7 +39,8 @@ def distance(exact: Conditional, policy: Any, *, samples: int = 10_000, seed: in
     """Return the distance of a policy to the exact conditional of its world, both ways.
 
     Exact where the world lists its states and the policy has a table: the reverse KL by ``cai.evaluate``, the forward
-    one by the marginals p(s_t | O) of ``cai.solve``. Else from texts drawn from each, with standard errors.
+    one by the marginals p(s_t | O) of ``cai.solve``. Else the mean, over texts drawn from each, of the exact KL at each
+    of their prefixes, with a standard error.
 
     Args:
         exact: what ``cai.language.conditional`` returns.
@@ -58,14 +58,11 @@ def distance(exact: Conditional, policy: Any, *, samples: int = 10_000, seed: in
         return _exact(exact, policy)
     actor = policy if policy is None else unwrapped("distance, policy", policy)
     generator = torch.Generator().manual_seed(seed)
-    own = sample(world, actor, samples, generator)
-    log_ref, log_pi = log_prob(world, None, own), log_prob(world, actor, own)
-    elbo = _mean(paid(world, own) / exact.temperature + log_ref - log_pi)
-    best = sample(world, exact, samples, generator)
-    forward = _mean(log_prob(world, exact, best) - log_prob(world, actor, best))
+    reverse = _sampled_kl(world, actor, exact, samples, generator)
+    forward = _sampled_kl(world, exact, actor, samples, generator)
+    assert reverse.value is not None
     log_z = exact.log_evidence
-    assert elbo.value is not None
-    return Distance(log_z, elbo, Estimate(log_z - elbo.value, elbo.standard_error), forward)
+    return Distance(log_z, Estimate(log_z - reverse.value, reverse.standard_error), reverse, forward)
 
 
 def forward_kl(messages: Messages, policy: Any) -> float:
@@ -91,7 +88,13 @@ def _exact(exact: Conditional, policy: Any) -> Distance:
     return Distance(log_z, Estimate(elbo), Estimate(log_z - elbo), Estimate(forward_kl(messages, policy)))
 
 
-def _mean(x: Float[Tensor, " N"]) -> Estimate:
-    """Return the mean with its standard error; unknown where it is infinite."""
-    mean = float(x.mean())
-    return Estimate(mean, float(x.std()) / math.sqrt(len(x)) if math.isfinite(mean) else math.inf)
+def _sampled_kl(world: TextWorld, one: Any, other: Any, n: int, generator: torch.Generator) -> Estimate:
+    """Return KL(one ‖ other) = E_one Σ_t KL(one(·|prefix) ‖ other(·|prefix)), nats, over n texts drawn from ``one``."""
+    s, total = world.begin(n), torch.zeros(n, dtype=torch.float64)
+    for t in range(world.horizon):
+        log_p, log_q = (log_next(world, policy, t, s) for policy in (one, other))
+        each = torch.where(log_p > -torch.inf, log_p.exp() * (log_p - log_q), 0.0).sum(-1)
+        total += torch.where(world.terminated(s), 0.0, each)
+        s = world.append(s, torch.multinomial(log_p.exp(), 1, generator=generator).squeeze(-1))
+    mean = float(total.mean())
+    return Estimate(mean, float(total.std()) / math.sqrt(n) if math.isfinite(mean) else math.inf)
