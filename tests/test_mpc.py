@@ -116,7 +116,7 @@ def test_the_same_seed_gives_the_same_actions_and_a_copy_acts_as_if_alone() -> N
     )
     assert torch.equal(one.actions, again.actions)
     assert not torch.equal(one.actions, other.actions)
-    two = cai.rollout("Pendulum-v1", pendulum(), seeds=[3, 9], batch=2, max_steps=4)
+    two = cai.rollout("Pendulum-v1", pendulum(), seeds=[3, 9], max_steps=4)
     torch.testing.assert_close(two.actions[:, :1], one.actions)
     start, _ = gymnasium.make("Pendulum-v1").reset(seed=9)
     torch.testing.assert_close(two.states[0, 1], torch.as_tensor(start))

@@ -25,7 +25,7 @@ from cai.cli.output import say_left_out, show_rows, write_report
 from cai.errors import CaiError, fault
 
 APART = {
-    "--approximate": ("--rule", "--form", "--observe", "--do", "--partial", "--shards", "--policy", "--out"),
+    "--approximate": ("--rule", "--form", "--observe", "--do", "--partial", "--shards", "--policy"),
     "--partial": ("--form", "--observe", "--do", "--shards"),
     "--shards": ("--form", "--observe", "--do", "--policy", "--out"),
 }
@@ -70,7 +70,7 @@ def solve(
     beside = {"--form": kind, "--observe": observe, "--do": do, "--policy": policy, "--out": out}
     expected = "--partial or --shards with a world, rules and temperatures alone"
     approximating = {"--approximate": approximate, "--method": method, "--minutes": minutes, "--seed": seed}
-    of_approximate = "--approximate with a world, temperatures, --method, --minutes and --seed alone"
+    of_approximate = "--approximate with a world, temperatures, --method, --minutes, --seed and --out alone"
     every = {"--rule": rule, "--partial": partial, "--shards": shards, **beside, **approximating}
     refuse("solve", every, {"--approximate": APART["--approximate"]}, NEEDS, of_approximate)
     refuse("solve", {"--partial": partial, "--shards": shards, **beside}, APART, {}, expected)
@@ -80,7 +80,9 @@ def solve(
     instance = read_world(world, settings, horizon, discount)
     if approximate:
         options = without_none(minutes=minutes, seed=seed)
-        _approximated(title_of(world, settings), instance, method, alphas, options, as_json=as_json)
+        found = _approximated(title_of(world, settings), instance, method, alphas, options, as_json=as_json)
+        if out is not None:
+            write_report(world, title_of(world, settings), None, found, out)
         return
     rules = rules_of(names, policies=False)
     if partial:
@@ -131,15 +133,16 @@ def _solved(
 
 def _approximated(
     title: str, world: Any, method: str | None, alphas: Sequence[float], options: dict[str, Any], *, as_json: bool
-) -> None:
+) -> list[Any]:
     """Approximate at every temperature, and print what is known."""
     found = [cai.approximate(world, method, temperature=alpha, **options) for alpha in alphas]
     if as_json:
         print_json([each.plain() for each in found])
-        return
+        return found
     for each in found:
         words = ", α ELBO*: ".join(f"{one.scaled(each.temperature)}" for one in (each.log_evidence, each.elbo))
         print(f"{title}: {each}", f"in reward units: α log Z: {words}", sep="\n")
+    return found
 
 
 def _show(

@@ -62,7 +62,7 @@ def rollout(
     world: Any,
     policy: Any = None,
     *,
-    batch: int = 1000,
+    batch: int | None = None,
     generator: torch.Generator | None = None,
     max_steps: int | None = None,
     env_options: Mapping[str, Any] | None = None,
@@ -74,7 +74,7 @@ def rollout(
         world: a world, a Gymnasium id, a function that makes an environment, a ``SyncVectorEnv``, or a ``Simulator``.
         policy: an object with ``act(state, t)`` or ``sample(state, t)``, or with such a ``.policy`` (messages, a fit, a
             learner's result); None is the action prior.
-        batch: B.
+        batch: B; as many as there are seeds, else 1000, unless given.
         generator: the random generator; torch's global one unless given.
         max_steps: stop every trajectory after so many steps; required where neither the world nor the environment ends.
         env_options: the options of an environment that is given by its id, ``{"is_slippery": False}``.
@@ -83,6 +83,8 @@ def rollout(
     Raises:
         WorldError: the world, the policy or an argument is not valid.
     """
+    if batch is None:
+        batch = len(seeds) if isinstance(seeds, Sequence) else 1000
     simulator = simulator_of(with_options(world, env_options), batch, seeds)
     actor = unwrapped("rollout, policy", policy)
     if actor is not None and not hasattr(actor, "act") and not hasattr(actor, "sample"):
