@@ -40,6 +40,14 @@ def kl_fixed_point(
     reference restricted to the maximisers, the limit of k2 as α → 0, is returned. A state from which no reward above
     -inf can be reached keeps the reference.
 
+    What an objective does to advantages changes α, in the loss alone. The own mean of a group makes it α G/(G - 1). A
+    standard deviation σ makes it α σ, and σ is that of the fixed point itself; there may be two, or none. The one that
+    small steps reach from σ = ∞, where π is the reference, is returned; it is stable. With k2 there is none where α is
+    small: as returns become alike the price α σ of a nat goes to 0, and learning ends on the maximisers. Texts that are
+    divided by their length, and finite groups with their own deviation, need rewards that are paid at the end: with
+    ``G = E[A/length | s,a]`` and ``W = E[1/length | s,a]``, π = ref exp((G - c)/(αW)) for k2, and ref αW/(αW + c - G)
+    for k3. The expected advantage A of a return is averaged over all groups exactly.
+
     Args:
         world: a world with a finite horizon, or its tables.
         objective: a name of ``cai.KL_OBJECTIVES``, or a ``KLObjective``.
@@ -50,6 +58,7 @@ def kl_fixed_point(
         WorldError: an argument is not valid, or the objective has no fixed point, or more than one.
         IntractableError: the world cannot be compiled to tables.
         ImpossibleError: every policy earns -inf.
+        NotConvergedError: the scale has no fixed point.
 
     Source: derived from the gradients of ``kl_gradient``; k1 in the reward is Levine (2018), section 3.
     """

@@ -36,8 +36,10 @@ def kl_gradient(
         k3 in the loss                F = Q - α (1 - ref/π), for ∇k3 = (1 - ref/π) ∇log π
         k1 in the loss                F = Q, for E[∇log π] = 0
 
-    A group that has its own baseline shrinks Q, and the KL in the reward with it, by (G - 1)/G. Actions that π never
-    takes have no gradient, because they are never drawn.
+    A group that has its own baseline shrinks Q, and the KL in the reward with it, by (G - 1)/G. A scale divides them by
+    the standard deviation that π itself has. A length divides: Q is then ``E[A/length | s,a]``, and α ``α E[1/length |
+    s,a]``, of the full KL ``α E[1/length | s]``; k1 in the loss then has f = 1, and pushes towards long texts. Where
+    all returns are equal no text has an advantage. Actions that π never takes have no gradient: they are never drawn.
 
     Args:
         world: a world with a finite horizon, or its tables.
