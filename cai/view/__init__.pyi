@@ -21,6 +21,7 @@ from .panel_rows import side_by_side as side_by_side
 from .particle_figure import particles as particles
 from .portrait import phase_portrait as phase_portrait
 from .profiles import performance_profiles as performance_profiles
+from .return_kl_figure import return_against_kl as return_against_kl
 from .sample_size_figure import effective_sample_size as effective_sample_size
 from .seed_curves import learning_curves as learning_curves
 from .tube_figure import tubes as tubes

@@ -24,6 +24,7 @@ from cai.view.over_time import messages_over_time, nats_over_time, occupancy_ove
 from cai.view.panel_rows import side_by_side
 from cai.view.profiles import performance_profiles
 from cai.view.reports.sections import Picture
+from cai.view.return_kl_figure import return_against_kl
 from cai.view.seed_curves import learning_curves
 from cai.view.sizes import largest_part
 from cai.view.tube_figure import tubes
@@ -162,6 +163,12 @@ def at_temperature(comparison: Comparison) -> Iterator[Picture]:
     if comparison.log_evidence is not None:
         caption = "From log Z down to each policy's ELBO, and from ELBO* down to it. Shorter is better."
         yield picture(f"{key}-accounts", "Where the nats go", caption, _accounts, comparison)
+    if off_the_front(comparison):
+        caption = (
+            "The line: the most that any policy earns with a given KL, the optimum at each temperature. How far a mark "
+            "lies below the dashed line, over α, is its policy nats."
+        )
+        yield picture(f"{key}-front", "Return against KL to the prior", caption, return_against_kl, comparison)
     if isinstance(comparison.model, Factors) and comparison.model.horizon is not None:
         names = comparison.model.states.names[:MOST]
         caption = "The mean of each state variable and the band that holds most of its chances, a tube a policy."
@@ -174,6 +181,17 @@ def at_temperature(comparison: Comparison) -> Iterator[Picture]:
         yield picture(f"{key}-visits", "Where each policy goes", caption, side_by_side, occupancy_map, comparison)
     if comparison.tables is not None and comparison.evaluations:
         yield from _losses(comparison, key)
+
+
+def off_the_front(comparison: Comparison) -> bool:
+    """Return whether a policy of a world with tables is another optimum than the prior's and this temperature's."""
+    star = comparison.elbo_star
+    if comparison.tables is None or star is None:
+        return False
+    each = [one.evaluation for subjects in comparison.subjects.values() for one in subjects]
+    return any(
+        one is not None and 0 < one.kl_to_prior < float("inf") and rounded(one.optimality_gap, star) for one in each
+    )
 
 
 def _accounts(comparison: Comparison) -> Mapping[str, Figure]:
