@@ -2,6 +2,7 @@
 
 import itertools
 from collections.abc import Callable
+from importlib import import_module
 from typing import Any
 
 import pytest
@@ -160,7 +161,7 @@ def test_states_have_readable_names_up_to_many_of_them(monkeypatch: pytest.Monke
     assert world.labels["state"][:2] == ["·|· & 0 × · & ·", "a|· & 0 × a & a"]
     assert world.labels["state"][-1] == "ended"
     assert world.labels["token"] == ["␣", "a", "b"]
-    monkeypatch.setattr("cai.language.language_world.LABELLED", 10)
+    monkeypatch.setattr(import_module("cai.language.language_world"), "LABELLED", 10)
     assert list(small(None).labels) == ["token"]
 
 
