@@ -101,3 +101,30 @@ def test_bad_input_is_one_clear_line() -> None:
     nan = cai.from_logits(lambda x: torch.full((len(x), 3), torch.nan), world)
     with pytest.raises(cai.WorldError, match="prefixes of 0 tokens: logits that are NaN"):
         language.log_prob(world, nan, torch.zeros(4).long())
+
+
+class Recurrent(torch.nn.Module):
+    """A GRU that reads the remembered tokens of a world's features, the oldest first."""
+
+    def __init__(self, k: int, V: int, hidden: int = 16) -> None:
+        super().__init__()
+        self.k, self.V = k, V
+        self.reads, self.writes = torch.nn.GRU(V + 1, hidden, batch_first=True), torch.nn.Linear(hidden, V)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        tokens = x[..., : self.k * (self.V + 1)].reshape(-1, self.k, self.V + 1)
+        return self.writes(self.reads(tokens)[0][:, -1]).reshape(*x.shape[:-1], self.V)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("listed", [True, False])
+def test_a_recurrent_network_learns_to_write_and_is_measured(listed: bool) -> None:
+    reference, paid = language.Remembering(TRIGRAM, 3), language.containing("bb", VOCABULARY)
+    free = language.PrefixWorld(reference, paid, 4)
+    world = language.language_world(reference, paid, horizon=4) if listed else free
+    exact = language.conditional(world, temperature=0.3)
+    torch.manual_seed(0)
+    found = cai.learn.rloo(world, temperature=0.3, network=Recurrent(3, 3), lr=0.01, steps=160_000, progress=False)
+    gap, before = (language.distance(exact, policy, samples=2000).reverse.value for policy in (found, None))
+    print(f"{gap:.4f} nats, the reference {before:.4f}")
+    assert gap < before / 4

@@ -67,7 +67,7 @@ class NGram:
         """Return the context after each token."""
         V = len(self.vocabulary)
         first = firsts(self.order, V)
-        length = torch.bucketize(memory, first, right=True) - 1
+        length = torch.bucketize(memory.contiguous(), first, right=True) - 1
         longer = (memory - first[length]).unsqueeze(-1) * V + torch.arange(V)  # one token more, in base V
         full = (length == self.order - 1).unsqueeze(-1)
         return torch.where(full, longer % V ** (self.order - 1), longer) + first[

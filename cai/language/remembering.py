@@ -83,7 +83,7 @@ class Remembering:
         """Return the last k tokens, the oldest first; -1 where there are fewer."""
         V, k = len(self.vocabulary), self.length
         first, number = firsts(k + 1, V), memory % self.contexts
-        length = torch.bucketize(number, first, right=True) - 1
+        length = torch.bucketize(number.contiguous(), first, right=True) - 1
         back = torch.arange(k - 1, -1, -1)  # how many tokens follow each place
         digits = (number - first[length]).unsqueeze(-1) // V**back % V
         return torch.where(back < length.unsqueeze(-1), digits, NONE)
