@@ -93,15 +93,26 @@ def test_the_variance_of_importance_sampling_is_that_over_all_texts() -> None:
     assert language.relative_variance(world, temperature=0.3) == pytest.approx(float((p * w**2).sum()) / z**2 - 1)
 
 
-def test_the_law_of_the_reward_is_that_of_all_texts() -> None:
-    for end, paid in ((None, PAID), (" ", PAID), (" ", automaton(VOCABULARY))):
-        world = listed(end, paid=paid)
-        law, texts = language.reward_law(world), all_texts(world)
-        p, r = language.log_prob(world, None, texts).exp(), language.paid(world, texts)
-        assert law.rewards.tolist() == pytest.approx(sorted({round(x, 9) for x in r.tolist()}))
-        for reward, log_p in zip(law.rewards, law.log_probs, strict=True):
-            same = r == reward if reward == -torch.inf else (r - reward).abs() < 1e-6
-            assert float(log_p.exp()) == pytest.approx(float(p[same].sum()), abs=1e-12)
+@pytest.mark.parametrize(
+    "world",
+    [
+        listed(),
+        listed(" "),
+        listed(" ", paid=automaton(VOCABULARY)),
+        hidden(),
+        hidden(" ", forbidden=True),
+        language.PrefixWorld(language.Remembering(TRIGRAM, 2), PAID, 4),
+    ],
+)
+def test_the_law_of_the_reward_is_that_of_all_texts(world: Any) -> None:
+    law, texts = language.reward_law(world), all_texts(world)
+    p, r = language.log_prob(world, None, texts).exp(), language.paid(world, texts)
+    assert law.rewards.tolist() == pytest.approx(sorted({round(x, 9) for x in r[p > 0].tolist()}))
+    for reward, log_p in zip(law.rewards, law.log_probs, strict=True):
+        same = r == reward if reward == -torch.inf else (r - reward).abs() < 1e-6
+        assert float(log_p.exp()) == pytest.approx(float(p[same].sum()), abs=1e-12)
+    best = language.best_of_n(world, 4).log_prob(texts)
+    assert float(best.exp().sum()) == pytest.approx(1, abs=1e-12)
 
 
 def best_by_hand(world: Any, texts: torch.Tensor, n: int) -> torch.Tensor:

@@ -126,15 +126,25 @@ def conditional(world: TextWorld, *, temperature: float = 1.0) -> Conditional:
 
 
 def _messages(world: TextWorld, alpha: float) -> Ahead:
+    if isinstance(world, PrefixWorld) and isinstance(world.model, HiddenMarkov):
+        return hidden_messages(world, alpha)
+    listed = listed_world(world)
+    return _Listed(solve(listed, POSTERIOR, temperature=alpha), listed, own=listed is world)
+
+
+def listed_world(world: TextWorld) -> LanguageWorld:
+    """Return the world of the same texts and rewards that lists its states, of a reference with a finite memory.
+
+    Raises:
+        WorldError: it is no world of language.
+        IntractableError: the states need more memory than there is.
+    """
     if isinstance(world, LanguageWorld):
-        return _Listed(solve(world, POSTERIOR, temperature=alpha), world, own=True)
-    if not isinstance(world, PrefixWorld):
+        return world
+    if not isinstance(world, PrefixWorld) or isinstance(world.model, HiddenMarkov):
         expected = "a world of cai.language_world, or a PrefixWorld"
         raise fault("conditional, world", f"a {type(world).__name__}", expected)
-    if isinstance(world.model, HiddenMarkov):
-        return hidden_messages(world, alpha)
-    listed = LanguageWorld(world.model, world.automaton, world.horizon, world.end)
-    return _Listed(solve(listed, POSTERIOR, temperature=alpha), listed, own=False)
+    return LanguageWorld(world.model, world.automaton, world.horizon, world.end)
 
 
 @dataclass(frozen=True)

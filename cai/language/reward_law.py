@@ -5,7 +5,7 @@ them, or to the reference, is a sum over the values of the reward.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import torch
@@ -13,8 +13,11 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from cai.errors import Finding, IntractableError
-from cai.language.conditional import conditional
-from cai.language.language_world import LanguageWorld
+from cai.language.conditional import conditional, listed_world
+from cai.language.hidden_markov import HiddenMarkov
+from cai.language.hidden_messages import emission
+from cai.language.prefix_world import PrefixWorld
+from cai.language.text_world import TextWorld
 from cai.language.texts import log_prob, paid, sample
 from cai.learn.loop import require_number, require_whole
 from cai.support.numerics import log, logsumexp
@@ -51,7 +54,7 @@ class RewardSampler:
     """
 
     name: str
-    world: LanguageWorld
+    world: TextWorld
     law: RewardLaw
     log_ratio: Float[Tensor, " R"]
     draw: Callable[[int, torch.Generator], Int[Tensor, "n T"]]
@@ -78,28 +81,21 @@ class RewardSampler:
         return self.draw(n, generator)
 
 
-def reward_law(world: LanguageWorld) -> RewardLaw:
+def reward_law(world: TextWorld) -> RewardLaw:
     """Return the distribution of the reward of the reference's texts, by dynamic programming over state and reward.
 
     Raises:
         IntractableError: the reward has more than 10,000 values.
     """
-    S, p = world.size, world.log_next.exp()
-    measure, never = {0.0: torch.zeros(S, dtype=torch.float64).index_fill(0, torch.tensor(0), 1.0)}, 0.0
-    kinds = world.reward.unique().tolist()
+    chain = _chain(world)
+    measure, never = {0.0: chain.start}, 0.0
     for t in range(world.horizon + 1):
         after = dict[float, Tensor]()
         for total, mu in measure.items():
-            if t == world.horizon:
-                moves = [(r, torch.where(world.final == r, mu, 0.0)) for r in world.final.unique().tolist()]
-            else:
-                joint = mu.unsqueeze(-1) * p
-                moves = [(r, _moved(torch.where(world.reward == r, joint, 0.0), world.successor)) for r in kinds]
-            for r, moved in moves:
-                weight = float(moved.sum())
+            for r, moved in chain.ends(mu) if t == world.horizon else chain.moves(mu):
                 if r == -torch.inf:
-                    never += weight
-                elif weight:
+                    never += float(moved.sum())
+                elif bool(moved.any()):
                     key = round(total + r, DIGITS)
                     after[key] = after[key] + moved if key in after else moved
         measure = after
@@ -110,11 +106,54 @@ def reward_law(world: LanguageWorld) -> RewardLaw:
     return RewardLaw(torch.tensor(list(each), dtype=torch.float64), probs.log())
 
 
-def _moved(joint: Float[Tensor, "S V"], successor: Int[Tensor, "S V"]) -> Float[Tensor, " S"]:
-    return torch.zeros(len(joint), dtype=joint.dtype).index_add(0, successor.reshape(-1), joint.reshape(-1))
+@dataclass(frozen=True)
+class _Chain:
+    """The reference's texts as a Markov chain over what pays, S, and what is hidden, H.
+
+    Attributes:
+        start: p(s_0, h_0), ``[S, H]``.
+        emission: p(x|s, h), ``[S, V, H]``.
+        transition: p(h'|h), ``[H, H]``.
+        successor, reward: of each token, ``[S, V]``.
+        final: at the end, ``[S]``.
+    """
+
+    start: Float[Tensor, "S H"]
+    emission: Float[Tensor, "S V H"]
+    transition: Float[Tensor, "H H"]
+    successor: Int[Tensor, "S V"]
+    reward: Float[Tensor, "S V"]
+    final: Float[Tensor, " S"]
+
+    def moves(self, mu: Float[Tensor, "S H"]) -> Iterator[tuple[float, Float[Tensor, "S H"]]]:
+        """Yield each reward of a token, with the measure that is paid it."""
+        joint = mu.unsqueeze(1) * self.emission
+        for r in self.reward.unique().tolist():
+            paid_r = torch.where((self.reward == r).unsqueeze(-1), joint, 0.0).flatten(0, 1)
+            yield r, torch.zeros_like(mu).index_add(0, self.successor.reshape(-1), paid_r) @ self.transition
+
+    def ends(self, mu: Float[Tensor, "S H"]) -> Iterator[tuple[float, Float[Tensor, "S H"]]]:
+        """Yield each final reward, with the measure that is paid it."""
+        for r in self.final.unique().tolist():
+            yield r, torch.where((self.final == r).unsqueeze(-1), mu, 0.0)
 
 
-def tilted(world: LanguageWorld, *, temperature: float = 1.0) -> RewardSampler:
+def _chain(world: TextWorld) -> _Chain:
+    if isinstance(world, PrefixWorld) and isinstance(world.model, HiddenMarkov):
+        Q = len(world.final)
+        start = torch.zeros(Q, world.model.hidden, dtype=torch.float64)
+        start[world.automaton.start] = world.model.start
+        each = torch.stack([emission(world, q).T for q in range(Q)])
+        return _Chain(start, each, world.model.transition, world.successor, world.reward, world.final)
+    listed = listed_world(world)
+    start = torch.zeros(listed.size, 1, dtype=torch.float64)
+    start[0] = 1
+    one = torch.ones(1, 1, dtype=torch.float64)
+    each = listed.log_next.exp().unsqueeze(-1)
+    return _Chain(start, each, one, listed.successor, listed.reward, listed.final)
+
+
+def tilted(world: TextWorld, *, temperature: float = 1.0) -> RewardSampler:
     """Return the exact conditional as a sampler: g = r/α - log Z."""
     exact, law = conditional(world, temperature=temperature), reward_law(world)
 
@@ -124,7 +163,7 @@ def tilted(world: LanguageWorld, *, temperature: float = 1.0) -> RewardSampler:
     return RewardSampler("exact", world, law, law.rewards / temperature - exact.log_evidence, draw)
 
 
-def best_of_n(world: LanguageWorld, n: int) -> RewardSampler:
+def best_of_n(world: TextWorld, n: int) -> RewardSampler:
     """Return best-of-n: of n texts of the reference, one with the highest reward (Stiennon et al. 2020).
 
     ``g(r) = log (F(r)^n - F(r-)^n) / P(r)``, F the distribution function of the reward: so the KL to the reference is
@@ -146,7 +185,7 @@ def best_of_n(world: LanguageWorld, n: int) -> RewardSampler:
     return RewardSampler(f"best of {n}", world, law, log_ratio, draw)
 
 
-def rejection_sampling(world: LanguageWorld, tries: int, *, temperature: float = 1.0) -> RewardSampler:
+def rejection_sampling(world: TextWorld, tries: int, *, temperature: float = 1.0) -> RewardSampler:
     """Return rejection sampling: a text of the reference is kept with probability exp((r - max r)/α), the last always.
 
     With A = E exp((r - max r)/α): ``exp g = a(r) (1 - (1-A)^(tries-1)) / A + (1-A)^(tries-1)``. It takes 1/A tries on
