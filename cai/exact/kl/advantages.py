@@ -6,7 +6,7 @@ G adds up what is paid to go, W is 1, or E[1/length] where texts are divided by 
 depend on statistics of the policy itself: its spread of returns, its mean return. ``Plain`` has none.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import torch
@@ -60,6 +60,12 @@ def advantages(op: TableOperator, objective: KLObjective) -> Advantages:
     if objective.baseline == "value":
         raise fault(f"KL objective, {asks}", "the baseline 'value'", "one baseline for a text")
     return PaidAtEnd(op, objective, Endings.of(op, asks))
+
+
+def in_world(op: TableOperator, objective: KLObjective) -> KLObjective:
+    """Return an objective with the length of a batch in place of each text's, where all texts have one length."""
+    one = op.model.ended is None and op.model.discount == 1
+    return replace(objective, length="batch") if one and objective.length == "sequence" else objective
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from cai.compile.table_model import Tables
 from cai.errors import fault, require_time
 from cai.exact.diagnose import require_possible
 from cai.exact.forms import Compiled, compiled
-from cai.exact.kl.advantages import PaidAtEnd, Scaled, Terms, advantages
+from cai.exact.kl.advantages import PaidAtEnd, Scaled, Terms, advantages, in_world
 from cai.exact.kl.estimators import nats
 from cai.exact.kl.kl_objective import KLObjective, kl_objective
 from cai.exact.kl.self_consistent import self_consistent
@@ -65,7 +65,7 @@ def kl_fixed_point(
     objective = kl_objective(objective, group)
     _require_fixed_point(objective)
     op = table_operator("kl_fixed_point", world, temperature)
-    return found(op, objective).policy
+    return found(op, in_world(op, objective)).policy
 
 
 def table_operator(where: str, world: World | Compiled, temperature: float) -> TableOperator:

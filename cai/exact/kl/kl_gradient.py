@@ -8,7 +8,7 @@ from torch import Tensor
 
 from cai.compile.table_model import Tables
 from cai.errors import fault
-from cai.exact.kl.advantages import Terms, advantages, tokens
+from cai.exact.kl.advantages import Terms, advantages, in_world, tokens
 from cai.exact.kl.estimators import estimate, slope
 from cai.exact.kl.kl_fixed_point import ahead, table_operator
 from cai.exact.kl.kl_objective import KLObjective, kl_objective
@@ -60,6 +60,7 @@ def kl_gradient(
     objective = kl_objective(objective, group)
     op = table_operator("kl_gradient", world, temperature)
     log_pi = checked_table(op.model, as_policy(op.model, policy))
+    objective = in_world(op, objective)
     ways = advantages(op, objective)
     seen = ways.seen(log_pi)
     terms = ways.terms(torch.where(seen.isfinite(), seen, 0.0))  # where all returns are equal no text has an advantage

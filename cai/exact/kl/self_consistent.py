@@ -10,7 +10,7 @@ from cai.errors import NotConvergedError
 
 STEPS = 3000
 """Steps towards F(x) at most."""
-NEAR = 1e-3
+NEAR = 0.05
 """So near to F(x), in steps, the rest is Newton's."""
 EXACT = 1e-11
 """The largest difference of x and F(x) at the end, relative to x."""
@@ -32,7 +32,7 @@ def self_consistent(F: Callable[[Tensor], Tensor], x: Float[Tensor, " N"], step:
         if not size < float("inf"):
             break
         small = max(step, float(x.abs().max()) / 8)
-        if size < NEAR * small and (y := _polished(F, x)) is not None:
+        if size < NEAR * small and (y := _polished(F, x, small)) is not None:
             return y
         x = x + gap * min(0.5, small / size)
     raise NotConvergedError(
@@ -41,12 +41,13 @@ def self_consistent(F: Callable[[Tensor], Tensor], x: Float[Tensor, " N"], step:
     )
 
 
-def _polished(F: Callable[[Tensor], Tensor], x: Tensor) -> Tensor | None:
-    """Return the fixed point next to x; None where it is not exact yet."""
+def _polished(F: Callable[[Tensor], Tensor], x: Tensor, small: float) -> Tensor | None:
+    """Return the fixed point within a step of x; None where it is another, or not exact yet."""
     from scipy.optimize import root
 
     def gap(y: Any) -> Any:
         return (F(x.new_tensor(y)) - x.new_tensor(y)).numpy()
 
     y = x.new_tensor(root(gap, x.numpy(), tol=1e-15).x)
-    return y if float((F(y) - y).abs().max()) <= EXACT * max(1.0, float(y.abs().max())) else None
+    exact = float((F(y) - y).abs().max()) <= EXACT * max(1.0, float(y.abs().max()))
+    return y if exact and float((y - x).abs().max()) <= small else None
