@@ -93,6 +93,8 @@ def test_bad_input_is_one_clear_line() -> None:
     plain = language.language_world(TRIGRAM, automaton(VOCABULARY), horizon=4)
     with pytest.raises(cai.WorldError, match=r"reference: a NGram; expected cai.language.Remembering"):
         cai.from_logits(function, plain)
+    with pytest.raises(cai.IntractableError, match=r"memories of up to 40 of 3 tokens.*cai.language.PrefixWorld"):
+        remembering(40)
     world = remembering(2)
     with pytest.raises(cai.WorldError, match="context: 3; expected a whole number"):
         cai.from_logits(function, world, context=3)

@@ -7,10 +7,8 @@ reference conditioned on the constraint (Khalifa, Elsahar & Dymetman 2021; Korba
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-import pyro
 import torch
 from jaxtyping import Float, Int
-from pyro.distributions import Categorical
 from torch import Tensor
 
 from cai.errors import ImpossibleError, fault
@@ -22,7 +20,9 @@ from cai.language.hidden_messages import hidden_messages
 from cai.language.language_world import LanguageWorld
 from cai.language.prefix_world import PrefixWorld
 from cai.language.text_world import TextWorld
+from cai.language.token_policy import written
 from cai.learn.loop import require_number
+from cai.policies.protocol import scored
 from cai.support.numerics import logsumexp
 
 
@@ -49,6 +49,9 @@ class Conditional:
     world: TextWorld
     temperature: float
     messages: Ahead
+
+    act = written
+    log_prob = scored
 
     @property
     def log_evidence(self) -> float:
@@ -85,16 +88,6 @@ class Conditional:
             found.append(self.log_ahead(t, s))
             s = self.world.append(s, x)
         return torch.stack([*found, self.log_ahead(tokens.shape[-1], s)], -1)
-
-    def act(self, state: Any, t: int) -> Tensor:
-        """Sample the next token."""
-        return pyro.sample("token", Categorical(logits=self.log_next(t, state)))
-
-    def log_prob(self, state: Any, action: Tensor, t: int = 0) -> Tensor:
-        """Return log p(action | s, O), nats."""
-        log_pi = self.log_next(t, state)
-        action = action.expand(torch.broadcast_shapes(action.shape, log_pi.shape[:-1]))
-        return log_pi.expand(*action.shape, -1).gather(-1, action.unsqueeze(-1)).squeeze(-1)
 
 
 @torch.no_grad()

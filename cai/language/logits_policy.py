@@ -4,17 +4,17 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-import pyro
 import torch
 from jaxtyping import Float, Int
-from pyro.distributions import Categorical
 from torch import Tensor
 
 from cai.errors import fault, user_code
 from cai.language.language_world import LanguageWorld
 from cai.language.remembering import NONE
 from cai.language.text_world import TextWorld
+from cai.language.token_policy import written
 from cai.learn.loop import require_whole
+from cai.policies.protocol import scored
 
 Logits = Callable[[Int[Tensor, "N t"]], Float[Tensor, "N V"]]
 """Tokens of N prefixes of one length -> logits of the next one."""
@@ -36,6 +36,9 @@ class LogitsPolicy:
     function: Logits
     world: TextWorld
     context: int
+
+    act = written
+    log_prob = scored
 
     def log_next(self, t: int, state: Any) -> Float[Tensor, "*N V"]:
         """Return log π(x | state), nats; after the end all tokens are equally likely."""
@@ -61,16 +64,6 @@ class LogitsPolicy:
     def probs(self, t: int = 0) -> Float[Tensor, "S V"]:
         """Return π(x | state) in all states."""
         return self.log_probs(t).exp()
-
-    def act(self, state: Any, t: int) -> Tensor:
-        """Sample the next token."""
-        return pyro.sample("token", Categorical(logits=self.log_next(t, state)))
-
-    def log_prob(self, state: Any, action: Tensor, t: int = 0) -> Tensor:
-        """Return log π(action | state), nats."""
-        log_pi = self.log_next(t, state)
-        shape = torch.broadcast_shapes(action.shape, log_pi.shape[:-1])
-        return log_pi.expand(*shape, -1).gather(-1, action.expand(shape).unsqueeze(-1)).squeeze(-1)
 
     def _log_probs(self, prefixes: Int[Tensor, "N t"]) -> Float[Tensor, "N V"]:
         N, V = len(prefixes), len(self.world.vocabulary)

@@ -3,15 +3,15 @@
 from dataclasses import dataclass, replace
 from typing import Any
 
-import pyro
 import torch
 from jaxtyping import Float
-from pyro.distributions import Categorical
 from torch import Tensor
 
 from cai.language.automaton import Automaton
 from cai.language.conditional import Conditional, conditional
 from cai.language.text_world import TextWorld
+from cai.language.token_policy import written
+from cai.policies.protocol import scored
 from cai.support.numerics import logsumexp
 
 
@@ -30,20 +30,13 @@ class Masked:
     world: TextWorld
     possible: Conditional
 
+    act = written
+    log_prob = scored
+
     def log_next(self, t: int, state: Any) -> Float[Tensor, "*N V"]:
         """Return log π(x | state), nats; the reference's own where no accepted text is left."""
         kept = torch.where(self.possible.log_next(t, state) > -torch.inf, self.world.log_tokens(state), -torch.inf)
         return kept - logsumexp(kept, -1, keepdim=True)
-
-    def act(self, state: Any, t: int) -> Tensor:
-        """Sample the next token."""
-        return pyro.sample("token", Categorical(logits=self.log_next(t, state)))
-
-    def log_prob(self, state: Any, action: Tensor, t: int = 0) -> Tensor:
-        """Return log π(action | state), nats."""
-        log_pi = self.log_next(t, state)
-        shape = torch.broadcast_shapes(action.shape, log_pi.shape[:-1])
-        return log_pi.expand(*shape, -1).gather(-1, action.expand(shape).unsqueeze(-1)).squeeze(-1)
 
 
 def masked(world: TextWorld) -> Masked:

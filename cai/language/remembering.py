@@ -7,7 +7,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn.functional import one_hot
 
-from cai.errors import fault
+from cai.errors import Finding, IntractableError, fault
 from cai.language.hidden_markov import HiddenMarkov
 from cai.language.ngram import contexts, firsts
 from cai.language.reference import Reference
@@ -16,6 +16,9 @@ from cai.learn.loop import require_whole
 
 NONE = -1
 """The number that stands where a text has fewer than k tokens."""
+NUMBERS = 1 << 48
+"""The most memories that are numbered, with room for the states of an automaton beside them."""
+WAY = "cai.language.PrefixWorld, which lists no states"
 
 
 @dataclass(frozen=True)
@@ -30,7 +33,7 @@ class Remembering:
         length: k.
 
     Raises:
-        WorldError: k is no whole number from 1 on, or there are more than 2^62 memories.
+        WorldError: k is no whole number from 1 on.
     """
 
     reference: Reference | HiddenMarkov
@@ -38,9 +41,6 @@ class Remembering:
 
     def __post_init__(self) -> None:
         require_whole("remembering, length", self.length, 1)
-        size = getattr(self.reference, "size", 1) * self.contexts
-        if size >= 1 << 62:
-            raise fault("remembering, length", f"{self.length}: {size:.2g} memories", "fewer than 2^62")
 
     @property
     def vocabulary(self) -> Vocabulary:
@@ -54,7 +54,14 @@ class Remembering:
 
     @property
     def start(self) -> int:
-        """The memory before the first token."""
+        """The memory before the first token.
+
+        Raises:
+            IntractableError: there are more memories than can be numbered.
+        """
+        if self.size > NUMBERS:
+            seen = f"{self.size:.3g} memories of up to {self.length} of {len(self.vocabulary)} tokens"
+            raise IntractableError([Finding("remembering, length", seen, f"at most {NUMBERS:.2g}, or a {WAY}")])
         return self._finite.start * self.contexts
 
     @property
@@ -98,7 +105,7 @@ class Remembering:
     def _finite(self) -> Reference:
         if isinstance(self.reference, HiddenMarkov):
             seen = "a hidden Markov model, whose memory is a belief"
-            raise fault("remembering", seen, "a finite memory; cai.language.PrefixWorld takes this one")
+            raise fault("remembering", seen, f"a finite memory, or a {WAY}")
         return self.reference
 
 
