@@ -67,8 +67,12 @@ def test_log_evidence_and_conditional_are_those_of_all_texts(make: Callable[...,
     assert not bool(log_p[~possible].exp().any())
 
 
+@pytest.mark.parametrize("dense", [0, 1 << 26])
 @pytest.mark.parametrize(("make", "end"), WORLDS)
-def test_states_are_those_of_a_plain_breadth_first_search(make: Callable[..., Any], end: str | None) -> None:
+def test_states_are_those_of_a_plain_breadth_first_search(
+    make: Callable[..., Any], end: str | None, dense: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cai.language.reachable.DENSE", dense)
     world = make(end)
     reference, automaton = world.reference, world.automaton
     start, ended = (reference.start, automaton.start), None if end is None else world.vocabulary.number[end]

@@ -183,7 +183,8 @@ def _reached(
             stays[:, end] = True
         return torch.where(stays, pair.unsqueeze(-1), reference.following(m) * Q + automaton.successor[q])
 
-    pairs, successor = reachable("language_world", reference.start * Q + automaton.start, following, horizon)
+    start, size = reference.start * Q + automaton.start, reference.size * Q
+    pairs, successor = reachable("language_world", start, following, size, horizon)
     return pairs // Q, pairs % Q, successor
 
 

@@ -20,6 +20,7 @@ WHOLE: list[dict[str, Any]] = []
 SYMBOLIC: list[dict[str, Any]] = []
 COMPETITION: list[dict[str, Any]] = []
 REGULATORS: list[dict[str, Any]] = []
+TEXTS: list[dict[str, Any]] = []
 
 
 def table(rows: list[dict[str, Any]]) -> list[str]:
@@ -154,6 +155,18 @@ def regulators() -> list[str]:
     return lines + [f"| {x['case']} | {x['method']} | {1e3 * x['seconds']:.3g} |" for x in REGULATORS]
 
 
+def texts() -> list[str]:
+    """Return models of language × automata as a Markdown table."""
+    head = "| order | automaton | T | states | fit, s | build, s | tabulate, s | solve, ms | a backup, ms | peak |"
+    lines = [head, "|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|"]
+    for x in TEXTS:
+        steps = [f"{x[step]:.2f}" for step in ("fit", "build", "tabulate")]
+        solve = [f"{1e3 * x['solve']:.3g}", f"{1e3 * x['solve'] / x['horizon']:.3g}", f"{x['peak'] / 1e9:.2f} GB"]
+        cells = [x["order"], x["places"], x["horizon"], f"{x['states']:,}", *steps, *solve]
+        lines.append("| " + " | ".join(map(str, cells)) + " |")
+    return lines
+
+
 def pytest_terminal_summary(terminalreporter: Any) -> None:
     """Print the tables of what was measured, and write them."""
     sections = {
@@ -170,6 +183,7 @@ def pytest_terminal_summary(terminalreporter: Any) -> None:
         "a ring of machines, four steps of value iteration": symbolic(),
         "IPPC 2011, horizon 40, under HARD": competition(),
         "linear-Gaussian worlds": regulators(),
+        "a model of language × an automaton, 27 letters, POSTERIOR, one thread": texts(),
     }
     measured = {title: lines for title, lines in sections.items() if len(lines) > 2}
     if not measured:
