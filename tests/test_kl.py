@@ -216,6 +216,18 @@ def test_one_token_makes_k1_in_the_reward_k2_and_ratio_k3_one() -> None:
     assert torch.allclose(one, three, atol=1e-14)
 
 
+def test_k2_of_a_whole_text_is_k1_in_the_reward_and_k2_of_each_token_is_not() -> None:
+    world, episodes = read(" ")
+    logits = random_logits(episodes, 5).requires_grad_()
+    log_r = (episodes.of_tokens(logits.log_softmax(-1)) - episodes.of_tokens(episodes.log_ref)).sum(-1)
+    log_p = episodes.of_tokens(logits.log_softmax(-1)).sum(-1)
+    whole = (log_p.exp().detach() * (episodes.returns * log_p - 0.3 * log_r**2 / 2)).sum()
+    (expected,) = torch.autograd.grad(whole, logits)
+    pi = logits.detach().exp()
+    assert torch.allclose(cai.kl_gradient(world, pi, "k1_in_reward", temperature=0.3), expected, atol=1e-12)
+    assert not torch.allclose(cai.kl_gradient(world, pi, "k2", temperature=0.3), expected, atol=1e-3)
+
+
 def test_faults_are_told_in_a_line() -> None:
     world = written("ab ", 2)
     with pytest.raises(cai.WorldError, match="did you mean k3"):

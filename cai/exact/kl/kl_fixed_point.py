@@ -60,7 +60,9 @@ def kl_fixed_point(
         ImpossibleError: every policy earns -inf.
         NotConvergedError: the scale has no fixed point.
 
-    Source: derived from the gradients of ``kl_gradient``; k1 in the reward is Levine (2018), section 3.
+    Source: derived from the gradients of ``kl_gradient``. k1 in the reward is Levine (2018), section 3. Liu et al.
+    (2025), arXiv 2510.01555, find k2 in the loss equivalent to k1 in the reward: it is so for texts of one token, and
+    for k2 of a whole text, (log π(text)/ref(text))²/2; not for a sum over tokens.
     """
     objective = kl_objective(objective, group)
     _require_fixed_point(objective)

@@ -54,8 +54,8 @@ def kl_gradient(
     Raises:
         WorldError: an argument is not valid, or the policy earns -inf.
 
-    Source: Schulman (2020), Approximating KL divergence, for the estimators; Tang & Munos (2025), arXiv 2506.09477, for
-    one step.
+    Source: Schulman (2020), Approximating KL divergence, for the estimators; Tang & Munos (2025), arXiv 2506.09477: the
+    gradient of an estimate is no estimate of the gradient.
     """
     objective = kl_objective(objective, group)
     op = table_operator("kl_gradient", world, temperature)

@@ -91,7 +91,7 @@ KL_OBJECTIVES: dict[str, KLObjective] = {
     "k2": KLObjective("k2", source="Schulman 2020"),
     "k3": KLObjective("k3", source="Schulman 2020"),
     "ratio_k3": KLObjective("ratio_k3", source="DeepSeek-AI 2025, DeepSeek-V3.2, arXiv 2512.02556, section 3.1"),
-    "full": KLObjective("full", source="Schulman et al. 2017, section 4, equation 8"),
+    "full": KLObjective("full", source="the kl_penalty 'full' of TRL's PPOTrainer"),
     "grpo": KLObjective(
         "k3", "loss", "group_mean", "group_std", "sequence", clip=0.2, source="Shao et al. 2024, equations 3 and 4"
     ),
