@@ -51,8 +51,9 @@ def advantages(op: TableOperator, objective: KLObjective) -> Advantages:
     Raises:
         WorldError: they have no exact form in this world.
     """
-    finite = objective.group is not None and objective.scale != "none"
-    if objective.length != "sequence" and not (finite and objective.baseline != "value"):
+    grouped = objective.scale == "group_std" or objective.baseline in ("group_mean", "leave_one_out")
+    finite = objective.group is not None and objective.scale != "none" and grouped
+    if objective.length != "sequence" and not finite:
         return Plain(op, objective) if objective.scale == "none" else Scaled(op, objective)
     asks = "length 'sequence'" if objective.length == "sequence" else f"scale '{objective.scale}' in groups"
     if objective.where == "reward":

@@ -67,7 +67,7 @@ def kl_fixed_point(
     objective = kl_objective(objective, group)
     _require_fixed_point(objective)
     op = table_operator("kl_fixed_point", world, temperature)
-    return found(op, in_world(op, objective)).policy
+    return settled(op, in_world(op, objective)).policy
 
 
 def table_operator(where: str, world: World | Compiled, temperature: float) -> TableOperator:
@@ -118,7 +118,7 @@ class FixedPoint:
         return stationary(self.terms, self.objective, t, *ahead(self.terms, t, self.v[t + 1], w))
 
 
-def found(op: TableOperator, objective: KLObjective) -> FixedPoint:
+def settled(op: TableOperator, objective: KLObjective) -> FixedPoint:
     """Return the fixed point of an objective; where advantages depend on the policy, the first on the way from 0.
 
     A scale of the whole gradient moves no fixed point: neither does one in front of a KL in the reward, nor one in
