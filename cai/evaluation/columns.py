@@ -84,6 +84,10 @@ def _total(field: str, evaluation: Evaluation) -> float:
     return float(getattr(evaluation, field).sum())
 
 
+def _entropy_per_step(evaluation: Evaluation) -> float:
+    return evaluation.entropy / evaluation.parts[0].steps
+
+
 def _not_zero(field: str, evaluation: Evaluation) -> float | None:
     return float(getattr(evaluation, field)) or None
 
@@ -121,6 +125,11 @@ COLUMNS: tuple[Column, ...] = (
         "entropy", "entropy", "entropy", "nats",
         "E_π[Σ H(π(·|s_t))]: how random the policy's choices are, all steps together.",
         attrgetter("entropy"), sampled=partial(_last, "entropy"),
+    ),
+    Column(
+        "entropy_per_step", "H/step", "entropy per step", "nats",
+        "The entropy over the expected number of steps: of texts, per token.",
+        _entropy_per_step, shown="never",
     ),
     Column(
         "kl_to_prior", "KL prior", "KL to prior", "nats",

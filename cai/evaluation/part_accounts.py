@@ -196,6 +196,14 @@ class Part:
         return losses(self.model, places, self.states[: len(self.times)], by, tables)
 
     @property
+    def steps(self) -> float:
+        """The expected number of steps at which the policy acts; of the infinite horizon those of a lifetime."""
+        if not is_finite(self.model):
+            return sum(self._alive)
+        acting = self.states[: len(self.times)]
+        return float((acting if self.model.ended is None else acting * ~self.model.ended).sum())
+
+    @property
     def _alive(self) -> list[float]:
         """p(alive) at every time at which the policy acts, γ^t; of the infinite horizon its sum."""
         discount: float = self.model.discount

@@ -3,6 +3,8 @@ from .bars import nats_bars as nats_bars
 from .computing_time_figure import cost_against_time as cost_against_time
 from .cost_figure import cost_over_time as cost_over_time
 from .curves import elbo_curves as elbo_curves
+from .episode_samples import Samples as Samples
+from .episode_samples import samples as samples
 from .explorer.explore import Explorer as Explorer
 from .explorer.explore import explore as explore
 from .gain_figure import gains_over_time as gains_over_time
@@ -16,6 +18,7 @@ from .map_figures import value_map as value_map
 from .over_time import messages_over_time as messages_over_time
 from .over_time import nats_over_time as nats_over_time
 from .over_time import occupancy_over_time as occupancy_over_time
+from .over_time import place as place
 from .panel_rows import Panels as Panels
 from .panel_rows import side_by_side as side_by_side
 from .particle_figure import particles as particles

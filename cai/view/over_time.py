@@ -1,6 +1,6 @@
 """Figures over states and time: messages, visits and losses."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -54,7 +54,7 @@ def messages_over_time(
     rows = _rows(result, states, "messages_over_time")
     field = (result.v.detach())[..., rows]
     norm, cmap = linear([field.numpy()], scale), pale("viridis", 0.85)
-    ax = _draw(ax, result, rows, field, cmap, norm, title or readings.name_of(result), "v, reward units")
+    ax = _draw(ax, _labels(result, rows), field, cmap, norm, title or readings.name_of(result), "v, reward units")
     words = f"Value v by state and time, {readings.name_of(result)}, α = {readings.alpha_of(result)}. "
     return tell(ax, words + _words(result, rows, field, "reward units"), _ends(norm))
 
@@ -84,7 +84,7 @@ def occupancy_over_time(
     times = [readings.visits_of(result, t)[rows] for t in range((T or 0) + 1)]
     field = torch.stack(times) if T is not None else times[0]
     norm, unit = logarithmic([field.numpy()], scale, DEEP), "probability" if T is not None else "expected visits"
-    ax = _draw(ax, result, rows, field, amounts("Blues"), norm, title or readings.name_of(result), unit)
+    ax = _draw(ax, _labels(result, rows), field, amounts("Blues"), norm, title or readings.name_of(result), unit)
     words = f"Occupancy by state and time, {readings.name_of(result)}. "
     return tell(ax, words + _words(result, rows, field, ""), _ends(norm))
 
@@ -94,6 +94,7 @@ def nats_over_time(
     what: str = "policy",
     *,
     states: Sequence[int] | None = None,
+    by: Callable[[str], str] | None = None,
     scale: Scale = None,
     title: str | None = None,
     ax: Axes | None = None,
@@ -106,26 +107,61 @@ def nats_over_time(
         evaluation: what ``cai.evaluate`` returns.
         what: "policy", "action", "luck" or "regret".
         states: the numbers of the states that are shown; unless given the most visited ones, without ended states.
+        by: the group of a state, from its label: a row for each group, all its states together; of texts
+            ``cai.view.place`` is the state of the automaton.
         scale: the ends of the colours; those of this field unless given.
         title: above the panel; the total unless given.
         ax: where to draw; a new figure unless given.
 
     Raises:
-        WorldError: ``what`` is none of these, or the evaluation is in parts.
+        WorldError: ``what`` is none of these, the evaluation is in parts, or ``states`` and ``by`` are both given.
         ImpossibleError: the exact answer behind it is not finite.
     """
     if what not in NATS:
         raise fault("nats_over_time, what", f"{what!r}", f"one of {list(NATS)}")
     if isinstance(evaluation, Evaluation) and is_real(evaluation):
         return cost_over_time({readings.name_of(evaluation): evaluation}, what, scale=scale, title=title, ax=ax)
-    rows = _rows(evaluation, states, "nats_over_time")
+    if by is not None and states is not None:
+        raise fault("nats_over_time, states and by", "both", "one of them")
     every = getattr(evaluation, NATS[what])
-    field, unit = every[..., rows], "reward units" if what == "regret" else "nats"
+    rows = _rows(evaluation, states, "nats_over_time")
+    labels, field = _labels(evaluation, rows), every[..., rows]
+    if by is not None:
+        labels, field = _grouped(evaluation, every, by)
+    unit = "reward units" if what == "regret" else "nats"
     norm, palette = logarithmic([field.numpy()], scale, DEEP), "Purples" if what == "luck" else "Oranges"
     total = show(float(every.sum()))
-    ax = _draw(ax, evaluation, rows, field, amounts(palette), norm, title or f"{total} {unit}", unit)
-    words = f"{LOST[what].capitalize()}, by state and time: {total} {unit} in all. "
-    return tell(ax, words + _words(evaluation, rows, field, unit), _ends(norm))
+    ax = _draw(ax, labels, field, amounts(palette), norm, title or f"{total} {unit}", unit)
+    rowed = "state" if by is None else "group of states"
+    words = f"{LOST[what].capitalize()}, by {rowed} and time: {total} {unit} in all. "
+    told = _words(evaluation, rows, field, unit) if by is None else _sums(labels, field, unit)
+    return tell(ax, words + told, _ends(norm))
+
+
+def place(label: str) -> str:
+    """Return the last part of a label in parts, ``th|the`` of texts: where the automaton is."""
+    return label.rsplit("|", 1)[-1]
+
+
+def _grouped(
+    evaluation: Evaluation, every: Float[Tensor, "... S"], by: Callable[[str], str]
+) -> tuple[list[str], Float[Tensor, "... G"]]:
+    """Return the groups in which somebody acts, the costliest where there are many, and the sums of their states."""
+    model = readings.model_of(evaluation, "nats_over_time")
+    each = [by(label) for label in _labels(evaluation, torch.arange(model.states.size))]
+    acting = set((~readings.never_entered(model)).nonzero().flatten().tolist())
+    groups = list(dict.fromkeys(group for s, group in enumerate(each) if s in acting))
+    number = {group: n for n, group in enumerate(groups)}
+    kept = torch.tensor([s for s in range(len(each)) if s in acting])
+    index = torch.tensor([number[each[s]] for s in kept.tolist()])
+    sums = every.new_zeros(*every.shape[:-1], len(groups)).index_add(-1, index, every[..., kept])
+    most = sums.reshape(-1, len(groups)).sum(0).argsort(descending=True, stable=True)[:ROWS].sort().values
+    return [groups[n] for n in most.tolist()], sums[..., most]
+
+
+def _sums(labels: Sequence[str], field: Float[Tensor, "..."], unit: str) -> str:
+    totals = field.reshape(-1, len(labels)).sum(0).tolist()
+    return "; ".join(f"{label}: {show(total)} {unit}" for label, total in zip(labels, totals, strict=True)) + "."
 
 
 def _rows(result: Result, states: Sequence[int] | None, where: str) -> Tensor:
@@ -144,24 +180,22 @@ def _rows(result: Result, states: Sequence[int] | None, where: str) -> Tensor:
 
 def _draw(
     ax: Axes | None,
-    result: Result,
-    rows: Tensor,
+    labels: Sequence[str],
     field: Float[Tensor, "..."],
     cmap: Colormap,
     norm: Normalize,
     title: str,
     unit: str,
 ) -> Axes:
-    labels = [_label(result, int(s)) for s in rows]
     room = Room(left=0.2 + 0.075 * max(map(len, labels)), bottom=0.8 if field.dim() == 2 else 0.42)
-    ax = panel(ax, (WIDE, max(0.9, 0.155 * len(rows))), room, title)
+    ax = panel(ax, (WIDE, max(0.9, 0.155 * len(labels))), room, title)
     if field.dim() == 1:
         _bars(ax, field.numpy(), cmap, norm, unit)
     else:
         _heat(ax, field.numpy(), cmap, norm)
         colour_key(ax, cmap, norm, unit, below=0.42)
-    ax.set_yticks(range(len(rows)), labels)
-    ax.set_ylim(len(rows) - 0.5, -0.5)
+    ax.set_yticks(range(len(labels)), labels)
+    ax.set_ylim(len(labels) - 0.5, -0.5)
     return ax
 
 
@@ -194,10 +228,10 @@ def _bars(ax: Axes, field: Any, cmap: Colormap, norm: Normalize, unit: str) -> N
         ax.text(0.5, row, show(float(field[row])), **place, fontsize=8, color=INK)
 
 
-def _label(result: Result, number: int) -> str:
-    label = state_label(result.model, number)
+def _labels(result: Result, rows: Tensor) -> list[str]:
     names = result.model.states.names
-    return label.removeprefix(f"{names[0]}=") if len(names) == 1 else label
+    labels = (state_label(result.model, int(s)) for s in rows)
+    return [label.removeprefix(f"{names[0]}=") if len(names) == 1 else label for label in labels]
 
 
 def _words(result: Result, rows: Tensor, field: Float[Tensor, "..."], unit: str) -> str:

@@ -2,9 +2,12 @@
 
 from collections.abc import Iterator
 
+import torch
+
 from cai.evaluation.comparison import Comparison
 from cai.support.numbers import MINUS, show
 from cai.support.wording import listed
+from cai.view.episode_samples import samples
 from cai.view.reports.cells import number, table_of, words
 from cai.view.reports.costliest_places import losses_of
 from cai.view.reports.game import soft
@@ -19,7 +22,7 @@ from cai.view.reports.pictures import (
     over_time,
 )
 from cai.view.reports.policy_parts import best_policy
-from cai.view.reports.sections import Cell, Fold, Head, Items, Line, Part, Request, Section, Table, Title
+from cai.view.reports.sections import Cell, Fold, Head, Items, Line, Part, Request, Section, Table, Title, Words
 from cai.view.summary import is_best, promise_gap
 
 TYPES = ("computes", "objective", "does")
@@ -83,6 +86,9 @@ def _parts(comparison: Comparison, *, whole: bool) -> Iterator[Part]:
         yield Items(remarks)
     yield from learning(comparison)
     yield from at_temperature(comparison)
+    if _choices_are_all(comparison):
+        yield Title("Samples of each policy")
+        yield Words(repr(samples(comparison)), "account")
     if whole:
         yield from best_policy(comparison, mapped=has_map(comparison))
         yield from _over_time(comparison)
@@ -90,6 +96,15 @@ def _parts(comparison: Comparison, *, whole: bool) -> Iterator[Part]:
     if losses:
         yield Title("Where each policy loses most")
         yield from losses
+
+
+def _choices_are_all(comparison: Comparison) -> bool:
+    """Return whether a policy's named actions tell its whole episode: the world leaves nothing to chance."""
+    tables = comparison.tables
+    if tables is None or tables.horizon is None or tables.layout is not None or not tables.actions.labels:
+        return False
+    certain = tables.log_prob.shape[-1] == 1 and int((tables.log_initial > -torch.inf).sum()) == 1
+    return certain and tables.discount == 1.0
 
 
 def _over_time(comparison: Comparison) -> Iterator[Part]:

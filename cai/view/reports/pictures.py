@@ -20,7 +20,7 @@ from cai.view.graph_figure import graph
 from cai.view.horizon_figures import horizon_curves
 from cai.view.ladder import temperature_ladder
 from cai.view.map_figures import nats_map, occupancy_map, value_map
-from cai.view.over_time import messages_over_time, nats_over_time, occupancy_over_time
+from cai.view.over_time import messages_over_time, nats_over_time, occupancy_over_time, place
 from cai.view.panel_rows import side_by_side
 from cai.view.profiles import performance_profiles
 from cai.view.reports.sections import Picture
@@ -232,6 +232,22 @@ def _losses(comparison: Comparison, key: str) -> Iterator[Picture]:
         losing = {} if end is None else _losing(comparison, field)
         if losing:
             yield picture(f"{key}-{what}-nats", title, caption, side_by_side, draw, losing, what=what)
+    tables = comparison.tables
+    losing = {} if comparison.elbo_star is None else _losing(comparison, "policy_nats")
+    if losing and tables is not None and in_parts(tables.states.labels):
+        caption = (
+            "The same nats, states with the same last part of their name together: of texts, where the automaton is."
+        )
+        yield picture(f"{key}-places", "Policy nats by place", caption, side_by_side, nats_over_time, losing, by=place)
+
+
+def in_parts(labels: Sequence[Sequence[str | None] | None]) -> bool:
+    """Return whether states have names in parts, ``th|the``."""
+    return (
+        len(labels) == 1
+        and labels[0] is not None
+        and all((name and "|" in name) or name == "ended" for name in labels[0])
+    )
 
 
 def _losing(comparison: Comparison, field: str) -> dict[str, object]:
