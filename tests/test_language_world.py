@@ -150,14 +150,22 @@ def test_why_no_text_can_be_written_is_told(
         language.language_world(reference, automaton(vocabulary), horizon=horizon, end=end)
 
 
-def test_a_horizon_may_become_shorter_but_not_longer() -> None:
-    world = small(None)
+def test_a_horizon_may_not_be_longer_than_the_states_serve() -> None:
+    world = small(None)  # five tokens reach more states than four do
     world.horizon = 2
     assert cai.tabulate(world).horizon == 2
     with pytest.raises(
         cai.WorldError, match="language_world, horizon: 5; expected from 1 to 4, whose states are there"
     ):
         world.horizon = 5
+    with pytest.raises(cai.WorldError, match="solve_horizons, horizons: 5; expected at most 4, the longest that the"):
+        cai.solve_horizons(world, [3, 5])
+    found = language.containing("bb", world.vocabulary)
+    whole = language.language_world(world.reference, found, horizon=5)  # its last new states are reached by two tokens
+    assert whole.longest is None
+    whole.horizon = 9
+    again = language.language_world(whole.reference, whole.automaton, horizon=9)
+    assert torch.equal(cai.solve(whole).log_evidence, cai.solve(again).log_evidence)
 
 
 def test_states_have_readable_names_up_to_many_of_them(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -78,7 +78,7 @@ class Automaton:
         Two states pay alike where r(q), r(q, ·) and, after each token, the next states do (Moore 1956). A state keeps
         the label of the first that it stands for.
         """
-        kept, successor = reachable(self.name, self.start, self._following, len(self))
+        kept, successor, _ = reachable(self.name, self.start, self._following, len(self))
         pays = torch.cat((self.final[kept].unsqueeze(-1), self.reward[kept]), -1)
         block, blocks = pays.unique(dim=0, return_inverse=True)[1], 0
         while blocks < int(block.max()) + 1:
@@ -107,7 +107,7 @@ class Automaton:
             never = self.reward[q] + other.reward[p] == -torch.inf  # nobody goes there: the pair stays as it is
             return torch.where(never, pair.unsqueeze(-1), self.successor[q] * P + other.successor[p])
 
-        pairs, successor = reachable(name, self.start * P + other.start, following, len(self) * P)
+        pairs, successor, _ = reachable(name, self.start * P + other.start, following, len(self) * P)
         q, p = pairs // P, pairs % P
         labels = tuple(f"{self.labels[i]} & {other.labels[j]}" for i, j in zip(q.tolist(), p.tolist(), strict=True))
         reward, final = self.reward[q] + other.reward[p], self.final[q] + other.final[p]

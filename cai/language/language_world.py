@@ -46,6 +46,7 @@ class LanguageWorld:
         successor: the next state, ``[S, V]``.
         reward: of each token, reward units, ``[S, V]``.
         final: at the end, reward units, ``[S]``.
+        longest: the longest horizon that the states serve; None where more tokens reach no more states.
 
     Raises:
         WorldError: the vocabularies differ, the end is no token, or the horizon is not valid.
@@ -57,10 +58,11 @@ class LanguageWorld:
 
     def __init__(self, reference: Reference, automaton: Automaton, horizon: int, end: str | None = None) -> None:
         require_suited(reference.vocabulary, automaton, horizon, end)
-        self.reference, self.automaton, self._horizon, self._longest = reference, automaton, horizon, horizon
+        self.reference, self.automaton, self._horizon, self._made_for = reference, automaton, horizon, horizon
         self.vocabulary, self.end = reference.vocabulary, end
         token = None if end is None else self.vocabulary.number[end]
-        self.memory, self.place, self.successor = _reached(reference, automaton, horizon, token)
+        self.memory, self.place, self.successor, whole = _reached(reference, automaton, horizon, token)
+        self.longest = None if whole else horizon
         self.log_next = reference.log_next(self.memory)
         self.reward, self.final = automaton.reward[self.place], automaton.final[self.place]
         if token is not None:
@@ -72,19 +74,19 @@ class LanguageWorld:
 
     @property
     def horizon(self) -> int:
-        """T, the length of a text in tokens; it may be set to a smaller one."""
+        """T, the length of a text in tokens; it may be set, to ``longest`` at most."""
         return self._horizon
 
     @horizon.setter
     def horizon(self, horizon: int) -> None:
-        if not 1 <= horizon <= self._longest:
-            expected = f"from 1 to {self._longest}, whose states are there; else a new world"
-            raise fault("language_world, horizon", f"{horizon!r}", expected)
+        if horizon < 1 or (self.longest is not None and horizon > self.longest):
+            most = "on" if self.longest is None else f"to {self.longest}, whose states are there; else a new world"
+            raise fault("language_world, horizon", f"{horizon!r}", f"from 1 {most}")
         self._horizon = horizon
 
     def under(self, automaton: Automaton) -> "LanguageWorld":
         """Return the world of the same reference with another automaton."""
-        other = LanguageWorld(self.reference, automaton, self._longest, self.end)
+        other = LanguageWorld(self.reference, automaton, self._made_for, self.end)
         other.horizon = self.horizon
         return other
 
@@ -169,8 +171,8 @@ class LanguageWorld:
 
 def _reached(
     reference: Reference, automaton: Automaton, horizon: int, end: int | None
-) -> tuple[Int[Tensor, " S"], Int[Tensor, " S"], Int[Tensor, "S V"]]:
-    """Return the pairs that texts reach, breadth first, and the next pair of each at each token.
+) -> tuple[Int[Tensor, " S"], Int[Tensor, " S"], Int[Tensor, "S V"], bool]:
+    """Return the pairs that texts reach, breadth first, the next pair of each at each token, and whether these are all.
 
     Where a token is never said or ends the text, the pair stays as it is.
     """
@@ -184,8 +186,8 @@ def _reached(
         return torch.where(stays, pair.unsqueeze(-1), reference.following(m) * Q + automaton.successor[q])
 
     start, size = reference.start * Q + automaton.start, reference.size * Q
-    pairs, successor = reachable("language_world", start, following, size, horizon)
-    return pairs // Q, pairs % Q, successor
+    pairs, successor, whole = reachable("language_world", start, following, size, horizon)
+    return pairs // Q, pairs % Q, successor, whole
 
 
 @overload

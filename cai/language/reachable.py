@@ -16,10 +16,11 @@ DENSE = 1 << 26
 
 def reachable(
     where: str, start: int, following: Callable[[Tensor], Tensor], size: int, steps: int | None = None
-) -> tuple[Int[Tensor, " S"], Int[Tensor, "S V"]]:
+) -> tuple[Int[Tensor, " S"], Int[Tensor, "S V"], bool]:
     """Return the keys that can be reached, the start first and then layer by layer, and the next of each, numbered so.
 
-    Keys that only the last step reaches have no next one: they stay as they are.
+    Keys that only the last step reaches have no next one: they stay as they are. The third answer is whether there are
+    none of these.
 
     Args:
         where: what asks for them, said in the error.
@@ -41,7 +42,7 @@ def reachable(
         V, S = rows[-1].shape[-1], sum(map(len, keys))
         require_room(where, f"{S:,} states of {V} tokens", 80 * V * S, "a smaller order, vocabulary or automaton")
     rows.append(frontier.unsqueeze(-1).repeat(1, rows[-1].shape[-1]))
-    return torch.cat(keys), torch.cat([index.numbers(row) for row in rows])
+    return torch.cat(keys), torch.cat([index.numbers(row) for row in rows]), not len(frontier)
 
 
 class _Index(Protocol):
