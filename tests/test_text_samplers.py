@@ -85,6 +85,27 @@ def test_a_bigram_is_a_good_twist_of_a_trigram() -> None:
     assert with_twist.log_evidence.value == pytest.approx(exact.log_evidence, abs=5 * errors[0])
 
 
+def test_a_twist_of_another_world_leaves_the_estimate_without_bias() -> None:
+    """Of a bigram that never says much of what the world's reference says, and with other rewards."""
+    sparse = language.fit_ngram(TEXT, 2, vocabulary=VOCABULARY, smoothing="add", delta=0.0)
+    world = listed(paid=automaton(VOCABULARY))
+    free = language.language_world(sparse, language.containing("bb", VOCABULARY), horizon=4)
+    exact, twist = language.conditional(world, temperature=0.4), language.conditional(free, temperature=0.4)
+    found = language.sequential_monte_carlo(world, temperature=0.4, twist=twist, particles=4, runs=100, seed=2)
+    ratio = (found.log_estimates - exact.log_evidence).exp()
+    assert float(ratio.mean()) == pytest.approx(1, abs=4 * float(ratio.std()) / 10)
+
+
+def test_of_one_particle_the_bias_is_the_kl_of_the_reference() -> None:
+    world = listed()
+    exact = language.conditional(world, temperature=0.4)
+    found = language.sequential_monte_carlo(world, temperature=0.4, particles=1, runs=200, resample_below=0.0)
+    bias, kl = found.bias(exact.log_evidence), language.distance(exact, None).reverse.value
+    assert bias.value == pytest.approx(-kl, abs=4 * bias.standard_error)
+    more = language.sequential_monte_carlo(world, temperature=0.4, particles=20, runs=50, resample_below=0.0)
+    assert bias.value < more.bias(exact.log_evidence).value < 0.05
+
+
 def test_the_variance_of_importance_sampling_is_that_over_all_texts() -> None:
     world = listed(" ")
     texts = all_texts(world)

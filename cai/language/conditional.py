@@ -5,6 +5,7 @@ reference conditioned on the constraint (Khalifa, Elsahar & Dymetman 2021; Korba
 """
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Protocol
 
 import torch
@@ -74,12 +75,9 @@ class Conditional:
         """Return log p(x_t | s, O), nats; the reference's own where optimality is impossible."""
         joint = self.messages.log_joint(t, state)
         total = logsumexp(joint, -1, keepdim=True)
-        possible = total > -torch.inf
-        return (
-            joint - total
-            if bool(possible.all())
-            else torch.where(possible, joint - total, self.world.log_tokens(state))
-        )
+        if bool((total > -torch.inf).all()):
+            return joint - total
+        return torch.where(total > -torch.inf, joint - total, self.world.log_tokens(state))
 
     def log_constraint(self, tokens: Int[Tensor, "*N T"]) -> Float[Tensor, "*N T+1"]:
         """Return log β_t of every prefix of texts, nats: with a reward at the end alone, log p(O | prefix)."""
@@ -167,9 +165,13 @@ class _Listed:
         if self.own:
             listed: Tensor = state
             return listed
-        Q, S = len(self.listed.automaton.final), len(self.listed.memory)
-        known, number = (self.listed.memory * Q + self.listed.place).sort()
+        Q, (known, number) = len(self.listed.automaton), self._keys
         ended = state["place"] == Q
         key = state["memory"] * Q + torch.where(ended, 0, state["place"])
-        found = number[torch.searchsorted(known, key).clamp(max=S - 1)]
-        return torch.where(ended, S, found)
+        return torch.where(ended, len(known), number[torch.searchsorted(known, key).clamp(max=len(known) - 1)])
+
+    @cached_property
+    def _keys(self) -> tuple[Int[Tensor, " S"], Int[Tensor, " S"]]:
+        """Return the keys m Q + q of the listed states, sorted, and their numbers."""
+        known, number = (self.listed.memory * len(self.listed.automaton) + self.listed.place).sort()
+        return known, number

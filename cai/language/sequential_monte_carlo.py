@@ -116,35 +116,32 @@ def _run(
     """Return log Ẑ, the texts ``[N, T]`` and their normalised log-weights."""
     s, guide = world.begin(N), None if twist is None else twist.world.begin(N)
     tokens = torch.zeros(N, world.horizon, dtype=torch.long)
-    log_psi = _log_psi(twist, 0, guide, N)
+    log_psi = torch.zeros(N, dtype=torch.float64) if twist is None else twist.log_ahead(0, guide)
     log_w = log_psi.clone()
     for t in range(world.horizon):
         if t and bool((log_w > -torch.inf).any()) and float(effective_sample_size(log_w)) < below * N:
             i = systematic(log_w.log_softmax(0), generator)
             s, guide, tokens, log_psi = _chosen(s, i), _chosen(guide, i), tokens[i], log_psi[i]
             log_w = (log_w.logsumexp(0) - math.log(N)).expand(N)
-        each = world.log_tokens(s) + _rewards(world, s) / alpha + _log_after(twist, t, guide, world)
+        after = _log_after(twist, t, guide, N, len(world.vocabulary))
+        each = world.log_tokens(s) + _rewards(world, s) / alpha + after
         total = logsumexp(each, -1, keepdim=True)
         dead = total == -torch.inf
         proposal = torch.where(dead, world.log_tokens(s), each - torch.where(dead, 0.0, total))
         x = torch.multinomial(proposal.exp(), 1, generator=generator)
         log_w = torch.where(log_w > -torch.inf, log_w + total.squeeze(-1) - log_psi, -torch.inf)
-        tokens[:, t], x = x.squeeze(-1), x.squeeze(-1)
+        log_psi, x = after.gather(-1, x).squeeze(-1), x.squeeze(-1)
+        tokens[:, t] = x
         s, guide = world.append(s, x), guide if twist is None else twist.world.append(guide, x)
-        log_psi = _log_psi(twist, t + 1, guide, N)
     log_w = torch.where(log_w > -torch.inf, log_w + world.terminal(s) / alpha - log_psi, -torch.inf)
     log_z = logsumexp(log_w, 0)
     return log_z - math.log(N), tokens, log_w - torch.where(log_z > -torch.inf, log_z, 0.0)
 
 
-def _log_psi(twist: Conditional | None, t: int, guide: Any, N: int) -> Float[Tensor, " N"]:
-    return torch.zeros(N, dtype=torch.float64) if twist is None else twist.log_ahead(t, guide)
-
-
-def _log_after(twist: Conditional | None, t: int, guide: Any, world: TextWorld) -> Float[Tensor, "N V"]:
-    """Return log ψ_{t+1} after each token; where the twist's reference never says it, its state stays as it was."""
+def _log_after(twist: Conditional | None, t: int, guide: Any, N: int, V: int) -> Float[Tensor, "N V"]:
+    """Return log ψ_{t+1} after each token; as if it were not there where the twist's own world never says it."""
     if twist is None:
-        return torch.zeros(len(world.vocabulary), dtype=torch.float64).unsqueeze(0)
+        return torch.zeros(N, V, dtype=torch.float64)
     q, r = twist.log_q(t, guide), _rewards(twist.world, guide)
     said = (twist.world.log_tokens(guide) > -torch.inf) & (r > -torch.inf)
     stays = twist.log_ahead(t + 1, guide).unsqueeze(-1)
