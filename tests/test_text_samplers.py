@@ -102,8 +102,9 @@ def test_of_one_particle_the_bias_is_the_kl_of_the_reference() -> None:
     found = language.sequential_monte_carlo(world, temperature=0.4, particles=1, runs=200, resample_below=0.0)
     bias, kl = found.bias(exact.log_evidence), language.distance(exact, None).reverse.value
     assert bias.value == pytest.approx(-kl, abs=4 * bias.standard_error)
-    more = language.sequential_monte_carlo(world, temperature=0.4, particles=20, runs=50, resample_below=0.0)
-    assert bias.value < more.bias(exact.log_evidence).value < 0.05
+    found = language.sequential_monte_carlo(world, temperature=0.4, particles=20, runs=50, resample_below=0.0)
+    more = found.bias(exact.log_evidence)
+    assert bias.value < more.value < 4 * more.standard_error  # Jensen: log Ẑ is too low in the mean
 
 
 def test_the_variance_of_importance_sampling_is_that_over_all_texts() -> None:
