@@ -61,8 +61,8 @@ def polynomial(g: Float[Tensor, "S A"], price: Tensor, log_ref: Float[Tensor, "S
     least = torch.finfo(g.dtype).tiny
     z = (weight - d).amax(-1, keepdim=True).clamp(min=least)  # one term alone is 1: the root is not below
     for _ in range(STEPS):
-        total = (weight / (z + d)).sum(-1, keepdim=True)
-        slope = (weight / (z + d) ** 2).sum(-1, keepdim=True)
+        pi = weight / (z + d)
+        total, slope = pi.sum(-1, keepdim=True), (pi / (z + d)).sum(-1, keepdim=True)
         step = (
             total * (total - 1) / slope
         )  # Newton on 1/Σ - 1, which is concave and rises in z: from the left it climbs
