@@ -10,6 +10,7 @@ import torch
 
 import cai
 from cai import language
+from cai.evaluation.by_horizon import by_horizon
 
 
 def enumerated(world: language.LanguageWorld, alpha: float) -> dict[tuple[int, ...], float]:
@@ -158,8 +159,11 @@ def test_a_horizon_may_not_be_longer_than_the_states_serve() -> None:
         cai.WorldError, match="language_world, horizon: 5; expected from 1 to 4, whose states are there"
     ):
         world.horizon = 5
-    with pytest.raises(cai.WorldError, match="solve_horizons, horizons: 5; expected at most 4, the longest that the"):
-        cai.solve_horizons(world, [3, 5])
+    with pytest.raises(cai.WorldError, match="solve_horizons, horizons: 5; expected at most 4, the longest for which"):
+        cai.solve_horizons(cai.tabulate(world), [3, 5])
+    shown = by_horizon(cai.compare(world, {"posterior": cai.POSTERIOR}))
+    assert shown is not None
+    assert shown.posterior.horizons == (1, 2, 3, 4)
     found = language.containing("bb", world.vocabulary)
     whole = language.language_world(world.reference, found, horizon=5)  # its last new states are reached by two tokens
     assert whole.longest is None

@@ -57,6 +57,7 @@ class Tables:
             known.
         ended: the states in which an episode has ended: there are no more actions, rewards or nats. None where no
             episode ends.
+        longest: the longest horizon for which there are all states; None where these are all for every horizon.
     """
 
     log_initial: Float[Tensor, "*B S"]
@@ -73,6 +74,7 @@ class Tables:
     layout: Layout | None = None
     latents: Space | None = None
     ended: Bool[Tensor, "*B S"] | None = None
+    longest: int | None = None
 
     _repr_html_ = in_notebook
 

@@ -88,6 +88,7 @@ def _compile(spec: Spec, max_bytes: float) -> Tables:
         layout=spec.layout,
         latents=noise(spec),
         ended=ended_states(spec),
+        longest=spec.longest,
     )
     demand(inspect_ends(tables))
     demand(inspect_scope(spec))

@@ -1,5 +1,6 @@
 """The exact answers of a comparison's world at other horizons: the effect of more or less time."""
 
+import math
 from dataclasses import dataclass
 
 from cai.errors import ImpossibleError
@@ -21,7 +22,7 @@ class ByHorizon:
 
 
 def by_horizon(comparison: Comparison) -> ByHorizon | None:
-    """Solve the comparison's world at a twentieth to ten times its horizon.
+    """Solve the comparison's world at a twentieth to ten times its horizon, as far as there are all states.
 
     None where that cannot be asked: there are no tables, the slices depend on time, the horizon is infinite, or one of
     those horizons is too short for any trajectory to be optimal.
@@ -29,7 +30,8 @@ def by_horizon(comparison: Comparison) -> ByHorizon | None:
     tables, alpha = comparison.tables, comparison.temperature
     if tables is None or tables.timed or tables.horizon is None:
         return None
-    horizons = sorted({max(1, round(share * tables.horizon)) for share in SHARES})
+    longest = math.inf if tables.longest is None else tables.longest
+    horizons = sorted({max(1, round(share * tables.horizon)) for share in SHARES if share * tables.horizon <= longest})
     try:
         values = [solve_horizons(tables, horizons, rule, temperature=alpha) for rule in (POSTERIOR, VARIATIONAL)]
     except ImpossibleError:

@@ -113,12 +113,10 @@ def solve_horizons(
     asked = _whole(horizons)
     if tolerance is not None and not (isinstance(tolerance, int | float) and 0 <= tolerance < float("inf")):
         raise fault("tolerance", f"{tolerance!r}", "a finite number of reward units, 0 or more, or None")
-    longest = getattr(world, "longest", None)  # of a world whose states are those that so many steps reach
-    if longest is not None and max(asked) > longest:
-        raise fault(
-            "solve_horizons, horizons", f"{max(asked):,}", f"at most {longest:,}, the longest that the states serve"
-        )
     tables = _stationary(world)
+    if tables.longest is not None and max(asked) > tables.longest:
+        expected = f"at most {tables.longest:,}, the longest for which there are all states"
+        raise fault("solve_horizons, horizons", f"{max(asked):,}", expected)
     alpha = as_temperature(temperature, tables)
     if alpha.dim():
         raise fault("temperature", f"{alpha.tolist()}", "one number")

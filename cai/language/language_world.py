@@ -46,7 +46,7 @@ class LanguageWorld:
         successor: the next state, ``[S, V]``.
         reward: of each token, reward units, ``[S, V]``.
         final: at the end, reward units, ``[S]``.
-        longest: the longest horizon that the states serve; None where more tokens reach no more states.
+        longest: the longest horizon for which there are all states; None where more tokens reach no more of them.
 
     Raises:
         WorldError: the vocabularies differ, the end is no token, or the horizon is not valid.

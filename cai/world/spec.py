@@ -35,6 +35,7 @@ class Spec:
         stationary: whether it claims that its slices do not depend on t.
         terminal, terminated, observe, features: its optional methods, None where it has none.
         layout, labels: as the world gives them, not yet held against its variables.
+        longest: the longest horizon for which there are all states; None where these are all for every horizon.
         dtype: torch's default when it was read, in which its program runs.
     """
 
@@ -49,6 +50,7 @@ class Spec:
     features: Callable[[Any], Tensor] | None
     layout: Layout | None
     labels: Any
+    longest: int | None
     dtype: torch.dtype
 
     @cached_property
@@ -202,6 +204,7 @@ def read(world: Any) -> Spec:
         features=member("features"),
         layout=member("layout"),
         labels=member("labels"),
+        longest=member("longest"),
         dtype=torch.get_default_dtype(),
     )
 

@@ -99,7 +99,8 @@ def _clock(tables: Tables) -> dict[str, Any]:
     T, most = tables.horizon, max(1, MOST_VALUES // (tables.states.size * tables.actions.size))
     life = T or max(1, min(200, math.ceil(math.log(ALIVE) / math.log(tables.discount))))
     start = min(life, most)
-    longest = start if tables.timed else max(start, min(4 * start, LONGEST, most))
+    known = LONGEST if tables.longest is None else tables.longest
+    longest = start if tables.timed else max(start, min(4 * start, LONGEST, most, known))
     return {"horizon": T, "discount": tables.discount, "timed": tables.timed, "start": start, "longest": longest}
 
 
