@@ -14,6 +14,7 @@ from cai.world.spec import read
 
 GAMMA = 0.99  # where episodes have no horizon and neither the caller nor the world discounts
 LONGEST = 128  # steps of each copy, unless the horizon is shorter
+STEPS = 1024  # of all copies in an update, unless their number is given
 
 
 def ppo(
@@ -28,7 +29,7 @@ def ppo(
     whiten: bool = True,
     kl: Literal["k1", "k2", "k3", "ratio_k3", "full"] = "k1",
     where: Literal["reward", "loss"] = "reward",
-    batch: int = 8,
+    batch: int | None = None,
     length: int | None = None,
     lr: float | None = None,
     norm: float | None = 0.5,
@@ -60,7 +61,7 @@ def ppo(
         whiten: give the advantages of a batch mean 0 and deviation 1.
         kl: the estimate of each step's KL to the prior, as in ``KLObjective``.
         where: "reward" or "loss", where the KL goes.
-        batch: copies of the world.
+        batch: copies of the world; 1,024 over the length that is usual unless given.
         length: steps of each copy in an update; the horizon unless given, and at most 128.
         lr: the step size of Adam; 0.05 for tables and 0.001 for networks unless given.
         norm: the largest norm of a gradient; None for any.
@@ -84,6 +85,8 @@ def ppo(
     objective = KLObjective(kl, where, "value", scale, length="batch", clip=clip, source="Schulman et al. 2017")
     passes: dict[str, Any] = {"epochs": epochs, "minibatches": minibatches, "critic_epochs": epochs, "lam": lam}
     steps: dict[str, Any] = {"lr": lr, "norm": norm, "settle": settle, "average": average}
-    steps["length"] = min(LONGEST, horizon or LONGEST) if length is None else length
+    usual = min(LONGEST, horizon or LONGEST)
+    steps["length"] = usual if length is None else length
+    batch = -(-STEPS // usual) if batch is None else batch
     shape: dict[str, Any] = {"batch": batch, "network": network, "stationary": stationary, "name": "ppo"}
     return trained(PolicyGradient(objective, **passes, **steps, **shape), world, temperature, gamma, dtype, options)
