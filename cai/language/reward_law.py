@@ -74,7 +74,7 @@ class RewardSampler:
         """Return KL(q ‖ other), nats, exactly; to the reference unless another sampler of the same world is given."""
         p = (self.law.log_probs + self.log_ratio).exp()
         theirs = torch.zeros_like(p) if other is None else other.log_ratio
-        return float(torch.where(p > 0, p * (self.log_ratio - theirs), 0.0).sum())
+        return max(float(torch.where(p > 0, p * (self.log_ratio - theirs), 0.0).sum()), 0.0)  # rounding apart
 
     def sample(self, n: int, generator: torch.Generator) -> Int[Tensor, "n T"]:
         """Draw n texts."""
