@@ -63,6 +63,9 @@ def test_distances_are_those_of_all_texts(listed: bool) -> None:
     policy, exact = cai.from_logits(function, world), language.conditional(world, temperature=0.2)
     texts = all_texts(world)
     log_pi, log_best = by_hand(world, texts, 3), language.log_prob(world, exact, texts)
+    if listed:  # what has a policy is one, too
+        solved = cai.solve(world, cai.VARIATIONAL, temperature=0.2)
+        assert torch.allclose(language.log_prob(world, solved, texts), log_best, atol=1e-11)
     reverse, forward = (log_pi.exp() * (log_pi - log_best)).sum(), (log_best.exp() * (log_best - log_pi)).sum()
     found = language.distance(exact, policy, samples=4000)
     error = 1e-9 if listed else 5 * found.reverse.standard_error, 1e-9 if listed else 5 * found.forward.standard_error

@@ -14,7 +14,7 @@ from cai.language.language_world import LanguageWorld
 from cai.language.text_world import TextWorld
 from cai.language.texts import log_next
 from cai.learn.loop import require_whole
-from cai.policies.as_policy import as_policy, policy_table, unwrapped
+from cai.policies.as_policy import as_policy, policy_table
 
 
 @dataclass(frozen=True)
@@ -56,10 +56,9 @@ def distance(exact: Conditional, policy: Any, *, samples: int = 10_000, seed: in
     world = exact.world
     if isinstance(world, LanguageWorld):
         return _exact(exact, policy)
-    actor = policy if policy is None else unwrapped("distance, policy", policy)
     generator = torch.Generator().manual_seed(seed)
-    reverse = _sampled_kl(world, actor, exact, samples, generator)
-    forward = _sampled_kl(world, exact, actor, samples, generator)
+    reverse = _sampled_kl(world, policy, exact, samples, generator)
+    forward = _sampled_kl(world, exact, policy, samples, generator)
     assert reverse.value is not None
     log_z = exact.log_evidence
     return Distance(log_z, Estimate(log_z - reverse.value, reverse.standard_error), reverse, forward)

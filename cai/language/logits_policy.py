@@ -82,8 +82,9 @@ class LogitsPolicy:
 def from_logits(function: Logits, world: TextWorld, *, context: int | None = None) -> LogitsPolicy:
     """Return the policy of any function from token prefixes ``[N, t]`` to logits ``[N, V]``: a neural net, say.
 
-    The function is called with all prefixes of one length, t from 0 to k. A net that reads whole prefixes is measured
-    exactly in a world that remembers k ≥ T-1 tokens; with a smaller k the policy is the net on the last k tokens.
+    The function is called with all prefixes of one length, t from 0 to k; a net that needs a token to begin with puts
+    its own before them. A net that reads whole prefixes is measured exactly in a world that remembers k ≥ T-1 tokens;
+    with a smaller k the policy is the net on the last k tokens.
 
     Args:
         function: of the numbers of tokens; the vocabulary's order is the order of the logits.

@@ -1,6 +1,7 @@
 """Texts under a policy of a world of language: samples, log-probabilities, perplexity.
 
-A policy is None (the reference), what ``cai.language.conditional`` returns, or any cai ``Policy`` of the world.
+A policy is None (the reference), what ``cai.language.conditional`` returns, any cai ``Policy`` of the world, or what
+has such a ``.policy``: messages, a learner's result.
 """
 
 from typing import Any
@@ -10,6 +11,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from cai.language.text_world import TextWorld
+from cai.policies.as_policy import unwrapped
 
 
 def log_next(world: TextWorld, policy: Any, t: int, state: Any) -> Float[Tensor, "*N V"]:
@@ -18,6 +20,7 @@ def log_next(world: TextWorld, policy: Any, t: int, state: Any) -> Float[Tensor,
         if policy is None:
             return world.log_tokens(state)
         found: Tensor
+        policy = unwrapped("texts, policy", policy)
         if hasattr(policy, "log_next"):
             found = policy.log_next(t, state)
         elif isinstance(state, Tensor) and hasattr(policy, "log_probs"):
