@@ -199,6 +199,10 @@ def test_an_impossible_constraint_and_a_wrong_temperature_are_refused() -> None:
     world = language.language_world(model, never, horizon=4)
     with pytest.raises(cai.ImpossibleError, match="each text of 4 tokens that it accepts"):
         language.conditional(world)
+    with pytest.raises(cai.IntractableError, match="H = 3 hidden states and Q = 23 of"):
+        language.conditional(hidden(horizon=10**12))
+    with pytest.raises(cai.WorldError, match="one vocabulary for both"):
+        language.language_world(model, language.containing("b", language.characters("ab")), horizon=4)
     with pytest.raises(cai.WorldError, match="conditional, temperature: 0"):
         language.conditional(hidden(), temperature=0)
 

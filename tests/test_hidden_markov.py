@@ -83,6 +83,8 @@ def test_bad_input_is_one_clear_line() -> None:
         language.fit_hidden_markov("z", 3, vocabulary=language.characters("ab"))
     with pytest.raises(cai.WorldError, match="hidden Markov, states: 0"):
         language.fit_hidden_markov(TEXT, 0)
+    with pytest.raises(cai.IntractableError, match="10,000,000 hidden states"):
+        language.fit_hidden_markov(TEXT, 10_000_000)
     good = small()
     emission = good.log_emission.clone()
     emission[1] = -torch.inf

@@ -17,6 +17,7 @@ from torch.nn.functional import embedding
 from cai.errors import fault
 from cai.language.vocabulary import Vocabulary, characters
 from cai.learn.loop import require_whole
+from cai.support.memory import require_room
 from cai.support.numerics import logsumexp
 from cai.support.progress import Interrupt, bar
 
@@ -123,6 +124,7 @@ def fit_hidden_markov(
 
     Raises:
         WorldError: the text is empty, has a token that is not in the vocabulary, or a number is not valid.
+        IntractableError: the probabilities need more memory than there is.
     """
     require_whole("hidden Markov, states", states, 1)
     require_whole("hidden Markov, iterations", iterations, 0)
@@ -132,6 +134,9 @@ def fit_hidden_markov(
     tokens = torch.zeros(0) if vocabulary is None else vocabulary.encode(text, "hidden Markov, text")
     if vocabulary is None or not len(tokens):
         raise fault("hidden Markov, text", "no token", "at least one")
+    V = len(vocabulary)
+    what = f"H = {states:,} hidden states, V = {V:,} tokens, and {CHUNK * BATCH:,} tokens at once"
+    require_room("hidden Markov", what, 40 * states * (states + V + CHUNK * BATCH), "fewer hidden states")
     model = _first(vocabulary, tokens, states, torch.Generator().manual_seed(seed))
     history = list[float]()
     with Interrupt() as stop, bar("hidden Markov model", iterations, shown=progress) as tell:

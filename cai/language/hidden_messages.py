@@ -15,6 +15,7 @@ from torch.nn.functional import one_hot
 
 from cai.language.hidden_markov import HiddenMarkov
 from cai.language.prefix_world import PrefixWorld, State
+from cai.support.memory import require_room
 from cai.support.numerics import log, logsumexp
 
 SMALL = 1e-200
@@ -68,9 +69,16 @@ class HiddenMessages:
 
 
 def hidden_messages(world: PrefixWorld, alpha: float) -> HiddenMessages:
-    """Return the backward messages of a world of a hidden Markov model."""
+    """Return the backward messages of a world of a hidden Markov model.
+
+    Raises:
+        IntractableError: they need more memory than there is.
+    """
     model = world.model
     assert isinstance(model, HiddenMarkov)
+    T, H, Q = world.horizon, model.hidden, len(world.final)
+    what = f"messages of H = {H:,} hidden states and Q = {Q:,} of the automaton at T = {T:,} times"
+    require_room("conditional", what, 32 * H * Q * (T + Q), "fewer states, or a shorter horizon")
     moves = _moves(world, alpha)
     log_beta, log_moved = [(world.final / alpha).expand(model.hidden, -1)], list[Tensor]()
     for _ in range(world.horizon):
