@@ -8,6 +8,8 @@ Source: after Korbak, Perez & Buckley (2022), RL with KL penalties is better vie
 that of Carroll (1865), in the public domain.
 """
 
+from functools import reduce
+from operator import and_
 from pathlib import Path
 
 import cai
@@ -71,10 +73,8 @@ def letters(
     if not automata:
         expected = "at least one of pattern, contains, ends_with, count and forbid"
         raise cai.fault("letters", "nothing that pays", expected)
-    automaton = automata[0]
-    for other in automata[1:]:
-        automaton = automaton & other
-    return language.language_world(reference, automaton.minimal(), horizon=horizon, end=end)
+    every = reduce(and_, automata)  # a & b runs both, and adds what they pay
+    return language.language_world(reference, every.minimal(), horizon=horizon, end=end)
 
 
 def _read(text: str | None) -> str:

@@ -208,11 +208,3 @@ def language_world(
     if isinstance(reference, HiddenMarkov):
         return PrefixWorld(reference, automaton, horizon, end)
     return LanguageWorld(reference, automaton, horizon, end)
-
-
-def as_text(world: LanguageWorld, tokens: Float[Tensor, " T"]) -> str:
-    """Return a text up to its end token."""
-    text = [int(x) for x in tokens]
-    if world.end is not None and world.vocabulary.number[world.end] in text:
-        text = text[: text.index(world.vocabulary.number[world.end]) + 1]
-    return world.vocabulary.decode(text)

@@ -118,12 +118,7 @@ def fit_ngram(
         WorldError: the text is empty, has a token that is not in the vocabulary, or an argument is not valid.
         IntractableError: the contexts need more memory than there is.
     """
-    if isinstance(order, bool) or not isinstance(order, int) or order < 1:
-        raise fault("ngram, order", f"{order!r}", "a whole number, at least 1")
-    if smoothing not in ("witten_bell", "add"):
-        raise fault("ngram, smoothing", f"{smoothing!r}", "'witten_bell' or 'add'")
-    if isinstance(delta, bool) or not isinstance(delta, int | float) or not 0 <= delta < torch.inf:
-        raise fault("ngram, delta", f"{delta!r}", "a number, at least 0")
+    _require_settings(order, smoothing, delta)
     vocabulary = characters(text) if vocabulary is None and text else vocabulary
     tokens = vocabulary.encode(text, "ngram, text") if vocabulary is not None else torch.zeros(0)
     if vocabulary is None or len(tokens) < order:
@@ -137,6 +132,15 @@ def fit_ngram(
         shorter = levels[-1].repeat(V, 1)[: V**k] if levels else torch.full((1, V), 1 / V, dtype=torch.float64)
         levels.append(_witten_bell(counts, shorter) if smoothing == "witten_bell" else _add(counts, shorter, delta))
     return NGram(vocabulary, order, torch.cat(levels).log())
+
+
+def _require_settings(order: int, smoothing: str, delta: float) -> None:
+    if isinstance(order, bool) or not isinstance(order, int) or order < 1:
+        raise fault("ngram, order", f"{order!r}", "a whole number, at least 1")
+    if smoothing not in ("witten_bell", "add"):
+        raise fault("ngram, smoothing", f"{smoothing!r}", "'witten_bell' or 'add'")
+    if isinstance(delta, bool) or not isinstance(delta, int | float) or not 0 <= delta < torch.inf:
+        raise fault("ngram, delta", f"{delta!r}", "a number, at least 0")
 
 
 def _counts(tokens: Int[Tensor, " N"], k: int, V: int) -> Float[Tensor, "C V"]:
