@@ -4,11 +4,12 @@ from collections.abc import Sequence
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
 from cai.evaluation.by_horizon import ByHorizon
 from cai.exact.horizons import HorizonValues
 from cai.support.numbers import brief, show
-from cai.view.canvas import Room, open_axes, panel
+from cai.view.canvas import Room, open_axes, panel, power
 from cai.view.curve_names import Label, name_ends, width_of
 from cai.view.style import GREY, LINES
 from cai.view.vector import tell
@@ -49,6 +50,10 @@ def horizon_curves(
         ax.plot(answers[0].posterior.horizons, heights, color=colour, linestyle=dash, linewidth=1.6)
     ax.axvline(horizon, color=GREY, linewidth=0.8, zorder=1)
     ax.set_xscale("log")
+    short = max(answers[0].posterior.horizons) < 30
+    ax.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if short else (1,)))
+    ax.xaxis.set_major_formatter(FuncFormatter(lambda T, _: power(T)))
+    ax.xaxis.set_minor_locator(NullLocator())
     ax.set_xlim(right=max(answers[0].posterior.horizons))
     name_ends(ax, [Label(ends[name], name, brief(ends[name]), colour) for name, (_, colour, _) in lines.items()])
     at = f"T = {answers[0].posterior.horizons[0]} to {answers[0].posterior.horizons[-1]:,}"
