@@ -77,5 +77,7 @@ def test_names_say_which_learners_are_soft() -> None:
     known = forms()
     assert {"grpo", "soft_grpo", "soft_rloo", "ppo", "dpo", "ipo", "trajectory_balance"} <= set(known)
     assert not {"soft_dpo", "soft_ipo", "soft_trajectory_balance"} & set(known)
+    with pytest.raises(cai.WorldError, match="dpo, temperature: none; expected α > 0"):
+        cai.learn.many("dpo", Certain(), seeds=[0])
     (run,) = cai.learn.learn_all(["dpo"], Certain(), temperatures=[0.5], seeds=[0], steps=100, progress=False)
     assert run.runs["dpo"][0].temperature == 0.5

@@ -55,10 +55,10 @@ def less_others(returned: Tensor, among: Tensor, group: int) -> Tensor:
 
 
 def over_group_deviation(advantages: Tensor, returned: Tensor, group: int) -> Tensor:
-    """Return advantages over the deviation of their group's returns, by G - 1; 0 where these are all the same."""
+    """Return advantages over the deviation of their group's returns, a mean over G; 0 where these are all the same."""
     grouped = returned.unflatten(1, (-1, group))
     alike = (grouped == grouped[..., :1]).all(-1, keepdim=True)
-    deviation = torch.where(alike, torch.inf, grouped.std(-1, keepdim=True))
+    deviation = torch.where(alike, torch.inf, grouped.std(-1, correction=0, keepdim=True))
     scaled: Tensor = advantages.unflatten(1, (-1, group)) / deviation
     return scaled.flatten(1)
 

@@ -49,7 +49,12 @@ def forms() -> tuple[str, ...]:
 
 def at_temperature(form: str, alpha: float) -> dict[str, Any]:
     """Return the settings that make a learner soft at α, or have a hard one measured there."""
-    return {"temperature" if form.startswith(SOFT) or _always_soft(form) else "measured_at": alpha}
+    return {"temperature" if is_soft(form) else "measured_at": alpha}
+
+
+def is_soft(form: str) -> bool:
+    """Return whether a form needs a temperature."""
+    return form.startswith(SOFT) or _always_soft(form)
 
 
 def _temperature(name: str) -> Parameter | None:

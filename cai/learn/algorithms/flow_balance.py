@@ -98,7 +98,8 @@ def trajectory_balance(
     It is 0 at the exact posterior p(τ|O = 1), which a policy has in a deterministic world only. Worlds that are known
     not to be are refused; of an environment that is not compiled, it is not known. ``log_z`` in the metrics of the
     history is the learned log Z, nats, the mean over the starts of the last batch; the true one is the result's
-    ``elbo_star``, since ELBO* is E log Z(s_0) here.
+    ``elbo_star``, since ELBO* is E log Z(s_0) here. For a given policy the best log Z_θ is its ELBO, so on the way the
+    learned one lies below.
 
     Args:
         world: a world, a Gymnasium id, or a function that makes an environment, whose episodes end.
