@@ -6,7 +6,7 @@ import pytest
 import torch
 
 import cai
-from cai.learn.names import forms
+from cai.learn.names import forms, learner_of, with_kl
 from tests.worlds import RandomWorld
 
 QUIET: dict[str, Any] = {"progress": False, "evaluations": 1, "stationary": False}
@@ -79,5 +79,14 @@ def test_names_say_which_learners_are_soft() -> None:
     assert not {"soft_dpo", "soft_ipo", "soft_trajectory_balance"} & set(known)
     with pytest.raises(cai.WorldError, match="dpo, temperature: none; expected α > 0"):
         cai.learn.many("dpo", Certain(), seeds=[0])
+    assert with_kl(["soft_grpo", "dpo"], ["k1", "k3"]) == ["soft_grpo-k1", "soft_grpo-k3", "dpo"]
+    with pytest.raises(cai.WorldError, match="--kl: beside dpo, which take none"):
+        with_kl(["dpo"], ["k1"])
+    with pytest.raises(cai.WorldError, match="learner 'dpo-k1': an estimate of the KL, which it does not take"):
+        learner_of("dpo-k1")
+    asked: Any = {"temperatures": [0.5], "seeds": [0], "steps": 300, "progress": False}
+    (runs,) = cai.learn.learn_all(["soft_grpo-k3", "soft_grpo-full"], Certain(), **asked)
+    (three,), (full,) = (runs.runs[name] for name in ("soft_grpo-k3", "soft_grpo-full"))
+    assert three.history[-1].elbo != full.history[-1].elbo
     (run,) = cai.learn.learn_all(["dpo"], Certain(), temperatures=[0.5], seeds=[0], steps=100, progress=False)
     assert run.runs["dpo"][0].temperature == 0.5

@@ -29,7 +29,7 @@ from cai.cli.options import (
 )
 from cai.cli.output import say_all_left_out, say_left_out, show_comparisons, write_report
 from cai.errors import fault
-from cai.learn.names import FORMS, POLICIES, forms
+from cai.learn.names import FORMS, POLICIES, forms, with_kl
 from cai.support.parallel import joined
 
 if TYPE_CHECKING:
@@ -51,7 +51,8 @@ APART = {
     "--ray": ("--jobs",),
 }
 """What these options have no use for."""
-NEEDS = {"--fit": ("--steps", "--seed"), "--learn": ("--seeds", "--learn-steps", "--jobs")}
+COUNTS = ("--seeds", "--learn-steps", "--jobs")
+NEEDS = {"--fit": ("--steps", "--seed"), "--learn": (*COUNTS, "--kl")}
 """Options that belong to another one."""
 EXPECTED = (
     "--fit with --steps and --seed, --learn with --seeds, --learn-steps and --jobs or --ray, or --inference-types alone"
@@ -111,6 +112,7 @@ def compare(
     steps: opt.Steps = None,
     seed: opt.Seed = None,
     learn: opt.Learn = None,
+    kl: opt.Estimates = None,
     seeds: opt.Seeds = None,
     learn_steps: opt.LearnSteps = None,
     jobs: opt.Jobs = None,
@@ -130,10 +132,11 @@ def compare(
     """Compare policies by exact numbers: return, regret, entropy, ELBO, and where each policy loses nats."""
     require_folder(out)
     ways = {"--rule": rule, "--fit": fit, "--twin": twin, "--learn": learn, "--inference-types": inference_types}
-    own = {"--steps": steps, "--seed": seed, "--seeds": seeds, "--learn-steps": learn_steps, "--jobs": jobs}
+    own = {"--steps": steps, "--seed": seed, "--seeds": seeds, "--learn-steps": learn_steps, "--jobs": jobs, "--kl": kl}
     where = {"--form": read_form(form), "--observe": observe, "--do": do, "--ray": ray}
     _refuse({**ways, **own, **where})
     fits, learners = read_names("--fit", fit, COMPARABLE), read_names("--learn", learn, (*FORMS, "all"))
+    estimates = read_names("--kl", kl, opt.KINDS)
     given = read_conditions(observe, do)
     chosen, alphas = read_rules(rule or (EXACT if learn else EVERY), prior=True), read_temperatures(temperature)
     instance, changed = read_world(world, settings, horizon, discount), [*(settings or []), *(twin or [])]
@@ -143,6 +146,7 @@ def compare(
         fitted, whole = _fitted(asked, fits, without_none(steps=steps, seed=seed))
         if not whole:
             raise KeyboardInterrupt
+        learners = with_kl(forms() if "all" in learners else learners, estimates)
         _learners(asked, rules, learners, range(seeds or SEEDS), jobs or 1, without_none(steps=learn_steps), fitted)
     elif inference_types:
         _inference_types(asked, conditions_of(given))
@@ -155,7 +159,7 @@ def _refuse(options: Mapping[str, Any]) -> None:
     """Refuse options that do not go together, before any work is done."""
     refuse("compare", options, APART, NEEDS, EXPECTED)
     read_settings(options["--twin"], "--twin")
-    for name in NEEDS["--learn"]:
+    for name in COUNTS:
         if options[name] is not None and options[name] < 1:
             raise fault(name, f"{options[name]}", "a whole number, at least 1")
     form = options["--form"] or "tables"
@@ -233,11 +237,10 @@ def _learners(
     fits: Mapping[float, Mapping[str, Any]],
 ) -> None:
     """Compare learners over seeds beside the exact answers and the fits; print a temperature as soon as it is done."""
-    learners = forms() if "all" in names else names
     where: dict[str, Any] = {"seeds": seeds, "jobs": jobs, "ray": asked.ray, "folder": asked.out and asked.out / "runs"}
     comparisons: list[Comparison] = []
     whole = True
-    for trained in cai.learn.learn_all(learners, asked.world, temperatures=asked.alphas, **where, **settings):
+    for trained in cai.learn.learn_all(names, asked.world, temperatures=asked.alphas, **where, **settings):
         runs, whole = _complete_runs(trained, len(seeds)), trained.whole
         if runs:
             both = {**rules, **fits.get(trained.temperature, {}), **runs}

@@ -15,6 +15,7 @@ from cai.bridges.named import load_world
 from cai.cli import complete, known
 from cai.cli.app import say
 from cai.errors import fault
+from cai.exact.kl.kl_objective import OPTIONS
 from cai.learn.names import FORMS
 from cai.support.progress import working
 from cai.support.wording import meant, read_name
@@ -58,11 +59,20 @@ Steps = Annotated[int | None, typer.Option(min=0, help="The most updates; 2000 u
 Seed = Annotated[
     int | None, typer.Option(min=0, max=2**32 - 1, help="The seed of all randomness in a fit; 0 unless given.")
 ]
+KINDS = OPTIONS["kl"]
+"""The estimates of the KL."""
 Learn = Annotated[
     str | None,
     typer.Option(
         autocompletion=complete.several_of((*FORMS, "all")),
         help="Learners to compare over seeds: a comma list such as reinforce,soft_q_learning, or 'all'.",
+    ),
+]
+Estimates = Annotated[
+    str | None,
+    typer.Option(
+        autocompletion=complete.several_of(KINDS),
+        help=f"The KL of learners that take one (soft_grpo, soft_ppo): a comma list of {', '.join(KINDS)}.",
     ),
 ]
 Seeds = Annotated[int | None, typer.Option(help="How many seeds of each learner; 10 unless given.")]

@@ -1,11 +1,12 @@
 """The learners by name: the functions that the list of public names imports from ``algorithms``.
 
 A learner stands for its hard form; ``soft_`` before its name for the same one at a temperature. One that is nothing
-without a temperature, as DPO, has its plain name alone.
+without a temperature, as DPO, has its plain name alone. After a hyphen stands an estimate of the KL: ``soft_grpo-k3``.
 """
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import partial
 from importlib import import_module
 from inspect import Parameter, signature
 from pathlib import Path
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 
 PUBLIC = Path(__file__).with_name("__init__.pyi").read_text(encoding="utf-8")
 LEARNERS = tuple(re.findall(r"^from \.algorithms\.\w+ import (\w+)", PUBLIC, re.MULTILINE))
-SOFT = "soft_"
+SOFT, KL = "soft_", "-"
 FORMS = tuple(form for name in LEARNERS for form in (name, SOFT + name))
 """The names that the command line takes; it refuses the soft form of a learner that has none."""
 POLICIES = ("tabular", "stationary", "neural", "neural-stationary", "affine", "affine-stationary", "full")
@@ -28,17 +29,43 @@ ESTIMATORS = ("tables", "exact", "enumeration", "score", "reparameterised")
 
 
 def learner_of(form: str) -> "Callable[..., Learned]":
-    """Return the function of a learner in either form.
+    """Return the function of a learner in either form, with its estimate of the KL where it has one.
 
     Raises:
-        WorldError: the learner has no such form.
+        WorldError: the learner has no such form, or no KL to choose.
     """
-    name = form.removeprefix(SOFT)
+    plain, _, kl = form.partition(KL)
+    name = plain.removeprefix(SOFT)
     function: Callable[..., Learned] = getattr(import_module("cai.learn"), name)
-    if form != name and not _has_both(name):
+    if plain != name and not _has_both(name):
         seen = "it always has" if _always_soft(name) else "it does not take"
         raise fault(f"learner '{form}'", f"a temperature, which {seen}", name)
-    return function
+    if not kl:
+        return function
+    if not takes_kl(name):
+        raise fault(f"learner '{form}'", "an estimate of the KL, which it does not take", plain)
+    chosen = partial(function, kl=kl)
+    chosen.__name__ = f"{name}{KL}{kl}"  # type: ignore[attr-defined]  # what the files of its runs are called
+    return chosen
+
+
+def with_kl(names: Sequence[str], estimates: Sequence[str]) -> list[str]:
+    """Return learners, those that take an estimate of the KL with each of them.
+
+    Raises:
+        WorldError: there are estimates, and no learner takes one.
+    """
+    if not estimates:
+        return list(names)
+    if not any(map(takes_kl, names)):
+        raise fault("--kl", f"beside {', '.join(names)}, which take none", "beside soft_grpo or soft_ppo")
+    found = [[f"{name}{KL}{kl}" for kl in estimates] if takes_kl(name) else [name] for name in names]
+    return [form for each in found for form in each]
+
+
+def takes_kl(form: str) -> bool:
+    """Return whether a learner takes an estimate of the KL."""
+    return "kl" in signature(getattr(import_module("cai.learn"), form.removeprefix(SOFT))).parameters
 
 
 def forms() -> tuple[str, ...]:
@@ -54,10 +81,12 @@ def at_temperature(form: str, alpha: float) -> dict[str, Any]:
 
 def is_soft(form: str) -> bool:
     """Return whether a form needs a temperature."""
-    return form.startswith(SOFT) or _always_soft(form)
+    return form.startswith(SOFT) or _always_soft(form.partition(KL)[0])
 
 
 def _temperature(name: str) -> Parameter | None:
+    if name not in LEARNERS:  # one of somebody's own
+        return None
     return signature(getattr(import_module("cai.learn"), name)).parameters.get("temperature")
 
 

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from cai.errors import CaiError, fault, user_code
-from cai.learn.names import FORMS, SOFT, is_soft, learner_of
+from cai.learn.names import FORMS, KL, SOFT, is_soft, learner_of
 from cai.learn.remote import RemoteRun, learned_remotely
 from cai.learn.result import Learned
 from cai.support.progress import bar
@@ -66,7 +66,7 @@ def many(
         BrokenOff: Ctrl-C; the error holds the finished runs.
     """
     if isinstance(learner, str):
-        read_name("learner", learner, FORMS)
+        read_name("learner", learner.partition(KL)[0], FORMS)
         if is_soft(learner) and settings.get("temperature") is None:
             raise fault(f"{learner}, temperature", "none", "α > 0, reward units")
     if not isinstance(seeds, Sequence) or not seeds or len(set(seeds)) < len(seeds):
