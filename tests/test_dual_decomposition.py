@@ -80,7 +80,11 @@ def test_a_world_that_elimination_refuses_is_bounded() -> None:
 
 
 @pytest.mark.parametrize("rule", [cai.HARD, cai.VARIATIONAL, cai.POSTERIOR], ids=str)
-@pytest.mark.parametrize("world", [Fall(), Fall(bonus=-2.0), cai.from_gymnasium("FrozenLake-v1", horizon=8)], ids=str)
+@pytest.mark.parametrize(
+    "world",
+    [Fall(), Fall(bonus=-2.0), cai.from_gymnasium("FrozenLake-v1", horizon=8)],
+    ids=["fall", "fall with a fine", "frozen_lake"],
+)
 def test_after_the_end_of_an_episode_nothing_is_paid(world: Any, rule: cai.Rule) -> None:
     factors = cai.factorise(world)
     assert factors.ends is not None
