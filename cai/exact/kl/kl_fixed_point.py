@@ -10,7 +10,7 @@ from cai.compile.table_model import Tables
 from cai.errors import fault, require_time
 from cai.exact.diagnose import require_possible
 from cai.exact.forms import Compiled, compiled
-from cai.exact.kl.expected_advantages import PaidAtEnd, Scaled, Terms, advantages, in_world
+from cai.exact.kl.kl_advantages import PaidAtEnd, Scaled, Terms, advantages, in_world
 from cai.exact.kl.kl_estimators import nats
 from cai.exact.kl.kl_objective import KLObjective, kl_objective
 from cai.exact.kl.self_consistent import self_consistent

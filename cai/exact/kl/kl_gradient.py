@@ -8,7 +8,7 @@ from torch import Tensor
 
 from cai.compile.table_model import Tables
 from cai.errors import fault
-from cai.exact.kl.expected_advantages import Terms, advantages, in_world, tokens
+from cai.exact.kl.kl_advantages import Terms, advantages, in_world, tokens
 from cai.exact.kl.kl_estimators import estimate, slope
 from cai.exact.kl.kl_fixed_point import ahead, table_operator
 from cai.exact.kl.kl_objective import KLObjective, kl_objective

@@ -15,8 +15,8 @@ from torch import Tensor
 
 from cai.errors import fault
 from cai.exact.kl.endings import Endings
-from cai.exact.kl.kl_estimators import estimate
 from cai.exact.kl.groups import baseline_of, expected_advantages
+from cai.exact.kl.kl_estimators import estimate
 from cai.exact.kl.kl_objective import KLObjective
 from cai.exact.tables.backup import look_ahead
 from cai.exact.tables.table_operator import TableOperator
