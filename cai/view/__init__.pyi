@@ -7,6 +7,7 @@ from .episode_samples import Samples as Samples
 from .episode_samples import samples as samples
 from .explorer.explore import Explorer as Explorer
 from .explorer.explore import explore as explore
+from .explorer.explore_texts import explore_texts as explore_texts
 from .gain_figure import gains_over_time as gains_over_time
 from .graph_figure import graph as graph
 from .horizon_figures import horizon_curves as horizon_curves

@@ -29,9 +29,13 @@ class Explorer:
 
     Attributes:
         data: the world as dicts, lists and numbers; ``cai.view.explorer`` describes its fields.
+        template, scripts, styles: the files that the page is made of; ``explore``'s unless given.
     """
 
     data: dict[str, Any]
+    template: str = "page.html.jinja"
+    scripts: tuple[str, ...] = ()
+    styles: tuple[str, ...] = ("page.css",)
 
     def __repr__(self) -> str:
         return f"Explorer({self.data['title']}: {self.data['size']})"
@@ -39,7 +43,8 @@ class Explorer:
     @property
     def html(self) -> str:
         """The page."""
-        return page_of("page.html.jinja", self.data, scripts=[*ENGINE, *page_scripts()], styles=["page.css"])
+        scripts = self.scripts or (*ENGINE, *page_scripts())
+        return page_of(self.template, self.data, scripts=[*scripts], styles=[*self.styles])
 
     def save(self, path: str | Path) -> Path:
         """Write the page and return its path.
