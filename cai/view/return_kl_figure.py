@@ -26,7 +26,7 @@ from cai.view.style import GREY, INK, LINES, MARKERS
 from cai.view.vector import tell
 
 WHERE = "return_against_kl"
-DECADES, POINTS = 2, 33
+DECADES, POINTS = 2, 25
 """How far the front goes, colder and warmer than the policies, and by how many temperatures."""
 FAR = 2.5
 """A KL of more than so many times the front's is drawn at the edge."""

@@ -35,6 +35,8 @@ from cai.world.program import Guide
 GRAPH = 24
 """Nodes up to which the graph of a world whose variables are kept apart is drawn: more are a thicket."""
 
+SOLVED = 500_000
+"""Entries of the tables of all times up to which the front of all temperatures is solved without being asked for."""
 MOST = 12
 """State variables that are drawn, a panel each."""
 PROMISED = "promised by POSTERIOR"
@@ -184,9 +186,13 @@ def at_temperature(comparison: Comparison) -> Iterator[Picture]:
 
 
 def off_the_front(comparison: Comparison) -> bool:
-    """Return whether a policy of a world with tables is another optimum than the prior's and this temperature's."""
-    star = comparison.elbo_star
-    if comparison.tables is None or star is None:
+    """Return whether a policy is neither the prior nor the optimum, on tables that are soon solved many times."""
+    star, tables = comparison.elbo_star, comparison.tables
+    if (
+        tables is None
+        or star is None
+        or tables.log_prob.numel() * (1 if tables.timed else tables.horizon or 1) > SOLVED
+    ):
         return False
     each = [one.evaluation for subjects in comparison.subjects.values() for one in subjects]
     return any(
