@@ -148,22 +148,27 @@ def compiled(world: World | Spec | Compiled, form: str = "auto", *, under: Itera
     for known in FORMS:
         if form == known.name:
             return known.compile(world)
-    with precision(torch.float64), otherwise_approximate():
+    with precision(torch.float64), otherwise_approximate(world):
         spec = read(world)
         ready = next((known for known in FORMS if known.can(spec)), None)
         return _cheaper(spec) if ready is None else ready.compile(world)
 
 
 @contextmanager
-def otherwise_approximate() -> Iterator[None]:
-    """Let an error that says why a world has no exact form say, too, what takes it as it is."""
+def otherwise_approximate(world: Any = None) -> Iterator[None]:
+    """Let an error that says why a world has no exact form say, too, what takes it as it is.
+
+    A world may name its own exact answer, as ``conditioned_by``.
+    """
     try:
         yield
     except IntractableError as error:
         *before, last = error.findings
         if last.expected.endswith(APPROXIMATE):
             raise
-        raise type(error)([*before, replace(last, expected=last.expected + APPROXIMATE)]) from error.__cause__
+        own = getattr(world, "conditioned_by", None)
+        expected = last.expected + (f"; or its exact conditional: {own}" if own else "") + APPROXIMATE
+        raise type(error)([*before, replace(last, expected=expected)]) from error.__cause__
 
 
 def _cheaper(spec: Spec) -> Compiled:

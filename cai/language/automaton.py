@@ -1,6 +1,7 @@
 """Automaton: a finite automaton that reads tokens and pays: for each transition, and at the end."""
 
 from dataclasses import dataclass, replace
+from numbers import Real
 
 import torch
 from jaxtyping import Float, Int
@@ -98,6 +99,8 @@ class Automaton:
         Raises:
             WorldError: their vocabularies differ.
         """
+        if not isinstance(other, Automaton):
+            raise fault("automaton, &", f"a {type(other).__name__}", "an automaton")
         if self.vocabulary != other.vocabulary:
             raise fault("automaton, &", "two vocabularies", "automata over the same tokens")
         name, P = f"{self.name} & {other.name}", len(other)
@@ -127,5 +130,8 @@ def paying_at_end(
     rejected: float = 0.0,
 ) -> Automaton:
     """Return the automaton that pays at the end alone: ``accepted`` in the accepting states, else ``rejected``."""
+    for part, pay in (("accepted", accepted), ("rejected", rejected)):
+        if not isinstance(pay, Real):
+            raise fault(f"{name}, {part}", f"{pay!r}", "a number, or -inf")
     final = torch.full((len(labels),), float(rejected), dtype=torch.float64).masked_fill(accepting, float(accepted))
     return Automaton(vocabulary, successor, torch.zeros(successor.shape, dtype=torch.float64), final, labels, name=name)

@@ -20,7 +20,7 @@ from cai.language.hidden_markov import HiddenMarkov
 from cai.language.hidden_messages import hidden_messages
 from cai.language.language_world import LanguageWorld
 from cai.language.prefix_world import PrefixWorld
-from cai.language.text_world import TextWorld
+from cai.language.text_world import TextWorld, require_text_world, require_texts
 from cai.language.token_policy import written
 from cai.learn.loop import require_number
 from cai.policies.protocol import scored
@@ -81,6 +81,7 @@ class Conditional:
 
     def log_constraint(self, tokens: Int[Tensor, "*N T"]) -> Float[Tensor, "*N T+1"]:
         """Return log β_t of every prefix of texts, nats: with a reward at the end alone, log p(O | prefix)."""
+        require_texts("log_constraint", self.world, tokens, 0, self.world.horizon)
         s, found = self.world.begin(*tokens.shape[:-1]), list[Tensor]()
         for t, x in enumerate(tokens.unbind(-1)):
             found.append(self.log_ahead(t, s))
@@ -100,10 +101,11 @@ def conditional(world: TextWorld, *, temperature: float = 1.0) -> Conditional:
         temperature: α > 0, reward units.
 
     Raises:
-        WorldError: the temperature is not positive.
+        WorldError: the world is none of language, or the temperature is not positive.
         ImpossibleError: no text that the reference writes is allowed.
         IntractableError: a ``PrefixWorld`` of a finite memory has too many states.
     """
+    require_text_world("conditional", world)
     alpha = require_number(
         "conditional, temperature", temperature, lambda a: 0 < a < torch.inf, "a positive, finite number"
     )

@@ -7,6 +7,8 @@ from typing import Any
 import torch
 
 from cai.approximation.estimate import Estimate
+from cai.compile.table_model import Tables
+from cai.errors import fault
 from cai.evaluation.evaluate import evaluate
 from cai.exact.messages import Messages
 from cai.language.conditional import Conditional
@@ -51,6 +53,8 @@ def distance(exact: Conditional, policy: Any, *, samples: int = 10_000, seed: in
     Raises:
         WorldError: the policy or a number is not valid.
     """
+    if not isinstance(exact, Conditional):
+        raise fault("distance, exact", f"a {type(exact).__name__}", "what cai.language.conditional returns")
     require_whole("distance, samples", samples, 2)
     require_whole("distance, seed", seed, 0)
     world = exact.world
@@ -71,7 +75,9 @@ def forward_kl(messages: Messages, policy: Any) -> float:
         messages: of POSTERIOR on a world of tables.
         policy: any policy of it.
     """
-    tables, total = messages.model, 0.0
+    tables, total = getattr(messages, "model", None), 0.0
+    if not isinstance(tables, Tables):
+        raise fault("forward_kl, messages", f"a {type(messages).__name__}", "what cai.solve returns on tables")
     own = as_policy(tables, policy)
     for t in range(tables.horizon):
         joint = messages.marginals(t)

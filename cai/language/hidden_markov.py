@@ -160,7 +160,7 @@ def expected_counts(model: HiddenMarkov, tokens: Int[Tensor, " N"]) -> tuple[lis
     for chunks in _batches(tokens):
         start, move, emit = leaves = [x.clone().requires_grad_() for x in _tables(model)]
         log_p = _log_likelihood(start.exp(), move.exp(), emit.exp(), chunks)
-        for count, grad in zip(counts, torch.autograd.grad(log_p, leaves), strict=True):
+        for count, grad in zip(counts, torch.autograd.grad(log_p, leaves, materialize_grads=True), strict=True):
             count += grad
         total += float(log_p.detach())
     return counts, total

@@ -22,6 +22,7 @@ from cai.language.prefix_world import PrefixWorld
 from cai.language.reachable import reachable
 from cai.language.reference import Reference, require_suited
 from cai.language.remembering import NONE, Remembering, one_hot_tokens, require_remembering
+from cai.language.text_world import require_texts
 from cai.world.definition import Point
 
 LABELLED = 100_000
@@ -57,7 +58,7 @@ class LanguageWorld:
     stationary = True
 
     def __init__(self, reference: Reference, automaton: Automaton, horizon: int, end: str | None = None) -> None:
-        require_suited(reference.vocabulary, automaton, horizon, end)
+        require_suited(reference, automaton, horizon, end)
         self.reference, self.automaton, self._horizon, self._made_for = reference, automaton, horizon, horizon
         self.vocabulary, self.end = reference.vocabulary, end
         token = None if end is None else self.vocabulary.number[end]
@@ -79,7 +80,8 @@ class LanguageWorld:
 
     @horizon.setter
     def horizon(self, horizon: int) -> None:
-        if horizon < 1 or (self.longest is not None and horizon > self.longest):
+        whole = isinstance(horizon, int) and not isinstance(horizon, bool)
+        if not whole or horizon < 1 or (self.longest is not None and horizon > self.longest):
             most = "on" if self.longest is None else f"to {self.longest}, whose states are there; else a new world"
             raise fault("language_world, horizon", f"{horizon!r}", f"from 1 {most}")
         self._horizon = horizon
@@ -128,6 +130,7 @@ class LanguageWorld:
 
     def along(self, tokens: Int[Tensor, "*N T"]) -> Int[Tensor, "*N T+1"]:
         """Return the states of texts, before each token and after the last."""
+        require_texts("along", self, tokens)
         states = [self.begin(*tokens.shape[:-1])]
         for x in tokens.unbind(-1):
             states.append(self.append(states[-1], x))

@@ -11,7 +11,7 @@ from torch import Tensor
 from cai.errors import fault, user_code
 from cai.language.language_world import LanguageWorld
 from cai.language.remembering import NONE
-from cai.language.text_world import TextWorld
+from cai.language.text_world import TextWorld, require_text_world
 from cai.language.token_policy import written
 from cai.learn.loop import require_whole
 from cai.policies.protocol import scored
@@ -95,5 +95,6 @@ def from_logits(function: Logits, world: TextWorld, *, context: int | None = Non
     Raises:
         WorldError: the world remembers no tokens, or fewer than the context.
     """
+    require_text_world("from_logits", world)
     most = int(world.recent(world.begin()).shape[-1])
     return LogitsPolicy(function, world, most if context is None else require_whole("context", context, 1, most))

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from cai.language.automaton import Automaton
 from cai.language.conditional import Conditional, conditional
-from cai.language.text_world import TextWorld
+from cai.language.text_world import TextWorld, require_text_world
 from cai.language.token_policy import written
 from cai.policies.protocol import scored
 from cai.support.numerics import logsumexp
@@ -46,8 +46,10 @@ def masked(world: TextWorld) -> Masked:
     -inf on its way.
 
     Raises:
+        WorldError: the world is none of language.
         ImpossibleError: no text is accepted.
     """
+    require_text_world("masked", world)
     return Masked(world, conditional(world.under(_accepting(world.automaton))))
 
 

@@ -11,6 +11,7 @@ from cai.language.automaton import Automaton
 from cai.language.hidden_markov import HiddenMarkov
 from cai.language.reference import Reference, require_suited
 from cai.language.remembering import NONE, Remembering, appended, one_hot_tokens, require_remembering
+from cai.language.text_world import require_texts
 from cai.support.numerics import log
 from cai.world.definition import Point
 
@@ -37,11 +38,12 @@ class PrefixWorld:
     """
 
     stationary = True
+    conditioned_by = "cai.language.conditional(world)"
 
     def __init__(
         self, reference: Reference | HiddenMarkov, automaton: Automaton, horizon: int, end: str | None = None
     ) -> None:
-        require_suited(reference.vocabulary, automaton, horizon, end)
+        require_suited(reference, automaton, horizon, end)
         self.reference, self.automaton, self.horizon = reference, automaton, horizon
         self.vocabulary, self.end = reference.vocabulary, end
         self.model = reference.reference if isinstance(reference, Remembering) else reference
@@ -127,6 +129,7 @@ class PrefixWorld:
 
     def along(self, tokens: Int[Tensor, "*N T"]) -> list[State]:
         """Return the states of texts, before each token and after the last."""
+        require_texts("along", self, tokens)
         states = [self.begin(*tokens.shape[:-1])]
         for x in tokens.unbind(-1):
             states.append(self.append(states[-1], x))

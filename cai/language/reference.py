@@ -1,6 +1,6 @@
 """Reference: a model of language, the distribution of the next token given what it remembers of those before."""
 
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 from jaxtyping import Float, Int
 from torch import Tensor
@@ -36,12 +36,19 @@ class Reference(Protocol):
         """Return the name of a memory."""
 
 
-def require_suited(vocabulary: Vocabulary, automaton: Automaton, horizon: int, end: str | None) -> None:
+def require_suited(reference: Any, automaton: Automaton, horizon: int, end: str | None) -> None:
     """Raise where a reference and an automaton do not make a world.
 
     Raises:
-        WorldError: the vocabularies differ, the end is no token, or the horizon is not valid.
+        WorldError: the reference or the automaton is none, the vocabularies differ, the end is no token, or the
+            horizon is not valid.
     """
+    if not hasattr(type(reference), "following"):
+        expected = "a Reference: an n-gram, a hidden Markov model, or Remembering one"
+        raise fault("language_world, reference", f"a {type(reference).__name__}", expected)
+    if not isinstance(automaton, Automaton):
+        raise fault("language_world, automaton", f"a {type(automaton).__name__}", "a cai.language.Automaton")
+    vocabulary: Vocabulary = reference.vocabulary
     if vocabulary != automaton.vocabulary:
         seen = f"{len(automaton.vocabulary)} tokens in the automaton, {len(vocabulary)} in the reference"
         raise fault("language_world, vocabulary", seen, "one vocabulary for both")

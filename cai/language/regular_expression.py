@@ -26,6 +26,8 @@ from cai.language.vocabulary import Vocabulary
 
 MOST = 10_000
 """The most states of a pattern's automaton before it is made minimal."""
+REPEATED = 300
+"""How often a part may be repeated by a number: the time that greenery takes rises with its square."""
 START, END, BOUNDARY, INSIDE = "\ufdd0\ufdd1\ufdd2\ufdd3"
 """The marks, characters that no text has (Unicode, section 23.7): each says what holds at a place."""
 MARK_OF = {
@@ -54,10 +56,14 @@ def matching(
         whole: whether the whole text must match (``re.fullmatch``), not some part of it (``re.search``).
 
     Raises:
-        WorldError: the pattern is broken or not regular, or the vocabulary has none of the characters that it needs at
-            some place.
-        IntractableError: its automaton has more than 10,000 states.
+        WorldError: the pattern is no text, is broken or not regular, or the vocabulary has none of the characters that
+            it needs at some place.
+        IntractableError: its automaton has more than 10,000 states, or a part is repeated more than 300 times.
     """
+    if not isinstance(pattern, str):
+        raise fault("matching, pattern", f"{pattern!r}", "a regular expression of Python, a text")
+    if not isinstance(vocabulary, Vocabulary):
+        raise fault("matching, vocabulary", f"a {type(vocabulary).__name__}", "a cai.language.Vocabulary")
     letters = sorted({*"".join(vocabulary.tokens), *vocabulary.separator})
     name = f"{'wholly ' if whole else ''}matching {pattern!r}"
     rows, accepting = _table(name, _Search(_parsed(name, pattern, letters), tuple(letters), whole))
@@ -100,6 +106,10 @@ class _Parsed:
                 return self.sequence(tree, (flags | added) & ~removed)
             case "MAX_REPEAT" | "MIN_REPEAT":  # greedy or not, the same texts match
                 low, high, tree = value
+                most = low if high is _parser.MAXREPEAT else high
+                if most > REPEATED:
+                    seen = f"a part that is repeated {most:,} times"
+                    raise IntractableError([Finding(self.name, seen, f"at most {REPEATED:,} times")])
                 one = self.sequence(tree, flags)
                 more = one.star() if high is _parser.MAXREPEAT else (one | EPSILON).times(high - low)
                 return one.times(low) + more

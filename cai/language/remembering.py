@@ -33,13 +33,15 @@ class Remembering:
         length: k.
 
     Raises:
-        WorldError: k is no whole number from 1 on.
+        WorldError: the reference is no model of language, or k is no whole number from 1 on.
     """
 
     reference: Reference | HiddenMarkov
     length: int
 
     def __post_init__(self) -> None:
+        if not hasattr(type(self.reference), "following"):
+            raise fault("remembering, reference", f"a {type(self.reference).__name__}", "a model of language")
         require_whole("remembering, length", self.length, 1)
 
     @property

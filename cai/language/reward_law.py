@@ -17,15 +17,15 @@ from cai.language.conditional import conditional, listed_world
 from cai.language.hidden_markov import HiddenMarkov
 from cai.language.hidden_messages import emission
 from cai.language.prefix_world import PrefixWorld
-from cai.language.text_world import TextWorld
+from cai.language.text_world import TextWorld, require_text_world
 from cai.language.texts import log_prob, paid, sample
 from cai.learn.loop import require_number, require_whole
 from cai.support.numerics import log, logsumexp
 
 MOST = 10_000
 """The most values of the reward."""
-DIGITS = 9
-"""Decimals to which two rewards are the same."""
+CLOSE = 1e-9
+"""Two rewards are the same where they differ by less than this share of the largest one."""
 
 
 @dataclass(frozen=True)
@@ -39,6 +39,10 @@ class RewardLaw:
 
     rewards: Float[Tensor, " R"]
     log_probs: Float[Tensor, " R"]
+
+    def number(self, reward: Float[Tensor, "*N"]) -> Int[Tensor, "*N"]:
+        """Return which of the values a reward is: the nearest one."""
+        return torch.searchsorted((self.rewards[1:] + self.rewards[:-1]) / 2, reward)
 
 
 @dataclass(frozen=True)
@@ -67,8 +71,7 @@ class RewardSampler:
 
     def log_prob(self, tokens: Int[Tensor, "*N T"]) -> Float[Tensor, "*N"]:
         """Return log q(text), nats; the end token and all after it as in ``cai.language.log_prob``."""
-        number = torch.searchsorted(self.law.rewards, paid(self.world, tokens) - 10.0**-DIGITS)
-        return log_prob(self.world, None, tokens) + self.log_ratio[number]
+        return log_prob(self.world, None, tokens) + self.log_ratio[self.law.number(paid(self.world, tokens))]
 
     def kl(self, other: "RewardSampler | None" = None) -> float:
         """Return KL(q ‖ other), nats, exactly; to the reference unless another sampler of the same world is given."""
@@ -78,6 +81,7 @@ class RewardSampler:
 
     def sample(self, n: int, generator: torch.Generator) -> Int[Tensor, "n T"]:
         """Draw n texts."""
+        require_whole("sample, n", n, 1)
         return self.draw(n, generator)
 
 
@@ -87,7 +91,9 @@ def reward_law(world: TextWorld) -> RewardLaw:
     Raises:
         IntractableError: the reward has more than 10,000 values.
     """
+    require_text_world("reward_law", world)
     chain = _chain(world)
+    close = CLOSE * max(float(x.abs().nan_to_num(posinf=0.0).max()) for x in (chain.reward, chain.final))
     measure, never = {0.0: chain.start}, 0.0
     for t in range(world.horizon + 1):
         after = dict[float, Tensor]()
@@ -96,14 +102,24 @@ def reward_law(world: TextWorld) -> RewardLaw:
                 if r == -torch.inf:
                     never += float(moved.sum())
                 elif bool(moved.any()):
-                    key = round(total + r, DIGITS)
-                    after[key] = after[key] + moved if key in after else moved
-        measure = after
+                    after[total + r] = after[total + r] + moved if total + r in after else moved
+        measure = _merged(after, close)
         if len(measure) > MOST:
             raise IntractableError([Finding("reward_law", f"{len(measure):,} rewards", f"at most {MOST:,}")])
-    each = ({-math.inf: never} if never else {}) | {r: float(measure[r].sum()) for r in sorted(measure)}
+    each = ({-math.inf: never} if never else {}) | {r: float(mu.sum()) for r, mu in measure.items()}
     probs = torch.tensor(list(each.values()), dtype=torch.float64)
     return RewardLaw(torch.tensor(list(each), dtype=torch.float64), probs.log())
+
+
+def _merged(measure: dict[float, Tensor], close: float) -> dict[float, Tensor]:
+    """Return the measures of rewards in rising order, as one where they differ by rounding alone."""
+    found, last = dict[float, Tensor](), -math.inf
+    for total in sorted(measure):
+        if total - last > close:
+            found[total], last = measure[total], total
+        else:
+            found[last] = found[last] + measure[total]
+    return found
 
 
 @dataclass(frozen=True)
@@ -153,6 +169,14 @@ def _chain(world: TextWorld) -> _Chain:
     return _Chain(start, each, one, listed.successor, listed.reward, listed.final)
 
 
+def _possible_law(world: TextWorld) -> RewardLaw:
+    """Return it; the error of ``conditional`` where every text has the reward -inf."""
+    law = reward_law(world)
+    if law.rewards[-1] == -torch.inf:
+        conditional(world)
+    return law
+
+
 def tilted(world: TextWorld, *, temperature: float = 1.0) -> RewardSampler:
     """Return the exact conditional as a sampler: g = r/α - log Z."""
     exact, law = conditional(world, temperature=temperature), reward_law(world)
@@ -173,14 +197,14 @@ def best_of_n(world: TextWorld, n: int) -> RewardSampler:
         WorldError: n is no whole number from 1 on.
     """
     require_whole("best_of_n, n", n, 1)
-    law = reward_law(world)
+    law = _possible_law(world)
     log_f = law.log_probs.logcumsumexp(0).clamp(max=0.0)
     share = (law.log_probs - log_f).exp().clamp(max=1.0)  # of the reward r among those up to r
     log_ratio = n * log_f + log(-torch.expm1(n * torch.log1p(-share))) - law.log_probs
 
     def draw(size: int, generator: torch.Generator) -> Tensor:
         texts = sample(world, None, size * n, generator).reshape(size, n, -1)
-        return texts[torch.arange(size), paid(world, texts).argmax(-1)]
+        return texts[torch.arange(size), law.number(paid(world, texts)).argmax(-1)]
 
     return RewardSampler(f"best of {n}", world, law, log_ratio, draw)
 
@@ -196,7 +220,7 @@ def rejection_sampling(world: TextWorld, tries: int, *, temperature: float = 1.0
     """
     require_whole("rejection_sampling, tries", tries, 1)
     alpha = require_number("rejection_sampling, temperature", temperature, lambda a: 0 < a < math.inf, "positive")
-    law = reward_law(world)
+    law = _possible_law(world)
     log_a = (law.rewards - law.rewards[-1]) / alpha
     log_rate = float(logsumexp(law.log_probs + log_a, 0).clamp(max=0.0))
     late = (tries - 1) * math.log1p(-math.exp(log_rate)) if log_rate < 0 else (-math.inf if tries > 1 else 0.0)

@@ -20,7 +20,7 @@ from cai.approximation.particles import systematic
 from cai.approximation.rollouts import effective_sample_size
 from cai.errors import fault
 from cai.language.conditional import Conditional, conditional
-from cai.language.text_world import TextWorld
+from cai.language.text_world import TextWorld, require_text_world
 from cai.learn.loop import require_number, require_whole
 from cai.support.numerics import logsumexp
 from cai.support.progress import bar
@@ -85,10 +85,13 @@ def sequential_monte_carlo(
     Raises:
         WorldError: an argument is not valid, or the twist is of a world with other tokens or another horizon.
     """
+    require_text_world("sequential_monte_carlo", world)
     alpha = require_number("temperature", temperature, lambda a: 0 < a < math.inf, "a positive, finite number")
     require_whole("particles", particles, 1)
     require_whole("runs", runs, 1)
     require_number("resample_below", resample_below, lambda x: 0 <= x <= 1, "a share of the particles, 0 to 1")
+    if twist is not None and not isinstance(twist, Conditional):
+        raise fault("twist", f"a {type(twist).__name__}", "what cai.language.conditional returns, or None")
     if twist is not None and (twist.world.vocabulary, twist.world.horizon) != (world.vocabulary, world.horizon):
         seen = f"{len(twist.world.vocabulary)} tokens, T = {twist.world.horizon}"
         raise fault("twist", seen, f"the world's own {len(world.vocabulary)} tokens, T = {world.horizon}")
@@ -106,7 +109,8 @@ def relative_variance(world: TextWorld, *, temperature: float = 1.0) -> float:
 
     The estimate of Z from N texts has this over N; it needs some N ≈ 1 + Var w / Z² texts for one effective sample.
     """
-    once, twice = (conditional(world, temperature=a).log_evidence for a in (temperature, temperature / 2))
+    exact = conditional(world, temperature=temperature)
+    once, twice = exact.log_evidence, conditional(world, temperature=exact.temperature / 2).log_evidence
     return math.expm1(twice - 2 * once) if twice - 2 * once < 700 else math.inf
 
 

@@ -1,6 +1,7 @@
 """Automata that look for a text: containing, ending with, counting, forbidding (Knuth, Morris & Pratt 1977)."""
 
 from dataclasses import replace
+from numbers import Real
 
 import torch
 from jaxtyping import Int
@@ -38,10 +39,13 @@ def counting(text: str, vocabulary: Vocabulary, up_to: int, each: float = 1.0) -
     What is found may overlap.
 
     Raises:
-        WorldError: ``up_to`` is no whole number from 1 on, or the text is empty or has a token that is not known.
+        WorldError: ``up_to`` is no whole number from 1 on, ``each`` no number, or the text is empty or has a token that
+            is not known.
     """
     if isinstance(up_to, bool) or not isinstance(up_to, int) or up_to < 1:
         raise fault("counting, up_to", f"{up_to!r}", "a whole number, at least 1")
+    if not isinstance(each, Real):
+        raise fault("counting, each", f"{each!r}", "a number, or -inf")
     found, one = _search(text, vocabulary)
     Q, n = len(found), torch.arange(up_to).view(-1, 1, 1)
     done = (one == Q - 1).expand(up_to, -1, -1)
@@ -69,6 +73,8 @@ def forbidding(text: str, vocabulary: Vocabulary) -> Automaton:
 
 def _search(text: str, vocabulary: Vocabulary) -> tuple[tuple[str, ...], Int[Tensor, "k+1 V"]]:
     """Return how far a text is found, and the next such state, ``k`` its tokens."""
+    if not isinstance(vocabulary, Vocabulary):
+        raise fault("automaton, vocabulary", f"a {type(vocabulary).__name__}", "a cai.language.Vocabulary")
     word = vocabulary.encode(text, "automaton, text").tolist()
     if not word:
         raise fault("automaton, text", "no token", "at least one")

@@ -2,11 +2,14 @@
 
 from typing import Any, Protocol
 
+import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from cai.errors import fault
 from cai.language.automaton import Automaton
 from cai.language.vocabulary import Vocabulary
+from cai.learn.loop import require_whole
 
 
 class TextWorld(Protocol):
@@ -43,3 +46,28 @@ class TextWorld(Protocol):
 
     def recent(self, state: Any) -> Int[Tensor, "*N k"]:
         """Return the tokens that a ``Remembering`` reference remembers, the oldest first; -1 where there are fewer."""
+
+
+def require_text_world(where: str, world: Any) -> None:
+    """Raise a ``WorldError`` where a world is none of language, or its horizon is not valid."""
+    if not hasattr(type(world), "log_tokens"):
+        seen = f"the class {world.__name__}" if isinstance(world, type) else f"a {type(world).__name__}"
+        raise fault(f"{where}, world", seen, "a world of cai.language_world, or a PrefixWorld")
+    require_whole(f"{where}, horizon of the world", world.horizon, 1)
+
+
+def require_texts(where: str, world: TextWorld, tokens: Any, least: int = 0, most: int | None = None) -> None:
+    """Raise a ``WorldError`` where ``tokens`` are no texts of a world, or have too few tokens or too many."""
+    require_text_world(where, world)
+    V = len(world.vocabulary)
+    expected = f"whole numbers from 0 to {V - 1}, [*N, T], such as world.vocabulary.encode(text)"
+    if not isinstance(tokens, Tensor) or tokens.dtype != torch.long or not tokens.dim():
+        seen = f"{tokens.dtype}, shape {tuple(tokens.shape)}" if isinstance(tokens, Tensor) else f"{tokens!r:.40}"
+        raise fault(f"{where}, tokens", seen, expected)
+    T = tokens.shape[-1]
+    if least > T or (most is not None and most < T):
+        bounds = f"exactly {least}" if least == most else f"at least {least}" if least > T else f"at most {most}"
+        raise fault(f"{where}, tokens", f"texts of {T}", bounds)
+    wrong = tokens[(tokens < 0) | (tokens >= V)]
+    if len(wrong):
+        raise fault(f"{where}, tokens", f"{int(wrong[0])}", expected)

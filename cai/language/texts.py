@@ -1,7 +1,7 @@
 """Texts under a policy of a world of language: samples, log-probabilities, perplexity.
 
 A policy is None (the reference), what ``cai.language.conditional`` returns, any cai ``Policy`` of the world, or what
-has such a ``.policy``: messages, a learner's result.
+has such a ``.policy``: messages, a learner's result. Tokens are whole numbers from 0 to V-1; else a ``WorldError``.
 """
 
 from typing import Any
@@ -10,7 +10,9 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from cai.language.text_world import TextWorld
+from cai.errors import fault
+from cai.language.text_world import TextWorld, require_text_world, require_texts
+from cai.learn.loop import require_whole
 from cai.policies.as_policy import unwrapped
 
 
@@ -25,6 +27,9 @@ def log_next(world: TextWorld, policy: Any, t: int, state: Any) -> Float[Tensor,
             found = policy.log_next(t, state)
         elif isinstance(state, Tensor) and hasattr(policy, "log_probs"):
             found = policy.log_probs(t)[state]
+        elif not hasattr(policy, "log_prob"):
+            expected = "None, a conditional, a policy with log_prob, messages, or a learner's result"
+            raise fault("texts, policy", f"a {type(policy).__name__}", expected)
         else:
             shape = world.terminated(state).shape
             tokens = torch.arange(len(world.vocabulary)).reshape((-1,) + (1,) * len(shape))
@@ -34,6 +39,7 @@ def log_next(world: TextWorld, policy: Any, t: int, state: Any) -> Float[Tensor,
 
 def next_tokens(world: TextWorld, policy: Any, tokens: Int[Tensor, "*N T"]) -> Float[Tensor, "*N T V"]:
     """Return log π(x | prefix) of every token x after every prefix of texts, nats."""
+    require_texts("next_tokens", world, tokens, 1, _longest(world, policy))
     s, found = world.begin(*tokens.shape[:-1]), list[Tensor]()
     for t, x in enumerate(tokens.unbind(-1)):
         found.append(log_next(world, policy, t, s))
@@ -43,6 +49,7 @@ def next_tokens(world: TextWorld, policy: Any, tokens: Int[Tensor, "*N T"]) -> F
 
 def log_prob(world: TextWorld, policy: Any, tokens: Int[Tensor, "*N T"]) -> Float[Tensor, "*N"]:
     """Return log π(text) = Σ_t log π_t(x_t | s_t), nats; what comes after the end token does not count."""
+    require_texts("log_prob", world, tokens, 0, _longest(world, policy))
     s, total = world.begin(*tokens.shape[:-1]), torch.zeros(tokens.shape[:-1], dtype=torch.float64)
     for t, x in enumerate(tokens.unbind(-1)):
         each = log_next(world, policy, t, s).gather(-1, x.unsqueeze(-1)).squeeze(-1)
@@ -53,6 +60,7 @@ def log_prob(world: TextWorld, policy: Any, tokens: Int[Tensor, "*N T"]) -> Floa
 
 def perplexity(world: TextWorld, policy: Any, tokens: Int[Tensor, "*N T"]) -> Float[Tensor, "*N"]:
     """Return exp(-log π(text) / length), the end token counted, and nothing after it."""
+    require_texts("perplexity", world, tokens, 1, _longest(world, policy))
     s, length = world.begin(*tokens.shape[:-1]), torch.zeros(tokens.shape[:-1], dtype=torch.float64)
     for x in tokens.unbind(-1):
         length = length + (~world.terminated(s)).double()
@@ -62,6 +70,8 @@ def perplexity(world: TextWorld, policy: Any, tokens: Int[Tensor, "*N T"]) -> Fl
 
 def paid(world: TextWorld, tokens: Int[Tensor, "*N T"]) -> Float[Tensor, "*N"]:
     """Return the reward of whole texts, of T tokens each, reward units."""
+    require_text_world("paid", world)
+    require_texts("paid", world, tokens, world.horizon, world.horizon)
     s, total = world.begin(*tokens.shape[:-1]), torch.zeros(tokens.shape[:-1], dtype=torch.float64)
     for x in tokens.unbind(-1):
         total = total + world.pays(s, x)
@@ -71,9 +81,16 @@ def paid(world: TextWorld, tokens: Int[Tensor, "*N T"]) -> Float[Tensor, "*N"]:
 
 def sample(world: TextWorld, policy: Any, n: int, generator: torch.Generator) -> Int[Tensor, "n T"]:
     """Draw texts from a policy."""
+    require_text_world("sample", world)
+    require_whole("sample, n", n, 0)
     s, tokens = world.begin(n), []
     for t in range(world.horizon):
         x = torch.multinomial(log_next(world, policy, t, s).exp(), 1, generator=generator).squeeze(-1)
         tokens.append(x)
         s = world.append(s, x)
     return torch.stack(tokens, -1)
+
+
+def _longest(world: TextWorld, policy: Any) -> int | None:
+    """Return the most tokens that a policy writes; the reference goes on."""
+    return None if policy is None else getattr(world, "horizon", None)

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from importlib.resources import files
+from typing import Any
 
 import torch
 from jaxtyping import Int
@@ -34,6 +35,10 @@ class Vocabulary:
     unknown: str | None = None
 
     def __post_init__(self) -> None:
+        if not isinstance(self.tokens, tuple) or not all(isinstance(token, str) for token in self.tokens):
+            raise fault(
+                "vocabulary, tokens", f"{self.tokens!r:.40}", "a tuple of texts, or cai.language.characters(text)"
+            )
         twice = [token for token, count in Counter(self.tokens).items() if count > 1]
         if not self.tokens or "" in self.tokens or twice:
             seen = f"{twice[0]!r} twice" if twice else "an empty token" if self.tokens else "no tokens"
@@ -59,6 +64,7 @@ class Vocabulary:
         Raises:
             WorldError: a token is not in the vocabulary; it names the first such token, and where it stands.
         """
+        _require_text(where, text)
         split, other = self.split(text), self.number.get(self.unknown or "")
         numbers = [self.number.get(token, other) for token in split]
         if None in numbers:
@@ -77,12 +83,18 @@ class Vocabulary:
         return (text if self.separator else text.replace(" ", "␣").replace("\n", "⏎")) or "·"
 
 
+def _require_text(where: str, text: Any) -> None:
+    if not isinstance(text, str):
+        raise fault(where, f"a {type(text).__name__}", "a text")
+
+
 def characters(text: str = LETTERS) -> Vocabulary:
     """Return the characters that occur in a text, in the order of their code points.
 
     Raises:
         WorldError: the text is empty.
     """
+    _require_text("characters, text", text)
     if not text:
         raise fault("characters, text", "no character", "at least one")
     return Vocabulary(tuple(sorted(set(text))))
@@ -98,6 +110,7 @@ def words(text: str, size: int | None = None, unknown: str = "…") -> Vocabular
     """
     if size is not None and (isinstance(size, bool) or not isinstance(size, int) or size < 2):
         raise fault("words, size", f"{size!r}", "a whole number, at least 2: one word, and one for all others")
+    _require_text("words, text", text)
     counted = Counter(text.split())
     if not counted:
         raise fault("words, text", "no word", "at least one")
@@ -109,6 +122,7 @@ def words(text: str, size: int | None = None, unknown: str = "…") -> Vocabular
 
 def plain(text: str, keep: str = "") -> str:
     """Return a text in lower case, with one space for whatever is no letter from a to z and none of ``keep``."""
+    _require_text("plain, text", text)
     return re.sub(f"[^a-z{re.escape(keep)}]+", " ", text.lower()).strip()
 
 
