@@ -74,10 +74,14 @@ def forward_kl(messages: Messages, policy: Any) -> float:
     Args:
         messages: of POSTERIOR on a world of tables.
         policy: any policy of it.
+
+    Raises:
+        WorldError: the messages are others, or the policy is not valid.
     """
     tables, total = getattr(messages, "model", None), 0.0
-    if not isinstance(tables, Tables):
-        raise fault("forward_kl, messages", f"a {type(messages).__name__}", "what cai.solve returns on tables")
+    if not isinstance(tables, Tables) or tables.horizon is None:
+        seen = "an infinite horizon" if isinstance(tables, Tables) else f"a {type(messages).__name__}"
+        raise fault("forward_kl, messages", seen, "what cai.solve returns on tables with a finite horizon")
     own = as_policy(tables, policy)
     for t in range(tables.horizon):
         joint = messages.marginals(t)
