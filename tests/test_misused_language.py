@@ -147,3 +147,23 @@ def test_rewards_are_the_same_whatever_their_order_and_their_scale(scale: float)
     exact = language.conditional(world, temperature=alpha)
     tilted = language.tilted(world, temperature=alpha).log_prob(texts)
     assert torch.allclose(tilted, language.log_prob(world, exact, texts), atol=1e-9)
+
+
+@pytest.mark.parametrize("paid", [0.0, -7.77, 1e6 / 3])
+@pytest.mark.parametrize(
+    "objective", ["grpo", "reinforce++_baseline", cai.KLObjective("k2", scale="group_std")], ids=str
+)
+def test_where_all_returns_are_equal_no_text_has_an_advantage(objective: str | cai.KLObjective, paid: float) -> None:
+    """The rounding of equal returns is no spread to divide by: the reference is stationary, for it alone is."""
+    zero = torch.zeros(1, 2, dtype=torch.float64)
+    final = torch.tensor([paid], dtype=torch.float64)
+    automaton = language.Automaton(AB, torch.zeros(1, 2, dtype=torch.long), zero, final, ("q",))
+    world = language.language_world(BIGRAM, automaton, horizon=3)
+    found = cai.kl_fixed_point(world, objective, temperature=0.3)
+    assert torch.allclose(found.log_probs(0), world.log_next, atol=1e-12)
+    other = torch.tensor([0.3, 0.7], dtype=torch.float64).expand(3, world.size, 2)
+    gradient = cai.kl_gradient(world, other, objective, temperature=0.3)
+    free = cai.kl_gradient(world.under(language.matching("", AB, 0.0)), other, objective, temperature=0.3)
+    assert float(gradient.abs().max()) > 1e-3
+    assert float(gradient.sum(-1).abs().max()) < 1e-12
+    assert torch.allclose(gradient[0, 0], free[0, 0], atol=1e-12)

@@ -18,6 +18,7 @@ from cai.exact.kl.endings import Endings
 from cai.exact.kl.groups import baseline_of, expected_advantages
 from cai.exact.kl.kl_estimators import estimate
 from cai.exact.kl.kl_objective import KLObjective
+from cai.exact.rounding import ULPS, largest
 from cai.exact.tables.backup import look_ahead
 from cai.exact.tables.table_operator import TableOperator
 
@@ -107,7 +108,10 @@ class Scaled:
         return Terms(self.op, seen[0])
 
     def seen(self, log_pi: Tensor) -> Tensor:
-        """Return κ = 1/σ: of returns, or over the tokens of a batch of what is paid to go, less the baseline."""
+        """Return κ = 1/σ: of returns, or over the tokens of a batch of what is paid to go, less the baseline.
+
+        It is inf where all are equal, rounding apart.
+        """
         op, objective = self.op, self.objective
         v, variance = moments(op, objective, log_pi)
         start = op.initial()
@@ -117,12 +121,18 @@ class Scaled:
                 raise fault(
                     "KL objective, scale", f"{int((start > 0).sum())} start states", "one, the prompt of a group"
                 )
-            return op.expect(start, variance[0]).rsqrt().reshape(1)
+            return _over_spread(op.expect(start, variance[0]), v)
         w = tokens(op, log_pi)
         w = w / w.sum()
         centred = torch.zeros_like(w) if objective.baseline == "value" else v[:-1] - mean
         middle = op.expect(w, centred).sum()
-        return op.expect(w, variance[:-1] + (centred - middle) ** 2).sum().rsqrt().reshape(1)
+        return _over_spread(op.expect(w, variance[:-1] + (centred - middle) ** 2).sum(), v)
+
+
+def _over_spread(variance: Tensor, v: Tensor) -> Float[Tensor, " 1"]:
+    sigma = variance.sqrt()
+    least = ULPS * torch.finfo(v.dtype).eps * largest(v)
+    return torch.where(sigma > least, 1 / sigma, torch.inf).reshape(1)
 
 
 @dataclass(frozen=True)

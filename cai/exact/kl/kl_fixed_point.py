@@ -40,13 +40,14 @@ def kl_fixed_point(
     reference restricted to the maximisers, the limit of k2 as α → 0, is returned. A state from which no reward above
     -inf can be reached keeps the reference.
 
-    What an objective does to advantages changes α, in the loss alone. The own mean of a group makes it α G/(G - 1). A
-    standard deviation σ makes it α σ, and σ is that of the fixed point itself; there may be two, or none. The one that
-    small steps reach from σ = ∞, where π is the reference, is returned; it is stable. With k2 there is none where α is
-    small: as returns become alike the price α σ of a nat goes to 0, and learning ends on the maximisers. Texts that are
-    divided by their length, and finite groups with their own deviation, need rewards that are paid at the end: with
-    ``G = E[A/length | s,a]`` and ``W = E[1/length | s,a]``, π = ref exp((G - c)/(αW)) for k2, and ref αW/(αW + c - G)
-    for k3. The expected advantage A of a return is averaged over all groups exactly.
+    What an objective does to advantages changes α, in the loss alone. The own mean of a group makes it α G/(G - 1).
+    A standard deviation σ makes it α σ, and σ is that of the fixed point itself; there may be two, or none. The one
+    that small steps reach from σ = ∞, where π is the reference, is returned; it is stable. Where all returns are
+    equal, no text has an advantage, and it is the reference. With k2 there is none where α is small: as returns
+    become alike the price α σ of a nat goes to 0, and learning ends on the maximisers. Texts that are divided by
+    their length, and finite groups with their own deviation, need rewards that are paid at the end: with ``G =
+    E[A/length | s,a]`` and ``W = E[1/length | s,a]``, π = ref exp((G - c)/(αW)) for k2, and ref αW/(αW + c - G) for
+    k3. The expected advantage A of a return is averaged over all groups exactly.
 
     Args:
         world: a world with a finite horizon, or its tables.
@@ -131,8 +132,10 @@ def settled(op: TableOperator, objective: KLObjective) -> FixedPoint:
     if objective.where == "reward" or (greedy_on_any_scale and not isinstance(ways, PaidAtEnd)):
         return swept(Terms(op, one), objective)
     step = float(op.alpha) / 4  # of what is paid, by which a policy changes little
+    reference = swept(ways.terms(ways.start), objective)
+    if not bool(ways.seen(reference.log_pi).isfinite().all()):
+        return reference  # all returns are equal: no text has an advantage
     if isinstance(ways, Scaled):
-        reference = swept(Terms(op, 0 * one), objective)
         gain = float(solved(op.under(HARD)).value - op.start(reference.v[0]))
         step = step / max(gain, float(torch.finfo(one.dtype).eps))
     seen = self_consistent(lambda x: ways.seen(swept(ways.terms(x), objective).log_pi), ways.start, step)
