@@ -27,7 +27,7 @@ from cai.exact.tables.fused_adjoint import fused_gathering
 from cai.exact.tables.gathered import Gathering
 from cai.exact.tables.kernels import arithmetic
 from cai.exact.tables.table_operator import TableOperator
-from tests.helpers import load_model
+from tests.helpers import load_model, slow_after
 from tests.oracles.sweep import Swept
 from tests.worlds import RandomWorld, TimedWorld, random_worlds
 
@@ -87,7 +87,7 @@ def assert_same(seen: Tensor, truth: Tensor, tolerance: float) -> None:
 
 
 @pytest.mark.parametrize("form", FORMS)
-@pytest.mark.parametrize("rule", RULES, ids=str)
+@pytest.mark.parametrize("rule", slow_after(4, RULES), ids=str)
 @settings(max_examples=5)
 @given(seeds, alphas, st.sampled_from([1.0, 0.8]), st.sampled_from([1e-3, 1.0, 30.0, 3000.0]))
 @example(8, 0.01, 1.0, 30.0)  # β far beyond a float's range, on a row whose best successor is likely
@@ -149,7 +149,7 @@ class two_threads:  # noqa: N801 — used like a function
         torch.set_num_threads(self.before)
 
 
-@pytest.mark.parametrize("rule", [cai.POSTERIOR, cai.VARIATIONAL, cai.HARD], ids=str)
+@pytest.mark.parametrize("rule", slow_after(1, [cai.POSTERIOR, cai.VARIATIONAL, cai.HARD]), ids=str)
 def test_single_precision(rule) -> None:
     for seed in range(4):
         single, double = tables(seed).to(dtype=torch.float32), tables(seed)
