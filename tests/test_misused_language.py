@@ -1,5 +1,6 @@
 """Language worlds, misused: one clear line each, never a traceback, NaN or a number that means nothing."""
 
+import pickle
 from collections.abc import Callable
 
 import pytest
@@ -167,3 +168,11 @@ def test_where_all_returns_are_equal_no_text_has_an_advantage(objective: str | c
     assert float(gradient.abs().max()) > 1e-3
     assert float(gradient.sum(-1).abs().max()) < 1e-12
     assert torch.allclose(gradient[0, 0], free[0, 0], atol=1e-12)
+
+
+@pytest.mark.parametrize("world", WORLDS.values(), ids=WORLDS)
+def test_samplers_of_texts_are_pickled(world: language.TextWorld) -> None:
+    for sampler in (language.tilted(world), language.best_of_n(world, 3), language.rejection_sampling(world, 3)):
+        again = pickle.loads(pickle.dumps(sampler))
+        one, two = (each.sample(5, torch.Generator().manual_seed(1)) for each in (sampler, again))
+        assert one.equal(two), sampler.name

@@ -7,6 +7,7 @@ them, or to the reference, is a sum over the values of the reward.
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from jaxtyping import Float, Int
@@ -180,11 +181,8 @@ def _possible_law(world: TextWorld) -> RewardLaw:
 def tilted(world: TextWorld, *, temperature: float = 1.0) -> RewardSampler:
     """Return the exact conditional as a sampler: g = r/α - log Z."""
     exact, law = conditional(world, temperature=temperature), reward_law(world)
-
-    def draw(n: int, generator: torch.Generator) -> Tensor:
-        return sample(world, exact, n, generator)
-
-    return RewardSampler("exact", world, law, law.rewards / temperature - exact.log_evidence, draw)
+    log_ratio = law.rewards / temperature - exact.log_evidence
+    return RewardSampler("exact", world, law, log_ratio, partial(sample, world, exact))
 
 
 def best_of_n(world: TextWorld, n: int) -> RewardSampler:
@@ -201,12 +199,12 @@ def best_of_n(world: TextWorld, n: int) -> RewardSampler:
     log_f = law.log_probs.logcumsumexp(0).clamp(max=0.0)
     share = (law.log_probs - log_f).exp().clamp(max=1.0)  # of the reward r among those up to r
     log_ratio = n * log_f + log(-torch.expm1(n * torch.log1p(-share))) - law.log_probs
+    return RewardSampler(f"best of {n}", world, law, log_ratio, partial(_best, world, law, n))
 
-    def draw(size: int, generator: torch.Generator) -> Tensor:
-        texts = sample(world, None, size * n, generator).reshape(size, n, -1)
-        return texts[torch.arange(size), law.number(paid(world, texts)).argmax(-1)]
 
-    return RewardSampler(f"best of {n}", world, law, log_ratio, draw)
+def _best(world: TextWorld, law: RewardLaw, n: int, size: int, generator: torch.Generator) -> Int[Tensor, "size T"]:
+    texts = sample(world, None, size * n, generator).reshape(size, n, -1)
+    return texts[torch.arange(size), law.number(paid(world, texts)).argmax(-1)]
 
 
 def rejection_sampling(world: TextWorld, tries: int, *, temperature: float = 1.0) -> RewardSampler:
@@ -226,12 +224,15 @@ def rejection_sampling(world: TextWorld, tries: int, *, temperature: float = 1.0
     late = (tries - 1) * math.log1p(-math.exp(log_rate)) if log_rate < 0 else (-math.inf if tries > 1 else 0.0)
     early = torch.tensor(-math.expm1(late), dtype=torch.float64).log() - log_rate
     log_ratio = torch.logaddexp(log_a + early, torch.full_like(log_a, late))
-
-    def draw(size: int, generator: torch.Generator) -> Tensor:
-        texts = sample(world, None, size * tries, generator).reshape(size, tries, -1)
-        chance = ((paid(world, texts) - law.rewards[-1]) / alpha).exp()
-        kept = torch.rand(size, tries, generator=generator, dtype=torch.float64) < chance
-        kept[:, -1] = True
-        return texts[torch.arange(size), kept.long().argmax(-1)]
-
+    draw = partial(_first_kept, world, law, alpha, tries)
     return RewardSampler(f"rejection, {tries} tries", world, law, log_ratio, draw)
+
+
+def _first_kept(
+    world: TextWorld, law: RewardLaw, alpha: float, tries: int, size: int, generator: torch.Generator
+) -> Int[Tensor, "size T"]:
+    texts = sample(world, None, size * tries, generator).reshape(size, tries, -1)
+    chance = ((paid(world, texts) - law.rewards[-1]) / alpha).exp()
+    kept = torch.rand(size, tries, generator=generator, dtype=torch.float64) < chance
+    kept[:, -1] = True
+    return texts[torch.arange(size), kept.long().argmax(-1)]
