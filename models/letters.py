@@ -61,7 +61,7 @@ def letters(
     else:
         vocabulary = language.characters(written)
     reference = language.fit_ngram(written, order, vocabulary=vocabulary, smoothing=smoothing, delta=delta)
-    paid = (reward, float(rejected))
+    paid = (reward, rejected)
     asked = [
         pattern is not None and language.matching(str(pattern), vocabulary, *paid),
         contains is not None and language.containing(str(contains), vocabulary, *paid),

@@ -1,7 +1,7 @@
 """Automaton: a finite automaton that reads tokens and pays: for each transition, and at the end."""
 
 from dataclasses import dataclass, replace
-from numbers import Real
+from typing import Any
 
 import torch
 from jaxtyping import Float, Int
@@ -120,6 +120,18 @@ class Automaton:
         return torch.where(self.reward[state] == -torch.inf, state.unsqueeze(-1), self.successor[state])
 
 
+def require_reward(where: str, reward: Any) -> float:
+    """Return a reward as a number, which a command line writes as a text such as -inf.
+
+    Raises:
+        WorldError: it is none.
+    """
+    try:
+        return float(reward)
+    except (TypeError, ValueError):
+        raise fault(where, f"{reward!r}", "a number, or -inf") from None
+
+
 def paying_at_end(
     name: str,
     vocabulary: Vocabulary,
@@ -130,8 +142,6 @@ def paying_at_end(
     rejected: float = 0.0,
 ) -> Automaton:
     """Return the automaton that pays at the end alone: ``accepted`` in the accepting states, else ``rejected``."""
-    for part, pay in (("accepted", accepted), ("rejected", rejected)):
-        if not isinstance(pay, Real):
-            raise fault(f"{name}, {part}", f"{pay!r}", "a number, or -inf")
-    final = torch.full((len(labels),), float(rejected), dtype=torch.float64).masked_fill(accepting, float(accepted))
+    high, low = require_reward(f"{name}, accepted", accepted), require_reward(f"{name}, rejected", rejected)
+    final = torch.full((len(labels),), low, dtype=torch.float64).masked_fill(accepting, high)
     return Automaton(vocabulary, successor, torch.zeros(successor.shape, dtype=torch.float64), final, labels, name=name)

@@ -1,14 +1,13 @@
 """Automata that look for a text: containing, ending with, counting, forbidding (Knuth, Morris & Pratt 1977)."""
 
 from dataclasses import replace
-from numbers import Real
 
 import torch
 from jaxtyping import Int
 from torch import Tensor
 
 from cai.errors import fault
-from cai.language.automaton import Automaton, paying_at_end
+from cai.language.automaton import Automaton, paying_at_end, require_reward
 from cai.language.vocabulary import Vocabulary
 
 
@@ -44,8 +43,7 @@ def counting(text: str, vocabulary: Vocabulary, up_to: int, each: float = 1.0) -
     """
     if isinstance(up_to, bool) or not isinstance(up_to, int) or up_to < 1:
         raise fault("counting, up_to", f"{up_to!r}", "a whole number, at least 1")
-    if not isinstance(each, Real):
-        raise fault("counting, each", f"{each!r}", "a number, or -inf")
+    pays = require_reward("counting, each", each)
     found, one = _search(text, vocabulary)
     Q, n = len(found), torch.arange(up_to).view(-1, 1, 1)
     done = (one == Q - 1).expand(up_to, -1, -1)
@@ -54,7 +52,7 @@ def counting(text: str, vocabulary: Vocabulary, up_to: int, each: float = 1.0) -
     labels = (*(f"{k} × {label}" for k in range(up_to) for label in found), f"{up_to} ×")
     counted = paying_at_end(f"counting {text!r}", vocabulary, torch.cat((successor, enough)), _last(labels), labels)
     paid = torch.cat((done.reshape(-1, len(vocabulary)), torch.zeros_like(enough, dtype=torch.bool)))
-    return replace(counted, reward=counted.reward.masked_fill(paid, float(each)))
+    return replace(counted, reward=counted.reward.masked_fill(paid, pays))
 
 
 def forbidding(text: str, vocabulary: Vocabulary) -> Automaton:
