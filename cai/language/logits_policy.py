@@ -84,7 +84,8 @@ def from_logits(function: Logits, world: TextWorld, *, context: int | None = Non
 
     The function is called with all prefixes of one length, t from 0 to k; a net that needs a token to begin with puts
     its own before them. A net that reads whole prefixes is measured exactly in a world that remembers k ≥ T-1 tokens;
-    with a smaller k the policy is the net on the last k tokens.
+    with a smaller k the policy is the net on the last k tokens. In float32 a net's logits depend a little on how many
+    prefixes are asked at once: a net in float64 gives the same number by every road.
 
     Args:
         function: of the numbers of tokens; the vocabulary's order is the order of the logits.
