@@ -54,9 +54,12 @@ class GymnasiumWorld:
                 probability[s, a, k] = max(p, 0.0)
                 self.successor[s, a, k], entered[s, a, k] = S if done else successor, successor
                 self.reward[s, a, k] = reward
-        self.free = bool(self.allowed.all())
+        self.free = bool(self.allowed.all()) and listed.prior is None
         # Logarithms, because torch's Categorical takes a probability of 0 for one of 2e-16.
         self.log_prob = probability.log()
+        self.log_prior = self.allowed.to(torch.float64).log()
+        if listed.prior is not None:
+            self.log_prior[:S] = torch.where(self.over[:S].unsqueeze(-1), 0.0, listed.prior.log())
         self.log_start = torch.full((self.n_states,), -torch.inf, dtype=torch.float64)
         self.log_start[:S] = listed.start.log()
         self.layout = _layout(env.unwrapped, self.n_states, entered)
@@ -69,11 +72,10 @@ class GymnasiumWorld:
         return _sample("state", Categorical(logits=self.log_start.to(torch.get_default_dtype())))
 
     def act(self, state: Tensor, t: int) -> Tensor:
-        """Sample uniformly from the actions that the table has."""
+        """Sample from ``action_prior`` where the environment has one, else uniformly from the table's actions."""
         if self.free:
             return _sample("action", Categorical(torch.ones(self.n_actions).expand(*state.shape, self.n_actions)))
-        log_allowed = self.allowed.to(torch.get_default_dtype()).log()
-        return _sample("action", Categorical(logits=log_allowed[state]))
+        return _sample("action", Categorical(logits=self.log_prior[state].to(torch.get_default_dtype())))
 
     def step(self, state: Tensor, action: Tensor, t: int) -> tuple[Tensor, Tensor]:
         """Sample an entry of ``P[s][a]``; ``done`` leads to the state "ended"."""
@@ -98,6 +100,9 @@ def from_gymnasium(env: Any, *, horizon: int | None = None, discount: float = 1.
     names as labels. An action that is missing in ``P[s]`` is forbidden in s. A state with an empty ``P[s]`` ends the
     episode. An outcome of three entries, (p, s', r), is not done.
 
+    ``unwrapped.action_prior``, ``[S, A]``, is optional: p(a|s), 0 for what is forbidden. Without it the prior is
+    uniform over the actions of ``P[s]``.
+
     Args:
         env: an id such as "FrozenLake-v1", or an environment.
         horizon: T, or None for the infinite horizon with a discount below 1.
@@ -106,7 +111,7 @@ def from_gymnasium(env: Any, *, horizon: int | None = None, discount: float = 1.
 
     Raises:
         WorldError: the id or an option is unknown; the environment has no table ``P`` that holds its dynamics; a row of
-            ``P``, or the start, does not sum to 1.
+            ``P``, of the prior, or the start, does not sum to 1.
     """
     import gymnasium
 

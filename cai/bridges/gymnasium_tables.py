@@ -23,12 +23,14 @@ class Listed:
         states, actions: the keys of the table.
         rows: for each (s, a) its outcomes (p, s', r, done); a missing action is not there.
         start: p(s_0), ``[S]``.
+        prior: p(a|s), ``[S, A]``; None where the environment has none.
     """
 
     states: tuple[Any, ...]
     actions: tuple[Any, ...]
     rows: Mapping[tuple[int, int], Sequence[Outcome]]
     start: Tensor
+    prior: Tensor | None = None
 
     @property
     def over(self) -> tuple[bool, ...]:
@@ -38,13 +40,13 @@ class Listed:
 
 
 def read_table(where: str, env: Any) -> Listed:
-    """Read ``env.P`` and ``env.initial_state_distrib``.
+    """Read ``env.P``, ``env.initial_state_distrib`` and ``env.action_prior``, if there is one.
 
     States and actions are numbers from 0, other numbers (numbered in ascending order) or names (in the order of the
     table). A missing action is forbidden, a state without actions is an end, an outcome of three is not done.
 
     Raises:
-        WorldError: a row or the start is no distribution, or something is none of these.
+        WorldError: a row, the start or a prior is no distribution, or something is none of these.
     """
     table = _entries(where, env.P, "a dict or a list of states")
     states = _ordered(table)
@@ -57,7 +59,8 @@ def read_table(where: str, env: Any) -> Listed:
         for i, a in enumerate(actions)
         if a in row[s]
     }
-    return Listed(states, actions, rows, _start(where, env.initial_state_distrib, number))
+    start = _start(where, env.initial_state_distrib, number)
+    return Listed(states, actions, rows, start, _prior(where, env, states, actions, rows))
 
 
 def labels(keys: Sequence[Any]) -> list[str | None]:
@@ -148,6 +151,29 @@ def _start(where: str, listed: Any, number: Mapping[Any, int]) -> Tensor:
         raise fault(place, f"shape {list(start.shape)}", expected)
     _require_distribution(place, start.tolist())
     return torch.from_numpy(start.clip(0.0))
+
+
+def _prior(
+    where: str, env: Any, states: Sequence[Any], actions: Sequence[Any], rows: Mapping[tuple[int, int], Any]
+) -> Tensor | None:
+    """Return ``env.action_prior``, checked in the states that have actions; None where there is none."""
+    listed = getattr(env, "action_prior", None)
+    if listed is None:
+        return None
+    place, expected = f"{where}, action_prior", f"probabilities, [{len(states)} states, {len(actions)} actions]"
+    try:
+        prior = np.asarray(listed, float)
+    except (TypeError, ValueError):
+        raise fault(place, f"a {type(listed).__name__}", expected) from None
+    if prior.shape != (len(states), len(actions)):
+        raise fault(place, f"shape {list(prior.shape)}", expected)
+    for s in sorted({s for s, _ in rows}):
+        _require_distribution(f"{place}[{states[s]!r}]", prior[s].tolist())
+        for a, p in enumerate(prior[s].tolist()):
+            if p > 0 and (s, a) not in rows:
+                seen = f"probability {p:g} of the action {actions[a]!r}, which P[{states[s]!r}] does not have"
+                raise fault(f"{place}[{states[s]!r}]", seen, "0, or a row of outcomes")
+    return torch.from_numpy(prior.clip(0.0))
 
 
 def _require_distribution(where: str, p: list[float]) -> None:

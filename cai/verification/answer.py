@@ -14,11 +14,12 @@ from jaxtyping import Float
 from torch import Tensor
 
 from cai.errors import NotConvergedError
-from cai.exact.rules import POSTERIOR
 from cai.verification.task import Task
 
-ITERATIONS = 100_000
+ITERATIONS = 2_000
 """The most backups of a fixed point."""
+PATIENCE = 50
+"""In how many backups the change must halve."""
 
 
 @dataclass(frozen=True)
@@ -50,17 +51,16 @@ class Backup:
 
 
 def right(task: Task) -> Backup:
-    """Return the backup of the task's own rule."""
+    """Return the backup of the task's own rule; the discount is survival, the rule's mean over going on and ending."""
     alpha = torch.tensor(task.temperature, dtype=torch.float64)
+    log_survival = torch.tensor([task.discount, 1 - task.discount], dtype=torch.float64).log()
     over_actions, over_outcomes = task.rule.over_actions, task.rule.over_outcomes
 
     def target(v: Tensor) -> Tensor:
-        future = torch.where(task.over, 0.0, v[task.following])
-        if task.rule is POSTERIOR and task.discount < 1:  # survival: the discount ends the trajectory
-            gamma = torch.where(task.over, 1.0, task.discount)
-            going = torch.logaddexp(gamma.log() + future / alpha, (-gamma).log1p())
-            return alpha * (task.p.log() + task.r / alpha + going).logsumexp(-1)
-        return over_outcomes.value(task.r + task.discount * future, task.p.log(), alpha)
+        future = v[task.following]
+        if task.discount < 1:
+            future = over_outcomes.value(torch.stack([future, torch.zeros_like(future)], -1), log_survival, alpha)
+        return over_outcomes.value(task.r + torch.where(task.over, 0.0, future), task.p.log(), alpha)
 
     def value(q: Tensor) -> Tensor:
         return over_actions.value(q, task.log_prior, alpha)
@@ -86,9 +86,25 @@ def answer(task: Task, backup: Backup) -> Answer:
             steps.append((backup.policy(q), q))
         log_pi, values = zip(*reversed(steps), strict=True)
         return Answer(torch.stack(log_pi), torch.stack(values))
-    for _ in range(ITERATIONS):
-        q = backup.target(v)
-        before, v = v, backup.value(q)
-        if bool((v - before).abs().max() <= 1e-13 * v.abs().max().clamp(min=1)):
-            return Answer(backup.policy(q).unsqueeze(0), q.unsqueeze(0))
-    raise NotConvergedError(f"a mistake's backup has no fixed point after {ITERATIONS:,} iterations")
+    v = fixed_point(lambda v: backup.value(backup.target(v)), v)
+    q = backup.target(v)
+    return Answer(backup.policy(q).unsqueeze(0), q.unsqueeze(0))
+
+
+def fixed_point(step: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
+    """Return x = step(x), by iteration from x.
+
+    Raises:
+        NotConvergedError: there is none: in PATIENCE steps the change did not halve.
+    """
+    before = float("inf")
+    for i in range(1, ITERATIONS + 1):
+        old, x = x, step(x)
+        change = float((x - old).abs().max())
+        if change <= 1e-13 * max(1.0, float(x.abs().max())):
+            return x
+        if i % PATIENCE == 0:
+            if not change < before / 2:
+                break
+            before = change
+    raise NotConvergedError(f"a mistake's backup has no fixed point: after {i} iterations it changes by {change:g}")

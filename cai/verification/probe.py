@@ -8,6 +8,8 @@ Outcome = tuple[float, str, float, bool]
 """Probability, next state, reward, and whether that ends the episode."""
 Claim = Literal["temperature", "prior", "masks", "time", "bootstrap", "optimism"]
 """What an algorithm may or may not know of: a probe that needs it is left out where it does not."""
+ALL = frozenset({"VARIATIONAL", "HARD", "POSTERIOR"})
+"""The rules that a learner may follow, by name."""
 
 
 @dataclass(frozen=True)
@@ -26,6 +28,7 @@ class Probe:
         discount: γ.
         temperature: α, reward units, of a soft learner.
         needs: what a learner must know of.
+        rules: the rules under which it tells the mistake from what is right.
     """
 
     name: str
@@ -39,6 +42,7 @@ class Probe:
     discount: float = 1.0
     temperature: float = 0.5
     needs: frozenset[Claim] = frozenset()
+    rules: frozenset[str] = ALL
 
     @property
     def id(self) -> str:
@@ -54,3 +58,8 @@ class Probe:
     def actions(self) -> tuple[str, ...]:
         """The actions' names, in the order of their numbers."""
         return tuple(dict.fromkeys(action for row in self.rows.values() for action in row))
+
+    def prior_of(self, state: str) -> Mapping[str, float]:
+        """Return p(a|s) by action: uniform over the actions of the state unless said."""
+        row = self.rows[state]
+        return self.prior.get(state, dict.fromkeys(row, 1 / len(row)))

@@ -51,7 +51,7 @@ def task_of(probe: Probe, rule: Rule) -> Task:
     for s, row in enumerate(probe.rows.values()):
         for name, outcomes in row.items():
             a = actions.index(name)
-            prior[s, a] = probe.prior.get(states[s], {}).get(name, 0.0) if states[s] in probe.prior else 1 / len(row)
+            prior[s, a] = probe.prior_of(states[s]).get(name, 0.0)
             for k, (weight, after, paid, ended) in enumerate(outcomes):
                 p[s, a, k], r[s, a, k], over[s, a, k] = weight, paid, ended
                 following[s, a, k] = states.index(after)
