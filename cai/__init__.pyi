@@ -64,6 +64,7 @@ from .learn.svi.fit import fit as fit
 from .learn.svi.objective import elbo as elbo
 from .policies.protocol import Policy as Policy
 from .simulate.rollout import rollout as rollout
+from .verification.optimum import optimum as optimum
 from .view.reports.report import report as report
 from .world.definition import Optimality as Optimality
 from .world.definition import Point as Point

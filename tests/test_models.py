@@ -5,6 +5,7 @@ import math
 import os
 import subprocess
 import sys
+from functools import cache
 from typing import Any
 
 import gymnasium
@@ -31,6 +32,8 @@ CATALOGUE: list[tuple[str, dict[str, Any], tuple[int, int, int]]] = [
     ("grid", {"rows": 3, "columns": 4, "walls": [(1, 1)], "slip": 0.0, "step_reward": -1}, (12, 5, 3)),
     ("restaurant", {}, (4, 2, 3)),
     ("restaurant", {"horizon": 3, "french": (0, 1, 0)}, (4, 2, 3)),
+    ("blackjack", {}, (300, 2, 30)),
+    ("blackjack", {"sab": False}, (300, 2, 30)),
     ("mountain_pass", {}, (4, 2, 2)),
     ("mountain_pass", {"gust": 0.1, "horizon": 6}, (4, 2, 2)),
     ("mountain_pass", {"wind_obeys": True}, (4, 3, 1)),
@@ -438,3 +441,50 @@ def test_truncation_is_no_part_of_the_world() -> None:
     """Gymnasium's own time limit is 100 on this map; the world's horizon is what was asked for."""
     short, long = (cai.solve(load_model("frozen_lake")(horizon=T), cai.HARD).value for T in (100, 300))
     assert float(short) < float(long)
+
+
+@pytest.mark.parametrize("sab", [True, False])
+def test_blackjack_is_gymnasiums(sab: bool) -> None:
+    # The oracle reads hands of cards by Gymnasium's own functions: draw below 18, over all cards that may come.
+    from gymnasium.envs.toy_text.blackjack import is_bust, is_natural, score, sum_hand
+
+    deck = {card: (1 + 3 * (card == 10)) / 13 for card in range(1, 11)}
+
+    @cache
+    def dealt(hand: tuple[int, ...]) -> dict[tuple[int, bool], float]:  # the dealer's scores, naturals apart
+        if sum_hand(list(hand)) >= 17:
+            return {(score(list(hand)), is_natural(list(hand))): 1.0}
+        ends: dict[tuple[int, bool], float] = {}
+        for card, chance in deck.items():
+            for end, weight in dealt(tuple(sorted((*hand, card)))).items():
+                ends[end] = ends.get(end, 0.0) + chance * weight
+        return ends
+
+    @cache
+    def played(hand: tuple[int, ...], dealer: int) -> float:
+        if is_bust(list(hand)):
+            return -1.0
+        if sum_hand(list(hand)) < 18:
+            return sum(chance * played(tuple(sorted((*hand, card))), dealer) for card, chance in deck.items())
+        own, natural = score(list(hand)), is_natural(list(hand))
+        return sum(
+            chance * weight * (1.0 if sab and natural and not theirs else float((own > end) - (own < end)))
+            for second, chance in deck.items()
+            for (end, theirs), weight in dealt(tuple(sorted((dealer, second)))).items()
+        )
+
+    expected = sum(
+        p * q * r * played(tuple(sorted((a, b))), dealer)
+        for a, p in deck.items()
+        for b, q in deck.items()
+        for dealer, r in deck.items()
+    )
+    world = load_model("blackjack")(sab=sab)
+    draws = torch.tensor([not name.endswith(("18", "19", "20", "21", "natural")) for name in world.labels["hand"]])
+    policy = torch.stack((~draws, draws), -1).double().repeat_interleave(10, 0)
+    assert cai.evaluate(world, policy).expected_return == pytest.approx(expected, abs=1e-12)
+
+
+def test_blackjack_is_long_enough() -> None:
+    short, long = (float(cai.solve(load_model("blackjack")(horizon=T), cai.HARD).value) for T in (20, 30))
+    assert short == pytest.approx(long, abs=1e-14)
