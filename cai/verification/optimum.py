@@ -43,10 +43,11 @@ class SoftOptimum:
         """``entropy / steps``, nats: the target entropy at which a learner of α ends at this temperature."""
         return self.entropy / self.steps
 
-    def plain(self) -> dict[str, float | None]:
+    def plain(self) -> dict[str, Any]:
         """Return the numbers by name, in the order of a table; None for what is not finite."""
         names = ("temperature", "elbo", "log_evidence", "expected_return", "entropy", "entropy_per_step", "steps")
-        return finite({name: getattr(self, name) for name in names})
+        numbers: dict[str, Any] = finite({name: getattr(self, name) for name in names})
+        return numbers
 
 
 @dataclass(frozen=True)
