@@ -69,7 +69,7 @@ def column_bars(
         signs = {name: ("· · · " if name == "log Z" else "– – ") * (name in rules) for name in known}
         marks = [f"{signs[name]}{name} = {show(at)}{'' if name in rules else ' →'}" for name, at in known.items()]
         place: dict[str, Any] = {"transform": ax.transAxes, "fontsize": 7.8, "color": INK, "va": "top"}
-        ax.text(0.0, -0.24 / (BAR * len(names)) - 0.02, "   ".join(marks), **place)
+        ax.text(0.0, -0.24 / (BAR * len(names)) - 0.02, ", ".join(marks), **place)
     told = "; ".join(
         f"{name}: {'not known' if one is None else show(one.value)}" for name, one in zip(names, every, strict=True)
     )
