@@ -66,6 +66,7 @@ MISUSED: dict[str, Callable] = {
     "half a text is paid": lambda: language.paid(WORLDS["listed"], torch.tensor([0, 1])),
     "minus one text": lambda: language.sample(WORLDS["hidden"], None, -1, torch.Generator()),
     "no text of the best": lambda: language.best_of_n(WORLDS["listed"], 2).sample(0, torch.Generator()),
+    "no generator": lambda: language.sample(WORLDS["listed"], None, 2, 3),
     "a horizon of text": lambda: setattr(WORLDS["listed"], "horizon", "2"),
 }
 
@@ -97,6 +98,84 @@ def test_other_misuse_is_refused(name: str) -> None:
     with pytest.raises(cai.WorldError) as error:
         MISUSED[name]()
     assert one_line(error)
+
+
+ABC = language.characters("abc")
+OTHERS: dict[str, Callable[[], language.TextWorld]] = {
+    "another vocabulary": lambda: language.language_world(
+        language.fit_ngram("abcbabaabc", 2), language.containing("ab", ABC), horizon=4
+    ),
+    "another order": lambda: language.language_world(language.fit_ngram("abbabaab", 3), CONTAINS, horizon=4),
+    "as many states": lambda: language.language_world(BIGRAM, language.containing("ba", AB), horizon=4),
+    "another horizon": lambda: language.language_world(BIGRAM, CONTAINS, horizon=6),
+    "an end": lambda: language.language_world(BIGRAM, language.containing("aa", AB), horizon=4, end="b"),
+    "another hidden Markov model": lambda: language.language_world(
+        language.fit_hidden_markov("aabb" * 5, 2, iterations=1, progress=False), CONTAINS, horizon=4
+    ),
+    "another automaton": lambda: language.language_world(HIDDEN, language.containing("aba", AB), horizon=4),
+    "states that are not listed": lambda: language.PrefixWorld(BIGRAM, CONTAINS, 4),
+}
+
+
+class Says:
+    """A policy that says one thing after every text."""
+
+    def __init__(self, said: Callable[[tuple[int, ...]], object]) -> None:
+        self.said = said
+
+    def log_next(self, t: int, state: object) -> object:
+        return self.said(tuple((state if isinstance(state, torch.Tensor) else state["place"]).shape))
+
+
+NO_POLICIES: dict[str, Callable[[], object]] = {
+    "of a GridWorld": lambda: cai.solve(RandomWorld(seed=3, S=5, A=2, K=2, horizon=4, holes=False)),
+    "a sampler of whole texts": lambda: language.best_of_n(WORLDS["listed"], 2),
+    "a world": lambda: WORLDS["listed"],
+    "a model of language": lambda: BIGRAM,
+    "says a name": lambda: Says(lambda shape: "a"),
+    "says too little": lambda: Says(lambda shape: torch.zeros(3)),
+    "says what is no number": lambda: Says(lambda shape: torch.full((*shape, 2), torch.nan)),
+    "says probabilities": lambda: Says(lambda shape: torch.full((*shape, 2), 0.5)),
+    "fails": lambda: Says(lambda shape: {}["a"]),
+}
+READ_POLICY: dict[str, Callable] = {
+    "log_prob": lambda world, policy: language.log_prob(world, policy, torch.tensor([0, 1, 0, 1])),
+    "next_tokens": lambda world, policy: language.next_tokens(world, policy, torch.tensor([0, 1])),
+    "sample": lambda world, policy: language.sample(world, policy, 2, torch.Generator()),
+    "distance": lambda world, policy: language.distance(language.conditional(world), policy, samples=2),
+}
+
+
+@pytest.mark.parametrize("name", READ_POLICY)
+@pytest.mark.parametrize("world", WORLDS.values(), ids=WORLDS)
+def test_a_policy_of_another_world_is_refused(world: language.TextWorld, name: str) -> None:
+    for kind, make in OTHERS.items():
+        other = make()
+        policies = [language.conditional(other), language.masked(other)]
+        policies += [cai.solve(other).policy] if isinstance(other, language.LanguageWorld) else []
+        for policy in policies:
+            with pytest.raises(cai.WorldError, match="a policy of another world: ") as error:
+                READ_POLICY[name](world, policy)
+            assert one_line(error), kind
+
+
+@pytest.mark.parametrize("name", ["log_prob", "next_tokens", "sample"])
+@pytest.mark.parametrize("world", WORLDS.values(), ids=WORLDS)
+def test_what_is_no_policy_of_texts_is_refused(world: language.TextWorld, name: str) -> None:
+    for kind, make in NO_POLICIES.items():
+        with pytest.raises(cai.WorldError, match="policy") as error:
+            READ_POLICY[name](world, make())
+        assert one_line(error), kind
+
+
+def test_a_policy_of_the_same_world_made_anew_is_read() -> None:
+    text = torch.tensor([0, 1, 0, 1])
+    for world in WORLDS.values():
+        again = world.under(CONTAINS)
+        exact = language.conditional(again)
+        assert language.log_prob(world, exact, text).equal(language.log_prob(again, exact, text))
+    solved = cai.solve(language.language_world(BIGRAM, CONTAINS, horizon=4))
+    assert language.log_prob(WORLDS["listed"], solved, text).isfinite()
 
 
 def test_a_part_that_is_repeated_too_often_is_refused_at_once() -> None:

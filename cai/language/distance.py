@@ -13,6 +13,7 @@ from cai.evaluation.evaluate import evaluate
 from cai.exact.messages import Messages
 from cai.language.conditional import Conditional
 from cai.language.language_world import LanguageWorld
+from cai.language.own_policy import own_policy
 from cai.language.text_world import TextWorld
 from cai.language.texts import log_next
 from cai.learn.loop import require_whole
@@ -58,6 +59,7 @@ def distance(exact: Conditional, policy: Any, *, samples: int = 10_000, seed: in
     require_whole("distance, samples", samples, 2)
     require_whole("distance, seed", seed, 0)
     world = exact.world
+    policy = own_policy("distance", world, policy)
     if isinstance(world, LanguageWorld):
         return _exact(exact, policy)
     generator = torch.Generator().manual_seed(seed)

@@ -18,7 +18,7 @@ from cai.language.conditional import conditional, listed_world
 from cai.language.hidden_markov import HiddenMarkov
 from cai.language.hidden_messages import emission
 from cai.language.prefix_world import PrefixWorld
-from cai.language.text_world import TextWorld, require_text_world
+from cai.language.text_world import TextWorld, require_generator, require_text_world
 from cai.language.texts import log_prob, paid, sample
 from cai.learn.loop import require_number, require_whole
 from cai.support.numerics import log, logsumexp
@@ -83,6 +83,7 @@ class RewardSampler:
     def sample(self, n: int, generator: torch.Generator) -> Int[Tensor, "n T"]:
         """Draw n texts."""
         require_whole("sample, n", n, 1)
+        require_generator("sample", generator)
         return self.draw(n, generator)
 
 

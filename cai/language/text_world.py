@@ -71,3 +71,10 @@ def require_texts(where: str, world: TextWorld, tokens: Any, least: int = 0, mos
     wrong = tokens[(tokens < 0) | (tokens >= V)]
     if len(wrong):
         raise fault(f"{where}, tokens", f"{int(wrong[0])}", expected)
+
+
+def require_generator(where: str, generator: Any) -> None:
+    """Raise a ``WorldError`` where a generator of random numbers is none."""
+    if not isinstance(generator, torch.Generator):
+        expected = "a torch.Generator, such as torch.Generator().manual_seed(0)"
+        raise fault(f"{where}, generator", f"{generator!r:.40}", expected)

@@ -10,36 +10,21 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from cai.errors import fault
-from cai.language.text_world import TextWorld, require_text_world, require_texts
+from cai.language.own_policy import own_policy, said_next
+from cai.language.text_world import TextWorld, require_generator, require_text_world, require_texts
 from cai.learn.loop import require_whole
-from cai.policies.as_policy import unwrapped
 
 
 def log_next(world: TextWorld, policy: Any, t: int, state: Any) -> Float[Tensor, "*N V"]:
-    """Return log π_t(token | state), nats."""
+    """Return log π_t(token | state) of an ``own_policy``, nats."""
     with torch.no_grad():
-        if policy is None:
-            return world.log_tokens(state)
-        found: Tensor
-        policy = unwrapped("texts, policy", policy)
-        if hasattr(policy, "log_next"):
-            found = policy.log_next(t, state)
-        elif isinstance(state, Tensor) and hasattr(policy, "log_probs"):
-            found = policy.log_probs(t)[state]
-        elif not hasattr(policy, "log_prob"):
-            expected = "None, a conditional, a policy with log_prob, messages, or a learner's result"
-            raise fault("texts, policy", f"a {type(policy).__name__}", expected)
-        else:
-            shape = world.terminated(state).shape
-            tokens = torch.arange(len(world.vocabulary)).reshape((-1,) + (1,) * len(shape))
-            found = policy.log_prob(state, tokens, t).double().expand(-1, *shape).movedim(0, -1)
-        return found
+        return world.log_tokens(state) if policy is None else said_next(policy, world, t, state)
 
 
 def next_tokens(world: TextWorld, policy: Any, tokens: Int[Tensor, "*N T"]) -> Float[Tensor, "*N T V"]:
     """Return log π(x | prefix) of every token x after every prefix of texts, nats."""
     require_texts("next_tokens", world, tokens, 1, _longest(world, policy))
+    policy = own_policy("next_tokens", world, policy)
     s, found = world.begin(*tokens.shape[:-1]), list[Tensor]()
     for t, x in enumerate(tokens.unbind(-1)):
         found.append(log_next(world, policy, t, s))
@@ -50,6 +35,7 @@ def next_tokens(world: TextWorld, policy: Any, tokens: Int[Tensor, "*N T"]) -> F
 def log_prob(world: TextWorld, policy: Any, tokens: Int[Tensor, "*N T"]) -> Float[Tensor, "*N"]:
     """Return log π(text) = Σ_t log π_t(x_t | s_t), nats; what comes after the end token does not count."""
     require_texts("log_prob", world, tokens, 0, _longest(world, policy))
+    policy = own_policy("log_prob", world, policy)
     s, total = world.begin(*tokens.shape[:-1]), torch.zeros(tokens.shape[:-1], dtype=torch.float64)
     for t, x in enumerate(tokens.unbind(-1)):
         each = log_next(world, policy, t, s).gather(-1, x.unsqueeze(-1)).squeeze(-1)
@@ -83,6 +69,8 @@ def sample(world: TextWorld, policy: Any, n: int, generator: torch.Generator) ->
     """Draw texts from a policy."""
     require_text_world("sample", world)
     require_whole("sample, n", n, 0)
+    require_generator("sample", generator)
+    policy = own_policy("sample", world, policy)
     s, tokens = world.begin(n), []
     for t in range(world.horizon):
         x = torch.multinomial(log_next(world, policy, t, s).exp(), 1, generator=generator).squeeze(-1)
