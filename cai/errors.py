@@ -140,7 +140,8 @@ def fault(where: str, seen: str, expected: str) -> WorldError:
 
     Args:
         where: the method, variable and time of the fault.
-        seen: the value found there.
+        seen: the value found there; the first line of it is said.
         expected: what is valid there.
     """
-    return WorldError([Finding(where, seen, expected)])
+    first, *more = seen.splitlines() or [""]
+    return WorldError([Finding(where, f"{first} …" if more else seen, expected)])

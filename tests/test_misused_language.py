@@ -1,5 +1,6 @@
 """Language worlds, misused: one clear line each, never a traceback, NaN or a number that means nothing."""
 
+import dataclasses
 import pickle
 from collections.abc import Callable
 
@@ -66,6 +67,33 @@ MISUSED: dict[str, Callable] = {
     "half a text is paid": lambda: language.paid(WORLDS["listed"], torch.tensor([0, 1])),
     "minus one text": lambda: language.sample(WORLDS["hidden"], None, -1, torch.Generator()),
     "no text of the best": lambda: language.best_of_n(WORLDS["listed"], 2).sample(0, torch.Generator()),
+    "a vocabulary of text": lambda: language.fit_ngram("abab", vocabulary="ab"),
+    "a hidden Markov model of another": lambda: language.fit_hidden_markov("abab", 2, vocabulary=HIDDEN),
+    "an order of none": lambda: language.NGram(AB, None, BIGRAM.log_probs),
+    "a table that is a list": lambda: language.NGram(AB, 1, [[0.5, 0.5]]),
+    "a start that is a number": lambda: dataclasses.replace(HIDDEN, log_start=1),
+    "successors with a point": lambda: dataclasses.replace(CONTAINS, successor=CONTAINS.reward),
+    "an automaton of no vocabulary": lambda: dataclasses.replace(CONTAINS, vocabulary=None),
+    "labels of none": lambda: dataclasses.replace(CONTAINS, labels=None),
+    "a start of text": lambda: dataclasses.replace(CONTAINS, start="a"),
+    "visiting a number": lambda: CONTAINS.visiting(1),
+    "an end of a list": lambda: language.language_world(BIGRAM, CONTAINS, horizon=3, end=["a"]),
+    "a temperature of a model": lambda: language.conditional(WORLDS["listed"], temperature=BIGRAM),
+    "logits of none": lambda: cai.from_logits(None, language.PrefixWorld(language.Remembering(BIGRAM, 1), CONTAINS, 3)),
+    "a forward KL to a model": lambda: language.forward_kl(cai.solve(WORLDS["listed"]), BIGRAM),
+    "a KL to a number": lambda: language.best_of_n(WORLDS["listed"], 2).kl(3),
+    "a KL to another world": lambda: language.best_of_n(WORLDS["listed"], 2).kl(
+        language.best_of_n(WORLDS["hidden"], 2)
+    ),
+    "a reward of text": lambda: language.reward_law(WORLDS["listed"]).number("1"),
+    "tokens of another vocabulary": lambda: AB.decode([0, 2]),
+    "a token below 0": lambda: AB.shown(torch.tensor([0, -1])),
+    "nothing to decode": lambda: AB.decode(None),
+    "nothing to split": lambda: AB.split(None),
+    "kept letters of none": lambda: language.plain("ab", None),
+    "an unknown of a list": lambda: language.Vocabulary(("a", "b"), unknown=["a"]),
+    "a separator of none": lambda: language.Vocabulary(("a", "b"), None),
+    "a bias of none": lambda: language.sequential_monte_carlo(WORLDS["listed"], particles=2, runs=2).bias(None),
     "no generator": lambda: language.sample(WORLDS["listed"], None, 2, 3),
     "a horizon of text": lambda: setattr(WORLDS["listed"], "horizon", "2"),
 }

@@ -8,6 +8,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from cai.errors import fault
+from cai.language.given import require_table, require_vocabulary
 from cai.language.reachable import reachable
 from cai.language.vocabulary import Vocabulary
 
@@ -41,7 +42,12 @@ class Automaton:
     name: str = "automaton"
 
     def __post_init__(self) -> None:
+        require_vocabulary(self.name, self.vocabulary)
+        for part, dims in (("successor", 2), ("reward", 2), ("final", 1)):
+            require_table(f"{self.name}, {part}", getattr(self, part), dims, whole=part == "successor")
         Q, V = len(self.final), len(self.vocabulary)
+        if not isinstance(self.labels, tuple | list):
+            raise fault(f"{self.name}, labels", f"a {type(self.labels).__name__}", f"{Q} texts, one for each state")
         for part, seen, shape in (
             ("successor", tuple(self.successor.shape), (Q, V)),
             ("reward", tuple(self.reward.shape), (Q, V)),
@@ -54,8 +60,8 @@ class Automaton:
             q, x = wrong[0].tolist()
             where = f"{self.name}, successor of '{self.labels[q]}' at {self.vocabulary.tokens[x]!r}"
             raise fault(where, f"{int(self.successor[q, x])}", f"a state from 0 to {Q - 1}")
-        if not 0 <= self.start < Q:
-            raise fault(f"{self.name}, start", f"{self.start}", f"a state from 0 to {Q - 1}")
+        if not isinstance(self.start, int) or not 0 <= self.start < Q:
+            raise fault(f"{self.name}, start", f"{self.start!r:.40}", f"a state from 0 to {Q - 1}")
         for part, reward in (("reward", self.reward), ("final", self.final)):
             if not bool((reward < torch.inf).all()):
                 raise fault(f"{self.name}, {part}", f"{float(reward[~(reward < torch.inf)][0])}", "numbers, or -inf")
@@ -69,6 +75,7 @@ class Automaton:
         Raises:
             WorldError: ``reward`` is not ``[Q]``.
         """
+        require_table(f"{self.name}, visiting", reward, 1)
         if tuple(reward.shape) != (len(self),):
             raise fault(f"{self.name}, visiting", f"shape {tuple(reward.shape)}", f"[{len(self)}], one for each state")
         return replace(self, reward=self.reward + reward.double()[self.successor])

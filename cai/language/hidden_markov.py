@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.nn.functional import embedding
 
 from cai.errors import fault
+from cai.language.given import require_table, require_vocabulary
 from cai.language.vocabulary import Vocabulary, characters
 from cai.learn.loop import require_whole
 from cai.support.memory import require_room
@@ -49,10 +50,13 @@ class HiddenMarkov:
     history: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
+        require_vocabulary("hidden Markov", self.vocabulary)
+        require_table("hidden Markov, log_start", self.log_start, 1)
         H, V = len(self.log_start), len(self.vocabulary)
         shapes = {"log_start": (H,), "log_transition": (H, H), "log_emission": (H, V)}
         for name, shape in shapes.items():
             table: Tensor = getattr(self, name)
+            require_table(f"hidden Markov, {name}", table, len(shape))
             if tuple(table.shape) != shape:
                 seen = f"shape {tuple(table.shape)}"
                 raise fault(f"hidden Markov, {name}", seen, f"{shape}: H = {H} hidden states, V = {V} tokens")
@@ -131,6 +135,8 @@ def fit_hidden_markov(
     require_whole("hidden Markov, seed", seed, 0)
     if vocabulary is None and text:
         vocabulary = characters(text)
+    if vocabulary is not None:
+        require_vocabulary("hidden Markov", vocabulary)
     tokens = torch.zeros(0) if vocabulary is None else vocabulary.encode(text, "hidden Markov, text")
     if vocabulary is None or not len(tokens):
         raise fault("hidden Markov, text", "no token", "at least one")

@@ -97,5 +97,8 @@ def from_logits(function: Logits, world: TextWorld, *, context: int | None = Non
         WorldError: the world remembers no tokens, or fewer than the context.
     """
     require_text_world("from_logits", world)
+    if not callable(function):
+        seen = f"a {type(function).__name__}"
+        raise fault("from_logits, function", seen, "a function from tokens [N, t] to logits [N, V]")
     most = int(world.recent(world.begin()).shape[-1])
     return LogitsPolicy(function, world, most if context is None else require_whole("context", context, 1, most))

@@ -14,7 +14,9 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from cai.errors import fault
+from cai.language.given import require_table, require_vocabulary
 from cai.language.vocabulary import Vocabulary, characters
+from cai.learn.loop import require_whole
 from cai.support.memory import require_room
 
 
@@ -38,6 +40,9 @@ class NGram:
     log_probs: Float[Tensor, "M V"]
 
     def __post_init__(self) -> None:
+        require_vocabulary("ngram", self.vocabulary)
+        require_whole("ngram, order", self.order, 1)
+        require_table("ngram, log_probs", self.log_probs, 2)
         M, V = contexts(self.order, len(self.vocabulary)), len(self.vocabulary)
         if tuple(self.log_probs.shape) != (M, V):
             raise fault(
@@ -120,6 +125,8 @@ def fit_ngram(
     """
     _require_settings(order, smoothing, delta)
     vocabulary = characters(text) if vocabulary is None and text else vocabulary
+    if vocabulary is not None:
+        require_vocabulary("ngram", vocabulary)
     tokens = vocabulary.encode(text, "ngram, text") if vocabulary is not None else torch.zeros(0)
     if vocabulary is None or len(tokens) < order:
         raise fault("ngram, text", f"{len(tokens)} tokens", f"at least {order}, the order")
@@ -135,8 +142,7 @@ def fit_ngram(
 
 
 def _require_settings(order: int, smoothing: str, delta: float) -> None:
-    if isinstance(order, bool) or not isinstance(order, int) or order < 1:
-        raise fault("ngram, order", f"{order!r}", "a whole number, at least 1")
+    require_whole("ngram, order", order, 1)
     if smoothing not in ("witten_bell", "add"):
         raise fault("ngram, smoothing", f"{smoothing!r}", "'witten_bell' or 'add'")
     if isinstance(delta, bool) or not isinstance(delta, int | float) or not 0 <= delta < torch.inf:
@@ -158,6 +164,6 @@ def _witten_bell(counts: Float[Tensor, "C V"], shorter: Float[Tensor, "C V"]) ->
 
 def _add(counts: Float[Tensor, "C V"], shorter: Float[Tensor, "C V"], delta: float) -> Float[Tensor, "C V"]:
     """Add δ to each count; a context that never occurs, where δ = 0, has the probabilities of the shorter one."""
-    added = counts + delta
+    added = counts + float(delta)
     total = added.sum(-1, keepdim=True)
     return torch.where(total > 0, added / total, shorter)

@@ -9,7 +9,6 @@ from torch import Tensor
 
 from cai.errors import fault, user_code
 from cai.language.language_world import LanguageWorld
-from cai.language.prefix_world import PrefixWorld
 from cai.language.text_world import TextWorld
 from cai.policies.as_policy import unwrapped
 
@@ -83,9 +82,10 @@ def _difference(world: TextWorld, other: Any) -> str | None:
         return f"T = {other.horizon}"
     if world.end != other.end:
         return "no end token" if other.end is None else f"the end token {other.end!r}"
-    if isinstance(world, LanguageWorld):  # the same next states from the same start: the same state of each prefix
+    if isinstance(world, LanguageWorld) and isinstance(other, LanguageWorld):
+        # the same next states from the same start: each prefix leads to the same state
         return None if torch.equal(world.successor, other.successor) else f"{other.size} states of other prefixes"
-    if isinstance(world, PrefixWorld) and not _same(world.reference, other.reference):
+    if not _same(getattr(world, "reference", None), getattr(other, "reference", None)):
         return "another reference"
     same = world.automaton.start == other.automaton.start
     return None if same and torch.equal(world.automaton.successor, other.automaton.successor) else "another automaton"

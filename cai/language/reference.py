@@ -54,5 +54,5 @@ def require_suited(reference: Any, automaton: Automaton, horizon: int, end: str 
         raise fault("language_world, vocabulary", seen, "one vocabulary for both")
     if isinstance(horizon, bool) or not isinstance(horizon, int) or horizon < 1:
         raise fault("language_world, horizon", f"{horizon!r}", "a number of tokens, at least 1")
-    if end is not None and end not in vocabulary.number:
+    if end is not None and (not isinstance(end, str) or end not in vocabulary.number):
         raise fault("language_world, end", f"{end!r}", "a token of the vocabulary, or None")

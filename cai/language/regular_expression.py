@@ -22,6 +22,7 @@ from torch import Tensor
 
 from cai.errors import Finding, IntractableError, fault
 from cai.language.automaton import Automaton, paying_at_end
+from cai.language.given import require_vocabulary
 from cai.language.vocabulary import Vocabulary
 
 MOST = 10_000
@@ -62,8 +63,7 @@ def matching(
     """
     if not isinstance(pattern, str):
         raise fault("matching, pattern", f"{pattern!r}", "a regular expression of Python, a text")
-    if not isinstance(vocabulary, Vocabulary):
-        raise fault("matching, vocabulary", f"a {type(vocabulary).__name__}", "a cai.language.Vocabulary")
+    require_vocabulary("matching", vocabulary)
     letters = sorted({*"".join(vocabulary.tokens), *vocabulary.separator})
     name = f"{'wholly ' if whole else ''}matching {pattern!r}"
     rows, accepting = _table(name, _Search(_parsed(name, pattern, letters), tuple(letters), whole))

@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from cai.errors import Finding, IntractableError
+from cai.errors import Finding, IntractableError, fault
 from cai.language.conditional import conditional, listed_world
 from cai.language.hidden_markov import HiddenMarkov
 from cai.language.hidden_messages import emission
@@ -41,8 +41,14 @@ class RewardLaw:
     rewards: Float[Tensor, " R"]
     log_probs: Float[Tensor, " R"]
 
+    def same(self, other: "RewardLaw") -> bool:
+        """Return whether two laws are one."""
+        return torch.equal(self.rewards, other.rewards) and torch.equal(self.log_probs, other.log_probs)
+
     def number(self, reward: Float[Tensor, "*N"]) -> Int[Tensor, "*N"]:
         """Return which of the values a reward is: the nearest one."""
+        if not isinstance(reward, Tensor) or not reward.is_floating_point():
+            raise fault("number, reward", f"a {type(reward).__name__}", "a tensor of rewards")
         return torch.searchsorted((self.rewards[1:] + self.rewards[:-1]) / 2, reward)
 
 
@@ -75,7 +81,14 @@ class RewardSampler:
         return log_prob(self.world, None, tokens) + self.log_ratio[self.law.number(paid(self.world, tokens))]
 
     def kl(self, other: "RewardSampler | None" = None) -> float:
-        """Return KL(q ‖ other), nats, exactly; to the reference unless another sampler of the same world is given."""
+        """Return KL(q ‖ other), nats, exactly; to the reference unless another sampler of the same world is given.
+
+        Raises:
+            WorldError: the other is none, or one of another world.
+        """
+        if other is not None and not (isinstance(other, RewardSampler) and self.law.same(other.law)):
+            seen = "one of another world" if isinstance(other, RewardSampler) else f"a {type(other).__name__}"
+            raise fault("kl, other", seen, "a sampler of the same world, or None for the reference")
         p = (self.law.log_probs + self.log_ratio).exp()
         theirs = torch.zeros_like(p) if other is None else other.log_ratio
         return max(float(torch.where(p > 0, p * (self.log_ratio - theirs), 0.0).sum()), 0.0)  # rounding apart
@@ -182,7 +195,7 @@ def _possible_law(world: TextWorld) -> RewardLaw:
 def tilted(world: TextWorld, *, temperature: float = 1.0) -> RewardSampler:
     """Return the exact conditional as a sampler: g = r/α - log Z."""
     exact, law = conditional(world, temperature=temperature), reward_law(world)
-    log_ratio = law.rewards / temperature - exact.log_evidence
+    log_ratio = law.rewards / exact.temperature - exact.log_evidence
     return RewardSampler("exact", world, law, log_ratio, partial(sample, world, exact))
 
 

@@ -50,6 +50,7 @@ class WeightedTexts:
 
     def bias(self, log_evidence: float) -> Estimate:
         """Return E log Ẑ - log Z over the runs, nats, given the exact log Z: at most 0, but for the noise of it."""
+        require_number("bias, log_evidence", log_evidence, math.isfinite, "log Z, a finite number")
         difference, R = self.log_estimates - log_evidence, len(self.log_estimates)
         known = R > 1 and bool(difference.isfinite().all())
         return Estimate(float(difference.mean()), float(difference.std()) / math.sqrt(R) if known else math.inf)

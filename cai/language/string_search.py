@@ -8,7 +8,9 @@ from torch import Tensor
 
 from cai.errors import fault
 from cai.language.automaton import Automaton, paying_at_end, require_reward
+from cai.language.given import require_vocabulary
 from cai.language.vocabulary import Vocabulary
+from cai.learn.loop import require_whole
 
 
 def containing(text: str, vocabulary: Vocabulary, accepted: float = 1.0, rejected: float = 0.0) -> Automaton:
@@ -41,8 +43,7 @@ def counting(text: str, vocabulary: Vocabulary, up_to: int, each: float = 1.0) -
         WorldError: ``up_to`` is no whole number from 1 on, ``each`` no number, or the text is empty or has a token that
             is not known.
     """
-    if isinstance(up_to, bool) or not isinstance(up_to, int) or up_to < 1:
-        raise fault("counting, up_to", f"{up_to!r}", "a whole number, at least 1")
+    require_whole("counting, up_to", up_to, 1)
     pays = require_reward("counting, each", each)
     found, one = _search(text, vocabulary)
     Q, n = len(found), torch.arange(up_to).view(-1, 1, 1)
@@ -71,8 +72,7 @@ def forbidding(text: str, vocabulary: Vocabulary) -> Automaton:
 
 def _search(text: str, vocabulary: Vocabulary) -> tuple[tuple[str, ...], Int[Tensor, "k+1 V"]]:
     """Return how far a text is found, and the next such state, ``k`` its tokens."""
-    if not isinstance(vocabulary, Vocabulary):
-        raise fault("automaton, vocabulary", f"a {type(vocabulary).__name__}", "a cai.language.Vocabulary")
+    require_vocabulary("automaton", vocabulary)
     word = vocabulary.encode(text, "automaton, text").tolist()
     if not word:
         raise fault("automaton, text", "no token", "at least one")

@@ -43,7 +43,9 @@ class Vocabulary:
         if not self.tokens or "" in self.tokens or twice:
             seen = f"{twice[0]!r} twice" if twice else "an empty token" if self.tokens else "no tokens"
             raise fault("vocabulary", seen, "different tokens, at least one, none of them empty")
-        if self.unknown is not None and self.unknown not in self.number:
+        if not isinstance(self.separator, str):
+            raise fault("vocabulary, separator", f"{self.separator!r}", "a text, which stands between two tokens")
+        if self.unknown is not None and self.unknown not in self.tokens:
             raise fault("vocabulary, unknown", f"{self.unknown!r}", "one of the tokens, or None")
 
     def __len__(self) -> int:
@@ -56,6 +58,7 @@ class Vocabulary:
 
     def split(self, text: str) -> list[str]:
         """Return the tokens of a text, which need not be in the vocabulary."""
+        _require_text("split, text", text)
         return text.split() if self.separator else list(text)
 
     def encode(self, text: str, where: str = "text") -> Int[Tensor, " N"]:
@@ -74,8 +77,16 @@ class Vocabulary:
         return torch.tensor(numbers, dtype=torch.long)
 
     def decode(self, tokens: Int[Tensor, " N"] | Iterable[int]) -> str:
-        """Return the text of tokens."""
-        return self.separator.join(self.tokens[int(i)] for i in tokens)
+        """Return the text of tokens.
+
+        Raises:
+            WorldError: they are no numbers of tokens.
+        """
+        numbers: Any = tokens.tolist() if isinstance(tokens, Tensor) else tokens
+        numbers = list(numbers) if isinstance(numbers, Iterable) else None
+        if numbers is None or not all(isinstance(i, int) and 0 <= i < len(self) for i in numbers):
+            raise fault("decode, tokens", f"{tokens!r:.60}", f"whole numbers from 0 to {len(self) - 1}, [T]")
+        return self.separator.join(self.tokens[i] for i in numbers)
 
     def shown(self, tokens: Iterable[int]) -> str:
         """Return the text of tokens as a label shows it: of characters, a space is ␣, and · is no token at all."""
@@ -123,6 +134,7 @@ def words(text: str, size: int | None = None, unknown: str = "…") -> Vocabular
 def plain(text: str, keep: str = "") -> str:
     """Return a text in lower case, with one space for whatever is no letter from a to z and none of ``keep``."""
     _require_text("plain, text", text)
+    _require_text("plain, keep", keep)
     return re.sub(f"[^a-z{re.escape(keep)}]+", " ", text.lower()).strip()
 
 

@@ -157,7 +157,7 @@ def finite_policy(tables: FiniteModel, policy: Any) -> FinitePolicy:
             policy = torch.as_tensor(np.asarray(policy))
     if isinstance(policy, Tensor):
         return _from_tensor(tables, policy)
-    if hasattr(policy, "log_probs"):
+    if callable(getattr(policy, "log_probs", None)):
         horizon = getattr(policy, "horizon", None)
         if horizon is not None and horizon != tables.horizon:
             raise fault("policy", f"a policy for the horizon {horizon}", f"one for this world's, {tables.horizon}")
