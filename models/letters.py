@@ -55,6 +55,8 @@ def letters(
         end: the letter or word that ends a text early, such as "."; None for none.
     """
     written = language.plain(_read(text), end or "")
+    if not written:
+        raise cai.fault("letters, text", f"no letter in '{text}'", "a text with letters from a to z")
     if words is not None:
         written = written.replace(end, f" {end} ") if end else written
         vocabulary = language.words(written, words)
@@ -82,4 +84,7 @@ def _read(text: str | None) -> str:
         return language.alice()
     if not Path(text).is_file():
         raise cai.fault("letters, text", f"'{text}': no such file", "a text file, or None for Alice in Wonderland")
-    return Path(text).read_text(encoding="utf-8", errors="replace")
+    try:
+        return Path(text).read_text(encoding="utf-8")
+    except (UnicodeDecodeError, OSError) as error:
+        raise cai.fault("letters, text", f"'{text}': {error}", "a text file in UTF-8") from error

@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import gymnasium
@@ -286,6 +287,17 @@ def test_a_factory_does_things_in_the_right_order() -> None:
 def test_a_wrong_argument_is_refused_in_words(name: str, arguments: dict[str, Any], words: str) -> None:
     with pytest.raises(cai.WorldError, match=words):
         load_model(name)(**arguments)
+
+
+def test_a_text_that_is_none_is_refused_with_its_file(tmp_path: Path) -> None:
+    file = tmp_path / "mine.txt"
+    for content, words in (
+        (b" 12 ", "no letter in '.*mine.txt'"),
+        (b"\xff\xfe", "mine.txt': 'utf-8' codec can't decode"),
+    ):
+        file.write_bytes(content)
+        with pytest.raises(cai.WorldError, match=f"letters, text: .*{words}"):
+            load_model("letters")(text=str(file))
 
 
 @pytest.mark.parametrize("name", sorted({name for name, _, _ in CATALOGUE}))

@@ -376,6 +376,8 @@ def test_the_game_is_explained_from_the_world_itself() -> None:
     assert "A game has no last step" in " ".join(rules_of(lasting))
     coin = cai.tabulate(SMALL)
     assert " ".join(rules_of(coin)).startswith("The world has 3 states and 2 actions. A game lasts T = 3 steps.")
+    letters = cai.tabulate(cai.load_world("letters"))  # is paid at the end of a text
+    assert "Each step pays 0 reward units, and the end between 0 and 1." in " ".join(rules_of(letters))
     uniform = cai.tabulate(cai.from_gymnasium("FrozenLake-v1", horizon=3))
     told = temperature_in_words([0.1, 1.0], uniform)
     assert "α = 0.1 and 1, coldest first" in told

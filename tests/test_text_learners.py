@@ -80,6 +80,8 @@ def test_names_say_which_learners_are_soft() -> None:
     with pytest.raises(cai.WorldError, match="dpo, temperature: none; expected α > 0"):
         cai.learn.many("dpo", Certain(), seeds=[0])
     assert with_kl(["soft_grpo", "dpo"], ["k1", "k3"]) == ["soft_grpo-k1", "soft_grpo-k3", "dpo"]
+    assert with_kl(["grpo", "soft_grpo", "rloo"], ["k2"]) == ["soft_grpo-k2", "soft_rloo"]  # a hard one has no KL
+    assert with_kl(["grpo"], []) == ["grpo"]
     with pytest.raises(cai.WorldError, match="--kl: beside dpo, which take none"):
         with_kl(["dpo"], ["k1"])
     with pytest.raises(cai.WorldError, match="learner 'dpo-k1': an estimate of the KL, which it does not take"):

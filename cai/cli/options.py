@@ -72,7 +72,7 @@ Estimates = Annotated[
     str | None,
     typer.Option(
         autocompletion=complete.several_of(KINDS),
-        help=f"The KL of learners that take one (soft_grpo, soft_ppo): a comma list of {', '.join(KINDS)}.",
+        help=f"The KL of soft_grpo and soft_ppo: a comma list of {', '.join(KINDS)}. All learners are then soft.",
     ),
 ]
 Seeds = Annotated[int | None, typer.Option(help="How many seeds of each learner; 10 unless given.")]

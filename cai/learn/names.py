@@ -50,7 +50,9 @@ def learner_of(form: str) -> "Callable[..., Learned]":
 
 
 def with_kl(names: Sequence[str], estimates: Sequence[str]) -> list[str]:
-    """Return learners, those that take an estimate of the KL with each of them.
+    """Return learners, those that take an estimate of the KL with each of them, and all in their soft form.
+
+    A hard learner has no KL: its temperature is 0.
 
     Raises:
         WorldError: there are estimates, and no learner takes one.
@@ -59,7 +61,8 @@ def with_kl(names: Sequence[str], estimates: Sequence[str]) -> list[str]:
         return list(names)
     if not any(map(takes_kl, names)):
         raise fault("--kl", f"beside {', '.join(names)}, which take none", "beside soft_grpo or soft_ppo")
-    found = [[f"{name}{KL}{kl}" for kl in estimates] if takes_kl(name) else [name] for name in names]
+    soft = dict.fromkeys(SOFT + name if _has_both(name) else name for name in names)
+    found = [[f"{name}{KL}{kl}" for kl in estimates] if takes_kl(name) else [name] for name in soft]
     return [form for each in found for form in each]
 
 

@@ -111,7 +111,15 @@ def _pay(model: Compiled) -> str:
         return ""
     low, high = float(paid.min()), float(paid.max())
     step = f"Each step pays {show(low)}" if low == high else f"A step pays between {show(low)} and {show(high)}"
-    return f"{step} reward unit{'' if low == high == 1 else 's'}."
+    return f"{step} reward unit{'' if low == high == 1 else 's'}{_end_pay(model)}."
+
+
+def _end_pay(model: Tables) -> str:
+    paid = model.terminal[model.terminal.isfinite()]
+    if not len(paid) or not paid.any():
+        return ""
+    low, high = float(paid.min()), float(paid.max())
+    return f", and the end {show(low)}" if low == high else f", and the end between {show(low)} and {show(high)}"
 
 
 def temperature_in_words(alphas: Sequence[float], model: Model | None) -> str:

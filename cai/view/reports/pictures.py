@@ -241,9 +241,7 @@ def _losses(comparison: Comparison, key: str) -> Iterator[Picture]:
     tables = comparison.tables
     losing = {} if comparison.elbo_star is None else _losing(comparison, "policy_nats")
     if losing and tables is not None and in_parts(tables.states.labels):
-        caption = (
-            "The same nats, states with the same last part of their name together: of texts, where the automaton is."
-        )
+        caption = "The same nats. States whose names end alike are one row: for texts, the state of the automaton."
         yield picture(f"{key}-places", "Policy nats by place", caption, side_by_side, nats_over_time, losing, by=place)
 
 
