@@ -1,5 +1,6 @@
 """Settings of the whole suite."""
 
+import gc
 import os
 from collections.abc import Iterator
 from typing import Any
@@ -14,14 +15,28 @@ checked.install()
 
 # The same examples every time, so that a red run can be run again; HYPOTHESIS_PROFILE=explore looks for new ones.
 settings.register_profile("fixed", deadline=None, derandomize=True, max_examples=30)
+settings.register_profile("quick", settings.get_profile("fixed"), max_examples=10)
 settings.register_profile("explore", deadline=None, max_examples=300, print_blob=True)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "fixed"))
 
 torch.set_num_threads(1)  # the worlds are tiny: a second thread only costs
+gc.disable()  # until all tests are collected: what is made until then stays
 
 
-TOGETHER = ("tests/test_book.py", "tests/test_docs.py", "tests/test_ray.py")
-"""Files whose tests share something that takes long to make: the book, a cluster. One process runs each, and first."""
+TOGETHER = ("tests/test_book.py", "tests/test_docs.py", "tests/test_engine.py", "tests/test_ray.py")
+"""Files whose tests share what takes long to make: the book, kernels, a cluster. One process runs each, and first."""
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Take fewer examples where slow tests are left out too."""
+    if config.getoption("markexpr") == "not slow":
+        settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "quick"))
+
+
+def pytest_collection_finish() -> None:
+    """Look for garbage from here on, but not among the tests themselves."""
+    gc.freeze()
+    gc.enable()
 
 
 @pytest.hookimpl(optionalhook=True)

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import settings
 
 MODELS = Path(__file__).parent.parent / "models"
 
@@ -25,3 +26,8 @@ def slow_after(quick: int, values: Iterable[Any]) -> list[Any]:
     """Return parameters of a test: the first few are quick, the others are left to ``make test-all``."""
     each = [one if isinstance(one, tuple) else (one,) for one in values]
     return [pytest.param(*one, marks=[pytest.mark.slow] if n >= quick else []) for n, one in enumerate(each)]
+
+
+def examples(count: int) -> settings:
+    """Return how many examples a test has in ``make test-all``; in ``make test`` and in a search in proportion."""
+    return settings(max_examples=max(2, count * settings.default.max_examples // 30))

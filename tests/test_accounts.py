@@ -7,14 +7,15 @@ import math
 
 import pytest
 import torch
-from hypothesis import assume, given, settings
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 import cai
+from tests.helpers import examples
 from tests.oracles import enumeration as oracle
 from tests.worlds import RandomWorld, random_worlds, temperatures
 
-many = settings(max_examples=20)
+many = examples(20)
 
 
 def random_policy(world: RandomWorld, seed: int) -> torch.Tensor:

@@ -10,7 +10,7 @@ import numpy as np
 import pyro
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from torch.distributions import AffineTransform, Normal, TransformedDistribution, Uniform
 from torch.distributions.transforms import TanhTransform
@@ -28,6 +28,7 @@ from cai.policies.heads import MARGIN, tanh_gaussian
 from cai.simulate.environments import EnvironmentSimulator
 from cai.simulate.simulator import seeded
 from cai.support.process import precision
+from tests.helpers import examples, slow_after
 from tests.worlds import PointMass, RandomWorld, TimedWorld
 
 SHORT: dict[str, Any] = {
@@ -66,7 +67,7 @@ def test_the_critics_loss_is_half_a_squared_error_of_each(seed: int) -> None:
     assert float(critic_loss(q, target)) == pytest.approx(float(naive), abs=1e-12)
 
 
-@settings(max_examples=6)
+@examples(6)
 @given(seeds, st.floats(0.01, 5))
 def test_the_value_of_finitely_many_actions_is_a_sum(seed: int, alpha: float) -> None:
     critic = Network(EnvironmentSimulator("CartPole-v1", 1), (4, 5, 3))
@@ -94,7 +95,7 @@ def test_a_forbidden_action_leaves_the_gradient_finite(seed: int) -> None:
     assert bool((gradient[:, 1] == 0).all())
 
 
-@settings(max_examples=6)
+@examples(6)
 @given(seeds, st.floats(0.01, 5))
 def test_the_value_of_a_draw_is_that_of_its_action(seed: int, alpha: float) -> None:
     simulator = EnvironmentSimulator("Pendulum-v1", 1)
@@ -121,7 +122,7 @@ def test_the_value_of_a_draw_is_that_of_its_action(seed: int, alpha: float) -> N
 # The head
 
 
-@settings(max_examples=12)
+@examples(12)
 @given(seeds)
 def test_the_ratio_of_a_squashed_gaussian_is_torchs(seed: int) -> None:
     low, high = torch.tensor([-2.0, 0.0], dtype=torch.float64), torch.tensor([2.0, 5.0], dtype=torch.float64)
@@ -250,7 +251,7 @@ class BrokenError(Exception):
     """The machine went down."""
 
 
-@pytest.mark.parametrize("env", ["CartPole-v1", "Pendulum-v1"])
+@pytest.mark.parametrize("env", slow_after(1, ["CartPole-v1", "Pendulum-v1"]))
 def test_a_resumed_run_is_the_uninterrupted_one(env: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: dict[str, Any] = {**SHORT, "steps": 120, "evaluations": 3, "episodes": 1, "seed": 3}
     whole = sac(env, **asked)

@@ -18,6 +18,7 @@ from cai.approximation.bounds.two_sided import Bounds, _Search, reward_bounds
 from cai.cli import app
 from cai.errors import IntractableError, WorldError
 from cai.exact.factors.factor_operator import FactorOperator
+from tests.helpers import slow_after
 from tests.worlds import FactoredWorld, Pair, PointMass, RandomWorld, Ring, TimedPair, TimedWorld
 
 QUICK = {"minutes": None, "steps": 2, "samples": 100, "reported": 200, "errors": 4.0}
@@ -78,7 +79,7 @@ def inside(seed: int) -> None:
     assert found.log_evidence.lower - 1e-9 <= log_z <= found.log_evidence.upper + 1e-9
 
 
-@pytest.mark.parametrize("seed", range(8))
+@pytest.mark.parametrize("seed", slow_after(3, range(8)))
 def test_the_interval_contains_the_exact_answer(seed: int) -> None:
     inside(seed)
 
@@ -89,7 +90,7 @@ def test_the_interval_contains_the_exact_answer_of_all_hundred(seed: int) -> Non
     inside(seed)
 
 
-@pytest.mark.parametrize("n", [16, pytest.param(40, marks=pytest.mark.slow)])  # of 40: too large for tables
+@pytest.mark.parametrize("n", [10, pytest.param(40, marks=pytest.mark.slow)])  # of 40: too large for tables
 def test_the_policy_acts_and_is_fitted_step_by_step(n: int) -> None:
     world = Ring(n, 6)
     found = list(Bounds(**QUICK).refined(world, 0.1, torch.Generator().manual_seed(0)))

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.distributions import constraints
 
 import cai
-from tests.helpers import load_model
+from tests.helpers import load_model, slow_after
 from tests.worlds import FactoredWorld, RandomWorld, Ring, TimedWorld
 
 
@@ -523,7 +523,7 @@ def test_a_large_world_whose_variables_are_kept_apart_conforms(world) -> None:
     assert cai.check(world()) == []
 
 
-@pytest.mark.parametrize(("world", "words"), LARGE, ids=lambda x: getattr(x, "__name__", None))
+@pytest.mark.parametrize(("world", "words"), slow_after(5, LARGE), ids=lambda x: getattr(x, "__name__", None))
 def test_a_fault_of_a_large_world_is_named(world, words: str) -> None:
     (finding,) = cai.check(world())
     assert re.search(words, str(finding)), finding

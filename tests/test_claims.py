@@ -9,7 +9,7 @@ from typing import Any, cast
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 from typer.testing import CliRunner
@@ -26,6 +26,7 @@ from cai.learn.algorithms.policy_gradient import reinforce
 from cai.learn.beliefs import any_state, beliefs_of, neighbours, nothing_seen, observed
 from cai.simulate.rollout import rollout
 from cai.view.claim_figures import figures_of
+from tests.helpers import examples, slow_after
 from tests.page import page_of
 from tests.worlds import RandomWorld, TimedWorld
 
@@ -142,7 +143,7 @@ def test_sampled_transitions_have_the_posteriors_mean_and_support(float64: None)
     assert bool(((drawn.mean(0) - p).abs() <= 5 * sd / 4000**0.5 + 1e-12).all())
 
 
-@settings(max_examples=6)
+@examples(6)
 @given(st.integers(0, 1000))
 def test_neighbours_are_the_possible_successors(seed: int) -> None:
     tables = cai.tabulate(RandomWorld(seed, S=4, A=2, K=3, horizon=2))
@@ -177,7 +178,7 @@ def test_learners_by_beliefs_are_refused_what_makes_no_sense(name: str) -> None:
         LEARNERS[name](load_world("pendulum"), steps=10, progress=False)
 
 
-@pytest.mark.parametrize("name", ["k", "psrl"])
+@pytest.mark.parametrize("name", slow_after(1, ["psrl", "k"]))
 def test_beliefs_about_a_stochastic_world_end_at_its_optimum(name: str) -> None:
     world = load_world("restaurant")
     evenings: list[float] = []
@@ -213,7 +214,7 @@ def dives(name: str, size: int, most: int, seed: int) -> float:
     return deep_sea.dives_of(learn, batch, world, most, seed=seed, **soft)
 
 
-@pytest.mark.parametrize("name", deep_sea.PATIENT)
+@pytest.mark.parametrize("name", slow_after(1, deep_sea.PATIENT))
 def test_who_knows_what_is_unknown_solves_six_rows_within_100_dives(name: str) -> None:
     assert all(dives(name, 6, 100, seed) <= 100 for seed in range(5))
 

@@ -29,6 +29,7 @@ def found(stored: Any, numbers: Any) -> DistanceToPosterior:
     return result
 
 
+@pytest.mark.slow
 def test_the_stored_numbers_are_found_again(stored: Any, numbers: Any) -> None:
     again = stored.plain(distances({"samples": (100,), "temperature": (0.1,)}, seeds=1, learners=0, progress=False))
     assert not stored.differences(again, numbers, "distance_to_posterior", 1e-5)

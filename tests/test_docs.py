@@ -147,7 +147,8 @@ def words_on(name: str) -> str:
     if inspect.isclass(value) or inspect.ismodule(value) or callable(value):
         return (value.__doc__ or "").strip()
     for path in (ROOT / "cai").rglob("*.py"):
-        body = ast.parse(path.read_text(encoding="utf-8")).body
+        source = path.read_text(encoding="utf-8")
+        body = ast.parse(source).body if name in source else []
         for line, following in pairwise(body):
             targets = line.targets if isinstance(line, ast.Assign) else [getattr(line, "target", None)]
             if any(getattr(target, "id", None) == name for target in targets) and isinstance(following, ast.Expr):

@@ -17,7 +17,7 @@ from tests.test_upper_bounds import possible
 from tests.worlds import Ring, TimedPair, TimedWorld
 
 
-@pytest.mark.parametrize("seed", slow_after(6, range(100)))
+@pytest.mark.parametrize("seed", slow_after(3, range(100)))
 @pytest.mark.parametrize("rule", [cai.HARD, cai.VARIATIONAL, cai.POSTERIOR], ids=str)
 def test_the_bound_is_above_the_exact_value_at_any_prices(seed: int, rule: cai.Rule) -> None:
     factors, g, alpha = possible(seed), np.random.default_rng(seed), (0.5, 0.05, 5.0)[seed // 2 % 3]
@@ -53,7 +53,7 @@ def test_the_gradient_is_how_far_the_regions_disagree(rule: cai.Rule) -> None:
     assert float((gradient * along).sum()) == pytest.approx((up - down) / 2e-5, rel=1e-6)
 
 
-@pytest.mark.parametrize("discount", [1.0, 0.8])
+@pytest.mark.parametrize("discount", slow_after(1, [0.8, 1.0]))
 def test_one_region_with_room_for_all_is_exact(discount: float) -> None:
     factors = cai.factorise(Machines(4, discount=discount))
     *_, last = decomposed(factors, cai.HARD, seconds=5)

@@ -21,7 +21,7 @@ from cai.learn.dynamic_programming import (
     policy_iteration,
     value_iteration,
 )
-from tests.helpers import load_model
+from tests.helpers import examples, load_model
 from tests.oracles.endless import DIGITS, Endless
 from tests.test_published import UNIFORM, Puterman, Teleports, printed
 from tests.worlds import RandomWorld, TimedWorld, temperatures
@@ -180,7 +180,7 @@ def assert_within_bound(found: Solution, truth: list[mpmath.mpf]) -> None:
 
 
 @pytest.mark.parametrize("learn", HARD)
-@settings(max_examples=4)
+@examples(4)
 @given(seeds, st.booleans())
 def test_the_bound_holds_after_every_iteration(learn, seed: int, holes: bool) -> None:
     world = endless(seed, holes)
@@ -190,7 +190,7 @@ def test_the_bound_holds_after_every_iteration(learn, seed: int, holes: bool) ->
 
 
 @pytest.mark.parametrize("learn", SOFT)
-@settings(max_examples=4)
+@examples(4)
 @given(seeds, st.booleans(), st.sampled_from([1e-3, 0.3, 1.0, 7.0, 1e4]))
 def test_the_soft_bound_holds_after_every_iteration(learn, seed: int, holes: bool, alpha: float) -> None:
     world = endless(seed, holes)
@@ -199,7 +199,7 @@ def test_the_soft_bound_holds_after_every_iteration(learn, seed: int, holes: boo
         assert_within_bound(learn(tables, temperature=alpha, tolerance=0.0, max_iterations=n), truth)
 
 
-@settings(max_examples=4)
+@examples(4)
 @given(seeds, st.booleans(), st.sampled_from([None, 1e-3, 1.0, 1e4]))
 def test_the_bound_of_an_evaluation_holds_after_every_sweep(seed: int, holes: bool, alpha: float | None) -> None:
     world = endless(seed, holes)
@@ -212,7 +212,7 @@ def test_the_bound_of_an_evaluation_holds_after_every_sweep(seed: int, holes: bo
 
 
 @pytest.mark.parametrize("learn", HARD)
-@settings(max_examples=6)
+@examples(6)
 @given(seeds)
 def test_no_deterministic_policy_is_better(learn, seed: int) -> None:
     """Every deterministic policy by numpy's linear solve; the best of them in each state is v*."""
@@ -229,7 +229,7 @@ def test_no_deterministic_policy_is_better(learn, seed: int) -> None:
     assert np.abs(found.v.numpy() - best).max() <= found.error_bound + 1e-13
 
 
-@settings(max_examples=10)
+@examples(10)
 @given(seeds, temperatures)
 def test_the_exact_fixed_point_agrees_within_both_bounds(seed: int, alpha: float) -> None:
     world = cai.tabulate(endless(seed, holes=False))
@@ -245,7 +245,7 @@ def test_the_exact_fixed_point_agrees_within_both_bounds(seed: int, alpha: float
 # Laws.
 
 
-@settings(max_examples=10)
+@examples(10)
 @given(seeds, st.booleans(), st.one_of(st.none(), temperatures))
 def test_every_policy_improves_on_the_one_before(seed: int, holes: bool, alpha: float | None) -> None:
     """In every state, up to rounding; and no slower than value iteration: |v_k - v*| <= γ^k |v_0 - v*|."""
@@ -266,7 +266,7 @@ def test_every_policy_improves_on_the_one_before(seed: int, holes: bool, alpha: 
 
 
 @pytest.mark.parametrize("learn", [*HARD, *SOFT])
-@settings(max_examples=4)
+@examples(4)
 @given(seeds)
 def test_the_residuals_shrink_by_gamma(learn, seed: int) -> None:
     history = learn(endless(seed, holes=False)).history
@@ -276,7 +276,7 @@ def test_the_residuals_shrink_by_gamma(learn, seed: int) -> None:
 
 
 @pytest.mark.parametrize("learn", [*HARD, *SOFT])
-@settings(max_examples=4)
+@examples(4)
 @given(seeds)
 def test_the_policy_goes_through_evaluate_and_loses_no_more_than_its_bound(learn, seed: int) -> None:
     world = cai.tabulate(endless(seed, holes=False))
@@ -398,7 +398,7 @@ def test_a_discount_near_one_is_no_obstacle(learn) -> None:
 
 def test_thousands_of_states() -> None:
     """Beyond the dense solver; a few policies find what takes many sweeps."""
-    world = load_model("grid")(rows=60, columns=60, horizon=None, discount=0.99)
+    world = load_model("grid")(rows=45, columns=45, horizon=None, discount=0.99)
     few, many = policy_iteration(world, tolerance=1e-6), value_iteration(world, tolerance=1e-6)
     assert float((few.v - many.v).abs().max()) <= few.error_bound + many.error_bound <= 2e-6
     assert few.iterations < many.iterations

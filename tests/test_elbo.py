@@ -5,7 +5,7 @@ import math
 import pyro
 import pytest
 import torch
-from hypothesis import assume, given, settings
+from hypothesis import assume, given
 from hypothesis import strategies as st
 from pyro.infer import Trace_ELBO, TraceEnum_ELBO, config_enumerate
 from torch import Tensor
@@ -13,6 +13,7 @@ from torch import Tensor
 import cai
 from cai.exact.tables.policy_evaluation import gradient, occupancy, policy_elbo, values
 from tests.gradients import samples
+from tests.helpers import examples, slow_after
 from tests.oracles import enumeration as oracle
 from tests.worlds import FactoredWorld, PointMass, RandomWorld, Ring, random_worlds, temperatures
 
@@ -53,7 +54,7 @@ def by_tables(world, policy: cai.policies.TabularPolicy, alpha: float) -> tuple[
     return value.item(), policy.logits.grad.clone()
 
 
-@settings(max_examples=12)
+@examples(12)
 @given(random_worlds(), temperatures, seeds)
 def test_elbo_on_tables_equals_every_trajectory(world: RandomWorld, alpha: float, seed: int) -> None:
     policy = random_policy(world, seed)
@@ -64,7 +65,7 @@ def test_elbo_on_tables_equals_every_trajectory(world: RandomWorld, alpha: float
     assert cai.evaluate(world, policy, temperature=alpha).elbo == pytest.approx(truth, rel=1e-10, abs=1e-10)
 
 
-@settings(max_examples=10)
+@examples(10)
 @given(random_worlds(holes=False), temperatures, seeds)
 def test_value_and_gradient_on_tables_equal_pyro_s_to_1e_10(world: RandomWorld, alpha: float, seed: int) -> None:
     policy = random_policy(world, seed)
@@ -82,7 +83,7 @@ def test_factored_world_value_and_gradient_equal_pyro_s() -> None:
     torch.testing.assert_close(ours[1], theirs[1], rtol=1e-10, atol=1e-10)
 
 
-@settings(max_examples=6)
+@examples(6)
 @given(temperatures, seeds)
 def test_the_gradient_of_the_infinite_horizon_equals_finite_differences(alpha: float, seed: int) -> None:
     world = RandomWorld(seed, 3, 2, 2, None, holes=False, discount=0.8)
@@ -109,7 +110,7 @@ def test_a_second_derivative_is_refused() -> None:
 # The soft policy gradient is the ELBO gradient
 
 
-@settings(max_examples=10)
+@examples(10)
 @given(random_worlds(discount=1.0), seeds)
 def test_the_soft_policy_gradient_of_the_notes_is_the_elbo_gradient(world: RandomWorld, seed: int) -> None:
     """E[Σ_t ∇log π_t (r_t + Σ_{t'>t} (r_t' - log π_t') - log π_t - 1)], over every trajectory, α = 1.
@@ -139,7 +140,7 @@ def test_the_soft_policy_gradient_of_the_notes_is_the_elbo_gradient(world: Rando
     torch.testing.assert_close(total.detach(), truth, rtol=1e-9, atol=1e-9)
 
 
-@settings(max_examples=8)
+@examples(8)
 @given(random_worlds(holes=False), temperatures, seeds)
 def test_its_expectation_is_the_formula_of_acting(world: RandomWorld, alpha: float, seed: int) -> None:
     tables, policy = cai.tabulate(world), random_policy(world, seed)
@@ -158,7 +159,7 @@ def test_its_expectation_is_the_formula_of_acting(world: RandomWorld, alpha: flo
 # Sampling
 
 
-@settings(max_examples=4)
+@examples(4)
 @given(random_worlds(holes=False), st.sampled_from([0.3, 1.0]), seeds)
 def test_three_ways_agree(world: RandomWorld, alpha: float, seed: int) -> None:
     policy = random_policy(world, seed)
@@ -197,7 +198,7 @@ def test_elbo_of_anything_that_acts() -> None:
     table = cai.solve(world).policy.probs(0)
     for policy in (None, cai.VARIATIONAL, cai.solve(world), table, cai.policies.TabularPolicy(world), world):
         exact = cai.elbo(world, policy)
-        sampled = cai.elbo(world, policy, method="sampling", samples=20_000)
+        sampled = cai.elbo(world, policy, method="sampling", samples=5000)
         assert cai.elbo(world, policy, method="enumeration").value == pytest.approx(exact.value, abs=1e-10)
         assert abs(sampled.value - exact.value) < 4.5 * sampled.standard_error
 
@@ -247,7 +248,7 @@ def test_the_draws_are_seeded_and_leave_the_caller_s_stream_alone() -> None:
 KINDS = ("score function", "reward-to-go", "baseline", "TraceGraph")
 
 
-@pytest.mark.parametrize("discount", [1.0, 0.8])
+@pytest.mark.parametrize("discount", slow_after(1, [0.8, 1.0]))
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_mean_of_10_000_gradient_samples_is_the_exact_gradient(kind: str, discount: float) -> None:
     world, alpha = RandomWorld(3, 3, 2, 2, 4, discount=discount, holes=False), 0.7
@@ -298,7 +299,7 @@ def test_the_reparameterised_gradient_is_the_derivative_of_the_mean() -> None:
     assert abs(float(drawn.mean()) - (-2 * 1.3 - 0.3)) < 4 * float(drawn.std()) / 100
 
 
-@settings(max_examples=8)
+@examples(8)
 @given(random_worlds(), temperatures, seeds)
 def test_both_gaps_split_for_any_policy(world: RandomWorld, alpha: float, seed: int) -> None:
     """log Z - ELBO = start + action + luck nats and ELBO* - ELBO = policy nats, to 1e-9."""

@@ -12,7 +12,7 @@ import mpmath
 import numpy as np
 import pytest
 import torch
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 from torch import Tensor
 
@@ -27,7 +27,7 @@ from cai.exact.tables.fused_adjoint import fused_gathering
 from cai.exact.tables.gathered import Gathering
 from cai.exact.tables.kernels import arithmetic
 from cai.exact.tables.table_operator import TableOperator
-from tests.helpers import load_model, slow_after
+from tests.helpers import examples, load_model, slow_after
 from tests.oracles.sweep import Swept
 from tests.worlds import RandomWorld, TimedWorld, random_worlds
 
@@ -88,7 +88,7 @@ def assert_same(seen: Tensor, truth: Tensor, tolerance: float) -> None:
 
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("rule", slow_after(4, RULES), ids=str)
-@settings(max_examples=5)
+@examples(5)
 @given(seeds, alphas, st.sampled_from([1.0, 0.8]), st.sampled_from([1e-3, 1.0, 30.0, 3000.0]))
 @example(8, 0.01, 1.0, 30.0)  # β far beyond a float's range, on a row whose best successor is likely
 def test_every_form_is_the_backup(form, rule, seed: int, alpha: float, discount: float, scale: float) -> None:
@@ -99,7 +99,7 @@ def test_every_form_is_the_backup(form, rule, seed: int, alpha: float, discount:
     assert_same(form(Equation(rule, world.at(0), a, world.log_survival))(v), truth, 1e-13 * max(1.0, alpha))
 
 
-@settings(max_examples=10)
+@examples(10)
 @given(seeds, st.sampled_from([50.0, 1e4, 1e9]), st.sampled_from([1.0, 0.8]))
 def test_a_high_temperature_keeps_its_digits(seed: int, alpha: float, discount: float) -> None:
     world, v = tables(seed, discount), some_values(seed, 1.0)
@@ -112,7 +112,7 @@ def test_a_high_temperature_keeps_its_digits(seed: int, alpha: float, discount: 
             assert_same(step(v), truth, 1e-13)
 
 
-@settings(max_examples=8)
+@examples(8)
 @given(seeds, st.sampled_from([1.0, 0.8]))
 def test_several_temperatures_share_a_step(seed: int, discount: float) -> None:
     world = tables(seed, discount)
@@ -193,7 +193,7 @@ def leaves(world: cai.Tables) -> tuple[cai.Tables, dict[str, Tensor]]:
 
 
 @pytest.mark.parametrize("kind", [RandomWorld, TimedWorld])
-@settings(max_examples=6)
+@examples(6)
 @given(seeds, st.sampled_from([0.02, 0.3, 2.0]), st.sampled_from([1.0, 0.8]), st.booleans())
 def test_a_solve_is_the_same_by_every_road(kind, seed: int, alpha: float, discount: float, holes: bool) -> None:
     """Values, policies, state marginals and every derivative, by the equation, merged, and by kernels."""
@@ -219,7 +219,7 @@ def test_a_solve_is_the_same_by_every_road(kind, seed: int, alpha: float, discou
             assert_same(seen, truth, 1e-9)
 
 
-@settings(max_examples=6)
+@examples(6)
 @given(seeds, st.sampled_from([0.02, 0.3, 2.0]), st.sampled_from([1.0, 0.8]))
 def test_the_adjoint_flows_alike_in_every_form(seed: int, alpha: float, discount: float) -> None:
     world, v_next = tables(seed, discount), some_values(seed, 1.0)
@@ -251,7 +251,7 @@ def test_messages_of_a_large_world_come_block_by_block(monkeypatch: pytest.Monke
         torch.testing.assert_close(again.policy.probs(5), messages.tilt(5).log_policy.exp(), rtol=1e-12, atol=1e-14)
 
 
-@settings(max_examples=8)
+@examples(8)
 @given(random_worlds(horizon=3), alphas)
 def test_merged_successors_keep_the_sum(world: RandomWorld, alpha: float) -> None:
     one, a = cai.tabulate(world).at(0), torch.tensor(alpha, dtype=torch.float64)
@@ -273,7 +273,7 @@ def test_merged_successors_keep_the_sum(world: RandomWorld, alpha: float) -> Non
     assert torch.equal(at[possible], one.successor[possible])
 
 
-@settings(max_examples=8)
+@examples(8)
 @given(seeds, st.sampled_from([0.05, 0.3, 2.0]), st.sampled_from([1.0, 0.9]), st.integers(1000, 1100))
 def test_doubling_is_the_sweep(seed: int, alpha: float, discount: float, horizon: int) -> None:
     world = replace(tables(seed, discount), horizon=horizon)

@@ -5,15 +5,16 @@ import math
 
 import pytest
 import torch
-from hypothesis import assume, given, settings
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 import cai
+from tests.helpers import examples
 from tests.oracles import enumeration as oracle
 from tests.worlds import RandomWorld, random_worlds, temperatures
 
 TOLERANCE = 1e-10
-many = settings(max_examples=16)
+many = examples(16)
 
 
 def agrees(ours: float, truth: float) -> bool:
@@ -128,7 +129,7 @@ def test_rules_agree_where_dynamics_are_deterministic(world: RandomWorld, alpha:
     torch.testing.assert_close(post.log_evidence, var.elbo, rtol=1e-12, atol=TOLERANCE)
 
 
-@settings(max_examples=10)
+@examples(10)
 @given(random_worlds(holes=False), temperatures)
 def test_risk_is_monotone_in_eta_and_holds_both_ends(world: RandomWorld, alpha: float) -> None:
     tables = cai.tabulate(world)

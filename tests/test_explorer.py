@@ -11,7 +11,7 @@ import gymnasium
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from py_mini_racer import MiniRacer
 
@@ -20,7 +20,7 @@ from cai.view.explorer.explore import ENGINE, explore
 from cai.view.explorer.options import maker_of, variants_of
 from cai.view.explorer.world_data import world_data
 from tests.command import cai as command
-from tests.helpers import load_model, slow_after
+from tests.helpers import examples, load_model, slow_after
 from tests.worlds import RandomWorld, TimedWorld
 
 RULES = {
@@ -144,7 +144,7 @@ WORLDS: Mapping[str, tuple[Callable[[], Any], float]] = {
 }
 
 
-@pytest.mark.parametrize("world", slow_after(3, WORLDS))
+@pytest.mark.parametrize("world", slow_after(2, ["forest", "grid", "lake", "river", "deep sea", "timed"]))
 def test_messages_and_accounts_are_the_librarys(script: Script, world: str) -> None:
     make, alpha = WORLDS[world]
     tables = script.load(cai.tabulate(make()))
@@ -169,7 +169,7 @@ def test_messages_and_accounts_are_the_librarys(script: Script, world: str) -> N
     ),
     st.sampled_from([1e-4, 0.05, 1.0, 1e5]),
 )
-@settings(max_examples=10)
+@examples(10)
 def test_random_worlds(script: Script, world: RandomWorld, alpha: float) -> None:
     tables = script.load(cai.tabulate(world))
     for name, rule in RULES.items():

@@ -49,7 +49,7 @@ class Machines:
         return 0.5 * state["m0"] - 0.25 * state["m1"] * state["m2"]
 
 
-@pytest.mark.parametrize("rule", RULES, ids=str)
+@pytest.mark.parametrize("rule", slow_after(3, RULES), ids=str)
 @pytest.mark.parametrize("discount", slow_after(1, [0.8, 1.0]))
 def test_machines_with_rewards_of_every_kind(rule: cai.Rule, discount: float) -> None:
     for alpha in (0.05, 1.0, 50.0):
@@ -61,7 +61,7 @@ def test_machines_with_rewards_of_every_kind(rule: cai.Rule, discount: float) ->
     assert pieces.mixed
 
 
-@pytest.mark.parametrize("rule", slow_after(3, RULES), ids=str)
+@pytest.mark.parametrize("rule", slow_after(1, RULES), ids=str)
 def test_a_split_tree_of_actions_changes_nothing(rule: cai.Rule, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(elimination, "LEAF", 40)
     for many in (40, 2):  # every place to split is weighed, or actions are halved
@@ -186,7 +186,7 @@ class Odd:
 
 
 @pytest.mark.parametrize("kind", ["set", "clamp", "truth", "rounded", "chosen", "index", "added", "twice"])
-@pytest.mark.parametrize("rule", [cai.POSTERIOR, cai.VARIATIONAL], ids=str)
+@pytest.mark.parametrize("rule", slow_after(1, [cai.POSTERIOR, cai.VARIATIONAL]), ids=str)
 def test_sums_mean_what_torch_means(kind: str, rule: cai.Rule) -> None:
     flat, kept = (cai.solve(Odd(kind), rule, temperature=0.7, form=form) for form in ("tables", "factors"))
     assert agree(flat.v, kept.v)

@@ -69,7 +69,9 @@ WRITERS: dict[str, Write] = {
 }
 
 
-@pytest.mark.parametrize("name", WRITERS)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.slow if name == "report" else ()) for name in WRITERS]
+)
 def test_a_full_disk_leaves_all_files_as_they_were(name: str, tmp_path: Path, learned: Any) -> None:
     write = WRITERS[name]
     write(tmp_path, learned)

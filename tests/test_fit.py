@@ -5,12 +5,12 @@ from dataclasses import replace
 import pyro
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from pyro.infer import Trace_ELBO, TraceEnum_ELBO
 
 import cai
-from tests.helpers import load_model
+from tests.helpers import examples, load_model
 from tests.worlds import FactoredWorld, PointMass, RandomWorld, Ring, random_worlds
 
 pytestmark = pytest.mark.usefixtures("float64")
@@ -43,7 +43,7 @@ def test_slippery_cliff_comes_within_a_thousandth_and_a_stationary_policy_cannot
     assert still.history[-1].policy_nats == still.gap
 
 
-@settings(max_examples=6)
+@examples(6)
 @given(random_worlds(discount=1.0), st.sampled_from([0.3, 1.0]))
 def test_any_random_world_is_climbed_to_elbo_star(world: RandomWorld, alpha: float) -> None:
     try:
@@ -86,8 +86,8 @@ def test_taxi_keeps_exactly_the_nats_of_its_random_start() -> None:
 @pytest.mark.parametrize("estimator", ["tables", "enumeration"])
 def test_exact_estimators_make_the_same_climb(estimator: str) -> None:
     world = small(discount=0.8)
-    here = cai.fit(world, cai.policies.TabularPolicy(world), estimator=estimator, steps=30, tolerance=0.0)
-    there = cai.fit(world, cai.policies.TabularPolicy(world), estimator="tables", steps=30, tolerance=0.0)
+    here = cai.fit(world, cai.policies.TabularPolicy(world), estimator=estimator, steps=12, tolerance=0.0)
+    there = cai.fit(world, cai.policies.TabularPolicy(world), estimator="tables", steps=12, tolerance=0.0)
     for one, two in zip(here.history, there.history, strict=True):
         assert one.elbo == pytest.approx(two.elbo, abs=1e-9)
         assert one.policy_nats == pytest.approx(two.policy_nats, abs=1e-9)
@@ -131,7 +131,7 @@ def test_a_module_of_one_s_own_with_act_alone_can_be_fitted() -> None:
             return pyro.sample("a", pyro.distributions.Categorical(logits=self.table[state]))
 
     for estimator in ("tables", "enumeration"):
-        found = cai.fit(world, Mine(), steps=100, estimator=estimator)
+        found = cai.fit(world, Mine(), steps=25, estimator=estimator)
         assert found.history[-1].elbo > found.history[0].elbo + 0.1
         assert cai.evaluate(world, found).elbo == pytest.approx(found.elbo, abs=1e-9)
 

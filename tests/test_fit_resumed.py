@@ -12,6 +12,7 @@ import pytest
 import torch
 
 import cai
+from tests.helpers import slow_after
 from tests.worlds import RandomWorld, Ring
 
 pytestmark = pytest.mark.usefixtures("float64")
@@ -25,7 +26,7 @@ def numbers(found: cai.learn.Learned) -> list[tuple[int, float, float | None]]:
     return [(one.steps, one.elbo, one.policy_nats) for one in found.history]
 
 
-@pytest.mark.parametrize("estimator", ["tables", "score"])
+@pytest.mark.parametrize("estimator", slow_after(1, ["tables", "score"]))
 def test_a_resumed_fit_has_the_numbers_of_an_uninterrupted_one(tmp_path: Path, estimator: str) -> None:
     world, options = small(), {"estimator": estimator, "particles": 10, "every": 7, "tolerance": 0.0, "seed": 5}
     whole = cai.fit(world, cai.policies.TabularPolicy(world), steps=16, **options)

@@ -14,12 +14,12 @@ from weakref import ref
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
 import cai
-from tests.helpers import slow_after
+from tests.helpers import examples, slow_after
 from tests.means import Quantile, Sparse
 from tests.worlds import FactoredWorld, Pair, RandomWorld, pairs_of_worlds, temperatures
 
@@ -27,7 +27,7 @@ OWN = cai.Rule("own", cai.VARIATIONAL.over_outcomes, Sparse())
 """A mean over actions that says nothing of itself: factors take it, but not part by part."""
 RULES = [cai.POSTERIOR, cai.VARIATIONAL, cai.HARD, cai.MAP, cai.PLANNING, cai.RISK(2.0), cai.RISK(-0.7), OWN]
 ONLY = (cai.ImpossibleError, cai.NotConvergedError)
-some = settings(max_examples=4)
+some = examples(4)
 OFTEN = (cai.POSTERIOR, cai.VARIATIONAL, cai.HARD, OWN)
 """The rules that the quick tests look at too."""
 each_rule = pytest.mark.parametrize(
@@ -223,13 +223,13 @@ def test_messages_are_those_of_the_tables(rule: cai.Rule, world: Pair, alpha: fl
 
 
 @pytest.mark.parametrize("rule", slow_after(2, [cai.POSTERIOR, OWN, *RULES[1:-2], cai.RISK(-50.0)]), ids=str)
-@settings(max_examples=3)
+@examples(3)
 @given(pairs_of_worlds(horizon=None, holes=False, positive=False, discount=0.7), st.sampled_from([0.3, 10.0]))
 def test_messages_of_the_infinite_horizon_are_those_of_the_tables(rule: cai.Rule, world: Pair, alpha: float) -> None:
     same(world, rule, alpha)
 
 
-@pytest.mark.parametrize("rule", [cai.HARD, cai.MAP, cai.PLANNING], ids=str)
+@pytest.mark.parametrize("rule", slow_after(1, [cai.HARD, cai.MAP, cai.PLANNING]), ids=str)
 @pytest.mark.parametrize("horizon", [3, None])
 def test_ties_are_shared_alike(rule: cai.Rule, horizon: int | None) -> None:
     """Both actions are the same, but for rounding."""
@@ -243,7 +243,7 @@ def test_ties_are_shared_alike(rule: cai.Rule, horizon: int | None) -> None:
 
 @pytest.mark.parametrize("horizon", [3, None])
 @pytest.mark.parametrize("rule", [cai.POSTERIOR, cai.VARIATIONAL, cai.MAP, cai.RISK(-50.0)], ids=str)
-@pytest.mark.parametrize("discount", [1.0, 0.8])
+@pytest.mark.parametrize("discount", slow_after(1, [0.8, 1.0]))
 def test_samples_follow_the_marginals(rule: cai.Rule, horizon: int | None, discount: float) -> None:
     if horizon is None and discount == 1:
         return
@@ -326,8 +326,10 @@ def same_accounts(forms: list[cai.Evaluation]) -> None:
             assert alike(a, b), name
 
 
-@pytest.mark.parametrize("policy", [None, "random", *RULES], ids=str)
-@settings(max_examples=3)
+@pytest.mark.parametrize(
+    "policy", slow_after(5, [None, "random", *OFTEN, *(rule for rule in RULES if rule not in OFTEN)]), ids=str
+)
+@examples(3)
 @given(pairs_of_worlds(), temperatures)
 def test_evaluations_are_those_of_the_tables(policy: Any, world: Pair, alpha: float) -> None:
     if policy == "random":
@@ -340,7 +342,7 @@ def test_evaluations_are_those_of_the_tables(policy: Any, world: Pair, alpha: fl
 
 
 @pytest.mark.parametrize("policy", [None, cai.VARIATIONAL, cai.HARD], ids=str)
-@settings(max_examples=3)
+@examples(3)
 @given(pairs_of_worlds(horizon=None, holes=False, positive=False, discount=0.7), st.sampled_from([0.3, 10.0]))
 def test_evaluations_of_the_infinite_horizon_are_those_of_the_tables(policy: Any, world: Pair, alpha: float) -> None:
     forms = measured(world, policy, alpha)
@@ -348,7 +350,7 @@ def test_evaluations_of_the_infinite_horizon_are_those_of_the_tables(policy: Any
     same_accounts(forms)
 
 
-@settings(max_examples=4)
+@examples(4)
 @given(pairs_of_worlds(holes=False), temperatures)
 def test_comparisons_are_those_of_the_tables(world: Pair, alpha: float) -> None:
     rules = {"prior": None, **{str(rule): rule for rule in RULES if rule is not OWN}}
@@ -401,7 +403,7 @@ def everything(model: Any, rule: cai.Rule, alpha: float = 0.6) -> list[Tensor]:
 
 
 @pytest.mark.parametrize("rule", slow_after(1, [cai.POSTERIOR, cai.VARIATIONAL, cai.HARD]), ids=str)
-@pytest.mark.parametrize("which", range(3))
+@pytest.mark.parametrize("which", slow_after(2, [0, 2, 1]))
 def test_a_world_changed_in_place_is_solved_anew(which: int, rule: cai.Rule) -> None:
     whole = world(which)
     for name in numbers(whole):
@@ -428,7 +430,7 @@ def test_in_inference_mode_too(which: int) -> None:
         assert float(cai.solve(model).value) > float(before) + 1.0
 
 
-@pytest.mark.parametrize("which", range(3))
+@pytest.mark.parametrize("which", slow_after(2, [0, 2, 1]))
 def test_what_is_kept_of_one_question_answers_no_other(which: int) -> None:
     asked = [(rule, alpha) for rule in (cai.POSTERIOR, cai.VARIATIONAL, cai.RISK(2.0), OWN) for alpha in (0.6, 0.7)]
     model, whole = world(which), world(which)

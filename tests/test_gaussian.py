@@ -4,17 +4,18 @@ from dataclasses import replace
 
 import pytest
 import torch
-from hypothesis import assume, given, settings
+from hypothesis import assume, given
 from hypothesis import strategies as st
 from torch import Tensor
 
 import cai
 from cai.compile.quadratic import ConditionalGaussian, Gaussian, Quadratic
+from tests.helpers import examples
 from tests.linear_worlds import System, model_of, random_system, systems, temperatures
 from tests.oracles import dense_gaussian as dense
 
 TOLERANCE = 1e-9
-few, many = settings(max_examples=2), settings(max_examples=200)
+few, many = examples(2), examples(200)
 RULES = {
     "POSTERIOR": cai.POSTERIOR,
     "VARIATIONAL": cai.VARIATIONAL,

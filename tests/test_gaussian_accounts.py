@@ -4,17 +4,18 @@ from dataclasses import dataclass
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from torch import Tensor
 
 import cai
 from cai.compile.quadratic import ConditionalGaussian
 from cai.policies.affine_gaussian import AffineGaussianPolicy
+from tests.helpers import examples
 from tests.linear_worlds import System, random_system, systems, temperatures
 from tests.oracles import dense_gaussian as dense
 from tests.test_gaussian import close
 
-few, many = settings(max_examples=2), settings(max_examples=60)
+few, many = examples(2), examples(60)
 
 
 @dataclass(frozen=True)

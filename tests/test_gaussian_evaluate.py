@@ -9,7 +9,7 @@ from typing import Any
 import pyro
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from pyro.distributions import Delta, MultivariateNormal, Normal, Poisson, StudentT, TransformedDistribution
 from torch import Tensor, nn
@@ -20,9 +20,10 @@ from cai.compile.model import Model, is_finite
 from cai.compile.quadratic import ConditionalGaussian, Gaussian
 from cai.policies.affine_gaussian import AffineGaussianPolicy
 from cai.world.coordinates import Coordinates
+from tests.helpers import examples
 from tests.linear_worlds import LinearWorld, System, random_system, systems, temperatures
 
-few = settings(max_examples=4)
+few = examples(4)
 SYSTEM = random_system(3, 3, 2, 2, 4)
 WORLD = LinearWorld(5, n=2, m=1, horizon=4)
 K, k, C = (torch.tensor(x, dtype=torch.float64) for x in ([[0.3, -0.2]], [0.1], [[0.4]]))

@@ -6,19 +6,20 @@ from itertools import pairwise
 import pyro
 import pytest
 import torch
-from hypothesis import assume, given, settings
+from hypothesis import assume, given
 from hypothesis import strategies as st
 from torch import Tensor
 
 import cai
 from cai.exact.rules import Assumption, Best, Expect, Rule, Soft, Viterbi
 from cai.support.process import precision
+from tests.helpers import examples
 from tests.linear_worlds import LinearWorld, System, random_system, systems, temperatures
 from tests.oracles import dense_gaussian as dense
 from tests.oracles import program_gaussian, quadrature
 from tests.test_gaussian import close, same_function, same_law, same_measure
 
-few = settings(max_examples=2)
+few = examples(2)
 SLACK = 1e-9
 
 

@@ -6,16 +6,17 @@ from dataclasses import replace
 import pyro
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
 import cai
+from tests.helpers import examples
 from tests.linear_worlds import LinearWorld, System, random_system, systems, temperatures
 from tests.oracles import dense_gaussian as dense
 from tests.oracles import program_gaussian, quadrature
 
-few = settings(max_examples=3)
+few = examples(3)
 pytestmark = pytest.mark.usefixtures("float64")
 
 

@@ -5,9 +5,11 @@ import pyro
 import pytest
 import torch
 from pyro.distributions import Categorical
+from pyro.infer.inspect import get_dependencies
 
 import cai
-from tests.worlds import FactoredWorld, RandomWorld, TimedWorld
+from cai.world.dependencies import read_by_sites
+from tests.worlds import FactoredWorld, RandomWorld, Ring, TimedWorld
 
 
 def grid(discount: float = 1.0, horizon: int | None = 4) -> RandomWorld:
@@ -29,6 +31,15 @@ def test_edges_are_those_that_the_code_reads() -> None:
     later = {tuple(f"{n[0]}_{int(n[2]) + 1}" for n in edge) for edge in slices}
     latents = {("s_0", "k_0"), ("a_0", "k_0"), ("s_1", "k_1"), ("a_1", "k_1")}
     assert set(dag.edges) == slices | later | latents
+
+
+@pytest.mark.parametrize("world", [grid(), FactoredWorld(), TimedWorld(1, 3, 2, 2, 4, discount=0.9), Ring(6)])
+def test_parents_are_pyros_prior_dependencies(world) -> None:
+    program = cai.trajectory(world)
+    _, parents = read_by_sites(program)
+    expected = get_dependencies(program)["prior_dependencies"]
+    assert {child: {*above, child} for child, above in parents.items()} == {n: {*up} for n, up in expected.items()}
+    assert [*parents] == [*expected]
 
 
 def test_nodes_carry_kind_time_and_observation() -> None:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 import cai
 from cai.exact.sweep import sweep
 from cai.exact.tables.table_operator import TableOperator
-from tests.helpers import load_model
+from tests.helpers import examples, load_model, slow_after
 from tests.oracles.endless import DIGITS, Endless
 from tests.worlds import RandomWorld, TimedWorld
 
@@ -34,8 +34,8 @@ def assert_equal_to_the_sweep(tables: cai.Tables, rule: cai.Rule, alpha: float, 
         assert float(bound) < 1e-8
 
 
-@pytest.mark.parametrize("rule", RULES, ids=str)
-@settings(max_examples=4)
+@pytest.mark.parametrize("rule", slow_after(3, RULES), ids=str)
+@examples(4)
 @given(st.integers(0, 2**31 - 1), st.booleans(), st.sampled_from([1.0, 0.9]), st.sampled_from([0.1, 1.0]))
 def test_every_horizon_is_that_of_the_sweep(rule, seed: int, holes: bool, discount: float, alpha: float) -> None:
     tables = cai.tabulate(RandomWorld(seed=seed, S=4, A=2, K=2, horizon=3, holes=holes, discount=discount))
@@ -62,7 +62,7 @@ def ring(n: int) -> RandomWorld:
     return deterministic([[(s + 1) % n] for s in range(n)], [[s / n] for s in range(n)])
 
 
-@pytest.mark.parametrize("n", [1, 2, 3, 5, 7, 12])
+@pytest.mark.parametrize("n", slow_after(2, [1, 5, 2, 3, 7, 12]))
 @pytest.mark.parametrize("rule", [cai.POSTERIOR, cai.HARD, cai.RISK(-1.0)], ids=str)
 def test_a_ring_grows_by_the_same_with_every_round(rule, n: int) -> None:
     tables = cai.tabulate(ring(n))
@@ -126,7 +126,7 @@ def test_the_rate_is_the_perron_eigenvalue(seed: int) -> None:
     assert found.sweeps < 1000
 
 
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", slow_after(1, range(4)))
 @pytest.mark.parametrize("alpha", [0.05, 1.0, 300.0])
 def test_the_bound_is_a_bound_in_arbitrary_precision(seed: int, alpha: float) -> None:
     """β with T steps to go is a power of a matrix times the last β; here with 60 digits."""
@@ -157,7 +157,7 @@ def test_far_horizons_are_as_good_in_whatever_unit(size: float) -> None:
     assert asked.sweeps < found.sweeps
 
 
-@pytest.mark.parametrize("rule", RULES, ids=str)
+@pytest.mark.parametrize("rule", slow_after(3, RULES), ids=str)
 @settings(max_examples=3, phases=[Phase.generate])
 @given(st.integers(0, 2**31 - 1), st.floats(-12, 8), st.floats(-6, 6), st.sampled_from([1.0, 0.9]))
 def test_the_bound_holds_for_v_and_for_the_start_value_at_every_scale(

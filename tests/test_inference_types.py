@@ -6,20 +6,20 @@ from itertools import pairwise
 import pyro
 import pytest
 import torch
-from hypothesis import assume, given, settings
+from hypothesis import assume, given
 from hypothesis import strategies as st
 from pyro.distributions import Categorical
 from torch import Tensor
 
 import cai
 from cai.exact.marginal_map import block_bounds
-from tests.helpers import load_model
+from tests.helpers import examples, load_model
 from tests.oracles import enumeration as oracle
 from tests.worlds import FactoredWorld, RandomWorld, random_worlds, temperatures
 
 TOLERANCE = 1e-9
 NAMES = ["MAP trajectory", "marginal MAP", "planning", "variational", "posterior"]
-many = settings(max_examples=40)
+many = examples(40)
 without_end = random_worlds(discount=1.0)
 
 
@@ -137,7 +137,7 @@ def elbo(world: RandomWorld, policy: cai.policies.protocol.FinitePolicy, alpha: 
 
 
 class TestPlanning:
-    @settings(max_examples=12)
+    @examples(12)
     @given(random_worlds(), temperatures)
     def test_its_value_is_the_best_of_all_policies(self, world: RandomWorld, alpha: float) -> None:
         assume(possible(world, alpha))
@@ -158,7 +158,7 @@ class TestPlanning:
         chain = [best, *middle, planning, posterior]
         assert all(low <= high + TOLERANCE * max(1.0, abs(high)) for low, high in pairwise(chain))
 
-    @settings(max_examples=8)
+    @examples(8)
     @given(random_worlds(holes=False), st.sampled_from([0.3, 1.0]))
     def test_its_gradient_is_its_own_flow(self, world: RandomWorld, alpha: float) -> None:
         tables = cai.tabulate(world)
@@ -275,7 +275,7 @@ class TestInferenceTypes:
         assert bool((one.policy.probs(19) == 0.25).all())
         assert "then by the prior" in types.table()
 
-    @settings(max_examples=16)
+    @examples(16)
     @given(random_worlds(), temperatures)
     def test_every_world_has_its_accounts(self, world: RandomWorld, alpha: float) -> None:
         if not possible(world, alpha):

@@ -13,7 +13,7 @@ import cai
 from cai.exact.fixed_point import Search
 from cai.exact.tables.chain import DENSE, chain_of
 from cai.exact.tables.table_operator import TableOperator
-from tests.helpers import load_model
+from tests.helpers import examples, load_model, slow_after
 from tests.oracles.endless import DIGITS, Endless
 from tests.worlds import RandomWorld
 
@@ -24,8 +24,8 @@ def endless(seed: int, discount: float = 0.8) -> RandomWorld:
     return RandomWorld(seed=seed, S=3, A=2, K=2, horizon=None, holes=False, discount=discount, positive=False)
 
 
-@pytest.mark.parametrize("rule", RULES, ids=str)
-@settings(max_examples=6)
+@pytest.mark.parametrize("rule", slow_after(3, RULES), ids=str)
+@examples(6)
 @given(st.integers(0, 2**31 - 1), st.sampled_from([0.2, 1.0]))
 def test_the_fixed_point_is_the_limit_of_long_horizons_within_its_bound(rule, seed: int, alpha: float) -> None:
     tables = cai.tabulate(endless(seed))
@@ -83,7 +83,7 @@ def _exact_fixed_point(tables: cai.Tables, posterior: bool, alpha: mpmath.mpf) -
 
 
 @pytest.mark.parametrize("form", ["tables", "factors"])
-@pytest.mark.parametrize("rule", [*RULES, pytest.param(cai.RISK(-2.0), marks=pytest.mark.slow)], ids=str)
+@pytest.mark.parametrize("rule", slow_after(3, [*RULES, cai.RISK(-2.0)]), ids=str)
 @settings(max_examples=3, phases=[Phase.generate])
 @given(
     st.integers(0, 2**31 - 1),

@@ -123,7 +123,7 @@ def endless() -> Learned:
 @pytest.mark.parametrize(
     "make",  # not made until its test runs: every process collects every test
     [
-        lambda: {"one": [run_of(Corridor(), [0.0, 1.0])]},
+        pytest.param(lambda: {"one": [run_of(Corridor(), [0.0, 1.0])]}, marks=pytest.mark.slow),
         pytest.param(lambda: {"best": [run_of(Corridor(), [1.0])]}, marks=pytest.mark.slow),
         pytest.param(lambda: {"lost": [endless()]}, marks=pytest.mark.slow),
         lambda: {

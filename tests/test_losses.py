@@ -6,14 +6,14 @@ from typing import Any
 import pyro
 import pytest
 import torch
-from hypothesis import assume, given, settings
+from hypothesis import assume, given
 from hypothesis import strategies as st
 from pyro.distributions import Categorical
 from torch import Tensor
 
 import cai
 from cai.support.numbers import ROUNDING
-from tests.helpers import load_model
+from tests.helpers import examples, load_model
 from tests.oracles import enumeration as oracle
 from tests.worlds import FactoredWorld, RandomWorld, random_worlds, temperatures
 
@@ -97,7 +97,7 @@ def test_every_form_of_policy_loses_at_the_same_places() -> None:
     assert len(cai.evaluate(world, messages).worst()) == 10
 
 
-@settings(max_examples=16)
+@examples(16)
 @given(random_worlds(), temperatures, st.integers(0, 3))
 def test_the_losses_are_the_policy_nats(world: RandomWorld, alpha: float, which: int) -> None:
     assume(oracle.value(world, "VARIATIONAL", alpha) > -math.inf)

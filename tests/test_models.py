@@ -17,7 +17,7 @@ import torch
 import cai
 from cai.support.catalogue import outlines
 from cai.view.overview import size_words
-from tests.helpers import MODELS, load_model
+from tests.helpers import MODELS, load_model, slow_after
 
 # name, arguments, (S, A, K)
 CATALOGUE: list[tuple[str, dict[str, Any], tuple[int, int, int]]] = [
@@ -73,7 +73,12 @@ LINEAR = {
     "tracking",
     "thermostat",
 }  # exact without tables: tests/test_continuous_models.py
-ENTRIES = pytest.mark.parametrize(("name", "arguments", "sizes"), CATALOGUE, ids=lambda x: str(x).replace("'", ""))
+FIRST = {name: arguments for name, arguments, _ in reversed(CATALOGUE)}
+ENTRIES = pytest.mark.parametrize(
+    ("name", "arguments", "sizes"),
+    [pytest.param(*entry, marks=[] if FIRST[entry[0]] is entry[1] else pytest.mark.slow) for entry in CATALOGUE],
+    ids=lambda x: str(x).replace("'", ""),
+)
 
 
 def test_the_catalogue_is_complete_and_each_file_says_how_large_its_world_is() -> None:
@@ -135,9 +140,10 @@ def moments(tables: cai.Tables) -> tuple[float, float]:
 
 
 APART = [entry for entry in CATALOGUE if entry[0] in {"sysadmin", "elevator", "factory", "traffic"}]
+APART.sort(key=lambda entry: FIRST[entry[0]] is not entry[1])
 
 
-@pytest.mark.parametrize(("name", "arguments", "sizes"), APART, ids=lambda x: str(x).replace("'", ""))
+@pytest.mark.parametrize(("name", "arguments", "sizes"), slow_after(4, APART), ids=lambda x: str(x).replace("'", ""))
 def test_variables_kept_apart_give_the_answers_of_tables(name: str, arguments: dict[str, Any], sizes: Any) -> None:
     world = load_model(name)(**arguments)
     tables, factors = cai.tabulate(world), cai.factorise(world)

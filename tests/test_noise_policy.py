@@ -13,6 +13,7 @@ from cai.compile.noise_program import noise_program
 from cai.compile.quadratic import ConditionalGaussian
 from cai.policies.noise_policy import NoisePolicy
 from cai.world.noise import log_normal
+from tests.helpers import slow_after
 
 
 def real(*numbers: Any) -> Tensor:
@@ -141,7 +142,7 @@ def test_what_follows_a_finite_action_does_not_covary_with_it() -> None:
     assert torch.allclose(joint - density(b), (alone - density(torch.tensor(2.1))).expand(3), atol=1e-9)
 
 
-@pytest.mark.parametrize("name", PRIORS)
+@pytest.mark.parametrize("name", slow_after(4, ["normal", "vector", "correlated", "finite", "uniform", "laplace"]))
 def test_the_median_is_the_action_at_the_mean_of_the_noise(name: str) -> None:
     pi, law = policy(PRIORS[name])
     s = torch.linspace(-1, 1, 5).double()

@@ -4,14 +4,14 @@ import pyro
 import pyro.distributions as dist
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
 import cai
 from cai.compile.noise_program import noise_program
 from cai.world.noise import log_normal, quantile
-from tests.helpers import load_model
+from tests.helpers import examples, load_model
 from tests.worlds import FactoredWorld, RandomWorld
 
 pytestmark = pytest.mark.usefixtures("float64")
@@ -33,7 +33,7 @@ def test_noise_gives_each_distribution_its_own_law(name: str) -> None:
     assert torch.allclose(value, torch.as_tensor(law.ppf(stats.norm.cdf(z))), rtol=1e-10, atol=1e-10)
 
 
-@settings(max_examples=20)
+@examples(20)
 @given(st.lists(st.floats(0.01, 1.0), min_size=2, max_size=6), st.integers(0, 10**6))
 def test_a_finite_site_takes_each_value_with_its_probability(weights: list[float], seed: int) -> None:
     p = torch.tensor(weights) / sum(weights)

@@ -56,7 +56,7 @@ PROJECT = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 EXAMPLES = re.findall(r"```python\n(.*?)```\n(?:\n```text\n(.*?)```\n)?", README, re.DOTALL)
 COMMANDS = [line.split("#")[0].strip() for line in README.splitlines() if line.startswith("cai ")]
-LONG = re.compile("cliff_walking|8x8|reports/lake|--ray|--fit|--learn |--steps 20000")
+LONG = re.compile("explore|neural|cliff_walking|8x8|reports/lake|--ray|--fit|--learn |--steps 20000")
 """What takes seconds; the tests of ``cai compare`` ask the same with fewer steps."""
 
 

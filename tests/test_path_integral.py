@@ -13,6 +13,7 @@ import cai
 from cai.approximation.open_loop_plan import Plan
 from cai.approximation.path_integral import PathIntegral
 from cai.approximation.rollouts import log_optimality
+from tests.helpers import slow_after
 
 
 def lqg(horizon: int = 3, **options: Any) -> Any:
@@ -53,7 +54,7 @@ def test_log_evidence_agrees_with_the_exact_one(alpha: float, seed: int, iterati
     assert found.elbo.lower < exact(lqg(), alpha)
 
 
-@pytest.mark.parametrize("more", [{}, {"adapt_deviation": False, "correlation": 0.4, "fresh": 0.3}])
+@pytest.mark.parametrize("more", slow_after(1, [{}, {"adapt_deviation": False, "correlation": 0.4, "fresh": 0.3}]))
 def test_the_evidence_has_no_bias(more: dict[str, Any]) -> None:
     """The mean of Ẑ/Z over many small runs, with an adapted plan, is 1 within four standard errors."""
     world, log_z = lqg(2), exact(lqg(2), 1.0)

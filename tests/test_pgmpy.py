@@ -15,6 +15,7 @@ import torch
 import cai
 from cai.bridges.networks.networkx import from_networkx, to_networkx
 from cai.bridges.networks.pgmpy import from_bif, from_pgmpy
+from tests.helpers import slow_after
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")
@@ -146,7 +147,7 @@ def static() -> Any:
 REWARDS = {"wear_0": PAY["wear"], ("crew_0", "load_1"): PAY[list(PAY)[1]]}
 
 
-@pytest.mark.parametrize("suffix", [".bif", ".xmlbif", ".xml"])
+@pytest.mark.parametrize("suffix", slow_after(1, [".bif", ".xmlbif", ".xml"]))
 def test_files_are_read_back(tmp_path: Path, suffix: str) -> None:
     path = tmp_path / f"machine{suffix}"
     writer = BIFWriter if suffix == ".bif" else XMLBIFWriter
@@ -199,19 +200,25 @@ def test_a_file_by_hand(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("change", "words"),
-    [
-        (("0.333, 0.666", "0.3, 0.6"), "'on_0': probabilities that do not sum to 1 in 1 of 1 rows, first: 0.3, 0.6"),
-        (("0.333, 0.666", "0.3, 0.6, 0.1"), r"from_bif\('lamp.bif'\): ValueError: .*; expected a network in BIF"),
-        (
-            ("on_0, push_0 )", "on_0, pull_0 )"),
-            r"from_bif\('lamp.bif'\): KeyError: 'pull_0'; expected a network in BIF",
-        ),
-        (("(on, full) 1.0, 0.0;", ""), "rows, first at on_0=on, push_0=full: 0, 0"),
-        (("1.0, 0.0;\n}", "1.0, 0.0;\n} x"), "3 blocks 'probability', of which 2 could be read"),
-        ((BIF, "once upon a time"), "no variables; expected a network in BIF"),
-        ((BIF, ""), "no variables|Must specify"),
-        (("on_1", "lit_1"), "horizon: 2; expected 1: a network without a second slice"),
-    ],
+    slow_after(
+        3,
+        [
+            (
+                ("0.333, 0.666", "0.3, 0.6"),
+                "'on_0': probabilities that do not sum to 1 in 1 of 1 rows, first: 0.3, 0.6",
+            ),
+            (("1.0, 0.0;\n}", "1.0, 0.0;\n} x"), "3 blocks 'probability', of which 2 could be read"),
+            ((BIF, "once upon a time"), "no variables; expected a network in BIF"),
+            (("0.333, 0.666", "0.3, 0.6, 0.1"), r"from_bif\('lamp.bif'\): ValueError: .*; expected a network in BIF"),
+            (
+                ("on_0, push_0 )", "on_0, pull_0 )"),
+                r"from_bif\('lamp.bif'\): KeyError: 'pull_0'; expected a network in BIF",
+            ),
+            (("(on, full) 1.0, 0.0;", ""), "rows, first at on_0=on, push_0=full: 0, 0"),
+            ((BIF, ""), "no variables|Must specify"),
+            (("on_1", "lit_1"), "horizon: 2; expected 1: a network without a second slice"),
+        ],
+    ),
 )
 def test_broken_files_get_one_clear_line(tmp_path: Path, change: tuple[str, str], words: str) -> None:
     options = {"rewards": {"lit_1": [0, 1]}} if "lit_1" in change else {}

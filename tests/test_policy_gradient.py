@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
@@ -17,6 +17,7 @@ from cai.learn.algorithms.policy_gradient import PolicyGradient
 from cai.learn.surrogates import clipped, score_function
 from cai.learn.training import first, problem_of, step
 from cai.simulate.simulator import drawing, seeded
+from tests.helpers import examples
 from tests.oracles.enumeration import Path, paths
 from tests.worlds import RandomWorld
 
@@ -88,7 +89,7 @@ def expected_gradient(world: RandomWorld, logits: Tensor, alpha: float | None, t
 
 
 @pytest.mark.parametrize("to_go", [False, True])
-@settings(max_examples=4)
+@examples(4)
 @given(seeds, st.sampled_from([0.3, 1.0, 5.0]))
 def test_the_soft_gradient_is_that_of_the_elbo(to_go: bool, seed: int, alpha: float) -> None:
     # ∇ E Σ_t (r_t - α log π/p): α times the exact gradient of the ELBO, in expectation over all trajectories.
@@ -102,7 +103,7 @@ def test_the_soft_gradient_is_that_of_the_elbo(to_go: bool, seed: int, alpha: fl
 
 
 @pytest.mark.parametrize("to_go", [False, True])
-@settings(max_examples=4)
+@examples(4)
 @given(seeds)
 def test_reinforce_climbs_the_expected_return(to_go: bool, seed: int) -> None:
     world = RandomWorld(seed=seed, S=2, A=2, K=2, horizon=3, holes=False)

@@ -5,12 +5,13 @@ import math
 import pyro
 import pytest
 import torch
-from hypothesis import assume, given, settings
+from hypothesis import assume, given
 from pyro.distributions import Categorical
 from pyro.infer import MCMC, NUTS, Predictive, TraceEnum_ELBO, config_enumerate, infer_discrete
 from pyro.infer.autoguide.initialization import init_to_sample
 
 import cai
+from tests.helpers import examples
 from tests.oracles import enumeration as oracle
 from tests.worlds import FactoredWorld, RandomWorld, random_worlds, temperatures
 
@@ -29,7 +30,7 @@ def elbo_of(world, policy, alpha: float) -> float:
     return -TraceEnum_ELBO(max_plate_nesting=0).loss(cai.trajectory(world, temperature=alpha), guide)
 
 
-@settings(max_examples=10)
+@examples(10)
 @given(random_worlds(), temperatures)
 def test_evidence_equals_traceenum(world: RandomWorld, alpha: float) -> None:
     assume(oracle.log_evidence(world, alpha) > -math.inf)
@@ -37,7 +38,7 @@ def test_evidence_equals_traceenum(world: RandomWorld, alpha: float) -> None:
     assert ours == pytest.approx(evidence(world, alpha), rel=1e-10, abs=1e-10)
 
 
-@settings(max_examples=10)
+@examples(10)
 @given(random_worlds(holes=False), temperatures)
 def test_elbo_equals_traceenum_with_the_policy_as_guide(world: RandomWorld, alpha: float) -> None:
     best = cai.solve(world, cai.VARIATIONAL, temperature=alpha)
@@ -245,9 +246,9 @@ def test_mcmc_runs_on_the_trajectory_with_its_discrete_sites_summed_out() -> Non
 
     pyro.set_rng_seed(0)
     kernel = NUTS(config_enumerate(model), max_plate_nesting=0, init_strategy=init_to_sample())
-    mcmc = MCMC(kernel, num_samples=60, warmup_steps=40, disable_progbar=True)
+    mcmc = MCMC(kernel, num_samples=20, warmup_steps=15, disable_progbar=True)
     mcmc.run()
-    assert mcmc.get_samples()["alpha"].shape == (60,)
+    assert mcmc.get_samples()["alpha"].shape == (20,)
     assert bool((mcmc.get_samples()["alpha"] > 0).all())
 
 

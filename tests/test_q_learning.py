@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 import torch
 from beartype.roar import BeartypeCallHintParamViolation
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
@@ -17,6 +17,7 @@ from cai.learn.algorithms.tabular_q import Tabular
 from cai.learn.names import at_temperature
 from cai.learn.soft_values import log_policy, policy_value, q_loss, state_value
 from cai.learn.training import first, problem_of, step
+from tests.helpers import examples
 from tests.worlds import FactoredWorld, RandomWorld, TimedWorld
 
 pytestmark = pytest.mark.usefixtures("float64")
@@ -54,7 +55,7 @@ def test_a_hard_policy_shares_ties_as_the_prior_does_and_never_does_what_is_forb
 # What the shortcut drops
 
 
-@settings(max_examples=6)
+@examples(6)
 @given(seeds, st.sampled_from([0.3, 1.0, 4.0]))
 def test_the_two_step_identity(seed: int, alpha: float) -> None:
     # The lectures' (∇Q - ∇V)(r + V(s') - Q + V), in expectation: the soft Q-learning direction ∇Q (r + V(s') - Q)
@@ -78,7 +79,7 @@ def test_the_two_step_identity(seed: int, alpha: float) -> None:
     assert float(dropped.abs().max()) > 1e-6  # the shortcut is one
 
 
-@settings(max_examples=6)
+@examples(6)
 @given(seeds, st.sampled_from([0.3, 1.0, 4.0]))
 def test_with_the_dropped_term_it_is_the_gradient_of_the_elbo(seed: int, alpha: float) -> None:
     # Where V_θ(s') is what the policy is worth from s' on, (∇Q - ∇V) δ summed over all outcomes is α ∇ELBO.
@@ -139,7 +140,7 @@ def tabular(**changed: Any) -> Tabular:
 
 
 @pytest.mark.parametrize("soft", [True, False])
-@settings(max_examples=4)
+@examples(4)
 @given(seeds)
 def test_one_pass_over_a_deterministic_world_is_the_exact_backup(soft: bool, seed: int) -> None:
     # K = 1, every (s, a) tried, a step size of 1: going backward through the episodes is the backward sweep.
@@ -167,6 +168,7 @@ def test_learning_is_off_policy() -> None:
     assert found.history[-1].policy_nats < 0.02 * found.history[0].policy_nats
 
 
+@pytest.mark.slow
 def test_a_world_without_a_horizon_is_learned_by_one_table() -> None:
     world = RandomWorld(seed=3, S=3, A=2, K=2, horizon=None, holes=False, discount=0.8)
     found = cai.learn.q_learning(

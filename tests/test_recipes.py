@@ -80,7 +80,7 @@ def sparsemax(x: list[float]) -> list[float]:
     return [max(0.0, v - low) for v in x]
 
 
-def test_a_rule_is_one_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_rule_is_one_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, undrawn: None) -> None:
     world = load_model("grid")(rows=3, columns=3, horizon=12)
     tables = cai.tabulate(world)
     messages = cai.solve(world, TSALLIS, temperature=ALPHA)

@@ -4,16 +4,16 @@ import math
 
 import pytest
 import torch
-from hypothesis import assume, given, settings
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 import cai
-from tests.helpers import load_model
+from tests.helpers import examples, load_model
 from tests.oracles import enumeration as oracle
 from tests.test_losses import LEFT, Fork, Gamble
 from tests.worlds import FactoredWorld, RandomWorld, random_worlds
 
-few = settings(max_examples=15)
+few = examples(15)
 
 
 def random_policy(world: RandomWorld, seed: int) -> torch.Tensor:

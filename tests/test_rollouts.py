@@ -39,7 +39,7 @@ def play(policy: cai.Policy, seed: int) -> float:
 RETURNS = (cai.POSTERIOR, cai.VARIATIONAL, cai.HARD, cai.MAP, cai.RISK(-0.5))
 
 
-@pytest.mark.parametrize("rule", slow_after(2, RETURNS), ids=str)
+@pytest.mark.parametrize("rule", slow_after(1, RETURNS), ids=str)
 def test_rollouts_agree_with_the_exact_return(lake: cai.Tables, rule: cai.Rule) -> None:
     """5,000 episodes, 4 standard errors; a return is 0 or 1, so its exact mean gives its exact deviation."""
     policy = cai.solve(lake, rule, temperature=ALPHA).policy

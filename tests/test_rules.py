@@ -8,13 +8,14 @@ from dataclasses import replace
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 import cai
 from cai.exact.rules import Best, Expect, Mean, Rule, Soft, Viterbi
 from cai.exact.tables import adjoints
 from cai.exact.tables import backup_forms as forms
+from tests.helpers import examples
 from tests.means import Halved, Pairs, Quantile, Sparse, average, greatest, quantile, soft, sparse
 from tests.test_engine import tables_of
 from tests.test_separate import Islands
@@ -105,7 +106,7 @@ def test_a_rule_is_its_two_means(names) -> None:
             assert_is_the_sweep(world, names, 0.6)
 
 
-@settings(max_examples=40)
+@examples(40)
 @given(
     *(st.sampled_from(PAIRS), seeds, st.sampled_from([2, 8]), st.sampled_from([0.05, 0.6, 4.0])),
     *(st.sampled_from([1.0, 0.8]), st.booleans(), st.booleans(), st.sampled_from([math.inf, 0])),

@@ -156,6 +156,7 @@ def test_two_processes_under_torchrun_give_the_messages_of_numpy(tmp_path: Path)
             np.testing.assert_allclose(found.v(t).numpy(), swept.v[t], rtol=1e-13, atol=1e-13)
 
 
+@pytest.mark.slow
 def test_a_killed_process_is_told_and_made_good(tmp_path: Path) -> None:
     job = (partial(Mortal, 5, 11, 2, 2, 8), {"temperature": 0.5, "every": 2})
     begin = time.monotonic()

@@ -26,7 +26,7 @@ from cai.simulate.rollout import Rollout, prior_action, roll, simulator_of
 from cai.simulate.simulator import EnvState, Simulator, drawing, seeded
 from cai.simulate.worlds import WorldSimulator
 from cai.support.process import precision
-from tests.helpers import load_model
+from tests.helpers import load_model, slow_after
 from tests.worlds import FactoredWorld, PointMass, RandomWorld, Ring, TimedWorld
 
 N = 20_000
@@ -93,7 +93,7 @@ def _at(table: Tensor, t: int, dims: int) -> Tensor:
     return table[t] if table.dim() > dims else table
 
 
-@pytest.mark.parametrize("name", ["prior", "solved", "fixed", "hard"])
+@pytest.mark.parametrize("name", slow_after(2, ["prior", "solved", "fixed", "hard"]))
 @pytest.mark.parametrize("which", list(worlds()))
 @pytest.mark.usefixtures("float64")
 def test_the_mean_return_is_the_exact_one(which: str, name: str) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pyro
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from pyro.distributions import Bernoulli, Categorical, Normal
 from torch import Tensor
@@ -17,10 +17,11 @@ from cai.compile.by_mode import ConditionalsByMode
 from cai.compile.linear_model import LinearGaussian
 from cai.compile.switching_model import SwitchingLinear
 from cai.view.policies import InMode, policy_rows, print_policy
+from tests.helpers import examples
 from tests.oracles.mode_sequences import every_sequence
 from tests.switching_systems import Road, random_switching
 
-few = settings(max_examples=2)
+few = examples(2)
 pytestmark = pytest.mark.usefixtures("float64")
 seeds, alphas = st.integers(0, 2**20), st.floats(0.8, 2.0)
 

@@ -3,14 +3,15 @@
 import pyro
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from pyro.distributions import Bernoulli, Binomial, Categorical, Normal
 
 import cai
+from tests.helpers import examples
 from tests.worlds import FactoredWorld, RandomWorld, TimedWorld, random_worlds
 
 
-@settings(max_examples=12)
+@examples(12)
 @given(random_worlds())
 def test_tables_are_the_numbers_the_world_was_written_with(world: RandomWorld) -> None:
     tables = cai.tabulate(world)

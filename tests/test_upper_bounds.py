@@ -37,7 +37,7 @@ def possible(seed: int) -> Any:
             return factors
 
 
-@pytest.mark.parametrize("seed", slow_after(4, range(100)))
+@pytest.mark.parametrize("seed", slow_after(2, range(100)))
 def test_bounds_are_above_the_exact_values_and_fall(seed: int) -> None:
     factors, alpha = possible(seed), 0.5
     exact = {None: float(cai.solve(factors, cai.HARD).value), alpha: float(cai.solve(factors, temperature=alpha).value)}

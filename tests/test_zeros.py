@@ -5,14 +5,14 @@ from typing import Any
 import pyro
 import pytest
 import torch
-from hypothesis import assume, given, settings
+from hypothesis import assume, given
 from hypothesis import strategies as st
 from pyro.distributions import Bernoulli, Binomial, Categorical, Normal, Uniform
 from torch import nn
 
 import cai
 from cai.learn.svi.estimators import Objective, estimator_of
-from tests.helpers import slow_after
+from tests.helpers import examples, slow_after
 from tests.test_elbo import by_pyro, by_tables, random_policy
 from tests.worlds import FactoredWorld, RandomWorld, random_worlds, temperatures
 
@@ -72,7 +72,7 @@ def made(kind: str, world: Any) -> nn.Module:
 
 
 @pytest.mark.parametrize("kind", ["tabular", "neural", "mixture"])
-@pytest.mark.parametrize("name", slow_after(2, ["dying coins", "holes", "coins", "forbids"]))
+@pytest.mark.parametrize("name", slow_after(1, ["dying coins", "holes", "coins", "forbids"]))
 def test_every_estimator_survives_zeros(name: str, kind: str) -> None:
     world = finite(WORLDS[name]())
     torch.manual_seed(0)
@@ -89,7 +89,7 @@ def test_every_estimator_survives_zeros(name: str, kind: str) -> None:
             assert found.elbo > truth
 
 
-@settings(max_examples=6)
+@examples(6)
 @given(random_worlds(holes=True), temperatures, st.integers(0, 1000))
 def test_gradients_on_tables_and_of_pyro_agree_around_holes(world: RandomWorld, alpha: float, seed: int) -> None:
     policy = random_policy(finite(world), seed)
@@ -108,7 +108,7 @@ def test_the_full_guide_goes_where_the_posterior_does(name: str) -> None:
     assert found.elbo == pytest.approx(float(cai.solve(world).log_evidence), abs=1e-4)
 
 
-@settings(max_examples=3)
+@examples(3)
 @given(random_worlds(holes=True, horizon=2))
 def test_the_full_guide_starts_without_what_is_forbidden(world: RandomWorld) -> None:
     try:

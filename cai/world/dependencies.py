@@ -1,6 +1,7 @@
 """The trajectory program as a directed acyclic graph, by Pyro's provenance tracking."""
 
 import re
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -8,7 +9,8 @@ import networkx as nx
 import pyro
 import pyro.distributions as dist
 import torch
-from pyro.infer.inspect import get_dependencies
+from pyro.infer.inspect import TrackProvenance, is_sample_site
+from pyro.ops.provenance import detach_provenance, get_provenance
 from pyro.poutine.messenger import Messenger
 
 from cai.errors import fault, user_code
@@ -61,16 +63,34 @@ def graph(
         pyro.validation_enabled(False),
         _VisibleDelta(),
     ):
-        parents: Any = get_dependencies(program)["prior_dependencies"]
-        kinds = _kinds(spec)
-        sites = pyro.poutine.trace(program).get_trace().nodes
+        sites, parents = read_by_sites(program)
+    kinds = _kinds(spec)
     dag = ModelGraph(name=spec.name, slices=slices)
     for name in parents:
         dag.add_node(name, **_attributes(name, sites[name], kinds))
     for child, above in parents.items():
-        dag.add_edges_from((parent, child) for parent in above if parent != child)
+        dag.add_edges_from((parent, child) for parent in above)
     _condition(dag, read_conditions(observe, do))
     return dag
+
+
+def read_by_sites(program: Callable[[], object]) -> tuple[dict[str, Any], dict[str, list[str]]]:
+    """Return the random sites of a program, and for each those before it that its log-probability reads.
+
+    These are the prior dependencies of ``pyro.infer.inspect.get_dependencies``, which takes the square of the number of
+    sites for them, and finds those of the posterior besides.
+    """
+    with torch.no_grad(), TrackProvenance():
+        nodes = pyro.poutine.trace(program).get_trace().nodes
+    sites: dict[str, Any] = {name: site for name, site in nodes.items() if is_sample_site(site)}
+    parents: dict[str, list[str]] = {}
+    before: list[str] = []
+    for name, site in sites.items():
+        read = get_provenance(site["fn"].log_prob(site["value"])) if before else frozenset()
+        parents[name] = [one for one in before if one in read]
+        if not site["is_observed"] and detach_provenance(site["value"]).numel():
+            before.append(name)
+    return sites, parents
 
 
 def _cut(spec: Spec, slices: int) -> Spec:
