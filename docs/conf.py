@@ -98,9 +98,10 @@ def part_attributes(app, what, name, obj, options, lines) -> None:
 
 def escape_mathematics(app, what, name, obj, options, lines) -> None:
     """Docstrings hold plain mathematics, where ``p(a|s)`` is no substitution and ``[*B, S]`` no emphasis."""
-    for i, line in enumerate(lines):
-        pieces = re.split(r"(``.+?``|(?<!\S)\*\w[^*]*\w\*(?!\w))", line)
-        lines[i] = "".join(re.sub(r"([*|])", r"\\\1", piece) if n % 2 == 0 else piece for n, piece in enumerate(pieces))
+    code_or_emphasis = r"(``(?:(?!``|\n\n)[\s\S])+``|(?<!\S)\*\w[^*\n]*\w\*(?!\w))"  # code may go on in the next line
+    pieces = re.split(code_or_emphasis, "\n".join(lines))
+    whole = "".join(re.sub(r"([*|])", r"\\\1", piece) if n % 2 == 0 else piece for n, piece in enumerate(pieces))
+    lines[:] = whole.split("\n")
 
 
 def hide_protocol_signatures(app, what, name, obj, options, signature, returns):
