@@ -174,3 +174,40 @@ def test_actions_are_those_of_the_action_space() -> None:
     assert torch.equal(shifted.reward, cai.tabulate(cai.from_gymnasium(Tabled(PLAIN, OK), horizon=T)).reward)
     with pytest.raises(cai.WorldError, match=r"actions .*the 3 of the action space"):
         cai.from_gymnasium(Tabled(NAMED, OK, 3), horizon=T)
+
+
+def with_prior(table: Any, prior: Any) -> Tabled:
+    env = Tabled(table, [0.25, 0.75])
+    env.action_prior = prior
+    return env
+
+
+def test_an_action_prior_of_the_environment_is_the_worlds() -> None:
+    world = cai.from_gymnasium(with_prior(PLAIN, np.array([[0.9, 0.1], [0.0, 1.0]])), horizon=1)
+    assert cai.check(world) == []
+    assert cai.tabulate(world).log_prior[:2].exp().numpy() == pytest.approx(np.array([[0.9, 0.1], [0.0, 1.0]]))
+    first = ALPHA * log(0.9 * exp(0.5 / ALPHA) + 0.1 * exp(-0.5 / ALPHA))
+    found = cai.solve(world, cai.VARIATIONAL, temperature=ALPHA)
+    assert float(found.value) == pytest.approx(0.25 * first + 0.75 * 0.2, rel=1e-6)
+    env: Any = to_gymnasium(world)
+    while env.reset()[0] != 1:
+        pass
+    assert env.action_masks().tolist() == [False, True]
+
+
+@pytest.mark.parametrize(
+    ("table", "prior", "words"),
+    [
+        (PLAIN, [[0.5, 0.5]], "action_prior: shape [1, 2]; expected probabilities, [2 states, 2 actions]"),
+        (PLAIN, "uniform", "action_prior: a str; expected probabilities"),
+        (PLAIN, [[0.5, 0.6], [0.5, 0.5]], "action_prior[0]: probabilities that sum to 1.1; expected a sum of 1"),
+        (PLAIN, [[0.5, 0.5], [1.5, -0.5]], "action_prior[1]: probability 1.5; expected numbers from 0 to 1"),
+        (without(PLAIN, 0, 1), [[0.5, 0.5], [0.5, 0.5]], "action_prior[0]: probability 0.5 of the action 1, which"),
+    ],
+    ids=["shape", "word", "sum", "negative", "missing"],
+)
+def test_a_prior_that_is_none_is_one_line(table: Any, prior: Any, words: str) -> None:
+    with pytest.raises(cai.WorldError) as caught:
+        cai.from_gymnasium(with_prior(table, prior), horizon=T)
+    assert words in str(caught.value)
+    assert "\n" not in str(caught.value)

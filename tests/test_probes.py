@@ -1,10 +1,16 @@
 """The probes: right answers by exact messages, mistakes told from what is right, environments as the rows."""
 
-from itertools import combinations
+import subprocess
+import sys
+from collections import defaultdict
+from collections.abc import Callable
+from itertools import combinations, product
+from math import exp, log
 
 import gymnasium
 import numpy as np
 import pytest
+import torch
 from gymnasium.utils.env_checker import check_env
 from torch import Tensor
 
@@ -16,7 +22,8 @@ from cai.verification.probe_environment import ProbeEnvironment
 from cai.verification.probe_world import world_of
 from cai.verification.probes import PROBES
 from cai.verification.task import Task, task_of
-from cai.verification.visits import path_kl
+from cai.verification.visits import path_kl, unrolled, visits
+from tests.oracles.mistaken_learners import Key, paths
 
 RULES = {rule.name: rule for rule in (cai.VARIATIONAL, cai.HARD, cai.POSTERIOR)}
 every_probe = pytest.mark.parametrize("probe", PROBES.values(), ids=PROBES.keys())
@@ -34,15 +41,13 @@ def apart(task: Task, one: Answer, other: Answer) -> float:
     return path_kl(task, one.log_pi, read) - path_kl(task, one.log_pi, same)
 
 
-def acted_in(task: Task) -> Tensor:
+def acted_in(probe: Probe) -> Tensor:
     """The states that are no end."""
-    return ~(task.over.all(-1).all(-1) & (task.r == 0).all(-1).all(-1))
+    return torch.tensor([state != "end" for state in probe.states])
 
 
-CHECKED = [(probe, rule) for probe in PROBES.values() for rule in RULES.values() if rule is cai.VARIATIONAL]
-CHECKED += [
-    (PROBES[name], rule) for name in ("truncation", "noisy-reward", "time") for rule in (cai.HARD, cai.POSTERIOR)
-]
+CHECKED = [(PROBES[name], rule) for name in ("truncation", "noisy-reward", "time") for rule in RULES.values()]
+CHECKED += [(PROBES[name], cai.VARIATIONAL) for name in ("masks", "prior", "termination", "discount")]
 
 
 @pytest.mark.parametrize(("probe", "rule"), CHECKED, ids=[f"{probe.name}-{rule}" for probe, rule in CHECKED])
@@ -50,11 +55,94 @@ def test_the_right_answer_is_that_of_the_exact_messages(probe: Probe, rule: cai.
     task = task_of(probe, rule)
     found = right_answer(task)
     messages = cai.solve(world_of(probe), rule=rule, temperature=probe.temperature)
-    S, here = len(probe.states), acted_in(task)
+    S, here = len(probe.states), acted_in(probe)
     for t in range(probe.horizon or 1):
         assert (messages.q(t)[:S] - found.q[t])[here].abs().max() < 1e-10
         ours, theirs = found.log_pi[t].exp()[here], messages.policy.probs(t)[:S][here]
         assert (ours - theirs).abs().max() < 1e-10
+
+
+LEARNED = [probe for probe in PROBES.values() if probe.cut is None]
+"""The probes whose episodes end by themselves: all of them can be written down."""
+
+
+def tabled(probe: Probe, found: Answer) -> dict[Key, dict[str, float]]:
+    """A policy by state, time and action."""
+    return {
+        (state, t): dict(zip(probe.actions, rows[s], strict=True))
+        for t, rows in enumerate(found.log_pi.exp().tolist())
+        for s, state in enumerate(probe.states)
+    }
+
+
+@pytest.mark.parametrize("probe", LEARNED, ids=[probe.name for probe in LEARNED])
+def test_of_all_episodes_the_right_policy_has_the_best_elbo(probe: Probe) -> None:
+    task = task_of(probe, cai.VARIATIONAL)
+    found = right_answer(task)
+    logits = found.log_pi.clone().requires_grad_()
+    log_pi, elbo = logits.log_softmax(-1), torch.zeros((), dtype=torch.float64)
+    for path in paths(probe, lambda key: dict.fromkeys(probe.rows[key[0]], 1.0)):  # its p is that of luck
+        places = [(t, probe.states.index(state), probe.actions.index(a)) for (state, t), a, _ in path.steps]
+        priors = [probe.prior_of(state).get(a, 0.0) for (state, _), a, _ in path.steps]
+        if min(priors) > 0:
+            taken = torch.stack([log_pi[place] for place in places])
+            score = sum(
+                probe.discount**i * (path.steps[i][2] / probe.temperature + log(priors[i]) - taken[i])
+                for i in range(len(places))
+            )
+            elbo = elbo + path.p * taken.sum().exp() * score
+    v = right(task).value(found.q[0])
+    assert float(elbo.detach()) == pytest.approx(float(task.start @ v) / probe.temperature, abs=1e-10)
+    (gradient,) = torch.autograd.grad(elbo, logits)
+    assert gradient.abs().max() < 1e-10
+
+
+@pytest.mark.parametrize("probe", LEARNED, ids=[probe.name for probe in LEARNED])
+def test_of_all_episodes_the_posterior_keeps_the_share_that_it_should(probe: Probe) -> None:
+    """p(a|s, O = 1) is the weight of the episodes that take a in s among those through s; a discount ends some."""
+    policy = tabled(probe, right_answer(task_of(probe, cai.POSTERIOR)))
+    weight: dict[Key, dict[str, float]] = defaultdict(lambda: defaultdict(float))
+    for path in paths(probe, lambda key: dict(probe.prior_of(key[0]))):
+        n = len(path.steps)
+        for last in range(n):
+            lives = probe.discount**last * (1 if last == n - 1 else 1 - probe.discount)
+            w = path.p * lives * exp(sum(r for _, _, r in path.steps[: last + 1]) / probe.temperature)
+            for key, action, _ in path.steps[: last + 1]:
+                weight[key][action] += w
+    for key, row in weight.items():
+        for action, w in row.items():
+            assert policy[key][action] == pytest.approx(w / sum(row.values()), abs=1e-10)
+
+
+HARD_PROBES = [probe for probe in LEARNED if "HARD" in probe.rules]
+
+
+@pytest.mark.parametrize("probe", HARD_PROBES, ids=[probe.name for probe in HARD_PROBES])
+def test_of_all_deterministic_policies_the_right_one_is_the_best(probe: Probe) -> None:
+    def value(policy: Callable[[Key], dict[str, float]]) -> float:
+        return sum(
+            path.p * sum(probe.discount**i * r for i, (_, _, r) in enumerate(path.steps))
+            for path in paths(probe, policy)
+        )
+
+    chosen = tabled(probe, right_answer(task_of(probe, cai.HARD)))
+    keys = [key for key in chosen if key[0] != "end"]
+    allowed = [[a for a, p in probe.prior_of(state).items() if p > 0] for state, _ in keys]
+    values = []
+    for actions in product(*allowed):
+        policy = {key: {action: 1.0} for key, action in zip(keys, actions, strict=True)}
+        values.append(value(policy.__getitem__))
+    best = value(lambda key: {action: p for action, p in chosen[key].items() if p > 0})
+    assert best == pytest.approx(max(values), abs=1e-10)
+    others = [v for v in values if v < best - 1e-9]
+    assert best - max(others) > 0.01
+
+
+@every_probe
+def test_a_learner_of_returns_has_one_answer(probe: Probe) -> None:
+    task = task_of(probe, cai.HARD)
+    if "HARD" in probe.rules:
+        assert (right_answer(task).log_pi.exp().amax(-1)[:, acted_in(probe)] == 1).all()
 
 
 @every_probe
@@ -63,24 +151,39 @@ def test_a_probe_catches_its_mistake(probe: Probe) -> None:
         task = task_of(probe, RULES[name])
         wrong = MISTAKES[probe.catches].answer(task)
         assert wrong is not None
-        assert apart(task, wrong, right_answer(task)) > 0.1
+        assert apart(task, wrong, right_answer(task)) > 0.15
+        assert apart(task, right_answer(task), wrong) > 0.15
+
+
+@every_probe
+def test_where_the_prior_is_not_asked_for_entropy_may_be_relative_to_it_or_not(probe: Probe) -> None:
+    if "prior" not in probe.needs and "VARIATIONAL" in probe.rules:
+        task = task_of(probe, cai.VARIATIONAL)
+        plain = MISTAKES["prior not normalised"].answer(task)
+        assert plain is None or apart(task, plain, right_answer(task)) < 1e-9
 
 
 SAME = {"reward averaged", "luck averaged", "entropy added"}
 """Mistakes that are none under VARIATIONAL: it averages over rewards and luck, and has entropy."""
 
 
+@pytest.mark.slow  # some 900 fixed points
 def test_some_probe_tells_any_two_mistakes_apart() -> None:
-    tasks = [task_of(probe, cai.VARIATIONAL) for probe in PROBES.values()]
-    answers = {"right": [right_answer(task) for task in tasks]}
-    answers |= {name: [one.answer(task) for task in tasks] for name, one in MISTAKES.items() if name not in SAME}
-    for one, other in combinations(answers, 2):
-        nats = [
-            max(apart(task, a, b), apart(task, b, a))
-            for task, a, b in zip(tasks, answers[one], answers[other], strict=True)
-            if a is not None and b is not None
-        ]
-        assert max(nats) > 0.05, f"{one} and {other}"
+    names = ["right", *(name for name in MISTAKES if name not in SAME)]
+    most = torch.zeros(len(names), len(names), dtype=torch.float64)
+    for probe in PROBES.values():
+        task = task_of(probe, cai.VARIATIONAL)
+        every = [right_answer(task), *(MISTAKES[name].answer(task) for name in names[1:])]
+        known = [n for n, one in enumerate(every) if one is not None]
+        log_pi = torch.stack([one.log_pi for one in every if one is not None]).expand(-1, probe.horizon or 1, -1, -1)
+        read = (0.99 * log_pi.exp() + 0.01 / log_pi.shape[-1]).log()
+        nats = (log_pi.exp().unsqueeze(1) * (read.unsqueeze(1) - read)).sum(-1)  # of each policy to each
+        times = torch.stack([visits(unrolled(task), one.flatten(0, 1)).reshape(one.shape[:-1]) for one in log_pi])
+        apart_here = (times.unsqueeze(1) * nats).sum((-1, -2))
+        here = torch.tensor(known)
+        most[here.unsqueeze(1), here] = most[here.unsqueeze(1), here].maximum(apart_here)
+    for one, other in combinations(range(len(names)), 2):
+        assert min(most[one, other], most[other, one]) > 0.05, f"{names[one]} and {names[other]}"
 
 
 @every_probe
@@ -102,3 +205,73 @@ def test_the_environment_draws_from_the_rows(probe: Probe) -> None:
                 counts += [(state, reward, terminated) == (after, r, over or last) for _, after, r, over in outcomes]
             p = np.array([p for p, *_ in outcomes])
             assert (np.abs(counts / n - p) <= 4 * np.sqrt(p * (1 - p) / n)).all()
+
+
+def test_an_id_is_all_that_a_learner_needs() -> None:
+    env = gymnasium.make("cai.verification.probe_environment:cai/truncation-v0", hard=True)
+    _, _ = env.reset(seed=0)
+    _, _, terminated, truncated, _ = env.step(1)
+    inner = env.unwrapped
+    assert (terminated, truncated) == (False, True)
+    assert (inner.probe.name, inner.temperature, inner.discount) == ("truncation", None, 0.7)
+    assert gymnasium.make("cai/masks-v0").unwrapped.temperature == 0.5
+    masks = ProbeEnvironment("masks")
+    masks.reset(seed=0)
+    assert masks.action_masks().tolist() == [True, True, False]
+
+
+def test_an_import_of_the_environments_is_light() -> None:
+    code = (
+        "import sys; import cai.verification.probe_environment; "
+        "assert not {'torch', 'pyro', 'stable_baselines3', 'matplotlib'} & set(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_a_horizon_shows_the_time_and_terminates() -> None:
+    env = ProbeEnvironment("time")
+    seen, _ = env.reset(seed=0)
+    times, over = [int(seen[1])], False
+    while not over:
+        seen, _, over, truncated, _ = env.step(0)
+        assert not truncated
+        times.append(int(seen[1]))
+    assert times == [0, 1, 2, 3]
+    with pytest.raises(gymnasium.error.ResetNeeded):
+        env.step(0)
+
+
+def test_a_step_that_terminates_shows_the_state_that_the_row_names() -> None:
+    env, seen = ProbeEnvironment("termination"), set()
+    rich = env.probe.states.index("rich")
+    for seed in range(20):
+        env.reset(seed=seed)
+        state, _, terminated, _, _ = env.step(1)
+        assert state == rich
+        seen.add(terminated)
+    assert seen == {False, True}
+
+
+def test_an_action_that_is_none_is_refused() -> None:
+    env = ProbeEnvironment("masks")
+    env.reset(seed=0)
+    with pytest.raises(cai.WorldError, match=r"cai/masks-v0, step in state 'here'.*action 3.*one of \[0, 1, 2\]"):
+        env.step(3)
+
+
+@pytest.mark.parametrize("name", ["target", "masks", "time"])
+def test_the_world_of_a_probe_is_a_vectorised_simulator(name: str) -> None:
+    probe, n = PROBES[name], 4_000
+    envs = cai.to_gymnasium(world_of(probe), num_envs=n)
+    policy = right_answer(task_of(probe, cai.VARIATIONAL)).log_pi.exp()
+    rng, paid = np.random.default_rng(0), np.zeros(n)
+    seen, _ = envs.reset(seed=0)
+    going = np.ones(n, bool)
+    for t in range(probe.horizon or len(probe.states)):
+        rows = policy[min(t, len(policy) - 1)][torch.as_tensor(seen).clamp(max=len(probe.states) - 1)].numpy()
+        actions = (rows.cumsum(-1) < rng.random((n, 1))).sum(-1)
+        seen, reward, terminated, truncated, _ = envs.step(actions)
+        paid += np.where(going, reward, 0.0)
+        going &= ~(terminated | truncated)
+    exact = cai.evaluate(world_of(probe), policy if probe.horizon else policy[0], temperature=probe.temperature)
+    assert abs(paid.mean() - exact.expected_return) < 4 * paid.std() / n**0.5
