@@ -234,6 +234,13 @@ def test_solving_a_hidden_markov_model_points_to_its_conditional() -> None:
         cai.solve(WORLDS["hidden"])
 
 
+def test_measuring_in_a_hidden_markov_model_points_to_its_distance() -> None:
+    for measure in (lambda world: cai.evaluate(world, None), lambda world: cai.compare(world, {"prior": None})):
+        with pytest.raises(cai.IntractableError, match=r"cai\.language\.distance.*cai\.rollout") as error:
+            measure(WORLDS["hidden"])
+        assert one_line(error)
+
+
 @pytest.mark.parametrize("scale", [1.0, 1e-10, 1e6])
 def test_rewards_are_the_same_whatever_their_order_and_their_scale(scale: float) -> None:
     """Texts with the same tokens in another order earn the same, and one reward is never taken for another."""

@@ -16,7 +16,7 @@ from cai.evaluation.evaluate import measure
 from cai.evaluation.rows import row_of
 from cai.evaluation.subject import InferenceType, Run, Subject
 from cai.exact.diagnose import evidence_explained
-from cai.exact.forms import Compiled, compiled
+from cai.exact.forms import Compiled, compiled, otherwise_sampled
 from cai.exact.rules import Rule
 from cai.exact.temperature import as_temperature
 from cai.support.progress import bar
@@ -64,7 +64,8 @@ def compare(
     alpha = as_temperature(temperature)
     runs = {name: runs_of(name, policy, alpha) for name, policy in policies.items()}
     try:
-        model = compiled(world, under=policies.values())
+        with otherwise_sampled(world):
+            model = compiled(world, under=policies.values())
     except IntractableError as error:
         if not any(runs.values()) or not (leave_out or all(runs.values())):
             raise

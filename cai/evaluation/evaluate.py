@@ -11,7 +11,7 @@ from cai.errors import demand, fault
 from cai.evaluation.answers import SAMPLES, Answers, answers_of
 from cai.evaluation.evaluation import Evaluation
 from cai.evaluation.part_accounts import Part
-from cai.exact.forms import Compiled, compiled
+from cai.exact.forms import Compiled, compiled, otherwise_sampled
 from cai.exact.messages import Messages
 from cai.exact.rules import Rule
 from cai.policies.as_policy import as_policy, require_table
@@ -50,7 +50,9 @@ def evaluate(
         WorldError: the world, the policy or the temperature is not valid.
         IntractableError: the world cannot be compiled.
     """
-    return measure(answers_of("evaluate", compiled(world, under=[policy]), temperature, samples, seed), policy)
+    with otherwise_sampled(world):
+        model = compiled(world, under=[policy])
+    return measure(answers_of("evaluate", model, temperature, samples, seed), policy)
 
 
 @torch.no_grad()

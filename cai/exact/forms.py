@@ -39,6 +39,7 @@ from cai.world.definition import World
 from cai.world.spec import Spec, read
 
 APPROXIMATE = "; or an approximation: cai.approximate, --approximate"
+SAMPLED = "; or the returns of sampled trajectories: cai.rollout(world, policy)"
 
 Compiled: TypeAlias = Any
 """A world compiled to one of the forms: a ``Model``."""
@@ -168,6 +169,21 @@ def otherwise_approximate(world: Any = None) -> Iterator[None]:
             raise
         own = getattr(world, "conditioned_by", None)
         expected = last.expected + (f"; or its exact conditional: {own}" if own else "") + APPROXIMATE
+        raise type(error)([*before, replace(last, expected=expected)]) from error.__cause__
+
+
+@contextmanager
+def otherwise_sampled(world: Any) -> Iterator[None]:
+    """Let an error that says why a world has no exact form say, too, how a policy is measured in it.
+
+    A world may name its own measure of a policy, as ``measured_by``.
+    """
+    try:
+        yield
+    except IntractableError as error:
+        *before, last = error.findings
+        own = getattr(world, "measured_by", None)
+        expected = last.expected + (f"; or a policy's distance: {own}" if own else "") + SAMPLED
         raise type(error)([*before, replace(last, expected=expected)]) from error.__cause__
 
 

@@ -87,7 +87,8 @@ def forward_kl(messages: Messages, policy: Any) -> float:
     own = as_policy(tables, policy)
     for t in range(tables.horizon):
         joint = messages.marginals(t)
-        short = messages.log_policy(t) - policy_table(tables, own, t)
+        best = joint.log() - joint.sum(-1, keepdim=True).log()  # p(a|s, O), wherever s has a probability
+        short = best - policy_table(tables, own, t)
         total += float(torch.where(joint > 0, joint * short, 0.0).sum())
     return total
 

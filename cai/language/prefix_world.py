@@ -39,6 +39,7 @@ class PrefixWorld:
 
     stationary = True
     conditioned_by = "cai.language.conditional(world)"
+    measured_by = "cai.language.distance(cai.language.conditional(world), policy)"
 
     def __init__(
         self, reference: Reference | HiddenMarkov, automaton: Automaton, horizon: int, end: str | None = None

@@ -26,6 +26,7 @@ def self_consistent(F: Callable[[Tensor], Tensor], x: Float[Tensor, " N"], step:
     """
     if not len(x):
         return x
+    F = _remembered(F)
     for _ in range(STEPS):
         gap = F(x) - x
         size = float(gap.abs().max())
@@ -39,6 +40,19 @@ def self_consistent(F: Callable[[Tensor], Tensor], x: Float[Tensor, " N"], step:
         "kl_fixed_point: the scale of the advantages has no fixed point: as returns become alike it grows without "
         "bound, and the policy ends on the maximisers; use a larger temperature, or the scale 'none'"
     )
+
+
+def _remembered(F: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
+    """Return a function that sweeps the world once for each x: Newton's method asks for some of them again."""
+    known = dict[tuple[float, ...], Tensor]()
+
+    def remembered(x: Tensor) -> Tensor:
+        key = tuple(x.tolist())
+        if key not in known:
+            known[key] = F(x)
+        return known[key]
+
+    return remembered
 
 
 def _polished(F: Callable[[Tensor], Tensor], x: Tensor, small: float) -> Tensor | None:
