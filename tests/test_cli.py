@@ -188,6 +188,7 @@ COMPLETED = (
     ("cai compare grid --learn soft_q_learning,rei", ["soft_q_learning,reinforce"]),
     ("cai compare grid --fit tabular,st", ["tabular,stationary"]),
     ("cai learn grid -a q_learning -o n_", ["n_step="]),
+    ("cai learn grid -a dpo -o ave", ["average="]),
     ("cai fit grid --estimator sc", ["score"]),
     ("cai solve grid --form fa", ["factors"]),
     ("cai new mine.py --from tig", ["tiger"]),

@@ -17,6 +17,7 @@ import cai
 from cai.learn.algorithms.flow_balance import TrajectoryBalance
 from cai.learn.algorithms.policy_gradient import PolicyGradient
 from cai.learn.algorithms.preferences import Preferences
+from cai.learn.policy_search import PolicySearch
 from cai.learn.problem import Algorithm
 from cai.learn.training import first, problem_of, step
 from tests.worlds import RandomWorld
@@ -135,9 +136,8 @@ def test_the_texts_are_all() -> None:
     assert float(elbo) == pytest.approx(float(log_z), abs=1e-10)
 
 
-def gradient(objective: cai.KLObjective, **settings: Any) -> PolicyGradient:
-    usual = {"batch": 600, "settle": False, "stationary": False}
-    return PolicyGradient(objective, **{**usual, **settings})
+def gradient(objective: cai.KLObjective, batch: int = 600, **settings: Any) -> PolicySearch:
+    return PolicySearch(PolicyGradient(objective, batch=batch, **settings), settle=False)
 
 
 @pytest.mark.parametrize("reward_to_go", [False, True])
@@ -230,7 +230,7 @@ def test_preferences_are_those_of_pairs_from_the_reference(name: str) -> None:
         loss = -(beta * margin).sigmoid().log() if name == "dpo" else (margin - 1 / (2 * beta)) ** 2
         return (ref.unsqueeze(-1) * ref * (sure * loss + sure.mT * loss.mT)).sum()
 
-    agrees(Preferences(judge=judge, batch=1200, settle=False, stationary=False, name=name), exact)
+    agrees(PolicySearch(Preferences(name, judge, batch=1200), settle=False), exact)
 
 
 def test_trajectory_balance_has_the_gradient_of_its_square() -> None:
@@ -240,4 +240,4 @@ def test_trajectory_balance_has_the_gradient_of_its_square() -> None:
         off = log_z[0] + log_ratio(logits).sum(-1) - ALL.rewards.sum(-1) / ALPHA
         return (chance(logits) * off**2).sum()
 
-    agrees(TrajectoryBalance(batch=600, settle=False, stationary=False), exact, log_z=log_z)
+    agrees(PolicySearch(TrajectoryBalance(batch=600), settle=False), exact, log_z=log_z)

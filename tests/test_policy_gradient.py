@@ -14,6 +14,7 @@ import cai
 from cai.exact.tables.policy_evaluation import policy_elbo
 from cai.learn.advantages import generalised_advantages, less_others, rewards_to_go
 from cai.learn.algorithms.policy_gradient import PolicyGradient
+from cai.learn.policy_search import PolicySearch
 from cai.learn.surrogates import clipped, score_function
 from cai.learn.training import first, problem_of, step
 from cai.simulate.simulator import drawing, seeded
@@ -25,10 +26,9 @@ pytestmark = pytest.mark.usefixtures("float64")
 seeds = st.integers(0, 2**31 - 1)
 
 
-def algorithm(**changed: Any) -> PolicyGradient:
-    usual = {"batch": 8, "lr": 0.1, "settle": False, "stationary": False, "budget": 1000}
-    objective = cai.KLObjective(where="reward", baseline=changed.pop("baseline", "none"))
-    return PolicyGradient(objective, **{**usual, **changed})
+def algorithm(baseline: Any, batch: int = 8, lr: float = 0.1) -> PolicySearch:
+    method = PolicyGradient(cai.KLObjective(where="reward", baseline=baseline), batch=batch)
+    return PolicySearch(method, lr=lr, settle=False)
 
 
 def test_the_loss_has_the_gradient_of_the_three_steps() -> None:

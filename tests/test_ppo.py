@@ -11,6 +11,7 @@ import cai
 from cai.bridges.named import load_world
 from cai.learn.algorithms.policy_gradient import PolicyGradient
 from cai.learn.experience import next_steps, same_starts
+from cai.learn.policy_search import PolicySearch
 from cai.learn.training import first, problem_of
 from cai.simulate.simulator import drawing, seeded
 from tests.worlds import RandomWorld
@@ -24,10 +25,10 @@ def world(**changed: Any) -> RandomWorld:
 
 
 def test_the_next_steps_go_on_from_where_the_copies_are() -> None:
-    one = PolicyGradient(OBJECTIVE, batch=5, length=3, stationary=False)
+    one = PolicySearch(PolicyGradient(OBJECTIVE, batch=5, length=3))
     problem = problem_of(one, world(), 0.5, None)
     state = first(one, problem, 0)
-    actor = one._actor(problem)
+    actor = one.actor(problem)
     env_state = state.env_state
     times = []
     for _ in range(4):
@@ -79,7 +80,7 @@ def test_what_ppo_refuses(asked: dict[str, Any], words: str) -> None:
 
 
 def test_a_group_starts_in_the_same_state() -> None:
-    one = PolicyGradient(replace(OBJECTIVE, baseline="leave_one_out", group=4), batch=400)
+    one = PolicySearch(PolicyGradient(replace(OBJECTIVE, baseline="leave_one_out", group=4), batch=400))
     problem = problem_of(one, world(), 0.5, None)
     with drawing(seeded(0)):
         starts = same_starts(problem.simulator, 4).state.reshape(100, 4)

@@ -59,6 +59,8 @@ def test_whole_trajectories_need_a_certain_world(learn: Any) -> None:
         (cai.learn.grpo, {"objective": "gspo"}, "KL objective: 'gspo'; expected one of"),
         (cai.learn.dpo, {"batch": 7}, "dpo, batch: 7; expected a multiple of 2, at least 2"),
         (cai.learn.dpo, {"judge": 0.0}, "dpo, judge: 0.0; expected a number above 0"),
+        (cai.learn.ipo, {"average": 2.0}, "ipo, average: 2.0; expected a finite number from 0 to 1"),
+        (cai.learn.ipo, {"avrage": 0.5}, "ipo: no option avrage; .*; did you mean average"),
     ],
 )
 def test_what_they_refuse(learn: Any, asked: dict[str, Any], words: str) -> None:

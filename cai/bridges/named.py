@@ -67,7 +67,7 @@ def source_of(spec: str) -> Source:
         return Source("", spec, ())
     path, attribute = file_of(spec)
     said = outline(path, attribute)
-    return Source(said.summary if said else "", str(path), said.arguments if said and not said.open else None)
+    return Source(said.summary if said else "", str(path), said.arguments if said and said.rest is None else None)
 
 
 def _of_gymnasium(spec: str, settings: Mapping[str, Any], overrides: Mapping[str, Any]) -> Any:

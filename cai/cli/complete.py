@@ -41,7 +41,7 @@ def learner_settings(ctx: typer.Context, incomplete: str) -> list[tuple[str, str
     learner = str(ctx.params.get("algorithm") or "").removeprefix("soft_")
     if learner not in FORMS:
         return []
-    return _from(incomplete, [(f"{one.name}=", one.words) for one in known.learner_arguments(learner)])
+    return _from(incomplete, [(f"{one.name}=", one.words) for one in known.learner_settings(learner)])
 
 
 def catalogue(incomplete: str) -> list[str]:

@@ -4,10 +4,13 @@ import re
 import sys
 from pathlib import Path
 
-from cai.support.outline import Argument, outline
+from cai.support.outline import Argument, keys, outline
 
 CAI = Path(__file__).parents[1]
-ALGORITHMS = CAI / "learn" / "algorithms"
+APART = {"world", "temperature", "behaviour", "data", "regressor", "following", "dtype"}
+"""Arguments of learners that are other options of the command line, or no words."""
+SHARED = {"evaluations", "episodes", "target", "normalise"}
+"""The settings among the options of every learner."""
 
 
 def rules() -> list[str]:
@@ -32,11 +35,21 @@ def claims() -> list[str]:
     return _written("experiments/claims.py", r'^ {4}"([\w-]+)": Claim\(')
 
 
-def learner_arguments(learner: str) -> list[Argument]:
-    """Return the settings of a learner, by its name without ``soft_``."""
-    (file,) = re.findall(rf"^from \.algorithms\.(\w+) import {learner}\b", _text("learn/__init__.pyi"), re.MULTILINE)
-    written = outline(ALGORITHMS / f"{file}.py", learner)
-    return [] if written is None else list(written.arguments)
+def learner_settings(learner: str) -> list[Argument]:
+    """Return the settings of a learner, by its name without ``soft_``: its own, and those that it shares."""
+    written = outline(_file_of(learner), learner)
+    if written is None:
+        return []
+    (options,) = re.findall(r"Unpack\[(\w+)\]", written.rest or "")
+    group = () if options == "Options" else keys(_file_of(options), options)
+    shared = [key for key in keys(_file_of("Options"), "Options") if key.name in SHARED]
+    return [each for each in (*written.arguments, *group, *shared) if each.name not in APART]
+
+
+def _file_of(name: str) -> Path:
+    """Return the file of a public name of ``cai.learn``."""
+    (module,) = re.findall(rf"^from \.([\w.]+) import {name}\b", _text("learn/__init__.pyi"), re.MULTILINE)
+    return CAI.joinpath("learn", *module.split(".")).with_suffix(".py")
 
 
 def _written(file: str, pattern: str) -> list[str]:

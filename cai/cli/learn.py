@@ -140,7 +140,7 @@ def read_options(texts: Sequence[str] | None, algorithm: str) -> dict[str, Any]:
     Raises:
         WorldError: one is no name=value, or the learner has no such setting.
     """
-    names = option_names(algorithm)
+    names = [setting.name for setting in known.learner_settings(algorithm.removeprefix(SOFT))]
     values: dict[str, Any] = {}
     for text in texts or ():
         name, equals, value = text.partition("=")
@@ -149,10 +149,3 @@ def read_options(texts: Sequence[str] | None, algorithm: str) -> dict[str, Any]:
             raise fault("--option", f"'{text}'", f"{expected}{meant(name, names)}")
         values[name] = literal(value)
     return values
-
-
-def option_names(algorithm: str) -> list[str]:
-    """Return the names that ``--option`` takes for a learner, hard or soft."""
-    apart = {"world", "temperature", "behaviour", "data", "regressor", "dtype"}
-    names = [argument.name for argument in known.learner_arguments(algorithm.removeprefix(SOFT))]
-    return [*(name for name in names if name not in apart), "evaluations", "episodes", "target", "normalise"]

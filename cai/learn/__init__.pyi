@@ -13,11 +13,13 @@ from .algorithms.proximal import ppo as ppo
 from .algorithms.q_learning import q_learning as q_learning
 from .batch import Transitions as Transitions
 from .batch import transitions as transitions
+from .beliefs import BeliefOptions as BeliefOptions
 from .beliefs import neighbours as neighbours
 from .dynamic_programming import Solution as Solution
 from .dynamic_programming import policy_evaluation as policy_evaluation
 from .dynamic_programming import policy_iteration as policy_iteration
 from .dynamic_programming import value_iteration as value_iteration
+from .policy_search import PolicyOptions as PolicyOptions
 from .result import Learned as Learned
 from .result import Progress as Progress
 from .seeds import many as many

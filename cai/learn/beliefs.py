@@ -16,8 +16,26 @@ from torch import Tensor
 
 from cai.compile.table_model import Tables
 from cai.errors import fault
+from cai.learn.training import Options
 from cai.simulate.rollout import Rollout
 from cai.world.spaces import Space
+
+
+class BeliefOptions(Options, total=False):
+    """The options of the learners that plan on beliefs, besides those of every learner.
+
+    Keys:
+        spread: the prior's standard deviation of a mean reward, reward units. 1 unless given.
+        noise: the assumed standard deviation of a reward around its mean, reward units. 1 unless given.
+        following: the possible next states of each state, ``[S, J]``, padded with -1, as ``neighbours`` returns them
+            for tables; any state unless given.
+        gamma: the discount; the world's own unless given.
+    """
+
+    spread: float
+    noise: float
+    following: Tensor | None
+    gamma: float | None
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -162,13 +162,11 @@ def _side_by_side(runs: list[Run], jobs: int, title: str, progress: bool) -> lis
     try:
         with ProcessPoolExecutor(min(jobs, len(runs)), multiprocessing.get_context("fork"), _use_one_thread) as pool:
             waiting: list[Future[str]] = [pool.submit(_run, n) for n in range(len(runs))]
-            try:
-                _report_progress(waiting, title, progress)
-            except KeyboardInterrupt:  # of this process, or of a run
-                pool.shutdown(cancel_futures=True)
-            except Exception:
-                pool.shutdown(cancel_futures=True)
-                raise
+            with suppress(KeyboardInterrupt):  # of this process, or of a run
+                try:
+                    _report_progress(waiting, title, progress)
+                finally:  # whatever ended it, what has not begun need not begin
+                    pool.shutdown(cancel_futures=True)
         return [n for n, future in enumerate(waiting) if _whole(future)]
     except BrokenProcessPool:
         raise fault(title, "a process that was killed", "one that ends; with folder= the same call goes on") from None

@@ -1,6 +1,6 @@
 """What all learners share: their options, their problem, and the call of the common training loop."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any, TypedDict, Unpack
@@ -168,10 +168,14 @@ class SampledTraining:
 
 
 def _settings(algorithm: Any, of: str = "") -> dict[str, str]:
-    """Describe the fields of a dataclass by name, and those of dataclasses within, as ``objective.clip``."""
+    """Describe the fields of a dataclass by name, and those of dataclasses within, as ``objective.clip``.
+
+    Those of a policy search's method are called what a caller calls them.
+    """
     found = dict[str, str]()
     for name, value in ((field.name, getattr(algorithm, field.name)) for field in fields(algorithm)):
-        found |= _settings(value, f"{of}{name}.") if is_dataclass(value) else {f"{of}{name}": described(value)}
+        within = of if name == "method" else f"{of}{name}."
+        found |= _settings(value, within) if is_dataclass(value) else {f"{of}{name}": described(value)}
     return found
 
 
@@ -200,6 +204,12 @@ def chosen(world: Any, options: Options) -> tuple[Any, Options]:
     """Return what is learned on, an id with its options, and the other options."""
     rest: Any = {name: value for name, value in options.items() if name != "env_options"}
     return with_options(world, options.get("env_options")), rest
+
+
+def parted(options: Mapping[str, Any], names: Collection[str]) -> tuple[dict[str, Any], Any]:
+    """Return the options of some names, and the others."""
+    own = {name: value for name, value in options.items() if name in names}
+    return own, {name: value for name, value in options.items() if name not in names}
 
 
 def step(algorithm: Algorithm, problem: Problem, state: State) -> tuple[State, Metrics]:
@@ -267,7 +277,8 @@ def _task(algorithm: Algorithm, options: Options) -> Task:
     if unknown:
         known = ", ".join(vars(Task()))
         expected = f"its own settings, or one of {known}; options of an environment in env_options={{…}}"
-        expected += meant(unknown[0], [*vars(algorithm), *vars(Task())])
+        own = [name.rpartition(".")[2] for name in _settings(algorithm)]
+        expected += meant(unknown[0], [*own, *vars(Task())])
         raise fault(algorithm.name, f"no option {', '.join(unknown)}", expected)
     settings: dict[str, Any] = {**vars(Task()), "steps": algorithm.budget, **options}
     for name, least in (("seed", 0), ("steps", 1), ("evaluations", 1), ("episodes", 1)):

@@ -66,7 +66,7 @@ def world_of_file(
     path, attribute = file_of(spec)
     arguments, overrides = {name: literal(value) for name, value in (settings or {}).items()}, overrides or {}
     written = outline(path, attribute)
-    if written is not None and not written.open:  # a name that is wrong is told before the file imports torch
+    if written is not None and written.rest is None:  # a name that is wrong is told before the file imports torch
         _refuse_unknown(spec, arguments, {argument.name: str(argument) for argument in written.arguments})
     module = _run(path)
     make = _pick(module, path, attribute)

@@ -40,7 +40,7 @@ class Outline:
         summary: the first sentence of the file's docstring.
         size: what follows ``Size:`` in the file's docstring; empty where it says nothing.
         arguments: those of a call.
-        open: whether it takes arguments by any other name, too.
+        rest: the annotation of the arguments that it takes by any other name; None where it takes none.
         methods: the names of a class's own methods.
     """
 
@@ -48,7 +48,7 @@ class Outline:
     summary: str
     size: str
     arguments: tuple[Argument, ...]
-    open: bool
+    rest: str | None
     methods: tuple[str, ...]
 
     def plain(self) -> dict[str, Any]:
@@ -76,16 +76,26 @@ def outline(path: Path, name: str = "") -> Outline | None:
         return None
     text = ast.get_docstring(tree) or ""
     size = re.search(r"^Size: (.+)$", text, re.MULTILINE)
-    words = _words(chosen) | _words(call)
+    words = _words(chosen, "Args") | _words(call, "Args")
     known = tuple(_argument(arg, default, words) for arg, default in _arguments(call, skip=call is not chosen))
     return Outline(
         chosen.name,
         text.split("\n", 1)[0],
         size[1].rstrip(".") if size else "",
         known,
-        call.args.kwarg is not None,
+        None if call.args.kwarg is None else _argument(call.args.kwarg, None, words).kind,
         tuple(node.name for node in chosen.body if isinstance(node, ast.FunctionDef)),
     )
+
+
+def keys(path: Path, name: str) -> tuple[Argument, ...]:
+    """Read the keys of a typed dictionary in a file, those of its bases left out."""
+    tree = ast.parse(path.read_bytes())
+    (found,) = (node for node in tree.body if isinstance(node, ast.ClassDef) and node.name == name)
+    written = [node for node in found.body if isinstance(node, ast.AnnAssign)]
+    words = _words(found, "Keys")
+    named = [(ast.unparse(node.target), ast.unparse(node.annotation)) for node in written]
+    return tuple(Argument(key, kind, None, words.get(key, "")) for key, kind in named)
 
 
 def camel(stem: str) -> str:
@@ -127,9 +137,9 @@ def _argument(arg: ast.arg, default: ast.expr | None, words: dict[str, str]) -> 
     return Argument(arg.arg, kind, None if default is None else ast.unparse(default), words.get(arg.arg, ""))
 
 
-def _words(node: AstMaker) -> dict[str, str]:
-    """Return what the section ``Args:`` of a docstring says of each argument, in one line."""
-    section = re.search(r"^Args:\n(.*?)(?=^\S|\Z)", inspect.cleandoc(ast.get_docstring(node) or ""), re.M | re.S)
+def _words(node: AstMaker, heading: str) -> dict[str, str]:
+    """Return what a section of a docstring, ``Args:`` or ``Keys:``, says of each name, in one line."""
+    section = re.search(rf"^{heading}:\n(.*?)(?=^\S|\Z)", inspect.cleandoc(ast.get_docstring(node) or ""), re.M | re.S)
     entries = re.split(r"^ {4}(?=[\w, ]+:)", section[1], flags=re.MULTILINE) if section else []
     words: dict[str, str] = {}
     for entry in entries:

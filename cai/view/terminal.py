@@ -9,6 +9,7 @@ from rich.markup import escape
 from rich.measure import Measurement
 from rich.table import Table
 
+from cai.approximation.approximation import Approximation
 from cai.evaluation.comparison import Comparison
 from cai.evaluation.rows import texts
 from cai.learn.result import Learned, Progress
@@ -70,6 +71,12 @@ def print_fit(world: str, name: str, fitted: Learned, *, log_evidence: float | N
     print(f"{note}{'' if fitted.elbo_star is not None else '; ELBO* is not known'}\n")
     if unknown:
         print(f"the gap is not known, because there is no exact answer:\n{unknown}\n")
+
+
+def print_approximation(title: str, found: Approximation) -> None:
+    """Print what an approximation knows of log Z and ELBO*, in nats and in reward units."""
+    words = ", α ELBO*: ".join(f"{one.scaled(found.temperature)}" for one in (found.log_evidence, found.elbo))
+    print(f"{title}: {found}", f"in reward units: α log Z: {words}", sep="\n")
 
 
 def print_learned(title: str, learned: Learned) -> None:

@@ -25,13 +25,13 @@ from jaxtyping import Float
 from torch import Tensor
 
 from cai.errors import fault
-from cai.learn.beliefs import Beliefs, any_state, beliefs_of, nothing_seen, observed
+from cai.learn.beliefs import BeliefOptions, Beliefs, any_state, beliefs_of, nothing_seen, observed
 from cai.learn.learned_policies import DiscretePolicy, draw
 from cai.learn.problem import Metrics, Problem, State
 from cai.learn.result import Learned
 from cai.learn.settings import POSITIVE, check, whole
 from cai.learn.soft_values import log_policy, state_value
-from cai.learn.training import Options, train
+from cai.learn.training import parted, train
 from cai.simulate.rollout import roll
 from cai.simulate.simulator import EnvState, Simulator
 from cai.support.memory import TENSOR, require_room
@@ -182,11 +182,7 @@ def k_learning(
     world: Any,
     *,
     beta: float = 1.0,
-    spread: float = 1.0,
-    noise: float = 1.0,
-    following: Tensor | None = None,
-    gamma: float | None = None,
-    **options: Unpack[Options],
+    **options: Unpack[BeliefOptions],
 ) -> Learned:
     """Learn by K-learning: ``K_t = E μ + β_l/2 Var μ + E P V_{t+1}``, ``π ∝ p(a|s) exp(β_l K)``, ``β_l = β √l``.
 
@@ -196,29 +192,17 @@ def k_learning(
     Args:
         world: a world with finite states and actions and a horizon.
         beta: β of the first episode, 1/reward units.
-        spread: the prior's standard deviation of a mean reward, reward units.
-        noise: the assumed standard deviation of a reward around its mean, reward units.
-        following: the possible next states of each state, ``[S, J]``, padded with -1, as ``neighbours`` returns them
-            for tables; any state unless given.
-        gamma: the discount; the world's own unless given.
-        options: of the training; see ``Options``.
+        options: of the beliefs and the training; see ``BeliefOptions``.
 
     Raises:
         WorldError: the world or an argument is not valid.
     """
-    budget = options.get("steps", 10_000)
-    algorithm = Bayesian("k_learning", Optimism(beta), 1, spread, noise, following, budget)
-    return train(algorithm, world, temperature=None, gamma=gamma, **options)
+    return _believing("k_learning", Optimism(beta), world, options)
 
 
 def posterior_sampling(
     world: Any,
-    *,
-    spread: float = 1.0,
-    noise: float = 1.0,
-    following: Tensor | None = None,
-    gamma: float | None = None,
-    **options: Unpack[Options],
+    **options: Unpack[BeliefOptions],
 ) -> Learned:
     """Learn by posterior sampling (PSRL): draw a world from the posterior, and act optimally in it for an episode.
 
@@ -226,31 +210,20 @@ def posterior_sampling(
 
     Args:
         world: a world with finite states and actions and a horizon.
-        spread: the prior's standard deviation of a mean reward, reward units.
-        noise: the assumed standard deviation of a reward around its mean, reward units.
-        following: the possible next states of each state, ``[S, J]``, padded with -1, as ``neighbours`` returns them
-            for tables; any state unless given.
-        gamma: the discount; the world's own unless given.
-        options: of the training; see ``Options``.
+        options: of the beliefs and the training; see ``BeliefOptions``.
 
     Raises:
         WorldError: the world or an argument is not valid.
     """
-    budget = options.get("steps", 10_000)
-    algorithm = Bayesian("posterior_sampling", Sampling(), 1, spread, noise, following, budget)
-    return train(algorithm, world, temperature=None, gamma=gamma, **options)
+    return _believing("posterior_sampling", Sampling(), world, options)
 
 
 def certainty_equivalence(
     world: Any,
     *,
     temperature: float | None = None,
-    spread: float = 1.0,
-    noise: float = 1.0,
-    following: Tensor | None = None,
-    gamma: float | None = None,
     batch: int = 1,
-    **options: Unpack[Options],
+    **options: Unpack[BeliefOptions],
 ) -> Learned:
     """Learn by planning with the posterior mean of rewards and dynamics, and no bonus for uncertainty.
 
@@ -260,17 +233,24 @@ def certainty_equivalence(
     Args:
         world: a world with finite states and actions and a horizon.
         temperature: α > 0, reward units; None for the hard learner.
-        spread: the prior's standard deviation of a mean reward, reward units.
-        noise: the assumed standard deviation of a reward around its mean, reward units.
-        following: the possible next states of each state, ``[S, J]``, padded with -1, as ``neighbours`` returns them
-            for tables; any state unless given.
-        gamma: the discount; the world's own unless given.
         batch: the number of episodes between two plans.
-        options: of the training; see ``Options``.
+        options: of the beliefs and the training; see ``BeliefOptions``.
 
     Raises:
         WorldError: the world or an argument is not valid.
     """
-    budget = options.get("steps", 10_000)
-    algorithm = Bayesian("certainty_equivalence", Certainty(), batch, spread, noise, following, budget)
-    return train(algorithm, world, temperature=temperature, gamma=gamma, **options)
+    return _believing("certainty_equivalence", Certainty(), world, options, temperature, batch)
+
+
+def _believing(
+    name: str,
+    imagines: Imagination,
+    world: Any,
+    options: BeliefOptions,
+    temperature: float | None = None,
+    batch: int = 1,
+) -> Learned:
+    """Learn by planning on beliefs."""
+    believed, training = parted(options, ("spread", "noise", "following"))
+    algorithm = Bayesian(name, imagines, batch, budget=options.get("steps", 10_000), **believed)
+    return train(algorithm, world, temperature=temperature, **training)

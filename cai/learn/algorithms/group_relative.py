@@ -1,15 +1,12 @@
 """RLOO and GRPO: policy gradients whose baseline is what other trajectories from the same start were paid."""
 
-from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, Literal, Unpack
 
-import torch
-
 from cai.exact.kl.kl_objective import KLObjective, kl_objective
-from cai.learn.algorithms.policy_gradient import PolicyGradient, trained
+from cai.learn.algorithms.policy_gradient import PolicyGradient
+from cai.learn.policy_search import PolicyOptions, search_policy
 from cai.learn.result import Learned
-from cai.learn.training import Options
 
 
 def rloo(
@@ -18,13 +15,7 @@ def rloo(
     temperature: float | None = None,
     group: int = 4,
     batch: int = 100,
-    lr: float | None = None,
-    settle: bool = True,
-    average: float = 1.0,
-    network: Sequence[int] | Any = None,
-    stationary: bool | None = None,
-    dtype: torch.dtype | None = None,
-    **options: Unpack[Options],
+    **options: Unpack[PolicyOptions],
 ) -> Learned:
     """Learn by REINFORCE with a leave-one-out baseline (Kool et al. 2019; Ahmadian et al. 2024, section 2):
 
@@ -37,22 +28,13 @@ def rloo(
         temperature: α > 0, reward units; None for the hard learner.
         group: G, trajectories from the same start.
         batch: trajectories in each update, whole groups.
-        lr: the step size of Adam; 0.05 for tables and 0.001 for networks unless given.
-        settle: let the step size decay to 0 over the steps.
-        average: the returned policy is a moving average of the learned parameters with this rate; 1 returns the last
-            ones.
-        network: hidden widths, or a torch module on the features. Unless given: a table where states are finite.
-        stationary: leave the time out of a table.
-        dtype: of the parameters; float64 for tables, else float32.
-        options: of the training; see ``Options``.
+        options: of the policy and the training; see ``PolicyOptions``.
 
     Raises:
         WorldError: the world or an argument is not valid, or an environment's start states differ.
     """
-    shape: dict[str, Any] = {"network": network, "stationary": stationary, "reward_to_go": False, "name": "rloo"}
-    steps: dict[str, Any] = {"batch": batch, "lr": lr, "settle": settle, "average": average}
-    algorithm = PolicyGradient(kl_objective("rloo", group), **shape, **steps)
-    return trained(algorithm, world, temperature, None, dtype, options)
+    method = PolicyGradient(kl_objective("rloo", group), "rloo", batch, reward_to_go=False)
+    return search_policy(method, world, options, temperature=temperature)
 
 
 def grpo(
@@ -66,13 +48,7 @@ def grpo(
     epochs: int = 1,
     minibatches: int = 1,
     batch: int = 100,
-    lr: float | None = None,
-    settle: bool = True,
-    average: float = 1.0,
-    network: Sequence[int] | Any = None,
-    stationary: bool | None = None,
-    dtype: torch.dtype | None = None,
-    **options: Unpack[Options],
+    **options: Unpack[PolicyOptions],
 ) -> Learned:
     """Learn by group relative policy optimisation (Shao et al. 2024, equation 3):
 
@@ -95,21 +71,12 @@ def grpo(
         epochs: passes over each batch; more than one only with a clip.
         minibatches: updates in each pass; likewise.
         batch: trajectories in each update, whole groups.
-        lr: the step size of Adam; 0.05 for tables and 0.001 for networks unless given.
-        settle: let the step size decay to 0 over the steps.
-        average: the returned policy is a moving average of the learned parameters with this rate; 1 returns the last
-            ones.
-        network: hidden widths, or a torch module on the features. Unless given: a table where states are finite.
-        stationary: leave the time out of a table.
-        dtype: of the parameters; float64 for tables, else float32.
-        options: of the training; see ``Options``.
+        options: of the policy and the training; see ``PolicyOptions``.
 
     Raises:
         WorldError: the world or an argument is not valid, or an environment's start states differ.
     """
     chosen = kl_objective(objective, group)
     chosen = replace(chosen, kl=kl or chosen.kl, where=where or chosen.where)
-    shape: dict[str, Any] = {"network": network, "stationary": stationary, "reward_to_go": False, "name": "grpo"}
-    passes: dict[str, Any] = {"epochs": epochs, "minibatches": minibatches}
-    steps: dict[str, Any] = {"batch": batch, "lr": lr, "settle": settle, "average": average}
-    return trained(PolicyGradient(chosen, **shape, **passes, **steps), world, temperature, None, dtype, options)
+    method = PolicyGradient(chosen, "grpo", batch, reward_to_go=False, epochs=epochs, minibatches=minibatches)
+    return search_policy(method, world, options, temperature=temperature)

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from cai.errors import fault
 from cai.exact.kl.kl_objective import KLObjective
-from cai.learn.actor import Actor, actor_for, critic_for
+from cai.learn.actor import Actor
 from cai.learn.advantages import (
     generalised_advantages,
     less_group_mean,
@@ -29,12 +29,12 @@ from cai.learn.advantages import (
     whitened,
 )
 from cai.learn.experience import Experience, next_steps, whole_episodes
-from cai.learn.functions import Adam, Function, begun, descend, usual_lr
+from cai.learn.functions import begun, descend
+from cai.learn.policy_search import PolicyOptions, PolicySearch, search_policy
 from cai.learn.problem import Metrics, Problem, State
 from cai.learn.result import Learned
-from cai.learn.settings import FLOATING, POSITIVE, SWITCH, check, number, whole
+from cai.learn.settings import SWITCH, check, number, whole
 from cai.learn.surrogates import action_kl, clipped, score_function
-from cai.learn.training import Options, train
 from cai.simulate.simulator import EnvState
 
 Rows = Sequence[Tensor]
@@ -51,33 +51,21 @@ class PolicyGradient:
         lam: λ of the advantages, where the baseline is a value.
         length: how many steps of each copy an update takes; None: whole episodes, in groups from the same start.
         epochs, minibatches: passes over the steps, and updates in each pass; ``critic_epochs`` passes for V.
-        norm: the largest norm of a gradient; None for any.
-        lr: the step size; None: 0.05 for tables, 0.001 for networks.
     """
 
     objective: KLObjective
+    name: str = "reinforce"
+    batch: int = 100
     reward_to_go: bool = True
     lam: float = 1.0
-    batch: int = 100
     length: int | None = None
-    lr: float | None = 0.05
-    settle: bool = True
-    average: float = 1.0
-    network: Any = None
     epochs: int = 1
     minibatches: int = 1
     critic_epochs: int = 10
-    norm: float | None = None
-    stationary: bool | None = None
-    budget: int = 1_000_000
-    dtype: torch.dtype = torch.float64
-    name: str = "reinforce"
 
     def __post_init__(self) -> None:
         counts = dict.fromkeys(("batch", "length", "epochs", "minibatches", "critic_epochs"), whole())
-        switches = dict.fromkeys(("reward_to_go", "settle", "stationary"), SWITCH)
-        numbers = {"lr": number(), "lam": number(0, 1), "average": number(0, 1), "norm": POSITIVE, "dtype": FLOATING}
-        check(self, ("lr", "length", "norm", "stationary"), **counts, **switches, **numbers)
+        check(self, ("length",), reward_to_go=SWITCH, lam=number(0, 1), **counts)
         if self.epochs * self.minibatches != 1 and self.objective.clip is None:
             seen = f"{self.epochs} and minibatches = {self.minibatches} without clip"
             raise fault(f"{self.name}, epochs", seen, "1; or clip=0.2, since later updates are off-policy")
@@ -86,37 +74,28 @@ class PolicyGradient:
         if self.length is not None and self.objective.baseline != "value":
             raise fault(f"{self.name}, length", f"{self.length}", "None: without a value, episodes are taken whole")
 
-    def init(self, problem: Problem) -> tuple[EnvState | None, dict[str, Tensor]]:
-        """Return θ of policy, of its running mean and of the baseline, and the moments of their steps."""
-        actor = self._actor(problem)
-        theta = actor.function.init()
-        values = {**begun(self._adam(actor.function), theta=theta), "average": theta}
+    def init(self, search: PolicySearch, problem: Problem) -> tuple[EnvState | None, dict[str, Tensor]]:
+        """Return θ of the baseline, if it is a value, and the moments of its steps."""
+        values = dict[str, Tensor]()
         if self.objective.baseline == "value":
-            critic = self._critic(problem)
-            values |= begun(self._adam(critic), critic=critic.init())
+            critic = search.critic(problem)
+            values = begun(search.adam(critic), critic=critic.init())
         return None if self.length is None else problem.simulator.begin(), values
 
-    def step(self, problem: Problem, state: State) -> tuple[State, Metrics]:
+    def step(self, search: PolicySearch, problem: Problem, state: State) -> tuple[State, Metrics]:
         """Take the three steps once."""
-        actor = self._actor(problem)
+        actor = search.actor(problem)
         env_state, seen = self._experience(actor, state)
         old, kl = self._divergence(actor, state.values["theta"], seen)
-        values, rows = self._rows(problem, state, seen, old, kl)
-        share = max(1 - state.steps / self.budget, 0.0) if self.settle else 1.0
-        adam = self._adam(actor.function)
+        values, rows = self._rows(search, problem, state, seen, old, kl)
+        adam, share = search.adam(actor.function), search.share(state)
         for part in self._minibatches(rows, self.epochs):
             theta = values["theta"].detach().requires_grad_()
             (gradient,) = torch.autograd.grad(self.loss(problem, actor, theta, part), theta)
             values |= descend(values, "theta", gradient, adam, share)
-        values["average"] = torch.lerp(values["average"], values["theta"], self.average)
         totals = {"kl_to_prior": old, "return": seen.rewards}
         metrics = {name: float(x.sum() / seen.episodes) for name, x in totals.items()}
-        after = replace(state, steps=state.steps + seen.steps, updates=state.updates + 1)
-        return replace(after, env_state=env_state, values=values), metrics
-
-    def policy(self, problem: Problem, state: State) -> Any:
-        """Return π of the running mean of θ."""
-        return self._actor(problem).policy(state.values["average"])
+        return replace(state, steps=state.steps + seen.steps, env_state=env_state, values=values), metrics
 
     def loss(self, problem: Problem, actor: Actor, theta: Tensor, rows: Rows) -> Tensor:
         """Return ``-Ĵ(θ) + α Σ KL``, the KL of each step where it is in the loss, reward units."""
@@ -145,14 +124,14 @@ class PolicyGradient:
         return torch.where(seen.acting, old, 0.0), torch.where(seen.acting, kl, 0.0)
 
     def _rows(
-        self, problem: Problem, state: State, seen: Experience, old: Tensor, kl: Tensor
+        self, search: PolicySearch, problem: Problem, state: State, seen: Experience, old: Tensor, kl: Tensor
     ) -> tuple[dict[str, Tensor], Rows]:
         """Return the values with the baseline's next ones, and the rows of the loss."""
         price = problem.temperature if self.objective.where == "reward" else None
         paid = seen.rewards if price is None else seen.rewards - price * kl
         values = dict(state.values)
         if self.objective.baseline == "value":
-            values, psi = self._beside_values(problem, values, seen, paid)
+            values, psi = self._beside_values(search, problem, values, seen, paid)
         else:
             psi = self._beside_others(seen, paid, problem.gamma)
         if self.objective.scale == "batch_std":
@@ -174,10 +153,10 @@ class PolicyGradient:
         return over_group_deviation(psi, returned, group) if self.objective.scale == "group_std" else psi
 
     def _beside_values(
-        self, problem: Problem, values: dict[str, Tensor], seen: Experience, paid: Tensor
+        self, search: PolicySearch, problem: Problem, values: dict[str, Tensor], seen: Experience, paid: Tensor
     ) -> tuple[dict[str, Tensor], Tensor]:
         """Return Ψ, beside V as it was, and V's parameters some steps closer to what was paid."""
-        critic, horizon = self._critic(problem), problem.simulator.horizon
+        critic, horizon = search.critic(problem), problem.simulator.horizon
         later = seen.times + 1 if horizon is None else (seen.times + 1).clamp(max=horizon - 1)
         x = critic.inputs(seen.states, seen.times)
         with torch.no_grad():
@@ -185,7 +164,7 @@ class PolicyGradient:
             v_next = critic(values["critic"], critic.inputs(seen.next_states, later)).squeeze(-1)
             v_next = torch.where(seen.worthless, 0.0, v_next)
             advantages = generalised_advantages(paid, v, v_next, seen.going, problem.gamma, self.lam)
-        adam = self._adam(critic)
+        adam = search.adam(critic)
         rows = [part[seen.alive] for part in (x, advantages + v)]
         for at, target in self._minibatches(rows, self.critic_epochs):
             theta = values["critic"].detach().requires_grad_()
@@ -210,15 +189,6 @@ class PolicyGradient:
     def _grouped(self) -> bool:
         return self.objective.group is not None
 
-    def _adam(self, function: Function) -> Adam:
-        return Adam(usual_lr(function, self.lr), self.norm)
-
-    def _actor(self, problem: Problem) -> Actor:
-        return actor_for(problem, self.network, self.stationary)
-
-    def _critic(self, problem: Problem) -> Function:
-        return critic_for(problem, self.network, self.stationary)
-
 
 BASELINES: dict[str | None, Any] = {None: "none", "mean": "leave_one_out", "value": "value"}
 
@@ -231,15 +201,9 @@ def reinforce(
     reward_to_go: bool = True,
     baseline: str | None = "mean",
     batch: int = 100,
-    lr: float = 0.05,
-    settle: bool = True,
-    average: float = 1.0,
-    network: Sequence[int] | Any = None,
     epochs: int = 1,
     clip: float | None = None,
-    stationary: bool | None = None,
-    dtype: torch.dtype | None = None,
-    **options: Unpack[Options],
+    **options: Unpack[PolicyOptions],
 ) -> Learned:
     """Learn by REINFORCE: ``θ ← θ + lr ∇ 1/N Σ_i (Σ_t log π_θ(a_it|s_it)) (Σ_t r_it)`` (Williams 1992).
 
@@ -255,17 +219,9 @@ def reinforce(
         reward_to_go: weigh an action by the rewards after it only; it cannot change earlier ones.
         baseline: None, "mean" (of the other trajectories at the same time) or "value" (a learned V(s)).
         batch: N, the number of trajectories in each update.
-        lr: the step size of Adam.
-        settle: let the step size decay to 0 over the steps.
-        average: the returned policy is a moving average of the learned parameters with this rate; 1 returns the last
-            ones.
-        network: hidden widths, or a torch module on the features. Unless given: a table where states are finite, an
-            affine-Gaussian policy on a linear-Gaussian world.
         epochs: updates on each batch; more than 1 only with ``clip``.
         clip: ε of the clipped surrogate (PPO), None for the plain gradient.
-        stationary: leave the time out of a table, or of an affine policy.
-        dtype: of the parameters; float64 for tables, else float32.
-        options: of the training; see ``Options``.
+        options: of the policy and the training; see ``PolicyOptions``. ``lr`` is 0.05 unless given.
 
     Raises:
         WorldError: the world or an argument is not valid.
@@ -273,21 +229,6 @@ def reinforce(
     if baseline not in BASELINES:
         raise fault("reinforce, baseline", f"{baseline!r}", "None, 'mean' or 'value'")
     objective = KLObjective(where="reward", baseline=BASELINES[baseline], clip=clip)
-    estimate: dict[str, Any] = {"reward_to_go": reward_to_go, "batch": batch, "epochs": epochs}
-    steps: dict[str, Any] = {"lr": lr, "settle": settle, "average": average}
-    algorithm = PolicyGradient(objective, network=network, stationary=stationary, **estimate, **steps)
-    return trained(algorithm, world, temperature, gamma, dtype, options)
-
-
-def trained(
-    algorithm: PolicyGradient,
-    world: Any,
-    temperature: float | None,
-    gamma: float | None,
-    dtype: torch.dtype | None,
-    options: Options,
-) -> Learned:
-    """Train a policy gradient; its parameters are float64 in tables, else float32, unless it is said."""
-    dtype = dtype or (torch.float64 if algorithm.network is None else torch.float32)
-    known = replace(algorithm, dtype=dtype, budget=options.get("steps", algorithm.budget))
-    return train(known, world, temperature=temperature, gamma=gamma, **options)
+    method = PolicyGradient(objective, "reinforce", batch, reward_to_go, epochs=epochs)
+    known: PolicyOptions = {"lr": 0.05, **options}
+    return search_policy(method, world, known, temperature=temperature, gamma=gamma)

@@ -9,7 +9,6 @@ with β = α/judge, τ_w the preferred one. The pairs come from the prior, from 
 p(τ) exp(R/α) by normalisation, the exact posterior; IPO's is p(τ) exp(E[P(τ ≻ τ')]/β), τ' ~ p.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Unpack
 
@@ -17,13 +16,13 @@ import torch
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 
-from cai.learn.actor import Actor, actor_for
+from cai.learn.actor import Actor
 from cai.learn.experience import Experience, whole_episodes
-from cai.learn.functions import Adam, Function, begun, descend, usual_lr
+from cai.learn.functions import Function, descend
+from cai.learn.policy_search import PolicyOptions, PolicySearch, search_policy
 from cai.learn.problem import Metrics, Problem, State, require_certain
 from cai.learn.result import Learned
-from cai.learn.settings import FLOATING, POSITIVE, SWITCH, check, number, whole
-from cai.learn.training import Options, train
+from cai.learn.settings import POSITIVE, check, whole
 from cai.simulate.simulator import EnvState
 
 
@@ -50,31 +49,21 @@ class Nothing:
 class Preferences:
     """DPO or IPO; see ``dpo`` and ``ipo``."""
 
+    name: str
     judge: float = 1.0
     batch: int = 100
-    lr: float | None = None
-    settle: bool = True
-    average: float = 1.0
-    network: Any = None
-    stationary: bool | None = None
-    budget: int = 1_000_000
-    dtype: torch.dtype = torch.float64
-    name: str = "dpo"
 
     def __post_init__(self) -> None:
-        kinds = {"judge": POSITIVE, "lr": number(), "average": number(0, 1), "dtype": FLOATING}
-        check(self, ("lr", "stationary"), batch=whole(2, 2), settle=SWITCH, stationary=SWITCH, **kinds)
+        check(self, judge=POSITIVE, batch=whole(2, 2))
 
-    def init(self, problem: Problem) -> tuple[EnvState | None, dict[str, Tensor]]:
-        """Return θ and its running mean, and the moments of its steps."""
+    def init(self, search: PolicySearch, problem: Problem) -> tuple[EnvState | None, dict[str, Tensor]]:
+        """Return nothing: only the policy is learned."""
         require_certain(self.name, problem)
-        actor = self._actor(problem)
-        theta = actor.function.init()
-        return None, {**begun(self._adam(actor), theta=theta), "average": theta}
+        return None, {}
 
-    def step(self, problem: Problem, state: State) -> tuple[State, Metrics]:
+    def step(self, search: PolicySearch, problem: Problem, state: State) -> tuple[State, Metrics]:
         """Draw pairs from the prior, have them judged, and move θ once."""
-        actor, values = self._actor(problem), dict(state.values)
+        actor, values = search.actor(problem), dict(state.values)
         prior = replace(actor, function=Nothing(actor.function))
         seen = whole_episodes(prior, values["theta"], group=2)
         returns = seen.rewards.sum(0)
@@ -84,25 +73,14 @@ class Preferences:
         total = trajectory_log_ratio(actor, theta, seen)
         assert problem.temperature is not None
         loss = self.loss(sign * (total[0::2] - total[1::2]), problem.temperature / self.judge).mean()
-        share = max(1 - state.steps / self.budget, 0.0) if self.settle else 1.0
-        values |= descend(values, "theta", torch.autograd.grad(loss, theta)[0], self._adam(actor), share)
-        values["average"] = torch.lerp(values["average"], values["theta"], self.average)
-        after = replace(state, steps=state.steps + seen.steps, updates=state.updates + 1, values=values)
+        adam, share = search.adam(actor.function), search.share(state)
+        values |= descend(values, "theta", torch.autograd.grad(loss, theta)[0], adam, share)
+        after = replace(state, steps=state.steps + seen.steps, values=values)
         return after, {"loss": loss.item()}
 
     def loss(self, margin: Tensor, beta: float) -> Tensor:
         """Return the loss of the margins h(τ_w) - h(τ_l), nats."""
         return -logsigmoid(beta * margin) if self.name == "dpo" else (margin - 1 / (2 * beta)) ** 2
-
-    def policy(self, problem: Problem, state: State) -> Any:
-        """Return π of the running mean of θ."""
-        return self._actor(problem).policy(state.values["average"])
-
-    def _adam(self, actor: Actor) -> Adam:
-        return Adam(usual_lr(actor.function, self.lr))
-
-    def _actor(self, problem: Problem) -> Actor:
-        return actor_for(problem, self.network, self.stationary)
 
 
 def trajectory_log_ratio(actor: Actor, theta: Tensor, seen: Experience) -> Tensor:
@@ -117,13 +95,7 @@ def dpo(
     temperature: float,
     judge: float = 1.0,
     batch: int = 100,
-    lr: float | None = None,
-    settle: bool = True,
-    average: float = 1.0,
-    network: Sequence[int] | Any = None,
-    stationary: bool | None = None,
-    dtype: torch.dtype | None = None,
-    **options: Unpack[Options],
+    **options: Unpack[PolicyOptions],
 ) -> Learned:
     """Learn by direct preference optimisation: minimise ``-log σ(β (h(τ_w) - h(τ_l)))``, β = α/judge (Rafailov et al.
     2023, equation 7).
@@ -138,23 +110,13 @@ def dpo(
         temperature: α > 0, reward units.
         judge: the temperature of the judge, reward units; at a high one the preferences are noisy.
         batch: trajectories in each update, two a pair.
-        lr: the step size of Adam; 0.05 for tables and 0.001 for networks unless given.
-        settle: let the step size decay to 0 over the steps.
-        average: the returned policy is a moving average of the learned parameters with this rate; 1 returns the last
-            ones.
-        network: hidden widths, or a torch module on the features. Unless given: a table where states are finite.
-        stationary: leave the time out of a table.
-        dtype: of the parameters; float64 for tables, else float32.
-        options: of the training; see ``Options``.
+        options: of the policy and the training; see ``PolicyOptions``.
 
     Raises:
         WorldError: the world is not deterministic or discounts, an argument is not valid, or an environment's start
             states differ.
     """
-    shape: dict[str, Any] = {"judge": judge, "batch": batch, "network": network, "stationary": stationary}
-    steps: dict[str, Any] = {"lr": lr, "settle": settle, "average": average, "budget": options.get("steps", 1_000_000)}
-    dtype = dtype or (torch.float64 if network is None else torch.float32)
-    return train(Preferences(**shape, **steps, dtype=dtype, name="dpo"), world, temperature=temperature, **options)
+    return search_policy(Preferences("dpo", judge, batch), world, options, temperature=temperature)
 
 
 def ipo(
@@ -163,13 +125,7 @@ def ipo(
     temperature: float,
     judge: float = 1.0,
     batch: int = 100,
-    lr: float | None = None,
-    settle: bool = True,
-    average: float = 1.0,
-    network: Sequence[int] | Any = None,
-    stationary: bool | None = None,
-    dtype: torch.dtype | None = None,
-    **options: Unpack[Options],
+    **options: Unpack[PolicyOptions],
 ) -> Learned:
     """Learn by identity preference optimisation: minimise ``(h(τ_w) - h(τ_l) - 1/(2β))²``, β = α/judge (Azar et al.
     2024, equation 17).
@@ -182,20 +138,10 @@ def ipo(
         temperature: α > 0, reward units.
         judge: the temperature of the judge, reward units; at a high one the preferences are noisy.
         batch: trajectories in each update, two a pair.
-        lr: the step size of Adam; 0.05 for tables and 0.001 for networks unless given.
-        settle: let the step size decay to 0 over the steps.
-        average: the returned policy is a moving average of the learned parameters with this rate; 1 returns the last
-            ones.
-        network: hidden widths, or a torch module on the features. Unless given: a table where states are finite.
-        stationary: leave the time out of a table.
-        dtype: of the parameters; float64 for tables, else float32.
-        options: of the training; see ``Options``.
+        options: of the policy and the training; see ``PolicyOptions``.
 
     Raises:
         WorldError: the world is not deterministic or discounts, an argument is not valid, or an environment's start
             states differ.
     """
-    shape: dict[str, Any] = {"judge": judge, "batch": batch, "network": network, "stationary": stationary}
-    steps: dict[str, Any] = {"lr": lr, "settle": settle, "average": average, "budget": options.get("steps", 1_000_000)}
-    dtype = dtype or (torch.float64 if network is None else torch.float32)
-    return train(Preferences(**shape, **steps, dtype=dtype, name="ipo"), world, temperature=temperature, **options)
+    return search_policy(Preferences("ipo", judge, batch), world, options, temperature=temperature)

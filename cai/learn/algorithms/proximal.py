@@ -1,14 +1,11 @@
 """PPO: the policy gradient with a clipped ratio, advantages of a learned value, and many updates on each batch."""
 
-from collections.abc import Sequence
 from typing import Any, Literal, Unpack
 
-import torch
-
 from cai.exact.kl.kl_objective import KLObjective
-from cai.learn.algorithms.policy_gradient import PolicyGradient, trained
+from cai.learn.algorithms.policy_gradient import PolicyGradient
+from cai.learn.policy_search import PolicyOptions, search_policy
 from cai.learn.result import Learned
-from cai.learn.training import Options
 from cai.world.definition import World
 from cai.world.spec import read
 
@@ -31,14 +28,8 @@ def ppo(
     where: Literal["reward", "loss"] = "reward",
     batch: int | None = None,
     length: int | None = None,
-    lr: float | None = None,
     norm: float | None = 0.5,
-    settle: bool = True,
-    average: float = 1.0,
-    network: Sequence[int] | Any = None,
-    stationary: bool | None = None,
-    dtype: torch.dtype | None = None,
-    **options: Unpack[Options],
+    **options: Unpack[PolicyOptions],
 ) -> Learned:
     """Learn by proximal policy optimisation (Schulman et al. 2017, equation 7):
 
@@ -63,16 +54,8 @@ def ppo(
         where: "reward" or "loss", where the KL goes.
         batch: copies of the world; 1,024 over the length that is usual unless given.
         length: steps of each copy in an update; the horizon unless given, and at most 128.
-        lr: the step size of Adam; 0.05 for tables and 0.001 for networks unless given.
         norm: the largest norm of a gradient; None for any.
-        settle: let the step size decay to 0 over the steps.
-        average: the returned policy is a moving average of the learned parameters with this rate; 1 returns the last
-            ones.
-        network: hidden widths, or a torch module on the features; for the policy, and a second one for V, which only
-            hidden widths can have: beside a module V has one layer of 64. Unless given: tables where states are finite.
-        stationary: leave the time out of tables.
-        dtype: of the parameters; float64 for tables, else float32.
-        options: of the training; see ``Options``.
+        options: of the policy and the training; see ``PolicyOptions``.
 
     Raises:
         WorldError: the world or an argument is not valid.
@@ -83,10 +66,9 @@ def ppo(
         gamma = GAMMA
     scale: Any = "batch_std" if whiten else "none"
     objective = KLObjective(kl, where, "value", scale, length="batch", clip=clip, source="Schulman et al. 2017")
-    passes: dict[str, Any] = {"epochs": epochs, "minibatches": minibatches, "critic_epochs": epochs, "lam": lam}
-    steps: dict[str, Any] = {"lr": lr, "norm": norm, "settle": settle, "average": average}
     usual = min(LONGEST, horizon or LONGEST)
-    steps["length"] = usual if length is None else length
+    length = usual if length is None else length
     batch = -(-STEPS // usual) if batch is None else batch
-    shape: dict[str, Any] = {"batch": batch, "network": network, "stationary": stationary, "name": "ppo"}
-    return trained(PolicyGradient(objective, **passes, **steps, **shape), world, temperature, gamma, dtype, options)
+    passes: dict[str, Any] = {"epochs": epochs, "minibatches": minibatches, "critic_epochs": epochs}
+    method = PolicyGradient(objective, "ppo", batch, lam=lam, length=length, **passes)
+    return search_policy(method, world, options, temperature=temperature, gamma=gamma, norm=norm)

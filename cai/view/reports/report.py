@@ -56,20 +56,21 @@ Sections = Callable[[Request], Iterable[Section]]
 
 @dataclass(frozen=True)
 class Kind:
-    """What can be reported: results of one type, the sections of their page, and the data beside it."""
+    """What can be reported: results of one type, the sections of their page, its data and its usual title."""
 
     takes: Callable[[Any], bool]
     ready: Callable[[Request], Request]
     sections: tuple[Sections, ...]
     question: Sections
     data: Callable[[Request], dict[str, str]]
+    title: str = "Comparison"
 
 
 def report(
     results: Any,
     folder: str | Path,
     *,
-    title: str = "Comparison",
+    title: str | None = None,
     about: str = "",
     twin: tuple[str, Sequence[Comparison]] | None = None,
     notes: Sequence[str] = (),
@@ -88,7 +89,7 @@ def report(
             returns; what ``cai.graphs.explain`` returns; what ``cai.approximate`` returns, with
             exact messages beside it or without.
         folder: made where it is missing.
-        title: the title of the page.
+        title: the title of the page; what the results are unless given.
         about: what the world is, in a few plain sentences.
         twin: the name of a twin world, and its comparisons at the same temperatures.
         notes: further paragraphs; line breaks are kept.
@@ -99,9 +100,10 @@ def report(
         WorldError: there is nothing to report; a result is of another kind; a temperature comes twice; or worlds
             differ.
     """
-    request = Request(title, _by_name(results), about, twin, dag, notes, command)
-    kind = _kind(request.each)
-    request = kind.ready(request)
+    named = _by_name(results)
+    kind = _kind(list(named.values()))
+    title = kind.title if title is None else title
+    request = kind.ready(Request(title, named, about, twin, dag, notes, command))
     sections = [section for make in kind.sections for section in make(request)]
     contents = {name: text.encode() for name, text in kind.data(request).items()}
     contents |= {f"figures/{one.name}{at}.svg": svg.encode() for one, at, svg in _panels(sections)}
@@ -255,14 +257,20 @@ KINDS: tuple[Kind, ...] = (
     Kind(lambda one: isinstance(one, Messages | Evaluation), _compared, COMPARED, question, _numbers),
     Kind(
         lambda one: isinstance(one, BeliefMessages | GaussianBeliefMessages), _as_they_are,
-        (seen_game, worth, first_acts, of_words), belief_question, belief_files,
+        (seen_game, worth, first_acts, of_words), belief_question, belief_files, "A world seen in part",
     ),
     Kind(
         lambda one: isinstance(one, Explanation), _as_they_are,
-        (independence, eliminated, of_words), graph_question, graph_files,
+        (independence, eliminated, of_words), graph_question, graph_files, "The graph",
     ),
-    Kind(is_approximate, _as_they_are, (approximated, of_words), approximation_question, approximation_files),
-    Kind(claim_sections.is_claim, _as_they_are, (claim_sections.verdicts, claim_sections.claims, of_words),
-         claim_sections.claim_question, claim_sections.claim_files),
+    Kind(
+        is_approximate, _as_they_are,
+        (approximated, of_words), approximation_question, approximation_files, "Approximation",
+    ),
+    Kind(
+        claim_sections.is_claim, _as_they_are,
+        (claim_sections.verdicts, claim_sections.claims, of_words),
+        claim_sections.claim_question, claim_sections.claim_files, "Claims",
+    ),
 )  # fmt: skip
 """What can be reported. A new section is a name in one of these; a new kind of result is an entry."""
