@@ -8,6 +8,7 @@ import torch
 
 import cai
 from cai.evaluation.episodes import episodes
+from tests.learned import run_of
 from tests.page import page_of
 
 LETTERS = cai.language.Vocabulary(("a", "b", "c"))
@@ -50,6 +51,19 @@ def test_an_episode_stops_where_its_text_ends() -> None:
         assert len(text) == 6 or text.endswith("c")
     (row,) = cai.compare(world, {"bigram": None}).rows
     assert row.entropy_per_step == pytest.approx(row.entropy / steps, rel=1e-12)
+
+
+@pytest.mark.parametrize("end", [None, "c"])
+def test_learners_of_texts_stand_beside_their_acceptance_and_their_kl(end: str | None) -> None:
+    bigram = cai.language.fit_ngram("abcabbcaacb" * 3, 2, vocabulary=LETTERS)
+    world = cai.language_world(bigram, cai.language.containing("bb", LETTERS), horizon=5, end=end)
+    runs = [run_of(world, [0, 0.5], seed=seed, noise=0.1) for seed in (0, 1)]
+    found = cai.compare(world, {"bigram": None, "learner": runs})
+    heads = {column.head for column in found.shown}
+    assert {"accepted", "KL prior", "ELBO", "policy nats", "H/step"} <= heads
+    assert not {"luck", "start", "log Z-ELBO"} & heads
+    for row in found.rows:  # a text that is accepted is paid 1
+        assert row.acceptance == pytest.approx(row.expected_return, abs=1e-12)
 
 
 def test_nats_by_place_are_the_sums_over_the_states_there(compared: cai.Comparison) -> None:

@@ -177,6 +177,7 @@ def _policies(
     other: tuple[str, Any] | None,
 ) -> None:
     """Compare rules, and policies that are fitted first; of a twin the rules alone."""
+    from cai.evaluation.columns import columns_of
     from cai.world.spec import read
 
     form = "tables" if (names or other) and read(asked.world).variables.spaces is not None else form
@@ -189,7 +190,13 @@ def _policies(
             return {**rules, **(fits[alpha] if side == "world" else {})}
 
         comparisons = cai.compare_all(
-            models, policies, temperatures=list(fits), ray=asked.ray, leave_out=True, conditions=conditions
+            models,
+            policies,
+            temperatures=list(fits),
+            ray=asked.ray,
+            leave_out=True,
+            conditions=conditions,
+            columns=columns_of(asked.world),
         )
     if other:
         say_all_left_out(comparisons["twin"])

@@ -72,6 +72,11 @@ def known(columns: Sequence[Column], subjects: Mapping[str, Sequence[Subject]]) 
     return tuple(column for column in columns if known_of[column.of] or (column.sampled and learned))
 
 
+def columns_of(world: Any) -> Sequence[Column]:
+    """Return the columns of a world: its own, if it has any."""
+    return getattr(world, "columns", None) or COLUMNS
+
+
 def _last(field: str, run: Run) -> float | None:
     return getattr(run.history[-1], field, None)
 

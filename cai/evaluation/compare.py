@@ -10,7 +10,7 @@ from torch import Tensor
 
 from cai.errors import NO_ANSWER, CaiError, IntractableError, WorldError, fault
 from cai.evaluation.answers import SAMPLES, Answers, answers_of
-from cai.evaluation.columns import COLUMNS, Column, known
+from cai.evaluation.columns import COLUMNS, Column, columns_of, known
 from cai.evaluation.comparison import Comparison
 from cai.evaluation.evaluate import measure
 from cai.evaluation.rows import row_of
@@ -30,7 +30,7 @@ def compare(
     policies: Mapping[str, Any],
     *,
     temperature: float | Tensor = 1.0,
-    columns: Sequence[Column] = COLUMNS,
+    columns: Sequence[Column] | None = None,
     leave_out: bool = False,
     conditions: Conditions = NOTHING,
     samples: int = SAMPLES,
@@ -47,7 +47,8 @@ def compare(
         policies: a dict by name. A policy is anything that ``evaluate`` takes (a ``Rule`` too), the result of a
             learner, or a list of its runs.
         temperature: α > 0, reward units; one number.
-        columns: the columns to show, where they are known.
+        columns: the columns to show, where they are known. Unless given, the world's own, ``world.columns``, if it has
+            any, else ``COLUMNS``.
         leave_out: leave out rules without a finite answer, and a prior that is flat, instead of raising an error;
             ``left_out`` gives the reason.
         conditions: the conditions that a compiled world is under, for error messages.
@@ -61,7 +62,7 @@ def compare(
     """
     if not isinstance(policies, Mapping) or not policies:
         raise fault("compare, policies", f"{policies!r}", "a dict of at least one name and policy")
-    alpha = as_temperature(temperature)
+    alpha, columns = as_temperature(temperature), columns_of(world) if columns is None else columns
     runs = {name: runs_of(name, policy, alpha) for name, policy in policies.items()}
     try:
         with otherwise_sampled(world):

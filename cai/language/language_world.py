@@ -22,6 +22,7 @@ from cai.language.prefix_world import PrefixWorld
 from cai.language.reachable import reachable
 from cai.language.reference import Reference, require_suited
 from cai.language.remembering import NONE, Remembering, one_hot_tokens, require_remembering
+from cai.language.text_columns import TEXT_COLUMNS
 from cai.language.text_world import require_texts
 from cai.world.definition import Point
 
@@ -56,6 +57,7 @@ class LanguageWorld:
     """
 
     stationary = True
+    columns = TEXT_COLUMNS
 
     def __init__(self, reference: Reference, automaton: Automaton, horizon: int, end: str | None = None) -> None:
         require_suited(reference, automaton, horizon, end)
