@@ -3,7 +3,7 @@
 add-δ:        p(x|c) = (N(c,x) + δ) / (N(c) + δ V)
 Witten-Bell:  p(x|c) = (N(c,x) + U(c) p(x|c')) / (N(c) + U(c)),  c' = c without its oldest token, p(x) = 1/V below all
 
-U(c) is how many different tokens follow c (Witten & Bell 1991; Chen & Goodman 1999, section 2.4). A context is up to
+U(c) is how many different tokens follow c (Witten & Bell 1991; Chen & Goodman 1999). A context is up to
 n-1 tokens: a text begins with none, as if in the middle of another.
 """
 

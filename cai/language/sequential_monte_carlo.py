@@ -2,7 +2,7 @@
 
     x_t ~ p(x|s_t) exp(r/α) ψ_{t+1}(s_t x) / c_t,   weight_t = c_t / ψ_t(s_t)
 
-With ψ = 1 and no resampling it is importance sampling; with ψ = β every weight is Z (Zhao et al. 2024, section 3;
+With ψ = 1 and no resampling it is importance sampling; with ψ = β every weight is Z (Zhao et al. 2024;
 Lew et al. 2023). By Jensen E log Ẑ ≤ log Z, and log Z - E log Ẑ is at least the KL of a text drawn from a run's
 particles to the exact conditional (Maddison et al. 2017).
 """

@@ -43,7 +43,7 @@ def less_group_mean(returned: Tensor, group: int) -> Tensor:
 def less_others(returned: Tensor, among: Tensor, group: int) -> Tensor:
     """Return the returns less the mean of the *others* in their group, of which ``among [T, N]`` count.
 
-    The mean is independent of the own action (Kool et al. 2019; Ahmadian et al. 2024, section 2). Where nobody else
+    The mean is independent of the own action (Kool et al. 2019; Ahmadian et al. 2024). Where nobody else
     counts, it is 0.
     """
     grouped, counts = returned.unflatten(1, (-1, group)), among.unflatten(1, (-1, group))

@@ -86,26 +86,22 @@ OPTIONS: dict[str, tuple[str, ...]] = {
 """What each option of a ``KLObjective`` may be."""
 
 KL_OBJECTIVES: dict[str, KLObjective] = {
-    "k1_in_reward": KLObjective("k1", "reward", source="Ziegler et al. 2019, section 2, equation 2"),
+    "k1_in_reward": KLObjective("k1", "reward", source="Ziegler et al. 2019"),
     "k1": KLObjective("k1", source="Schulman 2020"),
     "k2": KLObjective("k2", source="Schulman 2020"),
     "k3": KLObjective("k3", source="Schulman 2020"),
     "ratio_k3": KLObjective("ratio_k3", source="DeepSeek-AI 2025, DeepSeek-V3.2, arXiv 2512.02556, section 3.1"),
     "full": KLObjective("full", source="the kl_penalty 'full' of TRL's PPOTrainer"),
-    "grpo": KLObjective(
-        "k3", "loss", "group_mean", "group_std", "sequence", clip=0.2, source="Shao et al. 2024, equations 3 and 4"
-    ),
-    "dr_grpo": KLObjective(
-        "k3", "loss", "group_mean", clip=0.2, source="Liu et al. 2025, arXiv 2503.20783, section 3.2"
-    ),
-    "rloo": KLObjective("k1", "reward", "leave_one_out", source="Ahmadian et al. 2024, section 2"),
+    "grpo": KLObjective("k3", "loss", "group_mean", "group_std", "sequence", clip=0.2, source="Shao et al. 2024"),
+    "dr_grpo": KLObjective("k3", "loss", "group_mean", clip=0.2, source="Liu et al. 2025, arXiv 2503.20783"),
+    "rloo": KLObjective("k1", "reward", "leave_one_out", source="Ahmadian et al. 2024"),
     "reinforce++": KLObjective(
         "k1", "reward", "none", "batch_std", clip=0.2, source="Hu et al. 2025, arXiv 2501.03262"
     ),
     "reinforce++_baseline": KLObjective(
         "k2", "loss", "group_mean", "batch_std", clip=0.2, source="Hu et al. 2025, arXiv 2501.03262"
     ),
-    "ppo": KLObjective("k1", "reward", "value", "batch_std", clip=0.2, source="Ouyang et al. 2022, equation 2"),
+    "ppo": KLObjective("k1", "reward", "value", "batch_std", clip=0.2, source="Ouyang et al. 2022"),
 }
 """The objectives by name: the plain ones, and those of papers, in an infinite group."""
 

@@ -2,7 +2,7 @@
 
     L(θ) = (log Z_θ(s_0) + Σ_t log π_θ(a_t|s_t)/p(a_t|s_t) - R/α)²
 
-(Malkin et al. 2022, equation 14, with the prior in the place of a backward policy: a trajectory is the only way to its
+(Malkin et al. 2022, with the prior in the place of a backward policy: a trajectory is the only way to its
 end.) It is 0 on all trajectories where π is the exact posterior and log Z_θ the evidence of the start.
 """
 
@@ -65,7 +65,7 @@ def trajectory_balance(
     **options: Unpack[PolicyOptions],
 ) -> Learned:
     """Learn by trajectory balance: minimise ``(log Z_θ(s_0) + Σ_t log π_θ(a_t|s_t)/p(a_t|s_t) - R/α)²`` (Malkin et al.
-    2022, equation 14), on the policy's own trajectories.
+    2022), on the policy's own trajectories.
 
     It is 0 at the exact posterior p(τ|O = 1), which a policy has in a deterministic world only. Worlds that are known
     not to be are refused; of an environment that is not compiled, it is not known. ``log_z`` in the metrics of the

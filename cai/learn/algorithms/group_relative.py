@@ -17,7 +17,7 @@ def rloo(
     batch: int = 100,
     **options: Unpack[PolicyOptions],
 ) -> Learned:
-    """Learn by REINFORCE with a leave-one-out baseline (Kool et al. 2019; Ahmadian et al. 2024, section 2):
+    """Learn by REINFORCE with a leave-one-out baseline (Kool et al. 2019; Ahmadian et al. 2024):
 
         ∇J ≈ 1/G Σ_i (R_i - 1/(G-1) Σ_{j≠i} R_j) ∇log π(τ_i),    R = Σ_t (r_t - α log π(a_t|s_t)/p(a_t|s_t))
 
@@ -50,7 +50,7 @@ def grpo(
     batch: int = 100,
     **options: Unpack[PolicyOptions],
 ) -> Learned:
-    """Learn by group relative policy optimisation (Shao et al. 2024, equation 3):
+    """Learn by group relative policy optimisation (Shao et al. 2024):
 
         maximise  1/G Σ_i 1/|τ_i| Σ_t [ min(ρ Â_i, clip(ρ, 1 ± ε) Â_i) - α k3(a_t|s_t) ],
                   Â_i = (R_i - mean R)/std R  over the G trajectories of a group, ρ = π/π_old

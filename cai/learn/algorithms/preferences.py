@@ -2,8 +2,8 @@
 
     h(τ) = Σ_t log π(a_t|s_t)/p(a_t|s_t),    the judge prefers τ to τ' with probability σ((R(τ) - R(τ'))/judge)
 
-    DPO   minimise -log σ(β (h(τ_w) - h(τ_l)))           Rafailov et al. 2023, equation 7
-    IPO   minimise (h(τ_w) - h(τ_l) - 1/(2β))²           Azar et al. 2024, equation 17
+    DPO   minimise -log σ(β (h(τ_w) - h(τ_l)))           Rafailov et al. 2023
+    IPO   minimise (h(τ_w) - h(τ_l) - 1/(2β))²           Azar et al. 2024
 
 with β = α/judge, τ_w the preferred one. The pairs come from the prior, from one start each. DPO's optimum is
 p(τ) exp(R/α) by normalisation, the exact posterior; IPO's is p(τ) exp(E[P(τ ≻ τ')]/β), τ' ~ p.
@@ -98,7 +98,7 @@ def dpo(
     **options: Unpack[PolicyOptions],
 ) -> Learned:
     """Learn by direct preference optimisation: minimise ``-log σ(β (h(τ_w) - h(τ_l)))``, β = α/judge (Rafailov et al.
-    2023, equation 7).
+    2023).
 
     Pairs of trajectories with the same start are drawn from the prior, and a Bradley-Terry judge prefers one by its
     return. The optimum is the exact posterior p(τ|O = 1), so that the world must be deterministic: elsewhere the judge
@@ -128,7 +128,7 @@ def ipo(
     **options: Unpack[PolicyOptions],
 ) -> Learned:
     """Learn by identity preference optimisation: minimise ``(h(τ_w) - h(τ_l) - 1/(2β))²``, β = α/judge (Azar et al.
-    2024, equation 17).
+    2024).
 
     The optimum is p(τ) exp(E[P(τ ≻ τ')]/β), τ' from the prior: bounded preferences in the place of returns, and not the
     posterior. All else is as in ``dpo``.
