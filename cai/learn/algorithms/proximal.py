@@ -36,8 +36,8 @@ def ppo(
         maximise  E min(ρ_t Â_t, clip(ρ_t, 1 ± ε) Â_t),    ρ_t = π_θ(a_t|s_t)/π_old(a_t|s_t),    Â of ``GAE(λ)``
 
     and fit V by least squares to Â_t + V(s_t), apart from the policy. At a temperature each step pays
-    ``α log π(a_t|s_t)/p(a_t|s_t)`` out of its reward, the classical form with a reference model (Ziegler et al. 2019,
-    equation 2), so that the optimum is that of the ELBO; or ``α`` times an estimate of the KL is in the loss, where
+    ``α log π(a_t|s_t)/p(a_t|s_t)`` out of its reward, the classical form with a reference model (Ziegler et al. 2019),
+    so that the optimum is that of the ELBO; or ``α`` times an estimate of the KL is in the loss, where
     the optimum may be another (see ``KLObjective``). After a time limit that is an environment's own V(s) is to come;
     after the horizon of a world nothing is.
 
