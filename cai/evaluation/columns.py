@@ -74,7 +74,7 @@ def known(columns: Sequence[Column], subjects: Mapping[str, Sequence[Subject]]) 
 
 def columns_of(world: Any) -> Sequence[Column]:
     """Return the columns of a world: its own, if it has any."""
-    return getattr(world, "columns", None) or COLUMNS
+    return getattr(world, "compared_by", None) or COLUMNS
 
 
 def _last(field: str, run: Run) -> float | None:

@@ -57,7 +57,7 @@ class LanguageWorld:
     """
 
     stationary = True
-    columns = TEXT_COLUMNS
+    compared_by = TEXT_COLUMNS
 
     def __init__(self, reference: Reference, automaton: Automaton, horizon: int, end: str | None = None) -> None:
         require_suited(reference, automaton, horizon, end)

@@ -23,7 +23,7 @@ class World(Protocol):
     an environment shows, see ``cai.mpc``), ``observe(state)`` (samples what the agent sees of the state, see
     ``cai.partial.solve``; ``cai.solve`` assumes that the whole state is seen), ``labels`` (the names of values in every
     output, ``{"move": ["left", None, …]}``: a name or None for each value of a variable), ``longest`` (the longest
-    horizon for which it has all states), ``columns`` (those of its comparisons, in place of ``COLUMNS``). A member that
+    horizon for which it has all states), ``compared_by`` (the columns of its comparisons). A member that
     is None counts as absent. A state or an action is one tensor, or a dict of named variables whose keys are the names
     of their sample sites.
     """
