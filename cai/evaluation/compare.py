@@ -47,8 +47,8 @@ def compare(
         policies: a dict by name. A policy is anything that ``evaluate`` takes (a ``Rule`` too), the result of a
             learner, or a list of its runs.
         temperature: α > 0, reward units; one number.
-        columns: the columns to show, where they are known. Unless given, the world's own, ``world.compared_by``, if it has
-            any, else ``COLUMNS``.
+        columns: the columns to show, where they are known. Unless given, the world's own, ``world.compared_by``, if it
+            has any, else ``COLUMNS``.
         leave_out: leave out rules without a finite answer, and a prior that is flat, instead of raising an error;
             ``left_out`` gives the reason.
         conditions: the conditions that a compiled world is under, for error messages.
