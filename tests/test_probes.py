@@ -16,13 +16,13 @@ from torch import Tensor
 
 import cai
 from cai.verification.answer import Answer, answer, right
+from cai.verification.episode_visits import path_kl, unrolled, visits
 from cai.verification.mistakes import MISTAKES
 from cai.verification.probe import Probe
 from cai.verification.probe_environment import ProbeEnvironment
 from cai.verification.probe_world import world_of
 from cai.verification.probes import PROBES
 from cai.verification.task import Task, task_of
-from cai.verification.visits import path_kl, unrolled, visits
 from tests.oracles.mistaken_learners import Key, paths
 
 RULES = {rule.name: rule for rule in (cai.VARIATIONAL, cai.HARD, cai.POSTERIOR)}

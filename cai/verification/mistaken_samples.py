@@ -7,9 +7,9 @@ from torch import Tensor
 
 from cai.exact.rules import is_maximum
 from cai.verification.answer import Answer, answer, fixed_point, right
+from cai.verification.episode_visits import moves, unrolled, visits
 from cai.verification.mistaken_tasks import rolled
 from cai.verification.task import Task
-from cai.verification.visits import moves, unrolled, visits
 
 DAMPING = 0.5
 """How far a step goes towards the new policy or its visits, where these determine each other."""

@@ -8,8 +8,8 @@ import torch
 
 from cai.exact.rules import HARD, MAP, PLANNING, RISK, VARIATIONAL, Expect, Mean, Rule, Soft, is_maximum
 from cai.verification.answer import Answer, answer, right
+from cai.verification.episode_visits import unrolled
 from cai.verification.task import Task
-from cai.verification.visits import unrolled
 
 
 def truncation_ends(task: Task) -> Answer:
