@@ -98,6 +98,28 @@ def stratified_bootstrap(
     return ordered[first], ordered[n - 1 - first]
 
 
+def mean_interval(x: Float[Tensor, " N"], tail: float) -> tuple[float, float, float]:
+    """Return the mean and Student's interval for it, (mean, low, high): each end is passed with probability ``tail``.
+
+    ``mean ± t_{N-1}(1 - tail) s/√N``, exact for Gaussian numbers, also for two of them. One number has the interval
+    (-inf, inf), and equal numbers have none.
+
+    Source: Student 1908, The probable error of a mean.
+    """
+    mean, N = float(x.mean()), len(x)
+    if N < 2:
+        return mean, -torch.inf, torch.inf
+    half = student(N - 1, 1 - tail) * float(x.std()) / N**0.5
+    return mean, mean - half, mean + half
+
+
+def student(freedom: int, p: float) -> float:
+    """Return the quantile of Student's t distribution."""
+    from scipy.special import stdtrit  # slow to import, and few calls need it
+
+    return float(stdtrit(freedom, p))
+
+
 def performance_profile(
     scores: Float[Tensor, "N *M"],
     thresholds: Float[Tensor, " K"],

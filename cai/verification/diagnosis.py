@@ -1,0 +1,327 @@
+"""From distances over seeds to a verdict: which exact answer is the learned policy, and how sure is that.
+
+One answer explains a policy better than another where it is at least ``NEARER`` times nearer, in nats. Nats are
+quadratic in small differences, so that is twice as near: on the way between the two answers the first third belongs to
+the one, the last third to the other, and the middle to none. Per seed and mistake h the numbers are paired:
+
+    pass        mean(D_right - D_h / 4) < 0 for every h that counts, each surely (95 %)
+    fail, named mean(D_h - D_right / 4) < 0 for some h that counts, surely (99 %, divided among the h that count)
+    fail        mean(D_right - D_untrained) > 0, surely (99 %): farther from right than who has learned nothing
+
+and undecided else. ``D`` is the path KL of the learned policy, and surely means Student's interval over seeds. A sound
+learner that is short of training lies between an untrained policy and the right answer: it fails only if it comes to
+lie three times on end, seed after seed, within a third of the way around one certain wrong answer. A pass needs no
+correction for many mistakes, because all must be excluded; a fail does, because one is enough.
+
+A mistake counts on a probe where its answer is at least a quarter as far from the right one as that of the mistake that
+the probe is made for: no learner can be told apart from what is hardly different.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any, Literal
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from cai.evaluation.statistics import mean_interval, student
+from cai.exact.rules import Rule
+from cai.support.numbers import brief, finite
+from cai.verification.answer import Answer, answer, right
+from cai.verification.distances import accounts, path_kl, q_distance
+from cai.verification.mistakes import MISTAKES
+from cai.verification.probe import Probe
+from cai.verification.reading import Reading
+from cai.verification.task import Task, task_of
+
+Word = Literal["pass", "fail", "undecided", "left out", "error", "out of time", "not run"]
+RIGHT = "right"
+NEARER = 4.0
+"""How many times nearer, in nats, an answer must be than another to explain a policy in its place."""
+PASS, FAIL = 0.05, 0.01
+"""With what probability a verdict is wrong where the truth is on the edge."""
+APART = 0.01
+"""Nats below which two answers are one."""
+MOST_SEEDS = 1000
+"""More seeds than these are not asked for."""
+
+
+@dataclass(frozen=True)
+class Average:
+    """A number over seeds.
+
+    Attributes:
+        value: its mean.
+        low, high: Student's 95 % interval of the mean; infinite for one seed.
+        runs: the number itself, a seed each.
+    """
+
+    value: float
+    low: float
+    high: float
+    runs: tuple[float, ...]
+
+    def plain(self) -> dict[str, Any]:
+        """Return it as numbers; None for one that is infinite."""
+        return {**finite({"value": self.value, "low": self.low, "high": self.high}), "runs": list(self.runs)}
+
+
+@dataclass(frozen=True)
+class Diagnosis:
+    """What a probe says of a learner.
+
+    Attributes:
+        probe: the probe's name.
+        catches: the mistake that it is made for.
+        verdict: "pass", "fail", "undecided", "left out", "error", "out of time" or "not run".
+        words: the verdict in a sentence or two.
+        causes: the mistakes whose answer the policy is, where it fails; several where they cannot be told apart here.
+        seeds: those that ended.
+        more_seeds: with how many seeds in all an undecided probe would likely be decided; None where seeds do not help.
+        distances: the path KL to the right answer ("right") and to that of each mistake that is determined here, nats.
+        q_distances: of the learned Q to the same, reward units; empty where there is none.
+        expected_return: E[Σ γ^t r_t], reward units.
+        elbo: ELBO(π), nats.
+        nats_short: ELBO* - ELBO(π), nats.
+        seconds: that learning took, all seeds together.
+    """
+
+    probe: str
+    catches: str
+    verdict: Word
+    words: str
+    causes: tuple[str, ...] = ()
+    seeds: tuple[int, ...] = ()
+    more_seeds: int | None = None
+    distances: Mapping[str, Average] = field(default_factory=dict)
+    q_distances: Mapping[str, Average] = field(default_factory=dict)
+    expected_return: Average | None = None
+    elbo: Average | None = None
+    nats_short: Average | None = None
+    seconds: float = 0.0
+
+    @property
+    def nearest(self) -> str | None:
+        """The answer that is nearest: "right" or a mistake's name."""
+        return min(self.distances, key=lambda name: self.distances[name].value, default=None)
+
+    def plain(self) -> dict[str, Any]:
+        """Return it as dicts, lists and numbers."""
+        averages = {name: getattr(self, name) for name in ("expected_return", "elbo", "nats_short")}
+        return {
+            **{name: getattr(self, name) for name in ("probe", "catches", "verdict", "words", "more_seeds", "seconds")},
+            "causes": list(self.causes),
+            "seeds": list(self.seeds),
+            **{name: None if average is None else average.plain() for name, average in averages.items()},
+            "distances": {name: one.plain() for name, one in self.distances.items()},
+            "q_distances": {name: one.plain() for name, one in self.q_distances.items()},
+        }
+
+
+@dataclass(frozen=True)
+class Hypotheses:
+    """A probe under a rule with all its exact answers.
+
+    Attributes:
+        probe: the probe.
+        task: its tensors.
+    """
+
+    probe: Probe
+    rule: Rule
+
+    @cached_property
+    def task(self) -> Task:
+        """The probe as tensors."""
+        return task_of(self.probe, self.rule)
+
+    @cached_property
+    def answers(self) -> dict[str, Answer]:
+        """The right answer, under "right", and that of each mistake which determines one."""
+        wrong = {name: mistake.answer(self.task) for name, mistake in MISTAKES.items()}
+        known = {name: one for name, one in wrong.items() if one is not None}
+        return {RIGHT: answer(self.task, right(self.task)), **known}
+
+    @cached_property
+    def separations(self) -> dict[str, float]:
+        """How far the right policy is from the answer of each mistake, nats."""
+        exact = self.answers[RIGHT].log_pi
+        return {n: path_kl(self.task, exact, one.log_pi) for n, one in self.answers.items() if n != RIGHT}
+
+    @property
+    def tells(self) -> bool:
+        """Whether the probe's own mistake makes a difference under the rule."""
+        return self.separations.get(self.probe.catches, 0.0) >= APART
+
+    @cached_property
+    def counted(self) -> tuple[str, ...]:
+        """The mistakes that count on this probe; see the module's words."""
+        least = max(self.separations.get(self.probe.catches, 0.0) / NEARER, APART)
+        return tuple(name for name, apart in self.separations.items() if apart >= least)
+
+    @cached_property
+    def untrained(self) -> float:
+        """How far a policy is from right that has learned nothing, nats: the prior or a uniform one."""
+        prior = self.task.log_prior.expand(self.task.horizon or 1, -1, -1)
+        uniform = torch.where(prior > -torch.inf, 0.0, -torch.inf).log_softmax(-1)
+        return max(path_kl(self.task, policy, self.answers[RIGHT].log_pi) for policy in (prior, uniform))
+
+
+def average(runs: Sequence[float] | Tensor) -> Average:
+    """Return a number over seeds."""
+    x = torch.as_tensor(runs, dtype=torch.float64)
+    return Average(*mean_interval(x, 0.025), tuple(x.tolist()))
+
+
+def diagnose(known: Hypotheses, readings: Mapping[int, Reading], seconds: float = 0.0) -> Diagnosis:
+    """Return what the policies of some seeds say.
+
+    Args:
+        known: the probe and its answers.
+        readings: the policy of each seed, at least one.
+        seconds: that learning took.
+    """
+    task, policies = known.task, [reading.log_pi for reading in readings.values()]
+    nats = {
+        name: torch.tensor([path_kl(task, policy, one.log_pi) for policy in policies], dtype=torch.float64)
+        for name, one in known.answers.items()
+    }
+    verdict, causes, more = judge(nats, known.counted, known.untrained)
+    each = [accounts(task, policy) for policy in policies]
+    numbers = {n: average([getattr(one, n) for one in each]) for n in ("expected_return", "elbo", "nats_short")}
+    distances = {name: average(runs) for name, runs in nats.items()}
+    words = _sentence(known, distances, verdict, causes, more, len(policies))
+    qs = [(reading.log_pi, reading.q) for reading in readings.values() if reading.q is not None]
+    q_distances = {
+        name: average([q_distance(task, log_pi, q, one) for log_pi, q in qs])
+        for name, one in known.answers.items()
+        if qs
+    }
+    head = known.probe.name, known.probe.catches, verdict, words, causes, tuple(readings), more
+    return Diagnosis(*head, distances, q_distances, **numbers, seconds=seconds)
+
+
+Nats = Mapping[str, Float[Tensor, " N"]]
+"""The distance to each answer, by seed."""
+
+
+def judge(nats: Nats, counted: Sequence[str], untrained: float) -> tuple[Word, tuple[str, ...], int | None]:
+    """Return the verdict, the named causes, and how many seeds would decide; see the module's words.
+
+    Args:
+        nats: the distances of each seed.
+        counted: the mistakes that count.
+        untrained: how far a policy is from right that has learned nothing, nats.
+    """
+    to_pass = [nats[RIGHT] - nats[h] / NEARER for h in counted]
+    to_fail = {h: nats[h] - nats[RIGHT] / NEARER for h in counted}
+    tail = FAIL / len(counted)
+    if all(_surely_below(x, PASS) for x in to_pass):
+        return "pass", (), None
+    failing = [h for h, x in to_fail.items() if _surely_below(x, tail)]
+    if failing:
+        return "fail", nearest_of({h: nats[h] for h in failing}), None
+    astray = untrained - nats[RIGHT]
+    if _surely_below(astray, FAIL):
+        return "fail", (), None
+    if all(float(x.mean()) < 0 for x in to_pass):
+        return "undecided", (), _largest([seeds_needed(x, PASS) for x in to_pass])
+    for x in [*to_fail.values(), astray]:
+        if float(x.mean()) < 0:
+            return "undecided", (), seeds_needed(x, tail)
+    return "undecided", (), None
+
+
+def nearest_of(nats: Nats) -> tuple[str, ...]:
+    """Return the nearest answer, and with it those that the seeds cannot tell from it."""
+    best = min(nats, key=lambda name: float(nats[name].mean()))
+    least = nats[best]
+    same = [
+        name
+        for name, x in nats.items()
+        if float((x - least).mean()) <= APART
+        or (not _surely_below(least - x, PASS) and float((least - x / NEARER).mean()) > 0)
+    ]
+    return tuple(sorted(same, key=lambda name: name != best))
+
+
+def seeds_needed(x: Float[Tensor, " N"], tail: float) -> int | None:
+    """Return with how many seeds the mean would surely be below 0, if mean and spread stay; None beyond 1,000."""
+    mean, spread, n = -float(x.mean()), float(x.std()) if len(x) > 1 else 0.0, len(x) + 1
+    while n <= MOST_SEEDS:
+        if student(n - 1, 1 - tail) * spread / n**0.5 < mean:
+            return n
+        n += 1
+    return None
+
+
+def _surely_below(x: Tensor, tail: float) -> bool:
+    _, _, high = mean_interval(x, tail)
+    return high < 0
+
+
+def _largest(numbers: Sequence[int | None]) -> int | None:
+    known = [n for n in numbers if n is not None]
+    return max(known) if len(known) == len(numbers) else None
+
+
+def whose(causes: Sequence[str]) -> str:
+    """Write "an agent that …, or an agent that …" of mistakes."""
+    return ", or ".join(MISTAKES[name].words for name in causes)
+
+
+def _sentence(
+    known: Hypotheses,
+    distances: Mapping[str, Average],
+    verdict: Word,
+    causes: tuple[str, ...],
+    more: int | None,
+    seeds: int,
+) -> str:
+    """Say a verdict in a sentence or two."""
+    off = brief(distances[RIGHT].value)
+    if causes:
+        there = brief(distances[causes[0]].value)
+        return f"Your policy is that of {whose(causes)}: {there} nats from that, {off} from the right one."
+    wrong = min(known.counted, key=lambda name: distances[name].value)
+    apart = f"{brief(distances[wrong].value)} from that of {whose([wrong])}"
+    if verdict == "pass":
+        return f"Your policy is the right one: {off} nats from it, {apart}."
+    if verdict == "fail":
+        untrained = f"An untrained one is {brief(known.untrained)} from it"
+        return f"Your policy is none that is known: {off} nats from the right one, {apart}. {untrained}."
+    between = f"Your policy is {off} nats from the right one, {apart}"
+    if seeds == 1:
+        return f"{between}. One seed has no interval: take at least {more or 2}."
+    if more is not None:
+        return f"{between}. Some {more} seeds would decide."
+    return f"{between}: it is neither. More seeds would not decide; longer training may."
+
+
+def cause_of(diagnoses: Sequence[Diagnosis]) -> tuple[str, ...]:
+    """Return the mistake whose total distance over all probes is smallest, if it explains a failure.
+
+    It explains one where it is ``NEARER`` times nearer than what is right. On a probe on which a mistake determines no
+    answer it counts as no better than what is right. Mistakes that the seeds cannot tell from the nearest are returned
+    with it; the result is empty where nothing failed, or no known mistake explains it.
+    """
+    failed = [one for one in diagnoses if one.verdict == "fail" and one.distances]
+    seeds = set.intersection(*(set(one.seeds) for one in diagnoses if one.distances)) if failed else set[int]()
+    totals = dict.fromkeys(MISTAKES, torch.zeros(len(seeds), dtype=torch.float64))
+    truth = torch.zeros(len(seeds), dtype=torch.float64)
+    for one in diagnoses:
+        if one.distances:
+            kept = [n for n, seed in enumerate(one.seeds) if seed in seeds]
+            here = {name: torch.tensor(x.runs, dtype=torch.float64)[kept] for name, x in one.distances.items()}
+            truth = truth + here[RIGHT]
+            totals = {name: total + here.get(name, here[RIGHT]) for name, total in totals.items()}
+    able = {name for name in MISTAKES if any(_explains(name, one) for one in failed)}
+    better = {name: x for name, x in totals.items() if name in able and float(x.sum()) < float(truth.sum())}
+    return nearest_of(better) if better and seeds else ()
+
+
+def _explains(name: str, failure: Diagnosis) -> bool:
+    nats = failure.distances
+    return name in nats and NEARER * nats[name].value <= nats[RIGHT].value

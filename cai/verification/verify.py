@@ -1,0 +1,262 @@
+"""Unit tests of a learner: it learns the probes, seed by seed, and each policy is held against the exact answers."""
+
+import time
+from collections.abc import Callable, Collection, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any, get_args
+
+from cai.errors import fault
+from cai.exact.rules import VARIATIONAL, Rule, is_maximum, require_a_rule
+from cai.support.apart import Failed, Overdue, Skipped, attempted, each_apart
+from cai.support.parallel import each
+from cai.support.progress import bar
+from cai.support.wording import read_name
+from cai.verification.diagnosis import Diagnosis, Hypotheses, diagnose
+from cai.verification.probe import Claim, Probe
+from cai.verification.probe_environment import made
+from cai.verification.probes import PROBES
+from cai.verification.reading import Reading, places_of, read
+from cai.verification.shared_seeds import SEEDS, Repeated, compared, repeated
+from cai.verification.task import task_of
+from cai.verification.verification import Verification
+
+Train = Callable[[Any, int], Any]
+"""A function ``(env, seed) -> policy``."""
+
+
+@dataclass(frozen=True)
+class _Run:
+    """One call of ``train``, or three for the check of seeds."""
+
+    probe: Probe
+    seed: int
+    repeats: bool = False
+
+
+@dataclass(frozen=True)
+class _Done:
+    """What came of a run, and the seconds that it took."""
+
+    result: Any
+    seconds: float
+
+
+@dataclass
+class _Log:
+    """What has ended so far, by probe and seed."""
+
+    outcomes: dict[tuple[str, int], _Done] = field(default_factory=dict)
+
+    def stuck(self, run: _Run) -> bool:
+        """Return whether a probe has been out of time before: its other seeds would be, too."""
+        return any(probe == _name(run) and isinstance(done.result, Overdue) for (probe, _), done in self.outcomes.items())
+
+
+def verify(
+    train: Train,
+    *,
+    rule: Rule = VARIATIONAL,
+    probes: Collection[str | Probe] | None = None,
+    seeds: int | Sequence[int] = 5,
+    minutes: float | None = None,
+    jobs: int = 1,
+    ray: str | None = None,
+    without: Collection[Claim] = (),
+    progress: bool = True,
+) -> Verification:
+    """Let a learner learn small worlds with exact answers, and say which answer it learned.
+
+    ``train(env, seed)`` is called for each probe and seed; what it returns is read as log π of every observation (see
+    ``cai.verification.reading``), and its path KL to the right answer and to that of every known mistake,
+    ``Σ_t E_π̂ KL(π̂_t(·|s_t) ‖ π_t(·|s_t))`` in nats, is exact. The verdict follows from the seeds (see
+    ``cai.verification.diagnosis``): pass, fail with a named cause, or undecided with the number of seeds that would
+    decide. The environment says what a learner may want to know: ``env.unwrapped.temperature`` (None for HARD),
+    ``.discount``, ``.action_prior``, ``.action_masks()``.
+
+    One more probe, "seeds", trains twice with one seed and once with another in between: see
+    ``cai.verification.shared_seeds``.
+
+    With ``jobs`` > 1 or ``minutes`` each run is forked into a process of its own. Ctrl-C leaves what is done.
+
+    Args:
+        train: a function ``(env, seed) -> policy``; whatever it raises is that probe's verdict.
+        rule: what it is to learn: VARIATIONAL (reward and entropy), HARD (reward) or POSTERIOR (optimistic).
+        probes: names, or probes of one's own; None takes all.
+        seeds: how many, from 0, or a list; no verdict of one alone.
+        minutes: for all of it; a run has its share of what is left, and is killed after that. None sets no limit.
+        jobs: processes at a time.
+        ray: a Ray cluster in place of processes: "local", "auto" or host:port. Then ``train`` is pickled.
+        without: what the learner does not claim to know of: "temperature", "prior", "masks", "time", "bootstrap" or
+            "optimism". The probes that need it are left out, and reported as left out.
+        progress: show a bar on a terminal.
+
+    Raises:
+        WorldError: an argument is none of these.
+
+    Source: Osband et al. 2020, Behaviour suite for reinforcement learning, for the idea of probes.
+    """
+    began = time.monotonic()
+    asked, checked = _probes(probes), _seeds(seeds)
+    _require(train, rule, minutes, jobs, ray, without)
+    known = {probe.name: Hypotheses(probe, rule) for probe in asked if isinstance(probe, Probe)}
+    out = {name: words for name, one in known.items() if (words := _left_out(one, without))}
+    running = [one.probe for name, one in known.items() if name not in out]
+    runs = [_Run(probe, seed) for seed in checked for probe in running]
+    if SEEDS in asked and running:
+        runs.append(_Run(running[0], checked[0], repeats=True))
+    log = _Log()
+    interrupted = _run(train, rule, runs, log, minutes, jobs, ray, progress)
+    verdicts = [
+        _seeds_verdict(log) if name == SEEDS else _verdict(known[name], out.get(name), checked, log)
+        for name in (probe if isinstance(probe, str) else probe.name for probe in asked)
+    ]
+    return Verification(rule.name, checked, tuple(verdicts), time.monotonic() - began, interrupted)
+
+
+def learned(train: Train, probe: Probe, rule: Rule, seed: int) -> Reading:
+    """Return what a learner learns on a probe.
+
+    Raises:
+        WorldError: what it returned is no policy of the probe.
+    """
+    env = made(probe, hard=is_maximum(rule.over_actions))
+    try:
+        task = task_of(probe, rule)
+        return read(train(env, seed), task, places_of(task))
+    finally:
+        env.close()
+
+
+def _work(common: tuple[Train, Rule], run: _Run) -> _Done:
+    train, rule = common
+    began = time.monotonic()
+
+    def task(n: int) -> Reading | Repeated:
+        if run.repeats:
+            return repeated(lambda seed: learned(train, run.probe, rule, seed), run.seed)
+        return learned(train, run.probe, rule, run.seed)
+
+    return _Done(attempted(task, 0), time.monotonic() - began)
+
+
+def _run(
+    train: Train,
+    rule: Rule,
+    runs: Sequence[_Run],
+    log: _Log,
+    minutes: float | None,
+    jobs: int,
+    ray: str | None,
+    progress: bool,
+) -> bool:
+    """Run them all into the log; return whether Ctrl-C ended it."""
+    common = train, rule
+
+    def task(n: int) -> _Done:
+        return _work(common, runs[n])
+
+    ended: Iterator[tuple[int, Any]]
+    if ray is not None:
+        ended = each(_work, common, runs, ray=ray, shown=False)
+    elif jobs > 1 or minutes is not None:
+        seconds = None if minutes is None else 60 * minutes
+        ended = each_apart(task, len(runs), jobs=jobs, seconds=seconds, skip=lambda n: log.stuck(runs[n]))
+    else:
+        ended = ((n, task(n)) for n in range(len(runs)))
+    try:
+        with bar("verify", len(runs), shown=progress) as tell:
+            for done, (n, one) in enumerate(ended, 1):
+                if not isinstance(one, Skipped):
+                    seconds = one.seconds if isinstance(one, Overdue) else 0.0
+                    log.outcomes[_name(runs[n]), runs[n].seed] = one if isinstance(one, _Done) else _Done(one, seconds)
+                tell(done, _name(runs[n]))
+    except KeyboardInterrupt:
+        return True
+    return False
+
+
+def _name(run: _Run) -> str:
+    return SEEDS if run.repeats else run.probe.name
+
+
+def _verdict(known: Hypotheses, left_out: str | None, seeds: Sequence[int], log: _Log) -> Diagnosis:
+    name, catches = known.probe.name, known.probe.catches
+    if left_out is not None:
+        return Diagnosis(name, catches, "left out", left_out)
+    done = {seed: log.outcomes[name, seed] for seed in seeds if (name, seed) in log.outcomes}
+    seconds = sum(one.seconds for one in done.values())
+    bad = _bad(done)
+    if bad is not None:
+        return Diagnosis(name, catches, *bad, seeds=tuple(done), seconds=seconds)
+    if not done:
+        return Diagnosis(name, catches, "not run", "The time was over, or Ctrl-C came, before it began.")
+    return diagnose(known, {seed: one.result for seed, one in done.items()}, seconds)
+
+
+def _seeds_verdict(log: _Log) -> Diagnosis:
+    done = {seed: one for (name, seed), one in log.outcomes.items() if name == SEEDS}
+    bad = _bad(done)
+    if bad is not None:
+        return Diagnosis(SEEDS, SEEDS, *bad)
+    for one in done.values():
+        return Diagnosis(SEEDS, SEEDS, *compared(one.result), seconds=one.seconds)
+    return Diagnosis(SEEDS, SEEDS, "not run", "The time was over, or Ctrl-C came, before it began.")
+
+
+def _bad(done: dict[int, _Done]) -> tuple[Any, str] | None:
+    """Return the verdict and words of a run that did not end well; None where all did."""
+    for seed, one in done.items():
+        if isinstance(one.result, Failed):
+            return "error", f"With seed {seed}: {one.result.words}"
+        if isinstance(one.result, Overdue):
+            return "out of time", f"With seed {seed} it had not ended after {one.result.seconds:.3g} s, and was killed."
+    return None
+
+
+def _left_out(known: Hypotheses, without: Collection[str]) -> str | None:
+    """Say why a probe is left out; None where it is not."""
+    missing = sorted(known.probe.needs & set(without))
+    if missing:
+        return f"It needs a learner that knows of: {', '.join(missing)}."
+    if known.rule.name not in known.probe.rules or not known.tells:
+        return f"Under {known.rule.name} the mistake makes no difference."
+    return None
+
+
+def _probes(probes: Collection[str | Probe] | None) -> list[str | Probe]:
+    """Return the probes that are asked for, and SEEDS among them."""
+    if probes is None:
+        return [*PROBES.values(), SEEDS]
+    if isinstance(probes, str) or not isinstance(probes, Collection) or not probes:
+        raise fault("verify, probes", f"{probes!r}", "a list of names or probes, or None for all")
+    asked: list[str | Probe] = []
+    for one in probes:
+        if isinstance(one, str) and one != SEEDS:
+            read_name("probe", one, [*PROBES, SEEDS])
+        asked.append(PROBES[one] if isinstance(one, str) and one != SEEDS else one)
+    return asked
+
+
+def _seeds(seeds: int | Sequence[int]) -> tuple[int, ...]:
+    numbers = tuple(range(seeds)) if isinstance(seeds, int) and not isinstance(seeds, bool) else seeds
+    if not isinstance(numbers, Sequence) or not numbers or len(set(numbers)) < len(numbers):
+        raise fault("verify, seeds", f"{seeds!r}", "a number of seeds, or a list of them, each but once")
+    return tuple(numbers)
+
+
+def _require(
+    train: Any, rule: Any, minutes: float | None, jobs: int, ray: str | None, without: Collection[str]
+) -> None:
+    if not callable(train):
+        raise fault("verify, train", f"a {type(train).__name__}", "a function (env, seed) -> policy")
+    require_a_rule(rule)
+    if minutes is not None and not minutes > 0:
+        raise fault("verify, minutes", f"{minutes!r}", "a positive number, or None for no limit")
+    if isinstance(jobs, bool) or not isinstance(jobs, int) or jobs < 1:
+        raise fault("verify, jobs", f"{jobs!r}", "a whole number, at least 1")
+    if ray is not None and (jobs > 1 or minutes is not None):
+        raise fault("verify, ray", "jobs or minutes beside it", "a cluster alone: it decides how many run at a time")
+    if isinstance(without, str):
+        raise fault("verify, without", f"{without!r}", f"a list of some of: {', '.join(get_args(Claim))}")
+    for claim in without:
+        read_name("claim", claim, get_args(Claim))
