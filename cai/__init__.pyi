@@ -5,6 +5,7 @@ from . import language as language
 from . import learn as learn
 from . import partial as partial
 from . import policies as policies
+from . import verification as verification
 from . import view as view
 from .approximation.approximate import approximate as approximate
 from .approximation.mpc import mpc as mpc
@@ -65,6 +66,7 @@ from .learn.svi.objective import elbo as elbo
 from .policies.protocol import Policy as Policy
 from .simulate.rollout import rollout as rollout
 from .verification.optimum import optimum as optimum
+from .verification.verify import verify as verify
 from .view.reports.report import report as report
 from .world.definition import Optimality as Optimality
 from .world.definition import Point as Point

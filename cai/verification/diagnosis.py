@@ -19,7 +19,7 @@ the probe is made for: no learner can be told apart from what is hardly differen
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cache, cached_property
 from typing import Any, Literal
 
 import torch
@@ -33,6 +33,7 @@ from cai.verification.answer import Answer, answer, right
 from cai.verification.distances import accounts, path_kl, q_distance
 from cai.verification.mistakes import MISTAKES
 from cai.verification.probe import Probe
+from cai.verification.probes import PROBES
 from cai.verification.reading import Reading
 from cai.verification.task import Task, task_of
 
@@ -126,7 +127,7 @@ class Hypotheses:
 
     Attributes:
         probe: the probe.
-        task: its tensors.
+        rule: the rule that a learner is to follow.
     """
 
     probe: Probe
@@ -147,8 +148,13 @@ class Hypotheses:
     @cached_property
     def separations(self) -> dict[str, float]:
         """How far the right policy is from the answer of each mistake, nats."""
-        exact = self.answers[RIGHT].log_pi
-        return {n: path_kl(self.task, exact, one.log_pi) for n, one in self.answers.items() if n != RIGHT}
+        return {name: float(apart) for name, apart in self.distances(self.answers[RIGHT].log_pi).items()}
+
+    def distances(self, log_pi: Float[Tensor, "T S A"]) -> dict[str, Tensor]:
+        """Return the path KL of a policy to every answer, nats."""
+        T, every = self.task.horizon or 1, self.answers.values()
+        policies = torch.stack([one.log_pi.expand(T, -1, -1) for one in every])
+        return dict(zip(self.answers, path_kl(self.task, log_pi, policies).unbind(), strict=True))
 
     @property
     def tells(self) -> bool:
@@ -159,14 +165,24 @@ class Hypotheses:
     def counted(self) -> tuple[str, ...]:
         """The mistakes that count on this probe; see the module's words."""
         least = max(self.separations.get(self.probe.catches, 0.0) / NEARER, APART)
-        return tuple(name for name, apart in self.separations.items() if apart >= least)
+        return tuple(name for name, apart in self.separations.items() if apart >= least and name != RIGHT)
 
     @cached_property
     def untrained(self) -> float:
         """How far a policy is from right that has learned nothing, nats: the prior or a uniform one."""
         prior = self.task.log_prior.expand(self.task.horizon or 1, -1, -1)
         uniform = torch.where(prior > -torch.inf, 0.0, -torch.inf).log_softmax(-1)
-        return max(path_kl(self.task, policy, self.answers[RIGHT].log_pi) for policy in (prior, uniform))
+        return max(float(self.distances(policy)[RIGHT]) for policy in (prior, uniform))
+
+
+def hypotheses(probe: Probe, rule: Rule) -> Hypotheses:
+    """Return a probe under a rule; those of this library are solved once."""
+    return _solved(probe.name, rule) if PROBES.get(probe.name) is probe else Hypotheses(probe, rule)
+
+
+@cache
+def _solved(name: str, rule: Rule) -> Hypotheses:
+    return Hypotheses(PROBES[name], rule)
 
 
 def average(runs: Sequence[float] | Tensor) -> Average:
@@ -184,23 +200,27 @@ def diagnose(known: Hypotheses, readings: Mapping[int, Reading], seconds: float 
         seconds: that learning took.
     """
     task, policies = known.task, [reading.log_pi for reading in readings.values()]
-    nats = {
-        name: torch.tensor([path_kl(task, policy, one.log_pi) for policy in policies], dtype=torch.float64)
-        for name, one in known.answers.items()
-    }
+    each_seed = [known.distances(policy) for policy in policies]
+    nats = {name: torch.stack([one[name] for one in each_seed]) for name in known.answers}
     verdict, causes, more = judge(nats, known.counted, known.untrained)
-    each = [accounts(task, policy) for policy in policies]
-    numbers = {n: average([getattr(one, n) for one in each]) for n in ("expected_return", "elbo", "nats_short")}
     distances = {name: average(runs) for name, runs in nats.items()}
-    words = _sentence(known, distances, verdict, causes, more, len(policies))
     qs = [(reading.log_pi, reading.q) for reading in readings.values() if reading.q is not None]
-    q_distances = {
-        name: average([q_distance(task, log_pi, q, one) for log_pi, q in qs])
-        for name, one in known.answers.items()
-        if qs
-    }
-    head = known.probe.name, known.probe.catches, verdict, words, causes, tuple(readings), more
-    return Diagnosis(*head, distances, q_distances, **numbers, seconds=seconds)
+    each = [accounts(task, policy) for policy in policies]
+    return Diagnosis(
+        known.probe.name,
+        known.probe.catches,
+        verdict,
+        _sentence(known, distances, verdict, causes, more, len(policies)),
+        causes,
+        tuple(readings),
+        more,
+        distances,
+        {n: average([q_distance(task, log_pi, q, one) for log_pi, q in qs]) for n, one in known.answers.items() if qs},
+        average([one.expected_return for one in each]),
+        average([one.elbo for one in each]),
+        average([one.nats_short for one in each]),
+        seconds,
+    )
 
 
 Nats = Mapping[str, Float[Tensor, " N"]]
@@ -285,7 +305,7 @@ def _sentence(
     if causes:
         there = brief(distances[causes[0]].value)
         return f"Your policy is that of {whose(causes)}: {there} nats from that, {off} from the right one."
-    wrong = min(known.counted, key=lambda name: distances[name].value)
+    wrong = min(known.counted, key=lambda name: distances[name].value) if verdict != "pass" else known.probe.catches
     apart = f"{brief(distances[wrong].value)} from that of {whose([wrong])}"
     if verdict == "pass":
         return f"Your policy is the right one: {off} nats from it, {apart}."

@@ -56,20 +56,19 @@ def occupancy(task: Task, log_pi: Float[Tensor, "T S A"]) -> Float[Tensor, "T S"
     return torch.stack(d)
 
 
-def path_kl(task: Task, log_pi: Float[Tensor, "T S A"], other: Float[Tensor, "T S A"]) -> float:
-    """Return the path KL of a policy to an answer, nats an episode of the environment; a cut episode is one step.
+def path_kl(task: Task, log_pi: Float[Tensor, "T S A"], other: Float[Tensor, "*H T S A"]) -> Float[Tensor, "*H"]:
+    """Return the path KL of a policy to answers, nats an episode of the environment; a cut episode is one step.
 
     Under a rule that chooses, all best actions of a state are one: which of them is taken makes no difference. Where
     the policy takes an action that the answer never takes, the answer is read with a ``TREMBLE``.
     """
-    visits = occupancy(as_run(task), log_pi)
-    p, q = log_pi.exp(), other.expand_as(log_pi).exp()
+    p, q = log_pi.exp(), other.exp()
     if is_maximum(task.rule.over_actions):
         q = _alike(p, q)
     strays = ((q == 0) & (p > 0)).any(-1, keepdim=True)
     q = torch.where(strays, (1 - TREMBLE) * q + TREMBLE / q.shape[-1], q)
     nats = torch.where(p > 0, p * (p.log() - q.log()), 0.0).sum(-1)
-    return float((visits * nats).sum().clamp(min=0.0))  # not below 0 by rounding
+    return (occupancy(as_run(task), log_pi) * nats).sum((-2, -1)).clamp(min=0.0)  # not below 0 by rounding
 
 
 def as_run(task: Task) -> Task:

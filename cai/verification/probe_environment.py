@@ -90,6 +90,14 @@ class ProbeEnvironment(gymnasium.Env[Any, Any]):
         return int(np.searchsorted(chance, self.np_random.random() * chance[-1], side="right"))
 
 
+def environment_of(probe: Probe, hard: bool = False) -> Any:
+    """Return the environment of a probe, also of one that is not registered; a cut probe has its time limit."""
+    if PROBES.get(probe.name) is probe:
+        return gymnasium.make(probe.id, hard=hard)
+    env = ProbeEnvironment(probe, hard=hard)
+    return env if probe.cut is None else gymnasium.wrappers.TimeLimit(env, probe.cut)
+
+
 def register() -> None:
     """Register every probe; a second call changes nothing."""
     for probe in PROBES.values():

@@ -14,6 +14,8 @@ from cai.verification.reading import ASKED, Reading
 
 SEEDS = "seeds"
 """The name of the check, beside those of the probes."""
+SIGMAS = 6
+"""Standard deviations by which two probabilities may differ that were counted from draws; of a half it is √(1/4N)."""
 
 
 @dataclass(frozen=True)
@@ -32,24 +34,24 @@ def repeated(learn: Callable[[int], Reading], seed: int) -> Repeated:
 
 def compared(runs: Repeated) -> tuple[Word, str]:
     """Return the verdict and its words."""
-    off = _difference(runs.first, runs.again)
     drawn = runs.first.sampled or runs.again.sampled
-    limit = 6 * (2 * 0.25 / ASKED) ** 0.5 if drawn else 0.0  # six standard deviations of a counted probability
-    if off > limit:
+    allowed = SIGMAS * (0.5 / ASKED) ** 0.5 if drawn else 0.0
+    if not _same(runs.first, runs.again, allowed):
+        off = float((runs.first.log_pi.exp() - runs.again.log_pi.exp()).abs().max())
         return "fail", (
-            f"The same seed gave two policies: a probability differs by {off:.3g} after another seed was run in "
-            "between. Something outlives a run: a global generator, a cache, a network."
+            f"The same seed gave two policies: after another seed was run in between, a probability differs by "
+            f"{off:.3g}. Something outlives a run: a global generator, a cache, a network."
         )
-    if not drawn and _difference(runs.first, runs.other) == 0:
+    if not drawn and _same(runs.first, runs.other, 0.0):
         return "pass", (
             "All seeds gave the same policy, bit for bit: either nothing in the learner is random, or it does not use "
             "its seed."
         )
-    same = "within what counting allows" if drawn else "bit for bit"
-    return "pass", f"The same seed gave the same policy, {same}, after another was run in between."
+    how = "as far as its draws can tell" if drawn else "bit for bit"
+    return "pass", f"The same seed gave the same policy, {how}, after another seed was run in between."
 
 
-def _difference(one: Reading, other: Reading) -> float:
-    return float((one.log_pi.exp() - other.log_pi.exp()).abs().max()) + float(
-        0.0 if torch.equal(one.log_pi, other.log_pi) or one.sampled else 5e-324
-    )
+def _same(one: Reading, other: Reading, allowed: float) -> bool:
+    if not allowed:
+        return torch.equal(one.log_pi, other.log_pi)
+    return bool(((one.log_pi.exp() - other.log_pi.exp()).abs() <= allowed).all())

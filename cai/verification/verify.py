@@ -11,9 +11,9 @@ from cai.support.apart import Failed, Overdue, Skipped, attempted, each_apart
 from cai.support.parallel import each
 from cai.support.progress import bar
 from cai.support.wording import read_name
-from cai.verification.diagnosis import Diagnosis, Hypotheses, diagnose
+from cai.verification.diagnosis import Diagnosis, Hypotheses, diagnose, hypotheses
 from cai.verification.probe import Claim, Probe
-from cai.verification.probe_environment import made
+from cai.verification.probe_environment import environment_of
 from cai.verification.probes import PROBES
 from cai.verification.reading import Reading, places_of, read
 from cai.verification.shared_seeds import SEEDS, Repeated, compared, repeated
@@ -49,7 +49,9 @@ class _Log:
 
     def stuck(self, run: _Run) -> bool:
         """Return whether a probe has been out of time before: its other seeds would be, too."""
-        return any(probe == _name(run) and isinstance(done.result, Overdue) for (probe, _), done in self.outcomes.items())
+        return any(
+            probe == _name(run) and isinstance(done.result, Overdue) for (probe, _), done in self.outcomes.items()
+        )
 
 
 def verify(
@@ -98,7 +100,7 @@ def verify(
     began = time.monotonic()
     asked, checked = _probes(probes), _seeds(seeds)
     _require(train, rule, minutes, jobs, ray, without)
-    known = {probe.name: Hypotheses(probe, rule) for probe in asked if isinstance(probe, Probe)}
+    known = {probe.name: hypotheses(probe, rule) for probe in asked if isinstance(probe, Probe)}
     out = {name: words for name, one in known.items() if (words := _left_out(one, without))}
     running = [one.probe for name, one in known.items() if name not in out]
     runs = [_Run(probe, seed) for seed in checked for probe in running]
@@ -119,7 +121,7 @@ def learned(train: Train, probe: Probe, rule: Rule, seed: int) -> Reading:
     Raises:
         WorldError: what it returned is no policy of the probe.
     """
-    env = made(probe, hard=is_maximum(rule.over_actions))
+    env = environment_of(probe, hard=is_maximum(rule.over_actions))
     try:
         task = task_of(probe, rule)
         return read(train(env, seed), task, places_of(task))

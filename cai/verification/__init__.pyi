@@ -1,0 +1,15 @@
+from .answer import Answer as Answer
+from .diagnosis import Average as Average
+from .diagnosis import Diagnosis as Diagnosis
+from .mistakes import MISTAKES as MISTAKES
+from .mistakes import Mistake as Mistake
+from .probe import Probe as Probe
+from .probe_environment import ProbeEnvironment as ProbeEnvironment
+from .probe_environment import environment_of as environment_of
+from .probe_world import world_of as world_of
+from .probes import PROBES as PROBES
+from .reading import actions as actions
+from .reading import logits as logits
+from .reading import probabilities as probabilities
+from .reading import q_values as q_values
+from .verification import Verification as Verification
