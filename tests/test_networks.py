@@ -8,7 +8,7 @@ from typing import Any
 import networkx as nx
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
@@ -16,18 +16,13 @@ import cai
 from cai.bridges.networks.networkx import from_networkx, to_networkx
 from cai.compile.factorise import factorise
 from cai.graphs.conditionals import Logistic, NoisyOr
-from tests.helpers import load_model
+from tests.helpers import examples, load_model
 from tests.oracles.enumeration import NEVER, log, soft
 from tests.worlds import FactoredWorld, Ring, TimedWorld, temperatures
 
 RULES = {"POSTERIOR": cai.POSTERIOR, "VARIATIONAL": cai.VARIATIONAL, "HARD": cai.HARD}
 ALL_RULES = [*RULES.values(), cai.MAP, cai.RISK(-0.7), cai.RISK(1.5)]
 seeds = st.integers(0, 2**31 - 1)
-
-
-def few(n: int) -> settings:
-    """Each example compiles a world: fewer of them, unless more are asked for by the profile."""
-    return settings(max_examples=n if settings().max_examples <= 100 else settings().max_examples)
 
 
 def small() -> nx.DiGraph:
@@ -175,7 +170,7 @@ def agree(found: Tensor | float, expected: float) -> None:
     assert float(found) == pytest.approx(expected, abs=1e-10, rel=1e-10)
 
 
-@few(16)
+@examples(16)
 @given(seeds, st.sampled_from([2, 3]), st.sampled_from([1.0, 0.8]), temperatures)
 def test_a_random_network_has_the_values_of_its_own_tables(seed: int, T: int, gamma: float, alpha: float) -> None:
     dag = random_network(seed, 4000)
@@ -191,7 +186,7 @@ def test_a_random_network_has_the_values_of_its_own_tables(seed: int, T: int, ga
         agree(messages.log_evidence * alpha if name == "POSTERIOR" else messages.value, expected)
 
 
-@few(8)
+@examples(8)
 @given(seeds, st.sampled_from([1.0, 0.8]))
 def test_the_evidence_is_the_sum_over_every_trajectory(seed: int, gamma: float) -> None:
     dag = random_network(seed, 200)
@@ -204,7 +199,7 @@ def test_the_evidence_is_the_sum_over_every_trajectory(seed: int, gamma: float) 
         agree(cai.solve(from_networkx(dag, horizon=2, discount=gamma)).log_evidence, expected)
 
 
-@few(12)
+@examples(12)
 @given(seeds, st.sampled_from([2, 3]), st.sampled_from([1.0, 0.8]), temperatures)
 def test_factors_agree_with_tables(seed: int, T: int, gamma: float, alpha: float) -> None:
     world = from_networkx(random_network(seed), horizon=T, discount=gamma)
@@ -221,7 +216,7 @@ def test_factors_agree_with_tables(seed: int, T: int, gamma: float, alpha: float
         agree(found.value, float(expected.value))
 
 
-@few(6)
+@examples(6)
 @given(seeds)
 def test_round_trips(seed: int) -> None:
     dag = random_network(seed)
@@ -239,7 +234,7 @@ def test_round_trips(seed: int) -> None:
     assert set(cai.graph(world, 1).edges) == edges
 
 
-@few(10)
+@examples(10)
 @given(seeds)
 def test_functions_are_as_good_as_tables(seed: int) -> None:
     dag = random_network(seed, 4000)

@@ -31,7 +31,7 @@ from cai.partial.filtering import (
     see,
     table_beliefs,
 )
-from tests.helpers import load_model, slow_after
+from tests.helpers import examples, load_model, slow_after
 from tests.oracles.endless import DIGITS, Endless
 from tests.oracles.enumeration import NEVER, soft
 from tests.worlds import FactoredWorld, RandomWorld, Ring, TimedWorld, temperatures
@@ -40,11 +40,6 @@ Tiger, HiddenMaze = load_model("tiger"), load_model("hidden_maze")
 RULES = {"VARIATIONAL": cai.VARIATIONAL, "HARD": cai.HARD}
 LISTEN, LEFT, RIGHT = range(3)
 FROM_LEFT, FROM_RIGHT, SILENCE = range(3)
-
-
-def few(n: int) -> settings:
-    """Each example compiles a world: fewer of them, unless more are asked for by the profile."""
-    return settings(max_examples=n if settings().max_examples <= 100 else settings().max_examples)
 
 
 @dataclass
@@ -144,7 +139,7 @@ def value_of(world: HiddenWorld, policy: Callable[[History], list[float]], alpha
 
 
 @pytest.mark.parametrize("rule", RULES)
-@few(10)
+@examples(10)
 @given(world=hidden_worlds(), alpha=temperatures)
 def test_values_are_those_of_the_recursion_over_histories(rule: str, world: HiddenWorld, alpha: float) -> None:
     """And QMDP, which asks for nothing, is no better; and where the state is seen it is no worse."""
@@ -177,7 +172,7 @@ def test_actions_may_be_forbidden_in_every_belief_of_a_time(
         assert bool((found.policy(t)[:, list(forbidden)] == 0).all())
 
 
-@few(6)
+@examples(6)
 @given(world=hidden_worlds(holes=False, horizon=2), alpha=temperatures)
 def test_the_policy_attains_the_value_and_others_do_not(world: HiddenWorld, alpha: float) -> None:
     found = cai.partial.solve(world, cai.VARIATIONAL, temperature=alpha)
@@ -246,7 +241,7 @@ def test_where_all_is_seen_it_is_the_plain_solution(rule: str) -> None:
 # ---------------------------------------------------------------------------------------------------------- filtering
 
 
-@few(6)
+@examples(6)
 @given(world=hidden_worlds(horizon=3), data=st.data())
 def test_filtering_is_the_enumeration_of_all_trajectories(world: HiddenWorld, data: st.DataObject) -> None:
     seen = data.draw(st.lists(st.integers(0, world.O - 1), min_size=3, max_size=3))
@@ -340,7 +335,7 @@ def same_beliefs(world: Any, seed: int = 0) -> None:
         torch.testing.assert_close(a, b, rtol=0, atol=1e-12)
 
 
-@few(4)
+@examples(4)
 @given(world=hidden_worlds())
 def test_beliefs_kept_apart_are_those_of_tables(world: HiddenWorld) -> None:
     same_beliefs(world, world.seed)

@@ -205,7 +205,5 @@ def inspect_scope(spec: Spec) -> Iterator[Finding]:
 
 def fits(value: Tensor, full: tuple[int, ...]) -> bool:
     """Return whether a tensor broadcasts to the slice's full shape without growing it."""
-    try:
-        return bool(torch.broadcast_shapes(value.shape, full) == torch.Size(full))
-    except RuntimeError:
-        return False
+    sizes = zip(reversed(value.shape), reversed(full), strict=False)
+    return value.dim() <= len(full) and all(size in (1, whole) for size, whole in sizes)
