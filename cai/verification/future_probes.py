@@ -151,5 +151,5 @@ DEADLINE = Probe(
     start={"here": 1.0},
     horizon=3,
     needs=frozenset({"time"}),
-    rules=SOFT,
+    rules=frozenset({"VARIATIONAL"}),
 )

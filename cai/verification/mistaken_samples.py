@@ -45,7 +45,7 @@ def advantages_normalised(task: Task) -> Answer:
     policy sharpens until it is deterministic.
 
     Source: PPO in Stable-Baselines3 has ``normalize_advantage=True``; Andrychowicz et al. 2021, What matters in
-    on-policy reinforcement learning, choice C67.
+    on-policy reinforcement learning.
     """
     if is_maximum(task.rule.over_actions):
         return answer(task, right(task))
@@ -69,7 +69,7 @@ def values_without_time(task: Task) -> Answer:
     ``w_t(s)`` is the share of time t in the visits of s, of the policy that is learned: so often is a step from s the
     last. It matters where there is a horizon.
 
-    Source: Pardo et al. 2018, Time limits in reinforcement learning, section 2.
+    Source: Pardo et al. 2018, Time limits in reinforcement learning.
     """
     if task.horizon is None:
         return answer(task, right(task))
@@ -97,16 +97,19 @@ def values_without_time(task: Task) -> Answer:
     return Answer(*(one.expand(task.horizon, -1, -1) for one in (exact.policy(q), q)))
 
 
-def policy_without_time(task: Task) -> Answer:
+def policy_without_time(task: Task) -> Answer | None:
     """Solve ``Σ_t w_t(s) (q_t(s,a) - α log π(a|s)/p(a|s))`` equal for all a: one policy for all times, right values.
 
     There the gradient of the ELBO in a policy that does not see the time is 0. ``q_t`` are the values of that policy
-    itself, and ``w_t(s)`` is the share of time t in its visits of s. It matters where there is a horizon.
+    itself, and ``w_t(s)`` is the share of time t in its visits of s. It matters where there is a horizon. Where the
+    rule does not average outcomes there is no such gradient, and the answer is None.
 
-    Source: Pardo et al. 2018, Time limits in reinforcement learning, section 2.
+    Source: Pardo et al. 2018, Time limits in reinforcement learning.
     """
     if task.horizon is None:
         return answer(task, right(task))
+    if not task.rule.averages:
+        return None
     exact = right(task)
     alpha = 0.0 if is_maximum(task.rule.over_actions) else task.temperature
 

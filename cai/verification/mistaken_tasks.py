@@ -15,7 +15,7 @@ from cai.verification.task import Task
 def truncation_ends(task: Task) -> Answer:
     """Solve ``q = Σ_k p_k (r_k + γ (1 - over_k) (1 - cut) v')``.
 
-    Source: Pardo et al. 2018, Time limits in reinforcement learning, section 3; libraries that had one flag ``done``.
+    Source: Pardo et al. 2018, Time limits in reinforcement learning; it happens where one flag ``done`` says both.
     """
     return _of(task, discount=0.0) if task.cut else _of(task)
 
@@ -82,7 +82,7 @@ def plain_entropy(task: Task) -> Answer:
 
     To a uniform prior over n actions it adds α log n a step, which matters where actions decide how many steps follow.
 
-    Source: Haarnoja et al. 2018, Soft actor-critic, equation 1.
+    Source: Haarnoja et al. 2018, Soft actor-critic.
     """
     return _of(task, log_prior=torch.where(task.log_prior > -torch.inf, 0.0, task.log_prior))
 
@@ -90,7 +90,7 @@ def plain_entropy(task: Task) -> Answer:
 def optimistic(task: Task) -> Answer:
     """Solve ``q = α log Σ_k p_k exp((r_k + v')/α)``: POSTERIOR's backup, luck taken for choice.
 
-    Source: Levine 2018, Reinforcement learning and control as probabilistic inference, section 2.4.
+    Source: Levine 2018, Reinforcement learning and control as probabilistic inference.
     """
     return _over_outcomes(task, Soft())
 

@@ -20,9 +20,9 @@ Value = Callable[[Tensor], Tensor]
 def later_entropy_missing(task: Task) -> Answer:
     """Solve ``v = Σ_a π q``: the policy has its entropy, the value has none.
 
-    That is what an entropy bonus in the loss does, as in A3C (Mnih et al. 2016, section 4) and PPO.
+    That is what an entropy bonus in the loss does, as in A3C (Mnih et al. 2016) and PPO.
 
-    Source: O'Donoghue et al. 2017, Combining policy gradient and Q-learning, section 3.
+    Source: O'Donoghue et al. 2017, Combining policy gradient and Q-learning.
     """
     return _with_value(task, _average(task, weight=0.0))
 
@@ -30,6 +30,11 @@ def later_entropy_missing(task: Task) -> Answer:
 def later_entropy_negative(task: Task) -> Answer:
     """Solve ``v = Σ_a π (q + α log π/p)``: the later entropy has the wrong sign."""
     return _with_value(task, _average(task, weight=-1.0))
+
+
+def later_entropy_twice(task: Task) -> Answer:
+    """Solve ``v = Σ_a π (q - 2 α log π/p)``: the later entropy is in the reward and in the value."""
+    return _with_value(task, _average(task, weight=2.0))
 
 
 def entropy_negative(task: Task) -> Answer:

@@ -71,6 +71,7 @@ def _all() -> tuple[Mistake, ...]:
         Mistake(
             "later entropy negative", "an agent that counts later entropy as a loss", values.later_entropy_negative
         ),
+        Mistake("later entropy twice", "an agent that counts later entropy twice", values.later_entropy_twice),
         Mistake("entropy negative", "an agent that minimises entropy", values.entropy_negative),
         Mistake("best action", "a soft agent with the best action's q for its value", values.best_action),
         Mistake("values of the prior", "an agent with the values of the prior, not of its policy", values.of_the_prior),

@@ -276,6 +276,7 @@ LEARNERS: dict[str, type[Learner]] = {
     "entropy added": EntropyAdded,
     "later entropy missing": counting_entropy(0.0),
     "later entropy negative": counting_entropy(-1.0),
+    "later entropy twice": counting_entropy(2.0),
     "entropy negative": EntropyNegative,
     "best action": BestAction,
     "values of the prior": ValuesOfThePrior,
