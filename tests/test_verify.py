@@ -210,11 +210,11 @@ def test_sound_learners_with_noise_do_not_fail(rule: cai.Rule) -> None:
 
 
 def test_much_noise_is_undecided_with_a_number_of_seeds() -> None:
-    few = cai.verify(learner(None, 0.3), probes=["temperature"], seeds=3, progress=False)["temperature"]
+    few = cai.verify(learner(None, 0.25), probes=["temperature"], seeds=3, progress=False)["temperature"]
     assert few.verdict == "undecided"
     assert few.more_seeds is not None
     assert 3 < few.more_seeds < 60
-    enough = cai.verify(learner(None, 0.3), probes=["temperature"], seeds=2 * few.more_seeds, progress=False)
+    enough = cai.verify(learner(None, 0.25), probes=["temperature"], seeds=2 * few.more_seeds, progress=False)
     assert enough.verdicts[0].verdict == "pass"
 
 
@@ -251,17 +251,17 @@ def test_the_number_of_seeds_decides() -> None:
 
 def test_the_interval_covers_the_mean_as_often_as_it_says() -> None:
     draws = torch.Generator().manual_seed(0)
-    x = torch.randn((4000, 5), generator=draws, dtype=torch.float64)
+    x = torch.randn((2000, 5), generator=draws, dtype=torch.float64)
     covered = [low <= 0 <= high for _, low, high in (mean_interval(row, 0.025) for row in x)]
-    assert sum(covered) / len(covered) == pytest.approx(0.95, abs=4 * math.sqrt(0.95 * 0.05 / 4000))
+    assert sum(covered) / len(covered) == pytest.approx(0.95, abs=4 * math.sqrt(0.95 * 0.05 / 2000))
 
 
 def test_a_verdict_on_the_edge_is_wrong_as_seldom_as_it_says() -> None:
     """Skewed distances, as of policies with Gaussian noise, where the wrong answer is just four times nearer."""
     draws = torch.Generator().manual_seed(1)
-    wrong = 0.2 * torch.randn((2000, 5, 3), generator=draws, dtype=torch.float64).square().sum(-1)
+    wrong = 0.2 * torch.randn((400, 5, 3), generator=draws, dtype=torch.float64).square().sum(-1)
     fails = sum(judge({"right": 4 * d + 1.5 * (d - d.mean()), "wrong": d}, ["wrong"], 1e9)[0] == "fail" for d in wrong)
-    assert fails / 2000 < 0.02
+    assert fails <= 12  # of 400, at 1 %: more has a probability of 1e-4
 
 
 def awkward(env: Any, seed: int) -> Any:
@@ -287,7 +287,7 @@ def awkward(env: Any, seed: int) -> Any:
 def test_a_probe_that_goes_wrong_is_told_and_the_others_go_on() -> None:
     names = ["discount", "prior", "risk", "length", "time", "clipping", "target", "luck"]
     began = time.monotonic()
-    found = cai.verify(awkward, probes=names, seeds=2, minutes=0.15, jobs=2, progress=False)
+    found = cai.verify(awkward, probes=names, seeds=2, minutes=0.1, jobs=2, progress=False)
     assert time.monotonic() - began < 30
     said = {one.probe: (one.verdict, one.words) for one in found.verdicts}
     assert said["discount"][0] == "error"
@@ -382,6 +382,37 @@ def test_wrong_arguments_are_told(settings: dict[str, Any], words: str) -> None:
         cai.verify(learner(None, 0.0), progress=False, **settings)
     with pytest.raises(cai.WorldError, match="a function"):
         cai.verify(3)  # type: ignore[arg-type]
+
+
+def test_a_verification_shows_itself_in_a_notebook() -> None:
+    page = cai.verify(awkward, probes=["discount", "luck"], seeds=2, progress=False)._repr_html_()
+    assert page is not None
+    assert "no such layer" in page
+    assert "optimistic" in page
+
+
+@pytest.mark.slow
+def test_a_cluster_finds_the_same() -> None:
+    here = cai.verify(learner("optimistic", 0.1), probes=["luck", "seeds"], seeds=2, progress=False)
+    there = cai.verify(learner("optimistic", 0.1), probes=["luck", "seeds"], seeds=2, ray="local", progress=False)
+    assert [one.words for one in here.verdicts] == [one.words for one in there.verdicts]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("rule", [cai.VARIATIONAL, cai.POSTERIOR], ids=str)
+@pytest.mark.parametrize("share", [0.7, 0.8, 0.9, 1.1, 1.2, 1.3])
+def test_a_learner_short_of_training_does_not_fail(rule: cai.Rule, share: float) -> None:
+    """Its logits have gone a share of the way from the prior's to the right ones."""
+
+    def train(env: Any, seed: int) -> Any:
+        task = task_of(env.unwrapped.probe, rule)
+        draws = torch.Generator().manual_seed(seed)
+        best, noise = exact(task).log_pi, torch.randn(task.log_prior.shape, generator=draws, dtype=torch.float64)
+        way = torch.where(best > -torch.inf, task.log_prior + share * (best - task.log_prior), best)
+        return logits(way + 0.05 * noise)
+
+    found = cai.verify(train, rule=rule, progress=False)
+    assert not found.failed, found.table()
 
 
 def test_a_reading_is_of_the_acting_learner_only() -> None:

@@ -15,7 +15,7 @@ from typing import Any
 from cai.errors import fault, quoted
 
 LOOK = 1.0
-"""Seconds between two looks of a process at whether its parent still lives."""
+"""Seconds between two looks at whether a process still lives: of its parent, and of itself at its parent."""
 
 
 @dataclass(frozen=True)
@@ -128,12 +128,11 @@ def _begun(task: Callable[[int], Any], n: int, seconds: float) -> tuple[Connecti
 
 def _ended(running: dict[Connection, _Running]) -> Iterator[tuple[int, Any]]:
     """Wait for the first ends, and yield them."""
-    patience = max(0.0, min((one.left for one in running.values()), default=0.0))
-    # A process that dies may leave children that keep its end of the pipe open: its own end is waited for, too.
-    ends = [end for pipe, one in running.items() for end in (pipe, one.process.sentinel)]
-    ready = set(wait(ends, patience if patience < float("inf") else None))
+    patience = max(0.0, min([LOOK, *(one.left for one in running.values())]))
+    ready = wait(list(running), patience) if running else []
     for pipe, one in list(running.items()):
-        if pipe in ready or one.process.sentinel in ready:
+        # One that dies may leave children that keep its end of the pipe open: so it is looked at, too.
+        if pipe in ready or not one.process.is_alive():
             result = _received(pipe, one)
         elif one.left <= 0:
             result = Overdue(one.seconds)

@@ -9,9 +9,10 @@ the one, the last third to the other, and the middle to none. Per seed and mista
     fail        mean(D_right - D_untrained) > 0, surely (99 %): farther from right than who has learned nothing
 
 and undecided else. ``D`` is the path KL of the learned policy, and surely means Student's interval over seeds. A sound
-learner that is short of training lies between an untrained policy and the right answer: it fails only if it comes to
-lie three times on end, seed after seed, within a third of the way around one certain wrong answer. A pass needs no
-correction for many mistakes, because all must be excluded; a fail does, because one is enough.
+learner that is short of training lies between an untrained policy and the right answer. It fails only where it comes to
+lie, seed after seed, within a third of the way around one wrong answer; on these probes it does not if its logits have
+gone at least 70 % of the way from the prior's to the right ones (a test says so). A pass needs no correction for many
+mistakes, because all must be excluded; a fail does, because one is enough.
 
 A mistake counts on a probe where its answer is at least a quarter as far from the right one as that of the mistake that
 the probe is made for: no learner can be told apart from what is hardly different.
@@ -19,7 +20,6 @@ the probe is made for: no learner can be told apart from what is hardly differen
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cache, cached_property
 from typing import Any, Literal
 
 import torch
@@ -27,24 +27,15 @@ from jaxtyping import Float
 from torch import Tensor
 
 from cai.evaluation.statistics import mean_interval, student
-from cai.exact.rules import Rule
 from cai.support.numbers import brief, finite
-from cai.verification.answer import Answer, answer, right
-from cai.verification.distances import accounts, path_kl, q_distance
+from cai.verification.distances import accounts, q_distance
+from cai.verification.hypotheses import APART, NEARER, RIGHT, Hypotheses
 from cai.verification.mistakes import MISTAKES
-from cai.verification.probe import Probe
-from cai.verification.probes import PROBES
 from cai.verification.reading import Reading
-from cai.verification.task import Task, task_of
 
 Word = Literal["pass", "fail", "undecided", "left out", "error", "out of time", "not run"]
-RIGHT = "right"
-NEARER = 4.0
-"""How many times nearer, in nats, an answer must be than another to explain a policy in its place."""
 PASS, FAIL = 0.05, 0.01
 """With what probability a verdict is wrong where the truth is on the edge."""
-APART = 0.01
-"""Nats below which two answers are one."""
 MOST_SEEDS = 1000
 """More seeds than these are not asked for."""
 
@@ -79,6 +70,8 @@ class Diagnosis:
         verdict: "pass", "fail", "undecided", "left out", "error", "out of time" or "not run".
         words: the verdict in a sentence or two.
         causes: the mistakes whose answer the policy is, where it fails; several where they cannot be told apart here.
+        rival: the mistake that the policy is held against beside what is right: the first cause of a failure, the
+            probe's own of a pass, else the nearest that counts; empty where nothing was learned.
         seeds: those that ended.
         more_seeds: with how many seeds in all an undecided probe would likely be decided; None where seeds do not help.
         distances: the path KL to the right answer ("right") and to that of each mistake that is determined here, nats.
@@ -94,6 +87,7 @@ class Diagnosis:
     verdict: Word
     words: str
     causes: tuple[str, ...] = ()
+    rival: str = ""
     seeds: tuple[int, ...] = ()
     more_seeds: int | None = None
     distances: Mapping[str, Average] = field(default_factory=dict)
@@ -112,77 +106,16 @@ class Diagnosis:
         """Return it as dicts, lists and numbers."""
         averages = {name: getattr(self, name) for name in ("expected_return", "elbo", "nats_short")}
         return {
-            **{name: getattr(self, name) for name in ("probe", "catches", "verdict", "words", "more_seeds", "seconds")},
+            **{
+                name: getattr(self, name)
+                for name in ("probe", "catches", "verdict", "words", "rival", "more_seeds", "seconds")
+            },
             "causes": list(self.causes),
             "seeds": list(self.seeds),
             **{name: None if average is None else average.plain() for name, average in averages.items()},
             "distances": {name: one.plain() for name, one in self.distances.items()},
             "q_distances": {name: one.plain() for name, one in self.q_distances.items()},
         }
-
-
-@dataclass(frozen=True)
-class Hypotheses:
-    """A probe under a rule with all its exact answers.
-
-    Attributes:
-        probe: the probe.
-        rule: the rule that a learner is to follow.
-    """
-
-    probe: Probe
-    rule: Rule
-
-    @cached_property
-    def task(self) -> Task:
-        """The probe as tensors."""
-        return task_of(self.probe, self.rule)
-
-    @cached_property
-    def answers(self) -> dict[str, Answer]:
-        """The right answer, under "right", and that of each mistake which determines one."""
-        wrong = {name: mistake.answer(self.task) for name, mistake in MISTAKES.items()}
-        known = {name: one for name, one in wrong.items() if one is not None}
-        return {RIGHT: answer(self.task, right(self.task)), **known}
-
-    @cached_property
-    def separations(self) -> dict[str, float]:
-        """How far the right policy is from the answer of each mistake, nats."""
-        return {name: float(apart) for name, apart in self.distances(self.answers[RIGHT].log_pi).items()}
-
-    def distances(self, log_pi: Float[Tensor, "T S A"]) -> dict[str, Tensor]:
-        """Return the path KL of a policy to every answer, nats."""
-        T, every = self.task.horizon or 1, self.answers.values()
-        policies = torch.stack([one.log_pi.expand(T, -1, -1) for one in every])
-        return dict(zip(self.answers, path_kl(self.task, log_pi, policies).unbind(), strict=True))
-
-    @property
-    def tells(self) -> bool:
-        """Whether the probe's own mistake makes a difference under the rule."""
-        return self.separations.get(self.probe.catches, 0.0) >= APART
-
-    @cached_property
-    def counted(self) -> tuple[str, ...]:
-        """The mistakes that count on this probe; see the module's words."""
-        least = max(self.separations.get(self.probe.catches, 0.0) / NEARER, APART)
-        return tuple(name for name, apart in self.separations.items() if apart >= least and name != RIGHT)
-
-    @cached_property
-    def untrained(self) -> float:
-        """How far a policy is from right that has learned nothing, nats: the prior or a uniform one."""
-        prior = self.task.log_prior.expand(self.task.horizon or 1, -1, -1)
-        uniform = torch.where(prior > -torch.inf, 0.0, -torch.inf).log_softmax(-1)
-        return max(float(self.distances(policy)[RIGHT]) for policy in (prior, uniform))
-
-
-def hypotheses(probe: Probe, rule: Rule) -> Hypotheses:
-    """Return a probe under a rule; those of this library are solved once."""
-    return _solved(probe.name, rule) if PROBES.get(probe.name) is probe else Hypotheses(probe, rule)
-
-
-@cache
-def _solved(name: str, rule: Rule) -> Hypotheses:
-    return Hypotheses(PROBES[name], rule)
 
 
 def average(runs: Sequence[float] | Tensor) -> Average:
@@ -204,14 +137,17 @@ def diagnose(known: Hypotheses, readings: Mapping[int, Reading], seconds: float 
     nats = {name: torch.stack([one[name] for one in each_seed]) for name in known.answers}
     verdict, causes, more = judge(nats, known.counted, known.untrained)
     distances = {name: average(runs) for name, runs in nats.items()}
+    nearest = min(known.counted, key=lambda name: distances[name].value)
+    rival = causes[0] if causes else known.probe.catches if verdict == "pass" else nearest
     qs = [(reading.log_pi, reading.q) for reading in readings.values() if reading.q is not None]
     each = [accounts(task, policy) for policy in policies]
     return Diagnosis(
         known.probe.name,
         known.probe.catches,
         verdict,
-        _sentence(known, distances, verdict, causes, more, len(policies)),
+        _sentence(known, distances, verdict, causes, rival, more),
         causes,
+        rival,
         tuple(readings),
         more,
         distances,
@@ -297,24 +233,22 @@ def _sentence(
     distances: Mapping[str, Average],
     verdict: Word,
     causes: tuple[str, ...],
+    rival: str,
     more: int | None,
-    seeds: int,
 ) -> str:
     """Say a verdict in a sentence or two."""
-    off = brief(distances[RIGHT].value)
+    off, there = brief(distances[RIGHT].value), brief(distances[rival].value)
     if causes:
-        there = brief(distances[causes[0]].value)
         return f"Your policy is that of {whose(causes)}: {there} nats from that, {off} from the right one."
-    wrong = min(known.counted, key=lambda name: distances[name].value) if verdict != "pass" else known.probe.catches
-    apart = f"{brief(distances[wrong].value)} from that of {whose([wrong])}"
+    apart = f"{there} from that of {whose([rival])}"
     if verdict == "pass":
         return f"Your policy is the right one: {off} nats from it, {apart}."
     if verdict == "fail":
-        untrained = f"An untrained one is {brief(known.untrained)} from it"
+        untrained = f"An untrained one is {brief(known.untrained)} from the right one"
         return f"Your policy is none that is known: {off} nats from the right one, {apart}. {untrained}."
     between = f"Your policy is {off} nats from the right one, {apart}"
-    if seeds == 1:
-        return f"{between}. One seed has no interval: take at least {more or 2}."
+    if len(distances[RIGHT].runs) == 1:
+        return f"{between}. One seed has no interval: take at least two."
     if more is not None:
         return f"{between}. Some {more} seeds would decide."
     return f"{between}: it is neither. More seeds would not decide; longer training may."
@@ -337,11 +271,12 @@ def cause_of(diagnoses: Sequence[Diagnosis]) -> tuple[str, ...]:
             here = {name: torch.tensor(x.runs, dtype=torch.float64)[kept] for name, x in one.distances.items()}
             truth = truth + here[RIGHT]
             totals = {name: total + here.get(name, here[RIGHT]) for name, total in totals.items()}
-    able = {name for name in MISTAKES if any(_explains(name, one) for one in failed)}
+    able = {name for name in MISTAKES if any(explains(name, one) for one in failed)}
     better = {name: x for name, x in totals.items() if name in able and float(x.sum()) < float(truth.sum())}
     return nearest_of(better) if better and seeds else ()
 
 
-def _explains(name: str, failure: Diagnosis) -> bool:
+def explains(name: str, failure: Diagnosis) -> bool:
+    """Return whether a mistake's answer is ``NEARER`` times nearer to a policy that failed than what is right."""
     nats = failure.distances
     return name in nats and NEARER * nats[name].value <= nats[RIGHT].value

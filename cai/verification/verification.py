@@ -8,7 +8,8 @@ from typing import Any
 
 from cai.support.display import in_notebook
 from cai.support.numbers import brief, finite
-from cai.verification.diagnosis import NEARER, RIGHT, Diagnosis, cause_of, whose
+from cai.verification.diagnosis import Diagnosis, cause_of, explains, whose
+from cai.verification.hypotheses import RIGHT
 
 BAD = ("fail", "error", "out of time")
 """The verdicts that are failures."""
@@ -69,11 +70,8 @@ class Verification:
     @cached_property
     def explained(self) -> tuple[str, ...]:
         """The failed probes that the cause explains."""
-        if not self.cause:
-            return ()
-        nats = {one.probe: one.distances for one in self.verdicts if one.verdict == "fail" and one.distances}
-        first = self.cause[0]
-        return tuple(n for n, d in nats.items() if first in d and NEARER * d[first].value <= d[RIGHT].value)
+        failed = [one for one in self.verdicts if one.verdict == "fail"]
+        return tuple(one.probe for one in failed if self.cause and explains(self.cause[0], one))
 
     @property
     def summary(self) -> str:
@@ -88,18 +86,25 @@ class Verification:
             why = ". No known mistake explains the failures"
         return f"{said}{why}."
 
+    @property
+    def lines(self) -> list[tuple[str, ...]]:
+        """The heads of the table, and a line for each probe; the first three columns are words."""
+        return [
+            ("probe", "verdict", "mistake", "nats from right", "nats from it", "nats short"),
+            *map(_cells, self.verdicts),
+        ]
+
     def table(self) -> str:
-        """Return the verdicts as aligned text, a line for each probe."""
-        heads = ("probe", "verdict", "nats from right", "nearest mistake", "nats from it", "nats short")
-        lines = [heads, *map(_cells, self.verdicts)]
-        widths = [max(len(line[i]) for line in lines) for i in range(len(heads))]
-        right = (False, False, True, False, True, True)
+        """Return the verdicts as aligned text; "mistake" is the one that a policy is held against."""
+        widths = [max(map(len, column)) for column in zip(*self.lines, strict=True)]
 
         def aligned(line: Sequence[str]) -> str:
-            cells = zip(line, widths, right, strict=True)
-            return "  ".join(text.rjust(w) if to_right else text.ljust(w) for text, w, to_right in cells).rstrip()
+            cells = [
+                text.ljust(w) if n < 3 else text.rjust(w) for n, (text, w) in enumerate(zip(line, widths, strict=True))
+            ]
+            return "  ".join(cells).rstrip()
 
-        return "\n".join(map(aligned, lines))
+        return "\n".join(map(aligned, self.lines))
 
     def plain(self) -> dict[str, Any]:
         """Return it as dicts, lists and numbers."""
@@ -119,8 +124,8 @@ def _order(verdicts: Sequence[Diagnosis]) -> list[str]:
 
 
 def _cells(one: Diagnosis) -> tuple[str, ...]:
-    nats = {name: average.value for name, average in one.distances.items()}
-    wrong = one.causes[0] if one.causes else one.catches
-    numbers = [nats.get(RIGHT), nats.get(wrong), None if one.nats_short is None else one.nats_short.value]
-    off, there, short = ("" if number is None else brief(number) for number in numbers)
-    return (one.probe, one.verdict, off, wrong if there else "", there, short)
+    short = one.nats_short
+    if short is None:
+        return (one.probe, one.verdict, "", "", "", "")
+    numbers = (one.distances[RIGHT].value, one.distances[one.rival].value, short.value)
+    return (one.probe, one.verdict, one.rival, *map(brief, numbers))

@@ -11,7 +11,8 @@ from cai.support.apart import Failed, Overdue, Skipped, attempted, each_apart
 from cai.support.parallel import each
 from cai.support.progress import bar
 from cai.support.wording import read_name
-from cai.verification.diagnosis import Diagnosis, Hypotheses, diagnose, hypotheses
+from cai.verification.diagnosis import Diagnosis, diagnose
+from cai.verification.hypotheses import Hypotheses, hypotheses
 from cai.verification.probe import Claim, Probe
 from cai.verification.probe_environment import environment_of
 from cai.verification.probes import PROBES

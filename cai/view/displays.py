@@ -27,6 +27,7 @@ from cai.policies.affine_gaussian import AffineGaussianPolicy
 from cai.policies.gaussian_action import GaussianAction
 from cai.policies.policy_table import PolicyTable
 from cai.support.numbers import between, brief, rounded, show
+from cai.verification.verification import Verification
 from cai.view.blocks import block, heading, line, table
 from cai.view.graph_figure import graph
 from cai.view.map_figures import occupancy_map, value_map
@@ -152,6 +153,13 @@ def _(result: PolicyTable) -> str:
 def _(result: Reasons | GaussianReasons) -> str:
     heads, *rows = result.table
     return block(heading(result.head), table(heads, rows), *(line(text) for text in result.sentences))
+
+
+@html.register
+def _(result: Verification) -> str:
+    heads, *rows = result.lines
+    bad = [f"{one.probe}: {one.words}" for one in result.verdicts if one.verdict not in ("pass", "left out")]
+    return block(heading(result.summary), table(heads, rows, 3), *map(line, bad))
 
 
 html.register(LinearGaussian, system)
