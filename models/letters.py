@@ -20,13 +20,13 @@ def letters(
     text: str | None = None,
     order: int = 2,
     smoothing: str = "witten_bell",
-    delta: float = 1.0,
+    delta: float | None = None,
     words: int | None = None,
     pattern: str | None = " the ",
     contains: str | None = None,
     ends_with: str | None = None,
     count: str | None = None,
-    up_to: int = 3,
+    up_to: int | None = None,
     forbid: str | None = None,
     reward: float = 1.0,
     rejected: float = 0.0,
@@ -41,19 +41,21 @@ def letters(
         text: the file of a text that the n-gram is fitted to; Alice in Wonderland unless given.
         order: n of the n-gram: 1 for single letters, 2 for a bigram.
         smoothing: "witten_bell", or "add" for δ added to each count.
-        delta: δ of "add".
+        delta: δ of "add", 1 unless given.
         words: how many of the most frequent words are tokens, not letters; one of them is "…", for all others.
         pattern: a regular expression that pays once, at the end, where it matches some part of the text.
         contains: a text that pays once, at the end, where the text contains it.
         ends_with: a text that pays at the end where the text ends with it.
         count: a text that pays each time that it is written.
-        up_to: how often it pays.
+        up_to: how often ``count`` pays, 3 times unless given.
         forbid: a text that must not be written.
         reward: what each of these pays.
         rejected: what is paid where ``pattern``, ``contains`` or ``ends_with`` is absent; -inf if it must be there.
         horizon: T letters or words.
         end: the letter or word that ends a text early, such as "."; None for none.
     """
+    if up_to is not None and count is None:
+        raise cai.fault("letters, up_to", f"{up_to!r} without count", "count=…, the text that pays so often")
     written = language.plain(_read(text), end or "")
     if not written:
         raise cai.fault("letters, text", f"no letter in '{text}'", "a text with letters from a to z")
@@ -68,7 +70,7 @@ def letters(
         pattern is not None and language.matching(str(pattern), vocabulary, *paid),
         contains is not None and language.containing(str(contains), vocabulary, *paid),
         ends_with is not None and language.ending_with(str(ends_with), vocabulary, *paid),
-        count is not None and language.counting(str(count), vocabulary, up_to, reward),
+        count is not None and language.counting(str(count), vocabulary, 3 if up_to is None else up_to, reward),
         forbid is not None and language.forbidding(str(forbid), vocabulary),
     ]
     automata = [automaton for automaton in asked if automaton]

@@ -284,9 +284,11 @@ def test_a_factory_does_things_in_the_right_order() -> None:
             {"pattern": "(a"},
             r"matching '\(a': missing \), unterminated subpattern at position 0; expected a reg",
         ),
-        ("letters", {"pattern": "naïve"}, "matching 'naïve': 'ï'; expected characters of the vocabulary:  abc"),
-        ("letters", {"contains": "A"}, "automaton, text, token 0: 'A'; expected a token of the vocabulary:  abc"),
+        ("letters", {"pattern": "naïve"}, "matching 'naïve': 'ï'; expected characters of the vocabulary: ␣abc"),
+        ("letters", {"contains": "A"}, "automaton, text, token 0: 'A'; expected a token of the vocabulary: ␣abc"),
         ("letters", {"pattern": None}, "letters: nothing that pays; expected at least one of pattern, contains"),
+        ("letters", {"up_to": 2}, "letters, up_to: 2 without count; expected count=…"),
+        ("letters", {"delta": 0.5}, "ngram, delta: 0.5 with smoothing 'witten_bell'; expected smoothing 'add'"),
         ("letters", {"words": 1}, "words, size: 1; expected a whole number, at least 2"),
     ],
 )

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from cai import check, factorise, solve
+from cai import WorldError, check, factorise, solve
 from cai.bridges.named import load_world
 from cai.cli.new import copied
 from cai.support.catalogue import folder as catalogue
@@ -107,6 +107,12 @@ def test_a_copy_of_the_catalogue_works_under_its_own_name(tmp_path: Path) -> Non
         assert check(load_world(str(tmp_path / origin / "my_lake.py"))) == []
         told = cai("solve", f"{origin}/my_lake.py", "--set", "size=1", "--set", "rows=0", cwd=tmp_path)
         assert "no argument" in told.stderr
+        copy = (catalogue() / f"{origin}.py").read_text(encoding="utf-8")
+        (tmp_path / origin / "mine.py").write_text(copy, encoding="utf-8")  # by hand, its name as it was
+        assert check(load_world(str(tmp_path / origin / "mine.py"))) == []
+    (tmp_path / "two.py").write_text("def a(): ...\n\n\ndef b(): ...\n")
+    with pytest.raises(WorldError, match=r"or the spec '.*two.py:a', whose function returns a world"):
+        load_world(str(tmp_path / "two.py"))
     assert "MyLake, slip: 1.5" in cai("solve", "grid/my_lake.py", "--set", "slip=1.5", cwd=tmp_path).stderr
     refused = cai("new", "mine.py", "--from", "frozenlake", cwd=tmp_path)
     assert "did you mean frozen_lake" in refused.stderr

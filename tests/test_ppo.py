@@ -71,6 +71,7 @@ def test_ppo_takes_a_world_without_an_end() -> None:
         ({"clip": None}, "ppo, epochs: 10 and minibatches = 4 without clip; expected 1; or clip=0.2"),
         ({"lam": 1.5}, "ppo, lam: 1.5; expected a finite number from 0 to 1"),
         ({"length": 0}, "ppo, length: 0; expected a whole number, at least 1"),
+        ({"where": "loss"}, "ppo, where: 'loss' without a temperature, the weight of the KL"),
         ({"kl": "k4"}, "KL objective, kl: 'k4'; expected one of k1"),
     ],
 )

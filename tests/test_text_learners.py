@@ -57,6 +57,11 @@ def test_whole_trajectories_need_a_certain_world(learn: Any) -> None:
         (cai.learn.rloo, {"group": 3}, "rloo, batch: 100; expected whole groups of 3"),
         (cai.learn.grpo, {"group": 1}, "KL objective, group: 1; expected a number of texts, at least 2"),
         (cai.learn.grpo, {"objective": "gspo"}, "KL objective: 'gspo'; expected one of"),
+        (
+            cai.learn.grpo,
+            {"temperature": None, "kl": "k3"},
+            "grpo, kl: 'k3' without a temperature, the weight of the KL; expected temperature=…",
+        ),
         (cai.learn.dpo, {"batch": 7}, "dpo, batch: 7; expected a multiple of 2, at least 2"),
         (cai.learn.dpo, {"judge": 0.0}, "dpo, judge: 0.0; expected a number above 0"),
         (cai.learn.ipo, {"average": 2.0}, "ipo, average: 2.0; expected a finite number from 0 to 1"),
@@ -65,7 +70,7 @@ def test_whole_trajectories_need_a_certain_world(learn: Any) -> None:
 )
 def test_what_they_refuse(learn: Any, asked: dict[str, Any], words: str) -> None:
     with pytest.raises(cai.WorldError, match=words):
-        learn(Certain(), temperature=1.0, steps=10, **{**QUIET, **asked})
+        learn(Certain(), **{"temperature": 1.0, "steps": 10, **QUIET, **asked})
 
 
 def test_an_environment_with_several_starts_has_no_groups() -> None:

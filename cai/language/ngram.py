@@ -108,7 +108,7 @@ def fit_ngram(
     *,
     vocabulary: Vocabulary | None = None,
     smoothing: str = "witten_bell",
-    delta: float = 1.0,
+    delta: float | None = None,
 ) -> NGram:
     """Return the n-gram model of a text.
 
@@ -117,13 +117,14 @@ def fit_ngram(
         order: n: 1 for single tokens, 2 for a bigram.
         vocabulary: the tokens; the characters of the text unless given.
         smoothing: "witten_bell" or "add": δ is added to each count.
-        delta: δ ≥ 0 of "add"; with 0 what the text never says has probability 0.
+        delta: δ ≥ 0 of "add", 1 unless given; with 0 what the text never says has probability 0.
 
     Raises:
         WorldError: the text is empty, has a token that is not in the vocabulary, or an argument is not valid.
         IntractableError: the contexts need more memory than there is.
     """
     _require_settings(order, smoothing, delta)
+    added = 1.0 if delta is None else float(delta)
     vocabulary = characters(text) if vocabulary is None and text else vocabulary
     if vocabulary is not None:
         require_vocabulary("ngram", vocabulary)
@@ -137,14 +138,18 @@ def fit_ngram(
     for k in range(order):
         counts = _counts(tokens, k, V)
         shorter = levels[-1].repeat(V, 1)[: V**k] if levels else torch.full((1, V), 1 / V, dtype=torch.float64)
-        levels.append(_witten_bell(counts, shorter) if smoothing == "witten_bell" else _add(counts, shorter, delta))
+        levels.append(_witten_bell(counts, shorter) if smoothing == "witten_bell" else _add(counts, shorter, added))
     return NGram(vocabulary, order, torch.cat(levels).log())
 
 
-def _require_settings(order: int, smoothing: str, delta: float) -> None:
+def _require_settings(order: int, smoothing: str, delta: float | None) -> None:
     require_whole("ngram, order", order, 1)
     if smoothing not in ("witten_bell", "add"):
         raise fault("ngram, smoothing", f"{smoothing!r}", "'witten_bell' or 'add'")
+    if delta is None:
+        return
+    if smoothing != "add":
+        raise fault("ngram, delta", f"{delta!r} with smoothing {smoothing!r}", "smoothing 'add', whose δ it is")
     if isinstance(delta, bool) or not isinstance(delta, int | float) or not 0 <= delta < torch.inf:
         raise fault("ngram, delta", f"{delta!r}", "a number, at least 0")
 
@@ -164,6 +169,6 @@ def _witten_bell(counts: Float[Tensor, "C V"], shorter: Float[Tensor, "C V"]) ->
 
 def _add(counts: Float[Tensor, "C V"], shorter: Float[Tensor, "C V"], delta: float) -> Float[Tensor, "C V"]:
     """Add δ to each count; a context that never occurs, where δ = 0, has the probabilities of the shorter one."""
-    added = counts + float(delta)
+    added = counts + delta
     total = added.sum(-1, keepdim=True)
     return torch.where(total > 0, added / total, shorter)

@@ -23,7 +23,7 @@ from torch import Tensor
 from cai.errors import Finding, IntractableError, fault
 from cai.language.automaton import Automaton, paying_at_end
 from cai.language.given import require_vocabulary
-from cai.language.vocabulary import Vocabulary
+from cai.language.vocabulary import Vocabulary, visible
 
 MOST = 10_000
 """The most states of a pattern's automaton before it is made minimal."""
@@ -126,7 +126,7 @@ class _Parsed:
         found = [letter for letter in self.letters if one.fullmatch(letter)]
         if not found and str(node[0]) in ("LITERAL", "IN"):
             seen = repr(chr(node[1])) if str(node[0]) == "LITERAL" else "a class of characters, none of which occurs"
-            raise fault(self.name, seen, f"characters of the vocabulary: {''.join(self.letters)}")
+            raise fault(self.name, seen, f"characters of the vocabulary: {visible(''.join(self.letters))}")
         return from_charclass(Charclass("".join(found))) if found else NULL
 
 

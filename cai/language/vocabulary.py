@@ -72,7 +72,7 @@ class Vocabulary:
         numbers = [self.number.get(token, other) for token in split]
         if None in numbers:
             i = numbers.index(None)
-            known = f"{len(self)} words" if self.separator else "".join(self.tokens)
+            known = f"{len(self)} words" if self.separator else visible("".join(self.tokens))
             raise fault(f"{where}, token {i}", f"{split[i]!r}", f"a token of the vocabulary: {known}")
         return torch.tensor(numbers, dtype=torch.long)
 
@@ -91,7 +91,12 @@ class Vocabulary:
     def shown(self, tokens: Iterable[int]) -> str:
         """Return the text of tokens as a label shows it: of characters, a space is ␣, and · is no token at all."""
         text = self.decode(tokens)
-        return (text if self.separator else text.replace(" ", "␣").replace("\n", "⏎")) or "·"
+        return (text if self.separator else visible(text)) or "·"
+
+
+def visible(text: str) -> str:
+    """Return a text with ␣ for each space and ⏎ for each end of a line."""
+    return text.replace(" ", "␣").replace("\n", "⏎")
 
 
 def _require_text(where: str, text: Any) -> None:

@@ -49,5 +49,13 @@ def check(algorithm: Any, optional: tuple[str, ...] = (), **kinds: Kind) -> None
             raise fault(f"{algorithm.name}, {name}", f"{value!r}", kind.words)
 
 
+def require_soft(learner: str, temperature: float | None, **settings: Any) -> None:
+    """Raise where a setting of the KL is given without a temperature, its weight, so that it would do nothing."""
+    for name, value in settings.items():
+        if temperature is None and value is not None:
+            seen = f"{value!r} without a temperature, the weight of the KL"
+            raise fault(f"{learner}, {name}", seen, "temperature=… (cai learn -t)")
+
+
 def _plain(x: Any) -> bool:
     return isinstance(x, int | float) and not isinstance(x, bool)

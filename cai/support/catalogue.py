@@ -107,10 +107,21 @@ def _pick(module: ModuleType, path: Path, attribute: str) -> Callable[..., Any]:
     worlds = {name: value for name, value in own.items() if inspect.isclass(value) and hasattr(value, "step")}
     if len(worlds) != 1:
         if not worlds:
-            raise fault(str(path), "no class with a method step", "a class with the methods initial, act and step")
+            return _only_function(own, path)
         seen = f"{len(worlds)} classes with a method step: {', '.join(sorted(worlds))}"
         raise fault(str(path), seen, f"a single one, one called {camel(path.stem)}, or the spec '{path}:Class'")
     return next(iter(worlds.values()))
+
+
+def _only_function(own: Mapping[str, Callable[..., Any]], path: Path) -> Callable[..., Any]:
+    """Return the function of a file whose only public name it is."""
+    public = {name: value for name, value in own.items() if not name.startswith("_")}
+    functions = sorted(name for name, value in public.items() if inspect.isfunction(value))
+    if len(public) == len(functions) == 1:
+        return public[functions[0]]
+    expected = "a class with the methods initial, act and step"
+    named = f", or the spec '{path}:{functions[0]}', whose function returns a world" if functions else ""
+    raise fault(str(path), "no class with a method step", expected + named)
 
 
 def _require_arguments(spec: str, make: Callable[..., Any], arguments: Mapping[str, Any]) -> None:

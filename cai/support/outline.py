@@ -104,11 +104,14 @@ def camel(stem: str) -> str:
 
 
 def _world(makers: dict[str, AstMaker], stem: str) -> AstMaker | None:
-    """Return the world of a file: what has its name, or the only class with a ``step``."""
+    """Return the world of a file: what has its name, the only class with a ``step``, or its only function, alone."""
     for name in (stem, camel(stem)):
         if name in makers:
             return makers[name]
     stepping = [node for node in makers.values() if isinstance(node, ast.ClassDef) and _method(node, "step")]
+    public = [node for name, node in makers.items() if not name.startswith("_")]
+    if not stepping and len(public) == 1 and isinstance(public[0], ast.FunctionDef):
+        return public[0]
     return stepping[0] if len(stepping) == 1 else None
 
 

@@ -7,6 +7,7 @@ from cai.exact.kl.kl_objective import KLObjective, kl_objective
 from cai.learn.algorithms.policy_gradient import PolicyGradient
 from cai.learn.policy_search import PolicyOptions, search_policy
 from cai.learn.result import Learned
+from cai.learn.settings import require_soft
 
 
 def rloo(
@@ -65,7 +66,7 @@ def grpo(
         objective: the baseline and the normalisations, by the name of their paper: "grpo", "dr_grpo" (Liu et al. 2025:
             no deviation, no length), "rloo", "reinforce++", "reinforce++_baseline" (Hu et al. 2025: the deviation of
             the batch); or a ``KLObjective``.
-        kl: the estimate of each step's KL; the objective's own unless given.
+        kl: the estimate of each step's KL; the objective's own unless given. Only at a temperature.
         where: "reward" or "loss", where it goes; likewise.
         group: G, trajectories from the same start.
         epochs: passes over each batch; more than one only with a clip.
@@ -78,5 +79,6 @@ def grpo(
     """
     chosen = kl_objective(objective, group)
     chosen = replace(chosen, kl=kl or chosen.kl, where=where or chosen.where)
+    require_soft("grpo", temperature, kl=kl, where=where)
     method = PolicyGradient(chosen, "grpo", batch, reward_to_go=False, epochs=epochs, minibatches=minibatches)
     return search_policy(method, world, options, temperature=temperature)

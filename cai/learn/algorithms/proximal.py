@@ -6,6 +6,7 @@ from cai.exact.kl.kl_objective import KLObjective
 from cai.learn.algorithms.policy_gradient import PolicyGradient
 from cai.learn.policy_search import PolicyOptions, search_policy
 from cai.learn.result import Learned
+from cai.learn.settings import require_soft
 from cai.world.definition import World
 from cai.world.spec import read
 
@@ -24,8 +25,8 @@ def ppo(
     epochs: int = 10,
     minibatches: int = 4,
     whiten: bool = True,
-    kl: Literal["k1", "k2", "k3", "ratio_k3", "full"] = "k1",
-    where: Literal["reward", "loss"] = "reward",
+    kl: Literal["k1", "k2", "k3", "ratio_k3", "full"] | None = None,
+    where: Literal["reward", "loss"] | None = None,
     batch: int | None = None,
     length: int | None = None,
     norm: float | None = 0.5,
@@ -50,8 +51,9 @@ def ppo(
         epochs: passes over each batch, for the policy and for V.
         minibatches: updates in each pass.
         whiten: give the advantages of a batch mean 0 and deviation 1.
-        kl: the estimate of each step's KL to the prior, as in ``KLObjective``.
-        where: "reward" or "loss", where the KL goes.
+        kl: the estimate of each step's KL to the prior, as in ``KLObjective``; "k1" unless given. Only at a
+            temperature.
+        where: "reward" or "loss", where the KL goes; "reward" unless given. Likewise.
         batch: copies of the world; 1,024 over the length that is usual unless given.
         length: steps of each copy in an update; the horizon unless given, and at most 128.
         norm: the largest norm of a gradient; None for any.
@@ -65,7 +67,11 @@ def ppo(
     if gamma is None and horizon is None and own == 1:
         gamma = GAMMA
     scale: Any = "batch_std" if whiten else "none"
-    objective = KLObjective(kl, where, "value", scale, length="batch", clip=clip, source="Schulman et al. 2017")
+    source = "Schulman et al. 2017"
+    kind: Any = "k1" if kl is None else kl
+    place: Any = "reward" if where is None else where
+    objective = KLObjective(kind, place, "value", scale, length="batch", clip=clip, source=source)
+    require_soft("ppo", temperature, kl=kl, where=where)
     usual = min(LONGEST, horizon or LONGEST)
     length = usual if length is None else length
     batch = -(-STEPS // usual) if batch is None else batch
