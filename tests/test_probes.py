@@ -4,7 +4,7 @@ import subprocess
 import sys
 from collections import defaultdict
 from collections.abc import Callable
-from itertools import combinations, product
+from itertools import permutations, product
 from math import exp, log
 
 import gymnasium
@@ -16,7 +16,8 @@ from torch import Tensor
 
 import cai
 from cai.verification.answer import Answer, answer, right
-from cai.verification.episode_visits import path_kl, unrolled, visits
+from cai.verification.distances import path_kl
+from cai.verification.hypotheses import RIGHT, hypotheses
 from cai.verification.mistakes import MISTAKES
 from cai.verification.probe import Probe
 from cai.verification.probe_environment import ProbeEnvironment
@@ -34,11 +35,9 @@ def right_answer(task: Task) -> Answer:
 
 
 def apart(task: Task, one: Answer, other: Answer) -> float:
-    """Nats an episode of one policy from another, which is read with a tremble of 1 %."""
-    n = one.log_pi.shape[-1]
-    read = (0.99 * other.log_pi.exp() + 0.01 / n).log()
-    same = (0.99 * one.log_pi.exp() + 0.01 / n).log()
-    return path_kl(task, one.log_pi, read) - path_kl(task, one.log_pi, same)
+    """Nats an episode of one policy from another."""
+    log_pi = one.log_pi.expand(task.horizon or 1, -1, -1)
+    return float(path_kl(task, log_pi, other.log_pi.expand_as(log_pi)))
 
 
 def acted_in(probe: Probe) -> Tensor:
@@ -169,21 +168,16 @@ SAME = {"reward averaged", "luck averaged", "entropy added"}
 
 @pytest.mark.slow  # some 900 fixed points
 def test_some_probe_tells_any_two_mistakes_apart() -> None:
-    names = ["right", *(name for name in MISTAKES if name not in SAME)]
-    most = torch.zeros(len(names), len(names), dtype=torch.float64)
+    names = [RIGHT, *(name for name in MISTAKES if name not in SAME)]
+    most = dict.fromkeys(permutations(names, 2), 0.0)
     for probe in PROBES.values():
-        task = task_of(probe, cai.VARIATIONAL)
-        every = [right_answer(task), *(MISTAKES[name].answer(task) for name in names[1:])]
-        known = [n for n, one in enumerate(every) if one is not None]
-        log_pi = torch.stack([one.log_pi for one in every if one is not None]).expand(-1, probe.horizon or 1, -1, -1)
-        read = (0.99 * log_pi.exp() + 0.01 / log_pi.shape[-1]).log()
-        nats = (log_pi.exp().unsqueeze(1) * (read.unsqueeze(1) - read)).sum(-1)  # of each policy to each
-        times = torch.stack([visits(unrolled(task), one.flatten(0, 1)).reshape(one.shape[:-1]) for one in log_pi])
-        apart_here = (times.unsqueeze(1) * nats).sum((-1, -2))
-        here = torch.tensor(known)
-        most[here.unsqueeze(1), here] = most[here.unsqueeze(1), here].maximum(apart_here)
-    for one, other in combinations(range(len(names)), 2):
-        assert min(most[one, other], most[other, one]) > 0.05, f"{names[one]} and {names[other]}"
+        known = hypotheses(probe, cai.VARIATIONAL)
+        for one, exact in known.answers.items():
+            for other, nats in known.distances(exact.log_pi.expand(probe.horizon or 1, -1, -1)).items():
+                if (one, other) in most:
+                    most[one, other] = max(most[one, other], float(nats))
+    for pair, nats in most.items():
+        assert nats > 0.05, pair
 
 
 @every_probe

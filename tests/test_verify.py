@@ -17,7 +17,8 @@ from cai.support.apart import Failed, Overdue, Skipped, each_apart
 from cai.verification import MISTAKES, PROBES, actions, logits, probabilities, q_values, world_of
 from cai.verification.answer import Answer, answer, right
 from cai.verification.diagnosis import judge, seeds_needed
-from cai.verification.distances import accounts, occupancy, path_kl
+from cai.verification.distances import accounts, path_kl
+from cai.verification.episode_visits import occupancy
 from cai.verification.probe import Probe
 from cai.verification.reading import Reading, places_of, read
 from cai.verification.task import Task, task_of

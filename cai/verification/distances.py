@@ -1,6 +1,5 @@
 """How far a learned policy is from an exact answer, in nats an episode; and its return and ELBO, on the tables.
 
-    occupancy       d_t(s) = γ^t p(s_t = s), of the learned policy
     path KL         Σ_t Σ_s d_t(s) KL(π̂_t(·|s) ‖ π_t(·|s)), without discount: over an episode as the environment runs it
     nats short      ELBO* - ELBO(π̂), with discount; where γ = 1 it is the path KL to the answer of VARIATIONAL
 
@@ -15,12 +14,11 @@ from torch import Tensor
 
 from cai.exact.rules import VARIATIONAL, is_maximum
 from cai.verification.answer import Answer, answer, right
+from cai.verification.episode_visits import as_run, occupancy
 from cai.verification.task import Task
 
 TREMBLE = 0.01
 """The chance of any action at all where a policy takes one that an answer never takes: its distance is then finite."""
-DOUBLINGS = 20
-"""An endless episode is followed for 2 to this power steps."""
 
 
 @dataclass(frozen=True)
@@ -38,24 +36,6 @@ class Accounts:
     nats_short: float
 
 
-def occupancy(task: Task, log_pi: Float[Tensor, "T S A"]) -> Float[Tensor, "T S"]:
-    """Return d_t(s); where the task knows no time the sum over all times, ``[1, S]``."""
-    goes_on = task.discount * task.p * ~task.over
-    S = len(task.start)
-    steps = torch.zeros((len(log_pi), S, S), dtype=torch.float64)  # of s at t, to s' at t + 1
-    weights = log_pi.exp().unsqueeze(-1) * goes_on
-    steps.scatter_add_(-1, task.following.flatten(1).expand(len(log_pi), S, -1), weights.flatten(2))
-    if task.horizon is None:
-        total, power = task.start, steps[0]
-        for _ in range(DOUBLINGS):  # Σ_{t < 2n} M^t = (Σ_{t < n} M^t) (1 + M^n)
-            total, power = total + total @ power, power @ power
-        return total.unsqueeze(0)
-    d = [task.start]
-    for step in steps[:-1]:
-        d.append(d[-1] @ step)
-    return torch.stack(d)
-
-
 def path_kl(task: Task, log_pi: Float[Tensor, "T S A"], other: Float[Tensor, "*H T S A"]) -> Float[Tensor, "*H"]:
     """Return the path KL of a policy to answers, nats an episode of the environment; a cut episode is one step.
 
@@ -69,11 +49,6 @@ def path_kl(task: Task, log_pi: Float[Tensor, "T S A"], other: Float[Tensor, "*H
     q = torch.where(strays, (1 - TREMBLE) * q + TREMBLE / q.shape[-1], q)
     nats = torch.where(p > 0, p * (p.log() - q.log()), 0.0).sum(-1)
     return (occupancy(as_run(task), log_pi) * nats).sum((-2, -1)).clamp(min=0.0)  # not below 0 by rounding
-
-
-def as_run(task: Task) -> Task:
-    """Return a task whose occupancy is that of the environment's episodes: nothing is discounted, a cut is the end."""
-    return replace(task, discount=0.0 if task.cut else 1.0)
 
 
 def _alike(p: Tensor, q: Tensor) -> Tensor:

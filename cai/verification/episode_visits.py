@@ -1,4 +1,9 @@
-"""How often an episode of a probe visits each state, and how far two policies are apart on it, in nats."""
+"""How often an episode of a probe visits each state.
+
+    d_t(s) = γ^t p(s_t = s)
+
+As everywhere in the library a discount is survival, and nobody acts after the end.
+"""
 
 from dataclasses import replace
 
@@ -7,6 +12,36 @@ from jaxtyping import Float
 from torch import Tensor
 
 from cai.verification.task import Task
+
+DOUBLINGS = 20
+"""An endless episode is followed for 2 to this power steps."""
+
+
+def occupancy(task: Task, log_pi: Float[Tensor, "T S A"]) -> Float[Tensor, "T S"]:
+    """Return d_t(s) of a policy; where the task knows no time the sum over all times, ``[1, S]``."""
+    steps = task.discount * moves(task, log_pi)  # of s at t, to s' at t + 1
+    if task.horizon is None:
+        total, power = task.start, steps[0]
+        for _ in range(DOUBLINGS):  # Σ_{t < 2n} M^t = (Σ_{t < n} M^t) (1 + M^n)
+            total, power = total + total @ power, power @ power
+        return total.unsqueeze(0)
+    d = [task.start]
+    for step in steps[:-1]:
+        d.append(d[-1] @ step)
+    return torch.stack(d)
+
+
+def moves(task: Task, log_pi: Float[Tensor, "*T S A"]) -> Float[Tensor, "*T S S2"]:
+    """Return p(s'|s) of an episode that goes on under a policy; the rest of each row is the chance of an end."""
+    going = log_pi.exp().unsqueeze(-1) * torch.where(task.over, 0.0, task.p)
+    after = task.following.flatten(1).expand(going.flatten(-2).shape)
+    nowhere = torch.zeros((*log_pi.shape[:-1], len(task.start)), dtype=torch.float64)
+    return nowhere.scatter_add(-1, after, going.flatten(-2))
+
+
+def as_run(task: Task) -> Task:
+    """Return a task whose occupancy is that of the environment's episodes: nothing is discounted, a cut is the end."""
+    return replace(task, discount=0.0 if task.cut else 1.0)
 
 
 def unrolled(task: Task) -> Task:
@@ -24,45 +59,3 @@ def unrolled(task: Task) -> Task:
     p, r, log_prior = task.p.repeat(T, 1, 1), task.r.repeat(T, 1, 1), task.log_prior.repeat(T, 1)
     following, over = task.following.repeat(T, 1, 1) + later, task.over.repeat(T, 1, 1) | last
     return replace(task, horizon=None, start=start, log_prior=log_prior, p=p, r=r, following=following, over=over)
-
-
-def visits(task: Task, log_pi: Float[Tensor, "..."]) -> Tensor:
-    """Return the expected number of visits of an episode, ``Σ_t p(s_t = s)`` without discount, ``[S]``.
-
-    It counts the episodes that the environment runs: with ``cut`` an episode is one step.
-
-    Args:
-        task: the task, unrolled.
-        log_pi: log π(a|s), ``[S, A]``.
-    """
-    if task.cut:
-        return task.start
-    times: Tensor = torch.linalg.solve(
-        torch.eye(len(task.start), dtype=torch.float64) - moves(task, log_pi).T, task.start
-    )
-    return times
-
-
-def moves(task: Task, log_pi: Float[Tensor, "..."]) -> Tensor:
-    """Return p(s'|s) of an episode that goes on, ``[S, S']``; the rest of each row is the chance of an end."""
-    going = torch.where(task.over, 0.0, task.p) * log_pi.exp().unsqueeze(-1)
-    S = len(task.start)
-    return torch.zeros(S, S, dtype=torch.float64).scatter_add(1, task.following.reshape(S, -1), going.reshape(S, -1))
-
-
-def path_kl(task: Task, log_pi: Float[Tensor, "..."], log_rho: Float[Tensor, "..."]) -> float:
-    """Return ``Σ_t E_{s_t ~ π} KL(π_t(·|s_t) ‖ ρ_t(·|s_t))`` over an episode of the environment, nats.
-
-    Where ρ is 0 and π is not it is infinite.
-
-    Args:
-        task: the task.
-        log_pi: log π, the policy that acts, ``[T or 1, S, A]``.
-        log_rho: log ρ, of the same shape or with T = 1.
-    """
-    T = task.horizon or 1
-    here = log_pi.expand(T, *task.log_prior.shape).flatten(0, 1)
-    there = log_rho.expand(T, *task.log_prior.shape).flatten(0, 1)
-    gap = torch.where(here > -torch.inf, here.exp() * (here - there), 0.0).sum(-1)
-    times = visits(unrolled(task), here)
-    return float(torch.where(times > 0, times * gap, 0.0).sum())

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from cai.exact.rules import is_maximum
 from cai.verification.answer import Answer, answer, fixed_point, right
-from cai.verification.episode_visits import moves, unrolled, visits
+from cai.verification.episode_visits import as_run, moves, occupancy, unrolled
 from cai.verification.mistaken_tasks import rolled
 from cai.verification.task import Task
 
@@ -151,14 +151,14 @@ def _returns(task: Task, log_pi: Tensor) -> tuple[Tensor, Tensor]:
     q = (task.p * (task.r + future)).sum(-1)
     step = (pi * (task.p * (task.r + future - v.reshape(-1, 1, 1)) ** 2).sum(-1)).sum(-1)
     spread = step if task.cut else torch.linalg.solve(one - task.discount**2 * move, step)
-    times = visits(task, log_pi)
+    times = occupancy(as_run(task), log_pi.unsqueeze(0))[0]
     return q, (times @ spread / times.sum()).sqrt()
 
 
 def _shares(task: Task, log_pi: Tensor) -> Tensor:
     """Return w_t(s), the share of each time in the visits of a state, ``[T, S]``; 1/T where it is never visited."""
     assert task.horizon is not None
-    by_time = visits(unrolled(task), log_pi.repeat(task.horizon, 1)).reshape(task.horizon, -1)
+    by_time = occupancy(as_run(task), log_pi.expand(task.horizon, -1, -1))
     total = by_time.sum(0)
     return torch.where(total > 0, by_time / total, 1 / task.horizon)
 

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from cai.errors import fault, quoted
 from cai.exact.rules import is_maximum
-from cai.verification.distances import as_run, occupancy
+from cai.verification.episode_visits import as_run, occupancy
 from cai.verification.task import Task
 
 ASKED, ALIKE = 1000, 64
