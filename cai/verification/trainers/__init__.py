@@ -1,0 +1,1 @@
+"""Learners as functions (env, seed) -> policy, as ``cai.verify`` takes them."""
