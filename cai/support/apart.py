@@ -18,6 +18,10 @@ LOOK = 1.0
 """Seconds between two looks at whether a process still lives: of its parent, and of itself at its parent."""
 
 
+PATIENCE = 3.0
+"""Shares of the time after which a task is taken to hang: some need longer than others."""
+
+
 @dataclass(frozen=True)
 class Failed:
     """A task that raised, or whose process died.
@@ -85,8 +89,9 @@ def each_apart(
 ) -> Iterator[tuple[int, Any]]:
     """Yield ``(n, task(n))`` for n = 0 … count-1 as they end, ``jobs`` processes at a time, each forked for one task.
 
-    A task has its share of the time that is left: seconds left × jobs / tasks left. What ends sooner leaves more to
-    those after it. At an end before the last, or Ctrl-C, those that run are killed with all their own processes.
+    The share of a task is seconds left × jobs / tasks left. It is killed after ``PATIENCE`` shares, or at the end of
+    all the time; what ends sooner leaves more to those after it. At an end before the last, or Ctrl-C, those that run
+    are killed with all their own processes.
 
     Args:
         task: any function; its result is pickled.
@@ -106,11 +111,12 @@ def each_apart(
         while waiting or running:
             while waiting and len(running) < jobs:
                 n = waiting.pop(0)
-                share = (end - time.monotonic()) * jobs / (len(waiting) + 1 + len(running))
-                if skip(n) or share <= 0:
+                left = end - time.monotonic()
+                if skip(n) or left <= 0:
                     yield n, Skipped()
                 else:
-                    running.update([_begun(task, n, min(share, end - time.monotonic()))])
+                    share = left * jobs / (len(waiting) + 1 + len(running))
+                    running.update([_begun(task, n, min(PATIENCE * share, left))])
             yield from _ended(running)
     finally:
         for one in running.values():

@@ -44,18 +44,24 @@ def path_kl(task: Task, log_pi: Float[Tensor, "T S A"], other: Float[Tensor, "*H
     """
     p, q = log_pi.exp(), other.exp()
     if is_maximum(task.rule.over_actions):
-        q = _alike(p, q)
+        q = _alike(p, q, task.log_prior.exp())
     strays = ((q == 0) & (p > 0)).any(-1, keepdim=True)
     q = torch.where(strays, (1 - TREMBLE) * q + TREMBLE / q.shape[-1], q)
     nats = torch.where(p > 0, p * (p.log() - q.log()), 0.0).sum(-1)
     return (occupancy(as_run(task), log_pi) * nats).sum((-2, -1)).clamp(min=0.0)  # not below 0 by rounding
 
 
-def _alike(p: Tensor, q: Tensor) -> Tensor:
-    """Return the policy nearest to p among those that take the actions that q takes."""
+def _alike(p: Tensor, q: Tensor, prior: Tensor) -> Tensor:
+    """Return, in the rows of q that choose, the policy nearest to p that takes the actions that q takes.
+
+    A row that chooses is the prior among the best actions; one of a soft rule is not, and stays.
+    """
+    ratio = q / prior.clamp(min=1e-300)
+    least = torch.where(q > 0, ratio, torch.inf).amin(-1, keepdim=True)
+    chooses = ratio.amax(-1, keepdim=True) <= least * (1 + 1e-9)
     best = torch.where(q > 0, p, 0.0)
     mass = best.sum(-1, keepdim=True)
-    return torch.where(mass > 0, best / mass.clamp(min=1e-300), q)
+    return torch.where(chooses & (mass > 0), best / mass.clamp(min=1e-300), q)
 
 
 def q_distance(task: Task, log_pi: Float[Tensor, "T S A"], q: Float[Tensor, "T S A"], exact: Answer) -> float:

@@ -1,9 +1,15 @@
 """Unit tests of a learner: it learns the probes, seed by seed, and each policy is held against the exact answers."""
 
+import random
 import time
+import zlib
 from collections.abc import Callable, Collection, Iterator, Sequence
-from dataclasses import dataclass, field
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
 from typing import Any, get_args
+
+import numpy as np
+import torch
 
 from cai.errors import fault
 from cai.exact.rules import VARIATIONAL, Rule, is_maximum, require_a_rule
@@ -21,6 +27,7 @@ from cai.verification.shared_seeds import SEEDS, Repeated, compared, repeated
 from cai.verification.task import task_of
 from cai.verification.verification import Verification
 
+NOT_RUN = "The time was over, or Ctrl-C came, before it began."
 Train = Callable[[Any, int], Any]
 """A function ``(env, seed) -> policy``."""
 
@@ -137,9 +144,30 @@ def _work(common: tuple[Train, Rule], run: _Run) -> _Done:
     def task(n: int) -> Reading | Repeated:
         if run.repeats:
             return repeated(lambda seed: learned(train, run.probe, rule, seed), run.seed)
-        return learned(train, run.probe, rule, run.seed)
+        with _global_randomness(run):
+            return learned(train, run.probe, rule, run.seed)
 
     return _Done(attempted(task, 0), time.monotonic() - began)
+
+
+@contextmanager
+def _global_randomness(run: _Run) -> Iterator[None]:
+    """Seed the global generators for a run, and put them back.
+
+    A learner that draws from them is then random over seeds, and alike in one process and in many. That it does not use
+    its own seed is told by the check of seeds, which leaves them alone.
+    """
+    own = zlib.crc32(f"{run.probe.name}, {run.seed}".encode())
+    before = random.getstate(), np.random.get_state()
+    with torch.random.fork_rng(devices=[]):
+        random.seed(own)
+        np.random.seed(own)
+        torch.default_generator.manual_seed(own)
+        try:
+            yield
+        finally:
+            random.setstate(before[0])
+            np.random.set_state(before[1])
 
 
 def _run(
@@ -187,13 +215,12 @@ def _verdict(known: Hypotheses, left_out: str | None, seeds: Sequence[int], log:
     if left_out is not None:
         return Diagnosis(name, catches, "left out", left_out)
     done = {seed: log.outcomes[name, seed] for seed in seeds if (name, seed) in log.outcomes}
-    seconds = sum(one.seconds for one in done.values())
-    bad = _bad(done)
-    if bad is not None:
-        return Diagnosis(name, catches, *bad, seeds=tuple(done), seconds=seconds)
-    if not done:
-        return Diagnosis(name, catches, "not run", "The time was over, or Ctrl-C came, before it began.")
-    return diagnose(known, {seed: one.result for seed, one in done.items()}, seconds)
+    seconds, bad = sum(one.seconds for one in done.values()), _bad(done)
+    readings = {seed: one.result for seed, one in done.items() if isinstance(one.result, Reading)}
+    found = diagnose(known, readings, seconds) if readings else Diagnosis(name, catches, "not run", NOT_RUN)
+    if bad is None or (bad[0] == "out of time" and found.verdict == "fail"):
+        return found
+    return replace(found, verdict=bad[0], words=bad[1], causes=(), seconds=seconds)
 
 
 def _seeds_verdict(log: _Log) -> Diagnosis:
@@ -203,7 +230,7 @@ def _seeds_verdict(log: _Log) -> Diagnosis:
         return Diagnosis(SEEDS, SEEDS, *bad)
     for one in done.values():
         return Diagnosis(SEEDS, SEEDS, *compared(one.result), seconds=one.seconds)
-    return Diagnosis(SEEDS, SEEDS, "not run", "The time was over, or Ctrl-C came, before it began.")
+    return Diagnosis(SEEDS, SEEDS, "not run", NOT_RUN)
 
 
 def _bad(done: dict[int, _Done]) -> tuple[Any, str] | None:
