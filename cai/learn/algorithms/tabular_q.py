@@ -22,6 +22,7 @@ from cai.learn.learned_policies import DiscretePolicy, draw
 from cai.learn.problem import Metrics, Problem, State, require_finite
 from cai.learn.settings import SWITCH, Kind, check, number, whole
 from cai.learn.soft_values import log_policy, state_value
+from cai.learn.tallies import Tally, tally_of
 from cai.simulate.rollout import Rollout, roll
 from cai.simulate.simulator import EnvState, Simulator
 
@@ -87,7 +88,7 @@ class Tabular:
         return DiscretePolicy(problem.simulator, self._log_pi(problem, state), table.horizon)
 
     def _backward(
-        self, problem: Problem, table: Table, tallies: dict[int, "Tally"], flat: Tensor, counts: Tensor
+        self, problem: Problem, table: Table, tallies: dict[int, Tally], flat: Tensor, counts: Tensor
     ) -> float:
         """Update Q, ``[T, S, A]``, in place; return the mean |δ| over its updated entries, reward units."""
         alpha, T, A = problem.temperature, table.horizon, table.out
@@ -113,15 +114,15 @@ class Tabular:
             wrong.append(delta[count > 0].abs().mean())
         return float(torch.stack(wrong).nanmean()) if wrong else 0.0
 
-    def _tallies(self, simulator: Simulator, rollout: Rollout, actions: Tensor) -> dict[int, "Tally"]:
+    def _tallies(self, simulator: Simulator, rollout: Rollout, actions: Tensor) -> dict[int, Tally]:
         """Return one tally for ``ANY`` time; where slices differ (r_T makes the last one differ), one for each."""
         terminal, T = simulator.terminal, len(rollout.rewards)
         last = torch.arange(T) == (simulator.horizon or 0) - 1
         if self.stationary and terminal is not None:
-            return {ANY: _tally(simulator, rollout, actions, ~last)}  # r_T belongs to no slice of a stationary problem
+            return {ANY: tally_of(simulator, rollout, actions, ~last)}  # r_T belongs to no slice of a stationary problem
         if self.stationary or (not simulator.timed and terminal is None):
-            return {ANY: _tally(simulator, rollout, actions, torch.ones_like(last))}
-        return {t: _tally(simulator, rollout, actions, torch.arange(T) == t) for t in range(T)}
+            return {ANY: tally_of(simulator, rollout, actions, torch.ones_like(last))}
+        return {t: tally_of(simulator, rollout, actions, torch.arange(T) == t) for t in range(T)}
 
     def _behaviour(self, problem: Problem, state: State) -> Callable[[EnvState, int], Any]:
         if self.behaviour is not None:
@@ -153,39 +154,3 @@ class Tabular:
 
 def _log_pi(simulator: Simulator, table: Table, q: Tensor, alpha: float | None, s: Any, t: Any) -> Tensor:
     return log_policy(table(q, table.inputs(s, t)), simulator.log_prior(s, t), alpha)
-
-
-@dataclass(frozen=True)
-class Tally:
-    """Transitions by (s, a, s') and whether the world ended: how often, and the sum of their rewards, ``[M]`` each."""
-
-    cell: Tensor
-    following: Tensor
-    over: Tensor
-    times: Tensor
-    paid: Tensor
-
-    def count(self, shape: torch.Size) -> Tensor:
-        """Return how often each (s, a) was seen, ``[S, A]``."""
-        return torch.zeros(shape.numel(), dtype=self.paid.dtype).index_add_(0, self.cell, self.times).view(shape)
-
-    def mean(self, v: Tensor, gamma: float, shape: torch.Size) -> Tensor:
-        """Return the mean of r + γ V(s') for each (s, a), ``[S, A]``, reward units; 0 where none was seen."""
-        target = self.paid + gamma * self.times * torch.where(self.over, 0.0, v[self.following])
-        total = torch.zeros(shape.numel(), dtype=v.dtype).index_add_(0, self.cell, target).view(shape)
-        return total / self.count(shape).clamp(min=1)
-
-
-def _tally(simulator: Simulator, rollout: Rollout, actions: Tensor, times: Tensor) -> Tally:
-    """Return the tally of the steps at the times of a mask, ``[T]``."""
-    states, space = simulator.variables.state_space, simulator.variables.action_space
-    assert states is not None
-    assert space is not None
-    number, seen = states.join(states.unpack(rollout.states)), rollout.alive & times.unsqueeze(-1)
-    going_on = torch.cat([rollout.alive[1:], torch.zeros_like(rollout.alive[:1])])
-    over = (rollout.alive & ~going_on & rollout.terminated)[seen]
-    cell, following = (number[:-1] * space.size + actions)[seen], number[1:][seen]
-    code, which = torch.unique((cell * states.size + following) * 2 + over, return_inverse=True)
-    paid = torch.zeros(len(code), dtype=torch.float64).index_add_(0, which, rollout.rewards[seen].double())
-    count = torch.bincount(which, minlength=len(code)).double()
-    return Tally(code // 2 // states.size, code // 2 % states.size, code % 2 > 0, count, paid)
