@@ -1,6 +1,7 @@
 """Tallies: transitions counted by (s, a, s'), with what they paid; on tables the mean target needs no more of them."""
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 import torch
 from torch import Tensor
@@ -14,7 +15,7 @@ class Tally:
     """Transitions by (s, a, s') and whether the world ended: how often, and the sum of their rewards, ``[M]`` each.
 
     Attributes:
-        cell: the number of (s, a), or of (t, s, a).
+        cell: the number of (s, a), or of (slice, s, a).
         following: s'.
         over: whether the world ended there.
         times: how often.
@@ -42,10 +43,10 @@ class Tally:
         pairs = zip(vars(self).values(), vars(other).values(), strict=True)
         return _counted(*(torch.cat(pair) for pair in pairs))
 
-    def by_time(self, slices: int, cells: int) -> list["Tally"]:
-        """Return a tally of (s, a) for each time, of one over (t, s, a)."""
+    def by_slice(self, slices: int, cells: int) -> list["Tally"]:
+        """Return a tally of (s, a) for each slice, of one over (slice, s, a)."""
         ends = torch.searchsorted(self.cell, cells * torch.arange(slices + 1)).tolist()
-        parts = (tuple(x[low:high] for x in vars(self).values()) for low, high in zip(ends, ends[1:], strict=False))
+        parts = (tuple(x[low:high] for x in vars(self).values()) for low, high in pairwise(ends))
         return [Tally(cell - cells * t, *others) for t, (cell, *others) in enumerate(parts)]
 
 
@@ -57,8 +58,10 @@ def nothing_seen() -> Tally:
     return Tally(NOTHING, NOTHING, NOTHING.bool(), NOTHING.double(), NOTHING.double())
 
 
-def tally_of(simulator: Simulator, rollout: Rollout, actions: Tensor, times: Tensor, by_time: bool = False) -> Tally:
-    """Return the tally of the steps at the times of a mask, ``[T]``; with ``by_time`` over (t, s, a)."""
+def tally_of(
+    simulator: Simulator, rollout: Rollout, actions: Tensor, times: Tensor, slices: Tensor | None = None
+) -> Tally:
+    """Return the tally of the steps at the times of a mask, ``[T]``; with the numbers of slices ``[T]``, over these."""
     states, space = simulator.variables.state_space, simulator.variables.action_space
     assert states is not None
     assert space is not None
@@ -66,8 +69,8 @@ def tally_of(simulator: Simulator, rollout: Rollout, actions: Tensor, times: Ten
     going_on = torch.cat([rollout.alive[1:], torch.zeros_like(rollout.alive[:1])])
     over = rollout.alive & ~going_on & rollout.terminated
     cell = number[:-1] * space.size + actions
-    if by_time:
-        cell = cell + states.size * space.size * torch.arange(len(cell)).unsqueeze(-1)
+    if slices is not None:
+        cell = cell + states.size * space.size * slices[: len(cell)].unsqueeze(-1)
     paid = rollout.rewards[seen].double()
     return _counted(cell[seen], number[1:][seen], over[seen], torch.ones_like(paid), paid)
 

@@ -10,26 +10,33 @@ equation 18), and what is left of a step is
 At η = 1 it is soft policy iteration. The targets are expectations under π itself, so that transitions of any earlier
 policy teach the critic as well as new ones: on a table it is the least-squares critic (Lagoudakis & Parr 2003). Where
 the slices do not depend on the time, a transition teaches every Q̂_t. Without a temperature a step is
-``log π ← log π + k Q̂/max|Q̂|``, k the number of the step: growing steps come to the optimum (Xiao 2022, On the
-convergence rates of policy gradient methods).
+``log π ← log π + 2^k Q̂/max|Q̂|``, k the number of the step: geometrically growing steps come to the optimum as
+policy iteration does (Xiao 2022, On the convergence rates of policy gradient methods).
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from cai.errors import fault
+from cai.errors import WorldError, fault
 from cai.learn.actor import Actor, actor_for
 from cai.learn.functions import named, part
 from cai.learn.learned_policies import draw
+from cai.learn.policy_search import PolicyOptions
 from cai.learn.problem import Metrics, Problem, State, require_finite
+from cai.learn.result import Learned
 from cai.learn.settings import FLOATING, SWITCH, check, number, whole
 from cai.learn.soft_values import policy_value
 from cai.learn.tallies import Tally, nothing_seen, tally_of
-from cai.simulate.rollout import Rollout, roll
+from cai.learn.training import chosen, parted, train
+from cai.simulate.rollout import Rollout, roll, variables_simulated
 from cai.simulate.simulator import EnvState
+
+DOUBLINGS = 30
+"""How often the step of a hard learner is doubled; from there on steps are the same."""
 
 
 @dataclass(frozen=True)
@@ -73,7 +80,7 @@ class NaturalGradient:
         if problem.temperature is not None:
             moved = torch.lerp(logits, q / problem.temperature, self.lr)
         else:
-            moved = logits + (state.updates + 1) * q / q.abs().max().clamp(min=torch.finfo(q.dtype).tiny)
+            moved = logits + 2 ** min(state.updates, DOUBLINGS) * q / q.abs().max().clamp(min=torch.finfo(q.dtype).tiny)
         values = {"theta": moved.flatten(), **named("tally", vars(seen))}
         metrics = {"return": float(rollout.returns.mean()), "value": v}
         return replace(state, steps=state.steps + rollout.steps, updates=state.updates + 1, values=values), metrics
@@ -95,12 +102,12 @@ class NaturalGradient:
         return rollout
 
     def _tally(self, problem: Problem, rollout: Rollout) -> Tally:
-        """Count the transitions, over (t, s, a) where the slices differ; r_T belongs to no slice of a stationary one."""
+        """Count the transitions of each slice; one table for all times has no r_T."""
         simulator, space, T = problem.simulator, problem.actions, len(rollout.rewards)
         kept = torch.ones(T, dtype=torch.bool)
         if self.stationary and simulator.terminal is not None:
             kept = torch.arange(T) != (simulator.horizon or 0) - 1
-        return tally_of(simulator, rollout, space.join(space.unpack(rollout.actions)), kept, self._sliced(problem))
+        return tally_of(simulator, rollout, space.join(space.unpack(rollout.actions)), kept, self._slices(problem))
 
     def _critic(
         self, problem: Problem, log_pi: Tensor, prior: Tensor, seen: Tally, longest: int
@@ -110,17 +117,22 @@ class NaturalGradient:
         One table for all times has the values of as many steps as the longest episode.
         """
         T, shape = len(log_pi), log_pi.shape[-2:]
-        slices = seen.by_time(T, shape.numel()) if self._sliced(problem) else [seen]
+        which = self._slices(problem)
+        slices = seen.by_slice(int(which.max()) + 1, shape.numel())
         q, v = torch.zeros_like(log_pi), torch.zeros_like(log_pi[0, :, 0])
         for t in reversed(range(T if T > 1 else longest)):
             row = min(t, T - 1)
-            q[row] = slices[min(t, len(slices) - 1)].mean(v, problem.gamma, shape)
+            q[row] = slices[int(which[row])].mean(v, problem.gamma, shape)
             v = policy_value(q[row], log_pi[row], prior[min(row, len(prior) - 1)], problem.temperature)
         return q, float(v.max())
 
-    def _sliced(self, problem: Problem) -> bool:
+    def _slices(self, problem: Problem) -> Tensor:
+        """Return the number of the slice at each time, ``[T]``: they differ, or r_T makes the last one differ."""
         simulator = problem.simulator
-        return not self.stationary and (simulator.timed or simulator.terminal is not None)
+        T = simulator.horizon or 1
+        if self.stationary or not (simulator.timed or simulator.terminal is not None):
+            return torch.zeros(T, dtype=torch.long)
+        return torch.arange(T) if simulator.timed else (torch.arange(T) == T - 1).long()
 
     def _actor(self, problem: Problem) -> Actor:
         return actor_for(problem, None, self.stationary)
@@ -134,3 +146,44 @@ def _all_priors(problem: Problem) -> Tensor:
     every = states.pack(states.split(torch.arange(states.size)))
     times = range(simulator.horizon or 1) if simulator.timed else range(1)
     return torch.stack([simulator.log_prior(every, t) for t in times])
+
+
+PLAIN = ("network", "settle", "average")
+"""The options of the plain gradient alone, besides its own settings."""
+
+
+def is_natural(natural: Any, world: Any, given: Sequence[str], options: PolicyOptions) -> bool:
+    """Return whether the gradient is to be the natural one: as it is said, else on a table without other settings.
+
+    Raises:
+        WorldError: it is said to be, and there is no table, or settings of the plain gradient are given.
+    """
+    if natural is not None and not SWITCH.allows(natural):
+        raise fault("reinforce, natural", f"{natural!r}", f"{SWITCH.words}, or None")
+    others = [*given, *(name for name in PLAIN if options.get(name) is not None)]
+    if not natural:
+        return natural is None and not others and options.get("lr") is None and _finite(world, options)
+    if others:
+        raise fault("reinforce, natural", f"True beside {', '.join(others)}", "natural=False for those settings")
+    if not _finite(world, options):
+        raise fault("reinforce, natural", "True, and no table", "finitely many states and actions, or natural=False")
+    return True
+
+
+def _finite(world: Any, options: PolicyOptions) -> bool:
+    subject, _ = chosen(world, options)
+    try:
+        return variables_simulated(subject).spaces is not None
+    except WorldError:  # who trains says what is wrong with it
+        return False
+
+
+def natural_gradient(
+    world: Any, batch: int, options: PolicyOptions, *, temperature: float | None, gamma: float | None
+) -> Learned:
+    """Learn by the natural policy gradient; see ``reinforce``."""
+    own, training = parted(options, {"lr", "stationary", "dtype"})
+    own = {name: x for name, x in own.items() if x is not None}
+    budget = options.get("steps", NaturalGradient.budget)
+    algorithm = NaturalGradient(batch=batch, budget=budget, **own)
+    return train(algorithm, world, temperature=temperature, gamma=gamma, **training)

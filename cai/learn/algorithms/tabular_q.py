@@ -119,7 +119,9 @@ class Tabular:
         terminal, T = simulator.terminal, len(rollout.rewards)
         last = torch.arange(T) == (simulator.horizon or 0) - 1
         if self.stationary and terminal is not None:
-            return {ANY: tally_of(simulator, rollout, actions, ~last)}  # r_T belongs to no slice of a stationary problem
+            return {
+                ANY: tally_of(simulator, rollout, actions, ~last)
+            }  # r_T belongs to no slice of a stationary problem
         if self.stationary or (not simulator.timed and terminal is None):
             return {ANY: tally_of(simulator, rollout, actions, torch.ones_like(last))}
         return {t: tally_of(simulator, rollout, actions, torch.arange(T) == t) for t in range(T)}
