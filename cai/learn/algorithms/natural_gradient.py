@@ -59,8 +59,8 @@ class NaturalGradient:
     name: str = "reinforce"
 
     def __post_init__(self) -> None:
-        shares = {"lr": number(0, 1), "explore": number(0, 1)}
-        check(self, batch=whole(), stationary=SWITCH, dtype=FLOATING, **shares)
+        kinds = {"lr": number(0, 1), "explore": number(0, 1), "dtype": FLOATING}
+        check(self, (), batch=whole(), stationary=SWITCH, **kinds)
 
     def init(self, problem: Problem) -> tuple[EnvState | None, dict[str, Tensor]]:
         """Return θ = 0, so that π = p, and that nothing was seen."""
