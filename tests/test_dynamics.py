@@ -13,9 +13,9 @@ from gymnasium.vector import AutoresetMode
 from torch import Tensor
 
 import cai
-from cai.bridges import dynamics
 from cai.bridges.environment import WorldEnvironments
 from cai.exact.solve import solve
+from cai.simulate import outcomes
 from tests.helpers import load_model
 from tests.oracles import enumeration
 from tests.test_simulate import Goal
@@ -40,7 +40,7 @@ def timed() -> TimedWorld:
 def form(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     """Both ways to step: without room for tables the program runs."""
     if request.param == "program":
-        monkeypatch.setattr(dynamics, "MOST", 0)
+        monkeypatch.setattr(outcomes, "MOST", 0)
     return str(request.param)
 
 

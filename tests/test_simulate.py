@@ -20,9 +20,11 @@ from torch import Tensor
 
 import cai
 from cai.bridges.named import load_world
+from cai.simulate import outcomes
+from cai.simulate.acting import prior_action
 from cai.simulate.environments import EnvironmentSimulator
 from cai.simulate.normalise import Moments, moments, normalised
-from cai.simulate.rollout import Rollout, prior_action, roll, simulator_of
+from cai.simulate.rollout import Rollout, roll, simulator_of
 from cai.simulate.simulator import EnvState, Simulator, drawing, seeded
 from cai.simulate.worlds import WorldSimulator
 from cai.support.process import precision
@@ -108,16 +110,71 @@ def test_the_mean_return_is_the_exact_one(which: str, name: str) -> None:
         assert abs(float(again.returns.mean()) - exact) <= 4 * float(again.returns.std()) / N**0.5
 
 
+@pytest.fixture(params=["look-up", "program"])
+def form(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Both ways to step: without room for tables the program runs."""
+    if request.param == "program":
+        monkeypatch.setattr(outcomes, "MOST", 0)
+    return str(request.param)
+
+
+@pytest.mark.parametrize("which", ["timed", "factored", "lake"])
 @pytest.mark.usefixtures("float64")
-def test_every_time_and_state_is_visited_as_often_as_it_should_be() -> None:
-    world = TimedWorld(2, 3, 3, 2, 4, holes=False)
+def test_every_time_and_state_is_visited_as_often_as_it_should_be(which: str, form: str) -> None:
+    world = worlds()[which]()
     policy = cai.solve(world, cai.POSTERIOR, temperature=0.7).policy
     occupancy = cai.evaluate(world, policy, temperature=0.7).occupancy
-    found = cai.rollout(world, policy, batch=N, generator=drawn(3))
-    for t in range(4):
-        share = torch.bincount(found.states[t] * 3 + found.actions[t], minlength=9).double() / N
-        exact = occupancy[t].flatten()
-        assert bool(((share - exact).abs() <= 4.5 * (exact * (1 - exact) / N).sqrt() + 1e-12).all())
+    S, A = (space.size for space in policy.spaces)
+    simulator = WorldSimulator(world, N)
+    assert (simulator.outcomes is None) == (form == "program")
+    found = cai.rollout(simulator, policy, generator=drawn(3))
+    both = zip(policy.spaces, (found.states, found.actions), strict=True)
+    states, actions = (space.join(space.unpack(x)) for space, x in both)
+    for t, alive in enumerate(found.alive):
+        share = torch.bincount((states[t] * A + actions[t])[alive], minlength=S * A).double() / N
+        exact = occupancy[t] if occupancy.dim() == 3 else occupancy[t].unsqueeze(-1) * policy.probs(t)
+        exact = torch.where(world.terminated(torch.arange(S)).unsqueeze(-1), 0.0, exact) if which == "lake" else exact
+        exact = exact.flatten()
+        assert bool(((share - exact).abs() <= 5 * (exact * (1 - exact) / N).sqrt() + 1e-12).all())
+
+
+def test_only_the_copies_that_go_on_are_stepped() -> None:
+    class Counting(Cut):
+        stepped = 0
+
+        def step(self, state: Tensor, action: Tensor, t: int) -> tuple[Tensor, Tensor]:
+            Counting.stepped += len(state)
+            return super().step(state, action, t)
+
+    simulator = WorldSimulator(Counting(), 300)
+    vars(simulator)["outcomes"] = None  # the program, whose steps can be counted
+    Counting.stepped = 0
+    found = cai.rollout(simulator, None, generator=drawn())
+    assert found.steps == Counting.stepped < found.alive.numel()
+
+
+def test_a_policy_that_may_remember_the_copies_sees_them_all() -> None:
+    class Remembering:
+        """Is told the states of all copies."""
+
+        def sample(self, state: Tensor, t: int) -> Tensor:
+            assert state.shape == (40,)
+            seen.append(state)
+            return torch.ones_like(state)
+
+    seen: list[Tensor] = []
+    found = cai.rollout(Cut(), Remembering(), batch=40, generator=drawn())
+    assert not bool(found.alive.all())
+    assert torch.equal(torch.stack(seen)[found.alive], found.states[:-1][found.alive])
+
+
+def test_an_action_that_there_is_not_is_no_other_states_action() -> None:
+    class Fourth:
+        def sample(self, state: Tensor, t: int) -> Tensor:
+            return torch.full_like(state, 4)
+
+    with pytest.raises(cai.WorldError, match="variable 'action': the value 4; expected one of 0 … 3"):
+        cai.rollout(load_model("frozen_lake")("4x4", horizon=30), Fourth(), batch=7)
 
 
 @pytest.mark.parametrize("T", [1, 5])
@@ -233,7 +290,7 @@ class TimedCut(Cut):
 
 
 def test_the_time_goes_on_where_the_first_copy_has_ended() -> None:
-    found = cai.rollout(TimedCut(), batch=200, generator=drawn(2))
+    found = cai.rollout(TimedCut(), batch=200, generator=drawn(5))
     assert int(found.lengths[0]) < len(found.rewards), "another seed, so that the first copy ends before the others"
     for t, (reward, alive) in enumerate(zip(found.rewards, found.alive, strict=True)):
         assert bool((reward[alive] == t).all())

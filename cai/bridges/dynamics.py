@@ -12,21 +12,13 @@ import torch
 from torch import Tensor
 
 from cai.bridges.encoding import Encoding, allowed_values
-from cai.compile.table_model import Tables
-from cai.compile.tabulate import tabulate
-from cai.errors import IntractableError, WorldError, fault, user_code
+from cai.errors import fault, user_code
 from cai.policies.action_programs import enumerated_at
+from cai.simulate.outcomes import Array, Outcomes, flags, outcomes_of
 from cai.simulate.simulator import where
 from cai.simulate.worlds import Many
 from cai.support.process import precision
 from cai.world.spaces import Values
-from cai.world.spec import Spec
-
-MOST = 1_000_000
-"""Outcomes of all times that are worth a table for steps."""
-
-Array = Any
-"""A NumPy array, or a number where there is one copy."""
 
 
 @runtime_checkable
@@ -68,44 +60,32 @@ class Dynamics(Protocol):
 class LookedUp:
     """Dynamics by the outcomes of tables; a state is its number."""
 
-    def __init__(self, encoding: Encoding, tables: Tables) -> None:
+    def __init__(self, encoding: Encoding, outcomes: Outcomes) -> None:
+        self.outcomes, tables = outcomes, outcomes.tables
         self.horizon, self.discount = tables.horizon, tables.discount
         self.states, actions = tables.states, tables.actions
-        self.times = tables.horizon if tables.timed else None
         self.strides = np.array([int(np.prod(actions.sizes[i + 1 :])) for i in range(len(actions.sizes))])
         self.several = len(actions.sizes) > 1
-        self.A, self.K = actions.size, tables.log_prob.shape[-1]
-        self.first = _cumulative(tables.log_initial)
-        self.chances = _cumulative(tables.log_prob).reshape(-1, self.K)
-        self.successor = tables.successor.reshape(-1, self.K).numpy()
-        self.reward = tables.reward.reshape(-1, self.K).numpy()
-        self.last = tables.terminal.numpy()
         self.allowed = allowed_values(tables.log_prior > -torch.inf, actions).reshape(-1, sum(actions.sizes)).numpy()
-        every = self.states.pack(self.states.split(torch.arange(self.states.size)))
         with precision(torch.float64):
-            self.seen = encoding.observe(every).numpy()
-            self.over = _flags(encoding.spec, every, (self.states.size,))
+            self.seen = encoding.observe(self.states.pack(self.states.split(torch.arange(self.states.size)))).numpy()
 
     def start(self, shape: tuple[int, ...], rng: np.random.Generator) -> Array:
         """Draw numbers of states."""
-        return self.first.searchsorted(rng.random(shape), side="right")
+        return self.outcomes.start(rng.random(shape))
 
     def step(self, state: Array, action: Array, t: Array, rng: np.random.Generator) -> tuple[Array, Array]:
-        """Look the outcome up: the first whose cumulative probability lies above a uniform draw."""
+        """Look the outcome up."""
         number = action @ self.strides if self.several else action
-        row = self._row(state, t) * self.A + number
-        if self.K == 1:
-            return self.successor[row, 0], self.reward[row, 0]
-        k = (self.chances[row] <= rng.random((*np.shape(row), 1))).sum(-1)
-        return self.successor[row, k], self.reward[row, k]
+        return self.outcomes.step(state, number, t, rng.random(np.shape(t)))
 
     def terminal(self, state: Array) -> Array:
         """Look the terminal reward up."""
-        return self.last[state]
+        return self.outcomes.last[state]
 
     def ended(self, state: Array) -> Array:
         """Look up where an episode may stop."""
-        return self.over[state]
+        return self.outcomes.over[state]
 
     def observe(self, state: Array) -> Array:
         """Look up what is seen."""
@@ -113,7 +93,7 @@ class LookedUp:
 
     def masks(self, state: Array, t: Array) -> Array:
         """Look up what is allowed."""
-        return self.allowed[self._row(state, t)]
+        return self.allowed[self.outcomes.row(state, t)]
 
     def values(self, state: Array) -> Values:
         """Return the variables of a number."""
@@ -122,9 +102,6 @@ class LookedUp:
     def renewed(self, mask: Array, new: Array, old: Array) -> Array:
         """Choose by the mask."""
         return np.where(mask, new, old)
-
-    def _row(self, state: Array, t: Array) -> Array:
-        return state if self.times is None else np.minimum(t, self.times - 1) * self.states.size + state
 
 
 class Programmed:
@@ -162,7 +139,7 @@ class Programmed:
         seen = self.observe(state)
         space = self.encoding.observation_space
         with precision(torch.float64), torch.no_grad():
-            return _flags(self.spec, state, np.shape(seen)[: np.ndim(seen) - len(space.shape)])
+            return flags(self.spec, state, np.shape(seen)[: np.ndim(seen) - len(space.shape)])
 
     def observe(self, state: Values) -> Array:
         """Encode the state."""
@@ -202,11 +179,8 @@ class Programmed:
 
 def dynamics_of(encoding: Encoding) -> Dynamics:
     """Return the look-up in tables where they are of modest size, else the program."""
-    try:
-        tables = tabulate(encoding.spec, max_bytes=24.0 * MOST).detach()
-    except (IntractableError, WorldError):  # a single slice may be run where all of them cannot be laid out
-        return Programmed(encoding)
-    return LookedUp(encoding, tables)
+    outcomes = outcomes_of(encoding.spec)
+    return Programmed(encoding) if outcomes is None else LookedUp(encoding, outcomes)
 
 
 def advance(
@@ -249,20 +223,6 @@ def _run(place: str, shape: tuple[int, ...], rng: np.random.Generator, piece: Ca
                 return piece(*args)
             with Many(*shape):
                 return piece(*args)
-
-
-def _flags(spec: Spec, state: Values, shape: tuple[int, ...]) -> Array:
-    """Return where an episode may stop."""
-    if spec.early_end is None:
-        return np.zeros(shape, bool)
-    with user_code("terminated", "code that runs"):
-        return torch.as_tensor(spec.early_end(state)).expand(shape).numpy()
-
-
-def _cumulative(log_prob: Tensor) -> Array:
-    """Return cumulative probabilities; 1 from the last possible one on, so that no rounding leads beyond it."""
-    p = log_prob.exp().numpy().cumsum(-1)
-    return np.where(p >= p[..., -1:], 1.0, p / p[..., -1:])
 
 
 def _map(function: Callable[[Tensor], Tensor], values: Values) -> Values:

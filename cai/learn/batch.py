@@ -11,7 +11,8 @@ from torch import Tensor
 
 from cai.errors import fault, user_code
 from cai.learn.functions import part
-from cai.simulate.rollout import Rollout, prior_action
+from cai.simulate.acting import prior_action
+from cai.simulate.rollout import Rollout
 from cai.simulate.simulator import NEVER, Simulator
 from cai.world.spaces import Variable
 

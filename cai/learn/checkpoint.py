@@ -16,7 +16,8 @@ from cai.compile.table_model import Tables
 from cai.errors import fault, must_pass
 from cai.learn.problem import State
 from cai.learn.result import Progress
-from cai.simulate.rollout import prior_action, roll
+from cai.simulate.acting import prior_action
+from cai.simulate.rollout import roll
 from cai.simulate.simulator import Simulator, drawing, seeded
 from cai.support.files import write_whole
 from cai.support.process import precision

@@ -10,7 +10,7 @@ from torch import Tensor
 from cai.errors import fault
 from cai.learn.actor import Actor
 from cai.learn.problem import require_finite
-from cai.simulate.rollout import roll, stacked
+from cai.simulate.rollout import roll, spread, stacked
 from cai.simulate.simulator import EnvState, Simulator, but_last, clock
 
 
@@ -76,7 +76,7 @@ def whole_episodes(actor: Actor, theta: Tensor, group: int = 1) -> Experience:
         rollout = roll(simulator, choose, start=same_starts(simulator, group))
     require_finite(rollout.rewards)
     T, N = rollout.rewards.shape
-    x, prior, code = (torch.stack(part) for part in zip(*seen, strict=True))
+    x, prior, code = (spread(rollout.alive, part) for part in zip(*seen, strict=True))
     going = torch.cat((rollout.alive[1:], torch.zeros(1, N, dtype=torch.bool)))
     times = torch.arange(T).unsqueeze(-1).expand(T, N)
     states, alive = but_last(rollout.states), rollout.alive

@@ -118,22 +118,30 @@ class EnvironmentSimulator:
 
     def step(self, env_state: EnvState, action: Values) -> tuple[EnvState, Tensor]:
         """Take an action in every environment that has not ended."""
-        state, tapes = self.seen.unpack(env_state.state).clone(), list(env_state.memory)
-        reward = torch.zeros(self.batch)
+        state, tapes, n = self.seen.unpack(env_state.state).clone(), list(env_state.memory), len(env_state.t)
+        going = (~env_state.ended).nonzero().flatten()
+        copies = range(n) if env_state.copies is None else env_state.copies.tolist()
+        actions = self._listed(self.taken.unpack(action).detach().reshape(n, *self.taken.shape))
+        found = [self._step(copies[i], tapes, i, actions[i]) for i in going.tolist()]
+        if not found:
+            return env_state, torch.zeros(n)
+        seen, paid, over, cut = zip(*found, strict=True)
+        state[going] = self.seen.batch(seen)
+        flags = torch.tensor([over, cut])
         terminated, truncated = env_state.terminated.clone(), env_state.truncated.clone()
-        ended = env_state.ended.tolist()
-        actions = self._listed(self.taken.unpack(action).detach().reshape(self.batch, *self.taken.shape))
-        for i, env in enumerate(self.envs):
-            if ended[i]:
-                continue
-            self._replay(i, tapes[i])
-            self.now[i] = None  # if the step raises an error, the state of the environment is unknown
-            seen, paid, over, cut, _ = env.step(self.taken.value(actions[i]))
-            state[i], reward[i] = self.seen.flat(seen), float(paid)
-            terminated[i], truncated[i] = over, cut and not over
-            tapes[i] = self.now[i] = tapes[i].then(actions[i])
-        t = torch.where(env_state.ended, env_state.t, env_state.t + 1)
-        return EnvState(self.seen.pack(state), t, terminated, truncated, tuple(tapes)), reward
+        terminated[going], truncated[going] = flags[0], flags[1] & ~flags[0]
+        reward, t = torch.zeros(n), env_state.t.clone()
+        reward[going], t[going] = torch.tensor(paid), env_state.t[going] + 1
+        return EnvState(self.seen.pack(state), t, terminated, truncated, tuple(tapes), env_state.copies), reward
+
+    def _step(self, copy: int, tapes: list[Any], i: int, action: Any) -> tuple[Any, float, bool, bool]:
+        """Take an action in an environment, and add it to the tape of place i."""
+        if self.now[copy] is not tapes[i]:
+            self._replay(copy, tapes[i])
+        self.now[copy] = None  # if the step raises an error, the state of the environment is unknown
+        seen, paid, over, cut, _ = self.envs[copy].step(self.taken.value(action))
+        tapes[i] = self.now[copy] = tapes[i].then(action)
+        return seen, float(paid), bool(over), bool(cut)
 
     def restart(self, env_state: EnvState) -> EnvState:
         """Reset the environments that have ended, each with a new seed."""
@@ -195,9 +203,7 @@ class EnvironmentSimulator:
         return EnvState(packed["state"], packed["t"], packed["terminated"], packed["truncated"], tapes)
 
     def _replay(self, i: int, tape: Tape) -> None:
-        """Bring an environment to where a tape ends, unless it is there."""
-        if self.now[i] is tape:
-            return
+        """Bring an environment to where a tape ends."""
         self.now[i] = None
         self.envs[i].reset(seed=tape.seed)
         for action in tape.actions[: tape.length]:

@@ -5,7 +5,7 @@ through ``gymnasium.spaces.flatten``.
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -64,6 +64,12 @@ class Flattened:
         if self.finite:
             return torch.tensor(list(_numbers(self.space, value))).reshape(self.shape)
         return torch.as_tensor(value if _is_box(self.space) else gymnasium.spaces.flatten(self.space, value))
+
+    def batch(self, values: Sequence[Any]) -> Tensor:
+        """Return several of Gymnasium's values as flat ones, one row each."""
+        if not self.finite and _is_box(self.space):
+            return torch.as_tensor(np.stack(values))
+        return torch.stack([self.flat(value) for value in values])
 
     def value(self, flat: Any) -> Any:
         """Return the value of Gymnasium's that a flat one stands for."""

@@ -11,7 +11,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from cai.simulate.rollout import prior_action, roll
+from cai.simulate.acting import prior_action
+from cai.simulate.rollout import roll
 from cai.simulate.simulator import EnvState, Simulator, but_last
 from cai.world.spaces import Values
 

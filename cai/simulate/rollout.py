@@ -1,22 +1,22 @@
 """rollout: thousands of trajectories at once, as tensors."""
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
-import pyro
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
 from cai.errors import fault
 from cai.policies.as_policy import unwrapped
+from cai.simulate.acting import Choose, chooser_of
 from cai.simulate.environments import EnvironmentSimulator, with_options
-from cai.simulate.simulator import EnvState, Simulator, drawing
-from cai.simulate.worlds import Many, WorldSimulator
+from cai.simulate.simulator import EnvState, Simulator, by_variable, drawing, selected, taken
+from cai.simulate.worlds import WorldSimulator
 from cai.support.memory import TENSOR, require_room
 from cai.world.definition import World
-from cai.world.spaces import Values, Variables
+from cai.world.spaces import Variables
 from cai.world.spec import read
 
 LONGEST = 100_000  # the most steps of an episode without a limit
@@ -92,56 +92,78 @@ def rollout(
     if max_steps is not None and (isinstance(max_steps, bool) or not isinstance(max_steps, int) or max_steps < 1):
         raise fault("rollout, max_steps", f"{max_steps!r}", "a whole number, at least 1")
 
-    def choose(env_state: EnvState, t: int) -> Values:
-        if actor is None or hasattr(actor, "act"):
-            return batch_action(simulator if actor is None else actor, simulator.batch, env_state.state, t)
-        action: Values = actor.sample(env_state.state, t)
-        return action
-
     source = generator or torch.default_generator
     seed = int(torch.randint(2**63 - 1, (), generator=source, dtype=torch.long))
     with torch.no_grad(), drawing(torch.Generator().manual_seed(seed).get_state()):
-        return roll(simulator, choose, max_steps)
+        return roll(simulator, chooser_of(simulator, actor), max_steps)
 
 
-def roll(
-    simulator: Simulator,
-    choose: Callable[[EnvState, int], Values],
-    max_steps: int | None = None,
-    start: EnvState | None = None,
-) -> Rollout:
+def roll(simulator: Simulator, choose: Choose, max_steps: int | None = None, start: EnvState | None = None) -> Rollout:
     """Run one episode in every copy, actions chosen by ``choose(env_state, t)``, until all have ended.
 
-    It begins at ``start``, or where the simulator begins.
+    It begins at ``start``, or where the simulator begins. Only copies that go on are chosen for and stepped:
+    ``env_state.copies`` says which they are.
 
     Raises:
         WorldError: some episode does not end.
         IntractableError: the horizon is too large to store, and no episode ends before it.
     """
-    env_state = simulator.begin() if start is None else start
-    states: list[Any] = [env_state.state]
-    actions: list[Any] = []
-    rewards: list[Tensor] = []
-    alive: list[Tensor] = []
+    begun = simulator.begin() if start is None else start
     limit = min((n for n in (simulator.horizon, max_steps) if n is not None), default=None)
     if simulator.endless:
         _require_end(limit)
-    while not bool(env_state.ended.all()) and (limit is None or len(rewards) < limit):
-        if limit is None and len(rewards) == LONGEST:
+    env_state, ended = replace(begun, copies=torch.arange(len(begun.t))), list[EnvState]()
+    moves: list[tuple[Any, ...]] = []
+    while True:
+        over = env_state.ended
+        if bool(over.any()):
+            ended.append(selected(env_state, over))
+            env_state = selected(env_state, ~over)
+        if not len(env_state.t) or (limit is not None and len(moves) >= limit):
+            break
+        if limit is None and len(moves) == LONGEST:
             expected = "an end: max_steps, a horizon, or a function that makes the environment with max_episode_steps"
             raise fault("roll-out", f"an episode of {LONGEST:,} steps that has not ended", expected)
-        going = ~env_state.ended
-        action = choose(env_state, len(rewards))
-        env_state, reward = simulator.step(env_state, action)
-        states.append(env_state.state)
-        actions.append(action)
-        rewards.append(reward)
-        alive.append(going)
-    truncated = ~env_state.terminated  # at the limit of the environment, of the world, or of the caller
-    if not rewards:
+        action = choose(env_state, len(moves))
+        after, reward = simulator.step(env_state, action)
+        moves.append((env_state.copies, env_state.state, action, reward))
+        env_state = after
+    if not moves:
         raise fault("roll-out", "a start state in which the episode has ended", "a start state that is not ended")
-    moves = (stacked(states), stacked(actions), torch.stack(rewards), torch.stack(alive))
-    return Rollout(*moves, env_state.terminated, truncated)
+    return _together(moves, [*ended, env_state])
+
+
+def _together(moves: list[tuple[Any, ...]], ended: list[EnvState]) -> Rollout:
+    """Return the steps (copies, state, action, reward) of all times, and how each copy ended, as one roll-out."""
+    copies, states, actions, rewards = zip(*moves, strict=True)
+    order = torch.cat([one.copies for one in ended if one.copies is not None]).argsort()
+    alive = torch.zeros(len(moves), len(order), dtype=torch.bool)
+    for going, those in zip(alive, copies, strict=True):
+        going[those] = True
+    last = taken(by_variable(lambda *x: torch.cat(x), *(one.state for one in ended)), order)
+    terminated = torch.cat([one.terminated for one in ended])[order]
+    whole = spread(torch.cat((alive, torch.ones_like(alive[:1]))), (*states, last), last)
+    # What is not terminated is at the limit of the environment, of the world, or of the caller.
+    return Rollout(whole, spread(alive, actions), spread(alive, rewards), alive, terminated, ~terminated)
+
+
+def spread(alive: Tensor, parts: Sequence[Any], rest: Any = None) -> Any:
+    """Return what there is of the copies that go on at each time, as tensors ``[T, B, …]`` by variable.
+
+    Args:
+        alive: which copies go on, ``[T, B]``.
+        parts: theirs, in their order, T of ``[≤ B, …]`` by variable.
+        rest: what the others have at all times, ``[B, …]`` by variable; 0 unless given.
+    """
+    if bool(alive.all()):
+        return stacked(list(parts))
+    place = alive.flatten().nonzero().squeeze(-1)
+
+    def whole(others: Tensor, *those: Tensor) -> Tensor:
+        shape = (*alive.shape, *those[0].shape[1:])
+        return others.expand(shape).clone().flatten(0, 1).index_copy_(0, place, torch.cat(those)).reshape(shape)
+
+    return by_variable(whole, by_variable(lambda x: x.new_zeros(()), parts[0]) if rest is None else rest, *parts)
 
 
 def _require_end(limit: int | None) -> None:
@@ -149,18 +171,6 @@ def _require_end(limit: int | None) -> None:
         raise fault("roll-out, max_steps", "none, on a world that never ends", "a whole number, at least 1")
     size = f"episodes of T = {limit:,} steps, four tensors each"
     require_room("roll-out", size, 4 * TENSOR * limit, "max_steps, or a shorter horizon")
-
-
-def prior_action(simulator: Simulator, state: Any, t: int) -> Values:
-    """Draw from the action prior in every copy."""
-    return batch_action(simulator, simulator.batch, state, t)
-
-
-def batch_action(actor: Any, batch: int, state: Any, t: int) -> Values:
-    """Draw an action for every copy, also where the actor's distribution is one for all."""
-    with pyro.poutine.block(), Many(batch):
-        action: Values = actor.act(state, t)
-    return action
 
 
 def simulator_of(world: Any, batch: int, seeds: Sequence[int] | None = None) -> Simulator:
@@ -194,6 +204,4 @@ def variables_simulated(world: Any) -> Variables:
 
 def stacked(values: list[Any]) -> Any:
     """Return states or actions of one time after the other as tensors, ``[T, …]`` by variable."""
-    if isinstance(values[0], dict):
-        return {name: torch.stack([value[name] for value in values]) for name in values[0]}
-    return torch.stack(values)
+    return by_variable(lambda *parts: torch.stack(parts), *values)

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from itertools import compress
 from typing import Any, Protocol, runtime_checkable
 
 import pyro
@@ -25,7 +26,8 @@ class EnvState:
         t: steps since the start of each copy's episode, ``[B]``.
         terminated: whether the episode has ended, so that the value is 0, ``[B]``.
         truncated: whether a time limit cut the episode off, with a value to come that is not 0, ``[B]``.
-        memory: what a black box needs to be brought here again.
+        memory: what a black box needs to be brought here again, one entry for each copy.
+        copies: the numbers of the copies, if these are only some of them; None: all B.
     """
 
     state: Any
@@ -33,6 +35,7 @@ class EnvState:
     terminated: Bool[Tensor, " B"]
     truncated: Bool[Tensor, " B"]
     memory: Any = None
+    copies: Int[Tensor, " B"] | None = None
 
     @property
     def ended(self) -> Bool[Tensor, " B"]:
@@ -75,7 +78,10 @@ class Simulator(Protocol):
         """Start an episode in every copy."""
 
     def step(self, env_state: EnvState, action: Values) -> tuple[EnvState, Float[Tensor, " B"]]:
-        """Take an action in every copy; return where that leads, and the rewards. An ended copy stays, reward 0."""
+        """Take an action in every copy of the state, all B or some (see ``selected``).
+
+        Return where that leads, and the rewards. An ended copy stays, reward 0.
+        """
 
     def restart(self, env_state: EnvState) -> EnvState:
         """Start a new episode in the copies that have ended (for a timed world once all have)."""
@@ -108,9 +114,30 @@ def cut(env_state: EnvState, max_steps: int | None) -> EnvState:
     return replace(env_state, truncated=env_state.truncated | (~env_state.terminated & (env_state.t >= max_steps)))
 
 
+def selected(env_state: EnvState, mask: Tensor) -> EnvState:
+    """Return the state of the copies of a mask, ``[B]``, alone."""
+    memory = None if env_state.memory is None else tuple(compress(env_state.memory, mask.tolist()))
+    index = mask.nonzero().squeeze(-1)
+    flags = (env_state.t[index], env_state.terminated[index], env_state.truncated[index])
+    copies = index if env_state.copies is None else env_state.copies[index]
+    return EnvState(taken(env_state.state, index), *flags, memory, copies)
+
+
+def taken(values: Any, index: Any) -> Any:
+    """Return the entries of an index or a mask of the first axis, by variable."""
+    return by_variable(lambda x: x[index], values)
+
+
+def by_variable(function: Callable[..., Tensor], *values: Any) -> Any:
+    """Apply a function to the tensors of each variable."""
+    if isinstance(values[0], dict):
+        return {name: function(*(value[name] for value in values)) for name in values[0]}
+    return function(*values)
+
+
 def but_last(states: Any) -> Any:
     """Return states s_0 … s_{T-1} of s_0 … s_T, by variable."""
-    return {name: value[:-1] for name, value in states.items()} if isinstance(states, dict) else states[:-1]
+    return taken(states, slice(-1))
 
 
 @contextmanager
@@ -128,6 +155,4 @@ def seeded(seed: int) -> Tensor:
 
 def where(mask: Tensor, new: Any, old: Any) -> Any:
     """Return a state that is ``new`` in the copies of the mask, ``[B]``, and ``old`` in the others."""
-    if isinstance(old, dict):
-        return {name: where(mask, new[name], value) for name, value in old.items()}
-    return torch.where(mask.reshape(-1, *[1] * (old.dim() - 1)), new, old)
+    return by_variable(lambda x, y: torch.where(mask.reshape(-1, *[1] * (y.dim() - 1)), x, y), new, old)

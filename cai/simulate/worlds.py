@@ -13,12 +13,13 @@ from torch.nn.functional import one_hot
 
 from cai.errors import fault, user_code
 from cai.policies.action_programs import enumerated
+from cai.simulate.outcomes import Outcomes, outcomes_of
 from cai.simulate.simulator import NEVER, EnvState, where
 from cai.support.process import alone
 from cai.world.definition import World
 from cai.world.distributions import exact
 from cai.world.enumerate import base
-from cai.world.spaces import Values, Variables
+from cai.world.spaces import Space, Values, Variables
 from cai.world.spec import read
 
 LONGEST = 100_000_000  # entries of a table of the action prior
@@ -42,6 +43,8 @@ class Many(Messenger):
 
 class WorldSimulator:
     """B copies of a Pyro world; see ``Simulator``.
+
+    A world with tables of at most a million outcomes is stepped by table look-up; for others its program runs.
 
     A copy ends at the horizon, or where the world's optional ``terminated(state)`` says that it is absorbing and pays
     nothing more; where the world pays a terminal reward on s_T, an absorbing state goes on to T too. A discount below 1
@@ -77,14 +80,10 @@ class WorldSimulator:
         return EnvState(state, torch.zeros(self.batch, dtype=torch.long), self._terminated(state, never), never)
 
     def step(self, env_state: EnvState, action: Values) -> tuple[EnvState, Tensor]:
-        """Run the slice in every copy; the last step adds γ r_T(s_T), if the world has a terminal reward."""
-        t = int(env_state.t.max()) if self.timed else 0  # an ended copy stays at an earlier time
-        with user_code(f"step, t = {t}", "code that broadcasts over a batch of states"), Many(self.batch):
-            state, reward = self.world.step(env_state.state, action, t)
-        reward = torch.as_tensor(reward).expand(self.batch)
-        reward = reward if reward.is_floating_point() else reward.to(self.dtype)
+        """Draw the slice in every copy; the last step adds γ r_T(s_T), if the world has a terminal reward."""
+        slice_ = self._run if self.outcomes is None else self._look_up
+        state, reward, terminated = slice_(env_state, action)
         after = env_state.t + 1
-        terminated = self._terminated(state, env_state.terminated)
         late = after >= min(self.horizon, NEVER) if self.horizon is not None else torch.zeros_like(terminated)
         if self.terminal is not None:
             reward = torch.where(late, reward + self.discount * self.terminal(state), reward)
@@ -96,7 +95,7 @@ class WorldSimulator:
                 torch.where(gone, env_state.terminated, terminated),
                 torch.where(gone, env_state.truncated, late),
             )
-        return EnvState(state, after, terminated, late & ~terminated), reward
+        return EnvState(state, after, terminated, late & ~terminated, copies=env_state.copies), reward
 
     def restart(self, env_state: EnvState) -> EnvState:
         """Start a new episode in the copies that have ended (for a timed world once all have)."""
@@ -151,12 +150,52 @@ class WorldSimulator:
         """For how many times the action prior has a table of its own; 0 where one is for all."""
         return (self.horizon or 0) if self.timed else 0
 
+    @cached_property
+    def outcomes(self) -> Outcomes | None:
+        """The slices as look-up tables; None where there are none of modest size."""
+        return outcomes_of(self.spec)
+
+    def _look_up(self, env_state: EnvState, action: Values) -> tuple[Any, Tensor, Tensor]:
+        """Return the next states, the rewards, and where episodes have ended, of outcomes that are looked up."""
+        assert self.outcomes is not None
+        states, actions = self.outcomes.tables.states, self.outcomes.tables.actions
+        s, a = states.join(states.unpack(env_state.state)), joined(actions, action)
+        u = torch.rand(len(s), dtype=torch.float64)
+        numbers, reward = self.outcomes.step(s.numpy(), a.numpy(), env_state.t.numpy(), u.numpy())
+        state = states.pack(states.split(torch.from_numpy(numbers)))
+        over = env_state.terminated if self.endless else torch.from_numpy(self.outcomes.over[numbers])
+        return state, torch.from_numpy(reward).to(self.dtype), over
+
+    def _run(self, env_state: EnvState, action: Values) -> tuple[Any, Tensor, Tensor]:
+        """Return the same of the world's program."""
+        t, n = int(env_state.t.max()) if self.timed else 0, len(env_state.t)  # an ended copy stays at an earlier time
+        with user_code(f"step, t = {t}", "code that broadcasts over a batch of states"), Many(n):
+            state, reward = self.world.step(env_state.state, action, t)
+        reward = torch.as_tensor(reward).expand(n)
+        reward = reward if reward.is_floating_point() else reward.to(self.dtype)
+        return state, reward, self._terminated(state, env_state.terminated)
+
     def _initial(self) -> Any:
         with user_code("initial", "code that broadcasts over a batch"), Many(self.batch):
             return self.world.initial()
 
     def _terminated(self, state: Any, never: Tensor) -> Tensor:
         return never if self.spec.early_end is None else self.spec.early_end(state)
+
+
+def joined(space: Space, values: Values) -> Tensor:
+    """Return the numbers of the actions of a batch.
+
+    Raises:
+        WorldError: a value is none of its variable's: in a table it would be another state's action.
+    """
+    own = space.unpack(values)
+    for name, size in space.named_sizes.items():
+        low, high = torch.aminmax(own[name])
+        if low < 0 or high >= size:
+            wrong = low if low < 0 else high
+            raise fault(f"step, variable '{name}'", f"the value {wrong.item()}", f"one of 0 … {size - 1}")
+    return space.join(own)
 
 
 def _number(variables: Variables, state: Any) -> Tensor:

@@ -64,8 +64,9 @@ class Space:
         number = number if self.kept is None else self.kept[number]
         values: dict[str, Tensor] = {}
         for name, size, dtype in zip(self.names[::-1], self.sizes[::-1], self.dtypes[::-1], strict=True):
-            values[name] = (number % size).to(dtype)
-            number = number // size
+            first = name == self.names[0]  # nothing is left of the number: a remainder would take long
+            values[name] = (number if first else number % size).to(dtype)
+            number = number if first else number // size
         return {name: values[name] for name in self.names}
 
     def pack(self, values: Mapping[str, Tensor]) -> Values:

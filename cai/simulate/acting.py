@@ -1,0 +1,93 @@
+"""How a policy acts in the copies of a roll-out that go on."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import pyro
+import torch
+from torch import Tensor
+
+from cai.errors import fault
+from cai.policies.fixed import FixedPolicy
+from cai.policies.protocol import FinitePolicy
+from cai.policies.tabular import TabularPolicy
+from cai.simulate.outcomes import shares
+from cai.simulate.simulator import EnvState, Simulator, by_variable, taken
+from cai.simulate.worlds import Many, WorldSimulator
+from cai.world.spaces import Space, Values
+
+Choose = Callable[[EnvState, int], Values]
+"""How actions are chosen: for the copies of a state, at a time."""
+
+
+def chooser_of(simulator: Simulator, actor: Any) -> Choose:
+    """Return how a policy, or the action prior, acts in the copies that go on."""
+    if actor is None and isinstance(simulator, WorldSimulator) and simulator.outcomes is not None:
+        tables = simulator.outcomes.tables
+        return ByTable(tables.states, tables.actions, tables.log_prior_at)
+    if isinstance(actor, FixedPolicy | TabularPolicy):
+        return ByTable(actor.states, actor.actions, actor.log_probs)
+
+    def drawn(env_state: EnvState, t: int) -> Values:
+        if actor is None or hasattr(actor, "act"):
+            return batch_action(simulator if actor is None else actor, len(env_state.t), env_state.state, t)
+        action: Values = actor.sample(env_state.state, t)
+        return action
+
+    return drawn if actor is None or isinstance(actor, FinitePolicy) else Everywhere(drawn)
+
+
+class ByTable:
+    """Draws from tables of log π_t(a|s), nats, ``[S, A]``."""
+
+    def __init__(self, states: Space, actions: Space, log_pi: Callable[[int], Tensor]) -> None:
+        self.states, self.actions, self.log_pi = states, actions, log_pi
+        self.table: Tensor | None = None
+
+    def __call__(self, env_state: EnvState, t: int) -> Values:
+        """Return an action for every copy of ``env_state``."""
+        table, s = self.log_pi(t), self.states.join(self.states.unpack(env_state.state))
+        if table.dim() != 2:
+            expected = "the policy of one entry: messages[i].policy"
+            raise fault("rollout, policy", f"a batch of shape {list(table.shape[:-2])}", expected)
+        if len(s) < len(table):  # no more rows than are needed
+            rows, s = shares(table[s]), torch.arange(len(s))
+        else:
+            if table is not self.table:
+                self.table, self.shares = table, shares(table)
+            rows = self.shares
+        u = torch.rand(len(s), dtype=torch.float64)
+        number = torch.from_numpy(rows.place(s.numpy(), u.numpy()) & (rows.width - 1))
+        return self.actions.pack(self.actions.split(number))
+
+
+class Everywhere:
+    """Lets a policy act in all B copies, since it may remember each; ended ones are seen as they last acted."""
+
+    def __init__(self, draw: Choose) -> None:
+        self.draw = draw
+        self.seen: EnvState | None = None
+
+    def __call__(self, env_state: EnvState, t: int) -> Values:
+        """Return the actions of the copies of ``env_state``."""
+        copies, before = env_state.copies, self.seen
+        self.seen = env_state
+        if before is None or copies is None or len(copies) == len(before.t):
+            return self.draw(env_state, t)
+        state = by_variable(lambda old, new: old.index_copy(0, copies, new), before.state, env_state.state)
+        self.seen = replace(before, state=state)
+        action: Values = taken(self.draw(self.seen, t), copies)
+        return action
+
+
+def prior_action(simulator: Simulator, state: Any, t: int) -> Values:
+    """Draw from the action prior in every copy."""
+    return batch_action(simulator, simulator.variables.batch_of(state).numel(), state, t)
+
+
+def batch_action(actor: Any, batch: int, state: Any, t: int) -> Values:
+    """Draw an action for every copy, also where the actor's distribution is one for all."""
+    with pyro.poutine.block(), Many(batch):
+        action: Values = actor.act(state, t)
+    return action
