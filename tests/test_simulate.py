@@ -22,10 +22,11 @@ import cai
 from cai.bridges.named import load_world
 from cai.simulate import outcomes
 from cai.simulate.acting import prior_action
-from cai.simulate.environments import EnvironmentSimulator
+from cai.simulate.environments import EnvironmentMaker, EnvironmentSimulator
 from cai.simulate.normalise import Moments, moments, normalised
 from cai.simulate.rollout import Rollout, roll, simulator_of
 from cai.simulate.simulator import EnvState, Simulator, drawing, seeded
+from cai.simulate.vector_environments import VectorSimulator, forward_simulator
 from cai.simulate.worlds import WorldSimulator
 from cai.support.process import precision
 from tests.helpers import load_model, slow_after
@@ -544,6 +545,40 @@ def test_an_environment_that_broke_off_is_brought_back() -> None:
             Breaking.broken = False
             here, _ = simulator.step(here, action)
             assert same(here, whole[n])
+
+
+# Vector environments
+
+
+def test_a_vector_environment_is_the_single_one_on_all_copies() -> None:
+    simulator, single = forward_simulator("CartPole-v1", 60), gymnasium.make("CartPole-v1", disable_env_checker=True)
+    assert isinstance(simulator, VectorSimulator)
+    assert isinstance(simulator, Simulator)
+    with drawing(seeded(2)):
+        found = roll(simulator, lambda env_state, t: prior_action(simulator, env_state.state, t), 40)
+    single.reset(seed=0)
+    inner: Any = single.unwrapped
+    for t in range(0, len(found.alive), 5):
+        for i in found.alive[t].nonzero().flatten().tolist():
+            inner.state, inner.steps_beyond_terminated = found.states[t, i].double().numpy(), None
+            seen, reward, over, _, _ = inner.step(int(found.actions[t, i]))
+            assert found.states[t + 1, i].tolist() == pytest.approx(seen.tolist(), abs=1e-5)
+            assert reward == found.rewards[t, i]
+            assert over == bool((t + 1 == found.lengths[i]) & found.terminated[i])
+    assert bool((found.rewards[~found.alive] == 0).all())
+    assert int(found.lengths.max()) == 40
+    assert found.lengths.double().mean() == pytest.approx(22, abs=4)  # of the prior
+
+
+def test_a_vector_environment_has_the_time_limit_of_its_id_and_only_goes_forward() -> None:
+    simulator = forward_simulator(EnvironmentMaker("CartPole-v1", {"max_episode_steps": 7}), 3)
+    with drawing(seeded(2)):
+        begun = simulator.begin()
+        found = roll(simulator, lambda env_state, t: prior_action(simulator, env_state.state, t))
+        assert bool((found.truncated & (found.lengths == 7)).all())
+        with pytest.raises(cai.WorldError, match="an earlier state"):
+            simulator.step(begun, torch.zeros(3, dtype=torch.long))
+    assert isinstance(forward_simulator("Acrobot-v1", 2), EnvironmentSimulator)
 
 
 # Scenes

@@ -19,6 +19,7 @@ from cai.simulate.environments import with_options
 from cai.simulate.normalise import normalised
 from cai.simulate.rollout import simulator_of
 from cai.simulate.simulator import drawing, seeded
+from cai.simulate.vector_environments import forward_simulator
 from cai.simulate.worlds import WorldSimulator
 from cai.support.process import precision
 from cai.support.wording import meant
@@ -268,7 +269,7 @@ def _measure(world: Any, problem: Problem, task: Task, alpha: float | None) -> M
         return ExactScore(problem.model, alpha)
     source = _world(world)
     discount = read(source).discount if source is not None else 1.0
-    episodes = ByEpisodes(lambda n: simulator_of(world, n), task.episodes, problem.dtype, discount)
+    episodes = ByEpisodes(lambda n: forward_simulator(world, n), task.episodes, problem.dtype, discount)
     return episodes if problem.model is None else GaussianScore(problem.model, alpha, episodes)
 
 

@@ -28,6 +28,29 @@ def made(env_id: str, options: Mapping[str, Any]) -> Any:
         return gymnasium.make(env_id, **options)
 
 
+def vectorised(env_id: str, options: Mapping[str, Any], n: int) -> Any:
+    """Return n copies in the vector environment that an id is registered with; None where it has none of that kind.
+
+    Its spaces must be boxes and numbers from 0.
+
+    Raises:
+        WorldError: the id is not installed.
+    """
+    import gymnasium
+
+    if _spec(env_id).vector_entry_point is None:
+        return None
+    try:
+        envs = gymnasium.make_vec(env_id, n, vectorization_mode="vector_entry_point", **options)
+    except (TypeError, gymnasium.error.Error):  # the vector form need not take every option
+        return None
+    seen, taken = envs.single_observation_space, envs.single_action_space
+    plain = isinstance(taken, gymnasium.spaces.Box) or (
+        isinstance(taken, gymnasium.spaces.Discrete) and not taken.start
+    )
+    return envs if isinstance(seen, gymnasium.spaces.Box) and plain else None
+
+
 def require_options(env_id: str, options: Mapping[str, Any]) -> None:
     """Raise a ``WorldError`` where an id is not installed, has no such option, or has no map of that name.
 

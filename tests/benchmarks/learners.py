@@ -12,7 +12,7 @@ import torch
 import cai.learn
 from cai.bridges.named import load_world
 from cai.learn.scores import ByEpisodes
-from cai.simulate.rollout import simulator_of
+from cai.simulate.vector_environments import forward_simulator
 
 EVALUATIONS = {"Pyro": 20, "Gymnasium": 10}  # an evaluation in Gymnasium takes longer than the learning between two
 EPISODES = 100
@@ -78,7 +78,7 @@ def ours(learner: str, task: str, where: str, seed: int, **settings: Any) -> Cur
 
 def episodes(task: str) -> ByEpisodes:
     """Return the score of all learners."""
-    return ByEpisodes(partial(simulator_of, task), EPISODES, torch.float32)
+    return ByEpisodes(partial(forward_simulator, task), EPISODES, torch.float32)
 
 
 def _seeing(policy: Any, task: str, env_state: Any, t: int) -> torch.Tensor:
