@@ -1,6 +1,6 @@
 """Gymnasium's own vector environments as a simulator that only goes forward: whole episodes, as a score needs them."""
 
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -82,5 +82,4 @@ def forward_simulator(world: Any, batch: int) -> Simulator:
     envs = vectorised(maker.id, maker.options, batch) if isinstance(maker, EnvironmentMaker) else None
     if envs is None:
         return simulator_of(world, batch)
-    simulator: Any = VectorSimulator(EnvironmentSimulator(maker, 1), envs)
-    return simulator
+    return cast(Simulator, VectorSimulator(EnvironmentSimulator(maker, 1), envs))
