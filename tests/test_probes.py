@@ -6,6 +6,7 @@ from collections import defaultdict
 from collections.abc import Callable
 from itertools import permutations, product
 from math import exp, log
+from typing import Any
 
 import gymnasium
 import numpy as np
@@ -166,6 +167,14 @@ SAME = {"reward averaged", "luck averaged", "entropy added"}
 """Mistakes that are none under VARIATIONAL: it averages over rewards and luck, and has entropy."""
 
 
+def test_what_is_no_mistake_for_one_rule_is_one_for_another() -> None:
+    optimist, greedy = task_of(PROBES["noisy-reward"], cai.POSTERIOR), task_of(PROBES["luck"], cai.HARD)
+    for name, task in (("reward averaged", optimist), ("luck averaged", optimist), ("entropy added", greedy)):
+        wrong = MISTAKES[name].answer(task)
+        assert wrong is not None
+        assert apart(task, right_answer(task), wrong) > 0.1
+
+
 @pytest.mark.slow  # some 900 fixed points
 def test_some_probe_tells_any_two_mistakes_apart() -> None:
     names = [RIGHT, *(name for name in MISTAKES if name not in SAME)]
@@ -269,3 +278,36 @@ def test_the_world_of_a_probe_is_a_vectorised_simulator(name: str) -> None:
         going &= ~(terminated | truncated)
     exact = cai.evaluate(world_of(probe), policy if probe.horizon else policy[0], temperature=probe.temperature)
     assert abs(paid.mean() - exact.expected_return) < 4 * paid.std() / n**0.5
+
+
+PLAIN: dict[str, Any] = {
+    "name": "mine",
+    "catches": "optimistic",
+    "words": "",
+    "rows": {"here": {"left": [(1.0, "there", 0.0, True)]}, "there": {"left": [(1.0, "there", 0.0, True)]}},
+    "start": {"here": 1.0},
+}
+
+
+@pytest.mark.parametrize(
+    ("changed", "words"),
+    [
+        ({"rows": {"here": {"left": [(0.5, "here", 0.0, True)]}}}, "rows['here']['left']: probabilities 0.5; expected"),
+        ({"rows": {"here": {"left": []}}}, "rows['here']['left']: probabilities of nothing; expected a sum of 1"),
+        ({"rows": {"here": {"left": [(1.0, "away", 0.0, True)]}}}, "'away'; expected states of rows: 'here'"),
+        ({"start": {"away": 1.0}}, "start: 'away'; expected states of rows: 'here', 'there'"),
+        ({"start": {}}, "start: probabilities of nothing; expected a sum of 1"),
+        ({"prior": {"here": {"left": 0.5, "up": 0.5}}}, "prior['here']: 'up'; expected actions of the state: 'left'"),
+        ({"prior": {"away": {"left": 1.0}}}, "prior: 'away'; expected states of rows"),
+        ({"discount": 1.5}, "discount: 1.5; expected a number above 0, at most 1"),
+        ({"temperature": 0.0}, "temperature: 0.0; expected a positive number, reward units"),
+        ({"horizon": 0}, "horizon: 0; expected at least 1, or None"),
+        ({"cut": 1}, "cut 1, horizon None, discount 1; expected cut 1 with no horizon and a discount below 1"),
+    ],
+)
+def test_a_probe_that_is_none_is_one_line(changed: dict[str, Any], words: str) -> None:
+    Probe(**PLAIN)
+    with pytest.raises(cai.WorldError) as caught:
+        Probe(**{**PLAIN, **changed})
+    assert str(caught.value).startswith("probe 'mine', ") or "probe 'mine': cut" in str(caught.value)
+    assert words in str(caught.value)

@@ -1,8 +1,11 @@
 """A probe: a small world with an exact answer, on which one kind of mistake changes what is learned."""
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
+
+from cai.errors import fault
 
 Outcome = tuple[float, str, float, bool]
 """Probability, next state, reward, and whether that ends the episode."""
@@ -29,6 +32,10 @@ class Probe:
         temperature: α, reward units, of a soft learner.
         needs: what a learner must know of.
         rules: the rules under which it tells the mistake from what is right.
+
+    Raises:
+        WorldError: a row, the start or a prior is no distribution or names what is not there, a number is out of range,
+            or an episode is cut off in a task that has a horizon or no discount.
     """
 
     name: str
@@ -63,3 +70,38 @@ class Probe:
         """Return p(a|s) by action: uniform over the actions of the state unless said."""
         row = self.rows[state]
         return self.prior.get(state, dict.fromkeys(row, 1 / len(row)))
+
+    def __post_init__(self) -> None:
+        where = f"probe {self.name!r}"
+        for state, row in self.rows.items():
+            for action, outcomes in row.items():
+                place = f"{where}, rows[{state!r}][{action!r}]"
+                _require_distribution(place, [p for p, *_ in outcomes])
+                _require_known(place, [after for _, after, *_ in outcomes], self.rows, "states of rows")
+        _require_distribution(f"{where}, start", self.start.values())
+        _require_known(f"{where}, start", self.start, self.rows, "states of rows")
+        _require_known(f"{where}, prior", self.prior, self.rows, "states of rows")
+        for state, prior in self.prior.items():
+            _require_distribution(f"{where}, prior[{state!r}]", prior.values())
+            _require_known(f"{where}, prior[{state!r}]", prior, self.rows[state], "actions of the state")
+        if not 0 < self.discount <= 1:
+            raise fault(f"{where}, discount", f"{self.discount!r}", "a number above 0, at most 1")
+        if not 0 < self.temperature < math.inf:
+            raise fault(f"{where}, temperature", f"{self.temperature!r}", "a positive number, reward units")
+        if self.horizon is not None and self.horizon < 1:
+            raise fault(f"{where}, horizon", f"{self.horizon!r}", "at least 1, or None")
+        if self.cut is not None and (self.cut != 1 or self.horizon is not None or self.discount == 1):
+            seen = f"cut {self.cut!r}, horizon {self.horizon!r}, discount {self.discount:g}"
+            raise fault(where, seen, "cut 1 with no horizon and a discount below 1, or no cut")
+
+
+def _require_distribution(where: str, probabilities: Iterable[float]) -> None:
+    p = list(probabilities)
+    if not all(0 <= x <= 1 for x in p) or abs(math.fsum(p) - 1) > 1e-9:
+        raise fault(where, f"probabilities {', '.join(f'{x:g}' for x in p) or 'of nothing'}", "a sum of 1")
+
+
+def _require_known(where: str, names: Iterable[str], known: Iterable[str], of: str) -> None:
+    for name in names:
+        if name not in known:
+            raise fault(where, f"{name!r}", f"{of}: {', '.join(map(repr, known))}")

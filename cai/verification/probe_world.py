@@ -9,6 +9,8 @@ from cai.world.definition import World
 def world_of(probe: Probe) -> World:
     """Return a probe as a world; ``cai.to_gymnasium(world, num_envs=…)`` is its vectorised simulator.
 
+    The simulator shows the state and not the time, it takes a horizon for a time limit, and it does not cut episodes.
+
     Where neither a horizon nor a discount ends the future, the world has as many steps as the probe has states: no
     episode of such a probe comes into a state twice.
     """
