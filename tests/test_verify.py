@@ -5,6 +5,7 @@ import os
 import random
 import time
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -139,6 +140,19 @@ def test_a_policy_of_the_library_is_read() -> None:
     for policy in (solved, solved.policy):
         found = read(policy, task, places_of(task))
         assert float(path_kl(task, found.log_pi, exact(task).log_pi)) < 1e-10
+
+
+def test_a_time_that_the_task_does_not_know_is_averaged_over_visits() -> None:
+    task = task_of(PROBES["termination"], cai.VARIATIONAL)
+    log_pi = exact(task).log_pi[0]
+    draws = torch.Generator().manual_seed(0)
+    timed = [torch.randn(log_pi.shape, generator=draws, dtype=torch.float64).log_softmax(-1) for _ in range(2)]
+    policy = SimpleNamespace(log_probs=lambda t: timed[t], horizon=2)
+    found = read(policy, task, places_of(task)).log_pi[0]
+    first = PROBES["termination"].states.index("fork")
+    assert float((found[first] - timed[0][first]).abs().max()) < 1e-12
+    later = next(place.s for place in places_of(task) if place.s != first)
+    assert float((found[later] - timed[1][later]).abs().max()) < 1e-12
 
 
 def test_action_values_are_read_by_the_rule() -> None:

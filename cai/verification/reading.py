@@ -160,8 +160,8 @@ def _listed(policy: Any, task: Task, places: Sequence[Place]) -> Tensor | None:
     """Return the rows ``[N, A]`` of what is an array, None for what is to be asked."""
     T, (S, A) = task.horizon or 1, task.log_prior.shape
     if hasattr(policy, "log_probs"):
-        table = torch.stack([torch.as_tensor(policy.log_probs(t)).detach()[..., :S, :] for t in range(T)])
-    elif isinstance(policy, list | tuple | np.ndarray | Tensor):
+        return _at(_table_of(policy, task), places)
+    if isinstance(policy, list | tuple | np.ndarray | Tensor):
         try:
             table = torch.as_tensor(policy if isinstance(policy, Tensor) else np.asarray(policy)).detach().cpu()
         except (TypeError, ValueError) as error:
@@ -171,7 +171,29 @@ def _listed(policy: Any, task: Task, places: Sequence[Place]) -> Tensor | None:
     if tuple(table.shape) not in {(S, A), (T, S, A)}:
         shapes = f"[S, A] = [{S}, {A}]" + (f" or [T, S, A] = [{T}, {S}, {A}]" if T > 1 else "")
         raise fault("policy", f"an array of shape {list(table.shape)}", shapes)
-    return table.double().expand(T, S, A)[[place.t for place in places], [place.s for place in places]]
+    return _at(table.double().expand(T, S, A), places)
+
+
+def _at(table: Tensor, places: Sequence[Place]) -> Tensor:
+    return table[[place.t for place in places], [place.s for place in places]]
+
+
+def _table_of(policy: Any, task: Task) -> Tensor:
+    """Return log π of a policy of this library, ``[T, S, A]``.
+
+    Where it knows a time that the task does not, it is the chance of an action over all visits of a state.
+    """
+    T, (S, A) = task.horizon or getattr(policy, "horizon", None) or 1, task.log_prior.shape
+    times = [torch.as_tensor(policy.log_probs(t)).detach().cpu().double()[..., :S, :] for t in range(T)]
+    wrong = [list(one.shape) for one in times if tuple(one.shape) != (S, A)]
+    if wrong:
+        raise fault("policy", f"log-probabilities of shape {wrong[0]}", f"[S, A] = [{S}, {A}]")
+    table = torch.stack(times)
+    if (task.horizon or 1) == T:
+        return table
+    visits = occupancy(replace(as_run(task), horizon=T), table).unsqueeze(-1)
+    mixed = (visits * table.exp()).sum(0, keepdim=True) / visits.sum(0, keepdim=True)
+    return torch.where(visits.sum(0, keepdim=True) > 0, mixed.log(), table[:1])
 
 
 def _asked(said: Said, task: Task, places: Sequence[Place]) -> tuple[Tensor, bool]:
