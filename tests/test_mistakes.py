@@ -40,21 +40,20 @@ def agree(one: dict[Key, Row], other: dict[Key, Row]) -> None:
                 assert p == pytest.approx(other[key].get(a, 0.0), abs=1e-10), (key, a)
 
 
-EVERYWHERE = ("truncation", "termination", "clipping", "masks", "time")
-"""Probes with a cut, a chance of the end, luck, a mask and a horizon."""
+EVERYWHERE = {cai.VARIATIONAL: ("truncation", "termination", "masks", "time"), cai.HARD: ("clipping", "time")}
+"""Probes with a cut, a chance of the end, a mask, luck and a horizon."""
 
 
 @pytest.mark.parametrize("name", LEARNERS)
 def test_an_answer_is_what_the_mistaken_learner_learns(name: str) -> None:
-    made = [probe.name for probe in PROBES.values() if probe.catches == name]
-    determined = 0
-    for rule in (cai.VARIATIONAL, cai.HARD):
-        for which in dict.fromkeys([*made, *EVERYWHERE]):
+    made, determined = [probe.name for probe in PROBES.values() if probe.catches == name], 0
+    for rule, others in EVERYWHERE.items():
+        for which in dict.fromkeys([*made, *others]):
             answers = found(name, PROBES[which], rule)
             if answers is not None:
                 determined += 1
                 agree(answers, LEARNERS[name](PROBES[which], soft=rule is cai.VARIATIONAL).learned())
-    assert determined >= 2 * len(EVERYWHERE) - 2  # an endless world has no value without a discount
+    assert determined >= 5  # an endless world has no value without a discount, and that is all
 
 
 def test_where_rewards_are_averaged_an_optimist_knows_only_their_mean() -> None:

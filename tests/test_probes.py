@@ -47,7 +47,7 @@ def acted_in(probe: Probe) -> Tensor:
 
 
 CHECKED = [(PROBES[name], rule) for name in ("truncation", "noisy-reward", "time") for rule in RULES.values()]
-CHECKED += [(PROBES[name], cai.VARIATIONAL) for name in ("masks", "prior", "termination", "discount")]
+CHECKED += [(PROBES[name], cai.VARIATIONAL) for name in ("prior", "discount")]
 
 
 @pytest.mark.parametrize(("probe", "rule"), CHECKED, ids=[f"{probe.name}-{rule}" for probe, rule in CHECKED])
