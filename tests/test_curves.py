@@ -15,6 +15,7 @@ from cai.learn.result import Learned, Progress
 from cai.support.numbers import chance, show
 from cai.view.curves import curve_of, elbo_curves
 from cai.view.panel_rows import Panels
+from cai.view.policy_looks import look
 from cai.view.reports.costliest_places import losses_of
 from cai.view.reports.report import report
 from cai.view.reports.sections import Table, Words
@@ -113,7 +114,7 @@ def test_where_nothing_is_exact_a_running_mean_leads_to_an_error_bar() -> None:
     figure = elbo_curves({"blind": blind}, elbo_star=None, log_evidence=None)
     assert list(figure) == ["elbo"]  # no gap is known: no panel for it
     axes = figure["elbo"].axes[0]
-    mean = curve_of("blind", blind).line
+    mean = curve_of("blind", blind, look(0)).line
     assert len(mean) == 40 - 4 + 1
     np.testing.assert_allclose(mean[0], [1.5, np.mean([one.elbo for one in blind.history[:4]])])
     assert len(axes.containers) == 1
@@ -151,8 +152,10 @@ def test_a_guide_that_bends_the_dynamics_is_measured_against_the_evidence() -> N
 
 def test_the_record_of_the_last_step_is_the_result_itself() -> None:
     one = fitted(climbing(30))
-    assert curve_of("a", one).end.tolist() == [[30, one.elbo]] == curve_of("a", one).line[-1:].tolist()
-    assert len(curve_of("a", one).line) == len(curve_of("a", one).gaps) == 31
+    assert (
+        curve_of("a", one, look(0)).end.tolist() == [[30, one.elbo]] == curve_of("a", one, look(0)).line[-1:].tolist()
+    )
+    assert len(curve_of("a", one, look(0)).line) == len(curve_of("a", one, look(0)).gaps) == 31
 
 
 def test_many_steps_have_a_logarithmic_axis() -> None:

@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 import torch
 from click.testing import Result
+from matplotlib.colors import to_hex
 from typer.testing import CliRunner
 
 import cai
@@ -23,13 +24,17 @@ from cai.errors import fault
 from cai.learn.result import Learned, Progress
 from cai.learn.seeds import BrokenOff, many
 from cai.support.numbers import between, brief, digits
+from cai.view.bars import column_bars
 from cai.view.curve_names import spread
 from cai.view.map_figures import nats_map
+from cai.view.policy_looks import look, looks_of
 from cai.view.profiles import performance_profiles
 from cai.view.reports.cells import lines_of
 from cai.view.reports.report import report
+from cai.view.return_kl_figure import return_against_kl
 from cai.view.seed_curves import learning_curves
 from cai.view.terminal import print_comparison
+from cai.view.vector import svg
 from tests.helpers import load_model
 from tests.learned import blind, rising, run_of
 from tests.page import graphic, page_of
@@ -373,3 +378,30 @@ def test_the_generator_of_the_caller_is_left_alone(compared: cai.Comparison) -> 
     learning_curves(compared)
     cai.compare(cai.tabulate(lake()), compared.runs, temperature=ALPHA)
     assert torch.equal(before, torch.random.get_rng_state())
+
+
+def test_a_policy_has_one_colour_on_all_figures(compared: cai.Comparison) -> None:
+    looks = looks_of(compared)
+    assert list(looks) == [row.name for row in compared.rows]
+    bars = column_bars(compared).axes[0].patches
+    assert [to_hex(bar.get_facecolor()) for bar in bars] == [one.colour.lower() for one in looks.values()]
+    learned = [name for name in compared.runs if "policy_nats" in compared.curves[name]]
+    for drawn, names in ((learning_curves(compared), learned), (performance_profiles(compared), compared.profiles)):
+        (ax,) = drawn.axes
+        colours = {looks[name].colour for name in names}
+        assert colours <= {str(line.get_color()) for line in ax.lines}
+        assert {to_hex(band.get_facecolor()[0]) for band in ax.collections} == set(map(str.lower, colours))
+    front = return_against_kl(compared).axes[0].lines
+    marks = {(line.get_color(), line.get_marker()) for line in front if line.get_marker() not in ("", "None", ">")}
+    assert {(one.colour, one.marker) for one in looks.values()} <= marks
+
+
+def test_more_policies_than_colours_differ_in_their_marks() -> None:
+    each = [look(n) for n in range(24)]
+    assert len({one.colour for one in each}) == 8
+    for mark in ("marker", "dash", "hatch"):
+        assert len({(one.colour, getattr(one, mark)) for one in each}) == 24
+    nine = cai.compare(RandomWorld(1, 3, 2, 2, 3, holes=False), dict.fromkeys("abcdefghi"), temperature=1.0)
+    bars = column_bars(nine)
+    assert [bool(bar.get_hatch()) for bar in bars.axes[0].patches] == [False] * 8 + [True]
+    assert 'fill="#0072b2"' in svg(bars)  # the ground of the hatch

@@ -378,6 +378,9 @@ def test_the_game_is_explained_from_the_world_itself() -> None:
     assert " ".join(rules_of(coin)).startswith("The world has 3 states and 2 actions. A game lasts T = 3 steps.")
     letters = cai.tabulate(cai.load_world("letters"))  # is paid at the end of a text
     assert "Each step pays 0 reward units, and the end between 0 and 1." in " ".join(rules_of(letters))
+    must = load_model("letters")(horizon=5, rejected=-torch.inf)
+    told = "Each step pays 0 reward units, and the end 1, or −∞ where it is forbidden."
+    assert told in " ".join(rules_of(cai.tabulate(must)))
     uniform = cai.tabulate(cai.from_gymnasium("FrozenLake-v1", horizon=3))
     told = temperature_in_words([0.1, 1.0], uniform)
     assert "α = 0.1 and 1, coldest first" in told

@@ -8,6 +8,8 @@ import torch
 
 import cai
 from cai.evaluation.episodes import episodes
+from cai.view.reports.policy_parts import tables_of
+from cai.view.reports.sections import Table
 from tests.learned import run_of
 from tests.page import page_of
 
@@ -20,6 +22,14 @@ def compared() -> cai.Comparison:
     world = cai.tabulate(cai.language_world(bigram, cai.language.containing("bb", LETTERS), horizon=5))
     loss = cai.kl_fixed_point(world, "k2", temperature=0.2)
     return cai.compare(world, {"bigram": None, "optimum": cai.VARIATIONAL, "k2": loss}, temperature=0.2)
+
+
+def test_what_is_done_first_is_told_of_states_that_can_be_the_start(compared: cai.Comparison) -> None:
+    best = compared.evaluations["optimum"].variational
+    (table,) = tables_of(best, "first")
+    assert isinstance(table, Table)
+    assert [line.name for line in table.lines] == ["·|·"]
+    assert table.note == f"The other {best.model.states.size - 1} cannot be the start."
 
 
 def test_samples_are_texts_of_each_policy_with_its_chances(compared: cai.Comparison) -> None:

@@ -14,8 +14,9 @@ from cai.evaluation.columns import Column
 from cai.evaluation.comparison import Comparison
 from cai.support.numbers import brief, rounded, show
 from cai.view.canvas import Room, open_axes, panel
+from cai.view.policy_looks import looks_of
 from cai.view.readings import comparison_of
-from cai.view.style import GREY, INK, LINES
+from cai.view.style import GREY, INK
 from cai.view.vector import tell
 
 PARTS = {"start": "#8f99a3", "action": "#E69F00", "luck": "#8a6bb0"}
@@ -57,7 +58,9 @@ def column_bars(
     known = {name: at for name, at in _rules(comparison, column).items() if at is not None}
     rules = {name: at for name, at in known.items() if name != "log Z" or abs(at) <= FAR * max(1e-9, *np.abs(drawn))}
     ax = _rows_of(ax, names, title or f"{head.title}, {head.unit}", bottom=0.3 + 0.16 * bool(known))
-    ax.barh(range(len(names)), drawn, color=[LINES[n % 8] for n in range(len(names))], height=0.66, alpha=0.85)
+    each = looks_of(comparison).values()
+    look: dict[str, Any] = {"color": [one.colour for one in each], "hatch": [one.hatch for one in each]}
+    ax.barh(range(len(names)), drawn, **look, edgecolor="white", linewidth=0, height=0.66, alpha=0.85)
     _intervals(ax, every)
     low, high = _reach([*drawn, *rules.values(), *_finite_ends(every)])
     ax.set_xlim(*(scale or (low, high)))

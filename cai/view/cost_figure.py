@@ -17,8 +17,8 @@ from cai.evaluation.part_accounts import Part
 from cai.support.numbers import ROUNDING, brief, rounded, show
 from cai.view.canvas import Room, open_axes, panel
 from cai.view.curve_names import Label, name_ends, width_of
+from cai.view.policy_looks import looks_of
 from cai.view.readings import by_name
-from cai.view.style import LINES
 from cai.view.vector import tell
 
 WHAT: dict[str, tuple[str, str]] = {
@@ -66,16 +66,18 @@ def cost_over_time(
     room = Room(left=0.62, right=width_of([(name, brief(total, 4)) for name, total in sums.items()]), bottom=0.45)
     ax = panel(ax, (2.5, 1.9), room, title or f"{words}{unit}")
     open_axes(ax, "time t")
-    for n, row in enumerate(rows.values()):
+    looks = looks_of(results)
+    for n, (name, row) in enumerate(rows.items()):
         rim = 1.0 * (len(rows) - 1 - n) / max(1, len(rows) - 1)
-        ax.plot(row, color=LINES[n % 8], linewidth=1.5 + rim)
+        ax.plot(row, color=looks[name].colour, linestyle=looks[name].dash, linewidth=1.5 + rim)
     ax.margins(y=0.08)
     ax.set_xlim(0, max(1, *(len(row) - 1 for row in rows.values())))
     if scale is not None:
         ax.set_ylim(*scale)
     ax.xaxis.set_major_locator(MaxNLocator(5, integer=True))
     labels = [
-        Label(float(row[-1]), name, brief(sums[name], 4), LINES[n % 8]) for n, (name, row) in enumerate(rows.items())
+        Label(float(row[-1]), name, brief(sums[name], 4), looks[name].colour, looks[name].dash)
+        for name, row in rows.items()
     ]
     name_ends(ax, labels)
     ends = ((name, show(float(row[0])), show(float(row[-1])), len(row) - 1) for name, row in rows.items())

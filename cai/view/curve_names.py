@@ -11,16 +11,18 @@ from cai.view.style import INK
 
 LINE = 0.165
 """The height of a label, inches."""
+LEADER: dict[str, Any] = {"linewidth": 1.3, "clip_on": False, "zorder": 5}
 
 
 @dataclass(frozen=True)
 class Label:
-    """A name at the right of a panel: the height it points to, in data units, its words, its line's colour."""
+    """A name at the right of a panel: the height it points to, in data units, its words, its line's colour and dash."""
 
     height: float
     name: str
     words: str
     colour: str
+    dash: str = "-"
 
 
 def width_of(labels: Sequence[tuple[str, str]]) -> float:
@@ -37,9 +39,12 @@ def name_ends(axes: Axes, labels: Sequence[Label]) -> None:
     ordered = sorted(labels, key=lambda label: label.height)
     to_share = axes.transData + axes.transAxes.inverted()
     wished = [float(to_share.transform((1.0, min(max(label.height, low), high)))[1]) for label in ordered]
-    for label, y, to in zip(ordered, wished, spread(wished, LINE / height), strict=True):
+    gap = LINE / height
+    top = 1 - gap / 2  # clear of the title; where there are too many, they go on below the axis
+    places = spread(wished, gap, min(0.0, top - gap * (len(ordered) - 1)), top)
+    for label, y, to in zip(ordered, wished, places, strict=True):
         leader = ([1.0, 1 + 0.06 / width, 1 + 0.16 / width], [y, to, to])
-        axes.plot(*leader, transform=axes.transAxes, color=label.colour, linewidth=1.3, clip_on=False, zorder=5)
+        axes.plot(*leader, transform=axes.transAxes, color=label.colour, linestyle=label.dash, **LEADER)
         place: dict[str, Any] = {"xycoords": "axes fraction", "va": "center", "annotation_clip": False}
         words = f"{label.name}: {label.words}" if label.words else label.name
         axes.annotate(words, (1 + 0.21 / width, to), **place, fontsize=8, color=INK)

@@ -2,7 +2,7 @@
 
 import math
 import textwrap
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,13 +13,15 @@ from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 from cai.errors import fault
+from cai.evaluation.comparison import Comparison
 from cai.learn.result import Learned
 from cai.support.numbers import brief, rounded, show
 from cai.view.canvas import Room, open_axes, panel
 from cai.view.curve_names import Label, name_ends, width_of
 from cai.view.ladder import log_floor
 from cai.view.panel_rows import Panels
-from cai.view.style import GREY, INK, LINES, MARKERS
+from cai.view.policy_looks import Look, looks_of
+from cai.view.style import GREY, INK
 from cai.view.vector import tell
 
 Points = NDArray[Any]
@@ -43,6 +45,7 @@ class ElboCurve:
         gaps: ELBO* - ELBO(π), nats, where it was computed; 0 where it is rounding.
         end: the last step and ELBO(π) there, nats, ``[1, 2]``.
         error: the standard error of the end, nats.
+        own: its colour, marker and dashes.
     """
 
     name: str
@@ -51,6 +54,7 @@ class ElboCurve:
     gaps: Points
     end: Points
     error: float
+    own: Look
 
     @property
     def line(self) -> Points:
@@ -61,7 +65,7 @@ class ElboCurve:
         return np.stack([np.convolve(axis, window / window.size, "valid") for axis in self.noisy.T], -1)
 
 
-def curve_of(name: str, fit: Learned) -> ElboCurve:
+def curve_of(name: str, fit: Learned, own: Look) -> ElboCurve:
     """Read a fit's history as points."""
     star, sure = fit.elbo_star, fit.estimator in EXACT
     before = [row for row in fit.history if row.steps < fit.steps]  # the record of the last step is the result itself
@@ -77,6 +81,7 @@ def curve_of(name: str, fit: Learned) -> ElboCurve:
         gaps=_points([(step, rounded(gap, star) or 0.0) for step, gap in [*known, *missing]]),
         end=_points([end]),
         error=fit.standard_error or 0.0,
+        own=own,
     )
 
 
@@ -86,20 +91,28 @@ def _points(pairs: Sequence[tuple[int, float]]) -> Points:
     return finite
 
 
-def elbo_curves(fits: Mapping[str, Learned], *, elbo_star: float | None, log_evidence: float | None) -> Panels:
+def elbo_curves(
+    fits: Mapping[str, Learned],
+    *,
+    elbo_star: float | None,
+    log_evidence: float | None,
+    among: Comparison | Iterable[str] | None = None,
+) -> Panels:
     """Draw ELBO(π) of each fit against its updates, with ELBO* and log Z; beside it the gap to ELBO* where it is known.
 
     Args:
         fits: by name.
         elbo_star: ELBO*, nats; None where it is not known.
         log_evidence: log Z, nats; None where it is not known.
+        among: a comparison, or names, among which the fits are: they have the colours that they have there.
 
     Raises:
         WorldError: there is no fit.
     """
     if not fits:
         raise fault("elbo_curves, fits", "none", "at least one fit")
-    curves = [curve_of(name, fit) for name, fit in fits.items()]
+    looks = looks_of(fits if among is None else among)
+    curves = [curve_of(name, fit, looks[name]) for name, fit in fits.items()]
     last = max(1, *(fit.steps for fit in fits.values()))
     answers = _answers(elbo_star, log_evidence)
     alphas = {fit.temperature for fit in fits.values()}
@@ -135,12 +148,11 @@ def _draw_elbo(curves: Sequence[ElboCurve], answers: Sequence["Answer"], last: i
     room = Room(left=0.75, right=width_of(words), bottom=0.45 + 0.16 * (2 + len(notes) // 60))
     axes = panel(None, WIDE, room, "ELBO(π), nats")
     _steps_axis(axes, last)
-    for n, curve in enumerate(curves):
-        axes.plot(*curve.noisy.T, color=LINES[n % 8], linewidth=0.7, alpha=0.35, zorder=1.5)
-        _draw_line(axes, curve.line, n, marks=len(curve.noisy) > 0 and len(curve.exact) > 1)
-        axes.errorbar(
-            curve.end[:, 0], curve.end[:, 1], yerr=curve.error or None, **_look(n), markersize=5, capsize=3, zorder=4
-        )
+    for curve in curves:
+        axes.plot(*curve.noisy.T, color=curve.own.colour, linewidth=0.7, alpha=0.35, zorder=1.5)
+        _draw_line(axes, curve.line, curve.own, marks=len(curve.noisy) > 0 and len(curve.exact) > 1)
+        end: dict[str, Any] = {**_look(curve.own), "markersize": 5, "capsize": 3, "zorder": 4}
+        axes.errorbar(curve.end[:, 0], curve.end[:, 1], yerr=curve.error or None, **end)
     low, high = _frame(axes, curves, answers)
     axes.set_ylim(low, high)
     for answer in answers:
@@ -149,8 +161,8 @@ def _draw_elbo(curves: Sequence[ElboCurve], answers: Sequence["Answer"], last: i
         Label(answer.value, f"{answer.name} = {show(answer.value)}" + (" ↑" if answer.value > high else ""), "", INK)
         for answer in answers
     ]
-    ends = [(n, curve) for n, curve in enumerate(curves) if len(curve.end)]
-    labels += [Label(float(curve.end[0, 1]), curve.name, _end(curve), LINES[n % 8]) for n, curve in ends]
+    ends = [curve for curve in curves if len(curve.end)]
+    labels += [_label(curve, float(curve.end[0, 1]), _end(curve)) for curve in ends]
     name_ends(axes, labels)
     left_out = _left_out(curves, low)
     below = textwrap.fill(". ".join(part for part in (left_out, notes.strip()) if part), 62)
@@ -158,6 +170,10 @@ def _draw_elbo(curves: Sequence[ElboCurve], answers: Sequence["Answer"], last: i
     axes.text(0.0, -0.42 / WIDE[1], below, **place, fontsize=7.5, color=GREY)
     exact = "; ".join(f"{answer.name} = {show(answer.value)}" for answer in answers)
     return tell(axes, f"ELBO of fits, nats, step by step{about}. {_told(curves)} {exact}. {below}".replace("\n", " "))
+
+
+def _label(curve: ElboCurve, height: float, words: str) -> Label:
+    return Label(height, curve.name, words, curve.own.colour, curve.own.dash)
 
 
 def _end(curve: ElboCurve) -> str:
@@ -185,29 +201,29 @@ def _left_out(curves: Sequence[ElboCurve], low: float) -> str:
 
 
 def _draw_gaps(curves: Sequence[ElboCurve], last: int, about: str) -> Figure:
-    known = [(n, curve) for n, curve in enumerate(curves) if len(curve.gaps)]
-    ends = {n: float(curve.gaps[-1, 1]) for n, curve in known}
-    words = [(curve.name, brief(ends[n])) for n, curve in known]
+    known = [curve for curve in curves if len(curve.gaps)]
+    ends = {curve.name: float(curve.gaps[-1, 1]) for curve in known}
+    words = [(name, brief(end)) for name, end in ends.items()]
     axes = panel(None, WIDE, Room(left=0.65, right=width_of(words), bottom=0.45), "ELBO* − ELBO(π), nats")
     _steps_axis(axes, last)
-    every = np.concatenate([curve.gaps[:, 1] for _, curve in known])
+    every = np.concatenate([curve.gaps[:, 1] for curve in known])
     floor = log_floor(axes, [every], None)
-    for n, curve in known:
+    for curve in known:
         points = np.stack([curve.gaps[:, 0], np.maximum(curve.gaps[:, 1], floor)], -1)
-        _draw_line(axes, points, n, marks=len(curve.noisy) > 0)
-        axes.plot(*points[-1:].T, **_look(n), markersize=5, zorder=4)
-    name_ends(axes, [Label(max(ends[n], floor), curve.name, brief(ends[n]), LINES[n % 8]) for n, curve in known])
-    each = (f"{curve.name}: {show(float(curve.gaps[0, 1]))} to {show(ends[n])}" for n, curve in known)
+        _draw_line(axes, points, curve.own, marks=len(curve.noisy) > 0)
+        axes.plot(*points[-1:].T, **_look(curve.own), markersize=5, zorder=4)
+    name_ends(axes, [_label(curve, max(ends[curve.name], floor), brief(ends[curve.name])) for curve in known])
+    each = (f"{curve.name}: {show(float(curve.gaps[0, 1]))} to {show(ends[curve.name])}" for curve in known)
     return tell(axes, f"ELBO* − ELBO(π) of fits, nats, step by step, logarithmic{about}. {'; '.join(each)}.")
 
 
-def _draw_line(axes: Axes, points: Points, n: int, marks: bool) -> None:
-    marked: dict[str, Any] = {**_look(n), "markersize": 4, "markevery": 0.04} if marks else {"color": LINES[n % 8]}
-    axes.plot(*points.T, **marked, linewidth=1.5, zorder=3)
+def _draw_line(axes: Axes, points: Points, own: Look, marks: bool) -> None:
+    marked: dict[str, Any] = {**_look(own), "markersize": 4, "markevery": 0.04} if marks else {"color": own.colour}
+    axes.plot(*points.T, **marked, linestyle=own.dash, linewidth=1.5, zorder=3)
 
 
-def _look(n: int) -> dict[str, Any]:
-    return {"color": LINES[n % 8], "marker": MARKERS[n % 8]}
+def _look(own: Look) -> dict[str, Any]:
+    return {"color": own.colour, "marker": own.marker}
 
 
 def _steps_axis(axes: Axes, last: int) -> None:

@@ -11,10 +11,10 @@ from cai.support.numbers import brief, show
 from cai.view.canvas import Room, open_axes, panel
 from cai.view.curve_names import Label, name_ends, width_of
 from cai.view.map_figures import Scale
+from cai.view.policy_looks import look
 from cai.view.readings import name_of
 from cai.view.real_readings import acting_at, place_of, require_affine, system_of
-from cai.view.seed_curves import DASHES
-from cai.view.style import GREY, LINES
+from cai.view.style import GREY
 from cai.view.vector import tell
 
 
@@ -53,12 +53,15 @@ def gains_over_time(
     open_axes(ax, "time t")
     ax.axhline(0.0, color=GREY, linewidth=0.6, zorder=1)
     for j in range(len(states)):
-        ax.plot(gains[:, j], color=LINES[j % 8], linestyle=DASHES[j // 8 % 3], linewidth=1.6)
+        ax.plot(gains[:, j], color=look(j).colour, linestyle=look(j).dash, linewidth=1.6)
     ax.set_xlim(0, max(1, len(gains) - 1))
     if scale is not None:
         ax.set_ylim(*scale)
     ax.xaxis.set_major_locator(MaxNLocator(5, integer=True))
-    labels = [Label(float(gains[-1, j]), label, brief(first[j]), LINES[j % 8]) for j, label in enumerate(states)]
+    labels = [
+        Label(float(gains[-1, j]), label, brief(first[j]), look(j).colour, look(j).dash)
+        for j, label in enumerate(states)
+    ]
     name_ends(ax, labels)
     each = (
         f"per {label} {show(first[j])} at t = 0, {show(float(gains[-1, j]))} at t = {len(gains) - 1}"

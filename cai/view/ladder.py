@@ -15,7 +15,8 @@ from cai.evaluation.rows import Row
 from cai.support.numbers import brief, rounded, show
 from cai.view.canvas import Room, log_ticks, open_axes, panel
 from cai.view.curve_names import Label, name_ends, width_of
-from cai.view.style import INK, LINES, MARKERS
+from cai.view.policy_looks import look
+from cai.view.style import INK
 from cai.view.summary import coldest_first
 from cai.view.vector import tell
 
@@ -88,7 +89,10 @@ def temperature_ladder(
     _axis(ax, alphas)
     known = [name for name in drawn if np.isfinite(ends[name])]
     last = {name: drawn[name][np.isfinite(drawn[name])][-1] for name in known}
-    name_ends(ax, [Label(last[name], name, brief(ends[name]), _look(name, list(lines))["color"]) for name in known])
+    looks = {name: _look(name, list(lines)) for name in known}
+    name_ends(
+        ax, [Label(last[name], name, brief(ends[name]), own["color"], own["linestyle"]) for name, own in looks.items()]
+    )
     return tell(ax, _told(words, unit, alphas, lines), ax.get_ylim())
 
 
@@ -123,8 +127,10 @@ def _look(name: str, names: Sequence[str]) -> dict[str, Any]:
     if name in ("α·ELBO*", "α·log Z", "log Z − ELBO*"):
         return {"color": INK, "linestyle": "--" if name == "α·ELBO*" else ":", "linewidth": 1.2, "zorder": 2}
     n = list(names).index(name)
+    own = look(n)
     early = 1.6 * (len(names) - 1 - n) / max(1, len(names) - 1)  # where lines coincide, the earlier one is a rim
-    return {"color": LINES[n % 8], "marker": MARKERS[n % 8], "markersize": 4.5 + early, "linewidth": 1.3 + early}
+    drawn = {"color": own.colour, "marker": own.marker, "linestyle": own.dash}
+    return {**drawn, "markersize": 4.5 + early, "linewidth": 1.3 + early}
 
 
 def log_floor(ax: Axes, lines: Sequence[NDArray[Any]], scale: tuple[float, float] | None) -> float:

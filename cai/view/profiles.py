@@ -13,9 +13,9 @@ from cai.evaluation.comparison import Comparison
 from cai.support.numbers import MINUS, brief, show
 from cai.view.canvas import Room, inches, open_axes, panel
 from cai.view.curve_names import LINE, width_of
+from cai.view.policy_looks import looks_of
 from cai.view.readings import comparison_of
-from cai.view.seed_curves import DASHES
-from cai.view.style import GREY, INK, LINES
+from cai.view.style import GREY, INK
 from cai.view.vector import tell
 
 SHARES = (10.0, 1.0, 0.1, 1e-2, 1e-3, 1e-4)
@@ -42,7 +42,8 @@ def performance_profiles(comparison: Comparison, *, title: str | None = None, ax
     wide = max(1.2, 0.2 + width_of([(name, brief(score)) for name, score in middle.items()]))
     ax = panel(ax, (2.8, 2.2), Room(left=0.6, right=wide, bottom=0.45), title or "share of runs above the score")
     open_axes(ax, "normalised score")
-    look = {name: (LINES[n % 8], DASHES[n // 8 % 3]) for n, name in enumerate(comparison.profiles)}
+    looks = looks_of(comparison)
+    look = {name: (looks[name].colour, looks[name].dash) for name in comparison.profiles}
     for name, profile in comparison.profiles.items():
         missing, (colour, dash) = (1 - profile.thresholds).numpy(), look[name]
         low, high, fraction = (field.numpy() for field in (profile.low, profile.high, profile.fraction))

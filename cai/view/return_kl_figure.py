@@ -19,10 +19,11 @@ from cai.evaluation.evaluation import Evaluation
 from cai.evaluation.pareto_front import ParetoFront, pareto_front
 from cai.evaluation.subject import Run
 from cai.support.numbers import brief, show
-from cai.view.canvas import Array, Room, open_axes, panel
-from cai.view.curve_names import Label, name_ends, width_of
+from cai.view.canvas import WIDE, Array, Room, inches, open_axes, panel
+from cai.view.curve_names import LINE
+from cai.view.policy_looks import Look, looks_of
 from cai.view.readings import by_name
-from cai.view.style import GREY, INK, LINES, MARKERS
+from cai.view.style import GREY, INK
 from cai.view.vector import tell
 
 WHERE = "return_against_kl"
@@ -83,8 +84,8 @@ def return_against_kl(
     front = pareto_front(evaluation.model, [*map(float, at), alpha])
     places = _places(results)
     edge = _edge(front, places)
-    room = Room(left=0.62, right=width_of([(name, place.words) for name, place in places.items()]), bottom=0.45)
-    ax = panel(ax, (2.9, 2.5), room, title or f"expected return, reward units, α = {show(alpha)}")
+    room = Room(left=0.62, right=0.15, bottom=0.5 + LINE * (len(places) + 1))
+    ax = panel(ax, (WIDE, 2.5), room, title or f"return, reward units, α = {show(alpha)}")
     open_axes(ax, "KL to the prior, nats")
     ax.set_xlim(-0.02 * edge, edge)
     ax.xaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 2.5, 5, 10]))
@@ -93,11 +94,10 @@ def return_against_kl(
     _draw_front(ax, front)
     _frame(ax, front, places)
     ax.axline(best, slope=alpha, color=GREY, linewidth=0.9, linestyle=(0, (4, 3)), zorder=1.5)
-    for n, place in enumerate(places.values()):
-        _draw_place(ax, place, n, edge)
-    name_ends(
-        ax, [Label(place.earned, name, place.words, LINES[n % 8]) for n, (name, place) in enumerate(places.items())]
-    )
+    looks = looks_of(results)
+    for n, (name, place) in enumerate(places.items()):
+        _draw_place(ax, place, looks[name], 4 - n / 99, edge)
+    _key(ax, places, looks)
     return tell(ax, _told(front, alpha, best, places), None)
 
 
@@ -178,19 +178,43 @@ def _draw_front(ax: Axes, front: ParetoFront) -> None:
     ax.plot([kl[0], ax.get_xlim()[1]], [earned[0], earned[0]], color=INK, linewidth=0.7, linestyle=":", zorder=1.4)
 
 
-def _draw_place(ax: Axes, place: Place, n: int, edge: float) -> None:
-    colour, marker = LINES[n % 8], MARKERS[n % 8]
+def _draw_place(ax: Axes, place: Place, own: Look, above: float, edge: float) -> None:
+    colour, marker = own.colour, own.marker
     fine = len(place.paths) > 3
     for path in place.paths:
-        ax.plot(*path.T, color=colour, linewidth=0.7 if fine else 1.1, alpha=0.5 if fine else 0.85, zorder=2.5)
+        ax.plot(
+            *path.T,
+            color=colour,
+            linestyle=own.dash,
+            linewidth=0.7 if fine else 1.1,
+            alpha=0.5 if fine else 0.85,
+            zorder=2.5,
+        )
     for kl, earned in place.seeds:
         look: dict[str, Any] = {
             "markersize": 4 if len(place.seeds) > 1 else 5.5,
             "clip_on": False,
-            "zorder": 4 - n / 99,
+            "zorder": above,
         }
         beyond = kl >= edge
         ax.plot(min(kl, edge), earned, marker=">" if beyond else marker, color=colour, **look)
+
+
+def _key(ax: Axes, places: Mapping[str, Place], looks: Mapping[str, Look]) -> None:
+    """Name the policies below the panel, where a narrow page has room for them."""
+    width, height = inches(ax)
+    for n, (name, place) in enumerate(places.items()):
+        y, own = -(0.52 + LINE * n) / height, looks[name]
+        mark: dict[str, Any] = {
+            "marker": own.marker,
+            "markersize": 5.5,
+            "linestyle": own.dash if place.paths else "",
+            "linewidth": 1.1,
+        }
+        key = [-0.42 / width, -0.28 / width, -0.14 / width]
+        ax.plot(key, [y] * 3, **mark, markevery=[1], color=own.colour, transform=ax.transAxes, clip_on=False)
+        words: dict[str, Any] = {"transform": ax.transAxes, "va": "center", "fontsize": 8, "color": INK}
+        ax.text(-0.05 / width, y, f"{name}: {place.words}", **words)
 
 
 def _told(front: ParetoFront, alpha: float, best: tuple[float, float], places: Mapping[str, Place]) -> str:

@@ -14,9 +14,10 @@ from cai.evaluation.comparison import Comparison
 from cai.evaluation.subject import Run
 from cai.support.numbers import brief, short, show
 from cai.view.canvas import Array, Room, log_ticks, open_axes, panel
-from cai.view.curve_names import Label, name_ends, width_of
+from cai.view.curve_names import LINE, Label, name_ends, width_of
+from cai.view.policy_looks import looks_of
 from cai.view.readings import by_name
-from cai.view.style import GREY, INK, LINES
+from cai.view.style import INK
 from cai.view.vector import tell
 
 WHAT = {
@@ -30,8 +31,6 @@ APART = 8.0
 """From so many times as many steps on, the steps' axis is logarithmic."""
 DEEPEST = 1e-9
 """Gaps below this are rounding."""
-DASHES = ("-", "--", ":")
-"""Where there are more learners than colours."""
 
 
 def learning_curves(
@@ -65,20 +64,22 @@ def learning_curves(
         raise fault("learning_curves", f"no run that knows its {what}", "runs on a world with tables and exact answers")
     ends = {name: float(curve.value[-1]) for name, curve in curves.items()}
     wide = width_of([(name, brief(end)) for name, end in (ends | fixed).items()])
-    ax = panel(ax, (2.6, 2.4), Room(left=0.62, right=wide, bottom=0.45), title or f"{words}, {unit}")
+    high = max(2.4, LINE * (len(ends) + len(fixed)))
+    ax = panel(ax, (2.6, high), Room(left=0.62, right=wide, bottom=0.45), title or f"{words}, {unit}")
     open_axes(ax, "steps")
     _steps_axis(ax, list(curves.values()))
     frame = _log_frame if what == "policy_nats" else _linear_frame
     low, high = frame(ax, list(curves.values()), list(fixed.values()), scale)
-    labels = []
-    for n, (name, curve) in enumerate(curves.items()):
-        colour, dash = LINES[n % 8], DASHES[n // 8 % 3]
+    labels, looks = [], looks_of(runs)
+    for name, curve in curves.items():
+        colour, dash = looks[name].colour, looks[name].dash
         _draw(ax, curve, colour, dash, (low, high))
-        labels.append(Label(ends[name], name, brief(ends[name]), colour))
+        labels.append(Label(ends[name], name, brief(ends[name]), colour, dash))
     for name, value in fixed.items():
+        colour = looks[name].colour
         if low < value < high:
-            ax.axhline(value, color=GREY, linewidth=1.0, linestyle=(0, (1, 2)), zorder=1.5)
-        labels.append(Label(value, name, brief(value), GREY))
+            ax.axhline(value, color=colour, linewidth=1.0, linestyle=(0, (1, 2)), zorder=1.5)
+        labels.append(Label(value, name, brief(value), colour, ":"))
     name_ends(ax, labels)
     return tell(ax, _told(words, unit, curves, fixed), ax.get_ylim())
 

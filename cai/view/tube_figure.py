@@ -20,9 +20,9 @@ from cai.support.numbers import brief, show
 from cai.support.wording import listed
 from cai.view.canvas import Room, open_axes, panel
 from cai.view.curve_names import Label, name_ends, width_of
+from cai.view.policy_looks import looks_of
 from cai.view.readings import by_name, require_one
 from cai.view.real_readings import is_mixed, is_real, mixed_marginals, real_marginals, sure_times
-from cai.view.style import LINES
 from cai.view.vector import tell
 
 Known = TypeVar("Known", Evaluation, Messages)
@@ -141,16 +141,17 @@ def tubes(
     room = Room(left=0.62, right=width_of([(name, brief(mean[-1])) for name, mean in means.items()]), bottom=0.45)
     ax = panel(ax, (2.5, 1.9), room, title or f"{variable} over time")
     open_axes(ax, "time t")
-    labels = []
+    labels, looks = [], looks_of(results)
     for n, (name, each) in enumerate(drawn.items()):
         low, high = ([marginal.quantile(0.5 + side * share / 2) for marginal in each] for side in (-1, 1))
         look: dict[str, Any] = {"step": None if real else "mid"}
-        ax.fill_between(range(len(each)), low, high, color=LINES[n % 8], alpha=0.16, linewidth=0, **look)
+        colour, dash = looks[name].colour, looks[name].dash
+        ax.fill_between(range(len(each)), low, high, color=colour, alpha=0.16, linewidth=0, **look)
         rim = 1.0 * (len(drawn) - 1 - n) / max(1, len(drawn) - 1)
-        ax.plot(means[name], color=LINES[n % 8], linewidth=1.5 + rim)
+        ax.plot(means[name], color=colour, linestyle=dash, linewidth=1.5 + rim)
         sure = sure_times(each)
-        ax.scatter(sure, [means[name][t] for t in sure], s=20, color=LINES[n % 8], clip_on=False, zorder=4)
-        labels.append(Label(means[name][-1], name, brief(means[name][-1]), LINES[n % 8]))
+        ax.scatter(sure, [means[name][t] for t in sure], s=20, color=colour, clip_on=False, zorder=4)
+        labels.append(Label(means[name][-1], name, brief(means[name][-1]), colour, dash))
     ax.set_xlim(0, max(1, *(len(each) - 1 for each in drawn.values())))
     if not real:
         _name_values(ax, next(iter(every.values())), variable)

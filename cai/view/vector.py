@@ -177,7 +177,7 @@ def _own_ids(root: Tree.Element, key: str) -> None:
         elif name is not None:
             element.set("id", f"{key}-{name}")
         for attribute, value in element.attrib.items():
-            if "#" in value and attribute != "id":
+            if "#" in value and attribute not in ("id", "fill"):  # the ground of a hatch has its colour in ``fill``
                 element.set(attribute, re.sub(r"(url\(#|^#)(?=[\w-]+(?:\)|$))", rf"\g<1>{key}-", value))
 
 

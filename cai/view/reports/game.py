@@ -4,13 +4,14 @@ import math
 from collections.abc import Iterator, Sequence
 
 import torch
+from torch import Tensor
 
 from cai.compile.factor_model import Factors
 from cai.compile.model import Model, is_finite
 from cai.compile.table_model import Tables
 from cai.evaluation.comparison import Comparison
 from cai.exact.forms import Compiled
-from cai.support.numbers import show
+from cai.support.numbers import MINUS, show
 from cai.support.wording import listed
 from cai.view.reports.sections import Part, Request, Section, Words
 from cai.view.sizes import size_of
@@ -103,23 +104,29 @@ def _end(model: Compiled) -> str:
 def _pay(model: Compiled) -> str:
     if not isinstance(model, Tables):
         return ""
-    possible = (model.log_prob > -torch.inf) & model.reward.isfinite() & (model.log_prior > -torch.inf).unsqueeze(-1)
+    possible = (model.log_prob > -torch.inf) & (model.log_prior > -torch.inf).unsqueeze(-1)
     if model.ended is not None:
         possible = possible & ~model.ended.reshape(-1, 1, 1)
     paid = model.reward[possible]
-    if not len(paid):
+    finite = paid[paid.isfinite()]
+    if not len(finite):
         return ""
-    low, high = float(paid.min()), float(paid.max())
+    low, high = float(finite.min()), float(finite.max())
     step = f"Each step pays {show(low)}" if low == high else f"A step pays between {show(low)} and {show(high)}"
-    return f"{step} reward unit{'' if low == high == 1 else 's'}{_end_pay(model)}."
+    return f"{step} reward unit{'' if low == high == 1 else 's'}{_forbidden(paid)}{_end_pay(model)}."
 
 
 def _end_pay(model: Tables) -> str:
     paid = model.terminal[model.terminal.isfinite()]
-    if not len(paid) or not paid.any():
+    if not len(paid) or not model.terminal.any():
         return ""
     low, high = float(paid.min()), float(paid.max())
-    return f", and the end {show(low)}" if low == high else f", and the end between {show(low)} and {show(high)}"
+    end = show(low) if low == high else f"between {show(low)} and {show(high)}"
+    return f", and the end {end}{_forbidden(model.terminal)}"
+
+
+def _forbidden(paid: Tensor) -> str:
+    return f", or {MINUS}∞ where it is forbidden" if bool((paid == -torch.inf).any()) else ""
 
 
 def temperature_in_words(alphas: Sequence[float], model: Model | None) -> str:

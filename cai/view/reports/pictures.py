@@ -131,7 +131,7 @@ def _fits(comparison: Comparison, fits: Mapping[str, Learned]) -> Mapping[str, F
             log_z = run.elbo_star
             points = tuple(replace(point, policy_nats=None) for point in run.history)
             shown[name] = replace(run, elbo_star=None, history=points)
-    return elbo_curves(shown, elbo_star=comparison.elbo_star, log_evidence=log_z)
+    return elbo_curves(shown, elbo_star=comparison.elbo_star, log_evidence=log_z, among=comparison)
 
 
 def over_seeds(comparison: Comparison) -> bool:

@@ -67,9 +67,12 @@ def _table(rows: PolicyRows | GaussianAction | InMode, label: str) -> Table:
         top, *body = rows.table
         return plain_table(label, top, body, " ".join(rows.notes))
     heads = (Head("probability at the start"), Head("does at t = 0, with probability", wordy=True))
-    lines = tuple(Line(name, (number(p), words(in_words(pi)))) for p, name, pi in rows.rows)
+    lines = tuple(Line(name, (number(p), words(in_words(pi)))) for p, name, pi in rows.rows if p > 0)
     notes = [f"No difference is made by {', '.join(rows.unread)}."] if rows.unread else []
-    notes += [f"{len(lines)} of {rows.states:,} rows."] if len(lines) < rows.states else []
+    if len(lines) < len(rows.rows):
+        notes.append(f"The other {rows.states - len(lines):,} cannot be the start.")
+    elif len(lines) < rows.states:
+        notes.append(f"{len(lines)} of {rows.states:,} rows.")
     return Table(label, rows.what, heads, lines, " ".join(notes))
 
 
