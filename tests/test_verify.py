@@ -3,8 +3,13 @@
 import math
 import os
 import random
+import signal
+import subprocess
+import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -241,6 +246,12 @@ def test_much_noise_is_undecided_with_a_number_of_seeds() -> None:
     assert enough.verdicts[0].verdict == "pass"
 
 
+def test_a_probe_of_ones_own_is_judged() -> None:
+    own = replace(PROBES["luck"], name="my-luck", temperature=0.4)
+    found = cai.verify(learner("optimistic", 0.01), probes=[own], progress=False)
+    assert found.cause == ("optimistic",)
+
+
 def test_one_seed_is_undecided() -> None:
     alone = cai.verify(learner(None, 0.0), probes=["luck"], seeds=1, progress=False)["luck"]
     assert alone.verdict == "undecided"
@@ -404,6 +415,8 @@ def test_a_verification_is_plain_data() -> None:
     [
         ({"probes": ["luc"]}, "luck"),
         ({"probes": []}, "a list of names"),
+        ({"probes": ["luck", "luck"]}, "each name but once"),
+        ({"probes": [replace(PROBES["luck"], catches="optimism")]}, "optimistic"),
         ({"seeds": 0}, "seeds"),
         ({"seeds": [1, 1]}, "each but once"),
         ({"jobs": 0}, "at least 1"),
@@ -463,3 +476,35 @@ def test_a_reading_is_of_the_acting_learner_only() -> None:
 
     assert isinstance(read(policy, task, places_of(task)), Reading)
     assert PROBES["luck"].states.index("end") not in asked
+
+
+SLEEPER = """
+import time, cai
+from cai.verification import PROBES
+from cai.verification.answer import answer, right
+from cai.verification.task import task_of
+
+def train(env, seed):
+    if seed == 2:
+        print("asleep", flush=True)
+        time.sleep(600)
+    task = task_of(env.unwrapped.probe, cai.VARIATIONAL)
+    return cai.verification.logits(answer(task, right(task)).log_pi)
+
+found = cai.verify(train, probes=["luck"], seeds=3, jobs=2, progress=False)
+print(found.interrupted, found["luck"].verdict, found["luck"].seeds)
+"""
+
+
+@pytest.mark.slow
+def test_ctrl_c_kills_the_processes_and_leaves_what_is_done() -> None:
+    begun = subprocess.Popen([sys.executable, "-c", SLEEPER], stdout=subprocess.PIPE, text=True)
+    assert begun.stdout is not None
+    assert begun.stdout.readline() == "asleep\n"
+    time.sleep(1.0)
+    children = Path(f"/proc/{begun.pid}/task/{begun.pid}/children").read_text().split()
+    begun.send_signal(signal.SIGINT)
+    said, _ = begun.communicate(timeout=30)
+    assert said == "True pass (0, 1)\n"
+    assert children
+    assert not any(Path(f"/proc/{child}").exists() for child in children)

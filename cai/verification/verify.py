@@ -19,6 +19,7 @@ from cai.support.progress import bar
 from cai.support.wording import read_name
 from cai.verification.diagnosis import Diagnosis, diagnose
 from cai.verification.hypotheses import Hypotheses, hypotheses
+from cai.verification.mistakes import MISTAKES
 from cai.verification.probe import Claim, Probe
 from cai.verification.probe_environment import environment_of
 from cai.verification.probes import PROBES
@@ -259,12 +260,19 @@ def _probes(probes: Collection[str | Probe] | None) -> list[str | Probe]:
         return [*PROBES.values(), SEEDS]
     if isinstance(probes, str) or not isinstance(probes, Collection) or not probes:
         raise fault("verify, probes", f"{probes!r}", "a list of names or probes, or None for all")
-    asked: list[str | Probe] = []
-    for one in probes:
-        if isinstance(one, str) and one != SEEDS:
-            read_name("probe", one, [*PROBES, SEEDS])
-        asked.append(PROBES[one] if isinstance(one, str) and one != SEEDS else one)
+    asked = [_probe(one) for one in probes]
+    names = [one if isinstance(one, str) else one.name for one in asked]
+    if len(set(names)) < len(names):
+        raise fault("verify, probes", f"{', '.join(names)}", "each name but once")
     return asked
+
+
+def _probe(one: Any) -> str | Probe:
+    if isinstance(one, Probe):
+        read_name("mistake", one.catches, list(MISTAKES))
+        return one
+    read_name("probe", one, [*PROBES, SEEDS])
+    return SEEDS if one == SEEDS else PROBES[one]
 
 
 def _seeds(seeds: int | Sequence[int]) -> tuple[int, ...]:
