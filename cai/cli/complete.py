@@ -69,6 +69,19 @@ def claims(incomplete: str) -> list[str]:
     return [name for name in known.claims() if name.startswith(incomplete)]
 
 
+def probes(incomplete: str) -> list[tuple[str, str]]:
+    """Offer the probes, and the check of seeds."""
+    from cai.verification.probes import PROBES
+
+    return _from(incomplete, [*((name, one.catches) for name, one in PROBES.items()), ("seeds", "seeds share state")])
+
+
+def agents(incomplete: str) -> list[tuple[str, str]]:
+    """Offer the Python files of a folder."""
+    above = Path(incomplete).parent if "/" in incomplete else Path()
+    return _from(incomplete, [(f"{path}:train", "a file") for path in sorted(above.glob("*.py"))])
+
+
 def one_of(choices: Iterable[str]) -> Callable[[str], list[str]]:
     """Return what offers some names."""
     every = tuple(choices)

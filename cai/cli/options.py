@@ -320,20 +320,20 @@ def _read_risk(text: str) -> float | None:
     return eta
 
 
-def require_folder(out: Path | None) -> None:
+def require_folder(out: Path | None, option: str = "--out") -> None:
     """Refuse a folder that cannot be written into, before any work is done."""
     if out is None:
         return
     expected = "a folder that can be written, made where it is missing"
     there = next(folder for folder in (out.absolute(), *out.absolute().parents) if folder.exists())
     if not there.is_dir():
-        raise fault("--out", f"'{there}' is a file", expected)
+        raise fault(option, f"'{there}' is a file", expected)
     if not os.access(there, os.W_OK):
-        raise fault("--out", f"'{there}' cannot be written", expected)
+        raise fault(option, f"'{there}' cannot be written", expected)
     missing = [folder for folder in (out.absolute(), *out.absolute().parents) if not folder.exists()]
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise fault("--out", f"'{out}': {error.strerror}", expected) from error
+        raise fault(option, f"'{out}': {error.strerror}", expected) from error
     for folder in missing:  # it was only tried: work that is broken off leaves nothing behind
         folder.rmdir()

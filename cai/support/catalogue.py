@@ -68,7 +68,7 @@ def world_of_file(
     written = outline(path, attribute)
     if written is not None and written.rest is None:  # a name that is wrong is told before the file imports torch
         _refuse_unknown(spec, arguments, {argument.name: str(argument) for argument in written.arguments})
-    module = _run(path)
+    module = module_of_file(path)
     make = _pick(module, path, attribute)
     taken = {name: value for name, value in overrides.items() if name in inspect.signature(make).parameters}
     _require_arguments(spec, make, {**arguments, **taken})
@@ -79,7 +79,12 @@ def world_of_file(
         return world
 
 
-def _run(path: Path) -> ModuleType:
+def module_of_file(path: Path) -> ModuleType:
+    """Run a Python file, and return it as a module.
+
+    Raises:
+        WorldError: it raises an error.
+    """
     name = f"{LOADED}{path.stem}"
     spec = importlib.util.spec_from_file_location(name, path)
     assert spec is not None

@@ -1,6 +1,7 @@
 from .answer import Answer as Answer
 from .diagnosis import Average as Average
 from .diagnosis import Diagnosis as Diagnosis
+from .junit import junit_xml as junit_xml
 from .mistakes import MISTAKES as MISTAKES
 from .mistakes import Mistake as Mistake
 from .probe import Probe as Probe
@@ -12,4 +13,6 @@ from .reading import actions as actions
 from .reading import logits as logits
 from .reading import probabilities as probabilities
 from .reading import q_values as q_values
+from .trainers.own import own as own
+from .trainers.train_file import train_of_file as train_of_file
 from .verification import Verification as Verification

@@ -90,7 +90,7 @@ class Verification:
     def lines(self) -> list[tuple[str, ...]]:
         """The heads of the table, and a line for each probe; the first three columns are words."""
         return [
-            ("probe", "verdict", "mistake", "nats from right", "nats from it", "nats short"),
+            ("probe", "verdict", "mistake", "nats from right", "nats from it", "nats short", "return", "seeds"),
             *map(_cells, self.verdicts),
         ]
 
@@ -124,8 +124,7 @@ def _order(verdicts: Sequence[Diagnosis]) -> list[str]:
 
 
 def _cells(one: Diagnosis) -> tuple[str, ...]:
-    short = one.nats_short
-    if short is None:
-        return (one.probe, one.verdict, "", "", "", "")
-    numbers = (one.distances[RIGHT].value, one.distances[one.rival].value, short.value)
-    return (one.probe, one.verdict, one.rival, *map(brief, numbers))
+    if one.nats_short is None or one.expected_return is None:
+        return (one.probe, one.verdict, *[""] * 6)
+    averages = (one.distances[RIGHT], one.distances[one.rival], one.nats_short, one.expected_return)
+    return (one.probe, one.verdict, one.rival, *(brief(number.value) for number in averages), str(len(one.seeds)))

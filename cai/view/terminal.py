@@ -14,6 +14,7 @@ from cai.evaluation.comparison import Comparison
 from cai.evaluation.rows import texts
 from cai.learn.result import Learned, Progress
 from cai.support.numbers import digits
+from cai.verification.verification import Verification
 from cai.view.sizes import size_of
 from cai.world.program import Guide
 
@@ -79,6 +80,17 @@ def print_approximation(title: str, found: Approximation) -> None:
     print(f"{title}: {found}", f"in reward units: α log Z: {words}", sep="\n")
 
 
+def print_verification(title: str, found: Verification) -> None:
+    """Print a verdict for each probe, the words of those that are neither passed nor left out, and the cause."""
+    heads, *rows = found.lines
+    print_table(f"{title}, under {found.rule}", heads, rows, words=3)
+    print("mistake: the one that the policy is held against; nats short: ELBO* - ELBO(π); return in reward units")
+    for one in found.verdicts:
+        if one.verdict not in ("pass", "left out"):
+            print(f"\n{one.probe}: {one.verdict}. {one.words}")
+    print(f"\n{found.summary}")
+
+
 def print_learned(title: str, learned: Learned) -> None:
     """Print the evaluations of a learner, and how it ended."""
     heads = ["steps", "CPU s", "return", "return, most probable actions"]
@@ -100,14 +112,15 @@ def _five(value: float | None) -> str:
     return digits(value, 5)
 
 
-def print_table(title: str, heads: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
-    """Print a table, the first column to the left; on a narrow terminal in several parts, each with that column.
+def print_table(title: str, heads: Sequence[str], rows: Sequence[Sequence[Any]], words: int = 1) -> None:
+    """Print a table, the first columns, of words, to the left; on a narrow terminal in parts, each with the first.
 
     A digit is never cut. A pipe gets one table, however wide.
     """
     console = Console()
     for number, part in enumerate(_parts(console, heads, rows)):
-        table = _table(title if number == 0 else "", [heads[c] for c in part], [[row[c] for c in part] for row in rows])
+        left, cells = sum(c < words for c in part), [[row[c] for c in part] for row in rows]
+        table = _table(title if number == 0 else "", [heads[c] for c in part], cells, left)
         Console(width=max(console.width, _width(console, table), len(title))).print(table)
 
 
@@ -126,10 +139,10 @@ def _parts(console: Console, heads: Sequence[str], rows: Sequence[Sequence[Any]]
     return parts
 
 
-def _table(title: str, heads: Sequence[str], rows: Sequence[Sequence[Any]]) -> Table:
+def _table(title: str, heads: Sequence[str], rows: Sequence[Sequence[Any]], words: int = 1) -> Table:
     table = Table(title=escape(title) or None, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
     for number, head in enumerate(heads):
-        table.add_column(head, justify="left" if number == 0 else "right", no_wrap=True)
+        table.add_column(head, justify="left" if number < words else "right", no_wrap=True)
     for row in rows:
         table.add_row(*(escape(_cell(value)) for value in row))
     return table
