@@ -354,6 +354,17 @@ def test_a_task_has_its_share_of_the_time_and_dies_with_its_children() -> None:
     assert results[4] == 4
 
 
+def test_a_slow_learner_has_fewer_seeds() -> None:
+    def slow(env: Any, seed: int) -> Any:
+        time.sleep(0.3)
+        return learner(None, 0.0)(env, seed)
+
+    found = cai.verify(slow, probes=["luck", "prior"], seeds=20, minutes=0.05, progress=False)
+    for one in found.verdicts:
+        assert one.verdict in ("pass", "undecided")
+        assert 1 <= len(one.seeds) < 10
+
+
 def test_ctrl_c_leaves_what_is_done() -> None:
     def train(env: Any, seed: int) -> Any:
         if seed == 2 and env.unwrapped.probe.name == "temperature":

@@ -18,8 +18,8 @@ LOOK = 1.0
 """Seconds between two looks at whether a process still lives: of its parent, and of itself at its parent."""
 
 
-PATIENCE = 3.0
-"""Shares of the time after which a task is taken to hang: some need longer than others."""
+LONGER = 3.0
+"""How many times as long as all others a task takes that hangs."""
 
 
 @dataclass(frozen=True)
@@ -39,9 +39,11 @@ class Overdue:
 
     Attributes:
         seconds: the time it had.
+        at_end: whether the time of all tasks was over, not its own.
     """
 
     seconds: float
+    at_end: bool = False
 
 
 @dataclass(frozen=True)
@@ -57,12 +59,14 @@ class _Running:
         n: the number of its task.
         process: it.
         seconds: the time it has; infinite where there is no limit.
+        at_end: whether that is up to the end of all the time.
         began: when it began.
     """
 
     n: int
     process: Any
     seconds: float
+    at_end: bool
     began: float = field(default_factory=time.monotonic)
 
     @property
@@ -85,19 +89,21 @@ def each_apart(
     *,
     jobs: int,
     seconds: float | None = None,
+    patience: float = 1.0,
     skip: Callable[[int], bool] = lambda n: False,
 ) -> Iterator[tuple[int, Any]]:
     """Yield ``(n, task(n))`` for n = 0 … count-1 as they end, ``jobs`` processes at a time, each forked for one task.
 
-    The share of a task is seconds left × jobs / tasks left. It is killed after ``PATIENCE`` shares, or at the end of
-    all the time; what ends sooner leaves more to those after it. At an end before the last, or Ctrl-C, those that run
-    are killed with all their own processes.
+    A task hangs, and is killed, that takes ``patience`` times its share, seconds left × jobs / tasks left, and
+    ``LONGER`` times as long as any that ended: where all are slow the last ones are not begun. At an end before the
+    last, or Ctrl-C, those that run are killed with all their own processes.
 
     Args:
         task: any function; its result is pickled.
         count: how many there are.
         jobs: processes at a time.
         seconds: for all of them; None sets no limit.
+        patience: how many shares of the time a task may take.
         skip: asked before a task begins: True leaves it out.
 
     Raises:
@@ -106,7 +112,7 @@ def each_apart(
     if "fork" not in multiprocessing.get_all_start_methods():
         raise fault("jobs or a time budget", "a system without fork", "jobs=1 and no time budget")
     end = time.monotonic() + (float("inf") if seconds is None else seconds)
-    waiting, running = list(range(count)), dict[Connection, _Running]()
+    waiting, running, longest = list(range(count)), dict[Connection, _Running](), 0.0
     try:
         while waiting or running:
             while waiting and len(running) < jobs:
@@ -116,24 +122,28 @@ def each_apart(
                     yield n, Skipped()
                 else:
                     share = left * jobs / (len(waiting) + 1 + len(running))
-                    running.update([_begun(task, n, min(PATIENCE * share, left))])
-            yield from _ended(running)
+                    own = max(patience * share, LONGER * longest)
+                    running.update([_begun(task, n, min(own, left), at_end=left <= own)])
+            for one, result in _ended(running):
+                if not isinstance(result, Overdue | Failed):
+                    longest = max(longest, time.monotonic() - one.began)
+                yield one.n, result
     finally:
         for one in running.values():
             _kill(one)
 
 
-def _begun(task: Callable[[int], Any], n: int, seconds: float) -> tuple[Connection, _Running]:
+def _begun(task: Callable[[int], Any], n: int, seconds: float, *, at_end: bool) -> tuple[Connection, _Running]:
     fork = multiprocessing.get_context("fork")
     here, there = fork.Pipe(duplex=False)
     process = fork.Process(target=_work, args=(task, n, there, os.getpid()))
     process.start()
     there.close()  # its end is then the end of the process
-    return here, _Running(n, process, seconds)
+    return here, _Running(n, process, seconds, at_end)
 
 
-def _ended(running: dict[Connection, _Running]) -> Iterator[tuple[int, Any]]:
-    """Wait for the first ends, and yield them."""
+def _ended(running: dict[Connection, _Running]) -> Iterator[tuple[_Running, Any]]:
+    """Wait for the first ends, and yield them with their results."""
     patience = max(0.0, min([LOOK, *(one.left for one in running.values())]))
     ready = wait(list(running), patience) if running else []
     for pipe, one in list(running.items()):
@@ -141,13 +151,13 @@ def _ended(running: dict[Connection, _Running]) -> Iterator[tuple[int, Any]]:
         if pipe in ready or not one.process.is_alive():
             result = _received(pipe, one)
         elif one.left <= 0:
-            result = Overdue(one.seconds)
+            result = Overdue(one.seconds, one.at_end)
         else:
             continue
         del running[pipe]
         _kill(one)
         pipe.close()
-        yield one.n, result
+        yield one, result
 
 
 def _received(pipe: Connection, one: _Running) -> Any:

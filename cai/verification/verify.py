@@ -94,7 +94,8 @@ def verify(
         rule: what it is to learn: VARIATIONAL (reward and entropy), HARD (reward) or POSTERIOR (optimistic).
         probes: names, or probes of one's own; None takes all.
         seeds: how many, from 0, or a list; no verdict of one alone.
-        minutes: for all of it; a run has its share of what is left, and is killed after that. None sets no limit.
+        minutes: for all of it. A run that takes all its probe's share of what is left, and three times as long as any
+            other, is killed as one that hangs. A slow learner has fewer seeds. None sets no limit.
         jobs: processes at a time.
         ray: a Ray cluster in place of processes: "local", "auto" or host:port. Then ``train`` is pickled.
         without: what the learner does not claim to know of: "temperature", "prior", "masks", "time", "bootstrap" or
@@ -192,7 +193,8 @@ def _run(
         ended = each(_work, common, runs, ray=ray, shown=False)
     elif jobs > 1 or minutes is not None:
         seconds = None if minutes is None else 60 * minutes
-        ended = each_apart(task, len(runs), jobs=jobs, seconds=seconds, skip=lambda n: log.stuck(runs[n]))
+        patience, stuck = len({run.seed for run in runs}), lambda n: log.stuck(runs[n])
+        ended = each_apart(task, len(runs), jobs=jobs, seconds=seconds, patience=patience, skip=stuck)
     else:
         ended = ((n, task(n)) for n in range(len(runs)))
     try:
@@ -216,8 +218,9 @@ def _verdict(known: Hypotheses, left_out: str | None, seeds: Sequence[int], log:
     if left_out is not None:
         return Diagnosis(name, catches, "left out", left_out)
     done = {seed: log.outcomes[name, seed] for seed in seeds if (name, seed) in log.outcomes}
-    seconds, bad = sum(one.seconds for one in done.values()), _bad(done)
+    seconds = sum(one.seconds for one in done.values())
     readings = {seed: one.result for seed, one in done.items() if isinstance(one.result, Reading)}
+    bad = _bad({seed: one for seed, one in done.items() if not (readings and _at_end(one))})
     found = diagnose(known, readings, seconds) if readings else Diagnosis(name, catches, "not run", NOT_RUN)
     if bad is None or (bad[0] == "out of time" and found.verdict == "fail"):
         return found
@@ -232,6 +235,10 @@ def _seeds_verdict(log: _Log) -> Diagnosis:
     for one in done.values():
         return Diagnosis(SEEDS, SEEDS, *compared(one.result), seconds=one.seconds)
     return Diagnosis(SEEDS, SEEDS, "not run", NOT_RUN)
+
+
+def _at_end(one: _Done) -> bool:
+    return isinstance(one.result, Overdue) and one.result.at_end
 
 
 def _bad(done: dict[int, _Done]) -> tuple[Any, str] | None:
