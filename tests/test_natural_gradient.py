@@ -38,8 +38,8 @@ def test_a_step_is_the_gradient_of_the_elbo_through_the_inverse_fisher_matrix(lr
     world, alpha = certain(), 0.7
     tables, log_prior = cai.tabulate(world), world.prior[0].log()
     theta = torch.randn(4, 3, 2, generator=torch.Generator().manual_seed(1))
-    problem, state = set_going(world, NaturalGradient(batch=300, lr=lr), alpha, theta)
-    after, _ = step(NaturalGradient(batch=300, lr=lr), problem, state)
+    problem, state = set_going(world, NaturalGradient(batch=300, epochs=1, lr=lr), alpha, theta)
+    after, _ = step(NaturalGradient(batch=300, epochs=1, lr=lr), problem, state)
     free = theta.clone().requires_grad_()
     log_pi = (log_prior + free).log_softmax(-1)
     (gradient,) = torch.autograd.grad(alpha * policy_elbo(tables, log_pi, torch.tensor(alpha)), free)
@@ -55,7 +55,7 @@ def test_a_step_is_the_gradient_of_the_elbo_through_the_inverse_fisher_matrix(lr
 def test_the_critic_of_a_certain_world_is_exact_whatever_policy_the_transitions_are_of() -> None:
     world, alpha = certain(seed=5), 0.4
     theta = 3 * torch.randn(4, 3, 2, generator=torch.Generator().manual_seed(2))
-    one = NaturalGradient(batch=300)
+    one = NaturalGradient(batch=300, epochs=1)
     problem, state = set_going(world, one, alpha, theta)  # seen under the prior
     after, _ = step(one, problem, state)  # η = 1: θ is Q̂/α
     log_pi = (world.prior[0].log() + theta).log_softmax(-1)

@@ -46,11 +46,13 @@ class NaturalGradient:
     Attributes:
         batch: episodes before each step.
         lr: η.
+        epochs: steps after each batch, each with a critic of its own policy.
         explore: the share of actions drawn from the prior, so that every action is seen.
         stationary: one table for all times.
     """
 
     batch: int = 100
+    epochs: int = 4
     lr: float = 1.0
     explore: float = 0.1
     stationary: bool = False
@@ -60,7 +62,7 @@ class NaturalGradient:
 
     def __post_init__(self) -> None:
         kinds = {"lr": number(0, 1), "explore": number(0, 1), "dtype": FLOATING}
-        check(self, (), batch=whole(), stationary=SWITCH, **kinds)
+        check(self, (), batch=whole(), epochs=whole(), stationary=SWITCH, **kinds)
 
     def init(self, problem: Problem) -> tuple[EnvState | None, dict[str, Tensor]]:
         """Return θ = 0, so that π = p, and that nothing was seen."""
@@ -70,24 +72,28 @@ class NaturalGradient:
         return None, {"theta": self._actor(problem).function.init(), **named("tally", vars(nothing_seen()))}
 
     def step(self, problem: Problem, state: State) -> tuple[State, Metrics]:
-        """Draw a batch of episodes, value the policy, and move it."""
+        """Draw a batch of episodes; value the policy and move it, several times."""
         theta, seen = state.values["theta"], Tally(**part(state.values, "tally"))
         rollout = self._episodes(problem, theta)
         seen = seen.and_also(self._tally(problem, rollout))
-        prior = _all_priors(problem)
-        logits = theta.view(-1, *prior.shape[-2:])
-        q, v = self._critic(problem, (prior + logits).log_softmax(-1), prior, seen, len(rollout.rewards))
-        if problem.temperature is not None:
-            moved = torch.lerp(logits, q / problem.temperature, self.lr)
-        else:
-            moved = logits + 2 ** min(state.updates, DOUBLINGS) * q / q.abs().max().clamp(min=torch.finfo(q.dtype).tiny)
-        values = {"theta": moved.flatten(), **named("tally", vars(seen))}
-        metrics = {"return": float(rollout.returns.mean()), "value": v}
-        return replace(state, steps=state.steps + rollout.steps, updates=state.updates + 1, values=values), metrics
+        prior, updates, v = _all_priors(problem), state.updates, torch.zeros(())
+        for _ in range(self.epochs):
+            log_pi = (prior + theta.view(-1, *prior.shape[-2:])).log_softmax(-1)
+            q, v = self._critic(problem, log_pi, prior, seen, len(rollout.rewards))
+            theta, updates = self._moved(problem, theta, q.flatten(), updates), updates + 1
+        values = {"theta": theta, **named("tally", vars(seen))}
+        metrics = {"return": float(rollout.returns.mean()), "value": float(v.max())}
+        return replace(state, steps=state.steps + rollout.steps, updates=updates, values=values), metrics
 
     def policy(self, problem: Problem, state: State) -> Any:
         """Return π."""
         return self._actor(problem).policy(state.values["theta"])
+
+    def _moved(self, problem: Problem, theta: Tensor, q: Tensor, updates: int) -> Tensor:
+        """Return the next θ."""
+        if problem.temperature is not None:
+            return torch.lerp(theta, q / problem.temperature, self.lr)
+        return theta + 2 ** min(updates, DOUBLINGS) * q / q.abs().max().clamp(min=torch.finfo(q.dtype).tiny)
 
     def _episodes(self, problem: Problem, theta: Tensor) -> Rollout:
         actor, simulator, space = self._actor(problem), problem.simulator, problem.actions
@@ -111,8 +117,8 @@ class NaturalGradient:
 
     def _critic(
         self, problem: Problem, log_pi: Tensor, prior: Tensor, seen: Tally, longest: int
-    ) -> tuple[Tensor, float]:
-        """Return Q̂ of π, ``[T, S, A]``, backward in time; and the largest V̂ at the start, reward units.
+    ) -> tuple[Tensor, Tensor]:
+        """Return Q̂ of π, ``[T, S, A]``, backward in time; and V̂ at the start, ``[S]``, reward units.
 
         One table for all times has the values of as many steps as the longest episode.
         """
@@ -124,7 +130,7 @@ class NaturalGradient:
             row = min(t, T - 1)
             q[row] = slices[int(which[row])].mean(v, problem.gamma, shape)
             v = policy_value(q[row], log_pi[row], prior[min(row, len(prior) - 1)], problem.temperature)
-        return q, float(v.max())
+        return q, v
 
     def _slices(self, problem: Problem) -> Tensor:
         """Return the number of the slice at each time, ``[T]``: they differ, or r_T makes the last one differ."""
@@ -179,11 +185,17 @@ def _finite(world: Any, options: PolicyOptions) -> bool:
 
 
 def natural_gradient(
-    world: Any, batch: int, options: PolicyOptions, *, temperature: float | None, gamma: float | None
+    world: Any,
+    batch: int,
+    epochs: int | None,
+    options: PolicyOptions,
+    *,
+    temperature: float | None,
+    gamma: float | None,
 ) -> Learned:
     """Learn by the natural policy gradient; see ``reinforce``."""
     own, training = parted(options, {"lr", "stationary", "dtype"})
-    own = {name: x for name, x in own.items() if x is not None}
+    own = {name: x for name, x in {**own, "epochs": epochs}.items() if x is not None}
     budget = options.get("steps", NaturalGradient.budget)
     algorithm = NaturalGradient(batch=batch, budget=budget, **own)
     return train(algorithm, world, temperature=temperature, gamma=gamma, **training)

@@ -202,7 +202,7 @@ def reinforce(
     reward_to_go: bool = True,
     baseline: str | None = "mean",
     batch: int = 100,
-    epochs: int = 1,
+    epochs: int | None = None,
     clip: float | None = None,
     natural: bool | None = None,
     **options: Unpack[PolicyOptions],
@@ -226,23 +226,23 @@ def reinforce(
         reward_to_go: weigh an action by the rewards after it only; it cannot change earlier ones.
         baseline: None, "mean" (of the other trajectories at the same time) or "value" (a learned V(s)).
         batch: N, the number of trajectories in each update.
-        epochs: updates on each batch; more than 1 only with ``clip``.
+        epochs: updates on each batch; 1 unless given, and more only with ``clip``; 4 for the natural gradient.
         clip: ε of the clipped surrogate (PPO), None for the plain gradient.
-        natural: follow the natural gradient, of which ``batch`` and ``lr`` (1 unless given) are the settings; a table
-            only. Unless given, a table does so if no setting of the plain gradient is given.
+        natural: follow the natural gradient, of which ``batch``, ``epochs`` and ``lr`` (1 unless given) are the
+            settings; a table only. Unless given, a table does so if no setting of the plain gradient is given.
         options: of the policy and the training; see ``PolicyOptions``. ``lr`` is 0.05 for the plain gradient unless
             given.
 
     Raises:
         WorldError: the world or an argument is not valid.
     """
-    plain = {"reward_to_go": not reward_to_go, "baseline": baseline != "mean", "epochs": epochs != 1}
-    given = [name for name, differs in {**plain, "clip": clip is not None}.items() if differs]
+    plain = {"reward_to_go": not reward_to_go, "baseline": baseline != "mean", "clip": clip is not None}
+    given = [name for name, differs in plain.items() if differs]
     if is_natural(natural, world, given, options):
-        return natural_gradient(world, batch, options, temperature=temperature, gamma=gamma)
+        return natural_gradient(world, batch, epochs, options, temperature=temperature, gamma=gamma)
     if baseline not in BASELINES:
         raise fault("reinforce, baseline", f"{baseline!r}", "None, 'mean' or 'value'")
     objective = KLObjective(where="reward", baseline=BASELINES[baseline], clip=clip)
-    method = PolicyGradient(objective, "reinforce", batch, reward_to_go, epochs=epochs)
+    method = PolicyGradient(objective, "reinforce", batch, reward_to_go, epochs=1 if epochs is None else epochs)
     known: PolicyOptions = {"lr": 0.05, **options}
     return search_policy(method, world, known, temperature=temperature, gamma=gamma)
