@@ -93,7 +93,8 @@ class NaturalGradient:
         """Return the next θ."""
         if problem.temperature is not None:
             return torch.lerp(theta, q / problem.temperature, self.lr)
-        return theta + 2 ** min(updates, DOUBLINGS) * q / q.abs().max().clamp(min=torch.finfo(q.dtype).tiny)
+        step: float = 2.0 ** min(updates, DOUBLINGS)
+        return theta + step * q / q.abs().max().clamp(min=torch.finfo(q.dtype).tiny)
 
     def _episodes(self, problem: Problem, theta: Tensor) -> Rollout:
         actor, simulator, space = self._actor(problem), problem.simulator, problem.actions
