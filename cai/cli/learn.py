@@ -15,6 +15,7 @@ from cai.cli.options import read_settings, read_temperatures, read_world, requir
 from cai.cli.output import write_report
 from cai.errors import fault
 from cai.learn.names import FORMS, LEARNERS, SOFT, at_temperature, learner_of
+from cai.learn.presets import as_text, presets_of
 from cai.simulate.registered import require_options
 from cai.support.catalogue import literal
 from cai.support.wording import meant, read_name
@@ -44,7 +45,7 @@ Alpha = Annotated[
     typer.Option(
         "--temperature",
         "-t",
-        help="The temperature α, reward units; 1 unless given. A hard learner is only measured at it.",
+        help="The temperature α, reward units; the preset's or 1 unless given. A hard learner is only measured at it.",
     ),
 ]
 Steps = Annotated[
@@ -60,6 +61,10 @@ Option = Annotated[
         autocompletion=complete.learner_settings,
         help="A setting of the learner, name=value (lr=0.05, network=(32,)); repeatable.",
     ),
+]
+NoPreset = Annotated[
+    bool,
+    typer.Option("--no-preset", help="Take the learner's defaults, also where it has a preset for the environment."),
 ]
 Out = Annotated[
     Path | None,
@@ -79,27 +84,36 @@ def learn(
     steps: Steps = None,
     seed: Seed = 0,
     option: Option = None,
+    no_preset: NoPreset = False,
     horizon: opt.Horizon = None,
     discount: opt.Discount = None,
     settings: opt.Settings = None,
     as_json: opt.Json = False,
     out: Out = None,
 ) -> None:
-    """Learn from samples: REINFORCE, soft policy gradient, (soft) Q, fitted Q or soft actor-critic."""
+    """Learn from samples: REINFORCE, soft policy gradient, (soft) Q, fitted Q or soft actor-critic.
+
+    On an id a learner has its preset for it, if there is one (cai show ID) and no --option.
+    """
     require_folder(out)
     read_name("--algorithm", algorithm, FORMS)
-    (alpha,) = read_temperatures(None if temperature is None else [temperature])
-    own = read_options(option, algorithm)
+    suited = {} if no_preset or option else presets_of(world).get(algorithm, {})
+    usual = suited.pop("temperature", None)
+    (alpha,) = read_temperatures([x for x in (temperature, usual) if x is not None][:1] or None)
+    own = suited | read_options(option, algorithm)
     subject, env = read_subject(world, settings, horizon, discount)
     learner = learner_of(algorithm)
     own |= at_temperature(algorithm, alpha) | without_none(steps=steps)
+    shown = as_text(own)
     own |= {} if out is None else {"log": out, "checkpoint": out / "learner.checkpoint"}
     learned = learner(subject, seed=seed, **env, **own)
     if as_json:
-        print_json(learned.plain())
+        print_json(learned.plain() | ({"preset": suited} if suited else {}))
     else:
         from cai.view.terminal import print_learned
 
+        if suited:
+            print(f"preset: {shown} (--no-preset: the learner's defaults)")
         print_learned(title_of(world, settings), learned)
     if out is not None:
         print(f"kept: {out.resolve()}")

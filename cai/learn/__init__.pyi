@@ -20,6 +20,7 @@ from .dynamic_programming import policy_evaluation as policy_evaluation
 from .dynamic_programming import policy_iteration as policy_iteration
 from .dynamic_programming import value_iteration as value_iteration
 from .policy_search import PolicyOptions as PolicyOptions
+from .presets import preset as preset
 from .result import Learned as Learned
 from .result import Progress as Progress
 from .seeds import many as many

@@ -150,8 +150,6 @@ def falling(first: float, left: float) -> float:
     return first * left
 
 
-GRADIENT: dict[str, Any] = {"network": (32,), "batch": 64, "lr": 0.05, "gamma": 0.995, "average": 0.3, "steps": 300_000}
-SOFT_Q: dict[str, Any] = {"network": (128,), "temperature": 4.0, "lr": 4e-3, "polyak": 0.005, "steps": 30_000}
 ACROBOT: dict[str, Any] = {"network": (64,), "batch": 128, "lr": 0.03, "average": 0.1, "steps": 1_500_000}
 ACROBOT |= {"temperature": 0.1, "normalise": True}
 PPO: dict[str, Any] = {"n_steps": 32, "batch_size": 256, "gae_lambda": 0.8, "gamma": 0.98, "n_epochs": 20}
@@ -161,9 +159,10 @@ DQN |= {"target_update_interval": 10, "train_freq": 256, "gradient_steps": 128, 
 DQN |= {"exploration_final_eps": 0.04, "policy_kwargs": {"net_arch": [256, 256]}}
 
 
-def both(name: str, learner: str, **settings: Any) -> dict[str, Learner]:
-    """Return a learner of ours on CartPole, in both places."""
-    run, task = partial(ours, learner, "CartPole-v1"), "CartPole-v1"
+def both(name: str, algorithm: str) -> dict[str, Learner]:
+    """Return a learner of ours on CartPole with its preset, in both places."""
+    task, settings = "CartPole-v1", cai.learn.preset(algorithm, "CartPole-v1")
+    run = partial(ours, algorithm.removeprefix("soft_"), task)
     return {
         f"{name}, {where}": Learner(task, where, partial(run, where, **settings)) for where in ("Pyro", "Gymnasium")
     }
@@ -176,9 +175,9 @@ def peer(kind: str, steps: int, envs: int, **settings: Any) -> Learner:
 
 
 LEARNERS = {
-    **both("REINFORCE", "reinforce", **GRADIENT),
-    **both("soft policy gradient", "reinforce", temperature=0.1, **GRADIENT),
-    **both("soft Q-learning", "q_learning", **SOFT_Q),
+    **both("REINFORCE", "reinforce"),
+    **both("soft policy gradient", "soft_reinforce"),
+    **both("soft Q-learning", "soft_q_learning"),
     "soft policy gradient, Acrobot": Learner(
         "Acrobot-v1", "Pyro", partial(ours, "reinforce", "Acrobot-v1", "Pyro", **ACROBOT), holds=False
     ),

@@ -1,0 +1,49 @@
+"""Presets: the settings of a learner that suit one environment, as rl-zoo has them for Stable-Baselines3.
+
+They were chosen on seeds from 100 on; ``tests/benchmarks`` reports seeds 0 to 9. A learner with a temperature goes by
+``soft_`` and its name, and its preset holds one.
+"""
+
+from typing import Any
+
+from cai.errors import fault
+from cai.support.wording import meant
+
+POLE: dict[str, Any] = {"network": (32,), "batch": 64, "lr": 0.05, "gamma": 0.995, "average": 0.3, "steps": 300_000}
+POLE_Q: dict[str, Any] = {"network": (128,), "lr": 4e-3, "steps": 30_000}
+
+PRESETS: dict[tuple[str, str], dict[str, Any]] = {
+    ("reinforce", "CartPole-v1"): POLE,
+    ("soft_reinforce", "CartPole-v1"): {"temperature": 0.1, **POLE},
+    ("soft_q_learning", "CartPole-v1"): {"temperature": 4.0, **POLE_Q},
+}
+
+
+def preset(algorithm: str, env: str) -> dict[str, Any]:
+    """Return the settings of a learner that suit an environment, ``cai.learn.preset("reinforce", "CartPole-v1")``.
+
+    Args:
+        algorithm: the name of a learner, with ``soft_`` before it for a temperature, which is then among the settings.
+        env: the id of an environment of Gymnasium.
+
+    Raises:
+        WorldError: there is no preset of this name.
+    """
+    if (algorithm, env) not in PRESETS:
+        known = [name for name, of in PRESETS if of == env]
+        if known:
+            expected = f"{', '.join(known)}{meant(str(algorithm), known)}"
+        else:
+            expected = f"an environment that has presets: {', '.join(dict.fromkeys(of for _, of in PRESETS))}"
+        raise fault("preset", f"{algorithm!r} for {env!r}", expected)
+    return dict(PRESETS[algorithm, env])
+
+
+def presets_of(env: str) -> dict[str, dict[str, Any]]:
+    """Return the presets for an environment by learner; none is an empty dict."""
+    return {algorithm: dict(settings) for (algorithm, of), settings in PRESETS.items() if of == env}
+
+
+def as_text(settings: dict[str, Any]) -> str:
+    """Return settings as they are written in a call, ``lr=0.05, network=(32,)``."""
+    return ", ".join(f"{name}={value!r}" for name, value in settings.items())
