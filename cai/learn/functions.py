@@ -204,16 +204,24 @@ class Adam:
         self, theta: Tensor, gradient: Tensor, moments: dict[str, Tensor], share: float = 1.0
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """Return the next θ and moments after a step *down* the gradient, at ``share`` of the step size."""
+        (theta,), (moments,) = self.together([theta], [gradient], [moments], share)
+        return theta, moments
+
+    def together(
+        self, thetas: list[Tensor], gradients: list[Tensor], moments: list[dict[str, Tensor]], share: float = 1.0
+    ) -> tuple[list[Tensor], list[dict[str, Tensor]]]:
+        """Return the same of several vectors, each with its own moments, by one call."""
         if self.clip is not None:
-            gradient = gradient * (self.clip / gradient.norm().clamp(min=self.clip))
-        theta, moments = theta.detach().clone(), {name: moment.clone() for name, moment in moments.items()}
+            gradients = [x * (self.clip / x.norm().clamp(min=self.clip)) for x in gradients]
+        thetas = [theta.detach().clone() for theta in thetas]
+        moments = [{name: moment.clone() for name, moment in each.items()} for each in moments]
         adam_in_place(
-            [theta],
-            [gradient],
-            [moments["mean"]],
-            [moments["square"]],
+            thetas,
+            gradients,
+            [each["mean"] for each in moments],
+            [each["square"] for each in moments],
             [],
-            [moments["count"]],
+            [each["count"] for each in moments],
             fused=True,
             amsgrad=False,
             beta1=0.9,
@@ -223,7 +231,7 @@ class Adam:
             eps=self.eps,
             maximize=False,
         )
-        return theta, moments
+        return thetas, moments
 
 
 def part(values: Any, prefix: str) -> dict[str, Tensor]:
@@ -243,8 +251,17 @@ def usual_lr(function: Function, lr: float | None) -> float:
 
 def descend(values: Any, name: str, gradient: Tensor, adam: Adam, share: float = 1.0) -> dict[str, Tensor]:
     """Return the parameters called ``name`` and their moments, ``name_adam``, after a step down the gradient."""
-    theta, moments = adam(values[name], gradient, part(values, f"{name}_adam"), share)
-    return {name: theta, **named(f"{name}_adam", moments)}
+    return descend_all(values, adam, share, **{name: gradient})
+
+
+def descend_all(values: Any, adam: Adam, share: float = 1.0, **gradients: Tensor) -> dict[str, Tensor]:
+    """Return the same of all parameters of which there is a gradient."""
+    before = [part(values, f"{name}_adam") for name in gradients]
+    thetas, moments = adam.together([values[name] for name in gradients], list(gradients.values()), before, share)
+    after: dict[str, Tensor] = dict(zip(gradients, thetas, strict=True))
+    for name, each in zip(gradients, moments, strict=True):
+        after |= named(f"{name}_adam", each)
+    return after
 
 
 def begun(adam: Adam, **parameters: Tensor) -> dict[str, Tensor]:

@@ -150,6 +150,7 @@ def falling(first: float, left: float) -> float:
     return first * left
 
 
+SAC: dict[str, Any] = {"batch": 16, "updates": 4, "lr": 4e-3, "steps": 25_000}
 ACROBOT: dict[str, Any] = {"network": (64,), "batch": 128, "lr": 0.03, "average": 0.1, "steps": 1_500_000}
 ACROBOT |= {"temperature": 0.1, "normalise": True}
 PPO: dict[str, Any] = {"n_steps": 32, "batch_size": 256, "gae_lambda": 0.8, "gamma": 0.98, "n_epochs": 20}
@@ -178,6 +179,7 @@ LEARNERS = {
     **both("REINFORCE", "reinforce"),
     **both("soft policy gradient", "soft_reinforce"),
     **both("soft Q-learning", "soft_q_learning"),
+    **both("soft actor-critic", "sac", **SAC),
     "soft policy gradient, Acrobot": Learner(
         "Acrobot-v1", "Pyro", partial(ours, "reinforce", "Acrobot-v1", "Pyro", **ACROBOT), holds=False
     ),

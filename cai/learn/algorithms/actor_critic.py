@@ -20,7 +20,7 @@ from torch import Tensor
 from cai.errors import fault
 from cai.learn import replay
 from cai.learn.action_heads import ActionHead, Continuous, Discrete, actor_of
-from cai.learn.functions import Adam, Network, begun, descend, width_of
+from cai.learn.functions import Adam, Network, begun, descend_all, width_of
 from cai.learn.problem import Metrics, Problem, State, require_finite
 from cai.learn.result import Learned
 from cai.learn.settings import FLOATING, POSITIVE, SWITCH, check, number, whole
@@ -51,6 +51,11 @@ class Expectation(Protocol):
     def value(self, theta: Tensor, x: Tensor, out: Tensor, prior: Tensor, alpha: float) -> tuple[Tensor, Tensor]:
         """Return V(s), reward units, and the log π/p that it paid, nats, ``[N]`` both, differentiable in ``out``."""
 
+    def taken_and_value(
+        self, theta: Tensor, x: Tensor, action: Tensor, out: Tensor, prior: Tensor, alpha: float
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Return ``taken``, and ``value`` with the critics held fixed, at the same states."""
+
 
 @dataclass(frozen=True)
 class Summed:
@@ -64,15 +69,27 @@ class Summed:
 
     def taken(self, theta: Tensor, x: Tensor, action: Tensor) -> Tensor:
         """Return the entries of the actions taken."""
-        q = self.critic(theta, x)
-        return q.gather(-1, action.expand(*q.shape[:-1]).unsqueeze(-1)).squeeze(-1)
+        return self._entries(self.critic(theta, x), action)
 
     def value(self, theta: Tensor, x: Tensor, out: Tensor, prior: Tensor, alpha: float) -> tuple[Tensor, Tensor]:
         """Return V(s) and KL(π(·|s) ‖ p(·|s))."""
+        return self._mean(self.critic(theta, x), out, prior, alpha)
+
+    def taken_and_value(
+        self, theta: Tensor, x: Tensor, action: Tensor, out: Tensor, prior: Tensor, alpha: float
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Return both of one forward pass of the critics."""
+        q = self.critic(theta, x)
+        return self._entries(q, action), *self._mean(q.detach(), out, prior, alpha)
+
+    def _entries(self, q: Tensor, action: Tensor) -> Tensor:
+        return q.gather(-1, action.expand(*q.shape[:-1]).unsqueeze(-1)).squeeze(-1)
+
+    def _mean(self, q: Tensor, out: Tensor, prior: Tensor, alpha: float) -> tuple[Tensor, Tensor]:
         ratio = out - (prior + out).logsumexp(-1, keepdim=True)  # finite also where p = 0
         pi = (prior + out).softmax(-1)
         kl = (pi * ratio).sum(-1)
-        return (pi * self.critic(theta, x).amin(0)).sum(-1) - alpha * kl, kl
+        return (pi * q.amin(0)).sum(-1) - alpha * kl, kl
 
 
 @dataclass(frozen=True)
@@ -95,6 +112,12 @@ class Drawn:
         code = self.actor.draw(out, prior)
         ratio = self.actor.ratio(out, prior, code)
         return self.taken(theta, x, self.actor.unit(code)).amin(0) - alpha * ratio, ratio
+
+    def taken_and_value(
+        self, theta: Tensor, x: Tensor, action: Tensor, out: Tensor, prior: Tensor, alpha: float
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Return both: of the actions taken, and of the draw."""
+        return self.taken(theta, x, action), *self.value(theta.detach(), x, out, prior, alpha)
 
 
 @dataclass(frozen=True)
@@ -201,23 +224,21 @@ class ActorCritic:
         place = replay.places(values, self.minibatch)
         x, prior, action, reward, terminated, x_next, prior_next = (replay.read(values, name, *place) for name in ROW)
         phi, theta = values["actor"].detach().requires_grad_(), values["critic"].detach().requires_grad_()
+        out, out_next = parts.function(phi, torch.cat((x, x_next))).split(len(x))
         with torch.no_grad():
-            v_t, _ = parts.over.value(values["target"], x_next, parts.function(phi, x_next), prior_next, alpha)
+            v_t, _ = parts.over.value(values["target"], x_next, out_next, prior_next, alpha)
             target = reward + problem.gamma * (1 - terminated) * v_t
-        v_tm1, kl = parts.over.value(values["critic"], x, parts.function(phi, x), prior, alpha)
-        wrong, value = critic_loss(parts.over.taken(theta, x, action), target), v_tm1.mean()
+        q_tm1, v_tm1, kl = parts.over.taken_and_value(theta, x, action, out, prior, alpha)
+        wrong, value = critic_loss(q_tm1, target), v_tm1.mean()
         down, up = torch.autograd.grad(wrong - value, (theta, phi))  # neither loss depends on the other's parameters
-        moved = {**self._moved(values, "critic", down, share), **self._moved(values, "actor", up, share)}
+        price, gradients = kl.detach().mean(), {"critic": down, "actor": up}
+        if problem.temperature is None:
+            gradients["log_alpha"] = self._target_kl(problem) - price
+        moved = descend_all(values, Adam(self.lr), share, **gradients)
         moved["target"] = torch.lerp(values["target"], moved["critic"], self.polyak)
         moved["mean"] = torch.lerp(values["mean"], moved["actor"], self.average)
-        price = kl.detach().mean()
-        if problem.temperature is None:
-            moved |= self._moved(values, "log_alpha", self._target_kl(problem) - price, share)
         metrics = {"critic_loss": wrong.item(), "value": value.item(), "kl_to_prior": price.item()}
         return {**values, **moved}, {**metrics, "temperature": alpha}
-
-    def _moved(self, values: dict[str, Tensor], name: str, gradient: Tensor, share: float) -> dict[str, Tensor]:
-        return descend(values, name, gradient, Adam(self.lr), share)
 
     def _target_kl(self, problem: Problem) -> float:
         if self.target_kl is not None:
