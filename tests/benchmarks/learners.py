@@ -179,7 +179,9 @@ LEARNERS = {
     **both("REINFORCE", "reinforce"),
     **both("soft policy gradient", "soft_reinforce"),
     **both("soft Q-learning", "soft_q_learning"),
-    **both("soft actor-critic", "sac", **SAC),
+    "soft actor-critic, Gymnasium": Learner(
+        "CartPole-v1", "Gymnasium", partial(ours, "sac", "CartPole-v1", "Gymnasium", **SAC)
+    ),
     "soft policy gradient, Acrobot": Learner(
         "Acrobot-v1", "Pyro", partial(ours, "reinforce", "Acrobot-v1", "Pyro", **ACROBOT), holds=False
     ),
