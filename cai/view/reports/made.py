@@ -6,6 +6,7 @@ from importlib.metadata import PackageNotFoundError, version
 
 from cai.approximation.approximation import Approximation
 from cai.support.wording import listed
+from cai.verification.verification import Verification
 from cai.view.reports.sections import Code, Files, Pairs, Part, Request, Section, Title, Words
 
 PACKAGES = {"cai": "control-as-inference", "PyTorch": "torch", "Pyro": "pyro-ppl", "Gymnasium": "gymnasium"}
@@ -17,6 +18,9 @@ HOLDS = {
     "runs.csv": "a line for each run of each learner",
     "claims.json": "the numbers of each experiment, and what was checked",
     "claims.csv": "what was checked of each claim, a line each",
+    "verification.json": "every verdict, with the nats from each answer, a number a seed",
+    "verification.csv": "the table of the verdicts, a line each",
+    "verification.xml": "the verdicts as JUnit XML",
     "beliefs.csv": "the answers under each rule, a line each",
     "beliefs.json": "the same as JSON",
     "graph.json": "the graph in networkx's own form",
@@ -61,6 +65,9 @@ def _seeds(request: Request) -> Mapping[str, str]:
             known += [run.seed for run in each if run.seed not in known]
     if any(isinstance(result, Approximation) for result in request.results.values()):
         return {"Seeds": "those that cai.approximate was given; the same seed gives the same answer"}
+    tested = [result for result in request.results.values() if isinstance(result, Verification)]
+    if tested:
+        return {"Seeds": listed([str(seed) for seed in tested[0].seeds], 12)}
     if not seeds:
         return {"Seeds": "none: nothing here was drawn at random"}
     return {

@@ -29,7 +29,7 @@ from cai.partial.gaussian_messages import GaussianBeliefMessages
 from cai.support.files import write_whole
 from cai.support.numbers import show
 from cai.view.readings import name_of
-from cai.view.reports import claim_sections
+from cai.view.reports import claim_sections, verification_sections
 from cai.view.reports import comparison_sections as comparisons
 from cai.view.reports.approximation_sections import (
     approximated,
@@ -85,7 +85,7 @@ def report(
     Args:
         results: one of these, a list, or a dict by name: a ``Comparison`` (several are of one world at different
             temperatures); ``Messages`` or an ``Evaluation``, whose policies are compared; a ``Learned``; the result of
-            an experiment of ``cai claims``; what ``cai.partial.solve``
+            an experiment of ``cai claims``; what ``cai.verify`` returns; what ``cai.partial.solve``
             returns; what ``cai.graphs.explain`` returns; what ``cai.approximate`` returns, with
             exact messages beside it or without.
         folder: made where it is missing.
@@ -271,6 +271,11 @@ KINDS: tuple[Kind, ...] = (
         claim_sections.is_claim, _as_they_are,
         (claim_sections.verdicts, claim_sections.claims, of_words),
         claim_sections.claim_question, claim_sections.claim_files, "Claims",
+    ),
+    Kind(
+        verification_sections.is_verification, _as_they_are,
+        (verification_sections.verdicts, verification_sections.matrix, verification_sections.probes, of_words),
+        verification_sections.verification_question, verification_sections.verification_files, "Unit tests",
     ),
 )  # fmt: skip
 """What can be reported. A new section is a name in one of these; a new kind of result is an entry."""
