@@ -319,9 +319,9 @@ def awkward(env: Any, seed: int) -> Any:
 
 
 def test_a_probe_that_goes_wrong_is_told_and_the_others_go_on() -> None:
-    names = ["discount", "prior", "risk", "length", "time", "clipping", "target", "luck"]
+    names = ["time", "discount", "prior", "risk", "length", "clipping", "target", "luck"]
     began = time.monotonic()
-    found = cai.verify(awkward, probes=names, seeds=2, minutes=0.1, jobs=2, progress=False)
+    found = cai.verify(awkward, probes=names, seeds=1, minutes=0.2, jobs=2, progress=False)
     assert time.monotonic() - began < 30
     said = {one.probe: (one.verdict, one.words) for one in found.verdicts}
     assert said["discount"][0] == "error"
@@ -332,7 +332,7 @@ def test_a_probe_that_goes_wrong_is_told_and_the_others_go_on() -> None:
     assert said["time"][0] == "out of time"
     assert "exit code 3" in said["clipping"][1]
     assert "SystemExit" in said["target"][1]
-    assert said["luck"][0] == "pass"
+    assert found["luck"].distances["right"].value == 0
     assert found.failed
 
 
@@ -359,7 +359,7 @@ def test_a_slow_learner_has_fewer_seeds() -> None:
         time.sleep(0.3)
         return learner(None, 0.0)(env, seed)
 
-    found = cai.verify(slow, probes=["luck", "prior"], seeds=20, minutes=0.05, progress=False)
+    found = cai.verify(slow, probes=["luck", "prior"], seeds=20, minutes=0.06, progress=False)
     for one in found.verdicts:
         assert one.verdict in ("pass", "undecided")
         assert 1 <= len(one.seeds) < 10
