@@ -50,6 +50,24 @@ def test_soft_q_learning_comes_within_one_percent(world: str, alpha: float, step
     assert max(nats / to_gain for nats, _ in found) < 0.01
 
 
+@pytest.mark.parametrize(
+    ("world", "alpha", "steps", "batch", "seeds"),
+    [
+        (LAKE, 0.1, 1_000_000, 1000, 3),
+        (LAKE, 0.01, 400_000, 100, 4),
+        (CLIFF, 1.0, 40_000, 100, 10),
+        (CLIFF, 0.1, 40_000, 100, 10),
+    ],
+)
+def test_the_soft_policy_gradient_comes_within_one_percent_in_fewer_steps(
+    world: str, alpha: float, steps: int, batch: int, seeds: int
+) -> None:
+    found = learned(learner="soft_reinforce", id=world, temperature=alpha, steps=steps, batch=batch, seeds=seeds)
+    to_gain = cai.evaluate(cai.from_gymnasium(world, horizon=100), None, temperature=alpha).optimality_gap
+    assert len(found) == seeds
+    assert max(nats / to_gain for nats, _ in found) < 0.01
+
+
 @pytest.mark.parametrize(("world", "steps", "batch"), [(LAKE, 1_000_000, 500), (CLIFF, 200_000, 100)])
 def test_q_learning_comes_to_the_hard_optimum(world: str, steps: int, batch: int) -> None:
     found = learned(learner="q_learning", id=world, steps=steps, batch=batch)
