@@ -10,11 +10,14 @@ from cai.errors import fault
 from cai.support.wording import meant
 
 POLE: dict[str, Any] = {"network": (32,), "batch": 64, "lr": 0.05, "gamma": 0.995, "average": 0.3, "steps": 300_000}
+POLE_PPO: dict[str, Any] = {"lr": 3e-3, "steps": 150_000}
 POLE_Q: dict[str, Any] = {"network": (128,), "lr": 4e-3, "steps": 30_000}
 
 PRESETS: dict[tuple[str, str], dict[str, Any]] = {
     ("reinforce", "CartPole-v1"): POLE,
     ("soft_reinforce", "CartPole-v1"): {"temperature": 0.1, **POLE},
+    ("ppo", "CartPole-v1"): POLE_PPO,
+    ("soft_ppo", "CartPole-v1"): {"temperature": 0.1, **POLE_PPO},
     ("soft_q_learning", "CartPole-v1"): {"temperature": 4.0, **POLE_Q},
 }
 
