@@ -16,6 +16,7 @@ POLE_Q: dict[str, Any] = {"network": (128,), "lr": 4e-3, "steps": 30_000}
 PRESETS: dict[tuple[str, str], dict[str, Any]] = {
     ("reinforce", "CartPole-v1"): POLE,
     ("soft_reinforce", "CartPole-v1"): {"temperature": 0.1, **POLE},
+    ("sac", "CartPole-v1"): {"batch": 16, "updates": 4, "lr": 4e-3, "steps": 25_000},
     ("ppo", "CartPole-v1"): POLE_PPO,
     ("soft_ppo", "CartPole-v1"): {"temperature": 0.1, **POLE_PPO},
     ("soft_q_learning", "CartPole-v1"): {"temperature": 4.0, **POLE_Q},

@@ -11,6 +11,7 @@ import torch
 
 import cai.learn
 from cai.bridges.named import load_world
+from cai.learn.presets import PRESETS
 from cai.learn.scores import ByEpisodes
 from cai.simulate.vector_environments import forward_simulator
 
@@ -150,7 +151,6 @@ def falling(first: float, left: float) -> float:
     return first * left
 
 
-SAC: dict[str, Any] = {"batch": 16, "updates": 4, "lr": 4e-3, "steps": 25_000}
 ACROBOT: dict[str, Any] = {"network": (64,), "batch": 128, "lr": 0.03, "average": 0.1, "steps": 1_500_000}
 ACROBOT |= {"temperature": 0.1, "normalise": True}
 PPO: dict[str, Any] = {"n_steps": 32, "batch_size": 256, "gae_lambda": 0.8, "gamma": 0.98, "n_epochs": 20}
@@ -169,19 +169,30 @@ def both(name: str, algorithm: str) -> dict[str, Learner]:
     }
 
 
+def real(algorithm: str, env: str) -> Learner:
+    """Return a learner of ours with its preset, in Gymnasium's environment."""
+    settings = cai.learn.preset(algorithm, env)
+    return Learner(
+        env,
+        "Gymnasium",
+        partial(ours, algorithm.removeprefix("soft_"), env, "Gymnasium", **settings),
+        holds=env == "CartPole-v1",
+    )
+
+
 def peer(kind: str, steps: int, envs: int, **settings: Any) -> Learner:
     """Return a Stable-Baselines3 learner on CartPole."""
     run = partial(stable_baselines, kind, "CartPole-v1", steps, envs, **settings)
     return Learner("CartPole-v1", "Gymnasium", run, holds=False)
 
 
+NAMED = {(name, "CartPole-v1") for name in ("reinforce", "soft_reinforce", "soft_q_learning", "sac")}
 LEARNERS = {
     **both("REINFORCE", "reinforce"),
     **both("soft policy gradient", "soft_reinforce"),
     **both("soft Q-learning", "soft_q_learning"),
-    "soft actor-critic, Gymnasium": Learner(
-        "CartPole-v1", "Gymnasium", partial(ours, "sac", "CartPole-v1", "Gymnasium", **SAC)
-    ),
+    "soft actor-critic, Gymnasium": real("sac", "CartPole-v1"),
+    **{f"{name}, {env}": real(name, env) for name, env in PRESETS if (name, env) not in NAMED and env in THRESHOLDS},
     "soft policy gradient, Acrobot": Learner(
         "Acrobot-v1", "Pyro", partial(ours, "reinforce", "Acrobot-v1", "Pyro", **ACROBOT), holds=False
     ),
