@@ -29,6 +29,8 @@ from cai.verification.task import task_of
 from cai.verification.verification import Verification
 
 NOT_RUN = "The time was over, or Ctrl-C came, before it began."
+FIRST = PROBES["luck"]
+"""On which seeds are checked where no other probe is run."""
 Train = Callable[[Any, int], Any]
 """A function ``(env, seed) -> policy``."""
 
@@ -114,8 +116,8 @@ def verify(
     out = {name: words for name, one in known.items() if (words := _left_out(one, without))}
     running = [one.probe for name, one in known.items() if name not in out]
     runs = [_Run(probe, seed) for seed in checked for probe in running]
-    if SEEDS in asked and running:
-        runs.append(_Run(running[0], checked[0], repeats=True))
+    if SEEDS in asked:
+        runs.append(_Run(running[0] if running else FIRST, checked[0], repeats=True))
     log = _Log()
     interrupted = _run(train, rule, runs, log, minutes, jobs, ray, progress)
     verdicts = [
