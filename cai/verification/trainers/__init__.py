@@ -1,1 +1,5 @@
 """Learners as functions (env, seed) -> policy, as ``cai.verify`` takes them."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -1,42 +1,107 @@
 """The learners of this library as functions (env, seed) -> policy."""
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, Literal
 
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from cai.bridges.gymnasium import from_gymnasium
+from cai.errors import fault
 from cai.learn.names import is_soft, learner_of
-from cai.verification.probe import Probe
-from cai.verification.probe_world import world_of
+from cai.verification.probe import Claim, Probe
+from cai.verification.probe_environment import ProbeEnvironment, environment_of
+from cai.verification.reading import Said, logits
+from cai.verification.trainers.trainer import Trainer
+from cai.world.definition import World
 
-STEPS = 20_000
-"""Environment steps on a probe."""
 LONG = 20
 """After how many steps an episode is cut off that nothing else ends."""
+BOOTSTRAP: frozenset[Claim] = frozenset({"bootstrap"})
+LACKS: Mapping[str, frozenset[Claim]] = {
+    "q_learning": frozenset(),
+    "fitted_q": frozenset(),
+    "ppo": BOOTSTRAP,  # on a world it takes no time limit that is not the world's; on an environment it does
+    "sac": frozenset({"time"}),
+    "reinforce": BOOTSTRAP,  # whole episodes only, as the next three
+    "rloo": BOOTSTRAP,
+    "grpo": BOOTSTRAP,
+    "certainty_equivalence": BOOTSTRAP,
+}
+"""What each learner does not claim to know of on a world; learners that are not here are not for probes."""
+BLIND: frozenset[Claim] = frozenset({"prior", "masks"})
+"""What none of them can know of on an environment, which has no action prior."""
+MEAN = {"average": 0.05}
+SUITED: Mapping[str, Mapping[str, Any]] = {
+    "q_learning": {"steps": 2_500, "batch": 100, "explore": 0.3},
+    "fitted_q": {"steps": 4_000},
+    "ppo": {"steps": 24_000, "batch": 64, "lr": 0.1, "minibatches": 1, "epochs": 5, "clip": 0.5, "lam": 1.0, **MEAN},
+    "sac": {"steps": 8_000, "batch": 16, "updates": 1, "warmup": 500, "network": (32,)},
+    "reinforce": {"steps": 100_000, "batch": 200, "lr": 0.1, **MEAN},
+    "rloo": {"steps": 100_000, "batch": 256, "lr": 0.1, **MEAN},
+    "grpo": {"steps": 100_000, "batch": 256, "lr": 0.1, **MEAN},
+    "certainty_equivalence": {"steps": 4_000, "batch": 50, "spread": 10.0},
+}
+"""The settings with which each learner comes near its answer on every probe."""
 
 
-def own(name: str, **settings: Any) -> Callable[[Any, int], Any]:
-    """Return a learner of ``cai.learn`` as ``cai.verify`` takes it; it learns on the probe's world.
+def own(name: str, *, on: Literal["world", "environment"] = "world", **settings: Any) -> Trainer:
+    """Return a learner of ``cai.learn`` as ``cai.verify`` takes it.
+
+    What each does not claim to know of is in ``cai.verification.trainers.own.LACKS``: learners of whole episodes have
+    no bootstrap, and sac has no time. On an environment nobody knows of the prior or of masks.
 
     Args:
         name: as ``cai learn --algorithm`` takes it: "q_learning", or "soft_q_learning" for one at a temperature.
+        on: whether it learns on the probe's Pyro world, or on its Gymnasium environment.
         settings: of the learner, in place of those that suit the probes.
 
     Raises:
-        WorldError: there is no such learner.
+        WorldError: there is no such learner, or it is not for probes.
     """
     learner, soft = learner_of(name), is_soft(name)
+    plain, by_world = name.removeprefix("soft_").partition("-")[0], on == "world"
+    if plain not in LACKS:
+        raise fault(f"trainers.own('{name}')", "a learner of other worlds than probes", f"one of {', '.join(LACKS)}")
+    if on not in ("world", "environment"):
+        raise fault(f"trainers.own('{name}'), on", f"{on!r}", "'world' or 'environment'")
 
-    def train(env: Any, seed: int) -> Any:
-        probe = env.unwrapped.probe
-        given = _suited(name, probe) | ({"temperature": probe.temperature} if soft else {}) | settings
-        return learner(world_of(probe), seed=seed, progress=False, evaluations=1, **given)
+    def train(env: Any, seed: int) -> Said:
+        probe, hard = env.unwrapped.probe, env.unwrapped.temperature is None
+        world: Any = _world(probe, plain) if by_world else lambda: environment_of(probe, hard=hard)
+        given = _suited(plain, probe, by_world) | ({"temperature": probe.temperature} if soft else {}) | settings
+        learned = learner(world, seed=seed, progress=False, evaluations=1, **given)
+        return logits(_log_pi(learned.policy, probe, by_world))
 
-    return train
+    lacks = LACKS[plain] if by_world else LACKS[plain] | BLIND
+    return Trainer(name, train, lacks - BOOTSTRAP if plain == "ppo" and not by_world else lacks)
 
 
-def _suited(name: str, probe: Probe) -> dict[str, Any]:
+def _world(probe: Probe, plain: str) -> World:
+    """Return a probe's world, with a last step where nothing else ends a learner's episodes; no state comes twice."""
+    bootstraps = plain in ("q_learning", "fitted_q", "sac")
+    ends = probe.horizon is None and (probe.discount == 1 or not bootstraps)
+    horizon = len(probe.states) if ends else probe.horizon
+    return from_gymnasium(ProbeEnvironment(probe), horizon=horizon, discount=probe.discount)
+
+
+def _suited(plain: str, probe: Probe, by_world: bool) -> dict[str, Any]:
     """Return what suits a probe: a table for each time where it is observed, else one table."""
-    shared: dict[str, Any] = {"steps": STEPS}
-    if not name.endswith("q_learning"):
-        return shared
-    ends = {} if probe.horizon is not None or probe.discount == 1 else {"max_steps": probe.cut or LONG}
-    return shared | {"batch": 100, "explore": 0.3, "stationary": probe.horizon is None} | ends
+    suited: dict[str, Any] = dict(SUITED[plain])
+    if not by_world:
+        suited |= {"gamma": probe.discount, "batch": min(suited.get("batch", 50), 50)}
+    if plain in ("q_learning", "ppo", "reinforce", "rloo", "grpo"):
+        suited["stationary"] = probe.horizon is None or not by_world
+    if plain in ("q_learning", "sac") and not (by_world and (probe.horizon or probe.discount == 1)):
+        suited["max_steps"] = probe.cut or LONG
+    return suited
+
+
+def _log_pi(policy: Any, probe: Probe, by_world: bool) -> Float[Tensor, "T S A"]:
+    """Return log π_t(a|s), nats; an environment's own state is (s, t) where the time is observed."""
+    S, T = len(probe.states), probe.horizon or 1
+    if by_world:
+        return torch.stack([policy.log_probs(t)[:S] for t in range(T)])
+    table: Tensor = policy.log_probs(0)
+    return table.reshape(S, -1, table.shape[-1])[:, :T].transpose(0, 1)

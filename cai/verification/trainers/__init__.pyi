@@ -1,0 +1,2 @@
+from .own import own as own
+from .trainer import Trainer as Trainer
