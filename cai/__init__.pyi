@@ -65,6 +65,7 @@ from .learn.svi.fit import fit as fit
 from .learn.svi.objective import elbo as elbo
 from .policies.protocol import Policy as Policy
 from .simulate.rollout import rollout as rollout
+from .verification import trainers as trainers
 from .verification.optimum import optimum as optimum
 from .verification.verify import verify as verify
 from .view.reports.report import report as report

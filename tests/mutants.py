@@ -76,7 +76,7 @@ def in_tally(plants: str, wrong: Callable[..., Any]) -> Mutant:
     def planting(right: Any) -> Any:
         return lambda world, *given: wrong(right(world, *given), world.variables.action_space.size)
 
-    return planted(plants, own("soft_q_learning"), tabular_q, "_tally", planting)
+    return planted(plants, own("soft_q_learning"), tabular_q, "tally_of", planting)
 
 
 def in_prior(plants: str, wrong: Callable[[torch.Tensor], torch.Tensor]) -> Mutant:
@@ -129,7 +129,7 @@ MUTANTS = (
     in_prior("prior not normalised", lambda p: torch.where(p > -torch.inf, 0.0, p)),
     in_problem("temperature x 2", own(Q), lambda right: replace(right, temperature=2 * right.temperature)),
     in_problem("no entropy", own(Q), lambda right: replace(right, temperature=None)),
-    in_problem("temperature / 10", own("soft_ppo"), lambda right: replace(right, temperature=right.temperature / 10)),
+    in_problem("temperature / 10", own(Q), lambda right: replace(right, temperature=right.temperature / 10)),
     Mutant("later entropy missing", own("soft_ppo", where="loss", kl="full", whiten=False)),
     Mutant("advantages normalised", own("soft_ppo", where="loss", kl="full")),
     Mutant("policy without time", own("soft_reinforce", stationary=True)),

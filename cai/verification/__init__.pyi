@@ -1,3 +1,4 @@
+from . import trainers as trainers
 from .answer import Answer as Answer
 from .diagnosis import Average as Average
 from .diagnosis import Diagnosis as Diagnosis

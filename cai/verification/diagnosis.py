@@ -258,7 +258,7 @@ def cause_of(diagnoses: Sequence[Diagnosis]) -> tuple[str, ...]:
     """Return the mistake whose total distance over all probes is smallest, if it explains a failure.
 
     It explains one where it is ``NEARER`` times nearer than what is right. On a probe on which a mistake determines no
-    answer it counts as no better than what is right. Mistakes that the seeds cannot tell from the nearest are returned
+    answer, any known answer may be its own, and the nearest counts. Mistakes that the seeds cannot tell from the nearest are returned
     with it; the result is empty where nothing failed, or no known mistake explains it.
     """
     failed = [one for one in diagnoses if one.verdict == "fail" and one.distances]
@@ -270,7 +270,8 @@ def cause_of(diagnoses: Sequence[Diagnosis]) -> tuple[str, ...]:
             kept = [n for n, seed in enumerate(one.seeds) if seed in seeds]
             here = {name: torch.tensor(x.runs, dtype=torch.float64)[kept] for name, x in one.distances.items()}
             truth = truth + here[RIGHT]
-            totals = {name: total + here.get(name, here[RIGHT]) for name, total in totals.items()}
+            nearest = torch.stack(list(here.values())).amin(0)
+            totals = {name: total + here.get(name, nearest) for name, total in totals.items()}
     able = {name for name in MISTAKES if any(explains(name, one) for one in failed)}
     better = {name: x for name, x in totals.items() if name in able and float(x.sum()) < float(truth.sum())}
     return nearest_of(better) if better and seeds else ()

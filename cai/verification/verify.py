@@ -101,7 +101,8 @@ def verify(
         jobs: processes at a time.
         ray: a Ray cluster in place of processes: "local", "auto" or host:port. Then ``train`` is pickled.
         without: what the learner does not claim to know of: "temperature", "prior", "masks", "time", "bootstrap" or
-            "optimism". The probes that need it are left out, and reported as left out.
+            "optimism". The probes that need it are left out, and reported as left out. What ``train.without`` says is
+            left out, too, where ``train`` has it, as those of ``cai.trainers`` do.
         progress: show a bar on a terminal.
 
     Raises:
@@ -112,6 +113,7 @@ def verify(
     began = time.monotonic()
     asked, checked = _probes(probes), _seeds(seeds)
     _require(train, rule, minutes, jobs, ray, without)
+    without = {*without, *getattr(train, "without", ())}
     known = {probe.name: hypotheses(probe, rule) for probe in asked if isinstance(probe, Probe)}
     out = {name: words for name, one in known.items() if (words := _left_out(one, without))}
     running = [one.probe for name, one in known.items() if name not in out]

@@ -1,0 +1,140 @@
+"""Trainers: learners as cai.verify takes them, and learners with one line wrong, which are caught and named."""
+
+from typing import Any
+
+import gymnasium
+import pytest
+import torch
+from torch import nn
+
+import cai
+from cai.verification import PROBES, environment_of
+from cai.verification.diagnosis import RIGHT
+from cai.verification.trainers.own import LACKS
+from tests.mutants import MUTANTS, Mutant
+
+QUICK = {"later entropy missing": ["entropy-to-go", "entropy"], "truncation ends": ["truncation", "entropy"]}
+
+
+def found(mutant: Mutant, probes: list[str] | None, seeds: int) -> Any:
+    return cai.verify(mutant.train, probes=probes, seeds=seeds, progress=False)
+
+
+@pytest.mark.parametrize("plants", QUICK)
+def test_a_mutant_is_caught_and_learns_its_own_fixed_point(plants: str) -> None:
+    mutant = next(one for one in MUTANTS if one.plants == plants)
+    made, other = QUICK[plants]
+    seen = found(mutant, [made, other], 2)
+    assert seen[made].verdict == "fail"
+    assert plants in seen[made].causes
+    assert seen[made].distances[plants].value < 0.01 * seen[made].distances[RIGHT].value
+    assert seen[other].verdict == "pass"
+
+
+@pytest.mark.slow
+def test_mutants_are_caught_and_named_and_learn_their_own_fixed_points() -> None:
+    named = []
+    for mutant in MUTANTS:
+        seen = found(mutant, None, 5)
+        if mutant.plants == "seeds":
+            named.append(seen["seeds"].verdict == "fail")
+            continue
+        assert seen.failed, mutant.name
+        named.append(seen.cause[:1] == (mutant.plants,))
+        for one in seen.verdicts:
+            if one.verdict == "fail" and mutant.plants in one.distances:
+                own = one.distances[mutant.plants]
+                assert own.value < one.distances[RIGHT].value / 4, (mutant.name, one.probe)
+    assert sum(named) >= len(MUTANTS) * 13 / 15
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("on", ["world", "environment"])
+def test_a_sound_learner_raises_no_alarm(on: Any) -> None:
+    seen = cai.verify(cai.trainers.own("soft_q_learning", on=on), seeds=20, progress=False)
+    alarms = [one.probe for one in seen.verdicts if one.verdict not in ("pass", "left out")]
+    assert len(alarms) <= 0.02 * len(seen.verdicts), alarms
+
+
+def test_a_learner_learns_on_a_world_and_on_an_environment() -> None:
+    for on, probe in (("world", "prior"), ("environment", "time")):
+        learner = cai.trainers.own("soft_q_learning", on=on)
+        seen = cai.verify(learner, probes=[probe, "masks"], seeds=2, progress=False)
+        assert seen[probe].verdict == "pass"
+        assert seen["masks"].verdict == ("pass" if on == "world" else "left out")
+    hard = cai.trainers.own("q_learning")
+    assert cai.verify(hard, rule=cai.HARD, probes=["discount"], seeds=2, progress=False).passed
+
+
+def test_a_trainer_says_what_its_learner_does_not_know() -> None:
+    assert set(LACKS) <= set(cai.learn.__all__)
+    assert cai.trainers.own("sac").without == {"time"}
+    assert cai.trainers.own("ppo", on="environment").without == {"prior", "masks"}
+    seen = cai.verify(cai.trainers.own("reinforce"), probes=["truncation"], seeds=1, progress=False)
+    assert seen["truncation"].verdict == "left out"
+
+
+def test_a_module_is_read_by_what_it_has() -> None:
+    log_pi = torch.tensor([[0.2, 0.8], [0.5, 0.5]]).log()
+
+    class Agent(nn.Module):
+        def get_action_and_value(self, x: torch.Tensor, action: torch.Tensor) -> tuple[torch.Tensor, ...]:
+            rows = torch.distributions.Categorical(logits=x @ log_pi)
+            return action, rows.log_prob(action), rows.entropy(), x.sum(-1)
+
+    class Actor(nn.Module):
+        def actor(self, x: torch.Tensor) -> torch.Tensor:
+            return x @ log_pi
+
+    class Critic(nn.Module):
+        def q_network(self, x: torch.Tensor) -> torch.Tensor:
+            return x @ log_pi
+
+    env = environment_of(PROBES["luck"])
+    expected = {"logits": log_pi[0], "q values": log_pi[0]}
+    for module in (Agent(), Actor(), Critic()):
+        read = cai.trainers.torch_module(lambda env, seed, module=module: module)(env, 0)
+        row = read.policy(env.reset(seed=0)[0])
+        torch.testing.assert_close(row.reshape(2).double(), expected[read.kind].double())
+    linear = nn.Linear(2, 2)
+    read = cai.trainers.torch_module(lambda env, seed: linear, reads="q")(env, 0)
+    assert read.kind == "q values"
+
+
+def test_scripts_see_vectors() -> None:
+    shapes = []
+
+    def script(env: gymnasium.Env[Any, Any], seed: int) -> nn.Module:
+        shapes.append(env.observation_space.shape)
+        return nn.Linear(*env.observation_space.shape, env.action_space.n)  # type: ignore[misc,attr-defined]
+
+    for probe in ("luck", "time"):
+        cai.trainers.torch_module(script)(environment_of(PROBES[probe]), 0)
+    assert shapes == [(2,), (2 + 4,)]
+
+
+@pytest.mark.parametrize(
+    ("call", "words"),
+    [
+        (lambda: cai.trainers.own("dpo"), "a learner of other worlds"),
+        (lambda: cai.trainers.own("q_learning", on="here"), "'world' or 'environment'"),
+        (lambda: cai.trainers.stable_baselines("SAC"), "continuous actions only"),
+        (lambda: cai.trainers.stable_baselines("Dreamer"), "one of PPO, A2C, MaskablePPO, DQN, QRDQN"),
+        (lambda: cai.trainers.stable_baselines("DQN")(environment_of(PROBES["luck"]), 0), "rule=cai.HARD"),
+        (lambda: cai.trainers.torch_module(nn.Linear, reads="v"), "'logits' or 'q'"),
+        (lambda: cai.trainers.torch_module(lambda env, seed: None)(environment_of(PROBES["luck"]), 0), "Module"),
+    ],
+)
+def test_what_cannot_be_verified_is_said_in_a_line(call: Any, words: str) -> None:
+    with pytest.raises(cai.WorldError, match=words) as caught:
+        call()
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["DQN", "QRDQN", "PPO", "MaskablePPO", "A2C"])
+def test_stable_baselines_learns_returns(kind: str) -> None:
+    pytest.importorskip("sb3_contrib", reason="sb3-contrib is not installed")
+    assert cai.verify(
+        cai.trainers.stable_baselines(kind), rule=cai.HARD, probes=["discount"], seeds=3, progress=False
+    ).passed
