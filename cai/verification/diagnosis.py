@@ -258,8 +258,8 @@ def cause_of(diagnoses: Sequence[Diagnosis]) -> tuple[str, ...]:
     """Return the mistake whose total distance over all probes is smallest, if it explains a failure.
 
     It explains one where it is ``NEARER`` times nearer than what is right. On a probe on which a mistake determines no
-    answer, any known answer may be its own, and the nearest counts. Mistakes that the seeds cannot tell from the nearest are returned
-    with it; the result is empty where nothing failed, or no known mistake explains it.
+    answer, any known answer may be its own, and the nearest counts. Mistakes that the seeds cannot tell from the
+    nearest are returned with it; the result is empty where nothing failed, or no known mistake explains it.
     """
     failed = [one for one in diagnoses if one.verdict == "fail" and one.distances]
     seeds = set.intersection(*(set(one.seeds) for one in diagnoses if one.distances)) if failed else set[int]()

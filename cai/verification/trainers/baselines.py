@@ -45,7 +45,7 @@ def stable_baselines(kind: str, **settings: Any) -> Trainer:
     γ is the probe's. Where a soft learner is verified ``ent_coef`` is α, reward units, unless it is given: the nearest
     that PPO and A2C have to a temperature, though their bonus is not part of the return. DQN and QRDQN have none:
     verify them with ``rule=cai.HARD``. Those of continuous actions, as SAC, cannot learn a probe. PPO, A2C and
-    MaskablePPO are read by the distribution that they sample from, DQN and QRDQN by their Q (the mean of the quantiles).
+    MaskablePPO are read by the distribution that they sample from, DQN and QRDQN by their Q, the mean of quantiles.
 
     Args:
         kind: "PPO", "A2C", "DQN", "MaskablePPO" or "QRDQN"; the last two are of sb3-contrib.

@@ -38,7 +38,7 @@ SUITED: Mapping[str, Mapping[str, Any]] = {
     "fitted_q": {"steps": 4_000},
     "ppo": {"steps": 24_000, "batch": 64, "lr": 0.1, "minibatches": 1, "epochs": 5, "clip": 0.5, "lam": 1.0, **MEAN},
     "sac": {"steps": 8_000, "batch": 16, "updates": 1, "warmup": 500, "network": (32,)},
-    "reinforce": {"steps": 100_000, "batch": 200, "lr": 0.1, **MEAN},
+    "reinforce": {"steps": 100_000, "batch": 200, "natural": False, "lr": 0.1, **MEAN},
     "rloo": {"steps": 100_000, "batch": 256, "lr": 0.1, **MEAN},
     "grpo": {"steps": 100_000, "batch": 256, "lr": 0.1, **MEAN},
     "certainty_equivalence": {"steps": 4_000, "batch": 50, "spread": 10.0},
