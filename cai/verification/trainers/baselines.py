@@ -14,13 +14,14 @@ from cai.verification.reading import Said, logits, q_values
 from cai.verification.trainers.trainer import Trainer
 
 PRIOR: frozenset[Claim] = frozenset({"prior"})
-UNMASKED = PRIOR | {"masks"}
+UNMASKED: frozenset[Claim] = frozenset({"prior", "masks"})
+HARD_ONLY: frozenset[Claim] = frozenset({"prior", "masks", "temperature"})
 LACKS: Mapping[str, frozenset[Claim]] = {
     "PPO": UNMASKED,
     "A2C": UNMASKED,
     "MaskablePPO": PRIOR,
-    "DQN": UNMASKED | {"temperature"},
-    "QRDQN": UNMASKED | {"temperature"},
+    "DQN": HARD_ONLY,
+    "QRDQN": HARD_ONLY,
 }
 """What each kind does not claim to know of."""
 GREEDY = ("DQN", "QRDQN")
