@@ -12,6 +12,7 @@ from cai.support.numbers import show
 from cai.verification.diagnosis import Diagnosis
 from cai.verification.hypotheses import APART, RIGHT
 from cai.verification.verification import Verification
+from cai.view.canvas import DARK as ON_COLOUR
 from cai.view.canvas import Room, cells, colour_key, hatched, panel
 from cai.view.panel_rows import Panels
 from cai.view.style import INK, amounts
@@ -26,7 +27,8 @@ CELL = 0.185
 def nats_from_answers(found: Verification) -> Mapping[str, Figure]:
     """Draw the path KL of the learned policies to each exact answer, nats, the mean over seeds: a row a probe.
 
-    The right answer comes first, then the mistakes, the nearest over all probes first. Less than 0.01 nats is drawn as
+    The right answer comes first, then the mistakes, the nearest over all probes first; those that make no difference on
+    these probes are left out. Less than 0.01 nats is drawn as
     nothing: a column without colour is an answer that explains all that was learned. A ring is around the answer that a
     policy is held against; hatched is what a mistake does not determine.
 
@@ -47,13 +49,17 @@ def nats_from_answers(found: Verification) -> Mapping[str, Figure]:
 
 
 def _ordered(rows: Sequence[Diagnosis]) -> list[str]:
-    """Return the right answer, and the mistakes by their total distance; what is not determined counts as right is."""
-    names = dict.fromkeys(name for one in rows for name in one.distances if name != RIGHT)
+    """Return the right answer, and by their total distance the mistakes that make a difference.
 
-    def total(name: str) -> float:
-        return sum(one.distances.get(name, one.distances[RIGHT]).value for one in rows)
+    Where a mistake determines no answer it counts as the right one.
+    """
 
-    return [RIGHT, *sorted(names, key=total)]
+    def nats(name: str) -> list[float]:
+        return [one.distances.get(name, one.distances[RIGHT]).value for one in rows]
+
+    names = dict.fromkeys(name for one in rows for name in one.distances)
+    apart = {name: max(abs(x - y) for x, y in zip(nats(name), nats(RIGHT), strict=True)) for name in names}
+    return [RIGHT, *sorted((name for name in names if apart[name] >= APART), key=lambda name: sum(nats(name)))]
 
 
 def _panel(rows: Sequence[Diagnosis], names: Sequence[str], norm: LogNorm, *, first: bool) -> Figure:
@@ -69,9 +75,9 @@ def _panel(rows: Sequence[Diagnosis], names: Sequence[str], norm: LogNorm, *, fi
     cells(ax, column[shown], row[shown], number[shown], amounts("Oranges"), norm, wide=0.9, high=0.9)
     hatched(ax, column[unknown], row[unknown], 0.9)
     rings = [(names.index(one.rival), n) for n, one in enumerate(rows) if one.rival in names]
-    if rings:
-        x, y = zip(*rings, strict=True)
-        ax.scatter(x, y, marker="o", s=22, facecolors="none", edgecolors=INK, linewidths=0.9)
+    for x, y in rings:  # in the page's own ink on the page, dark on a colour
+        ink = ON_COLOUR if field[y, x] >= APART else INK
+        ax.scatter(x, y, marker="o", s=22, facecolors="none", edgecolors=ink, linewidths=0.9)
     _label(ax, [one.probe for one in rows], names)
     colour_key(ax, amounts("Oranges"), norm, "nats", below=1.62)
     return tell(ax, _words(rows, names), (float(norm.vmin or 0.0), float(norm.vmax or 0.0)))

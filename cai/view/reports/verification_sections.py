@@ -78,7 +78,8 @@ def matrix(request: Request) -> Iterator[Section]:
         if any(one.distances for one in found.verdicts):
             caption = (
                 "Less than 0.01 nats is drawn as nothing: a column without colour explains all that was learned. A "
-                "ring: the mistake that the policy is held against. Hatched: the mistake determines no answer there."
+                "ring: the mistake that the policy is held against. Hatched: the mistake determines no answer there. "
+                "Mistakes that make no difference on these probes are left out."
             )
             drawn = picture(f"nats-{n}", "Nats from each exact answer", caption, nats_from_answers, found)
             yield Section(f"answers-{n}", f"{_head(request, name)}Which answer was learned?", (drawn,), "Answers")
