@@ -136,3 +136,18 @@ def test_stable_baselines_learns_returns(kind: str) -> None:
     assert cai.verify(
         cai.trainers.stable_baselines(kind), rule=cai.HARD, probes=["discount"], seeds=3, progress=False
     ).passed
+
+
+def test_a_torchrl_module_is_read_by_what_it_writes() -> None:
+    tensordict = pytest.importorskip("tensordict", reason="the extra [torchrl] is not installed")
+    module = tensordict.nn.TensorDictModule
+    env, layer = environment_of(PROBES["luck"]), nn.Linear(2, 2)
+    expected = layer(torch.tensor([[1.0, 0.0]]))
+    for key, kind in (("action_value", "q values"), ("logits", "logits"), ("probs", "probabilities")):
+        made = module(layer, in_keys=["observation"], out_keys=[key])
+        read = cai.trainers.torchrl(lambda env, seed, made=made: made)(env, 0)
+        assert read.kind == kind
+        torch.testing.assert_close(read.policy(0), expected)
+    other = module(layer, in_keys=["observation"], out_keys=["value"])
+    with pytest.raises(cai.WorldError, match="one of action_value"):
+        cai.trainers.torchrl(lambda env, seed: other)(env, 0)
