@@ -1,6 +1,6 @@
 """TorchRL's modules as functions (env, seed) -> policy."""
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 import gymnasium
@@ -11,7 +11,7 @@ from cai.verification.probe import Claim
 from cai.verification.reading import Said, logits, probabilities, q_values
 from cai.verification.trainers.trainer import Trainer
 
-READ = {"action_value": q_values, "logits": logits, "probs": probabilities}
+READ: Mapping[str, Callable[[Any], Said]] = {"action_value": q_values, "logits": logits, "probs": probabilities}
 """What a module's outputs are read as, the first that it has."""
 
 
