@@ -29,7 +29,7 @@ def test_a_preset_is_a_copy_and_another_name_is_refused_with_those_there_are() -
     assert presets_of("Pong-v0") == {}
     with pytest.raises(cai.WorldError, match="did you mean soft_reinforce"):
         preset("soft_reinforc", "CartPole-v1")
-    with pytest.raises(cai.WorldError, match="an environment that has presets: CartPole-v1"):
+    with pytest.raises(cai.WorldError, match="an environment that has presets: CartPole-v1, "):
         preset("reinforce", "Pong-v0")
 
 

@@ -20,7 +20,19 @@ PRESETS: dict[tuple[str, str], dict[str, Any]] = {
     ("sac", "CartPole-v1"): {"batch": 16, "updates": 4, "lr": 4e-3, "steps": 25_000},
     ("ppo", "CartPole-v1"): POLE_PPO,
     ("soft_ppo", "CartPole-v1"): {"temperature": 0.1, **POLE_PPO},
+    ("soft_ppo", "Acrobot-v1"): {
+        "temperature": 0.01,
+        "batch": 16,
+        "length": 128,
+        "epochs": 4,
+        "lr": 2e-3,
+        "normalise": True,
+        "steps": 300_000,
+    },
     ("soft_q_learning", "CartPole-v1"): {"temperature": 4.0, **POLE_Q},
+    ("reinforce", "FrozenLake-v1"): {"steps": 200_000},
+    ("soft_reinforce", "FrozenLake-v1"): {"temperature": 0.01, "steps": 200_000},
+    ("fitted_q", "FrozenLake-v1"): {"steps": 300_000},
 }
 
 
