@@ -13,6 +13,8 @@ from cai.support.wording import meant
 POLE: dict[str, Any] = {"network": (32,), "batch": 64, "lr": 0.05, "gamma": 0.995, "average": 0.3, "steps": 300_000}
 POLE_PPO: dict[str, Any] = {"lr": 3e-3, "steps": 150_000}
 POLE_Q: dict[str, Any] = {"network": (128,), "lr": 4e-3, "steps": 30_000}
+SWING_PPO: dict[str, Any] = {"temperature": 0.01, "network": (64, 64), "batch": 16, "length": 128, "epochs": 8}
+SWING_PPO |= {"minibatches": 16, "lr": 1e-3, "average": 0.3, "normalise": True, "steps": 250_000}
 
 PRESETS: dict[tuple[str, str], dict[str, Any]] = {
     ("reinforce", "CartPole-v1"): POLE,
@@ -20,15 +22,7 @@ PRESETS: dict[tuple[str, str], dict[str, Any]] = {
     ("sac", "CartPole-v1"): {"batch": 16, "updates": 4, "lr": 4e-3, "steps": 25_000},
     ("ppo", "CartPole-v1"): POLE_PPO,
     ("soft_ppo", "CartPole-v1"): {"temperature": 0.1, **POLE_PPO},
-    ("soft_ppo", "Acrobot-v1"): {
-        "temperature": 0.01,
-        "batch": 16,
-        "length": 128,
-        "epochs": 4,
-        "lr": 2e-3,
-        "normalise": True,
-        "steps": 300_000,
-    },
+    ("soft_ppo", "Acrobot-v1"): SWING_PPO,
     ("soft_q_learning", "CartPole-v1"): {"temperature": 4.0, **POLE_Q},
     ("reinforce", "FrozenLake-v1"): {"steps": 200_000},
     ("soft_reinforce", "FrozenLake-v1"): {"temperature": 0.01, "steps": 200_000},
