@@ -14,6 +14,4 @@ from .reading import actions as actions
 from .reading import logits as logits
 from .reading import probabilities as probabilities
 from .reading import q_values as q_values
-from .trainers.own import own as own
-from .trainers.train_file import train_of_file as train_of_file
 from .verification import Verification as Verification
