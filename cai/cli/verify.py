@@ -198,7 +198,9 @@ def _told_probes() -> list[dict[str, Any]]:
         only = [] if one.rules == ALL else sorted(one.rules)
         return {"name": one.name, "words": one.words, "catches": one.catches, "needs": sorted(one.needs), "only": only}
 
-    return [told(one) for one in PROBES.values()]
+    words = "One seed twice, with another seed in between: the same seed has to give the same policy."
+    seeds = {"name": "seeds", "words": words, "catches": "seeds that share state", "needs": [], "only": []}
+    return [*(told(one) for one in PROBES.values()), seeds]
 
 
 def _told_mistakes() -> list[dict[str, Any]]:
