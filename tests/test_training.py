@@ -342,7 +342,7 @@ def test_nothing_in_a_file_is_executed(tmp_path: Path) -> None:
     ],
 )
 def test_a_checkpoint_of_another_setting_is_refused(changed: dict[str, Any], word: str, tmp_path: Path) -> None:
-    run = partial(RUNS["soft_pg table"], checkpoint=tmp_path / "kept")
+    run = partial(RUNS["soft_pg table"], natural=False, checkpoint=tmp_path / "kept")
     run()
     refused(partial(run, **changed), f"a learner with {word} = ", "another file")
 
