@@ -51,7 +51,8 @@ soft_pg = partial(cai.learn.reinforce, temperature=0.5, batch=10, **QUIET)
 soft_q = partial(cai.learn.q_learning, temperature=0.5, **NEURAL)
 
 RUNS: dict[str, Run] = {
-    "soft_pg table": partial(soft_pg, small(), steps=300),
+    "soft_pg table": partial(soft_pg, small(), natural=False, steps=300),
+    "natural_pg table": partial(soft_pg, small(), steps=300),
     "soft_pg network": partial(soft_pg, TimedWorld(2, 3, 2, 2, 4, holes=False), network=(8,), steps=400),
     "soft_pg continuous": partial(soft_pg, PointMass(bounded=True), steps=200, normalise=True),
     "reinforce value": partial(cai.learn.reinforce, small(), baseline="value", batch=10, steps=300, **QUIET),

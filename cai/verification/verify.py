@@ -21,7 +21,6 @@ from cai.verification.diagnosis import Diagnosis, diagnose
 from cai.verification.hypotheses import Hypotheses, hypotheses
 from cai.verification.mistakes import MISTAKES
 from cai.verification.probe import Claim, Probe
-from cai.verification.probe_environment import environment_of
 from cai.verification.probes import PROBES
 from cai.verification.reading import Reading, places_of, read
 from cai.verification.shared_seeds import SEEDS, Repeated, compared, repeated
@@ -135,6 +134,8 @@ def learned(train: Train, probe: Probe, rule: Rule, seed: int) -> Reading:
     Raises:
         WorldError: what it returned is no policy of the probe.
     """
+    from cai.verification.probe_environment import environment_of  # Gymnasium is slow to import
+
     env = environment_of(probe, hard=is_maximum(rule.over_actions))
     try:
         task = task_of(probe, rule)

@@ -195,7 +195,7 @@ def natural_gradient(
     gamma: float | None,
 ) -> Learned:
     """Learn by the natural policy gradient; see ``reinforce``."""
-    own, training = parted(options, {"lr", "stationary", "dtype"})
+    own, training = parted(options, {"lr", "stationary", "dtype", *PLAIN})  # what PLAIN names is None here
     own = {name: x for name, x in {**own, "epochs": epochs}.items() if x is not None}
     budget = options.get("steps", NaturalGradient.budget)
     algorithm = NaturalGradient(batch=batch, budget=budget, **own)
