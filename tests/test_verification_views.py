@@ -63,3 +63,13 @@ def test_nothing_learned_has_a_page_and_no_matrix(tmp_path: Path) -> None:
     assert "Which answer was learned?" not in text
     with pytest.raises(cai.errors.WorldError, match="no probe on which a policy was learned"):
         nats_from_answers(nothing)
+
+
+def test_a_cause_is_told_once_for_all_that_it_explains() -> None:
+    def greedy(env: Any, seed: int) -> Any:
+        found = MISTAKES["no entropy"].answer(task_of(env.unwrapped.probe, cai.VARIATIONAL))
+        return None if found is None or env.unwrapped.probe.name == "risk" else found.log_pi
+
+    several = cai.verify(greedy, probes=["luck", "risk", "entropy"], seeds=2, progress=False)
+    assert several.explained == ("luck", "entropy")
+    assert [remark.split(":")[0] for remark in several.remarks] == ["luck", "risk"]

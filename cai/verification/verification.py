@@ -87,6 +87,13 @@ class Verification:
         return f"{said}{why}."
 
     @property
+    def remarks(self) -> list[str]:
+        """The words of each probe that neither passes nor is left out; of those that the cause explains, of one."""
+        silent, again = ("pass", "left out"), self.explained[1:]
+        shown = [one for one in self.verdicts if one.verdict not in silent and one.probe not in again]
+        return [f"{one.probe}: {one.verdict}. {one.words}" for one in shown]
+
+    @property
     def lines(self) -> list[tuple[str, ...]]:
         """The heads of the table, and a line for each probe; the first three columns are words."""
         return [

@@ -158,8 +158,7 @@ def _(result: Reasons | GaussianReasons) -> str:
 @html.register
 def _(result: Verification) -> str:
     heads, *rows = result.lines
-    bad = [f"{one.probe}: {one.words}" for one in result.verdicts if one.verdict not in ("pass", "left out")]
-    return block(heading(result.summary), table(heads, rows, 3), *map(line, bad))
+    return block(heading(result.summary), table(heads, rows, 3), *map(line, result.remarks))
 
 
 html.register(LinearGaussian, system)

@@ -81,13 +81,12 @@ def print_approximation(title: str, found: Approximation) -> None:
 
 
 def print_verification(title: str, found: Verification) -> None:
-    """Print a verdict for each probe, the words of those that are neither passed nor left out, and the cause."""
+    """Print a verdict for each probe, what is to be said of those that do not pass, and the cause."""
     heads, *rows = found.lines
     print_table(f"{title}, under {found.rule}", heads, rows, words=3)
     print("mistake: the one that the policy is held against; nats short: ELBO* - ELBO(π); return in reward units")
-    for one in found.verdicts:
-        if one.verdict not in ("pass", "left out"):
-            print(f"\n{one.probe}: {one.verdict}. {one.words}")
+    for remark in found.remarks:
+        print(f"\n{remark}")
     print(f"\n{found.summary}")
 
 

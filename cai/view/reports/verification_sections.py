@@ -36,8 +36,8 @@ def is_verification(result: Any) -> bool:
 def verdicts(request: Request) -> Iterator[Section]:
     """Give the verdicts of each learner as a table, and the cause of its failures."""
     for n, (name, found) in enumerate(request.results.items()):
-        bad = [f"{one.probe}: {one.words}" for one in found.verdicts if one.verdict not in ("pass", "left out")]
-        parts: list[Part] = [Words(found.summary, "loud"), *([Items(tuple(bad))] if bad else [])]
+        parts: list[Part] = [Words(found.summary, "loud")]
+        parts += [Items(tuple(found.remarks))] if found.remarks else []
         parts += [Words(INTRODUCTION), _table(name, found), *(Words(note, "note") for note in request.notes)]
         yield Section(f"verdicts-{n}", f"{_head(request, name)}Verdicts under {found.rule}", tuple(parts), "Verdicts")
 
