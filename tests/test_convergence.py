@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+from torch.nn.functional import one_hot
 
 import cai
 
@@ -73,6 +75,22 @@ def test_q_learning_comes_to_the_hard_optimum(world: str, steps: int, batch: int
     found = learned(learner="q_learning", id=world, steps=steps, batch=batch)
     best = float(cai.solve(cai.from_gymnasium(world, horizon=100), cai.HARD).value)
     assert min(value for _, value in found) > best - 0.01 * abs(best)
+
+
+@pytest.mark.parametrize("algorithm", ["reinforce", "fitted_q"])
+def test_a_preset_on_the_lake_comes_to_the_best_policy_without_time(algorithm: str) -> None:
+    """In Gymnasium's own environment, the time of whose limit is not seen."""
+    asked = {"evaluations": 1, "progress": False, **cai.learn.preset(algorithm, LAKE)}
+    found = getattr(cai.learn, algorithm)(LAKE, seed=0, **asked)
+    world, endless = (cai.from_gymnasium(LAKE, horizon=T) for T in (100, 1000))
+
+    def earns(pi: torch.Tensor) -> float:
+        return float(cai.evaluate(world, pi.expand(100, 17, 4)).expected_return)
+
+    best = one_hot(cai.solve(endless, cai.HARD).q(0).argmax(-1), 4).double()
+    ended = torch.full((1, 4), 0.25, dtype=torch.float64)
+    learned_pi = torch.cat([found.policy.log_pi(torch.arange(16), 0).exp().double(), ended])
+    assert earns(learned_pi) > 0.995 * earns(best)
 
 
 def test_soft_fitted_q_comes_within_one_percent_from_a_fixed_batch() -> None:
