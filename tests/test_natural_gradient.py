@@ -75,7 +75,7 @@ def gap(world: Any, alpha: float | None, seed: int, **settings: Any) -> float:
 
 @pytest.mark.parametrize("alpha", [None, 0.5])
 def test_it_comes_to_the_exact_optimum_of_a_certain_world_in_ten_seeds(alpha: float | None) -> None:
-    assert max(abs(gap(certain(), alpha, seed, steps=1200, batch=30)) for seed in range(10)) < 1e-9
+    assert max(abs(gap(certain(), alpha, seed, steps=600, batch=30)) for seed in range(10)) < 1e-9
 
 
 def test_it_comes_close_to_the_optimum_of_an_uncertain_world_in_ten_seeds() -> None:
