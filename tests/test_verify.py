@@ -229,6 +229,18 @@ def test_every_mistake_is_named_on_its_own_probe(rule: cai.Rule) -> None:
             assert probe.catches in found.cause
 
 
+def test_a_probe_that_is_made_for_another_mistake_names_the_nearest_too() -> None:
+    found = cai.verify(
+        learner("later entropy missing", 0.01), probes=["entropy-sign", "best-action"], seeds=3, progress=False
+    )
+    sign, best = found.verdicts
+    assert sign.verdict == "fail"  # its own mistake is later entropy negative
+    assert sign.causes[0] == "later entropy missing"
+    assert best.verdict == "undecided"  # 0.05 nats from right: too near to count on this probe
+    assert best.rival == "later entropy missing"
+    assert "this probe hardly tells the two apart" in best.words
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("rule", [cai.VARIATIONAL, cai.HARD, cai.POSTERIOR], ids=str)
 def test_sound_learners_with_noise_do_not_fail(rule: cai.Rule) -> None:

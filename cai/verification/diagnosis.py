@@ -137,7 +137,8 @@ def diagnose(known: Hypotheses, readings: Mapping[int, Reading], seconds: float 
     nats = {name: torch.stack([one[name] for one in each_seed]) for name in known.answers}
     verdict, causes, more = judge(nats, known.counted, known.untrained)
     distances = {name: average(runs) for name, runs in nats.items()}
-    nearest = min(known.counted, key=lambda name: distances[name].value)
+    near = {h for h in MISTAKES.keys() & nats.keys() if float((nats[h] - nats[RIGHT] / NEARER).mean()) < 0}
+    nearest = min(near or known.counted, key=lambda name: distances[name].value)
     rival = causes[0] if causes else known.probe.catches if verdict == "pass" else nearest
     qs = [(reading.log_pi, reading.q) for reading in readings.values() if reading.q is not None]
     each = [accounts(task, policy) for policy in policies]
@@ -176,9 +177,8 @@ def judge(nats: Nats, counted: Sequence[str], untrained: float) -> tuple[Word, t
     tail = FAIL / len(counted)
     if all(_surely_below(x, PASS) for x in to_pass):
         return "pass", (), None
-    failing = [h for h, x in to_fail.items() if _surely_below(x, tail)]
-    if failing:
-        return "fail", nearest_of({h: nats[h] for h in failing}), None
+    if any(_surely_below(x, tail) for x in to_fail.values()):  # the name may be that of one that does not count
+        return "fail", nearest_of({h: x for h, x in nats.items() if _explains(x, nats[RIGHT], tail)}), None
     astray = untrained - nats[RIGHT]
     if _surely_below(astray, FAIL):
         return "fail", (), None
@@ -188,6 +188,10 @@ def judge(nats: Nats, counted: Sequence[str], untrained: float) -> tuple[Word, t
         if float(x.mean()) < 0:
             return "undecided", (), seeds_needed(x, tail)
     return "undecided", (), None
+
+
+def _explains(wrong: Tensor, right: Tensor, tail: float) -> bool:
+    return _surely_below(wrong - right / NEARER, tail)
 
 
 def nearest_of(nats: Nats) -> tuple[str, ...]:
@@ -224,8 +228,10 @@ def _largest(numbers: Sequence[int | None]) -> int | None:
 
 
 def whose(causes: Sequence[str]) -> str:
-    """Write "an agent that …, or an agent that …" of mistakes."""
-    return ", or ".join(MISTAKES[name].words for name in causes)
+    """Write "an agent that …, or an agent that …" of mistakes; of many the first two, and how many more."""
+    more = len(causes) - 2
+    named = [MISTAKES[name].words for name in (causes if more <= 1 else causes[:2])]
+    return ", or ".join([*named, *([f"{more} others that cannot be told from it"] if more > 1 else [])])
 
 
 def _sentence(
@@ -251,6 +257,8 @@ def _sentence(
         return f"{between}. One seed has no interval: take at least two."
     if more is not None:
         return f"{between}. Some {more} seeds would decide."
+    if rival not in known.counted:
+        return f"{between}: this probe hardly tells the two apart."
     return f"{between}: it is neither. More seeds would not decide; longer training may."
 
 

@@ -1,5 +1,6 @@
 """How far a learner is from each exact answer on each probe, in nats: a matrix."""
 
+import math
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -28,9 +29,9 @@ def nats_from_answers(found: Verification) -> Mapping[str, Figure]:
     """Draw the path KL of the learned policies to each exact answer, nats, the mean over seeds: a row a probe.
 
     The right answer comes first, then the mistakes, the nearest over all probes first; those that make no difference on
-    these probes are left out. Less than 0.01 nats is drawn as
-    nothing: a column without colour is an answer that explains all that was learned. A ring is around the answer that a
-    policy is held against; hatched is what a mistake does not determine.
+    these probes are left out. Less than 0.01 nats is drawn as nothing: a column without colour is an answer that
+    explains all that was learned. A ring is around the answer that a policy is held against; hatched is what a mistake
+    does not determine.
 
     Args:
         found: what ``cai.verify`` returned.
@@ -44,7 +45,8 @@ def nats_from_answers(found: Verification) -> Mapping[str, Figure]:
     names = _ordered(rows)
     largest = max(average.value for one in rows for average in one.distances.values())
     norm = LogNorm(APART, max(largest, 10 * APART))
-    parts = [names[n : n + COLUMNS] for n in range(0, len(names), COLUMNS)]
+    width = math.ceil(len(names) / math.ceil(len(names) / COLUMNS))  # panels alike, none with a single column
+    parts = [names[n : n + width] for n in range(0, len(names), width)]
     return Panels({part[0]: _panel(rows, part, norm, first=n == 0) for n, part in enumerate(parts)})
 
 
