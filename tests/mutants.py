@@ -130,8 +130,6 @@ MUTANTS = (
     in_problem("temperature x 2", own(Q), lambda right: replace(right, temperature=2 * right.temperature)),
     in_problem("no entropy", own(Q), lambda right: replace(right, temperature=None)),
     in_problem("temperature / 10", own(Q), lambda right: replace(right, temperature=right.temperature / 10)),
-    Mutant("later entropy missing", own("soft_ppo", where="loss", kl="full", whiten=False)),
-    Mutant("advantages normalised", own("soft_ppo", where="loss", kl="full")),
     Mutant("policy without time", own("soft_reinforce", stationary=True)),
     planted("seeds", own(Q), training, "seeded", lambda right: lambda seed: right(next(NOWHERE))),
 )
