@@ -1,5 +1,6 @@
 """The probes: right answers by exact messages, mistakes told from what is right, environments as the rows."""
 
+import math
 import subprocess
 import sys
 from collections import defaultdict
@@ -294,6 +295,10 @@ PLAIN: dict[str, Any] = {
     [
         ({"rows": {"here": {"left": [(0.5, "here", 0.0, True)]}}}, "rows['here']['left']: probabilities 0.5; expected"),
         ({"rows": {"here": {"left": []}}}, "rows['here']['left']: probabilities of nothing; expected a sum of 1"),
+        (
+            {"rows": {"here": {"left": [(1.0, "here", -math.inf, True)]}}},
+            "rows['here']['left']: a reward of -inf; expected a finite",
+        ),
         ({"rows": {"here": {"left": [(1.0, "away", 0.0, True)]}}}, "'away'; expected states of rows: 'here'"),
         ({"start": {"away": 1.0}}, "start: 'away'; expected states of rows: 'here', 'there'"),
         ({"start": {}}, "start: probabilities of nothing; expected a sum of 1"),

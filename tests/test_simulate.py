@@ -154,7 +154,15 @@ def test_only_the_copies_that_go_on_are_stepped() -> None:
     assert found.steps == Counting.stepped < found.alive.numel()
 
 
-def test_a_policy_that_may_remember_the_copies_sees_them_all() -> None:
+class Begun(Cut):
+    """Some episodes have ended before they begin."""
+
+    def initial(self) -> Tensor:
+        return pyro.sample("x", Categorical(torch.tensor([2.0, 1.0, 1.0, 1.0, 1.0])))
+
+
+@pytest.mark.parametrize("world", [Cut(), Begun()])
+def test_a_policy_that_may_remember_the_copies_sees_them_all(world: Cut) -> None:
     class Remembering:
         """Is told the states of all copies."""
 
@@ -164,7 +172,8 @@ def test_a_policy_that_may_remember_the_copies_sees_them_all() -> None:
             return torch.ones_like(state)
 
     seen: list[Tensor] = []
-    found = cai.rollout(Cut(), Remembering(), batch=40, generator=drawn())
+    found = cai.rollout(world, Remembering(), batch=40, generator=drawn())
+    assert bool(found.alive[0].all()) == (type(world) is Cut)
     assert not bool(found.alive.all())
     assert torch.equal(torch.stack(seen)[found.alive], found.states[:-1][found.alive])
 

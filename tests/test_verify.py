@@ -442,6 +442,8 @@ def test_a_verification_is_plain_data() -> None:
         ({"probes": [replace(PROBES["luck"], catches="optimism")]}, "optimistic"),
         ({"seeds": 0}, "seeds"),
         ({"seeds": [1, 1]}, "each but once"),
+        ({"seeds": "abc"}, "whole numbers"),
+        ({"seeds": [0.5, 1]}, "whole numbers"),
         ({"jobs": 0}, "at least 1"),
         ({"minutes": 0.0}, "positive"),
         ({"without": ["mask"]}, "masks"),

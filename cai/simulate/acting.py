@@ -35,7 +35,7 @@ def chooser_of(simulator: Simulator, actor: Any) -> Choose:
         action: Values = actor.sample(env_state.state, t)
         return action
 
-    return drawn if actor is None or isinstance(actor, FinitePolicy) else Everywhere(drawn)
+    return drawn if actor is None or isinstance(actor, FinitePolicy) else Everywhere(simulator, drawn)
 
 
 class ByTable:
@@ -63,22 +63,31 @@ class ByTable:
 
 
 class Everywhere:
-    """Lets a policy act in all B copies, since it may remember each; ended ones are seen as they last acted."""
+    """Lets a policy act in all B copies, since it may remember each.
 
-    def __init__(self, draw: Choose) -> None:
-        self.draw = draw
+    Ended copies are seen as they last acted, and those that began ended in some first state.
+    """
+
+    def __init__(self, simulator: Simulator, draw: Choose) -> None:
+        self.simulator, self.draw = simulator, draw
         self.seen: EnvState | None = None
 
     def __call__(self, env_state: EnvState, t: int) -> Values:
         """Return the actions of the copies of ``env_state``."""
-        copies, before = env_state.copies, self.seen
-        self.seen = env_state
-        if before is None or copies is None or len(copies) == len(before.t):
+        copies, B = env_state.copies, self.simulator.batch
+        if copies is None or len(copies) == B:
+            self.seen = env_state
             return self.draw(env_state, t)
+        before = self.seen or _unended(self.simulator.example, B)
         state = by_variable(lambda old, new: old.index_copy(0, copies, new), before.state, env_state.state)
         self.seen = replace(before, state=state)
         action: Values = taken(self.draw(self.seen, t), copies)
         return action
+
+
+def _unended(state: Any, batch: int) -> EnvState:
+    never = torch.zeros(batch, dtype=torch.bool)
+    return EnvState(state, torch.zeros(batch, dtype=torch.long), never, never)
 
 
 def prior_action(simulator: Simulator, state: Any, t: int) -> Values:

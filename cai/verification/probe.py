@@ -78,6 +78,9 @@ class Probe:
                 place = f"{where}, rows[{state!r}][{action!r}]"
                 _require_distribution(place, [p for p, *_ in outcomes])
                 _require_known(place, [after for _, after, *_ in outcomes], self.rows, "states of rows")
+                wrong = [r for *_, r, _ in outcomes if not math.isfinite(r)]
+                if wrong:
+                    raise fault(place, f"a reward of {wrong[0]}", "a finite number; a forbidden action is left out")
         _require_distribution(f"{where}, start", self.start.values())
         _require_known(f"{where}, start", self.start, self.rows, "states of rows")
         _require_known(f"{where}, prior", self.prior, self.rows, "states of rows")

@@ -289,9 +289,12 @@ def _probe(one: Any) -> str | Probe:
 
 def _seeds(seeds: int | Sequence[int]) -> tuple[int, ...]:
     numbers = tuple(range(seeds)) if isinstance(seeds, int) and not isinstance(seeds, bool) else seeds
-    if not isinstance(numbers, Sequence) or not numbers or len(set(numbers)) < len(numbers):
-        raise fault("verify, seeds", f"{seeds!r}", "a number of seeds, or a list of them, each but once")
-    return tuple(numbers)
+    if isinstance(numbers, Sequence) and numbers and all(type(seed) is int and seed >= 0 for seed in numbers):
+        once = tuple(dict.fromkeys(numbers))
+        if len(once) == len(numbers):
+            return once
+    expected = "a number of seeds, or a list of whole numbers, at least 0, each but once"
+    raise fault("verify, seeds", f"{seeds!r}", expected)
 
 
 def _require(

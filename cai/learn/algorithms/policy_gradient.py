@@ -229,7 +229,8 @@ def reinforce(
         epochs: updates on each batch; 1 unless given, and more only with ``clip``; 4 for the natural gradient.
         clip: ε of the clipped surrogate (PPO), None for the plain gradient.
         natural: follow the natural gradient, of which ``batch``, ``epochs`` and ``lr`` (1 unless given) are the
-            settings; a table only. Unless given, a table does so if no setting of the plain gradient is given.
+            settings; a table only. Unless given, a table does so if none of ``reward_to_go``, ``baseline``, ``clip``,
+            ``network``, ``settle``, ``average`` and ``lr`` is given: with ``lr`` alone the gradient is the plain one.
         options: of the policy and the training; see ``PolicyOptions``. ``lr`` is 0.05 for the plain gradient unless
             given.
 
