@@ -9,26 +9,23 @@ A whole number is an action. A function that returns actions is asked up to ``AS
 the first ``ALIKE`` are the same it is taken to be deterministic; else its probabilities are (n_a + 1/2)/(N + A/2).
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from cai.errors import fault, quoted
+from cai.errors import fault
 from cai.exact.rules import is_maximum
+from cai.verification.asking import EXPECTED, Kind, Place, asked
 from cai.verification.episode_visits import as_run, occupancy
 from cai.verification.task import Task
 
-ASKED, ALIKE = 1000, 64
 SUM = 1e-4
 """How far from 1 probabilities may sum, for single precision."""
-EXPECTED = "probabilities, logits, an action or a torch Distribution"
-
-Kind = Literal["any", "probabilities", "logits", "actions", "q values"]
 
 
 @dataclass(frozen=True)
@@ -59,24 +56,6 @@ class Reading:
     log_pi: Float[Tensor, "T S A"]
     q: Float[Tensor, "T S A"] | None = None
     sampled: bool = False
-
-
-@dataclass(frozen=True)
-class Place:
-    """Where a learner acts.
-
-    Attributes:
-        t: the time; 0 where the task knows none.
-        s: the number of the state.
-        obs: what the environment shows there.
-    """
-
-    t: int
-    s: int
-    obs: Any
-
-    def __str__(self) -> str:
-        return f"policy, observation {np.asarray(self.obs).tolist()!r}"
 
 
 def places_of(task: Task) -> list[Place]:
@@ -134,7 +113,7 @@ def read(policy: Any, task: Task, places: Sequence[Place]) -> Reading:
         raise fault("train", "it returned None", f"a policy: from an observation to {EXPECTED}")
     rows, sampled = _listed(said.policy, task, places), False
     if rows is None:
-        rows, sampled = _asked(said, task, places)
+        rows, sampled = asked(said.policy, said.kind, places, task.log_prior.shape[-1])
     log_prior = task.log_prior.expand(task.horizon or 1, -1, -1)
     if said.kind == "q values":
         q = _placed(rows, places, torch.zeros_like(log_prior))
@@ -194,103 +173,6 @@ def _table_of(policy: Any, task: Task) -> Tensor:
     visits = occupancy(replace(as_run(task), horizon=T), table).unsqueeze(-1)
     mixed = (visits * table.exp()).sum(0, keepdim=True) / visits.sum(0, keepdim=True)
     return torch.where(visits.sum(0, keepdim=True) > 0, mixed.log(), table[:1])
-
-
-def _asked(said: Said, task: Task, places: Sequence[Place]) -> tuple[Tensor, bool]:
-    """Return the numbers of each place, ``[N, A]``, and whether they were counted from draws."""
-    policy, A = said.policy, task.log_prior.shape[-1]
-    if not callable(policy):
-        raise fault("train", f"it returned a {type(policy).__name__}", f"a function from an observation to {EXPECTED}")
-    if isinstance(policy, torch.nn.Module):
-        policy.eval()
-    rows, sampled = [], False
-    for place in places:
-        answer = _answer(policy, place)
-        action = _action(answer, A, said.kind, place)
-        if action is None:
-            rows.append(_numbers(answer, A, place))
-        else:
-            row, differs = _counted(policy, place, A, action)
-            rows.append(row)
-            sampled = sampled or differs
-    return torch.stack(rows), sampled
-
-
-def _answer(policy: Callable[[Any], Any], place: Place) -> Any:
-    """Return what a policy says of an observation."""
-    try:
-        with torch.no_grad():
-            seen = torch.as_tensor(place.obs) if isinstance(policy, torch.nn.Module) else place.obs
-            answer = policy(seen)
-    except Exception as error:
-        raise fault(f"{place}", quoted(error), EXPECTED) from error
-    if isinstance(answer, tuple) and len(answer) == 2 and answer[1] is None:
-        answer = answer[0]  # Stable-Baselines3's predict returns (action, state)
-    if answer is None:
-        raise fault(f"{place}", "None", EXPECTED)
-    return answer
-
-
-def _action(answer: Any, A: int, kind: Kind, place: Place) -> int | None:
-    """Return the number of an action, None for what is none."""
-    if kind not in ("any", "actions") or isinstance(answer, torch.distributions.Distribution):
-        return None
-    plain = answer.detach().cpu().numpy() if isinstance(answer, Tensor) else answer
-    try:
-        number = np.asarray(plain)
-    except ValueError:
-        return None
-    if number.size != 1 or number.dtype.kind not in "iu" or (A == 1 and number.ndim):
-        if kind == "actions":
-            raise fault(f"{place}", _shown(answer), f"an action, a whole number from 0 to {A - 1}")
-        return None
-    if not 0 <= int(number.reshape(())) < A:
-        raise fault(f"{place}", f"action {int(number.reshape(()))}", f"an action from 0 to {A - 1}")
-    return int(number.reshape(()))
-
-
-def _counted(policy: Callable[[Any], Any], place: Place, A: int, first: int) -> tuple[Tensor, bool]:
-    """Return the probabilities of the actions that are drawn, ``[A]``, and whether they differed."""
-    counts = torch.zeros(A, dtype=torch.float64)
-    counts[first] += 1
-    for n in range(1, ASKED):
-        if n == ALIKE and counts[first] == n:
-            return counts / n, False
-        action = _action(_answer(policy, place), A, "actions", place)
-        assert action is not None
-        counts[action] += 1
-    return (counts + 0.5) / (ASKED + A / 2), True
-
-
-def _numbers(answer: Any, A: int, place: Place) -> Tensor:
-    """Return A numbers, float64."""
-    if isinstance(answer, torch.distributions.Distribution):
-        answer = _log_probs(answer, A, place)
-    try:
-        plain = answer if isinstance(answer, Tensor) else np.asarray(answer, dtype=float)
-        row = torch.as_tensor(plain).detach().cpu().double()
-    except (TypeError, ValueError, RuntimeError) as error:
-        raise fault(f"{place}", _shown(answer), EXPECTED) from error
-    if row.numel() != A or row.dim() > 2 or row.shape[-1] != A:
-        raise fault(f"{place}", f"numbers of shape {list(row.shape)}", f"one for each of the {A} actions, [A] = [{A}]")
-    return row.reshape(A)
-
-
-def _log_probs(law: Any, A: int, place: Place) -> Tensor:
-    """Return log-probabilities of the actions of a distribution."""
-    if hasattr(law, "logits") and law.logits.shape[-1] == A:
-        normalised: Tensor = law.logits.log_softmax(-1)
-        return normalised
-    try:
-        each: Tensor = law.log_prob(torch.arange(A).reshape(-1, *[1] * len(law.batch_shape)))
-    except Exception as error:
-        raise fault(f"{place}", f"{law}", f"a distribution over the {A} actions") from error
-    return each.reshape(-1)
-
-
-def _shown(answer: Any) -> str:
-    text = " ".join(repr(answer).split())
-    return f"{text[:60]}…" if len(text) > 60 else text
 
 
 def _log_pi(kind: Kind, rows: Tensor, places: Sequence[Place]) -> Tensor:

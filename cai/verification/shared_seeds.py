@@ -9,8 +9,9 @@ from dataclasses import dataclass
 
 import torch
 
+from cai.verification.asking import ASKED
 from cai.verification.diagnosis import Word
-from cai.verification.reading import ASKED, Reading
+from cai.verification.reading import Reading
 
 SEEDS = "seeds"
 """The name of the check, beside those of the probes."""

@@ -1,67 +1,27 @@
 """Unit tests of a learner: it learns the probes, seed by seed, and each policy is held against the exact answers."""
 
-import random
 import time
-import zlib
-from collections.abc import Callable, Collection, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from collections.abc import Collection, Sequence
+from dataclasses import replace
 from typing import Any, get_args
 
-import numpy as np
-import torch
-
 from cai.errors import fault
-from cai.exact.rules import VARIATIONAL, Rule, is_maximum, require_a_rule
-from cai.support.apart import Failed, Overdue, Skipped, attempted, each_apart
-from cai.support.parallel import each
-from cai.support.progress import bar
+from cai.exact.rules import VARIATIONAL, Rule, require_a_rule
+from cai.support.apart import Failed, Overdue
 from cai.support.wording import read_name
 from cai.verification.diagnosis import Diagnosis, diagnose
 from cai.verification.hypotheses import Hypotheses, hypotheses
+from cai.verification.learning_runs import Done, Log, Run, Train, run_all
 from cai.verification.mistakes import MISTAKES
 from cai.verification.probe import Claim, Probe
 from cai.verification.probes import PROBES
-from cai.verification.reading import Reading, places_of, read
-from cai.verification.shared_seeds import SEEDS, Repeated, compared, repeated
-from cai.verification.task import task_of
+from cai.verification.reading import Reading
+from cai.verification.shared_seeds import SEEDS, compared
 from cai.verification.verification import Verification
 
 NOT_RUN = "The time was over, or Ctrl-C came, before it began."
 FIRST = PROBES["luck"]
 """On which seeds are checked where no other probe is run."""
-Train = Callable[[Any, int], Any]
-"""A function ``(env, seed) -> policy``."""
-
-
-@dataclass(frozen=True)
-class _Run:
-    """One call of ``train``, or three for the check of seeds."""
-
-    probe: Probe
-    seed: int
-    repeats: bool = False
-
-
-@dataclass(frozen=True)
-class _Done:
-    """What came of a run, and the seconds that it took."""
-
-    result: Any
-    seconds: float
-
-
-@dataclass
-class _Log:
-    """What has ended so far, by probe and seed."""
-
-    outcomes: dict[tuple[str, int], _Done] = field(default_factory=dict)
-
-    def stuck(self, run: _Run) -> bool:
-        """Return whether a probe has been out of time before: its other seeds would be, too."""
-        return any(
-            probe == _name(run) and isinstance(done.result, Overdue) for (probe, _), done in self.outcomes.items()
-        )
 
 
 def verify(
@@ -116,11 +76,11 @@ def verify(
     known = {probe.name: hypotheses(probe, rule) for probe in asked if isinstance(probe, Probe)}
     out = {name: words for name, one in known.items() if (words := _left_out(one, without))}
     running = [one.probe for name, one in known.items() if name not in out]
-    runs = [_Run(probe, seed) for seed in checked for probe in running]
+    runs = [Run(probe, seed) for seed in checked for probe in running]
     if SEEDS in asked:
-        runs.append(_Run(running[0] if running else FIRST, checked[0], repeats=True))
-    log = _Log()
-    interrupted = _run(train, rule, runs, log, minutes, jobs, ray, progress)
+        runs.append(Run(running[0] if running else FIRST, checked[0], repeats=True))
+    log = Log()
+    interrupted = run_all(train, rule, runs, log, minutes, jobs, ray, progress)
     verdicts = [
         _seeds_verdict(log) if name == SEEDS else _verdict(known[name], out.get(name), checked, log)
         for name in (probe if isinstance(probe, str) else probe.name for probe in asked)
@@ -128,97 +88,7 @@ def verify(
     return Verification(rule.name, checked, tuple(verdicts), time.monotonic() - began, interrupted)
 
 
-def learned(train: Train, probe: Probe, rule: Rule, seed: int) -> Reading:
-    """Return what a learner learns on a probe.
-
-    Raises:
-        WorldError: what it returned is no policy of the probe.
-    """
-    from cai.verification.probe_environment import environment_of  # Gymnasium is slow to import
-
-    env = environment_of(probe, hard=is_maximum(rule.over_actions))
-    try:
-        task = task_of(probe, rule)
-        return read(train(env, seed), task, places_of(task))
-    finally:
-        env.close()
-
-
-def _work(common: tuple[Train, Rule], run: _Run) -> _Done:
-    train, rule = common
-    began = time.monotonic()
-
-    def task(n: int) -> Reading | Repeated:
-        if run.repeats:
-            return repeated(lambda seed: learned(train, run.probe, rule, seed), run.seed)
-        with _global_randomness(run):
-            return learned(train, run.probe, rule, run.seed)
-
-    return _Done(attempted(task, 0), time.monotonic() - began)
-
-
-@contextmanager
-def _global_randomness(run: _Run) -> Iterator[None]:
-    """Seed the global generators for a run, and put them back.
-
-    A learner that draws from them is then random over seeds, and alike in one process and in many. That it does not use
-    its own seed is told by the check of seeds, which leaves them alone.
-    """
-    own = zlib.crc32(f"{run.probe.name}, {run.seed}".encode())
-    before = random.getstate(), np.random.get_state()
-    with torch.random.fork_rng(devices=[]):
-        random.seed(own)
-        np.random.seed(own)
-        torch.default_generator.manual_seed(own)
-        try:
-            yield
-        finally:
-            random.setstate(before[0])
-            np.random.set_state(before[1])
-
-
-def _run(
-    train: Train,
-    rule: Rule,
-    runs: Sequence[_Run],
-    log: _Log,
-    minutes: float | None,
-    jobs: int,
-    ray: str | None,
-    progress: bool,
-) -> bool:
-    """Run them all into the log; return whether Ctrl-C ended it."""
-    common = train, rule
-
-    def task(n: int) -> _Done:
-        return _work(common, runs[n])
-
-    ended: Iterator[tuple[int, Any]]
-    if ray is not None:
-        ended = each(_work, common, runs, ray=ray, shown=False)
-    elif jobs > 1 or minutes is not None:
-        seconds = None if minutes is None else 60 * minutes
-        patience, stuck = len({run.seed for run in runs}), lambda n: log.stuck(runs[n])
-        ended = each_apart(task, len(runs), jobs=jobs, seconds=seconds, patience=patience, skip=stuck)
-    else:
-        ended = ((n, task(n)) for n in range(len(runs)))
-    try:
-        with bar("verify", len(runs), shown=progress) as tell:
-            for done, (n, one) in enumerate(ended, 1):
-                if not isinstance(one, Skipped):
-                    seconds = one.seconds if isinstance(one, Overdue) else 0.0
-                    log.outcomes[_name(runs[n]), runs[n].seed] = one if isinstance(one, _Done) else _Done(one, seconds)
-                tell(done, _name(runs[n]))
-    except KeyboardInterrupt:
-        return True
-    return False
-
-
-def _name(run: _Run) -> str:
-    return SEEDS if run.repeats else run.probe.name
-
-
-def _verdict(known: Hypotheses, left_out: str | None, seeds: Sequence[int], log: _Log) -> Diagnosis:
+def _verdict(known: Hypotheses, left_out: str | None, seeds: Sequence[int], log: Log) -> Diagnosis:
     name, catches = known.probe.name, known.probe.catches
     if left_out is not None:
         return Diagnosis(name, catches, "left out", left_out)
@@ -232,7 +102,7 @@ def _verdict(known: Hypotheses, left_out: str | None, seeds: Sequence[int], log:
     return replace(found, verdict=bad[0], words=bad[1], causes=(), seconds=seconds)
 
 
-def _seeds_verdict(log: _Log) -> Diagnosis:
+def _seeds_verdict(log: Log) -> Diagnosis:
     done = {seed: one for (name, seed), one in log.outcomes.items() if name == SEEDS}
     bad = _bad(done)
     if bad is not None:
@@ -242,11 +112,11 @@ def _seeds_verdict(log: _Log) -> Diagnosis:
     return Diagnosis(SEEDS, SEEDS, "not run", NOT_RUN)
 
 
-def _at_end(one: _Done) -> bool:
+def _at_end(one: Done) -> bool:
     return isinstance(one.result, Overdue) and one.result.at_end
 
 
-def _bad(done: dict[int, _Done]) -> tuple[Any, str] | None:
+def _bad(done: dict[int, Done]) -> tuple[Any, str] | None:
     """Return the verdict and words of a run that did not end well; None where all did."""
     for seed, one in done.items():
         if isinstance(one.result, Failed):
