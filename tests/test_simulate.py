@@ -590,6 +590,27 @@ def test_a_vector_environment_has_the_time_limit_of_its_id_and_only_goes_forward
     assert isinstance(forward_simulator("Acrobot-v1", 2), EnvironmentSimulator)
 
 
+def test_a_start_in_a_vector_environment_is_not_overwritten_by_its_next_steps() -> None:
+    class OneBuffer:
+        """Shows every step in one array, as vector environments of shared memory do."""
+
+        def __init__(self) -> None:
+            self.num_envs, self.seen = 3, np.zeros((3, 4), np.float32)
+
+        def reset(self, seed: int) -> tuple[Any, dict[str, Any]]:
+            self.seen[:] = 0
+            return self.seen, {}
+
+        def step(self, action: Any) -> tuple[Any, ...]:
+            self.seen += 1
+            return self.seen, np.ones(3), np.zeros(3, bool), np.zeros(3, bool), {}
+
+    simulator: Any = VectorSimulator(EnvironmentSimulator("CartPole-v1", 1), OneBuffer())
+    with drawing(seeded(2)):
+        found = roll(simulator, lambda env_state, t: prior_action(simulator, env_state.state, t), 2)
+    assert found.states[:, 0, 0].tolist() == [0.0, 1.0, 2.0]
+
+
 # Scenes
 
 

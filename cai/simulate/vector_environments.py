@@ -42,7 +42,7 @@ class VectorSimulator:
         """Reset all copies, with one seed."""
         seen, _ = self.envs.reset(seed=int(torch.randint(2**31 - 1, ())))
         self.now, never = torch.zeros(self.batch, dtype=torch.long), torch.zeros(self.batch, dtype=torch.bool)
-        return EnvState(torch.as_tensor(seen), self.now, never, never)
+        return EnvState(torch.as_tensor(seen).clone(), self.now, never, never)  # it may be the buffer of all steps
 
     def step(self, env_state: EnvState, action: Values) -> tuple[EnvState, Tensor]:
         """Take an action in every copy that has not ended.

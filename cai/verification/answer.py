@@ -107,4 +107,4 @@ def fixed_point(step: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
             if not change < before / 2:
                 break
             before = change
-    raise NotConvergedError(f"a mistake's backup has no fixed point: after {i} iterations it changes by {change:g}")
+    raise NotConvergedError(f"the backup has no fixed point: after {i} iterations it changes by {change:g}")
