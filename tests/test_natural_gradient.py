@@ -57,10 +57,12 @@ def test_the_critic_of_a_certain_world_is_exact_whatever_policy_the_transitions_
     theta = 3 * torch.randn(4, 3, 2, generator=torch.Generator().manual_seed(2))
     one = NaturalGradient(batch=300, epochs=1)
     problem, state = set_going(world, one, alpha, theta)  # seen under the prior
-    after, _ = step(one, problem, state)  # η = 1: θ is Q̂/α
+    world.start = torch.tensor([0.0, 1.0, 0.0])
+    after, metrics = step(one, problem, state)  # η = 1: θ is Q̂/α
     log_pi = (world.prior[0].log() + theta).log_softmax(-1)
-    exact = values(cai.tabulate(world), log_pi, torch.tensor(alpha)).q
-    torch.testing.assert_close(alpha * after.values["theta"].view(4, 3, 2), exact, rtol=0, atol=1e-9)
+    exact = values(cai.tabulate(world), log_pi, torch.tensor(alpha))
+    torch.testing.assert_close(alpha * after.values["theta"].view(4, 3, 2), exact.q, rtol=0, atol=1e-9)
+    assert metrics["value"] == pytest.approx(float(exact.v[0, 1]), abs=1e-9)  # of the start
 
 
 def gap(world: Any, alpha: float | None, seed: int, **settings: Any) -> float:

@@ -33,7 +33,7 @@ from cai.learn.soft_values import policy_value
 from cai.learn.tallies import Tally, nothing_seen, tally_of
 from cai.learn.training import chosen, parted, train
 from cai.simulate.rollout import Rollout, roll, variables_simulated
-from cai.simulate.simulator import EnvState
+from cai.simulate.simulator import EnvState, taken
 
 DOUBLINGS = 30
 """How often the step of a hard learner is doubled; from there on steps are the same."""
@@ -82,7 +82,10 @@ class NaturalGradient:
             q, v = self._critic(problem, log_pi, prior, seen, len(rollout.rewards))
             theta, updates = self._moved(problem, theta, q.flatten(), updates), updates + 1
         values = {"theta": theta, **named("tally", vars(seen))}
-        metrics = {"return": float(rollout.returns.mean()), "value": float(v.max())}
+        states = problem.simulator.variables.state_space
+        assert states is not None
+        begun = states.join(states.unpack(taken(rollout.states, 0)))
+        metrics = {"return": float(rollout.returns.mean()), "value": float(v[begun].mean())}
         return replace(state, steps=state.steps + rollout.steps, updates=updates, values=values), metrics
 
     def policy(self, problem: Problem, state: State) -> Any:
