@@ -71,3 +71,9 @@ def test_the_command() -> None:
     wrong = command("optimum", "FrozenLake-v1", "--map", "9x9")
     assert (wrong.returncode, wrong.stdout) == (2, "")
     assert wrong.stderr == "cai: Gymnasium id 'FrozenLake-v1': map_name = '9x9'; expected one of 4x4, 8x8\n"
+
+
+def test_the_optimum_of_a_world_seen_in_part_says_that_all_is_seen() -> None:
+    done = command("optimum", "tiger", "--set", "horizon=2", "-t", "1")
+    assert done.returncode == 0
+    assert "this answer assumes that the whole state is seen" in done.stderr

@@ -115,6 +115,7 @@ def test_scripts_see_vectors() -> None:
     ("call", "words"),
     [
         (lambda: cai.trainers.own("dpo"), "a learner of other worlds"),
+        (lambda: cai.trainers.own("soft_q_lerning"), "did you mean soft_q_learning"),
         (lambda: cai.trainers.own("q_learning", on="here"), "'world' or 'environment'"),
         (lambda: cai.trainers.stable_baselines("SAC"), "continuous actions only"),
         (lambda: cai.trainers.stable_baselines("Dreamer"), "one of PPO, A2C, MaskablePPO, DQN, QRDQN"),

@@ -447,6 +447,7 @@ def test_a_verification_is_plain_data() -> None:
         ({"jobs": 0}, "at least 1"),
         ({"minutes": 0.0}, "positive"),
         ({"without": ["mask"]}, "masks"),
+        ({"rule": cai.MAP}, "VARIATIONAL, HARD or POSTERIOR"),
         ({"without": "masks"}, "a list of"),
         ({"ray": "local", "jobs": 2}, "alone"),
         ({"rule": "HARD"}, "cai.HARD"),

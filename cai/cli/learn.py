@@ -97,14 +97,19 @@ def learn(
     """
     require_folder(out)
     read_name("--algorithm", algorithm, FORMS)
-    suited = {} if no_preset or option else presets_of(world).get(algorithm, {})
+    suited = {} if no_preset else presets_of(world).get(algorithm, {})
+    if option and suited:
+        say(f"the preset of {algorithm} is left out, because there is an --option; cai show {world} lists it")
+        suited = {}
     usual = suited.pop("temperature", None)
     (alpha,) = read_temperatures([x for x in (temperature, usual) if x is not None][:1] or None)
     own = suited | read_options(option, algorithm)
     subject, env = read_subject(world, settings, horizon, discount)
     learner = learner_of(algorithm)
-    own |= at_temperature(algorithm, alpha) | without_none(steps=steps)
-    shown = as_text(own)
+    own |= without_none(steps=steps)
+    at = at_temperature(algorithm, alpha)
+    shown = as_text(own if "measured_at" in at else at | own)
+    own |= at
     own |= {} if out is None else {"log": out, "checkpoint": out / "learner.checkpoint"}
     learned = learner(subject, seed=seed, **env, **own)
     if as_json:

@@ -5,11 +5,19 @@ from typing import Annotated
 import typer
 
 from cai.cli import options as opt
-from cai.cli.app import app, print_json, with_exit_code
+from cai.cli.app import app, print_json, say, with_exit_code
 from cai.cli.options import read_temperatures, read_world, title_of
 from cai.cli.output import show_rows
 
 HEADS = ("α", "ELBO* (nats)", "log Z (nats)", "return of π* (reward)", "entropy of π* (nats)", "per step", "steps")
+Temperature = Annotated[
+    list[float] | None,
+    typer.Option(
+        "--temperature",
+        "-t",
+        help="The temperature α, reward units; repeatable; 1, 0.3, 0.1, 0.03 and 0.01 unless given.",
+    ),
+]
 Map = Annotated[str | None, typer.Option("--map", help="The map of a FrozenLake id: short for --set map_name=….")]
 
 
@@ -17,7 +25,7 @@ Map = Annotated[str | None, typer.Option("--map", help="The map of a FrozenLake 
 @with_exit_code
 def optimum(
     world: opt.World,
-    temperature: opt.Temperature = None,
+    temperature: Temperature = None,
     horizon: opt.Horizon = None,
     discount: opt.Discount = None,
     settings: opt.Settings = None,
@@ -29,6 +37,10 @@ def optimum(
     alphas = read_temperatures(temperature) if temperature else None
     instance = read_world(world, given, horizon, discount)
     from cai.verification.optimum import LADDER, optimum
+    from cai.world.spec import remark
+
+    if note := remark(instance):
+        say(note)
 
     found = optimum(instance, temperatures=alphas or LADDER, progress=not as_json)
     if as_json:

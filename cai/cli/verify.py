@@ -1,6 +1,7 @@
 """cai verify: a learner learns the probes, and is told which exact answer it learned."""
 
 from pathlib import Path
+from textwrap import wrap
 from typing import TYPE_CHECKING, Annotated, Any, get_args
 
 import typer
@@ -69,6 +70,8 @@ JUnit = Annotated[Path | None, typer.Option("--junit", help="Write the verdicts 
 Folder = Annotated[Path | None, typer.Option("--out", help="Write a report with figures and numbers into this folder.")]
 
 RULES = ("VARIATIONAL", "HARD", "POSTERIOR")
+WIDTH = 100
+"""Of the lists, in columns."""
 
 
 @app.command()
@@ -184,7 +187,8 @@ def _list(probes: bool, mistakes: bool, as_json: bool) -> None:
         return
     width = max(len(one["name"]) for one in told) + 2
     for one in told:
-        print(one["name"].ljust(width) + one["words"])
+        lines = wrap(one["words"], WIDTH - width)
+        print(one["name"].ljust(width) + ("\n" + " " * width).join(lines))
         rest = [f"{head}: {_text(value)}" for head, value in one.items() if head not in ("name", "words") and value]
         if rest:
             print(" " * width + "; ".join(rest))

@@ -77,7 +77,7 @@ class Verification:
     def summary(self) -> str:
         """How many probes have each verdict, and the cause, in words."""
         counts = {word: sum(one.verdict == word for one in self.verdicts) for word in _order(self.verdicts)}
-        said = ", ".join(f"{count} {word}" for word, count in counts.items())
+        said = ", ".join(f"{n} {'errors' if n > 1 and word == 'error' else word}" for word, n in counts.items())
         failures = sum(one.verdict == "fail" for one in self.verdicts)
         why = ""
         if self.cause:
@@ -88,10 +88,16 @@ class Verification:
 
     @property
     def remarks(self) -> list[str]:
-        """The words of each probe that neither passes nor is left out; of those that the cause explains, of one."""
+        """The words of each probe that neither passes nor is left out; of those that the cause explains, of one.
+
+        Probes with the same words are told together, such as an error that every one of them raises.
+        """
         silent, again = ("pass", "left out"), self.explained[1:]
         shown = [one for one in self.verdicts if one.verdict not in silent and one.probe not in again]
-        return [f"{one.probe}: {one.verdict}. {one.words}" for one in shown]
+        told: dict[str, list[str]] = {}
+        for one in shown:
+            told.setdefault(f"{one.verdict}. {one.words}", []).append(one.probe)
+        return [f"{', '.join(names)}: {words}" for words, names in told.items()]
 
     @property
     def lines(self) -> list[tuple[str, ...]]:

@@ -13,7 +13,7 @@ from cai.verification.diagnosis import Diagnosis, diagnose
 from cai.verification.hypotheses import Hypotheses, hypotheses
 from cai.verification.learning_runs import Done, Log, Run, Train, run_all
 from cai.verification.mistakes import MISTAKES
-from cai.verification.probe import Claim, Probe
+from cai.verification.probe import ALL, Claim, Probe
 from cai.verification.probes import PROBES
 from cai.verification.reading import Reading
 from cai.verification.shared_seeds import SEEDS, compared
@@ -173,6 +173,8 @@ def _require(
     if not callable(train):
         raise fault("verify, train", f"a {type(train).__name__}", "a function (env, seed) -> policy")
     require_a_rule(rule)
+    if rule.name not in ALL:
+        raise fault("verify, rule", rule.name, "cai.VARIATIONAL, HARD or POSTERIOR")
     if minutes is not None and not minutes > 0:
         raise fault("verify, minutes", f"{minutes!r}", "a positive number, or None for no limit")
     if isinstance(jobs, bool) or not isinstance(jobs, int) or jobs < 1:

@@ -9,7 +9,8 @@ from torch import Tensor
 
 from cai.bridges.gymnasium import from_gymnasium
 from cai.errors import fault
-from cai.learn.names import is_soft, learner_of
+from cai.learn.names import FORMS, is_soft, learner_of
+from cai.support.wording import read_name
 from cai.verification.probe import Claim, Probe
 from cai.verification.probe_environment import ProbeEnvironment, environment_of
 from cai.verification.reading import Said, logits
@@ -60,6 +61,7 @@ def own(name: str, *, on: Literal["world", "environment"] = "world", **settings:
     Raises:
         WorldError: there is no such learner, or it is not for probes.
     """
+    read_name("learner", name.partition("-")[0], FORMS)
     learner, soft = learner_of(name), is_soft(name)
     plain, by_world = name.removeprefix("soft_").partition("-")[0], on == "world"
     if plain not in LACKS:
