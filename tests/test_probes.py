@@ -294,6 +294,10 @@ PLAIN: dict[str, Any] = {
     ("changed", "words"),
     [
         ({"rows": {"here": {"left": [(0.5, "here", 0.0, True)]}}}, "rows['here']['left']: probabilities 0.5; expected"),
+        (
+            {"rows": {"here": {"left": [(1.0, "here", 0.0, False)]}}},
+            "rows['here']: no way to an end; expected an outcome",
+        ),
         ({"rows": {"here": {"left": []}}}, "rows['here']['left']: probabilities of nothing; expected a sum of 1"),
         (
             {"rows": {"here": {"left": [(1.0, "here", -math.inf, True)]}}},

@@ -35,7 +35,7 @@ class Probe:
 
     Raises:
         WorldError: a row, the start or a prior is no distribution or names what is not there, a number is out of range,
-            or an episode is cut off in a task that has a horizon or no discount.
+            an episode is cut off in a task that has a horizon or no discount, or nothing ever ends it.
     """
 
     name: str
@@ -96,6 +96,22 @@ class Probe:
         if self.cut is not None and (self.cut != 1 or self.horizon is not None or self.discount == 1):
             seen = f"cut {self.cut!r}, horizon {self.horizon!r}, discount {self.discount:g}"
             raise fault(where, seen, "cut 1 with no horizon and a discount below 1, or no cut")
+        endless = () if self.horizon or self.cut else self._endless()
+        if endless:
+            expected = "an outcome that ends the episode, a horizon, or cut 1"
+            raise fault(f"{where}, rows[{endless[0]!r}]", "no way to an end", expected)
+
+    def _endless(self) -> tuple[str, ...]:
+        """Return the states from which no action of the prior ever leads to an end."""
+        outcomes = {
+            state: [one for action, ks in row.items() if self.prior_of(state).get(action) for one in ks if one[0] > 0]
+            for state, row in self.rows.items()
+        }
+        ending, grown = set[str](), True
+        while grown:
+            more = {state for state, ks in outcomes.items() if any(over or to in ending for _, to, _, over in ks)}
+            ending, grown = more, more > ending
+        return tuple(state for state in self.rows if state not in ending)
 
 
 def _require_distribution(where: str, probabilities: Iterable[float]) -> None:
