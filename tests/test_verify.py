@@ -534,3 +534,13 @@ def test_ctrl_c_kills_the_processes_and_leaves_what_is_done() -> None:
     assert said == "True pass (0, 1)\n"
     assert children
     assert not any(Path(f"/proc/{child}").exists() for child in children)
+
+
+def test_probes_with_the_same_words_are_told_together_and_what_is_left_out_last() -> None:
+    def broken(env: Any, seed: int) -> Any:
+        raise RuntimeError("no such thing")
+
+    settings: dict[str, Any] = {"probes": ["masks", "luck", "risk"], "without": ["masks"], "seeds": 1}
+    first, last = cai.verify(broken, **settings, progress=False).remarks
+    assert first.startswith("luck, risk: error. With seed 0: RuntimeError: no such thing")
+    assert last == "masks: left out. It needs a learner that knows of: masks."

@@ -88,12 +88,13 @@ class Verification:
 
     @property
     def remarks(self) -> list[str]:
-        """The words of each probe that neither passes nor is left out; of those that the cause explains, of one.
+        """The words of each probe that does not pass; of those that the cause explains, of one; last what is left out.
 
         Probes with the same words are told together, such as an error that every one of them raises.
         """
-        silent, again = ("pass", "left out"), self.explained[1:]
-        shown = [one for one in self.verdicts if one.verdict not in silent and one.probe not in again]
+        again = self.explained[1:]
+        shown = [one for one in self.verdicts if one.verdict != "pass" and one.probe not in again]
+        shown.sort(key=lambda one: one.verdict == "left out")
         told: dict[str, list[str]] = {}
         for one in shown:
             told.setdefault(f"{one.verdict}. {one.words}", []).append(one.probe)
