@@ -544,3 +544,14 @@ def test_probes_with_the_same_words_are_told_together_and_what_is_left_out_last(
     first, last = cai.verify(broken, **settings, progress=False).remarks
     assert first.startswith("luck, risk: error. With seed 0: RuntimeError: no such thing")
     assert last == "masks: left out. It needs a learner that knows of: masks."
+
+
+def test_a_cause_that_explains_only_some_failures_is_called_the_nearest() -> None:
+    def astray(env: Any, seed: int) -> Any:  # always gambles; and in another world does what nobody learns
+        wrong = [[0.001, 0.001, 0.998]] * env.observation_space.n
+        return actions(lambda obs: 0) if env.unwrapped.probe.name == "rare-luck" else probabilities(wrong)
+
+    found = cai.verify(astray, probes=["rare-luck", "temperature"], seeds=2, progress=False)
+    assert [one.verdict for one in found.verdicts] == ["fail", "fail"]
+    assert len(found.explained) == 1
+    assert "Your learner is nearest to an agent" in found.summary

@@ -81,7 +81,9 @@ class Verification:
         failures = sum(one.verdict == "fail" for one in self.verdicts)
         why = ""
         if self.cause:
-            why = f". Your learner is {whose(self.cause)}: that explains {len(self.explained)} of {failures} failures"
+            explained = len(self.explained)
+            what = "is" if explained == failures else "is nearest to"
+            why = f". Your learner {what} {whose(self.cause)}: that explains {explained} of {failures} failures"
         elif failures:
             why = ". No known mistake explains the failures"
         return f"{said}{why}."
