@@ -230,9 +230,7 @@ def test_every_mistake_is_named_on_its_own_probe(rule: cai.Rule) -> None:
 
 
 def test_a_probe_that_is_made_for_another_mistake_names_the_nearest_too() -> None:
-    found = cai.verify(
-        learner("later entropy missing", 0.01), probes=["entropy-sign", "best-action"], seeds=3, progress=False
-    )
+    found = cai.verify(learner("later entropy missing", 0.01), probes=["entropy-sign", "best-action"], progress=False)
     sign, best = found.verdicts
     assert sign.verdict == "fail"  # its own mistake is later entropy negative
     assert sign.causes[0] == "later entropy missing"

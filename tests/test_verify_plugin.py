@@ -70,7 +70,9 @@ def test_the_check_of_seeds_is_a_test_too(inner: pytest.Pytester) -> None:
 
 def test_without_the_option_the_probes_are_skipped(inner: pytest.Pytester) -> None:
     done = run(inner, "-rs")
-    assert set(done.parseoutcomes()) == {"skipped"}
+    assert set(done.parseoutcomes()) - {"warnings"} == {
+        "skipped"
+    }  # pytest warns of a plugin that is installed and given
     done.stdout.fnmatch_lines(["*the probes are run by pytest --cai*"])
 
 

@@ -137,8 +137,9 @@ def diagnose(known: Hypotheses, readings: Mapping[int, Reading], seconds: float 
     nats = {name: torch.stack([one[name] for one in each_seed]) for name in known.answers}
     verdict, causes, more = judge(nats, known.counted, known.untrained)
     distances = {name: average(runs) for name, runs in nats.items()}
-    near = {h for h in MISTAKES.keys() & nats.keys() if float((nats[h] - nats[RIGHT] / NEARER).mean()) < 0}
-    nearest = min(near or known.counted, key=lambda name: distances[name].value)
+    nearest = min(known.counted, key=lambda name: distances[name].value)
+    nearer = [h for h in nats if _explains(nats[h], nats[nearest], FAIL) and _explains(nats[h], nats[RIGHT], FAIL)]
+    nearest = min(nearer, key=lambda name: distances[name].value, default=nearest)
     rival = causes[0] if causes else known.probe.catches if verdict == "pass" else nearest
     qs = [(reading.log_pi, reading.q) for reading in readings.values() if reading.q is not None]
     each = [accounts(task, policy) for policy in policies]
@@ -177,8 +178,11 @@ def judge(nats: Nats, counted: Sequence[str], untrained: float) -> tuple[Word, t
     tail = FAIL / len(counted)
     if all(_surely_below(x, PASS) for x in to_pass):
         return "pass", (), None
-    if any(_surely_below(x, tail) for x in to_fail.values()):  # the name may be that of one that does not count
-        return "fail", nearest_of({h: x for h, x in nats.items() if _explains(x, nats[RIGHT], tail)}), None
+    failing = [h for h, x in to_fail.items() if _surely_below(x, tail)]
+    if failing:  # what does not count is named where it is nearer than all that do
+        nearest = nats[min(failing, key=lambda h: float(nats[h].mean()))]
+        nearer = [h for h, x in nats.items() if _explains(x, nearest, tail) and _explains(x, nats[RIGHT], tail)]
+        return "fail", nearest_of({h: x for h, x in nats.items() if h in failing or h in nearer}), None
     astray = untrained - nats[RIGHT]
     if _surely_below(astray, FAIL):
         return "fail", (), None
@@ -190,8 +194,9 @@ def judge(nats: Nats, counted: Sequence[str], untrained: float) -> tuple[Word, t
     return "undecided", (), None
 
 
-def _explains(wrong: Tensor, right: Tensor, tail: float) -> bool:
-    return _surely_below(wrong - right / NEARER, tail)
+def _explains(one: Tensor, other: Tensor, tail: float) -> bool:
+    """Return whether an answer surely explains a policy better than another."""
+    return _surely_below(one - other / NEARER, tail)
 
 
 def nearest_of(nats: Nats) -> tuple[str, ...]:
@@ -257,7 +262,7 @@ def _sentence(
         return f"{between}. One seed has no interval: take at least two."
     if more is not None:
         return f"{between}. Some {more} seeds would decide."
-    if rival not in known.counted:
+    if rival not in known.counted and distances[RIGHT].value < known.least:
         return f"{between}: this probe hardly tells the two apart."
     return f"{between}: it is neither. More seeds would not decide; longer training may."
 

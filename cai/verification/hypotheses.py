@@ -63,11 +63,15 @@ class Hypotheses:
         """Whether the probe's own mistake makes a difference under the rule."""
         return self.separations.get(self.probe.catches, 0.0) >= APART
 
+    @property
+    def least(self) -> float:
+        """How far from right an answer must be to count, nats: a quarter as far as that of the probe's own mistake."""
+        return max(self.separations.get(self.probe.catches, 0.0) / NEARER, APART)
+
     @cached_property
     def counted(self) -> tuple[str, ...]:
-        """The mistakes that count on this probe; at least a quarter as far as the probe's own."""
-        least = max(self.separations.get(self.probe.catches, 0.0) / NEARER, APART)
-        return tuple(name for name, apart in self.separations.items() if apart >= least and name != RIGHT)
+        """The mistakes that count on this probe."""
+        return tuple(name for name, apart in self.separations.items() if apart >= self.least and name != RIGHT)
 
     @cached_property
     def untrained(self) -> float:

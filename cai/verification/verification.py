@@ -126,7 +126,7 @@ class Verification:
         """Return it as dicts, lists and numbers."""
         head = {"rule": self.rule, "seeds": list(self.seeds), "passed": self.passed, "cause": list(self.cause)}
         tail = {"explained": list(self.explained), "seconds": self.seconds, "interrupted": self.interrupted}
-        return {**head, **tail, "verdicts": [finite(one.plain()) for one in self.verdicts]}
+        return {**head, "summary": self.summary, **tail, "verdicts": [finite(one.plain()) for one in self.verdicts]}
 
     def json(self) -> str:
         """Return it as JSON."""
