@@ -19,7 +19,7 @@ SWING_PPO |= {"minibatches": 16, "lr": 1e-3, "average": 0.3, "normalise": True, 
 PRESETS: dict[tuple[str, str], dict[str, Any]] = {
     ("reinforce", "CartPole-v1"): POLE,
     ("soft_reinforce", "CartPole-v1"): {"temperature": 0.1, **POLE},
-    ("sac", "CartPole-v1"): {"batch": 16, "updates": 4, "lr": 4e-3, "steps": 25_000},
+    ("sac", "CartPole-v1"): {"steps": 25_000},
     ("ppo", "CartPole-v1"): POLE_PPO,
     ("soft_ppo", "CartPole-v1"): {"temperature": 0.1, **POLE_PPO},
     ("soft_ppo", "Acrobot-v1"): SWING_PPO,
