@@ -18,8 +18,9 @@ from torch.distributions.transforms import TanhTransform
 import cai
 from cai.bridges.named import load_world
 from cai.learn.action_heads import Squashed
-from cai.learn.algorithms.actor_critic import GAMMA, ActorCritic, Drawn, Summed, critic_loss, sac
+from cai.learn.algorithms.actor_critic import GAMMA, ActorCritic, critic_loss, sac
 from cai.learn.checkpoint import Checkpoint
+from cai.learn.expectations import Drawn, Summed
 from cai.learn.functions import Network
 from cai.learn.problem import Problem, State
 from cai.learn.result import Learned
@@ -209,6 +210,17 @@ def test_a_learned_temperature_follows_the_kl() -> None:
         assert bool(state.values["log_alpha"] > 0) is rises
 
 
+@pytest.mark.parametrize("env", ["CartPole-v1", "Pendulum-v1"])
+def test_noise_is_held_for_as_many_steps_in_each_copy(env: str) -> None:
+    algorithm, problem, state = began(env, None, hold=3, warmup=1000, batch=9)
+    for _ in range(12):
+        state, _ = step(algorithm, problem, state)
+    blocks = state.values["replay.action"][:12].reshape(4, 3, 9)  # π = p at every state, so the noise alone acts
+    assert bool((blocks == blocks[:, :1]).all())
+    assert all(not torch.equal(one[0], other[0]) for one, other in pairwise(blocks))
+    assert len(blocks[0, 0].unique()) > 1
+
+
 def test_copies_start_again_after_max_steps_with_a_value_to_come() -> None:
     algorithm, problem, state = began("CartPole-v1", None, max_steps=3)
     for _ in range(6):
@@ -251,9 +263,11 @@ class BrokenError(Exception):
     """The machine went down."""
 
 
-@pytest.mark.parametrize("env", slow_after(1, ["CartPole-v1", "Pendulum-v1"]))
-def test_a_resumed_run_is_the_uninterrupted_one(env: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    asked: dict[str, Any] = {**SHORT, "steps": 120, "evaluations": 3, "episodes": 1, "seed": 3}
+@pytest.mark.parametrize(("env", "hold"), slow_after(1, [("CartPole-v1", 4), ("Pendulum-v1", 1)]))
+def test_a_resumed_run_is_the_uninterrupted_one(
+    env: str, hold: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: dict[str, Any] = {**SHORT, "steps": 120, "evaluations": 3, "episodes": 1, "seed": 3, "hold": hold}
     whole = sac(env, **asked)
     save, saved = Checkpoint.save, []
 

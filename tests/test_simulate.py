@@ -4,6 +4,7 @@ import copy
 import io
 import math
 import pickle
+import sys
 from collections.abc import Callable
 from itertools import pairwise
 from typing import Any
@@ -13,6 +14,7 @@ import numpy as np
 import pyro
 import pytest
 import torch
+from gymnasium.envs.registration import EnvSpec
 from hypothesis import given
 from hypothesis import strategies as st
 from pyro.distributions import Bernoulli, Categorical, Normal
@@ -847,6 +849,17 @@ def test_faults_are_one_line_that_names_the_argument(world: Any, options: dict[s
         cai.rollout(world, **options)
     assert words in str(caught.value)
     assert len(str(caught.value).splitlines()) == 1
+
+
+def test_a_library_that_is_not_installed_is_told_with_its_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in [one for one in sys.modules if one.startswith("gymnasium.envs.box2d")]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "Box2D", None)  # what import takes for a library that is not there
+    with pytest.raises(cai.WorldError, match=r"Box2D is not installed; expected the extra: pip install 'cai\[box2d\]'"):
+        cai.learn.ppo("LunarLander-v3", steps=1)
+    monkeypatch.setitem(gymnasium.registry, "Gone-v0", EnvSpec("Gone-v0", entry_point="gone.envs:Gone"))
+    with pytest.raises(cai.WorldError, match=r"'Gone-v0': No module named 'gone'; expected .* module gone\.envs can"):
+        cai.rollout("Gone-v0")
 
 
 def test_an_episode_that_never_ends_is_a_fault(monkeypatch: pytest.MonkeyPatch) -> None:

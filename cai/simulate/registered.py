@@ -1,6 +1,7 @@
 """Gymnasium's registered ids: an environment made of one, and in words what is wrong with an id or an option."""
 
 import inspect
+import re
 import sys
 from collections.abc import Mapping
 from typing import Any
@@ -129,4 +130,17 @@ def _creator(env_id: str) -> Any:
     import gymnasium
 
     entry = _spec(env_id).entry_point
-    return gymnasium.envs.registration.load_env_creator(entry) if isinstance(entry, str) else entry
+    if not isinstance(entry, str):
+        return entry
+    try:
+        return gymnasium.envs.registration.load_env_creator(entry)
+    except (ImportError, gymnasium.error.DependencyNotInstalled) as error:
+        raise fault(_where(env_id), str(error).partition(",")[0], _extra(entry)) from error
+
+
+def _extra(entry: str) -> str:
+    """Say how to install what the class at an entry point imports: Gymnasium has an extra for each of its folders."""
+    own = re.match(r"gymnasium\.envs\.(\w+)", entry)
+    if own is None:
+        return f"an environment whose module {entry.partition(':')[0]} can be imported"
+    return f"the extra: pip install '{'cai' if own[1] == 'box2d' else 'gymnasium'}[{own[1]}]'"

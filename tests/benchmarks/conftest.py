@@ -4,7 +4,7 @@ from typing import Any
 
 from tests.benchmarks import report
 from tests.benchmarks.cases import rule_of
-from tests.benchmarks.learners import THRESHOLDS, spread
+from tests.benchmarks.curves import THRESHOLDS, spread
 from tests.benchmarks.run import machine
 from tests.benchmarks.worker import ROOT
 

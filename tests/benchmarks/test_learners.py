@@ -11,7 +11,8 @@ import torch
 import cai
 from cai.simulate.rollout import rollout
 from tests.benchmarks.conftest import CURVES, SPEEDS
-from tests.benchmarks.learners import LEARNERS, THRESHOLDS
+from tests.benchmarks.curves import THRESHOLDS
+from tests.benchmarks.learners import LEARNERS
 
 SEEDS = int(os.environ.get("BENCH_SEEDS", "3"))
 

@@ -12,7 +12,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import Any, Protocol, Unpack, runtime_checkable
+from typing import Any, Unpack
 
 import torch
 from torch import Tensor
@@ -20,12 +20,13 @@ from torch import Tensor
 from cai.errors import fault
 from cai.learn import replay
 from cai.learn.action_heads import ActionHead, Continuous, Discrete, actor_of
+from cai.learn.expectations import Drawn, Expectation, Summed
 from cai.learn.functions import Adam, Network, begun, descend_all, width_of
 from cai.learn.problem import Metrics, Problem, State, require_finite
 from cai.learn.result import Learned
 from cai.learn.settings import FLOATING, POSITIVE, SWITCH, check, number, whole
 from cai.learn.training import Options, train
-from cai.simulate.simulator import EnvState, Simulator, clock, cut
+from cai.simulate.simulator import EnvState, Simulator, clock, cut, drawing, seeded
 from cai.world.definition import World
 from cai.world.spec import read
 
@@ -36,88 +37,6 @@ ROW = ("x", "prior", "action", "reward", "terminated", "x_next", "prior_next")  
 def critic_loss(q_tm1: Tensor, target: Tensor) -> Tensor:
     """Return Σ_k ½ mean (Q_k(s,a) - target)², ``q_tm1 [2, N]``, ``target [N]``, reward units squared."""
     return 0.5 * ((q_tm1 - target) ** 2).mean(-1).sum()
-
-
-@runtime_checkable
-class Expectation(Protocol):
-    """How critics ``[2, P]`` are read at actions, and averaged over an actor's."""
-
-    def carried(self, code: Tensor) -> Tensor:
-        """Return what the replay keeps of an action."""
-
-    def taken(self, theta: Tensor, x: Tensor, action: Tensor) -> Tensor:
-        """Return Q_k(s,a) of both critics, ``[2, N]``, reward units."""
-
-    def value(self, theta: Tensor, x: Tensor, out: Tensor, prior: Tensor, alpha: float) -> tuple[Tensor, Tensor]:
-        """Return V(s), reward units, and the log π/p that it paid, nats, ``[N]`` both, differentiable in ``out``."""
-
-    def taken_and_value(
-        self, theta: Tensor, x: Tensor, action: Tensor, out: Tensor, prior: Tensor, alpha: float
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """Return ``taken``, and ``value`` with the critics held fixed, at the same states."""
-
-
-@dataclass(frozen=True)
-class Summed:
-    """Over finitely many actions, exactly: V(s) = Σ_a π(a|s) (min_k Q_k(s,a) - α log π(a|s)/p(a|s))."""
-
-    critic: Network
-
-    def carried(self, code: Tensor) -> Tensor:
-        """Return the number."""
-        return code
-
-    def taken(self, theta: Tensor, x: Tensor, action: Tensor) -> Tensor:
-        """Return the entries of the actions taken."""
-        return self._entries(self.critic(theta, x), action)
-
-    def value(self, theta: Tensor, x: Tensor, out: Tensor, prior: Tensor, alpha: float) -> tuple[Tensor, Tensor]:
-        """Return V(s) and KL(π(·|s) ‖ p(·|s))."""
-        return self._mean(self.critic(theta, x), out, prior, alpha)
-
-    def taken_and_value(
-        self, theta: Tensor, x: Tensor, action: Tensor, out: Tensor, prior: Tensor, alpha: float
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """Return both of one forward pass of the critics."""
-        q = self.critic(theta, x)
-        return self._entries(q, action), *self._mean(q.detach(), out, prior, alpha)
-
-    def _entries(self, q: Tensor, action: Tensor) -> Tensor:
-        return q.gather(-1, action.expand(*q.shape[:-1]).unsqueeze(-1)).squeeze(-1)
-
-    def _mean(self, q: Tensor, out: Tensor, prior: Tensor, alpha: float) -> tuple[Tensor, Tensor]:
-        ratio = out - (prior + out).logsumexp(-1, keepdim=True)  # finite also where p = 0
-        pi = (prior + out).softmax(-1)
-        kl = (pi * ratio).sum(-1)
-        return (pi * q.amin(0)).sum(-1) - alpha * kl, kl
-
-
-@dataclass(frozen=True)
-class Drawn:
-    """Over real actions, by one reparameterised draw: V(s) ≈ min_k Q_k(s,a) - α log π(a|s)/p(a|s), a ~ π(·|s)."""
-
-    actor: Continuous
-    critic: Network
-
-    def carried(self, code: Tensor) -> Tensor:
-        """Return the action in the critic's units."""
-        return self.actor.unit(code)
-
-    def taken(self, theta: Tensor, x: Tensor, action: Tensor) -> Tensor:
-        """Return the critics of state and action."""
-        return self.critic(theta, torch.cat((x, action), -1)).squeeze(-1)
-
-    def value(self, theta: Tensor, x: Tensor, out: Tensor, prior: Tensor, alpha: float) -> tuple[Tensor, Tensor]:
-        """Return V(s) and log π(a|s)/p(a|s) of the draw."""
-        code = self.actor.draw(out, prior)
-        ratio = self.actor.ratio(out, prior, code)
-        return self.taken(theta, x, self.actor.unit(code)).amin(0) - alpha * ratio, ratio
-
-    def taken_and_value(
-        self, theta: Tensor, x: Tensor, action: Tensor, out: Tensor, prior: Tensor, alpha: float
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """Return both: of the actions taken, and of the draw."""
-        return self.taken(theta, x, action), *self.value(theta.detach(), x, out, prior, alpha)
 
 
 @dataclass(frozen=True)
@@ -162,13 +81,14 @@ class ActorCritic:
     capacity: int = 100_000
     polyak: float = 0.02
     average: float = 0.02
+    hold: int = 1
     max_steps: int | None = None
     budget: int = 100_000
     dtype: torch.dtype = torch.float32
     name: str = "sac"
 
     def __post_init__(self) -> None:
-        counts = dict.fromkeys(("batch", "minibatch", "updates", "capacity", "max_steps"), whole())
+        counts = dict.fromkeys(("batch", "minibatch", "updates", "capacity", "hold", "max_steps"), whole())
         kinds = {"lr": number(), "polyak": number(0, 1), "average": number(0, 1), "target_kl": POSITIVE}
         if not isinstance(self.network, Sequence) or not all(isinstance(n, int) and n > 0 for n in self.network):
             raise fault(f"{self.name}, network", f"{self.network!r}", "the widths of hidden layers")
@@ -184,13 +104,13 @@ class ActorCritic:
         row = {"x": x, "prior": prior, "action": parts.over.carried(code), "reward": zeros, "terminated": zeros}
         ring = replay.empty(-(-self.capacity // len(x)), {**row, "x_next": x, "prior_next": prior})
         learned = begun(Adam(self.lr), actor=phi, critic=theta, log_alpha=log_alpha)
-        return env_state, {**learned, "mean": phi, "target": theta, **ring}
+        return env_state, {**learned, "mean": phi, "target": theta, "noise": torch.zeros((), dtype=torch.long), **ring}
 
     def step(self, problem: Problem, state: State) -> tuple[State, Metrics]:
         """Take one step in every copy, and then a few of φ, θ and α."""
         parts = self._parts(problem)
-        env_state, row = self._act(problem, parts, state)
-        values = {**state.values, **replay.add(state.values, row)}
+        env_state, row, noise = self._act(problem, parts, state)
+        values = {**state.values, **replay.add(state.values, row), "noise": noise}
         steps, metrics = state.steps + len(row["reward"]), Metrics()
         updates = self.updates if steps >= self.warmup else 0
         share = min(1.0, 2 * max(1 - steps / self.budget, 0.0)) if self.settle else 1.0
@@ -203,18 +123,28 @@ class ActorCritic:
         parts = self._parts(problem)
         return parts.actor.policy(parts.function, state.values["mean"], None)
 
-    def _act(self, problem: Problem, parts: Parts, state: State) -> tuple[EnvState, dict[str, Tensor]]:
+    def _act(self, problem: Problem, parts: Parts, state: State) -> tuple[EnvState, dict[str, Tensor], Tensor]:
         simulator, env_state = problem.simulator, state.env_state
         assert env_state is not None
         with torch.no_grad():
             x, prior = self._seen(parts, env_state)
-            code = parts.actor.draw(parts.function(state.values["actor"], x), prior)
+            code, noise = self._draw(parts, parts.function(state.values["actor"], x), prior, state)
             after, reward = simulator.step(env_state, parts.actor.values(code))
             require_finite(reward)
             x_next, prior_next = self._seen(parts, after)
         row = {"x": x, "prior": prior, "action": parts.over.carried(code), "reward": reward.to(x.dtype)}
         row |= {"terminated": after.terminated.to(x.dtype), "x_next": x_next, "prior_next": prior_next}
-        return simulator.restart(cut(after, self.max_steps)), row
+        return simulator.restart(cut(after, self.max_steps)), row, noise
+
+    def _draw(self, parts: Parts, out: Tensor, prior: Tensor, state: State) -> tuple[Tensor, Tensor]:
+        """Draw the next actions, and return the seed of their noise: another one after each ``hold`` steps."""
+        noise = state.values["noise"]
+        if self.hold == 1:
+            return parts.actor.draw(out, prior), noise
+        if state.steps // len(out) % self.hold == 0:
+            noise = torch.randint(2**31 - 1, ())
+        with drawing(seeded(int(noise))):
+            return parts.actor.draw(out, prior), noise
 
     def _learn(
         self, problem: Problem, parts: Parts, values: dict[str, Tensor], share: float
@@ -274,6 +204,7 @@ def sac(
     settle: bool = True,
     polyak: float = 0.02,
     average: float = 0.02,
+    hold: int = 1,
     network: Sequence[int] = (64, 64),
     max_steps: int | None = None,
     dtype: torch.dtype = torch.float32,
@@ -301,6 +232,8 @@ def sac(
         polyak: how far the target critics move to the critics at each update.
         average: the returned policy is a moving average of the learned parameters with this rate; 1 returns the last
             ones.
+        hold: steps for which the noise of the actions stays the same (as with gSDE, Raffin et al. 2021): exploration
+            gets somewhere where actions add up. What is learned stays the optimum for noise of its own at each step.
         network: hidden widths, of actor and critics.
         max_steps: cut an episode off after so many steps, and bootstrap there; never unless given.
         dtype: of the parameters.
@@ -313,7 +246,13 @@ def sac(
         raise fault("sac, target_kl", f"{target_kl!r} beside a fixed temperature", "with temperature=None only")
     replayed: dict[str, Any] = {"batch": batch, "updates": updates, "minibatch": minibatch, "warmup": warmup}
     followed: dict[str, Any] = {"capacity": capacity, "lr": lr, "settle": settle, "polyak": polyak, "average": average}
-    followed |= {"network": network, "max_steps": max_steps, "budget": options.get("steps", 100_000), "dtype": dtype}
+    followed |= {
+        "hold": hold,
+        "network": network,
+        "max_steps": max_steps,
+        "budget": options.get("steps", 100_000),
+        "dtype": dtype,
+    }
     algorithm = ActorCritic(target_kl, **replayed, **followed)
     own = read(world).discount if isinstance(world, World) else 1.0
     gamma = gamma if gamma is not None else own if own < 1 else GAMMA
