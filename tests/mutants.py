@@ -12,7 +12,8 @@ from unittest import mock
 import torch
 
 from cai.learn import training
-from cai.learn.algorithms import tabular_q
+from cai.learn.algorithms import policy_gradient, tabular_q
+from cai.learn.algorithms.policy_gradient import PolicyGradient
 from cai.learn.algorithms.tabular_q import Tally
 from cai.learn.soft_values import log_policy, policy_value, state_value
 from cai.simulate.worlds import WorldSimulator
@@ -79,13 +80,13 @@ def in_tally(plants: str, wrong: Callable[..., Any]) -> Mutant:
     return planted(plants, own("soft_q_learning"), tabular_q, "tally_of", planting)
 
 
-def in_prior(plants: str, wrong: Callable[[torch.Tensor], torch.Tensor]) -> Mutant:
+def in_prior(plants: str, wrong: Callable[[torch.Tensor], torch.Tensor], learner: str = "soft_q_learning") -> Mutant:
     """Plant in log p(a|s)."""
 
     def planting(right: Any) -> Any:
         return lambda world, s, t=0: wrong(right(world, s, t))
 
-    return planted(plants, own("soft_q_learning"), WorldSimulator, "log_prior", planting)
+    return planted(plants, own(learner), WorldSimulator, "log_prior", planting)
 
 
 def in_problem(plants: str, learner: Trainer, wrong: Callable[..., Any]) -> Mutant:
@@ -93,15 +94,49 @@ def in_problem(plants: str, learner: Trainer, wrong: Callable[..., Any]) -> Muta
     return planted(plants, learner, training, "problem_of", lambda right: lambda *given: wrong(right(*given)))
 
 
+def in_steps(plants: str, wrong: Callable[..., Any], **options: Any) -> Mutant:
+    """Plant in the steps that PPO takes before an update."""
+
+    def planting(right: Any) -> Any:
+        def steps(*given: Any) -> Any:
+            env_state, seen = right(*given)
+            return env_state, replace(seen, **wrong(seen))
+
+        return steps
+
+    return planted(plants, own("soft_ppo", **options), policy_gradient, "next_steps", planting)
+
+
+def in_advantages(plants: str, wrong: Callable[..., Any]) -> Mutant:
+    """Plant in the advantages of PPO, of what was paid, V(s), V(s'), whether it goes on, γ and λ."""
+    return planted(
+        plants,
+        own("soft_ppo"),
+        policy_gradient,
+        "generalised_advantages",
+        lambda right: lambda *given: right(*wrong(*given)),
+    )
+
+
 def forbidding(log_p: torch.Tensor) -> torch.Tensor:
     """Tell the states that forbid an action."""
     return (log_p == -torch.inf).any(-1, keepdim=True)
 
 
+def negative_kl(right: Any) -> Any:
+    """Return what estimates the KL, with the wrong sign."""
+
+    def divergence(*given: Any) -> Any:
+        old, kl = right(*given)
+        return old, -kl
+
+    return divergence
+
+
 NOWHERE = itertools.count()
 """What outlives a run: the next seed."""
-Q, ON = "soft_q_learning", {"on": "environment"}
-MUTANTS = (
+Q, PPO, ON = "soft_q_learning", "soft_ppo", {"on": "environment"}
+OF_Q = (
     in_value("later entropy missing", lambda q, p, a: policy_value(q, log_policy(q, p, a), p, None)),
     in_value("later entropy twice", lambda q, p, a: policy_value(q, log_policy(q, p, a), p, 2 * a)),
     in_value("later entropy negative", lambda q, p, a: policy_value(q, log_policy(q, p, a), p, -a)),
@@ -130,6 +165,22 @@ MUTANTS = (
     in_problem("temperature x 2", own(Q), lambda right: replace(right, temperature=2 * right.temperature)),
     in_problem("no entropy", own(Q), lambda right: replace(right, temperature=None)),
     in_problem("temperature / 10", own(Q), lambda right: replace(right, temperature=right.temperature / 10)),
-    Mutant("policy without time", own("soft_reinforce", stationary=True)),
     planted("seeds", own(Q), training, "seeded", lambda right: lambda seed: right(next(NOWHERE))),
+)
+OF_PPO = (
+    in_steps("truncation ends", lambda seen: {"worthless": seen.worthless | ~seen.going}, **ON),
+    in_steps("termination goes on", lambda seen: {"worthless": torch.zeros_like(seen.worthless)}, **ON),
+    in_steps("last reward lost", lambda seen: {"rewards": seen.rewards * seen.going}, **ON),
+    in_advantages("no discount", lambda paid, v, after, going, gamma, lam: (paid, v, after, going, 1.0, lam)),
+    in_advantages("discount twice", lambda paid, v, after, going, gamma, lam: (paid, v, after, going, gamma**2, lam)),
+    Mutant("later entropy missing", own(PPO, where="loss", kl="full", whiten=False)),
+    Mutant("advantages normalised", own(PPO, where="loss", kl="full")),
+    planted("entropy negative", own(PPO), PolicyGradient, "_divergence", lambda right: negative_kl(right)),
+    in_problem("temperature x 2", own(PPO), lambda right: replace(right, temperature=2 * right.temperature)),
+    in_prior("prior ignored", lambda p: torch.where(p > -torch.inf, 0.0, p).log_softmax(-1), PPO),
+)
+MUTANTS = (
+    *OF_Q,
+    *OF_PPO,
+    Mutant("policy without time", own("soft_reinforce", natural=False, stationary=True)),
 )

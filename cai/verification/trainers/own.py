@@ -19,6 +19,8 @@ from cai.world.definition import World
 
 LONG = 20
 """After how many steps an episode is cut off that nothing else ends."""
+SHORT = 4
+"""The steps of each copy in an update of ppo on an environment, where no horizon says how many are usual."""
 BOOTSTRAP: frozenset[Claim] = frozenset({"bootstrap"})
 LACKS: Mapping[str, frozenset[Claim]] = {
     "q_learning": frozenset(),
@@ -33,25 +35,30 @@ LACKS: Mapping[str, frozenset[Claim]] = {
 """What each learner does not claim to know of on a world; learners that are not here are not for probes."""
 BLIND: frozenset[Claim] = frozenset({"prior", "masks"})
 """What none of them can know of on an environment, which has no action prior."""
+ON_ENVIRONMENTS = ("q_learning", "ppo", "sac", "reinforce")
+"""The learners that take an environment, too; the others need its horizon, its starts or its discount."""
 MEAN = {"average": 0.05}
 SUITED: Mapping[str, Mapping[str, Any]] = {
     "q_learning": {"steps": 2_500, "batch": 100, "explore": 0.3},
     "fitted_q": {"steps": 4_000},
     "ppo": {"steps": 24_000, "batch": 64, "lr": 0.1, "minibatches": 1, "epochs": 5, "clip": 0.5, "lam": 1.0, **MEAN},
     "sac": {"steps": 8_000, "batch": 16, "updates": 1, "warmup": 500, "network": (32,)},
-    "reinforce": {"steps": 100_000, "batch": 200, "natural": False, "lr": 0.1, **MEAN},
-    "rloo": {"steps": 100_000, "batch": 256, "lr": 0.1, **MEAN},
-    "grpo": {"steps": 100_000, "batch": 256, "lr": 0.1, **MEAN},
+    "reinforce": {"steps": 20_000, "batch": 200},
+    "rloo": {"steps": 100_000, "batch": 240, "lr": 0.1, **MEAN},
+    "grpo": {"steps": 100_000, "batch": 240, "lr": 0.1, **MEAN},
     "certainty_equivalence": {"steps": 4_000, "batch": 50, "spread": 10.0},
 }
 """The settings with which each learner comes near its answer on every probe."""
+PLAIN = {"steps": 100_000, "batch": 200, "lr": 0.1, **MEAN}
+"""Those of reinforce where it does not follow the natural gradient."""
 
 
 def own(name: str, *, on: Literal["world", "environment"] = "world", **settings: Any) -> Trainer:
     """Return a learner of ``cai.learn`` as ``cai.verify`` takes it.
 
     What each does not claim to know of is in ``cai.verification.trainers.own.LACKS``: learners of whole episodes have
-    no bootstrap, and sac has no time. On an environment nobody knows of the prior or of masks.
+    no bootstrap, and sac has no time. On an environment nobody knows of the prior or of masks. reinforce follows the
+    natural gradient, as it does wherever there is a table; with ``natural=False`` that of the textbook.
 
     Args:
         name: as ``cai learn --algorithm`` takes it: "q_learning", or "soft_q_learning" for one at a temperature.
@@ -59,7 +66,7 @@ def own(name: str, *, on: Literal["world", "environment"] = "world", **settings:
         settings: of the learner, in place of those that suit the probes.
 
     Raises:
-        WorldError: there is no such learner, or it is not for probes.
+        WorldError: there is no such learner, it is not for probes, or not for environments.
     """
     read_name("learner", name.partition("-")[0], FORMS)
     learner, soft = learner_of(name), is_soft(name)
@@ -68,11 +75,15 @@ def own(name: str, *, on: Literal["world", "environment"] = "world", **settings:
         raise fault(f"trainers.own('{name}')", "a learner of other worlds than probes", f"one of {', '.join(LACKS)}")
     if on not in ("world", "environment"):
         raise fault(f"trainers.own('{name}'), on", f"{on!r}", "'world' or 'environment'")
+    if not by_world and plain not in ON_ENVIRONMENTS:
+        seen = "'environment', which does not say its horizon, starts or discount"
+        raise fault(f"trainers.own('{name}'), on", seen, f"'world'; an environment for {', '.join(ON_ENVIRONMENTS)}")
 
     def train(env: Any, seed: int) -> Said:
         probe, hard = env.unwrapped.probe, env.unwrapped.temperature is None
         world: Any = _world(probe, plain) if by_world else lambda: environment_of(probe, hard=hard)
-        given = _suited(plain, probe, by_world) | ({"temperature": probe.temperature} if soft else {}) | settings
+        alpha = {"temperature": probe.temperature} if soft else {}
+        given = _suited(plain, settings, probe, by_world) | alpha | settings
         learned = learner(world, seed=seed, progress=False, evaluations=1, **given)
         return logits(_log_pi(learned.policy, probe, by_world))
 
@@ -88,11 +99,12 @@ def _world(probe: Probe, plain: str) -> World:
     return from_gymnasium(ProbeEnvironment(probe), horizon=horizon, discount=probe.discount)
 
 
-def _suited(plain: str, probe: Probe, by_world: bool) -> dict[str, Any]:
+def _suited(plain: str, settings: Mapping[str, Any], probe: Probe, by_world: bool) -> dict[str, Any]:
     """Return what suits a probe: a table for each time where it is observed, else one table."""
-    suited: dict[str, Any] = dict(SUITED[plain])
+    suited: dict[str, Any] = dict(PLAIN if settings.get("natural") is False else SUITED[plain])
     if not by_world:
-        suited |= {"gamma": probe.discount, "batch": min(suited.get("batch", 50), 50)}
+        suited |= {"gamma": probe.discount, "batch": min(suited["batch"], 50)}
+        suited |= {"length": SHORT} if plain == "ppo" else {}
     if plain in ("q_learning", "ppo", "reinforce", "rloo", "grpo"):
         suited["stationary"] = probe.horizon is None or not by_world
     if plain in ("q_learning", "sac") and not (by_world and (probe.horizon or probe.discount == 1)):
