@@ -173,6 +173,16 @@ def test_action_values_are_read_by_the_rule() -> None:
     assert torch.equal(kept.log_pi, found.log_pi)
 
 
+def test_an_action_a_state_is_a_policy() -> None:
+    task = task_of(PROBES["discount"], cai.HARD)
+    best = exact(task).log_pi
+    chosen = best[0].argmax(-1)
+    for policy in (chosen, chosen.numpy(), chosen.tolist(), actions(chosen)):
+        assert float(path_kl(task, read(policy, task, places_of(task)).log_pi, best)) == 0
+    with pytest.raises(cai.WorldError, match="an array of shape"):
+        read(q_values(chosen), task, places_of(task))
+
+
 def test_a_policy_knows_the_time_where_it_is_observed() -> None:
     task = task_of(PROBES["deadline"], cai.VARIATIONAL)
     log_pi = exact(task).log_pi
@@ -185,8 +195,10 @@ BAD: dict[str, tuple[Any, str]] = {
     "a number": (3.5, "it returned a float"),
     "None of an observation": (lambda obs: None, "observation 0: None"),
     "a shape": (lambda obs: [0.2, 0.3, 0.5], r"numbers of shape \[3\]; expected one for each of the 2 actions"),
-    "an array's shape": (np.ones((7, 2)), r"an array of shape \[7, 2\]; expected \[S, A\]"),
+    "an array's shape": (np.ones((7, 2)), r"an array of shape \[7, 2\], float64; expected \[S, A\]"),
     "NaN": (lambda obs: torch.tensor([float("nan"), 0.0]), r"observation 0: \[nan, 0.0\]"),
+    "an array's actions": (np.full(2, 2), "observation 0: action 2; expected an action from 0 to 1"),
+    "an array of real numbers": (np.zeros(2), r"an array of shape \[2\], float64; expected .* of whole numbers"),
     "a negative one": (lambda obs: [1.5, -0.5], r"\[1.5, -0.5\]; expected probabilities"),
     "a sum": (probabilities(lambda obs: [0.5, 0.4]), r"\[0.5, 0.4\]; expected probabilities"),
     "an action": (lambda obs: 2, "action 2; expected an action from 0 to 1"),
@@ -553,3 +565,53 @@ def test_a_cause_that_explains_only_some_failures_is_called_the_nearest() -> Non
     assert [one.verdict for one in found.verdicts] == ["fail", "fail"]
     assert len(found.explained) == 1
     assert "Your learner is nearest to an agent" in found.summary
+
+
+def with_mistakes(**by_probe: str) -> Train:
+    """A learner in expectation with one mistake a probe; elsewhere it is sound."""
+
+    def train(env: Any, seed: int) -> Any:
+        return learner(by_probe.get(env.unwrapped.probe.name), 0.02)(env, seed)
+
+    return train
+
+
+def test_of_two_mistakes_both_are_named() -> None:
+    two = with_mistakes(luck="optimistic", clipping="reward clipped", deadline="reward clipped")
+    found = cai.verify(two, probes=["luck", "clipping", "deadline", "prior"], seeds=3, progress=False)
+    assert found.cause == ("reward clipped",)  # it explains more failures
+    assert found.second_cause[0] == "optimistic"
+    assert found.explained == ("luck", "clipping", "deadline")
+    assert "two together, 3 of 3 failures: an agent that clips rewards to [-1, 1]; and an agent that" in found.summary
+    assert [remark.split(":")[0] for remark in found.remarks] == ["luck", "clipping"]
+    assert found.plain()["second_cause"][0] == "optimistic"
+
+
+def test_a_failure_without_a_name_does_not_change_the_name_of_others() -> None:
+    def astray(env: Any, seed: int) -> Any:  # clips rewards; and in one world does what nobody learns
+        wrong = [[0.001, 0.001, 0.998]] * env.observation_space.n
+        return (
+            probabilities(wrong)
+            if env.unwrapped.probe.name == "temperature"
+            else learner("reward clipped", 0.02)(env, seed)
+        )
+
+    found = cai.verify(astray, probes=["clipping", "temperature"], seeds=2, progress=False)
+    assert [one.verdict for one in found.verdicts] == ["fail", "fail"]
+    assert not found["temperature"].causes
+    assert found.cause[0] == "reward clipped"
+    assert not found.second_cause
+
+
+def test_a_policy_near_an_untrained_one_is_told_so() -> None:
+    def flat(env: Any, seed: int) -> Any:
+        return lambda obs: np.array([0.1, 0.0]) + 0.01 * seed  # a network's action values, not said to be any
+
+    words = cai.verify(flat, probes=["luck"], seeds=2, progress=False)["luck"].words
+    assert "It is near an untrained one" in words
+    assert words.endswith("wrap action values in cai.verification.q_values.")
+    said = cai.verify(lambda env, seed: logits(flat(env, seed)), probes=["luck"], seeds=2, progress=False)["luck"]
+    assert "It is near an untrained one" in said.words
+    assert "q_values" not in said.words
+    sound = cai.verify(learner(None, 0.05), probes=["luck"], seeds=2, progress=False)["luck"]
+    assert "untrained" not in sound.words

@@ -20,7 +20,7 @@ the probe is made for: no learner can be told apart from what is hardly differen
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import torch
 from jaxtyping import Float
@@ -147,7 +147,7 @@ def diagnose(known: Hypotheses, readings: Mapping[int, Reading], seconds: float 
         known.probe.name,
         known.probe.catches,
         verdict,
-        _sentence(known, distances, verdict, causes, rival, more),
+        _sentence(known, distances, verdict, causes, rival, more) + _near_untrained(known, readings, distances, causes),
         causes,
         rival,
         tuple(readings),
@@ -161,6 +161,7 @@ def diagnose(known: Hypotheses, readings: Mapping[int, Reading], seconds: float 
     )
 
 
+Name = TypeVar("Name")
 Nats = Mapping[str, Float[Tensor, " N"]]
 """The distance to each answer, by seed."""
 
@@ -199,7 +200,7 @@ def _explains(one: Tensor, other: Tensor, tail: float) -> bool:
     return _surely_below(one - other / NEARER, tail)
 
 
-def nearest_of(nats: Nats) -> tuple[str, ...]:
+def nearest_of(nats: Mapping[Name, Float[Tensor, " N"]]) -> tuple[Name, ...]:
     """Return the nearest answer, and with it those that the seeds cannot tell from it."""
     best = min(nats, key=lambda name: float(nats[name].mean()))
     least = nats[best]
@@ -267,30 +268,14 @@ def _sentence(
     return f"{between}: it is neither. More seeds would not decide; longer training may."
 
 
-def cause_of(diagnoses: Sequence[Diagnosis]) -> tuple[str, ...]:
-    """Return the mistake whose total distance over all probes is smallest, if it explains a failure.
-
-    It explains one where it is ``NEARER`` times nearer than what is right. On a probe on which a mistake determines no
-    answer, any known answer may be its own, and the nearest counts. Mistakes that the seeds cannot tell from the
-    nearest are returned with it; the result is empty where nothing failed, or no known mistake explains it.
-    """
-    failed = [one for one in diagnoses if one.verdict == "fail" and one.distances]
-    seeds = set.intersection(*(set(one.seeds) for one in diagnoses if one.distances)) if failed else set[int]()
-    totals = dict.fromkeys(MISTAKES, torch.zeros(len(seeds), dtype=torch.float64))
-    truth = torch.zeros(len(seeds), dtype=torch.float64)
-    for one in diagnoses:
-        if one.distances:
-            kept = [n for n, seed in enumerate(one.seeds) if seed in seeds]
-            here = {name: torch.tensor(x.runs, dtype=torch.float64)[kept] for name, x in one.distances.items()}
-            truth = truth + here[RIGHT]
-            nearest = torch.stack(list(here.values())).amin(0)
-            totals = {name: total + here.get(name, nearest) for name, total in totals.items()}
-    able = {name for name in MISTAKES if any(explains(name, one) for one in failed)}
-    better = {name: x for name, x in totals.items() if name in able and float(x.sum()) < float(truth.sum())}
-    return nearest_of(better) if better and seeds else ()
-
-
-def explains(name: str, failure: Diagnosis) -> bool:
-    """Return whether a mistake's answer is ``NEARER`` times nearer to a policy that failed than what is right."""
-    nats = failure.distances
-    return name in nats and NEARER * nats[name].value <= nats[RIGHT].value
+def _near_untrained(
+    known: Hypotheses, readings: Mapping[int, Reading], distances: Mapping[str, Average], causes: tuple[str, ...]
+) -> str:
+    """Say of a policy that is near to one that has learned nothing; empty where a named answer explains it as well."""
+    each = [known.from_untrained(reading.log_pi) for reading in readings.values()]
+    nats = sum(each) / len(each)
+    if NEARER * nats >= min(distances[name].value for name in (RIGHT, *causes)):
+        return ""
+    guessed = any(reading.guessed for reading in readings.values())
+    hint = " Its numbers were read as logits: wrap action values in cai.verification.q_values." if guessed else ""
+    return f" It is near an untrained one, {brief(nats)} nats from it.{hint}"

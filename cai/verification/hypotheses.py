@@ -1,13 +1,13 @@
 """The hypotheses of a probe: its right answer, and what each mistake learns there."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache, cached_property
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from cai.exact.rules import Rule
+from cai.exact.rules import VARIATIONAL, Rule
 from cai.verification.answer import Answer, answer, right
 from cai.verification.distances import path_kl
 from cai.verification.mistakes import MISTAKES
@@ -74,11 +74,20 @@ class Hypotheses:
         return tuple(name for name, apart in self.separations.items() if apart >= self.least and name != RIGHT)
 
     @cached_property
-    def untrained(self) -> float:
-        """How far a policy is from right that has learned nothing, nats: the prior or a uniform one."""
+    def blank(self) -> Float[Tensor, "2 T S A"]:
+        """The policies that have learned nothing, nats: the prior and a uniform one."""
         prior = self.task.log_prior.expand(self.task.horizon or 1, -1, -1)
-        uniform = torch.where(prior > -torch.inf, 0.0, -torch.inf).log_softmax(-1)
-        return max(float(self.distances(policy)[RIGHT]) for policy in (prior, uniform))
+        return torch.stack([prior, torch.where(prior > -torch.inf, 0.0, -torch.inf).log_softmax(-1)])
+
+    @cached_property
+    def untrained(self) -> float:
+        """How far a policy is from right that has learned nothing, nats."""
+        return max(float(self.distances(policy)[RIGHT]) for policy in self.blank)
+
+    def from_untrained(self, log_pi: Float[Tensor, "T S A"]) -> float:
+        """Return the path KL of a policy to the nearer one that has learned nothing, nats."""
+        soft = replace(self.task, rule=VARIATIONAL)  # under HARD each action of a uniform policy would count as best
+        return float(path_kl(soft, log_pi, self.blank).amin())
 
 
 def hypotheses(probe: Probe, rule: Rule) -> Hypotheses:

@@ -1,9 +1,9 @@
 """What a user's ``train`` returned, read as log π of every observation of a probe.
 
 Read without a word: a function from an observation to probabilities, logits, an action or a torch ``Distribution``; a
-torch module; a policy or a result of this library; an array ``[S, A]`` or ``[T, S, A]``. Numbers that sum to 1 for
-every observation are probabilities, others are logits. Who wants no guessing says it: ``probabilities(f)``,
-``logits(f)``, ``actions(f)``, ``q_values(f)``.
+torch module; a policy or a result of this library; an array ``[S, A]`` or ``[T, S, A]``, or ``[S]`` of whole numbers,
+an action a state. Numbers that sum to 1 for every observation are probabilities, others are logits. Who wants no
+guessing says it: ``probabilities(f)``, ``logits(f)``, ``actions(f)``, ``q_values(f)``.
 
 A whole number is an action. A function that returns actions is asked up to ``ASKED`` times for each observation. Where
 the first ``ALIKE`` are the same it is taken to be deterministic; else its probabilities are (n_a + 1/2)/(N + A/2).
@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
+from torch.nn.functional import one_hot
 
 from cai.errors import fault
 from cai.exact.rules import is_maximum
@@ -51,11 +52,13 @@ class Reading:
         log_pi: log π_t(a|s), nats, ``[T, S, A]``.
         q: Q_t(s,a), reward units, of the same shape; None where there is none.
         sampled: whether it was read from actions that were drawn.
+        guessed: whether its numbers were taken for logits, and may be others: they are no log-probabilities.
     """
 
     log_pi: Float[Tensor, "T S A"]
     q: Float[Tensor, "T S A"] | None = None
     sampled: bool = False
+    guessed: bool = False
 
 
 def places_of(task: Task) -> list[Place]:
@@ -111,14 +114,17 @@ def read(policy: Any, task: Task, places: Sequence[Place]) -> Reading:
         return replace(read(said.policy, task, places), q=values)
     if said.policy is None:
         raise fault("train", "it returned None", f"a policy: from an observation to {EXPECTED}")
-    rows, sampled = _listed(said.policy, task, places), False
+    rows, sampled = _listed(said, task, places), False
     if rows is None:
         rows, sampled = asked(said.policy, said.kind, places, task.log_prior.shape[-1])
     log_prior = task.log_prior.expand(task.horizon or 1, -1, -1)
     if said.kind == "q values":
         q = _placed(rows, places, torch.zeros_like(log_prior))
         return Reading(_of_q(q, task), q)
-    return Reading(_placed(_log_pi(said.kind, rows, places), places, log_prior), None, sampled)
+    kind = _guessed(rows) if said.kind == "any" else said.kind
+    log_pi = _placed(_log_pi(kind, rows, places), places, log_prior)
+    guessed = said.kind == "any" and kind == "logits" and bool((rows.logsumexp(-1).abs() > SUM).any())
+    return Reading(log_pi, None, sampled, guessed)
 
 
 def _placed(rows: Tensor, places: Sequence[Place], elsewhere: Tensor) -> Tensor:
@@ -135,9 +141,9 @@ def _own(policy: Any) -> Said:
     return Said("logits" if hasattr(policy, "log_probs") else "any", policy)
 
 
-def _listed(policy: Any, task: Task, places: Sequence[Place]) -> Tensor | None:
+def _listed(said: Said, task: Task, places: Sequence[Place]) -> Tensor | None:
     """Return the rows ``[N, A]`` of what is an array, None for what is to be asked."""
-    T, (S, A) = task.horizon or 1, task.log_prior.shape
+    policy, T, (S, A) = said.policy, task.horizon or 1, task.log_prior.shape
     if hasattr(policy, "log_probs"):
         return _at(_table_of(policy, task), places)
     if isinstance(policy, list | tuple | np.ndarray | Tensor):
@@ -147,10 +153,21 @@ def _listed(policy: Any, task: Task, places: Sequence[Place]) -> Tensor | None:
             raise fault("policy", f"a {type(policy).__name__} that is no array", f"numbers [{S}, {A}]") from error
     else:
         return None
+    if tuple(table.shape) == (S,) and not table.is_floating_point() and said.kind in ("any", "actions"):
+        return _chosen(table, A, places)
     if tuple(table.shape) not in {(S, A), (T, S, A)}:
-        shapes = f"[S, A] = [{S}, {A}]" + (f" or [T, S, A] = [{T}, {S}, {A}]" if T > 1 else "")
-        raise fault("policy", f"an array of shape {list(table.shape)}", shapes)
+        shapes = f"[S, A] = [{S}, {A}]" + (f", [T, S, A] = [{T}, {S}, {A}]" if T > 1 else "")
+        seen = f"an array of shape {list(table.shape)}, {str(table.dtype).removeprefix('torch.')}"
+        raise fault("policy", seen, f"{shapes}, or [S] = [{S}] of whole numbers, an action a state")
     return _at(table.double().expand(T, S, A), places)
+
+
+def _chosen(table: Tensor, A: int, places: Sequence[Place]) -> Tensor:
+    """Return the rows ``[N, A]`` of an action a state, ``[S]``."""
+    for place in places:
+        if not 0 <= int(table[place.s]) < A:
+            raise fault(f"{place}", f"action {int(table[place.s])}", f"an action from 0 to {A - 1}")
+    return one_hot(table[[place.s for place in places]].long(), A).double()
 
 
 def _at(table: Tensor, places: Sequence[Place]) -> Tensor:
@@ -175,10 +192,13 @@ def _table_of(policy: Any, task: Task) -> Tensor:
     return torch.where(visits.sum(0, keepdim=True) > 0, mixed.log(), table[:1])
 
 
+def _guessed(rows: Tensor) -> Kind:
+    """Return what numbers ``[N, A]`` are."""
+    return "probabilities" if bool(((rows.sum(-1) - 1).abs() <= SUM).all()) else "logits"
+
+
 def _log_pi(kind: Kind, rows: Tensor, places: Sequence[Place]) -> Tensor:
     """Return log π of numbers ``[N, A]``, checked."""
-    if kind == "any":
-        kind = "probabilities" if bool(((rows.sum(-1) - 1).abs() <= SUM).all()) else "logits"
     if kind in ("probabilities", "actions"):
         wrong = ~((rows >= 0).all(-1) & ((rows.sum(-1) - 1).abs() <= SUM))
         _require(~wrong, rows, places, "probabilities, at least 0, that sum to 1")

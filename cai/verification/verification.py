@@ -8,7 +8,8 @@ from typing import Any
 
 from cai.support.display import in_notebook
 from cai.support.numbers import brief, finite
-from cai.verification.diagnosis import Diagnosis, cause_of, explains, whose
+from cai.verification.causes import causes_of, explains
+from cai.verification.diagnosis import Diagnosis, whose
 from cai.verification.hypotheses import RIGHT
 
 BAD = ("fail", "error", "out of time")
@@ -58,20 +59,33 @@ class Verification:
         """Whether a probe fails, raises or is out of time."""
         return any(one.verdict in BAD for one in self.verdicts)
 
-    @cached_property
+    @property
     def cause(self) -> tuple[str, ...]:
         """The mistake that explains the failures best; several where they cannot be told apart; empty where none does.
 
-        It is the one whose total distance over all probes is smallest, if on a failed probe it is four times nearer, in
-        nats, than what is right.
+        It explains a failure where it is four times nearer, in nats, than what is right. That which explains most
+        failures comes first; among those, the one whose total distance over all probes is smallest.
         """
-        return cause_of(self.verdicts)
+        return self._causes[0] if self._causes else ()
+
+    @property
+    def second_cause(self) -> tuple[str, ...]:
+        """A second mistake, where two together explain more failures than any one does; empty else."""
+        return self._causes[1] if len(self._causes) > 1 else ()
 
     @cached_property
+    def _causes(self) -> tuple[tuple[str, ...], ...]:
+        return causes_of(self.verdicts)
+
+    @property
     def explained(self) -> tuple[str, ...]:
-        """The failed probes that the cause explains."""
-        failed = [one for one in self.verdicts if one.verdict == "fail"]
-        return tuple(one.probe for one in failed if self.cause and explains(self.cause[0], one))
+        """The failed probes that the cause explains, or the second one."""
+        return tuple(one.probe for one in self.verdicts if self._explained_by(one) is not None)
+
+    def _explained_by(self, one: Diagnosis) -> str | None:
+        """Return the cause that explains a failure; None where there is none."""
+        causes = (names[0] for names in self._causes)
+        return next((name for name in causes if one.verdict == "fail" and explains(name, one)), None)
 
     @property
     def summary(self) -> str:
@@ -79,23 +93,31 @@ class Verification:
         counts = {word: sum(one.verdict == word for one in self.verdicts) for word in _order(self.verdicts)}
         said = ", ".join(f"{n} {'errors' if n > 1 and word == 'error' else word}" for word, n in counts.items())
         failures = sum(one.verdict == "fail" for one in self.verdicts)
+        share = f"{len(self.explained)} of {failures}"
         why = ""
-        if self.cause:
-            explained = len(self.explained)
-            what = "is" if explained == failures else "is nearest to"
-            why = f". Your learner {what} {whose(self.cause)}: that explains {explained} of {failures} failures"
+        if self.second_cause:
+            both = f"{whose(self.cause)}; and {whose(self.second_cause)}"
+            why = f". No known mistake alone explains as much as two together, {share} failures: {both}"
+        elif self.cause:
+            what = "is" if len(self.explained) == failures else "is nearest to"
+            why = f". Your learner {what} {whose(self.cause)}: that explains {share} failures"
         elif failures:
             why = ". No known mistake explains the failures"
         return f"{said}{why}."
 
     @property
     def remarks(self) -> list[str]:
-        """The words of each probe that does not pass; of those that the cause explains, of one; last what is left out.
+        """The words of each probe that does not pass; of those that a cause explains, of one; last what is left out.
 
         Probes with the same words are told together, such as an error that every one of them raises.
         """
-        again = self.explained[1:]
-        shown = [one for one in self.verdicts if one.verdict != "pass" and one.probe not in again]
+        by_cause = {one.probe: self._explained_by(one) for one in self.verdicts}
+        first = {cause: probe for probe, cause in reversed(by_cause.items())}
+        shown = [
+            one
+            for one in self.verdicts
+            if one.verdict != "pass" and (by_cause[one.probe] is None or first[by_cause[one.probe]] == one.probe)
+        ]
         shown.sort(key=lambda one: one.verdict == "left out")
         told: dict[str, list[str]] = {}
         for one in shown:
@@ -124,9 +146,16 @@ class Verification:
 
     def plain(self) -> dict[str, Any]:
         """Return it as dicts, lists and numbers."""
-        head = {"rule": self.rule, "seeds": list(self.seeds), "passed": self.passed, "cause": list(self.cause)}
+        head = {"rule": self.rule, "seeds": list(self.seeds), "passed": self.passed}
+        causes = {"cause": list(self.cause), "second_cause": list(self.second_cause)}
         tail = {"explained": list(self.explained), "seconds": self.seconds, "interrupted": self.interrupted}
-        return {**head, "summary": self.summary, **tail, "verdicts": [finite(one.plain()) for one in self.verdicts]}
+        return {
+            **head,
+            **causes,
+            "summary": self.summary,
+            **tail,
+            "verdicts": [finite(one.plain()) for one in self.verdicts],
+        }
 
     def json(self) -> str:
         """Return it as JSON."""

@@ -141,8 +141,10 @@ def verification_question(request: Request) -> Iterator[Section]:
     """Ask for a line of code, where a cause is named; else for the mistake that would be seen last."""
     name, found = next(iter(request.results.items()))
     if found.cause:
-        text = f"{name} is {MISTAKES[found.cause[0]].words}. Which line of its code would you look at first?"
-        yield asked(text, found.cause[0], f"Probes that it explains: {', '.join(found.explained)}.")
+        causes = [names[0] for names in (found.cause, found.second_cause) if names]
+        agent = " and ".join(MISTAKES[cause].words for cause in causes)
+        text = f"{name} is {agent}. Which line of its code would you look at first?"
+        yield asked(text, ", ".join(causes), f"Probes that this explains: {', '.join(found.explained)}.")
         return
     apart = {one.probe: one.distances[one.rival].value for one in found.verdicts if one.verdict == "pass"}
     closest = min(apart, key=lambda probe: apart[probe], default="")
