@@ -1,4 +1,4 @@
-"""Presets: settings that the learners know, used by ``cai learn`` unless there are others, and told."""
+"""Presets: settings that the learners know, used by ``cai learn`` where no other is given, and told."""
 
 import json
 from pathlib import Path
@@ -33,21 +33,26 @@ def test_a_preset_is_a_copy_and_another_name_is_refused_with_those_there_are() -
         preset("reinforce", "Pong-v0")
 
 
-def test_the_command_takes_the_preset_unless_it_has_settings(tmp_path: Path) -> None:
+def test_the_command_takes_the_preset_but_for_what_is_given(tmp_path: Path) -> None:
     words = ("learn", "CartPole-v1", "-a", "soft_q_learning", "--steps", "64", "--json")
-    found = [json.loads(command(*words, *more, cwd=tmp_path).stdout) for more in (("-t", "2"), ("-o", "batch=8"))]
+    every = ("-t", "2"), ("-o", "lr=0.5", "-o", "batch=8"), ("--no-preset",)
+    found = [json.loads(command(*words, *more, cwd=tmp_path).stdout) for more in every]
     known = preset("soft_q_learning", "CartPole-v1")
-    assert found[0]["preset"]["lr"] == known["lr"]
-    assert "preset" not in found[1]
-    assert (found[0]["temperature"], found[1]["temperature"]) == (2.0, 1.0)
+    taken = [set(one.get("preset", ())) for one in found]
+    assert taken == [set(known) - {"steps", "temperature"}, set(known) - {"steps", "lr"}, set()]
+    assert [one["temperature"] for one in found] == [2.0, known["temperature"], 1.0]
 
 
 @pytest.mark.slow
 def test_the_command_tells_its_preset_and_shows_them_all(tmp_path: Path) -> None:
     words = ("learn", "CartPole-v1", "-a", "soft_q_learning", "--steps", "64")
-    told, plain = command(*words, cwd=tmp_path).stdout, command(*words, "--no-preset", cwd=tmp_path).stdout
+    told, plain = (
+        command(*words, "-o", "lr=0.5", cwd=tmp_path).stdout,
+        command(*words, "--no-preset", cwd=tmp_path).stdout,
+    )
     assert "preset: " in told
-    assert "steps=64" in told
+    assert "given: lr=0.5, steps=64 (" in told
+    assert "lr=0.004" not in told
     assert f"temperature={preset('soft_q_learning', 'CartPole-v1')['temperature']}" in told
     assert "preset" not in plain
     shown = command("show", "CartPole-v1", cwd=tmp_path).stdout

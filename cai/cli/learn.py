@@ -59,7 +59,7 @@ Option = Annotated[
         "--option",
         "-o",
         autocompletion=complete.learner_settings,
-        help="A setting of the learner, name=value (lr=0.05, network=(32,)); repeatable.",
+        help="A setting of the learner, name=value (lr=0.05, network=(32,)), in place of the preset's; repeatable.",
     ),
 ]
 NoPreset = Annotated[
@@ -93,32 +93,26 @@ def learn(
 ) -> None:
     """Learn from samples: REINFORCE, soft policy gradient, (soft) Q, fitted Q or soft actor-critic.
 
-    On an id a learner has its preset for it, if there is one (cai show ID) and no --option.
+    On an id a learner has its preset for it, if there is one (cai show ID); an --option changes one setting of it.
     """
     require_folder(out)
     read_name("--algorithm", algorithm, FORMS)
+    given = without_none(temperature=temperature) | read_options(option, algorithm) | without_none(steps=steps)
     suited = {} if no_preset else presets_of(world).get(algorithm, {})
-    if option and suited:
-        say(f"the preset of {algorithm} is left out, because there is an --option; cai show {world} lists it")
-        suited = {}
-    usual = suited.pop("temperature", None)
-    (alpha,) = read_temperatures([x for x in (temperature, usual) if x is not None][:1] or None)
-    own = suited | read_options(option, algorithm)
+    preset = {name: value for name, value in suited.items() if name not in given}
+    own = preset | given
+    (alpha,) = read_temperatures([own.pop("temperature", 1.0)])
     subject, env = read_subject(world, settings, horizon, discount)
-    learner = learner_of(algorithm)
-    own |= without_none(steps=steps)
-    at = at_temperature(algorithm, alpha)
-    shown = as_text(own if "measured_at" in at else at | own)
-    own |= at
+    own |= at_temperature(algorithm, alpha)
     own |= {} if out is None else {"log": out, "checkpoint": out / "learner.checkpoint"}
-    learned = learner(subject, seed=seed, **env, **own)
+    learned = learner_of(algorithm)(subject, seed=seed, **env, **own)
     if as_json:
-        print_json(learned.plain() | ({"preset": suited} if suited else {}))
+        print_json(learned.plain() | ({"preset": preset} if preset else {}))
     else:
         from cai.view.terminal import print_learned
 
-        if suited:
-            print(f"preset: {shown} (--no-preset: the learner's defaults)")
+        if preset:
+            print(_told(preset, given))
         print_learned(title_of(world, settings), learned)
     if out is not None:
         print(f"kept: {out.resolve()}")
@@ -128,6 +122,12 @@ def learn(
         if out is not None:
             say("the same command goes on from there")
         raise KeyboardInterrupt
+
+
+def _told(preset: dict[str, Any], given: dict[str, Any]) -> str:
+    """Write what was taken of a preset, and what was given beside it."""
+    beside = f"; given: {as_text(given)}" if given else ""
+    return f"preset: {as_text(preset)}{beside} (--no-preset: the learner's defaults)"
 
 
 def _beside_exact(world: Any, algorithm: str, alpha: float, learned: "Learned") -> "Comparison":
