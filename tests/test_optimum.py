@@ -56,12 +56,19 @@ def test_evidence_that_is_not_finite_is_none() -> None:
         ({"world": "FrozenLake-v1", "temperatures": ()}, "optimum, temperatures"),
         ({"world": "FrozenLake-v1", "temperatures": (0.0,)}, "temperature"),
         ({"world": cai.load_world("forest"), "settings": {"p": 0.1}}, "optimum, settings: .* those of a name"),
-        ({"world": "CliffWalking-v1"}, "no time limit of its own"),
+        ({"world": "CliffWalking-v1"}, "no time limit of its own; .*; or the world 'cliff_walking' of the catalogue"),
+        ({"world": "Blackjack-v1"}, "or the world 'blackjack' of the catalogue"),
+        ({"world": "CartPole-v1"}, "take the world 'cartpole' of the catalogue"),
     ],
 )
 def test_wrong_arguments(arguments: dict[str, Any], words: str) -> None:
     with pytest.raises(cai.WorldError, match=words):
         cai.optimum(**arguments)
+
+
+def test_a_world_without_an_exact_optimum_names_the_command_that_approximates() -> None:
+    with pytest.raises(cai.IntractableError, match="cai.approximate, cai solve --approximate"):
+        cai.optimum("pendulum", progress=False)
 
 
 def test_the_command() -> None:
@@ -77,3 +84,7 @@ def test_the_optimum_of_a_world_seen_in_part_says_that_all_is_seen() -> None:
     done = command("optimum", "tiger", "--set", "horizon=2", "-t", "1")
     assert done.returncode == 0
     assert "this answer assumes that the whole state is seen" in done.stderr
+    found = cai.optimum("tiger", {"horizon": 2}, temperatures=(1.0,), progress=False)
+    assert f"cai: {found.note}\n" == done.stderr
+    assert found.plain()["note"] == found.note
+    assert cai.optimum("forest", temperatures=(1.0,), progress=False).note is None

@@ -10,6 +10,7 @@ from torch import Tensor
 from cai.bridges.gymnasium_tables import labels, read_table
 from cai.errors import fault
 from cai.simulate.registered import made
+from cai.support.catalogue import namesake
 from cai.world.definition import Point, World
 from cai.world.spaces import Layout
 from cai.world.spec import read
@@ -140,8 +141,10 @@ def _require_table(env: Any) -> None:
     where = f"from_gymnasium('{_name(env)}')"
     for attribute in ("P", "initial_state_distrib"):
         if not hasattr(inner, attribute):
+            known = namesake(_name(env))
+            other = f"the world '{known}'" if known else "a world"
             expected = (
-                "a table of outcomes P[s][a] and a start distribution; without them take a world of the catalogue "
+                f"a table of outcomes P[s][a] and a start distribution; without them take {other} of the catalogue "
                 "(cai list), write the slice as a world (initial, act, step), or learn from samples (cai learn)"
             )
             raise fault(where, f"no unwrapped.{attribute}", expected)

@@ -7,7 +7,7 @@ from typing import Any
 
 from cai.errors import fault
 from cai.simulate.registered import arguments, entry_point, require_options, time_limit
-from cai.support.catalogue import file_of, literal, world_of_file
+from cai.support.catalogue import file_of, literal, namesake, world_of_file
 from cai.support.outline import Argument, outline
 
 
@@ -76,8 +76,10 @@ def _of_gymnasium(spec: str, settings: Mapping[str, Any], overrides: Mapping[str
     if "horizon" not in given:
         given["horizon"] = time_limit(spec)
         if given["horizon"] is None and given.get("discount", 1.0) == 1.0:
-            expected = "a horizon T, or a discount below 1 for an infinite horizon"
-            raise fault(f"world '{spec}'", "no time limit of its own", f"{expected} (--horizon, --discount)")
+            expected = "a horizon T, or a discount below 1 for an infinite horizon (--horizon, --discount)"
+            known = namesake(spec)
+            other = f"; or the world '{known}' of the catalogue" if known else ""
+            raise fault(f"world '{spec}'", "no time limit of its own", expected + other)
     from cai.bridges.gymnasium import from_gymnasium
 
     return from_gymnasium(spec, **given)

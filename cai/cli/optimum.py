@@ -37,12 +37,10 @@ def optimum(
     alphas = read_temperatures(temperature) if temperature else None
     instance = read_world(world, given, horizon, discount)
     from cai.verification.optimum import LADDER, optimum
-    from cai.world.spec import remark
-
-    if note := remark(instance):
-        say(note)
 
     found = optimum(instance, temperatures=alphas or LADDER, progress=not as_json)
+    if found.note is not None:
+        say(found.note)
     if as_json:
         print_json({**found.plain(), "name": title_of(world, given)})
         return

@@ -38,7 +38,7 @@ from cai.support.wording import meant
 from cai.world.definition import World
 from cai.world.spec import Spec, read
 
-APPROXIMATE = "; or an approximation: cai.approximate, --approximate"
+APPROXIMATE = "; or an approximation: cai.approximate, cai solve --approximate"
 SAMPLED = "; or the returns of sampled trajectories: cai.rollout(world, policy)"
 
 Compiled: TypeAlias = Any

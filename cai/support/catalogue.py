@@ -30,6 +30,12 @@ def names() -> list[str]:
     return sorted(path.stem for path in folder().glob("*.py") if not path.stem.startswith("_"))
 
 
+def namesake(env_id: str) -> str | None:
+    """Return the world of the catalogue that has the name of a Gymnasium id, "blackjack" of "Blackjack-v1"; or None."""
+    base = re.sub(r"^.*/|-v\d+$", "", env_id).lower()
+    return next((name for name in names() if name.replace("_", "") == base), None)
+
+
 def outlines() -> dict[str, Outline]:
     """Return what the file of each world of the catalogue says of it, by name; nothing heavy is imported."""
     known = {name: outline(folder() / f"{name}.py") for name in names()}

@@ -7,12 +7,13 @@ from typing import Any
 from cai.bridges.named import load_world
 from cai.errors import ImpossibleError, NotConvergedError, fault
 from cai.evaluation.evaluate import evaluate
-from cai.exact.forms import Compiled, compiled
+from cai.exact.forms import Compiled, compiled, is_compiled
 from cai.exact.rules import HARD, POSTERIOR, VARIATIONAL
 from cai.exact.solve import solve
 from cai.exact.temperature import as_temperature
 from cai.support.numbers import finite
 from cai.support.progress import bar
+from cai.world.spec import remark
 
 LADDER = (1.0, 0.3, 0.1, 0.03, 0.01)
 """The temperatures of an optimum unless others are given, reward units."""
@@ -60,6 +61,7 @@ class Optimum:
         discount: γ.
         expected_return: J*, the best expected return, reward units.
         soft: the soft optima, one for each temperature.
+        note: what these optima assume of a world that is seen in part; None of one that is fully seen.
     """
 
     name: str
@@ -67,11 +69,12 @@ class Optimum:
     discount: float
     expected_return: float
     soft: tuple[SoftOptimum, ...]
+    note: str | None = None
 
     def plain(self) -> dict[str, Any]:
         """Return everything as dicts, lists and numbers; None for what is not finite."""
         head = {name: getattr(self, name) for name in ("name", "horizon", "discount", "expected_return")}
-        return {**finite(head), "soft": [one.plain() for one in self.soft]}
+        return {**finite(head), "soft": [one.plain() for one in self.soft], "note": self.note}
 
 
 def optimum(
@@ -107,7 +110,9 @@ def optimum(
         raise fault("optimum, temperatures", f"{temperatures!r}", "at least one number")
     alphas = [float(as_temperature(alpha)) for alpha in temperatures]  # before any work is done
     name = world if isinstance(world, str) else getattr(world, "name", type(world).__name__)
-    model = compiled(load_world(world, settings) if isinstance(world, str) else world)
+    instance = load_world(world, settings) if isinstance(world, str) else world
+    note = None if is_compiled(instance) else remark(instance)
+    model = compiled(instance)
     given = ", ".join(f"{option}={value}" for option, value in (settings or {}).items())
     with bar("optimum", len(alphas) + 1, shown=progress) as tell:
         best = float(solve(model, HARD).value)
@@ -115,7 +120,8 @@ def optimum(
         for n, alpha in enumerate(alphas, 1):
             tell(n, f"α = {alpha:g}")
             soft.append(_soft(model, alpha))
-    return Optimum(f"{name}({given})" if given else name, model.horizon, model.discount, best, tuple(soft))
+    full = f"{name}({given})" if given else name
+    return Optimum(full, model.horizon, model.discount, best, tuple(soft), note)
 
 
 def _soft(model: Compiled, alpha: float) -> SoftOptimum:
