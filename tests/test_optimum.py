@@ -67,7 +67,7 @@ def test_wrong_arguments(arguments: dict[str, Any], words: str) -> None:
 
 
 def test_a_world_without_an_exact_optimum_names_the_command_that_approximates() -> None:
-    with pytest.raises(cai.IntractableError, match="cai.approximate, cai solve --approximate"):
+    with pytest.raises(cai.IntractableError, match=r"cai\.approximate, cai solve --approximate"):
         cai.optimum("pendulum", progress=False)
 
 
