@@ -121,6 +121,7 @@ def test_the_lists(tmp_path: Path) -> None:
         (("agent.py", "--rule", "MAP"), "expected one of VARIATIONAL, HARD, POSTERIOR"),
         (("agent.py", "--hard", "--rule", "HARD"), "--hard beside --rule"),
         (("agent.py", "-o", "lr=1"), "--option without --algorithm"),
+        (("agent.py", "--minutes", "0"), "--minutes: 0; expected a positive number\n"),
         (("-a", "soft_q_learing"), "did you mean soft_q_learning?"),
         (("agent.py", "--junit", "agent.py/j.xml"), "--junit: "),
         (("agent.py", "--jobs", "2", "--ray", "local"), "verify, ray"),

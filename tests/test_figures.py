@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 import cai
 from cai.support.numbers import show
 from cai.view.curve_names import spread
-from cai.view.style import FAINT, GREY, INK
+from cai.view.style import FAINT, GREY, INK, amounts
 from cai.view.tube_figure import Chances, marginals_over_time
 from tests.test_view import Corridor, compared, gambles
 from tests.worlds import RandomWorld
@@ -350,3 +350,13 @@ def test_the_graph_says_which_time_a_node_is_of() -> None:
     assert "machine_0 at 1" in words
     assert "machine_0₁" not in words
     assert "machine_0_1 depends on machine_0_0" in cai.view.alt(figure)
+
+
+@pytest.mark.parametrize("name", ["Oranges", "Blues", "Purples"])
+def test_the_largest_amount_is_seen_on_a_dark_page(name: str) -> None:
+    def luminance(colour: Any) -> float:  # WCAG 2.2, relative luminance
+        x = np.asarray(colour[:3])
+        return float(np.where(x <= 0.04045, x / 12.92, ((x + 0.055) / 1.055) ** 2.4) @ [0.2126, 0.7152, 0.0722])
+
+    paper = luminance((0x14 / 255, 0x19 / 255, 0x1F / 255))
+    assert (luminance(amounts(name)(1.0)) + 0.05) / (paper + 0.05) > 4.5

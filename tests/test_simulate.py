@@ -370,6 +370,27 @@ def test_without_a_horizon_nothing_is_paid_at_the_end_and_an_episode_may_end_ear
     assert bool(found.terminated.all())
 
 
+@pytest.mark.parametrize("policy", [None, Ahead()], ids=["prior", "policy"])
+def test_copies_that_all_begin_ended_take_no_step(policy: Any) -> None:
+    class There(Goal):
+        terminal = None  # type: ignore[assignment]
+
+        def initial(self) -> Tensor:
+            return pyro.sample("x", Categorical(torch.tensor([0.0, 0.0, 1.0])))
+
+    found = cai.rollout(There(4), policy, batch=3)
+    assert found.states.tolist() == [[2, 2, 2]]
+    assert found.actions.shape == found.rewards.shape == found.alive.shape == (0, 3)
+    assert (found.actions.dtype, found.rewards.dtype) == (torch.int64, torch.get_default_dtype())
+    assert found.returns.tolist() == [0.0] * 3
+    assert found.lengths.tolist() == [0] * 3
+    assert found.steps == 0
+    assert bool(found.terminated.all())
+    assert not bool(found.truncated.any())
+    with pytest.raises(cai.WorldError, match="a start state that is not ended"):  # a learner would wait forever
+        cai.learn.q_learning(There(4), steps=10, progress=False)
+
+
 def test_an_optional_member_that_is_none_is_absent() -> None:
     class Bare(Goal):
         terminal = terminated = features = None  # type: ignore[assignment]

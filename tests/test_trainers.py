@@ -1,8 +1,10 @@
 """Trainers: learners as cai.verify takes them, and learners with one line wrong, which are caught and named."""
 
+import random
 from typing import Any
 
 import gymnasium
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -147,6 +149,16 @@ def test_what_cannot_be_verified_is_said_in_a_line(call: Any, words: str) -> Non
     with pytest.raises(cai.WorldError, match=words) as caught:
         call()
     assert "\n" not in str(caught.value)
+
+
+def test_stable_baselines_puts_the_global_generators_back() -> None:
+    pytest.importorskip("stable_baselines3", reason="the extra [sb3] is not installed")
+    before = random.getstate(), np.random.get_state()[1].tolist(), torch.get_rng_state()  # type: ignore[index,union-attr]
+    short = cai.trainers.stable_baselines("A2C", steps=64, copies=2)
+    short(environment_of(PROBES["luck"]), 0)
+    assert random.getstate() == before[0]
+    assert np.random.get_state()[1].tolist() == before[1]  # type: ignore[index,union-attr]
+    assert torch.equal(torch.get_rng_state(), before[2])
 
 
 @pytest.mark.slow

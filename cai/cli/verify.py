@@ -101,6 +101,8 @@ def verify(
         return
     train, name = _learner(agent, algorithm, option)
     chosen = _rule(algorithm, rule, hard)
+    if minutes is not None and not minutes > 0:
+        raise fault("--minutes", f"{minutes:g}", "a positive number")
     require_folder(out)
     require_folder(None if junit is None else junit.absolute().parent, "--junit")
     settings: dict[str, Any] = {

@@ -24,7 +24,7 @@ LONGEST = 100_000  # the most steps of an episode without a limit
 
 @dataclass(frozen=True)
 class Rollout:
-    """B trajectories of at most T steps. After an end the state stays, and rewards are 0.
+    """B trajectories of at most T steps; T = 0 where all begin ended. After an end the state stays, and rewards are 0.
 
     Attributes:
         states: s_0 … s_T, ``[T+1, B, …]`` by variable.
@@ -95,10 +95,25 @@ def rollout(
     source = generator or torch.default_generator
     seed = int(torch.randint(2**63 - 1, (), generator=source, dtype=torch.long))
     with torch.no_grad(), drawing(torch.Generator().manual_seed(seed).get_state()):
-        return roll(simulator, chooser_of(simulator, actor), max_steps)
+        return episodes(simulator, chooser_of(simulator, actor), max_steps)
 
 
 def roll(simulator: Simulator, choose: Choose, max_steps: int | None = None, start: EnvState | None = None) -> Rollout:
+    """Return ``episodes`` of at least one step, as learners need them.
+
+    Raises:
+        WorldError: every copy begins ended, or some episode does not end.
+        IntractableError: the horizon is too large to store, and no episode ends before it.
+    """
+    found = episodes(simulator, choose, max_steps, start)
+    if not len(found.alive):
+        raise fault("roll-out", "a start state in which the episode has ended", "a start state that is not ended")
+    return found
+
+
+def episodes(
+    simulator: Simulator, choose: Choose, max_steps: int | None = None, start: EnvState | None = None
+) -> Rollout:
     """Run one episode in every copy, actions chosen by ``choose(env_state, t)``, until all have ended.
 
     It begins at ``start``, or where the simulator begins. Only copies that go on are chosen for and stepped:
@@ -129,8 +144,16 @@ def roll(simulator: Simulator, choose: Choose, max_steps: int | None = None, sta
         moves.append((env_state.copies, env_state.state, action, reward))
         env_state = after
     if not moves:
-        raise fault("roll-out", "a start state in which the episode has ended", "a start state that is not ended")
+        return _without_steps(begun, choose(begun, 0), simulator.dtype)
     return _together(moves, [*ended, env_state])
+
+
+def _without_steps(begun: EnvState, action: Any, dtype: torch.dtype) -> Rollout:
+    """Return the roll-out of copies that all begin ended, T = 0; of an action there is only the shape."""
+    never = torch.zeros(0, len(begun.t), dtype=torch.bool)
+    states = by_variable(lambda x: x.unsqueeze(0), begun.state)
+    actions = by_variable(lambda x: x.unsqueeze(0)[:0], action)
+    return Rollout(states, actions, never.to(dtype), never, begun.terminated, ~begun.terminated)
 
 
 def _together(moves: list[tuple[Any, ...]], ended: list[EnvState]) -> Rollout:

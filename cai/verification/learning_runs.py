@@ -15,6 +15,7 @@ from cai.exact.rules import Rule, is_maximum
 from cai.support.apart import Overdue, Skipped, attempted, each_apart
 from cai.support.parallel import each
 from cai.support.progress import bar
+from cai.support.randomness import generators_kept
 from cai.verification.probe import Probe
 from cai.verification.reading import Reading, places_of, read
 from cai.verification.shared_seeds import SEEDS, Repeated, repeated
@@ -94,16 +95,11 @@ def _global_randomness(run: Run) -> Iterator[None]:
     its own seed is told by the check of seeds, which leaves them alone.
     """
     own = zlib.crc32(f"{run.probe.name}, {run.seed}".encode())
-    before = random.getstate(), np.random.get_state()
-    with torch.random.fork_rng(devices=[]):
+    with generators_kept():
         random.seed(own)
         np.random.seed(own)
         torch.default_generator.manual_seed(own)
-        try:
-            yield
-        finally:
-            random.setstate(before[0])
-            np.random.set_state(before[1])
+        yield
 
 
 def run_all(

@@ -120,7 +120,7 @@ def occupancy_map(
     ground = Ground.of(result, "occupancy_map", t or 0)
     visits = readings.visits_of(result, t)
     by_cell = ground.added_up(visits)
-    norm, cmap = logarithmic([by_cell[ground.open].numpy()], scale, VISITS_DEEP), amounts("Blues", 0.62)
+    norm, cmap = logarithmic([by_cell[ground.open].numpy()], scale, VISITS_DEEP), amounts("Blues")
     ax = _map(ax, ground, title or _head(result, t))
     draw_cells(ax, ground, by_cell, cmap, norm)
     unit = "expected visits" if t is None else f"p(s at t = {t})"
@@ -160,7 +160,7 @@ def nats_map(
     unit = "reward units" if what == "regret" else "nats"
     by_cell = ground.added_up(lost)
     norm = logarithmic([by_cell[ground.open].numpy()], scale, NATS_DEEP)
-    cmap = amounts("Purples" if what == "luck" else "Oranges", 0.62)
+    cmap = amounts("Purples" if what == "luck" else "Oranges")
     total, away = float(lost.sum()), float(lost[ground.layout.cell < 0].sum())
     ax = _map(ax, ground, title or f"{show(total)} {unit}")
     draw_cells(ax, ground, by_cell, cmap, norm)

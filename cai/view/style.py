@@ -33,12 +33,12 @@ def pale(name: str, share: float) -> Colormap:
     return ListedColormap(colours, name=f"pale {name}").with_extremes(bad=(0, 0, 0, 0))
 
 
-def amounts(name: str, darkest: float = 1.0) -> Colormap:
+def amounts(name: str) -> Colormap:
     """Return a one-hue map for amounts from 0 up; what is nothing or not finite is transparent.
 
-    A ``darkest`` below 1 keeps it light enough for dark digits.
+    The largest is still light enough for dark digits, and to be seen on a dark page.
     """
-    colours = colormaps[name](np.linspace(0.08, darkest, 256))
+    colours = colormaps[name](np.linspace(0.08, 0.62, 256))
     return ListedColormap(colours, name=f"amounts {name}").with_extremes(bad=(0, 0, 0, 0), under=(0, 0, 0, 0))
 
 

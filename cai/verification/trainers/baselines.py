@@ -4,10 +4,10 @@ from collections.abc import Mapping
 from importlib import import_module
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from cai.errors import fault
+from cai.support.randomness import generators_kept
 from cai.verification.probe import Claim
 from cai.verification.probe_environment import environment_of
 from cai.verification.reading import Said, logits, q_values
@@ -72,7 +72,7 @@ def stable_baselines(kind: str, **settings: Any) -> Trainer:
         given = {**SUITED[kind], **bonus, **settings}
         steps, copies = given.pop("steps"), given.pop("copies")
         many = DummyVecEnv([lambda: environment_of(probe, hard=alpha is None)] * copies)
-        with torch.random.fork_rng(devices=[]):  # it seeds the global generator
+        with generators_kept():  # it seeds all of them
             model = make("MlpPolicy", many, gamma=probe.discount, seed=seed, device="cpu", **given).learn(steps)
         return _read(kind, model, env.unwrapped.action_prior > 0)
 
