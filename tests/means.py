@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from cai.exact.rules import Soft
+from cai.exact.rule_means import Soft
 
 NEVER = -math.inf
 Pairs = list[tuple[float, float]]

@@ -17,10 +17,10 @@ from torch.distributions.transforms import TanhTransform
 
 import cai
 from cai.bridges.named import load_world
+from cai.learn.action_expectations import Drawn, Summed
 from cai.learn.action_heads import Squashed
 from cai.learn.algorithms.actor_critic import GAMMA, ActorCritic, critic_loss, sac
 from cai.learn.checkpoint import Checkpoint
-from cai.learn.expectations import Drawn, Summed
 from cai.learn.functions import Network
 from cai.learn.problem import Problem, State
 from cai.learn.result import Learned

@@ -5,7 +5,7 @@ from collections import Counter
 import pytest
 import torch
 
-from cai.exact.rules import Expect
+from cai.exact.rule_means import Expect
 from tests.fuzz.__main__ import one
 
 

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 import cai
-from cai.exact.rules import Assumption, Best, Expect, Rule, Soft, Viterbi
+from cai.exact.rule_means import Assumption, Best, Expect, Soft, Viterbi
+from cai.exact.rules import Rule
 from cai.support.process import precision
 from tests.helpers import examples
 from tests.linear_worlds import LinearWorld, System, random_system, systems, temperatures

@@ -20,7 +20,8 @@ from cai.approximation.rollouts import rollouts
 from cai.cli import app
 from cai.compile.noise_program import noise_program
 from cai.exact.forms import FORMS, Form
-from cai.exact.rules import NAMED, Expect
+from cai.exact.rule_means import Expect
+from cai.exact.rules import NAMED
 from cai.exact.tables.table_operator import TableOperator
 from cai.learn.problem import Problem, State
 from cai.policies.fixed import FixedPolicy, always

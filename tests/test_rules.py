@@ -12,7 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import cai
-from cai.exact.rules import Best, Expect, Mean, Rule, Soft, Viterbi
+from cai.exact.rule_means import Best, Expect, Mean, Soft, Viterbi
+from cai.exact.rules import Rule
 from cai.exact.tables import adjoints
 from cai.exact.tables import backup_forms as forms
 from tests.helpers import examples

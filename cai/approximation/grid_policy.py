@@ -14,7 +14,8 @@ from cai.approximation.lattice import Lattice
 from cai.approximation.quadrature import SiteNodes
 from cai.compile.noise_program import NoiseProgram
 from cai.errors import Finding, IntractableError
-from cai.exact import rules
+from cai.exact.rule_means import is_maximum
+from cai.exact.rules import Rule
 from cai.exact.tables.backup import Equation
 from cai.policies.protocol import sampled, scored
 from cai.world.distributions import Numbered
@@ -43,7 +44,7 @@ class GridPolicy:
     program: NoiseProgram
     lattice: Lattice
     nodes: Nodes
-    rule: rules.Rule
+    rule: Rule
     alpha: Tensor
     v: Tensor
 
@@ -76,7 +77,7 @@ class GridPolicy:
         values = self.program.states.unpack(state)
         batch = self.program.spec.variables.batch_of(state)
         s = joined(self.program.states, values, tuple(batch))
-        certain = rules.is_maximum(self.rule.over_actions)
+        certain = is_maximum(self.rule.over_actions)
         with _Chosen(f"policy, t = {t}", self.nodes.act, self.log_probs(s, t), certain):
             action: Values = self.program.spec.world.act(state, t)
             return action

@@ -5,7 +5,7 @@ import typer
 import cai
 from cai.cli import options as opt
 from cai.cli.app import app, print_json, with_exit_code
-from cai.cli.options import read_world
+from cai.cli.given_options import read_world
 from cai.support.progress import working
 
 

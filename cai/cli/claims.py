@@ -8,7 +8,7 @@ import typer
 from cai.cli import complete, known
 from cai.cli import options as opt
 from cai.cli.app import app, print_json, with_exit_code
-from cai.cli.options import require_folder
+from cai.cli.given_options import require_folder
 from cai.cli.output import write_report
 from cai.support.numbers import finite
 from cai.support.wording import read_name

@@ -11,7 +11,7 @@ import cai
 from cai.cli import complete
 from cai.cli import options as opt
 from cai.cli.app import app, say, with_exit_code
-from cai.cli.options import (
+from cai.cli.given_options import (
     conditions_of,
     read_conditions,
     read_form,

@@ -11,7 +11,7 @@ import typer
 
 from cai.cli import options as opt
 from cai.cli.app import app, print_json, with_exit_code
-from cai.cli.options import read_clock, read_settings, read_temperatures, title_of
+from cai.cli.given_options import read_clock, read_settings, read_temperatures, title_of
 from cai.errors import fault
 from cai.support.progress import working
 

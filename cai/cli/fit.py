@@ -10,7 +10,7 @@ import cai
 from cai.cli import complete
 from cai.cli import options as opt
 from cai.cli.app import app, print_json, say, with_exit_code
-from cai.cli.options import read_temperatures, read_world, require_folder, title_of, without_none
+from cai.cli.given_options import read_temperatures, read_world, require_folder, title_of, without_none
 from cai.cli.output import write_report
 from cai.errors import ImpossibleError, IntractableError, NotConvergedError, fault
 from cai.learn.names import ESTIMATORS, POLICIES

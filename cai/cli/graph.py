@@ -8,7 +8,7 @@ import typer
 import cai
 from cai.cli import options as opt
 from cai.cli.app import app, print_json, with_exit_code
-from cai.cli.options import read_picture, read_sites, read_world, title_of
+from cai.cli.given_options import read_picture, read_sites, read_world, title_of
 from cai.cli.output import write_report
 
 Slices = Annotated[int | None, typer.Option(min=1, help="How many slices to write out; 2 unless given.")]

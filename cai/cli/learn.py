@@ -11,7 +11,7 @@ from cai.bridges.named import is_id
 from cai.cli import complete, known
 from cai.cli import options as opt
 from cai.cli.app import app, print_json, say, with_exit_code
-from cai.cli.options import read_settings, read_temperatures, read_world, require_folder, title_of, without_none
+from cai.cli.given_options import read_settings, read_temperatures, read_world, require_folder, title_of, without_none
 from cai.cli.output import write_report
 from cai.errors import fault
 from cai.learn.names import FORMS, LEARNERS, SOFT, at_temperature, learner_of

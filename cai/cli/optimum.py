@@ -6,7 +6,7 @@ import typer
 
 from cai.cli import options as opt
 from cai.cli.app import app, print_json, say, with_exit_code
-from cai.cli.options import read_temperatures, read_world, title_of
+from cai.cli.given_options import read_temperatures, read_world, title_of
 from cai.cli.output import show_rows
 
 HEADS = ("α", "ELBO* (nats)", "log Z (nats)", "return of π* (reward)", "entropy of π* (nats)", "per step", "steps")

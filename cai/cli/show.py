@@ -8,7 +8,7 @@ import typer
 from cai.bridges.named import source_of
 from cai.cli import options as opt
 from cai.cli.app import app, print_json, with_exit_code
-from cai.cli.options import read_picture, read_world, title_of
+from cai.cli.given_options import read_picture, read_world, title_of
 from cai.errors import WorldError
 from cai.learn.presets import as_text, presets_of
 

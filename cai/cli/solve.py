@@ -8,7 +8,7 @@ from typing import Any
 import cai
 from cai.cli import options as opt
 from cai.cli.app import app, print_json, with_exit_code
-from cai.cli.options import (
+from cai.cli.given_options import (
     conditions_of,
     read_conditions,
     read_form,

@@ -10,8 +10,8 @@ import cai
 from cai.cli import complete
 from cai.cli import options as opt
 from cai.cli.app import app, print_json, say, with_exit_code
+from cai.cli.given_options import read_names, refuse, require_folder
 from cai.cli.learn import read_options
-from cai.cli.options import read_names, refuse, require_folder
 from cai.cli.output import write_report
 from cai.errors import fault
 from cai.learn.names import FORMS, LEARNERS, is_soft

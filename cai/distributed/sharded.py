@@ -18,7 +18,8 @@ from cai.distributed.tabulated_rows import Rows, rows
 from cai.errors import ImpossibleError, fault
 from cai.exact.diagnose import no_answer
 from cai.exact.rounding import largest
-from cai.exact.rules import POSTERIOR, Mean, Rule, assumption, require_a_rule
+from cai.exact.rule_means import Mean, assumption
+from cai.exact.rules import POSTERIOR, Rule, require_a_rule
 from cai.exact.sweep import backups
 from cai.exact.tables.backup import Equation
 from cai.exact.tables.backup_forms import ready

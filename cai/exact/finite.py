@@ -14,7 +14,8 @@ from torch import Tensor
 from cai.errors import require_time
 from cai.exact.operator import Operator
 from cai.exact.rounding import tied_from
-from cai.exact.rules import HARD, Rule, is_maximum
+from cai.exact.rule_means import is_maximum
+from cai.exact.rules import HARD, Rule
 from cai.policies.as_policy import policy_table, weights_in_play
 from cai.policies.fixed import FixedPolicy
 from cai.policies.protocol import FinitePolicy

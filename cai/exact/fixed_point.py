@@ -11,7 +11,7 @@ from cai.exact.lifetime import life_to_come
 from cai.exact.longest_path import is_path, longest_path
 from cai.exact.operator import Operator, V
 from cai.exact.rounding import Rounding, largest
-from cai.exact.rules import is_maximum
+from cai.exact.rule_means import is_maximum
 from cai.support.progress import working
 
 MOST = 100_000

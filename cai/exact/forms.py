@@ -28,7 +28,8 @@ from cai.exact.gaussian.gaussian_operator import GaussianOperator
 from cai.exact.operator import Operator
 from cai.exact.parts import parts_of
 from cai.exact.product import ProductOperator
-from cai.exact.rules import POSTERIOR, VARIATIONAL, Rule, assumption
+from cai.exact.rule_means import assumption
+from cai.exact.rules import POSTERIOR, VARIATIONAL, Rule
 from cai.exact.switching.switching_operator import SwitchingOperator
 from cai.exact.tables.table_operator import TableOperator
 from cai.exact.temperature import as_temperature, single_temperature

@@ -13,7 +13,8 @@ from torch import Tensor
 
 from cai.errors import NotConvergedError
 from cai.exact.anderson import gap
-from cai.exact.rules import Rule, is_maximum
+from cai.exact.rule_means import is_maximum
+from cai.exact.rules import Rule
 
 MOST = 100_000
 """Sweeps after which it is left open whether they would settle."""

@@ -16,7 +16,8 @@ from cai.compile.factor_model import Factors
 from cai.errors import Finding, IntractableError
 from cai.exact.cost import Cost
 from cai.exact.factors.factor_operator import FactorOperator
-from cai.exact.operator import Conditionals, Pick
+from cai.exact.operator import Pick
+from cai.exact.product_conditionals import Parts, ProductConditionals, joined
 from cai.exact.rounding import Rounding
 from cai.exact.rules import Rule
 from cai.exact.tables.backup import Tilt
@@ -24,8 +25,6 @@ from cai.policies.product_policy import ProductPolicy
 
 NUMBERED = 1 << 62
 """Joint states up to which they have numbers."""
-Parts = tuple[Tensor, ...]
-"""A tensor for each part."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -105,7 +104,8 @@ class ProductOperator:
         if self.model.states.size > NUMBERED:
             seen = f"{self.model.states.size:,} joint states"
             raise IntractableError([Finding("sample", seen, "at most 2^62 joint states; sample the parts")])
-        return self._states([part.pick_start(v, n, pick) for part, v in zip(self.parts, v_0, strict=True)])
+        starts = [part.pick_start(v, n, pick) for part, v in zip(self.parts, v_0, strict=True)]
+        return joined(self.model, [part.model for part in self.parts], starts)
 
     def begin(self, v_0: Parts) -> Parts:
         """Return p(s_0) under the rule of each part."""
@@ -127,10 +127,10 @@ class ProductOperator:
         """Return log π_t(a|s) of each part, nats."""
         return act
 
-    def conditionals(self, t: int, v_next: Parts, error_bound: float = 0.0) -> "ProductConditionals":
+    def conditionals(self, t: int, v_next: Parts, error_bound: float = 0.0) -> ProductConditionals:
         """Return the rule's own chain at time t."""
         each = (part.conditionals(t, v, error_bound) for part, v in zip(self.parts, v_next, strict=True))
-        return ProductConditionals(self, tuple(each))
+        return ProductConditionals(self.model, tuple(part.model for part in self.parts), tuple(each))
 
     def tilt(self, t: int, v_next: Parts, error_bound: float = 0.0) -> Tilt:
         """Refuse to list the outcomes of all joint states.
@@ -263,54 +263,3 @@ class ProductOperator:
     def rounding(self) -> Rounding:
         """Return a bound on the rounding of one backup in the part where it is largest."""
         return max((part.rounding() for part in self.parts), key=lambda rounding: rounding.reward)
-
-    def _states(self, numbers: Sequence[Tensor]) -> Tensor:
-        values: dict[str, Tensor] = {}
-        for part, number in zip(self.parts, numbers, strict=True):
-            values |= part.model.states.split(number)
-        return self.model.states.join(values)
-
-
-@dataclass(frozen=True)
-class ProductConditionals:
-    """The parts' own chains side by side; states and actions are numbered jointly."""
-
-    op: ProductOperator
-    parts: tuple[Conditionals, ...]
-
-    @property
-    def log_policy(self) -> Parts:
-        """log π_t(a|s) of each part, nats."""
-        return tuple(part.log_policy for part in self.parts)
-
-    def push(self, mu: Parts) -> Parts:
-        """Return p(s_{t+1}, alive) of each part."""
-        return tuple(part.push(own) for part, own in zip(self.parts, mu, strict=True))
-
-    def action(self, s: Tensor, pick: Pick) -> Tensor:
-        """Pick actions in states ``s [N]``, part by part."""
-        values: dict[str, Tensor] = {}
-        for op, part, own in zip(self.op.parts, self.parts, self._split(s), strict=True):
-            values |= op.model.actions.split(part.action(own, pick))
-        return self.op.model.actions.join(values)
-
-    def outcome(self, s: Tensor, a: Tensor, pick: Pick) -> tuple[Tensor, Tensor]:
-        """Pick what follows, part by part: the next states, and the sum of the rewards, reward units."""
-        actions = self.op.model.actions.split(a)
-        ahead, rewards = [], []
-        for op, part, own in zip(self.op.parts, self.parts, self._split(s), strict=True):
-            chosen = op.model.actions.join(actions).expand(own.shape)  # a part may have no action
-            following, reward = part.outcome(own, chosen, pick)
-            ahead.append(following)
-            rewards.append(reward)
-        return self.op._states(ahead), torch.stack(rewards).sum(0)
-
-    def survives(self, s: Tensor, pick: Pick) -> Tensor:
-        """Sample whether all parts go on: with a discount they end together, whatever the state."""
-        if self.op.model.discount == 1:
-            return torch.ones_like(s, dtype=torch.bool)
-        return pick(self.op.model.log_survival.expand(len(s), 2)) == 0
-
-    def _split(self, s: Tensor) -> list[Tensor]:
-        values = self.op.model.states.split(s)
-        return [part.model.states.join(values) for part in self.op.parts]

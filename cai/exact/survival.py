@@ -11,7 +11,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from cai.exact.rules import Mean
+from cai.exact.rule_means import Mean
 
 
 @dataclass(frozen=True)

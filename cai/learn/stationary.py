@@ -11,7 +11,7 @@ from cai.compile.table_model import Tables
 from cai.compile.tabulate import tabulate
 from cai.errors import fault
 from cai.exact.rounding import Rounding, largest
-from cai.exact.rules import Best, Mean, Soft
+from cai.exact.rule_means import Best, Mean, Soft
 from cai.exact.tables.averaged import Averaged, average
 from cai.exact.temperature import as_temperature
 from cai.world.definition import World

@@ -12,7 +12,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from cai.exact.rules import VARIATIONAL, is_maximum
+from cai.exact.rule_means import is_maximum
+from cai.exact.rules import VARIATIONAL
 from cai.verification.answer import Answer, answer, right
 from cai.verification.episode_visits import as_run, occupancy
 from cai.verification.task import Task

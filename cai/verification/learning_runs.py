@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from cai.exact.rules import Rule, is_maximum
+from cai.exact.rule_means import is_maximum
+from cai.exact.rules import Rule
 from cai.support.apart import Overdue, Skipped, attempted, each_apart
 from cai.support.parallel import each
 from cai.support.progress import bar

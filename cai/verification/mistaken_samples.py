@@ -5,7 +5,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from cai.exact.rules import is_maximum
+from cai.exact.rule_means import is_maximum
 from cai.verification.answer import Answer, answer, fixed_point, right
 from cai.verification.episode_visits import as_run, moves, occupancy, unrolled
 from cai.verification.mistaken_tasks import rolled

@@ -6,7 +6,8 @@ from typing import Any
 
 import torch
 
-from cai.exact.rules import HARD, MAP, PLANNING, RISK, VARIATIONAL, Expect, Mean, Rule, Soft, is_maximum
+from cai.exact.rule_means import Expect, Mean, Soft, is_maximum
+from cai.exact.rules import HARD, MAP, PLANNING, RISK, VARIATIONAL, Rule
 from cai.verification.answer import Answer, answer, right
 from cai.verification.episode_visits import unrolled
 from cai.verification.task import Task

@@ -10,7 +10,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from cai.exact.rules import Best, is_maximum
+from cai.exact.rule_means import Best, is_maximum
 from cai.verification.answer import Answer, answer, right
 from cai.verification.task import Task
 

@@ -20,7 +20,7 @@ from torch import Tensor
 from torch.nn.functional import one_hot
 
 from cai.errors import fault
-from cai.exact.rules import is_maximum
+from cai.exact.rule_means import is_maximum
 from cai.verification.asking import EXPECTED, Kind, Place, asked
 from cai.verification.episode_visits import as_run, occupancy
 from cai.verification.task import Task

@@ -15,7 +15,8 @@ from mpmath import inf, mp, mpf
 
 import cai
 import cai.exact.tables.backup_forms
-from cai.exact.rules import Best, Expect, Rule, Soft, Viterbi
+from cai.exact.rule_means import Best, Expect, Soft, Viterbi
+from cai.exact.rules import Rule
 from tests.fuzz import oracle
 from tests.fuzz.cases import Case, draw
 from tests.fuzz.means import Hurwicz, Worst

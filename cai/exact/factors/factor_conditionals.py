@@ -10,7 +10,7 @@ from cai.exact import finite
 from cai.exact.factors.outcome_sampling import following
 from cai.exact.factors.prepared_slice import PreparedSlice
 from cai.exact.operator import Pick
-from cai.exact.rules import Mean
+from cai.exact.rule_means import Mean
 from cai.exact.survival import Survival
 
 

@@ -19,7 +19,8 @@ from cai.exact.factors.prepared_slice import PreparedSlice
 from cai.exact.lifetime import summed
 from cai.exact.operator import Pick
 from cai.exact.rounding import WARM, Rounding, at_hand, largest
-from cai.exact.rules import VARIATIONAL, Expect, Rule
+from cai.exact.rule_means import Expect
+from cai.exact.rules import VARIATIONAL, Rule
 from cai.exact.survival import Survival
 from cai.exact.tables.backup import Equation, Tilt
 from cai.policies.fixed import FixedPolicy

@@ -10,7 +10,7 @@ from cai.compile.factor_model import Factor, aligned
 from cai.exact.factors.algebra import Algebra, LogSum, MaxSum, summed
 from cai.exact.factors.prepared_slice import PreparedSlice, finite, priced, separable
 from cai.exact.operator import Pick
-from cai.exact.rules import TIE, Mean
+from cai.exact.rule_means import TIE, Mean
 from cai.support.numerics import nats
 
 CASE = "#"

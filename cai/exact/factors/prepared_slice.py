@@ -21,7 +21,7 @@ from cai.exact.factors.algebra import LogSum, MaxSum, SumProduct
 from cai.exact.factors.cases import Cases, by_action
 from cai.exact.factors.contraction import Contraction
 from cai.exact.factors.elimination import Plan, plan
-from cai.exact.rules import Assumption, Expect, Mean, assumption
+from cai.exact.rule_means import Assumption, Expect, Mean, assumption
 from cai.support.numerics import log, nats
 
 WARM = 0.5

@@ -20,7 +20,8 @@ from torch import Tensor
 from cai.compile.linear_model import LinearGaussian, LinearSlice
 from cai.compile.quadratic import Quadratic, Stacked, symmetric
 from cai.exact.gaussian.normal_means import FLAT
-from cai.exact.rules import Assumption, Rule, assumption
+from cai.exact.rule_means import Assumption, assumption
+from cai.exact.rules import Rule
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,8 @@ from torch import Tensor
 from cai.compile.quadratic import ConditionalGaussian, Quadratic, symmetric
 from cai.errors import Finding, IntractableError, NotConvergedError
 from cai.exact.gaussian.evidence import absorb, independent, plane_on_x
-from cai.exact.rules import Assumption, Mean, Rule, assumption
+from cai.exact.rule_means import Assumption, Mean, assumption
+from cai.exact.rules import Rule
 
 FLAT = 256
 """Units in the last place of the largest curvature below which a direction counts as flat."""

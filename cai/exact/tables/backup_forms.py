@@ -13,7 +13,8 @@ import torch
 from torch import Tensor
 
 from cai.exact.rounding import WARM, largest
-from cai.exact.rules import MAP, POSTERIOR, Mean, assumption
+from cai.exact.rule_means import Mean, assumption
+from cai.exact.rules import MAP, POSTERIOR
 from cai.exact.tables.averaged import average
 from cai.exact.tables.backup import Equation, Step, reader
 from cai.exact.tables.merged import merge

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from cai.exact.rounding import WARM
-from cai.exact.rules import POSTERIOR, Assumption, assumption
+from cai.exact.rule_means import Assumption, assumption
+from cai.exact.rules import POSTERIOR
 from cai.exact.tables.backup import Equation
 from cai.exact.tables.kernels import backups, merging, pointwise
 from cai.exact.tables.laid import LOST, NEVER, STRIP, Array, Laid, Numbers, Span, Threads, once, whole

@@ -19,8 +19,8 @@ from torch import Tensor
 
 from cai.errors import fault
 from cai.learn import replay
+from cai.learn.action_expectations import Drawn, Expectation, Summed
 from cai.learn.action_heads import ActionHead, Continuous, Discrete, actor_of
-from cai.learn.expectations import Drawn, Expectation, Summed
 from cai.learn.functions import Adam, Network, begun, descend_all, width_of
 from cai.learn.problem import Metrics, Problem, State, require_finite
 from cai.learn.result import Learned

@@ -15,7 +15,7 @@
 
 Object.assign(Engine, (() => {
   const EPS = Number.EPSILON;
-  const TIE = 32; // units in the last place within which choices are tied (cai/exact/rules.py)
+  const TIE = 32; // units in the last place within which choices are tied (cai/exact/rule_means.py)
   const DRIFT = 4; // and as many a step to go, by which symmetric choices drift apart (cai/exact/rounding.py)
 
   // ---- means of n entries x [at …] under weights w [from …]; `tilted` receives the tilted weights, `log` and `p` [to …]
