@@ -88,7 +88,9 @@ def test_what_is_undecided_fails_only_where_that_is_asked(agent: Path) -> None:
 
 
 def test_a_learner_of_this_library_has_its_own_rule(tmp_path: Path) -> None:
-    done = cai("verify", "-a", "q_learning", "--probe", "clipping", "--seeds", "2", "--json", cwd=tmp_path)
+    done = cai(
+        "verify", "-a", "q_learning", "-o", "steps=2500", "--probe", "clipping", "--seeds", "2", "--json", cwd=tmp_path
+    )
     assert done.returncode == 0, done.stdout + done.stderr
     assert json.loads(done.stdout)["rule"] == "HARD"
 
@@ -122,6 +124,7 @@ def test_the_lists(tmp_path: Path) -> None:
         (("agent.py", "--hard", "--rule", "HARD"), "--hard beside --rule"),
         (("agent.py", "-o", "lr=1"), "--option without --algorithm"),
         (("agent.py", "--minutes", "0"), "--minutes: 0; expected a positive number\n"),
+        (("agent.py", "--junit", "."), "--junit: '.' is a folder; expected a file"),
         (("-a", "soft_q_learing"), "did you mean soft_q_learning?"),
         (("agent.py", "--junit", "agent.py/j.xml"), "--junit: "),
         (("agent.py", "--jobs", "2", "--ray", "local"), "verify, ray"),

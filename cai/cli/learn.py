@@ -159,7 +159,7 @@ def read_options(texts: Sequence[str] | None, algorithm: str) -> dict[str, Any]:
     Raises:
         WorldError: one is no name=value, or the learner has no such setting.
     """
-    names = [setting.name for setting in known.learner_settings(algorithm.removeprefix(SOFT))]
+    names = [*(setting.name for setting in known.learner_settings(algorithm.removeprefix(SOFT))), "steps"]
     values: dict[str, Any] = {}
     for text in texts or ():
         name, equals, value = text.partition("=")

@@ -104,6 +104,8 @@ def verify(
     if minutes is not None and not minutes > 0:
         raise fault("--minutes", f"{minutes:g}", "a positive number")
     require_folder(out)
+    if junit is not None and junit.is_dir():
+        raise fault("--junit", f"'{junit}' is a folder", "a file, such as verdicts.xml")
     require_folder(None if junit is None else junit.absolute().parent, "--junit")
     settings: dict[str, Any] = {
         "probes": _probes(probe),

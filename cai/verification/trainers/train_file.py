@@ -26,7 +26,7 @@ def train_of_file(spec: str) -> Callable[[Any, int], Any]:
     target, _, name = spec.partition(":") if re.search(r"\.py(:|$)", spec) else (spec, "", "")
     path = Path(target)
     if not path.is_file() or path.suffix != ".py":
-        here = f"; did you mean --algorithm {spec}?" if spec in FORMS else meant(target, map(str, Path().glob("*.py")))
+        here = f"; did you mean --algorithm {spec}?" if spec in FORMS else meant(target, _files())
         raise fault(f"verify '{spec}'", "no such file" if target.endswith(".py") else "no Python file", EXPECTED + here)
     sys.path.insert(0, str(path.parent.resolve()))
     found = vars(module_of_file(path))
@@ -38,6 +38,10 @@ def train_of_file(spec: str) -> Callable[[Any, int], Any]:
         raise fault(f"{path}, {name or 'train'}", "no function", "train(env, seed)")
     _require_arguments(f"{path}, {name or 'train'}", train)
     return train  # type: ignore[no-any-return]
+
+
+def _files() -> list[str]:
+    return [str(path) for path in Path().glob("*.py") if path.is_file()]
 
 
 def _require_arguments(where: str, train: Callable[..., Any]) -> None:
