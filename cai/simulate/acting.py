@@ -4,15 +4,17 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import pyro
 import torch
 from torch import Tensor
 
+from cai.compile.table_model import Tables
 from cai.errors import fault
 from cai.policies.fixed import FixedPolicy
 from cai.policies.protocol import FinitePolicy
 from cai.policies.tabular import TabularPolicy
-from cai.simulate.outcomes import shares
+from cai.simulate.outcomes import Array, shares
 from cai.simulate.simulator import EnvState, Simulator, by_variable, taken
 from cai.simulate.worlds import Many, WorldSimulator
 from cai.world.spaces import Space, Values
@@ -47,19 +49,27 @@ class ByTable:
 
     def __call__(self, env_state: EnvState, t: int) -> Values:
         """Return an action for every copy of ``env_state``."""
-        table, s = self.log_pi(t), self.states.join(self.states.unpack(env_state.state))
+        s = self.states.join(self.states.unpack(env_state.state)).numpy()
+        u = torch.rand(len(s), dtype=torch.float64).numpy()
+        return self.actions.pack(self.actions.split(torch.from_numpy(self.numbers(s, t, u))))
+
+    def numbers(self, state: Array, t: int, u: Array) -> Array:
+        """Return the numbers of actions in states by number, each picked by its uniform number u; ``[N]`` all."""
+        table = self.log_pi(t)
         if table.dim() != 2:
             expected = "the policy of one entry: messages[i].policy"
             raise fault("rollout, policy", f"a batch of shape {list(table.shape[:-2])}", expected)
-        if len(s) < len(table):  # no more rows than are needed
-            rows, s = shares(table[s]), torch.arange(len(s))
+        if len(state) < len(table):  # no more rows than are needed
+            rows, state = shares(table[torch.from_numpy(state)]), np.arange(len(state))
         else:
             if table is not self.table:
                 self.table, self.shares = table, shares(table)
             rows = self.shares
-        u = torch.rand(len(s), dtype=torch.float64)
-        number = torch.from_numpy(rows.place(s.numpy(), u.numpy()) & (rows.width - 1))
-        return self.actions.pack(self.actions.split(number))
+        return rows.place(state, u) & (rows.width - 1)
+
+    def numbers_like(self, tables: Tables) -> bool:
+        """Return whether states and actions have the numbers that they have in a world's tables."""
+        return self.states.numbers_like(tables.states) and self.actions.numbers_like(tables.actions)
 
 
 class Everywhere:

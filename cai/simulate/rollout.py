@@ -1,9 +1,10 @@
 """rollout: thousands of trajectories at once, as tensors."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
@@ -12,7 +13,8 @@ from cai.errors import fault
 from cai.policies.as_policy import unwrapped
 from cai.simulate.acting import Choose, chooser_of
 from cai.simulate.environments import EnvironmentSimulator, with_options
-from cai.simulate.simulator import EnvState, Simulator, by_variable, drawing, selected, taken
+from cai.simulate.simulator import EnvState, Simulator, by_variable, drawing
+from cai.simulate.walks import Step, Walk, walk_of
 from cai.simulate.worlds import WorldSimulator
 from cai.support.memory import TENSOR, require_room
 from cai.world.definition import World
@@ -117,7 +119,7 @@ def episodes(
     """Run one episode in every copy, actions chosen by ``choose(env_state, t)``, until all have ended.
 
     It begins at ``start``, or where the simulator begins. Only copies that go on are chosen for and stepped:
-    ``env_state.copies`` says which they are.
+    ``env_state.copies`` says which they are. Where policy and world are tables, they are stepped by number.
 
     Raises:
         WorldError: some episode does not end.
@@ -127,25 +129,15 @@ def episodes(
     limit = min((n for n in (simulator.horizon, max_steps) if n is not None), default=None)
     if simulator.endless:
         _require_end(limit)
-    env_state, ended = replace(begun, copies=torch.arange(len(begun.t))), list[EnvState]()
-    moves: list[tuple[Any, ...]] = []
-    while True:
-        over = env_state.ended
-        if bool(over.any()):
-            ended.append(selected(env_state, over))
-            env_state = selected(env_state, ~over)
-        if not len(env_state.t) or (limit is not None and len(moves) >= limit):
-            break
+    walk, moves = walk_of(simulator, choose, begun), list[Step]()
+    while len(walk) and (limit is None or len(moves) < limit):
         if limit is None and len(moves) == LONGEST:
             expected = "an end: max_steps, a horizon, or a function that makes the environment with max_episode_steps"
             raise fault("roll-out", f"an episode of {LONGEST:,} steps that has not ended", expected)
-        action = choose(env_state, len(moves))
-        after, reward = simulator.step(env_state, action)
-        moves.append((env_state.copies, env_state.state, action, reward))
-        env_state = after
+        moves.append(walk.step(len(moves)))
     if not moves:
         return _without_steps(begun, choose(begun, 0), simulator.dtype)
-    return _together(moves, [*ended, env_state])
+    return _together(moves, walk)
 
 
 def _without_steps(begun: EnvState, action: Any, dtype: torch.dtype) -> Rollout:
@@ -156,18 +148,16 @@ def _without_steps(begun: EnvState, action: Any, dtype: torch.dtype) -> Rollout:
     return Rollout(states, actions, never.to(dtype), never, begun.terminated, ~begun.terminated)
 
 
-def _together(moves: list[tuple[Any, ...]], ended: list[EnvState]) -> Rollout:
-    """Return the steps (copies, state, action, reward) of all times, and how each copy ended, as one roll-out."""
+def _together(moves: list[Step], walk: Walk) -> Rollout:
+    """Return the steps of all times, and how each copy ended, as one roll-out."""
     copies, states, actions, rewards = zip(*moves, strict=True)
-    order = torch.cat([one.copies for one in ended if one.copies is not None]).argsort()
-    alive = torch.zeros(len(moves), len(order), dtype=torch.bool)
-    for going, those in zip(alive, copies, strict=True):
-        going[those] = True
-    last = taken(by_variable(lambda *x: torch.cat(x), *(one.state for one in ended)), order)
-    terminated = torch.cat([one.terminated for one in ended])[order]
+    last, terminated = walk.ends()
+    lengths = torch.cat(copies).bincount(minlength=len(terminated))
+    alive = torch.arange(len(moves)).unsqueeze(-1) < lengths
     whole = spread(torch.cat((alive, torch.ones_like(alive[:1]))), (*states, last), last)
+    states, actions = walk.named(whole, spread(alive, actions))
     # What is not terminated is at the limit of the environment, of the world, or of the caller.
-    return Rollout(whole, spread(alive, actions), spread(alive, rewards), alive, terminated, ~terminated)
+    return Rollout(states, actions, spread(alive, rewards), alive, terminated, ~terminated)
 
 
 def spread(alive: Tensor, parts: Sequence[Any], rest: Any = None) -> Any:
@@ -180,7 +170,7 @@ def spread(alive: Tensor, parts: Sequence[Any], rest: Any = None) -> Any:
     """
     if bool(alive.all()):
         return stacked(list(parts))
-    place = alive.flatten().nonzero().squeeze(-1)
+    place = torch.from_numpy(np.flatnonzero(alive.numpy()))
 
     def whole(others: Tensor, *those: Tensor) -> Tensor:
         shape = (*alive.shape, *those[0].shape[1:])

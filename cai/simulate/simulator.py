@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from itertools import compress
 from typing import Any, Protocol, runtime_checkable
 
+import numpy as np
 import pyro
 import torch
 from jaxtyping import Bool, Float, Int
@@ -117,7 +118,7 @@ def cut(env_state: EnvState, max_steps: int | None) -> EnvState:
 def selected(env_state: EnvState, mask: Tensor) -> EnvState:
     """Return the state of the copies of a mask, ``[B]``, alone."""
     memory = None if env_state.memory is None else tuple(compress(env_state.memory, mask.tolist()))
-    index = mask.nonzero().squeeze(-1)
+    index = torch.from_numpy(np.flatnonzero(mask.numpy()))  # much faster than torch's
     flags = (env_state.t[index], env_state.terminated[index], env_state.truncated[index])
     copies = index if env_state.copies is None else env_state.copies[index]
     return EnvState(taken(env_state.state, index), *flags, memory, copies)

@@ -84,9 +84,9 @@ class WorldSimulator:
         slice_ = self._run if self.outcomes is None else self._look_up
         state, reward, terminated = slice_(env_state, action)
         after = env_state.t + 1
-        late = after >= min(self.horizon, NEVER) if self.horizon is not None else torch.zeros_like(terminated)
+        late = self._is_last(after)
         if self.terminal is not None:
-            reward = torch.where(late, reward + self.discount * self.terminal(state), reward)
+            reward = self.with_terminal(reward, state, after)
         gone = env_state.ended
         if bool(gone.any()):
             state, after = where(gone, env_state.state, state), torch.where(gone, env_state.t, after)
@@ -96,6 +96,11 @@ class WorldSimulator:
                 torch.where(gone, env_state.truncated, late),
             )
         return EnvState(state, after, terminated, late & ~terminated, copies=env_state.copies), reward
+
+    def with_terminal(self, reward: Tensor, state: Any, t: Tensor) -> Tensor:
+        """Return the rewards of the way to states of times t, γ r_T(s_T) added at T."""
+        assert self.terminal is not None
+        return torch.where(self._is_last(t), reward + self.discount * self.terminal(state), reward)
 
     def restart(self, env_state: EnvState) -> EnvState:
         """Start a new episode in the copies that have ended (for a timed world once all have)."""
@@ -174,6 +179,9 @@ class WorldSimulator:
         reward = torch.as_tensor(reward).expand(n)
         reward = reward if reward.is_floating_point() else reward.to(self.dtype)
         return state, reward, self._terminated(state, env_state.terminated)
+
+    def _is_last(self, t: Tensor) -> Tensor:
+        return torch.zeros_like(t, dtype=torch.bool) if self.horizon is None else t >= min(self.horizon, NEVER)
 
     def _initial(self) -> Any:
         with user_code("initial", "code that broadcasts over a batch"), Many(self.batch):

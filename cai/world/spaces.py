@@ -49,6 +49,13 @@ class Space:
         """How many values each variable takes, by its name."""
         return dict(zip(self.names, self.sizes, strict=True))
 
+    def numbers_like(self, other: "Space") -> bool:
+        """Return whether another space has the same values by the same numbers, whatever these are called."""
+        if (self.names, self.sizes, self.dtypes, self.named) != (other.names, other.sizes, other.dtypes, other.named):
+            return False
+        ours, theirs = self.kept, other.kept
+        return ours is theirs or (ours is not None and theirs is not None and torch.equal(ours, theirs))
+
     def join(self, values: Mapping[str, Tensor]) -> Tensor:
         """Number the joint values (any broadcastable shapes); -1 for a value that was dropped."""
         number: Tensor = torch.zeros((), dtype=torch.long)
