@@ -5,7 +5,8 @@ V and M are ``[*B, S]``, F and MF are ``[*B, S, A]``.
 
 import math
 from collections.abc import Callable, Sequence
-from functools import partial
+from dataclasses import dataclass
+from functools import cached_property, partial
 from typing import Any
 
 import torch
@@ -19,8 +20,13 @@ from cai.exact.rules import HARD, Rule
 from cai.policies.as_policy import policy_table, weights_in_play
 from cai.policies.fixed import FixedPolicy
 from cai.policies.protocol import FinitePolicy
+from cai.support.memo import Memo
 from cai.support.memory import TENSOR, require_room
 from cai.world.spaces import Space
+
+MOST = 1 << 20
+"""Entries of the tables of all times of a policy that are worth keeping."""
+_TABLES: Memo[Tensor] = Memo(most=MOST)
 
 
 def rule_policy(rule: Rule, q: Tensor, log_prior: Tensor, alpha: Tensor, tied: Callable[[Tensor], Tensor]) -> Tensor:
@@ -50,13 +56,35 @@ def tied(op: Operator, t: int, sizes: Tensor, error_bound: float, value: Tensor)
 def policy(op: Operator, v: Tensor, error_bound: float) -> FixedPolicy:
     """Return the rule's policy; the table of time t is computed on demand."""
     model = op.model
-    return FixedPolicy(partial(_table, op, v, error_bound), model.states, model.actions, model.horizon)
+    return FixedPolicy(RuleTables(op, v, error_bound), model.states, model.actions, model.horizon)
 
 
-def _table(op: Operator, v: Tensor, error_bound: float, t: int) -> Tensor:
-    t = require_time("t", t, op.model.horizon)
-    table: Tensor = op.log_policy(t, op.at(v, t + 1), error_bound)
-    return table
+@dataclass(frozen=True, eq=False)
+class RuleTables:
+    """The tables of a rule's policy, computed when they are asked for, and kept where they are few."""
+
+    op: Operator
+    v: Tensor
+    error_bound: float
+
+    def __call__(self, t: int) -> Tensor:
+        """Return the table of time t; every time alike for the infinite horizon."""
+        T = self.op.model.horizon
+        t = require_time("t", t, T)
+        if not self.lasting or torch.is_inference_mode_enabled():
+            return self._computed(t)
+        return _TABLES.of(self, 0 if T is None else t, partial(self._computed, t))
+
+    @cached_property
+    def lasting(self) -> bool:
+        """Whether the tables are kept: all of them together are of modest size, and none has a gradient."""
+        op, times = self.op, self.op.model.horizon or 1
+        learned = self.v.requires_grad or op.model.requires_grad or op.alpha.requires_grad
+        return not learned and times * op.batch_shape.numel() * entries(op) <= MOST
+
+    def _computed(self, t: int) -> Tensor:
+        table: Tensor = self.op.log_policy(t, self.op.at(self.v, t + 1), self.error_bound)
+        return table
 
 
 def joint(mu: Tensor, log_pi: Tensor) -> Tensor:

@@ -98,7 +98,7 @@ class Messages:
         """
         return self.operator.q(self._time(t), self._at(t + 1))
 
-    @property
+    @cached_property
     def policy(self) -> Any:
         """The rule's policy, ``π_t(a|s) = p(a|s) exp((q - v)/α)`` for a soft rule, the best actions for a hard one.
 
