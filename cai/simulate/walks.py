@@ -115,10 +115,9 @@ class Numbered:
         return simulator.with_terminal(paid, state, torch.tensor(t + 1))
 
 
-def walk_of(simulator: Simulator, choose: Choose, start: EnvState | None = None) -> Walk:
-    """Return the copies as they begin, or at ``start``: by numbers where all is looked up."""
-    begun = simulator.begin() if start is None else start
-    if start is None and isinstance(simulator, WorldSimulator) and isinstance(choose, ByTable):
+def walk_of(simulator: Simulator, choose: Choose, begun: EnvState) -> Walk:
+    """Return the copies of a state: by number where all is looked up, and all are at time 0."""
+    if isinstance(simulator, WorldSimulator) and isinstance(choose, ByTable) and not bool(begun.t.any()):
         outcomes = simulator.outcomes
         if outcomes is not None and choose.numbers_like(outcomes.tables):
             return Numbered(simulator, outcomes, choose, begun)
