@@ -80,7 +80,7 @@ class Numbered:
     def __init__(self, simulator: WorldSimulator, outcomes: Outcomes, policy: ByTable, begun: EnvState) -> None:
         self.simulator, self.outcomes, self.policy = simulator, outcomes, policy
         self.states, self.actions = outcomes.tables.states, outcomes.tables.actions
-        self.last = self.states.join(self.states.unpack(begun.state)).numpy().copy()
+        self.last = self.states.join(self.states.unpack(begun.state)).numpy()
         self.copies = np.flatnonzero(~outcomes.over[self.last])
 
     def __len__(self) -> int:
