@@ -1,11 +1,13 @@
-"""Stable-Baselines3 with the hyper-parameters of rl-zoo, where it has any for a task."""
+"""Stable-Baselines3 with the hyper-parameters of rl-zoo, where it has any for a task, and a script like CleanRL's."""
 
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+import gymnasium
 import torch
 
+from tests.benchmarks.cleanrl_like import Settings, ppo_of
 from tests.benchmarks.curves import Curve, Learner, Watch
 
 
@@ -47,6 +49,18 @@ def stable_baselines(
     return Curve(tuple(watch.seconds), tuple(watch.scores), watch.scores[-1])
 
 
+def cleanrl_like(task: str, steps: int, seed: int) -> Curve:
+    """Return the curve of PPO as CleanRL's script has it, with that script's own settings."""
+    watch = Watch(task, steps)
+
+    def seen(agent: Any, taken: int) -> None:
+        with torch.no_grad():
+            watch(lambda env_state, t: agent.actor(env_state.state).argmax(-1), taken)
+
+    ppo_of(partial(gymnasium.make, task), Settings(), seed, steps, seen)
+    return Curve(tuple(watch.seconds), tuple(watch.scores), watch.scores[-1])
+
+
 def falling(first: float, left: float) -> float:
     """Return rl-zoo's ``lin_…``: what falls to 0 with the share of the steps that is left."""
     return first * left
@@ -83,6 +97,9 @@ PEERS = {
     "PPO (SB3), LunarLander-v3": peer("PPO", "LunarLander-v3", 1_000_000, 16, **LANDER_PPO),
     "A2C (SB3), LunarLander-v3": peer("A2C", "LunarLander-v3", 200_000, 8, **LANDER_A2C),
     "DQN (SB3), LunarLander-v3": peer("DQN", "LunarLander-v3", 150_000, 1, **LANDER_DQN),
+    "PPO (CleanRL-style), LunarLander-v3": Learner(
+        "LunarLander-v3", "Gymnasium", partial(cleanrl_like, "LunarLander-v3", 500_000), holds=False
+    ),
     "SAC (SB3), MountainCarContinuous-v0": peer("SAC", "MountainCarContinuous-v0", 50_000, 1, **HILL_SAC),
     "PPO (SB3), MountainCarContinuous-v0": peer("PPO", "MountainCarContinuous-v0", 20_000, 1, **HILL_PPO),
 }
