@@ -25,8 +25,8 @@ def one_thread() -> None:
 @pytest.mark.parametrize("name", LEARNERS)
 def test_learner(name: str) -> None:
     learner = LEARNERS[name]
-    if "(SB3)" in name:
-        pytest.importorskip("stable_baselines3", reason="the extra [bench] is not installed")
+    for needed in ("stable_baselines3",) * ("(SB3)" in name) + ("Box2D",) * (learner.task == "LunarLander-v3"):
+        pytest.importorskip(needed, reason="the extra [bench] is not installed")
     curves = [learner.run(seed) for seed in range(SEEDS)]
     CURVES.append({"name": name, "task": learner.task, "curves": curves})
     staying = [curve.settled(THRESHOLDS[learner.task]) is not None for curve in curves]
