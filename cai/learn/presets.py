@@ -16,6 +16,10 @@ POLE_PPO: dict[str, Any] = {"lr": 3e-3, "steps": 150_000}
 POLE_Q: dict[str, Any] = {"network": (128,), "lr": 4e-3, "steps": 30_000}
 SWING_PPO: dict[str, Any] = {"temperature": 0.01, "network": (64, 64), "batch": 16, "length": 128, "epochs": 8}
 SWING_PPO |= {"minibatches": 16, "lr": 1e-3, "average": 0.3, "normalise": True, "steps": 250_000}
+LANDER_PPO: dict[str, Any] = {"temperature": 0.1, "gamma": 0.999, "lam": 0.98, "network": (64, 64), "batch": 32}
+LANDER_PPO |= {"length": 256, "minibatches": 32, "lr": 1e-3, "average": 0.3, "steps": 800_000}
+HILL_SAC: dict[str, Any] = {"temperature": 0.05, "gamma": 0.99, "hold": 16, "warmup": 8000, "normalise": True}
+HILL_SAC |= {"steps": 20_000}
 
 PRESETS: dict[tuple[str, str], dict[str, Any]] = {
     ("reinforce", "CartPole-v1"): POLE,
@@ -24,6 +28,8 @@ PRESETS: dict[tuple[str, str], dict[str, Any]] = {
     ("ppo", "CartPole-v1"): POLE_PPO,
     ("soft_ppo", "CartPole-v1"): {"temperature": 0.1, **POLE_PPO},
     ("soft_ppo", "Acrobot-v1"): SWING_PPO,
+    ("soft_ppo", "LunarLander-v3"): LANDER_PPO,
+    ("soft_sac", "MountainCarContinuous-v0"): HILL_SAC,
     ("soft_q_learning", "CartPole-v1"): {"temperature": 4.0, **POLE_Q},
     ("reinforce", "FrozenLake-v1"): {"steps": 200_000},
     ("soft_reinforce", "FrozenLake-v1"): {"temperature": 0.01, "steps": 200_000},
