@@ -883,6 +883,14 @@ def test_a_library_that_is_not_installed_is_told_with_its_extra(monkeypatch: pyt
         cai.rollout("Gone-v0")
 
 
+def test_a_lander_flies_where_its_library_is_installed() -> None:
+    pytest.importorskip("Box2D", reason="the extra [box2d] is not installed")
+    flown = cai.rollout("LunarLander-v3", batch=2, max_steps=20)
+    assert flown.steps == 40
+    learned = cai.learn.ppo("LunarLander-v3", batch=2, length=8, steps=16, evaluations=1, episodes=1, progress=False)
+    assert learned.steps == 16
+
+
 def test_an_episode_that_never_ends_is_a_fault(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("cai.simulate.rollout.LONGEST", 50)
     with pytest.raises(cai.WorldError, match="50 steps"):
