@@ -66,18 +66,11 @@ def own(name: str, *, on: Literal["world", "environment"] = "world", **settings:
         settings: of the learner, in place of those that suit the probes.
 
     Raises:
-        WorldError: there is no such learner, it is not for probes, or not for environments.
+        WorldError: there is no such learner, it is not for probes, not for environments, or is sac without a
+            temperature, which learns one and so has no answer.
     """
-    read_name("learner", name.partition("-")[0], FORMS)
+    plain, by_world = _plain(name, on), on == "world"
     learner, soft = learner_of(name), is_soft(name)
-    plain, by_world = name.removeprefix("soft_").partition("-")[0], on == "world"
-    if plain not in LACKS:
-        raise fault(f"trainers.own('{name}')", "a learner of other worlds than probes", f"one of {', '.join(LACKS)}")
-    if on not in ("world", "environment"):
-        raise fault(f"trainers.own('{name}'), on", f"{on!r}", "'world' or 'environment'")
-    if not by_world and plain not in ON_ENVIRONMENTS:
-        seen = "'environment', which does not say its horizon, starts or discount"
-        raise fault(f"trainers.own('{name}'), on", seen, f"'world'; an environment for {', '.join(ON_ENVIRONMENTS)}")
 
     def train(env: Any, seed: int) -> Said:
         probe, hard = env.unwrapped.probe, env.unwrapped.temperature is None
@@ -89,6 +82,22 @@ def own(name: str, *, on: Literal["world", "environment"] = "world", **settings:
 
     lacks = LACKS[plain] if by_world else LACKS[plain] | BLIND
     return Trainer(name, train, lacks - BOOTSTRAP if plain == "ppo" and not by_world else lacks)
+
+
+def _plain(name: str, on: str) -> str:
+    """Return a learner's name without its form, checked."""
+    read_name("learner", name.partition("-")[0], FORMS)
+    plain = name.removeprefix("soft_").partition("-")[0]
+    if plain not in LACKS:
+        raise fault(f"trainers.own('{name}')", "a learner of other worlds than probes", f"one of {', '.join(LACKS)}")
+    if name == "sac":
+        raise fault("trainers.own('sac')", "a temperature that it learns, so that no answer is its own", "'soft_sac'")
+    if on not in ("world", "environment"):
+        raise fault(f"trainers.own('{name}'), on", f"{on!r}", "'world' or 'environment'")
+    if on == "environment" and plain not in ON_ENVIRONMENTS:
+        seen = "'environment', which does not say its horizon, starts or discount"
+        raise fault(f"trainers.own('{name}'), on", seen, f"'world'; an environment for {', '.join(ON_ENVIRONMENTS)}")
+    return plain
 
 
 def _world(probe: Probe, plain: str) -> World:
