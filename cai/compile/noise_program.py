@@ -8,7 +8,7 @@ States and actions are vectors: all variables side by side, finite ones as numbe
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import pyro
 import torch
@@ -31,6 +31,7 @@ Step = Callable[[int, Tensor, Tensor, Tensor], tuple[Tensor, Tensor, Tensor]]
 """From t, s_t, w_t and z_t to a_t, s_{t+1} and r_t."""
 
 
+@runtime_checkable
 class Caller(Protocol):
     """How the pieces of a program are called: as they are written, or by a recording (see ``traced_program``)."""
 

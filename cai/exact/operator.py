@@ -29,6 +29,7 @@ MF: TypeAlias = Any
 Act: TypeAlias = Any
 
 
+@runtime_checkable
 class Pick(Protocol):
     """How a chain is followed: by draws, or by what is likeliest."""
 
@@ -281,6 +282,7 @@ class Operator(Protocol):
         """Return a bound on the rounding of one backup."""
 
 
+@runtime_checkable
 class Drawn(Operator, Protocol):
     """An operator on real states, whose true dynamics are drawn from; a state is a row."""
 

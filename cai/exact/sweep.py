@@ -1,7 +1,7 @@
 """The one backward sweep: v_T is the terminal reward, then a backup for each time, last to first."""
 
 from collections.abc import Iterator
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from cai.exact.operator import Operator, V
 from cai.support.progress import bar
@@ -10,6 +10,7 @@ LONG = 2e9
 """Multiplications of a sweep from which on its cost is said before it."""
 
 
+@runtime_checkable
 class Backups(Protocol):
     """What the recursion asks of an operator, and all that shards and beliefs have of one."""
 

@@ -6,7 +6,7 @@ reference conditioned on the constraint (Khalifa, Elsahar & Dymetman 2021; Korba
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float, Int
@@ -27,6 +27,7 @@ from cai.policies.protocol import scored
 from cai.support.numerics import logsumexp
 
 
+@runtime_checkable
 class Ahead(Protocol):
     """Backward messages, whatever a state is."""
 

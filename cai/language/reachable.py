@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Int
@@ -45,6 +45,7 @@ def reachable(
     return torch.cat(keys), torch.cat([index.numbers(row) for row in rows]), not len(frontier)
 
 
+@runtime_checkable
 class _Index(Protocol):
     """Numbers of keys, from 0 on in the order in which they are given."""
 

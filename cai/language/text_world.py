@@ -1,6 +1,6 @@
 """TextWorld: what the worlds of language have in common, whatever their states are."""
 
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -12,6 +12,7 @@ from cai.language.vocabulary import Vocabulary
 from cai.learn.loop import require_whole
 
 
+@runtime_checkable
 class TextWorld(Protocol):
     """A cai ``World`` in which an action appends a token; its state is a function of the prefix.
 

@@ -1,6 +1,6 @@
 """What a policy of tokens has to say, the log-probability of each next one, and what follows from it."""
 
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import pyro
 from jaxtyping import Float
@@ -8,6 +8,7 @@ from pyro.distributions import Categorical
 from torch import Tensor
 
 
+@runtime_checkable
 class TokenPolicy(Protocol):
     """A policy of texts in a world of language."""
 

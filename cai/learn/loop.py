@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from numbers import Real
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 
@@ -20,6 +20,7 @@ from cai.support.progress import Interrupt, bar
 Watch = Callable[[int, Metrics, Callable[[], Any]], bool]
 
 
+@runtime_checkable
 class Training(Protocol):
     """An algorithm on its problem: how it steps, how it is measured, and when it is done.
 

@@ -1,11 +1,11 @@
 """The copies of a roll-out that go on: by what is seen of them, or by the numbers of states where all is looked up."""
 
 from dataclasses import replace
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool
 from torch import Tensor
 
 from cai.simulate.acting import ByTable, Choose
@@ -13,10 +13,11 @@ from cai.simulate.outcomes import Array, Outcomes
 from cai.simulate.simulator import EnvState, Simulator, by_variable, selected, taken
 from cai.simulate.worlds import WorldSimulator
 
-Step = tuple[Int[Tensor, " N"], Any, Any, Float[Tensor, " N"]]
-"""A step of N copies that went on: their numbers among all B, where they were, what they did, and what it paid."""
+Step = tuple[Tensor, Any, Any, Tensor]
+"""A step of the copies that went on: their numbers among all B, where they were, what they did, and what it paid."""
 
 
+@runtime_checkable
 class Walk(Protocol):
     """The copies of a roll-out that go on; a state or an action is whatever ``step`` gives."""
 

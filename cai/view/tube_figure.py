@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import singledispatch
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar, runtime_checkable
 
 import torch
 from jaxtyping import Float
@@ -28,6 +28,7 @@ from cai.view.vector import tell
 Known = TypeVar("Known", Evaluation, Messages)
 
 
+@runtime_checkable
 class Marginal(Protocol):
     """The distribution of one variable at one time, as a tube needs it."""
 

@@ -2,13 +2,14 @@
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
 from cai.approximation.bounds.regions import Numbers
 
 
+@runtime_checkable
 class OutcomeMean(Protocol):
     """A mean of values v of the outcomes, ``[S]``, for each of C choices."""
 

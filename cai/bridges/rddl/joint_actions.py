@@ -3,7 +3,7 @@
 import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import pyro
 import torch
@@ -21,6 +21,7 @@ LARGEST = 1 << 29
 """Numbers in the table of what each sets each fluent to."""
 
 
+@runtime_checkable
 class Actions(Protocol):
     """How the action fluents are chosen.
 

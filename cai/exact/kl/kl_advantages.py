@@ -7,7 +7,7 @@ depend on statistics of the policy itself: its spread of returns, its mean retur
 """
 
 from dataclasses import dataclass, replace
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float
@@ -32,6 +32,7 @@ class Terms:
     weights: TableOperator | None = None
 
 
+@runtime_checkable
 class Advantages(Protocol):
     """How an objective makes advantages of returns."""
 
