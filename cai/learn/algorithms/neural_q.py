@@ -122,24 +122,20 @@ class NeuralQ:
     def sample(self, values: dict[str, Tensor], problem: Problem) -> Batch:
         """Draw transitions, and add up the rewards of their next n steps, the KL on the way paid."""
         row, copy = replay.places(values, self.minibatch, self.n_step)
-        reward, discount = torch.zeros(len(row)), torch.ones(len(row))
-        going, last = torch.ones(len(row)), row
-        alpha = problem.temperature or 0.0
-        for i in range(self.n_step):
-            paid = replay.read(values, "reward", row + i, copy)
-            if i:
-                paid = paid - alpha * replay.read(values, "ratio", row + i, copy)
-            reward = reward + discount * going * paid
-            last = torch.where(going > 0, row + i, last)
-            discount = torch.where(going > 0, discount * problem.gamma, discount)
-            going = going * (1 - replay.read(values, "ended", row + i, copy))
+        ahead = torch.arange(self.n_step).unsqueeze(-1)
+        reward, ratio, ended = (replay.read(values, name, row + ahead, copy) for name in ("reward", "ratio", "ended"))
+        going = torch.cat((torch.ones_like(ended[:1]), (1 - ended[:-1]).cumprod(0)))  # whether step i is of the episode
+        paid = reward - (problem.temperature or 0.0) * torch.where(ahead > 0, ratio, 0.0)
+        n = going.sum(0).long()
+        last = row + n - 1
 
         def at(name: str, place: Tensor) -> Tensor:
             return replay.read(values, name, place, copy)
 
-        discount = discount * (1 - at("terminated", last))
+        discount = problem.gamma**n * (1 - at("terminated", last))
         here = (at("x", row), at("prior", row), at("action", row))
-        return Batch(*here, reward, discount, at("x_next", last), at("prior_next", last))
+        total = (going * problem.gamma**ahead * paid).sum(0)
+        return Batch(*here, total, discount, at("x_next", last), at("prior_next", last))
 
     def _act(self, problem: Problem, state: State) -> tuple[EnvState, dict[str, Tensor]]:
         simulator, function, env_state = problem.simulator, self._function(problem), state.env_state
@@ -174,25 +170,21 @@ class NeuralQ:
 
     def _learn(self, problem: Problem, values: dict[str, Tensor], share: float) -> tuple[dict[str, Tensor], float]:
         function, alpha, batch = self._function(problem), problem.temperature, self.sample(values, problem)
-        seen = part(values, "seen")
-        batch = replace(batch, x=scaled(seen, batch.x), x_next=scaled(seen, batch.x_next))
+        x, theta = (
+            scaled(part(values, "seen"), torch.cat((batch.x, batch.x_next))),
+            values["theta"].detach().requires_grad_(),
+        )
+        q, q_next = function(theta, x).split(len(batch.x))
         with torch.no_grad():
-            target = batch.reward + batch.discount * self._value_next(function, values, batch, alpha)
-        theta = values["theta"].detach().requires_grad_()
-        q = function(theta, batch.x)
+            slow = function(values["target"], x[len(batch.x) :])
+            chosen = log_policy(q_next if self.double else slow, batch.prior_next, alpha)
+            target = batch.reward + batch.discount * policy_value(slow, chosen, batch.prior_next, alpha)
         q_a = q.gather(-1, batch.action.unsqueeze(-1)).squeeze(-1)
         loss = q_loss(q_a, target, state_value(q, batch.prior, alpha), self.value_gradient)
         (gradient,) = torch.autograd.grad(loss, theta)
         theta, moments = self._adam(theta, gradient, part(values, "adam"), share)
         moved = {"theta": theta, "target": torch.lerp(values["target"], theta, self.polyak)}
         return {**values, **moved, **named("adam", moments)}, float(((target - q_a.detach()) ** 2).mean())
-
-    def _value_next(self, function: Function, values: dict[str, Tensor], batch: Batch, alpha: float | None) -> Tensor:
-        q = function(values["target"], batch.x_next)
-        if not self.double:
-            return state_value(q, batch.prior_next, alpha)
-        chosen = log_policy(function(values["theta"], batch.x_next), batch.prior_next, alpha)
-        return policy_value(q, chosen, batch.prior_next, alpha)
 
     @property
     def _adam(self) -> Adam:
