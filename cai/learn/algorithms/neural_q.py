@@ -56,8 +56,8 @@ class NeuralQ:
     """Q-learning with a network; see ``q_learning``."""
 
     network: Any = (64, 64)
-    batch: int = 32
-    lr: float = 2e-3
+    batch: int = 8
+    lr: float = 1e-3
     settle: bool = True
     explore: float = 0.05
     behaviour: Any = None
@@ -65,7 +65,7 @@ class NeuralQ:
     double: bool = True
     n_step: int = 10
     minibatch: int = 128
-    updates: int = 2
+    updates: int = 4
     warmup: int = 1000
     capacity: int = 100_000
     polyak: float = 0.005

@@ -5,7 +5,7 @@ from typing import Any, Unpack
 
 from cai.errors import fault
 from cai.learn.algorithms.neural_q import NeuralQ
-from cai.learn.algorithms.tabular_q import Schedule, Tabular
+from cai.learn.algorithms.tabular_q import Schedule, Tabular, polynomial, recent
 from cai.learn.result import Learned
 from cai.learn.training import Options, chosen, train
 from cai.simulate.rollout import variables_simulated
@@ -29,7 +29,7 @@ def q_learning(
     double: bool = True,
     n_step: int = 10,
     minibatch: int = 128,
-    updates: int = 2,
+    updates: int = 4,
     warmup: int = 1000,
     capacity: int = 100_000,
     polyak: float = 0.005,
@@ -49,8 +49,10 @@ def q_learning(
         world: a world, a Gymnasium id, or a function that makes an environment.
         temperature: α > 0, reward units; None for the hard learner.
         gamma: the discount; the world's own unless given, and 0.99 where that is 1 for a network or an environment.
-        batch: copies of the world: 500 episodes at a time for a table, 32 steps at a time for a network.
-        lr: the step size; for a table also a function of how often each entry was visited, 5/(4 + n) unless given.
+        batch: copies of the world: 500 episodes at a time for a table, 100 where one table stands for all times, and 8
+            steps at a time for a network.
+        lr: the step size; for a table also a function of how often each entry was visited, 5/(4 + n) unless given, and
+            n^-0.6 where one table stands for all times.
         explore: the share of actions drawn from the prior; 0.1 for a table; for a network it falls from 1 to 0.05.
         behaviour: a policy that acts during learning, in place of the learner's own (off-policy learning).
         network: hidden widths, or a torch module on the features; None is a table, or (64, 64) where there is none.
@@ -75,10 +77,12 @@ def q_learning(
     tabular = network is None and variables_simulated(world).spaces is not None
     shared: dict[str, Any] = {"behaviour": behaviour, "value_gradient": value_gradient, "max_steps": max_steps}
     shared |= {name: x for name, x in (("batch", batch), ("lr", lr), ("explore", explore)) if x is not None}
-    shared["budget"] = options.get("steps", 2_000_000 if tabular and isinstance(world, World) else 100_000)
+    timed = isinstance(world, World) and world.horizon is not None and not stationary
+    shared["budget"] = options.get("steps", 100_000 if not tabular else 2_000_000 if timed else 500_000)
     algorithm: Tabular | NeuralQ
     if tabular:
-        algorithm = Tabular(stationary=stationary, **shared)
+        usual = {"batch": 500, "lr": recent} if timed else {"batch": 100, "lr": polynomial}
+        algorithm = Tabular(**{**usual, **shared}, stationary=stationary)
     else:
         replayed: dict[str, Any] = {"n_step": n_step, "minibatch": minibatch, "updates": updates, "warmup": warmup}
         followed: dict[str, Any] = {"capacity": capacity, "polyak": polyak, "settle": settle, "double": double}

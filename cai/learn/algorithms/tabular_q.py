@@ -3,8 +3,8 @@
     Q_t(s,a) ← Q_t(s,a) + lr (r + γ V_{t+1}(s') - Q_t(s,a))
 
 With a finite horizon the table has a time. Where the slices do not depend on it, a transition seen once teaches every
-Q_t; going backward in time lets a reward reach the start at once. Where c transitions of a batch share an entry, their
-mean counts c times, at most wholly.
+Q_t; going backward in time lets a reward reach the start at once. One table for all times goes backward, too. Where c
+transitions share an entry and are learned from together, their mean counts c times, at most wholly.
 """
 
 import math
@@ -38,6 +38,14 @@ def recent(n: Tensor) -> Tensor:
     (H + 1)/(H + n) at H = 4 (Jin et al. 2018, Is Q-learning provably efficient?, equation 4.1).
     """
     return 5 / (4 + n)
+
+
+def polynomial(n: Tensor) -> Tensor:
+    """Return n^-0.6, for one table of all times: 1/n needs a number of visits that is exponential in 1/(1 - γ).
+
+    (Even-Dar & Mansour 2003, Learning rates for Q-learning.)
+    """
+    return n**-0.6
 
 
 @dataclass(frozen=True)
@@ -95,36 +103,43 @@ class Tabular:
         q, visits = flat.view(T or 1, -1, A), counts.view(T or 1, -1, A)
         prior = problem.simulator.log_prior
         wrong = []
-        for t in range((T or 1) - 1, -1, -1):
-            tally = tallies.get(ANY, tallies.get(t))
+        for t in range((T or max(tallies, default=-1) + 1) - 1, -1, -1):
+            tally, row = tallies.get(ANY, tallies.get(t)), 0 if T is None else t
             if tally is None:  # no episode has reached this time
                 continue
             v = torch.zeros(q.shape[1], dtype=q.dtype)  # after the last time
             if T is None or t + 1 < T:
                 v = state_value(q[0 if T is None else t + 1], prior(self._all(problem), t + 1), alpha)
-            delta = tally.mean(v, problem.gamma, q.shape[1:]) - q[t]
+            delta = tally.mean(v, problem.gamma, q.shape[1:]) - q[row]
             count = tally.count(q.shape[1:])
-            visits[t] += count
-            lr = self.lr(visits[t].clamp(min=1)) if callable(self.lr) else torch.full_like(count, self.lr)
+            visits[row] += count
+            lr = self.lr(visits[row].clamp(min=1)) if callable(self.lr) else torch.full_like(count, self.lr)
             moved = (count * lr).clamp(max=1.0) * torch.where(count > 0, delta, 0.0)
             if self.value_gradient:  # ∇V(s) = π(·|s)
-                pi = log_policy(q[t], prior(self._all(problem), t), alpha).exp()
+                pi = log_policy(q[row], prior(self._all(problem), t), alpha).exp()
                 moved = moved - self.value_gradient * pi * moved.sum(-1, keepdim=True)
-            q[t] += moved
+            q[row] += moved
             wrong.append(delta[count > 0].abs().mean())
         return float(torch.stack(wrong).nanmean()) if wrong else 0.0
 
     def _tallies(self, simulator: Simulator, rollout: Rollout, actions: Tensor) -> dict[int, Tally]:
-        """Return one tally for ``ANY`` time; where slices differ (r_T makes the last one differ), one for each."""
+        """Return the tallies that teach Q by time: one table for all times learns from each in turn.
+
+        A table for each time learns from one tally of ``ANY`` time, or where slices differ (r_T makes the last one
+        differ), from its own.
+        """
         terminal, T = simulator.terminal, len(rollout.rewards)
-        last = torch.arange(T) == (simulator.horizon or 0) - 1
-        if self.stationary and terminal is not None:
-            return {
-                ANY: tally_of(simulator, rollout, actions, ~last)
-            }  # r_T belongs to no slice of a stationary problem
-        if self.stationary or (not simulator.timed and terminal is None):
+        every, last = torch.arange(T), torch.arange(T) == (simulator.horizon or 0) - 1
+        if self.stationary or simulator.horizon is None:
+            # r_T belongs to no slice of a stationary problem
+            kept = ~last if terminal is not None else torch.ones_like(last)
+            states, space = simulator.variables.spaces or (None, None)
+            assert states is not None and space is not None
+            tally = tally_of(simulator, rollout, actions, kept, every)
+            return dict(enumerate(tally.by_slice(T, states.size * space.size)))
+        if not simulator.timed and terminal is None:
             return {ANY: tally_of(simulator, rollout, actions, torch.ones_like(last))}
-        return {t: tally_of(simulator, rollout, actions, torch.arange(T) == t) for t in range(T)}
+        return {t: tally_of(simulator, rollout, actions, every == t) for t in range(T)}
 
     def _behaviour(self, problem: Problem, state: State) -> Callable[[EnvState, int], Any]:
         if self.behaviour is not None:
