@@ -69,6 +69,7 @@ class NeuralQ:
     warmup: int = 1000
     capacity: int = 100_000
     polyak: float = 0.005
+    average: float = 0.001
     max_steps: int | None = None
     budget: int = 100_000
     dtype: torch.dtype = torch.float32
@@ -78,7 +79,7 @@ class NeuralQ:
         if callable(self.lr):
             raise fault(f"{self.name}, lr", "a function", "a number, for a network")
         counts = dict.fromkeys(("batch", "n_step", "minibatch", "updates", "capacity", "max_steps"), whole())
-        shares = dict.fromkeys(("explore", "polyak"), number(0, 1))
+        shares = dict.fromkeys(("explore", "polyak", "average"), number(0, 1))
         check(self, ("max_steps",), lr=number(), value_gradient=number(-math.inf), **counts, **shares)
         check(self, warmup=whole(0), settle=SWITCH, double=SWITCH)
 
@@ -95,7 +96,7 @@ class NeuralQ:
         ring = replay.empty(self.capacity // len(x), {**row, "ended": zeros, "x_next": x, "prior_next": prior})
         nothing = {"count": torch.zeros(()), "mean": torch.zeros_like(x[0]), "square": torch.zeros_like(x[0])}
         learned = {**named("adam", self._adam.init(theta)), **named("seen", accumulated(nothing, x))}
-        return env_state, {"theta": theta, "target": theta, **learned, **ring}
+        return env_state, {"theta": theta, "target": theta, "mean": theta, **learned, **ring}
 
     def step(self, problem: Problem, state: State) -> tuple[State, Metrics]:
         """Take one step in every copy, and then a few of θ."""
@@ -114,8 +115,8 @@ class NeuralQ:
         return after, {"loss": loss}
 
     def policy(self, problem: Problem, state: State) -> DiscretePolicy:
-        """Return the (soft-)greedy policy of Q_θ', which wavers less than Q_θ."""
-        function, theta, alpha = self._function(problem), state.values["target"], problem.temperature
+        """Return the (soft-)greedy policy of the running mean of θ, which wavers less than Q_θ."""
+        function, theta, alpha = self._function(problem), state.values["mean"], problem.temperature
         seen = part(state.values, "seen")
         return DiscretePolicy(problem.simulator, partial(_log_pi, problem.simulator, function, theta, seen, alpha))
 
@@ -184,6 +185,7 @@ class NeuralQ:
         (gradient,) = torch.autograd.grad(loss, theta)
         theta, moments = self._adam(theta, gradient, part(values, "adam"), share)
         moved = {"theta": theta, "target": torch.lerp(values["target"], theta, self.polyak)}
+        moved["mean"] = torch.lerp(values["mean"], theta, self.average)
         return {**values, **moved, **named("adam", moments)}, float(((target - q_a.detach()) ** 2).mean())
 
     @property

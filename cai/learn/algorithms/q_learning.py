@@ -33,6 +33,7 @@ def q_learning(
     warmup: int = 1000,
     capacity: int = 100_000,
     polyak: float = 0.005,
+    average: float = 0.001,
     value_gradient: float = 0.0,
     **options: Unpack[Options],
 ) -> Learned:
@@ -67,6 +68,7 @@ def q_learning(
         warmup: environment steps before the first update.
         capacity: transitions in the replay buffer.
         polyak: how far the target network moves to the network at each update.
+        average: a network's policy is that of a moving average of its parameters with this rate; 1: of the last ones.
         value_gradient: the share c of the dropped term.
         options: of the training; see ``Options``.
 
@@ -85,7 +87,13 @@ def q_learning(
         algorithm = Tabular(**{**usual, **shared}, stationary=stationary)
     else:
         replayed: dict[str, Any] = {"n_step": n_step, "minibatch": minibatch, "updates": updates, "warmup": warmup}
-        followed: dict[str, Any] = {"capacity": capacity, "polyak": polyak, "settle": settle, "double": double}
+        followed: dict[str, Any] = {
+            "capacity": capacity,
+            "polyak": polyak,
+            "average": average,
+            "settle": settle,
+            "double": double,
+        }
         algorithm = NeuralQ(network=network or (64, 64), **replayed, **followed, **shared)
     gamma = _discount(world, gamma, algorithm)
     return train(algorithm, world, temperature=temperature, gamma=gamma, **options)
