@@ -72,10 +72,13 @@ def in_episodes(plants: str, wrong: Callable[..., Any], **options: Any) -> Mutan
 
 
 def in_tally(plants: str, wrong: Callable[..., Any]) -> Mutant:
-    """Plant in what is kept of the episodes; states have A actions."""
+    """Plant in what is kept of the episodes; there are S states with A actions."""
 
     def planting(right: Any) -> Any:
-        return lambda world, *given: wrong(right(world, *given), world.variables.action_space.size)
+        def kept(world: Any, *given: Any) -> Any:
+            return wrong(right(world, *given), *(space.size for space in world.variables.spaces))
+
+        return kept
 
     return planted(plants, own("soft_q_learning"), tabular_q, "tally_of", planting)
 
@@ -158,7 +161,10 @@ OF_Q = (
         **ON,
     ),
     in_episodes("reward clipped", lambda seen: replace(seen, rewards=seen.rewards.clamp(-1, 1))),
-    in_tally("next state for state", lambda tally, A: replace(tally, cell=tally.following * A + tally.cell % A)),
+    in_tally(
+        "next state for state",
+        lambda tally, S, A: replace(tally, cell=tally.cell + (tally.following - tally.cell // A % S) * A),
+    ),
     in_prior("masks ignored", lambda p: torch.where(forbidding(p), 0.0, p).log_softmax(-1)),
     in_prior("prior ignored", lambda p: torch.where(p > -torch.inf, 0.0, p).log_softmax(-1)),
     in_prior("prior not normalised", lambda p: torch.where(p > -torch.inf, 0.0, p)),

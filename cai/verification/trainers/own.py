@@ -9,6 +9,7 @@ from torch import Tensor
 
 from cai.bridges.gymnasium import from_gymnasium
 from cai.errors import fault
+from cai.learn.algorithms.tabular_q import recent
 from cai.learn.names import FORMS, is_soft, learner_of
 from cai.support.wording import read_name
 from cai.verification.probe import Claim, Probe
@@ -39,7 +40,7 @@ ON_ENVIRONMENTS = ("q_learning", "ppo", "sac", "reinforce")
 """The learners that take an environment, too; the others need its horizon, its starts or its discount."""
 MEAN = {"average": 0.05}
 SUITED: Mapping[str, Mapping[str, Any]] = {
-    "q_learning": {"steps": 2_500, "batch": 100, "explore": 0.3},
+    "q_learning": {"steps": 2_500, "batch": 100, "explore": 0.3, "lr": recent},
     "fitted_q": {"steps": 4_000},
     "ppo": {"steps": 24_000, "batch": 64, "lr": 0.1, "minibatches": 1, "epochs": 5, "clip": 0.5, "lam": 1.0, **MEAN},
     "sac": {"steps": 8_000, "batch": 16, "updates": 1, "warmup": 500, "network": (32,)},
