@@ -1,7 +1,9 @@
 """Q-learning and soft Q-learning: their values, their targets, and what the shortcut of soft Q-learning drops."""
 
+from functools import partial
 from typing import Any
 
+import gymnasium
 import pytest
 import torch
 from beartype.roar import BeartypeCallHintParamViolation
@@ -10,6 +12,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 import cai
+from cai.compile.tabulate import tabulate
 from cai.exact.tables.policy_evaluation import policy_elbo, values
 from cai.learn import replay
 from cai.learn.algorithms.neural_q import NeuralQ, accumulated, scaled
@@ -17,6 +20,7 @@ from cai.learn.algorithms.tabular_q import Tabular
 from cai.learn.names import at_temperature
 from cai.learn.soft_values import log_policy, policy_value, q_loss, state_value
 from cai.learn.training import first, problem_of, step
+from cai.world.spec import read
 from tests.helpers import examples
 from tests.worlds import FactoredWorld, RandomWorld, TimedWorld
 
@@ -280,6 +284,49 @@ def test_one_table_learns_from_every_time_also_beside_a_terminal_reward() -> Non
         after, _ = step(one, problem, first(one, problem, 0))
         visits.append(float(after.values["visits"].sum()))
     assert visits == [4000.0, 3000.0]  # r_T belongs to no slice: the last step is left out where it is paid
+
+
+def test_one_table_learns_backward_so_that_a_reward_comes_to_the_start_in_one_batch() -> None:
+    one = tabular(lr=1.0, batch=1, stationary=True)
+    problem = problem_of(one, partial(gymnasium.make, "FrozenLake-v1", is_slippery=False), None, 0.9)
+    state = first(one, problem, 0)
+    for _ in range(200):  # until an episode first comes to the goal
+        state, metrics = step(one, problem, state)
+        if metrics["return"]:
+            break
+    q = state.values["q"].view(-1, 4)
+    assert metrics["return"] == 1.0
+    assert q[14, 2] == 1.0
+    assert q[0].max() > 0
+
+
+def test_a_moving_average_is_the_policy_of_a_network() -> None:
+    slow, last = neural(average=0.01), neural(average=1.0)
+    problem = problem_of(slow, "FrozenLake-v1", 0.5, 0.9)
+    state = first(slow, problem, 0)
+    mean = state.values["theta"]
+    for _ in range(10):
+        state, _ = step(slow, problem, state)
+        mean = mean + 0.01 * (state.values["theta"] - mean)
+    assert torch.allclose(state.values["mean"], mean)
+    again = first(last, problem, 0)
+    for _ in range(10):
+        again, _ = step(last, problem, again)
+    assert torch.equal(again.values["mean"], again.values["theta"])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("temperature", [None, 0.01])
+def test_an_id_alone_learns_the_best_stationary_policy_of_the_frozen_lake(temperature: float | None) -> None:
+    tables = tabulate(read(cai.from_gymnasium("FrozenLake-v1", horizon=None, discount=0.99)))
+    p, v = tables.log_prob.exp(), torch.zeros(tables.states.size, dtype=torch.float64)
+    for _ in range(5000):  # value iteration
+        q = (p * (tables.reward + 0.99 * v[tables.successor])).sum(-1)
+        v = state_value(q, tables.log_prior, temperature)
+    found = cai.learn.q_learning("FrozenLake-v1", temperature=temperature, evaluations=1, progress=False)
+    chosen = found.policy.log_probs(0).argmax(-1)
+    lost = q.amax(-1)[:16] - q[:16].gather(-1, chosen[:16].unsqueeze(-1)).squeeze(-1)
+    assert lost.max() < 0.005  # some actions are nearly as good as the best
 
 
 def test_a_time_that_no_episode_came_to_is_not_learned() -> None:
