@@ -17,6 +17,7 @@ POLE_Q: dict[str, Any] = {"network": (128,), "lr": 4e-3, "batch": 32, "updates":
 POLE_Q |= {"steps": 30_000}
 SWING_PPO: dict[str, Any] = {"temperature": 0.01, "network": (64, 64), "batch": 16, "length": 128, "epochs": 8}
 SWING_PPO |= {"minibatches": 16, "lr": 1e-3, "average": 0.3, "normalise": True, "steps": 250_000}
+SWING_Q: dict[str, Any] = {"temperature": 0.02, "n_step": 3, "explore": 0.2, "network": (128, 128), "steps": 120_000}
 LANDER_PPO: dict[str, Any] = {"temperature": 0.02, "gamma": 0.999, "lam": 0.98, "network": (64, 64), "batch": 32}
 LANDER_PPO |= {"length": 256, "minibatches": 32, "lr": 1e-3, "average": 0.3, "steps": 800_000}
 HILL_SAC: dict[str, Any] = {"temperature": 0.05, "gamma": 0.99, "hold": 16, "warmup": 8000, "normalise": True}
@@ -32,7 +33,7 @@ PRESETS: dict[tuple[str, str], dict[str, Any]] = {
     ("soft_ppo", "CartPole-v1"): {"temperature": 0.1, **POLE_PPO},
     ("q_learning", "CartPole-v1"): {"steps": 50_000},
     ("soft_ppo", "Acrobot-v1"): SWING_PPO,
-    ("soft_q_learning", "Acrobot-v1"): {"temperature": 0.05, "n_step": 5, "steps": 120_000},
+    ("soft_q_learning", "Acrobot-v1"): SWING_Q,
     ("soft_ppo", "LunarLander-v3"): LANDER_PPO,
     ("soft_sac", "MountainCarContinuous-v0"): HILL_SAC,
     ("soft_q_learning", "CartPole-v1"): {"temperature": 4.0, **POLE_Q},
