@@ -133,8 +133,8 @@ class Tabular:
         if self.stationary or simulator.horizon is None:
             # r_T belongs to no slice of a stationary problem
             kept = ~last if terminal is not None else torch.ones_like(last)
-            states, space = simulator.variables.spaces or (None, None)
-            assert states is not None and space is not None
+            assert simulator.variables.spaces is not None
+            states, space = simulator.variables.spaces
             tally = tally_of(simulator, rollout, actions, kept, every)
             return dict(enumerate(tally.by_slice(T, states.size * space.size)))
         if not simulator.timed and terminal is None:
