@@ -39,7 +39,7 @@ def test_the_command_takes_the_preset_but_for_what_is_given(tmp_path: Path) -> N
     found = [json.loads(command(*words, *more, cwd=tmp_path).stdout) for more in every]
     known = preset("soft_q_learning", "CartPole-v1")
     taken = [set(one.get("preset", ())) for one in found]
-    assert taken == [set(known) - {"steps", "temperature"}, set(known) - {"steps", "lr"}, set()]
+    assert taken == [set(known) - {"steps", "temperature"}, set(known) - {"steps", "lr", "batch"}, set()]
     assert [one["temperature"] for one in found] == [2.0, known["temperature"], 1.0]
 
 

@@ -101,22 +101,20 @@ class Equation:
 
     def back_up(self, v_next: Tensor) -> Backup:
         """Compute one backup from ``v_next [*B, S]``."""
-        c, x, q = self._ahead(v_next)
-        return Backup(c, x, q, self.rule.over_actions.value(q, self.slice.log_prior, self.alpha[..., None]))
-
-    def _ahead(self, v_next: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Return c, x and q."""
-        slice_, c = self.slice, self.survival.value(v_next)
+        rule, slice_, alpha = self.rule, self.slice, self.alpha
+        c = self.survival.value(v_next)
         x = slice_.reward + look_ahead(c, slice_.successor)
-        return c, x, self.rule.over_outcomes.value(x, slice_.log_prob, self.alpha[..., None, None])
+        q = rule.over_outcomes.value(x, slice_.log_prob, alpha[..., None, None])
+        v = rule.over_actions.value(q, slice_.log_prior, alpha[..., None])
+        return Backup(c, x, q, v)
 
     def q(self, v_next: Tensor) -> Tensor:
         """Return q ``[*B, S, A]`` alone, block by block of states, so that no outcome is kept longer than needed."""
         S, A, K = self.slice.log_prob.shape[-3:]
         size = max(1, BLOCK // (A * K))
         if size >= S:
-            return self._ahead(v_next)[-1]
-        return torch.cat([self._rows(low, low + size)._ahead(v_next)[-1] for low in range(0, S, size)], -2)
+            return self.back_up(v_next).q
+        return torch.cat([self._rows(low, low + size).back_up(v_next).q for low in range(0, S, size)], -2)
 
     def _rows(self, low: int, high: int) -> "Equation":
         slice_ = self.slice
