@@ -56,12 +56,14 @@ class Learner:
         where: what it learns and is scored in: "Gymnasium", or "Pyro", the same equations on a batch.
         run: makes the curve of a seed.
         holds: whether nine of ten seeds must come to stay at the threshold.
+        first: the first seed, later than all that its settings were chosen on below 100.
     """
 
     task: str
     where: str
     run: Callable[[int], Curve]
     holds: bool = True
+    first: int = 0
 
 
 def episodes(task: str) -> ByEpisodes:

@@ -40,7 +40,8 @@ def both(name: str, algorithm: str) -> dict[str, Learner]:
     task, settings = "CartPole-v1", cai.learn.preset(algorithm, "CartPole-v1")
     run = partial(ours, algorithm.removeprefix("soft_"), task)
     return {
-        f"{name}, {where}": Learner(task, where, partial(run, where, **settings)) for where in ("Pyro", "Gymnasium")
+        f"{name}, {where}": Learner(task, where, partial(run, where, **settings), first=10)
+        for where in ("Pyro", "Gymnasium")
     }
 
 
@@ -51,7 +52,7 @@ def real(algorithm: str, env: str) -> Learner:
         env,
         "Gymnasium",
         partial(ours, algorithm.removeprefix("soft_"), env, "Gymnasium", **settings),
-        holds=env == "CartPole-v1",
+        holds=env == "CartPole-v1" or (algorithm, env) == ("soft_ppo", "Acrobot-v1"),
     )
 
 

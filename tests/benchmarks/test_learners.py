@@ -27,7 +27,7 @@ def test_learner(name: str) -> None:
     learner = LEARNERS[name]
     for needed in ("stable_baselines3",) * ("(SB3)" in name) + ("Box2D",) * (learner.task == "LunarLander-v3"):
         pytest.importorskip(needed, reason="the extra [bench] is not installed")
-    curves = [learner.run(seed) for seed in range(SEEDS)]
+    curves = [learner.run(learner.first + n) for n in range(SEEDS)]
     CURVES.append({"name": name, "task": learner.task, "curves": curves})
     staying = [curve.settled(THRESHOLDS[learner.task]) is not None for curve in curves]
     assert sum(staying) >= math.floor(0.9 * SEEDS) or not learner.holds
