@@ -128,18 +128,16 @@ class Tabular:
         A table for each time learns from one tally of ``ANY`` time, or where slices differ (r_T makes the last one
         differ), from its own.
         """
-        terminal, T = simulator.terminal, len(rollout.rewards)
-        every, last = torch.arange(T), torch.arange(T) == (simulator.horizon or 0) - 1
-        if self.stationary or simulator.horizon is None:
-            # r_T belongs to no slice of a stationary problem
-            kept = ~last if terminal is not None else torch.ones_like(last)
-            assert simulator.variables.spaces is not None
-            states, space = simulator.variables.spaces
-            tally = tally_of(simulator, rollout, actions, kept, every)
-            return dict(enumerate(tally.by_slice(T, states.size * space.size)))
-        if not simulator.timed and terminal is None:
-            return {ANY: tally_of(simulator, rollout, actions, torch.ones_like(last))}
-        return {t: tally_of(simulator, rollout, actions, every == t) for t in range(T)}
+        terminal, times = simulator.terminal, torch.arange(len(rollout.rewards))
+        every, one = torch.ones_like(times, dtype=torch.bool), self.stationary or simulator.horizon is None
+        if not one and not simulator.timed and terminal is None:
+            return {ANY: tally_of(simulator, rollout, actions, every)}
+        # r_T belongs to no slice of a stationary problem.
+        kept = times != (simulator.horizon or 0) - 1 if one and terminal is not None else every
+        assert simulator.variables.spaces is not None
+        states, space = simulator.variables.spaces
+        tally = tally_of(simulator, rollout, actions, kept, times)
+        return dict(enumerate(tally.by_slice(len(times), states.size * space.size)))
 
     def _behaviour(self, problem: Problem, state: State) -> Callable[[EnvState, int], Any]:
         if self.behaviour is not None:
